@@ -1,0 +1,41 @@
+# Everything a person types. Each target does all the set-up it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup sweep test ui lint bench faults clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "embedsweep needs Python 3.11 or newer: make PYTHON=python3.11 setup"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The main job: two losses compared on the embedded model and data.
+sweep: $(READY)
+	$(BIN)/python train.py -m loss=mnrl,cosent
+
+# The default tests. TESTS= takes what pytest takes: make test TESTS="-m slow"
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+faults: $(READY)
+	$(BIN)/python -m pytest -m faults
+
+ui: $(READY)
+	$(BIN)/embedsweep ui
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

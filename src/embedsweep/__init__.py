@@ -1,0 +1,1 @@
+"""Finds the best fine-tuning recipe for a sentence-embedding model."""

@@ -1,0 +1,90 @@
+"""Checkpoints of one trial: which are whole, and which are still needed.
+
+Owns the completion mark of a checkpoint. A checkpoint without its mark, or with a file that differs from it, was torn
+by a crash or a full disk and is passed over. Knows nothing of what is inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+MARK = "complete.json"
+PREFIX = "checkpoint-"
+
+
+class Checkpoints:
+    """The folder that a trainer writes its checkpoints to.
+
+    Args:
+        folder: holds ``checkpoint-<step>`` folders.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of an optimizer step lies."""
+        return self.folder / f"{PREFIX}{step}"
+
+    def seal(self, step: int, times: Mapping[str, float]) -> None:
+        """Marks a checkpoint as whole, by size and hash of each of its files.
+
+        Args:
+            step: its optimizer step.
+            times: seconds spent so far, by kind, which a resumed trial goes on counting from.
+        """
+        path = self.path(step)
+        mark = {"files": _hashes(path), "times": dict(times)}
+        temporary = path / f"{MARK}.part"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(mark, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path / MARK)
+
+    def last_whole(self) -> int | None:
+        """The step of the last checkpoint that is whole; None without one."""
+        return next((step for step in sorted(self._steps(), reverse=True) if self._is_whole(step)), None)
+
+    def times(self, step: int) -> dict[str, float]:
+        """Seconds spent until a whole checkpoint, by kind."""
+        mark = json.loads((self.path(step) / MARK).read_text(encoding="utf-8"))
+        return {str(kind): float(seconds) for kind, seconds in mark["times"].items()}
+
+    def keep_only(self, steps: set[int]) -> None:
+        """Deletes every checkpoint but those of ``steps``."""
+        for step in self._steps():
+            if step not in steps:
+                shutil.rmtree(self.path(step))
+
+    def clear(self) -> None:
+        """Deletes them all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[int]:
+        names = [path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*")]
+        return [int(name) for name in names if name.isdigit()]
+
+    def _is_whole(self, step: int) -> bool:
+        path = self.path(step)
+        try:
+            mark = json.loads((path / MARK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(mark, dict) and mark.get("files") == _hashes(path)
+
+
+def _hashes(folder: Path) -> dict[str, list[int | str]]:
+    """Size and BLAKE2b hash of every file below ``folder`` but the mark itself."""
+    found: dict[str, list[int | str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith(MARK):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            found[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
+    return found

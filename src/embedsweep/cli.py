@@ -1,0 +1,145 @@
+"""The command line: ``embedsweep train ...`` (``python train.py ...``) and ``embedsweep ui``.
+
+Owns flags, exit codes and how errors are told. Imports what is heavy only past the gate, so that a configuration error
+shows at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedsweep.config import PRIMARY, nearest, shipped_conf, user_conf
+from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
+from embedsweep.launch import prepare_process
+from embedsweep.secrets import redact
+from embedsweep.signals import Interrupts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HYDRA_FLAGS = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version")
+MULTIRUN = ("-m", "--multirun")
+USAGE = """\
+embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
+
+  embedsweep train [key=value ...]        one run
+  embedsweep train -m [key=values ...]    a study; the same command resumes it
+  embedsweep train --help                 options and how to sweep them
+  embedsweep ui [port=5000]               MLflow's pages, to compare runs
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words else ""
+    if verb not in ("train", "ui"):
+        asked_for_help = verb in ("-h", "--help")
+        print(USAGE, file=sys.stdout if asked_for_help else sys.stderr)
+        return 0 if asked_for_help else ConfigError.exit_code
+    interrupts = Interrupts()
+    try:
+        with interrupts.installed():
+            return _train(words[1:], interrupts) if verb == "train" else _ui(words[1:])
+    except ConfigError as error:
+        _tell_config_error(error)
+        return error.exit_code
+    except EmbedsweepError as error:
+        print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except Interrupted as error:
+        return error.exit_code
+
+
+def _tell_config_error(error: ConfigError) -> None:
+    count = len(error.problems)
+    print(f"embedsweep: {count} problem{'s' if count > 1 else ''}; nothing was trained", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {redact(str(problem))}", file=sys.stderr)
+
+
+def _train(words: list[str], interrupts: Interrupts) -> int:
+    """One run, or with ``-m`` a study."""
+    if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
+        return _ask_hydra(words)
+    flags = [word for word in words if word.startswith("-")]
+    if unknown := [flag for flag in flags if flag not in MULTIRUN]:
+        allowed = ", ".join((*MULTIRUN, *HYDRA_FLAGS))
+        raise ConfigError(
+            [
+                Problem(flag, f"no such flag{nearest(flag, allowed.split(', '))}; there are: {allowed}")
+                for flag in unknown
+            ]
+        )
+    overrides = [word for word in words if not word.startswith("-")]
+    return _sweep(overrides, interrupts) if flags else _single(overrides, interrupts)
+
+
+def _single(overrides: list[str], interrupts: Interrupts) -> int:
+    from embedsweep.gate import pass_single
+
+    asked = pass_single(overrides)
+    prepare_process(asked.config.trainer.device)
+    from embedsweep.single import run_single
+
+    return run_single(asked, _console(), interrupts)
+
+
+def _sweep(overrides: list[str], interrupts: Interrupts) -> int:
+    from embedsweep.gate import pass_sweep
+
+    asked = pass_sweep(overrides)
+    from embedsweep.sweep import run_sweep
+
+    return run_sweep(asked, _console(), interrupts, _program())
+
+
+def _ui(words: list[str]) -> int:
+    from embedsweep.gate import pass_ui
+    from embedsweep.tracking import open_ui
+
+    tracking, port = pass_ui(words)
+    return open_ui(tracking, port)
+
+
+def _console() -> Console:
+    """The console of this moment's stdout: what is redirected later, while trials run, does not reach it."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout)
+
+
+def _program() -> str:
+    """How this program was started, to be started so again."""
+    return "python train.py" if Path(sys.argv[0]).name == "train.py" else "embedsweep train"
+
+
+def _ask_hydra(words: list[str]) -> int:
+    """Lets Hydra answer what it answers by itself: help, the composed configuration, completion."""
+    import hydra
+
+    arguments = [word for word in words if word not in MULTIRUN]
+    user = user_conf()
+    if user is not None:
+        arguments += ["--config-dir", str(shipped_conf())]
+    app = hydra.main(version_base="1.3", config_path=str(user or shipped_conf()), config_name=PRIMARY)(_nothing)
+    output = io.StringIO()
+    former, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    try:
+        with contextlib.redirect_stdout(output):
+            app()
+    except SystemExit as error:
+        return ConfigError.exit_code if error.code else 0
+    finally:
+        sys.argv = former
+        print(redact(output.getvalue()), end="")
+    return 0
+
+
+def _nothing(_: object) -> None:
+    """What Hydra would run, had it not been asked a question."""

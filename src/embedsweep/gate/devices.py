@@ -1,0 +1,56 @@
+"""What this machine has to train on, found out without torch, whose import takes seconds.
+
+Owns the question whether a device and a precision can be had here. Knows nothing of models or batches.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+
+from embedsweep.schema import Precision
+
+
+@functools.cache
+def cuda_device_count() -> int:
+    """How many CUDA devices the driver shows; 0 without one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def has_mps() -> bool:
+    """Whether this is an Apple machine with Metal."""
+    return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def device_problem(device: str) -> str | None:
+    """Why ``device`` cannot be used here, or None."""
+    if device in ("auto", "cpu"):
+        return None
+    if device == "mps":
+        return None if has_mps() else "this machine has no mps device; use auto or cpu"
+    if (match := re.fullmatch(r"cuda(?::(\d+))?", device)) is None:
+        return f"must be auto, cpu, cuda, cuda:N or mps, but got {device}"
+    count = cuda_device_count()
+    if count == 0:
+        return f"this machine shows no CUDA device, but got {device}; use auto or cpu"
+    if int(match[1] or 0) >= count:
+        return f"this machine has {count} CUDA devices, cuda:0 to cuda:{count - 1}, but got {device}"
+    return None
+
+
+def precision_problem(precision: Precision, device: str) -> str | None:
+    """Why ``precision`` cannot be had on ``device``, or None; transformers would silently train in fp32."""
+    on_cpu = device == "cpu" or (device == "auto" and not has_mps() and cuda_device_count() == 0)
+    if precision == "fp16" and on_cpu:
+        return "fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16"
+    return None

@@ -1,0 +1,33 @@
+"""How this process is prepared to train, before torch is imported.
+
+Owns environment variables that torch and the libraries read at import. Knows nothing of trials.
+"""
+
+from __future__ import annotations
+
+import os
+
+from embedsweep.gate.devices import cuda_device_count
+
+LIBRARIES = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""What libraries would write to the terminal or send home by themselves, and a warning about forks."""
+
+
+def prepare_process(device: str) -> None:
+    """Prepares this process to train on ``device`` (``trainer.device``); call it before torch is imported."""
+    for name, value in LIBRARIES.items():
+        os.environ.setdefault(name, value)
+    if device not in ("cpu", "mps"):
+        _pin_gpu(int(device.partition(":")[2] or 0))
+
+
+def _pin_gpu(index: int) -> None:
+    """Lets this process see one of the visible GPUs only: a trainer that sees several spreads every batch over them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(cuda_device_count())]
+    if index < len(names):
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[index]

@@ -1,0 +1,123 @@
+"""``model=tiny``: a small BERT with random weights, built here, so that everything runs offline and fast.
+
+Owns how it is built and where it is cached. Knows nothing of trials; libraries are imported when it is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from embedsweep.data import demo
+
+SEED = 20240521
+MAX_SEQ_LENGTH = 48
+VOCABULARY = 2400
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SIZES: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "max_position_embeddings": 64,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+LIBRARIES = ("torch", "tokenizers", "transformers", "sentence-transformers")
+LAYOUT = 1
+"""Raised when the code below builds something else from the same values."""
+
+
+def tiny_model_path() -> Path:
+    """A folder that ``SentenceTransformer`` loads offline; built by the first who asks, identical every time.
+
+    It lies in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``). Safe among processes: one builds and
+    the others wait; a build that was killed leaves nothing that would be taken for a model. Random states of the
+    caller are left as they were.
+    """
+    from filelock import FileLock
+
+    texts = [text for first, second, _ in demo.generate()["train"] for text in (first, second)]
+    root = _cache_root()
+    path = root / f"tiny-{_fingerprint(texts)}"
+    if path.is_dir():
+        return path
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f"{path.name}.lock"):
+        if not path.is_dir():
+            _build_into_place(path, texts)
+    return path
+
+
+def _cache_root() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "embedsweep"
+
+
+def _fingerprint(texts: Iterable[str]) -> str:
+    """A hash of everything that decides the model: its texts, its sizes and the libraries that make it."""
+    values = [LAYOUT, SEED, MAX_SEQ_LENGTH, VOCABULARY, SIZES, {name: version(name) for name in LIBRARIES}]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for text in texts:
+        digest.update(b"\0" + text.encode())
+    return digest.hexdigest()[:16]
+
+
+def _build_into_place(path: Path, texts: list[str]) -> None:
+    """Build beside ``path``, then rename: a folder of that name is always whole."""
+    for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        folder.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        _build(folder, texts)
+        folder.replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(folder: Path, texts: list[str]) -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    vocabulary = _vocabulary(texts)
+    tokenizer = BertTokenizer(vocab=vocabulary, strip_accents=False, model_max_length=MAX_SEQ_LENGTH)
+    config = BertConfig(vocab_size=len(vocabulary), **SIZES)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(SEED)
+        parts = folder / "parts"
+        BertModel(config).save_pretrained(parts)
+        tokenizer.save_pretrained(parts)
+        transformer = Transformer(str(parts), max_seq_length=MAX_SEQ_LENGTH)
+        pooling = Pooling(SIZES["hidden_size"], pooling_mode="mean")
+        SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder), create_model_card=False)
+    shutil.rmtree(parts)
+
+
+def _vocabulary(texts: list[str]) -> dict[str, int]:
+    """Word pieces and their ids, learnt from ``texts``."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from tokenizers.trainers import WordPieceTrainer
+
+    letters = sorted({letter for text in texts for letter in text.lower() if not letter.isspace()})
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(strip_accents=False)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    # The trainer numbers letters inside words in the order of a randomly seeded hash table, and breaks ties by
+    # number; named as special tokens they have theirs before it begins.
+    fixed = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    trainer = WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=fixed, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))

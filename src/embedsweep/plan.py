@@ -1,0 +1,75 @@
+"""The frozen plan of a study: written, read back, named and compared.
+
+Owns the plan's form as plain containers, which lies in Optuna's storage and in ``study.yaml``. Knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from embedsweep.config import canonical, digest
+from embedsweep.schema import Axis, DiscreteAxis, RangeAxis, StudyPlan
+
+
+def plan_tree(plan: StudyPlan) -> dict[str, Any]:
+    """The plan as plain containers."""
+    tree = asdict(plan)
+    return {**tree, "axes": [_axis_tree(axis) for axis in plan.axes], "groups": list(plan.groups)}
+
+
+def _axis_tree(axis: Axis) -> dict[str, Any]:
+    tree = asdict(axis)
+    return {**tree, "choices": list(axis.choices)} if isinstance(axis, DiscreteAxis) else tree
+
+
+def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
+    """The plan that :func:`plan_tree` wrote."""
+    axes = tuple(_axis_of(axis) for axis in tree["axes"])
+    return StudyPlan(**{**tree, "axes": axes, "groups": tuple(tree["groups"])})
+
+
+def _axis_of(tree: Mapping[str, Any]) -> Axis:
+    if "choices" in tree:
+        return DiscreteAxis(tree["key"], tuple(tree["choices"]))
+    return RangeAxis(**tree)
+
+
+def study_name(plan: StudyPlan) -> str:
+    """A name for a study that was given none: what it sweeps and a hash of all that decides its results."""
+    words = "-".join(axis.key.rsplit(".", 1)[-1] for axis in plan.axes[:3])
+    return f"{words}-{digest(plan_tree(plan))[:8]}"
+
+
+def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:
+    """In words, where what is asked differs from what was frozen; empty where it does not."""
+    old, new = dict(_flat(plan_tree(frozen))), dict(_flat(plan_tree(asked)))
+    # Every cell repeats what is fixed, so a difference is told once, by its key within a cell.
+    found: dict[str, str] = {}
+    for key in (*old, *(key for key in new if key not in old)):
+        before, after = old.get(key, "absent"), new.get(key, "absent")
+        if canonical(before) != canonical(after):
+            name = key.split("/")[-1]
+            found.setdefault(name, f"{name} was {before} and is now {after}")
+    return list(found.values())
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if key == "axes":
+            yield from ((f"sweep of {axis['key']}", _axis_words(axis)) for axis in value)
+        elif key == "cells":
+            for cell, sections in value.items():
+                yield from _flat(sections, f"{cell}/")
+        elif isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key != "groups":
+            yield f"{prefix}{key}", value
+
+
+def _axis_words(tree: Mapping[str, Any]) -> str:
+    if "choices" in tree:
+        return ",".join(map(str, tree["choices"]))
+    kind = "log " if tree["log"] else ""
+    return f"{kind}{tree['low']:g} to {tree['high']:g}" + (f" by {tree['step']:g}" if tree["step"] else "")

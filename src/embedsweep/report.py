@@ -1,0 +1,99 @@
+"""What people look at when a command ends: the ranking, the best configuration, what it cost and where it lies.
+
+Owns the wording. Reads a study; changes nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from embedsweep.display import short_params
+from embedsweep.schema import Choice, TrialResult
+from embedsweep.study import EMISSIONS_KG, FAILURE, Study
+
+SHOWN = 10
+
+
+def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
+    """The command that runs one configuration of a study again, by itself."""
+    words = [*fixed, *(f"{key}={_word(value)}" for key, value in params.items())]
+    return " ".join([program, *(shlex.quote(word) for word in words)])
+
+
+def _word(value: Choice) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
+
+
+def print_ranking(console: Console, study: Study) -> None:
+    """Prints the complete trials, best first, then those that failed, each with its reason."""
+    by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
+    complete = sorted(by_state[TrialState.COMPLETE], key=lambda trial: (-(trial.value or 0.0), trial.number))
+    table = Table(
+        title=f"study {study.name}: {_counts(by_state)}", box=None, padding=(0, 2, 0, 0), title_justify="left"
+    )
+    for column in ("", "trial", study.plan.objective, "g CO2eq", "values"):
+        table.add_column(column, overflow="fold")
+    for rank, trial in enumerate(complete[:SHOWN], start=1):
+        grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
+        table.add_row(str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(trial.params))
+    console.print()
+    console.print(table)
+    if len(complete) > SHOWN:
+        _say(console, f"and {len(complete) - SHOWN} more")
+    for trial in by_state[TrialState.FAIL]:
+        _say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
+
+
+def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
+    words = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return ", ".join(f"{len(by_state[state])} {word}" for state, word in words.items() if by_state[state])
+
+
+def print_best(console: Console, study: Study, program: str, test: Mapping[str, float] | None) -> None:
+    """Prints the best trial: its scores, how to run it again, where its model lies, and what all of them cost."""
+    best = study.best
+    if best is None:
+        _say(console, "no trial is complete")
+        return
+    objective = study.plan.objective
+    reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
+    _say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
+    _say(console, f"run it again: {rerun_command(program, study.fixed, best.params)}")
+    model = study.trial_folder(best.number) / "model"
+    if model.is_dir():
+        _say(console, f"model: {model}")
+    total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
+    _say(console, f"emissions of all trials: {1000 * total:.3g} g CO2eq")
+
+
+def print_single(console: Console, result: TrialResult, folder: Path) -> None:
+    """Prints what came of a single run."""
+    _say(console, "")
+    for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
+        _say(console, f"{name}: dev {result.dev[f'dev/{name}']:.4f}, test {result.test[f'test/{name}']:.4f}")
+    emissions = result.emissions
+    _say(
+        console,
+        f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {emissions.energy_kwh:.3g} kWh "
+        f"(electricity: {emissions.country})",
+    )
+    _say(console, f"model: {folder / 'model'}")
+    _say(console, f"log: {folder / 'train.log'}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,233 @@
+"""Takes passwords and tokens out of whatever is about to be written.
+
+Owns what counts as a secret. Must not know who logs, stores or prints; everything here is a pure function of its
+argument and of the environment. In doubt it hides too much: a log without a harmless word is still a log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+
+# Shorter values of secret variables are words and numbers that stand everywhere.
+SHORTEST_ENVIRONMENT_SECRET = 6
+
+_SECRET_WORD = re.compile(
+    r"(secrets?|passwords?|passwd|passphrase|_pwd|api_?key|(access|private|encryption)_key|credentials?|authorization)"
+    r"(_|\d|$)"
+)
+
+# "token" is also what a tokenizer counts and pads with.
+_TOKEN_WORD = re.compile(r"(^|_)[a-z]*token(_|\d|$)")
+_TOKENIZER_WORDS = frozenset(
+    {"additional", "bos", "class", "cls", "each", "embedding", "embeddings", "eos", "first", "image", "last", "level"}
+    | {"mask", "max", "mean", "min", "next", "num", "pad", "per", "pooling", "sep", "special", "unk", "weights"}
+)
+
+_PLACE_OR_MEASURE = re.compile(r"_(path|file|dir|folder|name|type|id|ids|count|length|limit|url|uri|env)$")
+
+# A value that says whether or what kind, not which.
+_NO_SECRET = re.compile(r"(none|null|true|false|str|\*\*\*|)", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?\d{1,9}(\.\d*)?(?![^\s,;)\]}])")
+
+_KNOWN_FORMS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}\b",  # Hugging Face
+        r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}\b",  # AWS access key ids
+        r"\bgh[pousr]_[A-Za-z0-9]{20,}\b",  # GitHub
+        r"\bsk-[A-Za-z0-9_-]{20,}",  # OpenAI and others
+        r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # JSON web tokens
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+        r"(?i:(?<=\bbearer )|(?<=\bbasic ))(?=\S*\d|\S{16})[\w.~+/=-]{6,}",  # HTTP authorization
+    )
+)
+
+# Nothing here starts in the middle of a word or gives back part of one: a long blob must not take quadratic time.
+_URL_USER = r"((?<![\w+.-])[\w+.-]++://[^\s/:@'\"]*+:)"
+# Up to the last @ before a slash, since people forget to encode an @ ...
+_URL_PASSWORD = re.compile(_URL_USER + r"[^\s/'\"]+@")
+# ... and up to the first @ after a slash, since SQLAlchemy takes one in a password; but not behind a port.
+_URL_PASSWORD_WITH_SLASH = re.compile(_URL_USER + r"(?!\d{1,5}(?:/|$))[^\s@'\"]{1,512}+@")
+
+# The key may stand in quotes, and the quotes may be escaped, where JSON stands inside a string.
+_KEY_AND_SIGN = re.compile(r"(?<![\w.-])(?P<key>[\w.-]++)(?:\\*['\"])?[ \t]*(?P<sign>[:=])[ \t]*(?:[bru](?=['\"]))?")
+_QUOTED = re.compile(r"(?P<quote>\\*['\"])(?P<value>(?:(?!(?P=quote))(?:\\.|.))*)")
+_IN_QUERY = re.compile(r"(?P<value>[^\s&#'\"]*)")
+_REST_OF_LINE = re.compile(r"(?P<value>.*)")
+_PLAIN = re.compile(r"(?P<value>(?:(?i:bearer|basic|token)[ \t]+)?[^\s'\"\\]*)")
+_LINE_BEGINNING = re.compile(r"[ \t]*(?:- )?")
+
+
+def redact(text: str) -> str:
+    """The text with every secret in it replaced by ``***``.
+
+    Secrets are: passwords in URLs, also in their queries; the values of keys such as ``password``, ``hf_token``,
+    ``api-key`` in ``key: value`` and ``key=value``; tokens of known form (Hugging Face, AWS, GitHub, HTTP bearer);
+    and the values, of 6 characters and more, of environment variables with such names. Redacting twice changes
+    nothing more.
+    """
+    for value in _environment_secrets():
+        text = value.sub(MASK, text)
+    text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+    text = _URL_PASSWORD_WITH_SLASH.sub(rf"\1{MASK}@", text)
+    text = _mask_pairs(text)
+    for pattern in _KNOWN_FORMS:
+        text = pattern.sub(MASK, text)
+    return text
+
+
+def redact_tree(value: object) -> object:
+    """A copy of a nested value with every secret replaced, in keys as well.
+
+    Args:
+        value: mappings, lists, tuples and sets are walked, texts are redacted, anything else is returned as it is.
+
+    Returns:
+        The same shape; what stands under a secret's key is ``***`` whole, but for None, booleans and empty texts,
+        which say that there is no secret, and for numbers under a ``token``.
+    """
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact_tree(key): _redact_item(key, item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return type(value)._make(map(redact_tree, value))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(map(redact_tree, value))
+    return value
+
+
+class RedactingFilter(logging.Filter):
+    """Redacts a record's message, arguments, exception and stack.
+
+    Belongs on handlers: a filter on a logger does not see what its children log.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Redacts the record in place; always lets it pass."""
+        self._redact_message(record)
+        if record.exc_info and not record.exc_text:
+            trace = logging.Formatter().formatException(record.exc_info)
+            if redact(trace) != trace:
+                # A formatter prints exc_text where there is no exc_info; others would print the exception itself.
+                record.exc_text, record.exc_info = redact(trace), None
+        elif record.exc_text and redact(record.exc_text) != record.exc_text:
+            record.exc_text, record.exc_info = redact(record.exc_text), None
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
+        return True
+
+    @staticmethod
+    def _redact_message(record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # wrong arguments; logging will print both
+            record.msg, args = redact(str(record.msg)), redact_tree(record.args)
+            record.args = args if isinstance(args, (tuple, dict)) else ()
+            return
+        # The whole is looked at, since the key may stand in the message and its value in the arguments.
+        redacted = redact(message)
+        if redacted != message:
+            record.msg, record.args = redacted, ()
+
+
+def _redact_item(key: object, item: object) -> object:
+    if not isinstance(key, str) or not is_secret_key(key):
+        return redact_tree(item)
+    if item is None or isinstance(item, bool) or item == "":
+        return item
+    if isinstance(item, (int, float)) and _is_token_key(key):
+        return item
+    return MASK
+
+
+@lru_cache(maxsize=4096)
+def is_secret_key(key: str) -> bool:
+    """Whether a key's value is a secret: ``hf_token`` and ``db.password`` are, ``max_tokens`` and ``pad_token`` not."""
+    name = _normalised(key)
+    if _PLACE_OR_MEASURE.search(name):
+        return False
+    return bool(_SECRET_WORD.search(name)) or _is_token_key(name)
+
+
+def _is_token_key(key: str) -> bool:
+    name = _normalised(key)
+    if not _TOKEN_WORD.search(name):
+        return False
+    return not _TOKENIZER_WORDS.intersection(name.split("_"))
+
+
+def _normalised(key: str) -> str:
+    """The last part of a dotted key in lower case, its words joined by underscores: ``db.apiKey`` is ``api_key``."""
+    last = key.rpartition(".")[2]
+    return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last)).lower().strip("_")
+
+
+def _mask_pairs(text: str) -> str:
+    """Masks the values of secret keys; what follows another key may itself be a pair, so the search goes on there."""
+    done: list[str] = []
+    position = 0
+    while pair := _KEY_AND_SIGN.search(text, position):
+        end = pair.end()
+        if is_secret_key(pair["key"]):
+            start, end = _value_of_pair(text, pair)
+            value = text[start:end]
+            if not _is_innocent(pair["key"], value):
+                done += [text[position:start], MASK]
+                position = end
+                continue
+            end = pair.end()
+        done.append(text[position:end])
+        position = end
+    return "".join([*done, text[position:]])
+
+
+def _value_of_pair(text: str, pair: re.Match[str]) -> tuple[int, int]:
+    """Where the value begins and ends: at its quote, the next key of a query, the line's end in YAML, or a space."""
+    begin = pair.end()
+    if quoted := _QUOTED.match(text, begin):
+        return quoted.span("value")
+    line = text.rfind("\n", 0, pair.start()) + 1
+    if pair["sign"] == ":" and text[begin - 1] in " \t" and _LINE_BEGINNING.fullmatch(text, line, pair.start()):
+        pattern = _REST_OF_LINE
+    elif pair["sign"] == "=" and text[max(0, pair.start() - 1) : pair.start()] in {"?", "&", ";"}:
+        pattern = _IN_QUERY
+    else:
+        pattern = _PLAIN
+    found = pattern.match(text, begin)
+    value = found["value"] if found else ""
+    return begin, begin + len(value.rstrip(",;)]} "))
+
+
+def _is_innocent(key: str, value: str) -> bool:
+    """Whether a secret's key holds no secret: nothing, a yes or no, a mask already, or a count of tokens."""
+    if _NO_SECRET.fullmatch(value.strip()) or value.startswith(MASK):
+        return True
+    return _is_token_key(key) and _NUMBER.match(value) is not None
+
+
+def _environment_secrets() -> tuple[re.Pattern[str], ...]:
+    values = {
+        value for name, value in os.environ.items() if len(value) >= SHORTEST_ENVIRONMENT_SECRET and is_secret_key(name)
+    }
+    return _value_patterns(frozenset(values))
+
+
+@lru_cache(maxsize=8)
+def _value_patterns(values: frozenset[str]) -> tuple[re.Pattern[str], ...]:
+    """Patterns of the values as they are and percent-encoded, longest first so that none is cut in two."""
+    forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value), quote(value))}
+    return tuple(_value_pattern(form) for form in sorted(forms, key=len, reverse=True))
+
+
+def _value_pattern(value: str) -> re.Pattern[str]:
+    # A password that is a word, as "postgres", is not looked for inside other words.
+    edges = (r"(?<![A-Za-z])", r"(?![A-Za-z])") if value.isalpha() else ("", "")
+    return re.compile(edges[0] + re.escape(value) + edges[1])

@@ -1,0 +1,114 @@
+"""Where Optuna keeps a study: a journal file or a database, opened safely, and the lock around it.
+
+Owns the journal's repair and the lock that makes several steps one. Knows nothing of trials.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from embedsweep.errors import StudyError
+from embedsweep.secrets import redact
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+JOURNAL = "journal.log"
+LOCK = "study.lock"
+
+
+class _DyingLock:
+    """A lock that the system gives back when its holder is killed; Optuna's own would block everyone for 30 s."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def open_storage(url: str | None, folder: Path) -> BaseStorage:
+    """Opens Optuna's storage; the caller holds the study's lock, as creating tables twice at once fails.
+
+    Args:
+        url: an Optuna storage URL; None is a journal file in ``folder``.
+        folder: the study's own.
+
+    Raises:
+        StudyError: it cannot be opened.
+    """
+    try:
+        if url is None:
+            path = folder / JOURNAL
+            repair_journal(path)
+            lock = _DyingLock(path.with_name(f"{JOURNAL}.lock"))
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # same methods
+        # A database that was restarted drops its connections; the ping replaces them before they are used.
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except Exception as error:
+        where = redact(url) if url is not None else str(folder / JOURNAL)
+        raise StudyError(
+            f"the study's storage {where} cannot be opened: {redact(str(error)).splitlines()[0]}"
+        ) from None
+
+
+def repair_journal(path: Path) -> None:
+    """Cuts a last line off that a crash tore: once something was appended to it, nobody could read the journal again.
+
+    What is cut off is kept beside the journal, in ``journal.log.torn``.
+    """
+    if not path.is_file():
+        return
+    with FileLock(path.with_name(f"{JOURNAL}.lock")):
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole == len(content):
+            return
+        with path.with_name(f"{JOURNAL}.torn").open("ab") as torn:
+            torn.write(content[whole:] + b"\n")
+        with path.open("r+b") as journal:
+            journal.truncate(whole)
+
+
+@contextmanager
+def study_lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
+    """Holds everyone else's steps on the study off: by a file, or by PostgreSQL's advisory lock across machines."""
+    if url is not None and url.startswith("postgresql"):
+        with _advisory_lock(url, name):
+            yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK):
+        yield
+
+
+@contextmanager
+def _advisory_lock(url: str, name: str) -> Iterator[None]:
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
+    engine = create_engine(url)
+    try:
+        try:
+            connection = engine.connect()
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        except SQLAlchemyError as error:
+            reason = redact(str(error)).splitlines()[0]
+            raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
+        with connection:
+            yield  # the lock is the connection's and ends with it
+    finally:
+        engine.dispose()

@@ -1,0 +1,104 @@
+"""A sweep: the command that fills a study, from opening it to the ranking.
+
+Owns the order of a sweep's steps and its exit code. Each step is another module's.
+"""
+
+from __future__ import annotations
+
+import time
+
+from optuna.trial import TrialState
+from rich.console import Console
+
+from embedsweep.display import open_display
+from embedsweep.errors import Interrupted
+from embedsweep.finals import score_winner
+from embedsweep.gate import Sweep
+from embedsweep.launch import prepare_process
+from embedsweep.report import print_best, print_ranking
+from embedsweep.signals import Interrupts
+from embedsweep.study import EMISSIONS_KG, Study, open_study
+from embedsweep.tracking import ParentStatus, Tracker
+from embedsweep.worker import Worker, tidy
+
+DONE, FAILED_TRIALS = 0, 3
+
+
+def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: str) -> int:
+    """Fills a study and reports on it.
+
+    Args:
+        asked: the command, past the gate.
+        console: where people look.
+        interrupts: how signals arrive.
+        program: how this program was started, for the command that runs the best configuration again.
+
+    Returns:
+        0, or 3 where trials of the study failed.
+
+    Raises:
+        Interrupted: a signal came; the study can be resumed.
+        ConfigError: no study of that name, or what is asked differs from what was frozen.
+        TrackingError, StudyError: a store cannot be opened.
+    """
+    begun = time.monotonic()
+    study = open_study(asked)
+    prepare_process(_device(study))
+    tracker = Tracker(asked.tracking)
+    tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
+    parent = tracker.parent_run(study.name, tags)
+    status: ParentStatus = "FAILED"
+    try:
+        _say(console, _opening(study))
+        deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
+        with open_display(console, study.plan.objective) as display:
+            keep_models = asked.study.keep_models
+            tidy(study, keep_models)
+            worker = Worker(study, tracker, parent, display, interrupts, asked.emissions, keep_models, deadline)
+            worker.work()
+        test = None
+        if study.is_complete:
+            test = score_winner(study, tracker, parent, asked.study.keep_models)
+        with interrupts.shielded():
+            _log_study(study, tracker, parent, test or {})
+        status = "FINISHED" if study.is_complete else "KILLED"
+    except Interrupted:
+        status = "KILLED"
+        _say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
+        raise
+    finally:
+        tracker.finish_parent(parent, status)
+    print_ranking(console, study)
+    print_best(console, study, program, test)
+    _say(console, f"compare: {tracker.ui_hint()}")
+    if study.unfinished:
+        _say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+    failed = any(trial.state is TrialState.FAIL for trial in study.trials)
+    return FAILED_TRIALS if failed else DONE
+
+
+def _device(study: Study) -> str:
+    """The device of the study's first cell; one process trains on one, and the gate lets no sweep of devices pass."""
+    cell = next(iter(study.plan.cells.values()))
+    return str(cell["trainer"]["device"])  # type: ignore[index]  # a plain tree
+
+
+def _opening(study: Study) -> str:
+    finished = sum(trial.state.is_finished() for trial in study.trials)
+    begun = f"; {finished} finished before" if finished else ""
+    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}, in {study.folder}"
+
+
+def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
+    """The study's own run carries its best values and the sum of its emissions."""
+    best = study.best
+    total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
+    metrics = {"emissions/co2eq_kg": total, **test}
+    if best is not None and best.value is not None:
+        metrics[study.plan.objective] = best.value
+    finished = sum(trial.state.is_finished() for trial in study.trials)
+    tracker.log_parent(parent, finished, metrics)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

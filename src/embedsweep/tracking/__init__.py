@@ -1,0 +1,15 @@
+"""The only writer to MLflow: a store is opened, a study's and its trials' runs are written, people look at them.
+
+Owns the names of experiments, tags and params that others read, and how MLflow is kept from blocking, chattering and
+losing data. Must not know Optuna, Hydra or how a trial is trained, and never uses MLflow's active run: every call
+names its run, so a trial that died cannot catch the next one's numbers.
+"""
+
+from __future__ import annotations
+
+from embedsweep.tracking.params import flatten
+from embedsweep.tracking.runs import ParentStatus, Tracker
+from embedsweep.tracking.trial_run import TrialState, TrialTracker
+from embedsweep.tracking.ui import open_ui
+
+__all__ = ["ParentStatus", "Tracker", "TrialState", "TrialTracker", "flatten", "open_ui"]

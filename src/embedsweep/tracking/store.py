@@ -1,0 +1,188 @@
+"""Where MLflow keeps its records: found by its URI, created once, opened without hanging.
+
+Owns everything that depends on the kind of store: sqlite's file, lock and artifacts, a server's time-outs, MLflow's
+environment and loggers. Must not know what a run is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedsweep.errors import TrackingError
+from embedsweep.secrets import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = "sqlite:///"
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # MLflow's own values block 247 s on a server that is gone. These give up after about 8 s where connections are
+    # refused, and after about 70 s where they are swallowed; a server that restarts within 6 s is not noticed.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+"""What MLflow is told through its environment, where the user has not."""
+
+_SERVER_DEADLINE_S = 12.0
+_DATABASE_DEADLINE_S = 60.0  # a new PostgreSQL or MySQL store runs its migrations within this
+_LOCK_DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that was located, not necessarily opened.
+
+    Attributes:
+        uri: MLflow's tracking URI; of a sqlite store with an absolute path.
+        database: the sqlite file; None for servers and other databases.
+    """
+
+    uri: str
+    database: Path | None
+
+    def __str__(self) -> str:
+        return redact(self.uri)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a tracking server answers at the URI."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def artifacts(self) -> Path | None:
+        """The folder of all artifacts; None where the server decides."""
+        return self.database.parent / "artifacts" if self.database else None
+
+
+def locate(uri: str) -> Store:
+    """Reads a tracking URI; a relative sqlite path is relative to the working directory.
+
+    Raises:
+        TrackingError: a sqlite URI names no file.
+    """
+    if not uri.startswith("sqlite:"):
+        return Store(uri, None)
+    path, mark, query = uri.removeprefix(_SQLITE).partition("?")
+    if not uri.startswith(_SQLITE) or path in ("", ":memory:"):
+        raise TrackingError(f"{redact(uri)} keeps nothing: tracking.uri needs a file, as in sqlite:///mlruns/mlflow.db")
+    database = Path(path).resolve()
+    return Store(f"{_SQLITE}{database.as_posix()}{mark}{query}", database)
+
+
+def open_store(store: Store) -> MlflowClient:
+    """A client of the store, which is created where it is a sqlite file that does not exist.
+
+    Raises:
+        TrackingError: the store cannot be opened; a server that cannot be reached is given up after 12 s.
+    """
+    prepare_mlflow()
+    if store.database is not None:
+        return _open_sqlite(store, store.database)
+    deadline = _SERVER_DEADLINE_S if store.is_server else _DATABASE_DEADLINE_S
+    with telling(f"MLflow's store {store} cannot be opened", "Check that it runs and that tracking.uri is right"):
+        try:
+            return _connect_within(deadline, store.uri)
+        except TimeoutError:
+            raise TrackingError(
+                f"MLflow's store {store} did not answer within {deadline:.0f} s. "
+                "Check that it runs and that tracking.uri is right"
+            ) from None
+
+
+@contextmanager
+def telling(doing: str, advice: str = "") -> Iterator[None]:
+    """Whatever MLflow raises inside becomes a TrackingError that says what was being done and what to do."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        # SQLAlchemy appends the statement and its values, which nobody can act on. The original error is not
+        # chained: its text may hold a password that redact has just taken out.
+        reason = str(error).partition("\n[SQL:")[0].strip() or type(error).__name__
+        raise TrackingError(redact(". ".join(filter(None, (f"{doing}: {reason.rstrip('.')}", advice))))) from None
+
+
+def prepare_mlflow() -> None:
+    """Sets MLflow's environment and makes its loggers ordinary ones; to be called before its first import."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401  (its import gives its loggers handlers of their own, which are taken away below)
+
+    for name in ("mlflow", "alembic", "sqlalchemy.engine", "huey"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        if "MLFLOW_LOGGING_LEVEL" not in os.environ:
+            logger.setLevel(logging.WARNING)
+    # It logs with a traceback what it raises too, and what is raised is told by `telling`.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def _open_sqlite(store: Store, database: Path) -> MlflowClient:
+    from filelock import FileLock, Timeout
+
+    lock = database.with_name(f"{database.name}.lock")
+    with telling(
+        f"MLflow's store {store} cannot be opened",
+        "Check that its folder can be written, or name another file by tracking.uri=sqlite:///PATH",
+    ):
+        database.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(lock, timeout=_LOCK_DEADLINE_S):
+                if not database.exists() or database.stat().st_size == 0:
+                    _create_sqlite(database)
+                return _connect(store.uri)
+        except Timeout:
+            raise TrackingError(f"another process has held {lock} for {_LOCK_DEADLINE_S:.0f} s; end it") from None
+
+
+def _create_sqlite(database: Path) -> None:
+    """Creates the database beside its place and moves it there.
+
+    MLflow runs its migrations outside a transaction: a process killed among them would leave a file that can neither
+    be opened nor repaired.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f"{database.name}.new")
+    unfinished.unlink(missing_ok=True)
+    artifacts = (database.parent / "artifacts").as_uri()
+    SqlAlchemyStore(f"{_SQLITE}{unfinished.as_posix()}", artifacts).engine.dispose()
+    unfinished.replace(database)
+
+
+def _connect(uri: str) -> MlflowClient:
+    """A client that has had an answer; MLflow itself connects to a server only at the first call."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _connect_within(seconds: float, uri: str) -> MlflowClient:
+    """The client, or TimeoutError; by a thread, because name resolution heeds no time-out of MLflow's."""
+    future: Future[MlflowClient] = Future()
+
+    def connect() -> None:
+        try:
+            future.set_result(_connect(uri))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=connect, name="open-mlflow", daemon=True).start()
+    return future.result(timeout=seconds)

@@ -1,0 +1,73 @@
+"""What libraries say while a trial runs goes to its ``train.log``, not to the terminal.
+
+Owns logging handlers, the libraries' own switches and redirected output. Knows nothing of what is logged.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from embedsweep.secrets import RedactingFilter
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Lines(io.TextIOBase):
+    """A text stream whose lines become log records."""
+
+    def __init__(self, logger: logging.Logger, level: int) -> None:
+        self._logger = logger
+        self._level = level
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                self._logger.log(self._level, line.rstrip())
+        return len(text)
+
+
+@contextmanager
+def train_log(path: Path) -> Iterator[None]:
+    """Appends everything logged, warned or printed inside the block to ``path``, secrets redacted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.addFilter(RedactingFilter())
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    _hand_over_library_loggers()
+    logging.captureWarnings(True)
+    output = logging.getLogger("output")
+    try:
+        with redirect_stdout(_Lines(output, logging.INFO)), redirect_stderr(_Lines(output, logging.WARNING)):
+            yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        handler.close()
+
+
+def _hand_over_library_loggers() -> None:
+    """Takes the libraries' own handlers and progress bars away: they write to the terminal."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    transformers.utils.logging.set_verbosity_info()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("datasets", "huggingface_hub", "accelerate", "sentence_transformers", "optuna", "codecarbon"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # They answer for every file of every download, and say nothing of the trial.
+    for name in ("httpx", "httpcore", "urllib3", "filelock", "fsspec"):
+        logging.getLogger(name).setLevel(logging.WARNING)

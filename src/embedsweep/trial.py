@@ -1,0 +1,243 @@
+"""One trial, from its configuration to its result.
+
+Owns the story and the trial's folder. Knows neither Optuna nor Hydra: it is given a configuration, a folder, a run to
+record itself in and somebody to report to. A trial that cannot record itself has failed.
+
+    config.yaml  train.log  emissions.csv  scores/dev.parquet  checkpoints/  model/  result.json
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from embedsweep.card import write_card
+from embedsweep.checkpoints import Checkpoints
+from embedsweep.data import load_splits
+from embedsweep.data.pairs import PositivePairs, Splits, to_positive_pairs
+from embedsweep.emissions import EmissionsMeter
+from embedsweep.losses import LOSSES, InBatch, Shape, build_loss
+from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
+from embedsweep.secrets import redact_tree
+from embedsweep.tracking import TrialTracker
+from embedsweep.train_log import train_log
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+    from embedsweep.training import Outcome
+
+RESULT = "result.json"
+MODEL = "model"
+CHECKPOINTS = "checkpoints"
+
+Report = Callable[[int, Mapping[str, float]], Decision]
+Progress = Callable[[int, int], None]
+
+
+def run_trial(
+    config: TrialConfig,
+    folder: Path,
+    run: TrialTracker,
+    report: Report,
+    progress: Progress,
+    emissions: EmissionsConfig,
+    *,
+    single: bool,
+) -> TrialResult:
+    """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
+
+    Args:
+        config: all that decides the result.
+        folder: the trial's own.
+        run: its MLflow run.
+        report: is told dev metrics at each evaluation and says how to go on.
+        progress: is told how many optimizer steps of how many are done.
+        emissions: whose electricity is used.
+        single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
+
+    Raises:
+        TrialError: no result can be had (a loss or score that is not a number).
+        TrackingError: MLflow does not take it.
+    """
+    done = read_result(folder)
+    if done is not None:
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    with train_log(folder / "train.log"):
+        try:
+            with EmissionsMeter(emissions, folder / "emissions.csv") as meter:
+                return _run(config, folder, run, report, progress, meter, single=single)
+        except Exception:
+            logging.getLogger(__name__).exception("the trial failed")
+            raise
+
+
+def _run(
+    config: TrialConfig,
+    folder: Path,
+    run: TrialTracker,
+    report: Report,
+    progress: Progress,
+    meter: EmissionsMeter,
+    *,
+    single: bool,
+) -> TrialResult:
+    from embedsweep.evaluation import PairEvaluator, scores_of, write_scores
+    from embedsweep.models import build_model, torch_device
+    from embedsweep.training import train
+
+    _write_config(folder / "config.yaml", config)
+    splits = load_splits(config.data)
+    examples, conversion = _examples(config, splits)
+    _record_data(run, config, splits, conversion)
+
+    model = build_model(config.model, torch_device(config.trainer.device))
+    loss = build_loss(config.loss, model, _cached_micro_batch(config))
+    evaluator = PairEvaluator(splits.dev, "dev", config.evaluation)
+    watcher = _Recorder(run, report, progress, meter)
+    outcome = train(config, model, loss, examples, evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
+
+    write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
+    test = scores_of(PairEvaluator(splits.test, "test", config.evaluation), model) if single else {}
+    result = TrialResult(
+        objective=outcome.dev[config.objective],
+        dev=dict(outcome.dev),
+        test=test,
+        best_step=outcome.best_step,
+        steps=outcome.steps,
+        emissions=meter.stop(),
+        pruned=outcome.pruned,
+        conversion=conversion,
+    )
+    run.log_metrics(outcome.steps, {**result.dev, **result.test, **_figures(config, outcome, result.emissions)})
+    _save_model(model, folder / MODEL, outcome)
+    selection = "It was run once, by itself." if single else "It is one trial of a study."
+    write_card(folder / MODEL, config, result, selection)
+    _record_files(run, folder, single=single)
+    _write_result(folder, result)
+    return result
+
+
+class _Recorder:
+    """Passes what a training tells on to MLflow and to whoever runs the trial."""
+
+    def __init__(self, run: TrialTracker, report: Report, progress: Progress, meter: EmissionsMeter) -> None:
+        self._run = run
+        self._report = report
+        self._meter = meter
+        self.progressed = progress
+
+    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        self._run.log_history(points)
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
+        decision = self._report(step, metrics)
+        # What stands at the final step is the result, that of the best checkpoint; it is logged when it is known.
+        if not last and decision is Decision.GO_ON:
+            self._run.log_metrics(step, metrics)
+        self._meter.flush()
+        return decision
+
+
+def _write_config(path: Path, config: TrialConfig) -> None:
+    # The JSON round trip turns tuples into lists, which YAML can write plainly.
+    tree = redact_tree(json.loads(json.dumps(asdict(config))))
+    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _examples(config: TrialConfig, splits: Splits) -> tuple[Dataset, str | None]:
+    """The training data in the shape the loss wants, and how it was converted."""
+    from datasets import Dataset
+
+    train = splits.train
+    if LOSSES[config.loss.name].wants is Shape.SCORED_PAIRS:
+        columns = {"sentence1": train.sentences1, "sentence2": train.sentences2, "score": train.scores}
+        return Dataset.from_dict({name: list(values) for name, values in columns.items()}), None
+    positive: PositivePairs = to_positive_pairs(train, config.data.convert, config.data.score_range)
+    examples = Dataset.from_dict({"anchor": list(positive.anchors), "positive": list(positive.positives)})
+    return examples, positive.conversion
+
+
+def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None) -> None:
+    for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
+        run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
+    loader = config.dataloader
+    seen = loader.batch_size
+    if LOSSES[config.loss.name].in_batch is InBatch.COMPARED:
+        seen = loader.micro_batch_size or loader.batch_size
+    run.set_tags(
+        {
+            "embedsweep.conversion": conversion or "none",
+            "embedsweep.micro_batch_size": str(loader.micro_batch_size or loader.batch_size),
+            "embedsweep.loss_batch_size": str(seen),
+        }
+    )
+
+
+def _cached_micro_batch(config: TrialConfig) -> int | None:
+    """The micro-batch of a loss that has a cached form and needs it."""
+    loader = config.dataloader
+    smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
+    return loader.micro_batch_size if smaller and LOSSES[config.loss.name].in_batch is InBatch.CACHED else None
+
+
+def _figures(config: TrialConfig, outcome: Outcome, cost: Emissions) -> dict[str, float]:
+    return {
+        "emissions/co2eq_kg": cost.co2eq_kg,
+        "emissions/energy_kwh": cost.energy_kwh,
+        "emissions/duration_s": cost.duration_s,
+        "time/train_s": outcome.train_s,
+        "time/eval_s": outcome.eval_s,
+        "throughput/examples_per_s": outcome.steps * config.dataloader.batch_size / outcome.train_s,
+    }
+
+
+def _save_model(model: SentenceTransformer, folder: Path, outcome: Outcome) -> None:
+    """Saves safetensors weights and the library's card, with the training log of all attempts in it."""
+    model.model_card_data.training_logs = _card_log(outcome.log)
+    model.model_card_data.set_best_model_step(outcome.best_step)
+    model.save_pretrained(str(folder), safe_serialization=True)
+
+
+def _card_log(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The trainer's whole log in the form of the library's card; its own holds the last attempt only."""
+    rows: dict[int, dict[str, float]] = {}
+    for entry in log:
+        row = rows.setdefault(int(entry["step"]), {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
+        if "loss" in entry:
+            row["Training Loss"] = entry["loss"]
+        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key.startswith("eval_dev_spearman_cosine")}
+    return [row for row in rows.values() if len(row) > 2]
+
+
+def _record_files(run: TrialTracker, folder: Path, *, single: bool) -> None:
+    for name in ("config.yaml", "train.log", "emissions.csv"):
+        run.log_artifact(folder / name)
+    run.log_artifacts(folder / "scores", "scores")
+    if single:
+        run.log_artifacts(folder / MODEL, MODEL)
+
+
+def _write_result(folder: Path, result: TrialResult) -> None:
+    """Written last: a trial with a result is done and recorded."""
+    temporary = folder / f"{RESULT}.part"
+    temporary.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    temporary.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """The result of a trial that was run to its end in ``folder``; None if it was not."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    cost = tree.pop("emissions")
+    return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))

@@ -1,0 +1,161 @@
+"""The worker: asks a study for a trial, runs it, tells the result, and again.
+
+Owns the order in which a trial's books are kept, so that a kill between any two steps loses and doubles nothing:
+ask, open the run, train, end the run, tell, tidy up.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from optuna.trial import TrialState
+
+from embedsweep.checkpoints import Checkpoints
+from embedsweep.config import config_hash
+from embedsweep.display import Display
+from embedsweep.errors import Interrupted
+from embedsweep.gate import cell_config
+from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
+from embedsweep.secrets import redact
+from embedsweep.signals import Interrupts
+from embedsweep.study import OpenTrial, Study
+from embedsweep.study.leases import BEAT_EVERY_S
+from embedsweep.tracking import Tracker, TrialTracker
+from embedsweep.trial import CHECKPOINTS, MODEL, run_trial
+
+
+@dataclass(frozen=True)
+class Worker:
+    """All that a worker needs, the same for each of its trials.
+
+    Attributes:
+        study: where trials come from.
+        tracker: where they are recorded.
+        parent: the id of the study's own run.
+        display: where people see them.
+        interrupts: how signals reach it.
+        emissions: whose electricity is used.
+        keep_models: which trials' models stay.
+        deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+    """
+
+    study: Study
+    tracker: Tracker
+    parent: str
+    display: Display
+    interrupts: Interrupts
+    emissions: EmissionsConfig
+    keep_models: KeepModels
+    deadline: float | None
+
+    def work(self) -> None:
+        """Runs trials until there are no more to begin, or time is up.
+
+        Raises:
+            Interrupted: a signal came; the trial under way was given up and will be resumed.
+        """
+        while (trial := self._next()) is not None:
+            self._attempt(trial)
+            tidy(self.study, self.keep_models)
+
+    def _next(self) -> OpenTrial | None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.display.say("study.timeout is over: no further trial is begun")
+            return None
+        while True:
+            with self.interrupts.shielded():
+                trial = self.study.ask()
+            if trial is not None or not (doubtful := self.study.doubtful):
+                return trial
+            numbers = ", ".join(map(str, doubtful))
+            self.display.say(f"waiting to see whether trial {numbers}, begun on another host, still runs")
+            time.sleep(BEAT_EVERY_S)
+
+    def _attempt(self, trial: OpenTrial) -> None:
+        label = str(trial.number)
+        self.display.begin(label, trial.params, "resumed" if trial.is_resumed else "")
+        run: TrialTracker | None = None
+        try:
+            config = cell_config(self.study.plan, trial.params)
+            with self.interrupts.shielded():
+                run = self._open_run(trial, config)
+            with self.study.alive(trial):
+                result = self._run(trial, config, run)
+            with self.interrupts.shielded():
+                self._complete(trial, run, result)
+        except Interrupted:
+            self._give_up(trial, run)
+            raise
+        except Exception as error:
+            with self.interrupts.shielded():
+                self._fail(trial, run, redact(f"{type(error).__name__}: {error}"))
+
+    def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
+        identity = config_hash(config)
+        run = self.tracker.trial_run(
+            self.study.name, trial.number, config, identity, parent=self.parent, run_id=trial.run_id
+        )
+        self.study.identify(trial, run.run_id, identity)
+        return run
+
+    def _run(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
+        label = str(trial.number)
+
+        def report(step: int, metrics: Mapping[str, float]) -> Decision:
+            self.display.score(label, metrics[self.study.plan.objective])
+            return self.study.report(trial, step, metrics)
+
+        def progress(step: int, total: int) -> None:
+            self.display.progress(label, step, total)
+
+        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False)
+
+    def _complete(self, trial: OpenTrial, run: TrialTracker, result: TrialResult) -> None:
+        if self.keep_models == "all":
+            run.log_artifacts(trial.folder / MODEL, MODEL)
+        state = "PRUNED" if result.pruned else "COMPLETE"
+        run.finish("PRUNED" if result.pruned else "COMPLETE")
+        self.study.complete(trial, result)
+        self.display.end(str(trial.number), state, result.objective, f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq")
+
+    def _fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
+        """Records a failure wherever that is still possible; Optuna's record comes last and is the one that counts."""
+        if run is not None:
+            try:
+                run.set_tags({"embedsweep.failure": reason})
+                if (trial.folder / "train.log").is_file():
+                    run.log_artifact(trial.folder / "train.log")
+                run.finish("FAIL")
+            except Exception as error:
+                reason += f" (and its run could not be ended: {redact(str(error))})"
+        self.study.fail(trial, reason)
+        self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
+
+    def _give_up(self, trial: OpenTrial, run: TrialTracker | None) -> None:
+        """Leaves an interrupted trial to be resumed; if MLflow cannot be told, its lease will show it."""
+        try:
+            if run is not None:
+                run.finish("RUNNING")
+        finally:
+            self.study.release(trial)
+            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
+
+
+def tidy(study: Study, keep_models: KeepModels) -> None:
+    """Deletes checkpoints of finished trials, and models that are not kept.
+
+    The best model so far stays in any case: it is scored on test when the study is complete.
+    """
+    with study.lock():
+        best = study.best
+        for trial in study.trials:
+            if not trial.state.is_finished():
+                continue
+            folder = study.trial_folder(trial.number)
+            Checkpoints(folder / CHECKPOINTS).clear()
+            is_kept = trial.state is TrialState.COMPLETE and keep_models == "all"
+            if not is_kept and (best is None or trial.number != best.number):
+                shutil.rmtree(folder / MODEL, ignore_errors=True)

@@ -1,0 +1,38 @@
+"""What several test files start from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from embedsweep.schema import TrackingConfig
+from embedsweep.tracking import Tracker
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data, laid beside the repository where it is developed; not part of a clone."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; MLflow takes a second or two to create one."""
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Tracker(TrackingConfig("local", f"sqlite:///{database}"))
+    return database
+
+
+@pytest.fixture
+def mlflow_store(mlflow_template: Path, tmp_path: Path) -> TrackingConfig:
+    """A test's own empty MLflow store, ``mlruns/mlflow.db`` in its ``tmp_path``."""
+    database = tmp_path / "mlruns" / "mlflow.db"
+    database.parent.mkdir()
+    shutil.copy(mlflow_template, database)
+    return TrackingConfig("local", f"sqlite:///{database}")

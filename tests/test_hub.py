@@ -1,0 +1,383 @@
+"""The hub: one short probe, the local cache without any network, and what is said where neither helps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from huggingface_hub import constants
+
+from embedsweep.data.hub import read_hub
+from embedsweep.errors import ConfigError
+from embedsweep.hub import cached_model_path, hub_reachable
+from embedsweep.schema import ConvertConfig, DataConfig
+
+STSB = DataConfig(
+    name="stsb_multi_mt",
+    path=None,
+    hub="someone/stsb_multi_mt",
+    revision=None,
+    language="es",
+    files="stsb-{language}-{split}.csv",
+    columns=("sentence1", "sentence2", "similarity_score"),
+    delimiter=",",
+    score_range=(0.0, 5.0),
+    convert=ConvertConfig(positive_threshold=0.8, both_directions=False),
+    limit=None,
+)
+OLD, NEW = "0" * 40, "f" * 40
+Columns = dict[str, list[Any]]
+ROWS: Columns = {"sentence1": ["a", "c"], "sentence2": ["b", "d"], "similarity_score": [1.0, 2.5]}
+SPLITS = {"train": ROWS, "dev": ROWS, "test": ROWS}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Empty caches, a hub that refuses connections, and nothing known of it yet."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    hub_reachable.cache_clear()
+    yield tmp_path
+    hub_reachable.cache_clear()
+
+
+class Hub:
+    """A server on this machine that counts its requests.
+
+    Args:
+        status: what it answers with; None hangs until it is closed.
+    """
+
+    def __init__(self, status: int | None) -> None:
+        self.requests = 0
+        self._closing = threading.Event()
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                hub.requests += 1
+                if status is None:
+                    hub._closing.wait(30)
+                    return
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.mark.parametrize(("status", "reachable"), [(200, True), (401, True), (404, True), (405, True), (503, False)])
+def test_a_hub_is_reachable_if_it_answers_for_itself(
+    monkeypatch: pytest.MonkeyPatch, status: int, reachable: bool
+) -> None:
+    hub = Hub(status)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    try:
+        assert hub_reachable() is reachable
+        assert hub_reachable() is reachable
+    finally:
+        hub.close()
+    assert hub.requests == 1
+
+
+def test_a_hub_that_does_not_answer_in_time_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(None)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    began = time.monotonic()
+    try:
+        assert not hub_reachable(0.3)
+        assert time.monotonic() - began < 2
+    finally:
+        hub.close()
+
+
+def test_a_name_that_takes_long_to_resolve_does_not_hold_up_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def hangs(url: str, timeout_s: float) -> bool:
+        return over.wait(20)
+
+    monkeypatch.setattr("embedsweep.hub._answers", hangs)
+    began = time.monotonic()
+    assert not hub_reachable(0.2)
+    assert time.monotonic() - began < 5
+    over.set()
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://no-such-host.invalid", "not a url"])
+def test_a_hub_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    began = time.monotonic()
+    assert not hub_reachable()
+    assert time.monotonic() - began < 4
+
+
+def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub(200)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    try:
+        assert not hub_reachable()
+    finally:
+        hub.close()
+    assert hub.requests == 0
+
+
+def _cache_file(cache: Path, repo: str, commit: str, name: str, branch: str = "main") -> Path:
+    repository = cache / "hub" / repo
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True, exist_ok=True)
+    (snapshot / name).write_text("{}")
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / branch).write_text(commit)
+    return snapshot
+
+
+@pytest.mark.parametrize("name", ["config.json", "modules.json"])
+@pytest.mark.parametrize("revision", [None, "main", NEW])
+def test_a_cached_model_is_found_by_branch_and_commit(own_cache: Path, name: str, revision: str | None) -> None:
+    snapshot = _cache_file(own_cache, "models--someone--encoder", NEW, name)
+    assert cached_model_path("someone/encoder", revision) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "revision"),
+    [("someone/other", None), ("someone/encoder", OLD), ("someone/encoder", "v2"), ("/a/local/folder", None)],
+)
+def test_a_model_that_is_not_cached_has_no_path(own_cache: Path, repo_id: str, revision: str | None) -> None:
+    _cache_file(own_cache, "models--someone--encoder", NEW, "config.json")
+    assert cached_model_path(repo_id, revision) is None
+
+
+def test_a_snapshot_without_a_configuration_is_no_model(own_cache: Path) -> None:
+    _cache_file(own_cache, "models--someone--encoder", NEW, "README.md")
+    assert cached_model_path("someone/encoder", None) is None
+
+
+def _cache_dataset(
+    cache: Path, splits: dict[str, Columns], commit: str = NEW, subset: str = "es", suffix: str = ""
+) -> Path:
+    """Lays a dataset into the cache as ``datasets`` does once it has built it."""
+    folder = cache / "datasets" / "someone___stsb_multi_mt" / subset / "0.0.0" / f"{commit}{suffix}"
+    folder.mkdir(parents=True)
+    infos = datasets.SplitDict(dataset_name="stsb_multi_mt")
+    features = None
+    for split, columns in splits.items():
+        table = datasets.Dataset.from_dict(columns)
+        features = table.features
+        with datasets.arrow_writer.ArrowWriter(
+            path=str(folder / f"stsb_multi_mt-{split}.arrow"), features=features
+        ) as writer:
+            writer.write_table(table.data.table)
+            writer.finalize()
+        infos.add(datasets.SplitInfo(name=split, num_examples=len(table)))
+    datasets.DatasetInfo(features=features, splits=infos, config_name=subset, version="0.0.0").write_to_directory(
+        str(folder)
+    )
+    return folder
+
+
+def _no_download(*args: object, **kwargs: object) -> None:
+    raise AssertionError("the hub was asked")
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cached dataset needs neither the probe nor a download."""
+    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", _no_download)
+    monkeypatch.setattr(datasets, "load_dataset", _no_download)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("dev", ["dev", "validation"])
+def test_a_cached_dataset_is_read_without_network(own_cache: Path, dev: str) -> None:
+    _cache_dataset(own_cache, {"train": ROWS, dev: ROWS, "test": ROWS})
+    splits = read_hub(STSB)
+    assert splits.train.sentences1 == ("a", "c")
+    assert splits.dev.sentences2 == ("b", "d")
+    assert splits.test.scores == (0.2, 0.5)
+    assert splits.dev.origin == f"someone/stsb_multi_mt@ffffffffffff[es] {dev}"
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(("revision", "text"), [(OLD, "old"), ("v1", "old"), (NEW, "new"), (None, "new")])
+def test_of_several_cached_revisions_the_one_asked_for_is_read(
+    own_cache: Path, revision: str | None, text: str
+) -> None:
+    # The old one was built last: the date alone would choose it.
+    for commit, word in ((NEW, "new"), (OLD, "old")):
+        rows: Columns = {**ROWS, "sentence1": [word, word]}
+        _cache_dataset(own_cache, {"train": rows, "dev": rows, "test": rows}, commit)
+    _cache_file(own_cache, "datasets--someone--stsb_multi_mt", OLD, "README.md", branch="v1")
+    _cache_file(own_cache, "datasets--someone--stsb_multi_mt", NEW, "README.md")
+    assert read_hub(replace(STSB, revision=revision)).train.sentences1 == (text, text)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_without_a_language_the_only_subset_is_read(own_cache: Path) -> None:
+    _cache_dataset(own_cache, SPLITS, subset="plain_text")
+    assert read_hub(replace(STSB, language=None)).train.origin == "someone/stsb_multi_mt@ffffffffffff train"
+
+
+@pytest.mark.parametrize(
+    "config", [replace(STSB, revision=OLD), replace(STSB, language="en"), replace(STSB, revision="v2")]
+)
+def test_another_revision_or_language_in_the_cache_does_not_serve(own_cache: Path, config: DataConfig) -> None:
+    _cache_dataset(own_cache, SPLITS)
+    with pytest.raises(ConfigError, match="is not in the local cache"):
+        read_hub(config)
+
+
+def test_an_interrupted_build_does_not_serve(own_cache: Path) -> None:
+    _cache_dataset(own_cache, SPLITS, suffix=".incomplete")
+    with pytest.raises(ConfigError, match="is not in the local cache"):
+        read_hub(STSB)
+
+
+@pytest.mark.parametrize(
+    ("config", "offline", "message"),
+    [
+        (
+            STSB,
+            False,
+            "data.hub: someone/stsb_multi_mt is not in the local cache, and http://127.0.0.1:9 does not answer: say "
+            "data.path=FOLDER, with stsb-es-train.csv, stsb-es-dev.csv, stsb-es-test.csv in that folder",
+        ),
+        (
+            replace(STSB, files=None, revision="v2"),
+            True,
+            "data.hub: someone/stsb_multi_mt at revision v2 is not in the local cache, and HF_HUB_OFFLINE is set, so "
+            "the hub was not asked: say data.path=FOLDER 'data.files=\"{split}.csv\"', with train.csv, dev.csv, "
+            "test.csv in that folder",
+        ),
+    ],
+)
+def test_an_unreachable_hub_is_told_at_once_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, config: DataConfig, offline: bool, message: str
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    began = time.monotonic()
+    with pytest.raises(ConfigError) as error:
+        read_hub(config)
+    assert time.monotonic() - began < 4
+    assert str(error.value) == message
+
+
+def test_the_environment_decides_which_hub_is_asked_and_which_cache_is_read(own_cache: Path) -> None:
+    script = f"from embedsweep.data import load_splits\nfrom embedsweep.schema import *\nload_splits({STSB!r})"
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(own_cache), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "data.hub: someone/stsb_multi_mt is not in the local cache, and http://127.0.0.1:9 does not" in done.stderr
+
+
+class Download:
+    """Stands in for ``datasets.load_dataset``: remembers what it was asked and answers, or raises."""
+
+    def __init__(self, answer: dict[str, Columns] | Exception) -> None:
+        self.answer = answer
+        self.asked: tuple[Any, ...] = ()
+
+    def __call__(self, path: str, *, name: str | None, revision: str | None) -> Any:
+        self.asked = (path, name, revision)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return datasets.DatasetDict({k: datasets.Dataset.from_dict(v) for k, v in self.answer.items()})
+
+
+def _downloading(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Columns] | Exception) -> Download:
+    download = Download(answer)
+    monkeypatch.setattr(datasets, "load_dataset", download)
+    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: True)
+    return download
+
+
+def test_a_dataset_that_is_not_cached_is_downloaded_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    download = _downloading(monkeypatch, SPLITS)
+    splits = read_hub(replace(STSB, revision="v2"))
+    assert download.asked == ("someone/stsb_multi_mt", "es", "v2")
+    assert splits.train.scores == (0.2, 0.5)
+    assert splits.train.origin == "someone/stsb_multi_mt@v2[es] train"
+
+
+def test_columns_may_be_positions_so_that_one_option_serves_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    _downloading(monkeypatch, SPLITS)
+    assert read_hub(replace(STSB, columns=(1, 0, 2))).train.sentences1 == ("b", "d")
+    with pytest.raises(ConfigError) as error:
+        read_hub(replace(STSB, columns=(0, 1, 3)))
+    assert str(error.value).splitlines()[0] == (
+        "someone/stsb_multi_mt@main[es] train: has no column 3 (data.columns); it has 'sentence1', 'sentence2', "
+        "'similarity_score'"
+    )
+
+
+def test_what_the_hub_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    _downloading(monkeypatch, ValueError("BuilderConfig 'xx' not found.\nAvailable: ['en', 'es']"))
+    with pytest.raises(ConfigError) as error:
+        read_hub(replace(STSB, language="xx"))
+    assert str(error.value) == (
+        "data.hub: someone/stsb_multi_mt cannot be loaded: "
+        "ValueError: BuilderConfig 'xx' not found. Available: ['en', 'es']"
+    )
+
+
+def test_problems_of_all_splits_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong: Columns = {"sentence1": ["a", None, "e"], "sentence2": ["b", "d", "f"], "similarity_score": [1.0, 9.0, None]}
+    other: Columns = {"sentence1": ["a", "c"], "sentence2": ["b", "d"], "score": [1.0, 2.0]}
+    _downloading(monkeypatch, {"train": wrong, "validation": other, "testing": ROWS})
+    source = "someone/stsb_multi_mt@main[es]"
+    with pytest.raises(ConfigError) as error:
+        read_hub(STSB)
+    assert str(error.value).splitlines() == [
+        f"{source} train, row 2: sentence1 is None, not a text: check data.columns, or leave the row out",
+        f"{source} train, row 3: score None is not a number: fill it in or leave the row out",
+        f"{source} train, row 2: score 9 is outside data.score_range=[0,5]: mend it, or, if the scale is another, set "
+        "data.score_range (the scores here go from 1 to 9)",
+        f"{source} validation: has no column 'similarity_score' (data.columns); it has 'score', 'sentence1', "
+        "'sentence2'",
+        f"data.hub: {source} has no split 'test'; it has 'testing'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (replace(STSB, hub=None), "data.hub: is not given: say data.path=FOLDER, or the dataset's id"),
+        (
+            replace(STSB, columns=("sentence1", "sentence2", 2)),
+            "data.columns: [sentence1,sentence2,2] mixes names and positions: three names for a file with a header, "
+            "three positions without",
+        ),
+    ],
+)
+def test_options_that_fit_no_dataset_are_refused(config: DataConfig, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_hub(config)
+    assert str(error.value) == message
