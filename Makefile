@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test ui lint bench faults clean
+.PHONY: setup sweep test faults ui lint wheel-test bench clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ faults: $(READY)
 
 ui: $(READY)
 	$(BIN)/embedsweep ui
+
+# The wheel, installed into an empty venv, runs in an empty folder.
+wheel-test: $(READY)
+	PYTHON=$(BIN)/python tests/wheel.sh
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -10,10 +10,11 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsweep.config import PRIMARY, nearest, shipped_conf, user_conf
+from embedsweep.config import PRIMARY, nearest, parse_words, shipped_conf, user_conf
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
 from embedsweep.launch import prepare_process
 from embedsweep.secrets import redact
@@ -22,7 +23,7 @@ from embedsweep.signals import Interrupts
 if TYPE_CHECKING:
     from rich.console import Console
 
-HYDRA_FLAGS = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion", "--version")
+HYDRA_FLAGS = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 MULTIRUN = ("-m", "--multirun")
 USAGE = """\
 embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
@@ -65,11 +66,14 @@ def _tell_config_error(error: ConfigError) -> None:
 
 def _train(words: list[str], interrupts: Interrupts) -> int:
     """One run, or with ``-m`` a study."""
-    if any(word.split("=")[0] in HYDRA_FLAGS for word in words):
+    if "--version" in words:
+        print(f"embedsweep {version('embedsweep')}")
+        return 0
+    if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
         return _ask_hydra(words)
     flags = [word for word in words if word.startswith("-")]
     if unknown := [flag for flag in flags if flag not in MULTIRUN]:
-        allowed = ", ".join((*MULTIRUN, *HYDRA_FLAGS))
+        allowed = ", ".join((*MULTIRUN, *HYDRA_FLAGS, "--version"))
         raise ConfigError(
             [
                 Problem(flag, f"no such flag{nearest(flag, allowed.split(', '))}; there are: {allowed}")
@@ -123,6 +127,8 @@ def _ask_hydra(words: list[str]) -> int:
     """Lets Hydra answer what it answers by itself: help, the composed configuration, completion."""
     import hydra
 
+    if any(word.partition("=")[0] in ("-c", "--cfg") for word in words):
+        _check_one_value_each(words)
     arguments = [word for word in words if word not in MULTIRUN]
     user = user_conf()
     if user is not None:
@@ -139,6 +145,13 @@ def _ask_hydra(words: list[str]) -> int:
         sys.argv = former
         print(redact(output.getvalue()), end="")
     return 0
+
+
+def _check_one_value_each(words: list[str]) -> None:
+    """Raises where keys have several values; Hydra would advise to add -m, which does not help here."""
+    parsed = parse_words([word for word in words if "=" in word and not word.startswith("-")])
+    if swept := [word for word in parsed if word.sweeps]:
+        raise ConfigError(Problem(word.key, "--cfg shows one configuration: give one value") for word in swept)
 
 
 def _nothing(_: object) -> None:

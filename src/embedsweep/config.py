@@ -6,12 +6,13 @@ that identifies a trial. Knows nothing of what the values mean: whether they are
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +24,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.schema import TrialConfig
@@ -55,6 +57,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {match[0]}?)" if match else ""
 
 
+def nearest_key(key: str, known: Collection[str]) -> str:
+    """`` (did you mean ...?)`` with the known dotted keys most like ``key``: beside it, else of that name elsewhere."""
+    head, _, leaf = key.rpartition(".")
+    beside = [name for name in known if name.rpartition(".")[0] == head]
+    for names, cutoff in ((beside, 0.6), (known, 0.8)):
+        leaves = [name.rpartition(".")[2] for name in names]
+        match = difflib.get_close_matches(leaf, leaves, n=1, cutoff=cutoff)
+        if match:
+            meant = (name for name, known_leaf in zip(names, leaves, strict=True) if known_leaf == match[0])
+            return f" (did you mean {' or '.join(meant)}?)"
+    return ""
+
+
+def shown(value: object) -> str:
+    """A value as it is typed: ``null``, ``true``, ``[0,5]``, ``{a:1}``."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
 class Composer:
     """Composes configurations from the options on the search path.
 
@@ -64,7 +90,7 @@ class Composer:
 
     def __init__(self, hydra: Hydra) -> None:
         self._hydra = hydra
-        self._composed: dict[tuple[tuple[str, str], ...], DictConfig] = {}
+        self._composed: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
 
     def options(self, group: str) -> list[str]:
         """Names of the options of ``group``; empty where there is no such group."""
@@ -77,8 +103,8 @@ class Composer:
         names = self._hydra.config_loader.list_groups("")
         return [name for name in names if name != "hydra" and self.options(name)]
 
-    def compose(self, choices: Mapping[str, str]) -> DictConfig:
-        """The configuration with these options chosen, others by default; interpolations stay unresolved.
+    def compose(self, choices: Mapping[str, str]) -> dict[str, Any]:
+        """The configuration with these options chosen, others by default; interpolations and ``???`` as they stand.
 
         Raises:
             ConfigError: a YAML file cannot be read or names what is not there.
@@ -93,14 +119,13 @@ class Composer:
                     with_log_configuration=False,
                     from_shell=False,
                 )
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException, YAMLError) as error:
                 chosen = ", ".join(f"{group}={option}" for group, option in key) or "the defaults"
-                raise ConfigError.single(f"conf ({chosen})", str(error).strip()) from error
-            OmegaConf.set_readonly(composed, False)
-            OmegaConf.set_struct(composed, False)
-            del composed["hydra"]
-            self._composed[key] = composed
-        return self._composed[key].copy()
+                raise ConfigError.single(f"conf ({chosen})", " ".join(str(error).split())) from error
+            plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=False))
+            del plain["hydra"]
+            self._composed[key] = plain
+        return copy.deepcopy(self._composed[key])
 
 
 @contextmanager
@@ -117,36 +142,69 @@ def open_composer() -> Iterator[Composer]:
         GlobalHydra.instance().clear()
 
 
-def parse_overrides(words: Sequence[str]) -> list[Override]:
+@dataclass(frozen=True)
+class Word:
+    """One ``key=value`` of a command.
+
+    Attributes:
+        text: as it was typed.
+        key: the key or the group of options.
+        value: a plain value; of a word that sweeps, what Hydra's grammar makes of it.
+        sweeps: whether it gives several values.
+    """
+
+    text: str
+    key: str
+    value: Any
+    sweeps: bool
+
+
+def parse_words(texts: Sequence[str]) -> list[Word]:
     """Parses ``key=value`` words with Hydra's own grammar.
 
     Raises:
         ConfigError: a word that is no override, or chooses one of Hydra's launchers or sweepers; all of them at once.
     """
     parser = OverridesParser.create()
-    overrides: list[Override] = []
+    words: list[Word] = []
     problems: list[Problem] = []
-    for word in words:
+    for text in texts:
         try:
-            override = parser.parse_override(word)
+            override = parser.parse_override(text)
         except HydraException as error:
-            problems.append(Problem(word, f"is not key=value in Hydra's grammar: {str(error).splitlines()[0]}"))
+            problems.append(Problem(text, _grammar_message(text, str(error).splitlines()[0])))
             continue
-        name = override.key_or_group
-        if name in REFUSED_GROUPS:
-            problems.append(Problem(name, REFUSED_GROUPS[name]))
-        elif override.is_delete():
-            problems.append(Problem(word, "nothing can be taken out of the configuration; set the key to null instead"))
+        key = override.key_or_group
+        if message := _refusal(key, override):
+            problems.append(Problem(key or text, message))
+        elif override.is_sweep_override():
+            words.append(Word(text, key, override.value(), sweeps=True))
         else:
-            overrides.append(override)
+            words.append(Word(text, key, unquote(override.value()), sweeps=False))
     if problems:
         raise ConfigError(problems)
-    return overrides
+    return words
 
 
-def plain_value(override: Override) -> Any:
-    """The value of an override that sweeps nothing, quotes taken off."""
-    return unquote(override.value())
+def _grammar_message(text: str, reason: str) -> str:
+    if "=" not in text:
+        return "is not key=value"
+    if "NoneType is incompatible" in reason:
+        return "Hydra's choice() takes no null: write the choices as key=null,a,b"
+    if "token recognition error" in reason:
+        key, _, value = text.partition("=")
+        return f"has a character that Hydra reads only in quotes, as in '{key}=\"{value}\"'"
+    return f"cannot be read as key=value: {reason.partition(' expecting ')[0]}"
+
+
+def _refusal(key: str, override: Override) -> str | None:
+    if key in REFUSED_GROUPS:
+        return REFUSED_GROUPS[key]
+    if key == "hydra" or key.startswith(("hydra.", "hydra/")):
+        return "Hydra's own settings are not used here: results go to sweeps/ and to tracking.uri"
+    if override.is_delete():
+        return f"~{key} cannot be: nothing is taken out of the configuration; set the key to null instead"
+    return None if key else "has no key before the ="
 
 
 def unquote(value: Any) -> Any:
@@ -160,44 +218,61 @@ def unquote(value: Any) -> Any:
     return value
 
 
-def has_key(composed: DictConfig, key: str) -> bool:
-    """Whether ``key`` (dotted) stands in the configuration, whatever its value."""
+def has_key(composed: Mapping[str, Any], key: str) -> bool:
+    """Whether ``key`` (dotted) stands in a plain configuration, whatever its value, ``???`` included."""
     node: Any = composed
     for part in key.split("."):
-        if not isinstance(node, DictConfig) or part not in node:
+        if not isinstance(node, Mapping) or part not in node:
             return False
-        node = node._get_node(part)
-        if isinstance(node, DictConfig) and node._is_none():
-            node = None
+        node = node[part]
     return True
 
 
-def all_keys(container: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every dotted key of nested mappings, inner nodes included."""
-    for name, value in container.items():
-        yield prefix + name
-        if isinstance(value, Mapping):
-            yield from all_keys(value, f"{prefix}{name}.")
+def value_at(composed: Mapping[str, Any], key: str) -> Any:
+    """The value of ``key`` (dotted) in a plain configuration; None where it is not."""
+    node: Any = composed
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
-def to_plain(composed: DictConfig) -> dict[str, Any]:
-    """The configuration as plain containers, interpolations and ``???`` as they stand."""
-    return cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=False))
+def set_value(composed: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a key (dotted) that a plain configuration has."""
+    head, _, leaf = key.rpartition(".")
+    node = value_at(composed, head) if head else composed
+    node[leaf] = value
 
 
-def resolve(plain: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets ``values`` (by dotted key) in a plain configuration and resolves its interpolations.
+def leaf_keys(composed: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of nested mappings that can be set; an empty mapping counts as a value."""
+    for name, value in composed.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaf_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Collection[str]) -> dict[str, Any]:
+    """Sets ``values`` (by dotted key) in a plain configuration and resolves the interpolations of some sections.
 
     Raises:
-        ConfigError: an interpolation that leads nowhere.
+        ConfigError: interpolations that lead nowhere; one of each section.
     """
+    resolved: dict[str, Any] = {}
+    problems: list[Problem] = []
     tree = OmegaConf.create(dict(plain))
     for key, value in values.items():
         OmegaConf.update(tree, key, value, merge=False)
-    try:
-        return cast("dict[str, Any]", OmegaConf.to_container(tree, resolve=True))
-    except OmegaConfBaseException as error:
-        raise ConfigError.single(str(error.full_key or "conf"), str(error).splitlines()[0]) from error
+    for name in sections:
+        try:
+            node = tree[name]
+            resolved[name] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException as error:
+            message = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
+            problems.append(Problem(str(error.full_key or name), message))
+    if problems:
+        raise ConfigError(problems)
+    return resolved
 
 
 def is_group(composer: Composer, name: str) -> bool:

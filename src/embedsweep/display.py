@@ -14,6 +14,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from embedsweep.schema import Choice
 
@@ -29,6 +30,8 @@ def short_params(params: Mapping[str, Choice]) -> str:
 def _short(value: Choice) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "null" if value is None else str(value)
 
 
@@ -160,7 +163,8 @@ class LiveTable:
             table.add_column(column, overflow="fold")
         for row in self._rows.values():
             value = "" if row.objective is None else f"{row.objective:.4f}"
-            table.add_row(row.label, row.state, row.progress, row.time, value, row.params, row.note)
+            cells = (row.label, row.state, row.progress, row.time, value, row.params, row.note)
+            table.add_row(*map(Text, cells))  # as text: a reason such as "no [/x] in [0]" would be read as markup
         return table
 
 

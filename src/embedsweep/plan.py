@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from embedsweep.config import canonical, digest
+from embedsweep.config import canonical, digest, shown
 from embedsweep.schema import Axis, DiscreteAxis, RangeAxis, StudyPlan
 
 
@@ -51,7 +51,7 @@ def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:
         before, after = old.get(key, "absent"), new.get(key, "absent")
         if canonical(before) != canonical(after):
             name = key.split("/")[-1]
-            found.setdefault(name, f"{name} was {before} and is now {after}")
+            found.setdefault(name, f"{name} was {shown(before)} and is now {shown(after)}")
     return list(found.values())
 
 
@@ -70,6 +70,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _axis_words(tree: Mapping[str, Any]) -> str:
     if "choices" in tree:
-        return ",".join(map(str, tree["choices"]))
+        return ",".join(map(shown, tree["choices"]))
     kind = "log " if tree["log"] else ""
     return f"{kind}{tree['low']:g} to {tree['high']:g}" + (f" by {tree['step']:g}" if tree["step"] else "")

@@ -12,6 +12,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from embedsweep.display import short_params
 from embedsweep.schema import Choice, TrialResult
@@ -43,7 +44,8 @@ def print_ranking(console: Console, study: Study) -> None:
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
-        table.add_row(str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(trial.params))
+        cells = (str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(trial.params))
+        table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
     if len(complete) > SHOWN:

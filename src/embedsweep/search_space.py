@@ -11,43 +11,55 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep, Sweep
 
-from embedsweep.config import nearest, parse_overrides, unquote
+from embedsweep.config import Word, nearest, parse_words, shown, unquote
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.schema import Axis, Choice, DiscreteAxis, RangeAxis
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-RELATIVE_KEYS = {"of", "low", "high", "log"}
+RELATIVE_KEYS = ("of", "low", "high", "log")
+TAGS = ("log",)
 
 
-def axis_of(override: Override) -> Axis:
-    """The axis an override that sweeps stands for.
+def axis_of(word: Word) -> Axis:
+    """The axis a word that sweeps stands for.
 
     ``range(start, stop, step)`` leaves ``stop`` out, as in Hydra; ``int(interval(1, 8))`` draws whole numbers,
     both ends included, as in Hydra's Optuna plugin.
 
     Raises:
-        ConfigError: a sweep that has no order or no choices (``glob``, ``shuffle``), or an empty or backward range.
+        ConfigError: a sweep that has no order or no choices (``glob``, ``shuffle``), a tag that means nothing here, or
+            an empty or backward range.
     """
-    key, sweep = override.key_or_group, override.value()
-    if isinstance(sweep, ChoiceSweep):
+    key, sweep = word.key, word.value
+    if isinstance(sweep, Sweep):
+        _check_tags(key, sweep)
+    if isinstance(sweep, ChoiceSweep) and not sweep.shuffle:
         return _choices(key, [unquote(item) for item in sweep.list])
     if isinstance(sweep, RangeSweep):
         return _stepped(key, sweep)
     if isinstance(sweep, IntervalSweep):
         return _interval(key, sweep)
-    raise ConfigError.single(key, f"{override.input_line} cannot be searched; use a,b or range() or interval()")
+    raise ConfigError.single(key, f"{word.text} cannot be searched; use a,b or range() or interval()")
+
+
+def _check_tags(key: str, sweep: Sweep) -> None:
+    for tag in sorted(sweep.tags - set(TAGS)):
+        raise ConfigError.single(key, f"no tag {tag}{nearest(tag, TAGS)}; there are: {', '.join(TAGS)}")
+    if "log" in sweep.tags and not isinstance(sweep, IntervalSweep):
+        raise ConfigError.single(key, "tag(log, ...) takes an interval(): what has steps is not drawn by its logarithm")
 
 
 def _choices(key: str, items: Sequence[Any]) -> DiscreteAxis:
-    bad = [item for item in items if not isinstance(item, str | int | float | bool | None)]
-    if bad:
-        raise ConfigError.single(key, f"a choice must be a number, a word, true, false or null, but got {bad[0]}")
+    for item in items:
+        if not isinstance(item, str | int | float | bool | None):
+            what = "another sweep" if isinstance(item, Sweep) else shown(item)
+            raise ConfigError.single(key, f"a choice must be a number, a word, true, false or null, but got {what}")
     if len({(type(item), item) for item in items}) < len(items):
-        raise ConfigError.single(key, f"the choices {', '.join(map(str, items))} name one value twice")
+        raise ConfigError.single(key, f"the choices {', '.join(map(shown, items))} name one value twice")
     return DiscreteAxis(key, tuple(items))
 
 
@@ -57,6 +69,10 @@ def _stepped(key: str, sweep: RangeSweep) -> RangeAxis:
         raise ConfigError.single(key, f"range({start:g},{stop:g},{step:g}) must go up, by a step above 0, unshuffled")
     count = math.ceil(round((stop - start) / step, 9))
     integer = all(isinstance(bound, int) for bound in (sweep.start or 0, sweep.stop or 0, sweep.step))
+    if count == 1 and not integer:
+        raise ConfigError.single(
+            key, f"range({start:g},{stop:g},{step:g}) is one value; make its third, the step, less"
+        )
     return RangeAxis(key, start, _round(start + (count - 1) * step), log=False, step=step, integer=integer)
 
 
@@ -107,18 +123,18 @@ def _axis_of_entry(key: str, entry: Any, lookup: Mapping[str, Any], where: str) 
         return _choices(key, entry)
     if isinstance(entry, Mapping):
         return _relative(key, entry, lookup, where)
-    (override,) = parse_overrides([f"{key}={entry}"])
-    if not override.is_sweep_override():
+    (word,) = parse_words([f"{key}={shown(entry)}"])
+    if not word.sweeps:
         raise ConfigError.single(
-            f"search={where}, {key}", f"{entry} sweeps nothing; use choice(), range() or interval()"
+            f"search={where}, {key}", f"{shown(entry)} sweeps nothing; use choice(), range() or interval()"
         )
-    return axis_of(override)
+    return axis_of(word)
 
 
 def _relative(key: str, entry: Mapping[str, Any], lookup: Mapping[str, Any], where: str) -> RangeAxis:
     place = f"search={where}, {key}"
-    if unknown := set(entry) - RELATIVE_KEYS:
-        word = sorted(unknown)[0]
+    if unknown := set(entry) - set(RELATIVE_KEYS):
+        word = min(unknown)
         raise ConfigError.single(
             place, f"no such key: {word}{nearest(word, RELATIVE_KEYS)}; it takes of, low, high, log"
         )
@@ -127,8 +143,11 @@ def _relative(key: str, entry: Mapping[str, Any], lookup: Mapping[str, Any], whe
     centre = lookup.get(entry["of"])
     if not isinstance(centre, int | float) or centre <= 0:
         raise ConfigError.single(
-            place, f"is relative to {entry['of']}, which must be a number above 0, but is {centre}"
+            place, f"is relative to {entry['of']}, which must be a number above 0, but is {shown(centre)}"
         )
+    for bound in ("low", "high"):
+        if not isinstance(entry[bound], int | float):
+            raise ConfigError.single(place, f"{bound} must be a number, but got {shown(entry[bound])}")
     low, high = _round(centre * entry["low"]), _round(centre * entry["high"])
     if not 0 < low < high:
         raise ConfigError.single(place, f"low must be below high and both above 0, but got {low:g} and {high:g}")

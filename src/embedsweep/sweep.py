@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 
-from optuna.trial import TrialState
 from rich.console import Console
 
 from embedsweep.display import open_display
@@ -58,7 +57,8 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             worker.work()
         test = None
         if study.is_complete:
-            test = score_winner(study, tracker, parent, asked.study.keep_models)
+            with study.lock():  # two commands may see the last trial end in the same moment
+                test = score_winner(study, tracker, parent, asked.study.keep_models)
         with interrupts.shielded():
             _log_study(study, tracker, parent, test or {})
         status = "FINISHED" if study.is_complete else "KILLED"
@@ -67,14 +67,14 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         _say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
         raise
     finally:
-        tracker.finish_parent(parent, status)
+        with interrupts.shielded():
+            tracker.finish_parent(parent, status)
     print_ranking(console, study)
     print_best(console, study, program, test)
     _say(console, f"compare: {tracker.ui_hint()}")
     if study.unfinished:
         _say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
-    failed = any(trial.state is TrialState.FAIL for trial in study.trials)
-    return FAILED_TRIALS if failed else DONE
+    return FAILED_TRIALS if study.has_failed_trials else DONE
 
 
 def _device(study: Study) -> str:

@@ -11,11 +11,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from optuna.trial import TrialState
-
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.config import config_hash
-from embedsweep.display import Display
+from embedsweep.display import Display, short_params
 from embedsweep.errors import Interrupted
 from embedsweep.gate import cell_config
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
@@ -87,7 +85,10 @@ class Worker:
             with self.interrupts.shielded():
                 self._complete(trial, run, result)
         except Interrupted:
-            self._give_up(trial, run)
+            # One that came while the result was told finds the trial finished: nothing is to be taken back.
+            if trial.number in self.study.unfinished:
+                with self.interrupts.shielded():
+                    self._give_up(trial, run)
             raise
         except Exception as error:
             with self.interrupts.shielded():
@@ -96,7 +97,14 @@ class Worker:
     def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
         identity = config_hash(config)
         run = self.tracker.trial_run(
-            self.study.name, trial.number, config, identity, parent=self.parent, run_id=trial.run_id
+            self.study.name,
+            trial.number,
+            config,
+            identity,
+            parent=self.parent,
+            run_id=trial.run_id,
+            run_name=f"{trial.number:04d} {short_params(trial.params)}",
+            tags={"embedsweep.study": self.study.name},
         )
         self.study.identify(trial, run.run_id, identity)
         return run
@@ -151,11 +159,12 @@ def tidy(study: Study, keep_models: KeepModels) -> None:
     """
     with study.lock():
         best = study.best
+        complete = {trial.number for trial in study.complete_trials}
         for trial in study.trials:
             if not trial.state.is_finished():
                 continue
             folder = study.trial_folder(trial.number)
             Checkpoints(folder / CHECKPOINTS).clear()
-            is_kept = trial.state is TrialState.COMPLETE and keep_models == "all"
+            is_kept = trial.number in complete and keep_models == "all"
             if not is_kept and (best is None or trial.number != best.number):
                 shutil.rmtree(folder / MODEL, ignore_errors=True)

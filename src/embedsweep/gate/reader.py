@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from embedsweep.config import nearest
+from embedsweep.config import nearest, shown
 from embedsweep.errors import Problem
 
 T = TypeVar("T", bound=str)
@@ -36,15 +36,18 @@ class Reader:
         self._asked: set[str] = set()
         self._broken = not isinstance(section, Mapping)
         if self._broken:
-            problems.append(Problem(where, f"must be a section with keys of its own, but got {section!r}"))
+            problems.append(Problem(where, f"must be a section with keys of its own, but got {shown(section)}"))
 
     def problem(self, key: str, message: str) -> None:
-        """Notes that ``key`` of this section is wrong."""
-        self.problems.append(Problem(f"{self.where}.{key}" if self.where else key, message))
+        """Notes that ``key`` of this section is wrong; of a section that is none, that was said already."""
+        if not self._broken:
+            self.problems.append(Problem(f"{self.where}.{key}" if self.where else key, message))
 
     def section(self, key: str) -> Reader:
         """The section ``key`` inside this one."""
-        return Reader(self.raw(key), f"{self.where}.{key}" if self.where else key, self.problems)
+        # Of a broken section the sections inside cannot be read either; all of it is one problem.
+        problems = [] if self._broken else self.problems
+        return Reader(self.raw(key), f"{self.where}.{key}" if self.where else key, problems)
 
     def raw(self, key: str) -> Any:
         """The value of ``key`` as it stands; None where it is missing, which is noted."""
@@ -79,7 +82,7 @@ class Reader:
         if isinstance(value, str) and value.strip():
             return value
         if len(self.problems) == before:
-            self.problem(key, f"must be a text, but got {value!r}")
+            self.problem(key, f"must be a text, but got {_told(value)}")
         return None
 
     def one_of(self, key: str, allowed: Sequence[T]) -> T:
@@ -96,7 +99,7 @@ class Reader:
             return cast("T", value)
         if len(self.problems) == before:
             words = ", ".join(allowed) + ("" if required else ", null")
-            self.problem(key, f"must be one of {words}, but got {value}{nearest(str(value), allowed)}")
+            self.problem(key, f"must be one of {words}, but got {_told(value)}{nearest(str(value), allowed)}")
         return None
 
     def boolean(self, key: str) -> bool:
@@ -104,7 +107,7 @@ class Reader:
         before = len(self.problems)
         value = self.raw(key)
         if not isinstance(value, bool) and len(self.problems) == before:
-            self.problem(key, f"must be true or false, but got {value!r}")
+            self.problem(key, f"must be true or false, but got {_told(value)}")
         return bool(value)
 
     def integer(self, key: str, at_least: int) -> int:
@@ -121,7 +124,10 @@ class Reader:
         if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
             return value
         if len(self.problems) == before:
-            self.problem(key, f"must be a whole number of at least {at_least}, but got {value!r}")
+            hint = ""
+            if isinstance(value, float) and value.is_integer():
+                hint = f"; write {value:.0f}, and int(interval(...)) where it is swept"
+            self.problem(key, f"must be a whole number of at least {at_least}, but got {_told(value)}{hint}")
         return None
 
     def real(
@@ -135,7 +141,7 @@ class Reader:
                 return float(value)
             self.problem(key, f"must be {_bounds(at_least, above, at_most)}, but got {value:g}")
         elif len(self.problems) == before:
-            self.problem(key, f"must be a number, but got {value!r}")
+            self.problem(key, f"must be a number, but got {_told(value)}")
         return 1.0
 
     def optional_real(self, key: str, *, above: float) -> float | None:
@@ -149,6 +155,11 @@ class Reader:
         """Notes every key that nobody asked for, with the nearest that exists."""
         for key in sorted(set(self._section) - self._asked):
             self.problem(key, f"no such key{nearest(key, self._asked)}; there are: {', '.join(sorted(self._asked))}")
+
+
+def _told(value: object) -> str:
+    """A wrong value: as it is typed, but texts in quotes, since "20" for 20 may be what is wrong."""
+    return repr(value) if isinstance(value, str) else shown(value)
 
 
 def _bounds(at_least: float, above: float, at_most: float) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from embedsweep.config import nearest
+from embedsweep.config import nearest, shown
 from embedsweep.errors import Problem
 from embedsweep.gate.reader import Reader
 from embedsweep.losses import LOSSES
+from embedsweep.optimizers import OPTIMIZERS
 from embedsweep.schema import (
     DEV_METRICS,
     BatchSampler,
@@ -37,7 +38,6 @@ from embedsweep.schema import (
 )
 
 TRIAL_SECTIONS = ("model", "loss", "data", "dataloader", "optimizer", "trainer", "evaluation")
-OPTIMIZERS = ("adamw",)
 
 
 def read_trial(tree: Mapping[str, Any], objective: str, problems: list[Problem]) -> TrialConfig:
@@ -116,7 +116,7 @@ def _columns(reader: Reader) -> tuple[str | int, str | int, str | int]:
     reader.problem(
         "columns",
         f"must be three names of a header, or three positions from 0 where there is none: [sentence1,sentence2,score], "
-        f"but got {value}",
+        f"but got {shown(value)}",
     )
     return (0, 1, 2)
 
@@ -135,7 +135,9 @@ def _score_range(reader: Reader) -> tuple[float, float]:
         low, high = float(value[0]), float(value[1])
         if low < high:
             return (low, high)
-    reader.problem("score_range", f"must be the lowest and the highest possible score, as [0,5], but got {value}")
+    reader.problem(
+        "score_range", f"must be the lowest and the highest possible score, as [0,5], but got {shown(value)}"
+    )
     return (0.0, 1.0)
 
 
@@ -154,7 +156,7 @@ def _dataloader(reader: Reader) -> DataloaderConfig:
 
 def _optimizer(reader: Reader) -> OptimizerConfig:
     config = OptimizerConfig(
-        name=reader.one_of("name", OPTIMIZERS),
+        name=reader.one_of("name", tuple(OPTIMIZERS)),
         lr=reader.real("lr", above=0),
         weight_decay=reader.real("weight_decay", at_least=0),
         warmup=reader.real("warmup", at_least=0),
@@ -230,7 +232,7 @@ def read_search(section: object, problems: list[Problem]) -> tuple[str, Mapping[
     name, space = reader.text("name"), reader.raw("space")
     reader.optional_integer("n_trials", at_least=1)
     if not isinstance(space, Mapping):
-        reader.problem("space", f"must map keys to what they are searched over, but got {space!r}")
+        reader.problem("space", f"must map keys to what they are searched over, but got {shown(space)}")
         space = {}
     reader.finish()
     return name, space

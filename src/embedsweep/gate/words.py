@@ -10,14 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
-
-from embedsweep.config import Composer, all_keys, has_key, is_group, nearest, parse_overrides, plain_value, to_plain
+from embedsweep.config import (
+    Composer,
+    Word,
+    has_key,
+    is_group,
+    leaf_keys,
+    nearest,
+    nearest_key,
+    parse_words,
+    set_value,
+    shown,
+)
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.schema import Axis, DiscreteAxis
 from embedsweep.search_space import axis_of
+
+ONE_FOR_ALL = {"trainer.device": "is the same for all trials of a command, since a process trains on one device"}
+"""Keys of a trial that cannot be swept all the same."""
+
+DECIDES_A_TRIAL = (*TRIAL_SECTIONS, "search")
 
 
 @dataclass
@@ -29,91 +42,123 @@ class Words:
         values: key -> value, fixed.
         axes: what is swept, in the order of the command.
         fixed: the words themselves that decide a trial and sweep nothing.
+        unknown: groups of which no option was named that exists, so that nothing is known of their keys.
+        refused: keys whose word was wrong as a whole, so that it is not known what would be swept.
     """
 
     choices: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     axes: list[Axis] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
 
     @property
     def touches_trials(self) -> bool:
         """Whether anything said decides what a trial is."""
-        return any(_section(key) in (*TRIAL_SECTIONS, "search") for key in (*self.choices, *self.values)) or bool(
-            self.axes
-        )
+        keys = (*self.choices, *self.values, *self.unknown, *self.refused, *(axis.key for axis in self.axes))
+        return any(section_of(key) in DECIDES_A_TRIAL for key in keys)
 
 
-def sort_words(words: Sequence[str], composer: Composer, problems: list[Problem]) -> Words:
-    """Sorts the words of a command; those that are wrong go to ``problems`` and are left out."""
-    said = Words()
-    for override in _parse(words, problems):
-        name = override.key_or_group
-        try:
-            if override.is_sweep_override():
-                axis = axis_of(override)
-                if _may_be_swept(axis, composer, problems):
-                    said.axes.append(axis)
-                continue
-            if _section(name) in TRIAL_SECTIONS:
-                said.fixed.append(override.input_line or "")
-            if is_group(composer, name):
-                _choose(name, plain_value(override), said, composer, problems)
-            else:
-                said.values[name] = plain_value(override)
-        except ConfigError as error:
-            problems.extend(error.problems)
-    return said
-
-
-def _parse(words: Sequence[str], problems: list[Problem]) -> Iterator[Override]:
-    for word in words:
-        try:
-            yield from parse_overrides([word])
-        except ConfigError as error:
-            problems.extend(error.problems)
-
-
-def _section(key: str) -> str:
+def section_of(key: str) -> str:
+    """The group that a key belongs to: ``loss`` of ``loss.scale``."""
     return key.split(".", 1)[0]
 
 
-def _may_be_swept(axis: Axis, composer: Composer, problems: list[Problem]) -> bool:
-    if _section(axis.key) in composer.groups and _section(axis.key) not in TRIAL_SECTIONS:
-        problems.append(
-            Problem(axis.key, f"is the same for all trials of a study; swept can be {', '.join(TRIAL_SECTIONS)}")
-        )
-        return False
-    if not is_group(composer, axis.key):
-        return True
-    before = len(problems)
-    choices = axis.choices if isinstance(axis, DiscreteAxis) else (None,)
-    for choice in choices:
-        _option_exists(axis.key, choice, composer, problems)
-    return len(problems) == before
+def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]) -> Words:
+    """Sorts the words of a command; those that are wrong go to ``problems`` and are left out."""
+    said = Words()
+    words = list(_parse(texts, said, problems))
+    for word in words:
+        if _names_an_option(word, composer):
+            group = section_of(word.key)
+            problems.append(Problem(word.key, f"is the name of the option; choose another by {group}=OPTION"))
+            said.refused.add(word.key)
+        elif word.sweeps:
+            _sweep(word, said, composer, problems)
+        elif is_group(composer, word.key):
+            _choose(word, said, composer, problems)
+        else:
+            said.values[word.key] = word.value
+        if not word.sweeps and (section_of(word.key) in TRIAL_SECTIONS or word.key == "study.objective"):
+            said.fixed.append(word.text)
+    keys = [word.key for word in words]
+    problems += [
+        Problem(word.key, "is swept and given a second time; say it once")
+        for word in words
+        if word.sweeps and keys.count(word.key) > 1
+    ]
+    return said
 
 
-def _choose(group: str, option: Any, said: Words, composer: Composer, problems: list[Problem]) -> None:
-    if _option_exists(group, option, composer, problems):
-        said.choices[group] = option
+def _parse(texts: Sequence[str], said: Words, problems: list[Problem]) -> Iterator[Word]:
+    for text in texts:
+        try:
+            yield from parse_words([text])
+        except ConfigError as error:
+            problems.extend(error.problems)
+            said.refused.add(text.partition("=")[0])
+
+
+def _names_an_option(word: Word, composer: Composer) -> bool:
+    group, _, leaf = word.key.rpartition(".")
+    return leaf == "name" and group != "study" and is_group(composer, group)
+
+
+def _sweep(word: Word, said: Words, composer: Composer, problems: list[Problem]) -> None:
+    try:
+        axis = axis_of(word)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        said.refused.add(word.key)
+        return
+    section = section_of(axis.key)
+    if section in composer.groups and section not in TRIAL_SECTIONS:
+        swept = ", ".join(TRIAL_SECTIONS)
+        problems.append(Problem(axis.key, f"is the same for all trials of a study; swept can be {swept}"))
+    elif axis.key in ONE_FOR_ALL:
+        problems.append(Problem(axis.key, ONE_FOR_ALL[axis.key]))
+    elif not is_group(composer, axis.key):
+        said.axes.append(axis)
+        return
+    else:
+        choices = axis.choices if isinstance(axis, DiscreteAxis) else (word.text,)
+        known = tuple(choice for choice in choices if _option_exists(axis.key, choice, composer, problems))
+        if known:
+            said.axes.append(DiscreteAxis(axis.key, known))
+        else:
+            said.unknown.add(axis.key)
+        if len(known) == len(choices):
+            return
+    said.refused.add(axis.key)
+
+
+def _choose(word: Word, said: Words, composer: Composer, problems: list[Problem]) -> None:
+    if _option_exists(word.key, word.value, composer, problems):
+        said.choices[word.key] = word.value
+    else:
+        said.unknown.add(word.key)
 
 
 def _option_exists(group: str, option: Any, composer: Composer, problems: list[Problem]) -> bool:
     options = composer.options(group)
     if option in options:
         return True
-    problems.append(
-        Problem(group, f"no option {option}{nearest(str(option), options)}; there are: {', '.join(options)}")
+    what = (
+        f"no option {shown(option)}{nearest(option, options)}"
+        if isinstance(option, str) and option
+        else (f"takes the name of an option, but got {shown(option) or 'nothing'}")
     )
+    problems.append(Problem(group, f"{what}; there are: {', '.join(options)}"))
     return False
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of options: what was swept (``loss=mnrl``) and the composed configuration."""
+    """One combination of options: what was swept (``loss=mnrl``) and the composed configuration, unresolved."""
 
     swept: Mapping[str, str]
-    composed: DictConfig
+    composed: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -129,32 +174,54 @@ def cell_name(swept: Mapping[str, Any]) -> str:
 def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> list[Cell]:
     """Composes every combination of swept options, with the fixed options and values in place.
 
-    A fixed or swept key is right if every combination has it.
+    A fixed or swept key is right if every combination has it. Axes of keys that are not right are taken out of
+    ``said.axes``.
     """
     group_axes = [axis for axis in said.axes if isinstance(axis, DiscreteAxis) and is_group(composer, axis.key)]
     cells = []
     for options in itertools.product(*(axis.choices for axis in group_axes)):
         swept = {axis.key: str(option) for axis, option in zip(group_axes, options, strict=True)}
-        composed = composer.compose({**said.choices, **swept})
-        _check_keys(said, swept, composed, composer, problems)
+        cells.append(Cell(swept, composer.compose({**said.choices, **swept})))
+    groups = {axis.key for axis in group_axes}
+    for key in [*said.values, *(axis.key for axis in said.axes if axis.key not in groups)]:
+        if section_of(key) not in said.unknown:
+            problems += _key_problems(key, cells, said, composer)
+    for cell in cells:
         for key, value in said.values.items():
-            if has_key(composed, key):
-                OmegaConf.update(composed, key, value, merge=False)
-        cells.append(Cell(swept, composed))
+            if has_key(cell.composed, key):
+                set_value(cell.composed, key, value)
+    wrong = {
+        axis.key
+        for axis in said.axes
+        if axis.key not in groups and not all(has_key(cell.composed, axis.key) for cell in cells)
+    }
+    said.axes[:] = [axis for axis in said.axes if axis.key not in wrong]
+    said.refused |= wrong
     return cells
 
 
-def _check_keys(
-    said: Words, swept: Mapping[str, str], composed: DictConfig, composer: Composer, problems: list[Problem]
-) -> None:
-    keys = [*said.values, *(axis.key for axis in said.axes if axis.key not in swept)]
-    for key in keys:
-        if has_key(composed, key):
-            continue
-        known = list(all_keys(to_plain(composed)))
-        section = _section(key)
-        option = swept.get(section, said.choices.get(section))
-        owner = f"{section}={option} has no such key" if option and "." in key else "no such key"
-        siblings = sorted(name for name in known if _section(name) == section and name != section)
-        has = f"; it has: {', '.join(siblings)}" if siblings else f"; there are: {', '.join(composer.groups)}"
-        problems.append(Problem(key, owner + nearest(key, known) + has))
+def _key_problems(key: str, cells: Sequence[Cell], said: Words, composer: Composer) -> Iterator[Problem]:
+    """Why a key cannot be set: no option has it, or only some of the swept ones have."""
+    lacking = [cell for cell in cells if not has_key(cell.composed, key)]
+    if not lacking:
+        return
+    section = section_of(key)
+    known = [name for name in leaf_keys(lacking[0].composed) if not _is_option_name(name)]
+    if "." not in key:
+        known = composer.groups
+    suggestion = nearest_key(key, known) or nearest_key(key, list(leaf_keys(lacking[0].composed)))
+    if section in composer.groups:
+        siblings = [name for name in known if section_of(name) == section]
+        there = f"it has: {', '.join(siblings)}" if siblings else "it has no keys of its own"
+    else:
+        there = f"there are: {', '.join(composer.groups)}"
+    if len(lacking) == len(cells) > 1 or section not in {**said.choices, **lacking[0].swept}:
+        yield Problem(key, f"no such key{suggestion}; {there}")
+        return
+    for option in dict.fromkeys({**said.choices, **cell.swept}[section] for cell in lacking):
+        yield Problem(key, f"{section}={option} has no such key{suggestion}; {there}")
+
+
+def _is_option_name(key: str) -> bool:
+    group, _, leaf = key.rpartition(".")
+    return leaf == "name" and group != "study"

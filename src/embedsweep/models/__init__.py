@@ -35,6 +35,9 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         model_kwargs={"use_safetensors": True},
         model_card_data=SentenceTransformerModelCardData(local_files_only=True),
     )
+    if config.path is not None and not Path(config.path).expanduser().is_dir():
+        # The library would ask the hub for it, and a cached model's folder does not tell its id.
+        model.model_card_data.base_model = config.path
     if config.pooling is not None:
         _pool(model, config.pooling)
     if config.max_seq_length is not None:

@@ -176,8 +176,17 @@ class Study:
     @property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the highest objective, the first of equals; None without a complete one."""
-        complete = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
-        return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+        return max(self.complete_trials, key=lambda trial: (trial.value, -trial.number), default=None)
+
+    @property
+    def complete_trials(self) -> list[FrozenTrial]:
+        """The trials that have a result."""
+        return [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+
+    @property
+    def has_failed_trials(self) -> bool:
+        """Whether a trial failed."""
+        return any(trial.state is TrialState.FAIL for trial in self.trials)
 
     @property
     def is_complete(self) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 JOURNAL = "journal.log"
+JOURNAL_LOCK = "journal.lock"
+"""Not ``journal.log.lock``: Optuna's own lock, which other programs on this journal take, is a link of that name."""
 LOCK = "study.lock"
 
 
@@ -53,7 +55,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         if url is None:
             path = folder / JOURNAL
             repair_journal(path)
-            lock = _DyingLock(path.with_name(f"{JOURNAL}.lock"))
+            lock = _DyingLock(path.with_name(JOURNAL_LOCK))
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # same methods
         # A database that was restarted drops its connections; the ping replaces them before they are used.
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
@@ -71,7 +73,7 @@ def repair_journal(path: Path) -> None:
     """
     if not path.is_file():
         return
-    with FileLock(path.with_name(f"{JOURNAL}.lock")):
+    with FileLock(path.with_name(JOURNAL_LOCK)):
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
         if whole == len(content):

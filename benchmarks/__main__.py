@@ -1,0 +1,49 @@
+"""Runs every benchmark in a process and folder of its own and prints a table: what, measured, promised.
+
+``python -m benchmarks overhead memory`` runs some of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+BENCHMARKS = ("config_error", "first_step", "overhead", "memory", "open_study")
+
+
+def main(names: list[str]) -> int:
+    """Prints a line a figure; 1 if one misses its promise."""
+    missed = 0
+    print(f"{'':52} {'measured':>10} {'promised':>10}")
+    for name in names or BENCHMARKS:
+        for figure in _figures(name):
+            held = figure["measured"] <= figure["promised"]
+            missed += not held
+            measured, promised = (f"{figure[key]:.2f} {figure['unit']}" for key in ("measured", "promised"))
+            print(f"{figure['what']:52} {measured:>10} {promised:>10} {'' if held else 'MISSED'}", flush=True)
+    return min(missed, 1)
+
+
+def _figures(name: str) -> list[dict[str, float | str]]:
+    repository = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory(prefix=f"embedsweep-{name}-") as folder:
+        environment = {**os.environ, "PYTHONPATH": str(repository), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        sys.exit(f"benchmark {name} failed:\n{done.stdout}{done.stderr}")
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,18 @@
+"""Growth of a process's memory over 30 trials, after the first five, which load what is loaded once."""
+
+from __future__ import annotations
+
+import psutil
+
+from benchmarks.figures import Figure, hand_on
+from benchmarks.studies import open_worker
+from embedsweep.worker import tidy
+
+if __name__ == "__main__":
+    worker, sizes = open_worker(30), []
+    while (trial := worker.study.ask()) is not None:
+        worker._attempt(trial)
+        tidy(worker.study, worker.keep_models)
+        sizes.append(psutil.Process().memory_info().rss)
+    growth = 100 * (max(sizes[-5:]) / max(sizes[:5]) - 1)
+    hand_on(Figure(f"memory over {len(sizes)} trials ({sizes[-1] / 2**20:.0f} MiB), growth", growth, 5.0, "%"))

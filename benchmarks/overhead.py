@@ -1,0 +1,69 @@
+"""What a trial costs over a plain SentenceTransformerTrainer script with the same arguments, in a warm process."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss
+
+from benchmarks.figures import Figure, hand_on
+from benchmarks.studies import open_worker
+from embedsweep.data import load_splits
+from embedsweep.gate import cell_config
+from embedsweep.models.tiny import tiny_model_path
+from embedsweep.schema import TrialConfig
+from embedsweep.training import training_arguments
+from embedsweep.worker import tidy
+
+ROUNDS = 7
+
+
+def plain_script(config: TrialConfig) -> float:
+    """Seconds of the script anyone would write, saving its model at the end."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        splits = load_splits(config.data)
+        train, dev = splits.train, splits.dev
+        model = SentenceTransformer(str(tiny_model_path()))
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=training_arguments(config, Path(folder)),
+            train_dataset=Dataset.from_dict(
+                {"a": list(train.sentences1), "b": list(train.sentences2), "score": list(train.scores)}
+            ),
+            loss=CoSENTLoss(model, scale=20.0),
+            evaluator=EmbeddingSimilarityEvaluator(
+                list(dev.sentences1),
+                list(dev.sentences2),
+                list(dev.scores),
+                name="dev",
+                similarity_fn_names=["cosine", "euclidean", "manhattan", "dot"],
+                batch_size=config.evaluation.batch_size,
+                write_csv=False,
+            ),
+        )
+        trainer.train()
+        model.save_pretrained(f"{folder}/model")
+    return time.monotonic() - begun
+
+
+if __name__ == "__main__":
+    worker = open_worker(ROUNDS + 1)
+    plain, ours = [], []
+    while (trial := worker.study.ask()) is not None:
+        config = cell_config(worker.study.plan, trial.params)
+        plain.append(plain_script(config))
+        begun = time.monotonic()
+        worker._attempt(trial)
+        tidy(worker.study, worker.keep_models)
+        ours.append(time.monotonic() - begun)
+    # The first round pays for what is loaded once a process.
+    overhead = statistics.median(mine - other for mine, other in zip(ours[1:], plain[1:], strict=True))
+    what = f"overhead of a trial over the plain trainer ({statistics.median(plain[1:]):.1f} s)"
+    hand_on(Figure(what, overhead, 0.5, "s"))

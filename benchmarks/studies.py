@@ -1,0 +1,24 @@
+"""A study of equal short trials, run by a worker in this process, for benchmarks that look inside."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from embedsweep.display import PlainLines
+from embedsweep.gate import pass_sweep
+from embedsweep.signals import Interrupts
+from embedsweep.study import open_study
+from embedsweep.tracking import Tracker
+from embedsweep.worker import Worker
+
+SHORT = ("loss=cosent", "data.limit=640", "trainer.max_steps=40", "trainer.eval_every=0.25")
+
+
+def open_worker(n_trials: int) -> Worker:
+    """A worker on a fresh study of ``n_trials`` trials that differ in their seed only."""
+    seeds = ",".join(map(str, range(n_trials)))
+    asked = pass_sweep([*SHORT, f"trainer.seed={seeds},{n_trials}"])
+    study, tracker = open_study(asked), Tracker(asked.tracking)
+    display = PlainLines(Console(quiet=True))
+    parent = tracker.parent_run(study.name, {})
+    return Worker(study, tracker, parent, display, Interrupts(), asked.emissions, asked.study.keep_models, None)

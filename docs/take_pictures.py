@@ -1,0 +1,66 @@
+"""Takes the README's pictures of the MLflow UI: ``python docs/take_pictures.py FOLDER`` after a sweep in FOLDER."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from browser.pages import ask, browser_page, open_study, served
+
+HIDDEN = ("Dataset", "Source", "Models")
+COLUMNS = ("loss.name", "dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg")
+METRIC = "dev/spearman_cosine"
+DOCS = Path(__file__).resolve().parent
+
+
+def newest_study(address: str) -> str:
+    """The id of the experiment that was made last, ``single`` and MLflow's own aside."""
+    studies = [found for found in ask(address, "experiments") if found["name"] not in ("single", "Default")]
+    return str(max(studies, key=lambda found: int(found["creation_time"]))["experiment_id"])
+
+
+def curves(address: str, study: str) -> str:
+    """The address of the page that shows dev Spearman of all trials over their steps."""
+    runs = ask(address, "runs", experiment_ids=[study], filter="tags.`embedsweep.kind` = 'trial'")
+    question = {
+        "runs": [run["info"]["run_id"] for run in runs],
+        "metric": METRIC,
+        "experiments": [study],
+        "plot_metric_keys": [METRIC],
+        "x_axis": "step",
+    }
+    return f"{address}/#/metric?" + urllib.parse.urlencode({key: json.dumps(value) for key, value in question.items()})
+
+
+def toggle_columns(page: Any, names: tuple[str, ...]) -> None:
+    """Adds metrics and params to the table of runs, and takes away what is shown."""
+    page.get_by_role("button", name="Columns").click()
+    for name in names:
+        page.get_by_placeholder("Search columns").fill(name)
+        page.wait_for_timeout(1000)
+        page.get_by_text(name, exact=True).last.click()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(2000)
+
+
+def main(folder: Path) -> None:
+    """Opens the pages over the store in ``folder`` and writes the pictures beside this file."""
+    with served(folder) as address, browser_page() as page:
+        study = newest_study(address)
+        page.goto(f"{address}/#/experiments/{study}/runs")
+        page.get_by_role("button", name="Close").first.click()
+        open_study(page, address, study)
+        toggle_columns(page, (*HIDDEN, *COLUMNS))
+        page.screenshot(path=DOCS / "mlflow-runs.png")
+        page.goto(curves(address, study))
+        page.wait_for_timeout(6000)
+        page.screenshot(path=DOCS / "mlflow-chart.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

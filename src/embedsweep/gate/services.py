@@ -1,0 +1,104 @@
+"""What every trial of a command shares: the study, where it is recorded, whose electricity is used.
+
+Owns the checks of those sections. Knows nothing of trials.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from embedsweep.config import resolve
+from embedsweep.emissions import country_problem
+from embedsweep.errors import ConfigError, Problem
+from embedsweep.gate.sections import read_emissions, read_study, read_tracking
+from embedsweep.gate.words import Cell
+from embedsweep.schema import EmissionsConfig, StudyConfig, TrackingConfig
+
+SINGLE = "single"
+"""The experiment of runs without a study; no study may be named so."""
+
+STORAGE_DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mariadb": "MySQLdb", "sqlite": "sqlite3"}
+"""Databases a study can lie in -> the driver SQLAlchemy takes where the URL names none."""
+
+TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+
+
+@dataclass(frozen=True)
+class Services:
+    """The sections that are no part of a trial."""
+
+    study: StudyConfig
+    tracking: TrackingConfig
+    emissions: EmissionsConfig
+
+
+def read_services(cell: Cell) -> Services:
+    """The services of a command, which every cell has alike.
+
+    Raises:
+        ConfigError: all that is wrong with them.
+    """
+    tree = resolve(cell.composed, {}, ("study", "tracking", "emissions"))
+    problems: list[Problem] = []
+    services = Services(
+        read_study(tree["study"], problems),
+        read_tracking(tree["tracking"], problems),
+        read_emissions(tree["emissions"], problems),
+    )
+    problems += _check_study(services.study)
+    problems += check_tracking(services.tracking)
+    country = services.emissions.country_iso_code
+    if country is not None and (message := country_problem(country)) is not None:
+        problems.append(Problem("emissions.country_iso_code", message))
+    problems += [
+        Problem(name, f"cannot be written in the working directory {Path.cwd()}; start from a folder of your own")
+        for name in ("sweeps", "mlruns")
+        if not os.access(Path(name) if Path(name).exists() else Path.cwd(), os.W_OK)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return services
+
+
+def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
+    """Whether MLflow knows stores of this kind; whether this one answers is found out when it is opened."""
+    uri = tracking.uri
+    if not uri:
+        return
+    scheme = re.split(r"[:+]", uri, maxsplit=1)[0]
+    if scheme == "file":
+        message = "MLflow keeps no records in plain folders any more; say sqlite:///mlruns/mlflow.db"
+        yield Problem("tracking.uri", message)
+    elif scheme not in TRACKING_SCHEMES or (scheme == uri != "databricks"):
+        message = "must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000"
+        yield Problem("tracking.uri", f"{message}, but got {uri}")
+    elif scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]*[^/?][^?]*(\?.*)?", uri):
+        yield Problem("tracking.uri", f"names no file: say sqlite:///mlruns/mlflow.db, not {uri}")
+
+
+def _check_study(study: StudyConfig) -> Iterator[Problem]:
+    name = study.name
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == SINGLE):
+        yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not '{SINGLE}', but got {name!r}")
+    if study.storage is not None:
+        yield from _check_storage(study.storage)
+
+
+def _check_storage(url: str) -> Iterator[Problem]:
+    parts = re.match(r"([a-z0-9]+)(?:\+([a-z0-9_]+))?://", url)
+    if parts is None or parts[1] not in STORAGE_DRIVERS:
+        databases = ", ".join(STORAGE_DRIVERS)
+        yield Problem(
+            "study.storage",
+            f"must be the URL of a database ({databases}), such as postgresql://host/database; null is a journal file",
+        )
+        return
+    driver = parts[2] or STORAGE_DRIVERS[parts[1]]
+    if find_spec("mysql" if driver == "mysqlconnector" else driver) is None:
+        install = "pip install 'embedsweep[postgresql]'" if driver == "psycopg" else "install it"
+        yield Problem("study.storage", f"needs the Python package {driver}: {install}")

@@ -1,0 +1,93 @@
+"""The words of a command for one run, or for ``ui``, past the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from embedsweep.config import open_composer, resolve
+from embedsweep.errors import ConfigError, Problem
+from embedsweep.gate.cells import read_cell, trial_sections
+from embedsweep.gate.sections import read_tracking
+from embedsweep.gate.services import Services, check_tracking, read_services
+from embedsweep.gate.words import Words, compose_cells, section_of, sort_words
+from embedsweep.schema import EmissionsConfig, TrackingConfig, TrialConfig
+
+DEFAULT_PORT = 5000
+
+
+@dataclass(frozen=True)
+class SingleRun:
+    """A command for one run, past the gate."""
+
+    config: TrialConfig
+    tracking: TrackingConfig
+    emissions: EmissionsConfig
+
+
+def pass_single(words: Sequence[str]) -> SingleRun:
+    """Passes the words of a command for one run.
+
+    Raises:
+        ConfigError: all that is wrong, at once.
+    """
+    problems: list[Problem] = []
+    services: Services | None = None
+    config: TrialConfig | None = None
+    with open_composer() as composer:
+        said = sort_words(words, composer, problems)
+        problems += _only_for_studies(said)
+        said.axes.clear()
+        (cell,) = compose_cells(said, composer, problems)
+        try:
+            services = read_services(cell)
+        except ConfigError as error:
+            problems += error.problems
+        try:
+            # The objective of services that are wrong does not matter: the command is refused.
+            config = read_cell(trial_sections(cell), {}, services.study.objective if services else "")
+        except ConfigError as error:
+            problems += error.problems
+    if problems or services is None or config is None:
+        raise ConfigError(problems)
+    return SingleRun(config, services.tracking, services.emissions)
+
+
+def _only_for_studies(said: Words) -> Iterator[Problem]:
+    for axis in said.axes:
+        yield Problem(axis.key, "several values make a study: add -m")
+    if said.choices.get("search", "none") != "none":
+        yield Problem("search", f"search={said.choices['search']} makes a study: add -m")
+    for key in said.values:
+        if section_of(key) == "search" or (section_of(key) == "study" and key != "study.objective"):
+            yield Problem(key, "is a study's, and this is one run: add -m, or leave it out")
+
+
+def pass_ui(words: Sequence[str]) -> tuple[TrackingConfig, int]:
+    """Passes the words of ``embedsweep ui``: options of ``tracking``, and ``port=5000``.
+
+    Raises:
+        ConfigError: all that is wrong, at once.
+    """
+    problems: list[Problem] = []
+    ports = [word.removeprefix("port=") for word in words if word.startswith("port=")]
+    port = ports[-1] if ports else str(DEFAULT_PORT)
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        problems.append(Problem("port", f"must be a number from 1 to 65535, but got {port}"))
+    rest = [word for word in words if not word.startswith("port=")]
+    known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
+    problems += [Problem(word, "ui takes port= and tracking.uri= only") for word in rest if word not in known]
+    tracking: TrackingConfig | None = None
+    with open_composer() as composer:
+        said = sort_words(known, composer, problems)
+        problems += [Problem(axis.key, "one store is shown at a time") for axis in said.axes]
+        said.axes.clear()
+        (cell,) = compose_cells(said, composer, problems)
+        try:
+            tracking = read_tracking(resolve(cell.composed, {}, ("tracking",))["tracking"], problems)
+            problems += check_tracking(tracking)
+        except ConfigError as error:
+            problems += error.problems
+    if problems or tracking is None:
+        raise ConfigError(problems)
+    return tracking, int(port)

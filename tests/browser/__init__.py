@@ -1,0 +1,1 @@
+"""A real Chromium looks at a real MLflow UI over the store of a real sweep."""

@@ -1,0 +1,41 @@
+"""What the tests of faults start from: a PostgreSQL server, and a study that nothing disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import postgres
+from faults import studies
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A server of the test session's own."""
+    binaries = postgres.binaries()
+    if binaries is None:
+        pytest.skip(postgres.MISSING)
+    with postgres.running_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server) -> str:
+    """A new, empty database."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> studies.Study:
+    """What the study of these tests looks like when nothing happens to it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended = studies.run(folder)
+    assert ended.code == 0, ended.output
+    study = studies.Study(folder)
+    studies.check_whole(study)
+    for number in range(studies.N_TRIALS):
+        result = study.result(number)
+        # Otherwise early stopping would not be tested, nor the choice of a checkpoint that is not the last.
+        assert result["best_step"] < result["steps"] < 20, result
+    return study

@@ -1,0 +1,116 @@
+"""``embedsweep train`` with one fault in it, for a child process of a test.
+
+    python driver.py ACTION PLACE train-words...
+
+ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process) or ``raise``.
+PLACE is where:
+
+    ask            a trial was asked for, and its lease taken
+    run            its MLflow run was created, but the study does not know its id yet
+    step:7         after an optimizer step, whichever trial comes to it first
+    checkpoint:9   while the checkpoint of a step is written; half of a file is there
+    tell           the trial is done and recorded in MLflow; Optuna is not told yet
+    told           Optuna was just told
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SIGNALS = {"kill": signal.SIGKILL, "int": signal.SIGINT, "term": signal.SIGTERM}
+
+
+def main() -> int:
+    """Runs the command with its fault; the exit code is the command's."""
+    action, place, *words = sys.argv[1:]
+    name, _, step = place.partition(":")
+    _arm(name, int(step or 0), _once(action))
+    from embedsweep.cli import main as command
+
+    return command(["train", *words])
+
+
+def _once(action: str) -> Callable[[], None]:
+    happened = False
+
+    def fault() -> None:
+        nonlocal happened
+        if happened:
+            return
+        happened = True
+        if action == "raise":
+            raise RuntimeError("provoked by a test")
+        os.kill(os.getpid(), SIGNALS[action])
+
+    return fault
+
+
+def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
+    if place == "step":
+        from transformers.trainer_callback import CallbackHandler
+
+        _after(CallbackHandler, "on_step_end", fault, lambda _, _args, state, _control: state.global_step == step)
+        return
+    if place == "checkpoint":
+        _tear_checkpoint(step, fault)
+        return
+    from embedsweep.study import Study
+
+    if place == "ask":
+        _after(Study, "ask", fault)
+    elif place == "run":
+        _before(Study, "identify", fault)
+    elif place == "tell":
+        _before(Study, "complete", fault)
+    elif place == "told":
+        _after(Study, "complete", fault)
+    else:
+        raise ValueError(f"no place {place}")
+
+
+def _after(owner: type, name: str, fault: Callable[[], None], when: Callable[..., bool] = lambda *_: True) -> None:
+    original = getattr(owner, name)
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        if when(*args):
+            fault()
+        return result
+
+    setattr(owner, name, replaced)
+
+
+def _before(owner: type, name: str, fault: Callable[[], None]) -> None:
+    original = getattr(owner, name)
+
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        fault()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, replaced)
+
+
+def _tear_checkpoint(step: int, fault: Callable[[], None]) -> None:
+    """At ``step``, only half of the optimizer's state gets to the disk, after the weights and before all the rest."""
+    from sentence_transformers import SentenceTransformerTrainer
+
+    original = SentenceTransformerTrainer._save_optimizer_and_scheduler
+
+    def replaced(trainer: Any, output_dir: str) -> None:
+        original(trainer, output_dir)
+        if trainer.state.global_step == step:
+            state = Path(output_dir, "optimizer.pt")
+            os.truncate(state, state.stat().st_size // 2)
+            Path(output_dir, "scheduler.pt").unlink()
+            fault()
+
+    SentenceTransformerTrainer._save_optimizer_and_scheduler = replaced
+
+
+if __name__ == "__main__":
+    sys.exit(main())

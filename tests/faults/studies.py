@@ -1,0 +1,199 @@
+"""A small study whose trials stop early: its command, in child processes, and what Optuna and MLflow hold of it.
+
+Owns how the tests of faults start commands and read what is left. Starts no fault itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
+
+ROOT = Path(__file__).parents[2]
+DRIVER = Path(__file__).with_name("driver.py")
+WITHIN_S = 240.0
+
+# A learning rate this high leads past the best model soon: both trials stop early, well before their last step.
+WORDS = (
+    "loss=cosent,mnrl",
+    "data=demo",
+    "data.limit=200",
+    "model=tiny",
+    "optimizer.lr=5e-3",
+    "trainer.device=cpu",
+    "trainer.epochs=4",
+    "trainer.eval_every=0.1",
+    "trainer.early_stopping.patience=2",
+)
+N_TRIALS = 2
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that came to its end.
+
+    Attributes:
+        code: its exit code; of one that a signal killed, the signal's number, negative.
+        output: stdout and stderr.
+    """
+
+    code: int
+    output: str
+
+
+def start(folder: Path, words: Sequence[str], fault: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Starts ``train.py -m words`` in ``folder``; with a fault (action, place), by way of the driver."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = [str(DRIVER), *fault] if fault else [str(ROOT / "train.py")]
+    # One thread each: two commands can run side by side on two cores, and results are the same to the last bit.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.Popen(
+        [sys.executable, *program, "-m", *words],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(command: subprocess.Popen[str]) -> Ended:
+    """Waits for a command's end."""
+    try:
+        output, _ = command.communicate(timeout=WITHIN_S)
+    except subprocess.TimeoutExpired:
+        command.kill()
+        output, _ = command.communicate()
+        raise AssertionError(f"still running after {WITHIN_S:.0f} s:\n{output}") from None
+    return Ended(command.returncode, output)
+
+
+def run(folder: Path, words: Sequence[str] = WORDS, fault: Sequence[str] = ()) -> Ended:
+    """Starts a command and waits for its end."""
+    return finish(start(folder, words, fault))
+
+
+def storage_words(url: str | None) -> tuple[str, ...]:
+    """What a command says to keep the study in a database; nothing for the journal."""
+    return (f"study.storage={url}",) if url else ()
+
+
+class Study:
+    """What Optuna and MLflow hold, at this moment, of the only study in a working directory.
+
+    Args:
+        folder: the working directory.
+        url: Optuna's storage; None is the journal.
+
+    Attributes:
+        trials: Optuna's.
+        runs: all runs of the whole store, deleted ones too.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        (file,) = folder.glob("sweeps/*/study.yaml")
+        self.folder = file.parent
+        self.name = self.folder.name
+        self._url = url
+        self._client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+        self.trials = self._read_trials()
+        self.runs = self._read_runs()
+
+    def _read_trials(self) -> list[FrozenTrial]:
+        if self._url is None:
+            journal = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
+            return optuna.load_study(study_name=self.name, storage=journal).trials
+        database = RDBStorage(self._url)
+        try:
+            return optuna.load_study(study_name=self.name, storage=database).trials
+        finally:
+            database.remove_session()
+            database.engine.dispose()
+
+    def _read_runs(self) -> list[Run]:
+        experiments = [experiment.experiment_id for experiment in self._client.search_experiments(ViewType.ALL)]
+        return list(self._client.search_runs(experiments, run_view_type=ViewType.ALL))
+
+    @property
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.trials]
+
+    @property
+    def parent(self) -> Run:
+        (run,) = (run for run in self.runs if run.data.tags["embedsweep.kind"] == "study")
+        return run
+
+    def run_of(self, number: int) -> Run:
+        """The run of a trial; there must be exactly one."""
+        (run,) = (run for run in self.runs if run.data.tags.get("embedsweep.trial") == str(number))
+        return run
+
+    def history(self, run: Run) -> dict[str, list[tuple[int, float]]]:
+        """Every point of every metric of a run, by step."""
+        return {
+            name: sorted((point.step, point.value) for point in self._client.get_metric_history(run.info.run_id, name))
+            for name in run.data.metrics
+        }
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder / "trials" / f"{number:04d}"
+
+    def result(self, number: int) -> Mapping[str, Any]:
+        return json.loads((self.trial_folder(number) / "result.json").read_text(encoding="utf-8"))
+
+
+def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
+    """A study that is complete, each trial once, MLflow and Optuna agreeing on everything."""
+    assert study.states == ["COMPLETE"] * n_trials
+    assert len({json.dumps(trial.params, sort_keys=True) for trial in study.trials}) == n_trials
+    assert len(study.runs) == n_trials + 1, [run.data.tags for run in study.runs]
+    assert study.parent.info.status == "FINISHED"
+    for trial in study.trials:
+        run = study.run_of(trial.number)
+        assert run.info.status == "FINISHED"
+        assert run.info.lifecycle_stage == "active"
+        assert run.data.tags["embedsweep.kind"] == "trial"
+        assert run.data.tags["embedsweep.state"] == "COMPLETE"
+        assert run.data.tags["mlflow.parentRunId"] == study.parent.info.run_id
+        assert run.info.run_id == trial.user_attrs["run_id"]
+        assert run.data.params["loss.name"] == trial.params["loss"]
+        assert run.data.params["optimizer.lr"] == "0.005"
+        assert run.data.metrics["dev/spearman_cosine"] == trial.value
+        history = study.history(run)
+        assert {"dev/spearman_cosine", "train/loss", "emissions/co2eq_kg"} <= history.keys()
+        for name, points in history.items():
+            steps = [step for step, _ in points]
+            assert len(steps) == len(set(steps)), f"{name} has two points at one step: {points}"
+
+
+def check_equal(study: Study, reference: Study) -> None:
+    """Every trial has the very result, step by step, that it has in a study that nothing disturbed."""
+    assert len(study.trials) == len(reference.trials)
+    for trial, expected in zip(study.trials, reference.trials, strict=True):
+        number = trial.number
+        assert trial.params == expected.params
+        assert trial.value == expected.value
+        assert trial.intermediate_values == expected.intermediate_values
+        result, wanted = study.result(number), reference.result(number)
+        kept = ("objective", "dev", "best_step", "steps", "pruned", "conversion")
+        assert {key: result[key] for key in kept} == {key: wanted[key] for key in kept}
+        run, undisturbed = study.run_of(number), reference.run_of(number)
+        assert run.data.params == undisturbed.data.params
+        history, expected_history = study.history(run), reference.history(undisturbed)
+        assert history.keys() == expected_history.keys()
+        for name in history:
+            if name.startswith(("dev/", "test/", "train/")):
+                assert history[name] == expected_history[name], name

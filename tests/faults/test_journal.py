@@ -1,0 +1,81 @@
+"""The journal after a crash: a torn last line and stale locks."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from embedsweep.gate import pass_sweep
+from embedsweep.study import Study, open_study
+
+WORDS = ["loss=mnrl,cosent", "study.name=torn"]
+HOLD = """
+import os, signal, sys
+from filelock import FileLock
+locks = [FileLock(path) for path in sys.argv[1:]]
+for lock in locks:
+    lock.acquire()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a study that has one trial, running."""
+    monkeypatch.chdir(tmp_path)
+    assert _open().ask() is not None
+    return tmp_path / "sweeps" / "torn"
+
+
+def _open() -> Study:
+    return open_study(pass_sweep(WORDS))
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"op_code": 5, "worker_id": "a', b"\x00" * 512])
+def test_a_torn_last_line_is_cut_off_and_kept(folder: Path, torn: bytes) -> None:
+    journal = folder / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + torn)
+
+    study = _open()
+    assert journal.read_bytes() == whole
+    assert (folder / "journal.log.torn").read_bytes() == torn + b"\n"
+    assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+    assert study.ask() is not None
+    assert [trial.state.name for trial in _open().trials] == ["RUNNING", "RUNNING"]
+
+
+def test_a_whole_journal_is_left_as_it_is(folder: Path) -> None:
+    whole = (folder / "journal.log").read_bytes()
+    _open()
+    assert (folder / "journal.log").read_bytes() == whole
+    assert not (folder / "journal.log.torn").exists()
+
+
+def test_locks_of_a_killed_process_do_not_block(folder: Path) -> None:
+    locks = sorted(folder.glob("*.lock"))
+    assert len(locks) == 2
+    killed = subprocess.run([sys.executable, "-c", HOLD, *locks], check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+    begun = time.monotonic()
+    assert _open().ask() is not None
+    assert time.monotonic() - begun < 10
+
+
+def test_a_stale_lock_of_optunas_own_neither_blocks_nor_harms(folder: Path) -> None:
+    journal = folder / "journal.log"
+    whole = journal.read_bytes()
+    stale = folder / "journal.log.lock"
+    stale.unlink(missing_ok=True)
+    stale.symlink_to(journal)  # as Optuna's own backend locks, and as its dashboard leaves it when killed
+
+    begun = time.monotonic()
+    assert _open().ask() is not None
+    assert time.monotonic() - begun < 10
+    assert journal.read_bytes().startswith(whole)

@@ -1,0 +1,116 @@
+"""Ctrl-C, SIGTERM and a trial that raises: what the command says and leaves, and what the next one makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from faults import studies
+from faults.studies import WORDS, Ended, Study
+
+pytestmark = pytest.mark.slow
+
+FAULTS = {
+    "Ctrl-C": ("int", "step:5"),
+    "SIGTERM": ("term", "step:5"),
+    "Ctrl-C while a result is told": ("int", "told"),
+    "a trial that raises": ("raise", "step:5"),
+}
+BY_NAME = {"SIGTERM"}
+"""After these, the study is taken up by ``-m study.name=NAME`` alone; after the others, by the same command."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A command that something happened to, and the next one.
+
+    Attributes:
+        first: how it ended.
+        left: what it left.
+        again: how the next command ended.
+        study: what it led to.
+    """
+
+    first: Ended
+    left: Study
+    again: Ended
+    study: Study
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Story]]]:
+    """All of them, two at a time, as starting Python takes most of the time."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(_tell, tmp_path_factory.mktemp("signals"), name) for name in FAULTS}
+
+
+def _tell(folder: Path, name: str) -> Story:
+    first = studies.run(folder, WORDS, FAULTS[name])
+    left = Study(folder)
+    again = studies.run(folder, (f"study.name={left.name}",) if name in BY_NAME else WORDS)
+    return Story(first, left, again, Study(folder))
+
+
+@pytest.mark.parametrize(("name", "code"), [("Ctrl-C", 130), ("SIGTERM", 143)])
+def test_an_interrupted_study_can_be_resumed_and_says_how(
+    stories: Mapping[str, Future[Story]], name: str, code: int, undisturbed: Study
+) -> None:
+    story = stories[name].result()
+    assert story.first.code == code, story.first.output
+    assert "Traceback" not in story.first.output
+    left = story.left
+    assert f"the same command, or -m study.name={left.name} alone, goes on" in story.first.output
+    assert left.states == ["RUNNING"]
+    assert left.run_of(0).info.status == "KILLED"
+    assert left.run_of(0).data.tags["embedsweep.state"] == "RUNNING"
+    assert left.parent.info.status == "KILLED"
+
+    assert story.again.code == 0, story.again.output
+    assert "trial 0 RUNNING loss=cosent resumed" in story.again.output
+    studies.check_whole(story.study)
+    studies.check_equal(story.study, undisturbed)
+
+
+def test_a_signal_that_comes_while_a_result_is_told_takes_nothing_back(
+    stories: Mapping[str, Future[Story]], undisturbed: Study
+) -> None:
+    story = stories["Ctrl-C while a result is told"].result()
+    assert story.first.code == 130, story.first.output
+    assert "Traceback" not in story.first.output
+    assert story.left.states == ["COMPLETE"]
+    assert story.left.run_of(0).info.status == "FINISHED"
+    assert story.left.parent.info.status == "KILLED"
+
+    assert story.again.code == 0, story.again.output
+    assert "trial 0 RUNNING" not in story.again.output
+    studies.check_whole(story.study)
+    studies.check_equal(story.study, undisturbed)
+
+
+def test_a_trial_that_raises_is_recorded_and_the_others_go_on(
+    stories: Mapping[str, Future[Story]], undisturbed: Study
+) -> None:
+    story = stories["a trial that raises"].result()
+    assert story.first.code == 3, story.first.output
+    assert "Traceback" not in story.first.output
+    assert story.left.states == ["FAIL", "COMPLETE"]
+    reason = "RuntimeError: provoked by a test"
+    failed, run = story.left.trials[0], story.left.run_of(0)
+    assert failed.user_attrs["embedsweep.failure"] == reason
+    assert run.data.tags["embedsweep.failure"] == reason
+    assert run.data.tags["embedsweep.state"] == "FAIL"
+    assert run.info.status == "FAILED"
+    assert run.info.run_id == failed.user_attrs["run_id"]
+    assert story.left.trials[1].value == undisturbed.trials[1].value
+    assert story.left.parent.info.status == "FINISHED"
+
+    assert story.again.code == 3, story.again.output
+    assert " RUNNING " not in story.again.output
+    assert story.study.states == ["FAIL", "COMPLETE"]
+    assert {run.info.run_id for run in story.study.runs} == {run.info.run_id for run in story.left.runs}
+    assert story.study.run_of(0).info.end_time == run.info.end_time
+    assert story.study.trials == story.left.trials

@@ -1,0 +1,125 @@
+"""A real PostgreSQL server for tests, on a free port of this machine, gone when they end.
+
+Owns the server's process and folder. ``initdb`` refuses root, so root's server runs as the Debian package's user.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+MISSING = "no PostgreSQL server on this machine: apt-get install postgresql"
+USERS = ("postgres", "nobody")
+SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
+START_WITHIN_S = 30.0
+
+
+class Server:
+    """A running server; everyone on this machine may connect.
+
+    Attributes:
+        port: where on 127.0.0.1 it listens.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._numbers = itertools.count()
+
+    def new_database(self) -> str:
+        """The SQLAlchemy URL of a database that was just created and is empty."""
+        name = f"study_{next(self._numbers)}"
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self._address(name)
+
+    def answers(self) -> bool:
+        """Whether it takes connections yet."""
+        try:
+            psycopg.connect(self._address("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _address(self, database: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+
+def binaries() -> Path | None:
+    """The folder of ``initdb`` and ``postgres``, in PATH or where Debian puts the newest; None without one."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    return next((path for path in folders if (path / "initdb").is_file() and (path / "postgres").is_file()), None)
+
+
+@contextmanager
+def running_server(binary_folder: Path) -> Iterator[Server]:
+    """Starts a server with a new, empty cluster and ends it after the block."""
+    identity = _unprivileged()
+    # Not below pytest's own folders, which only their owner may enter.
+    folder = Path(tempfile.mkdtemp(prefix="embedsweep-postgres-"))
+    try:
+        if identity:
+            os.chown(folder, identity["user"], identity["group"])
+        data = folder / "data"
+        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(
+            [binary_folder / "initdb", "--pgdata", data, *options],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **identity,
+        )
+        with _started(binary_folder, folder, data, identity) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _started(binary_folder: Path, folder: Path, data: Path, identity: dict[str, Any]) -> Iterator[Server]:
+    server = Server(_free_port())
+    settings = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder, **SETTINGS}
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    command = [str(binary_folder / "postgres"), "-D", str(data), *options]
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, **identity)
+    try:
+        deadline = time.monotonic() + START_WITHIN_S
+        while not server.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
+            time.sleep(0.1)
+        yield server
+    finally:
+        process.send_signal(signal.SIGQUIT)  # at once: what it holds is thrown away
+        process.wait(30)
+
+
+def _unprivileged() -> dict[str, Any]:
+    """As whom root starts the server, as ``subprocess`` takes it; empty for anybody else."""
+    if os.geteuid() != 0:
+        return {}
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = next(known[name] for name in USERS if name in known)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

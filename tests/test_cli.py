@@ -1,0 +1,289 @@
+"""The command line: exit codes, what is printed where, and how little is loaded to say that something is wrong."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedsweep.cli import main
+
+ROOT = Path(__file__).parents[1]
+HEAVY = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "optuna",
+    "mlflow",
+    "codecarbon",
+    "datasets",
+    "sklearn",
+    "pandas",
+)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(sys, "argv", ["embedsweep"])
+    yield
+    left = sorted(path.name for path in tmp_path.iterdir() if path.name != "conf")
+    assert left == [], "no command here trains, so none leaves anything behind"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(words)
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def _own(path: str, text: str) -> None:
+    file = Path("conf") / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",)])
+def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, *words)
+    assert (code, err) == (0, "")
+    assert [verb for verb in ("train", "train -m", "train --help", "ui") if f"embedsweep {verb}" not in out] == []
+
+
+@pytest.mark.parametrize("words", [(), ("trian",), ("loss=mnrl",)])
+def test_an_unknown_verb_is_answered_with_the_usage_on_stderr(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "embedsweep train [key=value ...]" in err
+
+
+def test_the_version_is_this_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "train", "--version") == (0, "embedsweep 0.1.0\n", "")
+
+
+def test_problems_are_listed_on_stderr_and_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "-m", "loss=mnrl,bogus", "trainer.epochs=0")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "embedsweep: 2 problems; nothing was trained",
+        "  loss: no option bogus; there are: cosent, cosine, mnrl",
+        "  trainer.epochs: must be above 0, but got 0",
+    ]
+
+
+@pytest.mark.parametrize("words", [("train", "loss=bogus"), ("train", "-m"), ("ui", "port=x")])
+def test_one_problem_is_told_in_the_singular(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("embedsweep: 1 problem; nothing was trained\n  ")
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "nearest"),
+    [
+        ("--multirunn", " (did you mean --multirun?)"),
+        ("--hepl", " (did you mean --help?)"),
+        ("-x", " (did you mean -m?)"),
+    ],
+)
+def test_an_unknown_flag_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str], flag: str, nearest: str) -> None:
+    code, _, err = run(capsys, "train", flag)
+    assert code == 2
+    assert f"  {flag}: no such flag{nearest}; there are: -m, --multirun, " in err
+
+
+@pytest.mark.parametrize(
+    ("word", "pointer"),
+    [("hydra/launcher=joblib", "add a worker"), ("hydra/sweeper=optuna", "study.sampler=tpe")],
+)
+@pytest.mark.parametrize("multirun", [(), ("-m",)])
+def test_hydras_launchers_and_sweepers_are_refused_with_a_pointer(
+    capsys: pytest.CaptureFixture[str], word: str, pointer: str, multirun: tuple[str, ...]
+) -> None:
+    code, _, err = run(capsys, "train", *multirun, word)
+    assert code == 2
+    assert err.splitlines()[1].startswith(f"  {word.partition('=')[0]}: ")
+    assert err.splitlines()[1].endswith(pointer)
+
+
+def test_secrets_in_a_problem_are_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train", "tracking.uri=ftp://user:hunter2222@host")
+    assert code == 2
+    assert "ftp://user:***@host" in err
+    assert "hunter2222" not in err
+
+
+# What Hydra answers
+
+
+def test_cfg_shows_the_composed_configuration_as_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "--cfg", "job", "loss=mnrl", "trainer.seed=7")
+    assert (code, err) == (0, "")
+    tree = yaml.safe_load(out)
+    groups = "data dataloader emissions evaluation loss model optimizer search study tracking trainer"
+    assert sorted(tree) == groups.split()
+    assert (tree["loss"], tree["trainer"]["seed"]) == ({"name": "mnrl", "scale": 20.0}, 7)
+
+
+def test_cfg_shows_a_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "--cfg", "job", "-p", "loss", "-m")
+    assert code == 0
+    assert yaml.safe_load(out) == {"name": "cosent", "scale": 20.0}
+
+
+def test_cfg_of_several_values_says_that_it_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train", "-m", "--cfg", "job", "loss=mnrl,cosent")
+    assert code == 2
+    assert err.splitlines()[1] == "  loss: --cfg shows one configuration: give one value"
+
+
+def test_cfg_of_an_option_that_is_not_there_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train", "--cfg", "job", "loss=bogus")
+    assert code == 2
+    assert "bogus" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("key", ["tracking.uri", "study.storage"])
+def test_cfg_redacts_secrets(capsys: pytest.CaptureFixture[str], key: str) -> None:
+    code, out, _ = run(capsys, "train", "--cfg", "job", f"{key}=http://user:hunter2222@host")
+    assert code == 0
+    assert "http://user:***@host" in out
+    assert "hunter2222" not in out
+
+
+def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "--help")
+    assert (code, err) == (0, "")
+    options = {path.parent.name: [] for path in (ROOT / "conf").glob("*/*.yaml")}  # type: dict[str, list[str]]
+    for path in sorted((ROOT / "conf").glob("*/*.yaml")):
+        options[path.parent.name].append(path.stem)
+    lines = out.splitlines()
+    assert [group for group, names in options.items() if f"{group}: {', '.join(names)}" not in lines] == []
+    assert len(options) == 11
+    words = (
+        "-m",
+        "study.name=NAME",
+        "choice(",
+        "range(",
+        "interval(",
+        "tag(log,",
+        "--cfg job",
+        "install=bash",
+        "mnrl,cosent",
+    )
+    assert [word for word in words if word not in out] == []
+    assert "== " not in out, "Hydra's own headings"
+    assert max(map(len, lines)) <= 120
+    # The end is the whole configuration, as YAML.
+    assert yaml.safe_load(out.partition("\n---\n")[2])["optimizer"]["lr"] == "${model.lr}"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("train.py lo", ["loss.", "loss="]),
+        ("train.py loss=", ["loss=cosent", "loss=cosine", "loss=mnrl"]),
+        ("train.py model=ti", ["model=tiny"]),
+        ("train.py loss=mnrl loss.", ["loss.name=", "loss.scale="]),
+        ("train.py trainer.early_stopping.", ["trainer.early_stopping.min_delta=", "trainer.early_stopping.patience="]),
+    ],
+)
+def test_tab_completion_offers_groups_options_and_keys(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, offered: list[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    code, out, _ = run(capsys, "train", "-sc", "query=bash")
+    assert code == 0
+    assert sorted(out.split()) == offered
+
+
+def test_completion_can_be_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "-sc", "install=bash")
+    assert code == 0
+    assert "COMP_LINE" in out
+
+
+# The user's own conf/
+
+
+def test_cfg_sees_the_users_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    _own("loss/mnrl_sharp.yaml", "name: mnrl\nscale: 50.0\n")
+    assert yaml.safe_load(run(capsys, "train", "--cfg", "job", "loss=mnrl_sharp")[1])["loss"]["scale"] == 50.0
+    assert yaml.safe_load(run(capsys, "train", "--cfg", "job", "loss=mnrl")[1])["loss"]["scale"] == 20.0
+
+
+def test_the_users_own_option_comes_before_the_shipped_one(capsys: pytest.CaptureFixture[str]) -> None:
+    _own("loss/mnrl.yaml", "name: mnrl\nscale: 50.0\n")
+    assert yaml.safe_load(run(capsys, "train", "--cfg", "job", "loss=mnrl")[1])["loss"]["scale"] == 50.0
+
+
+def test_help_lists_the_users_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    _own("data/mine.yaml", "name: mine\n")
+    assert "data: csv, demo, mine, stsb_multi_mt" in run(capsys, "train", "--help")[1].splitlines()
+
+
+def test_a_users_own_defaults_come_before_the_shipped_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    _own("train.yaml", (ROOT / "conf" / "train.yaml").read_text().replace("- loss: cosent", "- loss: mnrl"))
+    assert yaml.safe_load(run(capsys, "train", "--cfg", "job")[1])["loss"]["name"] == "mnrl"
+
+
+# In a process of its own
+
+
+CHILD = """
+import sys
+from embedsweep.cli import main
+code = main(sys.argv[2:])
+print(",".join(name for name in sys.argv[1].split(",") if name in sys.modules), file=sys.stdout)
+sys.exit(code)
+"""
+
+COMMANDS = [
+    ("train", "los=mnrl", "trainer.epochs=0", "model.max_seq_length=999", "data.score_range=[0,3]"),
+    ("train", "-m", "loss=mnrl,cosent", "search=lr_warmup_batch", "model=minilm", "trainer.precision=fp16"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=["single", "study"])
+def test_a_configuration_error_loads_nothing_heavy_and_takes_two_seconds(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
+    environment.pop("HF_HUB_OFFLINE", None)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, ",".join(HEAVY), *command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert child.returncode == 2, child.stderr
+    assert "Traceback" not in child.stderr
+    assert child.stdout == "\n", "heavy modules that were loaded"
+    # Processor time, which does not grow when other processes are busy as well.
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 2.0
+
+
+def test_the_script_and_the_module_are_the_same_program(tmp_path: Path) -> None:
+    for command in ([str(ROOT / "train.py")], ["-m", "embedsweep", "train"]):
+        child = subprocess.run(
+            [sys.executable, *command, "loss=bogus"], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (child.returncode, child.stdout) == (2, "")
+        assert child.stderr.splitlines()[1] == "  loss: no option bogus; there are: cosent, cosine, mnrl"

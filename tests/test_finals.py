@@ -1,0 +1,216 @@
+"""One small sweep through the command line, and what is left when it is over."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from scipy.stats import spearmanr
+from sentence_transformers import SentenceTransformer
+
+from embedsweep import finals
+from embedsweep.cli import main
+from embedsweep.config import config_hash
+from embedsweep.data import demo
+from embedsweep.gate import pass_single, pass_sweep
+from embedsweep.schema import DEV_METRICS
+from embedsweep.study import CONFIG_HASH, RUN_ID, Study, open_study
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+QUICK = ["trainer.device=cpu", "data.limit=160", "trainer.max_steps=4", "trainer.eval_every=2"]
+TEST_METRICS = {name.replace("dev/", "test/") for name in DEV_METRICS}
+
+
+@dataclass
+class Swept:
+    """A study that is over."""
+
+    name: str
+    code: int
+    client: MlflowClient
+
+    @property
+    def study(self) -> Study:
+        return open_study(pass_sweep([f"study.name={self.name}"]))
+
+    def run_of(self, number: int) -> Run:
+        return self.client.get_run(self.study.trials[number].user_attrs[RUN_ID])
+
+    @property
+    def parent(self) -> Run:
+        experiment = self.client.get_experiment_by_name(self.name)
+        (run,) = self.client.search_runs([experiment.experiment_id], "tags.`embedsweep.kind` = 'study'")
+        return run
+
+    def models_on_disk(self) -> list[int]:
+        """Numbers of the trials whose model lies in their folder."""
+        study = self.study
+        return [trial.number for trial in study.trials if (study.trial_folder(trial.number) / "model").is_dir()]
+
+    def models_recorded(self) -> list[int]:
+        """Numbers of the trials whose model is an artifact of their run."""
+        runs = {trial.number: self.run_of(trial.number).info.run_id for trial in self.study.trials}
+        listed = {number: self.client.list_artifacts(run_id) for number, run_id in runs.items()}
+        return [number for number, entries in listed.items() if "model" in {entry.path for entry in entries}]
+
+
+Sweep = Callable[..., Swept]
+
+
+@pytest.fixture(scope="module")
+def sweep(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    """Runs ``train -m`` with some words, in a folder that all sweeps of this file share."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("sweeps")
+    (folder / "mlruns").mkdir()
+    shutil.copy(mlflow_template, folder / "mlruns" / "mlflow.db")
+    uri = f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(sys, "argv", ["embedsweep"])
+
+        def run(name: str, *words: str) -> Swept:
+            code = main(["train", "-m", f"study.name={name}", *words])
+            return Swept(name, code, MlflowClient(uri, uri))
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def best(sweep: Sweep) -> Swept:
+    """Three trials of which only the best model is kept."""
+    return sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
+
+
+def test_a_complete_study_exits_0_and_knows_its_best(best: Swept) -> None:
+    assert best.code == 0
+    study = best.study
+    assert study.is_complete
+    values = [trial.value or 0.0 for trial in study.trials]
+    assert study.best is not None
+    assert study.best.number == values.index(max(values)) == 1
+
+
+def test_the_winner_alone_is_scored_on_test(best: Swept) -> None:
+    for number in (0, 1, 2):
+        found = {name for name in best.run_of(number).data.metrics if name.startswith("test/")}
+        assert found == (TEST_METRICS if number == 1 else set())
+    finals_of_study = best.study.finals
+    assert finals_of_study is not None
+    number, scores = finals_of_study
+    assert number == 1
+    assert best.run_of(1).data.metrics["test/spearman_cosine"] == scores["test/spearman_cosine"]
+
+
+def test_the_test_score_is_that_of_the_kept_model(best: Swept) -> None:
+    rows = demo.generate()["test"][:160]
+    folder = best.study.trial_folder(1) / "model"
+    model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    first, second = model.encode([row[0] for row in rows]), model.encode([row[1] for row in rows])
+    cosines = model.similarity_pairwise(first, second).numpy()
+    expected = spearmanr([row[2] for row in rows], cosines)[0]
+    assert best.run_of(1).data.metrics["test/spearman_cosine"] == pytest.approx(expected, abs=1e-4)
+    scores = best.run_of(1).data.metrics
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"{scores['test/spearman_cosine']:.4f}" in card
+    assert "the best of 3 trials of study best" in card
+
+
+def test_runs_end_in_the_truth(best: Swept) -> None:
+    assert best.parent.info.status == "FINISHED"
+    for number in (0, 1, 2):
+        run = best.run_of(number)
+        assert (run.info.status, run.data.tags["embedsweep.state"]) == ("FINISHED", "COMPLETE")
+        assert run.data.tags["mlflow.parentRunId"] == best.parent.info.run_id
+        assert run.data.metrics["dev/spearman_cosine"] == best.study.trials[number].value
+
+
+def test_the_parent_run_carries_the_best_values_and_all_emissions(best: Swept) -> None:
+    metrics = best.parent.data.metrics
+    assert metrics["dev/spearman_cosine"] == best.study.trials[1].value
+    assert metrics["test/spearman_cosine"] == best.run_of(1).data.metrics["test/spearman_cosine"]
+    total = sum(best.run_of(number).data.metrics["emissions/co2eq_kg"] for number in (0, 1, 2))
+    assert metrics["emissions/co2eq_kg"] == pytest.approx(total)
+
+
+def test_only_the_best_model_is_kept_and_recorded(best: Swept) -> None:
+    assert best.models_on_disk() == best.models_recorded() == [1]
+    folders = [best.study.trial_folder(number) for number in (0, 1, 2)]
+    assert not any((folder / "checkpoints").exists() for folder in folders)
+    assert all((folder / "scores" / "dev.parquet").is_file() for folder in folders)
+
+
+def test_the_same_command_trains_and_scores_nothing_again(
+    best: Swept, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unwanted(*_: object) -> dict[str, float]:
+        raise AssertionError("test was scored twice")
+
+    monkeypatch.setattr(finals, "_score", unwanted)
+    before = {name: best.client.get_metric_history(best.run_of(1).info.run_id, name) for name in sorted(TEST_METRICS)}
+    again = sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
+    assert again.code == 0
+    assert len(again.study.trials) == 3
+    after = {name: best.client.get_metric_history(best.run_of(1).info.run_id, name) for name in sorted(TEST_METRICS)}
+    assert [len(history) for history in after.values()] == [1] * 10 == [len(history) for history in before.values()]
+    assert "3 finished before" in capsys.readouterr().out
+
+
+def test_the_command_to_run_again_is_the_winners_configuration(
+    best: Swept, sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep("best")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("run it again: ")]
+    program, verb, *words = shlex.split(line.removeprefix("run it again: "))
+    assert (program, verb) == ("embedsweep", "train")
+    assert config_hash(pass_single(words).config) == best.study.trials[1].user_attrs[CONFIG_HASH]
+
+
+@pytest.mark.parametrize(
+    ("keep_models", "on_disk", "recorded"), [("all", [0, 1], [0, 1]), ("none", [], [])], ids=["all", "none"]
+)
+def test_the_models_kept_are_those_asked_for(
+    sweep: Sweep, keep_models: str, on_disk: list[int], recorded: list[int]
+) -> None:
+    swept = sweep(keep_models, "optimizer.lr=3e-3,1e-7", f"study.keep_models={keep_models}", *QUICK)
+    assert swept.code == 0
+    assert swept.models_on_disk() == on_disk
+    assert swept.models_recorded() == recorded
+    assert set(swept.run_of(0).data.metrics) > TEST_METRICS
+    assert not TEST_METRICS & set(swept.run_of(1).data.metrics)
+
+
+def test_a_larger_budget_scores_test_again_only_for_a_new_winner(sweep: Sweep) -> None:
+    words = ["optimizer.lr=1e-7,1e-6,3e-3", *QUICK]
+    first = sweep("grows", *words, "study.n_trials=1")
+    assert first.study.finals is not None
+    assert first.study.finals[0] == 0
+    grown = sweep("grows", *words)
+    assert grown.study.finals is not None
+    assert grown.study.finals[0] == 2
+    assert grown.parent.data.metrics["test/spearman_cosine"] == grown.study.finals[1]["test/spearman_cosine"]
+    assert grown.models_on_disk() == [2]
+
+
+def test_a_trial_that_raises_is_failed_with_its_reason_and_the_others_go_on(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept = sweep("fails", "optimizer.lr=1e30,3e-3", "optimizer.max_grad_norm=0", "optimizer.warmup=0", *QUICK)
+    assert swept.code == 3
+    assert [trial.state.name for trial in swept.study.trials] == ["FAIL", "COMPLETE"]
+    run = swept.run_of(0)
+    assert (run.info.status, run.data.tags["embedsweep.state"]) == ("FAILED", "FAIL")
+    assert "TrialError" in run.data.tags["embedsweep.failure"]
+    assert swept.parent.info.status == "FINISHED"
+    assert "trial 0 failed: TrialError" in capsys.readouterr().out

@@ -1,0 +1,800 @@
+"""The gate: what passes, and every way of being refused, told in words before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import pytest
+from huggingface_hub import constants
+
+from embedsweep.config import Composer, open_composer, user_conf
+from embedsweep.errors import ConfigError
+from embedsweep.gate import SINGLE, SingleRun, Sweep, cell_config, pass_single, pass_sweep, pass_ui
+from embedsweep.gate import devices as devices_module
+from embedsweep.gate import rules as rules_module
+from embedsweep.gate import services as services_module
+from embedsweep.hub import hub_reachable
+from embedsweep.schema import DiscreteAxis, RangeAxis
+
+GROUPS = "data, dataloader, emissions, evaluation, loss, model, optimizer, search, study, tracking, trainer"
+LOSSES = "there are: cosent, cosine, mnrl"
+NOTHING = "-m: nothing is swept; give several values (loss=mnrl,cosent), a search (search=lr), or only study.name"
+METRICS = ", ".join(
+    f"dev/{kind}_{similarity}"
+    for kind in ("pearson", "spearman")
+    for similarity in ("cosine", "euclidean", "manhattan", "dot", "max")
+)
+
+
+@pytest.fixture(scope="module")
+def shipped_options() -> Iterator[Composer]:
+    with open_composer() as composer:
+        yield composer
+
+
+@pytest.fixture(autouse=True)
+def composed_once(shipped_options: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Composes the shipped options once for all tests, which takes Hydra 80 ms; a user's own are composed anew."""
+
+    @contextmanager
+    def composer() -> Iterator[Composer]:
+        if user_conf() is None:
+            yield shipped_options
+        else:
+            with open_composer() as fresh:
+                yield fresh
+
+    monkeypatch.setattr("embedsweep.gate.single.open_composer", composer)
+    monkeypatch.setattr("embedsweep.gate.sweep.open_composer", composer)
+
+
+@pytest.fixture(autouse=True)
+def a_machine_without_gpu_or_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty working directory and cache, no GPU, and a hub that refuses connections."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 0)
+    monkeypatch.setattr(devices_module, "has_mps", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    hub_reachable.cache_clear()
+    rules_module._data_problems.cache_clear()
+    yield
+    hub_reachable.cache_clear()
+    rules_module._data_problems.cache_clear()
+
+
+def told(*words: str) -> list[str]:
+    """The problems of a command; with ``-m`` first, of one for a study."""
+    with pytest.raises(ConfigError) as error:
+        pass_sweep(words[1:]) if words[0] == "-m" else pass_single(words)
+    problems = [str(problem) for problem in error.value.problems]
+    assert len(set(problems)) == len(problems), "each is told once"
+    return problems
+
+
+def passed(*words: str) -> Sweep:
+    return pass_sweep(words)
+
+
+WRONG_WORDS = [
+    ("los=mnrl", f"los: no such key (did you mean loss?); there are: {GROUPS}"),
+    ("lr=1", f"lr: no such key (did you mean model.lr or optimizer.lr?); there are: {GROUPS}"),
+    ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
+    ("++typo=1", f"typo: no such key; there are: {GROUPS}"),
+    ("+loss.typo=1", "loss.typo: no such key; it has: loss.scale"),
+    ("loss=mnlr", f"loss: no option mnlr (did you mean mnrl?); {LOSSES}"),
+    ("loss=bogus", f"loss: no option bogus; {LOSSES}"),
+    ("loss=", f"loss: takes the name of an option, but got nothing; {LOSSES}"),
+    ("loss=null", f"loss: takes the name of an option, but got null; {LOSSES}"),
+    ("loss=[mnrl]", f"loss: takes the name of an option, but got [mnrl]; {LOSSES}"),
+    ("model=minlm", "model: no option minlm (did you mean minilm?); there are: distilbert, minilm, pretrained, tiny"),
+    ("loss.scal=3", "loss.scal: no such key (did you mean loss.scale?); it has: loss.scale"),
+    (
+        "optimizer.warm_up=1",
+        "optimizer.warm_up: no such key (did you mean optimizer.warmup?); it has: optimizer.lr, "
+        "optimizer.weight_decay, optimizer.warmup, optimizer.schedule, optimizer.max_grad_norm",
+    ),
+    ("loss.name=mnrl", "loss.name: is the name of the option; choose another by loss=OPTION"),
+    ("loss", "loss: is not key=value"),
+    ("~loss", "loss: ~loss cannot be: nothing is taken out of the configuration; set the key to null instead"),
+    ("loss=mnrl,cosent", "loss: several values make a study: add -m"),
+    ("optimizer.lr=interval(0,1)", "optimizer.lr: several values make a study: add -m"),
+    ("search=lr", "search: search=lr makes a study: add -m"),
+    ("study.n_trials=3", "study.n_trials: is a study's, and this is one run: add -m, or leave it out"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), WRONG_WORDS, ids=lambda value: value.split(":")[0])
+def test_a_wrong_word_is_told_with_the_nearest_right_one(word: str, message: str) -> None:
+    assert told(word) == [message]
+
+
+WRONG_VALUES = [
+    ("loss.scale=abc", "loss.scale: must be a number, but got 'abc'"),
+    ("loss.scale=null", "loss.scale: must be a number, but got null"),
+    ("loss.scale=0", "loss.scale: must be above 0, but got 0"),
+    ("loss.scale=\"'20'\"", "loss.scale: must be a number, but got \"'20'\""),
+    ("optimizer.lr=true", "optimizer.lr: must be a number, but got true"),
+    ("optimizer.lr=inf", "optimizer.lr: must be a number, but got inf"),
+    ("optimizer.lr=nan", "optimizer.lr: must be a number, but got nan"),
+    ("optimizer.lr=-1e-5", "optimizer.lr: must be above 0, but got -1e-05"),
+    ("optimizer.weight_decay=-1", "optimizer.weight_decay: must be at least 0, but got -1"),
+    ("optimizer.warmup=2.5", "optimizer.warmup: must be a ratio below 1 or a whole number of steps, but got 2.5"),
+    (
+        "optimizer.schedule=cosin",
+        "optimizer.schedule: must be one of linear, cosine, constant, but got 'cosin' (did you mean cosine?)",
+    ),
+    ("trainer.epochs=two", "trainer.epochs: must be a number, but got 'two'"),
+    ("trainer.epochs=0", "trainer.epochs: must be above 0, but got 0"),
+    ("trainer.max_steps=1.5", "trainer.max_steps: must be a whole number of at least 1, but got 1.5"),
+    ("trainer.seed=-1", "trainer.seed: must be a whole number of at least 0, but got -1"),
+    ("trainer.eval_every=1.5", "trainer.eval_every: must be a ratio below 1 or a whole number of steps, but got 1.5"),
+    ("trainer.eval_every=0", "trainer.eval_every: must be above 0, but got 0"),
+    ("trainer.early_stopping=3", "trainer.early_stopping: must be a section with keys of its own, but got 3"),
+    (
+        "trainer.early_stopping.patience=0",
+        "trainer.early_stopping.patience: must be a whole number of at least 1, but got 0",
+    ),
+    (
+        "trainer.precision=bf17",
+        "trainer.precision: must be one of fp32, fp16, bf16, but got 'bf17' (did you mean bf16?)",
+    ),
+    ("trainer.precision=fp16", "trainer.precision: fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16"),
+    ("trainer.device=gpu", "trainer.device: must be auto, cpu, cuda, cuda:N or mps, but got gpu"),
+    (
+        "trainer.device=cuda",
+        "trainer.device: this machine shows no CUDA device, but got cuda; use auto or cpu",
+    ),
+    ("trainer.device=mps", "trainer.device: this machine has no mps device; use auto or cpu"),
+    ("dataloader.batch_size=0", "dataloader.batch_size: must be a whole number of at least 1, but got 0"),
+    (
+        "dataloader.batch_size=8.0",
+        "dataloader.batch_size: must be a whole number of at least 1, but got 8.0; write 8, and int(interval(...)) "
+        "where it is swept",
+    ),
+    (
+        "dataloader.batch_size=1",
+        "dataloader.batch_size: loss=cosent compares examples inside a batch and needs at least 2, but got 1",
+    ),
+    (
+        "dataloader.micro_batch_size=5",
+        "dataloader.micro_batch_size: must divide dataloader.batch_size=32, but got 5",
+    ),
+    ("dataloader.drop_last=1", "dataloader.drop_last: must be true or false, but got 1"),
+    ("model.trust_remote_code=yes", "model.trust_remote_code: must be true or false, but got 'yes'"),
+    ("model.pooling=avg", "model.pooling: must be one of mean, cls, max, null, but got 'avg'"),
+    ("model.path=/x", "model.path: model=tiny is built here and takes none; use model=pretrained"),
+    ("model.max_seq_length=65", "model.max_seq_length: model=tiny reads at most 64 tokens, but got 65"),
+    ("model=pretrained", "model.path: must be given: model.path=VALUE"),
+    ("data=csv", "data.path: must be given: data.path=VALUE"),
+    ("data.path=/x", "data.path: /x is not read: demo data is generated; say data=csv for files"),
+    ("data.limit=1", "data.limit: must be a whole number of at least 2, but got 1"),
+    (
+        "data.columns=[a,b,b]",
+        "data.columns: must be three names of a header, or three positions from 0 where there is none: "
+        "[sentence1,sentence2,score], but got [a,b,b]",
+    ),
+    ("data.delimiter=ab", 'data.delimiter: must be one character, such as "," or ";" or "\\t", but got \'ab\''),
+    (
+        "data.score_range=[5,0]",
+        "data.score_range: must be the lowest and the highest possible score, as [0,5], but got [5,0]",
+    ),
+    (
+        "data.convert.positive_threshold=1.5",
+        "data.convert.positive_threshold: must be at least 0 and at most 1, but got 1.5",
+    ),
+    (
+        "study.objective=dev/spearmann_cosine",
+        f"study.objective: must be one of {METRICS}, but got 'dev/spearmann_cosine' "
+        "(did you mean dev/spearman_cosine?)",
+    ),
+    (
+        "study.objective=test/spearman_cosine",
+        f"study.objective: must be one of {METRICS}, but got 'test/spearman_cosine' "
+        "(did you mean dev/spearman_cosine?)",
+    ),
+    (
+        "emissions.country_iso_code=FR",
+        "emissions.country_iso_code: CodeCarbon knows no country 'FR'. Did you mean FRA (France), FRO (Faroe Islands)? "
+        "Give a three-letter ISO code in capitals (FRA, DEU, USA) or null for the world average of 475 g CO2eq/kWh.",
+    ),
+    (
+        "tracking.uri=mlruns",
+        "tracking.uri: must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000, "
+        "but got mlruns",
+    ),
+    (
+        "tracking.uri=file:///tmp/mlruns",
+        "tracking.uri: MLflow keeps no records in plain folders any more; say sqlite:///mlruns/mlflow.db",
+    ),
+    ("tracking.uri='sqlite://'", "tracking.uri: names no file: say sqlite:///mlruns/mlflow.db, not sqlite://"),
+    ("loss.scale=${model.foo}", "loss.scale: Interpolation key 'model.foo' not found"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), WRONG_VALUES, ids=lambda value: value.split(":")[0])
+def test_a_wrong_value_is_told_with_what_is_allowed(word: str, message: str) -> None:
+    assert told(word) == [message]
+
+
+def test_a_batch_that_drop_last_leaves_nothing_of_is_refused() -> None:
+    words = ("dataloader.drop_last=true", "data.limit=20")
+    message = "dataloader.batch_size: with drop_last no batch is left: {} examples for a batch of 32"
+    assert told(*words) == [message.format(20)]
+    # Of 20 pairs the loss on positive pairs has fewer.
+    (refusal,) = told(*words, "loss=mnrl", "dataloader.batch_size=20")
+    assert refusal.startswith("dataloader.batch_size: with drop_last no batch is left: ")
+    assert pass_single([*words, "dataloader.batch_size=20"]).config.dataloader.batch_size == 20
+
+
+def test_a_threshold_that_leaves_a_loss_no_pairs_is_refused_for_that_loss_only() -> None:
+    words = ("data.limit=3", "data.convert.positive_threshold=1")
+    (refusal,) = told("loss=mnrl", *words)
+    assert refusal.startswith("data.convert.positive_threshold: 1 (5 of 0-5) leaves 1 of 3 pairs of demo train")
+    assert pass_single(["loss=cosent", *words]).config.data.limit == 3
+
+
+def test_the_independent_loss_takes_a_batch_of_one() -> None:
+    assert pass_single(["loss=cosine", "dataloader.batch_size=1"]).config.dataloader.batch_size == 1
+
+
+def test_several_mistakes_are_told_at_once_and_rules_ask_only_what_is_right() -> None:
+    words = ("los=3", "loss.scale=x", "dataloader.micro_batch_size=5", "trainer.device=gpu", "trainer.precision=x")
+    more = ("study.objective=f1", "emissions.country_iso_code=Spain", "data.limit=1", "optimizer.warmup=1.5")
+    assert [problem.split(":")[0] for problem in told(*words, *more)] == [
+        "los",
+        "study.objective",
+        "emissions.country_iso_code",
+        "loss.scale",
+        "data.limit",
+        "trainer.precision",
+        "dataloader.micro_batch_size",
+        "optimizer.warmup",
+        "trainer.device",
+    ]
+
+
+def test_a_wrong_option_does_not_make_its_keys_wrong() -> None:
+    assert told("loss=triplet", "loss.margin=0.3") == [f"loss: no option triplet; {LOSSES}"]
+
+
+def test_the_last_of_two_plain_words_counts() -> None:
+    assert pass_single(["loss=mnrl", "loss=cosine", "trainer.seed=1", "trainer.seed=2"]).config.trainer.seed == 2
+
+
+def test_a_single_run_is_a_frozen_configuration() -> None:
+    run = pass_single(["loss=mnrl", "study.objective=dev/pearson_max", "optimizer.lr=2e-3", "data.limit=50"])
+    assert isinstance(run, SingleRun)
+    assert (run.config.loss.name, dict(run.config.loss.parameters)) == ("mnrl", {"scale": 20.0})
+    assert (run.config.objective, run.config.optimizer.lr, run.config.data.limit) == ("dev/pearson_max", 2e-3, 50)
+    assert run.tracking.uri == "sqlite:///mlruns/mlflow.db"
+    with pytest.raises(AttributeError):
+        run.config.loss = None  # type: ignore[misc,assignment]
+
+
+# Data
+
+
+HEADER = "sentence1,sentence2,score\n"
+GOOD = HEADER + "a,b,0\nc,d,5\n"
+
+
+def _folder(path: Path, **splits: str | bytes | None) -> Path:
+    path.mkdir()
+    for split in ("train", "dev", "test"):
+        content = splits.get(split, GOOD)
+        if content is not None:
+            (path / f"{split}.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+WRONG_FILES = [
+    ({"dev": None}, "{}/dev.csv: no such file; in its folder: 'test.csv'"),
+    ({"train": ""}, "{}/train.csv: is empty: at least two rows are needed"),
+    ({"train": HEADER}, "{}/train.csv: has no rows"),
+    ({"dev": HEADER + "a,b,1\n"}, "{}/dev.csv: has only one row; at least two with different scores are needed"),
+    (
+        {"test": HEADER + "a,b,2\nc,d,2\n"},
+        "{}/test.csv: all 2 scores are 2, so nothing can be ranked: is the third of data.columns the score?",
+    ),
+    (
+        {"train": HEADER + "a,b,0\nc,d,7\n"},
+        "{}/train.csv, line 3: score 7 is outside data.score_range=[0,5]: mend it, or, if the scale is another, set "
+        "data.score_range (the scores here go from 0 to 7)",
+    ),
+    (
+        {"train": HEADER + "a,b,0\nc,d,5\ne,f,nan\n"},
+        "{}/train.csv, line 4: score 'nan' is not a finite number: fill it in or leave the row out",
+    ),
+    (
+        {"train": GOOD + "e,,3\n"},
+        "{}/train.csv, line 4: sentence2 is empty: fill it in or leave the row out",
+    ),
+    (
+        {"train": "sentence1,sentence2,score\nseñal,b,0\nc,d,5\n".encode("latin-1")},
+        "{}/train.csv, line 2: byte 3 (0xf1) is not UTF-8; the file is probably latin-1: convert it with iconv "
+        "-f latin1 -t utf-8",
+    ),
+    (
+        {"train": GOOD.replace(",", ";")},
+        "{}/train.csv: one column found with ',' between columns; with ';' there are 3: say 'data.delimiter=\";\"'",
+    ),
+    (
+        {"train": "text1,text2,score\na,b,0\nc,d,5\n"},
+        "{}/train.csv: has no column 'sentence1' (data.columns); its header has 'score', 'text1', 'text2'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("splits", "message"), WRONG_FILES, ids=lambda value: str(value)[:40])
+def test_wrong_data_is_told_with_its_file_and_line(
+    tmp_path: Path, splits: dict[str, str | bytes | None], message: str
+) -> None:
+    folder = _folder(tmp_path / "mine", **splits)
+    first = told("data=csv", f"data.path={folder}")[0]
+    assert first.startswith(message.format(folder).split("; its header")[0])
+
+
+def test_the_wrong_files_of_all_splits_are_told_at_once(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "mine", train=HEADER, dev=None, test=HEADER + "a,b,9\nc,d,1\n")
+    places = [problem.split(": ")[0] for problem in told("data=csv", f"data.path={folder}")]
+    assert places == [f"{folder}/train.csv", f"{folder}/dev.csv", f"{folder}/test.csv, line 2"]
+
+
+def test_na_and_null_are_texts(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "mine", train=GOOD + "NA,null,3\n")
+    assert pass_single(["data=csv", f"data.path={folder}"]).config.data.path == str(folder)
+
+
+def test_a_folder_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) -> None:
+    _folder(tmp_path / "mine")
+    (refusal,) = told("data=csv", f"data.path={tmp_path}/mime")
+    assert refusal.startswith(f"data.path: there is no folder {tmp_path}/mime; folders in {tmp_path}: 'mine'")
+
+
+# The hub and models
+
+
+def test_an_unreachable_hub_is_told_for_model_and_data_with_the_way_out() -> None:
+    assert told("model=minilm", "data=stsb_multi_mt") == [
+        "model.path: sentence-transformers/all-MiniLM-L6-v2 is not in the local cache, and http://127.0.0.1:9 does not "
+        "answer; use model=pretrained model.path=FOLDER, or model=tiny, which needs no download",
+        told("data=stsb_multi_mt")[0],
+    ]
+    (refusal,) = told("data=stsb_multi_mt", "data.language=es")
+    assert refusal.startswith("data.hub: PhilipMay/stsb_multi_mt")
+    assert "data.path" in refusal
+
+
+def _model(folder: Path, weights: str = "model.safetensors", config: str | None = None) -> Path:
+    folder.mkdir(parents=True)
+    text = json.dumps({"max_position_embeddings": 512}) if config is None else config
+    (folder / "config.json").write_text(text)
+    (folder / weights).touch()
+    return folder
+
+
+def _cached(hub: Path, weights: str = "model.safetensors") -> None:
+    repository = hub / "models--ORG--NAME"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    _model(repository / "snapshots" / ("a" * 40), weights)
+
+
+PRETRAINED = ("model=pretrained", "model.path=ORG/NAME")
+
+
+def test_a_cached_model_passes_without_the_hub(tmp_path: Path) -> None:
+    _cached(tmp_path / "hub")
+    assert pass_single(PRETRAINED).config.model.path == "ORG/NAME"
+    assert told(*PRETRAINED, "model.max_seq_length=513") == [
+        "model.max_seq_length: the model has positions for 512 tokens, but got 513"
+    ]
+
+
+def test_a_cached_model_with_a_pickle_only_is_refused(tmp_path: Path) -> None:
+    _cached(tmp_path / "hub", "pytorch_model.bin")
+    assert told(*PRETRAINED) == [
+        "model.path: the copy of ORG/NAME in the local cache has no safetensors weights; run: hf download ORG/NAME"
+    ]
+
+
+def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_module, "hub_reachable", lambda: True)
+    assert pass_single(PRETRAINED).config.model.path == "ORG/NAME"
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "message"),
+    [
+        ("model.safetensors", "{torn", "{0}/config.json is no model's configuration (a JSON object)"),
+        ("model.safetensors", "[]", "{0}/config.json is no model's configuration (a JSON object)"),
+        (
+            "pytorch_model.bin",
+            None,
+            "{0} has no safetensors weights; a pickle could execute code. Load it where you trust it and save it again "
+            "with save_pretrained()",
+        ),
+    ],
+)
+def test_a_folder_with_a_model_that_cannot_be_loaded_is_refused(
+    tmp_path: Path, weights: str, config: str | None, message: str
+) -> None:
+    folder = _model(tmp_path / "model", weights, config)
+    assert told("model=pretrained", f"model.path={folder}") == [f"model.path: {message.format(folder)}"]
+
+
+def test_a_folder_without_a_model_a_file_and_nothing_at_all_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    messages = {
+        tmp_path / "empty": f"{tmp_path}/empty holds no model: neither config.json nor modules.json is in it",
+        tmp_path / "file": f"{tmp_path}/file is a file; a model is a folder with config.json or modules.json",
+        tmp_path / "none": f"there is no folder {tmp_path}/none, and it is no hub id (ORG/NAME) either",
+    }
+    for path, message in messages.items():
+        assert told("model=pretrained", f"model.path={path}") == [f"model.path: {message}"]
+
+
+def test_a_folder_with_a_model_passes_up_to_its_length(tmp_path: Path) -> None:
+    words = ("model=pretrained", f"model.path={_model(tmp_path / 'model')}")
+    assert pass_single([*words, "model.max_seq_length=512"]).config.model.max_seq_length == 512
+    assert told(*words, "model.max_seq_length=513") == [
+        "model.max_seq_length: the model has positions for 512 tokens, but got 513"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("device", "problem"),
+    [
+        ("auto", None),
+        ("cuda", None),
+        ("cuda:1", None),
+        ("cuda:2", "this machine has 2 CUDA devices, cuda:0 to cuda:1, but got cuda:2"),
+        ("cuda:x", "must be auto, cpu, cuda, cuda:N or mps, but got cuda:x"),
+    ],
+)
+def test_a_device_is_checked_against_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, device: str, problem: str | None
+) -> None:
+    monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 2)
+    if problem is None:
+        assert pass_single([f"trainer.device={device}", "trainer.precision=fp16"]).config.trainer.device == device
+    else:
+        assert told(f"trainer.device={device}") == [f"trainer.device: {problem}"]
+
+
+def test_a_working_directory_that_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert [problem.split(":")[0] for problem in told("loss=mnrl")] == ["sweeps", "mlruns"]
+
+
+# Studies
+
+
+def test_a_list_makes_a_grid_of_all_cells() -> None:
+    sweep = passed("loss=mnrl,cosent", "dataloader.batch_size=range(16,64,16)", "study.name=mine", "trainer.epochs=1")
+    assert sweep.plan is not None
+    assert sweep.plan.axes == (
+        DiscreteAxis("loss", ("mnrl", "cosent")),
+        RangeAxis("dataloader.batch_size", 16, 48, log=False, step=16, integer=True),
+    )
+    assert (sweep.plan.sampler, sweep.n_trials, sweep.plan.groups) == ("grid", 6, ("loss",))
+    assert (sweep.study.name, sweep.fixed) == ("mine", ("trainer.epochs=1",))
+    config = cell_config(sweep.plan, {"loss": "mnrl", "dataloader.batch_size": 48})
+    assert (config.loss.name, config.dataloader.batch_size, config.trainer.epochs) == ("mnrl", 48, 1.0)
+
+
+def test_a_search_file_joins_what_is_swept_and_is_sampled() -> None:
+    sweep = passed("loss=mnrl,cosent", "search=lr_warmup_batch", "dataloader.batch_size=8", "study.n_trials=7")
+    assert sweep.plan is not None
+    assert [axis.key for axis in sweep.plan.axes] == ["loss", "optimizer.lr", "optimizer.warmup"]
+    assert sweep.plan.axes[1] == RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
+    assert (sweep.plan.sampler, sweep.n_trials) == ("tpe", 7)
+
+
+def test_a_command_that_sweeps_all_a_search_would_is_a_grid_of_its_own_size() -> None:
+    sweep = passed("search=lr", "optimizer.lr=1e-4,1e-3")
+    assert (sweep.plan and sweep.plan.sampler, sweep.n_trials) == ("grid", 2)
+
+
+def test_the_objective_is_part_of_the_command_that_runs_a_trial_again() -> None:
+    assert passed("loss=mnrl,cosent", "study.objective=dev/pearson_max", "study.seed=3").fixed == (
+        "study.objective=dev/pearson_max",
+    )
+
+
+def test_a_name_alone_opens_a_study() -> None:
+    sweep = passed("study.name=mine", "study.n_trials=30", "tracking.uri=http://host:5000")
+    assert (sweep.plan, sweep.study.name, sweep.n_trials) == (None, "mine", 30)
+    assert passed("study.name=mine").n_trials is None
+
+
+def test_null_is_a_choice() -> None:
+    sweep = passed("model.max_seq_length=null,16")
+    assert sweep.plan is not None
+    assert [cell_config(sweep.plan, {"model.max_seq_length": value}).model.max_seq_length for value in (None, 16)] == [
+        None,
+        16,
+    ]
+
+
+def test_a_fixed_key_is_right_only_if_every_swept_option_has_it() -> None:
+    sweep = passed("loss=mnrl,cosent", "loss.scale=3")
+    assert sweep.plan is not None
+    assert [cell_config(sweep.plan, {"loss": name}).loss.parameters["scale"] for name in ("mnrl", "cosent")] == [3, 3]
+    assert told("-m", "loss=mnrl,cosine", "loss.scale=3") == [
+        "loss.scale: loss=cosine has no such key; it has no keys of its own"
+    ]
+    assert told("-m", "loss=mnrl,cosine", "loss.scale=3,4") == [
+        "loss.scale: loss=cosine has no such key; it has no keys of its own"
+    ]
+
+
+SWEPT = "model, loss, data, dataloader, optimizer, trainer, evaluation"
+WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
+    ([], [NOTHING]),
+    (["loss=mnrl"], [NOTHING]),
+    (["study.n_trials=3"], [NOTHING]),
+    (["search=none"], [NOTHING]),
+    (
+        ["loss=mnrl,bogus,cosin", "model=tiny,minlm"],
+        [
+            f"loss: no option bogus; {LOSSES}",
+            f"loss: no option cosin (did you mean cosine?); {LOSSES}",
+            "model: no option minlm (did you mean minilm?); there are: distilbert, minilm, pretrained, tiny",
+        ],
+    ),
+    (["loss=a,b", "loss.margin=3"], [f"loss: no option a; {LOSSES}", f"loss: no option b; {LOSSES}"]),
+    (["loss=mnrl,mnrl"], ["loss: the choices mnrl, mnrl name one value twice"]),
+    (["loss=mnrl,cosent", "loss=cosine"], ["loss: is swept and given a second time; say it once"]),
+    (["trainer.seed=1,2", "trainer.seed=3"], ["trainer.seed: is swept and given a second time; say it once"]),
+    (["loss=mnrl,cosent", "loss.scal=3"], ["loss.scal: no such key (did you mean loss.scale?); it has: loss.scale"]),
+    (["loss.name=mnrl,cosent"], ["loss.name: is the name of the option; choose another by loss=OPTION"]),
+    (
+        ["model.pooling=choice(null,mean)"],
+        ["model.pooling=choice(null,mean): Hydra's choice() takes no null: write the choices as key=null,a,b"],
+    ),
+    (["study.seed=1,2"], [f"study.seed: is the same for all trials of a study; swept can be {SWEPT}"]),
+    (["search=lr,none"], [f"search: is the same for all trials of a study; swept can be {SWEPT}"]),
+    (
+        ["trainer.device=cpu,cuda"],
+        ["trainer.device: is the same for all trials of a command, since a process trains on one device"],
+    ),
+    (
+        ["loss=mnrl,cosent", "study.n_trials=5"],
+        ["study.n_trials: the grid has 2 cells, each run once, but got 5"],
+    ),
+    (
+        ["optimizer.lr=interval(1e-5,1e-3)"],
+        ["study.n_trials: optimizer.lr is sampled: say how many trials, as study.n_trials=20"],
+    ),
+    (
+        ["optimizer.lr=interval(1e-3,1e-5)", "study.n_trials=3"],
+        ["optimizer.lr: interval(0.001,1e-05) must have its lower end first"],
+    ),
+    (
+        ["optimizer.warmup=interval(-1,1.5)", "study.n_trials=3"],
+        [
+            "optimizer.warmup: must be at least 0, but got -1",
+            "optimizer.warmup: must be a ratio below 1 or a whole number of steps, but got 1.5",
+        ],
+    ),
+    (
+        ["loss=mnrl,cosent", "search=lr", "study.sampler=cmaes"],
+        ["study.sampler: cmaes takes ranges only, and loss is a list of choices; use tpe or gp"],
+    ),
+    (
+        ["search=lr", "study.sampler=tp"],
+        ["study.sampler: must be one of tpe, random, gp, cmaes, qmc, but got 'tp' (did you mean tpe?)"],
+    ),
+    (
+        ["search=lr", "optimizer.lr=1e-4"],
+        ["search: search=lr searches optimizer.lr, and this command fixes it; leave one out"],
+    ),
+    (["search=lr", "study.timeout=0"], ["study.timeout: must be above 0, but got 0"]),
+    (["search.space=3"], ["search.space: must map keys to what they are searched over, but got 3"]),
+    (
+        ["search.space={optimizer.lrr: 'interval(1,3)', loss: 'a,b', study.seed: '1,2'}"],
+        [
+            "search=none, optimizer.lrr: no such key (did you mean optimizer.lr?)",
+            "search=none, loss: options are swept on the command line: loss=a,b",
+            "search=none, study.seed: is the same for all trials of a study and cannot be searched",
+        ],
+    ),
+    (
+        ["dataloader.micro_batch_size=2,5", "dataloader.batch_size=4,10"],
+        [
+            "dataloader.micro_batch_size: must divide dataloader.batch_size=4, but got 5",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "messages"), WRONG_SWEEPS, ids=lambda value: " ".join(value)[:50])
+def test_a_wrong_sweep_is_told_without_what_follows_from_it(words: Sequence[str], messages: list[str]) -> None:
+    assert told("-m", *words) == messages
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        *(
+            (
+                f"study.name={name}",
+                f"study.name: must be letters, digits, '.', '_' and '-', and not 'single', but got {name!r}",
+            )
+            for name in (SINGLE, "../x", "a/b", ".hidden", "a+b")
+        ),
+        *(
+            (
+                f"study.storage={url}",
+                "study.storage: must be the URL of a database (postgresql, mysql, mariadb, sqlite), such as "
+                "postgresql://host/database; null is a journal file",
+            )
+            for url in ("journal.log", "foo://host/db", "redis://host")
+        ),
+        ("study.storage=postgresql+nosuch://h/db", "study.storage: needs the Python package nosuch: install it"),
+    ],
+)
+def test_a_wrong_study_is_refused_with_or_without_a_sweep(word: str, message: str) -> None:
+    assert told("-m", word, "loss=mnrl,cosent") == [message]
+    assert message in told("-m", word)
+
+
+def test_a_missing_driver_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services_module, "find_spec", lambda _: None)
+    assert told("-m", "study.storage=postgresql://h/db", "loss=mnrl,cosent") == [
+        "study.storage: needs the Python package psycopg: pip install 'embedsweep[postgresql]'"
+    ]
+
+
+def test_a_relative_search_over_models_with_other_rates_is_refused(tmp_path: Path) -> None:
+    words = ("-m", "search=lr", "model=tiny,pretrained", "model.path=ORG/NAME")
+    problems = told(*words)
+    assert problems[0] == (
+        "search: search=lr looks around model.lr, which differs between the swept options (0.001, 2e-05); sweep "
+        "optimizer.lr on the command line instead"
+    )
+    assert "study.n_trials" not in "".join(problems)
+
+
+def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "mine", train=HEADER + "a,b,0\nc,d,1\n", dev=HEADER)
+    words = ["loss=mnrl,cosent,cosine", "dataloader.batch_size=1,16", "trainer.precision=fp16,fp32", "data=demo,csv"]
+    words += ["optimizer.lr=1e-3,-1", "los=3", f"data.path={folder}", "study.objective=f1"]
+    assert sorted(told("-m", *words)) == sorted(
+        [
+            f"los: no such key (did you mean loss?); there are: {GROUPS}",
+            f"study.objective: must be one of {METRICS}, but got 'f1'",
+            "trainer.precision: fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16",
+            f"data.path: {folder} is not read: demo data is generated; say data=csv for files",
+            f"{folder}/dev.csv: has no rows",
+            "optimizer.lr: must be above 0, but got -1",
+            "dataloader.batch_size: loss=mnrl compares examples inside a batch and needs at least 2, but got 1",
+            "dataloader.batch_size: loss=cosent compares examples inside a batch and needs at least 2, but got 1",
+        ]
+    )
+
+
+def test_a_large_grid_is_checked_in_every_value_and_pair() -> None:
+    words = ["loss=mnrl,cosent,cosine", "trainer.seed=range(20)", "optimizer.lr=1e-4,1e-3,-1"]
+    words += ["dataloader.batch_size=1,2,4,8,16"]
+    assert told("-m", *words) == [
+        "dataloader.batch_size: loss=mnrl compares examples inside a batch and needs at least 2, but got 1",
+        "dataloader.batch_size: loss=cosent compares examples inside a batch and needs at least 2, but got 1",
+        "optimizer.lr: must be above 0, but got -1",
+    ]
+
+
+def test_options_that_train_on_other_devices_are_refused(tmp_path: Path) -> None:
+    folder = Path("conf/trainer")
+    folder.mkdir(parents=True)
+    shipped = Path(services_module.__file__).parents[3] / "conf" / "trainer" / "default.yaml"
+    text = shipped.read_text().replace("device: auto", "device: cpu").replace("name: default", "name: slow")
+    (folder / "slow.yaml").write_text(text)
+    assert told("-m", "trainer=default,slow") == [
+        "trainer.device: is the same for all trials of a command, since a process trains on one device; the swept "
+        "options say auto, cpu"
+    ]
+
+
+# The user's own conf/
+
+
+def _own(path: str, text: str) -> None:
+    file = Path("conf") / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_a_users_own_option_stands_beside_the_shipped_ones(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "pairs")
+    shipped = Path(services_module.__file__).parents[3] / "conf"
+    text = (shipped / "data" / "csv.yaml").read_text()
+    _own("data/mine.yaml", text.replace("name: csv", "name: mine").replace("path: ???", f"path: {folder}"))
+    assert pass_single(["data=mine"]).config.data.name == "mine"
+    assert told("data=mne") == ["data: no option mne (did you mean mine?); there are: csv, demo, mine, stsb_multi_mt"]
+
+
+def test_a_users_own_option_comes_before_the_shipped_one_of_its_name() -> None:
+    _own("loss/mnrl.yaml", "name: mnrl\nscale: 50.0\n")
+    assert pass_single(["loss=mnrl"]).config.loss.parameters["scale"] == 50.0
+    assert pass_single(["loss=cosent"]).config.loss.parameters["scale"] == 20.0
+
+
+def test_a_users_own_option_may_give_a_loss_another_scale() -> None:
+    _own("loss/mnrl_sharp.yaml", "name: mnrl\nscale: 50.0\n")
+    sweep = passed("loss=mnrl,mnrl_sharp")
+    assert sweep.plan is not None
+    scales = [cell_config(sweep.plan, {"loss": name}).loss.parameters["scale"] for name in ("mnrl", "mnrl_sharp")]
+    assert scales == [20.0, 50.0]
+
+
+def test_a_users_own_search_is_found() -> None:
+    _own("search/mine.yaml", "name: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\n")
+    sweep = passed("search=mine")
+    assert sweep.plan is not None
+    assert [axis.key for axis in sweep.plan.axes] == ["loss.scale"]
+    assert sweep.n_trials == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("name: mnrl\n", ["loss.scale: is missing from this option's YAML file"]),
+        (
+            "name: mnrl\nscale: 20\nscal: 3\n",
+            ["loss.scal: loss=mnrl has no such parameter (did you mean scale?); it has: scale"],
+        ),
+        ("name: mnlr\nscale: 20\n", ["loss.name: no loss mnlr (did you mean mnrl?); there are: mnrl, cosent, cosine"]),
+        ("scale: 20\n", ["loss.name: is missing from this option's YAML file"]),
+    ],
+)
+def test_a_wrong_option_of_the_users_own_is_told(text: str, messages: list[str]) -> None:
+    _own("loss/mine.yaml", text)
+    assert told("loss=mine") == messages
+
+
+# ui
+
+
+def test_ui_takes_a_port_and_a_store() -> None:
+    tracking, port = pass_ui(["port=5001", "tracking.uri=http://host:5000"])
+    assert (tracking.uri, port) == ("http://host:5000", 5001)
+    assert pass_ui([])[1] == 5000
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (["port=0"], ["port: must be a number from 1 to 65535, but got 0"]),
+        (["port=x"], ["port: must be a number from 1 to 65535, but got x"]),
+        (
+            ["loss=mnrl", "trackingx=3", "port=70000"],
+            [
+                "port: must be a number from 1 to 65535, but got 70000",
+                "loss=mnrl: ui takes port= and tracking.uri= only",
+                "trackingx=3: ui takes port= and tracking.uri= only",
+            ],
+        ),
+        (["tracking.uri=a,b"], ["tracking.uri: is the same for all trials of a study; swept can be " + SWEPT]),
+        (["tracking.uri=3"], ["tracking.uri: must be a text, but got 3"]),
+    ],
+)
+def test_wrong_words_of_ui_are_told(words: list[str], messages: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        pass_ui(words)
+    assert [str(problem) for problem in error.value.problems] == messages

@@ -1,0 +1,137 @@
+"""The design held: imports go to the same or a lower layer, and libraries have owners."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import embedsweep
+
+PACKAGE = Path(embedsweep.__file__).parent
+
+LAYERS: dict[str, int] = {
+    "embedsweep": 0,
+    "errors": 0,
+    "schema": 0,
+    "secrets": 0,
+    "signals": 0,
+    "config": 1,
+    "search_space": 1,
+    "plan": 1,
+    "hub": 1,
+    "data": 1,
+    "models": 1,
+    "losses": 1,
+    "optimizers": 1,
+    "evaluation": 1,
+    "emissions": 1,
+    "tracking": 1,
+    "checkpoints": 1,
+    "train_log": 1,
+    "display": 1,
+    "gate": 2,
+    "training": 2,
+    "card": 2,
+    "launch": 2,
+    "trial": 3,
+    "study": 4,
+    "worker": 5,
+    "report": 5,
+    "finals": 5,
+    "single": 6,
+    "sweep": 6,
+    "cli": 7,
+    "__main__": 8,
+}
+"""Module or subpackage -> layer; a module imports only from its own layer or from below."""
+
+OWNERS: dict[str, set[str]] = {
+    "optuna": {"search_space", "study", "report", "finals"},
+    "mlflow": {"tracking"},
+    "hydra": {"config", "search_space", "cli"},
+    "omegaconf": {"config"},
+    "codecarbon": {"emissions"},
+    "rich": {"display", "report", "single", "sweep", "cli"},
+}
+"""Library -> the only modules that may import it."""
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _unit(module: str) -> str:
+    """The row of the table a dotted module belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(source: str) -> Iterator[str]:
+    """Every module that a source imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            # `from embedsweep import gate` imports a module, too.
+            yield from (
+                (f"{node.module}.{alias.name}" for alias in node.names)
+                if node.module == "embedsweep"
+                else (node.module,)
+            )
+
+
+def _own_imports(path: Path) -> list[str]:
+    return [name for name in _imports(path.read_text(encoding="utf-8")) if name.split(".")[0] == "embedsweep"]
+
+
+def _is_allowed(importer: str, imported: str) -> bool:
+    return LAYERS[_unit(imported)] <= LAYERS[_unit(importer)]
+
+
+def test_the_table_has_every_module_and_no_other() -> None:
+    assert {_unit(_module(path)) for path in FILES} == set(LAYERS)
+    assert len(FILES) >= 50
+
+
+@pytest.mark.parametrize("path", FILES, ids=_module)
+def test_imports_go_down(path: Path) -> None:
+    upward = [name for name in _own_imports(path) if not _is_allowed(_module(path), name)]
+    assert upward == []
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    graph = {unit: set[str]() for unit in LAYERS}
+    for path in FILES:
+        graph[_unit(_module(path))] |= {_unit(name) for name in _own_imports(path)}
+    done: set[str] = {"embedsweep"}  # the package itself is empty
+    left = {unit: names - {unit} for unit, names in graph.items() if unit not in done}
+    while ready := [unit for unit, names in left.items() if names <= done]:
+        done |= set(ready)
+        left = {unit: names for unit, names in left.items() if unit not in done}
+    assert left == {}
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
+    users = {
+        _unit(_module(path))
+        for path in FILES
+        if any(name.split(".")[0] == library for name in _imports(path.read_text(encoding="utf-8")))
+    }
+    assert users <= OWNERS[library]
+    assert users, f"{library} is imported nowhere: take it out of the table"
+
+
+def test_the_walk_sees_every_kind_of_import() -> None:
+    source = "import a.b, c\nfrom d.e import f\nfrom embedsweep import gate\ndef g():\n    if x:\n        import h\n"
+    assert list(_imports(source)) == ["a.b", "c", "d.e", "embedsweep.gate", "h"]
+    assert not _is_allowed("embedsweep.config", "embedsweep.gate")
+    assert _is_allowed("embedsweep.gate.rules", "embedsweep.data.pairs")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import io
+import shlex
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from embedsweep.config import config_hash
+from embedsweep.gate import cell_config, pass_single, pass_sweep
+from embedsweep.report import print_best, print_ranking, print_single, rerun_command
+from embedsweep.schema import DEV_METRICS, Choice, Emissions, TrialResult
+from embedsweep.study import Study, open_study
+
+COST = Emissions(0.002, 0.01, 1.0, "world average", ())
+
+
+def result(objective: float, *, pruned: bool = False) -> TrialResult:
+    dev = dict.fromkeys(DEV_METRICS, objective)
+    return TrialResult(objective, dev, {}, 1, 1, COST, pruned, None)
+
+
+def study_of(*outcomes: float | str, name: str = "ranked", words: tuple[str, ...] = ()) -> Study:
+    """A study whose trials ended so: a value, ``pruned``, or a reason to fail."""
+    rates = ",".join(f"{number + 1}e-4" for number in range(len(outcomes) + 1))
+    study = open_study(
+        pass_sweep([f"study.name={name}", f"optimizer.lr={rates}", f"study.n_trials={len(outcomes)}", *words])
+    )
+    for outcome in outcomes:
+        trial = study.ask()
+        assert trial is not None
+        if isinstance(outcome, float):
+            study.complete(trial, result(outcome))
+        elif outcome == "pruned":
+            study.complete(trial, result(0.99, pruned=True))
+        else:
+            study.fail(trial, outcome)
+    return study
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def console() -> tuple[Console, io.StringIO]:
+    output = io.StringIO()
+    return Console(file=output, width=100), output
+
+
+def ranking(study: Study) -> list[str]:
+    to, output = console()
+    print_ranking(to, study)
+    return output.getvalue().splitlines()
+
+
+def test_the_ranking_is_by_value_ties_by_number_failures_with_their_reasons() -> None:
+    study = study_of(0.5, 0.7, "TrialError: [nan]", -0.2, 0.7, "pruned", 0.0)
+    blank, title, head, *lines = ranking(study)
+    assert blank == ""
+    assert title.strip() == "study ranked: 5 complete, 1 pruned, 1 failed"
+    assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "values"]
+    assert [line.split() for line in lines] == [
+        ["1", "1", "0.7000", "2", "lr=0.0002"],
+        ["2", "4", "0.7000", "2", "lr=0.0005"],
+        ["3", "0", "0.5000", "2", "lr=0.0001"],
+        ["4", "6", "0.0000", "2", "lr=0.0007"],
+        ["5", "3", "-0.2000", "2", "lr=0.0004"],
+        ["trial", "2", "failed:", "TrialError:", "[nan]"],
+    ]
+
+
+def test_a_long_ranking_is_cut_and_says_so() -> None:
+    lines = ranking(study_of(*(number / 100 for number in range(13))))
+    assert [line.split()[1] for line in lines[3:13]] == [str(number) for number in range(12, 2, -1)]
+    assert lines[13] == "and 3 more"
+
+
+def test_without_a_complete_trial_there_is_no_best() -> None:
+    to, output = console()
+    print_best(to, study_of("TrialError: no"), "embedsweep train", None)
+    assert output.getvalue() == "no trial is complete\n"
+
+
+def test_the_best_is_told_with_its_scores_command_and_the_cost_of_all() -> None:
+    study = study_of(0.5, 0.7, "no", words=("loss=mnrl", "trainer.epochs=3"))
+    to, output = console()
+    print_best(to, study, "python train.py", {"test/spearman_cosine": 0.66666})
+    assert output.getvalue().splitlines() == [
+        "",
+        "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
+        "run it again: python train.py loss=mnrl trainer.epochs=3 optimizer.lr=0.0002",
+        "emissions of all trials: 4 g CO2eq",
+    ]
+    (study.trial_folder(1) / "model").mkdir(parents=True)
+    print_best(to, study, "python train.py", None)
+    assert "model: sweeps/ranked/trials/0001/model" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"optimizer.lr": 1e-05}, "x a=1 optimizer.lr=1e-05"),
+        ({"optimizer.lr": 0.1 + 0.2}, "x a=1 optimizer.lr=0.30000000000000004"),
+        ({"data.convert.both_directions": True, "data.limit": None}, None),
+        ({"dataloader.batch_size": 16, "loss": "mnrl"}, "x a=1 dataloader.batch_size=16 loss=mnrl"),
+    ],
+)
+def test_values_are_written_as_the_command_line_reads_them(params: dict[str, Choice], expected: str | None) -> None:
+    expected = expected or "x a=1 data.convert.both_directions=true data.limit=null"
+    assert rerun_command("x", ["a=1"], params) == expected
+
+
+SWEEPS = [
+    ["optimizer.lr=1e-5,0.30000000000000004"],
+    ["loss=mnrl,cosent", "loss.scale=17.5", "data.convert.positive_threshold=0.55"],
+    ["data.convert.both_directions=true,false", "loss=mnrl"],
+    ["data.limit=null,700", "trainer.early_stopping.patience=3"],
+    ["dataloader.batch_size=range(16,49,16)", "dataloader.micro_batch_size=null,8", "loss=cosine"],
+    ["search=lr_warmup_batch", "loss=mnrl,cosent", "study.n_trials=3", "study.sampler=random"],
+    ["model.pooling=mean,cls", "+data.delimiter='|'"],
+]
+
+
+@pytest.mark.parametrize("words", SWEEPS, ids=lambda words: words[0])
+def test_the_command_to_run_again_makes_the_very_same_trial(words: list[str]) -> None:
+    words = [word for word in words if not word.startswith("+")] + ["trainer.device=cpu"]
+    study = open_study(pass_sweep(words))
+    checked = 0
+    while (trial := study.ask()) is not None:
+        command = rerun_command("python train.py", study.fixed, trial.params)
+        program, script, *again = shlex.split(command)
+        assert (program, script) == ("python", "train.py")
+        assert config_hash(pass_single(again).config) == config_hash(cell_config(study.plan, trial.params))
+        study.complete(trial, result(0.5))
+        checked += 1
+    assert checked >= 2
+
+
+def test_words_with_spaces_and_quotes_survive_the_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "my pairs"
+    folder.mkdir()
+    rows = [f"the {word} runs|a {word} ran|{score}" for score, word in enumerate(("dog", "cat", "fox", "cow"))]
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.csv").write_text("\n".join(["sentence1|sentence2|score", *rows]), encoding="utf-8")
+    words = ["data=csv", f"data.path='{folder}'", "data.delimiter='|'", "dataloader.batch_size=2,4"]
+    study = open_study(pass_sweep([*words, "trainer.device=cpu"]))
+    trial = study.ask()
+    assert trial is not None
+    again = shlex.split(rerun_command("x", study.fixed, trial.params))[1:]
+    assert config_hash(pass_single(again).config) == config_hash(cell_config(study.plan, trial.params))
+
+
+def test_a_single_run_is_told_with_both_splits_and_its_cost() -> None:
+    to, output = console()
+    test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
+    done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, 1, 1, COST, False, None)
+    print_single(to, done, Path("sweeps/single/abc"))
+    assert output.getvalue().splitlines() == [
+        "",
+        "pearson_cosine: dev 0.5000, test 0.2500",
+        "spearman_cosine: dev 0.5000, test 0.2500",
+        "spearman_max: dev 0.5000, test 0.2500",
+        "emissions: 2 g CO2eq, 0.01 kWh (electricity: world average)",
+        "model: sweeps/single/abc/model",
+        "log: sweeps/single/abc/train.log",
+    ]

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+
+from embedsweep.errors import ConfigError, StudyError
+from embedsweep.gate import Sweep
+from embedsweep.schema import (
+    Axis,
+    DiscreteAxis,
+    Emissions,
+    EmissionsConfig,
+    RangeAxis,
+    SamplerName,
+    StudyConfig,
+    StudyPlan,
+    TrackingConfig,
+    TrialResult,
+)
+from embedsweep.study import OpenTrial, Study, open_study
+from embedsweep.study.leases import BEAT, LEASE, Lease
+
+LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
+BATCH = DiscreteAxis("dataloader.batch_size", (16, 32, 64))
+LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
+WARMUP = RangeAxis("optimizer.warmup", 0.0, 0.2, log=False, step=None, integer=False)
+
+
+def asked(
+    axes: tuple[Axis, ...] = (LOSS, BATCH),
+    sampler: SamplerName | None = None,
+    n_trials: int | None = None,
+    name: str | None = "compare",
+    storage: str | None = None,
+    lr: float = 1e-3,
+) -> Sweep:
+    """What a command asks; without a sampler, the grid."""
+    cells = {f"loss={loss}": {"loss": {"name": loss}, "optimizer": {"lr": lr}} for loss in ("mnrl", "cosent")}
+    plan = StudyPlan(axes, cells, ("loss",), sampler or "grid", 42, "dev/spearman_cosine")
+    size = len(list(itertools.product(*(axis.choices for axis in axes if isinstance(axis, DiscreteAxis)))))
+    study = StudyConfig(name, n_trials, None, plan.objective, sampler or "tpe", 42, storage, "best")
+    total = n_trials if sampler else n_trials or size
+    return Sweep(plan, study, total, TrackingConfig("local", ""), EmissionsConfig("codecarbon", None), ("trainer.x=1",))
+
+
+def by_name(name: str, n_trials: int | None = None) -> Sweep:
+    """``-m study.name=NAME``."""
+    return replace(asked(name=name), plan=None, n_trials=n_trials)
+
+
+def result(objective: float, *, pruned: bool = False) -> TrialResult:
+    cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
+    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, 1, 1, cost, pruned, None)
+
+
+def value_of(params: Mapping[str, Any]) -> float:
+    """A made-up result that depends on nothing but the values, so that samplers learn the same every time."""
+    return float(1 - abs(params["optimizer.lr"] - 1e-3) - params["optimizer.warmup"])
+
+
+def run(study: Study, count: int | None = None) -> list[OpenTrial]:
+    """Runs trials to their end, all that there are or ``count``."""
+    trials: list[OpenTrial] = []
+    while len(trials) != count and (trial := study.ask()) is not None:
+        study.complete(trial, result(value_of(trial.params) if "optimizer.warmup" in trial.params else 0.5))
+        trials.append(trial)
+    return trials
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# --- the grid and the budget
+
+
+def test_the_grid_runs_every_cell_once_in_order() -> None:
+    trials = run(open_study(asked()))
+    expected = [{"loss": loss, "dataloader.batch_size": size} for loss in ("mnrl", "cosent") for size in (16, 32, 64)]
+    assert [dict(trial.params) for trial in trials] == expected
+    assert [trial.number for trial in trials] == list(range(6))
+    assert not any(trial.is_resumed for trial in trials)
+
+
+def test_a_grid_cut_off_anywhere_goes_on_with_the_next_cell() -> None:
+    seen = []
+    for _ in range(6):
+        seen += run(open_study(asked()), 1)
+    assert open_study(asked()).ask() is None
+    assert len({json.dumps(dict(trial.params), sort_keys=True) for trial in seen}) == 6
+
+
+def test_the_budget_is_the_total_over_all_commands() -> None:
+    assert len(run(open_study(asked((LOSS, LR, WARMUP), "random", 3)))) == 3
+    assert len(run(open_study(asked((LOSS, LR, WARMUP), "random", 3)))) == 0
+    study = open_study(asked((LOSS, LR, WARMUP), "random", 5))
+    assert [study.is_complete, len(run(study)), study.is_complete] == [False, 2, True]
+    assert open_study(by_name("compare")).n_trials == 5
+    assert len(run(open_study(by_name("compare", 6)))) == 1
+
+
+def test_a_part_of_the_grid_may_be_run_first() -> None:
+    assert len(run(open_study(asked(n_trials=2)))) == 2
+    assert [trial.number for trial in run(open_study(asked()))] == [2, 3, 4, 5]
+
+
+def test_a_grid_has_no_more_trials_than_cells() -> None:
+    open_study(asked())
+    with pytest.raises(ConfigError, match="the grid has 6 cells, each run once, but got 7"):
+        open_study(by_name("compare", 7))
+
+
+def test_a_failed_trial_counts_and_is_not_run_again() -> None:
+    study = open_study(asked(n_trials=2))
+    trial = study.ask()
+    assert trial is not None
+    study.fail(trial, "ValueError: no")
+    assert [trial.number for trial in run(study)] == [1]
+    assert study.is_complete
+    assert study.trials[0].user_attrs["embedsweep.failure"] == "ValueError: no"
+
+
+def test_two_workers_share_one_budget() -> None:
+    workers = [open_study(asked()), open_study(asked())]
+    asked_for = [workers[turn % 2].ask() for turn in range(8)]
+    assert [trial.number if trial else None for trial in asked_for] == [0, 1, 2, 3, 4, 5, None, None]
+    assert workers[0].unfinished == [0, 1, 2, 3, 4, 5]
+    assert not workers[0].is_complete
+
+
+# --- the best
+
+
+def test_the_best_is_the_highest_complete_trial_the_first_of_equals() -> None:
+    study = open_study(asked())
+    bests: list[int | None] = [study.best.number if study.best else None]
+    for objective in (0.5, None, 0.7, 0.7, "pruned", -0.9):
+        trial = study.ask()
+        assert trial is not None
+        if objective is None:
+            study.fail(trial, "no")
+        elif objective == "pruned":
+            study.complete(trial, result(0.9, pruned=True))
+        else:
+            study.complete(trial, result(float(objective)))
+        bests.append(study.best.number if study.best else None)
+    assert bests == [None, 0, 0, 2, 2, 2, 2]
+    assert study.trials[2].user_attrs["emissions_kg"] == 0.001
+
+
+def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
+    study = open_study(asked(n_trials=2))
+    first, second = study.ask(), study.ask()
+    assert first is not None
+    assert second is not None
+    study.fail(first, "no")
+    study.complete(second, result(-0.2))
+    assert study.best is not None
+    assert study.best.number == 1
+
+
+def test_test_scores_are_remembered() -> None:
+    study = open_study(asked())
+    assert study.finals is None
+    study.set_finals(3, {"test/spearman_cosine": 0.5})
+    assert open_study(by_name("compare")).finals == (3, {"test/spearman_cosine": 0.5})
+
+
+# --- trials whose worker died
+
+
+def lease_of_a_dead_process() -> Lease:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        return Lease(Lease.mine().host, process.pid, psutil.Process(process.pid).create_time())
+
+
+def another_process_of_my_number() -> Lease:
+    return replace(Lease.mine(), started=Lease.mine().started - 3600)
+
+
+LEFT = {
+    "no lease, killed right after the ask": lambda: None,
+    "a dead process": lease_of_a_dead_process,
+    "a number that another process has now": another_process_of_my_number,
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_a_dead_workers_trial_is_taken_up_with_its_number_values_and_run(left: str) -> None:
+    before = open_study(asked((LOSS, LR, WARMUP), "random", 3))
+    first, killed = before.ask(), before.ask()
+    assert first is not None
+    assert killed is not None
+    before.identify(killed, "run-1", "abc")
+    lease = LEFT[left]()
+    before._open[killed.number].set_user_attr(LEASE, lease.tree() if lease else None)
+    before.complete(first, result(0.5))
+
+    after = open_study(by_name("compare"))
+    taken = after.ask()
+    assert taken is not None
+    assert (taken.number, taken.params, taken.folder) == (killed.number, killed.params, killed.folder)
+    assert taken.run_id == "run-1"
+    assert taken.is_resumed
+    after.complete(taken, result(0.4))
+    assert [trial.number for trial in run(after)] == [2]
+    assert len(after.trials) == 3
+
+
+def test_a_killed_trial_of_the_grid_is_taken_up_and_no_cell_runs_twice() -> None:
+    before = open_study(asked())
+    killed = before.ask()
+    assert killed is not None
+    before._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    trials = run(open_study(asked()))
+    assert trials[0].params == killed.params
+    assert len(trials) == len({json.dumps(dict(trial.params), sort_keys=True) for trial in trials}) == 6
+
+
+def test_a_trial_that_was_given_up_is_resumed() -> None:
+    study = open_study(asked())
+    trial = study.ask()
+    assert trial is not None
+    study.release(trial)
+    again = open_study(asked()).ask()
+    assert again is not None
+    assert (again.number, again.is_resumed) == (0, True)
+
+
+def test_a_living_workers_trial_is_left_alone() -> None:
+    assert open_study(asked()).ask() is not None  # this process's own, and it lives
+    other = open_study(asked()).ask()
+    assert other is not None
+    assert other.number == 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_trial_on_another_host_is_doubted_for_a_minute_and_then_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedsweep.study.leases.time.monotonic", clock := Clock())
+    there = open_study(asked(n_trials=1))
+    trial = there.ask()
+    assert trial is not None
+    there._open[0].set_user_attr(LEASE, Lease("another-host", os.getpid(), 0.0).tree())
+    there._open[0].set_user_attr(BEAT, 4)
+
+    here = open_study(asked(n_trials=1))
+    assert here.ask() is None
+    assert here.doubtful == [0]
+    clock.now += 50
+    there._open[0].set_user_attr(BEAT, 5)  # it lives
+    assert here.ask() is None
+    assert here.doubtful == [0]  # unknown once more, until its next beat
+    clock.now += 55
+    assert here.ask() is None
+    clock.now += 10  # 65 s without a beat
+    taken = here.ask()
+    assert taken is not None
+    assert (taken.number, taken.is_resumed) == (0, True)
+    assert here.doubtful == []
+
+
+def test_an_evaluation_that_an_earlier_attempt_reported_stays() -> None:
+    study = open_study(asked(n_trials=1))
+    trial = study.ask()
+    assert trial is not None
+    study.report(trial, 10, {"dev/spearman_cosine": 0.5})
+    study.release(trial)
+    after = open_study(asked(n_trials=1))
+    again = after.ask()
+    assert again is not None
+    after.report(again, 10, {"dev/spearman_cosine": 0.9})
+    after.report(again, 20, {"dev/spearman_cosine": 0.6})
+    assert after.trials[0].intermediate_values == {10: 0.5, 20: 0.6}
+
+
+# --- samplers after a resume
+
+
+def draws(sampler: SamplerName, name: str, stops: list[int]) -> list[dict[str, Any]]:
+    """The values of 8 trials of a study that is opened anew after each of ``stops`` trials."""
+    axes: tuple[Axis, ...] = (LOSS, LR, WARMUP) if sampler in ("tpe", "random", "gp") else (LR, WARMUP)
+    trials: list[OpenTrial] = []
+    for stop in (*stops, 8):
+        trials += run(open_study(asked(axes, sampler, 8, name)), stop - len(trials))
+    return [dict(trial.params) for trial in trials]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "cmaes"])
+def test_a_resumed_study_draws_what_an_undisturbed_one_does_and_nothing_twice(sampler: SamplerName) -> None:
+    whole = draws(sampler, "whole", [])
+    assert len({json.dumps(params, sort_keys=True) for params in whole}) == 8
+    assert draws(sampler, "resumed", [1, 4]) == whole
+
+
+# --- identity
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"axes": (LOSS, DiscreteAxis(BATCH.key, (16, 32)))}, "sweep of dataloader.batch_size was 16,32,64"),
+        ({"axes": (LOSS,)}, "sweep of dataloader.batch_size was 16,32,64 and is now absent"),
+        ({"lr": 2e-3}, "optimizer.lr was 0.001 and is now 0.002"),
+        ({"sampler": "tpe", "n_trials": 6}, "sampler was grid and is now tpe"),
+    ],
+)
+def test_a_study_that_was_asked_something_else_is_refused_with_the_difference(
+    changed: dict[str, Any], message: str
+) -> None:
+    open_study(asked())
+    with pytest.raises(ConfigError) as caught:
+        open_study(asked(**changed))
+    (problem,) = caught.value.problems
+    assert problem.where == "study compare"
+    assert message in problem.message
+    assert open_study(asked()).n_trials == 6  # nothing was changed
+
+
+def test_a_study_without_a_name_is_known_by_what_it_asks() -> None:
+    first = open_study(asked(name=None))
+    assert open_study(asked(name=None)).name == first.name
+    assert open_study(asked(name=None, lr=2e-3)).name != first.name
+    assert open_study(asked(name=None, n_trials=2)).name == first.name
+
+
+def test_an_unknown_name_lists_those_there_are() -> None:
+    for name in ("beta", "alpha"):
+        open_study(asked(name=name))
+    with pytest.raises(ConfigError, match=r"^study.name: no study gamma; there are: alpha, beta$"):
+        open_study(by_name("gamma"))
+    assert not Path("sweeps/gamma").exists()
+
+
+def test_an_unknown_name_in_an_empty_folder_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_study(by_name("gamma"))
+    assert f"there are: none in {tmp_path / 'sweeps'}" in str(caught.value)
+
+
+def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    optuna.create_study(study_name="theirs", storage=url)
+    with pytest.raises(StudyError, match="was not made by embedsweep"):
+        open_study(asked(name="theirs", storage=url))
+
+
+def test_a_study_in_a_database_is_found_again_by_its_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    assert len(run(open_study(asked(storage=url)), 4)) == 4
+    assert not Path("sweeps/compare/journal.log").exists()
+    study = open_study(by_name("compare"))
+    assert len(run(study)) == 2
+    assert Counter(trial.state.name for trial in optuna.load_study(study_name="compare", storage=url).trials) == {
+        "COMPLETE": 6
+    }
+
+
+def test_a_storage_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"the study's storage sqlite:.* cannot be opened"):
+        open_study(asked(storage=f"sqlite:///{tmp_path / 'nowhere' / 'optuna.db'}"))
+
+
+def test_a_torn_journal_is_opened_and_what_was_torn_kept() -> None:
+    run(open_study(asked()), 2)
+    journal = Path("sweeps/compare/journal.log")
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 6, "wor')
+    study = open_study(by_name("compare"))
+    assert len(study.trials) == 2
+    assert len(run(study)) == 4
+    assert b'"wor' in journal.with_name("journal.log.torn").read_bytes()
+    assert len(open_study(by_name("compare")).trials) == 6
+
+
+def test_the_frozen_plan_lies_in_the_storage_and_beside_it() -> None:
+    study = open_study(asked())
+    Path("sweeps/compare/study.yaml").write_text("storage: null\n", encoding="utf-8")
+    again = open_study(by_name("compare"))
+    assert again.plan == study.plan == asked().plan
+    assert again.fixed == ["trainer.x=1"]
