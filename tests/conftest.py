@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking import Tracker
+
+# Torch's threads wait by spinning: with more of them than cores, tests take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

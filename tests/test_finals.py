@@ -191,6 +191,7 @@ def test_the_models_kept_are_those_asked_for(
     assert not TEST_METRICS & set(swept.run_of(1).data.metrics)
 
 
+@pytest.mark.slow
 def test_a_larger_budget_scores_test_again_only_for_a_new_winner(sweep: Sweep) -> None:
     words = ["optimizer.lr=1e-7,1e-6,3e-3", *QUICK]
     first = sweep("grows", *words, "study.n_trials=1")

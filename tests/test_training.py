@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,15 @@ def config_of(*words: str) -> TrialConfig:
     return pass_single([*CPU, *words]).config
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _tiny_model_found_once() -> Iterator[None]:
+    """Its path is found by generating the demo data, half a second each time."""
+    path = tiny_model_path()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedsweep.models.tiny_model_path", lambda: path)
+        yield
+
+
 class Witness:
     """A watcher that notes what it is told, and raises or prunes when it is told to."""
 
@@ -48,7 +57,7 @@ class Witness:
         self.evaluations: dict[int, Mapping[str, float]] = {}
         self.last: list[int] = []
         self.total = 0
-        self.progressed = self._progressed
+        self.progressed: Callable[[int, int], None] = self._progressed
 
     def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         assert not self.points.keys() & dict(points).keys()
@@ -364,7 +373,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("crash_at", [2, 6, "last"])
+@pytest.mark.parametrize(
+    "crash_at", [pytest.param(2, marks=pytest.mark.slow), 6, pytest.param("last", marks=pytest.mark.slow)]
+)
 def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
     undisturbed: Outcome, crash_at: int | str, tmp_path: Path
 ) -> None:
@@ -380,6 +391,7 @@ def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
     assert log_of(outcome) == log_of(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_trained_again(undisturbed: Outcome, tmp_path: Path) -> None:
     config = config_of(*ENDS_EARLY)
     with pytest.raises(ConnectionError):
@@ -405,6 +417,7 @@ def test_a_finished_training_is_not_trained_on(words: list[str], tmp_path: Path)
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_times_are_summed_over_attempts(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=6", "trainer.eval_every=2")
     with pytest.raises(ConnectionError):

@@ -35,7 +35,7 @@ def write_card(folder: Path, config: TrialConfig, result: TrialResult, selection
     from huggingface_hub import ModelCard
 
     data = config.data
-    card = ModelCard((folder / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    card: Any = ModelCard((folder / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=True)
     card.data.co2_eq_emissions = _emissions_metadata(result.emissions)
     card.data.model_name = card.data.model_name or "SentenceTransformer"
     card.data.eval_results = _results_metadata(data, {**result.dev, **result.test})

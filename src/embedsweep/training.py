@@ -6,6 +6,7 @@ sentence-transformers' own. Knows neither studies nor MLflow's names for runs. I
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,8 @@ from embedsweep.optimizers import optimizer_arguments
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
 
 LOGS_PER_TRAINING = 50
+
+_log = logging.getLogger(__name__)
 RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
 
@@ -96,7 +99,9 @@ def train(
     trainer.remove_callback(PrinterCallback)
     resumed = checkpoints.last_whole()
     if resumed is not None and callback.is_over(state := _state_of(checkpoints, resumed)):
-        # Trained to its end before: a trainer would take one step more.
+        # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
+        # card tells; one of the library's wants an optimizer.
+        trainer.callback_handler.optimizer = trainer.create_optimizer()
         trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
         trainer.state = state
     else:
@@ -199,6 +204,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         self._points.append(
             (state.global_step, {"train/loss": logs["loss"], "train/learning_rate": logs["learning_rate"]})
         )
+        _log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"])
         self.watcher.progressed(state.global_step, state.max_steps)
 
     def on_evaluate(
@@ -208,6 +214,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         self.watcher.progressed(state.global_step, state.max_steps)
         self.watcher.trained(self._points)
         self._points = []
+        _log.info("step %d of %d: %s %.4f", state.global_step, state.max_steps, self.objective, metrics[self.objective])
         last = self.is_over(state)
         decision = self.watcher.evaluated(state.global_step, metric_names(metrics, "dev"), last=last)
         self.pruned = decision is Decision.PRUNE

@@ -2,9 +2,11 @@
 
     python driver.py ACTION PLACE train-words...
 
-ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process) or ``raise``.
+ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process), ``raise``, or
+``wait`` (so that another process meets this one there).
 PLACE is where:
 
+    count          the trials were counted, and the next is about to be made (grids only)
     ask            a trial was asked for, and its lease taken
     run            its MLflow run was created, but the study does not know its id yet
     step:7         after an optimizer step, whichever trial comes to it first
@@ -18,11 +20,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 SIGNALS = {"kill": signal.SIGKILL, "int": signal.SIGINT, "term": signal.SIGTERM}
+WAIT_S = 4.0
 
 
 def main() -> int:
@@ -45,7 +49,10 @@ def _once(action: str) -> Callable[[], None]:
         happened = True
         if action == "raise":
             raise RuntimeError("provoked by a test")
-        os.kill(os.getpid(), SIGNALS[action])
+        if action == "wait":
+            time.sleep(WAIT_S)
+        else:
+            os.kill(os.getpid(), SIGNALS[action])
 
     return fault
 
@@ -58,6 +65,11 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         return
     if place == "checkpoint":
         _tear_checkpoint(step, fault)
+        return
+    if place == "count":
+        import optuna
+
+        _before(optuna.Study, "enqueue_trial", fault)
         return
     from embedsweep.study import Study
 

@@ -5,12 +5,13 @@ Owns how it is built and where it is cached. Knows nothing of trials; libraries 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def tiny_model_path() -> Path:
     """
     from filelock import FileLock
 
-    texts = [text for first, second, _ in demo.generate()["train"] for text in (first, second)]
+    texts = _texts()
     root = _cache_root()
     path = root / f"tiny-{_fingerprint(texts)}"
     if path.is_dir():
@@ -54,6 +55,11 @@ def tiny_model_path() -> Path:
         if not path.is_dir():
             _build_into_place(path, texts)
     return path
+
+
+@functools.cache
+def _texts() -> tuple[str, ...]:
+    return tuple(text for first, second, _ in demo.generate()["train"] for text in (first, second))
 
 
 def _cache_root() -> Path:
@@ -70,7 +76,7 @@ def _fingerprint(texts: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build_into_place(path: Path, texts: list[str]) -> None:
+def _build_into_place(path: Path, texts: Sequence[str]) -> None:
     """Build beside ``path``, then rename: a folder of that name is always whole."""
     for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
@@ -83,7 +89,7 @@ def _build_into_place(path: Path, texts: list[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _build(folder: Path, texts: list[str]) -> None:
+def _build(folder: Path, texts: Sequence[str]) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -103,7 +109,7 @@ def _build(folder: Path, texts: list[str]) -> None:
     shutil.rmtree(parts)
 
 
-def _vocabulary(texts: list[str]) -> dict[str, int]:
+def _vocabulary(texts: Sequence[str]) -> dict[str, int]:
     """Word pieces and their ids, learnt from ``texts``."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece

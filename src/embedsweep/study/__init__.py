@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 import yaml
+from optuna.pruners import NopPruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -239,7 +240,7 @@ def open_study(sweep: Sweep) -> Study:
     with study_lock(url, folder, name):
         storage = open_storage(url, folder)
         try:
-            study = optuna.load_study(study_name=name, storage=storage)
+            study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
         except KeyError:
             if asked is None:
                 raise _no_such_study(name) from None
@@ -256,7 +257,12 @@ def open_study(sweep: Sweep) -> Study:
 
 
 def _create(name: str, plan: StudyPlan, fixed: Sequence[str], storage: Any) -> optuna.Study:
-    study = optuna.create_study(study_name=name, storage=storage, directions=[StudyDirection.MAXIMIZE])
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=[StudyDirection.MAXIMIZE],
+        pruner=NopPruner(),  # Optuna's default prunes by the median
+    )
     study.set_user_attr(FIXED, [redact(word) for word in fixed])
     study.set_user_attr(PLAN, json.dumps(plan_tree(plan)))
     return study
