@@ -1,4 +1,4 @@
-"""Ships ``conf/`` inside the wheel as ``embedsweep/conf``, and not in an editable install, which reads the checkout's."""
+"""Ships ``conf/`` in the wheel as ``embedsweep/conf``; an editable install reads the checkout's."""
 
 from typing import Any
 

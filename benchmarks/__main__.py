@@ -12,23 +12,25 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.figures import Figure
+
 BENCHMARKS = ("config_error", "first_step", "overhead", "memory", "open_study")
 
 
 def main(names: list[str]) -> int:
     """Prints a line a figure; 1 if one misses its promise."""
     missed = 0
-    print(f"{'':52} {'measured':>10} {'promised':>10}")
+    print(f"{'':58} {'measured':>9} {'promised':>9}")
     for name in names or BENCHMARKS:
         for figure in _figures(name):
-            held = figure["measured"] <= figure["promised"]
+            held = figure.measured <= figure.promised
             missed += not held
-            measured, promised = (f"{figure[key]:.2f} {figure['unit']}" for key in ("measured", "promised"))
-            print(f"{figure['what']:52} {measured:>10} {promised:>10} {'' if held else 'MISSED'}", flush=True)
+            measured, promised = (f"{value:.2f} {figure.unit}" for value in (figure.measured, figure.promised))
+            print(f"{figure.what:58} {measured:>9} {promised:>9} {'' if held else 'MISSED'}".rstrip(), flush=True)
     return min(missed, 1)
 
 
-def _figures(name: str) -> list[dict[str, float | str]]:
+def _figures(name: str) -> list[Figure]:
     repository = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory(prefix=f"embedsweep-{name}-") as folder:
         environment = {**os.environ, "PYTHONPATH": str(repository), "HF_HUB_OFFLINE": "1"}
@@ -42,7 +44,7 @@ def _figures(name: str) -> list[dict[str, float | str]]:
         )
     if done.returncode:
         sys.exit(f"benchmark {name} failed:\n{done.stdout}{done.stderr}")
-    return list(json.loads(done.stdout.splitlines()[-1]))
+    return [Figure(**figure) for figure in json.loads(done.stdout.splitlines()[-1])]
 
 
 if __name__ == "__main__":
