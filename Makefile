@@ -21,7 +21,7 @@ sweep: $(READY)
 
 # The default tests. TESTS= takes what pytest takes: make test TESTS="-m slow"
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
 faults: $(READY)
 	$(BIN)/python -m pytest -m faults

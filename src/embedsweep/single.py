@@ -54,9 +54,6 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts) -> in
         display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, "")
         try:
             result = run_trial(config, folder, run, report, progress, asked.emissions, single=True)
-            with interrupts.shielded():
-                run.finish("COMPLETE")
-            Checkpoints(folder / CHECKPOINTS).clear()
         except Interrupted:
             run.finish("RUNNING")
             display.end(label, "RUNNING", None, "interrupted")
@@ -68,7 +65,10 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts) -> in
             run.finish("FAIL")
             console.print(f"log: {folder / 'train.log'}", highlight=False, markup=False)
             return 1
-        display.end(label, "COMPLETE", result.objective, "")
+        with interrupts.shielded():
+            run.finish("COMPLETE")
+            Checkpoints(folder / CHECKPOINTS).clear()
+            display.end(label, "COMPLETE", result.objective, "")
     print_single(console, result, folder)
     console.print(f"compare: {tracker.ui_hint()}", highlight=False, markup=False)
     return 0
