@@ -190,7 +190,7 @@ def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: 
     assert run.info.run_name == "trial-0007"
     assert run.info.status == "FINISHED"
     assert run.data.params == flatten(CONFIG)
-    origin = ("mlflow.runName", "mlflow.user", "mlflow.source.name", "embedsweep.host")
+    origin = ("mlflow.runName", "mlflow.user", "mlflow.source.name")
     assert {key: value for key, value in run.data.tags.items() if key not in origin} == {
         "embedsweep.kind": "trial",
         "embedsweep.trial": "7",
