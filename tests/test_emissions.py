@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from embedsweep import emissions
-from embedsweep.emissions import COLUMNS, WORLD_AVERAGE_G_PER_KWH, EmissionsMeter, country_problem
+from embedsweep.emissions import COLUMNS, WORLD_AVERAGE_G_PER_KWH, EmissionsMeter, country_problem, tracker
 from embedsweep.schema import EmissionsConfig
 
 WORLD = EmissionsConfig(name="world", country_iso_code=None)
@@ -246,9 +245,9 @@ def test_a_gpu_that_went_uncounted_is_said(
         gpu_ids = counted
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(emissions, "_torch_has_gpu", lambda: True)
+    monkeypatch.setattr(tracker, "_torch_has_gpu", lambda: True)
     hardware = [] if counted is None else [GPU()]
-    assert emissions._gpu_remarks(hardware, energy_kwh, duration_s=10) == ([remark] if remark else [])
+    assert tracker._gpu_remarks(hardware, energy_kwh, duration_s=10) == ([remark] if remark else [])
 
 
 def test_a_full_disk_is_said_and_does_not_stop_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

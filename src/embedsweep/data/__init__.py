@@ -76,7 +76,9 @@ def _no_folder(folder: Path) -> str:
         return f"{folder} is a file: give its folder, and the name in data.files with {{split}} for train, dev and test"
     parent = next(parent for parent in folder.parents if parent.is_dir())
     missing = folder.relative_to(parent).parts[0]
-    there = nearest(missing, (entry.name for entry in parent.iterdir() if entry.is_dir()))
+    there = nearest(
+        missing, (entry.name for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    )
     return f"there is no folder {folder}; folders in {parent.absolute()}: {there}"
 
 
