@@ -14,6 +14,7 @@ from browser.pages import ask, browser_page, open_study, served
 
 HIDDEN = ("Dataset", "Source", "Models")
 COLUMNS = ("loss.name", "dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg")
+TOP = {"x": 0, "y": 0, "width": 1600}
 METRIC = "dev/spearman_cosine"
 DOCS = Path(__file__).resolve().parent
 
@@ -32,9 +33,9 @@ def curves(address: str, study: str) -> str:
         "metric": METRIC,
         "experiments": [study],
         "plot_metric_keys": [METRIC],
-        "x_axis": "step",
     }
-    return f"{address}/#/metric?" + urllib.parse.urlencode({key: json.dumps(value) for key, value in question.items()})
+    words = urllib.parse.urlencode({key: json.dumps(value) for key, value in question.items()})
+    return f"{address}/#/metric?{words}&x_axis=step"
 
 
 def toggle_columns(page: Any, names: tuple[str, ...]) -> None:
@@ -56,10 +57,11 @@ def main(folder: Path) -> None:
         page.get_by_role("button", name="Close").first.click()
         open_study(page, address, study)
         toggle_columns(page, (*HIDDEN, *COLUMNS))
-        page.screenshot(path=DOCS / "mlflow-runs.png")
+        page.screenshot(path=DOCS / "mlflow-runs.png", clip={**TOP, "height": 360})
         page.goto(curves(address, study))
-        page.wait_for_timeout(6000)
-        page.screenshot(path=DOCS / "mlflow-chart.png")
+        page.get_by_text("Latest").wait_for()
+        page.wait_for_timeout(3000)
+        page.screenshot(path=DOCS / "mlflow-chart.png", clip={**TOP, "height": 680})
 
 
 if __name__ == "__main__":

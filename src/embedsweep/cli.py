@@ -91,7 +91,7 @@ def _single(overrides: list[str], interrupts: Interrupts) -> int:
     prepare_process(asked.config.trainer.device)
     from embedsweep.single import run_single
 
-    return run_single(asked, _console(), interrupts)
+    return run_single(asked, _console(), interrupts, _program())
 
 
 def _sweep(overrides: list[str], interrupts: Interrupts) -> int:

@@ -82,6 +82,17 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
     _say(console, f"emissions of all trials: {1000 * total:.3g} g CO2eq")
 
 
+def print_ui(console: Console, hint: str, program: str) -> None:
+    """Prints how to compare runs; in a checkout, whose commands may not be on the path, by ``make``.
+
+    Args:
+        console: where people look.
+        hint: what shows the runs of this store.
+        program: how this program was started.
+    """
+    _say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
+
+
 def print_single(console: Console, result: TrialResult, folder: Path) -> None:
     """Prints what came of a single run."""
     _say(console, "")

@@ -15,7 +15,7 @@ from embedsweep.config import config_hash
 from embedsweep.display import open_display
 from embedsweep.errors import Interrupted
 from embedsweep.gate import SINGLE, SingleRun
-from embedsweep.report import print_single
+from embedsweep.report import print_single, print_ui
 from embedsweep.schema import Decision
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
@@ -24,7 +24,7 @@ from embedsweep.tracking import Tracker
 from embedsweep.trial import CHECKPOINTS, run_trial
 
 
-def run_single(asked: SingleRun, console: Console, interrupts: Interrupts) -> int:
+def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, program: str) -> int:
     """Runs one configuration, records it in the experiment ``single`` and prints what came of it.
 
     Returns:
@@ -70,5 +70,5 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts) -> in
             Checkpoints(folder / CHECKPOINTS).clear()
             display.end(label, "COMPLETE", result.objective, "")
     print_single(console, result, folder)
-    console.print(f"compare: {tracker.ui_hint()}", highlight=False, markup=False)
+    print_ui(console, tracker.ui_hint(), program)
     return 0

@@ -14,7 +14,7 @@ from embedsweep.errors import Interrupted
 from embedsweep.finals import score_winner
 from embedsweep.gate import Sweep
 from embedsweep.launch import prepare_process
-from embedsweep.report import print_best, print_ranking
+from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, Study, open_study
 from embedsweep.tracking import ParentStatus, Tracker
@@ -71,7 +71,7 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             tracker.finish_parent(parent, status)
     print_ranking(console, study)
     print_best(console, study, program, test)
-    _say(console, f"compare: {tracker.ui_hint()}")
+    print_ui(console, tracker.ui_hint(), program)
     if study.unfinished:
         _say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
     return FAILED_TRIALS if study.has_failed_trials else DONE
