@@ -215,3 +215,15 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_the_others_go_on(
     assert "TrialError" in run.data.tags["embedsweep.failure"]
     assert swept.parent.info.status == "FINISHED"
     assert "trial 0 failed: TrialError" in capsys.readouterr().out
+
+
+def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep: Sweep) -> None:
+    before = sweep("lost", "optimizer.lr=1e-3,2e-3", *QUICK)
+    first = before.run_of(0).info.run_id
+    (before.study.folder / "journal.log").unlink()
+
+    after = sweep("lost", "optimizer.lr=1e-3,2e-3", *QUICK)
+
+    assert after.study.is_complete
+    assert after.run_of(0).info.run_id != first
+    assert {path.name for path in (after.study.folder / "trials").iterdir()} == {"0000", "0000.1", "0001", "0001.1"}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -398,3 +399,26 @@ def test_the_frozen_plan_lies_in_the_storage_and_beside_it() -> None:
     again = open_study(by_name("compare"))
     assert again.plan == study.plan == asked().plan
     assert again.fixed == ["trainer.x=1"]
+
+
+def test_a_study_stays_in_the_storage_it_was_made_in(tmp_path: Path) -> None:
+    open_study(asked())
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    with pytest.raises(ConfigError, match=r"study compare lies in the journal in sweeps/compare, but got sqlite"):
+        open_study(asked(storage=url))
+
+
+def test_an_unknown_name_lists_what_its_storage_holds(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    open_study(asked(name="alpha", storage=url))
+    shutil.rmtree("sweeps")  # as on another machine
+    with pytest.raises(ConfigError, match=r"no study gamma; there are: alpha"):
+        open_study(replace(by_name("gamma"), study=replace(by_name("gamma").study, storage=url)))
+
+
+def test_a_study_whose_maker_was_killed_before_the_plan_is_made_by_the_same_command(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    optuna.create_study(study_name="compare", storage=url, direction="maximize")
+    study = open_study(asked(storage=url))
+    assert study.plan == asked().plan
+    assert len(run(study)) == 6

@@ -6,10 +6,12 @@ ask, open the run, train, end the run, tell, tidy up.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.config import config_hash
@@ -77,6 +79,8 @@ class Worker:
         self.display.begin(label, trial.params, "resumed" if trial.is_resumed else "")
         run: TrialTracker | None = None
         try:
+            if not trial.is_resumed:
+                _set_aside(trial.folder)
             config = cell_config(self.study.plan, trial.params)
             with self.interrupts.shielded():
                 run = self._open_run(trial, config)
@@ -96,13 +100,16 @@ class Worker:
 
     def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
         identity = config_hash(config)
+        run_id = trial.run_id
+        if run_id is None and trial.is_resumed:
+            run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
         run = self.tracker.trial_run(
             self.study.name,
             trial.number,
             config,
             identity,
             parent=self.parent,
-            run_id=trial.run_id,
+            run_id=run_id,
             run_name=f"{trial.number:04d} {short_params(trial.params)}",
             tags={"embedsweep.study": self.study.name},
         )
@@ -150,6 +157,13 @@ class Worker:
         finally:
             self.study.release(trial)
             self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
+
+
+def _set_aside(folder: Path) -> None:
+    """Moves a folder out of a new trial's way: it is of another study of that name, whose storage is gone."""
+    if folder.exists():
+        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)
 
 
 def tidy(study: Study, keep_models: KeepModels) -> None:

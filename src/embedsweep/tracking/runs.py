@@ -106,8 +106,8 @@ class Tracker:
             config: what the trial is; its params.
             config_hash: the configuration's identity.
             parent: id of the study's own run, if there is one.
-            run_id: a run of this trial to go on with; None looks for one that an attempt left under ``parent``. It
-                keeps what it has; params it lacks are added, its status and state become RUNNING.
+            run_id: a run of this trial to go on with. It keeps what it has; params it lacks are added, its status and
+                state become RUNNING.
             run_name: what people read; None is ``trial-0007``. A reopened run keeps its own.
             tags: further tags of a new run (host, worker); a reopened one gets them by ``set_tags``.
 
@@ -115,9 +115,6 @@ class Tracker:
             TrackingError: the run to reopen does not exist, was deleted, or has other params.
         """
         params = redacted(flatten(config))
-        if run_id is None and parent is not None:
-            # A worker may have died between creating the run and noting its id.
-            run_id = self._find_trial(experiment, number, parent)
         if run_id is not None:
             self._reopen(run_id, params)
             return TrialTracker(self._client, run_id, reopened=True)
@@ -133,6 +130,24 @@ class Tracker:
             run_id = self._create_run(experiment_id, name, {**(tags or {}), **identity})
             self._log_params(run_id, params)
         return TrialTracker(self._client, run_id, reopened=False)
+
+    def find_trial(self, experiment: str, number: int, parent: str) -> str | None:
+        """The id of the run that an attempt at a trial opened before it died, had it no time to note the id.
+
+        Args:
+            experiment: the study's name.
+            number: the trial's number.
+            parent: id of the study's own run.
+
+        Returns:
+            The youngest run of that trial that is under way; None where there is none.
+        """
+        experiment_id = self.experiment(experiment)
+        wanted = f"tags.`embedsweep.trial` = '{number}' AND tags.`embedsweep.state` = 'RUNNING'"
+        with telling(f"the runs of experiment {experiment!r} cannot be searched"):
+            runs = self._client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"])
+        ours = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+        return str(ours[0].info.run_id) if ours else None
 
     def ui_hint(self) -> str:
         """What a person types, or opens in a browser, to see the runs."""
@@ -163,13 +178,6 @@ class Tracker:
         ours = [run for run in runs if run.data.tags.get("embedsweep.study") == redact(study)]
         first = min(ours, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
         return str(first.info.run_id) if first else None
-
-    def _find_trial(self, experiment: str, number: int, parent: str) -> str | None:
-        experiment_id = self.experiment(experiment)
-        with telling(f"the runs of experiment {experiment!r} cannot be searched"):
-            runs = self._client.search_runs([experiment_id], f"tags.`embedsweep.trial` = '{number}'")
-        ours = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
-        return str(ours[0].info.run_id) if ours else None
 
     def _create_parent(self, experiment_id: str, study: str) -> str:
         """Creates the parent run, unless another process did in the same moment: then all settle on the first."""
