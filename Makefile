@@ -24,7 +24,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
 faults: $(READY)
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults
 
 ui: $(READY)
 	$(BIN)/embedsweep ui

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -134,3 +137,24 @@ def test_a_terminal_gets_the_table_and_a_pipe_plain_lines() -> None:
         assert isinstance(quiet, PlainLines)
     with open_display(Console(force_terminal=True, file=io.StringIO()), "dev/spearman_cosine") as rich:
         assert isinstance(rich, LiveTable)
+
+
+def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
+    program = """if True:
+        import sys
+        from contextlib import redirect_stdout
+        from io import StringIO
+        from embedsweep.display import PlainLines, open_console
+        lines = PlainLines(open_console(sys.stdout))
+        with redirect_stdout(StringIO()):  # as while a trial runs
+            for _ in range(20000):
+                lines.say("a line that nobody reads")
+        print("lived", file=sys.stderr)
+    """
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read().decode().strip() == "lived"
+    assert child.returncode == 0

@@ -227,3 +227,43 @@ def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep:
     assert after.study.is_complete
     assert after.run_of(0).info.run_id != first
     assert {path.name for path in (after.study.folder / "trials").iterdir()} == {"0000", "0000.1", "0001", "0001.1"}
+
+
+def test_what_the_first_command_said_of_all_trials_holds_for_its_name_alone(
+    sweep: Sweep, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = ("study.keep_models=all", "emissions.country_iso_code=FRA")
+    sweep("kept", "optimizer.lr=1e-3,2e-3", *said, *QUICK)
+    assert sweep("kept").models_on_disk() == [0, 1]
+    assert sweep("kept", "study.keep_models=none").code == 2
+    assert "study.keep_models: is all in this study" in capfd.readouterr().err
+    assert sweep("kept").models_on_disk() == [0, 1]
+
+
+def test_a_study_goes_on_in_another_store(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("moved", "optimizer.lr=1e-3,2e-3", "study.n_trials=1", *QUICK).code == 0
+    uri = f"tracking.uri=sqlite:///{tmp_path}/other.db"
+    assert sweep("moved", "study.n_trials=2", uri).code == 0
+    study = open_study(pass_sweep(["study.name=moved"]))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
+
+
+def test_a_name_alone_passes_the_gate(sweep: Sweep, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "pairs"
+    data.mkdir()
+    for split, rows in demo.generate().items():
+        lines = [f'"{first}","{second}",{score}' for first, second, score in rows[:160]]
+        (data / f"{split}.csv").write_text("sentence1,sentence2,score\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    words = ("data=csv", f"data.path={data}", "optimizer.lr=1e-3,2e-3", "study.n_trials=1", *QUICK)
+    assert sweep("gone", *words).code == 0
+    shutil.rmtree(data)
+    from embedsweep.data import load_splits
+    from embedsweep.gate import rules
+
+    load_splits.cache_clear()
+    rules._data_problems.cache_clear()
+
+    assert sweep("gone", "study.n_trials=2").code == 2
+
+    assert "there is no folder" in capfd.readouterr().err
+    assert len(open_study(pass_sweep(["study.name=gone"])).trials) == 1

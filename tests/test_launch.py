@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from embedsweep import launch
+from embedsweep.gate import devices
 from embedsweep.launch import LIBRARIES, prepare_process
 
 
@@ -16,7 +16,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*LIBRARIES, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(launch, "cuda_device_count", lambda: 4)
+    monkeypatch.setattr(devices, "cuda_device_count", lambda: 4)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_process_sees_the_one_gpu_it_trains_on(
 
 
 def test_a_machine_without_gpus_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "cuda_device_count", lambda: 0)
+    monkeypatch.setattr(devices, "cuda_device_count", lambda: 0)
     prepare_process("auto")
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 

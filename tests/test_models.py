@@ -81,7 +81,7 @@ def test_a_plain_transformer_folder_is_pooled_by_its_mean(tmp_path: Path) -> Non
 def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path) -> None:
     model = build_model(replace(TINY, pooling="max", max_seq_length=7), "cpu")
     model.save_pretrained(str(tmp_path / "model"))
-    loaded = load_trained(tmp_path / "model", "cpu")
+    loaded = load_trained(tmp_path / "model", TINY, "cpu")
     assert loaded.max_seq_length == 7
     np.testing.assert_array_equal(loaded.encode(TEXTS), model.encode(TEXTS))
 

@@ -68,6 +68,7 @@ def test_the_ranking_is_by_value_ties_by_number_failures_with_their_reasons() ->
         ["4", "6", "0.0000", "2", "lr=0.0007"],
         ["5", "3", "-0.2000", "2", "lr=0.0004"],
         ["trial", "2", "failed:", "TrialError:", "[nan]"],
+        ["log:", "sweeps/ranked/trials/0002/train.log"],
     ]
 
 

@@ -53,7 +53,15 @@ def asked(
     size = len(list(itertools.product(*(axis.choices for axis in axes if isinstance(axis, DiscreteAxis)))))
     study = StudyConfig(name, n_trials, None, plan.objective, sampler or "tpe", 42, storage, "best")
     total = n_trials if sampler else n_trials or size
-    return Sweep(plan, study, total, TrackingConfig("local", ""), EmissionsConfig("codecarbon", None), ("trainer.x=1",))
+    return Sweep(
+        plan,
+        study,
+        total,
+        TrackingConfig("local", ""),
+        EmissionsConfig("codecarbon", None),
+        ("trainer.x=1",),
+        frozenset(),
+    )
 
 
 def by_name(name: str, n_trials: int | None = None) -> Sweep:

@@ -113,9 +113,9 @@ def _ui(words: list[str]) -> int:
 
 def _console() -> Console:
     """The console of this moment's stdout: what is redirected later, while trials run, does not reach it."""
-    from rich.console import Console
+    from embedsweep.display import open_console
 
-    return Console(file=sys.stdout)
+    return open_console(sys.stdout)
 
 
 def _program() -> str:

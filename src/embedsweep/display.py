@@ -5,11 +5,12 @@ Owns the screen. Knows nothing of how trials run; it is told.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +20,19 @@ from rich.text import Text
 from embedsweep.schema import Choice
 
 KEPT_ROWS = 30
+
+
+class _LastingConsole(Console):
+    """A console whose reader may go away (``| head``, a closed terminal) without ending what runs."""
+
+    def on_broken_pipe(self) -> None:
+        """Sends what follows to nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def open_console(file: TextIO) -> Console:
+    """The console of a file, stdout as a rule; bound to it, whatever is redirected later."""
+    return _LastingConsole(file=file)
 
 
 def short_params(params: Mapping[str, Choice]) -> str:

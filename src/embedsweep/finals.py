@@ -52,7 +52,7 @@ def _score(model_folder: Path, config: TrialConfig) -> dict[str, float]:
     from embedsweep.evaluation import PairEvaluator, scores_of
     from embedsweep.models import load_trained, torch_device
 
-    model = load_trained(model_folder, torch_device(config.trainer.device))
+    model = load_trained(model_folder, config.model, torch_device(config.trainer.device))
     return scores_of(PairEvaluator(load_splits(config.data).test, "test", config.evaluation), model)
 
 
@@ -66,10 +66,11 @@ def _record(
     scores: dict[str, float],
     keep_models: KeepModels,
 ) -> None:
-    attributes = winner.user_attrs
-    run = tracker.trial_run(
-        study.name, winner.number, config, attributes[CONFIG_HASH], parent=parent, run_id=attributes[RUN_ID]
-    )
+    run_id = winner.user_attrs[RUN_ID]
+    if not tracker.has_run(run_id):
+        return  # it was recorded in another store; the study's own run carries the scores
+    identity = winner.user_attrs[CONFIG_HASH]
+    run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
     run.log_metrics(step, scores)
     if keep_models != "none":
         run.log_artifacts(study.trial_folder(winner.number) / MODEL, MODEL)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from embedsweep.gate.devices import cuda_device_count
+from embedsweep.gate.devices import visible_devices
 
 LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -27,7 +27,6 @@ def prepare_process(device: str) -> None:
 
 def _pin_gpu(index: int) -> None:
     """Lets this process see one of the visible GPUs only: a trainer that sees several spreads every batch over them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(cuda_device_count())]
+    names = visible_devices()
     if index < len(names):
         os.environ["CUDA_VISIBLE_DEVICES"] = names[index]

@@ -52,6 +52,7 @@ def print_ranking(console: Console, study: Study) -> None:
         _say(console, f"and {len(complete) - SHOWN} more")
     for trial in by_state[TrialState.FAIL]:
         _say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
+        _say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
 
 
 def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:

@@ -309,6 +309,21 @@ class StudyPlan:
     objective: str
 
 
+@dataclass(frozen=True)
+class StudyServices:
+    """What all trials of a study share beside its plan.
+
+    Attributes:
+        keep_models: which trials' models stay on disk.
+        emissions: whose electricity is used.
+        tracking: where runs are recorded.
+    """
+
+    keep_models: KeepModels
+    emissions: EmissionsConfig
+    tracking: TrackingConfig
+
+
 class Decision(Enum):
     """What a trial does after an evaluation was reported."""
 

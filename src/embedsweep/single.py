@@ -55,14 +55,17 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
         try:
             result = run_trial(config, folder, run, report, progress, asked.emissions, single=True)
         except Interrupted:
-            run.finish("RUNNING")
-            display.end(label, "RUNNING", None, "interrupted")
+            with interrupts.shielded():
+                run.finish("RUNNING")
+                Checkpoints(folder / CHECKPOINTS).clear()
+                display.end(label, "RUNNING", None, "interrupted; a single run starts anew, a study (-m) goes on")
             raise
         except Exception as error:
             reason = redact(f"{type(error).__name__}: {error}")
             display.end(label, "FAIL", None, reason)
             run.set_tags({"embedsweep.failure": reason})
             run.finish("FAIL")
+            Checkpoints(folder / CHECKPOINTS).clear()
             console.print(f"log: {folder / 'train.log'}", highlight=False, markup=False)
             return 1
         with interrupts.shielded():

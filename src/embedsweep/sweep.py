@@ -5,18 +5,22 @@ Owns the order of a sweep's steps and its exit code. Each step is another module
 
 from __future__ import annotations
 
+import sys
 import time
 
 from rich.console import Console
 
+from embedsweep.config import resolve
 from embedsweep.display import open_display
-from embedsweep.errors import Interrupted
+from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
-from embedsweep.gate import Sweep
+from embedsweep.gate import Sweep, check_cells
+from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.launch import prepare_process
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, Study, open_study
+from embedsweep.study.storage import storage_errors
 from embedsweep.tracking import ParentStatus, Tracker
 from embedsweep.worker import Worker, tidy
 
@@ -41,24 +45,39 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         TrackingError, StudyError: a store cannot be opened.
     """
     begun = time.monotonic()
-    study = open_study(asked)
-    prepare_process(_device(study))
-    tracker = Tracker(asked.tracking)
+    with storage_errors():
+        study = open_study(asked)
+        if asked.plan is None and (problems := list(check_cells(study.plan))):
+            raise ConfigError(problems)
+        prepare_process(_device(study))
+        tracker = Tracker(study.services.tracking)
+        test = _fill(study, tracker, asked, console, interrupts, begun)
+        print_ranking(console, study)
+        print_best(console, study, program, test)
+        print_ui(console, tracker.ui_hint(), program)
+        if study.unfinished:
+            _say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+        return FAILED_TRIALS if study.has_failed_trials else DONE
+
+
+def _fill(
+    study: Study, tracker: Tracker, asked: Sweep, console: Console, interrupts: Interrupts, begun: float
+) -> dict[str, float] | None:
+    """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
+    keep_models, emissions = study.services.keep_models, study.services.emissions
     tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
     parent = tracker.parent_run(study.name, tags)
     status: ParentStatus = "FAILED"
+    test: dict[str, float] | None = None
     try:
         _say(console, _opening(study))
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
-            keep_models = asked.study.keep_models
             tidy(study, keep_models)
-            worker = Worker(study, tracker, parent, display, interrupts, asked.emissions, keep_models, deadline)
-            worker.work()
-        test = None
+            Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline).work()
         if study.is_complete:
             with study.lock():  # two commands may see the last trial end in the same moment
-                test = score_winner(study, tracker, parent, asked.study.keep_models)
+                test = score_winner(study, tracker, parent, keep_models)
         with interrupts.shielded():
             _log_study(study, tracker, parent, test or {})
         status = "FINISHED" if study.is_complete else "KILLED"
@@ -67,20 +86,25 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         _say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
         raise
     finally:
-        with interrupts.shielded():
+        _finish_parent(tracker, parent, status, interrupts)
+    return test
+
+
+def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus, interrupts: Interrupts) -> None:
+    """Ends the study's own run; where something else has gone wrong already, that is what is told."""
+    under_way = sys.exc_info()[0] is not None
+    with interrupts.shielded():
+        try:
             tracker.finish_parent(parent, status)
-    print_ranking(console, study)
-    print_best(console, study, program, test)
-    print_ui(console, tracker.ui_hint(), program)
-    if study.unfinished:
-        _say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
-    return FAILED_TRIALS if study.has_failed_trials else DONE
+        except TrackingError:
+            if not under_way:
+                raise
 
 
 def _device(study: Study) -> str:
     """The device of the study's first cell; one process trains on one, and the gate lets no sweep of devices pass."""
     cell = next(iter(study.plan.cells.values()))
-    return str(cell["trainer"]["device"])  # type: ignore[index]  # a plain tree
+    return str(resolve(cell, {}, TRIAL_SECTIONS)["trainer"]["device"])
 
 
 def _opening(study: Study) -> str:

@@ -8,12 +8,19 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from embedsweep.secrets import RedactingFilter
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _LogFile(logging.FileHandler):
+    """The file. A full disk may end the training, but not for the log's sake, which would be told to the log again."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
+        """Drops the record."""
 
 
 class _Lines(io.TextIOBase):
@@ -34,7 +41,7 @@ class _Lines(io.TextIOBase):
 def train_log(path: Path) -> Iterator[None]:
     """Appends everything logged, warned or printed inside the block to ``path``, secrets redacted."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.addFilter(RedactingFilter())
     root = logging.getLogger()
@@ -51,7 +58,8 @@ def train_log(path: Path) -> Iterator[None]:
         logging.captureWarnings(False)
         root.handlers[:] = handlers
         root.setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def _hand_over_library_loggers() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -90,6 +91,8 @@ def _run(
     *,
     single: bool,
 ) -> TrialResult:
+    from transformers import set_seed
+
     from embedsweep.evaluation import PairEvaluator, scores_of, write_scores
     from embedsweep.models import build_model, torch_device
     from embedsweep.training import train
@@ -99,6 +102,7 @@ def _run(
     examples, conversion = _examples(config, splits)
     _record_data(run, config, splits, conversion)
 
+    set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
     model = build_model(config.model, torch_device(config.trainer.device))
     loss = build_loss(config.loss, model, _cached_micro_batch(config))
     evaluator = PairEvaluator(splits.dev, "dev", config.evaluation)
@@ -117,11 +121,11 @@ def _run(
         pruned=outcome.pruned,
         conversion=conversion,
     )
-    run.log_metrics(outcome.steps, {**result.dev, **result.test, **_figures(config, outcome, result.emissions)})
     _save_model(model, folder / MODEL, outcome)
     selection = "It was run once, by itself." if single else "It is one trial of a study."
     write_card(folder / MODEL, config, result, selection)
     _record_files(run, folder, single=single)
+    run.log_metrics(outcome.steps, {**result.dev, **result.test, **_figures(config, outcome, result.emissions)})
     _write_result(folder, result)
     return result
 
@@ -229,7 +233,10 @@ def _record_files(run: TrialTracker, folder: Path, *, single: bool) -> None:
 def _write_result(folder: Path, result: TrialResult) -> None:
     """Written last: a trial with a result is done and recorded."""
     temporary = folder / f"{RESULT}.part"
-    temporary.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(asdict(result), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut must not leave the name without the content
     temporary.replace(folder / RESULT)
 
 

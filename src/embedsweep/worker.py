@@ -6,17 +6,22 @@ ask, open the run, train, end the run, tell, tidy up.
 
 from __future__ import annotations
 
+import errno
+import gc
 import itertools
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.display import Display, short_params
-from embedsweep.errors import Interrupted
+from embedsweep.emissions import EmissionsMeter
+from embedsweep.errors import EmbedsweepError, Interrupted, StudyError, TrackingError
 from embedsweep.gate import cell_config
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
@@ -59,6 +64,7 @@ class Worker:
         """
         while (trial := self._next()) is not None:
             self._attempt(trial)
+            free_device_memory()
             tidy(self.study, self.keep_models)
 
     def _next(self) -> OpenTrial | None:
@@ -96,11 +102,22 @@ class Worker:
             raise
         except Exception as error:
             with self.interrupts.shielded():
+                if (outage := self._outage(error)) is not None:
+                    self._give_up(trial, run)
+                    raise outage from None
                 self._fail(trial, run, redact(f"{type(error).__name__}: {error}"))
+
+    def _outage(self, error: Exception) -> EmbedsweepError | None:
+        """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StudyError(f"the disk is full; the same command goes on when there is room ({error})")
+        if isinstance(error, TrackingError) and not self.tracker.answers():
+            return TrackingError(f"{error}. The same command goes on when the store answers again")
+        return error if isinstance(error, StudyError) else None
 
     def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
         identity = config_hash(config)
-        run_id = trial.run_id
+        run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
         if run_id is None and trial.is_resumed:
             run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
         run = self.tracker.trial_run(
@@ -146,7 +163,8 @@ class Worker:
                 run.finish("FAIL")
             except Exception as error:
                 reason += f" (and its run could not be ended: {redact(str(error))})"
-        self.study.fail(trial, reason)
+        cost = EmissionsMeter(self.emissions, trial.folder / "emissions.csv").total()
+        self.study.fail(trial, reason, cost.co2eq_kg)
         self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
     def _give_up(self, trial: OpenTrial, run: TrialTracker | None) -> None:
@@ -154,9 +172,19 @@ class Worker:
         try:
             if run is not None:
                 run.finish("RUNNING")
+        except TrackingError as error:
+            self.display.say(str(error))
         finally:
             self.study.release(trial)
             self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
+
+
+def free_device_memory() -> None:
+    """Gives a GPU back what the last trial held: Python's own collector does not see when that runs out."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _set_aside(folder: Path) -> None:

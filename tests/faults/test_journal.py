@@ -79,3 +79,17 @@ def test_a_stale_lock_of_optunas_own_neither_blocks_nor_harms(folder: Path) -> N
     assert _open().ask() is not None
     assert time.monotonic() - begun < 10
     assert journal.read_bytes().startswith(whole)
+
+
+def test_a_line_torn_by_another_process_harms_nobody_that_has_the_study_open(folder: Path) -> None:
+    study = _open()
+    journal = folder / "journal.log"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 5, "worker')
+
+    trial = study.ask()
+
+    assert trial is not None
+    study.identify(trial, "run", "hash")
+    assert _open().trials[trial.number].user_attrs["run_id"] == "run"
+    assert (folder / "journal.log.torn").read_bytes() == b'{"op_code": 5, "worker\n'

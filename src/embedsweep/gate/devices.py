@@ -6,15 +6,25 @@ Owns the question whether a device and a precision can be had here. Knows nothin
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import re
 
 from embedsweep.schema import Precision
 
 
+def visible_devices() -> list[str]:
+    """Names of the CUDA devices this process may use: all, or those of ``CUDA_VISIBLE_DEVICES``, which may be none."""
+    everything = [str(number) for number in range(cuda_device_count())]
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None or not everything:
+        return everything
+    return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+
+
 @functools.cache
 def cuda_device_count() -> int:
-    """How many CUDA devices the driver shows; 0 without one."""
+    """How many CUDA devices the driver shows, visible or not; 0 without one."""
     import pynvml
 
     try:
@@ -40,7 +50,7 @@ def device_problem(device: str) -> str | None:
         return None if has_mps() else "this machine has no mps device; use auto or cpu"
     if (match := re.fullmatch(r"cuda(?::(\d+))?", device)) is None:
         return f"must be auto, cpu, cuda, cuda:N or mps, but got {device}"
-    count = cuda_device_count()
+    count = len(visible_devices())
     if count == 0:
         return f"this machine shows no CUDA device, but got {device}; use auto or cpu"
     if int(match[1] or 0) >= count:
@@ -50,7 +60,7 @@ def device_problem(device: str) -> str | None:
 
 def precision_problem(precision: Precision, device: str) -> str | None:
     """Why ``precision`` cannot be had on ``device``, or None; transformers would silently train in fp32."""
-    on_cpu = device == "cpu" or (device == "auto" and not has_mps() and cuda_device_count() == 0)
+    on_cpu = device == "cpu" or (device == "auto" and not has_mps() and not visible_devices())
     if precision == "fp16" and on_cpu:
         return "fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16"
     return None

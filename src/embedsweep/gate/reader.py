@@ -136,7 +136,7 @@ class Reader:
         """A finite number within the bounds; a bound not given does not bind."""
         before = len(self.problems)
         value = self.raw(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
             if at_least <= value <= at_most and value > above:
                 return float(value)
             self.problem(key, f"must be {_bounds(at_least, above, at_most)}, but got {value:g}")
@@ -160,6 +160,13 @@ class Reader:
 def _told(value: object) -> str:
     """A wrong value: as it is typed, but texts in quotes, since "20" for 20 may be what is wrong."""
     return repr(value) if isinstance(value, str) else shown(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
 
 
 def _bounds(at_least: float, above: float, at_most: float) -> str:

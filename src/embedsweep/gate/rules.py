@@ -167,10 +167,13 @@ def _check_conversion(config: TrialConfig) -> Sequence[Problem]:
 
 
 def _check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
-    batch = config.dataloader.batch_size
-    if LOSSES[config.loss.name].in_batch is not InBatch.INDEPENDENT and batch < 2:
+    loader, in_batch = config.dataloader, LOSSES[config.loss.name].in_batch
+    key, batch = "batch_size", loader.batch_size
+    if in_batch is InBatch.COMPARED and loader.micro_batch_size is not None:
+        key, batch = "micro_batch_size", loader.micro_batch_size
+    if in_batch is not InBatch.INDEPENDENT and batch < 2:
         message = f"loss={config.loss.name} compares examples inside a batch and needs at least 2, but got {batch}"
-        yield Problem("dataloader.batch_size", message)
+        yield Problem(f"dataloader.{key}", message)
 
 
 def _check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:

@@ -109,9 +109,11 @@ def _data(reader: Reader) -> DataConfig:
 
 def _columns(reader: Reader) -> tuple[str | int, str | int, str | int]:
     value = reader.raw("columns")
-    if isinstance(value, list | tuple) and len(value) == 3 and len(set(value)) == 3:
+    if isinstance(value, list | tuple) and len(value) == 3:
         first, second, score = value
-        if all(isinstance(item, str) for item in value) or all(isinstance(item, int) and item >= 0 for item in value):
+        named = all(isinstance(item, str) for item in value)
+        counted = all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value)
+        if (named or counted) and len(set(value)) == 3:
             return (first, second, score)
     reader.problem(
         "columns",

@@ -51,6 +51,7 @@ class Sweep:
         tracking: where its runs are recorded.
         emissions: whose electricity is used.
         fixed: the words that decide a trial and are the same for all.
+        said: keys and groups that the command names.
     """
 
     plan: StudyPlan | None
@@ -59,6 +60,7 @@ class Sweep:
     tracking: TrackingConfig
     emissions: EmissionsConfig
     fixed: tuple[str, ...]
+    said: frozenset[str]
 
 
 def pass_sweep(words: Sequence[str]) -> Sweep:
@@ -80,7 +82,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if names_study and not said.touches_trials:
             if problems or services is None:
                 raise ConfigError(problems)
-            return _resumed(services)
+            return _resumed(services, said)
         searched = _searched_axes(cells, said, composer, problems)
         groups = tuple(axis.key for axis in said.axes if is_group(composer, axis.key))
     axes = (*said.axes, *searched)
@@ -96,15 +98,16 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     )
     n_trials = _count_trials(plan, study, said, problems) if study is not None else None
     problems += _check_device(cells)
-    problems += _check_cells(plan)
+    problems += check_cells(plan)
     if problems or services is None:
         raise ConfigError(problems)
-    return Sweep(plan, services.study, n_trials, services.tracking, services.emissions, tuple(said.fixed))
+    fixed = tuple(said.fixed)
+    return Sweep(plan, services.study, n_trials, services.tracking, services.emissions, fixed, said.keys)
 
 
-def _resumed(services: Services) -> Sweep:
+def _resumed(services: Services, said: Words) -> Sweep:
     study = services.study
-    return Sweep(None, study, study.n_trials, services.tracking, services.emissions, ())
+    return Sweep(None, study, study.n_trials, services.tracking, services.emissions, (), said.keys)
 
 
 def _searched_axes(cells: Sequence[Cell], said: Words, composer: Composer, problems: list[Problem]) -> list[Axis]:
@@ -192,7 +195,8 @@ def _check_device(cells: Sequence[Cell]) -> Iterator[Problem]:
         yield Problem("trainer.device", f"{ONE_FOR_ALL['trainer.device']}; the swept options say {', '.join(devices)}")
 
 
-def _check_cells(plan: StudyPlan) -> Iterator[Problem]:
+def check_cells(plan: StudyPlan) -> Iterator[Problem]:
+    """What is wrong with any cell of a plan, on this machine and at this moment."""
     seen: set[str] = set()
     for params in _probe_cells(plan):
         key = canonical(params)

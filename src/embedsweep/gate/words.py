@@ -54,6 +54,11 @@ class Words:
     refused: set[str] = field(default_factory=set)
 
     @property
+    def keys(self) -> frozenset[str]:
+        """Keys and groups that are given one value."""
+        return frozenset((*self.choices, *self.values))
+
+    @property
     def touches_trials(self) -> bool:
         """Whether anything said decides what a trial is."""
         keys = (*self.choices, *self.values, *self.unknown, *self.refused, *(axis.key for axis in self.axes))

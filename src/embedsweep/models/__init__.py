@@ -45,11 +45,11 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
     return model
 
 
-def load_trained(folder: Path, device: str | None) -> SentenceTransformer:
+def load_trained(folder: Path, config: ModelConfig, device: str | None) -> SentenceTransformer:
     """Loads a model that was trained here, from its folder."""
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(folder), device=device)
+    return SentenceTransformer(str(folder), device=device, trust_remote_code=config.trust_remote_code)
 
 
 def torch_device(device: str) -> str | None:

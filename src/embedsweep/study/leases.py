@@ -6,6 +6,7 @@ counted up while it lives. Optuna's own heartbeat exists only inside ``optimize(
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -57,7 +58,7 @@ class Leases:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[int, float]] = {}
+        self._seen: dict[tuple[int, Lease], tuple[int, float]] = {}
 
     def judge(self, number: int, attributes: Mapping[str, Any]) -> Verdict:
         """Whether somebody still runs trial ``number``, by its user attributes; of another host it takes a minute."""
@@ -68,9 +69,9 @@ class Leases:
         if lease.host == socket.gethostname():
             return "alive" if _runs(lease) else "dead"
         beat, now = int(attributes.get(BEAT, 0)), time.monotonic()
-        last_beat, since = self._seen.setdefault(number, (beat, now))
+        last_beat, since = self._seen.setdefault((number, lease), (beat, now))
         if last_beat != beat:
-            self._seen[number] = (beat, now)
+            self._seen[number, lease] = (beat, now)
             return "alive"
         return "dead" if now - since > SILENT_FOR_S else "unknown"
 
@@ -93,7 +94,10 @@ def beating(beat: Callable[[int], None]) -> Iterator[None]:
         count = 0
         while not over.wait(BEAT_EVERY_S):
             count += 1
-            beat(count)
+            try:
+                beat(count)
+            except Exception:  # a storage that is away for a moment: the next beat may reach it
+                logging.getLogger(__name__).exception("the lease could not be renewed")
 
     thread = threading.Thread(target=run, name="lease", daemon=True)
     thread.start()

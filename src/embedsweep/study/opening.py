@@ -6,8 +6,10 @@ Owns what is frozen with a study and what later commands may change. Knows nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import yaml
@@ -18,7 +20,7 @@ from optuna.study import StudyDirection
 from embedsweep.errors import ConfigError, Problem, StudyError
 from embedsweep.gate import Sweep
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
-from embedsweep.schema import StudyPlan
+from embedsweep.schema import StudyPlan, StudyServices
 from embedsweep.search_space import grid_size
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.storage import open_storage, study_lock
@@ -26,6 +28,8 @@ from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, Study
 
 PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"
+SERVICES = "embedsweep.services"
+KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
 
 
 def open_study(sweep: Sweep) -> Study:
@@ -54,7 +58,7 @@ def open_study(sweep: Sweep) -> Study:
                 raise _no_such_study(name, [found.study_name for found in storage.get_all_studies()]) from None
             study = _create(name, storage)
         if asked is not None and _is_unmade(study):
-            _freeze(study, asked, sweep.fixed)
+            _freeze(study, asked, sweep)
         plan = _frozen_plan(study, name, url)
         if asked is not None and (different := plan_differences(plan, asked)):
             message = (
@@ -63,7 +67,8 @@ def open_study(sweep: Sweep) -> Study:
             raise ConfigError.single(f"study {name}", message)
         n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
         _write_study_file(folder, plan, url)
-    return Study(name, plan, n_trials, url, study)
+        services = _agree_on_services(study, plan, sweep)
+    return Study(name, plan, services, n_trials, url, study)
 
 
 def _create(name: str, storage: BaseStorage) -> optuna.Study:
@@ -80,9 +85,15 @@ def _is_unmade(study: optuna.Study) -> bool:
     return PLAN not in study.user_attrs and not study.trials and study.direction is StudyDirection.MAXIMIZE
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, fixed: Sequence[str]) -> None:
+def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> None:
     """Writes the plan into an empty study; it comes last, so that a study that has it is whole."""
-    study.set_user_attr(FIXED, [redact(word) for word in fixed])
+    study.set_user_attr(FIXED, [redact(word) for word in asked.fixed])
+    services = {
+        KEEP_MODELS: asked.study.keep_models,
+        COUNTRY: asked.emissions.country_iso_code,
+        TRACKING: redact(asked.tracking.uri),
+    }
+    study.set_user_attr(SERVICES, services)
     study.set_user_attr(PLAN, json.dumps(plan_tree(plan)))
 
 
@@ -104,6 +115,34 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, asked: int | None) 
     if study.user_attrs.get(N_TRIALS) != n_trials:
         study.set_user_attr(N_TRIALS, n_trials)
     return int(n_trials)
+
+
+def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> StudyServices:
+    """What all trials share: as the first command said it, which later ones need not say and cannot change.
+
+    Only where runs are recorded may change.
+    """
+    kept: Mapping[str, Any] = study.user_attrs[SERVICES]
+    given: dict[str, Any] = {KEEP_MODELS: asked.study.keep_models, COUNTRY: asked.emissions.country_iso_code}
+    given |= {"study.sampler": asked.study.sampler, "study.seed": asked.study.seed, "study.objective": plan.objective}
+    frozen = {**kept, "study.sampler": plan.sampler, "study.seed": plan.seed, "study.objective": plan.objective}
+    if asked.plan is None:
+        given["study.objective"] = asked.study.objective
+        given = {key: value for key, value in given.items() if key in asked.said}
+    else:
+        given = {key: given[key] for key in (KEEP_MODELS, COUNTRY)}
+    problems = [
+        Problem(key, f"is {frozen[key]} in this study and cannot be changed to {value}; leave it out")
+        for key, value in given.items()
+        if value != frozen[key]
+    ]
+    if problems:
+        raise ConfigError(problems)
+    tracking = asked.tracking
+    if asked.plan is None and not {TRACKING, "tracking"} & asked.said and MASK not in kept[TRACKING]:
+        tracking = replace(tracking, uri=kept[TRACKING])
+    emissions = replace(asked.emissions, country_iso_code=kept[COUNTRY])
+    return StudyServices(kept[KEEP_MODELS], emissions, tracking)
 
 
 def _agree_on_storage(folder: Path, asked: str | None) -> str | None:

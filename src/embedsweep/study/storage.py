@@ -6,14 +6,18 @@ Owns the journal's repair and the lock that makes several steps one. Knows nothi
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
 
 from embedsweep.errors import StudyError
 from embedsweep.secrets import redact
@@ -30,11 +34,14 @@ LOCK = "study.lock"
 class _DyingLock:
     """A lock that the system gives back when its holder is killed; Optuna's own would block everyone for 30 s."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, journal: Path) -> None:
         self._lock = FileLock(path)
+        self._journal = journal
 
     def acquire(self) -> bool:
+        # Optuna takes the lock to append only: what another process tore since this one opened is cut off first.
         self._lock.acquire()
+        _cut_torn_tail(self._journal)
         return True
 
     def release(self) -> None:
@@ -55,15 +62,13 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         if url is None:
             path = folder / JOURNAL
             repair_journal(path)
-            lock = _DyingLock(path.with_name(JOURNAL_LOCK))
+            lock = _DyingLock(path.with_name(JOURNAL_LOCK), path)
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]  # same methods
         # A database that was restarted drops its connections; the ping replaces them before they are used.
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
-        raise StudyError(
-            f"the study's storage {where} cannot be opened: {redact(str(error)).splitlines()[0]}"
-        ) from None
+        raise StudyError(f"the study's storage {where} cannot be opened: {_first_line(error)}") from None
 
 
 def repair_journal(path: Path) -> None:
@@ -71,17 +76,38 @@ def repair_journal(path: Path) -> None:
 
     What is cut off is kept beside the journal, in ``journal.log.torn``.
     """
-    if not path.is_file():
-        return
-    with FileLock(path.with_name(JOURNAL_LOCK)):
+    if path.is_file():
+        with FileLock(path.with_name(JOURNAL_LOCK)):
+            _cut_torn_tail(path)
+
+
+def _cut_torn_tail(path: Path) -> None:
+    with path.open("r+b") as journal:
+        size = journal.seek(0, os.SEEK_END)
+        if size == 0 or (journal.seek(-1, os.SEEK_END), journal.read(1))[1] == b"\n":
+            return
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
-        if whole == len(content):
-            return
         with path.with_name(f"{JOURNAL}.torn").open("ab") as torn:
             torn.write(content[whole:] + b"\n")
-        with path.open("r+b") as journal:
-            journal.truncate(whole)
+        journal.truncate(whole)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Whatever a storage raises inside becomes a StudyError, its password taken out.
+
+    Raises:
+        StudyError: the storage cannot be read or written.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, JSONDecodeError) as error:
+        raise StudyError(f"the study's storage cannot be used: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(redact(str(error)).splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -99,7 +125,6 @@ def study_lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
 @contextmanager
 def _advisory_lock(url: str, name: str) -> Iterator[None]:
     from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
 
     key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
     engine = create_engine(url)
@@ -108,7 +133,7 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
             connection = engine.connect()
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
         except SQLAlchemyError as error:
-            reason = redact(str(error)).splitlines()[0]
+            reason = _first_line(error)
             raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
         with connection:
             yield  # the lock is the connection's and ends with it

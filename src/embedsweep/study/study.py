@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.schema import Choice, Decision, StudyPlan, TrialResult
+from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialResult
 from embedsweep.search_space import distributions, grid
 from embedsweep.study.leases import BEAT, LEASE, Lease, Leases, beating
 from embedsweep.study.samplers import make_sampler
@@ -59,12 +59,22 @@ class Study:
         name: its name.
         plan: what was frozen when it was created.
         n_trials: how many trials it has when it is complete.
+        services: what all its trials share.
         folder: ``sweeps/<name>``.
     """
 
-    def __init__(self, name: str, plan: StudyPlan, n_trials: int, url: str | None, study: optuna.Study) -> None:
+    def __init__(
+        self,
+        name: str,
+        plan: StudyPlan,
+        services: StudyServices,
+        n_trials: int,
+        url: str | None,
+        study: optuna.Study,
+    ) -> None:
         self.name = name
         self.plan = plan
+        self.services = services
         self.n_trials = n_trials
         self.folder = SWEEPS / name
         self._url = url
@@ -155,8 +165,9 @@ class Study:
         self._open[trial.number].set_user_attr(EMISSIONS_KG, result.emissions.co2eq_kg)
         self._study.tell(trial.number, None if result.pruned else result.objective, state)
 
-    def fail(self, trial: OpenTrial, reason: str) -> None:
-        """Tells that a trial failed, and why. It is final."""
+    def fail(self, trial: OpenTrial, reason: str, emissions_kg: float = 0.0) -> None:
+        """Tells that a trial failed, why, and what it cost nevertheless. It is final."""
+        self._open[trial.number].set_user_attr(EMISSIONS_KG, emissions_kg)
         self._open[trial.number].set_user_attr(FAILURE, reason)
         self._study.tell(trial.number, state=TrialState.FAIL)
 

@@ -149,6 +149,28 @@ class Tracker:
         ours = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
         return str(ours[0].info.run_id) if ours else None
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether this store holds the run; a study may be resumed with another one."""
+        from mlflow.exceptions import MlflowException
+
+        with telling(f"run {run_id} cannot be read"):
+            try:
+                self._client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+        return True
+
+    def answers(self) -> bool:
+        """Whether the store can be read at this moment."""
+        try:
+            with telling("MLflow's store cannot be read"):
+                self._client.search_experiments(max_results=1)
+        except TrackingError:
+            return False
+        return True
+
     def ui_hint(self) -> str:
         """What a person types, or opens in a browser, to see the runs."""
         if self._store.database is None:

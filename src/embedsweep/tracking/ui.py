@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 
-from embedsweep.errors import TrackingError
+from embedsweep.errors import Interrupted, TrackingError
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking.store import Store, locate, open_store
 
@@ -41,10 +41,12 @@ def open_ui(config: TrackingConfig, port: int) -> int:
         return 0
     _check_free(port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    server = subprocess.Popen(_command(store, port), env=_ENVIRONMENT | os.environ)
+    server = subprocess.Popen(
+        _command(store, port), env=_ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}
+    )
     try:
         return server.wait()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         return 0
     finally:
         # After Ctrl-C the terminal has told the child too; a second word does no harm and covers a signal sent to us
@@ -67,7 +69,7 @@ def _check_free(port: int) -> None:
 
 
 def _command(store: Store, port: int) -> list[str]:
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+    command = [sys.executable, "-m", "mlflow", "ui"]
     if store.artifacts is not None:
         # Without this, experiments created in the UI would put their artifacts into ./mlartifacts.
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
