@@ -280,3 +280,12 @@ def test_the_script_and_the_module_are_the_same_program(tmp_path: Path) -> None:
         )
         assert (child.returncode, child.stdout) == (2, "")
         assert child.stderr.splitlines()[1] == "  loss: no option bogus; there are: cosent, cosine, mnrl"
+
+
+def test_the_installed_command_completes_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_LINE", "embedsweep train loss=")
+    monkeypatch.setattr(sys, "argv", ["embedsweep"])
+    assert main(["-sc", "query=bash"]) == 0
+    assert capsys.readouterr().out.split() == ["loss=cosent", "loss=cosine", "loss=mnrl"]

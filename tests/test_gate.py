@@ -172,6 +172,10 @@ WRONG_VALUES = [
         "dataloader.micro_batch_size=5",
         "dataloader.micro_batch_size: must divide dataloader.batch_size=32, but got 5",
     ),
+    (
+        "dataloader.micro_batch_size=1",
+        "dataloader.micro_batch_size: loss=cosent compares examples inside a batch and needs at least 2, but got 1",
+    ),
     ("dataloader.drop_last=1", "dataloader.drop_last: must be true or false, but got 1"),
     ("model.trust_remote_code=yes", "model.trust_remote_code: must be true or false, but got 'yes'"),
     ("model.pooling=avg", "model.pooling: must be one of mean, cls, max, null, but got 'avg'"),

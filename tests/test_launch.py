@@ -28,6 +28,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda:3", None, "3"),
         ("cuda:7", None, None),
         ("auto", "2,3", "2"),
+        ("auto", "", ""),
         ("cuda:1", "2,3", "3"),
         ("cuda:0", "GPU-5ea6", "GPU-5ea6"),
         ("cpu", None, None),

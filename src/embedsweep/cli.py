@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HYDRA_FLAGS = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
+COMPLETION = ("-sc", "--shell-completion")
 MULTIRUN = ("-m", "--multirun")
 USAGE = """\
 embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
@@ -39,10 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words else ""
-    if verb not in ("train", "ui"):
+    if verb not in ("train", "ui", *COMPLETION):
         asked_for_help = verb in ("-h", "--help")
+        if verb and not asked_for_help:
+            print(f"embedsweep: no command {verb}{nearest(verb, ('train', 'ui'))}\n", file=sys.stderr)
         print(USAGE, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else ConfigError.exit_code
+    if verb in COMPLETION:
+        # The script that Hydra installs asks the program itself, without the verb that is being completed.
+        os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace(" train ", " ", 1)
+        return _ask_hydra(words)
     interrupts = Interrupts()
     try:
         with interrupts.installed():
