@@ -44,7 +44,12 @@ def study_name(plan: StudyPlan) -> str:
 
 def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:
     """In words, where what is asked differs from what was frozen; empty where it does not."""
-    old, new = dict(_flat(plan_tree(frozen))), dict(_flat(plan_tree(asked)))
+    # A combination of options that only one of them has is told by the axes; the others are compared key by key.
+    common = frozen.cells.keys() & asked.cells.keys()
+    old, new = (
+        dict(_flat({**plan_tree(plan), "cells": {cell: plan.cells[cell] for cell in sorted(common)}}))
+        for plan in (frozen, asked)
+    )
     # Every cell repeats what is fixed, so a difference is told once, by its key within a cell.
     found: dict[str, str] = {}
     for key in (*old, *(key for key in new if key not in old)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -87,7 +88,7 @@ def check_model(config: ModelConfig) -> list[Problem]:
 
 
 def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
-    if hub_id.count("/") != 1 or hub_id.startswith((".", "/", "~")):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", hub_id):
         return [Problem("model.path", f"there is no folder {hub_id}, and it is no hub id (ORG/NAME) either")]
     if (cached := cached_model_path(hub_id, config.revision)) is not None:
         if not _has_safetensors(cached):
@@ -97,7 +98,7 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
     if hub_reachable():
         return []
     message = (
-        f"{hub_id} is not in the local cache, and {why_unreachable()}; "
+        f"{hub_id} is neither a folder nor in the local cache, and {why_unreachable()}; "
         "use model=pretrained model.path=FOLDER, or model=tiny, which needs no download"
     )
     return [Problem("model.path", message)]

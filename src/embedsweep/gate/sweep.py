@@ -131,6 +131,11 @@ def _searched_axes(cells: Sequence[Cell], said: Words, composer: Composer, probl
         problems += found
     elif not axes and not said.axes and not said.refused and not said.unknown:
         message = "nothing is swept; give several values (loss=mnrl,cosent), a search (search=lr), or only study.name"
+        if "study.name" in said.values:
+            frozen = ", ".join(key for key in sorted(said.keys) if section_of(key) in TRIAL_SECTIONS)
+            message = (
+                f"nothing is swept; to go on with study {said.values['study.name']} leave out {frozen}: it is frozen"
+            )
         problems.append(Problem("-m", message))
     return axes
 
