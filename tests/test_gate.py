@@ -373,7 +373,8 @@ def test_a_folder_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) 
 
 def test_an_unreachable_hub_is_told_for_model_and_data_with_the_way_out() -> None:
     assert told("model=minilm", "data=stsb_multi_mt") == [
-        "model.path: sentence-transformers/all-MiniLM-L6-v2 is neither a folder nor in the local cache, and http://127.0.0.1:9 does not "
+        "model.path: sentence-transformers/all-MiniLM-L6-v2 is neither a folder nor in the local cache, and "
+        "http://127.0.0.1:9 does not "
         "answer; use model=pretrained model.path=FOLDER, or model=tiny, which needs no download",
         told("data=stsb_multi_mt")[0],
     ]
