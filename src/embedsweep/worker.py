@@ -28,7 +28,7 @@ from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
 from embedsweep.study import OpenTrial, Study
 from embedsweep.study.leases import BEAT_EVERY_S
-from embedsweep.tracking import Tracker, TrialTracker
+from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.trial import CHECKPOINTS, MODEL, run_trial
 
 
@@ -148,8 +148,8 @@ class Worker:
     def _complete(self, trial: OpenTrial, run: TrialTracker, result: TrialResult) -> None:
         if self.keep_models == "all":
             run.log_artifacts(trial.folder / MODEL, MODEL)
-        state = "PRUNED" if result.pruned else "COMPLETE"
-        run.finish("PRUNED" if result.pruned else "COMPLETE")
+        state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
+        run.finish(state)
         self.study.complete(trial, result)
         self.display.end(str(trial.number), state, result.objective, f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq")
 
