@@ -81,6 +81,10 @@ def shown(value: object) -> str:
     return str(value)
 
 
+BASES = ("base", "benchmark")
+"""Folders of ``conf`` that hold parts of options, and are no groups to choose from."""
+
+
 class Composer:
     """Composes configurations from the options on the search path.
 
@@ -97,11 +101,23 @@ class Composer:
         options: list[str] = self._hydra.config_loader.get_group_options(group)
         return options
 
+    def benchmark(self, name: str) -> dict[str, Any]:
+        """The option ``conf/benchmark/NAME.yaml``, interpolations as they stand.
+
+        Raises:
+            ConfigError: there is none of that name, or it cannot be read.
+        """
+        known = self.options("benchmark")
+        if name not in known:
+            raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
+        composed: dict[str, Any] = self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        return composed
+
     @property
     def groups(self) -> list[str]:
         """Names of all groups of options."""
         names = self._hydra.config_loader.list_groups("")
-        return [name for name in names if name != "hydra" and self.options(name)]
+        return [name for name in names if name not in ("hydra", *BASES) and self.options(name)]
 
     def compose(self, choices: Mapping[str, str]) -> dict[str, Any]:
         """The configuration with these options chosen, others by default; interpolations and ``???`` as they stand.
@@ -111,21 +127,24 @@ class Composer:
         """
         key = tuple(sorted(choices.items()))
         if key not in self._composed:
-            try:
-                composed = self._hydra.compose_config(
-                    config_name=PRIMARY,
-                    overrides=[f"{group}={option}" for group, option in key],
-                    run_mode=RunMode.RUN,
-                    with_log_configuration=False,
-                    from_shell=False,
-                )
-            except (HydraException, OmegaConfBaseException, YAMLError) as error:
-                chosen = ", ".join(f"{group}={option}" for group, option in key) or "the defaults"
-                raise ConfigError.single(f"conf ({chosen})", " ".join(str(error).split())) from error
-            plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=False))
-            del plain["hydra"]
-            self._composed[key] = plain
+            self._composed[key] = self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
         return copy.deepcopy(self._composed[key])
+
+    def _composed_plain(self, config_name: str, overrides: list[str]) -> dict[str, Any]:
+        try:
+            composed = self._hydra.compose_config(
+                config_name=config_name,
+                overrides=overrides,
+                run_mode=RunMode.RUN,
+                with_log_configuration=False,
+                from_shell=False,
+            )
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            chosen = ", ".join(overrides) or ("the defaults" if config_name == PRIMARY else config_name)
+            raise ConfigError.single(f"conf ({chosen})", " ".join(str(error).split())) from error
+        plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=False))
+        del plain["hydra"]
+        return plain
 
 
 @contextmanager
@@ -277,6 +296,8 @@ def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Colle
 
 def is_group(composer: Composer, name: str) -> bool:
     """Whether ``name`` is a group of options (``loss``), and not a key (``loss.scale``)."""
+    if name in BASES:
+        return False
     return bool(composer.options(name)) or bool(
         composer._hydra.config_loader.get_group_options(name, results_filter=ObjectType.GROUP)
     )

@@ -53,7 +53,7 @@ def _score(model_folder: Path, config: TrialConfig) -> dict[str, float]:
     from embedsweep.models import load_trained, torch_device
 
     model = load_trained(model_folder, config.model, torch_device(config.trainer.device))
-    return scores_of(PairEvaluator(load_splits(config.data).test, "test", config.evaluation), model)
+    return scores_of(PairEvaluator(load_splits(config.data, config.evaluation).test, "test", config.evaluation), model)
 
 
 def _record(

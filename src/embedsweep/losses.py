@@ -9,20 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedsweep.schema import LossConfig
+from embedsweep.schema import LossConfig, Shape
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import nn
-
-
-class Shape(Enum):
-    """What one training example of a loss consists of."""
-
-    SCORED_PAIRS = "two texts and a similarity score"
-    POSITIVE_PAIRS = "two texts that mean the same"
 
 
 class InBatch(Enum):
@@ -38,19 +31,19 @@ class Loss:
     """One row of the table.
 
     Attributes:
-        wants: shape of an example.
+        wants: shapes of an example that it takes, the best first.
         in_batch: what a smaller micro-batch does.
         parameters: name -> the value it must be above.
         build: makes the loss from the model, its parameters and, for cached forms, the micro-batch.
     """
 
-    wants: Shape
+    wants: tuple[Shape, ...]
     in_batch: InBatch
     parameters: Mapping[str, float]
-    build: Callable[[SentenceTransformer, Mapping[str, float], int | None], nn.Module]
+    build: Callable[[SentenceTransformer, Mapping[str, Any], int | None], nn.Module]
 
 
-def _mnrl(model: SentenceTransformer, parameters: Mapping[str, float], micro_batch_size: int | None) -> nn.Module:
+def _mnrl(model: SentenceTransformer, parameters: Mapping[str, Any], micro_batch_size: int | None) -> nn.Module:
     from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MultipleNegativesRankingLoss,
@@ -61,22 +54,22 @@ def _mnrl(model: SentenceTransformer, parameters: Mapping[str, float], micro_bat
     return MultipleNegativesRankingLoss(model, **parameters)
 
 
-def _cosent(model: SentenceTransformer, parameters: Mapping[str, float], _: int | None) -> nn.Module:
+def _cosent(model: SentenceTransformer, parameters: Mapping[str, Any], _: int | None) -> nn.Module:
     from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
     return CoSENTLoss(model, **parameters)
 
 
-def _cosine(model: SentenceTransformer, parameters: Mapping[str, float], _: int | None) -> nn.Module:
+def _cosine(model: SentenceTransformer, parameters: Mapping[str, Any], _: int | None) -> nn.Module:
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
     return CosineSimilarityLoss(model, **parameters)
 
 
 LOSSES: Mapping[str, Loss] = {
-    "mnrl": Loss(Shape.POSITIVE_PAIRS, InBatch.CACHED, {"scale": 0.0}, _mnrl),
-    "cosent": Loss(Shape.SCORED_PAIRS, InBatch.COMPARED, {"scale": 0.0}, _cosent),
-    "cosine": Loss(Shape.SCORED_PAIRS, InBatch.INDEPENDENT, {}, _cosine),
+    "mnrl": Loss(("positive_pairs",), InBatch.CACHED, {"scale": 0.0}, _mnrl),
+    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, {"scale": 0.0}, _cosent),
+    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, _cosine),
 }
 
 

@@ -30,8 +30,6 @@ from embedsweep.losses import LOSSES, InBatch
 from embedsweep.optimizers import optimizer_arguments
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
 
-LOGS_PER_TRAINING = 50
-
 _log = logging.getLogger(__name__)
 RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
@@ -115,7 +113,7 @@ def training_arguments(config: TrialConfig, folder: Path) -> SentenceTransformer
     micro_batch_size = loader.micro_batch_size or loader.batch_size
     if LOSSES[config.loss.name].in_batch is InBatch.CACHED:
         micro_batch_size = loader.batch_size
-    every = trainer.eval_every if trainer.eval_every < 1 else int(trainer.eval_every)
+    every = _ratio_or_steps(trainer.eval_every)
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
@@ -138,13 +136,17 @@ def training_arguments(config: TrialConfig, folder: Path) -> SentenceTransformer
         save_steps=every,
         metric_for_best_model="eval_" + config.objective.replace("/", "_"),
         greater_is_better=True,
-        logging_steps=1 / LOGS_PER_TRAINING,
+        logging_steps=_ratio_or_steps(trainer.log_every),
         # The filter would show a loss that is NaN as 0.0.
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
         **optimizer_arguments(config.optimizer),
     )
+
+
+def _ratio_or_steps(value: float) -> float:
+    return value if value < 1 else int(value)
 
 
 def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:

@@ -21,9 +21,11 @@ import yaml
 from embedsweep.card import write_card
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.data import load_splits
-from embedsweep.data.pairs import PositivePairs, Splits, to_positive_pairs
+from embedsweep.data.convert import convert, target_shape
+from embedsweep.data.pairs import Splits
+from embedsweep.data.shapes import COLUMNS, Examples
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.losses import LOSSES, InBatch, Shape, build_loss
+from embedsweep.losses import LOSSES, InBatch, build_loss
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
@@ -98,16 +100,16 @@ def _run(
     from embedsweep.training import train
 
     _write_config(folder / "config.yaml", config)
-    splits = load_splits(config.data)
-    examples, conversion = _examples(config, splits)
-    _record_data(run, config, splits, conversion)
+    splits = load_splits(config.data, config.evaluation)
+    examples = _examples(config, splits)
+    _record_data(run, config, splits, examples.conversion)
 
     set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
     model = build_model(config.model, torch_device(config.trainer.device))
     loss = build_loss(config.loss, model, _cached_micro_batch(config))
     evaluator = PairEvaluator(splits.dev, "dev", config.evaluation)
     watcher = _Recorder(run, report, progress, meter)
-    outcome = train(config, model, loss, examples, evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
+    outcome = train(config, model, loss, _dataset(examples), evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
     test = scores_of(PairEvaluator(splits.test, "test", config.evaluation), model) if single else {}
@@ -115,11 +117,13 @@ def _run(
         objective=outcome.dev[config.objective],
         dev=dict(outcome.dev),
         test=test,
+        before={},
+        benchmarks={},
         best_step=outcome.best_step,
         steps=outcome.steps,
         emissions=meter.stop(),
         pruned=outcome.pruned,
-        conversion=conversion,
+        conversion=examples.conversion,
     )
     _save_model(model, folder / MODEL, outcome)
     selection = "It was run once, by itself." if single else "It is one trial of a study."
@@ -157,17 +161,19 @@ def _write_config(path: Path, config: TrialConfig) -> None:
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _examples(config: TrialConfig, splits: Splits) -> tuple[Dataset, str | None]:
-    """The training data in the shape the loss wants, and how it was converted."""
+def _examples(config: TrialConfig, splits: Splits) -> Examples:
+    """The training data in the shape the loss wants."""
+    shape = target_shape(splits.train.shape, LOSSES[config.loss.name].wants, config.data.convert.to, config.loss.name)
+    return convert(splits.train, shape, config.data.convert, config.data.score_range)
+
+
+def _dataset(examples: Examples) -> Dataset:
     from datasets import Dataset
 
-    train = splits.train
-    if LOSSES[config.loss.name].wants is Shape.SCORED_PAIRS:
-        columns = {"sentence1": train.sentences1, "sentence2": train.sentences2, "score": train.scores}
-        return Dataset.from_dict({name: list(values) for name, values in columns.items()}), None
-    positive: PositivePairs = to_positive_pairs(train, config.data.convert, config.data.score_range)
-    examples = Dataset.from_dict({"anchor": list(positive.anchors), "positive": list(positive.positives)})
-    return examples, positive.conversion
+    columns = [*examples.texts, *([examples.labels] if examples.labels is not None else [])]
+    return Dataset.from_dict(
+        {name: list(values) for name, values in zip(COLUMNS[examples.shape], columns, strict=True)}
+    )
 
 
 def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None) -> None:

@@ -7,37 +7,61 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from embedsweep.config import canonical
 from embedsweep.data.checks import Findings, Row, checked_pairs, nearest
 from embedsweep.data.files import read_pairs
 from embedsweep.data.hub import read_hub
-from embedsweep.data.pairs import Pairs, PositivePairs, Splits, to_positive_pairs
+from embedsweep.data.pairs import Pairs, Splits, as_examples
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.schema import DataConfig
+from embedsweep.schema import DataConfig, EvaluationConfig
 
-__all__ = ["Pairs", "PositivePairs", "Splits", "load_splits", "to_positive_pairs"]
+__all__ = ["Pairs", "Splits", "load_splits"]
 
 _SPLITS = ("train", "dev", "test")
 
 
-@functools.lru_cache(maxsize=4)
-def load_splits(config: DataConfig) -> Splits:
-    """The three splits of the configured data, read once a process.
+def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
+    """The examples to train on, and the pairs that select and report; read once a process.
 
     Raises:
-        ConfigError: the problems of all three splits at once.
+        ConfigError: the problems of all three at once.
     """
-    if config.path is not None:
-        splits = _from_folder(config.path, config)
-    elif config.name == "demo":
-        splits = _generated(config)
-    else:
-        splits = read_hub(config)
-    return splits if config.limit is None else _limited(splits, config.limit)
+    found = _load(_Asked(canonical([asdict(data), asdict(evaluation)]), data, evaluation))
+    if isinstance(found, ConfigError):
+        raise found
+    return found
 
 
-def _generated(config: DataConfig) -> Splits:
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be read; equal to another by its canonical form alone."""
+
+    key: str
+    data: DataConfig = field(compare=False)
+    evaluation: EvaluationConfig = field(compare=False)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(asked: _Asked) -> Splits | ConfigError:
+    config = asked.data
+    try:
+        if config.path is not None:
+            pairs = _from_folder(config.path, config)
+        elif config.name == "demo":
+            pairs = _generated(config)
+        else:
+            pairs = read_hub(config)
+        pairs = pairs if config.limit is None else _limited(pairs, config.limit)
+    except ConfigError as error:
+        return error
+    return Splits(as_examples(pairs["train"]), pairs["dev"], pairs["test"])
+
+
+def _generated(config: DataConfig) -> dict[str, Pairs]:
     from embedsweep.data.demo import generate
 
     splits: dict[str, Pairs] = {}
@@ -45,10 +69,10 @@ def _generated(config: DataConfig) -> Splits:
         origin = f"demo {split}"
         rows = [Row(f"{origin}, row {number}", *row) for number, row in enumerate(generated, start=1)]
         splits[split] = checked_pairs(rows, config.score_range, Findings(origin))
-    return Splits(**splits)
+    return splits
 
 
-def _from_folder(given: str, config: DataConfig) -> Splits:
+def _from_folder(given: str, config: DataConfig) -> dict[str, Pairs]:
     if config.name == "demo":
         raise ConfigError.single("data.path", f"{given} is not read: demo data is generated; say data=csv for files")
     folder = Path(given).expanduser()
@@ -68,7 +92,7 @@ def _from_folder(given: str, config: DataConfig) -> Splits:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return Splits(**pairs)
+    return pairs
 
 
 def _no_folder(folder: Path) -> str:
@@ -117,11 +141,11 @@ def _check_language(folder: Path, template: str, language: str | None) -> None:
     )
 
 
-def _limited(splits: Splits, limit: int) -> Splits:
-    limited = Splits(splits.train.first(limit), splits.dev.first(limit), splits.test.first(limit))
+def _limited(splits: Mapping[str, Pairs], limit: int) -> dict[str, Pairs]:
+    limited = {name: pairs.first(limit) for name, pairs in splits.items()}
     problems = [
         Problem("data.limit", f"the first {limit} rows of {pairs.origin} do not have two different scores: raise it")
-        for pairs in (limited.train, limited.dev, limited.test)
+        for pairs in limited.values()
         if len(set(pairs.scores)) < 2
     ]
     if problems:

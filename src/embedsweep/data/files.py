@@ -197,7 +197,7 @@ def _fitting_width(text: str, delimiter: str, columns: tuple[str | int, ...]) ->
     return width if fits else 0
 
 
-def _positions(first: Record, columns: tuple[str | int, str | int, str | int], found: Findings) -> Positions | None:
+def _positions(first: Record, columns: tuple[str | int, ...], found: Findings) -> Positions | None:
     """Where the columns asked for stand, or None with a problem for each that is not there."""
     header = [name.strip() for name in first.fields]
     positions: list[int] = []

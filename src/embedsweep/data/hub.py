@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedsweep.data.checks import Findings, Row, check_columns, checked_pairs, nearest
-from embedsweep.data.pairs import Pairs, Splits
+from embedsweep.data.pairs import Pairs
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import hub_reachable, why_unreachable
 from embedsweep.schema import DataConfig
@@ -27,7 +27,7 @@ class Build(NamedTuple):
     commit: str
 
 
-def read_hub(config: DataConfig) -> Splits:
+def read_hub(config: DataConfig) -> dict[str, Pairs]:
     """Reads and checks the three splits of a dataset, from the local cache where it is there.
 
     Without a revision any cached copy serves, that of the hub's default branch first; a revision has to be in the cache
@@ -66,7 +66,7 @@ def read_hub(config: DataConfig) -> Splits:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return Splits(**pairs)
+    return pairs
 
 
 def _read_split(table: Any, config: DataConfig, origin: str) -> Pairs:

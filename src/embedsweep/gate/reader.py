@@ -151,6 +151,40 @@ class Reader:
             return None
         return self.real(key, above=above)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts, possibly empty; one text counts as a list of one, null as an empty one."""
+        value = self.raw(key)
+        items = [value] if isinstance(value, str) else value or []
+        if isinstance(items, list | tuple) and all(isinstance(item, str) and item.strip() for item in items):
+            return tuple(items)
+        self.problem(key, f"must be a list of texts, as [a,b], but got {_told(value)}")
+        return ()
+
+    def optional_texts(self, key: str) -> tuple[str, ...] | None:
+        """A list of texts with at least one in it, or None."""
+        return self.texts(key) or None
+
+    def integers(self, key: str, at_least: int) -> tuple[int, ...]:
+        """A list of whole numbers from ``at_least`` up, possibly empty; null counts as empty."""
+        value = self.raw(key)
+        items = [] if value is None else value
+        if isinstance(items, list | tuple) and all(
+            isinstance(item, int) and not isinstance(item, bool) and item >= at_least for item in items
+        ):
+            return tuple(items)
+        self.problem(key, f"must be a list of whole numbers of at least {at_least}, as [64,32], but got {_told(value)}")
+        return ()
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """Names with a value each, possibly none; null counts as none."""
+        value = self.raw(key)
+        if value is None:
+            return {}
+        if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+            return dict(value)
+        self.problem(key, f"must map names to values, as {{a:1}}, but got {_told(value)}")
+        return {}
+
     def finish(self) -> None:
         """Notes every key that nobody asked for, with the nearest that exists."""
         for key in sorted(set(self._section) - self._asked):

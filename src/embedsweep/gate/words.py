@@ -30,7 +30,7 @@ from embedsweep.search_space import axis_of
 ONE_FOR_ALL = {"trainer.device": "is the same for all trials of a command, since a process trains on one device"}
 """Keys of a trial that cannot be swept all the same."""
 
-DECIDES_A_TRIAL = (*TRIAL_SECTIONS, "search")
+DECIDES_A_TRIAL = (*TRIAL_SECTIONS, "search", "recipe")
 
 
 @dataclass
@@ -85,7 +85,7 @@ def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]
             _choose(word, said, composer, problems)
         else:
             said.values[word.key] = word.value
-        if not word.sweeps and (section_of(word.key) in TRIAL_SECTIONS or word.key == "study.objective"):
+        if not word.sweeps and (section_of(word.key) in (*TRIAL_SECTIONS, "recipe") or word.key == "study.objective"):
             said.fixed.append(word.text)
     keys = [word.key for word in words]
     problems += [
@@ -195,6 +195,7 @@ def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> l
         for key, value in said.values.items():
             if has_key(cell.composed, key):
                 set_value(cell.composed, key, value)
+        expand_benchmarks(cell.composed, composer, problems)
     wrong = {
         axis.key
         for axis in said.axes
@@ -203,6 +204,21 @@ def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> l
     said.axes[:] = [axis for axis in said.axes if axis.key not in wrong]
     said.refused |= wrong
     return cells
+
+
+def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: list[Problem]) -> None:
+    """Puts the benchmarks' own options in the place of their names, so that a configuration holds all that it needs."""
+    evaluation = composed["evaluation"]
+    for key in ("dev", "test", "benchmarks"):
+        value = evaluation.get(key)
+        names = value if isinstance(value, list) else [value]
+        try:
+            options = [composer.benchmark(name) if isinstance(name, str) else name for name in names]
+        except ConfigError as error:
+            message = error.problems[0].message
+            problems.append(Problem(f"evaluation.{key}", f"{error.problems[0].where}: {message}"))
+            options = [None]
+        evaluation[key] = options if key == "benchmarks" and options != [None] else options[0]
 
 
 def _key_problems(key: str, cells: Sequence[Cell], said: Words, composer: Composer) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from embedsweep.hub import cached_model_path
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.schema import ModelConfig, Pooling
+from embedsweep.schema import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -69,12 +69,12 @@ def _source(config: ModelConfig) -> str:
     return str(cached) if cached is not None else config.path
 
 
-def _pool(model: SentenceTransformer, pooling: Pooling) -> None:
+def _pool(model: SentenceTransformer, pooling: str) -> None:
     """Replaces the model's pooling, in its place."""
     from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 
     for name, module in model.named_children():
         if isinstance(module, PoolingModule):
-            setattr(model, name, PoolingModule(module.embedding_dimension, pooling_mode=pooling))
+            setattr(model, name, PoolingModule(module.embedding_dimension, pooling_mode=pooling.split("+")))
             return
     raise ValueError(f"this model has no pooling to replace by {pooling}; leave model.pooling at null")

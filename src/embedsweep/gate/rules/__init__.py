@@ -1,0 +1,58 @@
+"""How the sections of a trial go together with each other, with the data and with this machine.
+
+Owns every check that needs more than one value, a file or the hub. Knows neither commands nor studies. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import fields
+
+from embedsweep.errors import Problem
+from embedsweep.gate.rules.data import check_conversion, check_data, check_dropped_batch, check_smallest_batch
+from embedsweep.gate.rules.model import check_base_model, check_model
+from embedsweep.gate.rules.training import (
+    check_device,
+    check_intervals,
+    check_micro_batch,
+    check_precision,
+    check_warmup,
+)
+from embedsweep.schema import DataConfig, TrialConfig
+
+__all__ = ["check_model", "check_trial"]
+
+DATA_KEYS = (
+    *(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert"),
+    "evaluation",
+)
+"""What decides which examples and pairs there are."""
+
+
+def check_trial(config: TrialConfig, broken: Collection[str]) -> list[Problem]:
+    """Everything wrong with how a trial's values go together.
+
+    Args:
+        config: the trial.
+        broken: keys that are wrong by themselves; rules that look at those are not asked.
+    """
+    problems: list[Problem] = []
+    for rule, needs in RULES:
+        if not any(key == need or key.startswith(f"{need}.") for key in broken for need in needs):
+            problems += rule(config)
+    return problems
+
+
+RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]], ...] = (
+    (check_micro_batch, ("dataloader.batch_size", "dataloader.micro_batch_size")),
+    (check_intervals, ("trainer.eval_every", "trainer.log_every")),
+    (check_warmup, ("optimizer.warmup",)),
+    (check_device, ("trainer.device",)),
+    (check_precision, ("trainer.device", "trainer.precision")),
+    (check_base_model, ("model",)),
+    (check_data, DATA_KEYS),
+    (check_conversion, (*DATA_KEYS, "data.convert", "loss")),
+    (check_smallest_batch, ("dataloader.batch_size", "loss")),
+    (check_dropped_batch, ("dataloader", "data", "loss")),
+)
+"""Each rule with the keys it looks at."""

@@ -1,0 +1,48 @@
+"""How batches, evaluations and this machine's devices go together. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from embedsweep.errors import Problem
+from embedsweep.gate.devices import device_problem, precision_problem
+from embedsweep.schema import TrialConfig
+
+
+def check_micro_batch(config: TrialConfig) -> Iterator[Problem]:
+    """Whether micro-batches add up to the batch."""
+    loader = config.dataloader
+    if loader.micro_batch_size is not None and loader.batch_size % loader.micro_batch_size:
+        message = f"must divide dataloader.batch_size={loader.batch_size}, but got {loader.micro_batch_size}"
+        yield Problem("dataloader.micro_batch_size", message)
+
+
+def check_intervals(config: TrialConfig) -> Iterator[Problem]:
+    """Whether evaluations and logs come at a ratio or at whole steps."""
+    yield from _ratio_or_steps("trainer.eval_every", config.trainer.eval_every)
+    yield from _ratio_or_steps("trainer.log_every", config.trainer.log_every)
+
+
+def check_warmup(config: TrialConfig) -> Iterator[Problem]:
+    """Whether warm-up is a ratio or whole steps."""
+    yield from _ratio_or_steps("optimizer.warmup", config.optimizer.warmup)
+
+
+def _ratio_or_steps(key: str, value: float) -> Iterator[Problem]:
+    if value > 1 and value != int(value):
+        yield Problem(key, f"must be a ratio below 1 or a whole number of steps, but got {value:g}")
+
+
+def check_device(config: TrialConfig) -> Iterator[Problem]:
+    """Whether the device is there."""
+    if (message := device_problem(config.trainer.device)) is not None:
+        yield Problem("trainer.device", message)
+
+
+def check_precision(config: TrialConfig) -> Iterator[Problem]:
+    """Whether the device can do the precision."""
+    trainer = config.trainer
+    if device_problem(trainer.device) is not None:
+        return
+    if (message := precision_problem(trainer.precision, trainer.device)) is not None:
+        yield Problem("trainer.precision", message)

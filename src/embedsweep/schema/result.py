@@ -1,0 +1,62 @@
+"""What comes of a trial, as frozen types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Decision(Enum):
+    """What a trial does after an evaluation was reported."""
+
+    GO_ON = "go on"
+    PRUNE = "prune"
+
+
+@dataclass(frozen=True)
+class Emissions:
+    """What a trial cost, summed over its attempts.
+
+    Attributes:
+        co2eq_kg: kilograms of CO2 equivalent.
+        energy_kwh: kilowatt-hours.
+        duration_s: seconds.
+        country: ISO code of the assumed electricity, or ``world average``.
+        unmeasured: what could only be estimated or not be measured at all, in words; empty where all was measured.
+    """
+
+    co2eq_kg: float
+    energy_kwh: float
+    duration_s: float
+    country: str
+    unmeasured: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What came of a trial that ended by itself.
+
+    Attributes:
+        objective: the value of the configured objective, of the best checkpoint.
+        dev: all dev metrics of the best checkpoint, by name (``dev/spearman_cosine``).
+        test: all test metrics, of a run by itself; empty in a study, where only the winner is scored on test.
+        before: metrics of the untrained model on dev, and on test where that was scored; empty where not asked for.
+        benchmarks: metrics of further benchmarks (``sts2017-es/spearman_cosine``), where ``test`` was scored.
+        best_step: optimizer step of the best checkpoint.
+        steps: optimizer steps trained.
+        emissions: what it cost.
+        pruned: whether the study ended it early.
+        conversion: how the training data was converted for the loss, in words; None where it was not.
+    """
+
+    objective: float
+    dev: Mapping[str, float]
+    test: Mapping[str, float]
+    before: Mapping[str, float]
+    benchmarks: Mapping[str, float]
+    best_step: int
+    steps: int
+    emissions: Emissions
+    pruned: bool
+    conversion: str | None

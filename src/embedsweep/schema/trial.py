@@ -1,0 +1,203 @@
+"""All that decides the result of a trial, as frozen types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedsweep.schema.data import BenchmarkConfig, DataConfig
+from embedsweep.schema.loss import LossConfig
+from embedsweep.schema.words import (
+    Activation,
+    BatchSampler,
+    MultiDatasetBatchSampler,
+    Parts,
+    Precision,
+    Schedule,
+)
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (PEFT); the model is saved with them merged in.
+
+    Attributes:
+        rank: of the update matrices; None trains all weights instead.
+        alpha: the update is scaled by ``alpha / rank``.
+        dropout: in [0, 1), of the adapters' input.
+        target_modules: names of the layers that get adapters; None takes PEFT's choice for the architecture.
+    """
+
+    rank: int | None
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base model.
+
+    Attributes:
+        name: the option's name (``tiny``, ``minilm``, ``pretrained``, ...).
+        path: a hub id or a local folder; None for ``tiny``, which is built here.
+        revision: a branch, tag or commit on the hub; None for its default branch.
+        parts: ``transformer`` takes only the transformer out of a sentence-transformers model, without its pooling,
+            dense and normalising modules.
+        static_dim: dimensions of a static embedding that is trained from scratch over the tokenizer at ``path``; None
+            loads a transformer.
+        pooling: how token embeddings become one, modes joined by ``+`` are concatenated; None keeps what the model
+            brings (mean, where it brings none).
+        dense: dimensions of a dense layer behind the pooling; None adds none.
+        dense_activation: its activation.
+        max_seq_length: tokens beyond this are cut; None keeps the model's own.
+        prompts: name -> text put before every sentence, saved with the model. ``query`` and ``document``, where both
+            are given, go before the first and the other texts of a training example.
+        default_prompt: name of the prompt that is used where none is asked for; None uses none.
+        lora: low-rank adapters.
+        lr: the learning rate that suits this model, centre of the relative search ranges.
+        trust_remote_code: whether code that comes with the model may be executed.
+    """
+
+    name: str
+    path: str | None
+    revision: str | None
+    parts: Parts
+    static_dim: int | None
+    pooling: str | None
+    dense: int | None
+    dense_activation: Activation
+    max_seq_length: int | None
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    lora: LoraConfig
+    lr: float
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class DataloaderConfig:
+    """How examples become batches.
+
+    Attributes:
+        name: the option's name.
+        batch_size: examples an optimizer step sees.
+        micro_batch_size: examples in memory at once, a divisor of ``batch_size``; None is ``batch_size``.
+        batch_sampler: ``no_duplicates`` keeps equal texts out of one batch, ``group_by_label`` puts at least two of a
+            class into each.
+        multi_dataset_batch_sampler: how batches of several datasets take turns: ``proportional`` to their sizes, or
+            ``round_robin`` until the smallest is used up.
+        drop_last: whether the last, smaller batch of an epoch is left out.
+        num_workers: processes that tokenise; 0 tokenises in the trial's own.
+    """
+
+    name: str
+    batch_size: int
+    micro_batch_size: int | None
+    batch_sampler: BatchSampler
+    multi_dataset_batch_sampler: MultiDatasetBatchSampler
+    drop_last: bool
+    num_workers: int
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its learning-rate schedule.
+
+    Attributes:
+        name: the option's name (``adamw``).
+        lr: peak learning rate.
+        weight_decay: decoupled weight decay, on all but biases and norms.
+        warmup: below 1 a ratio of all steps, else a number of steps.
+        schedule: what the rate does after warm-up.
+        max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
+    """
+
+    name: str
+    lr: float
+    weight_decay: float
+    warmup: float
+    schedule: Schedule
+    max_grad_norm: float
+
+
+@dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """When a training that no longer improves ends.
+
+    Attributes:
+        patience: evaluations in a row without improvement; None trains to the end.
+        min_delta: by how much the objective must rise to count as improvement.
+    """
+
+    patience: int | None
+    min_delta: float
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """The training itself.
+
+    Attributes:
+        name: the option's name.
+        epochs: passes over the training data, where ``max_steps`` does not say otherwise.
+        max_steps: optimizer steps; None trains ``epochs``.
+        precision: ``fp16`` and ``bf16`` are automatic mixed precision.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        seed: of data order, dropout and new layers.
+        eval_every: below 1 a ratio of all steps, else a number of steps, between evaluations and checkpoints.
+        log_every: below 1 a ratio of all steps, else a number of steps, between two values of the training loss.
+        load_best_model_at_end: whether the result is the best checkpoint, by the objective; else the last one.
+        early_stopping: when to end early.
+    """
+
+    name: str
+    epochs: float
+    max_steps: int | None
+    precision: Precision
+    device: str
+    seed: int
+    eval_every: float
+    log_every: float
+    load_best_model_at_end: bool
+    early_stopping: EarlyStoppingConfig
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a model is scored.
+
+    Attributes:
+        name: the option's name.
+        batch_size: sentences encoded at once.
+        dev: what selects; None is the data's own dev split.
+        test: what reports; None is the data's own test split.
+        benchmarks: what else is scored, together with test.
+        path: a folder that has the folders of benchmarks in it; None reads the hub.
+        dims: embeddings are also scored when cut to so many of their first dimensions; a Matryoshka loss's own dims are
+            scored without being named.
+        before: whether the untrained model is scored too.
+    """
+
+    name: str
+    batch_size: int
+    dev: BenchmarkConfig | None
+    test: BenchmarkConfig | None
+    benchmarks: tuple[BenchmarkConfig, ...]
+    path: str | None
+    dims: tuple[int, ...]
+    before: bool
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """All that decides the result of a trial, and nothing else."""
+
+    objective: str
+    model: ModelConfig
+    loss: LossConfig
+    data: DataConfig
+    dataloader: DataloaderConfig
+    optimizer: OptimizerConfig
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig

@@ -1,0 +1,32 @@
+"""The words that values are chosen from, each list in one place."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Schedule = Literal["linear", "cosine", "constant"]
+BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
+MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
+Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+Activation = Literal["tanh", "gelu", "relu", "identity"]
+Parts = Literal["all", "transformer"]
+FileFormat = Literal["delimited", "json_lines", "parquet", "semeval"]
+KeepModels = Literal["best", "all", "none"]
+SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc"]
+Split = Literal["train", "dev", "test"]
+
+Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
+"""What one example consists of; ``data.shapes`` has its columns and says it in words."""
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+DEV_METRICS: tuple[str, ...] = tuple(
+    f"dev/{correlation}_{similarity}"
+    for correlation in ("pearson", "spearman")
+    for similarity in (*SIMILARITIES, "max")
+)
+"""What a trial is scored by, and so what ``study.objective`` may be; all are maximised."""
