@@ -18,7 +18,7 @@ from embedsweep.data import load_splits
 from embedsweep.gate import cell_config
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import TrialConfig
-from embedsweep.training import training_arguments
+from embedsweep.training_arguments import training_arguments
 from embedsweep.worker import tidy
 
 ROUNDS = 7
@@ -28,15 +28,14 @@ def plain_script(config: TrialConfig) -> float:
     """Seconds of the script anyone would write, saving its model at the end."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        splits = load_splits(config.data)
-        train, dev = splits.train, splits.dev
+        splits = load_splits(config.data, config.evaluation)
+        (first, second), scores, dev = splits.train.texts, splits.train.labels, splits.dev
+        examples = Dataset.from_dict({"a": list(first), "b": list(second), "score": list(scores or ())})
         model = SentenceTransformer(str(tiny_model_path()))
         trainer = SentenceTransformerTrainer(
             model=model,
-            args=training_arguments(config, Path(folder)),
-            train_dataset=Dataset.from_dict(
-                {"a": list(train.sentences1), "b": list(train.sentences2), "score": list(train.scores)}
-            ),
+            args=training_arguments(config, Path(folder), {"demo": examples}),
+            train_dataset=examples,
             loss=CoSENTLoss(model, scale=20.0),
             evaluator=EmbeddingSimilarityEvaluator(
                 list(dev.sentences1),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from embedsweep import data
+from embedsweep.data import sources
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking import Tracker
 
@@ -15,6 +18,19 @@ from embedsweep.tracking import Tracker
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def forget_data() -> Callable[[], None]:
+    """Makes the next who asks read data again, as a new process does; it is read once a process."""
+
+    def forget() -> None:
+        for module in (data, sources):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+    return forget
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 import yaml
 
 from embedsweep.config import open_composer, resolve, shipped_conf
-from embedsweep.errors import Problem
+from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate import pass_single, pass_sweep
+from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections import (
     TRIAL_SECTIONS,
     read_emissions,
@@ -20,19 +22,40 @@ from embedsweep.gate.sections import (
     read_tracking,
     read_trial,
 )
+from embedsweep.gate.sections.evaluation import read_benchmark
+from embedsweep.gate.words import expand_benchmarks
 from embedsweep.optimizers import OPTIMIZERS
 from embedsweep.schema import DEV_METRICS
 
 CONF = shipped_conf()
-OPTIONS = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml"))
-GROUPS = (
-    "data dataloader emissions evaluation loss model optimizer search study tracking trainer".split()  # noqa: SIM905
-)
-GIVEN: dict[tuple[str, str], dict[str, Any]] = {
-    ("model", "pretrained"): {"model.path": "ORG/NAME"},
-    ("data", "csv"): {"data.path": "folder"},
+COUNTS = {
+    "data": 15,
+    "dataloader": 3,
+    "emissions": 1,
+    "evaluation": 1,
+    "loss": 26,
+    "model": 8,
+    "optimizer": 3,
+    "recipe": 6,
+    "search": 3,
+    "study": 1,
+    "tracking": 1,
+    "trainer": 1,
 }
-"""What an option leaves to the user."""
+"""Group -> how many options it has; a new option is counted here."""
+
+BASES = {"base": 2, "benchmark": 27}
+"""Folders of parts that are no groups -> how many files they have."""
+
+GROUPS = list(COUNTS)
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*") if path.is_file())
+OPTIONS = [path for path in FILES if path.parts[0] in COUNTS]
+BENCHMARKS = [path.stem for path in FILES if path.parts[0] == "benchmark"]
+GIVEN: dict[tuple[str, str], dict[str, Any]] = {
+    ("loss", "gist"): {"loss.guide": "folder"},
+    **{("loss", name): {"loss.teacher": "folder"} for name in ("distill_kl_div", "embed_distill", "margin_mse", "mse")},
+}
+"""What an option leaves to the user, by ``???``."""
 
 SERVICES: dict[str, Callable[[object, list[Problem]], object]] = {
     "study": read_study,
@@ -51,8 +74,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _read(group: str, option: str, given: dict[str, Any]) -> list[Problem]:
     """What the gate's readers say of an option among the defaults."""
     with open_composer() as composer:
-        tree = resolve(composer.compose({group: option}), given, GROUPS)
-    problems: list[Problem] = []
+        composed = composer.compose({group: option})
+        problems: list[Problem] = []
+        expand_benchmarks(composed, composer, problems)
+        tree = resolve(composed, given, GROUPS)
     read_trial({name: tree[name] for name in TRIAL_SECTIONS}, DEV_METRICS[0], problems)
     for name, read in SERVICES.items():
         read(tree[name], problems)
@@ -60,10 +85,9 @@ def _read(group: str, option: str, given: dict[str, Any]) -> list[Problem]:
 
 
 def test_every_file_is_looked_at() -> None:
-    files = sorted(path.relative_to(CONF) for path in CONF.rglob("*") if path.is_file())
-    assert files == sorted([Path("train.yaml"), *OPTIONS])
-    assert len(OPTIONS) == 21
-    assert sorted({path.parts[0] for path in OPTIONS}) == GROUPS
+    assert Counter(path.parts[0] for path in FILES) == {**COUNTS, **BASES, "train.yaml": 1, "commands.yaml": 1}
+    assert {path.suffix for path in FILES} == {".yaml"}
+    assert {len(path.parts) for path in FILES} == {1, 2}
 
 
 def test_the_defaults_choose_an_option_of_every_group() -> None:
@@ -74,7 +98,8 @@ def test_the_defaults_choose_an_option_of_every_group() -> None:
     assert sorted(chosen) == GROUPS
     assert all((CONF / group / f"{option}.yaml").is_file() for group, option in chosen.items())
     # Whatever is configured stands in an option; the file itself only composes.
-    assert primary.keys() == {"defaults", "hydra"}
+    assert primary.keys() == {"defaults", "hydra", "resume"}
+    assert primary["resume"] is None
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=str)
@@ -85,22 +110,46 @@ def test_each_option_is_read_without_a_problem(path: Path) -> None:
 
 @pytest.mark.parametrize("path", OPTIONS, ids=str)
 def test_each_option_carries_its_own_name(path: Path) -> None:
+    group = path.parts[0]
     tree = yaml.safe_load((CONF / path).read_text(encoding="utf-8"))
-    # A study's name is the study's own, and by default derived.
-    assert tree["name"] == (None if path.parts[0] == "study" else path.stem)
+    # A recipe is spread over all sections, its own among them; a study's name is the study's own, and derived.
+    name = tree["recipe"]["name"] if group == "recipe" else tree["name"]
+    assert name == (None if group == "study" else path.stem)
 
 
-@pytest.mark.parametrize("group", [group for group in GROUPS if group != "loss"])
+@pytest.mark.parametrize("group", [group for group in GROUPS if group not in ("loss", "recipe")])
 def test_options_of_a_group_have_the_same_keys(group: str) -> None:
     """Which option is chosen does not decide which keys there are; losses alone have parameters of their own."""
-    options = [CONF / path for path in OPTIONS if path.parts[0] == group]
-    keys = [list(yaml.safe_load(path.read_text(encoding="utf-8"))) for path in options]
-    assert keys == [keys[0]] * len(options)
+    with open_composer() as composer:
+        composed = {name: composer.compose({group: name})[group] for name in composer.options(group)}
+    assert len(composed) == COUNTS[group]
+    keys = {name: _keys(tree) for name, tree in composed.items()}
+    first = next(iter(keys.values()))
+    assert [name for name in keys if keys[name] != first] == []
 
 
-@pytest.mark.parametrize("group", GROUPS)
+def _keys(section: dict[str, Any]) -> set[str]:
+    """Its keys and those of sections inside, but not those of mappings that each option fills as it likes."""
+    free = ("where", "also", "prompts", "space")
+    inner = {name for name, value in section.items() if isinstance(value, dict) and name not in free}
+    return {*section, *(f"{name}.{key}" for name in inner for key in section[name])}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_benchmark_is_read_without_a_problem_and_carries_its_own_name(name: str) -> None:
+    with open_composer() as composer:
+        tree = composer.benchmark(name)
+    problems: list[Problem] = []
+    benchmark = read_benchmark(Reader(tree, f"benchmark.{name}", problems))
+    assert problems == []
+    assert benchmark.name == name
+    assert benchmark.data.shape == "scored_pairs"
+    assert benchmark.data.splits[benchmark.split], "the split it scores has a name"
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "recipe"])
 def test_a_key_the_readers_do_not_know_is_refused_in_every_group(group: str, tmp_path: Path) -> None:
-    option = next(path for path in OPTIONS if path.parts[0] == group)
+    option = next(path for path in OPTIONS if path.parts[0] == group and (group, path.stem) not in GIVEN)
     mine = tmp_path / "conf" / group / "mine.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text(
@@ -119,6 +168,21 @@ def _name(option: Path) -> str:
 def test_what_an_option_leaves_open_must_be_given(group: str, option: str) -> None:
     (key,) = GIVEN[group, option]
     assert [str(problem) for problem in _read(group, option, {})] == [f"{key}: must be given: {key}=VALUE"]
+
+
+UNSAID = {
+    ("model", "pretrained"): ["model.path"],
+    ("model", "static"): ["model.path"],
+    **{("data", name): ["data.path"] for name in ("csv", "jsonl", "parquet", "semeval", "tsv")},
+}
+"""What an option leaves to the user by null, over a base: interpolated ``???`` cannot replace a null."""
+
+
+@pytest.mark.parametrize(("group", "option"), UNSAID, ids=str)
+def test_what_a_base_leaves_open_must_be_given_too(group: str, option: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        pass_single([f"{group}={option}"])
+    assert [problem.where for problem in error.value.problems] == UNSAID[group, option]
 
 
 SEARCHES = [path.stem for path in OPTIONS if path.parts[0] == "search" and path.stem != "none"]

@@ -169,16 +169,18 @@ def test_options_and_groups_are_those_of_the_folder() -> None:
     with open_composer() as composer:
         assert composer.options("search") == ["lr", "lr_warmup_batch", "none"]
         assert composer.options("nothing") == []
-        assert composer.groups == sorted(path.name for path in shipped_conf().iterdir() if path.is_dir())
+        folders = sorted(path.name for path in shipped_conf().iterdir() if path.is_dir())
+        assert composer.groups == [name for name in folders if name not in ("base", "benchmark")]
         assert is_group(composer, "loss")
         assert not is_group(composer, "loss.scale")
         assert not is_group(composer, "hydra.job")
+        assert not is_group(composer, "benchmark"), "benchmarks are named by evaluation.dev and the like"
 
 
 def test_composing_keeps_interpolations_and_missing_values_as_they_stand() -> None:
     with open_composer() as composer:
-        composed = composer.compose({"model": "pretrained", "loss": "mnrl"})
-    assert (composed["loss"]["name"], composed["model"]["path"]) == ("mnrl", "???")
+        composed = composer.compose({"model": "pretrained", "loss": "gist"})
+    assert (composed["loss"]["name"], composed["loss"]["guide"]) == ("gist", "???")
     assert composed["optimizer"]["lr"] == "${model.lr}"
     assert "hydra" not in composed
 

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from embedsweep.data import load_splits
+from data_configs import EVALUATION, SCORED
+from embedsweep.data import load_also, load_benchmark, load_splits, load_train
 from embedsweep.errors import ConfigError
-from embedsweep.schema import ConvertConfig, DataConfig
+from embedsweep.schema import AlsoConfig, BenchmarkConfig, DataConfig, EvaluationConfig, LossConfig
 
-CSV = DataConfig(
-    name="csv",
-    path=None,
-    hub=None,
-    revision=None,
-    language=None,
-    files="{split}.csv",
-    columns=(0, 1, 2),
-    delimiter=",",
-    score_range=(0.0, 5.0),
-    convert=ConvertConfig(positive_threshold=0.8, both_directions=False),
-    limit=None,
-)
+CSV = replace(SCORED, columns=(0, 1, 2))
 STSB = replace(CSV, name="stsb_multi_mt", hub="someone/stsb_multi_mt", files="stsb-{language}-{split}.csv")
-DEMO = replace(CSV, name="demo", files=None)
-
-
-@pytest.fixture(autouse=True)
-def nothing_loaded() -> Iterator[None]:
-    load_splits.cache_clear()
-    yield
-    load_splits.cache_clear()
+DEMO = replace(CSV, name="demo", format=None, files=None)
+PAIRED = replace(
+    CSV, name="paired", shape="positive_pairs", columns=(0, 1), splits={**CSV.splits, "dev": (), "test": ()}
+)
+BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV)
 
 
 @pytest.fixture
@@ -45,40 +30,46 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _refusal(config: DataConfig) -> list[str]:
+def _refusal(config: DataConfig, evaluation: EvaluationConfig = EVALUATION) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        load_splits(config)
+        load_splits(config, evaluation)
     return [str(problem) for problem in error.value.problems]
 
 
 def test_each_split_of_a_folder_is_its_file(folder: Path) -> None:
-    splits = load_splits(replace(CSV, path=str(folder)))
-    for name, pairs in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
+    splits = load_splits(replace(CSV, path=str(folder)), EVALUATION)
+    assert splits.train.shape == "scored_pairs"
+    assert splits.train.texts == (("train a", "train c", "train e"), ("b", "d", "f"))
+    assert splits.train.labels == (0.2, 0.4, 0.4)
+    for name, pairs in (("dev", splits.dev), ("test", splits.test)):
         assert pairs.sentences1 == (f"{name} a", f"{name} c", f"{name} e")
         assert pairs.origin == str(folder / f"{name}.csv")
+    assert splits.train.origin == str(folder / "train.csv")
 
 
 def test_a_path_is_read_before_the_hub_is_asked(folder: Path) -> None:
-    splits = load_splits(replace(CSV, path=str(folder), hub="someone/stsb_multi_mt"))
+    splits = load_splits(replace(CSV, path=str(folder), hub="someone/stsb_multi_mt"), EVALUATION)
     assert len(splits.train) == 3
 
 
 def test_a_home_folder_may_be_written_with_a_tilde(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert len(load_splits(replace(CSV, path=f"~/{folder.name}")).train) == 3
+    assert len(load_splits(replace(CSV, path=f"~/{folder.name}"), EVALUATION).train) == 3
 
 
 def test_data_is_read_once_a_process(folder: Path) -> None:
     config = replace(CSV, path=str(folder))
-    splits = load_splits(config)
+    splits = load_splits(config, EVALUATION)
     (folder / "train.csv").unlink()
-    assert load_splits(replace(config)) is splits
+    again = replace(config, convert=replace(config.convert, seed=1), drop_leaked=True)
+    assert load_splits(again, replace(EVALUATION, batch_size=2)) is splits
+    assert load_splits(config, EVALUATION) is splits
 
 
 def test_the_limit_keeps_the_first_rows_of_each_split(folder: Path) -> None:
-    splits = load_splits(replace(CSV, path=str(folder), limit=2))
-    assert [pairs.sentences1[-1] for pairs in (splits.train, splits.dev, splits.test)] == ["train c", "dev c", "test c"]
-    assert [len(pairs) for pairs in (splits.train, splits.dev, splits.test)] == [2, 2, 2]
+    splits = load_splits(replace(CSV, path=str(folder), limit=2), EVALUATION)
+    assert splits.train.texts == (("train a", "train c"), ("b", "d"))
+    assert [pairs.sentences1 for pairs in (splits.dev, splits.test)] == [("dev a", "dev c"), ("test a", "test c")]
 
 
 def test_a_limit_that_leaves_nothing_to_rank_is_refused(folder: Path) -> None:
@@ -153,11 +144,12 @@ def test_file_names_that_name_no_splits_are_refused(folder: Path, files: str | N
     assert _refusal(replace(CSV, path=str(folder), files=files)) == [message]
 
 
-def test_a_path_that_is_no_folder_is_refused(folder: Path) -> None:
+def test_a_path_that_cannot_be_all_splits_is_refused(folder: Path) -> None:
     file = folder / "train.csv"
     assert _refusal(replace(CSV, path=str(file))) == [
-        f"data.path: {file} is a file: give its folder, and the name in data.files with {{split}} for train, dev and "
-        "test"
+        f"data.path: {file} is a file, and train, dev, test are wanted: give its folder, and the name in data.files "
+        "with {split} for train, dev, test; or choose what is scored by evaluation.dev and evaluation.test, and the "
+        "file is train"
     ]
     (folder / "spanish").mkdir()
     assert _refusal(replace(CSV, path=str(folder / "spanich"))) == [
@@ -165,15 +157,21 @@ def test_a_path_that_is_no_folder_is_refused(folder: Path) -> None:
     ]
 
 
-def test_without_path_and_hub_both_ways_are_told() -> None:
-    assert _refusal(CSV) == ["data.hub: is not given: say data.path=FOLDER, or the dataset's id"]
+def test_without_path_and_hub_the_files_are_told() -> None:
+    assert _refusal(CSV) == [
+        "data.path: is not given, and csv is on no hub: say data.path=FOLDER, with train.csv, dev.csv, test.csv in "
+        "that folder"
+    ]
 
 
-def test_demo_data_is_generated_and_scaled_to_one() -> None:
-    splits = load_splits(DEMO)
-    assert splits.train.origin == "demo train"
-    for pairs in (splits.train, splits.dev, splits.test):
-        assert len(pairs) >= 100
+@pytest.mark.parametrize("name", ["demo", "demo_nli", "demo_topics"])
+def test_demo_data_is_generated_and_scored_by_the_same_pairs(name: str) -> None:
+    splits = load_splits(replace(DEMO, name=name, limit=100), EVALUATION)
+    assert splits.train.origin == f"{name} train"
+    assert len(splits.train) == 100
+    for split, pairs in (("dev", splits.dev), ("test", splits.test)):
+        assert pairs.origin == f"demo {split}"
+        assert len(pairs) == 100
         assert min(pairs.scores) < 0.2
         assert max(pairs.scores) == 1.0
 
@@ -187,18 +185,157 @@ def test_demo_data_reads_no_path(folder: Path) -> None:
 @pytest.mark.parametrize(("language", "train"), [("es", "Un avión está despegando."), ("en", "A plane is taking off.")])
 def test_the_sts_benchmark_is_read_whole(shared_data: Path, language: str, train: str) -> None:
     config = replace(STSB, path=str(shared_data / "stsb_multi_mt"), language=language)
-    splits = load_splits(config)
+    splits = load_splits(config, EVALUATION)
     assert (len(splits.train), len(splits.dev), len(splits.test)) == (5749, 1500, 1379)
-    assert splits.train.sentences1[0] == train
+    assert splits.train.texts[0][0] == train
 
 
 def test_reading_files_imports_no_heavy_library(folder: Path) -> None:
     script = (
         "import sys\n"
         "from embedsweep.data import load_splits\n"
-        "from embedsweep.schema import ConvertConfig, DataConfig\n"
-        f"load_splits({replace(CSV, path=str(folder))!r})\n"
+        "from embedsweep.schema import ConvertConfig, DataConfig, EvaluationConfig\n"
+        f"load_splits({replace(CSV, path=str(folder))!r}, {EVALUATION!r})\n"
         "print(sorted({'torch', 'pandas', 'datasets', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_split_joins_its_files_in_their_order(folder: Path) -> None:
+    config = replace(CSV, path=str(folder), splits={**CSV.splits, "train": ("dev", "train")})
+    train = load_train(config)
+    assert train.texts[0] == ("dev a", "dev c", "dev e", "train a", "train c", "train e")
+    assert train.origin == f"{folder}/dev.csv + {folder}/train.csv"
+
+
+def test_problems_of_joined_files_keep_their_places(folder: Path) -> None:
+    (folder / "train.csv").write_text("a,b,1\nc,d,high\n")
+    config = replace(CSV, path=str(folder), splits={**CSV.splits, "train": ("train", "extra")})
+    assert _refusal(config) == [
+        f"{folder}/extra.csv: no such file; in its folder: 'train.csv', 'dev.csv'",
+        f"{folder}/train.csv, line 2: score 'high' is not a number: write a plain number such as 3.5",
+    ]
+
+
+def test_only_splits_that_are_needed_are_read(folder: Path) -> None:
+    (folder / "bench").mkdir()
+    (folder / "test.csv").rename(folder / "bench" / "test.csv")
+    (folder / "dev.csv").unlink()
+    scored_there = replace(EVALUATION, dev=BENCHMARK, test=BENCHMARK, path=str(folder))
+    splits = load_splits(replace(CSV, path=str(folder)), scored_there)
+    assert splits.train.texts[0][0] == "train a"
+    assert splits.dev == splits.test
+    assert splits.dev.origin == f"{folder}/bench/test.csv"
+
+
+def test_a_file_is_what_is_trained_on_where_something_else_is_scored(folder: Path) -> None:
+    (folder / "bench").mkdir()
+    (folder / "test.csv").rename(folder / "bench" / "test.csv")
+    scored_there = replace(EVALUATION, dev=BENCHMARK, test=BENCHMARK, path=str(folder))
+    for config in (CSV, replace(PAIRED, columns=(1, 0), where={"2": "2"})):
+        train = load_splits(replace(config, path=str(folder / "train.csv")), scored_there).train
+        assert train.shape == config.shape
+    assert train.texts == (("d", "f"), ("train c", "train e"))
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (PAIRED, "is two texts that mean the same (data.shape=positive_pairs), which cannot be scored"),
+        (
+            replace(CSV, splits={**CSV.splits, "dev": (), "test": ()}),
+            "has no {split} split (data.splits.{split})",
+        ),
+    ],
+)
+def test_data_that_cannot_be_scored_needs_benchmarks(folder: Path, config: DataConfig, told: str) -> None:
+    config = replace(config, name="mine", path=str(folder))
+    assert _refusal(config) == [
+        f"evaluation.{split}: is not given, and data=mine {told.format(split=split)}: choose a benchmark of "
+        f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+        for split in ("dev", "test")
+    ]
+
+
+def test_data_without_anything_to_train_on_is_refused(folder: Path) -> None:
+    config = replace(CSV, path=str(folder), splits={**CSV.splits, "train": ()})
+    assert _refusal(config) == ["data.splits.train: data=csv has nothing to train on: name its split, as [train]"]
+
+
+def test_problems_of_data_and_benchmarks_are_told_at_once(folder: Path) -> None:
+    (folder / "train.csv").write_text("a,b,1\nc,d,high\n")
+    (folder / "bench").mkdir()
+    (folder / "bench" / "test.csv").write_text("a,b,1\n,d,2\n")
+    evaluation = replace(EVALUATION, dev=BENCHMARK, test=replace(BENCHMARK, folder="other"), path=str(folder))
+    assert _refusal(replace(CSV, path=str(folder)), evaluation) == [
+        f"{folder}/train.csv, line 2: score 'high' is not a number: write a plain number such as 3.5",
+        f"{folder}/bench/test.csv, line 2: sentence1 is empty: fill it in or leave the row out",
+        f"evaluation.path: benchmark bench: there is no folder {folder}/other; folders in {folder}: 'bench'",
+    ]
+
+
+def _benchmark_refusal(benchmark: BenchmarkConfig, path: str | None) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_benchmark(benchmark, path)
+    return str(error.value)
+
+
+def test_a_benchmark_without_hub_says_where_its_files_are_wanted(folder: Path) -> None:
+    benchmark = replace(BENCHMARK, data=replace(CSV, name="bench", files="STS.tsv"))
+    assert _benchmark_refusal(benchmark, None) == (
+        "evaluation.path: benchmark bench: is not given, and bench is on no hub: say evaluation.path=FOLDER, with "
+        "bench/STS.tsv in that folder"
+    )
+    assert _benchmark_refusal(benchmark, str(folder / "nowhere")) == (
+        f"evaluation.path: there is no folder {folder}/nowhere; folders in {folder}: nothing"
+    )
+
+
+def test_a_benchmark_is_told_by_its_own_keys(folder: Path) -> None:
+    benchmark = replace(BENCHMARK, folder=".", data=replace(CSV, files=None))
+    assert _benchmark_refusal(benchmark, str(folder)) == (
+        "benchmark bench, data.files: is not given: say which file a split is, as in '{split}.csv'"
+    )
+    assert _benchmark_refusal(replace(benchmark, data=PAIRED), str(folder)) == (
+        "benchmark bench: is two texts that mean the same (shape: positive_pairs), and only scored pairs can be scored"
+    )
+
+
+def test_a_benchmark_of_demo_data_needs_no_path(tmp_path: Path) -> None:
+    benchmark = replace(BENCHMARK, data=replace(DEMO, limit=50), split="dev")
+    assert len(load_benchmark(benchmark, str(tmp_path))) == 50
+
+
+LOSS = LossConfig(name="mnrl", parameters={}, inner=None)
+
+
+def test_further_datasets_are_loaded_by_name(folder: Path) -> None:
+    also = {
+        "pairs": AlsoConfig(replace(PAIRED, path=str(folder)), LOSS),
+        "more": AlsoConfig(replace(CSV, path=str(folder), limit=2), LOSS),
+    }
+    loaded = load_also(replace(CSV, also=also))
+    assert {name: (examples.shape, len(examples)) for name, examples in loaded.items()} == {
+        "pairs": ("positive_pairs", 3),
+        "more": ("scored_pairs", 2),
+    }
+
+
+def test_problems_of_further_datasets_are_told_by_their_own_keys(folder: Path) -> None:
+    also = {
+        "one": AlsoConfig(replace(PAIRED, path=str(folder), columns=(0, 7)), LOSS),
+        "two": AlsoConfig(replace(CSV, path=str(folder / "data.path")), LOSS),
+    }
+    with pytest.raises(ConfigError) as error:
+        load_also(replace(CSV, also=also))
+    assert [str(problem) for problem in error.value.problems] == [
+        f"{folder}/train.csv: has no column 7 (data.also.one.columns): there are 0 to 2",
+        f"data.also.two.path: there is no folder {folder}/data.path; folders in {folder}: nothing",
+    ]
+
+
+def test_files_without_a_format_are_refused(folder: Path) -> None:
+    assert _refusal(replace(CSV, path=str(folder), format=None)) == [
+        "data.format: is not given: say what the files are, one of delimited, json_lines, parquet, semeval"
+    ]

@@ -9,9 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from embedsweep.data import demo
+from embedsweep.data import demo, load_splits
+from embedsweep.data.convert import convert
+from embedsweep.data.demo_frames import GROUPS, random_frame
+from embedsweep.data.demo_nli import hypothesis_frames
 from embedsweep.data.demo_sentences import Frame, Language, render
 from embedsweep.data.demo_words import COUNTS, MANNERS, NOUNS, PLACES, QUALITIES, TIMES, VERBS
+from embedsweep.data.shapes import Examples
+from embedsweep.gate.audit import pass_audit
+from embedsweep.schema import ConvertConfig
 
 SPLITS = demo.generate()
 PAIRS = [pair for pairs in SPLITS.values() for pair in pairs]
@@ -21,7 +27,8 @@ FOLLOWS = Frame(agent="doctor", action="follow", object="teacher", place="park")
 DIGEST = """
 import hashlib
 from embedsweep.data import demo
-print(hashlib.sha256(repr(demo.generate()).encode()).hexdigest())
+everything = (demo.generate(), demo.train_examples("demo_nli"), demo.train_examples("demo_topics"))
+print(hashlib.sha256(repr(everything).encode()).hexdigest())
 """
 
 
@@ -30,13 +37,16 @@ def test_splits_are_large_enough() -> None:
 
 
 def test_every_process_generates_the_same() -> None:
-    here = hashlib.sha256(repr(demo.generate()).encode()).hexdigest()
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        there = subprocess.run(
-            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True
-        )
-        assert there.stdout.strip() == here
+    everything = (demo.generate(), demo.train_examples("demo_nli"), demo.train_examples("demo_topics"))
+    here = hashlib.sha256(repr(everything).encode()).hexdigest()
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}  # not this process's own
+    there = subprocess.run([sys.executable, "-c", DIGEST], env=environment, capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == here
+
+
+def test_the_scored_pairs_stay_what_they_were() -> None:
+    digest = "f130b3cfcd05fb5546aa41e1f60d3d7339f027d36e90308e94b80cb795608aaf"
+    assert hashlib.sha256(repr(demo.generate()).encode()).hexdigest() == digest
 
 
 def test_generating_leaves_the_global_random_state_alone() -> None:
@@ -170,5 +180,97 @@ def test_a_concept_is_named_in_one_table_only() -> None:
     tables = (NOUNS, VERBS, QUALITIES, PLACES, TIMES, MANNERS, COUNTS)
     concepts = [concept for table in tables for concept in table]
     assert len(concepts) == 125
-    assert set(demo.GROUPS) == set(concepts)
-    assert len(demo.GROUPS) == len(concepts)
+    assert set(GROUPS) == set(concepts)
+    assert len(GROUPS) == len(concepts)
+
+
+HELD_OUT = {sentence for split in ("dev", "test") for pair in SPLITS[split] for sentence in pair[:2]}
+INFERENCE = demo.train_examples("demo_nli")
+TOPICS = demo.train_examples("demo_topics")
+
+
+def _relation(premise: Frame, hypothesis: Frame) -> str:
+    """What holds by the logic of the two meanings: a sentence implies what says less, its negation what says more."""
+
+    def says_less(one: Frame, other: Frame) -> bool:
+        left, right = vars(one).items(), vars(other)
+        return all(value is None or value == right[part] for part, value in left if part != "negated")
+
+    more, less = (hypothesis, premise) if premise.negated else (premise, hypothesis)
+    if not says_less(less, more) or premise.time != hypothesis.time or premise.count != hypothesis.count:
+        return "neutral"
+    return "entailment" if premise.negated == hypothesis.negated else "contradiction"
+
+
+def test_hypotheses_stand_to_their_premise_as_they_say() -> None:
+    rng = random.Random(0)
+    negated = 0
+    for _ in range(2000):
+        premise = random_frame(rng)
+        negated += premise.negated
+        frames = hypothesis_frames(premise, rng)
+        assert {relation: _relation(premise, frame) for relation, frame in frames.items()} == {
+            relation: relation for relation in ("contradiction", "neutral", "entailment")
+        }, (premise, frames)
+    assert negated > 200
+
+
+def test_every_premise_has_one_hypothesis_of_each_relation() -> None:
+    assert INFERENCE.classes == ("contradiction", "entailment", "neutral")
+    assert INFERENCE.labels is not None
+    groups: dict[str, list[float]] = {}
+    for premise, label in zip(INFERENCE.texts[0], INFERENCE.labels, strict=True):
+        groups.setdefault(premise, []).append(label)
+    assert len(groups) == 1600
+    assert {tuple(sorted(labels)) for labels in groups.values()} == {(0, 1, 2)}
+
+
+def test_inference_pairs_become_two_triplets_a_premise() -> None:
+    config = ConvertConfig(to=None, positive_threshold=0.8, both_directions=False, seed=42)
+    assert len(convert(INFERENCE, "triplets", config, (0, 5))) == 3200
+
+
+def test_a_not_does_not_tell_the_class() -> None:
+    negations = {" not ", " no "}
+    assert INFERENCE.labels is not None
+    negated = [
+        label
+        for hypothesis, label in zip(INFERENCE.texts[1], INFERENCE.labels, strict=True)
+        if any(word in f" {hypothesis.lower()}" for word in negations)
+    ]
+    for label in (0, 1, 2):
+        assert 0.2 < negated.count(label) / len(negated) < 0.6, label
+
+
+def test_topics_are_those_of_the_actions_each_with_many_sentences() -> None:
+    assert TOPICS.classes == tuple(sorted({verb.group for verb in VERBS.values()}))
+    assert TOPICS.labels is not None
+    assert len(TOPICS.classes) == 12
+    assert len(set(TOPICS.texts[0])) == len(TOPICS) == 4000
+    counts = [TOPICS.labels.count(number) for number in range(12)]
+    assert min(counts) > 200
+    eaten = TOPICS.texts[0].index(next(text for text in TOPICS.texts[0] if " ate the " in text))
+    assert TOPICS.classes[int(TOPICS.labels[eaten])] == "meals"
+
+
+@pytest.mark.parametrize("examples", [INFERENCE, TOPICS], ids=["demo_nli", "demo_topics"])
+def test_no_sentence_of_dev_or_test_is_trained_on(examples: Examples) -> None:
+    assert not HELD_OUT & {text for column in examples.texts for text in column}
+
+
+def test_the_scored_pairs_to_train_on_are_those_generated() -> None:
+    train = demo.train_examples("demo")
+    assert train.labels is not None
+    pairs = [(a, b, round(5 * score, 1)) for a, b, score in zip(*train.texts, train.labels, strict=True)]
+    assert pairs == SPLITS["train"]
+    shared = HELD_OUT & {text for column in train.texts for text in column}
+    assert not shared
+
+
+@pytest.mark.parametrize("name", demo.DEMOS)
+def test_each_demo_option_loads_with_the_same_dev_and_test(name: str) -> None:
+    config = pass_audit([f"data={name}"])
+    splits = load_splits(config.data, config.evaluation)
+    assert splits.train.shape == config.data.shape == demo.DEMOS[name]  # type: ignore[index]
+    assert list(splits.dev.sentences1) == [pair[0] for pair in SPLITS["dev"]]
+    assert list(splits.test.sentences2) == [pair[1] for pair in SPLITS["test"]]

@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from scipy.stats import pearsonr, spearmanr
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
 from embedsweep.data import demo
 from embedsweep.data.pairs import Pairs
 from embedsweep.errors import TrialError
-from embedsweep.evaluation import PairEvaluator, metric_names, scores_of, write_scores
+from embedsweep.evaluation import PairEvaluator, metric_names, score_benchmarks, scores_of, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import DEV_METRICS, EvaluationConfig
 
@@ -23,7 +26,7 @@ PAIRS = Pairs(
     tuple(float(score) / 5 for _, _, score in ROWS),
     "demo dev",
 )
-CONFIG = EvaluationConfig("sts", batch_size=16)
+CONFIG = EvaluationConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_scores_are_the_correlations_of_four_similarities_and_the_largest(
         values = {name: float(function(PAIRS.scores, scores)[0]) for name, scores in similarities.items()}
         expected |= {f"dev/{correlation}_{name}": value for name, value in values.items()}
         expected[f"dev/{correlation}_max"] = max(values.values())
-    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG), model)
+    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), model)
     assert set(scores) == set(DEV_METRICS)
     assert len(set(expected.values())) == 8  # two of the ten are the largest of the others
     assert scores == pytest.approx(expected, abs=1e-4)
@@ -62,7 +65,7 @@ def test_scores_are_the_correlations_of_four_similarities_and_the_largest(
 def test_the_file_of_scores_holds_every_pair_and_its_predictions(
     model: SentenceTransformer, similarities: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    evaluator = PairEvaluator(PAIRS, "dev", CONFIG)
+    evaluator = PairEvaluator(PAIRS, "dev", CONFIG, ())
     had_scored = evaluator.has_scored
     scores_of(evaluator, model)
     assert (had_scored, evaluator.has_scored) == (False, True)
@@ -78,7 +81,7 @@ def test_the_file_of_scores_holds_every_pair_and_its_predictions(
 def test_predictions_are_of_the_model_scored_last(
     model: SentenceTransformer, similarities: dict[str, np.ndarray]
 ) -> None:
-    evaluator = PairEvaluator(PAIRS, "dev", CONFIG)
+    evaluator = PairEvaluator(PAIRS, "dev", CONFIG, ())
     scores_of(evaluator, _Embedder(lambda texts: np.array([[len(text), 1.0] for text in texts])))
     assert not np.allclose(evaluator.predicted()["cosine"], similarities["cosine"])
     scores_of(evaluator, model)
@@ -101,7 +104,7 @@ class _Embedder(SentenceTransformer):  # type: ignore[misc]  # the library is un
 def test_constant_or_missing_embeddings_are_no_score(value: float) -> None:
     constant = _Embedder(lambda texts: np.full((len(texts), 8), value))
     with pytest.raises(TrialError, match=r"dev/\w+ is not a number"):
-        scores_of(PairEvaluator(PAIRS, "dev", CONFIG), constant)
+        scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), constant)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +114,83 @@ def test_constant_or_missing_embeddings_are_no_score(value: float) -> None:
         ({"eval_dev_spearman_cosine": 0.5, "eval_runtime": 3.0, "epoch": 1.0}, {"dev/spearman_cosine": 0.5}),
         ({"test_spearman_max": 0.5}, {}),
         ({"eval_loss": math.nan, "eval_dev_pearson_dot": -1.0}, {"dev/pearson_dot": -1.0}),
+        ({"eval_dev-64_spearman_max": 0.5, "eval_dev-x_spearman_max": 0.1}, {"dev-64/spearman_max": 0.5}),
     ],
 )
 def test_metrics_are_those_of_the_split_under_this_projects_names(
     library: dict[str, float], expected: dict[str, float]
 ) -> None:
     assert metric_names(library, "dev") == expected
+
+
+@pytest.mark.parametrize("dim", [32, 8])
+def test_cut_embeddings_score_as_the_library_scores_them_and_are_not_encoded_again(
+    model: SentenceTransformer, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = EmbeddingSimilarityEvaluator(
+        list(PAIRS.sentences1),
+        list(PAIRS.sentences2),
+        list(PAIRS.scores),
+        similarity_fn_names=["cosine", "euclidean", "manhattan", "dot"],
+        batch_size=16,
+        truncate_dim=dim,
+        write_csv=False,
+    )
+    expected = {f"dev-{dim}/{name}": value for name, value in library(model).items()}
+    assert len(expected) == 10
+    encoded: list[int] = []
+    encode = model.encode
+
+    def counting(sentences: list[str], **how: object) -> np.ndarray:
+        encoded.append(len(sentences))
+        return np.asarray(encode(sentences, **how))
+
+    monkeypatch.setattr(model, "encode", counting)
+    plain = scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), model)
+    encoded.clear()
+    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG, (dim,)), model)
+    assert encoded == [60, 60]
+    assert {name: value for name, value in scores.items() if name.startswith("dev-")} == pytest.approx(expected)
+    assert {name: value for name, value in scores.items() if name.startswith("dev/")} == plain
+
+
+def test_the_evaluator_says_the_largest_spearman_is_its_own_and_tells_the_card_whole_embeddings_only(
+    model: SentenceTransformer,
+) -> None:
+    evaluator = PairEvaluator(PAIRS, "dev", CONFIG, (32,))
+    evaluator(model)
+    assert evaluator.primary_metric == "dev_spearman_max"
+    told = model.model_card_data.eval_results_dict[evaluator]
+    assert set(told) == {name.replace("/", "_") for name in DEV_METRICS}
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*")
+def test_the_trainer_and_the_librarys_card_bear_cut_scores(tmp_path: Path) -> None:
+    model = SentenceTransformer(str(tiny_model_path()), device="cpu")
+    rows = {"a": list(PAIRS.sentences1), "b": list(PAIRS.sentences2), "score": list(PAIRS.scores)}
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none"),
+        train_dataset=Dataset.from_dict(rows),
+        loss=CoSENTLoss(model),
+        evaluator=PairEvaluator(PAIRS, "dev", CONFIG, (32,)),
+    )
+    metrics = trainer.evaluate()
+    assert {"eval_dev_spearman_cosine", "eval_dev-32_spearman_cosine"} <= set(metrics)
+    assert len(metric_names(metrics, "dev")) == 20
+
+
+def test_benchmarks_are_scored_each_under_its_name(model: SentenceTransformer) -> None:
+    halves = {"sts2017-es": PAIRS.first(30), "stsb-en-test": PAIRS}
+    scores = score_benchmarks(halves, model, CONFIG)
+    assert len(scores) == 20
+    for name, pairs in halves.items():
+        expected = scores_of(PairEvaluator(pairs, "dev", CONFIG, ()), model)
+        assert scores[f"{name}/spearman_cosine"] == expected["dev/spearman_cosine"]
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_cut_embeddings_that_are_constant_are_no_score() -> None:
+    ends = _Embedder(lambda texts: np.array([[1.0, 1.0, len(text)] for text in texts]))
+    with pytest.raises(TrialError, match=r"dev-2/\w+ is not a number"):
+        scores_of(PairEvaluator(PAIRS, "dev", CONFIG, (2,)), ends)

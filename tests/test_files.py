@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from embedsweep.data.files import read_pairs
+from data_configs import SCORED
+from embedsweep.data.checks import checked_examples
+from embedsweep.data.files import read_delimited
+from embedsweep.data.pairs import Pairs, as_pairs
 from embedsweep.errors import ConfigError
-from embedsweep.schema import ConvertConfig, DataConfig
+from embedsweep.schema import DataConfig
 
-NAMED = DataConfig(
-    name="csv",
-    path=None,
-    hub=None,
-    revision=None,
-    language=None,
-    files="{split}.csv",
-    columns=("sentence1", "sentence2", "score"),
-    delimiter=",",
-    score_range=(0.0, 5.0),
-    convert=ConvertConfig(positive_threshold=0.8, both_directions=False),
-    limit=None,
-)
+NAMED = SCORED
 BY_POSITION = replace(NAMED, columns=(0, 1, 2))
 HEADER = "sentence1,sentence2,score\n"
 
@@ -35,10 +26,14 @@ def _written(folder: Path, content: str | bytes, name: str = "train.csv") -> Pat
     return path
 
 
+def _pairs(path: Path, config: DataConfig) -> Pairs:
+    return as_pairs(checked_examples(read_delimited(path, config), config))
+
+
 def _refusal(path: Path, config: DataConfig) -> list[str]:
     """The problems told, one a line, without the folder."""
     with pytest.raises(ConfigError) as error:
-        read_pairs(path, config)
+        _pairs(path, config)
     return [str(problem).replace(f"{path.parent}{os.sep}", "") for problem in error.value.problems]
 
 
@@ -63,15 +58,16 @@ def _refusal(path: Path, config: DataConfig) -> list[str]:
         ("score, sentence2,sentence1,more\n1,b,a,x\n2,d,c,y\n", NAMED, "a", "b"),
         ("a;b, c;1\nc;d;2\n", replace(BY_POSITION, delimiter=";"), "a", "b, c"),
         ('"a\t"b"\t1\nc\td\t2\n', replace(BY_POSITION, delimiter="\t"), '"a', '"b"'),
-        ("a\tb\t1\nc\td\t2\n", replace(BY_POSITION, delimiter="tab"), "a", "b"),
-        ("a\tb\t1\nc\td\t2\n", replace(BY_POSITION, delimiter="\\t"), "a", "b"),
+        ("niño,b,1\nc,d,2\n".encode("latin-1"), replace(BY_POSITION, encoding="latin-1"), "niño", "b"),
+        ("a,b,1\nc,d,2\n".encode("utf-16"), replace(BY_POSITION, encoding="utf-16"), "a", "b"),
+        ("\ufeffa,b,1\nc,d,2\n", replace(BY_POSITION, encoding="UTF8"), "a", "b"),
     ],
 )
 def test_texts_are_read_as_they_stand(
-    tmp_path: Path, content: str, config: DataConfig, first: str, second: str
+    tmp_path: Path, content: str | bytes, config: DataConfig, first: str, second: str
 ) -> None:
     path = _written(tmp_path, content)
-    pairs = read_pairs(path, config)
+    pairs = _pairs(path, config)
     assert (pairs.sentences1, pairs.sentences2) == ((first, "c"), (second, "d"))
     assert pairs.scores == (0.2, 0.4)
     assert pairs.origin == str(path)
@@ -79,7 +75,7 @@ def test_texts_are_read_as_they_stand(
 
 def test_scores_are_normalised_by_their_range(tmp_path: Path) -> None:
     path = _written(tmp_path, "a,b,-1\nc,d,0.5\ne,f,1e0\n")
-    assert read_pairs(path, replace(BY_POSITION, score_range=(-1.0, 1.0))).scores == (0.0, 0.75, 1.0)
+    assert _pairs(path, replace(BY_POSITION, score_range=(-1.0, 1.0))).scores == (0.0, 0.75, 1.0)
 
 
 WRONG_ROWS = [
@@ -162,7 +158,7 @@ def test_problems_of_all_kinds_are_told_together_and_counted_by_kind(tmp_path: P
         ),
         (
             "a,b,1\nc,d,2\n",
-            replace(BY_POSITION, delimiter="tab"),
+            replace(BY_POSITION, delimiter="\t"),
             [
                 "train.csv: one column found with a tab between columns; with ',' there are 3: say "
                 "'data.delimiter=\",\"'"
@@ -192,7 +188,7 @@ def test_problems_of_all_kinds_are_told_together_and_counted_by_kind(tmp_path: P
         (
             "a,b,1\nc,d,2\n",
             replace(BY_POSITION, columns=(0, 1, 4)),
-            ["train.csv: has no column 4 (data.columns): those of line 1 are 0 to 2"],
+            ["train.csv: has no column 4 (data.columns): there are 0 to 2"],
         ),
         (
             HEADER + "a,b,1\nc,d,2\n",
@@ -253,17 +249,20 @@ def test_a_quote_that_swallows_a_large_rest_of_the_file_is_told_where_it_was_ope
         (
             "a,b,1\nniño,d,2\n".encode("latin-1"),
             2,
-            "byte 3 (0xf1) is not UTF-8; the file is probably latin-1: convert it with iconv -f latin1 -t utf-8",
+            "byte 3 (0xf1) is not UTF-8; the file is probably latin-1: convert it with iconv -f latin1 -t utf-8, or "
+            "say data.encoding=latin-1",
         ),
         (
             b"\xef\xbb\xbfa,b,1\n\x93c\x94,d,2\n",
             2,
-            "byte 1 (0x93) is not UTF-8; the file is probably Windows-1252: convert it with iconv -f cp1252 -t utf-8",
+            "byte 1 (0x93) is not UTF-8; the file is probably Windows-1252: convert it with iconv -f cp1252 -t utf-8, "
+            "or say data.encoding=cp1252",
         ),
         (
             "a,b,1\nc,d,2\n".encode("utf-16"),
             1,
-            "byte 1 (0xff) is not UTF-8; the file is probably UTF-16: convert it with iconv -f utf-16 -t utf-8",
+            "byte 1 (0xff) is not UTF-8; the file is probably UTF-16: convert it with iconv -f utf-16 -t utf-8, or "
+            "say data.encoding=utf-16",
         ),
     ],
 )
@@ -296,13 +295,12 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     [
         (
             replace(NAMED, columns=("sentence1", "sentence2", 2)),
-            "data.columns: [sentence1,sentence2,2] mixes names and positions: three names for a file with a header, "
-            "three positions without",
+            "data.columns: [sentence1,sentence2,2] mixes names and positions: names for a file with a header, "
+            "positions for one without",
         ),
         (
             replace(NAMED, columns=("sentence1", "sentence1", "score")),
-            "data.columns: [sentence1,sentence1,score] names a column twice: sentence1, sentence2 and score are three "
-            "columns",
+            "data.columns: [sentence1,sentence1,score] names a column twice: each has a meaning of its own",
         ),
         (
             replace(NAMED, columns=(0, 1, -1)),
@@ -331,14 +329,85 @@ def test_options_that_cannot_be_are_refused_by_their_key(tmp_path: Path, config:
     ],
 )
 def test_the_spanish_sts_benchmark_is_read_whole(shared_data: Path, split: str, rows: int, first: str) -> None:
-    pairs = read_pairs(shared_data / "stsb_multi_mt" / f"stsb-es-{split}.csv", BY_POSITION)
+    pairs = _pairs(shared_data / "stsb_multi_mt" / f"stsb-es-{split}.csv", BY_POSITION)
     assert len(pairs) == rows
     assert pairs.sentences1[0] == first
 
 
 def test_unquoted_tab_files_are_read_whole(shared_data: Path) -> None:
     tabs = replace(BY_POSITION, delimiter="\t")
-    assert len(read_pairs(shared_data / "sts2017_es" / "STS2017.track3.es-es.tsv", tabs)) == 250
-    # ESXNLI has no score; any column of numbers shows that its 4,980 rows, quotes and all, are rows.
-    esxnli = replace(tabs, columns=("sentence1", "sentence2", "promptID"), score_range=(0.0, 1000.0))
-    assert len(read_pairs(shared_data / "esxnli" / "esxnli.tsv", esxnli)) == 4980
+    assert len(_pairs(shared_data / "sts2017_es" / "STS2017.track3.es-es.tsv", tabs)) == 250
+    classes = ("contradiction", "neutral", "entailment")
+    columns = ("sentence1", "sentence2", "gold_label")
+    esxnli = replace(tabs, shape="class_pairs", columns=columns, labels=classes)
+    path = shared_data / "esxnli" / "esxnli.tsv"
+    everything = checked_examples(read_delimited(path, esxnli), esxnli)
+    assert (len(everything), everything.classes) == (4980, classes)
+    spanish = replace(esxnli, where={"language": "es"})
+    first = checked_examples(read_delimited(path, spanish), spanish)
+    assert (len(first), first.labels and first.labels[:3]) == (2490, (1.0, 2.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("content", "config", "sentences"),
+    [
+        ("sentence1,sentence2,score,lang\na,b,1,es\nc,d,2,en\ne,f,3,es\n", NAMED, ("a", "e")),
+        ("a,b,1,es\nc,d,2,en\ne,f,3,es\n", replace(BY_POSITION, where={"3": "es"}), ("a", "e")),
+        ("a,b,1,es\n,,9,en\ne,f,3,es\n", replace(BY_POSITION, where={"3": "es"}), ("a", "e")),
+        ("a,b,1,es\nc,d,1,es\ne,f,3,es\n", replace(BY_POSITION, where={"3": "es", "2": "1"}), None),
+        ("a,b,1,es\nc,d,2,es \ne,f,3,es\n", replace(BY_POSITION, where={"3": "es"}), ("a", "e")),
+    ],
+)
+def test_rows_are_kept_where_a_column_has_the_value(
+    tmp_path: Path, content: str, config: DataConfig, sentences: tuple[str, ...] | None
+) -> None:
+    config = config if config.where else replace(config, where={"lang": "es"})
+    path = _written(tmp_path, content)
+    if sentences is None:
+        assert _refusal(path, config)[0].startswith("train.csv: all 2 scores are 1, so nothing can be ranked")
+    else:
+        assert _pairs(path, config).sentences1 == sentences
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"lang": "fr"}, "train.csv: has no row where lang is 'fr' (data.where); there are 'en', 'es'"),
+        ({"lang": "es", "score": "2"}, "train.csv: has no row that fulfils all of data.where={lang:es,score:2}"),
+        (
+            {"language": "es"},
+            "train.csv: has no column 'language' (data.where); its header has 'lang'",
+        ),
+    ],
+)
+def test_conditions_that_leave_nothing_are_told_with_what_there_is(
+    tmp_path: Path, where: dict[str, str], message: str
+) -> None:
+    path = _written(tmp_path, "sentence1,sentence2,score,lang\na,b,1,es\nc,d,2,en\n")
+    assert _refusal(path, replace(NAMED, where=where))[0] == message
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "message"),
+    [
+        ("a,b,1\nniño,d,2\n".encode(), "latin-1", "is in UTF-8, not in latin-1: say data.encoding=utf-8"),
+        (
+            "a,b,1\nniño,d,2\n".encode("latin-1"),
+            "ascii",
+            "is not in ascii (ordinal not in range(128) at byte 8): say data.encoding=latin-1",
+        ),
+        (b"a,b,1\n\x81,d,2\n", "cp1252", "is not in cp1252 (character maps to <undefined> at byte 6): "),
+    ],
+)
+def test_an_encoding_that_is_said_and_wrong_is_refused(
+    tmp_path: Path, content: bytes, encoding: str, message: str
+) -> None:
+    told = _refusal(_written(tmp_path, content), replace(BY_POSITION, encoding=encoding))
+    assert len(told) == 1
+    assert told[0].startswith(f"train.csv: {message}")
+
+
+def test_files_of_a_single_column_are_read_whatever_their_texts_contain(tmp_path: Path) -> None:
+    config = replace(NAMED, shape="texts", columns=(0,), delimiter="\t")
+    table = read_delimited(_written(tmp_path, "one, two; three\nfour | five, six; seven\n"), config)
+    assert checked_examples(table, config).texts == (("one, two; three", "four | five, six; seven"),)

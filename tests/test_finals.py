@@ -157,7 +157,7 @@ def test_the_same_command_trains_and_scores_nothing_again(
     def unwanted(*_: object) -> dict[str, float]:
         raise AssertionError("test was scored twice")
 
-    monkeypatch.setattr(finals, "_score", unwanted)
+    monkeypatch.setattr(finals, "_reported", unwanted)
     before = {name: best.client.get_metric_history(best.run_of(1).info.run_id, name) for name in sorted(TEST_METRICS)}
     again = sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
     assert again.code == 0
@@ -248,7 +248,9 @@ def test_a_study_goes_on_in_another_store(sweep: Sweep, tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
 
 
-def test_a_name_alone_passes_the_gate(sweep: Sweep, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_name_alone_passes_the_gate(
+    sweep: Sweep, tmp_path: Path, capfd: pytest.CaptureFixture[str], forget_data: Callable[[], None]
+) -> None:
     data = tmp_path / "pairs"
     data.mkdir()
     for split, rows in demo.generate().items():
@@ -257,11 +259,7 @@ def test_a_name_alone_passes_the_gate(sweep: Sweep, tmp_path: Path, capfd: pytes
     words = ("data=csv", f"data.path={data}", "optimizer.lr=1e-3,2e-3", "study.n_trials=1", *QUICK)
     assert sweep("gone", *words).code == 0
     shutil.rmtree(data)
-    from embedsweep.data import load_splits
-    from embedsweep.gate import rules
-
-    load_splits.cache_clear()
-    rules._data_problems.cache_clear()
+    forget_data()
 
     assert sweep("gone", "study.n_trials=2").code == 2
 

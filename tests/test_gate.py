@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,17 +11,27 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from embedsweep.config import Composer, open_composer, user_conf
+from embedsweep.config import Composer, open_composer, shipped_conf, user_conf
 from embedsweep.errors import ConfigError
 from embedsweep.gate import SINGLE, SingleRun, Sweep, cell_config, pass_single, pass_sweep, pass_ui
 from embedsweep.gate import devices as devices_module
-from embedsweep.gate import rules as rules_module
 from embedsweep.gate import services as services_module
+from embedsweep.gate.rules import model as model_rules
 from embedsweep.hub import hub_reachable
-from embedsweep.schema import DiscreteAxis, RangeAxis
+from embedsweep.losses import LOSSES as ALL_LOSSES
+from embedsweep.schema import Choice, DiscreteAxis, LossConfig, RangeAxis
 
-GROUPS = "data, dataloader, emissions, evaluation, loss, model, optimizer, search, study, tracking, trainer"
-LOSSES = "there are: cosent, cosine, mnrl"
+GROUPS = "data, dataloader, emissions, evaluation, loss, model, optimizer, recipe, search, study, tracking, trainer"
+
+
+def _options(group: str, *own: str) -> str:
+    """What there is to choose from, as it is told: the files of a group, in the order of their names."""
+    names = sorted([*(path.stem for path in (shipped_conf() / group).glob("*.yaml")), *own])
+    return f"there are: {', '.join(names)}"
+
+
+LOSSES = _options("loss")
+MODELS = _options("model")
 NOTHING = "-m: nothing is swept; give several values (loss=mnrl,cosent), a search (search=lr), or only study.name"
 METRICS = ", ".join(
     f"dev/{kind}_{similarity}"
@@ -53,7 +63,9 @@ def composed_once(shipped_options: Composer, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(autouse=True)
-def a_machine_without_gpu_or_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def a_machine_without_gpu_or_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_data: Callable[[], None]
+) -> Iterator[None]:
     """An empty working directory and cache, no GPU, and a hub that refuses connections."""
     work = tmp_path / "work"
     work.mkdir()
@@ -69,10 +81,10 @@ def a_machine_without_gpu_or_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     hub_reachable.cache_clear()
-    rules_module._data_problems.cache_clear()
+    forget_data()
     yield
     hub_reachable.cache_clear()
-    rules_module._data_problems.cache_clear()
+    forget_data()
 
 
 def told(*words: str) -> list[str]:
@@ -89,6 +101,22 @@ def passed(*words: str) -> Sweep:
 
 
 WRONG_WORDS = [
+    (
+        "loss@loss.inner=mnrl",
+        "loss@loss.inner: loss=cosent is around no other loss; those around one are: matryoshka, adaptive_layer, "
+        "matryoshka2d, global_orthogonal_regularization",
+    ),
+    (
+        "loss@trainer.early_stopping=mnrl",
+        "loss@trainer.early_stopping: there is no section trainer.early_stopping for an option of loss; its own "
+        "section's is loss=OPTION",
+    ),
+    (
+        "model@model.base=tiny",
+        "model@model.base: there is no section model.base for an option of model; its own section's is model=OPTION",
+    ),
+    ("loss.inner=mnrl", "loss.inner: is the name of the option; choose another by loss@loss.inner=OPTION"),
+    ("loss.inner.name=mnrl", "loss.inner.name: is the name of the option; choose another by loss@loss.inner=OPTION"),
     ("los=mnrl", f"los: no such key (did you mean loss?); there are: {GROUPS}"),
     ("lr=1", f"lr: no such key (did you mean model.lr or optimizer.lr?); there are: {GROUPS}"),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
@@ -99,7 +127,7 @@ WRONG_WORDS = [
     ("loss=", f"loss: takes the name of an option, but got nothing; {LOSSES}"),
     ("loss=null", f"loss: takes the name of an option, but got null; {LOSSES}"),
     ("loss=[mnrl]", f"loss: takes the name of an option, but got [mnrl]; {LOSSES}"),
-    ("model=minlm", "model: no option minlm (did you mean minilm?); there are: distilbert, minilm, pretrained, tiny"),
+    ("model=minlm", f"model: no option minlm (did you mean minilm?); {MODELS}"),
     ("loss.scal=3", "loss.scal: no such key (did you mean loss.scale?); it has: loss.scale"),
     (
         "optimizer.warm_up=1",
@@ -178,17 +206,25 @@ WRONG_VALUES = [
     ),
     ("dataloader.drop_last=1", "dataloader.drop_last: must be true or false, but got 1"),
     ("model.trust_remote_code=yes", "model.trust_remote_code: must be true or false, but got 'yes'"),
-    ("model.pooling=avg", "model.pooling: must be one of mean, cls, max, null, but got 'avg'"),
+    (
+        "model.pooling=avg",
+        "model.pooling: must be of mean, cls, max, mean_sqrt_len_tokens, weightedmean, lasttoken, several joined by + "
+        "(mean+cls), or null, but got avg",
+    ),
     ("model.path=/x", "model.path: model=tiny is built here and takes none; use model=pretrained"),
     ("model.max_seq_length=65", "model.max_seq_length: model=tiny reads at most 64 tokens, but got 65"),
-    ("model=pretrained", "model.path: must be given: model.path=VALUE"),
-    ("data=csv", "data.path: must be given: data.path=VALUE"),
+    ("model=pretrained", "model.path: model=pretrained needs one: a hub id (ORG/NAME) or a folder"),
+    (
+        "data=csv",
+        "data.path: is not given, and csv is on no hub: say data.path=FOLDER, with train.csv, dev.csv, test.csv in "
+        "that folder",
+    ),
     ("data.path=/x", "data.path: /x is not read: demo data is generated; say data=csv for files"),
     ("data.limit=1", "data.limit: must be a whole number of at least 2, but got 1"),
     (
         "data.columns=[a,b,b]",
-        "data.columns: must be three names of a header, or three positions from 0 where there is none: "
-        "[sentence1,sentence2,score], but got [a,b,b]",
+        "data.columns: must be 3 names of a header (sentence1, sentence2, score of data.shape=scored_pairs, in that "
+        "order), or as many positions from 0 where there is none: [sentence1,sentence2,score], but got [a,b,b]",
     ),
     ("data.delimiter=ab", 'data.delimiter: must be one character, such as "," or ";" or "\\t", but got \'ab\''),
     (
@@ -254,6 +290,15 @@ def test_the_independent_loss_takes_a_batch_of_one() -> None:
     assert pass_single(["loss=cosine", "dataloader.batch_size=1"]).config.dataloader.batch_size == 1
 
 
+def test_the_loss_inside_of_another_is_chosen_by_its_place() -> None:
+    words = ["loss=matryoshka", "loss@loss.inner=mnrl", "loss.inner.scale=30", "loss.matryoshka_dims=[128,64]"]
+    loss = pass_single(words).config.loss
+    assert (loss.name, loss.inner) == ("matryoshka", LossConfig("mnrl", {"scale": 30.0}, None))
+    twice = pass_single(["loss=adaptive_layer", "loss@loss.inner=matryoshka", "loss@loss.inner.inner=mnrl"]).config.loss
+    assert twice.inner is not None
+    assert (twice.inner.name, twice.inner.inner) == ("matryoshka", LossConfig("mnrl", {"scale": 20.0}, None))
+
+
 def test_several_mistakes_are_told_at_once_and_rules_ask_only_what_is_right() -> None:
     words = ("los=3", "loss.scale=x", "dataloader.micro_batch_size=5", "trainer.device=gpu", "trainer.precision=x")
     more = ("study.objective=f1", "emissions.country_iso_code=Spain", "data.limit=1", "optimizer.warmup=1.5")
@@ -271,7 +316,7 @@ def test_several_mistakes_are_told_at_once_and_rules_ask_only_what_is_right() ->
 
 
 def test_a_wrong_option_does_not_make_its_keys_wrong() -> None:
-    assert told("loss=triplet", "loss.margin=0.3") == [f"loss: no option triplet; {LOSSES}"]
+    assert told("loss=lambda", "loss.margin=0.3") == [f"loss: no option lambda; {LOSSES}"]
 
 
 def test_the_last_of_two_plain_words_counts() -> None:
@@ -417,7 +462,7 @@ def test_a_cached_model_with_a_pickle_only_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules_module, "hub_reachable", lambda: True)
+    monkeypatch.setattr(model_rules, "hub_reachable", lambda: True)
     assert pass_single(PRETRAINED).config.model.path == "ORG/NAME"
 
 
@@ -548,7 +593,25 @@ def test_a_fixed_key_is_right_only_if_every_swept_option_has_it() -> None:
     ]
 
 
-SWEPT = "model, loss, data, dataloader, optimizer, trainer, evaluation"
+def test_the_loss_inside_of_another_is_swept_as_options_are() -> None:
+    sweep = passed("loss=matryoshka,adaptive_layer", "loss@loss.inner=mnrl,cosent", "loss.inner.scale=7,9")
+    assert sweep.plan is not None
+    assert sweep.plan.groups == ("loss", "loss@loss.inner")
+    assert list(sweep.plan.cells) == [
+        f"loss={outer},loss@loss.inner={inner}"
+        for outer in ("matryoshka", "adaptive_layer")
+        for inner in ("mnrl", "cosent")
+    ]
+    params: dict[str, Choice] = {"loss": "adaptive_layer", "loss@loss.inner": "mnrl", "loss.inner.scale": 9}
+    loss = cell_config(sweep.plan, params).loss
+    assert (loss.name, loss.inner) == ("adaptive_layer", LossConfig("mnrl", {"scale": 9.0}, None))
+    assert (sweep.plan.sampler, sweep.n_trials) == ("grid", 8)
+
+
+SWEPT = "model, loss, data, dataloader, optimizer, trainer"
+WRAPPERS = "loss={} is around no other loss; those around one are: matryoshka, adaptive_layer, matryoshka2d, " + (
+    "global_orthogonal_regularization"
+)
 WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
     ([], [NOTHING]),
     (["loss=mnrl"], [NOTHING]),
@@ -559,7 +622,7 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
         [
             f"loss: no option bogus; {LOSSES}",
             f"loss: no option cosin (did you mean cosine?); {LOSSES}",
-            "model: no option minlm (did you mean minilm?); there are: distilbert, minilm, pretrained, tiny",
+            f"model: no option minlm (did you mean minilm?); {MODELS}",
         ],
     ),
     (["loss=a,b", "loss.margin=3"], [f"loss: no option a; {LOSSES}", f"loss: no option b; {LOSSES}"]),
@@ -577,6 +640,19 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
     (
         ["trainer.device=cpu,cuda"],
         ["trainer.device: is the same for all trials of a command, since a process trains on one device"],
+    ),
+    (
+        ["evaluation.batch_size=16,32"],
+        ["evaluation.batch_size: is the same for all trials of a study, since their scores are compared"],
+    ),
+    (["recipe=none,distilbert_sts_es"], [f"recipe: is the same for all trials of a study; swept can be {SWEPT}"]),
+    (
+        ["loss=mnrl,matryoshka,cosine", "loss@loss.inner=mnrl,cosent"],
+        [f"loss@loss.inner: {WRAPPERS.format('mnrl')}", f"loss@loss.inner: {WRAPPERS.format('cosine')}"],
+    ),
+    (
+        ["loss=matryoshka", "loss@loss.inner=mnrl,cosnt"],
+        [f"loss@loss.inner: no option cosnt (did you mean cosent?); {LOSSES}"],
     ),
     (
         ["loss=mnrl,cosent", "study.n_trials=5"],
@@ -731,7 +807,7 @@ def test_a_users_own_option_stands_beside_the_shipped_ones(tmp_path: Path) -> No
     text = (shipped / "data" / "csv.yaml").read_text()
     _own("data/mine.yaml", text.replace("name: csv", "name: mine").replace("path: ???", f"path: {folder}"))
     assert pass_single(["data=mine"]).config.data.name == "mine"
-    assert told("data=mne") == ["data: no option mne (did you mean mine?); there are: csv, demo, mine, stsb_multi_mt"]
+    assert told("data=mne") == [f"data: no option mne (did you mean mine?); {_options('data', 'mine')}"]
 
 
 def test_a_users_own_option_comes_before_the_shipped_one_of_its_name() -> None:
@@ -764,7 +840,10 @@ def test_a_users_own_search_is_found() -> None:
             "name: mnrl\nscale: 20\nscal: 3\n",
             ["loss.scal: loss=mnrl has no such parameter (did you mean scale?); it has: scale"],
         ),
-        ("name: mnlr\nscale: 20\n", ["loss.name: no loss mnlr (did you mean mnrl?); there are: mnrl, cosent, cosine"]),
+        (
+            "name: mnlr\nscale: 20\n",
+            [f"loss.name: no loss mnlr (did you mean mnrl?); there are: {', '.join(ALL_LOSSES)}"],
+        ),
         ("scale: 20\n", ["loss.name: is missing from this option's YAML file"]),
     ],
 )

@@ -17,28 +17,41 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
+from data_configs import SCORED
+from embedsweep.data.checks import checked_examples
 from embedsweep.data.hub import read_hub
-from embedsweep.errors import ConfigError
+from embedsweep.data.pairs import Pairs, as_pairs
+from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import cached_model_path, hub_reachable
-from embedsweep.schema import ConvertConfig, DataConfig
+from embedsweep.schema import DataConfig, Split
 
-STSB = DataConfig(
+STSB = replace(
+    SCORED,
     name="stsb_multi_mt",
-    path=None,
     hub="someone/stsb_multi_mt",
-    revision=None,
     language="es",
     files="stsb-{language}-{split}.csv",
     columns=("sentence1", "sentence2", "similarity_score"),
-    delimiter=",",
-    score_range=(0.0, 5.0),
-    convert=ConvertConfig(positive_threshold=0.8, both_directions=False),
-    limit=None,
 )
 OLD, NEW = "0" * 40, "f" * 40
 Columns = dict[str, list[Any]]
 ROWS: Columns = {"sentence1": ["a", "c"], "sentence2": ["b", "d"], "similarity_score": [1.0, 2.5]}
 SPLITS = {"train": ROWS, "dev": ROWS, "test": ROWS}
+ALL: tuple[Split, ...] = ("train", "dev", "test")
+
+
+def _read(config: DataConfig, splits: tuple[Split, ...] = ALL) -> dict[Split, Pairs]:
+    """The splits as scored pairs; what is wrong with any of them as one error."""
+    problems: list[Problem] = []
+    pairs: dict[Split, Pairs] = {}
+    for split, table in read_hub("someone/stsb_multi_mt", config, splits, "say INSTEAD").items():
+        try:
+            pairs[split] = as_pairs(checked_examples(table, config))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return pairs
 
 
 @pytest.fixture(autouse=True)
@@ -218,11 +231,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dev", ["dev", "validation"])
 def test_a_cached_dataset_is_read_without_network(own_cache: Path, dev: str) -> None:
     _cache_dataset(own_cache, {"train": ROWS, dev: ROWS, "test": ROWS})
-    splits = read_hub(STSB)
-    assert splits.train.sentences1 == ("a", "c")
-    assert splits.dev.sentences2 == ("b", "d")
-    assert splits.test.scores == (0.2, 0.5)
-    assert splits.dev.origin == f"someone/stsb_multi_mt@ffffffffffff[es] {dev}"
+    splits = _read(replace(STSB, splits={"train": ("train",), "dev": (dev,), "test": ("test",)}))
+    assert splits["train"].sentences1 == ("a", "c")
+    assert splits["dev"].sentences2 == ("b", "d")
+    assert splits["test"].scores == (0.2, 0.5)
+    assert splits["dev"].origin == f"someone/stsb_multi_mt@ffffffffffff[es] {dev}"
 
 
 @pytest.mark.usefixtures("no_network")
@@ -236,13 +249,13 @@ def test_of_several_cached_revisions_the_one_asked_for_is_read(
         _cache_dataset(own_cache, {"train": rows, "dev": rows, "test": rows}, commit)
     _cache_file(own_cache, "datasets--someone--stsb_multi_mt", OLD, "README.md", branch="v1")
     _cache_file(own_cache, "datasets--someone--stsb_multi_mt", NEW, "README.md")
-    assert read_hub(replace(STSB, revision=revision)).train.sentences1 == (text, text)
+    assert _read(replace(STSB, revision=revision))["train"].sentences1 == (text, text)
 
 
 @pytest.mark.usefixtures("no_network")
 def test_without_a_language_the_only_subset_is_read(own_cache: Path) -> None:
     _cache_dataset(own_cache, SPLITS, subset="plain_text")
-    assert read_hub(replace(STSB, language=None)).train.origin == "someone/stsb_multi_mt@ffffffffffff train"
+    assert _read(replace(STSB, language=None))["train"].origin == "someone/stsb_multi_mt@ffffffffffff train"
 
 
 @pytest.mark.parametrize(
@@ -251,13 +264,13 @@ def test_without_a_language_the_only_subset_is_read(own_cache: Path) -> None:
 def test_another_revision_or_language_in_the_cache_does_not_serve(own_cache: Path, config: DataConfig) -> None:
     _cache_dataset(own_cache, SPLITS)
     with pytest.raises(ConfigError, match="is not in the local cache"):
-        read_hub(config)
+        _read(config)
 
 
 def test_an_interrupted_build_does_not_serve(own_cache: Path) -> None:
     _cache_dataset(own_cache, SPLITS, suffix=".incomplete")
     with pytest.raises(ConfigError, match="is not in the local cache"):
-        read_hub(STSB)
+        _read(STSB)
 
 
 @pytest.mark.parametrize(
@@ -267,14 +280,13 @@ def test_an_interrupted_build_does_not_serve(own_cache: Path) -> None:
             STSB,
             False,
             "data.hub: someone/stsb_multi_mt is not in the local cache, and http://127.0.0.1:9 does not answer: say "
-            "data.path=FOLDER, with stsb-es-train.csv, stsb-es-dev.csv, stsb-es-test.csv in that folder",
+            "INSTEAD",
         ),
         (
-            replace(STSB, files=None, revision="v2"),
+            replace(STSB, revision="v2"),
             True,
             "data.hub: someone/stsb_multi_mt at revision v2 is not in the local cache, and HF_HUB_OFFLINE is set, so "
-            "the hub was not asked: say data.path=FOLDER 'data.files=\"{split}.csv\"', with train.csv, dev.csv, "
-            "test.csv in that folder",
+            "the hub was not asked: say INSTEAD",
         ),
     ],
 )
@@ -284,13 +296,13 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     began = time.monotonic()
     with pytest.raises(ConfigError) as error:
-        read_hub(config)
+        _read(config)
     assert time.monotonic() - began < 4
     assert str(error.value) == message
 
 
 def test_the_environment_decides_which_hub_is_asked_and_which_cache_is_read(own_cache: Path) -> None:
-    script = f"from embedsweep.data import load_splits\nfrom embedsweep.schema import *\nload_splits({STSB!r})"
+    script = f"from embedsweep.data import load_train\nfrom embedsweep.schema import *\nload_train({STSB!r})"
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(own_cache), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -321,27 +333,26 @@ def _downloading(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Columns] | E
 
 def test_a_dataset_that_is_not_cached_is_downloaded_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     download = _downloading(monkeypatch, SPLITS)
-    splits = read_hub(replace(STSB, revision="v2"))
+    splits = _read(replace(STSB, revision="v2"))
     assert download.asked == ("someone/stsb_multi_mt", "es", "v2")
-    assert splits.train.scores == (0.2, 0.5)
-    assert splits.train.origin == "someone/stsb_multi_mt@v2[es] train"
+    assert splits["train"].scores == (0.2, 0.5)
+    assert splits["train"].origin == "someone/stsb_multi_mt@v2[es] train"
 
 
 def test_columns_may_be_positions_so_that_one_option_serves_files_too(monkeypatch: pytest.MonkeyPatch) -> None:
     _downloading(monkeypatch, SPLITS)
-    assert read_hub(replace(STSB, columns=(1, 0, 2))).train.sentences1 == ("b", "d")
+    assert _read(replace(STSB, columns=(1, 0, 2)))["train"].sentences1 == ("b", "d")
     with pytest.raises(ConfigError) as error:
-        read_hub(replace(STSB, columns=(0, 1, 3)))
+        _read(replace(STSB, columns=(0, 1, 3)))
     assert str(error.value).splitlines()[0] == (
-        "someone/stsb_multi_mt@main[es] train: has no column 3 (data.columns); it has 'sentence1', 'sentence2', "
-        "'similarity_score'"
+        "someone/stsb_multi_mt@main[es] train: has no column 3 (data.columns): there are 0 to 2"
     )
 
 
 def test_what_the_hub_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     _downloading(monkeypatch, ValueError("BuilderConfig 'xx' not found.\nAvailable: ['en', 'es']"))
     with pytest.raises(ConfigError) as error:
-        read_hub(replace(STSB, language="xx"))
+        _read(replace(STSB, language="xx"))
     assert str(error.value) == (
         "data.hub: someone/stsb_multi_mt cannot be loaded: "
         "ValueError: BuilderConfig 'xx' not found. Available: ['en', 'es']"
@@ -353,8 +364,9 @@ def test_problems_of_all_splits_are_told_at_once(monkeypatch: pytest.MonkeyPatch
     other: Columns = {"sentence1": ["a", "c"], "sentence2": ["b", "d"], "score": [1.0, 2.0]}
     _downloading(monkeypatch, {"train": wrong, "validation": other, "testing": ROWS})
     source = "someone/stsb_multi_mt@main[es]"
+    config = replace(STSB, splits={**STSB.splits, "dev": ("validation",)})
     with pytest.raises(ConfigError) as error:
-        read_hub(STSB)
+        _read(config)
     assert str(error.value).splitlines() == [
         f"{source} train, row 2: sentence1 is None, not a text: check data.columns, or leave the row out",
         f"{source} train, row 3: score None is not a number: fill it in or leave the row out",
@@ -362,22 +374,58 @@ def test_problems_of_all_splits_are_told_at_once(monkeypatch: pytest.MonkeyPatch
         "data.score_range (the scores here go from 1 to 9)",
         f"{source} validation: has no column 'similarity_score' (data.columns); it has 'score', 'sentence1', "
         "'sentence2'",
-        f"data.hub: {source} has no split 'test'; it has 'testing'",
+        f"data.splits.test: {source} has no split 'test'; it has 'testing'",
     ]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (replace(STSB, hub=None), "data.hub: is not given: say data.path=FOLDER, or the dataset's id"),
         (
             replace(STSB, columns=("sentence1", "sentence2", 2)),
-            "data.columns: [sentence1,sentence2,2] mixes names and positions: three names for a file with a header, "
-            "three positions without",
+            "data.columns: [sentence1,sentence2,2] mixes names and positions: names for a file with a header, "
+            "positions for one without",
         ),
     ],
 )
 def test_options_that_fit_no_dataset_are_refused(config: DataConfig, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        read_hub(config)
+        _read(config)
     assert str(error.value) == message
+
+
+def test_only_the_splits_that_are_wanted_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong: Columns = {"text": ["a"]}
+    _downloading(monkeypatch, {"train": wrong, "test": ROWS})
+    assert list(_read(STSB, ("test",))) == ["test"]
+
+
+def test_a_split_may_join_several_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    other: Columns = {"sentence1": ["x", "z"], "sentence2": ["y", "w"], "similarity_score": [3.0, 5.0]}
+    _downloading(monkeypatch, {"train": ROWS, "dev": other})
+    train = _read(replace(STSB, splits={"train": ("dev", "train"), "dev": (), "test": ()}), ("train",))["train"]
+    assert train.sentences1 == ("x", "z", "a", "c")
+    assert train.origin == "someone/stsb_multi_mt@main[es] dev + someone/stsb_multi_mt@main[es] train"
+
+
+def test_rows_are_kept_by_their_values_whatever_their_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: Columns = {**ROWS, "sentence1": ["a", "b"], "year": [2012, 2013], "checked": [True, True]}
+    more: Columns = {key: [*values, *values] for key, values in rows.items()}
+    more["similarity_score"] = [1.0, 2.0, 3.0, 4.0]
+    _downloading(monkeypatch, {"train": more})
+    config = replace(STSB, where={"year": "2013", "checked": "true"})
+    assert _read(config, ("train",))["train"].scores == (0.4, 0.8)
+
+
+def test_classes_are_read_by_their_names_and_rows_without_one_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["entailment", "contradiction"])}
+    )
+    table = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"train": table}))
+    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: True)
+    config = replace(STSB, shape="class_texts", columns=("text", "label"), splits={**STSB.splits, "dev": ()})
+    found = read_hub("someone/stsb_multi_mt", config, ("train",), "")["train"]
+    assert [row.cells for row in found.rows] == [("a", "entailment"), ("b", "contradiction"), ("c", None)]
+    with pytest.raises(ConfigError, match="train, row 3: label None names no class: fill it in or leave the row out"):
+        checked_examples(found, config)

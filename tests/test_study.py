@@ -71,7 +71,7 @@ def by_name(name: str, n_trials: int | None = None) -> Sweep:
 
 def result(objective: float, *, pruned: bool = False) -> TrialResult:
     cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
-    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, 1, 1, cost, pruned, None)
+    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, {}, {}, 1, 1, cost, pruned, None)
 
 
 def value_of(params: Mapping[str, Any]) -> float:

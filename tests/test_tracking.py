@@ -17,13 +17,14 @@ from urllib.request import urlopen
 
 import pytest
 
+from data_configs import EVALUATION, SCORED
 from embedsweep.errors import TrackingError
 from embedsweep.schema import (
+    BenchmarkConfig,
     ConvertConfig,
-    DataConfig,
     DataloaderConfig,
     EarlyStoppingConfig,
-    EvaluationConfig,
+    LoraConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
@@ -41,25 +42,46 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 
 CONFIG = TrialConfig(
     objective="dev/spearman_cosine",
-    model=ModelConfig("tiny", None, None, "mean", 128, 2e-5, trust_remote_code=False),
-    loss=LossConfig("mnrl", {"scale": 20.0}),
-    data=DataConfig(
-        name="csv",
-        path="data/é",
-        hub=None,
+    model=ModelConfig(
+        name="tiny",
+        path=None,
         revision=None,
-        language=None,
-        files="{split}.csv",
-        columns=("sentence1", "sentence2", 2),
-        delimiter="\t",
-        score_range=(0.0, 5.0),
-        convert=ConvertConfig(0.8, both_directions=True),
-        limit=None,
+        parts="all",
+        static_dim=None,
+        pooling="mean",
+        dense=None,
+        dense_activation="tanh",
+        max_seq_length=128,
+        prompts={"query": "q: "},
+        default_prompt=None,
+        lora=LoraConfig(None, 16.0, 0.0, None),
+        lr=2e-5,
+        trust_remote_code=False,
     ),
-    dataloader=DataloaderConfig("default", 16, None, "no_duplicates", drop_last=False, num_workers=0),
+    loss=LossConfig("matryoshka", {"matryoshka_dims": (64, 32)}, LossConfig("mnrl", {"scale": 20.0}, None)),
+    data=replace(
+        SCORED,
+        path="data/é",
+        columns=("sentence1", "sentence2", 2),
+        where={"language": "es"},
+        delimiter="\t",
+        convert=ConvertConfig(None, 0.8, both_directions=True, seed=42),
+    ),
+    dataloader=DataloaderConfig("default", 16, None, "no_duplicates", "proportional", drop_last=False, num_workers=0),
     optimizer=OptimizerConfig("adamw", 2e-5, 0.01, 0.1, "linear", 1.0),
-    trainer=TrainerConfig("default", 1.0, None, "fp32", "cpu", 42, 0.1, EarlyStoppingConfig(None, 0.0)),
-    evaluation=EvaluationConfig("similarity", 32),
+    trainer=TrainerConfig(
+        name="default",
+        epochs=1.0,
+        max_steps=None,
+        precision="fp32",
+        device="cpu",
+        seed=42,
+        eval_every=0.1,
+        log_every=0.02,
+        load_best_model_at_end=True,
+        early_stopping=EarlyStoppingConfig(None, 0.0),
+    ),
+    evaluation=replace(EVALUATION, benchmarks=(BenchmarkConfig("sts2017-es", "sts2017_es", "test", SCORED),)),
 )
 
 
@@ -152,8 +174,17 @@ def test_flatten_names_every_value_once() -> None:
         "objective": "dev/spearman_cosine",
         "model.revision": "null",
         "model.trust_remote_code": "false",
-        "loss.name": "mnrl",
-        "loss.scale": "20.0",
+        "loss.name": "matryoshka",
+        "loss.matryoshka_dims": "[64, 32]",
+        "loss.inner.name": "mnrl",
+        "loss.inner.scale": "20.0",
+        "model.prompts.query": "q: ",
+        "model.lora.rank": "null",
+        "data.where.language": "es",
+        "data.language": "null",
+        "data.splits.dev": '["dev"]',
+        "evaluation.dev": "null",
+        "evaluation.benchmarks": '["sts2017-es"]',
         "data.path": "data/é",
         "data.columns": '["sentence1", "sentence2", 2]',
         "data.delimiter": "\t",
@@ -165,7 +196,7 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 45
+    assert len(flat) == 78
 
 
 def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: Path) -> None:
@@ -252,7 +283,7 @@ def test_reopening_adds_params_a_killed_process_did_not_log(mlflow_store: Tracki
     tracker = Tracker(mlflow_store)
     client = reader(mlflow_store)
     run = client.create_run(tracker.experiment("torn"))
-    client.log_param(run.info.run_id, "loss.name", "mnrl")
+    client.log_param(run.info.run_id, "loss.name", "matryoshka")
     begin(tracker, "torn", run_id=run.info.run_id)
     assert client.get_run(run.info.run_id).data.params == flatten(CONFIG)
 
@@ -261,10 +292,11 @@ def test_reopening_refuses_another_configuration(config: TrackingConfig) -> None
     tracker = Tracker(config)
     trial = begin(tracker, "refused")
     trial.finish("RUNNING")
-    changed = replace(CONFIG, loss=LossConfig("mnrl", {"scale": 10.0}), optimizer=replace(CONFIG.optimizer, lr=3e-5))
+    inner = LossConfig("mnrl", {"scale": 10.0}, None)
+    changed = replace(CONFIG, loss=replace(CONFIG.loss, inner=inner), optimizer=replace(CONFIG.optimizer, lr=3e-5))
     with pytest.raises(TrackingError) as caught:
         tracker.trial_run("refused", 7, changed, "def", run_id=trial.run_id)
-    assert "loss.scale is 20.0 there and 10.0 now; optimizer.lr is 2e-05 there and 3e-05 now" in str(caught.value)
+    assert "loss.inner.scale is 20.0 there and 10.0 now; optimizer.lr is 2e-05 there and 3e-05 now" in str(caught.value)
     assert reader(config).get_run(trial.run_id).info.status == "KILLED"
 
 

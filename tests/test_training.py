@@ -22,14 +22,14 @@ from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.data import demo, load_splits
 from embedsweep.errors import TrialError
-from embedsweep.evaluation import PairEvaluator
 from embedsweep.gate import pass_single
-from embedsweep.losses import build_loss
+from embedsweep.losses import build_loss, training_dataset
 from embedsweep.models import build_model
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
-from embedsweep.training import Outcome, out_of_patience, train
-from embedsweep.trial import _examples
+from embedsweep.scoring import dev_evaluator
+from embedsweep.training import Outcome, Task, out_of_patience, train
+from embedsweep.training_data import training_parts
 
 LIMIT = 192
 CPU = ("trainer.device=cpu", f"data.limit={LIMIT}")
@@ -76,20 +76,23 @@ class Witness:
         self.total = total
 
 
+def _uncounted(_: object) -> list[int]:
+    raise AssertionError("tokens are counted where there is a maximum, and there is none")
+
+
 def train_anew(
     config: TrialConfig, folder: Path, watcher: Witness | None = None, loss: nn.Module | None = None
 ) -> tuple[Outcome, SentenceTransformer]:
     """What a new process does: everything is built again, only the folder of checkpoints stays."""
-    splits = load_splits(config.data)
-    examples, _ = _examples(config, splits)
+    splits = load_splits(config.data, config.evaluation)
     model = build_model(config.model, "cpu")
-    evaluator = PairEvaluator(splits.dev, "dev", config.evaluation)
+    ((name, part),) = training_parts(config, splits, _uncounted).items()
+    dataset = training_dataset(part.loss, part.examples, model, config.data.convert.seed)
     outcome = train(
         config,
         model,
-        loss or build_loss(config.loss, model, None),
-        examples,
-        evaluator,
+        {name: Task(dataset, loss or build_loss(part.loss, model, None))},
+        dev_evaluator(config, model),
         Checkpoints(folder),
         watcher or Witness(),
     )

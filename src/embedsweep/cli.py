@@ -1,4 +1,4 @@
-"""The command line: ``embedsweep train ...`` (``python train.py ...``) and ``embedsweep ui``.
+"""The command line: ``embedsweep train ...`` (``python train.py ...``) and the verbs for what comes of it.
 
 Owns flags, exit codes and how errors are told. Imports what is heavy only past the gate, so that a configuration error
 shows at once.
@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,15 @@ embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
   embedsweep train [key=value ...]        one run
   embedsweep train -m [key=values ...]    a study; the same command resumes it
   embedsweep train --help                 options and how to sweep them
-  embedsweep ui [port=5000]               MLflow's pages, to compare runs
+  embedsweep audit [data=...]             what training data shares with dev and test, duplicates, lengths
+  embedsweep ui                           MLflow's pages, to compare runs
+
+  embedsweep evaluate MODEL...            scores models on benchmarks, side by side
+  embedsweep encode MODEL FILE            embeddings of a file's texts
+  embedsweep similarity MODEL FILE        similarities of a file's pairs
+  embedsweep publish MODEL --to WHERE     a model with its card, into a folder or on the Hub
+
+A MODEL is a folder, a hub id, a run's id or a study's name (its best); each verb tells more with --help.
 """
 
 
@@ -41,10 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words else ""
-    if verb not in ("train", "ui", *COMPLETION):
+    if verb not in ("train", *VERBS, *COMPLETION):
         asked_for_help = verb in ("-h", "--help")
         if verb and not asked_for_help:
-            print(f"embedsweep: no command {verb}{nearest(verb, ('train', 'ui'))}\n", file=sys.stderr)
+            hint = nearest(verb, ("train", *VERBS))
+            print(f"embedsweep: no command {verb}{hint}\n", file=sys.stderr)
         print(USAGE, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else ConfigError.exit_code
     if verb in COMPLETION:
@@ -54,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupts = Interrupts()
     try:
         with interrupts.installed():
-            return _train(words[1:], interrupts) if verb == "train" else _ui(words[1:])
+            return _train(words[1:], interrupts) if verb == "train" else VERBS[verb](words[1:])
     except ConfigError as error:
-        _tell_config_error(error)
+        _tell_config_error(error, "trained" if verb == "train" else "done")
         return error.exit_code
     except EmbedsweepError as error:
         print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
@@ -65,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def _tell_config_error(error: ConfigError) -> None:
+def _tell_config_error(error: ConfigError, deed: str) -> None:
     count = len(error.problems)
-    print(f"embedsweep: {count} problem{'s' if count > 1 else ''}; nothing was trained", file=sys.stderr)
+    print(f"embedsweep: {count} problem{'s' if count > 1 else ''}; nothing was {deed}", file=sys.stderr)
     for problem in error.problems:
         print(f"  {redact(str(problem))}", file=sys.stderr)
 
@@ -119,6 +128,36 @@ def _ui(words: list[str]) -> int:
     return open_ui(tracking, port)
 
 
+def _audit(words: list[str]) -> int:
+    from embedsweep.commands.audit import run
+
+    return run(words, _console())
+
+
+def _evaluate(words: list[str]) -> int:
+    from embedsweep.commands.evaluate import run
+
+    return run(words, _console())
+
+
+def _encode(words: list[str]) -> int:
+    from embedsweep.commands.encode import run
+
+    return run(words, _console())
+
+
+def _similarity(words: list[str]) -> int:
+    from embedsweep.commands.similarity import run
+
+    return run(words, _console())
+
+
+def _publish(words: list[str]) -> int:
+    from embedsweep.commands.publish import run
+
+    return run(words, _console())
+
+
 def _console() -> Console:
     """The console of this moment's stdout: what is redirected later, while trials run, does not reach it."""
     from embedsweep.display import open_console
@@ -164,3 +203,14 @@ def _check_one_value_each(words: list[str]) -> None:
 
 def _nothing(_: object) -> None:
     """What Hydra would run, had it not been asked a question."""
+
+
+VERBS: Mapping[str, Callable[[list[str]], int]] = {
+    "audit": _audit,
+    "ui": _ui,
+    "evaluate": _evaluate,
+    "encode": _encode,
+    "similarity": _similarity,
+    "publish": _publish,
+}
+"""What there is beside ``train``, which alone takes the interrupts."""

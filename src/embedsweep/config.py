@@ -97,8 +97,8 @@ class Composer:
         self._composed: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
 
     def options(self, group: str) -> list[str]:
-        """Names of the options of ``group``; empty where there is no such group."""
-        options: list[str] = self._hydra.config_loader.get_group_options(group)
+        """Names of the options of ``group`` (``loss``, ``loss@loss.inner``); empty where there is no such group."""
+        options: list[str] = self._hydra.config_loader.get_group_options(group.partition("@")[0])
         return options
 
     def benchmark(self, name: str) -> dict[str, Any]:
@@ -121,6 +121,9 @@ class Composer:
 
     def compose(self, choices: Mapping[str, str]) -> dict[str, Any]:
         """The configuration with these options chosen, others by default; interpolations and ``???`` as they stand.
+
+        Args:
+            choices: group -> option; ``loss@loss.inner`` is the loss inside of one that wraps another.
 
         Raises:
             ConfigError: a YAML file cannot be read or names what is not there.
@@ -167,7 +170,7 @@ class Word:
 
     Attributes:
         text: as it was typed.
-        key: the key or the group of options.
+        key: the key or the group of options, with the place of one inside another (``loss@loss.inner``).
         value: a plain value; of a word that sweeps, what Hydra's grammar makes of it.
         sweeps: whether it gives several values.
     """
@@ -193,7 +196,7 @@ def parse_words(texts: Sequence[str]) -> list[Word]:
         except HydraException as error:
             problems.append(Problem(text, _grammar_message(text, str(error).splitlines()[0])))
             continue
-        key = override.key_or_group
+        key = f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
         if message := _refusal(key, override):
             problems.append(Problem(key or text, message))
         elif override.is_sweep_override():
@@ -295,8 +298,8 @@ def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Colle
 
 
 def is_group(composer: Composer, name: str) -> bool:
-    """Whether ``name`` is a group of options (``loss``), and not a key (``loss.scale``)."""
-    if name in BASES:
+    """Whether ``name`` is a group of options (``loss``, ``loss@loss.inner``), and not a key (``loss.scale``)."""
+    if name.partition("@")[0] in BASES:
         return False
     return bool(composer.options(name)) or bool(
         composer._hydra.config_loader.get_group_options(name, results_filter=ObjectType.GROUP)

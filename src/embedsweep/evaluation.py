@@ -1,18 +1,21 @@
 """How a model is scored on pairs: sentence-transformers' own evaluator, and every pair's predicted score.
 
-Owns the names of metrics (``dev/spearman_cosine``) and the file of scores. Knows nothing of training. Imports torch.
+Owns the names of metrics (``dev/spearman_cosine``, ``dev-256/spearman_cosine``) and the file of scores. Knows nothing
+of training. Imports torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.util import (
@@ -37,15 +40,17 @@ PREDICTIONS: Mapping[Similarity, Any] = {
 class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the library is untyped
     """The library's evaluator over all four similarities, which remembers the embeddings it scored last.
 
-    Each pair's predicted score can then be had without encoding everything again.
+    Each pair's predicted score, and the scores of embeddings cut short, can then be had without encoding everything
+    again. Cut scores are among the metrics, as ``dev-256_spearman_cosine``; the library's card is told of the others.
 
     Args:
         pairs: what is scored; gold scores in [0, 1].
-        split: ``dev`` or ``test``: prefix of the metrics' names.
+        split: ``dev``, ``test`` or a benchmark's name: prefix of the metrics' names.
         config: how many sentences are encoded at once.
+        dims: embeddings are scored once more when cut to so many of their first dimensions, each at most their width.
     """
 
-    def __init__(self, pairs: Pairs, split: str, config: EvaluationConfig) -> None:
+    def __init__(self, pairs: Pairs, split: str, config: EvaluationConfig, dims: Sequence[int]) -> None:
         super().__init__(
             list(pairs.sentences1),
             list(pairs.sentences2),
@@ -55,7 +60,25 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
             similarity_fn_names=list(SIMILARITIES),
             write_csv=False,
         )
+        self._dims = tuple(dims)
         self._embeddings: list[np.ndarray] = []
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """All correlations of ``model``, by the library's names; the trainer calls it."""
+        metrics: dict[str, float] = super().__call__(model, *args, **kwargs)
+        for dim in self._dims:
+            metrics |= {f"{self.name}-{dim}_{name}": value for name, value in self._cut_scores(dim).items()}
+        return metrics
+
+    def _cut_scores(self, dim: int) -> dict[str, float]:
+        """The correlations of the first ``dim`` dimensions, as the library computes them with ``truncate_dim``."""
+        predicted = self._predicted(dim)
+        scores: dict[str, float] = {}
+        for correlation, function in (("pearson", pearsonr), ("spearman", spearmanr)):
+            values = {name: float(function(self.scores, each)[0]) for name, each in predicted.items()}
+            scores |= {f"{correlation}_{name}": value for name, value in values.items()}
+            scores[f"{correlation}_max"] = max(values.values())
+        return scores
 
     def embed_inputs(self, model: SentenceTransformer, sentences: list[str], **kwargs: Any) -> np.ndarray:
         """Encodes sentences, as the library does, into ``(sentences, dim)``; keeps the last two results."""
@@ -70,8 +93,25 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
 
     def predicted(self) -> dict[Similarity, np.ndarray]:
         """Every pair's score by each similarity, of the model scored last; each ``(pairs,)``."""
-        first, second = self._embeddings
+        return self._predicted(None)
+
+    def _predicted(self, dim: int | None) -> dict[Similarity, np.ndarray]:
+        first, second = (embeddings[:, :dim] for embeddings in self._embeddings)
         return {name: np.asarray(score(first, second)) for name, score in PREDICTIONS.items()}
+
+
+def score_benchmarks(
+    benchmarks: Mapping[str, Pairs], model: SentenceTransformer, config: EvaluationConfig
+) -> dict[str, float]:
+    """Scores ``model`` on every benchmark: all correlations, by name (``sts2017-es/spearman_cosine``).
+
+    Raises:
+        TrialError: the embeddings are constant or not numbers.
+    """
+    scores: dict[str, float] = {}
+    for name, pairs in benchmarks.items():
+        scores |= scores_of(PairEvaluator(pairs, name, config, dims=()), model)
+    return scores
 
 
 def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str, float]:
@@ -84,16 +124,15 @@ def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str,
 
 
 def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
-    """The library's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev_...``) under this project's names.
+    """The evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) under this project's names.
 
     Raises:
         TrialError: one of them is not a number.
     """
-    found: dict[str, float] = {}
-    for key, value in metrics.items():
-        name = key.removeprefix("eval_")
-        if name.startswith(f"{split}_"):
-            found[f"{split}/{name.removeprefix(f'{split}_')}"] = float(value)
+    pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_((?:pearson|spearman)_\w+)")
+    found = {
+        f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
+    }
     broken = [name for name, value in found.items() if not math.isfinite(value)]
     if broken:
         raise TrialError(f"{broken[0]} is not a number: the embeddings are constant or not numbers themselves")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from embedsweep.card import write_card
-from embedsweep.data import load_splits
+from embedsweep.card import complete_card
 from embedsweep.gate import cell_config
-from embedsweep.schema import KeepModels, TrialConfig
+from embedsweep.schema import KeepModels, TrialConfig, TrialResult
 from embedsweep.study import CONFIG_HASH, RUN_ID, Study
 from embedsweep.tracking import Tracker
 from embedsweep.train_log import train_log
@@ -38,9 +37,10 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
         return None
     config = cell_config(study.plan, winner.params)
     with train_log(folder / "train.log"):
-        scores = _score(folder / MODEL, config)
+        reported = _reported(folder / MODEL, config, result)
+    scores = {**reported.test, **reported.benchmarks}
     selection = f"It is the best of {len(study.trials)} trials of study {study.name}, chosen on dev."
-    write_card(folder / MODEL, config, replace(result, test=scores), selection)
+    complete_card(folder / MODEL, config, reported, selection)
     _record(study, tracker, parent, winner, config, result.steps, scores, keep_models)
     study.set_finals(winner.number, scores)
     if keep_models == "none":
@@ -48,12 +48,20 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
     return scores
 
 
-def _score(model_folder: Path, config: TrialConfig) -> dict[str, float]:
-    from embedsweep.evaluation import PairEvaluator, scores_of
-    from embedsweep.models import load_trained, torch_device
+def _reported(model_folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
+    """The result with the scores that report: of the model, and of the untrained one where that was scored on dev."""
+    from transformers import set_seed
 
-    model = load_trained(model_folder, config.model, torch_device(config.trainer.device))
-    return scores_of(PairEvaluator(load_splits(config.data, config.evaluation).test, "test", config.evaluation), model)
+    from embedsweep.models import build_model, load_trained, torch_device
+    from embedsweep.scoring import score_further, score_test
+
+    device = torch_device(config.trainer.device)
+    before = dict(result.before)
+    if before:
+        set_seed(config.trainer.seed)
+        before |= score_test(config, build_model(config.model, device))
+    model = load_trained(model_folder, config.model, device)
+    return replace(result, test=score_test(config, model), before=before, benchmarks=score_further(config, model))
 
 
 def _record(

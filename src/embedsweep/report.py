@@ -5,6 +5,7 @@ Owns the wording. Reads a study; changes nothing.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,7 +99,15 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
     """Prints what came of a single run."""
     _say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
-        _say(console, f"{name}: dev {result.dev[f'dev/{name}']:.4f}, test {result.test[f'test/{name}']:.4f}")
+        _say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
+    for dim in (
+        key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
+    ):
+        dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
+        _say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
+    for key, value in result.benchmarks.items():
+        if key.endswith("/spearman_cosine"):
+            _say(console, f"spearman_cosine on {key.partition('/')[0]}: {value:.4f}")
     emissions = result.emissions
     _say(
         console,
@@ -107,6 +116,13 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
     )
     _say(console, f"model: {folder / 'model'}")
     _say(console, f"log: {folder / 'train.log'}")
+
+
+def _change(result: TrialResult, split: str, metric: str) -> str:
+    """A score, and what it was before training where that is known."""
+    name = f"{split}/{metric}"
+    after = {**result.dev, **result.test}[name]
+    return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -1,6 +1,6 @@
 """Training: a SentenceTransformerTrainer put together from a configuration, and the one callback that watches it.
 
-Owns the training arguments, early stopping, checkpoints in use and the choice of the best one. The trainer itself is
+Owns early stopping, checkpoints in use and the choice of the best one. The trainer itself is
 sentence-transformers' own. Knows neither studies nor MLflow's names for runs. Imports torch.
 """
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
+from safetensors.torch import load_file, save_file
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
 )
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
@@ -26,11 +26,15 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
-from embedsweep.losses import LOSSES, InBatch
-from embedsweep.optimizers import optimizer_arguments
+from embedsweep.losses.state import load_own_state, own_state
+from embedsweep.models import load_weights
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
+from embedsweep.training_arguments import training_arguments
 
 _log = logging.getLogger(__name__)
+LOSS_WEIGHTS = "loss.safetensors"
+"""Weights of the losses' own, beside a checkpoint of the model."""
+
 RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
 
@@ -50,10 +54,10 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training led to; the model holds the best checkpoint's weights.
+    """What a training led to; the model holds the kept checkpoint's weights.
 
     Attributes:
-        dev: dev metrics of the best checkpoint.
+        dev: dev metrics of the checkpoint that is kept: the best, or the last where that is asked.
         best_step: its optimizer step.
         steps: optimizer steps trained.
         pruned: whether the watcher ended it.
@@ -71,26 +75,44 @@ class Outcome:
     log: Sequence[Mapping[str, float]]
 
 
+@dataclass(frozen=True)
+class Task:
+    """A dataset and the loss it is trained by."""
+
+    dataset: Dataset
+    loss: nn.Module
+
+
 def train(
     config: TrialConfig,
     model: SentenceTransformer,
-    loss: nn.Module,
-    examples: Dataset,
+    tasks: Mapping[str, Task],
     evaluator: PairEvaluator,
     checkpoints: Checkpoints,
     watcher: Watcher,
 ) -> Outcome:
-    """Trains ``model`` in place, from the last whole checkpoint if there is one, and loads the best.
+    """Trains ``model`` in place, from the last whole checkpoint if there is one, and loads the one to keep.
+
+    Args:
+        config: the trial.
+        model: what is trained.
+        tasks: dataset and loss by name; batches of several take turns.
+        evaluator: scores dev.
+        checkpoints: where they go.
+        watcher: who is told.
 
     Raises:
-        TrialError: the loss or a score is not a number, or the best checkpoint is not what it was.
+        TrialError: the loss or a score is not a number, or a checkpoint is not what it was.
     """
-    callback = _Watch(config, checkpoints, watcher)
+    losses = nn.ModuleDict({name.replace(".", "_"): task.loss for name, task in tasks.items()})
+    callback = _Watch(config, checkpoints, watcher, losses)
+    datasets = {name: task.dataset for name, task in tasks.items()}
+    several = len(tasks) > 1
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=training_arguments(config, checkpoints.folder),
-        train_dataset=examples,
-        loss=loss,
+        args=training_arguments(config, checkpoints.folder, datasets),
+        train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
+        loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,
         evaluator=evaluator,
         callbacks=[callback],
     )
@@ -102,51 +124,13 @@ def train(
         trainer.callback_handler.optimizer = trainer.create_optimizer()
         trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
         trainer.state = state
-    else:
-        trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
-    return _finish(config, trainer, evaluator, checkpoints, callback)
-
-
-def training_arguments(config: TrialConfig, folder: Path) -> SentenceTransformerTrainingArguments:
-    """sentence-transformers' arguments for a configuration, checkpoints going to ``folder``."""
-    trainer, loader = config.trainer, config.dataloader
-    micro_batch_size = loader.micro_batch_size or loader.batch_size
-    if LOSSES[config.loss.name].in_batch is InBatch.CACHED:
-        micro_batch_size = loader.batch_size
-    every = _ratio_or_steps(trainer.eval_every)
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=trainer.epochs,
-        max_steps=trainer.max_steps or -1,
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=loader.batch_size // micro_batch_size,
-        per_device_eval_batch_size=config.evaluation.batch_size,
-        batch_sampler=loader.batch_sampler,
-        dataloader_drop_last=loader.drop_last,
-        dataloader_num_workers=loader.num_workers,
-        dataloader_persistent_workers=loader.num_workers > 0,
-        dataloader_pin_memory=trainer.device != "cpu" and _has_cuda(),
-        use_cpu=trainer.device == "cpu",
-        fp16=trainer.precision == "fp16",
-        bf16=trainer.precision == "bf16",
-        seed=trainer.seed,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        metric_for_best_model="eval_" + config.objective.replace("/", "_"),
-        greater_is_better=True,
-        logging_steps=_ratio_or_steps(trainer.log_every),
-        # The filter would show a loss that is NaN as 0.0.
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to="none",
-        **optimizer_arguments(config.optimizer),
-    )
-
-
-def _ratio_or_steps(value: float) -> float:
-    return value if value < 1 else int(value)
+        return _finish(config, trainer, evaluator, checkpoints, callback, trained=False)
+    # The library's own loader takes a checkpoint of adapters for a whole model, with its base model where it once lay.
+    trainer._load_from_checkpoint = lambda path: load_weights(model, Path(path), config.model.trust_remote_code)
+    if resumed is not None:
+        _load_losses(losses, model, checkpoints.path(resumed))
+    trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
+    return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
 
 
 def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:
@@ -167,9 +151,10 @@ def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bo
 class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
     """Reports, stops and seals: everything this project does while the trainer runs."""
 
-    def __init__(self, config: TrialConfig, checkpoints: Checkpoints, watcher: Watcher) -> None:
+    def __init__(self, config: TrialConfig, checkpoints: Checkpoints, watcher: Watcher, losses: nn.ModuleDict) -> None:
         self.config = config
         self.checkpoints = checkpoints
+        self.losses = losses
         self.watcher = watcher
         self.pruned = False
         resumed = checkpoints.last_whole()
@@ -223,8 +208,12 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         if self.pruned or last:
             control.should_training_stop = True
 
-    def on_save(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+    def on_save(
+        self, _args: Any, state: TrainerState, _control: TrainerControl, model: SentenceTransformer, **_: Any
+    ) -> None:
         begun = time.monotonic()
+        if own := own_state(self.losses, model):
+            save_file(own, self.checkpoints.path(state.global_step) / LOSS_WEIGHTS)
         self.checkpoints.seal(state.global_step, self.times())
         # Only a sealed checkpoint may replace another: a kill in between must find the older one.
         self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
@@ -241,25 +230,36 @@ def _finish(
     evaluator: PairEvaluator,
     checkpoints: Checkpoints,
     callback: _Watch,
+    *,
+    trained: bool,
 ) -> Outcome:
-    """Loads the best checkpoint and scores it once more, unless the weights at hand are the ones just scored."""
+    """Loads the checkpoint to keep and scores it once more, unless the weights at hand are the ones just scored.
+
+    Args:
+        config: the trial.
+        trainer: after training.
+        evaluator: scores dev.
+        checkpoints: where the best one is, and the last.
+        callback: has the history.
+        trained: whether this process trained up to the last step, so that its weights are those of that step.
+    """
     state, times = trainer.state, callback.times()
-    history = callback.history(state)
-    best_step = state.best_global_step
-    evaluations = [entry for entry in state.log_history if callback.objective in entry]
-    if evaluations[-1]["step"] == best_step and evaluator.has_scored:
-        dev = metric_names(evaluations[-1], "dev")
+    evaluations = {entry["step"]: entry for entry in state.log_history if callback.objective in entry}
+    kept = state.best_global_step if config.trainer.load_best_model_at_end else state.global_step
+    if trained and evaluator.has_scored and kept == state.global_step == max(evaluations):
+        dev = metric_names(evaluations[kept], "dev")
     else:
-        load_weights(trainer.model, checkpoints.path(best_step), config.model.trust_remote_code)
+        load_weights(trainer.model, checkpoints.path(kept), config.model.trust_remote_code)
         dev = scores_of(evaluator, trainer.model)
-        if abs(dev[config.objective] - max(history)) > RELOAD_TOLERANCE:
+        written, loaded = evaluations[kept][callback.objective], dev[config.objective]
+        if abs(loaded - written) > RELOAD_TOLERANCE:
             raise TrialError(
-                f"the best checkpoint (step {best_step}) scored {max(history):.6f} when it was written "
-                f"and {dev[config.objective]:.6f} when it was loaded again"
+                f"the checkpoint of step {kept} scored {written:.6f} when it was written and {loaded:.6f} when it was "
+                "loaded again"
             )
     return Outcome(
         dev=dev,
-        best_step=best_step,
+        best_step=kept,
         steps=state.global_step,
         pruned=callback.pruned,
         train_s=times["train_s"],
@@ -268,13 +268,7 @@ def _finish(
     )
 
 
-def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bool) -> None:
-    """Gives ``model`` the weights saved in ``folder``."""
-    saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trust_remote_code)
-    model.load_state_dict(saved.state_dict())
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+def _load_losses(losses: nn.ModuleDict, model: SentenceTransformer, folder: Path) -> None:
+    """Gives losses with weights of their own those they had at a checkpoint."""
+    if own_state(losses, model):
+        load_own_state(losses, model, load_file(folder / LOSS_WEIGHTS))

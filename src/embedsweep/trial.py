@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,21 +21,19 @@ import yaml
 from embedsweep.card import write_card
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.data import load_splits
-from embedsweep.data.convert import convert, target_shape
 from embedsweep.data.pairs import Splits
-from embedsweep.data.shapes import COLUMNS, Examples
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.losses import LOSSES, InBatch, build_loss
+from embedsweep.losses import InBatch, build_loss, in_batch, training_dataset
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
 from embedsweep.train_log import train_log
+from embedsweep.training_data import Part, conversion_of, data_warnings, training_parts
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from embedsweep.training import Outcome
+    from embedsweep.training import Outcome, Task
 
 RESULT = "result.json"
 MODEL = "model"
@@ -95,41 +93,50 @@ def _run(
 ) -> TrialResult:
     from transformers import set_seed
 
-    from embedsweep.evaluation import PairEvaluator, scores_of, write_scores
-    from embedsweep.models import build_model, torch_device
+    from embedsweep.evaluation import write_scores
+    from embedsweep.models import build_model, merge_adapters, torch_device
+    from embedsweep.scoring import dev_evaluator, score_dev, score_further, score_test
     from embedsweep.training import train
 
     _write_config(folder / "config.yaml", config)
     splits = load_splits(config.data, config.evaluation)
-    examples = _examples(config, splits)
-    _record_data(run, config, splits, examples.conversion)
-
     set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
     model = build_model(config.model, torch_device(config.trainer.device))
-    loss = build_loss(config.loss, model, _cached_micro_batch(config))
-    evaluator = PairEvaluator(splits.dev, "dev", config.evaluation)
+    parts = training_parts(config, splits, lambda texts: _token_counts(model, texts))
+    _record_data(run, config, splits, conversion_of(parts))
+    before: dict[str, float] = {}
+    if config.evaluation.before:
+        before = {**score_dev(config, model), **(score_test(config, model) if single else {})}
+        run.log_metrics(0, before)
+
+    tasks = {name: _task(config, part, model) for name, part in parts.items()}
+    evaluator = dev_evaluator(config, model)
     watcher = _Recorder(run, report, progress, meter)
-    outcome = train(config, model, loss, _dataset(examples), evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
+    outcome = train(config, model, tasks, evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
+    merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
-    test = scores_of(PairEvaluator(splits.test, "test", config.evaluation), model) if single else {}
     result = TrialResult(
         objective=outcome.dev[config.objective],
         dev=dict(outcome.dev),
-        test=test,
-        before={},
-        benchmarks={},
+        test=score_test(config, model) if single else {},
+        before=before,
+        benchmarks=score_further(config, model) if single else {},
         best_step=outcome.best_step,
         steps=outcome.steps,
         emissions=meter.stop(),
         pruned=outcome.pruned,
-        conversion=examples.conversion,
+        conversion=conversion_of(parts),
     )
     _save_model(model, folder / MODEL, outcome)
     selection = "It was run once, by itself." if single else "It is one trial of a study."
-    write_card(folder / MODEL, config, result, selection)
+    main, *also = parts.items()
+    trained = replace(splits, train=main[1].examples)
+    further = {name: part.examples for name, part in also}
+    write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
     _record_files(run, folder, single=single)
-    run.log_metrics(outcome.steps, {**result.dev, **result.test, **_figures(config, outcome, result.emissions)})
+    figures = _figures(config, outcome, result.emissions)
+    run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
     _write_result(folder, result)
     return result
 
@@ -161,42 +168,36 @@ def _write_config(path: Path, config: TrialConfig) -> None:
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _examples(config: TrialConfig, splits: Splits) -> Examples:
-    """The training data in the shape the loss wants."""
-    shape = target_shape(splits.train.shape, LOSSES[config.loss.name].wants, config.data.convert.to, config.loss.name)
-    return convert(splits.train, shape, config.data.convert, config.data.score_range)
+def _task(config: TrialConfig, part: Part, model: SentenceTransformer) -> Task:
+    from embedsweep.training import Task
+    from embedsweep.training_arguments import cached_micro_batch
 
-
-def _dataset(examples: Examples) -> Dataset:
-    from datasets import Dataset
-
-    columns = [*examples.texts, *([examples.labels] if examples.labels is not None else [])]
-    return Dataset.from_dict(
-        {name: list(values) for name, values in zip(COLUMNS[examples.shape], columns, strict=True)}
+    n_classes = len(part.examples.classes) if part.examples.classes is not None else None
+    return Task(
+        training_dataset(part.loss, part.examples, model, config.data.convert.seed),
+        build_loss(part.loss, model, cached_micro_batch(config), n_classes),
     )
+
+
+def _token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text by the model's own tokenizer, special ones included, uncut."""
+    return [len(ids) for ids in model.tokenizer(list(texts), truncation=False)["input_ids"]]
 
 
 def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None) -> None:
     for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
         run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
     loader = config.dataloader
-    seen = loader.batch_size
-    if LOSSES[config.loss.name].in_batch is InBatch.COMPARED:
-        seen = loader.micro_batch_size or loader.batch_size
+    micro_batch_size = loader.micro_batch_size or loader.batch_size
+    compared = in_batch(config.loss) is InBatch.COMPARED
     run.set_tags(
         {
             "embedsweep.conversion": conversion or "none",
-            "embedsweep.micro_batch_size": str(loader.micro_batch_size or loader.batch_size),
-            "embedsweep.loss_batch_size": str(seen),
+            "embedsweep.audit": "; ".join(data_warnings(config)) or "none",
+            "embedsweep.micro_batch_size": str(micro_batch_size),
+            "embedsweep.loss_batch_size": str(micro_batch_size if compared else loader.batch_size),
         }
     )
-
-
-def _cached_micro_batch(config: TrialConfig) -> int | None:
-    """The micro-batch of a loss that has a cached form and needs it."""
-    loader = config.dataloader
-    smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
-    return loader.micro_batch_size if smaller and LOSSES[config.loss.name].in_batch is InBatch.CACHED else None
 
 
 def _figures(config: TrialConfig, outcome: Outcome, cost: Emissions) -> dict[str, float]:

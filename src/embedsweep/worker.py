@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from embedsweep.signals import Interrupts
 from embedsweep.study import OpenTrial, Study
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
+from embedsweep.training_data import data_warnings
 from embedsweep.trial import CHECKPOINTS, MODEL, run_trial
 
 
@@ -55,6 +56,7 @@ class Worker:
     emissions: EmissionsConfig
     keep_models: KeepModels
     deadline: float | None
+    _warned: set[str] = field(default_factory=set, init=False)
 
     def work(self) -> None:
         """Runs trials until there are no more to begin, or time is up.
@@ -143,7 +145,15 @@ class Worker:
         def progress(step: int, total: int) -> None:
             self.display.progress(label, step, total)
 
+        self._warn(config)
         return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False)
+
+    def _warn(self, config: TrialConfig) -> None:
+        """Says what matters of the data, once for all trials on it."""
+        for line in data_warnings(config):
+            if line not in self._warned:
+                self.display.say(f"data: {line}")
+                self._warned.add(line)
 
     def _complete(self, trial: OpenTrial, run: TrialTracker, result: TrialResult) -> None:
         if self.keep_models == "all":

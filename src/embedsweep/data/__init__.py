@@ -1,153 +1,180 @@
-"""Sentence pairs: where they come from and what shape they have.
+"""Examples to train on and pairs to evaluate on: where they come from and what shape they have.
 
-``load_splits`` is the way in. Owns the choice of a source and the names of a folder's files; each source reads itself.
+``load_splits`` is the way in; ``load_train``, ``load_also`` and ``load_benchmark`` load one of them alone. Owns
+which splits are needed and by which keys their problems are told; ``sources`` reads.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from embedsweep.config import canonical
-from embedsweep.data.checks import Findings, Row, checked_pairs, nearest
-from embedsweep.data.files import read_pairs
-from embedsweep.data.hub import read_hub
-from embedsweep.data.pairs import Pairs, Splits, as_examples
+from embedsweep.data.folders import no_folder
+from embedsweep.data.pairs import Pairs, Splits, as_pairs
+from embedsweep.data.shapes import WORDS, Examples
+from embedsweep.data.sources import is_generated, load, source_key
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.schema import DataConfig, EvaluationConfig
+from embedsweep.schema import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
 
-__all__ = ["Pairs", "Splits", "load_splits"]
+__all__ = ["Pairs", "Splits", "load_also", "load_benchmark", "load_splits", "load_train"]
 
-_SPLITS = ("train", "dev", "test")
+T = TypeVar("T")
 
 
 def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
     """The examples to train on, and the pairs that select and report; read once a process.
 
+    Dev and test are the benchmarks that ``evaluation`` names, else the data's own; what is not needed is not read.
+
     Raises:
         ConfigError: the problems of all three at once.
     """
-    found = _load(_Asked(canonical([asdict(data), asdict(evaluation)]), data, evaluation))
-    if isinstance(found, ConfigError):
-        raise found
-    return found
+    chosen = (evaluation.dev, evaluation.test)
+    key = [source_key(data), [benchmark and _benchmark_key(benchmark) for benchmark in chosen], evaluation.path]
+    return _raised(_load_splits(_Asked(canonical(key), (data, evaluation))))
+
+
+def load_train(data: DataConfig) -> Examples:
+    """The examples of some data to train on, in its own shape; read once a process.
+
+    Raises:
+        ConfigError: all that is wrong with them.
+    """
+    return _raised(_raised(load(data, ("train",)))["train"])
+
+
+def load_also(data: DataConfig) -> dict[str, Examples]:
+    """The further datasets to train on, by name, each in its own shape.
+
+    Raises:
+        ConfigError: the problems of all at once, under their own keys (``data.also.nli.path``).
+    """
+    loaded: dict[str, Examples] = {}
+    problems: list[Problem] = []
+    for name, also in data.also.items():
+        try:
+            loaded[name] = load_train(also.data)
+        except ConfigError as error:
+            problems += _under(error.problems, f"data.also.{name}")
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
+    """The pairs of a benchmark; read once a process.
+
+    Args:
+        benchmark: which split of which data.
+        path: a folder that has the benchmark's folder in it; None reads ``benchmark.data.path``, else the hub.
+
+    Raises:
+        ConfigError: all that is wrong with them.
+    """
+    data, name = benchmark.data, benchmark.name
+    if data.shape != "scored_pairs":
+        message = f"is {WORDS[data.shape]} (shape: {data.shape}), and only scored pairs can be scored"
+        raise ConfigError.single(f"benchmark {name}", message)
+    if not data.splits[benchmark.split]:
+        raise ConfigError.single(f"benchmark {name}", f"has no split {benchmark.split} (data.splits.{benchmark.split})")
+    if path is not None and not is_generated(data):
+        root = Path(path).expanduser()
+        if not root.is_dir():
+            raise ConfigError.single("evaluation.path", no_folder(root))
+        data = replace(data, path=str(root / benchmark.folder))
+    try:
+        return as_pairs(_raised(_raised(load(data, (benchmark.split,), benchmark.folder))[benchmark.split]))
+    except ConfigError as error:
+        raise ConfigError(_of_benchmark(error.problems, name)) from None
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is to be read; equal to another by its canonical form alone."""
+    """What is to be loaded; equal to another by its canonical form alone."""
 
     key: str
-    data: DataConfig = field(compare=False)
-    evaluation: EvaluationConfig = field(compare=False)
+    configs: tuple[DataConfig, EvaluationConfig] = field(compare=False)
 
 
 @functools.lru_cache(maxsize=4)
-def _load(asked: _Asked) -> Splits | ConfigError:
-    config = asked.data
-    try:
-        if config.path is not None:
-            pairs = _from_folder(config.path, config)
-        elif config.name == "demo":
-            pairs = _generated(config)
-        else:
-            pairs = read_hub(config)
-        pairs = pairs if config.limit is None else _limited(pairs, config.limit)
-    except ConfigError as error:
-        return error
-    return Splits(as_examples(pairs["train"]), pairs["dev"], pairs["test"])
-
-
-def _generated(config: DataConfig) -> dict[str, Pairs]:
-    from embedsweep.data.demo import generate
-
-    splits: dict[str, Pairs] = {}
-    for split, generated in generate().items():
-        origin = f"demo {split}"
-        rows = [Row(f"{origin}, row {number}", *row) for number, row in enumerate(generated, start=1)]
-        splits[split] = checked_pairs(rows, config.score_range, Findings(origin))
-    return splits
-
-
-def _from_folder(given: str, config: DataConfig) -> dict[str, Pairs]:
-    if config.name == "demo":
-        raise ConfigError.single("data.path", f"{given} is not read: demo data is generated; say data=csv for files")
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise ConfigError.single("data.path", _no_folder(folder))
-    if config.files is None:
-        raise ConfigError.single("data.files", "is not given: say which file a split is, as in '{split}.csv'")
-    paths = {split: folder / _file_name(config.files, split, config.language) for split in _SPLITS}
-    if "{language}" in config.files and not any(path.exists() for path in paths.values()):
-        _check_language(folder, config.files, config.language)
-    pairs: dict[str, Pairs] = {}
+def _load_splits(asked: _Asked) -> Splits | ConfigError:
+    data, evaluation = asked.configs
+    benchmarks: dict[Split, BenchmarkConfig | None] = {"dev": evaluation.dev, "test": evaluation.test}
+    own: list[Split] = []
     problems: list[Problem] = []
-    for split, path in paths.items():
+    for split in SPLITS:
+        if benchmarks.get(split) is None:
+            missing = list(_not_there(data, split))
+            problems += missing
+            own += [] if missing else [split]
+    found = load(data, tuple(own)) if own else {}
+    loaded: dict[Split, Examples] = {}
+    for split in own:
+        outcome = found if isinstance(found, ConfigError) else found[split]
+        if isinstance(outcome, ConfigError):
+            problems += outcome.problems
+        else:
+            loaded[split] = outcome
+    pairs: dict[Split, Pairs] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
+    for split, benchmark in benchmarks.items():
         try:
-            pairs[split] = read_pairs(path, config)
+            if benchmark is not None:
+                pairs[split] = load_benchmark(benchmark, evaluation.path)
         except ConfigError as error:
             problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return pairs
+    return ConfigError(problems) if problems else Splits(loaded["train"], pairs["dev"], pairs["test"])
 
 
-def _no_folder(folder: Path) -> str:
-    if folder.exists():
-        return f"{folder} is a file: give its folder, and the name in data.files with {{split}} for train, dev and test"
-    parent = next(parent for parent in folder.parents if parent.is_dir())
-    missing = folder.relative_to(parent).parts[0]
-    there = nearest(
-        missing, (entry.name for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    )
-    return f"there is no folder {folder}; folders in {parent.absolute()}: {there}"
-
-
-def _file_name(template: str, split: str, language: str | None) -> str:
-    problem = ""
-    try:
-        name = template.format(split=split, language=language)
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
-        problem = f"cannot be filled in ({type(error).__name__}: {error})"
-    if not problem and "{split}" not in template:
-        problem = "has no {split}, so that all splits would be the same file"
-    if problem:
-        raise ConfigError.single(
-            "data.files", f"{template!r} {problem}: write it with {{split}}, and {{language}} where names have one"
-        )
-    return name
-
-
-def _check_language(folder: Path, template: str, language: str | None) -> None:
-    """Raises where the folder has files of the right name in other languages; without any, each file is missed."""
-    pattern = re.escape(template)
-    for key, group in (("split", "(?:train|dev|test)"), ("language", "(?P<language>.+)")):
-        # A template may repeat a key, a pattern's group may not.
-        pattern = pattern.replace(re.escape(f"{{{key}}}"), group, 1).replace(re.escape(f"{{{key}}}"), ".+")
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    languages = sorted({match["language"] for name in names if (match := re.fullmatch(pattern, name))})
-    if language is None:
-        what = "is not given, and the files' names have one"
-    elif languages:
-        what = f"{language!r} is not there"
-    else:
+def _not_there(data: DataConfig, split: Split) -> Iterator[Problem]:
+    """Why the data itself cannot give a split, whatever lies in its files."""
+    if split == "train":
+        if not data.splits["train"]:
+            yield Problem("data.splits.train", f"data={data.name} has nothing to train on: name its split, as [train]")
         return
-    raise ConfigError.single(
-        "data.language",
-        f"{what}: for {template} there are {', '.join(languages) or 'no languages'} in {folder}",
-    )
+    why = ""
+    if is_generated(data):
+        return
+    if data.shape != "scored_pairs":
+        why = f"is {WORDS[data.shape]} (data.shape={data.shape}), which cannot be scored"
+    elif not data.splits[split]:
+        why = f"has no {split} split (data.splits.{split})"
+    if why:
+        example = f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+        yield Problem(f"evaluation.{split}", f"is not given, and data={data.name} {why}: {example}")
 
 
-def _limited(splits: Mapping[str, Pairs], limit: int) -> dict[str, Pairs]:
-    limited = {name: pairs.first(limit) for name, pairs in splits.items()}
-    problems = [
-        Problem("data.limit", f"the first {limit} rows of {pairs.origin} do not have two different scores: raise it")
-        for pairs in limited.values()
-        if len(set(pairs.scores)) < 2
-    ]
-    if problems:
-        raise ConfigError(problems)
-    return limited
+def _benchmark_key(benchmark: BenchmarkConfig) -> list[object]:
+    return [benchmark.name, benchmark.folder, benchmark.split, source_key(benchmark.data)]
+
+
+def _raised(outcome: T | ConfigError) -> T:
+    if isinstance(outcome, ConfigError):
+        raise outcome
+    return outcome
+
+
+_KEY = re.compile(r"(?<![\w/.-])data\.(?=(?:" + "|".join(DataConfig.__dataclass_fields__) + r")\b)")
+"""A key of a data configuration in a message; no file's name."""
+
+
+def _under(problems: Sequence[Problem], section: str) -> Iterator[Problem]:
+    """Problems of some data, told by the keys it has in another section."""
+    for problem in problems:
+        yield Problem(_KEY.sub(f"{section}.", problem.where), _KEY.sub(f"{section}.", problem.message))
+
+
+def _of_benchmark(problems: Sequence[Problem], name: str) -> Iterator[Problem]:
+    """Problems of a benchmark: its place is ``evaluation.path``, its other keys stand in its own file."""
+    for problem in problems:
+        where = problem.where
+        if where in ("data.path", "data.hub"):
+            where = "evaluation.path"
+        elif where.startswith("data."):
+            where = f"benchmark {name}, {where}"
+        message = re.sub(r"\bdata\.path\b", "evaluation.path", problem.message)
+        yield Problem(where, f"benchmark {name}: {message}" if where == "evaluation.path" else message)

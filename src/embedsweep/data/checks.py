@@ -1,189 +1,90 @@
-"""What must hold for every pair, whatever source it came from.
+"""What must hold for every example, whatever source it came from.
 
-Owns the checks of texts and scores, their normalisation, and how many problems of a kind are told. Knows neither files
-nor the hub: a row arrives with the words that say where it stands.
+Owns the checks of texts and of how many rows there are; those of labels are in ``labels``. Knows neither files nor the
+hub: a row arrives with the words that say where it stands.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from embedsweep.data.pairs import Pairs
+from embedsweep.data.labels import as_number, class_numbers, scores, zeros_and_ones
+from embedsweep.data.rows import Findings, Row, Table
+from embedsweep.data.shapes import COLUMNS, LABELLED, Examples, text_columns
 from embedsweep.errors import ConfigError, Problem
-
-_TOLD_PER_KIND = 5
-
-
-class Row(NamedTuple):
-    """A pair as its source had it; ``where`` is ``train.csv, line 12`` or the like."""
-
-    where: str
-    sentence1: object
-    sentence2: object
-    score: object
+from embedsweep.schema import DataConfig, Shape
 
 
-class Findings:
-    """What is wrong with one source: the first five rows of each kind in full, the others counted.
+def checked_examples(table: Table, config: DataConfig) -> Examples:
+    """Checks every row and makes its label a number.
 
     Args:
-        origin: the source's name, which a problem of the whole source and a count of the rest stand under.
-    """
-
-    def __init__(self, origin: str) -> None:
-        self.origin = origin
-        self._whole: list[Problem] = []
-        self._rows: dict[str, list[Problem]] = {}
-
-    def add(self, message: str) -> None:
-        """Notes a problem of the whole source."""
-        self._whole.append(Problem(self.origin, message))
-
-    def add_row(self, kind: str, where: str, message: str) -> None:
-        """Notes a problem of a row; ``kind`` is a plural that goes after "... and 7 more "."""
-        self._rows.setdefault(kind, []).append(Problem(where, message))
-
-    def __bool__(self) -> bool:
-        return bool(self._whole or self._rows)
-
-    def error(self) -> ConfigError:
-        """All that was found as one error."""
-        told = list(self._whole)
-        for kind, problems in self._rows.items():
-            told += problems[:_TOLD_PER_KIND]
-            if len(problems) > _TOLD_PER_KIND:
-                told.append(Problem(self.origin, f"... and {len(problems) - _TOLD_PER_KIND} more {kind}"))
-        return ConfigError(told)
-
-
-def nearest(word: str, names: Iterable[str], count: int = 3) -> str:
-    """The names most like ``word`` (else the first ones), quoted; ``nothing`` where there are none."""
-    ordered = sorted(names)
-    chosen = difflib.get_close_matches(word, ordered, n=count) or ordered[: 2 * count]
-    rest = ", ..." if len(chosen) == 2 * count < len(ordered) else ""
-    return (", ".join(repr(name) for name in chosen) + rest) or "nothing"
-
-
-def check_columns(columns: tuple[str | int, ...]) -> None:
-    """Raises a ConfigError where ``data.columns`` cannot be three columns of anything."""
-    shown = "[" + ",".join(str(column) for column in columns) + "]"
-    if len({type(column) for column in columns}) > 1:
-        message = f"{shown} mixes names and positions: three names for a file with a header, three positions without"
-    elif len(set(columns)) < len(columns):
-        message = f"{shown} names a column twice: sentence1, sentence2 and score are three columns"
-    elif any(isinstance(column, int) and column < 0 for column in columns):
-        message = f"{shown} has a negative position: columns are counted from 0"
-    else:
-        return
-    raise ConfigError.single("data.columns", message)
-
-
-def checked_pairs(rows: Sequence[Row], score_range: tuple[float, float], found: Findings) -> Pairs:
-    """Checks every row and normalises its score to [0, 1].
-
-    Args:
-        rows: all rows of a split that could be read.
-        score_range: the lowest and highest score there may be.
-        found: what reading found already; what is found here is added.
+        table: all rows of a split that could be read, and what reading found already.
+        config: their shape, columns, score range and labels, and the limit.
 
     Raises:
-        ConfigError: there is any problem, also one that was in ``found`` before; or the range is not one.
+        ConfigError: there is any problem, also one that was found before.
     """
-    low, high = score_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError.single(
-            "data.score_range", f"[{low:g}, {high:g}] is no range: the lowest score comes first, as in [0, 5]"
-        )
-    _check_texts(rows, found)
-    scores = _checked_scores(rows, low, high, found)
+    rows, found, shape = table.rows, table.found, config.shape
+    _check_texts(rows, config, found)
+    labels: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
     if not found:
-        _check_variety(scores, found)
+        _check_count(rows, shape, found)
+    if shape == "scored_pairs":
+        labels = scores(rows, config, found)
+    elif shape == "binary_pairs":
+        labels = zeros_and_ones(rows, config, found)
+    elif shape in LABELLED:
+        labels, classes = class_numbers(rows, config, found)
     if found:
         raise found.error()
-    span = high - low
-    return Pairs(
-        sentences1=tuple(str(row.sentence1) for row in rows),
-        sentences2=tuple(str(row.sentence2) for row in rows),
-        scores=tuple((score - low) / span for score in scores),
-        origin=found.origin,
-    )
+    texts = tuple(tuple(str(row.cells[index]) for row in rows) for index in range(len(text_columns(shape))))
+    return limited(Examples(shape, texts, labels, classes, found.origin, None), config.limit)
 
 
-def _check_texts(rows: Sequence[Row], found: Findings) -> None:
-    for row in rows:
-        for name, text in (("sentence1", row.sentence1), ("sentence2", row.sentence2)):
+def limited(examples: Examples, limit: int | None) -> Examples:
+    """The first ``limit`` examples; all of them for None.
+
+    Raises:
+        ConfigError: what is left has one label only.
+    """
+    if limit is None or limit >= len(examples):
+        return examples
+    first = examples.kept(list(range(limit)), None)
+    if first.labels is not None and len(set(first.labels)) < 2:
+        what = "scores" if examples.shape == "scored_pairs" else "labels"
+        message = f"the first {limit} rows of {examples.origin} do not have two different {what}: raise it"
+        raise ConfigError([Problem("data.limit", message)])
+    return first
+
+
+def _check_texts(rows: Sequence[Row], config: DataConfig, found: Findings) -> None:
+    names = [
+        column if isinstance(column, str) else meaning
+        for column, meaning in zip(config.columns, text_columns(config.shape), strict=False)
+    ]
+    for where, cells in rows:
+        for name, text in zip(names, cells, strict=False):
             if not isinstance(text, str):
                 found.add_row(
                     "values that are no text",
-                    row.where,
+                    where,
                     f"{name} is {text!r}, not a text: check data.columns, or leave the row out",
                 )
             elif not text or text.isspace():
                 what = "empty" if not text else "only white space"
-                found.add_row("empty texts", row.where, f"{name} is {what}: fill it in or leave the row out")
+                found.add_row("empty texts", where, f"{name} is {what}: fill it in or leave the row out")
+    for index, name in enumerate(names):
+        if len(rows) > 1 and all(as_number(row.cells[index]) is not None for row in rows):
+            order = ", ".join(COLUMNS[config.shape])
+            found.add(f"all {len(rows)} texts of {name} are numbers: data.columns takes {order}, in that order")
 
 
-def _checked_scores(rows: Sequence[Row], low: float, high: float, found: Findings) -> list[float]:
-    """The scores that are finite numbers; a problem is noted for each other, and for each outside the range."""
-    scores = [(row.where, score) for row in rows if (score := _finite_score(row, found)) is not None]
-    if rows and not scores:
-        found.add("no score is a finite number: is the third of data.columns the score?")
-    observed = f"{min(s for _, s in scores):g} to {max(s for _, s in scores):g}" if scores else ""
-    for where, score in scores:
-        if not low <= score <= high:
-            found.add_row(
-                "scores outside data.score_range",
-                where,
-                f"score {score:g} is outside data.score_range=[{low:g},{high:g}]: mend it, or, if the scale is "
-                f"another, set data.score_range (the scores here go from {observed})",
-            )
-    return [score for _, score in scores]
-
-
-def _finite_score(row: Row, found: Findings) -> float | None:
-    score = as_number(row.score)
-    if score is None:
-        mend = "write a plain number such as 3.5"
-        if isinstance(row.score, str) and as_number(row.score.replace(",", ".", 1)) is not None:
-            mend = f"write {row.score.strip().replace(',', '.', 1)}, with a point"
-        elif row.score is None or row.score == "":
-            mend = "fill it in or leave the row out"
-        found.add_row("scores that are not numbers", row.where, f"score {row.score!r} is not a number: {mend}")
-        return None
-    if not math.isfinite(score):
-        found.add_row(
-            "scores that are not finite",
-            row.where,
-            f"score {str(row.score).strip()!r} is not a finite number: fill it in or leave the row out",
-        )
-        return None
-    return score
-
-
-def as_number(value: object) -> float | None:
-    """The value as a number (NaN and infinity are), or None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    # float() reads Python's digit groups, so a mistyped 4_5 would silently be 45.
-    if isinstance(value, str) and "_" in value:
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _check_variety(scores: Sequence[float], found: Findings) -> None:
-    """One row, or one score for all, gives losses nothing to rank and a correlation no value."""
-    if not scores:
+def _check_count(rows: Sequence[Row], shape: Shape, found: Findings) -> None:
+    """One row gives losses nothing to compare and a correlation no value."""
+    if not rows:
         found.add("has no rows")
-    elif len(scores) == 1:
-        found.add("has only one row; at least two with different scores are needed")
-    elif min(scores) == max(scores):
-        found.add(
-            f"all {len(scores)} scores are {scores[0]:g}, so nothing can be ranked: "
-            "is the third of data.columns the score?"
-        )
+    elif len(rows) == 1:
+        different = {"scored_pairs": " with different scores"}.get(shape, " with different labels")
+        found.add(f"has only one row; at least two{different if shape in LABELLED else ''} are needed")

@@ -1,20 +1,26 @@
-"""Examples of one shape become examples of another, each conversion explicit and said in words.
+"""Examples of one shape become examples of another, each conversion explicit and said in words with its counts.
 
 Owns which shape can become which. Knows no source and no loss.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-from embedsweep.data.shapes import WORDS, Examples
+from embedsweep.data.nli import RELATIONS, is_inference, triplets
+from embedsweep.data.shapes import Examples, in_words
 from embedsweep.errors import ConfigError
 from embedsweep.schema import ConvertConfig, Shape
 
+T = TypeVar("T")
 Conversion = Callable[[Examples, ConvertConfig, tuple[float, float]], Examples]
 
 # A threshold is written in decimals, a normalised score is a quotient: (4.6 - 1) / 4 is a little below 0.9.
 _ROUNDING = 1e-9
+
+_INFERENCE_SCORES = {"contradiction": 0.0, "neutral": 0.5, "entailment": 1.0}
 
 
 def target_shape(shape: Shape, wants: Sequence[Shape], to: Shape | None, loss: str) -> Shape:
@@ -23,27 +29,40 @@ def target_shape(shape: Shape, wants: Sequence[Shape], to: Shape | None, loss: s
     Args:
         shape: what the data has.
         wants: what the loss takes, the best first.
-        to: what the user asks for; None leaves the choice: as it is, else the first it can become.
+        to: what the user asks for; None leaves the choice: as it is where the loss takes that, else the first of
+            ``wants`` that the data can become.
         loss: its name, for the message.
 
     Raises:
         ConfigError: the loss does not take ``to``, or the data can become nothing that the loss takes.
     """
+    wanted = ", or ".join(in_words(name) for name in wants)
     can = (shape, *(target for source, target in CONVERSIONS if source == shape))
-    wanted = "; or ".join(f"{name} ({WORDS[name]})" for name in wants)
-    if to is not None and to not in wants:
-        raise ConfigError.single("data.convert.to", f"loss={loss} does not take {to}; it takes {wanted}")
-    for target in (to,) if to is not None else (*(name for name in wants if name == shape), *wants):
-        if target in can:
-            return target
+    would_do = [name for name in wants if name in can]
+    if to is not None:
+        if to in would_do:
+            return to
+        if to not in wants:
+            message = f"loss={loss} does not take {to}; it takes {wanted}"
+        else:
+            message = f"data.shape={shape} cannot become {to}, only {', '.join(can[1:]) or 'stay what it is'}"
+        mend = f"; leave data.convert.to at null, which takes {would_do[0]}" if would_do else ""
+        raise ConfigError.single("data.convert.to", message + mend)
+    if shape in wants:
+        return shape
+    if would_do:
+        return would_do[0]
+    others = f"only {', '.join(can[1:])}" if can[1:] else "nothing else"
+    sources = dict.fromkeys((*wants, *(source for source, target in CONVERSIONS if target in wants)))
     raise ConfigError.single(
         "loss",
-        f"loss={loss} wants {wanted}; data.shape={shape} ({WORDS[shape]}) cannot become that, only: {', '.join(can)}",
+        f"loss={loss} wants {wanted}; the data has {in_words(shape)}, which can become {others}: "
+        f"take data of the shape {', '.join(sources)}, or another loss",
     )
 
 
 def convert(examples: Examples, to: Shape, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
-    """Examples in another shape; unchanged where they have it.
+    """Examples in another shape; unchanged where they have it, but for positive pairs asked for in both directions.
 
     Args:
         examples: what there is.
@@ -52,37 +71,200 @@ def convert(examples: Examples, to: Shape, config: ConvertConfig, score_range: t
         score_range: the lowest and highest score in the source, to say a threshold in its terms.
 
     Raises:
-        ConfigError: too few examples are left.
+        ConfigError: too few examples are left, or the classes are none that this can be made of.
     """
-    return examples if examples.shape == to else CONVERSIONS[examples.shape, to](examples, config, score_range)
+    if examples.shape != to:
+        return CONVERSIONS[examples.shape, to](examples, config, score_range)
+    if to == "positive_pairs" and config.both_directions:
+        return _positive(examples, _rows(examples), f"all {len(examples)}", config)
+    return examples
 
 
 def _scored_to_positive(examples: Examples, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
     """Keeps the pairs whose score reaches the threshold; then, with ``both_directions``, the same turned round."""
-    assert examples.labels is not None
-    threshold = config.positive_threshold
-    low, high = score_range
-    in_source = f"{low + threshold * (high - low):g} of {low:g}-{high:g}"
-    kept = [index for index, score in enumerate(examples.labels) if score >= threshold - _ROUNDING]
+    threshold, in_source = config.positive_threshold, _in_source(config, score_range)
+    kept = _reaching(examples, threshold)
     if len(kept) < 2:
-        highest = ", ".join(f"{score:g}" for score in sorted(examples.labels, reverse=True)[:3]) or "none"
+        highest = ", ".join(f"{score:g}" for score in sorted(_labels(examples), reverse=True)[:3]) or "none"
         raise ConfigError.single(
             "data.convert.positive_threshold",
             f"{threshold:g} ({in_source}) leaves {len(kept)} of {len(examples)} pairs of {examples.origin}, and a loss "
             f"on positive pairs needs at least 2; the highest scores there, on 0-1, are {highest}: "
             "lower data.convert.positive_threshold",
         )
-    first, second = (tuple(column[index] for index in kept) for column in examples.texts)
+    rows = _rows(examples)
+    words = f"score >= {threshold:g} ({in_source}), {len(kept)} of {len(examples)} kept"
+    return _positive(examples, [rows[index] for index in kept], words, config)
+
+
+def _scored_to_binary(examples: Examples, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
+    threshold, in_source = config.positive_threshold, _in_source(config, score_range)
+    positive = set(_reaching(examples, threshold))
+    labels = tuple(float(index in positive) for index in range(len(examples)))
+    if len(set(labels)) < 2:
+        scores = _labels(examples)
+        raise ConfigError.single(
+            "data.convert.positive_threshold",
+            f"{threshold:g} ({in_source}) makes {len(positive)} of {len(examples)} pairs of {examples.origin} "
+            "positive, and a loss on 0 and 1 needs both; the scores there, on 0-1, go from "
+            f"{min(scores):g} to {max(scores):g}: set data.convert.positive_threshold between them",
+        )
+    words = (
+        f"binary pairs: 1 where score >= {threshold:g} ({in_source}), {len(positive)} of {len(examples)}, "
+        f"0 for the other {len(examples) - len(positive)}"
+    )
+    return examples.became("binary_pairs", examples.texts, labels, None, words)
+
+
+def _inference_to_triplets(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    relations = _relations(examples, "triplets")
+    rows = [(first, second, relation) for (first, second), relation in zip(_rows(examples), relations, strict=True)]
+    found = triplets(rows, config.seed)
+    if not found:
+        raise ConfigError.single(
+            "data.convert.to",
+            f"no triplet can be built of {examples.origin}: none of its sentences has both an entailment and a "
+            "contradiction; say data.convert.to=positive_pairs where the loss takes those, which keeps the entailments",
+        )
+    words = (
+        f"triplets: 2 for each of the {len(found) // 2} sentences with an entailment and a contradiction, "
+        f"{len(found)} from {len(examples)} pairs in both directions, seed {config.seed}"
+    )
+    return examples.became("triplets", _columns(found), None, None, words)
+
+
+def _inference_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    relations = _relations(examples, "positive_pairs")
+    rows = [row for row, relation in zip(_rows(examples), relations, strict=True) if relation == "entailment"]
+    return _positive(examples, rows, f"class entailment, {len(rows)} of {len(examples)} kept", config)
+
+
+def _inference_to_binary(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    relations = _relations(examples, "binary_pairs")
+    kept = [index for index, relation in enumerate(relations) if relation != "neutral"]
+    labels = tuple(float(relations[index] == "entailment") for index in kept)
+    counts = {relation: relations.count(relation) for relation in RELATIONS}
+    if not (counts["entailment"] and counts["contradiction"]):
+        raise ConfigError.single(
+            "data.convert.to",
+            f"{examples.origin} has {counts['entailment']} entailments and {counts['contradiction']} contradictions, "
+            "and a loss on 0 and 1 needs both: give rows of both, as by raising data.limit",
+        )
+    words = (
+        f"binary pairs: entailment 1 ({counts['entailment']}), contradiction 0 ({counts['contradiction']}), "
+        f"neutral left out ({counts['neutral']})"
+    )
+    texts = examples.kept(kept, None).texts
+    return examples.became("binary_pairs", texts, labels, None, words)
+
+
+def _inference_to_scored(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    relations = _relations(examples, "scored_pairs")
+    scores = tuple(_INFERENCE_SCORES[relation] for relation in relations)
+    if len(set(scores)) < 2:
+        raise ConfigError.single(
+            "data.convert.to",
+            f"all {len(scores)} pairs of {examples.origin} are of the class {relations[0]}, and a loss on scores needs "
+            "different ones: give rows of other classes, as by raising data.limit",
+        )
+    told = ", ".join(f"{name} {_INFERENCE_SCORES[name]:g} ({relations.count(name)})" for name in reversed(RELATIONS))
+    return examples.became("scored_pairs", examples.texts, scores, None, f"scored pairs: {told}")
+
+
+def _triplets_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    """The anchor with its positive, once, however many negatives there are to it."""
+    rows = list(dict.fromkeys((anchor, positive) for anchor, positive, _ in _rows(examples)))
+    words = f"anchor and positive of {len(examples)} triplets, {len(rows)} different ones"
+    return _positive(examples, rows, words, config)
+
+
+def _binary_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    rows = [row for row, label in zip(_rows(examples), _labels(examples), strict=True) if label == 1]
+    return _positive(examples, rows, f"label 1, {len(rows)} of {len(examples)} kept", config)
+
+
+def _binary_to_scored(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    positive = sum(label == 1 for label in _labels(examples))
+    words = f"scored pairs: label 1 as score 1 ({positive}), label 0 as score 0 ({len(examples) - positive})"
+    return examples.became("scored_pairs", examples.texts, examples.labels, None, words)
+
+
+def _to_texts(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    """Each text once, in the order of first appearance, row by row."""
+    texts = tuple(dict.fromkeys(itertools.chain.from_iterable(_rows(examples))))
+    _enough(len(texts), "texts", examples)
+    words = f"texts: {len(texts)} different ones of {len(examples)} {examples.shape.replace('_', ' ')}"
+    return examples.became("texts", (texts,), None, None, words)
+
+
+def _positive(examples: Examples, rows: Sequence[tuple[str, ...]], words: str, config: ConvertConfig) -> Examples:
+    """Positive pairs of ``rows``; with ``both_directions`` then the same turned round."""
+    _enough(len(rows), "positive pairs", examples)
+    first, second = _columns(rows)
     if config.both_directions:
         first, second = first + second, second + first
-    words = (
-        f"positive pairs: score >= {threshold:g} ({in_source}), {len(kept)} of {len(examples)} kept, "
-        f"both directions: {'yes' if config.both_directions else 'no'}"
-    )
-    return Examples("positive_pairs", (first, second), None, None, examples.origin, words)
+    words = f"positive pairs: {words}, both directions: {'yes' if config.both_directions else 'no'}"
+    return examples.became("positive_pairs", (first, second), None, None, words)
+
+
+def _enough(count: int, what: str, examples: Examples) -> None:
+    if count < 2:
+        raise ConfigError.single(
+            "data.convert.to",
+            f"the {len(examples)} {examples.shape.replace('_', ' ')} of {examples.origin} become {count} {what}, and a "
+            "loss needs at least 2: give more rows, as by raising data.limit, or another loss",
+        )
+
+
+def _relations(examples: Examples, to: Shape) -> list[str]:
+    """What holds between the two texts of each class pair, in words of inference."""
+    classes = examples.classes or ()
+    if not is_inference(classes):
+        raise ConfigError.single(
+            "data.labels",
+            f"the classes of {examples.origin} are {', '.join(classes)}; only {', '.join(RELATIONS)} can become {to}: "
+            "name them so in the order of their numbers, or take a loss for class pairs",
+        )
+    return [classes[int(label)] for label in _labels(examples)]
+
+
+def _reaching(examples: Examples, threshold: float) -> list[int]:
+    return [index for index, score in enumerate(_labels(examples)) if score >= threshold - _ROUNDING]
+
+
+def _in_source(config: ConvertConfig, score_range: tuple[float, float]) -> str:
+    low, high = score_range
+    return f"{low + config.positive_threshold * (high - low):g} of {low:g}-{high:g}"
+
+
+def _labels(examples: Examples) -> tuple[float, ...]:
+    assert examples.labels is not None, f"{examples.shape} have labels"
+    return examples.labels
+
+
+def _rows(examples: Examples) -> list[tuple[str, ...]]:
+    return list(zip(*examples.texts, strict=True))
+
+
+def _columns(rows: Sequence[tuple[T, ...]]) -> tuple[tuple[T, ...], ...]:
+    return tuple(zip(*rows, strict=True))
 
 
 CONVERSIONS: Mapping[tuple[Shape, Shape], Conversion] = {
     ("scored_pairs", "positive_pairs"): _scored_to_positive,
+    ("scored_pairs", "binary_pairs"): _scored_to_binary,
+    ("scored_pairs", "texts"): _to_texts,
+    ("class_pairs", "triplets"): _inference_to_triplets,
+    ("class_pairs", "positive_pairs"): _inference_to_positive,
+    ("class_pairs", "binary_pairs"): _inference_to_binary,
+    ("class_pairs", "scored_pairs"): _inference_to_scored,
+    ("class_pairs", "texts"): _to_texts,
+    ("triplets", "positive_pairs"): _triplets_to_positive,
+    ("triplets", "texts"): _to_texts,
+    ("binary_pairs", "positive_pairs"): _binary_to_positive,
+    ("binary_pairs", "scored_pairs"): _binary_to_scored,
+    ("binary_pairs", "texts"): _to_texts,
+    ("positive_pairs", "texts"): _to_texts,
+    ("class_texts", "texts"): _to_texts,
 }
-"""(from, to) -> how."""
+"""(from, to) -> how; class pairs become anything but texts only where the classes are those of inference."""

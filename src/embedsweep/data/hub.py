@@ -1,22 +1,20 @@
-"""Sentence pairs from a dataset on the Hugging Face hub.
+"""Rows of a dataset on the Hugging Face hub.
 
 Owns what is asked of ``datasets`` and the order of it: the local cache, one probe of the network, then a download.
-Knows no files of the user's. What a text or a score may be is said by ``checks``.
+Knows no files of the user's. What a text or a label may be is said by ``checks``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedsweep.data.checks import Findings, Row, check_columns, checked_pairs, nearest
-from embedsweep.data.pairs import Pairs
+from embedsweep.data.columns import Picker, check_columns, choose
+from embedsweep.data.rows import Findings, Table, joined, nearest
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import hub_reachable, why_unreachable
-from embedsweep.schema import DataConfig
-
-_SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation"), "test": ("test",)}
-"""The names a split may have on the hub, the first one first."""
+from embedsweep.schema import DataConfig, Split
 
 
 class Build(NamedTuple):
@@ -27,71 +25,64 @@ class Build(NamedTuple):
     commit: str
 
 
-def read_hub(config: DataConfig) -> dict[str, Pairs]:
-    """Reads and checks the three splits of a dataset, from the local cache where it is there.
+def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str) -> dict[Split, Table]:
+    """Reads splits of a dataset, from the local cache where it is there.
 
     Without a revision any cached copy serves, that of the hub's default branch first; a revision has to be in the cache
     itself, or is downloaded.
 
     Args:
-        config: its hub id, revision, language (a subset's name), columns (by name, or by position
-            where an option serves files without header too) and score range.
+        hub: its id.
+        config: its revision, language (a subset's name), names of splits, columns (by name, or by position
+            where an option serves files without header too) and conditions.
+        splits: which are wanted.
+        instead: what to say if the hub cannot be reached, so that it is not needed.
 
     Raises:
-        ConfigError: the dataset is not cached and the hub cannot be reached, it is not what ``config`` says, or its
-            rows have problems; those of all splits at once.
+        ConfigError: the dataset is not cached and the hub cannot be reached, or it cannot be loaded; what is wrong with
+            single splits is found in their tables.
     """
-    hub = config.hub
-    if hub is None:
-        raise ConfigError.single("data.hub", "is not given: say data.path=FOLDER, or the dataset's id")
     check_columns(config.columns)
     build = _cached_build(hub, config)
     if build is None and not hub_reachable():
-        raise ConfigError.single("data.hub", _how_without(hub, config))
+        at = f"{hub} at revision {config.revision}" if config.revision else hub
+        raise ConfigError.single("data.hub", f"{at} is not in the local cache, and {why_unreachable()}: {instead}")
     dataset = _download(hub, config) if build is None else _from_cache(hub, build)
     build = build or _cached_build(hub, config)
     revision = build.commit[:12] if build else config.revision or "main"
     source = f"{hub}@{revision}" + (f"[{config.language}]" if config.language else "")
-
-    pairs: dict[str, Pairs] = {}
-    problems: list[Problem] = []
-    for split, names in _SPLIT_NAMES.items():
-        name = next((name for name in names if name in dataset), None)
-        if name is None:
-            problems.append(Problem("data.hub", f"{source} has no split {split!r}; it has {nearest(split, dataset)}"))
-            continue
-        try:
-            pairs[split] = _read_split(dataset[name], config, f"{source} {name}")
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-    return pairs
+    return {
+        split: joined([_table(dataset, name, config, split, source) for name in config.splits[split]])
+        for split in splits
+    }
 
 
-def _read_split(table: Any, config: DataConfig, origin: str) -> Pairs:
-    found = Findings(origin)
-    there: list[str] = table.column_names
-    names: list[str] = []
-    for column in config.columns:
-        name = column if isinstance(column, str) else "".join(there[column : column + 1])
-        names.append(name)
-        if name not in there:
-            found.add(f"has no column {column!r} (data.columns); it has {nearest(name, there)}")
-    if found:
-        raise found.error()
-    columns = [table[name] for name in names]
-    rows = [Row(f"{origin}, row {number}", *cells) for number, cells in enumerate(zip(*columns, strict=True), start=1)]
-    return checked_pairs(rows, config.score_range, found)
+def _table(dataset: Any, name: str, config: DataConfig, split: Split, source: str) -> Table:
+    found = Findings(f"{source} {name}")
+    if name not in dataset:
+        message = f"{source} has no split {name!r}; it has {nearest(name, dataset)}"
+        found.add_problems([Problem(f"data.splits.{split}", message)])
+        return Table([], found)
+    table = dataset[name]
+    choice = choose(table.column_names, config, found, "it has")
+    if choice is None:
+        return Table([], found)
+    picker = Picker(choice, config)
+    needed = {*choice.cells, *(position for position, _ in choice.conditions)}
+    columns = [
+        _column(table, column) if index in needed else [None] * len(table)
+        for index, column in enumerate(table.column_names)
+    ]
+    for number, fields in enumerate(zip(*columns, strict=True), start=1):
+        picker.take(f"{found.origin}, row {number}", fields)
+    return picker.table(found)
 
 
-def _how_without(hub: str, config: DataConfig) -> str:
-    """What to do without the hub, by the file names this option would look for."""
-    files = config.files or "{split}.csv"
-    names = ", ".join(files.format(split=split, language=config.language) for split in _SPLIT_NAMES)
-    say = "data.path=FOLDER" if config.files else "data.path=FOLDER 'data.files=\"{split}.csv\"'"
-    at = f"{hub} at revision {config.revision}" if config.revision else hub
-    return f"{at} is not in the local cache, and {why_unreachable()}: say {say}, with {names} in that folder"
+def _column(table: Any, name: str) -> list[object]:
+    """A column's values; those of classes by their names, None where a row has none (-1)."""
+    values: list[Any] = table[name][:]
+    classes = getattr(table.features[name], "names", None)
+    return values if classes is None else [classes[v] if v is not None and v >= 0 else None for v in values]
 
 
 def _cached_build(hub: str, config: DataConfig) -> Build | None:

@@ -56,3 +56,10 @@ class Splits:
 def as_examples(pairs: Pairs) -> Examples:
     """Scored pairs to train on."""
     return Examples("scored_pairs", (pairs.sentences1, pairs.sentences2), pairs.scores, None, pairs.origin, None)
+
+
+def as_pairs(examples: Examples) -> Pairs:
+    """Scored pairs to evaluate on."""
+    if examples.shape != "scored_pairs" or examples.labels is None:
+        raise ValueError(f"only scored pairs can be evaluated on, but got {examples.shape}")
+    return Pairs(examples.texts[0], examples.texts[1], examples.labels, examples.origin)

@@ -5,7 +5,7 @@ Owns the names and the order of columns. Knows no source and no loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedsweep.schema import Shape
@@ -35,6 +35,16 @@ LABELLED: tuple[Shape, ...] = ("scored_pairs", "binary_pairs", "class_pairs", "c
 """Shapes whose last column is no text."""
 
 
+def text_columns(shape: Shape) -> tuple[str, ...]:
+    """The columns of a shape that are texts."""
+    return COLUMNS[shape][:-1] if shape in LABELLED else COLUMNS[shape]
+
+
+def in_words(shape: Shape) -> str:
+    """A shape with its columns and what they hold: ``texts (text: single texts)``."""
+    return f"{shape} ({', '.join(COLUMNS[shape])}: {WORDS[shape]})"
+
+
 @dataclass(frozen=True)
 class Examples:
     """Training examples of one shape.
@@ -58,14 +68,20 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts[0])
 
-    def kept(self, indices: list[int], conversion: str | None) -> Examples:
+    def kept(self, indices: Sequence[int], conversion: str | None) -> Examples:
         """The examples at ``indices``, in that order; ``conversion`` is added to what was said before."""
+        texts = tuple(tuple(column[index] for index in indices) for column in self.texts)
+        labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
+        return self.became(self.shape, texts, labels, self.classes, conversion)
+
+    def became(
+        self,
+        shape: Shape,
+        texts: tuple[tuple[str, ...], ...],
+        labels: tuple[float, ...] | None,
+        classes: tuple[str, ...] | None,
+        conversion: str | None,
+    ) -> Examples:
+        """What was made of these; ``conversion``, in words, is added to what was said before."""
         said = "; ".join(words for words in (self.conversion, conversion) if words)
-        return Examples(
-            shape=self.shape,
-            texts=tuple(tuple(column[index] for index in indices) for column in self.texts),
-            labels=None if self.labels is None else tuple(self.labels[index] for index in indices),
-            classes=self.classes,
-            origin=self.origin,
-            conversion=said or None,
-        )
+        return Examples(shape, texts, labels, classes, self.origin, said or None)

@@ -24,7 +24,7 @@ from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import cell_config, trial_sections
 from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
 from embedsweep.gate.services import Services, read_services
-from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, section_of, sort_words
+from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, one_for_all, section_of, sort_words
 from embedsweep.schema import (
     Axis,
     Choice,
@@ -168,7 +168,7 @@ def _check_keys_of_space(
             yield Problem(where, f"options are swept on the command line: {key}=a,b")
         elif lacking is not None:
             yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(lacking.composed)))}")
-        elif section_of(key) not in TRIAL_SECTIONS or key in ONE_FOR_ALL:
+        elif section_of(key) not in TRIAL_SECTIONS or one_for_all(key) is not None:
             yield Problem(where, "is the same for all trials of a study and cannot be searched")
 
 

@@ -6,6 +6,7 @@ Owns which words may be swept and whether each names something that exists. Know
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,14 +22,22 @@ from embedsweep.config import (
     parse_words,
     set_value,
     shown,
+    value_at,
 )
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.sections import TRIAL_SECTIONS
+from embedsweep.losses import LOSSES
 from embedsweep.schema import Axis, DiscreteAxis
 from embedsweep.search_space import axis_of
 
-ONE_FOR_ALL = {"trainer.device": "is the same for all trials of a command, since a process trains on one device"}
-"""Keys of a trial that cannot be swept all the same."""
+ONE_FOR_ALL = {
+    "trainer.device": "is the same for all trials of a command, since a process trains on one device",
+    "evaluation": "is the same for all trials of a study, since their scores are compared",
+}
+"""Keys and sections of a trial that cannot be swept all the same."""
+
+INNER_LOSS = re.compile(r"loss(\.inner)+")
+"""The place of a loss inside another."""
 
 DECIDES_A_TRIAL = (*TRIAL_SECTIONS, "search", "recipe")
 
@@ -66,8 +75,13 @@ class Words:
 
 
 def section_of(key: str) -> str:
-    """The group that a key belongs to: ``loss`` of ``loss.scale``."""
-    return key.split(".", 1)[0]
+    """The group that a key belongs to: ``loss`` of ``loss.scale`` and of ``loss@loss.inner``."""
+    return re.split(r"[.@]", key, maxsplit=1)[0]
+
+
+def one_for_all(key: str) -> str | None:
+    """Why a key of a trial cannot be swept all the same; None where it can."""
+    return ONE_FOR_ALL.get(key) or ONE_FOR_ALL.get(section_of(key))
 
 
 def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]) -> Words:
@@ -75,9 +89,8 @@ def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]
     said = Words()
     words = list(_parse(texts, said, problems))
     for word in words:
-        if _names_an_option(word, composer):
-            group = section_of(word.key)
-            problems.append(Problem(word.key, f"is the name of the option; choose another by {group}=OPTION"))
+        if (right_key := _key_of_option(word, composer)) is not None:
+            problems.append(Problem(word.key, f"is the name of the option; choose another by {right_key}=OPTION"))
             said.refused.add(word.key)
         elif word.sweeps:
             _sweep(word, said, composer, problems)
@@ -105,9 +118,14 @@ def _parse(texts: Sequence[str], said: Words, problems: list[Problem]) -> Iterat
             said.refused.add(text.partition("=")[0])
 
 
-def _names_an_option(word: Word, composer: Composer) -> bool:
-    group, _, leaf = word.key.rpartition(".")
-    return leaf == "name" and group != "study" and is_group(composer, group)
+def _key_of_option(word: Word, composer: Composer) -> str | None:
+    """By which key the option is chosen that the word names by another."""
+    section, _, leaf = word.key.rpartition(".")
+    if INNER_LOSS.fullmatch(word.key):
+        return None if isinstance(word.value, dict) else f"loss@{word.key}"
+    if leaf == "name" and INNER_LOSS.fullmatch(section):
+        return f"loss@{section}"
+    return section if leaf == "name" and section != "study" and is_group(composer, section) else None
 
 
 def _sweep(word: Word, said: Words, composer: Composer, problems: list[Problem]) -> None:
@@ -119,10 +137,10 @@ def _sweep(word: Word, said: Words, composer: Composer, problems: list[Problem])
         return
     section = section_of(axis.key)
     if section in composer.groups and section not in TRIAL_SECTIONS:
-        swept = ", ".join(TRIAL_SECTIONS)
+        swept = ", ".join(name for name in TRIAL_SECTIONS if name not in ONE_FOR_ALL)
         problems.append(Problem(axis.key, f"is the same for all trials of a study; swept can be {swept}"))
-    elif axis.key in ONE_FOR_ALL:
-        problems.append(Problem(axis.key, ONE_FOR_ALL[axis.key]))
+    elif (reason := one_for_all(axis.key)) is not None:
+        problems.append(Problem(axis.key, reason))
     elif not is_group(composer, axis.key):
         said.axes.append(axis)
         return
@@ -186,7 +204,8 @@ def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> l
     cells = []
     for options in itertools.product(*(axis.choices for axis in group_axes)):
         swept = {axis.key: str(option) for axis, option in zip(group_axes, options, strict=True)}
-        cells.append(Cell(swept, composer.compose({**said.choices, **swept})))
+        placed = _placed({**said.choices, **swept}, said, composer, problems)
+        cells.append(Cell(swept, composer.compose(placed)))
     groups = {axis.key for axis in group_axes}
     for key in [*said.values, *(axis.key for axis in said.axes if axis.key not in groups)]:
         if section_of(key) not in said.unknown:
@@ -204,6 +223,44 @@ def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> l
     said.axes[:] = [axis for axis in said.axes if axis.key not in wrong]
     said.refused |= wrong
     return cells
+
+
+def _placed(choices: Mapping[str, str], said: Words, composer: Composer, problems: list[Problem]) -> dict[str, str]:
+    """The choices without those that go inside of an option which has no place for them."""
+    placed = {group: option for group, option in choices.items() if "@" not in group}
+    for key in sorted(choices.keys() - placed.keys(), key=len):
+        if section_of(key) in said.unknown:
+            continue
+        candidate = {**placed, key: choices[key]}
+        if _is_place(key, composed := composer.compose(placed)) and _composes(candidate, composer):
+            placed = candidate
+        else:
+            problems.append(_no_place(key, composed))
+    return placed
+
+
+def _is_place(key: str, composed: Mapping[str, Any]) -> bool:
+    return isinstance(value_at(composed, key.partition("@")[2]), Mapping)
+
+
+def _composes(choices: Mapping[str, str], composer: Composer) -> bool:
+    """Whether every place is one of an option, and not just of keys; other errors than that are raised."""
+    try:
+        composer.compose(choices)
+    except ConfigError as error:
+        if "Could not override" in str(error):
+            return False
+        raise
+    return True
+
+
+def _no_place(key: str, composed: Mapping[str, Any]) -> Problem:
+    group, _, place = key.partition("@")
+    outer = value_at(composed, f"{place.rpartition('.')[0]}.name")
+    if group == "loss" and INNER_LOSS.fullmatch(place) and outer in LOSSES:
+        around = ", ".join(name for name, loss in LOSSES.items() if loss.wraps)
+        return Problem(key, f"loss={outer} is around no other loss; those around one are: {around}")
+    return Problem(key, f"there is no section {place} for an option of {group}; its own section's is {group}=OPTION")
 
 
 def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: list[Problem]) -> None:

@@ -1,47 +1,60 @@
-"""Base models: built from their configuration, ready to train.
+"""Base models: built from their configuration, ready to train; saved and loaded again.
 
-Owns how a model is loaded, pooled and cut to length. Knows nothing of training or data. Imports torch.
+Owns how a model is loaded, put together, cut to length and given the weights of a checkpoint. Knows nothing of training
+or data. Imports torch where it is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedsweep.hub import cached_model_path
+from embedsweep.models.layout import modules_of, transformer_folder
+from embedsweep.models.lora import add_adapters, has_adapters, load_adapters, merge_adapters
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+__all__ = ["build_model", "load_trained", "load_weights", "merge_adapters", "torch_device", "training_prompts"]
+
 
 def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
-    """Loads a base model.
+    """Loads a base model and builds onto it what the configuration asks for.
 
-    Weights are read from safetensors only, and code that comes with a model runs only with ``trust_remote_code``.
+    Weights are read from safetensors only, and code that comes with a model runs only with ``trust_remote_code``. New
+    layers, adapters and static embeddings are drawn from torch's seed, which the caller has set.
 
     Args:
         config: which model.
         device: torch's name of where it goes; None is the best there is.
-    """
-    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
 
-    model = SentenceTransformer(
-        _source(config),
-        device=device,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-        model_kwargs={"use_safetensors": True},
-        model_card_data=SentenceTransformerModelCardData(local_files_only=True),
-    )
+    Raises:
+        TrialError: the model lacks what is to be replaced or adapted.
+    """
+    from embedsweep.models.parts import add_dense, cut_length, keep_transformer, replace_pooling
+
+    model = _load_static(config, device) if config.static_dim is not None else _load(config, device)
     if config.path is not None and not Path(config.path).expanduser().is_dir():
         # The library would ask the hub for it, and a cached model's folder does not tell its id.
         model.model_card_data.base_model = config.path
+    if config.parts == "transformer":
+        keep_transformer(model)
     if config.pooling is not None:
-        _pool(model, config.pooling)
-    if config.max_seq_length is not None:
-        model.max_seq_length = config.max_seq_length
+        replace_pooling(model, config.pooling)
+    if config.dense is not None:
+        add_dense(model, config.dense, config.dense_activation)
+    if config.static_dim is None:
+        cut_length(model, config.max_seq_length)
+    model.prompts = {**model.prompts, **config.prompts}
+    if config.default_prompt is not None:
+        model.default_prompt_name = config.default_prompt
+    if config.lora.rank is not None:
+        folder = Path(_source(config))
+        add_adapters(model, config.lora, transformer_folder(folder) if folder.is_dir() else None)
     return model
 
 
@@ -52,9 +65,83 @@ def load_trained(folder: Path, config: ModelConfig, device: str | None) -> Sente
     return SentenceTransformer(str(folder), device=device, trust_remote_code=config.trust_remote_code)
 
 
+def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bool) -> None:
+    """Gives ``model`` the weights of a checkpoint of its own training.
+
+    A checkpoint of a model with adapters holds these alone and a path to the base model on the machine that wrote it,
+    so that it cannot be loaded as a model everywhere; here the base model is the one at hand.
+
+    Args:
+        model: as it was built for that training; changed in place.
+        folder: written by ``model.save_pretrained``, as the trainer does.
+        trust_remote_code: the configuration's.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    if not has_adapters(model):
+        saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+        model.load_state_dict(saved.state_dict())
+        return
+    for module, files in zip(model, modules_of(folder) or (), strict=True):
+        if isinstance(module, Transformer):
+            load_adapters(model, files.folder)
+        else:
+            inside = files.folder.relative_to(folder).as_posix()
+            module.load_state_dict(type(module).load(str(folder), subfolder=inside).state_dict())
+
+
+def training_prompts(config: ModelConfig, columns: Sequence[str]) -> str | dict[str, str] | None:
+    """What the trainer puts before the texts of an example, as its argument ``prompts`` takes it.
+
+    Args:
+        config: the model with its prompts.
+        columns: names of the text columns, in order.
+
+    Returns:
+        ``query`` for the first column and ``document`` for the others where there are both; else the default prompt
+        for all; None for none.
+    """
+    prompts = config.prompts
+    if "query" in prompts and "document" in prompts:
+        return {column: prompts["document" if number else "query"] for number, column in enumerate(columns)}
+    return prompts[config.default_prompt] if config.default_prompt is not None else None
+
+
 def torch_device(device: str) -> str | None:
     """``trainer.device`` as torch says it; which GPU ``cuda:N`` is was settled when the process was started."""
     return None if device == "auto" else device.partition(":")[0]
+
+
+def _load(config: ModelConfig, device: str | None) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+
+    return SentenceTransformer(
+        _source(config),
+        device=device,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+        model_kwargs={"use_safetensors": True},
+        model_card_data=SentenceTransformerModelCardData(local_files_only=True),
+    )
+
+
+def _load_static(config: ModelConfig, device: str | None) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+    from transformers import AutoTokenizer
+
+    from embedsweep.models.parts import static_embedding
+
+    assert config.static_dim is not None
+    source = _source(config)
+    if Path(source).is_dir():
+        source = str(transformer_folder(Path(source)))
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
+    return SentenceTransformer(
+        modules=[static_embedding(tokenizer, config.static_dim, config.max_seq_length)],
+        device=device,
+        model_card_data=SentenceTransformerModelCardData(local_files_only=True),
+    )
 
 
 def _source(config: ModelConfig) -> str:
@@ -67,14 +154,3 @@ def _source(config: ModelConfig) -> str:
         return str(folder)
     cached = cached_model_path(config.path, config.revision)
     return str(cached) if cached is not None else config.path
-
-
-def _pool(model: SentenceTransformer, pooling: str) -> None:
-    """Replaces the model's pooling, in its place."""
-    from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
-
-    for name, module in model.named_children():
-        if isinstance(module, PoolingModule):
-            setattr(model, name, PoolingModule(module.embedding_dimension, pooling_mode=pooling.split("+")))
-            return
-    raise ValueError(f"this model has no pooling to replace by {pooling}; leave model.pooling at null")

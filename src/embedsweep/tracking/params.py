@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 
-from embedsweep.schema import TrialConfig
+from embedsweep.schema import BenchmarkConfig, LossConfig, TrialConfig
 
 _MAX_LENGTH = 6000  # MLflow cuts longer values
 
@@ -19,7 +19,7 @@ def flatten(config: TrialConfig) -> dict[str, str]:
     """The configuration as MLflow's params: ``optimizer.lr`` -> ``2e-05``.
 
     The loss's own parameters stand directly under ``loss.``. None is ``null``, a boolean ``true`` or ``false``, a
-    float its shortest exact form, a tuple a JSON list.
+    float its shortest exact form, a tuple a JSON list. A benchmark is its name; what it is stands in ``config.yaml``.
     """
     return dict(_flat("", config))
 
@@ -34,19 +34,27 @@ def differences(logged: Mapping[str, str], params: Mapping[str, str]) -> list[st
 
 
 def _flat(key: str, value: object) -> Iterator[tuple[str, str]]:
-    if is_dataclass(value):
+    if isinstance(value, BenchmarkConfig):
+        yield key, value.name
+    elif isinstance(value, LossConfig):
+        yield f"{key}.name", value.name
+        yield from _flat(key, value.parameters)
+        if value.inner is not None:
+            yield from _flat(f"{key}.inner", value.inner)
+    elif is_dataclass(value):
         for field in fields(value):
-            inner = getattr(value, field.name)
-            # A mapping is its owner's own keys: LossConfig.parameters["scale"] is loss.scale.
-            yield from _flat(key if isinstance(inner, Mapping) else f"{key}.{field.name}".lstrip("."), inner)
+            yield from _flat(f"{key}.{field.name}".lstrip("."), getattr(value, field.name))
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flat(f"{key}.{name}".lstrip("."), inner)
+            yield from _flat(f"{key}.{name}", inner)
     else:
         yield key, _text(value)
 
 
 def _text(value: object) -> str:
-    if value is None or isinstance(value, bool | tuple):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        names = [item.name if isinstance(item, BenchmarkConfig) else item for item in value]
+        return json.dumps(names, ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     return repr(value) if isinstance(value, float) else str(value)

@@ -10,12 +10,24 @@ from dataclasses import fields
 
 from embedsweep.errors import Problem
 from embedsweep.gate.rules.data import check_conversion, check_data, check_dropped_batch, check_smallest_batch
+from embedsweep.gate.rules.loss import (
+    check_architecture,
+    check_cached,
+    check_grouping,
+    check_matryoshka,
+    check_nesting,
+    check_other_models,
+    check_sums,
+    check_teacher_width,
+)
 from embedsweep.gate.rules.model import check_base_model, check_model
 from embedsweep.gate.rules.training import (
     check_device,
+    check_grouped_batches,
     check_intervals,
     check_micro_batch,
     check_precision,
+    check_schedule,
     check_warmup,
 )
 from embedsweep.schema import DataConfig, TrialConfig
@@ -27,6 +39,9 @@ DATA_KEYS = (
     "evaluation",
 )
 """What decides which examples and pairs there are."""
+
+LOSS_KEYS = ("loss", "data.also")
+"""What the losses of all datasets are."""
 
 
 def check_trial(config: TrialConfig, broken: Collection[str]) -> list[Problem]:
@@ -47,12 +62,25 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (check_micro_batch, ("dataloader.batch_size", "dataloader.micro_batch_size")),
     (check_intervals, ("trainer.eval_every", "trainer.log_every")),
     (check_warmup, ("optimizer.warmup",)),
+    (check_schedule, ("optimizer",)),
+    (
+        check_grouped_batches,
+        ("dataloader.batch_size", "dataloader.micro_batch_size", "dataloader.batch_sampler"),
+    ),
     (check_device, ("trainer.device",)),
     (check_precision, ("trainer.device", "trainer.precision")),
     (check_base_model, ("model",)),
+    (check_nesting, LOSS_KEYS),
+    (check_sums, LOSS_KEYS),
+    (check_cached, ("dataloader.batch_size", "dataloader.micro_batch_size", "model", *LOSS_KEYS)),
+    (check_matryoshka, ("model", *LOSS_KEYS)),
+    (check_other_models, ("model", *LOSS_KEYS)),
+    (check_teacher_width, ("model", *LOSS_KEYS)),
+    (check_architecture, ("model", *LOSS_KEYS)),
+    (check_grouping, ("dataloader.batch_sampler", *LOSS_KEYS)),
     (check_data, DATA_KEYS),
-    (check_conversion, (*DATA_KEYS, "data.convert", "loss")),
-    (check_smallest_batch, ("dataloader.batch_size", "loss")),
+    (check_conversion, (*DATA_KEYS, "data.convert", *LOSS_KEYS)),
+    (check_smallest_batch, ("dataloader.batch_size", "dataloader.micro_batch_size", *LOSS_KEYS)),
     (check_dropped_batch, ("dataloader", "data", "loss")),
 )
 """Each rule with the keys it looks at."""

@@ -1,59 +1,115 @@
-"""Whether the data is there, and leaves the loss examples of a shape it wants. No torch."""
+"""Whether the data is there, and leaves each loss examples of a shape it wants. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
-from embedsweep.data import load_splits
-from embedsweep.data.convert import convert, target_shape
-from embedsweep.data.shapes import Examples
+from embedsweep.config import canonical
+from embedsweep.data import Splits, load_also, load_benchmark, load_splits
+from embedsweep.data.demo import DEMOS
+from embedsweep.data.prepare import prepared
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.losses import LOSSES, InBatch
-from embedsweep.schema import TrialConfig
+from embedsweep.losses import InBatch, in_batch, wants
+from embedsweep.schema import DataConfig, LossConfig, TrialConfig
 
 
 def check_data(config: TrialConfig) -> Sequence[Problem]:
-    """Whether every split can be read."""
-    try:
-        load_splits(config.data, config.evaluation)
-    except ConfigError as error:
-        return error.problems
-    return ()
+    """Whether every split, every further dataset and every benchmark can be read."""
+    evaluation = config.evaluation
+    loads: list[Callable[[], object]] = [lambda: load_splits(config.data, evaluation), lambda: load_also(config.data)]
+    loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in evaluation.benchmarks]
+    problems: list[Problem] = []
+    for load in loads:
+        try:
+            load()
+        except ConfigError as error:
+            problems += (problem for problem in error.problems if problem not in problems)
+    return problems
 
 
-def check_conversion(config: TrialConfig) -> Sequence[Problem]:
-    """Whether the data leaves the loss examples of a shape it wants."""
+def check_conversion(config: TrialConfig) -> list[Problem]:
+    """Whether each dataset leaves its loss examples of a shape it wants."""
     if check_data(config):
-        return ()
-    try:
-        _examples(config)
-    except ConfigError as error:
-        return error.problems
-    return ()
+        return []
+    problems: list[Problem] = []
+    for dataset in _datasets(config):
+        if isinstance(outcome := _count(dataset), ConfigError):
+            problems += (_in_section(problem, dataset) for problem in outcome.problems)
+    return problems
 
 
 def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
-    """Whether a loss that compares examples has some to compare."""
-    loader, in_batch = config.dataloader, LOSSES[config.loss.name].in_batch
-    key, batch = "batch_size", loader.batch_size
-    if in_batch is InBatch.COMPARED and loader.micro_batch_size is not None:
-        key, batch = "micro_batch_size", loader.micro_batch_size
-    if in_batch is not InBatch.INDEPENDENT and batch < 2:
-        message = f"loss={config.loss.name} compares examples inside a batch and needs at least 2, but got {batch}"
-        yield Problem(f"dataloader.{key}", message)
+    """Whether losses that compare examples have some to compare."""
+    loader = config.dataloader
+    for loss in (config.loss, *(also.loss for also in config.data.also.values())):
+        kind = in_batch(loss)
+        key, batch = "batch_size", loader.batch_size
+        if kind is InBatch.COMPARED and loader.micro_batch_size is not None:
+            key, batch = "micro_batch_size", loader.micro_batch_size
+        if kind is not InBatch.INDEPENDENT and batch < 2:
+            message = f"loss={loss.name} compares examples inside a batch and needs at least 2, but got {batch}"
+            yield Problem(f"dataloader.{key}", message)
 
 
 def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
-    """Whether a batch is left where the last one is dropped."""
+    """Whether each dataset has a batch left where the last one is dropped."""
     if not config.dataloader.drop_last or check_data(config) or check_conversion(config):
         return
-    batch, examples = config.dataloader.batch_size, len(_examples(config))
-    if examples < batch:
-        message = f"with drop_last no batch is left: {examples} examples for a batch of {batch}"
-        yield Problem("dataloader.batch_size", message)
+    batch = config.dataloader.batch_size
+    for dataset in _datasets(config):
+        examples = _count(dataset)
+        if isinstance(examples, int) and examples < batch:
+            of = "" if dataset.section == "data" else f" of {dataset.section}"
+            message = f"with drop_last no batch is left: {examples} examples{of} for a batch of {batch}"
+            yield Problem("dataloader.batch_size", message)
 
 
-def _examples(config: TrialConfig) -> Examples:
-    train = load_splits(config.data, config.evaluation).train
-    shape = target_shape(train.shape, LOSSES[config.loss.name].wants, config.data.convert.to, config.loss.name)
-    return convert(train, shape, config.data.convert, config.data.score_range)
+@dataclass(frozen=True)
+class _Dataset:
+    """A dataset that is trained on; equal to another by the canonical form of what decides its examples.
+
+    Attributes:
+        key: that form.
+        section: where it stands in the configuration.
+        splits: its examples, with what they must not leak into.
+        data: where they come from.
+        loss: what it is trained by.
+    """
+
+    key: str
+    section: str = field(compare=False)
+    splits: Splits = field(compare=False)
+    data: DataConfig = field(compare=False)
+    loss: LossConfig = field(compare=False)
+
+
+def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
+    splits = load_splits(config.data, config.evaluation)
+    also = config.data.also
+    given = {"data": (splits.train, replace(config.data, also={}), config.loss)}
+    for name, examples in load_also(config.data).items():
+        given[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
+    for section, (examples, data, loss) in given.items():
+        key = canonical([asdict(data), asdict(config.evaluation), loss.name, wants(loss)])
+        yield _Dataset(key, section, replace(splits, train=examples), data, loss)
+
+
+@functools.lru_cache(maxsize=32)
+def _count(dataset: _Dataset) -> int | ConfigError:
+    """How many examples a loss is given, or why none; kept, since the cells of a sweep mostly share their data."""
+    try:
+        return len(prepared(dataset.splits, dataset.data, wants(dataset.loss), dataset.loss.name, None))
+    except ConfigError as error:
+        return error
+
+
+def _in_section(problem: Problem, dataset: _Dataset) -> Problem:
+    """A problem of one dataset under its own keys; of a loss without data, with the demo data that would do."""
+    section, message = dataset.section, problem.message
+    if problem.where == "loss":
+        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in wants(dataset.loss)]
+        message += f" (to try it: {demos[0]})" if demos else ""
+        return Problem("loss" if section == "data" else f"{section}.loss", message)
+    return Problem(problem.where.replace("data.", f"{section}.", 1), message.replace("data.", f"{section}."))

@@ -17,6 +17,17 @@ def check_micro_batch(config: TrialConfig) -> Iterator[Problem]:
         yield Problem("dataloader.micro_batch_size", message)
 
 
+def check_grouped_batches(config: TrialConfig) -> Iterator[Problem]:
+    """Whether batches grouped by label hold whole pairs of at least two classes."""
+    loader = config.dataloader
+    key, size = "batch_size", loader.batch_size
+    if loader.micro_batch_size is not None:
+        key, size = "micro_batch_size", loader.micro_batch_size
+    if loader.batch_sampler == "group_by_label" and (size < 4 or size % 2):
+        message = f"batches grouped by label take an even number of at least 4 examples, but got {size}"
+        yield Problem(f"dataloader.{key}", message)
+
+
 def check_intervals(config: TrialConfig) -> Iterator[Problem]:
     """Whether evaluations and logs come at a ratio or at whole steps."""
     yield from _ratio_or_steps("trainer.eval_every", config.trainer.eval_every)
@@ -26,6 +37,16 @@ def check_intervals(config: TrialConfig) -> Iterator[Problem]:
 def check_warmup(config: TrialConfig) -> Iterator[Problem]:
     """Whether warm-up is a ratio or whole steps."""
     yield from _ratio_or_steps("optimizer.warmup", config.optimizer.warmup)
+
+
+def check_schedule(config: TrialConfig) -> Iterator[Problem]:
+    """Whether the optimizer takes the schedule."""
+    optimizer = config.optimizer
+    if optimizer.name == "schedule_free" and optimizer.schedule != "constant":
+        message = (
+            f"optimizer=schedule_free averages instead of lowering the rate; use constant, not {optimizer.schedule}"
+        )
+        yield Problem("optimizer.schedule", message)
 
 
 def _ratio_or_steps(key: str, value: float) -> Iterator[Problem]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
+import io
+import math
 from collections.abc import Mapping
 from typing import get_args
 
 from embedsweep.config import shown
-from embedsweep.data.shapes import COLUMNS
+from embedsweep.data.shapes import COLUMNS, text_columns
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.loss import read_loss
 from embedsweep.schema import SHAPES, SPLITS, AlsoConfig, Column, ConvertConfig, DataConfig, FileFormat, Shape, Split
@@ -28,11 +29,11 @@ def read_data(reader: Reader) -> DataConfig:
         shape=shape,
         columns=_columns(reader, shape),
         where=_where(reader),
-        labels=reader.optional_texts("labels"),
+        labels=_labels(reader, shape),
         delimiter=_delimiter(reader),
         encoding=_encoding(reader),
         score_range=_score_range(reader),
-        max_tokens=reader.integers("max_tokens", at_least=1) or None,
+        max_tokens=_max_tokens(reader, shape),
         convert=_convert(reader.section("convert")),
         drop_leaked=reader.boolean("drop_leaked"),
         limit=reader.optional_integer("limit", at_least=2),
@@ -68,10 +69,37 @@ def _where(reader: Reader) -> Mapping[str, str]:
     return {name: shown(value) for name, value in reader.mapping("where").items()}
 
 
+def _labels(reader: Reader, shape: Shape) -> tuple[str, ...] | None:
+    value = reader.raw("labels")
+    if value is None:
+        return None
+    named = isinstance(value, list | tuple) and all(
+        isinstance(item, str | int) and not isinstance(item, bool) and str(item).strip() for item in value
+    )
+    labels = tuple(str(item).strip() for item in value) if named else ()
+    if len(labels) < 2 or len(set(labels)) < len(labels):
+        what = "must be the names of at least two classes in the order of their numbers, as [no match,match]"
+        reader.problem(
+            "labels", f"{what} (quote yes and no, which YAML takes for true and false), but got {shown(value)}"
+        )
+    elif not shape.startswith("class_"):
+        reader.problem("labels", f"are names of classes, and data.shape={shape} has none: leave them out (null)")
+    return labels or None
+
+
+def _max_tokens(reader: Reader, shape: Shape) -> tuple[int, ...] | None:
+    value = reader.integers("max_tokens", at_least=1)
+    texts = text_columns(shape)
+    if value and len(value) != len(texts):
+        message = f"must be a number for each of {', '.join(texts)} (data.shape={shape}), but got {shown(list(value))}"
+        reader.problem("max_tokens", message)
+    return value or None
+
+
 def _delimiter(reader: Reader) -> str:
     value = reader.text("delimiter") if reader.raw("delimiter") != "\t" else "\t"
     value = "\t" if value in ("\\t", "tab") else value
-    if len(value) > 1:
+    if len(value) > 1 or value in ('"', "\r", "\n"):
         reader.problem("delimiter", f'must be one character, such as "," or ";" or "\\t", but got {value!r}')
     return value or ","
 
@@ -79,7 +107,8 @@ def _delimiter(reader: Reader) -> str:
 def _encoding(reader: Reader) -> str:
     value = reader.text("encoding")
     try:
-        codecs.lookup(value or "utf-8")
+        # Unlike codecs.lookup this knows codecs that make no text, such as base64.
+        io.TextIOWrapper(io.BytesIO(), encoding=value or "utf-8")
     except LookupError:
         reader.problem("encoding", f"is unknown: {value}; usual are utf-8, latin-1, cp1252, utf-16")
     return value
@@ -87,10 +116,11 @@ def _encoding(reader: Reader) -> str:
 
 def _score_range(reader: Reader) -> tuple[float, float]:
     value = reader.raw("score_range")
-    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(bound, int | float) for bound in value):
-        low, high = float(value[0]), float(value[1])
-        if low < high:
-            return (low, high)
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound) for bound in value
+    )
+    if numbers and len(value) == 2 and value[0] < value[1]:
+        return (float(value[0]), float(value[1]))
     reader.problem(
         "score_range", f"must be the lowest and the highest possible score, as [0,5], but got {shown(value)}"
     )

@@ -1,0 +1,210 @@
+"""Which model a word means: a folder, a study's best, the model of a run, or a model on the hub.
+
+Owns that order and what there is instead of a word that means nothing. Reads studies; changes nothing in them. Knows
+nothing of what is done with the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from embedsweep.config import Composer, nearest, resolve
+from embedsweep.errors import ConfigError, Problem, StudyError
+from embedsweep.gate.reader import Reader
+from embedsweep.gate.rules.model import check_model
+from embedsweep.gate.sections.model import read_model
+from embedsweep.gate.services import SINGLE
+from embedsweep.hub import cached_model_path
+from embedsweep.secrets import MASK
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+    from sentence_transformers import SentenceTransformer
+
+SWEEPS = Path("sweeps")
+MODEL = "model"
+SHORTEST_PREFIX = 6
+_RUN_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model that is there.
+
+    Attributes:
+        word: what it was called.
+        source: its folder, or its id on the hub.
+        what: what it is, in words (``the best of study loss-12fca524, trial 1``).
+        is_folder: whether it lies on this disk under a name of its own, and not in the hub's cache.
+    """
+
+    word: str
+    source: str
+    what: str
+    is_folder: bool
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of this project.
+
+    Attributes:
+        run_id: MLflow's.
+        folder: where its model lies, if it was kept.
+        what: what it is, in words.
+        study: its study; None of a run by itself.
+    """
+
+    run_id: str
+    folder: Path
+    what: str
+    study: str | None
+
+
+def choose_model(word: str, composer: Composer) -> ChosenModel:
+    """Finds the model that ``word`` means.
+
+    Args:
+        word: a folder of a model, or of a run or trial that has one; a study's name; a run's id or its first 6 or more
+            digits; or a hub id.
+        composer: composes the option that a folder or a hub id is checked as.
+
+    Raises:
+        ConfigError: there is none, or it cannot be loaded (no safetensors, a hub that does not answer).
+        StudyError: a study's storage cannot be opened.
+    """
+    folder = Path(word).expanduser()
+    if folder.exists():
+        inside = folder / MODEL
+        found = inside if (inside / "modules.json").is_file() and not (folder / "modules.json").is_file() else folder
+        return _checked(ChosenModel(word, str(found), f"the folder {found}", True), composer)
+    if (SWEEPS / word / "study.yaml").is_file():
+        return _best_of(word)
+    runs = _runs_of(word) if _RUN_ID.fullmatch(word) else []
+    if len(runs) > 1:
+        raise ConfigError.single(word, f"begins the ids of {len(runs)} runs: {_listed(run.run_id for run in runs)}")
+    if runs:
+        return _model_of(word, runs[0])
+    return _on_the_hub(word, composer)
+
+
+def load_model(chosen: ChosenModel, device: str | None) -> SentenceTransformer:
+    """Loads a chosen model; weights are read from safetensors only. Imports torch.
+
+    Args:
+        chosen: which.
+        device: torch's name of where it goes; None is the best there is.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(chosen.source, device=device, model_kwargs={"use_safetensors": True})
+
+
+def _checked(chosen: ChosenModel, composer: Composer) -> ChosenModel:
+    """The model, if the gate lets it pass as ``model=pretrained model.path=...``."""
+    problems = _gate_problems(chosen.source, composer)
+    if problems:
+        raise ConfigError(Problem(chosen.word, problem.message) for problem in problems)
+    return chosen
+
+
+def _gate_problems(path: str, composer: Composer) -> list[Problem]:
+    tree = composer.compose({"model": "pretrained"})
+    tree["model"]["path"] = path
+    problems: list[Problem] = []
+    config = read_model(Reader(resolve(tree, {}, ("model",))["model"], "model", problems))
+    return problems or list(check_model(config))
+
+
+def _best_of(study: str) -> ChosenModel:
+    complete = [trial for trial in _trials(study) if trial.state.name == "COMPLETE"]
+    if not complete:
+        raise ConfigError.single(study, f"has no complete trial yet; go on with it: -m study.name={study}")
+    best = max(
+        complete, key=lambda trial: (trial.value, -trial.number)
+    )  # the first of equals, as the study itself says
+    folder = _trial_folder(study, best.number) / MODEL
+    if not folder.is_dir():
+        message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or lies elsewhere"
+        raise ConfigError.single(study, f"{message} (study.keep_models)")
+    return ChosenModel(study, str(folder), f"the best of study {study}, trial {best.number}", True)
+
+
+def _model_of(word: str, run: _Run) -> ChosenModel:
+    if run.folder.is_dir():
+        return ChosenModel(word, str(run.folder), run.what, True)
+    message = f"is {run.what}, whose model was not kept: there is no {run.folder}"
+    raise ConfigError.single(word, f"{message}; the study's best is called {run.study}" if run.study else message)
+
+
+def _on_the_hub(word: str, composer: Composer) -> ChosenModel:
+    problems = _gate_problems(word, composer)
+    if not problems:
+        cached = cached_model_path(word, None)
+        return ChosenModel(word, str(cached or word), f"{word} on the hub", False)
+    studies = _studies()
+    single = sorted(path.parent.name for path in (SWEEPS / SINGLE).glob(f"*/{MODEL}"))
+    there = f"studies: {_listed(studies)}; runs by themselves: {_listed(name[:8] for name in single)}"
+    reasons = [problem.message.partition("; use ")[0] for problem in problems]  # that advice is for train
+    message = (
+        f"is no folder, no study and no run here{nearest(word, [*studies, *single])} ({there}); "
+        f"on the hub: {'; '.join(reasons)}"
+    )
+    raise ConfigError.single(word, message)
+
+
+def _listed(names: Iterator[str] | list[str]) -> str:
+    known = list(names)
+    rest = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return (", ".join(known[:_SHOWN]) + rest) or "none"
+
+
+def _runs_of(prefix: str) -> list[_Run]:
+    """All runs whose id begins so: runs by themselves by their folder, trials by what their study notes."""
+    from embedsweep.study import RUN_ID
+
+    single = (SWEEPS / SINGLE).glob(f"{prefix}*")
+    runs = [_Run(path.name, path / MODEL, f"run {path.name}", None) for path in sorted(single)]
+    for study in _studies():
+        try:
+            trials = _trials(study)
+        except (ConfigError, StudyError):
+            continue  # of a study that cannot be read no run is known; asked for by name, it says why
+        for trial in trials:
+            run_id = str(trial.user_attrs.get(RUN_ID, ""))
+            if run_id.startswith(prefix):
+                folder = _trial_folder(study, trial.number) / MODEL
+                runs.append(_Run(run_id, folder, f"trial {trial.number} of study {study}", study))
+    return runs
+
+
+def _studies() -> list[str]:
+    return sorted(path.parent.name for path in SWEEPS.glob("*/study.yaml"))
+
+
+def _trials(study: str) -> list[FrozenTrial]:
+    """All trials of a study that exists, from its storage, which is only read."""
+    from embedsweep.study.storage import open_storage, storage_errors
+
+    folder = SWEEPS / study
+    url = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))["storage"]
+    if url is not None and MASK in url:
+        message = f"this study lies in {url}, whose password is not kept: give the folder of a trial's model instead"
+        raise ConfigError.single(study, message)
+    storage = open_storage(url, folder)
+    with storage_errors():
+        ids = {found.study_name: found._study_id for found in storage.get_all_studies()}
+        if study not in ids:
+            raise ConfigError.single(study, f"{folder} is here, but its storage has no study of that name")
+        return storage.get_all_trials(ids[study], deepcopy=False)
+
+
+def _trial_folder(study: str, number: int) -> Path:
+    return SWEEPS / study / "trials" / f"{number:04d}"

@@ -1,0 +1,176 @@
+"""``embedsweep encode``: a file of texts becomes a file of their embeddings.
+
+Owns the two forms of that file. Loads the model when everything else was found right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from embedsweep.chosen_model import ChosenModel, choose_model, load_model
+from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
+from embedsweep.commands.encoding import encoded_chunks, read_device, read_target, say, shown_progress, written_whole
+from embedsweep.commands.sources import as_column, read_texts
+from embedsweep.config import Composer, nearest, open_composer
+from embedsweep.errors import ConfigError
+from embedsweep.launch import prepare_process
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+MODEL = Place("MODEL", "a folder, a study's name (its best), a run's id or its first 6 digits, or a hub id")
+VERB = Verb(
+    name="encode",
+    about="Writes the embedding of every text of a file.",
+    places=(MODEL, Place("FILE", "texts: .txt (one a line), .csv, .tsv, .jsonl or .parquet")),
+    arguments=(
+        Argument("out", Takes.WORD, "FILE", "where to: .parquet (text, embedding) or .npy (float32, texts x dim)"),
+        Argument("column", Takes.WORD, "NAME", "column of the texts: by name, or by position from 0 without a header"),
+        Argument("prompt", Takes.WORD, "NAME", "one of the model's prompts, put before every text"),
+        Argument("batch-size", Takes.NUMBER, "N", "texts encoded at once"),
+        Argument("device", Takes.WORD, "D", "auto, cpu, cuda, cuda:N or mps"),
+        Argument("truncate-dim", Takes.NUMBER, "N", "keeps the first N dimensions"),
+        Argument("normalize", Takes.NOTHING, "", "gives every embedding length 1"),
+        Argument("overwrite", Takes.NOTHING, "", "writes over a file that is there"),
+    ),
+)
+
+Write = Callable[[Sequence[str], "np.ndarray"], None]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments, checked."""
+
+    model: ChosenModel
+    texts: list[str]
+    out: Path
+    prompt: str | None
+    batch_size: int
+    device: str
+    truncate_dim: int | None
+    normalize: bool
+
+
+def run(words: Sequence[str], console: Console) -> int:
+    """Runs ``embedsweep encode`` with the words after it.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: all that is wrong with the arguments, the file or the model's name; nothing was written.
+    """
+    if asks_for_help(words):
+        print_help(VERB, console)
+        return 0
+    asked = _read(parse(VERB, words))
+    prepare_process(asked.device)
+    from embedsweep.models import torch_device
+
+    model = load_model(asked.model, torch_device(asked.device))
+    _check_model(model, asked)
+    dim = min(filter(None, (asked.truncate_dim, model.get_embedding_dimension())))
+    how: dict[str, Any] = {
+        "prompt_name": asked.prompt,
+        "truncate_dim": asked.truncate_dim,
+        "normalize_embeddings": asked.normalize,
+    }
+    opened = _parquet if asked.out.suffix == ".parquet" else _npy
+    with (
+        written_whole(asked.out) as temporary,
+        opened(temporary, len(asked.texts), dim) as write,
+        shown_progress(console, len(asked.texts), "encoded") as progress,
+    ):
+        for texts, embeddings in encoded_chunks(model, asked.texts, asked.batch_size, progress, **how):
+            write(texts, embeddings)
+    say(console, f"{asked.out}: {len(asked.texts)} embeddings of {dim} dimensions, by {asked.model.what}")
+    return 0
+
+
+def _read(typed: Typed) -> _Asked:
+    reader = typed.reader
+    out = read_target(typed, "out", (".parquet", ".npy"))
+    if out is None and not typed.is_told("out"):
+        typed.problem("out", "must be given: --out embeddings.parquet")
+    column = as_column(reader.text("column"))
+    batch_size, device = reader.integer("batch_size", at_least=1), read_device(typed)
+    truncate_dim = reader.optional_integer("truncate_dim", at_least=1)
+    prompt, normalize = reader.optional_text("prompt"), reader.boolean("normalize")
+    reader.finish()
+    texts = texts_of(typed, [column])
+    with open_composer() as composer:
+        model = model_of(typed, composer)
+    typed.check()
+    if out is None or texts is None or model is None:
+        raise ValueError("what is missing was noted as a problem")
+    return _Asked(model, texts[0], out, prompt, batch_size, device, truncate_dim, normalize)
+
+
+def texts_of(typed: Typed, columns: Sequence[str | int]) -> list[list[str]] | None:
+    """The texts of the ``FILE`` that was typed; None where it cannot be read, which is noted."""
+    if not typed.places[1]:
+        return None
+    try:
+        return read_texts(Path(typed.places[1][0]).expanduser(), columns)
+    except ConfigError as error:
+        typed.problems.extend(error.problems)
+        return None
+
+
+def model_of(typed: Typed, composer: Composer) -> ChosenModel | None:
+    """The ``MODEL`` that was typed; None where there is none, which is noted."""
+    if not typed.places[0]:
+        return None
+    try:
+        return choose_model(typed.places[0][0], composer)
+    except ConfigError as error:
+        typed.problems.extend(error.problems)
+        return None
+
+
+def _check_model(model: SentenceTransformer, asked: _Asked) -> None:
+    """Raises where the model has no such prompt, or fewer dimensions: only now it is known."""
+    if asked.prompt is not None and asked.prompt not in model.prompts:
+        there = ", ".join(model.prompts) or "none"
+        message = f"the model has no prompt {asked.prompt}{nearest(asked.prompt, model.prompts)}; there are: {there}"
+        raise ConfigError.single("--prompt", message)
+    width = model.get_embedding_dimension()
+    if asked.truncate_dim is not None and width is not None and asked.truncate_dim > width:
+        message = f"the model's embeddings have {width} dimensions, but got {asked.truncate_dim}"
+        raise ConfigError.single("--truncate-dim", message)
+
+
+@contextmanager
+def _parquet(path: Path, _count: int, _dim: int) -> Iterator[Write]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("text", pa.string()), ("embedding", pa.list_(pa.float32()))])
+    with pq.ParquetWriter(path, schema) as writer:
+        yield lambda texts, embeddings: writer.write_table(
+            pa.table({"text": list(texts), "embedding": list(embeddings.astype("float32"))}, schema=schema)
+        )
+
+
+@contextmanager
+def _npy(path: Path, count: int, dim: int) -> Iterator[Write]:
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, dim))
+    done = 0
+
+    def write(_: Sequence[str], embeddings: np.ndarray) -> None:
+        nonlocal done
+        array[done : done + len(embeddings)] = embeddings
+        done += len(embeddings)
+
+    yield write
+    array.flush()

@@ -1,0 +1,274 @@
+"""What is worth knowing of data before it is trained on: leaks, repeats, labels and lengths.
+
+Owns the counts and which of them deserve a warning. Knows no source and no loss; no torch.
+
+Between splits texts are the same when they are equal but for case and outer white space (a model that has seen one
+knows the other); within a split, when they are equal to the letter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+
+from embedsweep.data.pairs import Pairs, Splits, as_examples
+from embedsweep.data.shapes import Examples, text_columns
+from embedsweep.data.tokens import Count
+from embedsweep.errors import ConfigError
+from embedsweep.schema import SPLITS, Shape, Split
+
+BINS = 10
+MANY_TOO_LONG = 0.05
+"""Share of texts cut by the model above which it is worth a warning."""
+FEW = 0.01
+"""Share of examples below which a class is worth a warning."""
+
+Pair = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a later split has that an earlier one has too.
+
+    Attributes:
+        pairs: examples of the later with a pair of texts, in either order, that stands in the earlier.
+        of: examples of the later.
+        sentences: different texts that stand in both.
+    """
+
+    pairs: int
+    of: int
+    sentences: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the texts of one column are, in words or in tokens (special ones included).
+
+    Attributes:
+        unit: ``words`` or ``tokens``.
+        shortest: the fewest.
+        median: as many texts are shorter as are longer.
+        longest: the most.
+        maximum: how many tokens the model reads; None where it is not known, and for words.
+        over: texts longer than that, which are cut.
+    """
+
+    unit: str
+    shortest: int
+    median: float
+    longest: int
+    maximum: int | None
+    over: int
+
+
+@dataclass(frozen=True)
+class SplitAudit:
+    """One split by itself.
+
+    Attributes:
+        origin: where it came from.
+        conversion: what was done to it since it was read, in words; None where nothing was.
+        shape: what an example is.
+        examples: how many.
+        duplicates: examples whose texts stood in an earlier one in the same order.
+        turned: pairs that stood there in the other order only.
+        disagreeing: different pairs that come with more than one label.
+        identical: examples with a pair of equal texts.
+        labels: class, or score from-to, -> examples; empty where there is no label.
+        lengths: text column -> its lengths in words and, where tokens were counted, in tokens.
+    """
+
+    origin: str
+    conversion: str | None
+    shape: Shape
+    examples: int
+    duplicates: int
+    turned: int
+    disagreeing: int
+    identical: int
+    labels: Mapping[str, int]
+    lengths: Mapping[str, tuple[Lengths, ...]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All three splits, and what each later one shares with an earlier: ``train/dev``, ``train/test``, ``dev/test``."""
+
+    splits: Mapping[Split, SplitAudit]
+    shared: Mapping[str, Shared]
+
+
+def audit(splits: Splits, count: Count | None = None, maximum: int | None = None) -> Audit:
+    """Counts what is worth knowing of training examples, before any conversion, and of the pairs they are scored on.
+
+    Args:
+        splits: what is trained on, selects and reports.
+        count: counts the tokens of texts; None leaves tokens out.
+        maximum: how many tokens the model reads.
+    """
+    all_examples: dict[Split, Examples] = dict(
+        zip(SPLITS, (splits.train, as_examples(splits.dev), as_examples(splits.test)), strict=True)
+    )
+    return Audit(
+        splits={split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()},
+        shared={
+            f"{earlier}/{later}": _shared(all_examples[earlier], all_examples[later])
+            for earlier, later in combinations(SPLITS, 2)
+        },
+    )
+
+
+def warnings(found: Audit) -> list[str]:
+    """What of it matters, a line each; empty where nothing does."""
+    told: list[str] = []
+    for name, shared in found.shared.items():
+        told += _warn_of_shared(name, shared)
+    for split, one in found.splits.items():
+        told += _warn_of_repeats(split, one)
+        told += _warn_of_classes(split, one)
+        told += _warn_of_lengths(split, one)
+    return told
+
+
+def _warn_of_shared(name: str, shared: Shared) -> Iterator[str]:
+    earlier, later = name.split("/")
+    if shared.pairs or shared.sentences:
+        mend = "; data.drop_leaked=true leaves them out of train" if earlier == "train" else ""
+        pairs = f"{shared.pairs} of {shared.of} {later} pairs and " if shared.pairs else ""
+        yield f"{pairs}{shared.sentences} sentences of {later} also occur in {earlier}{mend}"
+
+
+def _warn_of_repeats(split: str, one: SplitAudit) -> Iterator[str]:
+    if again := one.duplicates + one.turned:
+        turned = f", {one.turned} of them turned round" if one.turned else ""
+        labels = f"; {one.disagreeing} of the repeated have different labels" if one.disagreeing else ""
+        yield f"{again} of {one.examples} {split} examples come again{turned}{labels}"
+    if one.identical:
+        yield f"{one.identical} of {one.examples} {split} examples have the same text twice"
+
+
+def _warn_of_classes(split: str, one: SplitAudit) -> Iterator[str]:
+    if one.shape == "scored_pairs":
+        return
+    for name, number in one.labels.items():
+        if number < max(2, FEW * one.examples):
+            yield f"only {number} of {one.examples} {split} examples are of the class {name}"
+
+
+def _warn_of_lengths(split: str, one: SplitAudit) -> Iterator[str]:
+    for column, lengths in one.lengths.items():
+        for each in lengths:
+            if each.over > MANY_TOO_LONG * one.examples:
+                yield (
+                    f"{each.over} of {one.examples} texts in {column} of {split} are cut: the model reads "
+                    f"{each.maximum} tokens, and they have up to {each.longest}"
+                )
+
+
+def drop_leaked(splits: Splits) -> Examples:
+    """The training examples none of whose texts occurs in dev or test; how many went is said in words.
+
+    Raises:
+        ConfigError: fewer than 2 are left.
+    """
+    train = splits.train
+    held_out = {_normal(text) for pairs in (splits.dev, splits.test) for text in _texts(pairs)}
+    rows = zip(*train.texts, strict=True)
+    kept = [index for index, row in enumerate(rows) if not any(_normal(text) in held_out for text in row)]
+    gone = f"{len(train) - len(kept)} of {len(train)} examples"
+    if len(kept) < 2:
+        raise ConfigError.single(
+            "data.drop_leaked",
+            f"leaves {len(kept)} of {len(train)} examples of {train.origin}, and training needs at least 2: the others "
+            "share a sentence with dev or test; give other data, or say data.drop_leaked=false",
+        )
+    return train.kept(kept, f"leaked: {gone} share a sentence with dev or test, left out, {len(kept)} kept")
+
+
+def _texts(pairs: Pairs) -> Iterator[str]:
+    yield from pairs.sentences1
+    yield from pairs.sentences2
+
+
+def _normal(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -> SplitAudit:
+    rows = list(zip(*examples.texts, strict=True))
+    duplicates = len(rows) - len(set(rows))
+    pairs_only = len(examples.texts) == 2
+    different = {frozenset(row) for row in rows} if pairs_only else set(rows)
+    return SplitAudit(
+        origin=examples.origin,
+        conversion=examples.conversion,
+        shape=examples.shape,
+        examples=len(examples),
+        duplicates=duplicates,
+        turned=len(rows) - len(different) - duplicates,
+        disagreeing=_disagreeing(examples, rows),
+        identical=sum(len(set(row)) < len(row) for row in rows),
+        labels=_histogram(examples),
+        lengths={
+            column: tuple(_lengths(texts, count, maximum))
+            for column, texts in zip(text_columns(examples.shape), examples.texts, strict=True)
+        },
+    )
+
+
+def _disagreeing(examples: Examples, rows: Sequence[tuple[str, ...]]) -> int:
+    if examples.labels is None:
+        return 0
+    # What holds between two classed texts has a direction; a similarity has none.
+    ordered = examples.shape == "class_pairs"
+    labels: dict[object, set[float]] = {}
+    for row, label in zip(rows, examples.labels, strict=True):
+        labels.setdefault(row if ordered else frozenset(row), set()).add(label)
+    return sum(len(given) > 1 for given in labels.values())
+
+
+def _histogram(examples: Examples) -> dict[str, int]:
+    if examples.labels is None:
+        return {}
+    if examples.shape == "scored_pairs":
+        # The last bin has its upper end, 1, too; a quotient such as 0.6 = 3 / 5 must not fall below its bin.
+        bins = Counter(min(int(score * BINS + 1e-9), BINS - 1) for score in examples.labels)
+        return {f"{index / BINS:g}-{(index + 1) / BINS:g}": bins[index] for index in range(BINS)}
+    names = examples.classes or ("0", "1")
+    numbers = Counter(int(label) for label in examples.labels)
+    return {name: numbers[index] for index, name in enumerate(names)}
+
+
+def _lengths(texts: Sequence[str], count: Count | None, maximum: int | None) -> Iterator[Lengths]:
+    if not texts:
+        return
+    words = [len(text.split()) for text in texts]
+    yield Lengths("words", min(words), median(words), max(words), None, 0)
+    if count is not None:
+        tokens = count(texts)
+        over = 0 if maximum is None else sum(number > maximum for number in tokens)
+        yield Lengths("tokens", min(tokens), median(tokens), max(tokens), maximum, over)
+
+
+def _shared(earlier: Examples, later: Examples) -> Shared:
+    known = {pair for pairs in _pairs(earlier) for pair in pairs}
+    return Shared(
+        pairs=sum(any(pair in known for pair in pairs) for pairs in _pairs(later)),
+        of=len(later),
+        sentences=len(_sentences(earlier) & _sentences(later)),
+    )
+
+
+def _sentences(examples: Examples) -> set[str]:
+    return {_normal(text) for column in examples.texts for text in column}
+
+
+def _pairs(examples: Examples) -> Iterator[tuple[Pair, ...]]:
+    """The unordered pairs of texts that each example puts side by side: of a triplet its anchor with either other."""
+    first, *others = ([_normal(text) for text in column] for column in examples.texts)
+    for row in zip(first, *others, strict=True):
+        yield tuple(frozenset((row[0], other)) for other in row[1:])

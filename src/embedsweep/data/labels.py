@@ -1,0 +1,159 @@
+"""Scores, zeros and ones, classes: the last column of a labelled shape, checked and made numbers.
+
+Owns what each kind of label may be. Knows nothing of texts or of where a row came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from embedsweep.config import shown
+from embedsweep.data.rows import Findings, Row
+from embedsweep.data.shapes import COLUMNS
+from embedsweep.errors import ConfigError
+from embedsweep.schema import DataConfig
+
+_ORDINALS = {2: "second", 3: "third"}
+
+
+def as_number(value: object) -> float | None:
+    """The value as a number (NaN and infinity are), or None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    # float() reads Python's digit groups, so a mistyped 4_5 would silently be 45.
+    if isinstance(value, str) and "_" in value:
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def scores(rows: Sequence[Row], config: DataConfig, found: Findings) -> tuple[float, ...]:
+    """The scores normalised to [0, 1]; a problem is noted for each that is no number within ``data.score_range``.
+
+    Raises:
+        ConfigError: ``data.score_range`` is no range.
+    """
+    low, high = config.score_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError.single(
+            "data.score_range", f"[{low:g}, {high:g}] is no range: the lowest score comes first, as in [0, 5]"
+        )
+    numbers = [(row.where, score) for row in rows if (score := _finite(row, "score", "scores", found)) is not None]
+    if rows and not numbers:
+        found.add(f"no score is a finite number: {_is_it(config, 'score')}")
+    observed = f"{min(s for _, s in numbers):g} to {max(s for _, s in numbers):g}" if numbers else ""
+    for where, score in numbers:
+        if not low <= score <= high:
+            found.add_row(
+                "scores outside data.score_range",
+                where,
+                f"score {score:g} is outside data.score_range=[{low:g},{high:g}]: mend it, or, if the scale is "
+                f"another, set data.score_range (the scores here go from {observed})",
+            )
+    if not found and len({score for _, score in numbers}) == 1:
+        same = f"all {len(numbers)} scores are {numbers[0][1]:g}"
+        found.add(f"{same}, so nothing can be ranked: {_is_it(config, 'score')}")
+    return tuple((score - low) / (high - low) for _, score in numbers)
+
+
+def zeros_and_ones(rows: Sequence[Row], config: DataConfig, found: Findings) -> tuple[float, ...]:
+    """Labels that are 0 or 1 (true and false of JSON and parquet count); a problem is noted for each other."""
+    labels: list[float] = []
+    for row in rows:
+        value = row.cells[-1]
+        label = float(value) if isinstance(value, bool) else _finite(row, "label", "labels", found)
+        if label is None:
+            continue
+        if label not in (0.0, 1.0):
+            found.add_row(
+                "labels that are neither 0 nor 1",
+                row.where,
+                f"label {label:g} is neither 0 nor 1: mend it, or, if these are scores, say data.shape=scored_pairs",
+            )
+        labels.append(label)
+    if not found and len(set(labels)) == 1:
+        same = f"all {len(labels)} labels are {labels[0]:g}"
+        found.add(f"{same}, so nothing can be told apart: {_is_it(config, 'label')}")
+    return tuple(labels)
+
+
+def class_numbers(
+    rows: Sequence[Row], config: DataConfig, found: Findings
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """The number of every row's class, and the classes' names by number.
+
+    The classes are ``data.labels``; else those that occur, sorted (by value where all are whole numbers). A problem is
+    noted for each row without a class, or with one that is none of ``data.labels``.
+    """
+    names = [(row.where, name) for row in rows if (name := _class_name(row, config.labels, found)) is not None]
+    classes = config.labels or _sorted_classes({name for _, name in names})
+    numbers = {name: float(number) for number, name in enumerate(classes)}
+    for where, name in names:
+        if name not in numbers:
+            found.add_row(
+                "labels that are none of data.labels",
+                where,
+                f"label {name!r} is none of data.labels={shown(list(classes))}: add it there, or leave the row out",
+            )
+    occurring = {name for _, name in names}
+    if not found and len(occurring) == 1:
+        same = f"all {len(names)} labels are {occurring.pop()!r}"
+        found.add(f"{same}, so nothing can be told apart: {_is_it(config, 'label')}")
+    elif not found and config.shape == "class_texts" and len(occurring) == len(names) > 1:
+        found.add(f"each of the {len(names)} rows has a class of its own: {_is_it(config, 'label')}")
+    return tuple(numbers.get(name, 0.0) for _, name in names), tuple(classes)
+
+
+def _class_name(row: Row, labels: tuple[str, ...] | None, found: Findings) -> str | None:
+    value = row.cells[-1]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    name = shown(value).strip() if value is not None else ""
+    if not name:
+        message = f"label {value!r} names no class: fill it in or leave the row out"
+        found.add_row("labels that name no class", row.where, message)
+        return None
+    number = as_number(value)
+    if labels is None and number is not None and not number.is_integer():
+        message = (
+            f"label {name} is a fraction, not a class: if these are scores, say data.shape=scored_pairs"
+            if math.isfinite(number)
+            else f"label {name!r} is not a finite number: fill it in or leave the row out"
+        )
+        found.add_row("labels that name no class", row.where, message)
+        return None
+    return name
+
+
+def _sorted_classes(names: set[str]) -> tuple[str, ...]:
+    whole = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=int) if whole else sorted(names))
+
+
+def _finite(row: Row, what: str, plural: str, found: Findings) -> float | None:
+    """The row's last cell as a finite number; None, and a problem, where it is none."""
+    value = row.cells[-1]
+    number = as_number(value)
+    if number is None:
+        mend = "write a plain number such as 3.5" if what == "score" else "write 0 or 1"
+        if isinstance(value, str) and as_number(value.replace(",", ".", 1)) is not None:
+            mend = f"write {value.strip().replace(',', '.', 1)}, with a point"
+        elif value is None or value == "":
+            mend = "fill it in or leave the row out"
+        found.add_row(f"{plural} that are not numbers", row.where, f"{what} {value!r} is not a number: {mend}")
+        return None
+    if not math.isfinite(number):
+        found.add_row(
+            f"{plural} that are not finite",
+            row.where,
+            f"{what} {str(value).strip()!r} is not a finite number: fill it in or leave the row out",
+        )
+        return None
+    return number
+
+
+def _is_it(config: DataConfig, what: str) -> str:
+    return f"is the {_ORDINALS[len(COLUMNS[config.shape])]} of data.columns the {what}?"

@@ -1,0 +1,277 @@
+"""The table of losses, and what is read from it through wrappers.
+
+Adding a loss is one row here and one YAML file in ``conf/loss``. Needs no torch: builders import when they build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from embedsweep.losses import distillation, pairs, ranking, triplets, unsupervised, wrappers
+from embedsweep.losses.parameters import Boolean, Parameter, Real, Reals, Text, Whole, Wholes, Word
+from embedsweep.losses.rows import InBatch, Ingredients, Loss
+from embedsweep.schema import LossConfig, Shape
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
+
+_SCALE: Mapping[str, Parameter] = {"scale": Real(above=0)}
+_COSINE_RANGE = Real(at_least=-1, at_most=1)
+_SIAMESE: Mapping[str, Parameter] = {
+    "distance_metric": Word(pairs.SIAMESE_DISTANCES),
+    "margin": Real(above=0),
+}
+_IN_BATCH: Mapping[str, Parameter] = {"distance_metric": Word(triplets.BATCH_DISTANCES), "margin": Real(above=0)}
+_TEACHER: Mapping[str, Parameter] = {"teacher": Text(), "teacher_batch_size": Whole(at_least=1)}
+_MATRYOSHKA: Mapping[str, Parameter] = {
+    "matryoshka_dims": Wholes(at_least=1),
+    "matryoshka_weights": Reals(above=0),
+    "n_dims_per_step": Whole(at_least=-1),
+}
+_LAYERS: Mapping[str, Parameter] = {
+    "n_layers_per_step": Whole(at_least=-1),
+    "last_layer_weight": Real(at_least=0),
+    "prior_layers_weight": Real(at_least=0),
+    "kl_div_weight": Real(at_least=0),
+    "kl_temperature": Real(at_least=0),
+    "layer_weighting": Word(wrappers.LAYER_WEIGHTINGS),
+}
+
+
+def _no_cut(why: str) -> dict[str, str]:
+    return {"matryoshka": why, "matryoshka2d": why}
+
+
+def _no_regularizer(why: str) -> dict[str, str]:
+    return {"global_orthogonal_regularization": why}
+
+
+_EMBEDS_ITSELF = _no_regularizer("it embeds its texts in a way of its own, so that there is nothing to share")
+_LABELS = _no_regularizer("it does not compute its labels, a teacher's embeddings, as others do theirs")
+_CT_CUT = _no_cut("its second encoder's embeddings are not cut")
+
+LOSSES: Mapping[str, Loss] = {
+    "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, ranking.mnrl),
+    "mnrl_symmetric": Loss(("positive_pairs",), InBatch.CACHED, _SCALE, ranking.mnrl_symmetric),
+    "gist": Loss(
+        ("triplets", "positive_pairs"),
+        InBatch.CACHED,
+        {
+            "guide": Text(),
+            "temperature": Real(above=0),
+            "margin_strategy": Word(ranking.MARGIN_STRATEGIES),
+            "margin": Real(at_least=0),
+            "contrast_anchors": Boolean(),
+            "contrast_positives": Boolean(),
+        },
+        ranking.gist,
+        not_inside=_EMBEDS_ITSELF,
+        other_model="guide",
+        needs_transformer="the guide reads the words again from a transformer's token ids",
+    ),
+    "megabatch_margin": Loss(
+        ("positive_pairs",),
+        InBatch.CACHED,
+        {"positive_margin": _COSINE_RANGE, "negative_margin": _COSINE_RANGE},
+        ranking.megabatch_margin,
+        not_inside=_EMBEDS_ITSELF,
+    ),
+    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent),
+    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle),
+    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, pairs.cosine),
+    "contrastive": Loss(("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive),
+    "online_contrastive": Loss(("binary_pairs",), InBatch.COMPARED, _SIAMESE, pairs.online_contrastive),
+    "softmax": Loss(
+        ("class_pairs",),
+        InBatch.INDEPENDENT,
+        {
+            "concatenation_sent_rep": Boolean(),
+            "concatenation_sent_difference": Boolean(),
+            "concatenation_sent_multiplication": Boolean(),
+        },
+        pairs.softmax,
+        not_inside={**_no_cut("its classifier takes embeddings of one width"), **_EMBEDS_ITSELF},
+    ),
+    "triplet": Loss(
+        ("triplets",),
+        InBatch.INDEPENDENT,
+        {"distance_metric": Word(triplets.TRIPLET_DISTANCES), "triplet_margin": Real(above=0)},
+        triplets.triplet,
+    ),
+    "batch_all_triplet": Loss(
+        ("class_texts",), InBatch.COMPARED, _IN_BATCH, triplets.batch_all_triplet, groups_by_label=True
+    ),
+    "batch_hard_triplet": Loss(
+        ("class_texts",), InBatch.COMPARED, _IN_BATCH, triplets.batch_hard_triplet, groups_by_label=True
+    ),
+    "batch_semi_hard_triplet": Loss(
+        ("class_texts",), InBatch.COMPARED, _IN_BATCH, triplets.batch_semi_hard_triplet, groups_by_label=True
+    ),
+    "batch_hard_soft_margin_triplet": Loss(
+        ("class_texts",),
+        InBatch.COMPARED,
+        {"distance_metric": Word(triplets.BATCH_DISTANCES)},
+        triplets.batch_hard_soft_margin_triplet,
+        groups_by_label=True,
+    ),
+    "mse": Loss(
+        ("texts", "positive_pairs"),
+        InBatch.INDEPENDENT,
+        {**_TEACHER, "projection_dim": Whole(at_least=1, optional=True)},
+        distillation.mse,
+        dataset=distillation.with_embeddings,
+        not_inside=_LABELS,
+        other_model="teacher",
+    ),
+    "embed_distill": Loss(
+        ("texts", "positive_pairs"),
+        InBatch.INDEPENDENT,
+        {
+            **_TEACHER,
+            "distance_metric": Word(distillation.DISTANCES),
+            "projection_dim": Whole(at_least=1, optional=True),
+        },
+        distillation.embed_distill,
+        dataset=distillation.with_embeddings,
+        not_inside=_LABELS,
+        other_model="teacher",
+    ),
+    "margin_mse": Loss(
+        ("triplets",),
+        InBatch.INDEPENDENT,
+        {**_TEACHER, "similarity_fct": Word(distillation.SIMILARITIES)},
+        distillation.margin_mse,
+        dataset=distillation.with_margins,
+        other_model="teacher",
+    ),
+    "distill_kl_div": Loss(
+        ("triplets",),
+        InBatch.INDEPENDENT,
+        {**_TEACHER, "similarity_fct": Word(distillation.SIMILARITIES), "temperature": Real(above=0)},
+        distillation.distill_kl_div,
+        dataset=distillation.with_scores,
+        other_model="teacher",
+    ),
+    "denoising_autoencoder": Loss(
+        ("texts",),
+        InBatch.INDEPENDENT,
+        {"del_ratio": Real(at_least=0, at_most=1)},
+        unsupervised.denoising_autoencoder,
+        dataset=unsupervised.damaged,
+        not_inside={**_no_cut("its decoder takes embeddings of one width"), **_EMBEDS_ITSELF},
+        needs_transformer="its decoder is the transformer itself",
+        needs_whole_model="its decoder shares the encoder's own weights",
+        needs_token_width=True,
+    ),
+    "contrastive_tension": Loss(
+        ("texts",),
+        InBatch.INDEPENDENT,
+        {"pos_neg_ratio": Whole(at_least=2)},
+        unsupervised.contrastive_tension,
+        dataset=unsupervised.tension_pairs,
+        not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
+    ),
+    "contrastive_tension_in_batch": Loss(
+        ("texts",),
+        InBatch.COMPARED,
+        _SCALE,
+        unsupervised.contrastive_tension_in_batch,
+        not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
+    ),
+    "matryoshka": Loss(
+        (),
+        InBatch.INDEPENDENT,
+        _MATRYOSHKA,
+        wrappers.matryoshka,
+        wraps=True,
+        bears_cached=True,
+        not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it gives no single embedding")},
+    ),
+    "adaptive_layer": Loss(
+        (),
+        InBatch.INDEPENDENT,
+        _LAYERS,
+        wrappers.adaptive_layer,
+        wraps=True,
+        not_inside={
+            **_no_cut("its layers would not be run for every dim: put it outside, or take loss=matryoshka2d"),
+            "adaptive_layer": "its layers are left out already",
+            **_no_regularizer("it gives no single embedding"),
+        },
+        needs_transformer="there are no layers to leave out",
+    ),
+    "matryoshka2d": Loss(
+        (),
+        InBatch.INDEPENDENT,
+        {**_MATRYOSHKA, **_LAYERS},
+        wrappers.matryoshka2d,
+        wraps=True,
+        not_inside={
+            **_no_cut("its dims are cut already"),
+            "adaptive_layer": "its layers are left out already",
+            **_no_regularizer("it gives no single embedding"),
+        },
+        needs_transformer="there are no layers to leave out",
+    ),
+    "global_orthogonal_regularization": Loss(
+        (),
+        InBatch.COMPARED,
+        {
+            "mean_weight": Real(at_least=0),
+            "second_moment_weight": Real(at_least=0),
+            "aggregation": Word(wrappers.AGGREGATIONS),
+        },
+        wrappers.global_orthogonal_regularization,
+        wraps=True,
+        not_inside=_no_regularizer("its embeddings are regularised already"),
+    ),
+}
+
+
+def nest(config: LossConfig) -> tuple[LossConfig, ...]:
+    """A loss and those inside of it, from the outermost to the innermost."""
+    return (config,) if config.inner is None else (config, *nest(config.inner))
+
+
+def wants(config: LossConfig) -> tuple[Shape, ...]:
+    """The shapes of an example that a loss takes, the best first; those of the loss inside, of a wrapper."""
+    return LOSSES[nest(config)[-1].name].wants
+
+
+def in_batch(config: LossConfig) -> InBatch:
+    """What a smaller micro-batch does to a loss, and to a loss inside of wrappers."""
+    kinds = {LOSSES[part.name].in_batch for part in nest(config)}
+    for kind in (InBatch.CACHED, InBatch.COMPARED):
+        if kind in kinds:
+            return kind
+    return InBatch.INDEPENDENT
+
+
+def dims(config: LossConfig) -> tuple[int, ...]:
+    """The Matryoshka dimensions anywhere in a loss, descending; none where there is no Matryoshka loss."""
+    found: set[int] = set()
+    for part in nest(config):
+        given = part.parameters.get("matryoshka_dims")
+        found |= {int(dim) for dim in given} if isinstance(given, tuple) else set()
+    return tuple(sorted(found, reverse=True))
+
+
+def build_loss(
+    config: LossConfig,
+    model: SentenceTransformer,
+    cached_micro_batch_size: int | None,
+    n_classes: int | None = None,
+) -> nn.Module:
+    """The loss over ``model``.
+
+    Args:
+        config: its name, its parameters and the loss inside.
+        model: what it trains.
+        cached_micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
+        n_classes: how many classes the labels of the examples have; None where they are no classes.
+    """
+    inner = None if config.inner is None else build_loss(config.inner, model, cached_micro_batch_size, n_classes)
+    given = Ingredients(model, config.parameters, cached_micro_batch_size, n_classes, inner)
+    return LOSSES[config.name].build(given)

@@ -1,0 +1,134 @@
+"""Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685): added to a model, saved, loaded and merged.
+
+Owns all that is PEFT's. Knows nothing of training. Imports torch and PEFT where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedsweep.errors import TrialError
+from embedsweep.schema import LoraConfig
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch.nn import Parameter
+
+ADAPTER = "default"
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+QUERY_AND_VALUE: Mapping[str, Sequence[str]] = {
+    "camembert": ("query", "value"),
+    "distilbert": ("q_lin", "v_lin"),
+    "modernbert": ("Wqkv",),
+    "mpnet": ("attn.q", "attn.v"),
+}
+"""Type of transformer -> its query and value layers, PEFT's choice, where PEFT's own table lacks it."""
+
+
+def add_adapters(model: SentenceTransformer, config: LoraConfig, folder: Path | None) -> None:
+    """Adds adapters to the model's transformer, whose own weights are then no longer trained.
+
+    The adapters are drawn from torch's seed; the embeddings are at first unchanged, since an update begins at zero.
+
+    Args:
+        model: changed in place.
+        config: with a rank.
+        folder: the transformer's, where it has one; PEFT would otherwise ask the hub at every checkpoint.
+
+    Raises:
+        TrialError: the transformer has no such layers.
+    """
+    from peft import LoraConfig as PeftConfig
+    from peft import TaskType
+
+    assert config.rank is not None
+    transformer = model.transformers_model
+    if transformer is None:
+        raise TrialError("model.lora.rank: this model has no transformer to add adapters to; set it to null")
+    targets = config.target_modules or QUERY_AND_VALUE.get(transformer.config.model_type)
+    _check_targets(model, targets or ())
+    adapters = PeftConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(targets) if targets else None,
+    )
+    try:
+        model.add_adapter(adapters, adapter_name=ADAPTER)
+    except ValueError as error:
+        kind = transformer.config.model_type
+        message = f"PEFT has no choice of layers for {kind}; name some of {_layers(model)}"
+        raise TrialError(f"model.lora.target_modules: {message} ({error})") from error
+    if folder is not None:
+        transformer.peft_config[ADAPTER].base_model_name_or_path = str(folder)
+
+
+def _check_targets(model: SentenceTransformer, targets: Sequence[str]) -> None:
+    """PEFT itself takes a list of which one name is right."""
+    names = [name for name, _ in model.transformers_model.named_modules()]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise TrialError(
+                f"model.lora.target_modules: the transformer has no layer {target}; name some of {_layers(model)}"
+            )
+
+
+def _layers(model: SentenceTransformer) -> str:
+    from torch import nn
+
+    modules = model.transformers_model.named_modules()
+    return ", ".join(sorted({name.rpartition(".")[2] for name, module in modules if isinstance(module, nn.Linear)}))
+
+
+def has_adapters(model: SentenceTransformer) -> bool:
+    """Whether the model's transformer has adapters that are not merged."""
+    return bool(getattr(model.transformers_model, "_hf_peft_config_loaded", False))
+
+
+def load_adapters(model: SentenceTransformer, folder: Path) -> None:
+    """Gives the model's adapters the weights saved in the transformer's ``folder``.
+
+    Only those are read: a checkpoint says where the base model lay on the machine that wrote it, which is of no concern
+    here, since ``model`` has it.
+
+    Raises:
+        TrialError: the adapters saved there are others.
+    """
+    from safetensors.torch import load_file
+
+    saved = {key.removeprefix(_PREFIX): value for key, value in load_file(folder / WEIGHTS).items()}
+    own = {key.replace(f".{ADAPTER}.", "."): value for key, value in _adapter_weights(model).items()}
+    if own.keys() != saved.keys() or any(own[key].shape != saved[key].shape for key in own):
+        raise TrialError(f"{folder / WEIGHTS} holds the weights of other adapters; model.lora has changed since")
+    for key, value in own.items():
+        value.data.copy_(saved[key])
+
+
+def _adapter_weights(model: SentenceTransformer) -> dict[str, Parameter]:
+    return {name: value for name, value in model.transformers_model.named_parameters() if f".{ADAPTER}." in name}
+
+
+def merge_adapters(model: SentenceTransformer) -> None:
+    """Adds the adapters' updates to the weights they belong to, and takes the adapters out.
+
+    The model is then an ordinary one with the same embeddings (up to rounding, 1e-5) and needs no PEFT to be loaded.
+    A model without adapters is left as it is.
+    """
+    if not has_adapters(model):
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    transformer = model.transformers_model
+    for name, module in list(transformer.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)  # refuses weights that are not numbers
+            transformer.set_submodule(name, module.get_base_layer())
+    # What transformers goes by when it saves.
+    del transformer.peft_config
+    transformer._hf_peft_config_loaded = False
+    transformer.requires_grad_(requires_grad=True)

@@ -1,0 +1,84 @@
+"""A configuration as sentence-transformers' training arguments.
+
+Owns every argument the trainer is given. Knows neither the trainer nor what becomes of a training. Imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformerTrainingArguments
+
+from embedsweep.batches import batch_sampler_of
+from embedsweep.losses import InBatch, in_batch
+from embedsweep.models import training_prompts
+from embedsweep.optimizers import optimizer_arguments
+from embedsweep.schema import TrialConfig
+
+
+def cached_micro_batch(config: TrialConfig) -> int | None:
+    """The micro-batch of losses in their cached form; None where none is wanted, or not every loss has one."""
+    loader = config.dataloader
+    smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
+    losses = (config.loss, *(also.loss for also in config.data.also.values()))
+    return loader.micro_batch_size if smaller and all(in_batch(loss) is InBatch.CACHED for loss in losses) else None
+
+
+def training_arguments(
+    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset]
+) -> SentenceTransformerTrainingArguments:
+    """sentence-transformers' arguments for a configuration.
+
+    Args:
+        config: the trial.
+        folder: where checkpoints go.
+        datasets: what is trained on, by name.
+    """
+    trainer, loader = config.trainer, config.dataloader
+    micro_batch_size = loader.micro_batch_size or loader.batch_size
+    if cached_micro_batch(config) is not None:
+        micro_batch_size = loader.batch_size
+    every = _ratio_or_steps(trainer.eval_every)
+    prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=trainer.epochs,
+        max_steps=trainer.max_steps or -1,
+        per_device_train_batch_size=micro_batch_size,
+        gradient_accumulation_steps=loader.batch_size // micro_batch_size,
+        per_device_eval_batch_size=config.evaluation.batch_size,
+        prompts=prompts if len(prompts) > 1 and any(prompts.values()) else next(iter(prompts.values())),
+        batch_sampler=batch_sampler_of(loader),
+        multi_dataset_batch_sampler=loader.multi_dataset_batch_sampler,
+        dataloader_drop_last=loader.drop_last,
+        dataloader_num_workers=loader.num_workers,
+        dataloader_persistent_workers=loader.num_workers > 0,
+        dataloader_pin_memory=trainer.device != "cpu" and torch.cuda.is_available(),
+        use_cpu=trainer.device == "cpu",
+        fp16=trainer.precision == "fp16",
+        bf16=trainer.precision == "bf16",
+        seed=trainer.seed,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        metric_for_best_model="eval_" + config.objective.replace("/", "_"),
+        greater_is_better=True,
+        logging_steps=_ratio_or_steps(trainer.log_every),
+        # The filter would show a loss that is NaN as 0.0.
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        **optimizer_arguments(config.optimizer),
+    )
+
+
+def _text_columns(dataset: Dataset) -> list[str]:
+    return [name for name in dataset.column_names if name not in ("label", "score")]
+
+
+def _ratio_or_steps(value: float) -> float:
+    return value if value < 1 else int(value)

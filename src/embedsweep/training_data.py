@@ -1,0 +1,74 @@
+"""What a trial is trained on: examples without leaks and long texts, each dataset in the shape its loss wants.
+
+Owns the order of these steps and the words that record them. Knows neither the trainer nor who records the words.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from embedsweep.data import load_also, load_splits
+from embedsweep.data.audit import audit, drop_leaked, warnings
+from embedsweep.data.pairs import Splits
+from embedsweep.data.prepare import prepared
+from embedsweep.data.shapes import Examples
+from embedsweep.data.tokens import Count
+from embedsweep.losses import wants
+from embedsweep.schema import LossConfig, TrialConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """One dataset of a training, and what it is trained by."""
+
+    examples: Examples
+    loss: LossConfig
+
+
+def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[str, Part]:
+    """The examples of every dataset by its name, ready for its loss; the data's own comes first.
+
+    Args:
+        config: the trial.
+        splits: what is trained on before any of it is left out, and what it is held apart from.
+        count: counts tokens by the model's own tokenizer.
+
+    Raises:
+        ConfigError: too few examples are left.
+    """
+    given = {config.data.name: (splits.train, config.data, config.loss)}
+    for name, examples in load_also(config.data).items():
+        given[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
+    return {
+        name: Part(prepared(replace(splits, train=train), data, wants(loss), loss.name, count), loss)
+        for name, (train, data, loss) in given.items()
+    }
+
+
+def conversion_of(parts: Mapping[str, Part]) -> str | None:
+    """What was done to the examples, in words; by the dataset's name where there are several."""
+    said = {name: part.examples.conversion for name, part in parts.items() if part.examples.conversion}
+    if len(parts) > 1:
+        return "; ".join(f"{name}: {words}" for name, words in said.items()) or None
+    return next(iter(said.values()), None)
+
+
+def data_warnings(config: TrialConfig) -> tuple[str, ...]:
+    """What of the data matters before anything is trained on it: leaks, duplicates, conflicting labels.
+
+    What ``data.drop_leaked`` will leave out is not warned of.
+    """
+    splits = load_splits(config.data, config.evaluation)
+    found = list(_warnings_of(splits, drop=config.data.drop_leaked))
+    for name, examples in load_also(config.data).items():
+        further = replace(splits, train=examples)
+        lines = _warnings_of(further, drop=config.data.also[name].data.drop_leaked)
+        found += [f"{name}: {line}" for line in lines if line not in found]
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=8)
+def _warnings_of(splits: Splits, *, drop: bool) -> tuple[str, ...]:
+    return tuple(warnings(audit(replace(splits, train=drop_leaked(splits)) if drop else splits)))

@@ -1,0 +1,34 @@
+"""The configurations that the tests of data sources start from."""
+
+from __future__ import annotations
+
+from embedsweep.schema import ConvertConfig, DataConfig, EvaluationConfig
+
+SCORED = DataConfig(
+    name="csv",
+    path=None,
+    hub=None,
+    revision=None,
+    language=None,
+    format="delimited",
+    files="{split}.csv",
+    splits={"train": ("train",), "dev": ("dev",), "test": ("test",)},
+    shape="scored_pairs",
+    columns=("sentence1", "sentence2", "score"),
+    where={},
+    labels=None,
+    delimiter=",",
+    encoding="utf-8",
+    score_range=(0.0, 5.0),
+    max_tokens=None,
+    convert=ConvertConfig(to=None, positive_threshold=0.8, both_directions=False, seed=42),
+    drop_leaked=False,
+    limit=None,
+    also={},
+)
+"""Scored pairs of delimited files with a header."""
+
+EVALUATION = EvaluationConfig(
+    name="sts", batch_size=64, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False
+)
+"""The data's own dev and test."""
