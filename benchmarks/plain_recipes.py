@@ -221,6 +221,7 @@ def distiluse_mnrl_es(path: str, data: Path) -> dict[str, Any]:
 def bertin_nli_es(path: str, data: Path) -> dict[str, Any]:
     """Triplets from Spanish inference pairs, ranked with hard negatives."""
     model = SentenceTransformer(path)
+    model.max_seq_length = 128
     return {
         "model": model,
         "train": columns(read_triplets(data), "anchor", "positive", "negative"),

@@ -32,6 +32,7 @@ LAYERS: dict[str, int] = {
     "emissions": 1,
     "tracking": 1,
     "checkpoints": 1,
+    "resume": 1,
     "train_log": 1,
     "display": 1,
     "gate": 2,

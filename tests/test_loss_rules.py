@@ -15,6 +15,7 @@ from embedsweep.gate import pass_single
 from embedsweep.gate.rules.loss import (
     check_architecture,
     check_cached,
+    check_dims,
     check_grouping,
     check_matryoshka,
     check_nesting,
@@ -74,7 +75,30 @@ GROUPED: dict[str, Any] = {"batch_sampler": "group_by_label"}
 
 @pytest.mark.parametrize("name", [*LEAVES, *WRAPPERS])
 def test_every_loss_passes_as_its_option_has_it(base: TrialConfig, name: str) -> None:
-    assert told(base, loss(name), dataloader=GROUPED) == []
+    grouped = GROUPED if LOSSES[name].groups_by_label else {}
+    assert told(base, loss(name), dataloader=grouped) == []
+
+
+def test_batches_are_grouped_by_classes_alone(base: TrialConfig) -> None:
+    refused = [
+        "dataloader.batch_sampler: group_by_label needs labels that are classes, and loss=mnrl trains on "
+        "positive_pairs; take batch_sampler or no_duplicates"
+    ]
+    assert told(base, loss("mnrl"), dataloader=GROUPED) == refused
+    assert told(base, loss("contrastive"), dataloader=GROUPED) == []
+    also = {"second": AlsoConfig(base.data, loss("mnrl"))}
+    both = replace(base, loss=loss("contrastive"), dataloader=replace(base.dataloader, **GROUPED))
+    problems = check_grouping(replace(both, data=replace(base.data, also=also)))
+    assert [str(problem) for problem in problems] == refused
+
+
+def test_embeddings_are_cut_to_dimensions_that_they_have(base: TrialConfig) -> None:
+    def dims(*asked: int) -> list[str]:
+        config = replace(base, evaluation=replace(base.evaluation, dims=asked))
+        return [str(problem) for problem in check_dims(config)]
+
+    assert dims(128, 32) == []
+    assert dims(256, 64, 200) == ["evaluation.dims: must be at most 128, the width of model=tiny, but got [256,200]"]
 
 
 NESTS = [
@@ -147,11 +171,15 @@ def test_a_micro_batch_that_makes_a_loss_cached_is_refused_inside_of_what_cannot
     assert told(base, loss("matryoshka", loss("mnrl")), dataloader=smaller) == []
 
 
-def test_a_loss_beside_one_without_a_cached_form_is_not_cached(base: TrialConfig) -> None:
+def test_a_loss_beside_one_without_a_cached_form_takes_no_micro_batch(base: TrialConfig) -> None:
     smaller = replace(base.dataloader, batch_size=16, micro_batch_size=4)
     also = {"second": AlsoConfig(base.data, loss("cosent"))}
     config = replace(base, loss=loss("adaptive_layer", loss("mnrl")), dataloader=smaller)
-    assert list(check_cached(replace(config, data=replace(base.data, also=also)))) == []
+    problems = list(check_cached(replace(config, data=replace(base.data, also=also))))
+    assert [str(problem) for problem in problems] == [
+        "dataloader.micro_batch_size: must be null where not all losses have a cached form: each would be trained on "
+        "micro-batches alone, and cosent has none"
+    ]
 
 
 DIMS: list[tuple[dict[str, ParameterValue], dict[str, Any], list[str]]] = [

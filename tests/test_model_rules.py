@@ -149,6 +149,15 @@ def test_the_default_prompt_is_one_of_the_prompts() -> None:
     ]
 
 
+def test_prompts_that_no_text_gets_are_refused() -> None:
+    tiny = replace(PLAIN, name="tiny")
+    assert told(replace(tiny, prompts={"query": "q: ", "document": "d: "})) == []
+    assert told(replace(tiny, prompts={"query": "q: ", "passage": "p: "})) == [
+        "model.prompts: no text gets one of query, passage: name them query and document, or say "
+        "model.default_prompt=query"
+    ]
+
+
 def test_a_static_embedding_has_nothing_to_pool_or_adapt() -> None:
     static = replace(PLAIN, name="tiny", static_dim=64, max_seq_length=4000)
     assert told(static) == []

@@ -18,7 +18,15 @@ from sentence_transformers.sentence_transformer.modules import Dense, Pooling, T
 
 import embedsweep.models
 from embedsweep.errors import TrialError
-from embedsweep.models import build_model, load_trained, load_weights, merge_adapters, torch_device, training_prompts
+from embedsweep.models import (
+    build_model,
+    count_tokens,
+    load_trained,
+    load_weights,
+    merge_adapters,
+    torch_device,
+    training_prompts,
+)
 from embedsweep.models.layout import POSITIONS_FROM_PADDING
 from embedsweep.models.lora import QUERY_AND_VALUE
 from embedsweep.models.tiny import tiny_model_path
@@ -203,6 +211,15 @@ def test_prompts_are_saved_and_the_default_is_used_where_none_is_asked_for(tmp_p
 def test_without_a_default_prompt_none_is_used() -> None:
     model = build_model(replace(TINY, prompts={"topic": "about "}), "cpu")
     np.testing.assert_array_equal(model.encode("cats"), build_model(TINY, "cpu").encode("cats"))
+
+
+def test_tokens_are_counted_uncut_by_transformers_and_static_embeddings() -> None:
+    texts = ["the cat", "the cat " * 100]
+    plain = build_model(replace(TINY, max_seq_length=8), "cpu")
+    assert count_tokens(plain, texts) == [4, 202]  # with [CLS] and [SEP]
+    static = build_model(replace(STATIC, max_seq_length=8), "cpu")
+    assert count_tokens(static, texts) == count_tokens(build_model(STATIC, "cpu"), texts)
+    assert static.preprocess(["the cat " * 100])["input_ids"].shape == (8,)  # the limit is back in place
 
 
 BOTH = {"query": "q: ", "document": "d: ", "other": "o: "}

@@ -223,7 +223,7 @@ def test_the_card_is_the_librarys_with_one_evaluation_and_the_marked_checkpoint(
         assert f"{ {**result.dev, **result.test}[name]:.4f}" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| **")]  # the saved checkpoint's, in the log
     assert f"**{result.best_step}**" in row
-    for words in ("CoSENTLoss", "Sentence Transformers: 6", "trained on demo", "reimers-2019-sentence-bert"):
+    for words in ("CoSENTLoss", "Sentence Transformers: 6", "random weights on demo", "reimers-2019-sentence-bert"):
         assert words in text
 
 
@@ -261,13 +261,11 @@ def test_libraries_write_to_the_log_and_not_to_the_terminal(
 
 
 def test_a_failure_is_in_the_log_and_leaves_no_result(mlflow_store: TrackingConfig, tmp_path: Path) -> None:
-    with pytest.raises(TrialError, match=r"not a number|became nan"):
+    with pytest.raises(TrialError, match=r"not a number|became (nan|inf)"):
         attempt(
             mlflow_store,
             tmp_path / "trial",
-            "optimizer.lr=1e30",
-            "optimizer.warmup=0",
-            "optimizer.max_grad_norm=0",
+            "loss.scale=1e39",
             "trainer.max_steps=4",
         )
     assert read_result(tmp_path / "trial") is None

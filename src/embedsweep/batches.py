@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
+from embedsweep.errors import TrialError
 from embedsweep.schema import DataloaderConfig
 
 
@@ -39,7 +40,7 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
         seed: of the shuffles.
 
     Raises:
-        ValueError: with ``drop_last``, the texts repeat so often that no batch can be filled.
+        TrialError: with ``drop_last``, the texts repeat so often that no batch can be filled.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
         self._texts = _numbered_texts(dataset, {*(valid_label_columns or ()), "dataset_name"})
         self._length = sum(1 for _ in self._shuffled(self._generator(0)))
         if self._length == 0:
-            raise ValueError(
+            raise TrialError(
                 f"no batch of {batch_size} can be filled without a text standing in it twice; "
                 "lower dataloader.batch_size, or set dataloader.drop_last=false"
             )

@@ -1,4 +1,4 @@
-"""Checkpoints of one trial: which are whole, and which are still needed.
+"""Checkpoints of one trial: which are whole, which are still needed, and how they come to another trial.
 
 Owns the completion mark of a checkpoint. A checkpoint without its mark, or with a file that differs from it, was torn
 by a crash or a full disk and is passed over. Knows nothing of what is inside.
@@ -12,6 +12,9 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+
+CHECKPOINTS = "checkpoints"
+"""A trial's folder of them."""
 
 MARK = "complete.json"
 PREFIX = "checkpoint-"
@@ -49,7 +52,16 @@ class Checkpoints:
 
     def last_whole(self) -> int | None:
         """The step of the last checkpoint that is whole; None without one."""
-        return next((step for step in sorted(self._steps(), reverse=True) if self._is_whole(step)), None)
+        return next((step for step in sorted(self._steps(), reverse=True) if self.is_whole(step)), None)
+
+    def is_whole(self, step: int) -> bool:
+        """Whether the checkpoint of a step is there, and as it was sealed."""
+        path = self.path(step)
+        try:
+            mark = json.loads((path / MARK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(mark, dict) and mark.get("files") == _hashes(path)
 
     def times(self, step: int) -> dict[str, float]:
         """Seconds spent until a whole checkpoint, by kind."""
@@ -62,6 +74,18 @@ class Checkpoints:
             if step not in steps:
                 shutil.rmtree(self.path(step))
 
+    def copy(self, steps: set[int], to: Path) -> Checkpoints:
+        """Copies the checkpoints of ``steps``, seals included, into a folder that is not there yet."""
+        copied = Checkpoints(to)
+        for step in steps:
+            shutil.copytree(self.path(step), copied.path(step))
+        return copied
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
     def clear(self) -> None:
         """Deletes them all."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -69,14 +93,6 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         names = [path.name.removeprefix(PREFIX) for path in self.folder.glob(f"{PREFIX}*")]
         return [int(name) for name in names if name.isdigit()]
-
-    def _is_whole(self, step: int) -> bool:
-        path = self.path(step)
-        try:
-            mark = json.loads((path / MARK).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(mark, dict) and mark.get("files") == _hashes(path)
 
 
 def _hashes(folder: Path) -> dict[str, list[int | str]]:

@@ -1,47 +1,117 @@
-"""A single run: one trial without a study, which starts anew every time.
+"""A single run: one trial without a study, begun anew or gone on with.
 
-Owns its folder, ``sweeps/single/<run id>``, and how it ends.
+Owns which MLflow run and which folder, ``sweeps/single/<run id>``, it has, and how it ends.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.checkpoints import Checkpoints
+from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
-from embedsweep.display import open_display
-from embedsweep.errors import Interrupted
+from embedsweep.data import load_splits
+from embedsweep.display import Display, open_display
+from embedsweep.errors import ConfigError, Interrupted
 from embedsweep.gate import SINGLE, SingleRun
 from embedsweep.report import print_single, print_ui
-from embedsweep.schema import Decision
+from embedsweep.resume import SINGLE_RUNS, EarlierRun, alone_in, copy_training
+from embedsweep.schema import Decision, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
-from embedsweep.study import SWEEPS
-from embedsweep.tracking import Tracker
-from embedsweep.trial import CHECKPOINTS, run_trial
+from embedsweep.tracking import Tracker, TrialTracker
+from embedsweep.training_data import data_warnings
+from embedsweep.trial import read_result, run_trial
+
+RESUMED_FROM = "embedsweep.resumed_from"
 
 
 def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, program: str) -> int:
     """Runs one configuration, records it in the experiment ``single`` and prints what came of it.
 
+    An earlier run that is resumed unchanged goes on in its own MLflow run and folder; changed, as a new run from a
+    copy of its checkpoints. One that is complete is only told.
+
     Returns:
         0, or 1 where the run failed; the reason is printed and recorded.
 
     Raises:
+        ConfigError: the earlier run is under way elsewhere, recorded elsewhere, or its data has changed.
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    config = asked.config
     tracker = Tracker(asked.tracking)
-    with interrupts.shielded():
-        run = tracker.trial_run(
-            SINGLE, 0, config, config_hash(config), run_name=f"{config.loss.name} {config.model.name}"
-        )
-    folder: Path = SWEEPS / SINGLE / run.run_id
-    label = run.run_id[:8]
+    earlier = asked.resumed.run if asked.resumed is not None else None
+    goes_on = asked.resumed is not None and not asked.resumed.is_changed
+    with ExitStack() as held:
+        if earlier is not None:
+            held.enter_context(alone_in(earlier.folder))
+            if goes_on and (done := read_result(earlier.folder)) is not None:
+                _finish_complete(asked, earlier, tracker)
+                console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
+                print_single(console, done, earlier.folder)
+                return 0
+            _check_recorded(asked, earlier, tracker)
+        with interrupts.shielded():
+            run = _open_run(asked, tracker)
+        folder = earlier.folder if goes_on and earlier is not None else SINGLE_RUNS / run.run_id
+        if not goes_on:
+            held.enter_context(alone_in(folder))
+        result = _run(asked, folder, run, console, interrupts, program)
+    if result is None:
+        return 1
+    print_single(console, result, folder)
+    megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
+    _say(console, f"train on: {_command(asked, run, program)} trainer.epochs=N ({megabytes:.3g} MB of checkpoints)")
+    print_ui(console, tracker.ui_hint(), program)
+    return 0
+
+
+def _open_run(asked: SingleRun, tracker: Tracker) -> TrialTracker:
+    config, resumed = asked.config, asked.resumed
+    return tracker.trial_run(
+        SINGLE,
+        0,
+        config,
+        config_hash(config),
+        run_id=resumed.run.run_id if resumed is not None and not resumed.is_changed else None,
+        run_name=f"{config.loss.name} {config.model.name}",
+        tags={RESUMED_FROM: resumed.run.run_id} if resumed is not None else None,
+    )
+
+
+def _check_recorded(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
+    """Raises unless this store knows the earlier run as what its folder says, on the data that is there now."""
+    label = earlier.run_id[:8]
+    recorded = tracker.recorded(earlier.run_id)
+    if recorded is None:
+        message = f"does not hold run {label}: give the one it was recorded in"
+        raise ConfigError.single("tracking.uri", message)
+    if recorded.config_hash != config_hash(earlier.config):
+        message = f"{earlier.folder / 'config.yaml'} is not what run {label} was begun with: start a new run"
+        raise ConfigError.single("resume", message)
+    digest = load_splits(asked.config.data, asked.config.evaluation).digest
+    if recorded.data_digests and recorded.data_digests != {digest}:
+        message = f"is not what run {label} was trained on, though it lies in the same place: start a new run"
+        raise ConfigError.single("data", message)
+
+
+def _finish_complete(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
+    """Ends the record of a run that was killed between its result and its end."""
+    recorded = tracker.recorded(earlier.run_id)
+    if recorded is not None and recorded.state != "COMPLETE":
+        _open_run(asked, tracker).finish("COMPLETE")
+
+
+def _run(
+    asked: SingleRun, folder: Path, run: TrialTracker, console: Console, interrupts: Interrupts, program: str
+) -> TrialResult | None:
+    """Trains and ends the run; None where it failed, which is told."""
+    config, label = asked.config, run.run_id[:8]
     with open_display(console, config.objective) as display:
 
         def report(_: int, metrics: Mapping[str, float]) -> Decision:
@@ -51,27 +121,49 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
         def progress(step: int, total: int) -> None:
             display.progress(label, step, total)
 
-        display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, "")
+        _begin(asked, label, display)
         try:
+            if asked.resumed is not None and asked.resumed.is_changed:
+                copy_training(asked.resumed.run, folder)
             result = run_trial(config, folder, run, report, progress, asked.emissions, single=True)
         except Interrupted:
             with interrupts.shielded():
                 run.finish("RUNNING")
-                Checkpoints(folder / CHECKPOINTS).clear()
-                display.end(label, "RUNNING", None, "interrupted; a single run starts anew, a study (-m) goes on")
+                display.end(label, "RUNNING", None, f"interrupted; {_command(asked, run, program)} goes on with it")
             raise
         except Exception as error:
             reason = redact(f"{type(error).__name__}: {error}")
             display.end(label, "FAIL", None, reason)
             run.set_tags({"embedsweep.failure": reason})
             run.finish("FAIL")
-            Checkpoints(folder / CHECKPOINTS).clear()
-            console.print(f"log: {folder / 'train.log'}", highlight=False, markup=False)
-            return 1
+            _say(console, f"log: {folder / 'train.log'}")
+            if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
+                _say(console, f"go on from step {step}: {_command(asked, run, program)}")
+            return None
         with interrupts.shielded():
             run.finish("COMPLETE")
-            Checkpoints(folder / CHECKPOINTS).clear()
             display.end(label, "COMPLETE", result.objective, "")
-    print_single(console, result, folder)
-    print_ui(console, tracker.ui_hint(), program)
-    return 0
+    return result
+
+
+def _begin(asked: SingleRun, label: str, display: Display) -> None:
+    config, resumed = asked.config, asked.resumed
+    note = ""
+    if resumed is not None:
+        step = resumed.run.last_step or 0
+        note = f"from step {step}" + (f" of {resumed.run.run_id[:8]}" if resumed.is_changed else "")
+    display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, note)
+    for line in data_warnings(config):
+        display.say(f"data: {line}")
+
+
+def _command(asked: SingleRun, run: TrialTracker, program: str) -> str:
+    """The command that goes on with the run."""
+    folder = asked.resumed.run.folder if asked.resumed is not None and not asked.resumed.is_changed else None
+    elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
+    name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
+    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in asked.services_said)))
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -104,7 +104,7 @@ def train(
     Raises:
         TrialError: the loss or a score is not a number, or a checkpoint is not what it was.
     """
-    losses = nn.ModuleDict({name.replace(".", "_"): task.loss for name, task in tasks.items()})
+    losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
     callback = _Watch(config, checkpoints, watcher, losses)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
@@ -178,7 +178,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         train_s = time.monotonic() - self._started - self._eval_s
         return {"train_s": self._before["train_s"] + train_s, "eval_s": self._before["eval_s"] + self._eval_s}
 
-    def on_train_begin(self, _args: Any, _state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        # A checkpoint brings the intervals of its own training, which may have had another end.
+        state.compute_steps(args, state.max_steps)
         self._started = time.monotonic()
 
     def on_log(

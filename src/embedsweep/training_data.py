@@ -21,10 +21,11 @@ from embedsweep.schema import LossConfig, TrialConfig
 
 @dataclass(frozen=True)
 class Part:
-    """One dataset of a training, and what it is trained by."""
+    """One dataset of a training, what it is trained by, and the seed of what the loss draws from it."""
 
     examples: Examples
     loss: LossConfig
+    seed: int
 
 
 def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[str, Part]:
@@ -42,7 +43,7 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
     for name, examples in load_also(config.data).items():
         given[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
     return {
-        name: Part(prepared(replace(splits, train=train), data, wants(loss), loss.name, count), loss)
+        name: Part(prepared(replace(splits, train=train), data, wants(loss), loss.name, count), loss, data.convert.seed)
         for name, (train, data, loss) in given.items()
     }
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from embedsweep.card import write_card
-from embedsweep.checkpoints import Checkpoints
+from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 RESULT = "result.json"
 MODEL = "model"
-CHECKPOINTS = "checkpoints"
 
 Report = Callable[[int, Mapping[str, float]], Decision]
 Progress = Callable[[int, int], None]
@@ -94,7 +93,7 @@ def _run(
     from transformers import set_seed
 
     from embedsweep.evaluation import write_scores
-    from embedsweep.models import build_model, merge_adapters, torch_device
+    from embedsweep.models import build_model, count_tokens, merge_adapters, torch_device
     from embedsweep.scoring import dev_evaluator, score_dev, score_further, score_test
     from embedsweep.training import train
 
@@ -102,7 +101,7 @@ def _run(
     splits = load_splits(config.data, config.evaluation)
     set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
     model = build_model(config.model, torch_device(config.trainer.device))
-    parts = training_parts(config, splits, lambda texts: _token_counts(model, texts))
+    parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
     _record_data(run, config, splits, conversion_of(parts))
     before: dict[str, float] = {}
     if config.evaluation.before:
@@ -174,28 +173,27 @@ def _task(config: TrialConfig, part: Part, model: SentenceTransformer) -> Task:
 
     n_classes = len(part.examples.classes) if part.examples.classes is not None else None
     return Task(
-        training_dataset(part.loss, part.examples, model, config.data.convert.seed),
+        training_dataset(part.loss, part.examples, model, part.seed),
         build_loss(part.loss, model, cached_micro_batch(config), n_classes),
     )
-
-
-def _token_counts(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text by the model's own tokenizer, special ones included, uncut."""
-    return [len(ids) for ids in model.tokenizer(list(texts), truncation=False)["input_ids"]]
 
 
 def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None) -> None:
     for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
         run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
+    from embedsweep.training_arguments import cached_micro_batch
+
     loader = config.dataloader
     micro_batch_size = loader.micro_batch_size or loader.batch_size
-    compared = in_batch(config.loss) is InBatch.COMPARED
+    losses = (config.loss, *(also.loss for also in config.data.also.values()))
+    independent = all(in_batch(loss) is InBatch.INDEPENDENT for loss in losses)
+    whole = independent or cached_micro_batch(config) is not None
     run.set_tags(
         {
             "embedsweep.conversion": conversion or "none",
             "embedsweep.audit": "; ".join(data_warnings(config)) or "none",
             "embedsweep.micro_batch_size": str(micro_batch_size),
-            "embedsweep.loss_batch_size": str(micro_batch_size if compared else loader.batch_size),
+            "embedsweep.loss_batch_size": str(loader.batch_size if whole else micro_batch_size),
         }
     )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedsweep.checkpoints import Checkpoints
+from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.display import Display, short_params
 from embedsweep.emissions import EmissionsMeter
@@ -30,7 +30,7 @@ from embedsweep.study import OpenTrial, Study
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.training_data import data_warnings
-from embedsweep.trial import CHECKPOINTS, MODEL, run_trial
+from embedsweep.trial import MODEL, run_trial
 
 
 @dataclass(frozen=True)

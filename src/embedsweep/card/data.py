@@ -60,7 +60,7 @@ def evaluation_data_section(config: TrialConfig, splits: Splits) -> str:
 def _trained_on(title: str, data: DataConfig, loss: LossConfig, examples: Examples, facts: DatasetFacts | None) -> str:
     items = [
         f"* Dataset: {data_source(data)}",
-        f"* Read from: {_read_from(data, examples.origin)}",
+        f"* Read from: {_first_of(_places(examples.origin), data.limit)}",
         f"* Size: {len(examples):,} training samples",
         f"* Columns: {_columns(examples)}",
         *([f"* Converted: {without_folders(examples.conversion)}"] if examples.conversion else []),
@@ -75,7 +75,7 @@ def _scored_on(title: str, data: DataConfig, pairs: Pairs, purpose: str) -> str:
     examples = as_examples(pairs)
     items = [
         f"* Dataset: {data_source(data)}",
-        f"* Read from: {_read_from(data, pairs.origin)}",
+        f"* Read from: {_places(pairs.origin)}",
         f"* Size: {len(pairs):,} evaluation samples; {purpose}",
         f"* Columns: {_columns(examples)}",
         f"* Statistics of all {len(pairs):,} samples:\n{_statistics(examples, None)}",
@@ -83,9 +83,12 @@ def _scored_on(title: str, data: DataConfig, pairs: Pairs, purpose: str) -> str:
     return "\n".join([f"#### {title}", "", *items])
 
 
-def _read_from(data: DataConfig, origin: str) -> str:
-    places = verbatim(" + ".join(without_folders(part) for part in origin.split(" + ")))
-    return places if data.limit is None else f"{places}, at most the first {data.limit:,} rows"
+def _places(origin: str) -> str:
+    return verbatim(" + ".join(without_folders(part) for part in origin.split(" + ")))
+
+
+def _first_of(places: str, limit: int | None) -> str:
+    return places if limit is None else f"{places}, at most the first {limit:,} rows"
 
 
 def _columns(examples: Examples) -> str:

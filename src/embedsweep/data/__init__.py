@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from embedsweep.config import canonical
+from embedsweep.data.checks import limited
 from embedsweep.data.folders import no_folder
 from embedsweep.data.pairs import Pairs, Splits, as_pairs
 from embedsweep.data.shapes import WORDS, Examples
@@ -35,7 +36,7 @@ def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
         ConfigError: the problems of all three at once.
     """
     chosen = (evaluation.dev, evaluation.test)
-    key = [source_key(data), [benchmark and _benchmark_key(benchmark) for benchmark in chosen], evaluation.path]
+    key = [source_key(data), data.limit, [benchmark and _benchmark_key(benchmark) for benchmark in chosen], evaluation.path]
     return _raised(_load_splits(_Asked(canonical(key), (data, evaluation))))
 
 
@@ -45,7 +46,7 @@ def load_train(data: DataConfig) -> Examples:
     Raises:
         ConfigError: all that is wrong with them.
     """
-    return _raised(_raised(load(data, ("train",)))["train"])
+    return limited(_raised(_raised(load(data, ("train",)))["train"]), data.limit)
 
 
 def load_also(data: DataConfig) -> dict[str, Examples]:
@@ -120,6 +121,11 @@ def _load_splits(asked: _Asked) -> Splits | ConfigError:
             problems += outcome.problems
         else:
             loaded[split] = outcome
+    if "train" in loaded:
+        try:
+            loaded["train"] = limited(loaded["train"], data.limit)
+        except ConfigError as error:
+            problems += error.problems
     pairs: dict[Split, Pairs] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
     for split, benchmark in benchmarks.items():
         try:

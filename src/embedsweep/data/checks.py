@@ -20,7 +20,7 @@ def checked_examples(table: Table, config: DataConfig) -> Examples:
 
     Args:
         table: all rows of a split that could be read, and what reading found already.
-        config: their shape, columns, score range and labels, and the limit.
+        config: their shape, columns, score range and labels.
 
     Raises:
         ConfigError: there is any problem, also one that was found before.
@@ -40,7 +40,7 @@ def checked_examples(table: Table, config: DataConfig) -> Examples:
     if found:
         raise found.error()
     texts = tuple(tuple(str(row.cells[index]) for row in rows) for index in range(len(text_columns(shape))))
-    return limited(Examples(shape, texts, labels, classes, found.origin, None), config.limit)
+    return Examples(shape, texts, labels, classes, found.origin, None)
 
 
 def limited(examples: Examples, limit: int | None) -> Examples:

@@ -7,24 +7,32 @@ splits are wanted for.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, cast
 
-from embedsweep.config import canonical
-from embedsweep.data.checks import checked_examples, limited
+from embedsweep.config import canonical, shown
+from embedsweep.data.checks import checked_examples
 from embedsweep.data.folders import file_names, read_path
 from embedsweep.data.hub import read_hub
 from embedsweep.data.rows import Table
-from embedsweep.data.shapes import Examples
-from embedsweep.errors import ConfigError
+from embedsweep.data.shapes import COLUMNS, Examples, in_words
+from embedsweep.errors import ConfigError, Problem
 from embedsweep.schema import DataConfig, Split
 
-if TYPE_CHECKING:
-    from embedsweep.data.demo import DemoName
-
-NOT_READ_BY = ("convert", "max_tokens", "drop_leaked", "also")
+NOT_READ_BY = ("convert", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that say what becomes of examples, and nothing of how they are read."""
+
+DEMO_VALUES: Mapping[str, object] = {
+    "splits": {"train": ("train",), "dev": ("dev",), "test": ("test",)},
+    "where": {},
+    "labels": None,
+    "revision": None,
+    "language": None,
+    "delimiter": ",",
+    "encoding": "utf-8",
+    "score_range": (0.0, 5.0),
+}
+"""What demo data must leave as it stands in ``conf/base/data.yaml``, since it reads none of it."""
 
 Loaded = Mapping[Split, Examples | ConfigError] | ConfigError
 """What came of each split; or of all, where nothing could be read."""
@@ -96,28 +104,47 @@ def _instead(wanted: _Wanted) -> str:
 
 
 def is_generated(data: DataConfig) -> bool:
-    """Whether the data is made here."""
-    return data.name in ("demo", "demo_nli", "demo_topics")
+    """Whether the data is made here: it is on no hub, and has no files."""
+    return data.hub is None and data.format is None and data.files is None
 
 
 def _generated(data: DataConfig, splits: Sequence[Split]) -> Loaded:
     """What is trained on has the option's shape; dev and test are the same scored pairs for all demo data."""
-    from embedsweep.data.demo import generate, train_examples
+    from embedsweep.data.demo import DEMOS, generate, train_examples
 
-    if data.path is not None:
-        message = f"{data.path} is not read: demo data is generated; say data=csv for files"
-        return ConfigError.single("data.path", message)
+    if problems := list(_not_of_demo(data, DEMOS)):
+        return ConfigError(problems)
+    demo = next(name for name, shape in DEMOS.items() if shape == data.shape)
     pairs = generate()
     loaded: dict[Split, Examples | ConfigError] = {}
     for split in splits:
-        if split == "train" and data.name != "demo":
-            examples = train_examples(cast("DemoName", data.name))
+        if split == "train":
+            loaded[split] = train_examples(demo)
         else:
-            origin = f"demo {split}"
             first, second, scores = zip(*pairs[split], strict=True)
-            examples = Examples("scored_pairs", (first, second), tuple(s / 5 for s in scores), None, origin, None)
-        try:
-            loaded[split] = limited(examples, data.limit)
-        except ConfigError as error:
-            loaded[split] = error
+            scores = tuple(score / 5 for score in scores)
+            loaded[split] = Examples("scored_pairs", (first, second), scores, None, f"demo {split}", None)
     return loaded
+
+
+def _not_of_demo(data: DataConfig, demos: Mapping[DemoName, Shape]) -> Iterator[Problem]:
+    """Values that demo data does not read; a trial told apart by them would be the same trial."""
+    why = "is not read: demo data is generated, as all is that has no data.hub, data.format and data.files"
+    if data.path is not None:
+        yield Problem("data.path", f"{data.path} {why}; say data=csv for files")
+    if data.shape not in demos.values():
+        there = ", ".join(f"{shape} (data={name})" for name, shape in demos.items())
+        can = f"demo data is {there}; what a loss wants is made of it by data.convert.to"
+        yield Problem("data.shape", f"there is no demo data of {in_words(data.shape)}: {can}")
+        return
+    columns = COLUMNS[data.shape]
+    if data.columns != columns:
+        yield Problem("data.columns", f"{shown(list(data.columns))} {why}; leave it at {shown(list(columns))}")
+    for key, value in DEMO_VALUES.items():
+        given = getattr(data, key)
+        if given != value:
+            yield Problem(f"data.{key}", f"{_told(given)} {why}; leave it at {_told(value)}")
+
+
+def _told(value: object) -> str:
+    return repr(value) if isinstance(value, str) else shown(list(value) if isinstance(value, tuple) else value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from embedsweep.config import open_composer, resolve
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import read_cell, trial_sections
+from embedsweep.gate.resume import Resumed, read_resumed, refuse_changes, resumed_name, services_said
 from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.services import Services, check_tracking, read_services
 from embedsweep.gate.words import Words, compose_cells, section_of, sort_words
@@ -18,11 +19,21 @@ DEFAULT_PORT = 5000
 
 @dataclass(frozen=True)
 class SingleRun:
-    """A command for one run, past the gate."""
+    """A command for one run, past the gate.
+
+    Attributes:
+        config: what is run.
+        tracking: where it is recorded.
+        emissions: whose electricity is used.
+        resumed: the earlier run that it goes on with; None starts anew.
+        services_said: the words on tracking and emissions, which the run does not keep.
+    """
 
     config: TrialConfig
     tracking: TrackingConfig
     emissions: EmissionsConfig
+    resumed: Resumed | None
+    services_said: tuple[str, ...]
 
 
 def pass_single(words: Sequence[str]) -> SingleRun:
@@ -34,10 +45,13 @@ def pass_single(words: Sequence[str]) -> SingleRun:
     problems: list[Problem] = []
     services: Services | None = None
     config: TrialConfig | None = None
+    resumed: Resumed | None = None
     with open_composer() as composer:
         said = sort_words(words, composer, problems)
         problems += _only_for_studies(said)
         said.axes.clear()
+        if resumes := said.values.get("resume") is not None:
+            problems += refuse_changes(said)
         (cell,) = compose_cells(said, composer, problems)
         try:
             services = read_services(cell)
@@ -45,12 +59,15 @@ def pass_single(words: Sequence[str]) -> SingleRun:
             problems += error.problems
         try:
             # The objective of services that are wrong does not matter: the command is refused.
-            config = read_cell(trial_sections(cell), {}, services.study.objective if services else "")
+            if resumes:
+                config, resumed = read_resumed(resumed_name(words, said), said, cell)
+            else:
+                config = read_cell(trial_sections(cell), {}, services.study.objective if services else "")
         except ConfigError as error:
             problems += error.problems
     if problems or services is None or config is None:
         raise ConfigError(problems)
-    return SingleRun(config, services.tracking, services.emissions)
+    return SingleRun(config, services.tracking, services.emissions, resumed, services_said(words))
 
 
 def _only_for_studies(said: Words) -> Iterator[Problem]:

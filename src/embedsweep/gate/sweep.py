@@ -73,6 +73,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     services: Services | None = None
     with open_composer() as composer:
         said = sort_words(words, composer, problems)
+        if said.values.get("resume") is not None:
+            problems.append(Problem("resume", "is for a run by itself: a study goes on by its own -m command"))
         cells = compose_cells(said, composer, problems)
         try:
             services = read_services(cells[0])

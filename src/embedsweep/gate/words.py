@@ -31,6 +31,7 @@ from embedsweep.schema import Axis, DiscreteAxis
 from embedsweep.search_space import axis_of
 
 ONE_FOR_ALL = {
+    "resume": "one run is resumed at a time",
     "trainer.device": "is the same for all trials of a command, since a process trains on one device",
     "evaluation": "is the same for all trials of a study, since their scores are compared",
 }

@@ -19,7 +19,15 @@ from embedsweep.schema import ModelConfig
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["build_model", "load_trained", "load_weights", "merge_adapters", "torch_device", "training_prompts"]
+__all__ = [
+    "build_model",
+    "count_tokens",
+    "load_trained",
+    "load_weights",
+    "merge_adapters",
+    "torch_device",
+    "training_prompts",
+]
 
 
 def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
@@ -106,6 +114,19 @@ def training_prompts(config: ModelConfig, columns: Sequence[str]) -> str | dict[
     if "query" in prompts and "document" in prompts:
         return {column: prompts["document" if number else "query"] for number, column in enumerate(columns)}
     return prompts[config.default_prompt] if config.default_prompt is not None else None
+
+
+def count_tokens(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+    """Tokens of each text by the model's own tokenizer, special ones included, uncut."""
+    tokenizer = model.tokenizer
+    if hasattr(tokenizer, "encode_batch_fast"):  # that of a static embedding is the tokenizers library's own
+        limit = tokenizer.truncation
+        tokenizer.no_truncation()
+        counts = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
+        if limit is not None:
+            tokenizer.enable_truncation(**limit)
+        return counts
+    return [len(ids) for ids in tokenizer(list(texts), truncation=False)["input_ids"]]
 
 
 def torch_device(device: str) -> str | None:

@@ -18,6 +18,7 @@ from embedsweep.schema.study import (
     StudyServices,
     TrackingConfig,
 )
+from embedsweep.schema.tree import trial_config_of
 from embedsweep.schema.trial import (
     DataloaderConfig,
     EarlyStoppingConfig,
@@ -93,4 +94,5 @@ __all__ = [
     "TrainerConfig",
     "TrialConfig",
     "TrialResult",
+    "trial_config_of",
 ]

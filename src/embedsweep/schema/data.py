@@ -53,7 +53,7 @@ class DataConfig:
             left out of training; None keeps all.
         convert: how examples take the shape the loss wants.
         drop_leaked: whether training examples that share a sentence with dev or test are left out.
-        limit: the first rows of each split to keep; None keeps all.
+        limit: the first rows to train on; None takes all. Dev and test stay whole, so that scores can be compared.
         also: name -> a further dataset that is trained on in turn, with a loss of its own.
     """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +30,21 @@ _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Lets MLflow's pages show training runs; without it they guess, and may show what language models need."""
 
 _DEFAULT_DATABASE = Path("mlruns", "mlflow.db")
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What a trial's run says of it.
+
+    Attributes:
+        state: how it ended, in Optuna's word; RUNNING is under way or interrupted.
+        config_hash: the identity of its configuration.
+        data_digests: identities of its data; empty where it ended before data was recorded.
+    """
+
+    state: str
+    config_hash: str
+    data_digests: frozenset[str]
 
 
 class Tracker:
@@ -161,6 +177,19 @@ class Tracker:
                     raise
                 return False
         return True
+
+    def recorded(self, run_id: str) -> RecordedRun | None:
+        """What this store knows of a run; None where it does not hold it."""
+        if not self.has_run(run_id):
+            return None
+        with telling(f"run {run_id} cannot be read"):
+            run = self._client.get_run(run_id)
+        tags = run.data.tags
+        return RecordedRun(
+            state=tags.get("embedsweep.state", ""),
+            config_hash=tags.get("embedsweep.config_hash", ""),
+            data_digests=frozenset(entry.dataset.digest for entry in run.inputs.dataset_inputs),
+        )
 
     def answers(self) -> bool:
         """Whether the store can be read at this moment."""

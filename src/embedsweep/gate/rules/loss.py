@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from embedsweep.config import shown
-from embedsweep.errors import Problem
+from embedsweep.data.convert import target_shape
+from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.rules.model import check_model
 from embedsweep.gate.rules.width import embedding_width, token_width
-from embedsweep.losses import LOSSES, InBatch, in_batch, nest
+from embedsweep.losses import LOSSES, InBatch, in_batch, nest, wants
 from embedsweep.schema import LossConfig, ModelConfig, ParameterValue, TrialConfig
 
 
@@ -29,7 +30,14 @@ def check_cached(config: TrialConfig) -> Iterator[Problem]:
     """Whether a loss that a micro-batch makes cached bears that: the wrappers around it, and the model."""
     loader, losses = config.dataloader, list(_losses(config))
     smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
-    if not smaller or any(in_batch(loss) is not InBatch.CACHED for _, loss in losses):
+    others = [loss.name for _, loss in losses if in_batch(loss) is not InBatch.CACHED]
+    if smaller and others and len(others) < len(losses):
+        message = (
+            "must be null where not all losses have a cached form: each would be trained on micro-batches alone, and "
+            f"{others[0]} has none"
+        )
+        yield Problem("dataloader.micro_batch_size", message)
+    if not smaller or others:
         return
     for _, loss in losses:
         *wrappers, innermost = nest(loss)
@@ -127,6 +135,28 @@ def check_grouping(config: TrialConfig) -> Iterator[Problem]:
                 f"loss={name} compares examples of one class inside a batch and needs group_by_label, but got {sampler}"
             )
             yield Problem("dataloader.batch_sampler", message)
+    if sampler == "group_by_label":
+        datasets = [(config.data, config.loss), *((also.data, also.loss) for also in config.data.also.values())]
+        for data, loss in datasets:
+            try:
+                shape = target_shape(data.shape, wants(loss), data.convert.to, loss.name)
+            except ConfigError:
+                continue  # that is told of the data
+            if shape not in CLASSES:
+                message = f"group_by_label needs labels that are classes, and loss={loss.name} trains on {shape}"
+                yield Problem("dataloader.batch_sampler", f"{message}; take batch_sampler or no_duplicates")
+
+
+CLASSES = ("binary_pairs", "class_pairs", "class_texts")
+"""Shapes whose labels can be grouped by."""
+
+
+def check_dims(config: TrialConfig) -> Iterator[Problem]:
+    """Whether embeddings have as many dimensions as they are to be cut to."""
+    dims, width = config.evaluation.dims, embedding_width(config.model)
+    if width is not None and (above := [dim for dim in dims if dim > width]):
+        message = f"must be at most {width}, the width of model={config.model.name}, but got {shown(above)}"
+        yield Problem("evaluation.dims", message)
 
 
 def check_architecture(config: TrialConfig) -> Iterator[Problem]:

@@ -43,6 +43,11 @@ def _check_prompts(config: ModelConfig) -> Iterator[Problem]:
         there = ", ".join(prompts) or "none"
         message = f"must be a name in model.prompts, but got {name}{nearest(name, prompts)}; there are: {there}"
         yield Problem("model.default_prompt", message)
+    elif prompts and name is None and not {"query", "document"} <= prompts.keys():
+        message = (
+            f"no text gets one of {', '.join(prompts)}: name them query and document, or say model.default_prompt="
+        )
+        yield Problem("model.prompts", message + next(iter(prompts)))
 
 
 def _check_static(config: ModelConfig) -> Iterator[Problem]:

@@ -16,9 +16,10 @@ from embedsweep.schema import SHAPES, SPLITS, AlsoConfig, Column, ConvertConfig,
 
 def read_data(reader: Reader) -> DataConfig:
     """Where examples come from, what they consist of and what is made of them."""
+    name = reader.text("name")
     shape = reader.one_of("shape", SHAPES)
     config = DataConfig(
-        name=reader.text("name"),
+        name=name,
         path=reader.optional_text("path"),
         hub=reader.optional_text("hub"),
         revision=reader.optional_text("revision"),
@@ -37,7 +38,7 @@ def read_data(reader: Reader) -> DataConfig:
         convert=_convert(reader.section("convert")),
         drop_leaked=reader.boolean("drop_leaked"),
         limit=reader.optional_integer("limit", at_least=2),
-        also=_also(reader),
+        also=_also(reader, name),
     )
     reader.finish()
     return config
@@ -138,12 +139,14 @@ def _convert(reader: Reader) -> ConvertConfig:
     return config
 
 
-def _also(reader: Reader) -> Mapping[str, AlsoConfig]:
+def _also(reader: Reader, own_name: str) -> Mapping[str, AlsoConfig]:
     outer = reader.section("also")
     also: dict[str, AlsoConfig] = {}
     for name in outer.rest():
         # The data's own keys stand beside its loss: data.also.nli.path and data.also.nli.loss.name.
         inner = outer.section(name)
+        if name == own_name:
+            outer.problem(name, "is the name of the data itself; give the further dataset another")
         loss = read_loss(inner.section("loss"))
         also[name] = AlsoConfig(read_data(inner), loss)
         if also[name].data.also:

@@ -39,6 +39,9 @@ def read_benchmark(reader: Reader) -> BenchmarkConfig:
         data=read_data(reader.section("data")),
     )
     reader.finish()
+    if config.data.limit is not None:
+        message = f"cuts what is trained on, and a benchmark is scored whole: leave it out, but got {config.data.limit}"
+        reader.problem("data.limit", message)
     return config
 
 

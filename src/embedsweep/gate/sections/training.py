@@ -17,6 +17,9 @@ from embedsweep.schema import (
     TrainerConfig,
 )
 
+HIGHEST_LR = 1.0
+"""No optimizer here trains anything beyond; a rate of 1e6 once trained without an error."""
+
 
 def read_dataloader(reader: Reader) -> DataloaderConfig:
     """How examples become batches."""
@@ -37,7 +40,7 @@ def read_optimizer(reader: Reader) -> OptimizerConfig:
     """The optimizer and its schedule."""
     config = OptimizerConfig(
         name=reader.one_of("name", tuple(OPTIMIZERS)),
-        lr=reader.real("lr", above=0),
+        lr=reader.real("lr", above=0, at_most=HIGHEST_LR),
         weight_decay=reader.real("weight_decay", at_least=0),
         warmup=reader.real("warmup", at_least=0),
         schedule=reader.one_of("schedule", get_args(Schedule)),

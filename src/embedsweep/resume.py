@@ -1,0 +1,167 @@
+"""Earlier single runs: found, read back, and copied to be trained on under another configuration.
+
+Owns the folder of single runs and what in it a later command needs. Knows neither commands nor MLflow. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.errors import ConfigError
+from embedsweep.schema import TrainerConfig, TrialConfig, trial_config_of
+
+SINGLE_RUNS = Path("sweeps", "single")
+SHORTEST_PREFIX = 6
+STATE = "trainer_state.json"
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A run by itself that was begun before.
+
+    Attributes:
+        run_id: its MLflow run, and the name of its folder.
+        folder: its own.
+        config: what it is.
+    """
+
+    run_id: str
+    folder: Path
+    config: TrialConfig
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Where its checkpoints lie."""
+        return Checkpoints(self.folder / CHECKPOINTS)
+
+    @cached_property
+    def last_step(self) -> int | None:
+        """The step of its last whole checkpoint; None without one."""
+        return self.checkpoints.last_whole()
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """The trainer's state at the last whole checkpoint; empty without one."""
+        if self.last_step is None:
+            return {}
+        text = (self.checkpoints.path(self.last_step) / STATE).read_text(encoding="utf-8")
+        state: dict[str, Any] = json.loads(text)
+        return state
+
+
+def find_run(asked: str) -> EarlierRun:
+    """The single run of an id, the beginning of one, or a folder.
+
+    Raises:
+        ConfigError: there is none, there are several, or it left no configuration that can be read back.
+    """
+    folder = Path(asked).expanduser() if "/" in asked else _folder_of(asked)
+    if not folder.is_dir():
+        raise ConfigError.single("resume", f"there is no folder {folder}; {_listed()}")
+    if folder.resolve().parent.name == "trials":
+        study = folder.resolve().parents[1].name
+        raise ConfigError.single("resume", f"{folder} is a trial of a study, which goes on by -m study.name={study}")
+    path = folder / "config.yaml"
+    if not path.is_file():
+        message = f"{folder} has no config.yaml: it is no run's, or the run ended before it began; start it anew"
+        raise ConfigError.single("resume", message)
+    try:
+        config = trial_config_of(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (TypeError, yaml.YAMLError) as error:
+        message = f"{path} cannot be read back, another version wrote it or it was edited: {error}"
+        raise ConfigError.single("resume", message) from error
+    return EarlierRun(folder.resolve().name, folder, config)
+
+
+def _folder_of(prefix: str) -> Path:
+    if len(prefix) < SHORTEST_PREFIX:
+        message = f"takes at least {SHORTEST_PREFIX} characters of a run's id, or its folder, but got {prefix}"
+        raise ConfigError.single("resume", message)
+    found = [folder for folder in _runs() if folder.name.startswith(prefix)]
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)
+        raise ConfigError.single("resume", f"{prefix} begins the ids of {len(found)} runs: {names}")
+    if not found:
+        raise ConfigError.single("resume", f"there is no run {prefix} in {SINGLE_RUNS}; {_listed()}")
+    return found[0]
+
+
+def _runs() -> list[Path]:
+    """Folders of single runs in the working directory, the latest first."""
+    folders = (folder for folder in SINGLE_RUNS.glob("*") if folder.is_dir())
+    return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
+
+
+def _listed() -> str:
+    latest = [folder.name[:8] for folder in _runs()[:5]]
+    return f"the latest are {', '.join(latest)}" if latest else f"there are none in {Path.cwd() / SINGLE_RUNS}"
+
+
+def why_it_cannot_go_on(run: EarlierRun, trainer: TrainerConfig) -> str | None:
+    """Why an earlier run cannot be trained on in this way; None where it can."""
+    if run.last_step is None:
+        return f"run {run.run_id[:8]} has no whole checkpoint: start a new run"
+    best = run.state["best_global_step"]
+    if best is not None and not run.checkpoints.is_whole(best):
+        return f"run {run.run_id[:8]} has lost its best checkpoint, of step {best}: start a new run"
+    if trainer.max_steps is not None:
+        if trainer.max_steps <= run.last_step:
+            return f"run {run.run_id[:8]} has trained {run.last_step} steps: trainer.max_steps must be more"
+    elif trainer.epochs <= run.state["epoch"]:
+        return f"run {run.run_id[:8]} has trained {run.state['epoch']:g} epochs: trainer.epochs must be more"
+    return None
+
+
+def copy_training(run: EarlierRun, folder: Path) -> None:
+    """Copies what another run needs to train on: the last whole checkpoint, the best one, what it cost so far.
+
+    Args:
+        run: the earlier one; stays as it is.
+        folder: the new run's, without checkpoints.
+
+    Raises:
+        OSError: the disk is full, or a checkpoint was deleted meanwhile.
+    """
+    last = run.last_step
+    assert last is not None, "the gate lets no run pass without one"
+    folder.mkdir(parents=True, exist_ok=True)
+    if (costs := run.folder / "emissions.csv").is_file():
+        shutil.copy(costs, folder)
+    # By another name until all of it is there: half of it would be gone on with, and without the best.
+    part = folder / "checkpoints.part"
+    copied = run.checkpoints.copy({last, run.state["best_global_step"] or last}, part)
+    # The end that was reached is not the end any more; the trainer sets the new one.
+    state = {**run.state, "max_steps": 0, "best_model_checkpoint": None}
+    (copied.path(last) / STATE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    copied.seal(last, run.checkpoints.times(last))
+    part.rename(folder / CHECKPOINTS)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Holds a run's folder for the duration of the ``with`` block; a killed process lets go of it.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError.single("resume", f"run {folder.resolve().name[:8]} is in use by another process") from None
+    try:
+        yield
+    finally:
+        lock.release()
