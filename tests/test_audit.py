@@ -19,6 +19,7 @@ from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
 from embedsweep.data.pairs import Pairs, Splits
 from embedsweep.data.shapes import Examples
 from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.schema import Shape
 
 TRAIN = Examples(
     "scored_pairs",
@@ -117,6 +118,45 @@ def test_warnings_name_what_matters() -> None:
     ]
 
 
+def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
+    lines = tuple(f"a/train.csv, line {number}" for number in (2, 3, 5, 6, 7, 8))
+    train = replace(TRAIN, places=lines)
+    assert warnings(audit(replace(CLEAN, train=train))) == [
+        "2 of 6 train examples come again, 1 of them turned round (a/train.csv, lines 5 and 6); 1 of the repeated have "
+        "different labels (a/train.csv, lines 2, 5 and 6)",
+        "1 of 6 train examples have the same text twice (a/train.csv, line 8)",
+    ]
+    pairs = Pairs(
+        ("a",) * 5, ("b",) * 5, (0, 0, 0, 0, 0), "x + y", ("x, row 1", "x, row 2", "y, row 1", "y, row 2", "z")
+    )
+    (told,) = warnings(audit(replace(CLEAN, dev=pairs)))[1:]
+    assert told == "4 of 5 dev examples come again (x, row 2; y, rows 1 and 2)"
+
+
+def test_a_split_that_is_trained_on_is_told_as_such() -> None:
+    train = Examples("scored_pairs", (("a", "e", "f"), ("b", "G", "h")), (0.0, 1.0, 0.5), None, "t", None)
+    assert warnings(audit(replace(CLEAN, train=train))) == ["dev is trained on: 2 of 2 pairs occur in train"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "shape", "warned"),
+    [
+        ((0.0, 0.2), "scored_pairs", True),
+        ((0.0, 0.25), "scored_pairs", True),
+        ((0.0, 0.3), "scored_pairs", False),
+        ((0.0, 0.0), "class_pairs", False),
+    ],
+)
+def test_scores_of_another_scale_are_warned_of(labels: tuple[float, ...], shape: Shape, warned: bool) -> None:
+    classes = ("x",) if shape == "class_pairs" else None
+    train = replace(CLEAN.train, shape=shape, labels=labels, classes=classes)
+    told = (
+        f"the highest score of train is {labels[1]:g} of data.score_range, taken as 0-1: if 1 is the highest possible "
+        "score in the source, say data.score_range=[0,1]"
+    )
+    assert warnings(audit(replace(CLEAN, train=train))) == ([told] if warned else [])
+
+
 def test_a_class_that_hardly_occurs_is_warned_of() -> None:
     texts = tuple(str(number) for number in range(300))
     classed = Examples("class_texts", (texts,), (1, *[0] * 299), ("often", "once"), "f", None)
@@ -213,6 +253,16 @@ def test_the_command_audits_what_is_left_without_leaks(folder: Path) -> None:
     told = _run("data=csv", f"data.path={folder}", "data.drop_leaked=true")
     assert "2 of 4 examples share a sentence with dev or test, left out, 2 kept" in told
     assert "no warnings" in told
+
+
+def test_the_command_names_the_lines_of_a_file(folder: Path) -> None:
+    with (folder / "train.csv").open("a") as file:
+        file.write("a fish,a fish,4\na cat,the cat,4\n")
+    told = _run("data=csv", f"data.path={folder}")
+    file_name = f"{folder}/train.csv"
+    assert f"1 of 5 train examples have the same text twice ({file_name}, line 5)" in told
+    assert f"1 of 5 train examples come again ({file_name}, line 6); 1 of the repeated" in told
+    assert f"different labels ({file_name}, lines 2 and 6)" in told
 
 
 def test_the_command_writes_json(folder: Path) -> None:

@@ -516,7 +516,53 @@ def test_secrets_in_the_data_are_not_told(folder: Path, write: Write) -> None:
     assert "abcdef123456" not in whole
     assert "hunter22" not in whole
     assert "password=***" in whole
-    assert "api&#95;key=&#42;&#42;&#42;" in whole
+    assert "<code>api&#95;key&#61;&#42;&#42;&#42;</code>" in whole
+
+
+def test_dev_has_samples_escaped_as_those_of_training_and_test_has_none(write: Write) -> None:
+    texts = ("a | <i>", "b", "c", "d"), ("password=hunter22", "y", "z", "w")
+    dev = Pairs(*texts, (0.0, 1.0, 0.5, 0.25), "dev.csv")
+    dev_part, test_part = part(write(splits=Splits(TRAIN, dev, PAIRS)), "### Evaluation Datasets").split("#### test")
+    assert rows(dev_part.partition("* Samples")[2]) == [
+        ["sentence1", "sentence2", "score"],
+        ["<code>a &#124; &lt;i&gt;</code>", "<code>password&#61;&#42;&#42;&#42;</code>", "<code>0</code>"],
+        ["<code>b</code>", "<code>y</code>", "<code>1</code>"],
+        ["<code>c</code>", "<code>z</code>", "<code>0.5</code>"],
+    ]
+    assert "* Samples" not in test_part
+
+
+@pytest.mark.parametrize("said", ["SentenceTransformer(None)", "SentenceTransformer('/srv/guides/mine')"])
+def test_a_guide_is_called_by_its_name(config: TrialConfig, folder: Path, write: Write, said: str) -> None:
+    library = LIBRARY.replace('"scale": 20.0,', f'"guide": "{said}",\n      "scale": 20.0,')
+    assert library != LIBRARY
+    (folder / "README.md").write_text(library, encoding="utf-8")
+    loss = LossConfig("gist", {"guide": "/srv/guides/mine"}, None)
+    text = write(config=replace(config, loss=loss))
+    assert '"guide": "mine",\n' in text
+    assert "/srv" not in text
+
+
+@pytest.mark.parametrize(
+    ("matter", "expected"),
+    [
+        ("license: cc-by-sa-4.0", "cc-by-sa-4.0"),
+        ("license: other", None),
+        ("license: [mit, apache-2.0]", None),
+        ("license: Whatever I say", None),
+        ("license: [", None),
+        ("language: es", None),
+    ],
+)
+def test_the_licence_is_the_base_models_own(
+    config: TrialConfig, folder: Path, write: Write, tmp_path: Path, matter: str, expected: str | None
+) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "README.md").write_text(f"---\n{matter}\n---\n# Base\n", encoding="utf-8")
+    text = write(config=replace(config, model=replace(config.model, path=str(tmp_path / "base"))))
+    assert front_matter(folder).get("license") == expected
+    line = f"- **License:** {expected}\n" if expected else "<!-- - **License:** Unknown -->\n"
+    assert line in text
 
 
 def test_the_versions_of_what_searched_are_told(write: Write) -> None:

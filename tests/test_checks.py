@@ -100,8 +100,8 @@ def test_rows_become_examples_of_their_shape(
         ),
         (
             replace(CLASS_PAIRS, labels=("0", "1")),
-            ("x", "y", "-"),
-            "label '-' is none of data.labels=[0,1]: add it there, or leave the row out",
+            ("x", "y", "2x"),
+            "label '2x' is none of data.labels=[0,1]: add it there, or leave the row out",
         ),
     ],
 )
@@ -150,15 +150,48 @@ def test_rows_that_teach_nothing_together_are_refused(config: DataConfig, rows: 
     assert _refusal(config, *rows) == [f"train: {message}"]
 
 
-def test_the_limit_keeps_the_classes_of_all_rows() -> None:
-    examples = _examples(replace(CLASS_TEXTS, limit=2), ("a", "x"), ("b", "z"), ("c", "y"), ("d", "x"))
-    assert (examples.texts, examples.labels, examples.classes) == ((("a", "b"),), (0.0, 2.0), ("x", "y", "z"))
+@pytest.mark.parametrize("numbers", [(2, 0, 1, 2), ("2", "0", "1", "2"), (2.0, 0.0, 1.0, 2.0)])
+def test_classes_given_by_their_numbers_are_those_of_the_labels(numbers: Cells) -> None:
+    rows = [(f"a{index}", f"b{index}", number) for index, number in enumerate(numbers)]
+    examples = _examples(replace(CLASS_PAIRS, labels=NLI), *rows)
+    assert (examples.labels, examples.classes) == ((2.0, 0.0, 1.0, 2.0), NLI)
+    assert examples.conversion == "labels by their numbers: 0 contradiction, 1 neutral, 2 entailment"
 
 
-@pytest.mark.parametrize(("config", "what"), [(BINARY, "labels"), (SCORED, "scores")])
-def test_a_limit_that_leaves_one_label_is_refused(config: DataConfig, what: str) -> None:
-    rows = [("a", "b", 1), ("c", "d", 1), ("e", "f", 0)]
-    assert _refusal(replace(config, limit=2), *rows) == [
-        f"data.limit: the first 2 rows of train do not have two different {what}: raise it"
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ((0, 1, -1), {3: "'-1'"}),
+        ((0, 1, "-"), {3: "'-'"}),
+        (("neutral", "entailment", "-"), {3: "'-'"}),
+    ],
+)
+def test_a_pair_nobody_agreed_on_is_refused_as_such(labels: Cells, told: dict[int, str]) -> None:
+    rows = [(f"a{index}", f"b{index}", label) for index, label in enumerate(labels)]
+    assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
+        f"row {row}: label {label} is none of data.labels=[contradiction,neutral,entailment]: it says that annotators "
+        "did not agree: leave the row out"
+        for row, label in told.items()
     ]
-    assert len(_examples(replace(config, limit=3), *rows)) == 3
+
+
+def test_a_number_beyond_the_labels_is_refused_and_no_other() -> None:
+    rows = [("a", "b", 0), ("c", "d", 3), ("e", "f", 1)]
+    assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
+        "row 2: label '3' is none of data.labels=[contradiction,neutral,entailment]: numbers go from 0 to 2: name more "
+        "classes, or leave the row out"
+    ]
+
+
+def test_names_and_numbers_are_not_mixed() -> None:
+    rows = [("a", "b", "neutral"), ("c", "d", "entailment"), ("e", "f", 1)]
+    assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
+        "row 3: label '1' is none of data.labels=[contradiction,neutral,entailment]: add it there, or leave the row out"
+    ]
+
+
+def test_examples_know_where_they_stood() -> None:
+    examples = _examples(POSITIVE, ("a", "b"), ("c", "d"), ("e", "f"))
+    assert examples.places == ("row 1", "row 2", "row 3")
+    assert examples.kept([2, 0], None).places == ("row 3", "row 1")
+    assert examples.became("texts", (("a",),), None, None, "texts").places is None

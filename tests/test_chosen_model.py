@@ -15,6 +15,7 @@ from embedsweep.config import open_composer
 from embedsweep.errors import ConfigError
 from embedsweep.hub import hub_reachable
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.schema import TrackingConfig
 
 SINGLE_RUN = "a1b2c3d4" + "0" * 24
 TRIAL_RUNS = ["aaaaaa" + f"{number}" * 26 for number in range(3)]
@@ -94,6 +95,44 @@ def test_a_folder_comes_before_a_study_of_its_name(workplace: Path) -> None:
 def test_a_word_that_means_no_model_is_told_with_what_there_is(word: str, parts: list[str]) -> None:
     message = _problem(word)
     assert [part for part in parts if part not in message] == []
+
+
+def test_a_model_that_only_mlflows_store_keeps_is_copied_here_once(
+    workplace: Path, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store.uri)
+    client = MlflowClient(mlflow_store.uri)
+    experiment = client.create_experiment("elsewhere", artifact_location=(workplace / "artifacts").as_uri())
+    kept, other = (client.create_run(experiment).info.run_id for _ in range(2))
+    client.log_artifacts(kept, str(tiny_model_path()), "model")
+    expected = f"sweeps/downloads/{kept}/model", f"run {kept}, from MLflow's store"
+    assert _chosen(kept[:12]) == expected
+    assert {path.name for path in Path(expected[0]).iterdir()} == {path.name for path in tiny_model_path().iterdir()}
+    assert [path.name for path in Path(expected[0]).parent.iterdir()] == ["model"]
+    shutil.rmtree(workplace / "artifacts" / kept / "artifacts" / "model" / "1_Pooling")
+    assert _chosen(kept) == expected
+    assert "no folder, no study and no run" in _problem(other)
+
+
+def test_a_trials_model_that_is_not_in_its_folder_is_looked_for_in_the_store(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def found(_: TrackingConfig, run_id: str) -> list[str]:
+        asked.append(run_id)
+        return [run_id]
+
+    monkeypatch.setattr("embedsweep.tracking.runs_with_model", found)
+    monkeypatch.setattr("embedsweep.tracking.download_model", lambda _, run_id: workplace / run_id)
+    assert _chosen("aaaaaa0") == (
+        str(workplace / TRIAL_RUNS[0]),
+        "trial 0 of study mine, from MLflow's store",
+    )
+    assert asked == [TRIAL_RUNS[0]]
+    assert not (workplace / "mlruns").exists()
 
 
 def test_a_folder_without_safetensors_is_refused(workplace: Path) -> None:

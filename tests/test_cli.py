@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedsweep.cli import main
+from embedsweep.cli import VERBS, main
+from embedsweep.errors import Interrupted
 
 ROOT = Path(__file__).parents[1]
 LOSSES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml"))
@@ -68,6 +70,33 @@ def test_an_unknown_verb_is_answered_with_the_usage_on_stderr(
 
 def test_the_version_is_this_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "train", "--version") == (0, "embedsweep 0.1.0\n", "")
+    assert run(capsys, "--version") == (0, "embedsweep 0.1.0\n", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_ui_tells_its_words_and_the_port_of_the_users_own_file(
+    capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    code, out, err = run(capsys, "ui", flag)
+    assert (code, err) == (0, "")
+    assert [word for word in ("embedsweep ui", "port=N", "(5000)", "tracking.uri=URI") if word not in out] == []
+    _own("commands.yaml", "ui: {port: 6006}\n")
+    assert "(6006)" in run(capsys, "ui", flag)[1]
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [("encode", "interrupted; nothing was written\n"), ("publish", "interrupted\n"), ("train", None)],
+)
+def test_an_interrupt_is_told(
+    capsys: pytest.CaptureFixture[str], verb: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr("embedsweep.cli._train", interrupted)
+    monkeypatch.setattr("embedsweep.cli.VERBS", dict.fromkeys(VERBS, interrupted))
+    assert run(capsys, verb) == (130, "", f"embedsweep: {told}" if told else "")
 
 
 def test_problems_are_listed_on_stderr_and_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:

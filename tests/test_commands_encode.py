@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.commands import encode, encoding, similarity
-from embedsweep.errors import ConfigError
+from embedsweep.errors import ConfigError, EmbedsweepError
 from embedsweep.models.tiny import tiny_model_path
 
 TEXTS = ["The cook washed the dog.", "El gato duerme", "A bird flew", "The king sang a song", "NA"]
@@ -119,6 +120,33 @@ def test_an_encoding_that_breaks_off_leaves_no_file(name: str, monkeypatch: pyte
     assert sorted(Path().iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
+def test_a_full_disk_is_told_and_leaves_no_file(name: str) -> None:
+    before = sorted(Path().iterdir())
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
+    try:
+        with pytest.raises(EmbedsweepError, match=rf"^{name} cannot be written: \w+"):
+            _encode("tiny", "texts.txt", "--out", name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.parquet"])
+def test_a_folder_that_cannot_be_written_is_told(name: str) -> None:
+    with pytest.raises(EmbedsweepError, match=rf"^/proc/{name} cannot be written: "):
+        _encode("tiny", "texts.txt", "--out", f"/proc/{name}")
+
+
+@pytest.mark.parametrize("content", [b"garbage", None])
+def test_a_model_whose_weights_are_broken_is_told(content: bytes | None) -> None:
+    weights = Path("tiny/model.safetensors")
+    weights.write_bytes(content if content is not None else weights.read_bytes()[:5000])
+    with pytest.raises(EmbedsweepError, match=r"^the model tiny cannot be loaded: SafetensorError: .+"):
+        _encode("tiny", "texts.txt", "--out", "a.npy")
+
+
 def _cosines(model: SentenceTransformer) -> np.ndarray:
     first = model.encode(TEXTS).astype(np.float64)
     first /= np.linalg.norm(first, axis=1, keepdims=True)
@@ -145,6 +173,18 @@ def test_columns_by_position_belong_to_a_file_without_header(model: SentenceTran
     embeddings = model.encode(TEXTS).astype(np.float64)
     expected = 1 / (1 + np.linalg.norm(embeddings - embeddings[0], axis=1))
     np.testing.assert_allclose(pq.read_table("a.parquet").column("score").to_pylist(), expected, atol=1e-4)
+
+
+def test_pairs_without_a_cosine_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def embed(_: object, texts: list[str], **__: object) -> np.ndarray:
+        return np.array([[0.0, 0.0] if text == "NA" else [1.0, 2.0] for text in texts], dtype=np.float32)
+
+    monkeypatch.setattr(SentenceTransformer, "encode", embed)
+    output = io.StringIO()
+    assert similarity.run(["tiny", "pairs.csv", "--out", "a.csv"], Console(file=output, width=200)) == 0
+    assert output.getvalue().splitlines()[1].startswith("2 pairs without a score (nan): an embedding is zero")
+    with Path("a.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["score"] for row in csv.DictReader(file)].count("nan") == 2
 
 
 def test_similarity_takes_two_columns() -> None:

@@ -16,6 +16,7 @@ from scipy.stats import pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.commands import evaluate
+from embedsweep.commands.mteb_tasks import find_tasks
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.models.tiny import tiny_model_path
 
@@ -132,6 +133,26 @@ def test_a_model_that_fails_does_not_lose_the_others_figures(workplace: Path) ->
     assert [figure["model"] for figure in json.loads(Path("all.json").read_text(encoding="utf-8"))] == ["tiny"]
 
 
+def test_no_file_is_written_where_every_model_failed(workplace: Path) -> None:
+    (workplace / "tiny" / "model.safetensors").write_bytes(b"garbage")
+    Path("all.json").write_text("mine", encoding="utf-8")
+    words = ["tiny", "--benchmark", "mine", "--data", "data", "--json", "all.json", "--overwrite"]
+    code, output = _run(*words)
+    assert (code, Path("all.json").read_text(encoding="utf-8")) == (1, "mine")
+    first, second = output.splitlines()
+    assert first == "all.json: not written, there are no figures"
+    assert second.startswith("tiny failed: the model tiny cannot be loaded: SafetensorError: ")
+
+
+def test_a_benchmark_without_its_data_names_this_verbs_own_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: False)
+    for words in (["tiny", "--benchmark", "stsb-es-dev"], ["tiny", "--benchmark", "stsb-es-dev", "--data", "nowhere"]):
+        (problem,) = _problems(*words)
+        assert "evaluation" not in str(problem)
+        assert "data.path" not in str(problem)
+        assert "--data" in str(problem)
+
+
 def test_all_that_is_wrong_is_told_at_once_and_nothing_is_loaded() -> None:
     words = ["tyni", "tiny", "tiny", "--benchmark", "mein", "--similarity", "dot", "--batch-size", "0"]
     problems = _problems(*words, "--device", "gpu", "--json", "no/all.json", "--benchmrk=x")
@@ -188,6 +209,9 @@ def test_an_mteb_task_has_the_librarys_figures_and_unknown_ones_are_refused(monk
             self.dataset = DatasetDict({"test": Dataset.from_dict(columns)})
             self.data_loaded = True
 
+    names = ["STSBenchmark", "STS22"]  # superseded, and reported by papers
+    found: list[Problem] = []
+    assert ([task.metadata.name for task in find_tasks(names, found)], found) == (names, [])
     problems = _problems("tiny", "--mteb", "STS222", "--normalize-text")
     assert [problem.where for problem in problems] == ["--normalize-text", "--mteb"]
     assert "did you mean STS22" in problems[1].message

@@ -29,7 +29,7 @@ from embedsweep.schema import DEV_METRICS
 
 CONF = shipped_conf()
 COUNTS = {
-    "data": 16,
+    "data": 17,
     "dataloader": 3,
     "emissions": 1,
     "evaluation": 1,

@@ -93,6 +93,14 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
             "data.path=/home/josé",
             "data.path=/home/josé: has a character that Hydra reads only in quotes, as in 'data.path=\"/home/josé\"'",
         ),
+        *(
+            (
+                f"data.files={name}",
+                f"data.files={name}: has a character that Hydra reads only in quotes, as in 'data.files=\"{name}\"'",
+            )
+            for name in ("x-{split}.csv", "{split}.csv", "stsb-{language}-{split}.csv")
+        ),
+        ("data.where={a:1", "data.where={a:1: cannot be read as key=value: no viable alternative at input '{a:1'"),
         (
             "model.pooling=choice(null,mean)",
             "model.pooling=choice(null,mean): Hydra's choice() takes no null: write the choices as key=null,a,b",

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from data_configs import EVALUATION, SCORED
 from embedsweep.data import load_also, load_benchmark, load_splits, load_train
+from embedsweep.data.demo import DEMOS, DemoName
+from embedsweep.data.shapes import COLUMNS
+from embedsweep.data.sources import DEMO_VALUES
 from embedsweep.errors import ConfigError
 from embedsweep.schema import AlsoConfig, BenchmarkConfig, DataConfig, EvaluationConfig, LossConfig
 
 CSV = replace(SCORED, columns=(0, 1, 2))
 STSB = replace(CSV, name="stsb_multi_mt", hub="someone/stsb_multi_mt", files="stsb-{language}-{split}.csv")
-DEMO = replace(CSV, name="demo", format=None, files=None)
+DEMO = replace(SCORED, name="demo", format="generated", files=None)
 PAIRED = replace(
     CSV, name="paired", shape="positive_pairs", columns=(0, 1), splits={**CSV.splits, "dev": (), "test": ()}
 )
@@ -66,17 +69,31 @@ def test_data_is_read_once_a_process(folder: Path) -> None:
     assert load_splits(config, EVALUATION) is splits
 
 
-def test_the_limit_keeps_the_first_rows_of_each_split(folder: Path) -> None:
+def test_the_limit_cuts_what_is_trained_on_only(folder: Path) -> None:
     splits = load_splits(replace(CSV, path=str(folder), limit=2), EVALUATION)
     assert splits.train.texts == (("train a", "train c"), ("b", "d"))
-    assert [pairs.sentences1 for pairs in (splits.dev, splits.test)] == [("dev a", "dev c"), ("test a", "test c")]
+    assert [len(pairs) for pairs in (splits.dev, splits.test)] == [3, 3]
+    whole = load_splits(replace(CSV, path=str(folder)), EVALUATION)
+    assert len(whole.train) == 3
+    assert (whole.dev.digest, whole.test.digest) == (splits.dev.digest, splits.test.digest)
+
+
+def test_a_limit_keeps_the_classes_of_all_rows(folder: Path) -> None:
+    (folder / "train.csv").write_text("a,x\nb,z\nc,y\nd,x\n")
+    train = load_train(replace(CSV, path=str(folder), shape="class_texts", columns=(0, 1), limit=2))
+    assert (train.texts, train.labels, train.classes) == ((("a", "b"),), (0.0, 2.0), ("x", "y", "z"))
 
 
 def test_a_limit_that_leaves_nothing_to_rank_is_refused(folder: Path) -> None:
+    (folder / "train.csv").write_text("a,b,1\nc,d,1\ne,f,0\n")
     (folder / "dev.csv").write_text("a,b,1\nc,d,1\ne,f,2\n")
-    assert _refusal(replace(CSV, path=str(folder), limit=2)) == [
-        f"data.limit: the first 2 rows of {folder}/dev.csv do not have two different scores: raise it"
-    ]
+    for shape, what in (("scored_pairs", "scores"), ("binary_pairs", "labels")):
+        with pytest.raises(ConfigError) as error:
+            load_train(replace(CSV, path=str(folder), shape=shape, limit=2))  # type: ignore[arg-type]
+        told = f"data.limit: the first 2 rows of {folder}/train.csv do not have two different {what}: raise it"
+        assert str(error.value) == told
+    assert _refusal(replace(CSV, path=str(folder), limit=2)) == [told.replace("labels", "scores")]
+    assert len(load_splits(replace(CSV, path=str(folder), limit=3), EVALUATION).train) == 3
 
 
 def test_problems_of_all_splits_are_told_at_once(folder: Path) -> None:
@@ -165,20 +182,64 @@ def test_without_path_and_hub_the_files_are_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["demo", "demo_nli", "demo_topics"])
-def test_demo_data_is_generated_and_scored_by_the_same_pairs(name: str) -> None:
-    splits = load_splits(replace(DEMO, name=name, limit=100), EVALUATION)
+@pytest.mark.parametrize("option", [None, "mine"])
+def test_demo_data_is_generated_by_its_shape_and_scored_by_the_same_pairs(name: DemoName, option: str | None) -> None:
+    shape = DEMOS[name]
+    config = replace(DEMO, name=option or name, shape=shape, columns=COLUMNS[shape], limit=100)
+    splits = load_splits(config, EVALUATION)
     assert splits.train.origin == f"{name} train"
+    assert splits.train.shape == shape
     assert len(splits.train) == 100
     for split, pairs in (("dev", splits.dev), ("test", splits.test)):
         assert pairs.origin == f"demo {split}"
-        assert len(pairs) == 100
+        assert len(pairs) == 800
         assert min(pairs.scores) < 0.2
         assert max(pairs.scores) == 1.0
 
 
 def test_demo_data_reads_no_path(folder: Path) -> None:
-    assert _refusal(replace(DEMO, path=str(folder))) == [
-        f"data.path: {folder} is not read: demo data is generated; say data=csv for files"
+    told = f"data.path: {folder} is not read: demo data is generated"
+    assert _refusal(replace(DEMO, path=str(folder))) == [f"{told}; say data=csv for files"]
+
+
+def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
+    config = replace(
+        DEMO,
+        language="es",
+        revision="v1",
+        columns=(0, 1, 2),
+        where={"lang": "es"},
+        labels=("a", "b"),
+        splits={**DEMO.splits, "dev": ()},
+        delimiter=";",
+        encoding="latin-1",
+        score_range=(0.0, 1.0),
+    )
+    told = "is not read: demo data is generated; leave it at"
+    assert sorted(_refusal(config)) == [
+        f"data.columns: [0,1,2] {told} [sentence1,sentence2,score]",
+        f"data.delimiter: ';' {told} ','",
+        f"data.encoding: 'latin-1' {told} 'utf-8'",
+        f"data.labels: [a,b] {told} null",
+        f"data.language: 'es' {told} null",
+        f"data.revision: 'v1' {told} null",
+        f"data.score_range: [0,1] {told} [0,5]",
+        f"data.splits: {{train:[train],dev:[],test:[test]}} {told} {{train:[train],dev:[dev],test:[test]}}",
+        f"data.where: {{lang:es}} {told} {{}}",
+    ]
+
+
+def test_what_demo_data_does_not_read_is_every_key_without_an_effect_on_it() -> None:
+    chosen_by = {"name", "format", "path", "shape", "columns"}
+    read = {"convert", "max_tokens", "drop_leaked", "limit", "also"}
+    assert {*DEMO_VALUES, *chosen_by, *read} == {field.name for field in fields(DataConfig)}
+
+
+def test_a_shape_there_is_no_demo_data_of_is_told_with_those_there_are() -> None:
+    assert _refusal(replace(DEMO, shape="triplets", columns=("a", "b", "c"))) == [
+        "data.shape: there is no demo data of triplets (anchor, positive, negative: a text, one that means the same "
+        "and one that does not): demo data is scored_pairs (data=demo), class_pairs (data=demo_nli), class_texts "
+        "(data=demo_topics); what a loss wants is made of it by data.convert.to"
     ]
 
 
@@ -303,8 +364,8 @@ def test_a_benchmark_is_told_by_its_own_keys(folder: Path) -> None:
 
 
 def test_a_benchmark_of_demo_data_needs_no_path(tmp_path: Path) -> None:
-    benchmark = replace(BENCHMARK, data=replace(DEMO, limit=50), split="dev")
-    assert len(load_benchmark(benchmark, str(tmp_path))) == 50
+    benchmark = replace(BENCHMARK, data=DEMO, split="dev")
+    assert len(load_benchmark(benchmark, str(tmp_path))) == 800
 
 
 LOSS = LossConfig(name="mnrl", parameters={}, inner=None)

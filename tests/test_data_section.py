@@ -11,6 +11,7 @@ from embedsweep.config import open_composer, resolve
 from embedsweep.errors import Problem
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.data import read_data
+from embedsweep.gate.sections.evaluation import read_benchmark
 from embedsweep.schema import DataConfig
 
 
@@ -71,7 +72,12 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
         ("csv", "score_range", [False, True], "must be the lowest and the highest possible score, as [0,5], but"),
         ("csv", "columns", ["a", "b"], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
         ("csv", "columns", ["a", "b", 2], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
-        ("csv", "format", "excel", "must be one of delimited, json_lines, parquet, semeval, null, but got 'excel'"),
+        (
+            "csv",
+            "format",
+            "excel",
+            "must be one of delimited, json_lines, parquet, semeval, generated, null, but got 'excel'",
+        ),
         ("csv", "labels", ["a", "b"], "are names of classes, and data.shape=scored_pairs has none: leave them out "),
         ("nli", "labels", ["a"], "must be the names of at least two classes in the order of their numbers, as "),
         ("nli", "labels", ["a", "a "], "must be the names of at least two classes in the order of their numbers, as "),
@@ -89,3 +95,13 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(option: str, key: str, val
     _, problems = _read(option, **{key: value})
     assert len(problems) == 1
     assert problems[0].startswith(f"data.{key}: {message}")
+
+
+def test_a_benchmark_is_scored_whole() -> None:
+    with open_composer() as composer:
+        tree = composer.benchmark("demo-dev")
+    problems: list[Problem] = []
+    read_benchmark(Reader({**tree, "data": {**tree["data"], "limit": 50}}, "evaluation.dev", problems))
+    assert [str(problem) for problem in problems] == [
+        "evaluation.dev.data.limit: cuts what is trained on, and a benchmark is scored whole: leave it out, but got 50"
+    ]

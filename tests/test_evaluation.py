@@ -103,7 +103,10 @@ class _Embedder(SentenceTransformer):  # type: ignore[misc]  # the library is un
 @pytest.mark.filterwarnings("ignore:An input array is constant", "ignore:invalid value encountered")
 def test_constant_or_missing_embeddings_are_no_score(value: float) -> None:
     constant = _Embedder(lambda texts: np.full((len(texts), 8), value))
-    with pytest.raises(TrialError, match=r"dev/\w+ is not a number"):
+    with pytest.raises(
+        TrialError,
+        match=r"dev/\w+ is not a number: all pairs have the same similarity, or the embeddings are not numbers",
+    ):
         scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), constant)
 
 
@@ -182,11 +185,12 @@ def test_the_trainer_and_the_librarys_card_bear_cut_scores(tmp_path: Path) -> No
 
 def test_benchmarks_are_scored_each_under_its_name(model: SentenceTransformer) -> None:
     halves = {"sts2017-es": PAIRS.first(30), "stsb-en-test": PAIRS}
-    scores = score_benchmarks(halves, model, CONFIG)
-    assert len(scores) == 20
+    scores = score_benchmarks(halves, model, CONFIG, (32,))
+    assert len(scores) == 40
     for name, pairs in halves.items():
-        expected = scores_of(PairEvaluator(pairs, "dev", CONFIG, ()), model)
+        expected = scores_of(PairEvaluator(pairs, "dev", CONFIG, (32,)), model)
         assert scores[f"{name}/spearman_cosine"] == expected["dev/spearman_cosine"]
+        assert scores[f"{name}-32/spearman_cosine"] == expected["dev-32/spearman_cosine"]
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")

@@ -75,7 +75,12 @@ RECIPES: dict[str, tuple[str, ...]] = {
 CASES: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": LOSSES,
     "model": MODELS,
-    "data": {"demo": (), "demo_nli": ("loss=softmax",), "demo_topics": ("loss=batch_hard_triplet", TOPICS[1])},
+    "data": {
+        "demo": (),
+        "demo_mixed": (),
+        "demo_nli": ("loss=softmax",),
+        "demo_topics": ("loss=batch_hard_triplet", TOPICS[1]),
+    },
     "dataloader": {
         "group_by_label": (TOPICS[0], "loss=batch_hard_triplet"),
         "no_duplicates": ("loss=mnrl",),
@@ -84,7 +89,7 @@ CASES: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizer": {"adafactor": (), "adamw": (), "schedule_free": ()},
     "recipe": RECIPES,
 }
-COUNTS = {"loss": 26, "model": 8, "data": 3, "dataloader": 3, "optimizer": 3, "recipe": 5}
+COUNTS = {"loss": 26, "model": 8, "data": 4, "dataloader": 3, "optimizer": 3, "recipe": 5}
 FROM_FILES_OR_THE_HUB = {
     "cc_news_es_titles", "csv", "esxnli", "jsonl", "news", "nli", "nli_es", "parquet", "semeval", "stsb",
     "stsb_multi_mt", "stsb_nli_es", "tsv",

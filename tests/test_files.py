@@ -13,7 +13,7 @@ from embedsweep.data.checks import checked_examples
 from embedsweep.data.files import read_delimited
 from embedsweep.data.pairs import Pairs, as_pairs
 from embedsweep.errors import ConfigError
-from embedsweep.schema import DataConfig
+from embedsweep.schema import DataConfig, Shape
 
 NAMED = SCORED
 BY_POSITION = replace(NAMED, columns=(0, 1, 2))
@@ -411,3 +411,27 @@ def test_files_of_a_single_column_are_read_whatever_their_texts_contain(tmp_path
     config = replace(NAMED, shape="texts", columns=(0,), delimiter="\t")
     table = read_delimited(_written(tmp_path, "one, two; three\nfour | five, six; seven\n"), config)
     assert checked_examples(table, config).texts == (("one, two; three", "four | five, six; seven"),)
+
+
+@pytest.mark.parametrize(
+    ("first", "shape", "columns", "names"),
+    [
+        ("Anchor,positive", "positive_pairs", (0, 1), "Anchor,positive"),
+        ("id,premise,Hypothesis ,gold_label", "class_pairs", (1, 2, 3), "premise,Hypothesis,gold_label"),
+        ("headline,x,title", "positive_pairs", (2, 0), "title,headline"),
+        ("text", "texts", (0,), "text"),
+        ("A cat,positive", "positive_pairs", (0, 1), None),
+        ("Question mark,answer", "positive_pairs", (0, 1), None),
+    ],
+)
+def test_a_first_line_of_usual_names_is_a_header_in_every_shape(
+    tmp_path: Path, first: str, shape: Shape, columns: tuple[int, ...], names: str | None
+) -> None:
+    file = tmp_path / "train.csv"
+    width = first.count(",") + 1
+    file.write_text("".join(f"{line}\n" for line in (first, *(",".join(["a b"] * width) for _ in range(3)))))
+    config = replace(SCORED, shape=shape, columns=columns)
+    found = read_delimited(file, config).found
+    problems = [str(problem) for problem in found.error().problems] if found else []
+    expected = f"{file}: line 1 looks like a header: name the columns, say 'data.columns=[{names}]'"
+    assert problems == ([] if names is None else [expected])

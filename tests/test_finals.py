@@ -108,13 +108,13 @@ def test_the_winner_alone_is_scored_on_test(best: Swept) -> None:
         assert found == (TEST_METRICS if number == 1 else set())
     finals_of_study = best.study.finals
     assert finals_of_study is not None
-    number, scores = finals_of_study
-    assert number == 1
+    scores = finals_of_study.scores
+    assert finals_of_study.number == 1
     assert best.run_of(1).data.metrics["test/spearman_cosine"] == scores["test/spearman_cosine"]
 
 
 def test_the_test_score_is_that_of_the_kept_model(best: Swept) -> None:
-    rows = demo.generate()["test"][:160]
+    rows = demo.generate()["test"]
     folder = best.study.trial_folder(1) / "model"
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     first, second = model.encode([row[0] for row in rows]), model.encode([row[1] for row in rows])
@@ -196,12 +196,39 @@ def test_a_larger_budget_scores_test_again_only_for_a_new_winner(sweep: Sweep) -
     words = ["optimizer.lr=1e-7,1e-6,3e-3", *QUICK]
     first = sweep("grows", *words, "study.n_trials=1")
     assert first.study.finals is not None
-    assert first.study.finals[0] == 0
+    assert first.study.finals.number == 0
     grown = sweep("grows", *words)
     assert grown.study.finals is not None
-    assert grown.study.finals[0] == 2
-    assert grown.parent.data.metrics["test/spearman_cosine"] == grown.study.finals[1]["test/spearman_cosine"]
+    assert grown.study.finals.number == 2
+    assert grown.parent.data.metrics["test/spearman_cosine"] == grown.study.finals.test["test/spearman_cosine"]
     assert grown.models_on_disk() == [2]
+
+
+def test_a_larger_budget_with_the_same_winner_tells_its_card_and_scores_nothing_again(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further = ["evaluation.benchmarks=[demo-test]", "evaluation.before=true", "evaluation.dims=[64]"]
+    words = ["optimizer.lr=3e-3,1e-7", *further, *QUICK]
+    first = sweep("stays", *words, "study.n_trials=1")
+    card = first.study.trial_folder(0) / "model" / "README.md"
+    before = card.read_text(encoding="utf-8")
+    assert "It is the best of 1 trial of study stays" in before
+    heads = "| benchmark | dimensions | similarity | Pearson | Spearman | Pearson before | Spearman before |"
+    (_, _, table) = before.partition(heads)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:12]]
+    assert {tuple(row[:2]) for row in rows} == {("demo-test", "all"), ("demo-test", "64")}
+    assert "-" not in {cell for row in rows for cell in row}
+    monkeypatch.setattr(finals, "_reported", lambda *_: pytest.fail("test was scored twice"))
+
+    grown = sweep("stays", *words)
+
+    after = card.read_text(encoding="utf-8")
+    assert after == before.replace("the best of 1 trial of study", "the best of 2 trials of study")
+    recorded = grown.client.download_artifacts(grown.run_of(0).info.run_id, "model/README.md")
+    assert Path(recorded).read_text(encoding="utf-8") == after
+    assert grown.run_of(0).info.status == "FINISHED"
+    assert grown.study.finals is not None
+    assert (grown.study.finals.number, grown.study.finals.n_trials) == (0, 2)
 
 
 def test_a_trial_that_raises_is_failed_with_its_reason_and_the_others_go_on(

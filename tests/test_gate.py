@@ -157,7 +157,7 @@ WRONG_VALUES = [
     ("optimizer.lr=true", "optimizer.lr: must be a number, but got true"),
     ("optimizer.lr=inf", "optimizer.lr: must be a number, but got inf"),
     ("optimizer.lr=nan", "optimizer.lr: must be a number, but got nan"),
-    ("optimizer.lr=-1e-5", "optimizer.lr: must be above 0, but got -1e-05"),
+    ("optimizer.lr=-1e-5", "optimizer.lr: must be above 0 and at most 1, but got -1e-05"),
     ("optimizer.weight_decay=-1", "optimizer.weight_decay: must be at least 0, but got -1"),
     ("optimizer.warmup=2.5", "optimizer.warmup: must be a ratio below 1 or a whole number of steps, but got 2.5"),
     (
@@ -763,7 +763,7 @@ def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> N
             "trainer.precision: fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16",
             f"data.path: {folder} is not read: demo data is generated; say data=csv for files",
             f"{folder}/dev.csv: has no rows",
-            "optimizer.lr: must be above 0, but got -1",
+            "optimizer.lr: must be above 0 and at most 1, but got -1",
             "dataloader.batch_size: loss=mnrl compares examples inside a batch and needs at least 2, but got 1",
             "dataloader.batch_size: loss=cosent compares examples inside a batch and needs at least 2, but got 1",
         ]
@@ -776,7 +776,7 @@ def test_a_large_grid_is_checked_in_every_value_and_pair() -> None:
     assert told("-m", *words) == [
         "dataloader.batch_size: loss=mnrl compares examples inside a batch and needs at least 2, but got 1",
         "dataloader.batch_size: loss=cosent compares examples inside a batch and needs at least 2, but got 1",
-        "optimizer.lr: must be above 0, but got -1",
+        "optimizer.lr: must be above 0 and at most 1, but got -1",
     ]
 
 
@@ -856,9 +856,9 @@ def test_a_wrong_option_of_the_users_own_is_told(text: str, messages: list[str])
 
 
 def test_ui_takes_a_port_and_a_store() -> None:
-    tracking, port = pass_ui(["port=5001", "tracking.uri=http://host:5000"])
+    tracking, port = pass_ui(["port=5001", "tracking.uri=http://host:5000"], 5000)
     assert (tracking.uri, port) == ("http://host:5000", 5001)
-    assert pass_ui([])[1] == 5000
+    assert pass_ui([], 5005)[1] == 5005
 
 
 @pytest.mark.parametrize(
@@ -880,5 +880,5 @@ def test_ui_takes_a_port_and_a_store() -> None:
 )
 def test_wrong_words_of_ui_are_told(words: list[str], messages: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
-        pass_ui(words)
+        pass_ui(words, 5000)
     assert [str(problem) for problem in error.value.problems] == messages

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedsweep.errors import ConfigError
-from embedsweep.gate import pass_single
+from embedsweep.gate import pass_single, pass_sweep
 
 MIXED = """\
 defaults:
@@ -15,7 +15,8 @@ defaults:
   - /data@also.nli: demo_nli
   - /loss@also.nli.loss: mnrl
   - _self_
-name: demo
+name: mixed
+format: generated
 """
 
 
@@ -35,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def told(*words: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
-        pass_single(words)
+        pass_sweep(words[1:]) if words[0] == "-m" else pass_single(words)
     return [str(problem) for problem in error.value.problems]
 
 
@@ -98,3 +99,68 @@ def test_what_leaks_does_not_count(folder: Path) -> None:
     assert told(*words, "data.drop_leaked=true") == [
         "dataloader.batch_size: with drop_last no batch is left: 2 examples for a batch of 3"
     ]
+
+
+def test_a_further_dataset_may_not_have_the_data_s_own_name(folder: Path) -> None:
+    (folder / "conf" / "data" / "mixed.yaml").write_text(MIXED.replace("name: mixed", "name: nli"))
+    assert told("data=mixed") == [
+        "data.also.nli: is the name of the data itself; give the further dataset another",
+    ]
+
+
+def test_shipped_mixed_data_passes_with_a_loss_for_each() -> None:
+    data = pass_single(["data=demo_mixed", "loss=cosent"]).config.data
+    assert (data.name, list(data.also), data.also["nli"].loss.name) == ("demo_mixed", ["nli"], "mnrl")
+
+
+def test_training_on_what_scores_is_refused_where_leaks_are_dropped(folder: Path) -> None:
+    words = ["data=csv", f"data.path={folder}", "data.splits.train=[train,dev,test]"]
+    assert pass_single(words).config.data.drop_leaked is False
+    assert told(*words, "data.drop_leaked=true") == [
+        f"data.splits.train: has {split}, which {does}: data.drop_leaked=true leaves all of it out of train again; "
+        f"take it out there, or choose evaluation.{split}"
+        for split, does in (("dev", "selects"), ("test", "reports"))
+    ]
+    benchmarks = ["evaluation.dev=demo-dev", "evaluation.test=demo-test"]
+    assert pass_single([*words, *benchmarks, "data.drop_leaked=true"]).config.data.drop_leaked
+
+
+DIFFERENT = "pairs, whose scores cannot be compared: set"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ("data.files='{split}.csv','other-{split}.csv'",),
+            [
+                f"data.files: gives the cells different dev and test {DIFFERENT} evaluation.dev and evaluation.test",
+            ],
+        ),
+        (
+            ("data.splits.dev=dev,test", "optimizer.lr=1e-3,1e-4"),
+            [f"data.splits.dev: gives the cells different dev {DIFFERENT} evaluation.dev"],
+        ),
+    ],
+)
+def test_cells_that_are_scored_on_different_pairs_are_refused_by_their_axis(
+    folder: Path, words: tuple[str, ...], expected: list[str]
+) -> None:
+    for split in ("train", "dev", "test"):
+        text = (folder / f"{split}.csv").read_text()
+        (folder / f"other-{split}.csv").write_text(text.replace("z", "zz").replace("u", "uu"))
+    data = ["data=csv", f"data.path={folder}"]
+    assert told("-m", *data, *words) == expected
+    assert pass_sweep([*data, *words, "evaluation.dev=demo-dev", "evaluation.test=demo-test"]).n_trials is not None
+
+
+@pytest.mark.parametrize("swept", ["data=demo,demo_nli", "data.limit=100,200", "data.convert.seed=1,2"])
+def test_what_changes_training_data_only_can_be_swept(swept: str) -> None:
+    assert pass_sweep([swept]).n_trials == 2
+
+
+def test_cells_whose_data_is_broken_are_told_of_that_alone(folder: Path) -> None:
+    (folder / "other-train.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
+    (folder / "other-test.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
+    (problem,) = told("-m", "data=csv", f"data.path={folder}", "data.files='{split}.csv','other-{split}.csv'")
+    assert problem.startswith(f"{folder}/other-dev.csv: no such file")

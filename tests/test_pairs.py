@@ -51,9 +51,18 @@ def test_the_digest_does_not_depend_on_where_the_content_came_from() -> None:
 def test_first_keeps_the_first_rows(limit: int | None, count: int) -> None:
     first = PAIRS.first(limit)
     assert (len(first), len(first.sentences1), len(first.sentences2)) == (count, count, count)
+    assert replace(PAIRS, places=("1", "2", "3", "4")).first(limit).places == ("1", "2", "3", "4")[:count]
+
+
+def test_the_digest_of_pairs_is_of_their_content() -> None:
+    assert PAIRS.digest == replace(PAIRS, origin="elsewhere.csv", places=("1", "2", "3", "4")).digest
+    others = (PAIRS.first(3), replace(PAIRS, scores=(0.9, *PAIRS.scores[1:])), replace(PAIRS, sentences1=("x",) * 4))
+    assert len({PAIRS.digest, *(other.digest for other in others)}) == 4
 
 
 def test_pairs_become_examples_and_back() -> None:
-    assert as_pairs(as_examples(PAIRS)) == PAIRS
+    placed = replace(PAIRS, places=("1", "2", "3", "4"))
+    assert as_pairs(as_examples(placed)) == PAIRS
+    assert as_pairs(as_examples(placed)).places == placed.places
     with pytest.raises(ValueError, match="only scored pairs"):
         as_pairs(replace(as_examples(PAIRS), shape="positive_pairs", labels=None))

@@ -230,7 +230,7 @@ def test_metadata_that_the_hub_would_refuse_does_not_go_out(old: str, new: str, 
 
 def test_the_published_card_has_names_in_the_place_of_local_paths(workplace: Path) -> None:
     text = Path("mine/README.md").read_text(encoding="utf-8") + f"\nsee {workplace}/sweeps/my-study/notes.txt here\n"
-    published = published_card(text, "me/model")
+    published = published_card(text, "me/model", None)
     for local in ("/models", "../data", str(workplace)):
         assert local not in published
     assert "Base model: some-bert (`model=pretrained`)." in published
@@ -242,7 +242,7 @@ def test_the_published_card_has_names_in_the_place_of_local_paths(workplace: Pat
 
 
 def test_a_base_model_of_the_hub_keeps_its_name() -> None:
-    published = published_card(CARD.format(base="me/base", data="."), "me/model")
+    published = published_card(CARD.format(base="me/base", data="."), "me/model", None)
     data: Any = ModelCard(published).data
     assert data.base_model == "me/base"
     assert "Base model: me/base (" in published
@@ -278,6 +278,59 @@ def test_overwriting_replaces_a_model_and_nothing_else() -> None:
     assert not Path("out/old.json").exists()
     assert Path("out/model.safetensors").exists()
     assert sorted(path.name for path in Path().iterdir()) == ["full", "mine", "out"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_model_that_cannot_be_replaced_stays(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run("mine", "--to", "./out")
+    Path("out/old.json").write_text("{}", encoding="utf-8")
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(EmbedsweepError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        _run("mine", "--to", "./out", "--overwrite")
+    if isinstance(error, OSError):
+        assert str(caught.value) == "out cannot be written: Input/output error"
+    assert Path("out/old.json").exists()
+    assert Path("out/model.safetensors").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["mine", "out"]
+
+
+def test_a_folder_that_cannot_be_written_is_told() -> None:
+    with pytest.raises(EmbedsweepError, match=r"^/proc/nowhere/model cannot be written: "):
+        _run("mine", "--to", "/proc/nowhere/model")
+
+
+def test_the_licence_goes_into_metadata_and_description_and_has_the_hubs_form() -> None:
+    _write_card(CARD.format(base="me/base", data="x") + "\n<!-- - **License:** Unknown -->\n")
+    _run("mine", "--to", "./out", "--license", "cc-by-4.0")
+    text = Path("out/README.md").read_text(encoding="utf-8")
+    data: Any = ModelCard(text).data
+    assert data.license == "cc-by-4.0"
+    assert "\n- **License:** cc-by-4.0\n" in text
+    ((where, message),) = _problems("mine", "--to", "./more", "--license", "Apache 2")
+    assert (where, "such as apache-2.0" in message) == ("--license", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("read from /srv/data/pairs.csv, and more", "read from pairs.csv, and more"),
+        ("/srv/data/pairs.csv and/or ~/b.csv are at a 1/2", "pairs.csv and/or b.csv are at a 1/2"),
+        ("from `file:///tmp/me/x.csv`.", "from `x.csv`."),
+        ("[a](https://host/a/b) </code> <br/>", "[a](https://host/a/b) </code> <br/>"),
+        ("| /a/b | c |", "| /a/b | c |"),
+        ("```\ncat /a/b\n```\n/a/b", "```\ncat /a/b\n```\nb"),
+    ],
+)
+def test_paths_in_prose_are_cut_to_their_last_part(line: str, expected: str) -> None:
+    published = published_card(CARD.format(base="me/base", data="x") + f"\n{line}\n", "me/model", None)
+    assert published.endswith(f"\n{expected}\n")
 
 
 def test_what_is_for_the_hub_alone_is_refused_for_a_folder() -> None:

@@ -30,7 +30,7 @@ from embedsweep.schema import (
     TrackingConfig,
     TrialResult,
 )
-from embedsweep.study import OpenTrial, Study, open_study
+from embedsweep.study import Finals, OpenTrial, Study, open_study
 from embedsweep.study.leases import BEAT, LEASE, Lease
 
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
@@ -184,8 +184,17 @@ def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
 def test_test_scores_are_remembered() -> None:
     study = open_study(asked())
     assert study.finals is None
-    study.set_finals(3, {"test/spearman_cosine": 0.5})
-    assert open_study(by_name("compare")).finals == (3, {"test/spearman_cosine": 0.5})
+    finals = Finals(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, {"test/spearman_cosine": 0.1}, 20)
+    study.set_finals(finals)
+    assert open_study(by_name("compare")).finals == finals
+
+
+def test_finals_of_older_versions_are_read_without_what_they_lack() -> None:
+    scores = {"test/spearman_cosine": 0.5, "test-64/spearman_cosine": 0.4, "testing/spearman_cosine": 0.3}
+    finals = Finals.of({"trial": 3, "scores": scores})
+    assert finals.scores == scores
+    assert finals.benchmarks == {"testing/spearman_cosine": 0.3}
+    assert (finals.before, finals.n_trials) == ({}, None)
 
 
 # --- trials whose worker died

@@ -103,7 +103,8 @@ def train_anew(
 
 
 def rows_of(split: str) -> list[tuple[str, str, float]]:
-    return [(first, second, score / 5) for first, second, score in demo.generate()[split][:LIMIT]]
+    rows = demo.generate()[split]
+    return [(first, second, score / 5) for first, second, score in (rows[:LIMIT] if split == "train" else rows)]
 
 
 def plain_cosent(folder: Path) -> tuple[SentenceTransformer, Dataset, nn.Module, SentenceTransformerTrainingArguments]:

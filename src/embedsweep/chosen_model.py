@@ -1,7 +1,7 @@
 """Which model a word means: a folder, a study's best, the model of a run, or a model on the hub.
 
-Owns that order and what there is instead of a word that means nothing. Reads studies; changes nothing in them. Knows
-nothing of what is done with the model.
+Owns that order and what there is instead of a word that means nothing. A run's model that is not in its folder comes
+from MLflow's store. Reads studies; changes nothing in them. Knows nothing of what is done with the model.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import yaml
 
 from embedsweep.config import Composer, nearest, resolve
-from embedsweep.errors import ConfigError, Problem, StudyError
+from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.rules.model import check_model
+from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.sections.model import read_model
-from embedsweep.gate.services import SINGLE
+from embedsweep.gate.services import check_tracking
 from embedsweep.hub import cached_model_path
-from embedsweep.secrets import MASK
+from embedsweep.resume import SHORTEST_PREFIX, SINGLE_RUNS
+from embedsweep.secrets import MASK, redact
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 SWEEPS = Path("sweeps")
 MODEL = "model"
-SHORTEST_PREFIX = 6
 _RUN_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}")
 _SHOWN = 10
 
@@ -79,6 +80,7 @@ def choose_model(word: str, composer: Composer) -> ChosenModel:
     Raises:
         ConfigError: there is none, or it cannot be loaded (no safetensors, a hub that does not answer).
         StudyError: a study's storage cannot be opened.
+        TrackingError: a run's model lies in MLflow's store, which does not give it.
     """
     folder = Path(word).expanduser()
     if folder.exists():
@@ -90,8 +92,14 @@ def choose_model(word: str, composer: Composer) -> ChosenModel:
     runs = _runs_of(word) if _RUN_ID.fullmatch(word) else []
     if len(runs) > 1:
         raise ConfigError.single(word, f"begins the ids of {len(runs)} runs: {_listed(run.run_id for run in runs)}")
+    if runs and runs[0].folder.is_dir():
+        return ChosenModel(word, str(runs[0].folder), runs[0].what, True)
+    if runs or _RUN_ID.fullmatch(word):
+        kept = _from_the_store(word, runs[0] if runs else None, composer)
+        if kept is not None:
+            return kept
     if runs:
-        return _model_of(word, runs[0])
+        raise _not_kept(word, runs[0])
     return _on_the_hub(word, composer)
 
 
@@ -101,10 +109,18 @@ def load_model(chosen: ChosenModel, device: str | None) -> SentenceTransformer:
     Args:
         chosen: which.
         device: torch's name of where it goes; None is the best there is.
+
+    Raises:
+        EmbedsweepError: its files are broken, or are no model's.
     """
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(chosen.source, device=device, model_kwargs={"use_safetensors": True})
+    try:
+        return SentenceTransformer(chosen.source, device=device, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # several libraries read a model, and each raises what it likes
+        reason = redact((str(error).strip().splitlines() or ["no reason given"])[0])
+        message = f"the model {chosen.source} cannot be loaded: {type(error).__name__}: {reason}"
+        raise EmbedsweepError(message) from error
 
 
 def _checked(chosen: ChosenModel, composer: Composer) -> ChosenModel:
@@ -124,24 +140,45 @@ def _gate_problems(path: str, composer: Composer) -> list[Problem]:
 
 
 def _best_of(study: str) -> ChosenModel:
-    complete = [trial for trial in _trials(study) if trial.state.name == "COMPLETE"]
-    if not complete:
+    from embedsweep.study import best_of, trial_folder
+
+    best = best_of(_trials(study))
+    if best is None:
         raise ConfigError.single(study, f"has no complete trial yet; go on with it: -m study.name={study}")
-    best = max(
-        complete, key=lambda trial: (trial.value, -trial.number)
-    )  # the first of equals, as the study itself says
-    folder = _trial_folder(study, best.number) / MODEL
+    folder = trial_folder(study, best.number) / MODEL
     if not folder.is_dir():
         message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or lies elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
     return ChosenModel(study, str(folder), f"the best of study {study}, trial {best.number}", True)
 
 
-def _model_of(word: str, run: _Run) -> ChosenModel:
-    if run.folder.is_dir():
-        return ChosenModel(word, str(run.folder), run.what, True)
-    message = f"is {run.what}, whose model was not kept: there is no {run.folder}"
-    raise ConfigError.single(word, f"{message}; the study's best is called {run.study}" if run.study else message)
+def _from_the_store(word: str, run: _Run | None, composer: Composer) -> ChosenModel | None:
+    """The model that MLflow's store alone keeps, copied here; None where it has none.
+
+    Args:
+        word: a run's id, or the beginning of one.
+        run: the run, where it is known here; else it is one of another folder or machine.
+        composer: composes where the store is.
+    """
+    from embedsweep.tracking import download_model, runs_with_model
+
+    problems: list[Problem] = []
+    tracking = read_tracking(resolve(composer.compose({}), {}, ("tracking",))["tracking"], problems)
+    problems += check_tracking(tracking)
+    if problems:
+        raise ConfigError(problems)
+    ids = runs_with_model(tracking, run.run_id if run is not None else word)
+    if len(ids) > 1:
+        raise ConfigError.single(word, f"begins the ids of {len(ids)} runs: {_listed(ids)}")
+    if not ids:
+        return None
+    what = run.what if run is not None else f"run {ids[0]}"
+    return ChosenModel(word, str(download_model(tracking, ids[0])), f"{what}, from MLflow's store", True)
+
+
+def _not_kept(word: str, run: _Run) -> ConfigError:
+    message = f"is {run.what}, whose model was not kept: there is no {run.folder}, and none in MLflow's store"
+    return ConfigError.single(word, f"{message}; the study's best is called {run.study}" if run.study else message)
 
 
 def _on_the_hub(word: str, composer: Composer) -> ChosenModel:
@@ -150,7 +187,7 @@ def _on_the_hub(word: str, composer: Composer) -> ChosenModel:
         cached = cached_model_path(word, None)
         return ChosenModel(word, str(cached or word), f"{word} on the hub", False)
     studies = _studies()
-    single = sorted(path.parent.name for path in (SWEEPS / SINGLE).glob(f"*/{MODEL}"))
+    single = sorted(path.parent.name for path in SINGLE_RUNS.glob(f"*/{MODEL}"))
     there = f"studies: {_listed(studies)}; runs by themselves: {_listed(name[:8] for name in single)}"
     reasons = [problem.message.partition("; use ")[0] for problem in problems]  # that advice is for train
     message = (
@@ -168,9 +205,9 @@ def _listed(names: Iterator[str] | list[str]) -> str:
 
 def _runs_of(prefix: str) -> list[_Run]:
     """All runs whose id begins so: runs by themselves by their folder, trials by what their study notes."""
-    from embedsweep.study import RUN_ID
+    from embedsweep.study import RUN_ID, trial_folder
 
-    single = (SWEEPS / SINGLE).glob(f"{prefix}*")
+    single = SINGLE_RUNS.glob(f"{prefix}*")
     runs = [_Run(path.name, path / MODEL, f"run {path.name}", None) for path in sorted(single)]
     for study in _studies():
         try:
@@ -180,7 +217,7 @@ def _runs_of(prefix: str) -> list[_Run]:
         for trial in trials:
             run_id = str(trial.user_attrs.get(RUN_ID, ""))
             if run_id.startswith(prefix):
-                folder = _trial_folder(study, trial.number) / MODEL
+                folder = trial_folder(study, trial.number) / MODEL
                 runs.append(_Run(run_id, folder, f"trial {trial.number} of study {study}", study))
     return runs
 
@@ -204,7 +241,3 @@ def _trials(study: str) -> list[FrozenTrial]:
         if study not in ids:
             raise ConfigError.single(study, f"{folder} is here, but its storage has no study of that name")
         return storage.get_all_trials(ids[study], deepcopy=False)
-
-
-def _trial_folder(study: str, number: int) -> Path:
-    return SWEEPS / study / "trials" / f"{number:04d}"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 HYDRA_FLAGS = ("-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 COMPLETION = ("-sc", "--shell-completion")
 MULTIRUN = ("-m", "--multirun")
+WRITE_AT_THE_END = ("audit", "evaluate", "encode", "similarity")
+"""Verbs whose only file appears whole, as the last thing they do."""
 USAGE = """\
 embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
 
@@ -41,13 +43,25 @@ embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
   embedsweep similarity MODEL FILE        similarities of a file's pairs
   embedsweep publish MODEL --to WHERE     a model with its card, into a folder or on the Hub
 
+embedsweep --version says which version this is.
 A MODEL is a folder, a hub id, a run's id or a study's name (its best); each verb tells more with --help.
+"""
+
+UI_HELP = """\
+embedsweep ui [port=N] [tracking.uri=URI]
+
+Serves MLflow's pages on this machine until Ctrl-C; of a tracking server, which serves its own, it tells the address.
+
+  port=N             a free port ({port})
+  tracking.uri=URI   the store: sqlite:///FILE or http://HOST:PORT; without it MLFLOW_TRACKING_URI, or mlruns/mlflow.db
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        words = ["train", *words]  # which tells it, too
     verb = words[0] if words else ""
     if verb not in ("train", *VERBS, *COMPLETION):
         asked_for_help = verb in ("-h", "--help")
@@ -71,6 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
     except Interrupted as error:
+        if verb != "train":  # which says itself what is left and how to go on
+            print(
+                f"embedsweep: interrupted{'; nothing was written' if verb in WRITE_AT_THE_END else ''}", file=sys.stderr
+            )
         return error.exit_code
 
 
@@ -121,10 +139,15 @@ def _sweep(overrides: list[str], interrupts: Interrupts) -> int:
 
 
 def _ui(words: list[str]) -> int:
+    from embedsweep.commands.arguments import asks_for_help, defaults
     from embedsweep.gate import pass_ui
     from embedsweep.tracking import open_ui
 
-    tracking, port = pass_ui(words)
+    default_port = defaults("ui").get("port")
+    if asks_for_help(words):
+        print(UI_HELP.format(port=default_port), end="")
+        return 0
+    tracking, port = pass_ui(words, default_port)
     return open_ui(tracking, port)
 
 

@@ -10,6 +10,7 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -213,8 +214,9 @@ def _grammar_message(text: str, reason: str) -> str:
         return "is not key=value"
     if "NoneType is incompatible" in reason:
         return "Hydra's choice() takes no null: write the choices as key=null,a,b"
-    if "token recognition error" in reason:
-        key, _, value = text.partition("=")
+    key, _, value = text.partition("=")
+    # To Hydra a file's {split} begins a mapping.
+    if "token recognition error" in reason or re.search(r"\{\w+\}", value):
         return f"has a character that Hydra reads only in quotes, as in '{key}=\"{value}\"'"
     return f"cannot be read as key=value: {reason.partition(' expecting ')[0]}"
 

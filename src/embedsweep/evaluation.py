@@ -101,16 +101,22 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
 
 
 def score_benchmarks(
-    benchmarks: Mapping[str, Pairs], model: SentenceTransformer, config: EvaluationConfig
+    benchmarks: Mapping[str, Pairs], model: SentenceTransformer, config: EvaluationConfig, dims: Sequence[int]
 ) -> dict[str, float]:
     """Scores ``model`` on every benchmark: all correlations, by name (``sts2017-es/spearman_cosine``).
 
+    Args:
+        benchmarks: their pairs, by name.
+        model: what is scored.
+        config: how many sentences are encoded at once.
+        dims: embeddings are scored once more when cut to so many of their first dimensions.
+
     Raises:
-        TrialError: the embeddings are constant or not numbers.
+        TrialError: all pairs have the same similarity, or the embeddings are not numbers.
     """
     scores: dict[str, float] = {}
     for name, pairs in benchmarks.items():
-        scores |= scores_of(PairEvaluator(pairs, name, config, dims=()), model)
+        scores |= scores_of(PairEvaluator(pairs, name, config, dims), model)
     return scores
 
 
@@ -118,7 +124,7 @@ def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str,
     """Scores ``model``: all correlations, by name (``dev/spearman_cosine``).
 
     Raises:
-        TrialError: the embeddings are constant or not numbers.
+        TrialError: all pairs have the same similarity, or the embeddings are not numbers.
     """
     return metric_names(evaluator(model), evaluator.name)
 
@@ -135,7 +141,9 @@ def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     }
     broken = [name for name, value in found.items() if not math.isfinite(value)]
     if broken:
-        raise TrialError(f"{broken[0]} is not a number: the embeddings are constant or not numbers themselves")
+        raise TrialError(
+            f"{broken[0]} is not a number: all pairs have the same similarity, or the embeddings are not numbers"
+        )
     return found
 
 

@@ -14,14 +14,14 @@ from optuna.trial import FrozenTrial
 from embedsweep.card import complete_card
 from embedsweep.gate import cell_config
 from embedsweep.schema import KeepModels, TrialConfig, TrialResult
-from embedsweep.study import CONFIG_HASH, RUN_ID, Study
+from embedsweep.study import CONFIG_HASH, RUN_ID, Finals, Study
 from embedsweep.tracking import Tracker
 from embedsweep.train_log import train_log
 from embedsweep.trial import MODEL, read_result
 
 
 def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:
-    """Scores the best trial on test, unless that was done before.
+    """Scores the best trial on test, unless that was done before; its card says of how many trials it is the best.
 
     Returns:
         All test metrics; None where no trial is complete or the model lies on another machine.
@@ -29,23 +29,30 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
     winner = study.best
     if winner is None:
         return None
-    if study.finals is not None and study.finals[0] == winner.number:
-        return study.finals[1]
+    finals = study.finals
+    done = finals if finals is not None and finals.number == winner.number else None
+    n_trials = len(study.trials)
+    if done is not None and done.n_trials == n_trials:
+        return done.scores
     folder = study.trial_folder(winner.number)
     result = read_result(folder)
     if result is None or not (folder / MODEL).is_dir():
-        return None
+        return done.scores if done is not None else None
     config = cell_config(study.plan, winner.params)
-    with train_log(folder / "train.log"):
-        reported = _reported(folder / MODEL, config, result)
-    scores = {**reported.test, **reported.benchmarks}
-    selection = f"It is the best of {len(study.trials)} trials of study {study.name}, chosen on dev."
-    complete_card(folder / MODEL, config, reported, selection)
-    _record(study, tracker, parent, winner, config, result.steps, scores, keep_models)
-    study.set_finals(winner.number, scores)
+    if done is not None:  # the study has more trials and the same winner, whose card must not say less
+        before = {**result.before, **done.before}
+        reported = replace(result, test=done.test, before=before, benchmarks=done.benchmarks)
+    else:
+        with train_log(folder / "train.log"):
+            reported = _reported(folder / MODEL, config, result)
+    of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
+    complete_card(folder / MODEL, config, reported, f"It is the best of {of}, chosen on dev.")
+    finals = Finals(winner.number, reported.test, reported.benchmarks, reported.before, n_trials)
+    _record(study, tracker, parent, winner, config, result.steps, finals.scores, keep_models)
+    study.set_finals(finals)
     if keep_models == "none":
         shutil.rmtree(folder / MODEL)
-    return scores
+    return finals.scores
 
 
 def _reported(model_folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
@@ -59,7 +66,8 @@ def _reported(model_folder: Path, config: TrialConfig, result: TrialResult) -> T
     before = dict(result.before)
     if before:
         set_seed(config.trainer.seed)
-        before |= score_test(config, build_model(config.model, device))
+        untrained = build_model(config.model, device)
+        before |= {**score_test(config, untrained), **score_further(config, untrained)}
     model = load_trained(model_folder, config.model, device)
     return replace(result, test=score_test(config, model), before=before, benchmarks=score_further(config, model))
 

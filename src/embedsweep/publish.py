@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from embedsweep.card.library import with_license
+from embedsweep.card.places import without_paths
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.secrets import redact
 
@@ -127,12 +129,13 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def published_card(text: str, name: str) -> str:
+def published_card(text: str, name: str, license_id: str | None) -> str:
     """The card as others read it: the model called by its name, local paths reduced to their last part.
 
     Args:
         text: the card as it was saved, metadata at its head.
         name: the id on the Hub, or the folder's name.
+        license_id: what the metadata say of the licence; None leaves what they say.
     """
     from huggingface_hub import ModelCard
 
@@ -142,6 +145,9 @@ def published_card(text: str, name: str) -> str:
     if any(_is_local(base) for base in bases):
         kept = [base for base in bases if not _is_local(base)]
         card.data.base_model = kept or None
+    if license_id is not None:
+        card.data.license = license_id
+        card.text = with_license(card.text, license_id)
     text = str(card)
     for path in sorted(paths, key=len, reverse=True):
         # "." has no last part, and stands everywhere.
@@ -149,7 +155,18 @@ def published_card(text: str, name: str) -> str:
         text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", last, text) if last else text
     for begin in {str(Path.cwd()), str(Path.home())} - {"/"}:
         text = re.sub(rf"(?<![\w/]){re.escape(begin)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
-    return text.replace(PLACEHOLDER, name)
+    return _prose_without_paths(text).replace(PLACEHOLDER, name)
+
+
+def _prose_without_paths(text: str) -> str:
+    """The card with every path in its prose cut to its last part; metadata, code and tables' texts stay as they are."""
+    head, body = re.fullmatch(r"(---\n.*?\n---\n)?(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]
+    lines, is_code = [], False
+    for line in body.split("\n"):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        lines.append(line if is_code or line.lstrip().startswith("|") else without_paths(line))
+    return head + "\n".join(lines)
 
 
 def _is_local(path: str) -> bool:
@@ -157,20 +174,37 @@ def _is_local(path: str) -> bool:
     return path.startswith(("/", "~", ".", "\\")) or path.count("/") > 1 or Path(path).exists()
 
 
-def publish_to_folder(model: Path, target: Path, *, overwrite: bool) -> None:
+def publish_to_folder(model: Path, target: Path, *, license_id: str | None) -> None:
     """Puts a copy of the model with its published card into ``target``; it appears whole or not at all.
 
     Args:
         model: a folder in which :func:`find_problems` finds none.
-        target: a folder that is not there, or is empty; with ``overwrite`` one with another model in it.
-        overwrite: whether a model that is there may be replaced.
+        target: a folder in which :func:`target_problem` finds none; a model in it is replaced, and stays if that fails.
+        license_id: what the card's metadata say of the licence; None leaves what they say.
+
+    Raises:
+        EmbedsweepError: the folder cannot be written, or the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-        staged = _stage(model, Path(temporary) / "new", target.name)
-        if overwrite and target.exists():
-            target.rename(Path(temporary) / "old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            staged = _stage(model, Path(temporary) / "new", target.name, license_id)
+            _replace(target, staged, Path(temporary) / "old")
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise EmbedsweepError(f"{target} cannot be written: {reason}") from error
+
+
+def _replace(target: Path, staged: Path, old: Path) -> None:
+    """Puts ``staged`` into the place of ``target``; what is there comes back if that fails or a signal interrupts."""
+    try:
+        if target.exists():
+            target.rename(old)
         staged.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
 
 
 def target_problem(model: Path, target: Path, *, overwrite: bool) -> str | None:
@@ -189,7 +223,9 @@ def target_problem(model: Path, target: Path, *, overwrite: bool) -> str | None:
     return None
 
 
-def publish_to_hub(model: Path, repo_id: str, api: HubApi, *, public: bool, message: str, overwrite: bool) -> None:
+def publish_to_hub(
+    model: Path, repo_id: str, api: HubApi, *, public: bool, message: str, overwrite: bool, license_id: str | None
+) -> None:
     """Puts the model with its published card on the Hub, as one commit.
 
     Args:
@@ -199,6 +235,7 @@ def publish_to_hub(model: Path, repo_id: str, api: HubApi, *, public: bool, mess
         public: whether everybody may see it; else the repository is private.
         message: the commit's.
         overwrite: whether the repository may be there already.
+        license_id: what the card's metadata say of the licence; None leaves what they say.
 
     Raises:
         ConfigError: the repository is there already and everybody can see it, which was not asked for.
@@ -206,7 +243,7 @@ def publish_to_hub(model: Path, repo_id: str, api: HubApi, *, public: bool, mess
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-    with _staged(model, repo_id) as staged:
+    with _staged(model, repo_id, license_id) as staged:
         try:
             api.create_repo(repo_id, private=not public, exist_ok=overwrite)
             if overwrite and not public and not api.repo_info(repo_id).private:
@@ -226,14 +263,14 @@ def _is_conflict(error: Exception) -> bool:
 
 
 @contextmanager
-def _staged(model: Path, name: str) -> Iterator[Path]:
+def _staged(model: Path, name: str, license_id: str | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="embedsweep-publish-") as temporary:
-        yield _stage(model, Path(temporary) / "new", name)
+        yield _stage(model, Path(temporary) / "new", name, license_id)
 
 
-def _stage(model: Path, staged: Path, name: str) -> Path:
+def _stage(model: Path, staged: Path, name: str, license_id: str | None) -> Path:
     """A copy of the model with its card as others read it; what hides behind a dot stays here."""
     shutil.copytree(model, staged, ignore=shutil.ignore_patterns(".*"))
     card = staged / CARD
-    card.write_text(published_card(card.read_text(encoding="utf-8"), name), encoding="utf-8")
+    card.write_text(published_card(card.read_text(encoding="utf-8"), name, license_id), encoding="utf-8")
     return staged

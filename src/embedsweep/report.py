@@ -107,7 +107,8 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
         _say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
     for key, value in result.benchmarks.items():
         if key.endswith("/spearman_cosine"):
-            _say(console, f"spearman_cosine on {key.partition('/')[0]}: {value:.4f}")
+            before = f"{result.before[key]:.4f} -> " if key in result.before else ""
+            _say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
     emissions = result.emissions
     _say(
         console,

@@ -123,6 +123,20 @@ def why_it_cannot_go_on(run: EarlierRun, trainer: TrainerConfig) -> str | None:
     return None
 
 
+def history_of(run: EarlierRun) -> list[tuple[int, dict[str, float]]]:
+    """What an earlier run logged up to its last whole checkpoint, by optimizer step: training and dev metrics."""
+    from embedsweep.evaluation import metric_names
+
+    points: list[tuple[int, dict[str, float]]] = []
+    for entry in run.state["log_history"]:
+        if "loss" in entry:
+            metrics = {"train/loss": entry["loss"], "train/learning_rate": entry["learning_rate"]}
+        else:
+            metrics = metric_names(entry, "dev")
+        points.append((entry["step"], metrics))
+    return points
+
+
 def copy_training(run: EarlierRun, folder: Path) -> None:
     """Copies what another run needs to train on: the last whole checkpoint, the best one, what it cost so far.
 

@@ -33,10 +33,13 @@ def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, flo
 
 
 def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """All metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``)."""
+    """All metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
+
+    Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
+    """
     evaluation = config.evaluation
     pairs = {benchmark.name: load_benchmark(benchmark, evaluation.path) for benchmark in evaluation.benchmarks}
-    return score_benchmarks(pairs, model, evaluation)
+    return score_benchmarks(pairs, model, evaluation, _cut_dims(config, model))
 
 
 def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from embedsweep.display import Display, open_display
 from embedsweep.errors import ConfigError, Interrupted
 from embedsweep.gate import SINGLE, SingleRun
 from embedsweep.report import print_single, print_ui
-from embedsweep.resume import SINGLE_RUNS, EarlierRun, alone_in, copy_training
+from embedsweep.resume import SINGLE_RUNS, EarlierRun, alone_in, copy_training, history_of
 from embedsweep.schema import Decision, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
@@ -66,7 +66,8 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
         return 1
     print_single(console, result, folder)
     megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
-    _say(console, f"train on: {_command(asked, run, program)} trainer.epochs=N ({megabytes:.3g} MB of checkpoints)")
+    more = "trainer.epochs=N" if asked.config.trainer.max_steps is None else "trainer.max_steps=N"
+    _say(console, f"train on: {_command(asked, run, program)} {more} ({megabytes:.3g} MB of checkpoints)")
     print_ui(console, tracker.ui_hint(), program)
     return 0
 
@@ -125,6 +126,7 @@ def _run(
         try:
             if asked.resumed is not None and asked.resumed.is_changed:
                 copy_training(asked.resumed.run, folder)
+                run.log_history(history_of(asked.resumed.run))
             result = run_trial(config, folder, run, report, progress, asked.emissions, single=True)
         except Interrupted:
             with interrupts.shielded():

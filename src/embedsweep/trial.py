@@ -105,7 +105,8 @@ def _run(
     _record_data(run, config, splits, conversion_of(parts))
     before: dict[str, float] = {}
     if config.evaluation.before:
-        before = {**score_dev(config, model), **(score_test(config, model) if single else {})}
+        reports = {**score_test(config, model), **score_further(config, model)} if single else {}
+        before = {**score_dev(config, model), **reports}
         run.log_metrics(0, before)
 
     tasks = {name: _task(config, part, model) for name, part in parts.items()}

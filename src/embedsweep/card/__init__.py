@@ -68,6 +68,8 @@ def write_card(
     set_emissions(card.data, result.emissions, hardware)
     hub_id = card.data.base_model
     text = _with_facts(card.text, config, hub_id)
+    if card.data.license is not None:
+        text = library.with_license(text, card.data.license)
     if not library.has_part(text, "data"):  # of data that does not change; what the library found out is gone by then
         data = training_data_section(config, splits, also, library.dataset_facts(text))
         text = library.with_part(

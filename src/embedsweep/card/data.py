@@ -6,15 +6,15 @@ Must not know how data is read or converted; says what is left after it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from embedsweep.card.library import DatasetFacts
+from embedsweep.card.library import DatasetFacts, with_guide
 from embedsweep.card.markdown import folded, joined, json_block, table, verbatim
-from embedsweep.card.places import data_name, data_source, without_folders
+from embedsweep.card.places import data_name, data_source, last_part, without_folders
 from embedsweep.data.pairs import Pairs, Splits, as_examples
 from embedsweep.data.shapes import COLUMNS, Examples
 from embedsweep.schema import DataConfig, LossConfig, ParameterValue, TrialConfig
-from embedsweep.secrets import redact
+from embedsweep.secrets import MASK, redact
 
 SAMPLES = 3
 FOLDED_FROM = 4
@@ -53,7 +53,8 @@ def evaluation_data_section(config: TrialConfig, splits: Splits) -> str:
         ("test", splits.test, evaluation.test, "reports, and has no part in any choice"),
     ):
         data = own.data if own is not None else config.data
-        parts.append(_scored_on(f"{split}: {own.name if own is not None else data_name(data)}", data, pairs, purpose))
+        title = f"{split}: {own.name if own is not None else data_name(data)}"
+        parts.append(_scored_on(title, data, pairs, purpose, has_samples=split == "dev"))
     return "\n\n".join(parts)
 
 
@@ -71,7 +72,7 @@ def _trained_on(title: str, data: DataConfig, loss: LossConfig, examples: Exampl
     return "\n".join([f"#### {title}", "", *items])
 
 
-def _scored_on(title: str, data: DataConfig, pairs: Pairs, purpose: str) -> str:
+def _scored_on(title: str, data: DataConfig, pairs: Pairs, purpose: str, *, has_samples: bool) -> str:
     examples = as_examples(pairs)
     items = [
         f"* Dataset: {data_source(data)}",
@@ -79,6 +80,7 @@ def _scored_on(title: str, data: DataConfig, pairs: Pairs, purpose: str) -> str:
         f"* Size: {len(pairs):,} evaluation samples; {purpose}",
         f"* Columns: {_columns(examples)}",
         f"* Statistics of all {len(pairs):,} samples:\n{_statistics(examples, None)}",
+        *([f"* Samples:\n{_samples(examples)}"] if has_samples else []),
     ]
     return "\n".join([f"#### {title}", "", *items])
 
@@ -136,7 +138,7 @@ def _spread(values: Sequence[float]) -> str:
 def _samples(examples: Examples) -> str:
     rows = []
     for index in range(min(SAMPLES, len(examples))):
-        row = [verbatim(redact(column[index])) for column in examples.texts]  # escaped, a secret is not found
+        row = [_sample(column[index]) for column in examples.texts]
         if examples.labels is not None:
             label = examples.labels[index]
             row.append(verbatim(examples.classes[int(label)] if examples.classes is not None else f"{label:.4g}"))
@@ -145,15 +147,31 @@ def _samples(examples: Examples) -> str:
     return _indented(table(columns, rows, texts=len(columns)))
 
 
+def _sample(text: str) -> str:
+    """A text as a cell, without secrets: once escaped, they are not found any more."""
+    safe = redact(text)
+    cell = verbatim(safe)
+    # The whole card is redacted in the end, and must not take the escaped mask and the end of the cell for a secret.
+    return cell.replace("=", "&#61;").replace(":", "&#58;") if MASK in safe else cell
+
+
 def _loss(config: LossConfig, facts: DatasetFacts | None) -> list[str]:
     """The library's own words, which know the class and its defaults; and the losses inside, of which it says less."""
     own = facts.loss if facts is not None else None
+    guide = next((each.parameters["guide"] for each in _nested(config) if "guide" in each.parameters), None)
+    if own is not None and isinstance(guide, str):
+        own = with_guide(own, last_part(guide))
     items = [own or _parameters(f"* Loss: `{config.name}`", config)]
-    inner = config.inner
-    while inner is not None:
-        items.append(_parameters(f"* Inside that loss: `{inner.name}`", inner))
-        inner = inner.inner
+    items += [_parameters(f"* Inside that loss: `{inner.name}`", inner) for inner in list(_nested(config))[1:]]
     return items
+
+
+def _nested(config: LossConfig) -> Iterator[LossConfig]:
+    """A loss and those inside it, from the outside."""
+    loss: LossConfig | None = config
+    while loss is not None:
+        yield loss
+        loss = loss.inner
 
 
 def _parameters(words: str, config: LossConfig) -> str:

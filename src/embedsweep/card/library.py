@@ -6,6 +6,7 @@ what is told. Ours stand between markers, so that a later writing finds and repl
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ INTRODUCTION = re.compile(
 VERSIONS = re.compile(r"^### Framework Versions\n(?:- .*\n)*", re.MULTILINE)
 FACTS = {
     name: re.compile(rf"^(?:<!-- )?- \*\*{name}s?:\*\*.*(?:\n    - .*)*", re.MULTILINE)
-    for name in ("Base model", "Training Dataset", "Language")
+    for name in ("Base model", "Training Dataset", "Language", "License")
 }
 """Lines of the model's description; commented out where the library knows nothing."""
 
@@ -67,6 +68,16 @@ def _facts(part: str) -> DatasetFacts:
 def replaced(text: str, pattern: re.Pattern[str], words: str) -> str:
     """The card with the first match of a pattern replaced by these very words."""
     return pattern.sub(lambda _: words, text, count=1)
+
+
+def with_license(text: str, license_id: str) -> str:
+    """The card whose description of the model says the licence."""
+    return replaced(text, FACTS["License"], f"- **License:** {license_id}")
+
+
+def with_guide(loss: str, name: str) -> str:
+    """The item about a loss whose guide is called by its name; the library knows no name of a model from a folder."""
+    return re.sub(r'("guide": )"SentenceTransformer\([^\n]*?\)"', lambda found: found[1] + json.dumps(name), loss)
 
 
 def has_part(text: str, name: str) -> bool:

@@ -1,20 +1,24 @@
 """The card's metadata: what the Hub reads, searches and shows beside the model.
 
 Follows https://github.com/huggingface/hub-docs/blob/main/modelcard.md and model-cards-co2.md. What is not known is left
-out: the licence (only the base model's card says it), a dataset's id where files were read, the place where the
-electricity's country is not known.
+out: the licence where the base model's card has none of the Hub's, a dataset's id where files were read, the place
+where the electricity's country is not known.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from yaml import YAMLError
 
 from embedsweep.card.places import data_name, hub_dataset, is_hub_id, without_folders
 from embedsweep.card.scores import Scored, all_scores
 from embedsweep.card.training import Hardware
-from embedsweep.schema import DataConfig, Emissions, Split, TrialConfig, TrialResult
+from embedsweep.hub import cached_model_path
+from embedsweep.schema import DataConfig, Emissions, ModelConfig, Split, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 """
 LANGUAGES = frozenset(_CODES.split())
 """ISO 639-1. The Hub refuses other words as languages, and a subset of a dataset may be called ``all`` or ``pt-BR``."""
+
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+"""The form of the Hub's ids of licences: https://huggingface.co/docs/hub/repositories-licenses."""
+_NO_LICENSE = ("other", "unknown")
 
 
 def languages(config: TrialConfig) -> list[str]:
@@ -47,10 +55,27 @@ def base_model(config: TrialConfig, said: object) -> str | None:
     return config.model.path if said == config.model.path and is_hub_id(said) else None
 
 
+def base_license(model: ModelConfig) -> str | None:
+    """The licence of the base model, as its own card on this disk says; None where that names none of the Hub's."""
+    from huggingface_hub import ModelCard
+
+    if model.path is None:
+        return None
+    folder = Path(model.path).expanduser()
+    found = folder if folder.is_dir() else cached_model_path(model.path, model.revision)
+    try:
+        text = (found / "README.md").read_text(encoding="utf-8") if found is not None else ""
+        said = ModelCard(text, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # somebody else's card, which may be anything
+        return None
+    return said if isinstance(said, str) and LICENSE.fullmatch(said) and said not in _NO_LICENSE else None
+
+
 def set_origin(data: Any, config: TrialConfig) -> None:
     """Says in a card's ``data`` what the model was made from."""
     data.base_model = base_model(config, data.base_model)
     data.language = languages(config) or None
+    data.license = base_license(config.model)
     hubs = (hub_dataset(source) for source in _trained_on(config))
     data.datasets = list(dict.fromkeys(name for name in hubs if name is not None)) or None
     for example in data.get("widget") or []:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from embedsweep.schema import DataConfig
 
 _BEGINNING = re.compile(r"(?:~|\.{1,2})?/|~$|[A-Za-z]:[\\/]")
-_PATH = re.compile(r"""(?<![\w./:~<-])(?:(?:~|\.{1,2})?/|[A-Za-z]:[\\/])[^\s"',;)\]}|<>]+""")
+_PATH = re.compile(r"""(?<![\w./:~<-])(?:file://(?=/)|)(?:(?:~|\.{1,2})?/|[A-Za-z]:[\\/])[^\s"'`,;)\]}|<>]+""")
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}(?<![.-])")
 
 
@@ -25,6 +25,11 @@ def without_folders(text: str) -> str:
     """The text with every path in it, absolute or beginning with ``~``, ``.`` or ``..``, cut to its last part."""
     if _BEGINNING.match(text) and "\n" not in text and " + " not in text:
         return last_part(text)  # a path as a whole may have spaces in it
+    return without_paths(text)
+
+
+def without_paths(text: str) -> str:
+    """The text with every such path, and file URL, cut to its last part, wherever it stands: none has a space in it."""
     return _PATH.sub(lambda found: last_part(found[0]), text)
 
 

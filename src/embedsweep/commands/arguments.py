@@ -122,7 +122,7 @@ class Typed:
 def parse(verb: Verb, words: Sequence[str]) -> Typed:
     """Sorts the words after a verb; what is wrong with them is in the result's ``problems``."""
     problems: list[Problem] = []
-    values = dict(_defaults(verb))
+    values = dict(defaults(verb.name))
     rest: list[str] = []
     said: set[str] = set()
     arguments = {f"--{argument.name}": argument for argument in verb.arguments}
@@ -148,7 +148,7 @@ def parse(verb: Verb, words: Sequence[str]) -> Typed:
     return Typed(verb, values, _placed(verb, rest, problems), said, problems)
 
 
-def _defaults(verb: Verb) -> Mapping[str, Any]:
+def defaults(verb: str) -> Mapping[str, Any]:
     """The verb's section of the shipped file, with what a file of the working directory's ``conf`` says instead."""
     values: dict[str, Any] = {}
     for folder in (shipped_conf(), user_conf()):
@@ -157,7 +157,7 @@ def _defaults(verb: Verb) -> Mapping[str, Any]:
                 tree = yaml.safe_load(path.read_text(encoding="utf-8"))
             except yaml.YAMLError as error:
                 raise ConfigError.single(str(path), " ".join(str(error).split())) from None
-            section = tree.get(verb.name) if isinstance(tree, Mapping) else None
+            section = tree.get(verb) if isinstance(tree, Mapping) else None
             values |= section if isinstance(section, Mapping) else {}
     return values
 
@@ -217,10 +217,10 @@ def asks_for_help(words: Sequence[str]) -> bool:
 
 def print_help(verb: Verb, console: Console) -> None:
     """Prints what the verb does, its arguments and their defaults."""
-    defaults = _defaults(verb)
+    typed_nothing = defaults(verb.name)
     rows = [(place.shown, place.help) for place in verb.places]
     for argument in verb.arguments:
-        default = defaults.get(argument.key)
+        default = typed_nothing.get(argument.key)
         told = "" if default in (None, False, []) else f" ({_spelt(default)})"
         rows.append((f"--{argument.name} {argument.shown}".rstrip(), argument.help + told))
     width = max(len(name) for name, _ in rows)

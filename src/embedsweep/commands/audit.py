@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embedsweep.commands.encoding import written_whole
 from embedsweep.data import Splits, load_also, load_splits
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
 from embedsweep.data.tokens import Count, token_counter
-from embedsweep.errors import EmbedsweepError
 from embedsweep.gate.audit import pass_audit
 from embedsweep.hub import cached_model_path
 from embedsweep.schema import DataConfig, ModelConfig
@@ -166,10 +166,8 @@ def _table(*columns: str) -> Table:
 
 def _write(file: Path, found: dict[str, Audit]) -> None:
     tree = {section: {**asdict(one), "warnings": warnings(one)} for section, one in found.items()}
-    try:
-        file.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise EmbedsweepError(f"{file} cannot be written: {error.strerror}") from error
+    with written_whole(file) as temporary:
+        temporary.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _say(console: Console, text: str) -> None:

@@ -42,7 +42,7 @@ VERB = Verb(
     ),
 )
 
-Write = Callable[[Sequence[str], "np.ndarray"], None]
+Write = Callable[[Sequence[str], "np.ndarray"], object]
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
     Raises:
         ConfigError: all that is wrong with the arguments, the file or the model's name; nothing was written.
+        EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
     if asks_for_help(words):
         print_help(VERB, console)
@@ -164,13 +165,8 @@ def _parquet(path: Path, _count: int, _dim: int) -> Iterator[Write]:
 def _npy(path: Path, count: int, dim: int) -> Iterator[Write]:
     import numpy as np
 
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(count, dim))
-    done = 0
-
-    def write(_: Sequence[str], embeddings: np.ndarray) -> None:
-        nonlocal done
-        array[done : done + len(embeddings)] = embeddings
-        done += len(embeddings)
-
-    yield write
-    array.flush()
+    # Written in order, and not through a memory map: a full disk would end the process without a word.
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": (count, dim)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda _, embeddings: file.write(embeddings.astype("<f4").tobytes())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from embedsweep.commands.arguments import Typed
+from embedsweep.errors import EmbedsweepError
 from embedsweep.gate.devices import device_problem
 
 if TYPE_CHECKING:
@@ -56,13 +57,20 @@ def read_target(typed: Typed, key: str, suffixes: Sequence[str]) -> Path | None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, which takes the place of ``path`` when the block ends without an error."""
+    """A temporary name beside ``path``, which takes the place of ``path`` when the block ends without an error.
+
+    Raises:
+        EmbedsweepError: the folder cannot be written, or the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise EmbedsweepError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # in a folder that cannot be written there is nothing to take away
+            temporary.unlink(missing_ok=True)
 
 
 def encoded_chunks(

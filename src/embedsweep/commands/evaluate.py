@@ -25,7 +25,7 @@ from embedsweep.commands.mteb_tasks import find_tasks, task_scores
 from embedsweep.comparison import COMPARISONS, Comparison, compared, correlations, normalized_text
 from embedsweep.config import Composer, open_composer, resolve
 from embedsweep.data import Pairs, load_benchmark
-from embedsweep.errors import ConfigError
+from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.evaluation import read_benchmark
 from embedsweep.launch import prepare_process
@@ -110,6 +110,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
     Raises:
         ConfigError: all that is wrong with what was typed; no model was loaded.
+        EmbedsweepError: the file cannot be written.
     """
     if asks_for_help(words):
         print_help(VERB, console)
@@ -127,10 +128,13 @@ def run(words: Sequence[str], console: Console) -> int:
                     progress(1)
             except Exception as error:  # whatever a model's own code raises must not lose what others reached
                 logging.getLogger(__name__).debug("%s failed", chosen.word, exc_info=True)
-                failures.append(f"{chosen.word} failed: {redact(f'{type(error).__name__}: {error}')}")
+                reason = str(error) if isinstance(error, EmbedsweepError) else f"{type(error).__name__}: {error}"
+                failures.append(f"{chosen.word} failed: {redact(reason)}")
     if figures:
         _print_table(console, figures)
-    if asked.json is not None:
+    if asked.json is not None and not figures:
+        say(console, f"{asked.json}: not written, there are no figures")
+    elif asked.json is not None:
         with written_whole(asked.json) as temporary:
             tree = [asdict(figure) for figure in figures]
             temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -163,9 +167,15 @@ def _read(typed: Typed) -> _Asked:
         try:
             benchmarks[config.name] = load_benchmark(config, folder)
         except ConfigError as error:
-            typed.problems.extend(error.problems)
+            typed.problems.extend(map(_by_argument, error.problems))
     typed.check()
     return _Asked(models, benchmarks, tasks, similarity, normalize_text, target, tag, batch_size, device)
+
+
+def _by_argument(problem: Problem) -> Problem:
+    """A problem of a benchmark's data, told by this verb's argument and not by the option of ``train``."""
+    message = problem.message.replace("evaluation.path=", "--data ").replace("evaluation.path", "--data")
+    return Problem("--data" if problem.where == "evaluation.path" else problem.where, message)
 
 
 def _benchmarks(names: Sequence[str], composer: Composer, typed: Typed) -> list[BenchmarkConfig]:

@@ -45,7 +45,8 @@ def find_tasks(names: Sequence[str], problems: list[Problem]) -> list[Any]:
         return []
     import mteb
 
-    known = {task.metadata.name for task in mteb.get_tasks(task_types=["STS"])}
+    # Those that MTEB has since superseded are the ones that papers report: STSBenchmark, STS22.
+    known = {task.metadata.name for task in mteb.get_tasks(task_types=["STS"], exclude_superseded=False)}
     for name in names:
         if name not in known:
             message = f"MTEB has no STS task {name}{nearest(name, known)}; there are: {', '.join(sorted(known))}"

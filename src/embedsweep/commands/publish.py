@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from embedsweep.card.metadata import LICENSE
 from embedsweep.chosen_model import ChosenModel
 from embedsweep.commands.arguments import Argument, Takes, Typed, Verb, asks_for_help, parse, print_help
 from embedsweep.commands.encode import MODEL, model_of
@@ -36,6 +37,7 @@ VERB = Verb(
         ),
         Argument("public", Takes.NOTHING, "", "lets everybody see it on the Hub; without it the repository is private"),
         Argument("message", Takes.WORD, "TEXT", "of the commit on the Hub"),
+        Argument("license", Takes.WORD, "ID", "the licence, as the Hub calls it; without it the card's own stays"),
         Argument("overwrite", Takes.NOTHING, "", "replaces a model in the folder, adds a commit to a repository"),
     ),
 )
@@ -50,6 +52,7 @@ class _Asked:
     public: bool
     message: str
     overwrite: bool
+    license_id: str | None
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -60,7 +63,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
     Raises:
         ConfigError: all that is wrong with the arguments or the model; nothing went out.
-        EmbedsweepError: the Hub does not take it.
+        EmbedsweepError: the Hub does not take it, or the folder cannot be written.
     """
     if asks_for_help(words):
         print_help(VERB, console)
@@ -68,12 +71,20 @@ def run(words: Sequence[str], console: Console) -> int:
     asked = _read(parse(VERB, words))
     model = Path(asked.model.source)
     if is_on_the_hub(asked.to):
-        publish_to_hub(model, asked.to, _api(), public=asked.public, message=asked.message, overwrite=asked.overwrite)
+        publish_to_hub(
+            model,
+            asked.to,
+            _api(),
+            public=asked.public,
+            message=asked.message,
+            overwrite=asked.overwrite,
+            license_id=asked.license_id,
+        )
         visible = "public" if asked.public else "private"
         say(console, f"{asked.model.what} is on the Hub, {visible}: https://huggingface.co/{asked.to}")
     else:
         target = Path(asked.to).expanduser()
-        publish_to_folder(model, target, overwrite=asked.overwrite)
+        publish_to_folder(model, target, license_id=asked.license_id)
         say(console, f"{asked.model.what} is in {target}")
     return 0
 
@@ -88,6 +99,11 @@ def _read(typed: Typed) -> _Asked:
     reader = typed.reader
     to, public = reader.optional_text("to"), reader.boolean("public")
     message, overwrite = reader.text("message"), reader.boolean("overwrite")
+    license_id = reader.optional_text("license")
+    if license_id is not None and LICENSE.fullmatch(license_id) is None:
+        typed.problem(
+            "license", f"must be an id such as apache-2.0 or cc-by-4.0, in small letters, but got {license_id}"
+        )
     reader.finish()
     with open_composer() as composer:
         model = model_of(typed, composer)
@@ -102,7 +118,7 @@ def _read(typed: Typed) -> _Asked:
     typed.check()
     if to is None or model is None:
         raise ValueError("what is missing was noted as a problem")
-    return _Asked(model, to, public, message, overwrite)
+    return _Asked(model, to, public, message, overwrite, license_id)
 
 
 def _check_target(typed: Typed, to: str, model: ChosenModel | None, *, overwrite: bool) -> None:

@@ -61,6 +61,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
     Raises:
         ConfigError: all that is wrong with the arguments, the file or the model's name; nothing was written.
+        EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
     if asks_for_help(words):
         print_help(VERB, console)
@@ -80,9 +81,13 @@ def run(words: Sequence[str], console: Console) -> int:
         for (_, first), (_, second) in zip(*sides, strict=True):
             scores.append(compared(first, second, asked.similarity))
     write = _write_parquet if asked.out.suffix == ".parquet" else _write_csv
+    found = np.concatenate(scores)
     with written_whole(asked.out) as temporary:
-        write(temporary, asked, np.concatenate(scores))
-    say(console, f"{asked.out}: {len(asked.sentences1)} pairs scored by {asked.similarity}, by {asked.model.what}")
+        write(temporary, asked, found)
+    say(console, f"{asked.out}: {len(found)} pairs scored by {asked.similarity}, by {asked.model.what}")
+    if missing := int(np.isnan(found).sum()):
+        of = f"{missing} pair{'s' if missing > 1 else ''}"
+        say(console, f"{of} without a score (nan): an embedding is zero, which has no cosine, or is no number")
     return 0
 
 

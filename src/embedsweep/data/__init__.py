@@ -36,7 +36,12 @@ def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
         ConfigError: the problems of all three at once.
     """
     chosen = (evaluation.dev, evaluation.test)
-    key = [source_key(data), data.limit, [benchmark and _benchmark_key(benchmark) for benchmark in chosen], evaluation.path]
+    key = [
+        source_key(data),
+        data.limit,
+        [benchmark and _benchmark_key(benchmark) for benchmark in chosen],
+        evaluation.path,
+    ]
     return _raised(_load_splits(_Asked(canonical(key), (data, evaluation))))
 
 

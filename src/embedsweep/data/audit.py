@@ -25,6 +25,10 @@ MANY_TOO_LONG = 0.05
 """Share of texts cut by the model above which it is worth a warning."""
 FEW = 0.01
 """Share of examples below which a class is worth a warning."""
+TOLD = 3
+"""Examples of each kind whose places are told."""
+LOW = 0.25
+"""Highest score, in [0, 1], up to which it is likely that the scores have another range: 0-1 read as 0-4 or 0-5."""
 
 Pair = frozenset[str]
 
@@ -78,6 +82,9 @@ class SplitAudit:
         turned: pairs that stood there in the other order only.
         disagreeing: different pairs that come with more than one label.
         identical: examples with a pair of equal texts.
+        places: duplicates (turned or not), disagreeing and identical -> where the first three examples of each stand,
+            as far as that is known.
+        highest: the highest score, in [0, 1]; None of other shapes.
         labels: class, or score from-to, -> examples; empty where there is no label.
         lengths: text column -> its lengths in words and, where tokens were counted, in tokens.
     """
@@ -90,6 +97,8 @@ class SplitAudit:
     turned: int
     disagreeing: int
     identical: int
+    places: Mapping[str, tuple[str, ...]]
+    highest: float | None
     labels: Mapping[str, int]
     lengths: Mapping[str, tuple[Lengths, ...]]
 
@@ -129,6 +138,7 @@ def warnings(found: Audit) -> list[str]:
         told += _warn_of_shared(name, shared)
     for split, one in found.splits.items():
         told += _warn_of_repeats(split, one)
+        told += _warn_of_scale(split, one)
         told += _warn_of_classes(split, one)
         told += _warn_of_lengths(split, one)
     return told
@@ -136,7 +146,9 @@ def warnings(found: Audit) -> list[str]:
 
 def _warn_of_shared(name: str, shared: Shared) -> Iterator[str]:
     earlier, later = name.split("/")
-    if shared.pairs or shared.sentences:
+    if earlier == "train" and shared.pairs == shared.of:
+        yield f"{later} is trained on: {shared.pairs} of {shared.of} pairs occur in train"
+    elif shared.pairs or shared.sentences:
         mend = "; data.drop_leaked=true leaves them out of train" if earlier == "train" else ""
         pairs = f"{shared.pairs} of {shared.of} {later} pairs and " if shared.pairs else ""
         yield f"{pairs}{shared.sentences} sentences of {later} also occur in {earlier}{mend}"
@@ -146,9 +158,34 @@ def _warn_of_repeats(split: str, one: SplitAudit) -> Iterator[str]:
     if again := one.duplicates + one.turned:
         turned = f", {one.turned} of them turned round" if one.turned else ""
         labels = f"; {one.disagreeing} of the repeated have different labels" if one.disagreeing else ""
-        yield f"{again} of {one.examples} {split} examples come again{turned}{labels}"
+        at = _at(one, "duplicates")
+        yield f"{again} of {one.examples} {split} examples come again{turned}{at}{labels}{_at(one, 'disagreeing')}"
     if one.identical:
-        yield f"{one.identical} of {one.examples} {split} examples have the same text twice"
+        at = _at(one, "identical")
+        yield f"{one.identical} of {one.examples} {split} examples have the same text twice{at}"
+
+
+def _at(one: SplitAudit, kind: str) -> str:
+    """Where the first examples of a kind stand: `` (train.csv, lines 12, 57 and 103)``; empty where nobody knows."""
+    places = one.places[kind]
+    numbers: dict[str, list[str]] = {}
+    for place in places:
+        source, _, number = place.rpartition(" ")
+        numbers.setdefault(source, []).append(number)
+    told = [
+        f"{source} {found[0]}" if len(found) == 1 else f"{source}s {', '.join(found[:-1])} and {found[-1]}"
+        for source, found in numbers.items()
+    ]
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _warn_of_scale(split: str, one: SplitAudit) -> Iterator[str]:
+    # Dev and test are ranked only, which no scale changes.
+    if split == "train" and one.highest is not None and one.highest <= LOW:
+        yield (
+            f"the highest score of train is {one.highest:g} of data.score_range, taken as 0-1: if 1 is the highest "
+            "possible score in the source, say data.score_range=[0,1]"
+        )
 
 
 def _warn_of_classes(split: str, one: SplitAudit) -> Iterator[str]:
@@ -201,17 +238,22 @@ def _normal(text: str) -> str:
 def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -> SplitAudit:
     rows = list(zip(*examples.texts, strict=True))
     duplicates = len(rows) - len(set(rows))
-    pairs_only = len(examples.texts) == 2
-    different = {frozenset(row) for row in rows} if pairs_only else set(rows)
+    again = _again([frozenset(row) for row in rows] if len(examples.texts) == 2 else rows)
+    disagreeing, differing = _disagreeing(examples, rows)
+    identical = [index for index, row in enumerate(rows) if len(set(row)) < len(row)]
+    found = {"duplicates": again, "disagreeing": differing, "identical": identical}
+    scores = examples.labels if examples.shape == "scored_pairs" else None
     return SplitAudit(
         origin=examples.origin,
         conversion=examples.conversion,
         shape=examples.shape,
         examples=len(examples),
         duplicates=duplicates,
-        turned=len(rows) - len(different) - duplicates,
-        disagreeing=_disagreeing(examples, rows),
-        identical=sum(len(set(row)) < len(row) for row in rows),
+        turned=len(again) - duplicates,
+        disagreeing=disagreeing,
+        identical=len(identical),
+        places={kind: _places(examples, indices) for kind, indices in found.items()},
+        highest=max(scores) if scores else None,
         labels=_histogram(examples),
         lengths={
             column: tuple(_lengths(texts, count, maximum))
@@ -220,15 +262,32 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
     )
 
 
-def _disagreeing(examples: Examples, rows: Sequence[tuple[str, ...]]) -> int:
+def _places(examples: Examples, indices: Sequence[int]) -> tuple[str, ...]:
+    return () if examples.places is None else tuple(examples.places[index] for index in indices[:TOLD])
+
+
+def _again(rows: Sequence[object]) -> list[int]:
+    """Where something stands that stood there before."""
+    seen: set[object] = set()
+    again: list[int] = []
+    for index, row in enumerate(rows):
+        if row in seen:
+            again.append(index)
+        seen.add(row)
+    return again
+
+
+def _disagreeing(examples: Examples, rows: Sequence[tuple[str, ...]]) -> tuple[int, list[int]]:
+    """How many different pairs come with more than one label, and where they stand."""
     if examples.labels is None:
-        return 0
+        return 0, []
     # What holds between two classed texts has a direction; a similarity has none.
-    ordered = examples.shape == "class_pairs"
+    keys: list[object] = list(rows) if examples.shape == "class_pairs" else [frozenset(row) for row in rows]
     labels: dict[object, set[float]] = {}
-    for row, label in zip(rows, examples.labels, strict=True):
-        labels.setdefault(row if ordered else frozenset(row), set()).add(label)
-    return sum(len(given) > 1 for given in labels.values())
+    for key, label in zip(keys, examples.labels, strict=True):
+        labels.setdefault(key, set()).add(label)
+    differing = {key for key, given in labels.items() if len(given) > 1}
+    return len(differing), [index for index, key in enumerate(keys) if key in differing]
 
 
 def _histogram(examples: Examples) -> dict[str, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedsweep.data.labels import as_number, class_numbers, scores, zeros_and_ones
+from embedsweep.data.labels import are_numbers, as_number, class_numbers, scores, zeros_and_ones
 from embedsweep.data.rows import Findings, Row, Table
 from embedsweep.data.shapes import COLUMNS, LABELLED, Examples, text_columns
 from embedsweep.errors import ConfigError, Problem
@@ -29,6 +29,7 @@ def checked_examples(table: Table, config: DataConfig) -> Examples:
     _check_texts(rows, config, found)
     labels: tuple[float, ...] | None = None
     classes: tuple[str, ...] | None = None
+    conversion: str | None = None
     if not found:
         _check_count(rows, shape, found)
     if shape == "scored_pairs":
@@ -37,10 +38,13 @@ def checked_examples(table: Table, config: DataConfig) -> Examples:
         labels = zeros_and_ones(rows, config, found)
     elif shape in LABELLED:
         labels, classes = class_numbers(rows, config, found)
+        if config.labels is not None and are_numbers(rows, config.labels):
+            read_as = ", ".join(f"{number} {name}" for number, name in enumerate(config.labels))
+            conversion = f"labels by their numbers: {read_as}"
     if found:
         raise found.error()
     texts = tuple(tuple(str(row.cells[index]) for row in rows) for index in range(len(text_columns(shape))))
-    return Examples(shape, texts, labels, classes, found.origin, None)
+    return Examples(shape, texts, labels, classes, found.origin, conversion, tuple(row.where for row in rows))
 
 
 def limited(examples: Examples, limit: int | None) -> Examples:

@@ -28,6 +28,13 @@ _DELIMITERS = (",", ";", "\t", "|")
 _LOOKED_AT = 20
 """Records from which it is judged whether a delimiter fits."""
 
+USUAL_NAMES = {
+    *("sentence", "sentence1", "sentence2", "text", "text1", "text2", "anchor", "positive", "negative"),
+    *("label", "labels", "gold_label", "class", "score", "similarity", "similarity_score"),
+    *("query", "document", "question", "answer", "headline", "title", "premise", "hypothesis"),
+}
+"""What columns are called, in small letters; a line of nothing else is a header."""
+
 
 class Record(NamedTuple):
     """What csv took for one row: the line it begins on, its fields, how many lines it runs over."""
@@ -71,8 +78,8 @@ def read_delimited(path: Path, config: DataConfig) -> Table:
     if choice is None:
         raise found.error()
     body = records[1:] if has_header else records
-    if not has_header and config.shape in LABELLED:
-        _check_no_header(body, width, choice, found)
+    if not has_header:
+        _check_no_header(body, width, choice, found, labelled=config.shape in LABELLED)
     picker = Picker(choice, config)
     for record in body:
         if _is_whole(path, record, width, delimiter, found):
@@ -169,13 +176,25 @@ def _usual_width(records: list[Record]) -> int:
     return Counter(len(record.fields) for record in records).most_common(1)[0][0]
 
 
-def _check_no_header(body: list[Record], width: int, choice: Choice, found: Findings) -> None:
-    """Where only the first line's label is no number, that line is a header and positions skip none."""
+def _check_no_header(body: list[Record], width: int, choice: Choice, found: Findings, *, labelled: bool) -> None:
+    """A first line of usual names, or the only one without a number for its label, is a header; none is skipped."""
+    fields = body[0].fields
+    if len(fields) == width and all(fields[position].strip().casefold() in USUAL_NAMES for position in choice.cells):
+        _tell_header(body[0], choice, found)
+    elif labelled:
+        _check_labels(body, width, choice, found)
+
+
+def _check_labels(body: list[Record], width: int, choice: Choice, found: Findings) -> None:
     first_rows = [record.fields for record in body[:3] if len(record.fields) == width]
     numbers = [as_number(fields[choice.cells[-1]]) is not None for fields in first_rows]
     if len(body[0].fields) == width and not numbers[0] and len(numbers) > 1 and all(numbers[1:]):
-        names = ",".join(body[0].fields[position].strip() for position in choice.cells)
-        found.add(f"line {body[0].line} looks like a header: name the columns, say 'data.columns=[{names}]'")
+        _tell_header(body[0], choice, found)
+
+
+def _tell_header(first: Record, choice: Choice, found: Findings) -> None:
+    names = ",".join(first.fields[position].strip() for position in choice.cells)
+    found.add(f"line {first.line} looks like a header: name the columns, say 'data.columns=[{names}]'")
 
 
 def _is_whole(path: Path, record: Record, width: int, delimiter: str, found: Findings) -> bool:

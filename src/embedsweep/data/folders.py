@@ -15,9 +15,9 @@ from embedsweep.data.parquet import read_parquet
 from embedsweep.data.rows import Findings, Table, joined, nearest
 from embedsweep.data.semeval import read_semeval
 from embedsweep.errors import ConfigError
-from embedsweep.schema import DataConfig, FileFormat, Split
+from embedsweep.schema import DataConfig, DataFormat, Split
 
-READERS: Mapping[FileFormat, Callable[[Path, DataConfig], Table]] = {
+READERS: Mapping[DataFormat, Callable[[Path, DataConfig], Table]] = {
     "delimited": read_delimited,
     "json_lines": read_json_lines,
     "parquet": read_parquet,

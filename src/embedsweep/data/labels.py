@@ -14,7 +14,11 @@ from embedsweep.data.shapes import COLUMNS
 from embedsweep.errors import ConfigError
 from embedsweep.schema import DataConfig
 
+NO_GOLD = ("-", "-1")
+"""What SNLI and its like have for the label of a pair that annotators did not agree on, in words and in numbers."""
+
 _ORDINALS = {2: "second", 3: "third"}
+_ADD_IT = "add it there, or leave the row out"
 
 
 def as_number(value: object) -> float | None:
@@ -85,19 +89,26 @@ def class_numbers(
 ) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """The number of every row's class, and the classes' names by number.
 
-    The classes are ``data.labels``; else those that occur, sorted (by value where all are whole numbers). A problem is
-    noted for each row without a class, or with one that is none of ``data.labels``.
+    The classes are ``data.labels``, by name or, where no row has a name, by number; else those that occur, sorted (by
+    value where all are whole numbers). A problem is noted for each row without a class, or with one that is none of
+    ``data.labels``.
     """
     names = [(row.where, name) for row in rows if (name := _class_name(row, config.labels, found)) is not None]
+    by_number: dict[str, str] = {}
+    if config.labels is not None and are_numbers(rows, config.labels):
+        by_number = {str(number): name for number, name in enumerate(config.labels)}
+        names = [(where, by_number.get(name, name)) for where, name in names]
     classes = config.labels or _sorted_classes({name for _, name in names})
     numbers = {name: float(number) for number, name in enumerate(classes)}
     for where, name in names:
         if name not in numbers:
-            found.add_row(
-                "labels that are none of data.labels",
-                where,
-                f"label {name!r} is none of data.labels={shown(list(classes))}: add it there, or leave the row out",
-            )
+            mend = _ADD_IT
+            if name in NO_GOLD:
+                mend = "it says that annotators did not agree: leave the row out"
+            elif by_number:
+                mend = f"numbers go from 0 to {len(classes) - 1}: name more classes, or leave the row out"
+            message = f"label {name!r} is none of data.labels={shown(list(classes))}: {mend}"
+            found.add_row("labels that are none of data.labels", where, message)
     occurring = {name for _, name in names}
     if not found and len(occurring) == 1:
         same = f"all {len(names)} labels are {occurring.pop()!r}"
@@ -107,11 +118,22 @@ def class_numbers(
     return tuple(numbers.get(name, 0.0) for _, name in names), tuple(classes)
 
 
-def _class_name(row: Row, labels: tuple[str, ...] | None, found: Findings) -> str | None:
-    value = row.cells[-1]
+def are_numbers(rows: Sequence[Row], labels: Sequence[str]) -> bool:
+    """Whether classes are given by their numbers, from 0 in the order of ``labels``, and none by its name."""
+    names = {_plain(row.cells[-1]) for row in rows} - {*NO_GOLD, ""}
+    return not names & set(labels) and all(name.isdecimal() for name in names)
+
+
+def _plain(value: object) -> str:
+    """A label as the name of a class; empty where there is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    name = shown(value).strip() if value is not None else ""
+    return shown(value).strip() if value is not None else ""
+
+
+def _class_name(row: Row, labels: tuple[str, ...] | None, found: Findings) -> str | None:
+    value = row.cells[-1]
+    name = _plain(value)
     if not name:
         message = f"label {value!r} names no class: fill it in or leave the row out"
         found.add_row("labels that name no class", row.where, message)

@@ -6,7 +6,7 @@ Owns the names and the order of columns. Knows no source and no loss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from embedsweep.schema import Shape
 
@@ -56,6 +56,8 @@ class Examples:
         classes: the classes' names by number, for shapes with classes; else None.
         origin: where they came from, for people.
         conversion: what was done to them since they were read, in words; None where nothing was.
+        places: where each stood, for people (``train.csv, line 12``); None where they stood nowhere, as what is
+            generated or was made of others.
     """
 
     shape: Shape
@@ -64,6 +66,7 @@ class Examples:
     classes: tuple[str, ...] | None
     origin: str
     conversion: str | None
+    places: tuple[str, ...] | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts[0])
@@ -72,7 +75,8 @@ class Examples:
         """The examples at ``indices``, in that order; ``conversion`` is added to what was said before."""
         texts = tuple(tuple(column[index] for index in indices) for column in self.texts)
         labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
-        return self.became(self.shape, texts, labels, self.classes, conversion)
+        places = None if self.places is None else tuple(self.places[index] for index in indices)
+        return replace(self.became(self.shape, texts, labels, self.classes, conversion), places=places)
 
     def became(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from embedsweep.config import canonical, shown
 from embedsweep.data.checks import checked_examples
@@ -17,12 +18,17 @@ from embedsweep.data.hub import read_hub
 from embedsweep.data.rows import Table
 from embedsweep.data.shapes import COLUMNS, Examples, in_words
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.schema import DataConfig, Split
+from embedsweep.schema import DataConfig, Shape, Split
+
+if TYPE_CHECKING:
+    from embedsweep.data.demo import DemoName
 
 NOT_READ_BY = ("convert", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that say what becomes of examples, and nothing of how they are read."""
 
 DEMO_VALUES: Mapping[str, object] = {
+    "hub": None,
+    "files": None,
     "splits": {"train": ("train",), "dev": ("dev",), "test": ("test",)},
     "where": {},
     "labels": None,
@@ -104,8 +110,8 @@ def _instead(wanted: _Wanted) -> str:
 
 
 def is_generated(data: DataConfig) -> bool:
-    """Whether the data is made here: it is on no hub, and has no files."""
-    return data.hub is None and data.format is None and data.files is None
+    """Whether the data is made here, by the project's own grammar."""
+    return data.format == "generated"
 
 
 def _generated(data: DataConfig, splits: Sequence[Split]) -> Loaded:
@@ -129,7 +135,7 @@ def _generated(data: DataConfig, splits: Sequence[Split]) -> Loaded:
 
 def _not_of_demo(data: DataConfig, demos: Mapping[DemoName, Shape]) -> Iterator[Problem]:
     """Values that demo data does not read; a trial told apart by them would be the same trial."""
-    why = "is not read: demo data is generated, as all is that has no data.hub, data.format and data.files"
+    why = "is not read: demo data is generated"
     if data.path is not None:
         yield Problem("data.path", f"{data.path} {why}; say data=csv for files")
     if data.shape not in demos.values():
@@ -147,4 +153,6 @@ def _not_of_demo(data: DataConfig, demos: Mapping[DemoName, Shape]) -> Iterator[
 
 
 def _told(value: object) -> str:
-    return repr(value) if isinstance(value, str) else shown(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple):
+        return shown([f"{item:g}" if isinstance(item, float) else item for item in value])
+    return repr(value) if isinstance(value, str) else shown(value)

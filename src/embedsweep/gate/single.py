@@ -14,8 +14,6 @@ from embedsweep.gate.services import Services, check_tracking, read_services
 from embedsweep.gate.words import Words, compose_cells, section_of, sort_words
 from embedsweep.schema import EmissionsConfig, TrackingConfig, TrialConfig
 
-DEFAULT_PORT = 5000
-
 
 @dataclass(frozen=True)
 class SingleRun:
@@ -80,15 +78,19 @@ def _only_for_studies(said: Words) -> Iterator[Problem]:
             yield Problem(key, "is a study's, and this is one run: add -m, or leave it out")
 
 
-def pass_ui(words: Sequence[str]) -> tuple[TrackingConfig, int]:
+def pass_ui(words: Sequence[str], default_port: object) -> tuple[TrackingConfig, int]:
     """Passes the words of ``embedsweep ui``: options of ``tracking``, and ``port=5000``.
+
+    Args:
+        words: what was typed after ``ui``.
+        default_port: the port where none was typed.
 
     Raises:
         ConfigError: all that is wrong, at once.
     """
     problems: list[Problem] = []
     ports = [word.removeprefix("port=") for word in words if word.startswith("port=")]
-    port = ports[-1] if ports else str(DEFAULT_PORT)
+    port = ports[-1] if ports else str(default_port)
     if not port.isdigit() or not 0 < int(port) < 65536:
         problems.append(Problem("port", f"must be a number from 1 to 65535, but got {port}"))
     rest = [word for word in words if not word.startswith("port=")]

@@ -22,6 +22,7 @@ from embedsweep.config import (
 )
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import cell_config, trial_sections
+from embedsweep.gate.rules.data import scored_on
 from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
 from embedsweep.gate.services import Services, read_services
 from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, one_for_all, section_of, sort_words
@@ -205,15 +206,37 @@ def _check_device(cells: Sequence[Cell]) -> Iterator[Problem]:
 def check_cells(plan: StudyPlan) -> Iterator[Problem]:
     """What is wrong with any cell of a plan, on this machine and at this moment."""
     seen: set[str] = set()
+    pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     for params in _probe_cells(plan):
         key = canonical(params)
         if key in seen:
             continue
         seen.add(key)
         try:
-            cell_config(plan, params)
+            pairs.append((params, scored_on(cell_config(plan, params))))
         except ConfigError as error:
             yield from error.problems
+    for axis in plan.axes:
+        yield from _check_scored_alike(axis.key, pairs)
+
+
+def _check_scored_alike(axis: str, pairs: Sequence[tuple[Mapping[str, Choice], tuple[str, str]]]) -> Iterator[Problem]:
+    """Whether cells that differ in one axis only are scored on the same pairs; ``pairs`` has those of sound cells."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for params, digests in pairs:
+        rest = canonical({key: value for key, value in params.items() if key != axis})
+        alike.setdefault(rest, []).append(digests)
+    differing = [
+        split
+        for index, split in enumerate(("dev", "test"))
+        if any(len({digests[index] for digests in cells}) > 1 for cells in alike.values())
+    ]
+    if differing:
+        mend = " and ".join(f"evaluation.{split}" for split in differing)
+        message = (
+            f"gives the cells different {' and '.join(differing)} pairs, whose scores cannot be compared: set {mend}"
+        )
+        yield Problem(axis, message)
 
 
 def _probe_cells(plan: StudyPlan) -> Iterator[dict[str, Choice]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedsweep.schema.loss import LossConfig
-from embedsweep.schema.words import FileFormat, Shape, Split
+from embedsweep.schema.words import DataFormat, Shape, Split
 
 Column = str | int
 
@@ -38,7 +38,7 @@ class DataConfig:
         hub: dataset id on the hub; None where the option has none.
         revision: a branch, tag or commit on the hub; None for its default branch.
         language: a subset's code, where the option has languages; else None.
-        format: what the files are; None where there are none.
+        format: what the files are, or that there are none and the data is made here; None where only the hub has it.
         files: file name inside ``path``, with ``{split}`` and ``{language}`` where names have them; of a SemEval folder
             the names of the input files as a pattern (``STS.input.*.txt``). None where there are no files.
         splits: what train, dev and test are called in file names or on the hub; several are joined, none is absent.
@@ -62,7 +62,7 @@ class DataConfig:
     hub: str | None
     revision: str | None
     language: str | None
-    format: FileFormat | None
+    format: DataFormat | None
     files: str | None
     splits: Mapping[Split, tuple[str, ...]]
     shape: Shape

@@ -41,7 +41,8 @@ class TrialResult:
         objective: the value of the configured objective, of the best checkpoint.
         dev: all dev metrics of the best checkpoint, by name (``dev/spearman_cosine``).
         test: all test metrics, of a run by itself; empty in a study, where only the winner is scored on test.
-        before: metrics of the untrained model on dev, and on test where that was scored; empty where not asked for.
+        before: metrics of the untrained model on dev, and on test and benchmarks where those were scored; empty where
+            it was not asked for.
         benchmarks: metrics of further benchmarks (``sts2017-es/spearman_cosine``), where ``test`` was scored.
         best_step: optimizer step of the best checkpoint.
         steps: optimizer steps trained.

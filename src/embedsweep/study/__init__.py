@@ -5,6 +5,29 @@ how a trial is trained.
 """
 
 from embedsweep.study.opening import open_study
-from embedsweep.study.study import CONFIG_HASH, EMISSIONS_KG, FAILURE, RUN_ID, SWEEPS, OpenTrial, Study
+from embedsweep.study.study import (
+    CONFIG_HASH,
+    EMISSIONS_KG,
+    FAILURE,
+    RUN_ID,
+    SWEEPS,
+    Finals,
+    OpenTrial,
+    Study,
+    best_of,
+    trial_folder,
+)
 
-__all__ = ["CONFIG_HASH", "EMISSIONS_KG", "FAILURE", "RUN_ID", "SWEEPS", "OpenTrial", "Study", "open_study"]
+__all__ = [
+    "CONFIG_HASH",
+    "EMISSIONS_KG",
+    "FAILURE",
+    "RUN_ID",
+    "SWEEPS",
+    "Finals",
+    "OpenTrial",
+    "Study",
+    "best_of",
+    "open_study",
+    "trial_folder",
+]

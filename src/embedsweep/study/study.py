@@ -6,7 +6,8 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,49 @@ CONFIG_HASH = "config_hash"
 EMISSIONS_KG = "emissions_kg"
 FAILURE = "embedsweep.failure"
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+
+
+@dataclass(frozen=True)
+class Finals:
+    """What was scored of the best trial when the study was complete.
+
+    Attributes:
+        number: the trial's.
+        test: its test metrics, by name.
+        benchmarks: its metrics on further benchmarks, by name.
+        before: those of the untrained model, where they were asked for.
+        n_trials: how many trials it was the best of; None where an older version noted no number.
+    """
+
+    number: int
+    test: Mapping[str, float]
+    benchmarks: Mapping[str, float]
+    before: Mapping[str, float]
+    n_trials: int | None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """All metrics that report."""
+        return {**self.test, **self.benchmarks}
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Finals:
+        """The finals as a study keeps them; older versions noted the trial and all its scores only."""
+        scores, further = tree["scores"], tree.get("benchmarks")
+        if further is None:
+            further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
+        test = {name: value for name, value in scores.items() if name not in further}
+        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"))
+
+    def tree(self) -> dict[str, Any]:
+        """The finals as JSON can hold them."""
+        return {
+            "trial": self.number,
+            "scores": self.scores,
+            "benchmarks": dict(self.benchmarks),
+            "before": dict(self.before),
+            "trials": self.n_trials,
+        }
 
 
 @dataclass(frozen=True)
@@ -178,7 +222,7 @@ class Study:
     @property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the highest objective, the first of equals; None without a complete one."""
-        return max(self.complete_trials, key=lambda trial: (trial.value, -trial.number), default=None)
+        return best_of(self.trials)
 
     @property
     def complete_trials(self) -> list[FrozenTrial]:
@@ -203,19 +247,30 @@ class Study:
 
     def trial_folder(self, number: int) -> Path:
         """The folder of a trial."""
-        return self.folder / "trials" / f"{number:04d}"
+        return trial_folder(self.name, number)
 
     @property
-    def finals(self) -> tuple[int, dict[str, float]] | None:
-        """Which trial was scored on test, and its scores; None before that."""
+    def finals(self) -> Finals | None:
+        """Which trial was scored on test, and what came of it; None before that."""
         found = self._study.user_attrs.get(FINALS)
-        return (int(found["trial"]), dict(found["scores"])) if found else None
+        return Finals.of(found) if found else None
 
     @property
     def fixed(self) -> list[str]:
         """The words of the command that made the study, less those that were swept."""
         return list(self._study.user_attrs.get(FIXED, []))
 
-    def set_finals(self, number: int, scores: Mapping[str, float]) -> None:
+    def set_finals(self, finals: Finals) -> None:
         """Notes the test scores of the best trial."""
-        self._study.set_user_attr(FINALS, {"trial": number, "scores": dict(scores)})
+        self._study.set_user_attr(FINALS, finals.tree())
+
+
+def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """The complete trial with the highest objective, the first of equals; None without a complete one."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def trial_folder(study: str, number: int) -> Path:
+    """The folder of a study's trial."""
+    return SWEEPS / study / "trials" / f"{number:04d}"

@@ -7,9 +7,19 @@ names its run, so a trial that died cannot catch the next one's numbers.
 
 from __future__ import annotations
 
+from embedsweep.tracking.downloads import download_model, runs_with_model
 from embedsweep.tracking.params import flatten
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.trial_run import TrialState, TrialTracker
 from embedsweep.tracking.ui import open_ui
 
-__all__ = ["ParentStatus", "Tracker", "TrialState", "TrialTracker", "flatten", "open_ui"]
+__all__ = [
+    "ParentStatus",
+    "Tracker",
+    "TrialState",
+    "TrialTracker",
+    "download_model",
+    "flatten",
+    "open_ui",
+    "runs_with_model",
+]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 
 _ENVIRONMENT = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of copies, on stderr
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow's own values block 247 s on a server that is gone. These give up after about 8 s where connections are

@@ -10,9 +10,10 @@ from embedsweep.config import canonical
 from embedsweep.data import Splits, load_also, load_benchmark, load_splits
 from embedsweep.data.demo import DEMOS
 from embedsweep.data.prepare import prepared
+from embedsweep.data.sources import is_generated
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses import InBatch, in_batch, wants
-from embedsweep.schema import DataConfig, LossConfig, TrialConfig
+from embedsweep.schema import BenchmarkConfig, DataConfig, LossConfig, Split, TrialConfig
 
 
 def check_data(config: TrialConfig) -> Sequence[Problem]:
@@ -26,7 +27,43 @@ def check_data(config: TrialConfig) -> Sequence[Problem]:
             load()
         except ConfigError as error:
             problems += (problem for problem in error.problems if problem not in problems)
+    problems += _check_leaks(config)
     return problems
+
+
+def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
+    """Whether what is trained on is a split that scores, all of which would be left out again."""
+    data, evaluation = config.data, config.evaluation
+    scored: tuple[tuple[Split, BenchmarkConfig | None, str], ...] = (
+        ("dev", evaluation.dev, "selects"),
+        ("test", evaluation.test, "reports"),
+    )
+    for split, benchmark, does in scored:
+        own = () if is_generated(data) or benchmark is not None else data.splits[split]
+        if data.drop_leaked and (both := [name for name in data.splits["train"] if name in own]):
+            message = (
+                f"has {', '.join(both)}, which {does}: data.drop_leaked=true leaves all of it out of train again; "
+            )
+            yield Problem("data.splits.train", f"{message}take it out there, or choose evaluation.{split}")
+
+
+def scored_on(config: TrialConfig) -> tuple[str, str]:
+    """What the pairs of dev and of test are, as digests; of data that can be read."""
+    return _scored_on(_Scored(canonical([asdict(config.data), asdict(config.evaluation)]), config))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What a trial is scored on; equal to another by the canonical form of what decides it."""
+
+    key: str
+    config: TrialConfig = field(compare=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _scored_on(scored: _Scored) -> tuple[str, str]:
+    splits = load_splits(scored.config.data, scored.config.evaluation)
+    return splits.dev.digest, splits.test.digest
 
 
 def check_conversion(config: TrialConfig) -> list[Problem]:

@@ -11,7 +11,7 @@ from embedsweep.config import shown
 from embedsweep.data.shapes import COLUMNS, text_columns
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.loss import read_loss
-from embedsweep.schema import SHAPES, SPLITS, AlsoConfig, Column, ConvertConfig, DataConfig, FileFormat, Shape, Split
+from embedsweep.schema import SHAPES, SPLITS, AlsoConfig, Column, ConvertConfig, DataConfig, DataFormat, Shape, Split
 
 
 def read_data(reader: Reader) -> DataConfig:
@@ -24,7 +24,7 @@ def read_data(reader: Reader) -> DataConfig:
         hub=reader.optional_text("hub"),
         revision=reader.optional_text("revision"),
         language=reader.optional_text("language"),
-        format=reader.optional_one_of("format", get_args(FileFormat)),
+        format=reader.optional_one_of("format", get_args(DataFormat)),
         files=reader.optional_text("files"),
         splits=_splits(reader.section("splits")),
         shape=shape,
