@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from embedsweep.data import load_also, load_splits
 from embedsweep.data.audit import audit, drop_leaked, warnings
 from embedsweep.data.pairs import Splits
 from embedsweep.data.prepare import prepared
 from embedsweep.data.shapes import Examples
-from embedsweep.data.tokens import Count
+from embedsweep.data.tokens import Count, model_folder, token_counter, tokens_read
 from embedsweep.losses import wants
 from embedsweep.schema import LossConfig, TrialConfig
 
@@ -57,19 +58,22 @@ def conversion_of(parts: Mapping[str, Part]) -> str | None:
 
 
 def data_warnings(config: TrialConfig) -> tuple[str, ...]:
-    """What of the data matters before anything is trained on it: leaks, duplicates, conflicting labels.
+    """What of the data matters before anything is trained on it: leaks, duplicates, conflicting labels, cut texts.
 
     What ``data.drop_leaked`` will leave out is not warned of.
     """
     splits = load_splits(config.data, config.evaluation)
-    found = list(_warnings_of(splits, drop=config.data.drop_leaked))
+    folder = model_folder(config.model)
+    maximum = None if folder is None else tokens_read(config.model, folder)
+    found = list(_warnings_of(splits, config.data.drop_leaked, folder, maximum))
     for name, examples in load_also(config.data).items():
         further = replace(splits, train=examples)
-        lines = _warnings_of(further, drop=config.data.also[name].data.drop_leaked)
+        lines = _warnings_of(further, config.data.also[name].data.drop_leaked, folder, maximum)
         found += [f"{name}: {line}" for line in lines if line not in found]
     return tuple(found)
 
 
 @functools.lru_cache(maxsize=8)
-def _warnings_of(splits: Splits, *, drop: bool) -> tuple[str, ...]:
-    return tuple(warnings(audit(replace(splits, train=drop_leaked(splits)) if drop else splits)))
+def _warnings_of(splits: Splits, drop: bool, folder: Path | None, maximum: int | None) -> tuple[str, ...]:
+    kept = replace(splits, train=drop_leaked(splits)) if drop else splits
+    return tuple(warnings(audit(kept, None if folder is None else token_counter(folder), maximum)))

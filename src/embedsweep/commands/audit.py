@@ -17,10 +17,9 @@ from rich.text import Text
 from embedsweep.commands.encoding import written_whole
 from embedsweep.data import Splits, load_also, load_splits
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
-from embedsweep.data.tokens import Count, token_counter
+from embedsweep.data.tokens import model_folder, token_counter, tokens_read
 from embedsweep.gate.audit import pass_audit
-from embedsweep.hub import cached_model_path
-from embedsweep.schema import DataConfig, ModelConfig
+from embedsweep.schema import DataConfig
 
 HELP = """\
 embedsweep audit [key=value ...] [json=FILE]
@@ -34,8 +33,6 @@ tokens are counted as well. json=FILE writes all figures to a file.
 """
 BAR = 12
 """Characters of the longest bar in a histogram."""
-UNLIMITED = 10**6
-"""From here on a tokenizer's maximum is transformers' word for none."""
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -51,7 +48,9 @@ def run(words: Sequence[str], console: Console) -> int:
     request = pass_audit(words)
     splits = load_splits(request.data, request.evaluation)
     also = load_also(request.data)
-    count, maximum = _tokens(request.model)
+    folder = model_folder(request.model)
+    count = None if folder is None else token_counter(folder)
+    maximum = None if folder is None else tokens_read(request.model, folder)
     found = {"data": audit(_kept(splits, request.data), count, maximum)}
     for name, examples in also.items():
         kept = _kept(replace(splits, train=examples), request.data.also[name].data)
@@ -86,27 +85,6 @@ def print_audit(console: Console, found: Audit, heading: str) -> None:
 
 def _kept(splits: Splits, data: DataConfig) -> Splits:
     return replace(splits, train=drop_leaked(splits)) if data.drop_leaked else splits
-
-
-def _tokens(model: ModelConfig) -> tuple[Count | None, int | None]:
-    """What counts tokens as the model does, and how many it reads; nothing of a model that is not on this disk."""
-    if model.path is None:
-        return None, None
-    folder = Path(model.path).expanduser()
-    found = folder if folder.is_dir() else cached_model_path(model.path, model.revision)
-    if found is None:
-        return None, None
-    return token_counter(found), model.max_seq_length or _max_seq_length(found)
-
-
-def _max_seq_length(folder: Path) -> int | None:
-    """What a model says it reads: as sentence-transformers keeps it, else as its tokenizer does."""
-    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
-        for file in (folder / name, *sorted(folder.glob(f"*/{name}"))):
-            length = json.loads(file.read_text(encoding="utf-8")).get(key) if file.is_file() else None
-            if isinstance(length, int) and length < UNLIMITED:
-                return length
-    return None
 
 
 def _print_splits(console: Console, found: Audit) -> None:

@@ -5,14 +5,20 @@ Owns the filter by length and where a model's folder keeps its tokenizer. Knows 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embedsweep.data.shapes import Examples, text_columns
 from embedsweep.errors import ConfigError
+from embedsweep.hub import cached_model_path
+from embedsweep.schema import ModelConfig
 
 Count = Callable[[Sequence[str]], list[int]]
 """The number of tokens of each text, special ones included, uncut."""
+
+UNLIMITED = 10**6
+"""From here on a tokenizer's maximum is transformers' word for none."""
 
 
 def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Examples:
@@ -59,3 +65,23 @@ def token_counter(model: Path) -> Count | None:
         return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
 
     return count
+
+
+def model_folder(model: ModelConfig) -> Path | None:
+    """Where a model lies on this disk, a folder or the hub's cache; None where it does not, or is built here."""
+    if model.path is None:
+        return None
+    folder = Path(model.path).expanduser()
+    return folder if folder.is_dir() else cached_model_path(model.path, model.revision)
+
+
+def tokens_read(model: ModelConfig, folder: Path) -> int | None:
+    """How many tokens of a text a model reads: as it is configured, as its folder says, or else its tokenizer."""
+    if model.max_seq_length is not None:
+        return model.max_seq_length
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        for file in (folder / name, *sorted(folder.glob(f"*/{name}"))):
+            length = json.loads(file.read_text(encoding="utf-8")).get(key) if file.is_file() else None
+            if isinstance(length, int) and length < UNLIMITED:
+                return length
+    return None
