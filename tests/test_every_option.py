@@ -69,8 +69,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
         "loss.matryoshka_dims=[128,64]",
         "loss.matryoshka_weights=[1,1]",
     ),
-    "distilbert_sts_es": ("data=demo",),
-    "distiluse_mnrl_es": ("data=demo",),
+    "distilbert_sts_es": ("data=demo", "data.language=null"),
+    "distiluse_mnrl_es": ("data=demo", "data.language=null", "data.splits.train=[train]"),
 }
 CASES: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": LOSSES,

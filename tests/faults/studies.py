@@ -31,9 +31,9 @@ WORDS = (
     "data=demo",
     "data.limit=200",
     "model=tiny",
-    "optimizer.lr=5e-3",
+    "optimizer.lr=1e-2",
     "trainer.device=cpu",
-    "trainer.epochs=4",
+    "trainer.epochs=6",
     "trainer.eval_every=0.1",
     "trainer.early_stopping.patience=2",
 )
@@ -170,7 +170,7 @@ def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
         assert run.data.tags["mlflow.parentRunId"] == study.parent.info.run_id
         assert run.info.run_id == trial.user_attrs["run_id"]
         assert run.data.params["loss.name"] == trial.params["loss"]
-        assert run.data.params["optimizer.lr"] == "0.005"
+        assert run.data.params["optimizer.lr"] == "0.01"
         assert run.data.metrics["dev/spearman_cosine"] == trial.value
         history = study.history(run)
         assert {"dev/spearman_cosine", "train/loss", "emissions/co2eq_kg"} <= history.keys()

@@ -71,7 +71,7 @@ def test_a_server_that_goes_away_costs_no_trial(tmp_path: Path) -> None:
     with server(tmp_path, port) as process:
         command = studies.start(folder, words)
         assert command.stdout is not None
-        while "trial 0 10%" not in (line := command.stdout.readline()):
+        while "trial 0 11%" not in (line := command.stdout.readline()):
             assert line, "the command ended before its first evaluation"
         _end(process)
         ended = studies.finish(command)
