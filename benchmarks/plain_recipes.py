@@ -1,6 +1,6 @@
 """The five recipes as plain sentence-transformers scripts, to lay beside embedsweep's figures.
 
-    python benchmarks/plain_recipes.py RECIPE --model FOLDER --data FOLDER [--epochs N]
+    python benchmarks/plain_recipes.py RECIPE --model FOLDER --data FOLDER [--epochs N] [--eval-steps N]
 
 ``--data`` is a folder with stsb_multi_mt/, esxnli/, news_es/, sts2017_es/ and sts2012_en/ in it. Nothing of embedsweep
 is imported: data is read, trained on and scored as someone would write it by hand, with what the smaller encoder and
@@ -130,10 +130,12 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--epochs", type=float)
+    parser.add_argument("--eval-steps", type=int)
     asked = parser.parse_args()
     set_seed(SEED)
     made = RECIPES[asked.recipe](asked.model, asked.data)
-    arguments = {**made["arguments"], **({"num_train_epochs": asked.epochs} if asked.epochs else {})}
+    said = {"num_train_epochs": asked.epochs, "eval_steps": asked.eval_steps}
+    arguments = {**made["arguments"], **{key: value for key, value in said.items() if value}}
     best_at_end = arguments.pop("best_at_end", None)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SentenceTransformerTrainer(

@@ -15,7 +15,8 @@ import pytest
 from rich.console import Console
 
 from embedsweep.commands.audit import run
-from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
+from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked
+from embedsweep.data.audit_warnings import warnings
 from embedsweep.data.pairs import Pairs, Splits
 from embedsweep.data.shapes import Examples
 from embedsweep.errors import ConfigError, EmbedsweepError

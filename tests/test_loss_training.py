@@ -15,6 +15,7 @@ from loss_cases import (
     built,
     fresh_model,
     loss_config,
+    option,
     trained,
     value_of,
     write_other_model,
@@ -88,7 +89,9 @@ def test_a_wrapper_bears_the_losses_that_the_table_says_and_no_others(
     if (outer, inner) in BREAKS_BY_CHANCE:
         assert not is_borne(outer, inner, micro_batch_size)
         return
-    config = loss_config(outer, other_model, loss_config(inner, other_model))
+    # Every layer and every dim: by default a wrapper draws some of them, and may draw those that do not break.
+    all_of_them = {key: -1 for key in ("n_layers_per_step", "n_dims_per_step") if key in option(outer)}
+    config = loss_config(outer, other_model, loss_config(inner, other_model), **all_of_them)
     model = fresh_model()
     if not is_borne(outer, inner, micro_batch_size):
         with pytest.raises((RuntimeError, AttributeError, KeyError, ValueError)):

@@ -81,6 +81,11 @@ class _Row:
         return duration(self.seconds if self.seconds is not None else time.monotonic() - self.started)
 
 
+def say(console: Console, text: str) -> None:
+    """One line for people, printed as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Display(Protocol):
     """Is told what happens to trials, each known by its label (``7``)."""
 

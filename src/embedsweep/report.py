@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from embedsweep.display import short_params
+from embedsweep.display import say, short_params
 from embedsweep.schema import Choice, TrialResult
 from embedsweep.study import EMISSIONS_KG, FAILURE, Study
 
@@ -50,10 +50,10 @@ def print_ranking(console: Console, study: Study) -> None:
     console.print()
     console.print(table)
     if len(complete) > SHOWN:
-        _say(console, f"and {len(complete) - SHOWN} more")
+        say(console, f"and {len(complete) - SHOWN} more")
     for trial in by_state[TrialState.FAIL]:
-        _say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
-        _say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
+        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
+        say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
 
 
 def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
@@ -71,17 +71,17 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
     """Prints the best trial: its scores, how to run it again, where its model lies, and what all of them cost."""
     best = study.best
     if best is None:
-        _say(console, "no trial is complete")
+        say(console, "no trial is complete")
         return
     objective = study.plan.objective
     reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
-    _say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
-    _say(console, f"run it again: {rerun_command(program, study.fixed, best.params)}")
+    say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
+    say(console, f"run it again: {rerun_command(program, study.fixed, best.params)}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
-        _say(console, f"model: {model}")
+        say(console, f"model: {model}")
     total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
-    _say(console, f"emissions of all trials: {1000 * total:.3g} g CO2eq")
+    say(console, f"emissions of all trials: {1000 * total:.3g} g CO2eq")
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
@@ -92,31 +92,31 @@ def print_ui(console: Console, hint: str, program: str) -> None:
         hint: what shows the runs of this store.
         program: how this program was started.
     """
-    _say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
+    say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
 
 
 def print_single(console: Console, result: TrialResult, folder: Path) -> None:
     """Prints what came of a single run."""
-    _say(console, "")
+    say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
-        _say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
+        say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     for dim in (
         key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
     ):
         dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
-        _say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
+        say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
     for key, value in result.benchmarks.items():
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
-            _say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
+            say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
     emissions = result.emissions
-    _say(
+    say(
         console,
         f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {emissions.energy_kwh:.3g} kWh "
         f"(electricity: {emissions.country})",
     )
-    _say(console, f"model: {folder / 'model'}")
-    _say(console, f"log: {folder / 'train.log'}")
+    say(console, f"model: {folder / 'model'}")
+    say(console, f"log: {folder / 'train.log'}")
 
 
 def _change(result: TrialResult, split: str, metric: str) -> str:
@@ -124,7 +124,3 @@ def _change(result: TrialResult, split: str, metric: str) -> str:
     name = f"{split}/{metric}"
     after = {**result.dev, **result.test}[name]
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from rich.console import Console
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.data import load_splits
-from embedsweep.display import Display, open_display
+from embedsweep.display import Display, open_display, say
 from embedsweep.errors import ConfigError, Interrupted
 from embedsweep.gate import SINGLE, SingleRun
 from embedsweep.report import print_single, print_ui
@@ -67,7 +67,7 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
     print_single(console, result, folder)
     megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
     more = "trainer.epochs=N" if asked.config.trainer.max_steps is None else "trainer.max_steps=N"
-    _say(console, f"train on: {_command(asked, run, program)} {more} ({megabytes:.3g} MB of checkpoints)")
+    say(console, f"train on: {_command(asked, run, program)} {more} ({megabytes:.3g} MB of checkpoints)")
     print_ui(console, tracker.ui_hint(), program)
     return 0
 
@@ -138,9 +138,9 @@ def _run(
             display.end(label, "FAIL", None, reason)
             run.set_tags({"embedsweep.failure": reason})
             run.finish("FAIL")
-            _say(console, f"log: {folder / 'train.log'}")
+            say(console, f"log: {folder / 'train.log'}")
             if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
-                _say(console, f"go on from step {step}: {_command(asked, run, program)}")
+                say(console, f"go on from step {step}: {_command(asked, run, program)}")
             return None
         with interrupts.shielded():
             run.finish("COMPLETE")
@@ -165,7 +165,3 @@ def _command(asked: SingleRun, run: TrialTracker, program: str) -> str:
     elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
     name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
     return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in asked.services_said)))
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import time
 from rich.console import Console
 
 from embedsweep.config import resolve
-from embedsweep.display import open_display
+from embedsweep.display import open_display, say
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
 from embedsweep.gate import Sweep, check_cells
@@ -56,7 +56,7 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         print_best(console, study, program, test)
         print_ui(console, tracker.ui_hint(), program)
         if study.unfinished:
-            _say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+            say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 
@@ -70,7 +70,7 @@ def _fill(
     status: ParentStatus = "FAILED"
     test: dict[str, float] | None = None
     try:
-        _say(console, _opening(study))
+        say(console, _opening(study))
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
             tidy(study, keep_models)
@@ -83,7 +83,7 @@ def _fill(
         status = "FINISHED" if study.is_complete else "KILLED"
     except Interrupted:
         status = "KILLED"
-        _say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
+        say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
         raise
     finally:
         _finish_parent(tracker, parent, status, interrupts)
@@ -122,7 +122,3 @@ def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, floa
         metrics[study.plan.objective] = best.value
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, metrics)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.data import load_also, load_splits
-from embedsweep.data.audit import audit, drop_leaked, warnings
+from embedsweep.data.audit import audit, drop_leaked
+from embedsweep.data.audit_warnings import warnings
 from embedsweep.data.pairs import Splits
 from embedsweep.data.prepare import prepared
 from embedsweep.data.shapes import Examples

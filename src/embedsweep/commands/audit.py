@@ -16,8 +16,10 @@ from rich.text import Text
 
 from embedsweep.commands.encoding import written_whole
 from embedsweep.data import Splits, load_also, load_splits
-from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
+from embedsweep.data.audit import Audit, Shared, audit, drop_leaked
+from embedsweep.data.audit_warnings import warnings
 from embedsweep.data.tokens import model_folder, token_counter, tokens_read
+from embedsweep.display import say
 from embedsweep.gate.audit import pass_audit
 from embedsweep.schema import DataConfig
 
@@ -43,7 +45,7 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the file cannot be written.
     """
     if "--help" in words or "-h" in words:
-        _say(console, HELP.rstrip())
+        say(console, HELP.rstrip())
         return 0
     request = pass_audit(words)
     splits = load_splits(request.data, request.evaluation)
@@ -59,7 +61,7 @@ def run(words: Sequence[str], console: Console) -> int:
         print_audit(console, one, "" if len(found) == 1 else section)
     if request.json is not None:
         _write(request.json, found)
-        _say(console, f"written to {request.json}")
+        say(console, f"written to {request.json}")
     return 0
 
 
@@ -72,15 +74,15 @@ def print_audit(console: Console, found: Audit, heading: str) -> None:
         heading: which dataset it is; empty where there is one only.
     """
     if heading:
-        _say(console, f"\n== {heading}")
+        say(console, f"\n== {heading}")
     _print_splits(console, found)
     _print_shared(console, found.shared)
     _print_lengths(console, found)
     _print_labels(console, found)
     told = warnings(found)
-    _say(console, f"\n{len(told)} warning{'s' if len(told) > 1 else ''}" if told else "\nno warnings")
+    say(console, f"\n{len(told)} warning{'s' if len(told) > 1 else ''}" if told else "\nno warnings")
     for line in told:
-        _say(console, f"  {line}")
+        say(console, f"  {line}")
 
 
 def _kept(splits: Splits, data: DataConfig) -> Splits:
@@ -89,9 +91,9 @@ def _kept(splits: Splits, data: DataConfig) -> Splits:
 
 def _print_splits(console: Console, found: Audit) -> None:
     for split, one in found.splits.items():
-        _say(console, f"{split}: {one.examples} {one.shape.replace('_', ' ')} from {one.origin}")
+        say(console, f"{split}: {one.examples} {one.shape.replace('_', ' ')} from {one.origin}")
         if one.conversion:
-            _say(console, f"  {one.conversion}")
+            say(console, f"  {one.conversion}")
     table = _table("", "come again", "turned round", "labels differ", "same text twice")
     for split, one in found.splits.items():
         table.add_row(*map(Text, (split, *map(str, (one.duplicates, one.turned, one.disagreeing, one.identical)))))
@@ -146,7 +148,3 @@ def _write(file: Path, found: dict[str, Audit]) -> None:
     tree = {section: {**asdict(one), "warnings": warnings(one)} for section, one in found.items()}
     with written_whole(file) as temporary:
         temporary.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

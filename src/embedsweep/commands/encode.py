@@ -15,9 +15,10 @@ from rich.console import Console
 
 from embedsweep.chosen_model import ChosenModel, choose_model, load_model
 from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
-from embedsweep.commands.encoding import encoded_chunks, read_device, read_target, say, shown_progress, written_whole
+from embedsweep.commands.encoding import encoded_chunks, read_device, read_target, shown_progress, written_whole
 from embedsweep.commands.sources import as_column, read_texts
 from embedsweep.config import Composer, nearest, open_composer
+from embedsweep.display import say
 from embedsweep.errors import ConfigError
 from embedsweep.launch import prepare_process
 

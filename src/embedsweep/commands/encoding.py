@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from embedsweep.commands.arguments import Typed
+from embedsweep.display import say
 from embedsweep.errors import EmbedsweepError
 from embedsweep.gate.devices import device_problem
 
@@ -105,18 +106,13 @@ def shown_progress(console: Console, total: int, what: str) -> Iterator[Callable
             task = bar.add_task(what, total=total)
             yield lambda count: bar.advance(task, count)
         return
-    done, said = 0, time.monotonic()
+    done, told = 0, time.monotonic()
 
     def progress(count: int) -> None:
-        nonlocal done, said
+        nonlocal done, told
         done += count
-        if time.monotonic() - said > _LINE_EVERY_S:
-            said = time.monotonic()
+        if time.monotonic() - told > _LINE_EVERY_S:
+            told = time.monotonic()
             say(console, f"{what}: {done} of {total}")
 
     yield progress
-
-
-def say(console: Console, text: str) -> None:
-    """One line for people, printed as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -20,11 +20,12 @@ from rich.text import Text
 
 from embedsweep.chosen_model import ChosenModel, choose_model, load_model
 from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
-from embedsweep.commands.encoding import read_device, read_target, say, shown_progress, written_whole
+from embedsweep.commands.encoding import read_device, read_target, shown_progress, written_whole
 from embedsweep.commands.mteb_tasks import find_tasks, task_scores
 from embedsweep.comparison import COMPARISONS, Comparison, compared, correlations, normalized_text
 from embedsweep.config import Composer, open_composer, resolve
 from embedsweep.data import Pairs, load_benchmark
+from embedsweep.display import say
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.evaluation import read_benchmark

@@ -15,8 +15,8 @@ from embedsweep.card.metadata import LICENSE
 from embedsweep.chosen_model import ChosenModel
 from embedsweep.commands.arguments import Argument, Takes, Typed, Verb, asks_for_help, parse, print_help
 from embedsweep.commands.encode import MODEL, model_of
-from embedsweep.commands.encoding import say
 from embedsweep.config import open_composer
+from embedsweep.display import say
 from embedsweep.hub import hub_reachable, why_unreachable
 from embedsweep.publish import (
     HubApi,

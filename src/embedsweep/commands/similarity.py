@@ -16,10 +16,11 @@ from rich.console import Console
 from embedsweep.chosen_model import ChosenModel, load_model
 from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
 from embedsweep.commands.encode import MODEL, model_of, texts_of
-from embedsweep.commands.encoding import encoded_chunks, read_device, read_target, say, shown_progress, written_whole
+from embedsweep.commands.encoding import encoded_chunks, read_device, read_target, shown_progress, written_whole
 from embedsweep.commands.sources import as_column
 from embedsweep.comparison import COMPARISONS, Comparison, compared
 from embedsweep.config import open_composer
+from embedsweep.display import say
 from embedsweep.launch import prepare_process
 
 if TYPE_CHECKING:
