@@ -45,7 +45,7 @@ def shared_data() -> Path:
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database; MLflow takes a second or two to create one."""
     database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracker(TrackingConfig("local", f"sqlite:///{database}"))
+    Tracker(TrackingConfig("local", f"sqlite:///{database}", spool=False))
     return database
 
 
@@ -55,4 +55,4 @@ def mlflow_store(mlflow_template: Path, tmp_path: Path) -> TrackingConfig:
     database = tmp_path / "mlruns" / "mlflow.db"
     database.parent.mkdir()
     shutil.copy(mlflow_template, database)
-    return TrackingConfig("local", f"sqlite:///{database}")
+    return TrackingConfig("local", f"sqlite:///{database}", spool=False)

@@ -21,6 +21,7 @@ from embedsweep.gate.sections import (
     read_study,
     read_tracking,
     read_trial,
+    read_workers,
 )
 from embedsweep.gate.sections.evaluation import read_benchmark
 from embedsweep.gate.words import expand_benchmarks
@@ -41,6 +42,7 @@ COUNTS = {
     "study": 1,
     "tracking": 1,
     "trainer": 1,
+    "workers": 2,
 }
 """Group -> how many options it has; a new option is counted here."""
 
@@ -62,6 +64,7 @@ SERVICES: dict[str, Callable[[object, list[Problem]], object]] = {
     "tracking": read_tracking,
     "emissions": read_emissions,
     "search": read_search,
+    "workers": read_workers,
 }
 
 
@@ -78,7 +81,7 @@ def _read(group: str, option: str, given: dict[str, Any]) -> list[Problem]:
         problems: list[Problem] = []
         expand_benchmarks(composed, composer, problems)
         tree = resolve(composed, given, GROUPS)
-    read_trial({name: tree[name] for name in TRIAL_SECTIONS}, DEV_METRICS[0], problems)
+    read_trial({name: tree[name] for name in TRIAL_SECTIONS}, DEV_METRICS[0], (), problems)
     for name, read in SERVICES.items():
         read(tree[name], problems)
     return problems
@@ -160,8 +163,8 @@ def test_a_key_the_readers_do_not_know_is_refused_in_every_group(group: str, tmp
 
 
 def _name(option: Path) -> str:
-    # Only losses and optimizers are looked up by their names.
-    return f"name: {option.stem}" if option.parts[0] in ("loss", "optimizer") else "name: mine"
+    # Only losses, optimizers and workers are looked up by their names.
+    return f"name: {option.stem}" if option.parts[0] in ("loss", "optimizer", "workers") else "name: mine"
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group, option in GIVEN], ids=str)

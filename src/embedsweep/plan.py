@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embedsweep.config import canonical, digest, shown
-from embedsweep.schema import Axis, DiscreteAxis, RangeAxis, StudyPlan
+from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
 
 def plan_tree(plan: StudyPlan) -> dict[str, Any]:
@@ -27,7 +27,9 @@ def _axis_tree(axis: Axis) -> dict[str, Any]:
 def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
     """The plan that :func:`plan_tree` wrote."""
     axes = tuple(_axis_of(axis) for axis in tree["axes"])
-    return StudyPlan(**{**tree, "axes": axes, "groups": tuple(tree["groups"])})
+    pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
+    lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "enqueue")}
+    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning})
 
 
 def _axis_of(tree: Mapping[str, Any]) -> Axis:

@@ -21,7 +21,9 @@ def trial_sections(cell: Cell) -> dict[str, Any]:
     return {name: cell.composed.get(name) for name in TRIAL_SECTIONS}
 
 
-def read_cell(cell: Mapping[str, Any], values: Mapping[str, Any], objective: str) -> TrialConfig:
+def read_cell(
+    cell: Mapping[str, Any], values: Mapping[str, Any], objective: str, rungs: tuple[float, ...] = ()
+) -> TrialConfig:
     """A cell as its frozen type.
 
     Raises:
@@ -29,7 +31,7 @@ def read_cell(cell: Mapping[str, Any], values: Mapping[str, Any], objective: str
     """
     tree = resolve(cell, values, TRIAL_SECTIONS)
     problems: list[Problem] = []
-    config = read_trial(tree, objective, problems)
+    config = read_trial(tree, objective, rungs, problems)
     problems += check_trial(config, broken={problem.where for problem in problems})
     if problems:
         raise ConfigError(problems)
@@ -44,4 +46,5 @@ def cell_config(plan: StudyPlan, params: Mapping[str, Choice]) -> TrialConfig:
     """
     cell = plan.cells[cell_name({group: params[group] for group in plan.groups})]
     values = {key: value for key, value in params.items() if key not in plan.groups}
-    return read_cell(cell, values, plan.objective)
+    rungs = plan.pruning.rungs if plan.pruner != "none" else ()
+    return read_cell(cell, values, plan.objective, rungs)

@@ -175,6 +175,17 @@ class Reader:
         self.problem(key, f"must be a list of whole numbers of at least {at_least}, as [64,32], but got {_told(value)}")
         return ()
 
+    def reals(self, key: str, *, above: float, below: float) -> tuple[float, ...]:
+        """A list of numbers between the bounds, possibly empty; null counts as empty."""
+        value = self.raw(key)
+        items = [] if value is None else value
+        if isinstance(items, list | tuple) and all(
+            isinstance(item, int | float) and not isinstance(item, bool) and above < item < below for item in items
+        ):
+            return tuple(map(float, items))
+        self.problem(key, f"must be a list of numbers above {above:g} and below {below:g}, but got {_told(value)}")
+        return ()
+
     def mapping(self, key: str) -> dict[str, Any]:
         """Names with a value each, possibly none; null counts as none."""
         value = self.raw(key)

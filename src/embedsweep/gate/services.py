@@ -15,9 +15,9 @@ from pathlib import Path
 from embedsweep.config import resolve
 from embedsweep.emissions import country_problem
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.gate.sections import read_emissions, read_study, read_tracking
+from embedsweep.gate.sections import read_emissions, read_study, read_tracking, read_workers
 from embedsweep.gate.words import Cell
-from embedsweep.schema import EmissionsConfig, StudyConfig, TrackingConfig
+from embedsweep.schema import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
 
 SINGLE = "single"
 """The experiment of runs without a study; no study may be named so."""
@@ -35,6 +35,7 @@ class Services:
     study: StudyConfig
     tracking: TrackingConfig
     emissions: EmissionsConfig
+    workers: WorkersConfig
 
 
 def read_services(cell: Cell) -> Services:
@@ -43,12 +44,13 @@ def read_services(cell: Cell) -> Services:
     Raises:
         ConfigError: all that is wrong with them.
     """
-    tree = resolve(cell.composed, {}, ("study", "tracking", "emissions"))
+    tree = resolve(cell.composed, {}, ("study", "tracking", "emissions", "workers"))
     problems: list[Problem] = []
     services = Services(
         read_study(tree["study"], problems),
         read_tracking(tree["tracking"], problems),
         read_emissions(tree["emissions"], problems),
+        read_workers(tree["workers"], problems),
     )
     problems += _check_study(services.study)
     problems += check_tracking(services.tracking)

@@ -27,18 +27,22 @@ from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
 from embedsweep.gate.services import Services, read_services
 from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, one_for_all, section_of, sort_words
 from embedsweep.schema import (
+    DEV_METRICS,
     Axis,
     Choice,
     DiscreteAxis,
     EmissionsConfig,
+    PruningConfig,
     StudyConfig,
     StudyPlan,
     TrackingConfig,
+    WorkersConfig,
 )
 from embedsweep.search_space import axes_of_space, grid_size, is_discrete, probes_of
 
 EVERY_CELL_UP_TO = 256
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
+NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Sweep:
         n_trials: how many trials it asks for in total; None leaves the number as it was.
         tracking: where its runs are recorded.
         emissions: whose electricity is used.
+        workers: who runs its trials on this machine.
         fixed: the words that decide a trial and are the same for all.
         said: keys and groups that the command names.
     """
@@ -60,6 +65,7 @@ class Sweep:
     n_trials: int | None
     tracking: TrackingConfig
     emissions: EmissionsConfig
+    workers: WorkersConfig
     fixed: tuple[str, ...]
     said: frozenset[str]
 
@@ -97,7 +103,12 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         groups=groups,
         sampler=study.sampler if study is not None and sampled else "grid",
         seed=study.seed if study is not None else 0,
-        objective=study.objective if study is not None else "",
+        objectives=study.objectives if study is not None else DEV_METRICS[:1],
+        pruner=study.pruner if study is not None else "none",
+        pruning=study.pruning if study is not None else NO_PRUNING,
+        duplicates=study.duplicates if study is not None else "reuse",
+        enqueue=study.enqueue if study is not None else (),
+        warm_start=study.warm_start if study is not None else None,
     )
     n_trials = _count_trials(plan, study, said, problems) if study is not None else None
     problems += _check_device(cells)
@@ -105,12 +116,14 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(said.fixed)
-    return Sweep(plan, services.study, n_trials, services.tracking, services.emissions, fixed, said.keys)
+    return Sweep(
+        plan, services.study, n_trials, services.tracking, services.emissions, services.workers, fixed, said.keys
+    )
 
 
 def _resumed(services: Services, said: Words) -> Sweep:
     study = services.study
-    return Sweep(None, study, study.n_trials, services.tracking, services.emissions, (), said.keys)
+    return Sweep(None, study, study.n_trials, services.tracking, services.emissions, services.workers, (), said.keys)
 
 
 def _searched_axes(cells: Sequence[Cell], said: Words, composer: Composer, problems: list[Problem]) -> list[Axis]:

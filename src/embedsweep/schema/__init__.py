@@ -12,11 +12,13 @@ from embedsweep.schema.study import (
     Choice,
     DiscreteAxis,
     EmissionsConfig,
+    PruningConfig,
     RangeAxis,
     StudyConfig,
     StudyPlan,
     StudyServices,
     TrackingConfig,
+    WorkersConfig,
 )
 from embedsweep.schema.tree import trial_config_of
 from embedsweep.schema.trial import (
@@ -31,26 +33,31 @@ from embedsweep.schema.trial import (
 )
 from embedsweep.schema.words import (
     DEV_METRICS,
+    DIRECTIONS,
     SHAPES,
     SIMILARITIES,
     SPLITS,
     Activation,
     BatchSampler,
     DataFormat,
+    Duplicates,
     KeepModels,
     MultiDatasetBatchSampler,
     Parts,
     Pooling,
     Precision,
+    PrunerName,
     SamplerName,
     Schedule,
     Shape,
     Similarity,
     Split,
+    WorkersName,
 )
 
 __all__ = [
     "DEV_METRICS",
+    "DIRECTIONS",
     "SHAPES",
     "SIMILARITIES",
     "SPLITS",
@@ -67,6 +74,7 @@ __all__ = [
     "DataloaderConfig",
     "Decision",
     "DiscreteAxis",
+    "Duplicates",
     "EarlyStoppingConfig",
     "Emissions",
     "EmissionsConfig",
@@ -81,6 +89,8 @@ __all__ = [
     "Parts",
     "Pooling",
     "Precision",
+    "PrunerName",
+    "PruningConfig",
     "RangeAxis",
     "SamplerName",
     "Schedule",
@@ -94,5 +104,7 @@ __all__ = [
     "TrainerConfig",
     "TrialConfig",
     "TrialResult",
+    "WorkersConfig",
+    "WorkersName",
     "trial_config_of",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from embedsweep.schema.words import KeepModels, SamplerName
+from embedsweep.schema.words import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, WorkersName
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,58 @@ class EmissionsConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where MLflow keeps its records: a store's or server's URI."""
+    """Where MLflow keeps its records.
+
+    Attributes:
+        name: the option's name.
+        uri: a store's or server's URI.
+        spool: whether a command goes on when its store cannot be reached at the start; what it records is replayed
+            later.
+    """
 
     name: str
     uri: str
+    spool: bool
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who runs trials on this machine.
+
+    Attributes:
+        name: ``inline`` is this process; ``local`` starts processes that run trials at the same time.
+        count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
+        per_device: how many share a GPU.
+        processes_per_trial: how many train one trial together.
+        max_restarts: how often a worker that died is started again, over the whole command.
+    """
+
+    name: WorkersName
+    count: int | None
+    per_device: int
+    processes_per_trial: int
+    max_restarts: int
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """How trials are compared before they end.
+
+    Attributes:
+        rungs: fractions of a trial's optimizer steps, rising, in (0, 1), at which dev is scored and the pruner decides.
+        reduction_factor: successive halving and Hyperband let the best 1/n of the trials at a rung go on.
+        n_startup_trials: finished trials before the median pruner prunes.
+        patience: rungs without improvement that the patience pruner bears.
+        min_delta: what counts as an improvement, to the patience pruner.
+        p_threshold: below which p-value the Wilcoxon pruner takes a trial for worse than the best one.
+    """
+
+    rungs: tuple[float, ...]
+    reduction_factor: int
+    n_startup_trials: int
+    patience: int
+    min_delta: float
+    p_threshold: float
 
 
 Choice = str | int | float | bool | None
@@ -68,21 +116,43 @@ class StudyConfig:
         name: the study's name; None derives one from what decides its results.
         n_trials: how many trials in total, over all commands; None is the grid's size.
         timeout: seconds after which no trial is begun by this command; None has no limit.
-        objective: a dev metric, maximised.
+        objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
         sampler: who proposes the trials of a search.
+        pruner: who ends trials early.
+        pruning: how.
         seed: of the sampler.
         storage: an Optuna storage URL; None is a journal file in the study's folder.
         keep_models: which trials' models stay on disk.
+        duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
+            trained with another seed.
+        max_retries: how often a trial that failed or whose worker died is begun again.
+        retry_failed: whether configurations that failed get new trials.
+        enqueue: configurations to try first, each a value for every axis it names.
+        warm_start: a study whose best configuration is tried first; None is none.
+        dry_run: whether the command ends once it has said what it would do.
     """
 
     name: str | None
     n_trials: int | None
     timeout: float | None
-    objective: str
+    objectives: tuple[str, ...]
     sampler: SamplerName
+    pruner: PrunerName
+    pruning: PruningConfig
     seed: int
     storage: str | None
     keep_models: KeepModels
+    duplicates: Duplicates
+    max_retries: int
+    retry_failed: bool
+    enqueue: tuple[Mapping[str, object], ...]
+    warm_start: str | None
+    dry_run: bool
+
+    @property
+    def objective(self) -> str:
+        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
+        return next(metric for metric in self.objectives if metric in DEV_METRICS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +166,12 @@ class StudyPlan:
         groups: which axes choose an option of a group; the others set a value.
         sampler: who proposes trials; ``grid`` runs every cell once.
         seed: of the sampler.
-        objective: the dev metric that is maximised.
+        objectives: what is optimised.
+        pruner: who ends trials early.
+        pruning: how.
+        duplicates: what becomes of a proposal that repeats a finished configuration.
+        enqueue: configurations that are tried first.
+        warm_start: a study whose best configuration is tried first.
     """
 
     axes: tuple[Axis, ...]
@@ -104,7 +179,17 @@ class StudyPlan:
     groups: tuple[str, ...]
     sampler: SamplerName | Literal["grid"]
     seed: int
-    objective: str
+    objectives: tuple[str, ...]
+    pruner: PrunerName
+    pruning: PruningConfig
+    duplicates: Duplicates
+    enqueue: tuple[Mapping[str, object], ...]
+    warm_start: str | None
+
+    @property
+    def objective(self) -> str:
+        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
+        return next(metric for metric in self.objectives if metric in DEV_METRICS)
 
 
 @dataclass(frozen=True)

@@ -191,9 +191,16 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """All that decides the result of a trial, and nothing else."""
+    """All that decides the result of a trial, and nothing else.
+
+    Attributes:
+        objective: the dev metric that chooses the best checkpoint.
+        rungs: fractions of the optimizer steps at which dev is scored, beside ``trainer.eval_every``; a study's pruner
+            decides there.
+    """
 
     objective: str
+    rungs: tuple[float, ...]
     model: ModelConfig
     loss: LossConfig
     data: DataConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
@@ -14,7 +15,10 @@ Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
 KeepModels = Literal["best", "all", "none"]
-SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc"]
+SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
+PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
+Duplicates = Literal["reuse", "replicate"]
+WorkersName = Literal["inline", "local"]
 Split = Literal["train", "dev", "test"]
 
 Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
@@ -29,4 +33,13 @@ DEV_METRICS: tuple[str, ...] = tuple(
     for correlation in ("pearson", "spearman")
     for similarity in (*SIMILARITIES, "max")
 )
-"""What a trial is scored by, and so what ``study.objective`` may be; all are maximised."""
+"""What a trial is scored by and its best checkpoint chosen by; all are maximised."""
+
+DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
+    **dict.fromkeys(DEV_METRICS, "maximize"),
+    "emissions/co2eq_kg": "minimize",
+    "emissions/energy_kwh": "minimize",
+    "emissions/duration_s": "minimize",
+    "throughput/examples_per_s": "maximize",
+}
+"""What ``study.objective`` may be, and which way is better."""

@@ -17,6 +17,7 @@ from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from embedsweep.config import shown
 from embedsweep.errors import ConfigError, Problem, StudyError
 from embedsweep.gate import Sweep
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
@@ -124,10 +125,14 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> St
     """
     kept: Mapping[str, Any] = study.user_attrs[SERVICES]
     given: dict[str, Any] = {KEEP_MODELS: asked.study.keep_models, COUNTRY: asked.emissions.country_iso_code}
-    given |= {"study.sampler": asked.study.sampler, "study.seed": asked.study.seed, "study.objective": plan.objective}
-    frozen = {**kept, "study.sampler": plan.sampler, "study.seed": plan.seed, "study.objective": plan.objective}
+    given |= {
+        "study.sampler": asked.study.sampler,
+        "study.seed": asked.study.seed,
+        "study.objective": shown(plan.objectives),
+    }
+    frozen = {**kept, "study.sampler": plan.sampler, "study.seed": plan.seed, "study.objective": shown(plan.objectives)}
     if asked.plan is None:
-        given["study.objective"] = asked.study.objective
+        given["study.objective"] = shown(asked.study.objectives)
         given = {key: value for key, value in given.items() if key in asked.said}
     else:
         given = {key: given[key] for key in (KEEP_MODELS, COUNTRY)}

@@ -15,20 +15,31 @@ from embedsweep.gate.sections.data import read_data
 from embedsweep.gate.sections.evaluation import read_evaluation
 from embedsweep.gate.sections.loss import read_loss
 from embedsweep.gate.sections.model import read_model
-from embedsweep.gate.sections.services import read_emissions, read_search, read_study, read_tracking
+from embedsweep.gate.sections.services import read_emissions, read_search, read_study, read_tracking, read_workers
 from embedsweep.gate.sections.training import read_dataloader, read_optimizer, read_trainer
 from embedsweep.schema import TrialConfig
 
-__all__ = ["TRIAL_SECTIONS", "read_emissions", "read_search", "read_study", "read_tracking", "read_trial"]
+__all__ = [
+    "TRIAL_SECTIONS",
+    "read_emissions",
+    "read_search",
+    "read_study",
+    "read_tracking",
+    "read_trial",
+    "read_workers",
+]
 
 TRIAL_SECTIONS = ("model", "loss", "data", "dataloader", "optimizer", "trainer", "evaluation")
 
 
-def read_trial(tree: Mapping[str, Any], objective: str, problems: list[Problem]) -> TrialConfig:
+def read_trial(
+    tree: Mapping[str, Any], objective: str, rungs: tuple[float, ...], problems: list[Problem]
+) -> TrialConfig:
     """The part of a resolved configuration that decides a trial's result; what is wrong goes to ``problems``."""
     root = Reader({name: tree.get(name) for name in TRIAL_SECTIONS}, "", problems)
     return TrialConfig(
         objective=objective,
+        rungs=rungs,
         model=read_model(root.section("model")),
         loss=read_loss(root.section("loss")),
         data=read_data(root.section("data")),
