@@ -543,10 +543,10 @@ def test_a_list_makes_a_grid_of_all_cells() -> None:
     sweep = passed("loss=mnrl,cosent", "dataloader.batch_size=range(16,64,16)", "study.name=mine", "trainer.epochs=1")
     assert sweep.plan is not None
     assert sweep.plan.axes == (
-        DiscreteAxis("loss", ("mnrl", "cosent")),
-        RangeAxis("dataloader.batch_size", 16, 48, log=False, step=16, integer=True),
+        DiscreteAxis("loss", ("mnrl", "cosent"), {}),
+        RangeAxis("dataloader.batch_size", 16, 48, log=False, step=16, integer=True, when={}),
     )
-    assert (sweep.plan.sampler, sweep.n_trials, sweep.plan.groups) == ("grid", 6, ("loss",))
+    assert (sweep.plan.sampler, sweep.n_trials, sweep.plan.groups) == ("exhaustive", 6, ("loss",))
     assert (sweep.study.name, sweep.fixed) == ("mine", ("trainer.epochs=1",))
     config = cell_config(sweep.plan, {"loss": "mnrl", "dataloader.batch_size": 48})
     assert (config.loss.name, config.dataloader.batch_size, config.trainer.epochs) == ("mnrl", 48, 1.0)
@@ -556,13 +556,13 @@ def test_a_search_file_joins_what_is_swept_and_is_sampled() -> None:
     sweep = passed("loss=mnrl,cosent", "search=lr_warmup_batch", "dataloader.batch_size=8", "study.n_trials=7")
     assert sweep.plan is not None
     assert [axis.key for axis in sweep.plan.axes] == ["loss", "optimizer.lr", "optimizer.warmup"]
-    assert sweep.plan.axes[1] == RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
+    assert sweep.plan.axes[1] == RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
     assert (sweep.plan.sampler, sweep.n_trials) == ("tpe", 7)
 
 
 def test_a_command_that_sweeps_all_a_search_would_is_a_grid_of_its_own_size() -> None:
     sweep = passed("search=lr", "optimizer.lr=1e-4,1e-3")
-    assert (sweep.plan and sweep.plan.sampler, sweep.n_trials) == ("grid", 2)
+    assert (sweep.plan and sweep.plan.sampler, sweep.n_trials) == ("exhaustive", 2)
 
 
 def test_the_objective_is_part_of_the_command_that_runs_a_trial_again() -> None:
@@ -610,7 +610,7 @@ def test_the_loss_inside_of_another_is_swept_as_options_are() -> None:
     params: dict[str, Choice] = {"loss": "adaptive_layer", "loss@loss.inner": "mnrl", "loss.inner.scale": 9}
     loss = cell_config(sweep.plan, params).loss
     assert (loss.name, loss.inner) == ("adaptive_layer", LossConfig("mnrl", {"scale": 9.0}, None))
-    assert (sweep.plan.sampler, sweep.n_trials) == ("grid", 8)
+    assert (sweep.plan.sampler, sweep.n_trials) == ("exhaustive", 8)
 
 
 SWEPT = "model, loss, data, dataloader, optimizer, trainer"

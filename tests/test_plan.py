@@ -11,10 +11,10 @@ import pytest
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
-LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
-LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
+LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
+LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
 PLAN = StudyPlan(
-    axes=(LOSS, LR, DiscreteAxis("model.pooling", (None, "mean", True, 3))),
+    axes=(LOSS, LR, DiscreteAxis("model.pooling", (None, "mean", True, 3), {})),
     cells={
         "loss=mnrl": {"loss": {"name": "mnrl", "scale": 20.0}, "trainer": {"epochs": 2, "max_steps": None}},
         "loss=cosent": {"loss": {"name": "cosent", "scale": 20.0}, "trainer": {"epochs": 2, "max_steps": None}},
@@ -28,6 +28,7 @@ PLAN = StudyPlan(
     duplicates="reuse",
     enqueue=({"optimizer.lr": 1e-3},),
     warm_start=None,
+    constraints=(),
 )
 
 
@@ -82,7 +83,7 @@ WIDE: tuple[Axis, ...] = (LOSS, replace(LR, high=0.1), PLAN.axes[2])
         (replace(PLAN, axes=WIDE), ["sweep of optimizer.lr was log 0.0001 to 0.01 and is now log 0.0001 to 0.1"]),
         (replace(PLAN, axes=PLAN.axes[:2]), ["sweep of model.pooling was null,mean,true,3 and is now absent"]),
         (
-            replace(PLAN, axes=(*PLAN.axes, RangeAxis("trainer.seed", 0, 4, log=False, step=2, integer=True))),
+            replace(PLAN, axes=(*PLAN.axes, RangeAxis("trainer.seed", 0, 4, log=False, step=2, integer=True, when={}))),
             ["sweep of trainer.seed was absent and is now 0 to 4 by 2"],
         ),
         (replace(PLAN, cells=_cells("trainer", "epochs", 3)), ["trainer.epochs was 2 and is now 3"]),

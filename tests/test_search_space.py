@@ -11,8 +11,8 @@ from embedsweep.config import parse_words
 from embedsweep.errors import ConfigError
 from embedsweep.schema import Axis, DiscreteAxis, RangeAxis
 from embedsweep.search_space import (
-    axes_of_space,
     axis_of,
+    axis_of_entry,
     distributions,
     grid,
     grid_size,
@@ -28,7 +28,7 @@ def _axis(value: str) -> Axis:
 
 
 def _range(low: float, high: float, step: float | None, *, integer: bool = False, log: bool = False) -> RangeAxis:
-    return RangeAxis("x", low, high, log=log, step=step, integer=integer)
+    return RangeAxis("x", low, high, log=log, step=step, integer=integer, when={})
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,15 @@ def _range(low: float, high: float, step: float | None, *, integer: bool = False
         ("choice(a)", ("a",)),
         ("null,16", (None, 16)),
         ("true,false", (True, False)),
-        ("1,true", (1, True)),
+        ("2,true", (2, True)),
+        ("[128,64],[128],null", ((128, 64), (128,), None)),
         ("'a b',\"c,d\"", ("a b", "c,d")),
         ("sort(3,1,2)", (1, 2, 3)),
     ],
 )
 def test_a_list_is_a_discrete_axis_in_its_order(value: str, choices: tuple[Any, ...]) -> None:
     axis = _axis(value)
-    assert axis == DiscreteAxis("x", choices)
+    assert axis == DiscreteAxis("x", choices, {})
     assert list(map(type, values_of(axis))) == list(map(type, choices))
 
 
@@ -94,14 +95,21 @@ def test_an_interval_is_sampled_and_its_ends_are_probed(value: str, axis: RangeA
         values_of(axis)
 
 
+CHOICE = "a choice must be a number, a word, true, false, null or a list of such"
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ("a,a", "the choices a, a name one value twice"),
         ("null,null", "the choices null, null name one value twice"),
-        ("[1,2],[3]", "a choice must be a number, a word, true, false or null, but got [1,2]"),
-        ("{a:1},b", "a choice must be a number, a word, true, false or null, but got {a:1}"),
-        ("choice(1,2),3", "a choice must be a number, a word, true, false or null, but got another sweep"),
+        ("1,true", "the choices 1, true name one value twice"),
+        ("1,1.0", "the choices 1, 1.0 name one value twice"),
+        ("[1,2],[1,2]", "the choices [1,2], [1,2] name one value twice"),
+        ("[1,2],'[1,2]'", "the choices [1,2], [1,2] name one value twice"),
+        ("[1,[2]],3", f"{CHOICE}, but got [1,[2]]"),
+        ("{a:1},b", f"{CHOICE}, but got {{a:1}}"),
+        ("choice(1,2),3", f"{CHOICE}, but got another sweep"),
         ("shuffle(1,2)", "x=shuffle(1,2) cannot be searched; use a,b or range() or interval()"),
         ("glob(*)", "x=glob(*) cannot be searched; use a,b or range() or interval()"),
         ("range(5,1)", "range(5,1,1) must go up, by a step above 0, unshuffled"),
@@ -130,16 +138,16 @@ AROUND: dict[str, Any] = {"of": "model.lr", "low": 0.1, "high": 10, "log": True}
 @pytest.mark.parametrize(
     ("entry", "axis"),
     [
-        ("choice(16, 32)", DiscreteAxis("x", (16, 32))),
+        ("choice(16, 32)", DiscreteAxis("x", (16, 32), {})),
         ("interval(0.0, 0.2)", _range(0, 0.2, None)),
         ("range(1, 3)", _range(1, 2, 1, integer=True)),
-        ([None, "mean", 3], DiscreteAxis("x", (None, "mean", 3))),
+        ([None, "mean", 3], DiscreteAxis("x", (None, "mean", 3), {})),
         (AROUND, _range(2e-6, 2e-4, None, log=True)),
         ({"of": "model.lr", "low": 0.5, "high": 1.5}, _range(1e-5, 3e-5, None)),
     ],
 )
 def test_an_entry_of_a_search_file_is_an_axis(entry: Any, axis: Axis) -> None:
-    assert axes_of_space({"x": entry}, {"model.lr": 2e-5}, "mine") == [axis]
+    assert axis_of_entry("x", entry, {"model.lr": 2e-5}, "search=mine") == axis
 
 
 @pytest.mark.parametrize(
@@ -161,18 +169,12 @@ def test_an_entry_of_a_search_file_is_an_axis(entry: Any, axis: Axis) -> None:
 def test_a_wrong_entry_of_a_search_file_is_told_with_its_place(entry: Any, message: str) -> None:
     lookup = {"model.lr": 2e-5, "model.path": "a/b", "zero": 0}
     with pytest.raises(ConfigError) as error:
-        axes_of_space({"x": entry}, lookup, "mine")
+        axis_of_entry("x", entry, lookup, "search=mine")
     assert str(error.value) == f"search=mine, x: {message}"
 
 
-def test_all_wrong_entries_are_told_at_once() -> None:
-    with pytest.raises(ConfigError) as error:
-        axes_of_space({"x": 3, "y": "choice(1,2)", "z": "range(5,1)"}, {}, "mine")
-    assert [problem.where for problem in error.value.problems] == ["search=mine, x", "z"]
-
-
 def test_a_grid_has_every_cell_once_the_last_axis_fastest() -> None:
-    axes: list[Axis] = [DiscreteAxis("loss", ("mnrl", "cosent")), _range(1, 3, 1, integer=True)]
+    axes: list[Axis] = [DiscreteAxis("loss", ("mnrl", "cosent"), {}), _range(1, 3, 1, integer=True)]
     assert list(grid(axes)) == [
         {"loss": "mnrl", "x": 1},
         {"loss": "mnrl", "x": 2},

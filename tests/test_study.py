@@ -36,10 +36,10 @@ from embedsweep.study import Finals, OpenTrial, Study, open_study
 from embedsweep.study.leases import BEAT, LEASE, Lease
 
 NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
-LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
-BATCH = DiscreteAxis("dataloader.batch_size", (16, 32, 64))
-LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
-WARMUP = RangeAxis("optimizer.warmup", 0.0, 0.2, log=False, step=None, integer=False)
+LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
+BATCH = DiscreteAxis("dataloader.batch_size", (16, 32, 64), {})
+LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
+WARMUP = RangeAxis("optimizer.warmup", 0.0, 0.2, log=False, step=None, integer=False, when={})
 
 
 def asked(
@@ -53,7 +53,8 @@ def asked(
     """What a command asks; without a sampler, the grid."""
     cells = {f"loss={loss}": {"loss": {"name": loss}, "optimizer": {"lr": lr}} for loss in ("mnrl", "cosent")}
     objectives = ("dev/spearman_cosine",)
-    plan = StudyPlan(axes, cells, ("loss",), sampler or "grid", 42, objectives, "none", NO_PRUNING, "reuse", (), None)
+    proposer = sampler or "exhaustive"
+    plan = StudyPlan(axes, cells, ("loss",), proposer, 42, objectives, "none", NO_PRUNING, "reuse", (), None, ())
     size = len(list(itertools.product(*(axis.choices for axis in axes if isinstance(axis, DiscreteAxis)))))
     study = StudyConfig(
         name=name,
@@ -358,10 +359,10 @@ def test_a_resumed_study_draws_what_an_undisturbed_one_does_and_nothing_twice(sa
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"axes": (LOSS, DiscreteAxis(BATCH.key, (16, 32)))}, "sweep of dataloader.batch_size was 16,32,64"),
+        ({"axes": (LOSS, DiscreteAxis(BATCH.key, (16, 32), {}))}, "sweep of dataloader.batch_size was 16,32,64"),
         ({"axes": (LOSS,)}, "sweep of dataloader.batch_size was 16,32,64 and is now absent"),
         ({"lr": 2e-3}, "optimizer.lr was 0.001 and is now 0.002"),
-        ({"sampler": "tpe", "n_trials": 6}, "sampler was grid and is now tpe"),
+        ({"sampler": "tpe", "n_trials": 6}, "sampler was exhaustive and is now tpe"),
     ],
 )
 def test_a_study_that_was_asked_something_else_is_refused_with_the_difference(

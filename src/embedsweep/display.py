@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from embedsweep.config import shown
 from embedsweep.schema import Choice
 
 KEPT_ROWS = 30
@@ -44,9 +45,7 @@ def short_params(params: Mapping[str, Choice]) -> str:
 def _short(value: Choice) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)
+    return shown(value)
 
 
 def duration(seconds: float) -> str:

@@ -38,7 +38,7 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
     result = read_result(folder)
     if result is None or not (folder / MODEL).is_dir():
         return done.scores if done is not None else None
-    config = cell_config(study.plan, winner.params)
+    config = cell_config(study.plan, study.params_of(winner))
     if done is not None:  # the study has more trials and the same winner, whose card must not say less
         before = {**result.before, **done.before}
         reported = replace(result, test=done.test, before=before, benchmarks=done.benchmarks)

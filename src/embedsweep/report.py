@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embedsweep.config import shown
 from embedsweep.display import say, short_params
 from embedsweep.schema import Choice, TrialResult
 from embedsweep.study import EMISSIONS_KG, FAILURE, Study
@@ -29,9 +30,7 @@ def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choic
 
 
 def _word(value: Choice) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) else shown(value)
 
 
 def print_ranking(console: Console, study: Study) -> None:
@@ -45,7 +44,7 @@ def print_ranking(console: Console, study: Study) -> None:
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
-        cells = (str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(trial.params))
+        cells = (str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(study.params_of(trial)))
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
@@ -76,7 +75,7 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
     objective = study.plan.objective
     reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
     say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
-    say(console, f"run it again: {rerun_command(program, study.fixed, best.params)}")
+    say(console, f"run it again: {rerun_command(program, study.fixed, study.params_of(best))}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
         say(console, f"model: {model}")

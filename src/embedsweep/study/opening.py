@@ -19,10 +19,9 @@ from optuna.study import StudyDirection
 
 from embedsweep.config import shown
 from embedsweep.errors import ConfigError, Problem, StudyError
-from embedsweep.gate import Sweep
+from embedsweep.gate import Sweep, count_cells
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import StudyPlan, StudyServices
-from embedsweep.search_space import grid_size
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.storage import open_storage, study_lock
 from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, Study
@@ -111,7 +110,7 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, asked: int | None) 
     n_trials = asked if asked is not None else study.user_attrs.get(N_TRIALS)
     if n_trials is None:
         raise ConfigError.single("study.n_trials", "was never said for this study: add study.n_trials=20")
-    if plan.sampler == "grid" and n_trials > (size := grid_size(plan.axes)):
+    if plan.sampler == "exhaustive" and n_trials > (size := count_cells(plan)):
         raise ConfigError.single("study.n_trials", f"the grid has {size} cells, each run once, but got {n_trials}")
     if study.user_attrs.get(N_TRIALS) != n_trials:
         study.set_user_attr(N_TRIALS, n_trials)

@@ -5,7 +5,6 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -18,15 +17,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialResult
-from embedsweep.search_space import distributions, grid
+from embedsweep.search_space import config_params
+from embedsweep.study.drawing import Drawing
 from embedsweep.study.leases import BEAT, LEASE, Lease, Leases, beating
-from embedsweep.study.samplers import make_sampler
 from embedsweep.study.storage import study_lock
 
 SWEEPS = Path("sweeps")
 N_TRIALS = "embedsweep.n_trials"
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
+WARM_START = "embedsweep.warm_start"
 RUN_ID = "run_id"
 CONFIG_HASH = "config_hash"
 EMISSIONS_KG = "emissions_kg"
@@ -83,7 +83,7 @@ class OpenTrial:
 
     Attributes:
         number: its number in the study.
-        params: the drawn value of every axis.
+        params: the drawn value of every axis that is searched in it, by key.
         folder: its own.
         run_id: its MLflow run, where an earlier attempt has made one.
         is_resumed: whether an earlier attempt was made.
@@ -149,29 +149,26 @@ class Study:
             if not waiting and len(trials) >= self.n_trials:
                 return None
             number = waiting[0] if waiting else len(trials)
-            if not waiting and self.plan.sampler == "grid":
-                self._study.enqueue_trial(self._cells[number])
-            if self.plan.sampler != "grid":
-                self._study.sampler = make_sampler(self.plan.sampler, self.plan.seed, number)
-            trial = self._study.ask(self._distributions)
+            trial = self._drawing.draw(self._study, trials, number)
             attributes = trial.user_attrs
             trial.set_user_attr(LEASE, Lease.mine().tree())
         self._open[trial.number] = trial
         return OpenTrial(
             number=trial.number,
-            params=dict(trial.params),
+            params=config_params(self.plan.axes, trial.params),
             folder=self.trial_folder(trial.number),
             run_id=attributes.get(RUN_ID),
             is_resumed=LEASE in attributes,
         )
 
     @cached_property
-    def _cells(self) -> list[dict[str, Choice]]:
-        return list(itertools.islice(grid(self.plan.axes), self.n_trials))
+    def _drawing(self) -> Drawing:
+        first = self._study.user_attrs.get(WARM_START)
+        return Drawing(self.plan, [first["params"]] if first else [])
 
-    @cached_property
-    def _distributions(self) -> dict[str, Any]:
-        return dict(distributions(self.plan.axes))
+    def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
+        """A trial's value of every axis that is searched in it, by key."""
+        return config_params(self.plan.axes, trial.params)
 
     def _reclaim(self) -> None:
         """Puts trials whose worker died back into the queue; the caller holds the lock."""
