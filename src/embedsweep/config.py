@@ -170,11 +170,14 @@ class Composer:
 
 
 def _take_spaces(section: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Takes the ``space`` out of an option, and of those inside of it."""
+    """Takes the ``space`` out of an option, and of those inside of it; of a further dataset's it is dropped."""
     if isinstance(section, dict):
         if (space := section.pop("space", None)) is not None:
             yield place, space
         yield from _take_spaces(section.get("inner"), f"{place}.inner")
+        for name, further in (section.get("also") or {}).items():
+            for option in (further, further.get("loss")):
+                list(_take_spaces(option, f"{place}.also.{name}"))
 
 
 @contextmanager

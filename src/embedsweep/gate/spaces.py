@@ -65,7 +65,7 @@ def searched_axes(
         said.refused.add("search")
         return []
     keys = dict.fromkeys(key for cell_entries in entries for key in cell_entries)
-    return [axis for key in keys for axis in _axes_of(key, cells, [cell.get(key) for cell in entries])]
+    return [axis for key in keys for axis in _axes_of(cells, [cell.get(key) for cell in entries])]
 
 
 def _check_search(
@@ -171,11 +171,10 @@ def _lookup(entry: Any, cell: Cell) -> dict[str, Any]:
     return {str(centre): value_at(resolve(cell.composed, {}, [section]), str(centre))}
 
 
-def _axes_of(key: str, cells: Sequence[Cell], entries: Sequence[_Entry | None]) -> Iterator[Axis]:
+def _axes_of(cells: Sequence[Cell], entries: Sequence[_Entry | None]) -> Iterator[Axis]:
     """A key's axes: one for all cells, or one for each combination of the options that decide over what it is searched.
 
     Args:
-        key: the key.
         cells: every combination of swept options.
         entries: what the key is searched over in each; None where it is not.
     """

@@ -59,7 +59,7 @@ class Constraint:
             if value is None:
                 return True
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{key} is {shown(value)}, and only numbers are compared")
+                raise ValueError(f"{key} is {shown(value)}, and only numbers are compared")  # noqa: TRY004  # a wrong value
             values[key] = value
         sides = [_number(side, values) for side in (self._tree.left, *self._tree.comparators)]
         return all(

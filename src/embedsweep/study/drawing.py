@@ -143,12 +143,19 @@ class AcceptedSampler(BaseSampler):
         """Optuna's, when a trial is told."""
         self._first.after_trial(study, trial, state, values)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002  # Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
         """All axes: which of them a trial has is said by the values."""
         return dict(self._space)
 
     def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002  # Optuna's signature
     ) -> dict[str, Any]:
         """Values of all axes of the trial; those it has already stay.
 
