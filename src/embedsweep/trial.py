@@ -51,6 +51,7 @@ def run_trial(
     emissions: EmissionsConfig,
     *,
     single: bool,
+    share: Path | None = None,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
@@ -62,6 +63,7 @@ def run_trial(
         progress: is told how many optimizer steps of how many are done.
         emissions: whose electricity is used.
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
+        share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
 
     Raises:
         TrialError: no result can be had (a loss or score that is not a number).
@@ -73,7 +75,7 @@ def run_trial(
     folder.mkdir(parents=True, exist_ok=True)
     with train_log(folder / "train.log"):
         try:
-            with EmissionsMeter(emissions, folder / "emissions.csv") as meter:
+            with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
                 return _run(config, folder, run, report, progress, meter, single=single)
         except Exception:
             logging.getLogger(__name__).exception("the trial failed")

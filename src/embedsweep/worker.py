@@ -46,6 +46,8 @@ class Worker:
         emissions: whose electricity is used.
         keep_models: which trials' models stay.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+        share: the file with this worker's share of the machine's energy, where several run at once; None measures the
+            machine for each trial.
     """
 
     study: Study
@@ -56,6 +58,7 @@ class Worker:
     emissions: EmissionsConfig
     keep_models: KeepModels
     deadline: float | None
+    share: Path | None = None
     _warned: set[str] = field(default_factory=set, init=False)
 
     def work(self) -> None:
@@ -146,7 +149,7 @@ class Worker:
             self.display.progress(label, step, total)
 
         self._warn(config)
-        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False)
+        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False, share=self.share)
 
     def _warn(self, config: TrialConfig) -> None:
         """Says what matters of the data, once for all trials on it."""
