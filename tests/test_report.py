@@ -18,7 +18,7 @@ COST = Emissions(0.002, 0.01, 1.0, "world average", ())
 
 def result(objective: float, *, pruned: bool = False) -> TrialResult:
     dev = dict.fromkeys(DEV_METRICS, objective)
-    return TrialResult(objective, dev, {}, {}, {}, 1, 1, COST, pruned, None)
+    return TrialResult(objective, dev, {}, {}, {}, 1, 1, COST, pruned, None, None)
 
 
 def study_of(*outcomes: float | str, name: str = "ranked", words: tuple[str, ...] = ()) -> Study:
@@ -157,7 +157,7 @@ def test_words_with_spaces_and_quotes_survive_the_shell(tmp_path: Path) -> None:
 def test_a_single_run_is_told_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
-    done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None)
+    done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
     print_single(to, done, Path("sweeps/single/abc"))
     assert output.getvalue().splitlines() == [
         "",
