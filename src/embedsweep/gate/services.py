@@ -90,9 +90,7 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
     if study.storage is not None:
         yield from _check_storage(study.storage)
     if len(study.objectives) > 1 and study.pruner != "none":
-        message = (
-            "several objectives exclude pruning: trials are compared by one; set it to none, or name one objective"
-        )
+        message = "several objectives exclude pruning; set it to none, or study.objective to one metric"
         yield Problem("study.pruner", message)
     if len(study.objectives) > 1 and study.sampler == "cmaes":
         message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"

@@ -70,7 +70,7 @@ def open_study(sweep: Sweep) -> Study:
         n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
         _write_study_file(folder, plan, url)
         services = _agree_on_services(study, plan, sweep)
-        study.pruner = make_pruner(study, plan)
+        study.pruner = make_pruner(plan)
     return Study(name, plan, services, n_trials, url, study)
 
 

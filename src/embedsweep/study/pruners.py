@@ -45,16 +45,11 @@ PRUNERS: Mapping[PrunerName, Callable[[PruningConfig], BasePruner]] = {
 }
 
 
-def make_pruner(study: optuna.Study, plan: StudyPlan) -> BasePruner:
-    """The pruner of a study, ready to be asked."""
+def make_pruner(plan: StudyPlan) -> BasePruner:
+    """The pruner of a study. Under Hyperband each bracket halves by itself; samplers learn from all trials."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        pruner = PRUNERS[plan.pruner](plan.pruning)
-    if isinstance(pruner, HyperbandPruner):
-        # Else it makes its brackets when it first prunes, and until then, in every new process, samplers would be shown
-        # all trials and not those of a bracket.
-        pruner._try_initialization(study)
-    return pruner
+        return PRUNERS[plan.pruner](plan.pruning)
 
 
 def places(plan: StudyPlan) -> tuple[int, ...]:
