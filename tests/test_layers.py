@@ -21,6 +21,7 @@ LAYERS: dict[str, int] = {
     "config": 1,
     "search_space": 1,
     "plan": 1,
+    "rungs": 1,
     "hub": 1,
     "data": 1,
     "models": 1,

@@ -94,7 +94,7 @@ def by_name(name: str, n_trials: int | None = None) -> Sweep:
 
 def result(objective: float, *, pruned: bool = False) -> TrialResult:
     cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
-    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, {}, {}, 1, 1, cost, pruned, None)
+    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, {}, {}, 1, 1, cost, pruned, None, None)
 
 
 def value_of(params: Mapping[str, Any]) -> float:
@@ -324,13 +324,13 @@ def test_an_evaluation_that_an_earlier_attempt_reported_stays() -> None:
     study = open_study(asked(n_trials=1))
     trial = study.ask()
     assert trial is not None
-    study.report(trial, 10, {"dev/spearman_cosine": 0.5})
+    study.report(trial, 10, {"dev/spearman_cosine": 0.5}, 30)
     study.release(trial)
     after = open_study(asked(n_trials=1))
     again = after.ask()
     assert again is not None
-    after.report(again, 10, {"dev/spearman_cosine": 0.9})
-    after.report(again, 20, {"dev/spearman_cosine": 0.6})
+    after.report(again, 10, {"dev/spearman_cosine": 0.9}, 30)
+    after.report(again, 20, {"dev/spearman_cosine": 0.6}, 30)
     assert after.trials[0].intermediate_values == {10: 0.5, 20: 0.6}
 
 

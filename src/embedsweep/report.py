@@ -17,8 +17,8 @@ from rich.text import Text
 
 from embedsweep.config import shown
 from embedsweep.display import say, short_params
-from embedsweep.schema import Choice, TrialResult
-from embedsweep.study import EMISSIONS_KG, FAILURE, Study
+from embedsweep.schema import DEV_METRICS, Choice, TrialResult
+from embedsweep.study import EMISSIONS_KG, FAILURE, Study, better
 
 SHOWN = 10
 
@@ -34,25 +34,38 @@ def _word(value: Choice) -> str:
 
 
 def print_ranking(console: Console, study: Study) -> None:
-    """Prints the complete trials, best first, then those that failed, each with its reason."""
+    """Prints the complete trials, best first by the first objective, how many were pruned where, and what failed."""
     by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
-    complete = sorted(by_state[TrialState.COMPLETE], key=lambda trial: (-(trial.value or 0.0), trial.number))
+    objectives = study.plan.objectives
+    complete = sorted(by_state[TrialState.COMPLETE], key=better(objectives, 0))
+    front = study.front if len(objectives) > 1 else frozenset()
     table = Table(
         title=f"study {study.name}: {_counts(by_state)}", box=None, padding=(0, 2, 0, 0), title_justify="left"
     )
-    for column in ("", "trial", study.plan.objective, "g CO2eq", "values"):
+    for column in ("", "trial", *objectives, "g CO2eq", "values"):
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
-        cells = (str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(study.params_of(trial)))
+        place = f"{rank}{'*' if trial.number in front else ''}"
+        cells = (place, str(trial.number), *_values(trial, objectives), grams, short_params(study.params_of(trial)))
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
     if len(complete) > SHOWN:
         say(console, f"and {len(complete) - SHOWN} more")
+    if front:
+        say(console, "* no other trial is better by one objective and as good by the others")
+    if pruned := study.pruned_at:
+        say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
     for trial in by_state[TrialState.FAIL]:
         say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
         say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
+
+
+def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
+    """A complete trial's value of each objective; costs may be very small."""
+    pairs = zip(objectives, trial.values, strict=True)
+    return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
 
 
 def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
@@ -74,7 +87,8 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
         return
     objective = study.plan.objective
     reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
-    say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
+    values = zip(study.plan.objectives, _values(best, study.plan.objectives), strict=True)
+    say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{reported}")
     say(console, f"run it again: {rerun_command(program, study.fixed, study.params_of(best))}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():

@@ -18,6 +18,7 @@ from embedsweep.gate import Sweep, check_cells
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.launch import prepare_process
 from embedsweep.report import print_best, print_ranking, print_ui
+from embedsweep.schema import DIRECTIONS
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, Study, open_study
 from embedsweep.study.storage import storage_errors
@@ -114,11 +115,14 @@ def _opening(study: Study) -> str:
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """The study's own run carries its best values and the sum of its emissions."""
-    best = study.best
+    """The study's own run carries the best value of each objective and the sum of its trials' emissions."""
     total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
     metrics = {"emissions/co2eq_kg": total, **test}
-    if best is not None and best.value is not None:
-        metrics[study.plan.objective] = best.value
+    for index, name in enumerate(study.plan.objectives):
+        values = [trial.values[index] for trial in study.complete_trials]
+        if values:
+            # The emissions of a study are those of all its trials.
+            shown = f"best/{name}" if name.startswith("emissions/") else name
+            metrics[shown] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, metrics)

@@ -28,12 +28,16 @@ from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
 from embedsweep.losses.state import load_own_state, own_state
 from embedsweep.models import load_weights
+from embedsweep.rungs import rung_steps
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
 from embedsweep.training_arguments import training_arguments
 
 _log = logging.getLogger(__name__)
 LOSS_WEIGHTS = "loss.safetensors"
 """Weights of the losses' own, beside a checkpoint of the model."""
+
+PRUNED = "pruned"
+"""Marks the evaluation after which a training was pruned, in the trainer's log and so in its checkpoint."""
 
 RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
@@ -57,7 +61,8 @@ class Outcome:
     """What a training led to; the model holds the kept checkpoint's weights.
 
     Attributes:
-        dev: dev metrics of the checkpoint that is kept: the best, or the last where that is asked.
+        dev: dev metrics of the checkpoint that is kept: the best, or the last where that is asked or the training was
+            pruned.
         best_step: its optimizer step.
         steps: optimizer steps trained.
         pruned: whether the watcher ended it.
@@ -156,7 +161,6 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         self.checkpoints = checkpoints
         self.losses = losses
         self.watcher = watcher
-        self.pruned = False
         resumed = checkpoints.last_whole()
         self._before = checkpoints.times(resumed) if resumed is not None else {"train_s": 0.0, "eval_s": 0.0}
         self._points: list[tuple[int, Mapping[str, float]]] = []
@@ -165,9 +169,13 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         self.objective = "eval_" + config.objective.replace("/", "_")
 
     def is_over(self, state: TrainerState) -> bool:
-        """Whether training has come to its end, by its steps or by early stopping."""
-        ended = 0 < state.max_steps <= state.global_step
+        """Whether training has come to its end: by its steps, because it was pruned, or by early stopping."""
+        ended = 0 < state.max_steps <= state.global_step or self.was_pruned(state)
         return ended or out_of_patience(self.history(state), self.config.trainer.early_stopping)
+
+    def was_pruned(self, state: TrainerState) -> bool:
+        """Whether the watcher ended training, in this attempt or in one that was cut off after its checkpoint."""
+        return any(PRUNED in entry for entry in state.log_history)
 
     def history(self, state: TrainerState) -> list[float]:
         """All values of the objective so far, oldest first."""
@@ -196,6 +204,11 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         _log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"])
         self.watcher.progressed(state.global_step, state.max_steps)
 
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
+        if state.global_step in rung_steps(self.config.rungs, state.max_steps):
+            control.should_evaluate = control.should_save = True
+
     def on_evaluate(
         self, _args: Any, state: TrainerState, control: TrainerControl, metrics: Mapping[str, float], **_: Any
     ) -> None:
@@ -206,8 +219,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         _log.info("step %d of %d: %s %.4f", state.global_step, state.max_steps, self.objective, metrics[self.objective])
         last = self.is_over(state)
         decision = self.watcher.evaluated(state.global_step, metric_names(metrics, "dev"), last=last)
-        self.pruned = decision is Decision.PRUNE
-        if self.pruned or last:
+        if decision is Decision.PRUNE:
+            state.log_history[-1][PRUNED] = 1.0
+        if decision is Decision.PRUNE or last:
             control.should_training_stop = True
 
     def on_save(
@@ -247,7 +261,9 @@ def _finish(
     """
     state, times = trainer.state, callback.times()
     evaluations = {entry["step"]: entry for entry in state.log_history if callback.objective in entry}
-    kept = state.best_global_step if config.trainer.load_best_model_at_end else state.global_step
+    pruned = callback.was_pruned(state)
+    # A pruned trial's value is the one it was pruned by, as in Optuna.
+    kept = state.best_global_step if config.trainer.load_best_model_at_end and not pruned else state.global_step
     if trained and evaluator.has_scored and kept == state.global_step == max(evaluations):
         dev = metric_names(evaluations[kept], "dev")
     else:
@@ -263,7 +279,7 @@ def _finish(
         dev=dev,
         best_step=kept,
         steps=state.global_step,
-        pruned=callback.pruned,
+        pruned=pruned,
         train_s=times["train_s"],
         eval_s=times["eval_s"],
         log=state.log_history,

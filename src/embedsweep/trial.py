@@ -55,6 +55,8 @@ def run_trial(
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
+    A trial that is pruned is recorded like any other, but leaves no model.
+
     Args:
         config: all that decides the result.
         folder: the trial's own.
@@ -118,6 +120,7 @@ def _run(
     merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
+    examples_per_s = outcome.steps * config.dataloader.batch_size / outcome.train_s
     result = TrialResult(
         objective=outcome.dev[config.objective],
         dev=dict(outcome.dev),
@@ -129,15 +132,17 @@ def _run(
         emissions=meter.stop(),
         pruned=outcome.pruned,
         conversion=conversion_of(parts),
+        examples_per_s=examples_per_s,
     )
-    _save_model(model, folder / MODEL, outcome)
-    selection = "It was run once, by itself." if single else "It is one trial of a study."
-    main, *also = parts.items()
-    trained = replace(splits, train=main[1].examples)
-    further = {name: part.examples for name, part in also}
-    write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
+    if not result.pruned:  # nobody keeps its model
+        _save_model(model, folder / MODEL, outcome)
+        selection = "It was run once, by itself." if single else "It is one trial of a study."
+        main, *also = parts.items()
+        trained = replace(splits, train=main[1].examples)
+        further = {name: part.examples for name, part in also}
+        write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
     _record_files(run, folder, single=single)
-    figures = _figures(config, outcome, result.emissions)
+    figures = _figures(outcome, result.emissions, examples_per_s)
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
     _write_result(folder, result)
     return result
@@ -201,14 +206,14 @@ def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, convers
     )
 
 
-def _figures(config: TrialConfig, outcome: Outcome, cost: Emissions) -> dict[str, float]:
+def _figures(outcome: Outcome, cost: Emissions, examples_per_s: float) -> dict[str, float]:
     return {
         "emissions/co2eq_kg": cost.co2eq_kg,
         "emissions/energy_kwh": cost.energy_kwh,
         "emissions/duration_s": cost.duration_s,
         "time/train_s": outcome.train_s,
         "time/eval_s": outcome.eval_s,
-        "throughput/examples_per_s": outcome.steps * config.dataloader.batch_size / outcome.train_s,
+        "throughput/examples_per_s": examples_per_s,
     }
 
 
@@ -255,4 +260,5 @@ def read_result(folder: Path) -> TrialResult | None:
         return None
     tree = json.loads(path.read_text(encoding="utf-8"))
     cost = tree.pop("emissions")
+    tree.setdefault("examples_per_s", None)  # older versions wrote none
     return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))

@@ -26,7 +26,7 @@ from embedsweep.gate import cell_config
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
-from embedsweep.study import OpenTrial, Study
+from embedsweep.study import PRUNED, OpenTrial, Study
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.training_data import data_warnings
@@ -140,12 +140,15 @@ class Worker:
 
     def _run(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
         label = str(trial.number)
+        steps = 0
 
         def report(step: int, metrics: Mapping[str, float]) -> Decision:
             self.display.score(label, metrics[self.study.plan.objective])
-            return self.study.report(trial, step, metrics)
+            return self.study.report(trial, step, metrics, steps)
 
         def progress(step: int, total: int) -> None:
+            nonlocal steps
+            steps = total  # a training says how long it is before it is evaluated
             self.display.progress(label, step, total)
 
         self._warn(config)
@@ -159,12 +162,16 @@ class Worker:
                 self._warned.add(line)
 
     def _complete(self, trial: OpenTrial, run: TrialTracker, result: TrialResult) -> None:
-        if self.keep_models == "all":
+        if self.keep_models == "all" and not result.pruned:
             run.log_artifacts(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
+        note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"
+        if reason := self.study.pruned_because(trial):
+            run.set_tags({PRUNED: reason})
+            note += f", pruned {reason}"
         run.finish(state)
         self.study.complete(trial, result)
-        self.display.end(str(trial.number), state, result.objective, f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq")
+        self.display.end(str(trial.number), state, result.objective, note)
 
     def _fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
         """Records a failure wherever that is still possible; Optuna's record comes last and is the one that counts."""

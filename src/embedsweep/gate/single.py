@@ -11,7 +11,7 @@ from embedsweep.gate.cells import read_cell, trial_sections
 from embedsweep.gate.resume import Resumed, read_resumed, refuse_changes, resumed_name, services_said
 from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.services import Services, check_tracking, read_services
-from embedsweep.gate.words import Words, compose_cells, section_of, sort_words
+from embedsweep.gate.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, compose_cells, section_of, sort_words
 from embedsweep.schema import EmissionsConfig, TrackingConfig, TrialConfig
 
 
@@ -60,12 +60,21 @@ def pass_single(words: Sequence[str]) -> SingleRun:
             if resumes:
                 config, resumed = read_resumed(resumed_name(words, said), said, cell)
             else:
-                config = read_cell(trial_sections(cell), {}, services.study.objective if services else "")
+                config = _read_config(cell, services)
         except ConfigError as error:
             problems += error.problems
     if problems or services is None or config is None:
         raise ConfigError(problems)
     return SingleRun(config, services.tracking, services.emissions, resumed, services_said(words))
+
+
+def _read_config(cell: Cell, services: Services | None) -> TrialConfig:
+    if services is None:
+        return read_cell(trial_sections(cell), {}, "")
+    study = services.study
+    # Nothing prunes a single run, but scored at its study's rungs it is the very same trial.
+    rungs = study.pruning.rungs if study.pruner != "none" else ()
+    return read_cell(trial_sections(cell), {}, study.objective, rungs)
 
 
 def _only_for_studies(said: Words) -> Iterator[Problem]:
@@ -74,7 +83,7 @@ def _only_for_studies(said: Words) -> Iterator[Problem]:
     if said.choices.get("search", "none") != "none":
         yield Problem("search", f"search={said.choices['search']} makes a study: add -m")
     for key in said.values:
-        if section_of(key) == "search" or (section_of(key) == "study" and key != "study.objective"):
+        if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
             yield Problem(key, "is a study's, and this is one run: add -m, or leave it out")
 
 

@@ -40,6 +40,9 @@ ONE_FOR_ALL = {
 INNER_LOSS = re.compile(r"loss(\.inner)+")
 """The place of a loss inside another."""
 
+STUDY_KEYS_OF_A_TRIAL = ("study.objective", "study.pruner", "study.pruning.rungs")
+"""Keys of a study that decide when its trials are scored and which checkpoint is best."""
+
 DECIDES_A_TRIAL = (*TRIAL_SECTIONS, "search", "recipe")
 
 
@@ -99,7 +102,9 @@ def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]
             _choose(word, said, composer, problems)
         else:
             said.values[word.key] = word.value
-        if not word.sweeps and (section_of(word.key) in (*TRIAL_SECTIONS, "recipe") or word.key == "study.objective"):
+        if not word.sweeps and (
+            section_of(word.key) in (*TRIAL_SECTIONS, "recipe") or word.key in STUDY_KEYS_OF_A_TRIAL
+        ):
             said.fixed.append(word.text)
     keys = [word.key for word in words]
     problems += [

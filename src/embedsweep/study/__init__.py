@@ -4,7 +4,9 @@ Owns what lies in Optuna's storage and in the study's folder, ``sweeps/<study>``
 how a trial is trained.
 """
 
+from embedsweep.study.objectives import best_of, better
 from embedsweep.study.opening import open_study
+from embedsweep.study.pruners import PRUNED
 from embedsweep.study.study import (
     CONFIG_HASH,
     EMISSIONS_KG,
@@ -14,7 +16,6 @@ from embedsweep.study.study import (
     Finals,
     OpenTrial,
     Study,
-    best_of,
     trial_folder,
 )
 
@@ -22,12 +23,14 @@ __all__ = [
     "CONFIG_HASH",
     "EMISSIONS_KG",
     "FAILURE",
+    "PRUNED",
     "RUN_ID",
     "SWEEPS",
     "Finals",
     "OpenTrial",
     "Study",
     "best_of",
+    "better",
     "open_study",
     "trial_folder",
 ]

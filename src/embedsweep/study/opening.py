@@ -15,7 +15,6 @@ import optuna
 import yaml
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 
 from embedsweep.config import shown
 from embedsweep.errors import ConfigError, Problem, StudyError
@@ -23,6 +22,8 @@ from embedsweep.gate import Sweep, count_cells
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import StudyPlan, StudyServices
 from embedsweep.secrets import MASK, redact
+from embedsweep.study.objectives import directions_of
+from embedsweep.study.pruners import make_pruner
 from embedsweep.study.storage import open_storage, study_lock
 from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, Study
 
@@ -56,8 +57,8 @@ def open_study(sweep: Sweep) -> Study:
         except KeyError:
             if asked is None:
                 raise _no_such_study(name, [found.study_name for found in storage.get_all_studies()]) from None
-            study = _create(name, storage)
-        if asked is not None and _is_unmade(study):
+            study = _create(name, storage, asked)
+        if asked is not None and _is_unmade(study, asked):
             _freeze(study, asked, sweep)
         plan = _frozen_plan(study, name, url)
         if asked is not None and (different := plan_differences(plan, asked)):
@@ -68,21 +69,22 @@ def open_study(sweep: Sweep) -> Study:
         n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
         _write_study_file(folder, plan, url)
         services = _agree_on_services(study, plan, sweep)
+        study.pruner = make_pruner(plan)
     return Study(name, plan, services, n_trials, url, study)
 
 
-def _create(name: str, storage: BaseStorage) -> optuna.Study:
+def _create(name: str, storage: BaseStorage, plan: StudyPlan) -> optuna.Study:
     return optuna.create_study(
         study_name=name,
         storage=storage,
-        directions=[StudyDirection.MAXIMIZE],
-        pruner=NopPruner(),  # Optuna's default prunes by the median
+        directions=directions_of(plan.objectives),
+        pruner=NopPruner(),  # Optuna's default prunes by the median; the plan's own is made once that is known
     )
 
 
-def _is_unmade(study: optuna.Study) -> bool:
+def _is_unmade(study: optuna.Study, plan: StudyPlan) -> bool:
     """Whether the study is new, or whoever made it was killed before its plan was written."""
-    return PLAN not in study.user_attrs and not study.trials and study.direction is StudyDirection.MAXIMIZE
+    return PLAN not in study.user_attrs and not study.trials and study.directions == directions_of(plan.objectives)
 
 
 def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> None:

@@ -6,7 +6,7 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,8 @@ from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialR
 from embedsweep.search_space import config_params
 from embedsweep.study.drawing import Drawing
 from embedsweep.study.leases import BEAT, LEASE, Lease, Leases, beating
+from embedsweep.study.objectives import best_of, values_of
+from embedsweep.study.pruners import PRUNED, decide, places
 from embedsweep.study.storage import study_lock
 
 SWEEPS = Path("sweeps")
@@ -193,18 +195,36 @@ class Study:
         self._open[trial.number].set_user_attr(RUN_ID, run_id)
         self._open[trial.number].set_user_attr(CONFIG_HASH, config_hash)
 
-    def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float]) -> Decision:
-        """Reports an evaluation of a running trial; a step that an earlier attempt reported is left as it was."""
-        optuna_trial = self._open[trial.number]
+    def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:
+        """Reports an evaluation of a running trial and says whether it goes on.
+
+        Without a pruner it is reported by its optimizer step, with one by its rung, where the pruner decides; what an
+        earlier attempt reported is left as it was. Optuna takes no reports of several objectives.
+
+        Args:
+            trial: one of this process's.
+            step: optimizer steps trained.
+            metrics: of dev.
+            total: optimizer steps of the whole training.
+        """
+        if len(self.plan.objectives) > 1:
+            return Decision.GO_ON
+        optuna_trial, value = self._open[trial.number], metrics[self.plan.objective]
+        if self.plan.pruner != "none":
+            return decide(self.plan, optuna_trial, step, total, value)
         if step not in self.trials[trial.number].intermediate_values:
-            optuna_trial.report(metrics[self.plan.objective], step)
-        return Decision.PRUNE if optuna_trial.should_prune() else Decision.GO_ON
+            optuna_trial.report(value, step)
+        return Decision.GO_ON
+
+    def pruned_because(self, trial: OpenTrial) -> str | None:
+        """Why and when a trial of this process was pruned, in words; None where it was not."""
+        return self._open[trial.number].user_attrs.get(PRUNED)
 
     def complete(self, trial: OpenTrial, result: TrialResult) -> None:
-        """Tells a trial's result. It is final."""
+        """Tells a trial's result. It is final. The value of a pruned trial is the last that was reported."""
         state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
         self._open[trial.number].set_user_attr(EMISSIONS_KG, result.emissions.co2eq_kg)
-        self._study.tell(trial.number, None if result.pruned else result.objective, state)
+        self._study.tell(trial.number, None if result.pruned else values_of(result, self.plan.objectives), state)
 
     def fail(self, trial: OpenTrial, reason: str, emissions_kg: float = 0.0) -> None:
         """Tells that a trial failed, why, and what it cost nevertheless. It is final."""
@@ -218,8 +238,25 @@ class Study:
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The complete trial with the highest objective, the first of equals; None without a complete one."""
-        return best_of(self.trials)
+        """The complete trial with the best dev metric, of several objectives the first; None without a complete one.
+
+        It lies on the Pareto front: of equals the one that is better by the other objectives, then the first.
+        """
+        return best_of(self.trials, self.plan.objectives)
+
+    @property
+    def front(self) -> frozenset[int]:
+        """Numbers of the complete trials that no other is better than by one objective and as good by the others."""
+        return frozenset(trial.number for trial in self._study.best_trials)
+
+    @property
+    def pruned_at(self) -> dict[float, int]:
+        """How many trials were pruned at each rung that pruned any."""
+        last = [trial.last_step for trial in self.trials if trial.state is TrialState.PRUNED]
+        counts = {
+            rung: last.count(place) for rung, place in zip(self.plan.pruning.rungs, places(self.plan), strict=True)
+        }
+        return {rung: count for rung, count in counts.items() if count}
 
     @property
     def complete_trials(self) -> list[FrozenTrial]:
@@ -260,12 +297,6 @@ class Study:
     def set_finals(self, finals: Finals) -> None:
         """Notes the test scores of the best trial."""
         self._study.set_user_attr(FINALS, finals.tree())
-
-
-def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial with the highest objective, the first of equals; None without a complete one."""
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
 
 
 def trial_folder(study: str, number: int) -> Path:
