@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
 
 from embedsweep.errors import ConfigError, StudyError
@@ -224,7 +223,7 @@ def test_finals_of_older_versions_are_read_without_what_they_lack() -> None:
 
 def lease_of_a_dead_process() -> Lease:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        return Lease(Lease.mine().host, process.pid, psutil.Process(process.pid).create_time())
+        return Lease.of(process.pid)
 
 
 def another_process_of_my_number() -> Lease:
@@ -300,7 +299,7 @@ def test_a_trial_on_another_host_is_doubted_for_a_minute_and_then_taken_up(monke
     there = open_study(asked(n_trials=1))
     trial = there.ask()
     assert trial is not None
-    there._open[0].set_user_attr(LEASE, Lease("another-host", os.getpid(), 0.0).tree())
+    there._open[0].set_user_attr(LEASE, Lease("another-host", "another-boot 1", os.getpid(), 0.0).tree())
     there._open[0].set_user_attr(BEAT, 4)
 
     here = open_study(asked(n_trials=1))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from embedsweep.display import say, short_params
 from embedsweep.schema import Choice, TrialResult
-from embedsweep.study import EMISSIONS_KG, FAILURE, Study
+from embedsweep.study import EMISSIONS_KG, FAILURE, RETRY_OF, Duplicate, Study, trained_params
 
 SHOWN = 10
 
@@ -45,15 +45,31 @@ def print_ranking(console: Console, study: Study) -> None:
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
-        cells = (str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(trial.params))
+        cells = (
+            str(rank),
+            str(trial.number),
+            f"{trial.value:.4f}",
+            grams,
+            short_params(trial.params) + _repeats(trial),
+        )
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
     if len(complete) > SHOWN:
         say(console, f"and {len(complete) - SHOWN} more")
+    retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
     for trial in by_state[TrialState.FAIL]:
-        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
+        by = f"; tried again as trial {retried[trial.number]}" if trial.number in retried else ""
+        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}{by}")
         say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
+
+
+def _repeats(trial: FrozenTrial) -> str:
+    """Which trial another one repeats, if it does."""
+    duplicate = Duplicate.of(trial)
+    if duplicate is None:
+        return ""
+    return f" ({'reused from' if duplicate.replicate is None else 'replicate of'} trial {duplicate.original})"
 
 
 def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
@@ -76,7 +92,7 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
     objective = study.plan.objective
     reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
     say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
-    say(console, f"run it again: {rerun_command(program, study.fixed, best.params)}")
+    say(console, f"run it again: {rerun_command(program, study.fixed, trained_params(study.plan, best))}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
         say(console, f"model: {model}")

@@ -4,11 +4,20 @@ Owns what lies in Optuna's storage and in the study's folder, ``sweeps/<study>``
 how a trial is trained.
 """
 
-from embedsweep.study.opening import open_study
-from embedsweep.study.study import (
+from embedsweep.study.attempts import failure_of
+from embedsweep.study.duplicates import (
     CONFIG_HASH,
+    Duplicate,
+    is_reused,
+    replicate_config,
+    trained_config,
+    trained_params,
+)
+from embedsweep.study.opening import find_study, open_study
+from embedsweep.study.study import (
     EMISSIONS_KG,
     FAILURE,
+    RETRY_OF,
     RUN_ID,
     SWEEPS,
     Finals,
@@ -22,12 +31,20 @@ __all__ = [
     "CONFIG_HASH",
     "EMISSIONS_KG",
     "FAILURE",
+    "RETRY_OF",
     "RUN_ID",
     "SWEEPS",
+    "Duplicate",
     "Finals",
     "OpenTrial",
     "Study",
     "best_of",
+    "failure_of",
+    "find_study",
+    "is_reused",
     "open_study",
+    "replicate_config",
+    "trained_config",
+    "trained_params",
     "trial_folder",
 ]
