@@ -328,7 +328,7 @@ def test_failed_configurations_get_new_trials_once_each(bench: Open, trained: Tr
 
     assert made.study.retry_failed() == [0, 1]
     assert made.study.retry_failed() == []
-    assert not made.study.is_complete
+    assert made.study.unfinished == [2, 3]
     trained.acts = [None, RuntimeError("again")]
     made.work()
     assert made.states == ["FAIL", "FAIL", "COMPLETE", "FAIL"]
