@@ -52,6 +52,27 @@ def _own(path: str, text: str) -> None:
     file.write_text(text)
 
 
+def test_a_dry_run_says_what_the_study_would_be_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("loss=mnrl,cosent", "optimizer.lr=tag(log,interval(1e-5,1e-3))", "study.n_trials=7", "loss.scale=30")
+    code, out, err = run(capsys, "train", "-m", *words, "study.name=dry", "study.dry_run=true", "trainer.device=cpu")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "study dry: 7 trials (tpe) of dev/spearman_cosine; would be created, in sweeps/dry",
+        "  loss: mnrl,cosent",
+        "  optimizer.lr: log 1e-05 to 0.001",
+        "  the same for all: loss.scale=30 trainer.device=cpu",
+        "  pruner: none; duplicates: reuse",
+        "one of them, by itself: embedsweep train loss.scale=30 trainer.device=cpu loss=mnrl optimizer.lr=1e-05",
+        "study.dry_run: nothing was created or trained",
+    ]
+
+
+def test_a_dry_run_of_a_study_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train", "-m", "study.name=nobodys", "study.dry_run=true")
+    assert code == 2
+    assert "no study nobodys" in err
+
+
 @pytest.mark.parametrize("words", [("--help",), ("-h",)])
 def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)

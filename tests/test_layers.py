@@ -45,8 +45,10 @@ LAYERS: dict[str, int] = {
     "launch": 2,
     "trial": 3,
     "study": 4,
+    "reuse": 4,
     "worker": 5,
     "report": 5,
+    "preview": 5,
     "finals": 5,
     "chosen_model": 5,
     "publish": 5,
@@ -66,7 +68,7 @@ OWNERS: dict[str, set[str]] = {
     "codecarbon": {"emissions"},
     "peft": {"models"},
     "mteb": {"commands"},
-    "rich": {"commands", "display", "report", "single", "sweep", "cli"},
+    "rich": {"commands", "display", "preview", "report", "single", "sweep", "cli"},
 }
 """Library -> the only modules that may import it."""
 

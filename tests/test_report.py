@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from embedsweep.report import print_best, print_ranking, print_single, rerun_com
 from embedsweep.schema import DEV_METRICS, Choice, Emissions, TrialResult
 from embedsweep.study import Study, open_study
 
+COMPLETE = optuna.trial.TrialState.COMPLETE
 COST = Emissions(0.002, 0.01, 1.0, "world average", ())
 
 
@@ -106,6 +108,29 @@ def test_several_objectives_are_columns_the_front_is_marked_and_the_best_is_told
     print_best(to, study, "embedsweep train", {"test/spearman_cosine": 0.5})
     told = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
     assert told in output.getvalue()
+
+
+def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
+    study = study_of("no", 0.7, 0.7, 0.6)
+    mark = {"reuse": {"original": 1, "replicate": None}, "replicate": {"original": 1, "replicate": 1}}
+    trials = [
+        optuna.trial.create_trial(value=0.7, user_attrs={"embedsweep.duplicate": mark[kind]}, params={}, state=COMPLETE)
+        for kind in ("reuse", "replicate")
+    ]
+    for trial in trials:
+        study._study.add_trial(trial)
+    assert study.retry_failed() == [0]
+    lines = ranking(study)
+    assert lines[1].strip() == "study ranked: 5 complete, 1 failed, 1 waiting"
+    assert [" ".join(line.split()) for line in lines[5:7]] == [
+        "3 4 0.7000 0 (reused from trial 1)",
+        "4 5 0.7000 0 (replicate of trial 1)",
+    ]
+    assert lines[8].strip() == "trial 0 failed: no; tried again as trial 6"
+    assert not study.has_failed_trials
+    best = study.best
+    assert best is not None
+    assert best.number == 1
 
 
 def test_a_long_ranking_is_cut_and_says_so() -> None:

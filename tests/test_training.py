@@ -462,6 +462,26 @@ def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
     assert log_of(outcome) == log_of(undisturbed)
 
 
+def test_a_checkpoint_that_lost_any_of_its_files_or_the_end_of_one_is_not_gone_on_with(tmp_path: Path) -> None:
+    train_anew(config_of("trainer.max_steps=2", "trainer.eval_every=2"), tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.is_whole(2)
+    files = sorted(path for path in checkpoints.path(2).rglob("*") if path.is_file())
+    needed = {"complete.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+    assert needed <= {path.name for path in files}
+    assert len(files) >= 10
+    for path in files:
+        content = path.read_bytes()
+        for damage in (content[:-1], content[: len(content) // 2], b""):
+            if damage != content:
+                path.write_bytes(damage)
+                assert not checkpoints.is_whole(2), f"{path.name} has {len(damage)} of {len(content)} bytes"
+        path.unlink()
+        assert not checkpoints.is_whole(2), f"{path.name} is missing"
+        path.write_bytes(content)
+        assert checkpoints.is_whole(2)
+
+
 @pytest.mark.slow
 def test_a_torn_checkpoint_is_trained_again(undisturbed: Outcome, tmp_path: Path) -> None:
     config = config_of(*ENDS_EARLY)

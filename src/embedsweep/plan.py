@@ -81,6 +81,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
+def axis_words(axis: Axis) -> str:
+    """What an axis draws from, in words: its choices or its range."""
+    return _axis_words(_axis_tree(axis))
+
+
 def _axis_words(tree: Mapping[str, Any]) -> str:
     if "choices" in tree:
         return ",".join(map(shown, tree["choices"]))

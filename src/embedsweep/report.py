@@ -18,7 +18,7 @@ from rich.text import Text
 from embedsweep.config import shown
 from embedsweep.display import say, short_params
 from embedsweep.schema import DEV_METRICS, Choice, TrialResult
-from embedsweep.study import EMISSIONS_KG, FAILURE, Study, better
+from embedsweep.study import EMISSIONS_KG, FAILURE, RETRY_OF, Duplicate, Study, better, trained_params
 
 SHOWN = 10
 
@@ -47,7 +47,8 @@ def print_ranking(console: Console, study: Study) -> None:
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
         place = f"{rank}{'*' if trial.number in front else ''}"
-        cells = (place, str(trial.number), *_values(trial, objectives), grams, short_params(study.params_of(trial)))
+        params = short_params(study.params_of(trial)) + _repeats(trial)
+        cells = (place, str(trial.number), *_values(trial, objectives), grams, params)
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
@@ -57,8 +58,10 @@ def print_ranking(console: Console, study: Study) -> None:
         say(console, "* no other trial is better by one objective and as good by the others")
     if pruned := study.pruned_at:
         say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
+    retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
     for trial in by_state[TrialState.FAIL]:
-        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
+        by = f"; tried again as trial {retried[trial.number]}" if trial.number in retried else ""
+        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}{by}")
         say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
 
 
@@ -66,6 +69,14 @@ def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
     """A complete trial's value of each objective; costs may be very small."""
     pairs = zip(objectives, trial.values, strict=True)
     return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
+
+
+def _repeats(trial: FrozenTrial) -> str:
+    """Which trial another one repeats, if it does."""
+    duplicate = Duplicate.of(trial)
+    if duplicate is None:
+        return ""
+    return f" ({'reused from' if duplicate.replicate is None else 'replicate of'} trial {duplicate.original})"
 
 
 def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
@@ -89,7 +100,7 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
     reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
     values = zip(study.plan.objectives, _values(best, study.plan.objectives), strict=True)
     say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{reported}")
-    say(console, f"run it again: {rerun_command(program, study.fixed, study.params_of(best))}")
+    say(console, f"run it again: {rerun_command(program, study.fixed, trained_params(study.plan, best))}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
         say(console, f"model: {model}")

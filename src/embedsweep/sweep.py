@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from embedsweep.finals import score_winner
 from embedsweep.gate import Sweep, check_cells
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.launch import prepare_process
+from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.schema import DIRECTIONS
 from embedsweep.signals import Interrupts
@@ -47,6 +49,9 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
     """
     begun = time.monotonic()
     with storage_errors():
+        if asked.study.dry_run:
+            print_preview(console, asked, program)
+            return DONE
         study = open_study(asked)
         if asked.plan is None and (problems := list(check_cells(study.plan))):
             raise ConfigError(problems)
@@ -57,7 +62,10 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         print_best(console, study, program, test)
         print_ui(console, tracker.ui_hint(), program)
         if study.unfinished:
-            say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+            say(
+                console,
+                f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes or the next command",
+            )
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 
@@ -71,7 +79,8 @@ def _fill(
     status: ParentStatus = "FAILED"
     test: dict[str, float] | None = None
     try:
-        say(console, _opening(study))
+        retried = study.retry_failed() if asked.study.retry_failed else []
+        say(console, _opening(study, retried))
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
             tidy(study, keep_models)
@@ -108,9 +117,13 @@ def _device(study: Study) -> str:
     return str(resolve(cell, {}, TRIAL_SECTIONS)["trainer"]["device"])
 
 
-def _opening(study: Study) -> str:
+def _opening(study: Study, retried: Sequence[int]) -> str:
     finished = sum(trial.state.is_finished() for trial in study.trials)
     begun = f"; {finished} finished before" if finished else ""
+    if retried:
+        plural = "s" if len(retried) > 1 else ""
+        again = ", ".join(map(str, retried))
+        begun += f", {len(retried)} failed trial{plural} ({again}) no longer counted but tried again"
     return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}, in {study.folder}"
 
 

@@ -101,7 +101,7 @@ def _run(
     from embedsweep.scoring import dev_evaluator, score_dev, score_further, score_test
     from embedsweep.training import train
 
-    _write_config(folder / "config.yaml", config)
+    write_config(folder / "config.yaml", config)
     splits = load_splits(config.data, config.evaluation)
     set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
     model = build_model(config.model, torch_device(config.trainer.device))
@@ -144,7 +144,7 @@ def _run(
     _record_files(run, folder, single=single)
     figures = _figures(outcome, result.emissions, examples_per_s)
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
-    _write_result(folder, result)
+    write_result(folder, result)
     return result
 
 
@@ -169,7 +169,8 @@ class _Recorder:
         return decision
 
 
-def _write_config(path: Path, config: TrialConfig) -> None:
+def write_config(path: Path, config: TrialConfig) -> None:
+    """Writes a trial's configuration, secrets redacted."""
     # The JSON round trip turns tuples into lists, which YAML can write plainly.
     tree = redact_tree(json.loads(json.dumps(asdict(config))))
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -243,7 +244,7 @@ def _record_files(run: TrialTracker, folder: Path, *, single: bool) -> None:
         run.log_artifacts(folder / MODEL, MODEL)
 
 
-def _write_result(folder: Path, result: TrialResult) -> None:
+def write_result(folder: Path, result: TrialResult) -> None:
     """Written last: a trial with a result is done and recorded."""
     temporary = folder / f"{RESULT}.part"
     with temporary.open("w", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.display import Display, short_params
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.errors import EmbedsweepError, Interrupted, StudyError, TrackingError
+from embedsweep.errors import EmbedsweepError, Interrupted, StudyError, TrackingError, TrialTakenError
 from embedsweep.gate import cell_config
+from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
-from embedsweep.study import PRUNED, OpenTrial, Study
+from embedsweep.study import PRUNED, RETRY_OF, RUN_ID, Duplicate, OpenTrial, Study, failure_of, replicate_config
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.training_data import data_warnings
@@ -82,35 +84,89 @@ class Worker:
             if trial is not None or not (doubtful := self.study.doubtful):
                 return trial
             numbers = ", ".join(map(str, doubtful))
-            self.display.say(f"waiting to see whether trial {numbers}, begun on another host, still runs")
+            self.display.say(f"waiting to see whether trial {numbers}, begun on another machine, still runs")
             time.sleep(BEAT_EVERY_S)
 
     def _attempt(self, trial: OpenTrial) -> None:
-        label = str(trial.number)
-        self.display.begin(label, trial.params, "resumed" if trial.is_resumed else "")
+        self.display.begin(str(trial.number), trial.params, self._note(trial))
+        try:
+            with self.study.alive(trial):
+                self._carry_out(trial)
+        except TrialTakenError as taken:
+            self.display.end(str(trial.number), "RUNNING", None, f"given up: {taken}")
+
+    def _note(self, trial: OpenTrial) -> str:
+        if trial.is_over or not trial.is_resumed:
+            return ""
+        attempt = f", attempt {trial.attempt} of {1 + self._max_retries}" if trial.attempt > 1 else ""
+        is_elsewhere = trial.run_id is not None and not trial.folder.exists()
+        return f"resumed{attempt}" + (", from its start: its folder is on another machine" if is_elsewhere else "")
+
+    @property
+    def _max_retries(self) -> int:
+        return self.study.services.max_retries
+
+    def _carry_out(self, trial: OpenTrial) -> None:
+        """One attempt, up to what is told of it: a result, a failure, or that it is begun again."""
         run: TrialTracker | None = None
         try:
             if not trial.is_resumed:
                 _set_aside(trial.folder)
             config = cell_config(self.study.plan, trial.params)
+            duplicate = self.study.duplicate(trial, config)
+            if duplicate is not None and duplicate.replicate is not None:
+                config = replicate_config(config, duplicate.replicate)
             with self.interrupts.shielded():
                 run = self._open_run(trial, config)
-            with self.study.alive(trial):
+                run.set_tags(self._marks(trial, duplicate))
+            if trial.is_over:
+                with self.interrupts.shielded():
+                    self._fail(trial, run, failure_of(trial.failures))
+            elif duplicate is not None and duplicate.replicate is None:
+                with self.interrupts.shielded():
+                    self._reuse(trial, config, run, duplicate.original)
+            else:
                 result = self._run(trial, config, run)
-            with self.interrupts.shielded():
-                self._complete(trial, run, result)
+                with self.interrupts.shielded():
+                    self._require(trial)
+                    self._complete(trial, run, result)
+        except TrialTakenError:
+            raise
         except Interrupted:
             # One that came while the result was told finds the trial finished: nothing is to be taken back.
-            if trial.number in self.study.unfinished:
+            if self.study.holds(trial):
                 with self.interrupts.shielded():
                     self._give_up(trial, run)
             raise
         except Exception as error:
             with self.interrupts.shielded():
+                self._require(trial)
                 if (outage := self._outage(error)) is not None:
                     self._give_up(trial, run)
                     raise outage from None
-                self._fail(trial, run, redact(f"{type(error).__name__}: {error}"))
+                reason = redact(f"{type(error).__name__}: {error}")
+                if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
+                    self._fail(trial, run, failure_of((*trial.failures, reason)))
+                else:
+                    self._retry(trial, run, reason)
+
+    def _require(self, trial: OpenTrial) -> None:
+        """Lets nothing be written of a trial that another worker runs now."""
+        if not self.study.holds(trial):
+            raise TrialTakenError(trial.number)
+
+    def _marks(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
+        """Tags that tell how a trial's run came about, where it was not simply drawn and trained once."""
+        marks: dict[str, str] = {}
+        if trial.attempt > 1:
+            marks["embedsweep.attempts"] = str(trial.attempt)
+        if (failed := self.study.trials[trial.number].user_attrs.get(RETRY_OF)) is not None:
+            marks["embedsweep.retry_of"] = str(failed)
+        if duplicate is not None:
+            name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
+            marks[name] = self.study.trials[duplicate.original].user_attrs[RUN_ID]
+            marks[f"{name}_trial"] = str(duplicate.original)
+        return marks
 
     def _outage(self, error: Exception) -> EmbedsweepError | None:
         """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
@@ -149,6 +205,7 @@ class Worker:
         def progress(step: int, total: int) -> None:
             nonlocal steps
             steps = total  # a training says how long it is before it is evaluated
+            self.study.check_held(trial)
             self.display.progress(label, step, total)
 
         self._warn(config)
@@ -187,16 +244,41 @@ class Worker:
         self.study.fail(trial, reason, cost.co2eq_kg)
         self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
+    def _reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
+        """Ends a trial that repeats trial ``number`` as that one ended, untrained."""
+        original = self.study.trials[number]
+        state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
+        told = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
+        source = self.study.trial_folder(number)
+        is_whole = record_reuse(config, trial.folder, run, source, told, original.last_step or 0)
+        run.finish(state)
+        self.study.reuse(trial, original)
+        note = f"reused from trial {number}" + ("" if is_whole else ", whose other scores are on another machine")
+        self.display.end(str(trial.number), state, told.get(self.study.plan.objective), note)
+
+    def _retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
+        """Leaves a trial whose attempt failed to be begun again, by whoever asks next."""
+        self._interrupt(run)
+        self.study.retry(trial, reason)
+        begun_again = f"failed, begun again ({trial.attempt} of {self._max_retries}): {reason.splitlines()[0]}"
+        self.display.end(str(trial.number), "RUNNING", None, begun_again)
+
     def _give_up(self, trial: OpenTrial, run: TrialTracker | None) -> None:
-        """Leaves an interrupted trial to be resumed; if MLflow cannot be told, its lease will show it."""
+        """Leaves an interrupted trial to be resumed."""
+        try:
+            self._interrupt(run)
+        finally:
+            with suppress(TrialTakenError):
+                self.study.release(trial)
+            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
+
+    def _interrupt(self, run: TrialTracker | None) -> None:
+        """Ends a run that goes on later; if MLflow cannot be told, the trial's lease will show it."""
         try:
             if run is not None:
                 run.finish("RUNNING")
         except TrackingError as error:
             self.display.say(str(error))
-        finally:
-            self.study.release(trial)
-            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
 
 
 def free_device_memory() -> None:

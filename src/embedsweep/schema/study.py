@@ -246,8 +246,10 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
+        max_retries: how often a trial that failed or whose worker died is begun again; as this command says.
     """
 
     keep_models: KeepModels
     emissions: EmissionsConfig
     tracking: TrackingConfig
+    max_retries: int

@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.schema import DEV_METRICS, DIRECTIONS, TrialResult
+from embedsweep.study.duplicates import is_reused
 
 
 def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
@@ -59,8 +60,9 @@ def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tup
 def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
     """The complete trial with the best dev metric, of several the first; None without a complete trial.
 
+    One that has another's scores has no model, and is passed over for that other.
     Ties are decided by the other objectives and then by the number, so it always lies on the Pareto front.
     """
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
     first = next(index for index, name in enumerate(objectives) if name in DEV_METRICS)
     return min(complete, key=better(objectives, first), default=None)

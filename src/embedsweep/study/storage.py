@@ -6,6 +6,7 @@ Owns the journal's repair and the lock that makes several steps one. Knows nothi
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,30 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         raise StudyError(f"the study's storage {where} cannot be opened: {_first_line(error)}") from None
 
 
+def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
+    """Opens Optuna's storage if it is there, and creates none.
+
+    Raises:
+        StudyError: it cannot be opened.
+    """
+    from sqlalchemy import create_engine, inspect
+    from sqlalchemy.engine import make_url
+
+    if url is None:
+        return open_storage(url, folder) if (folder / JOURNAL).is_file() else None
+    parts = make_url(url)
+    # To ask sqlite for a file's tables creates the file.
+    if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
+        return None
+    engine = create_engine(url)
+    try:
+        with storage_errors():
+            has_studies = inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
+    return open_storage(url, folder) if has_studies else None
+
+
 def repair_journal(path: Path) -> None:
     """Cuts a last line off that a crash tore: once something was appended to it, nobody could read the journal again.
 
@@ -88,9 +113,12 @@ def _cut_torn_tail(path: Path) -> None:
             return
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
-        with path.with_name(f"{JOURNAL}.torn").open("ab") as torn:
+        kept = path.with_name(f"{JOURNAL}.torn")
+        with kept.open("ab") as torn:
             torn.write(content[whole:] + b"\n")
         journal.truncate(whole)
+    message = "a crash tore the last line of %s; its %d bytes were cut off and are kept in %s"
+    logging.getLogger(__name__).warning(message, path, size - whole, kept)
 
 
 @contextmanager
