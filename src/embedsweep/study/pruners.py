@@ -122,7 +122,8 @@ def _of_median(study: optuna.Study, _: StudyPlan, trial: FrozenTrial) -> str:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     place = trial.last_step
     values = [other.intermediate_values[place] for other in complete if place in other.intermediate_values]
-    return f"is below the median {statistics.median(values):.4f} of {len(values)} complete trials there"
+    trials = f"{len(values)} complete trial{'s' if len(values) > 1 else ''} there"
+    return f"is below the median {statistics.median(values):.4f} of {trials}"
 
 
 def _of_wilcoxon(study: optuna.Study, plan: StudyPlan, trial: FrozenTrial) -> str:
