@@ -240,9 +240,10 @@ def test_a_trial_whose_worker_died_before_it_was_told_is_told_though_its_attempt
 ) -> None:
     words = (*TWO, "study.n_trials=1", "study.max_retries=0")
     made = bench(*words)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):  # which nothing catches, as nothing does a kill
+    with monkeypatch.context() as patch:
         patch.setattr(Study, "complete", lambda *_: (_ for _ in ()).throw(SystemExit))
-        made.work()
+        with pytest.raises(SystemExit):  # which nothing catches, as nothing does a kill
+            made.work()
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         made.study._open[0].set_user_attr(LEASE, Lease.of(process.pid).tree())
     monkeypatch.setattr("embedsweep.worker.run_trial", run_trial)  # the real one, which trains nothing here
