@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -29,7 +30,7 @@ from embedsweep.signals import Interrupts
 from embedsweep.study import FAILURE, RETRY_OF, OpenTrial, Study, open_study, trained_config, trained_params
 from embedsweep.study.leases import LEASE, Lease
 from embedsweep.tracking import Tracker
-from embedsweep.trial import write_config, write_result
+from embedsweep.trial import run_trial, write_config, write_result
 from embedsweep.worker import Worker
 
 if TYPE_CHECKING:
@@ -87,11 +88,12 @@ class Bench:
     tracker: Tracker
     parent: str
     output: io.StringIO
+    interrupts: Interrupts
 
     def work(self) -> None:
         emissions = EmissionsConfig("codecarbon", None)
         display = PlainLines(Console(file=self.output, width=200))
-        Worker(self.study, self.tracker, self.parent, display, Interrupts(), emissions, "best", None).work()
+        Worker(self.study, self.tracker, self.parent, display, self.interrupts, emissions, "best", None).work()
 
     def run_of(self, number: int) -> Run:
         """The run of a trial; there must be one only."""
@@ -127,7 +129,7 @@ def bench(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.Monk
     def opened(*words: str) -> Bench:
         study = open_study(pass_sweep(list(words)))
         tracker = Tracker(mlflow_store)
-        return Bench(study, tracker, tracker.parent_run(study.name, {}), io.StringIO())
+        return Bench(study, tracker, tracker.parent_run(study.name, {}), io.StringIO(), Interrupts())
 
     return opened
 
@@ -231,6 +233,43 @@ def test_a_later_command_may_allow_more_attempts(bench: Open, trained: Trained) 
     made = bench(*TWO, "study.n_trials=1", "study.max_retries=2")
     made.work()
     assert made.states == ["COMPLETE"]
+
+
+def test_a_trial_whose_worker_died_before_it_was_told_is_told_though_its_attempts_are_used_up(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*TWO, "study.n_trials=1", "study.max_retries=0")
+    made = bench(*words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "complete", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):  # which nothing catches, as nothing does a kill
+            made.work()
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        made.study._open[0].set_user_attr(LEASE, Lease.of(process.pid).tree())
+    monkeypatch.setattr("embedsweep.worker.run_trial", run_trial)  # the real one, which trains nothing here
+    again = bench(*words)
+    again.work()
+    assert again.states == ["COMPLETE"]
+    assert len(trained.configs) == 1
+
+
+def test_a_signal_that_comes_while_a_trial_is_asked_for_uses_no_attempt_up(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Study.ask
+
+    def ask(study: Study) -> OpenTrial | None:
+        trial = original(study)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return trial
+
+    monkeypatch.setattr(Study, "ask", ask)
+    made = bench(*TWO)
+    with made.interrupts.installed(), pytest.raises(Interrupted):
+        made.work()
+    assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 0
+    assert made.study.trials[0].user_attrs[LEASE] is None
+    assert trained.configs == []
 
 
 # --- told once

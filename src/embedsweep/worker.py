@@ -32,7 +32,7 @@ from embedsweep.study import PRUNED, RETRY_OF, RUN_ID, Duplicate, OpenTrial, Stu
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.training_data import data_warnings
-from embedsweep.trial import MODEL, run_trial
+from embedsweep.trial import MODEL, read_result, run_trial
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,24 @@ class Worker:
             self.display.say("study.timeout is over: no further trial is begun")
             return None
         while True:
-            with self.interrupts.shielded():
-                trial = self.study.ask()
+            trial = self._ask()
             if trial is not None or not (doubtful := self.study.doubtful):
                 return trial
             numbers = ", ".join(map(str, doubtful))
             self.display.say(f"waiting to see whether trial {numbers}, begun on another machine, still runs")
             time.sleep(BEAT_EVERY_S)
+
+    def _ask(self) -> OpenTrial | None:
+        trial: OpenTrial | None = None
+        try:
+            with self.interrupts.shielded():
+                trial = self.study.ask()
+        except Interrupted:
+            if trial is not None:
+                with self.interrupts.shielded():
+                    self.study.release(trial)
+            raise
+        return trial
 
     def _attempt(self, trial: OpenTrial) -> None:
         self.display.begin(str(trial.number), trial.params, self._note(trial))
@@ -119,7 +130,8 @@ class Worker:
             with self.interrupts.shielded():
                 run = self._open_run(trial, config)
                 run.set_tags(self._marks(trial, duplicate))
-            if trial.is_over:
+            # One that was killed after its last step has its result already, and only that is to be told.
+            if trial.is_over and read_result(trial.folder) is None:
                 with self.interrupts.shielded():
                     self._fail(trial, run, failure_of(trial.failures))
             elif duplicate is not None and duplicate.replicate is None:
