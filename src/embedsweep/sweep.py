@@ -110,7 +110,8 @@ def _device(study: Study) -> str:
 def _opening(study: Study) -> str:
     finished = sum(trial.state.is_finished() for trial in study.trials)
     begun = f"; {finished} finished before" if finished else ""
-    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}, in {study.folder}"
+    first = f"; first the best of {study.plan.warm_start}" if study.plan.warm_start and not finished else ""
+    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}{first}, in {study.folder}"
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:

@@ -24,7 +24,8 @@ from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import StudyPlan, StudyServices
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.storage import open_storage, study_lock
-from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, Study
+from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, WARM_START, Study
+from embedsweep.study.warm_start import first_point
 
 PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"
@@ -58,7 +59,8 @@ def open_study(sweep: Sweep) -> Study:
                 raise _no_such_study(name, [found.study_name for found in storage.get_all_studies()]) from None
             study = _create(name, storage)
         if asked is not None and _is_unmade(study):
-            _freeze(study, asked, sweep)
+            first = first_point(asked, SWEEPS, storage, url, PLAN)  # it may be refused, and nothing is frozen then
+            _freeze(study, asked, sweep, first)
         plan = _frozen_plan(study, name, url)
         if asked is not None and (different := plan_differences(plan, asked)):
             message = (
@@ -85,8 +87,9 @@ def _is_unmade(study: optuna.Study) -> bool:
     return PLAN not in study.user_attrs and not study.trials and study.direction is StudyDirection.MAXIMIZE
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> None:
+def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep, first: Mapping[str, Any] | None) -> None:
     """Writes the plan into an empty study; it comes last, so that a study that has it is whole."""
+    study.set_user_attr(WARM_START, first)
     study.set_user_attr(FIXED, [redact(word) for word in asked.fixed])
     services = {
         KEEP_MODELS: asked.study.keep_models,
@@ -128,8 +131,11 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> St
         "study.sampler": asked.study.sampler,
         "study.seed": asked.study.seed,
         "study.objective": shown(plan.objectives),
+        "study.enqueue": shown(asked.study.enqueue),
+        "study.warm_start": asked.study.warm_start,
     }
     frozen = {**kept, "study.sampler": plan.sampler, "study.seed": plan.seed, "study.objective": shown(plan.objectives)}
+    frozen |= {"study.enqueue": shown(plan.enqueue), "study.warm_start": plan.warm_start}
     if asked.plan is None:
         given["study.objective"] = shown(asked.study.objectives)
         given = {key: value for key, value in given.items() if key in asked.said}
