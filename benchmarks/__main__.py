@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure
 
-BENCHMARKS = ("config_error", "first_step", "overhead", "memory", "open_study")
+BENCHMARKS = ("config_error", "first_step", "overhead", "memory", "open_study", "asking")
 
 
 def main(names: list[str]) -> int:

@@ -124,7 +124,8 @@ def _opening(study: Study, retried: Sequence[int]) -> str:
         plural = "s" if len(retried) > 1 else ""
         again = ", ".join(map(str, retried))
         begun += f", {len(retried)} failed trial{plural} ({again}) no longer counted but tried again"
-    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}, in {study.folder}"
+    first = f"; first the best of {study.plan.warm_start}" if study.plan.warm_start and not finished else ""
+    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}{first}, in {study.folder}"
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:

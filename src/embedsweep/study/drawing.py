@@ -22,6 +22,7 @@ from embedsweep.gate import broken_constraint, grid_cells
 from embedsweep.schema import Choice, Scalar, StudyPlan
 from embedsweep.search_space import active_axes, config_params, distributions, optuna_params, random_cell
 from embedsweep.study.samplers import make_sampler
+from embedsweep.study.storage import written_at_once
 
 POINT = "embedsweep.point"
 PROPOSALS = 20
@@ -60,11 +61,13 @@ class Drawing:
         running = [config_params(axes, trial.params) for trial in trials if trial.state is TrialState.RUNNING]
         study.sampler = AcceptedSampler(self._plan, self._distributions, number, running.__contains__)
         trial = study.ask()
-        for axis in axes:
-            if not axis.when:
+        known = config_params(axes, _given(study._storage.get_trial(trial._trial_id)))
+        if any(axis.key not in known for axis in active_axes(axes, known)):
+            known = config_params(axes, trial.relative_params)
+        # Samplers read what they have written, so they are asked before: from here on nothing is read back.
+        with written_at_once(study._storage):
+            for axis in active_axes(axes, known):
                 _suggest(trial, axis.name, self._distributions[axis.name])
-        for axis in active_axes(axes, config_params(axes, trial.params)):
-            _suggest(trial, axis.name, self._distributions[axis.name])
         return trial
 
     def _enqueue_next(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:

@@ -25,7 +25,8 @@ from embedsweep.secrets import MASK, redact
 from embedsweep.study.objectives import directions_of
 from embedsweep.study.pruners import make_pruner
 from embedsweep.study.storage import existing_storage, open_storage, study_lock
-from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, Study
+from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, WARM_START, Study
+from embedsweep.study.warm_start import first_point
 
 PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"
@@ -54,7 +55,8 @@ def open_study(sweep: Sweep) -> Study:
                 raise _no_such_study(name, [found.study_name for found in storage.get_all_studies()]) from None
             study = _create(name, storage, asked)
         if asked is not None and _is_unmade(study, asked):
-            _freeze(study, asked, sweep)
+            first = first_point(asked, SWEEPS, storage, url, PLAN)  # it may be refused, and nothing is frozen then
+            _freeze(study, asked, sweep, first)
         opened = _agree(study, name, url, sweep)
         if study.user_attrs.get(N_TRIALS) != opened.n_trials:
             study.set_user_attr(N_TRIALS, opened.n_trials)
@@ -124,8 +126,9 @@ def _is_unmade(study: optuna.Study, plan: StudyPlan) -> bool:
     return PLAN not in study.user_attrs and not study.trials and study.directions == directions_of(plan.objectives)
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> None:
+def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep, first: Mapping[str, Any] | None) -> None:
     """Writes the plan into an empty study; it comes last, so that a study that has it is whole."""
+    study.set_user_attr(WARM_START, first)
     study.set_user_attr(FIXED, [redact(word) for word in asked.fixed])
     services = {
         KEEP_MODELS: asked.study.keep_models,
