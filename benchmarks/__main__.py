@@ -1,6 +1,7 @@
 """Runs every benchmark in a process and folder of its own and prints a table: what, measured, promised.
 
-``python -m benchmarks overhead memory`` runs some of them.
+``python -m benchmarks overhead memory`` runs some of them; ``peers``, the search beside those of others, runs only
+where it is named, since it takes a quarter of an hour.
 """
 
 from __future__ import annotations
