@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -14,9 +15,12 @@ from embedsweep.config import resolve
 from embedsweep.display import open_display, say
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
-from embedsweep.gate import Sweep, check_cells
+from embedsweep.gate import Sweep, check_cells, check_shares
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.launch import prepare_process
+from embedsweep.launch.job import Job
+from embedsweep.launch.local import Supervisor
+from embedsweep.launch.shares import deal, worker_count
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, Study, open_study
@@ -43,15 +47,19 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         Interrupted: a signal came; the study can be resumed.
         ConfigError: no study of that name, or what is asked differs from what was frozen.
         TrackingError, StudyError: a store cannot be opened.
+        WorkerError: worker processes cannot start, or died too often.
     """
     begun = time.monotonic()
     with storage_errors():
         study = open_study(asked)
-        if asked.plan is None and (problems := list(check_cells(study.plan))):
+        device = _device(study)
+        if asked.plan is None and (problems := [*check_shares(asked.workers, device), *check_cells(study.plan)]):
             raise ConfigError(problems)
-        prepare_process(_device(study))
+        # Dealt out before this process is left with one GPU, for the finals.
+        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
+        prepare_process(device)
         tracker = Tracker(study.services.tracking)
-        test = _fill(study, tracker, asked, console, interrupts, begun)
+        test = _fill(study, tracker, asked, shares, console, interrupts, begun)
         print_ranking(console, study)
         print_best(console, study, program, test)
         print_ui(console, tracker.ui_hint(), program)
@@ -61,10 +69,16 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
 
 
 def _fill(
-    study: Study, tracker: Tracker, asked: Sweep, console: Console, interrupts: Interrupts, begun: float
+    study: Study,
+    tracker: Tracker,
+    asked: Sweep,
+    shares: Sequence[Mapping[str, str]],
+    console: Console,
+    interrupts: Interrupts,
+    begun: float,
 ) -> dict[str, float] | None:
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
-    keep_models, emissions = study.services.keep_models, study.services.emissions
+    keep_models = study.services.keep_models
     tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
     parent = tracker.parent_run(study.name, tags)
     status: ParentStatus = "FAILED"
@@ -74,7 +88,13 @@ def _fill(
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
             tidy(study, keep_models)
-            Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline).work()
+            if asked.workers.name == "inline":
+                emissions = study.services.emissions
+                Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline, 0).work()
+            else:
+                job = Job.of(study, asked, parent, _device(study))
+                restarts = asked.workers.max_restarts
+                Supervisor(job, shares, restarts, deadline, lambda: study.n_left, display, interrupts).run()
         if study.is_complete:
             with study.lock():  # two commands may see the last trial end in the same moment
                 test = score_winner(study, tracker, parent, keep_models)

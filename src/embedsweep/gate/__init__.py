@@ -11,5 +11,16 @@ from embedsweep.gate.cells import cell_config
 from embedsweep.gate.services import SINGLE
 from embedsweep.gate.single import SingleRun, pass_single, pass_ui
 from embedsweep.gate.sweep import Sweep, check_cells, pass_sweep
+from embedsweep.gate.workers import check_shares
 
-__all__ = ["SINGLE", "SingleRun", "Sweep", "cell_config", "check_cells", "pass_single", "pass_sweep", "pass_ui"]
+__all__ = [
+    "SINGLE",
+    "SingleRun",
+    "Sweep",
+    "cell_config",
+    "check_cells",
+    "check_shares",
+    "pass_single",
+    "pass_sweep",
+    "pass_ui",
+]

@@ -26,6 +26,7 @@ from embedsweep.gate.rules.data import scored_on
 from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
 from embedsweep.gate.services import Services, read_services
 from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, one_for_all, section_of, sort_words
+from embedsweep.gate.workers import check_shares
 from embedsweep.schema import (
     DEV_METRICS,
     Axis,
@@ -112,6 +113,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     )
     n_trials = _count_trials(plan, study, said, problems) if study is not None else None
     problems += _check_device(cells)
+    if services is not None:
+        problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += check_cells(plan)
     if problems or services is None:
         raise ConfigError(problems)
