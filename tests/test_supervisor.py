@@ -6,13 +6,13 @@ import io
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -192,7 +192,8 @@ def test_workers_that_cannot_start_are_given_up_at_the_second_one(job: Job) -> N
 
 def test_what_ails_all_trials_is_told_once_and_ends_all(job: Job) -> None:
     gone = 'begin("0"); tell("end", "0", "RUNNING", None, "given up"); tell("outage", "the store is gone"); sys.exit(1)'
-    waiting = 'trial = "1"; begin("1"); time.sleep(60)'
+    gone = f'while not os.path.exists("waits"):\n    time.sleep(0.02)\n{gone}'
+    waiting = 'trial = "1"; begin("1"); open("waits", "w"); time.sleep(60)'
     watched = Watched(job, [waiting, gone])
     with pytest.raises(WorkerError, match=r"^the store is gone$"):
         watched.run()
@@ -233,7 +234,7 @@ def test_workers_that_do_not_heed_an_interrupt_are_killed(job: Job, monkeypatch:
 
 def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "COMMAND", ("/no/such/python",))
-    with pytest.raises(WorkerError, match="worker 0 cannot be started: .*No such file"):
+    with pytest.raises(WorkerError, match=r"worker 0 cannot be started: .*No such file"):
         Watched(job, [""]).run()
 
 
@@ -257,7 +258,7 @@ def test_a_job_is_received_as_it_was_sent(job: Job) -> None:
 
 
 def test_a_display_at_the_other_end_is_called_as_this_one() -> None:
-    calls = [
+    calls: list[tuple[Any, ...]] = [
         ("say", "a line\nof two"),
         ("begin", "0", {"loss": "mnrl", "optimizer.lr": 1e-3, "model.dense": None}, "resumed"),
         ("progress", "0", 3, 10),
@@ -265,7 +266,8 @@ def test_a_display_at_the_other_end_is_called_as_this_one() -> None:
         ("end", "0", "COMPLETE", 0.5, "Grüße"),
         ("end", "0", "FAIL", None, ""),
     ]
-    stream, seen = io.StringIO(), []
+    stream = io.StringIO()
+    seen: list[tuple[object, ...]] = []
 
     class Recorder:
         def __getattr__(self, name: str) -> Callable[..., None]:
@@ -275,16 +277,15 @@ def test_a_display_at_the_other_end_is_called_as_this_one() -> None:
     for name, *arguments in calls:
         getattr(lines, name)(*arguments)
     for line in stream.getvalue().splitlines():
-        show(Event.of(line), Recorder())  # type: ignore[arg-type]
+        show(Event.of(line), Recorder())
     assert seen == calls
 
 
 def test_a_supervisor_that_is_gone_is_told_nothing() -> None:
-    with subprocess.Popen(["true"], stdin=subprocess.PIPE, text=True) as process:
-        process.wait()
-        assert process.stdin is not None
-        lines = EventLines(process.stdin)
-        lines.say("nobody reads it")
-        lines.say("nor this")
-        with pytest.raises(BrokenPipeError):
-            process.stdin.close()
+    readable, writable = os.pipe()
+    os.close(readable)
+    stream = os.fdopen(writable, "w")
+    EventLines(stream).say("nobody reads it")
+    EventLines(stream).say("nor this")
+    with pytest.raises(BrokenPipeError):
+        stream.close()

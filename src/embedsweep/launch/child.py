@@ -109,7 +109,8 @@ class Child:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._told.put((self, Event.of(line.decode())))
+            if line.endswith(b"\n"):  # not the half of one that it was killed over
+                self._told.put((self, Event.of(line.decode())))
 
     def _wait(self) -> None:
         self._process.wait()

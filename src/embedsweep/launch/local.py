@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
@@ -21,6 +22,8 @@ from embedsweep.signals import Interrupts
 GRACE_S = 30.0
 """How long workers may take to give their trials up; a second signal ends them at once."""
 FAILED_STARTS = 2
+WAIT_S = 1.0
+"""For the next event: a signal that comes just before the wait is heeded at its end only."""
 
 
 class Supervisor:
@@ -72,7 +75,8 @@ class Supervisor:
             for number in range(len(self._environments)):
                 self._start(number)
             while self._children:
-                self._heed(*self._told.get())
+                with suppress(Empty):
+                    self._heed(*self._told.get(timeout=WAIT_S))
         finally:
             self._end_all()
         if self._gave_up and self._is_work_left():
@@ -163,7 +167,7 @@ class Supervisor:
         """Shows what workers that were ended still tell, until all have ended or the moment has come."""
         while self._children and (left := until - time.monotonic()) > 0:
             try:
-                child, event = self._told.get(timeout=min(left, 1.0))
+                child, event = self._told.get(timeout=min(left, WAIT_S))
             except Empty:
                 ended = [child for child in self._children if child.code is not None]
             else:
