@@ -147,6 +147,8 @@ WRONG_WORDS = [
     ("loss=mnrl,cosent", "loss: several values make a study: add -m"),
     ("optimizer.lr=interval(0,1)", "optimizer.lr: several values make a study: add -m"),
     ("search=lr", "search: search=lr makes a study: add -m"),
+    ("workers=local", "workers: workers=local runs the trials of a study: add -m"),
+    ("workers.count=4", "workers.count: inline is this process alone, but got 4: add workers=local"),
     ("study.n_trials=3", "study.n_trials: is a study's, and this is one run: add -m, or leave it out"),
 ]
 
@@ -1048,3 +1050,11 @@ def test_wrong_words_of_ui_are_told(words: list[str], messages: list[str]) -> No
     with pytest.raises(ConfigError) as error:
         pass_ui(words, 5000)
     assert [str(problem) for problem in error.value.problems] == messages
+
+
+def test_local_workers_must_fit_on_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 1)
+    words = ("-m", "loss=mnrl,cosent", "workers=local", "workers.count=4")
+    assert [problem.partition(":")[0] for problem in told(*words)] == ["workers.count"]
+    assert passed(*words[1:], "trainer.device=cpu").workers.count == 4
+    assert passed(*words[1:], "workers.per_device=4").workers.per_device == 4

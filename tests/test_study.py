@@ -644,3 +644,17 @@ def test_a_study_whose_maker_was_killed_before_the_plan_is_made_by_the_same_comm
     study = open_study(asked(storage=url))
     assert study.plan == asked().plan
     assert len(run(study)) == 6
+
+
+def test_what_is_left_counts_new_trials_and_those_of_dead_workers_only() -> None:
+    study = open_study(asked())
+    assert study.n_left == 6
+    mine, theirs, done = (study.ask() for _ in range(3))
+    assert mine is not None
+    assert theirs is not None
+    assert done is not None
+    study.complete(done, result(0.5))
+    assert study.n_left == 3
+    study.release(theirs)
+    assert study.n_left == 4
+    assert open_study(by_name("compare", n_trials=3)).n_left == 1

@@ -93,7 +93,7 @@ class Bench:
     def work(self) -> None:
         emissions = EmissionsConfig("codecarbon", None)
         display = PlainLines(Console(file=self.output, width=200))
-        Worker(self.study, self.tracker, self.parent, display, self.interrupts, emissions, "best", None).work()
+        Worker(self.study, self.tracker, self.parent, display, self.interrupts, emissions, "best", None, 0).work()
 
     def run_of(self, number: int) -> Run:
         """The run of a trial; there must be one only."""

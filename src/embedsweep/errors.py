@@ -84,6 +84,10 @@ class StudyError(EmbedsweepError):
     """Optuna's storage cannot be opened, or holds something this program did not write."""
 
 
+class WorkerError(EmbedsweepError):
+    """Worker processes cannot start, died too often, or one of them met what ails all trials."""
+
+
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived while a trial was training.
 

@@ -6,18 +6,25 @@ Owns the order of a sweep's steps and its exit code. Each step is another module
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
 from embedsweep.config import resolve
-from embedsweep.display import open_display, say
+from embedsweep.display import Display, open_display, say
+from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
-from embedsweep.gate import Sweep, check_cells
+from embedsweep.gate import Sweep, check_cells, check_shares
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.launch import prepare_process
+from embedsweep.launch.job import Job
+from embedsweep.launch.local import Supervisor
+from embedsweep.launch.shares import deal, worker_count
 from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.schema import DIRECTIONS
@@ -46,6 +53,7 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         Interrupted: a signal came; the study can be resumed.
         ConfigError: no study of that name, or what is asked differs from what was frozen.
         TrackingError, StudyError: a store cannot be opened.
+        WorkerError: worker processes cannot start, or died too often.
     """
     begun = time.monotonic()
     with storage_errors():
@@ -53,11 +61,14 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             print_preview(console, asked, program)
             return DONE
         study = open_study(asked)
-        if asked.plan is None and (problems := list(check_cells(study.plan))):
+        device = _device(study)
+        if asked.plan is None and (problems := [*check_shares(asked.workers, device), *check_cells(study.plan)]):
             raise ConfigError(problems)
-        prepare_process(_device(study))
+        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
+        if asked.workers.name == "inline":
+            prepare_process(device)
         tracker = Tracker(study.services.tracking)
-        test = _fill(study, tracker, asked, console, interrupts, begun)
+        test = _fill(study, tracker, asked, shares, console, interrupts, begun)
         print_ranking(console, study)
         print_best(console, study, program, test)
         print_ui(console, tracker.ui_hint(), program)
@@ -70,10 +81,16 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
 
 
 def _fill(
-    study: Study, tracker: Tracker, asked: Sweep, console: Console, interrupts: Interrupts, begun: float
+    study: Study,
+    tracker: Tracker,
+    asked: Sweep,
+    shares: Sequence[Mapping[str, str]],
+    console: Console,
+    interrupts: Interrupts,
+    begun: float,
 ) -> dict[str, float] | None:
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
-    keep_models, emissions = study.services.keep_models, study.services.emissions
+    keep_models = study.services.keep_models
     tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
     parent = tracker.parent_run(study.name, tags)
     status: ParentStatus = "FAILED"
@@ -84,8 +101,15 @@ def _fill(
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
             tidy(study, keep_models)
-            Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline).work()
+            if asked.workers.name == "inline":
+                emissions = study.services.emissions
+                Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline, 0).work()
+            else:
+                job = Job.of(study, asked, parent, _device(study))
+                _supervise(study, job, shares, asked.workers.max_restarts, deadline, display, interrupts)
         if study.is_complete:
+            # Only now: what measures the workers has to see all their GPUs.
+            prepare_process(_device(study))
             with study.lock():  # two commands may see the last trial end in the same moment
                 test = score_winner(study, tracker, parent, keep_models)
         with interrupts.shielded():
@@ -98,6 +122,24 @@ def _fill(
     finally:
         _finish_parent(tracker, parent, status, interrupts)
     return test
+
+
+def _supervise(
+    study: Study,
+    job: Job,
+    shares: Sequence[Mapping[str, str]],
+    max_restarts: int,
+    deadline: float | None,
+    display: Display,
+    interrupts: Interrupts,
+) -> None:
+    """Lets worker processes run what is left; one tracker measures the machine for all of them."""
+    with (
+        tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
+        SharedEmissions(job.emissions, Path(folder)) as emissions,
+    ):
+        told = replace(job, share_folder=Path(folder))
+        Supervisor(told, shares, max_restarts, deadline, lambda: study.n_left, emissions, display, interrupts).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus, interrupts: Interrupts) -> None:

@@ -10,6 +10,7 @@ import errno
 import gc
 import itertools
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ class Worker:
         emissions: whose electricity is used.
         keep_models: which trials' models stay.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+        number: its own among the workers of its command, from 0.
         share: the file with this worker's share of the machine's energy, where several run at once; None measures the
             machine for each trial.
     """
@@ -60,6 +62,7 @@ class Worker:
     emissions: EmissionsConfig
     keep_models: KeepModels
     deadline: float | None
+    number: int
     share: Path | None = None
     _warned: set[str] = field(default_factory=set, init=False)
 
@@ -193,6 +196,11 @@ class Worker:
         run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
         if run_id is None and trial.is_resumed:
             run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
+        tags = {
+            "embedsweep.study": self.study.name,
+            "embedsweep.worker": str(self.number),
+            "embedsweep.host": socket.gethostname(),
+        }
         run = self.tracker.trial_run(
             self.study.name,
             trial.number,
@@ -201,8 +209,10 @@ class Worker:
             parent=self.parent,
             run_id=run_id,
             run_name=f"{trial.number:04d} {short_params(trial.params)}",
-            tags={"embedsweep.study": self.study.name},
+            tags=tags,
         )
+        if run_id is not None:
+            run.set_tags(tags)
         self.study.identify(trial, run.run_id, identity)
         return run
 

@@ -13,6 +13,7 @@ from embedsweep.gate.probes import check_cells
 from embedsweep.gate.services import SINGLE
 from embedsweep.gate.single import SingleRun, pass_single, pass_ui
 from embedsweep.gate.sweep import Sweep, pass_sweep
+from embedsweep.gate.workers import check_shares
 
 __all__ = [
     "SINGLE",
@@ -21,6 +22,7 @@ __all__ = [
     "broken_constraint",
     "cell_config",
     "check_cells",
+    "check_shares",
     "count_cells",
     "grid_cells",
     "pass_single",

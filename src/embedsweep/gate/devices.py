@@ -22,6 +22,20 @@ def visible_devices() -> list[str]:
     return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
 
 
+def cuda_devices_of(device: str) -> list[str]:
+    """Names of the visible CUDA devices that trials on ``device`` (``trainer.device``) may be spread over."""
+    if device in ("auto", "cuda"):
+        return visible_devices()
+    one = re.fullmatch(r"cuda:(\d+)", device)
+    return visible_devices()[int(one[1]) :][:1] if one else []
+
+
+def gpu_count(device: str) -> int:
+    """How many GPUs, of whichever kind, trials on ``device`` (``trainer.device``) have; 0 on a CPU."""
+    names = cuda_devices_of(device)
+    return len(names) or int(device in ("auto", "mps") and has_mps())
+
+
 @functools.cache
 def cuda_device_count() -> int:
     """How many CUDA devices the driver shows, visible or not; 0 without one."""

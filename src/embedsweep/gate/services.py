@@ -17,6 +17,7 @@ from embedsweep.emissions import country_problem
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.sections import read_emissions, read_study, read_tracking, read_workers
 from embedsweep.gate.words import Cell
+from embedsweep.gate.workers import check_workers
 from embedsweep.schema import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
 
 SINGLE = "single"
@@ -54,6 +55,7 @@ def read_services(cell: Cell) -> Services:
     )
     problems += _check_study(services.study)
     problems += check_tracking(services.tracking)
+    problems += check_workers(services.workers)
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))

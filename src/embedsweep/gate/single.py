@@ -82,6 +82,8 @@ def _only_for_studies(said: Words) -> Iterator[Problem]:
         yield Problem(axis.key, "several values make a study: add -m")
     if said.choices.get("search", "none") != "none":
         yield Problem("search", f"search={said.choices['search']} makes a study: add -m")
+    if said.choices.get("workers", "inline") != "inline":
+        yield Problem("workers", f"workers={said.choices['workers']} runs the trials of a study: add -m")
     for key in said.values:
         if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
             yield Problem(key, "is a study's, and this is one run: add -m, or leave it out")

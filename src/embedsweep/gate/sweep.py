@@ -14,6 +14,7 @@ from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
 from embedsweep.gate.services import Services, read_services
 from embedsweep.gate.spaces import searched_axes
 from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, section_of, sort_words
+from embedsweep.gate.workers import check_shares
 from embedsweep.schema import (
     DEV_METRICS,
     DiscreteAxis,
@@ -111,6 +112,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         )
         problems.append(Problem("study.enqueue", message))
     problems += _check_device(cells)
+    if services is not None:
+        problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += check_cells(plan)
     if problems or services is None:
         raise ConfigError(problems)

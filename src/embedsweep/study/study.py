@@ -228,6 +228,17 @@ class Study:
         running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
         return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
 
+    @property
+    def n_left(self) -> int:
+        """How many trials nobody runs at this moment, as far as can be said: new ones, and those of dead workers."""
+        trials = self.trials
+        mine = sum(
+            trial.state is TrialState.WAITING
+            or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
+            for trial in trials
+        )
+        return max(0, self.n_trials - _count(trials)) + mine
+
     @contextmanager
     def alive(self, trial: OpenTrial) -> Iterator[None]:
         """Keeps the trial's lease alive while the block runs."""
