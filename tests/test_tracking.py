@@ -197,7 +197,7 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 78
+    assert len(flat) == 79
 
 
 def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: Path) -> None:

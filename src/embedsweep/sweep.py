@@ -50,13 +50,16 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         if asked.plan is None and (problems := list(check_cells(study.plan))):
             raise ConfigError(problems)
         prepare_process(_device(study))
-        tracker = Tracker(study.services.tracking)
-        test = _fill(study, tracker, asked, console, interrupts, begun)
-        print_ranking(console, study)
-        print_best(console, study, program, test)
-        print_ui(console, tracker.ui_hint(), program)
-        if study.unfinished:
-            say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+        tracker = Tracker(study.services.tracking, lambda line: say(console, line))
+        try:
+            test = _fill(study, tracker, asked, console, interrupts, begun)
+            print_ranking(console, study)
+            print_best(console, study, program, test)
+            print_ui(console, tracker.ui_hint(), program)
+            if study.unfinished:
+                say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+        finally:
+            tracker.close()
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 

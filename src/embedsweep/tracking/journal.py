@@ -1,7 +1,7 @@
 """The one way into the store: a record is carried out at once or, while the store is away, spooled and replayed later.
 
-Owns which of the two it is, and the thread that looks whether the store is back. Whoever records never waits for a store
-that is away: the first call that fails is the last one that tries. Must not know what records mean.
+Owns which of the two it is, and the thread that looks whether the store is back. Whoever records never waits for a
+store that is away: the first call that fails is the last one that tries. Must not know what records mean.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Journal:
         self._refused: dict[str, str] = {}  # run -> why its records stay where they are
         self._away = False
         self._watcher: threading.Thread | None = None
+        self._watching = threading.Lock()
         self._closing = threading.Event()
         self._replaying = threading.Lock()
         try:
@@ -76,10 +77,7 @@ class Journal:
 
             def carry_out() -> None:
                 ledger = self._open_ledger()
-                found = ledger.find(run_id, experiment)
-                if found is None:
-                    raise TrackingError(f"MLflow's store {self.store} does not hold run {run_id}")
-                ledger.write(found, record)
+                ledger.write(ledger.id_of(experiment, run_id), record)
 
             try:
                 waiting_for_lock(carry_out, self._tell)
@@ -108,8 +106,8 @@ class Journal:
         spool = spool_of(experiment, run_id)
         if spool not in self._spools:
             self._spools[spool] = None
-            if not self._away and spool.waiting(str(self.store)):
-                self._replay(None)
+            if not self._away and spool.waiting(str(self.store)) and not self._replay(None):
+                self._watch()
         return spool
 
     def holds(self, run_id: str) -> bool:
@@ -138,8 +136,8 @@ class Journal:
         """Replays what is left if the store answers, and tells of the rest; whether nothing is left."""
         self._closing.set()
         deadline = time.monotonic() + CLOSING_S
-        if self._watcher is not None:
-            self._watcher.join(CLOSING_S)
+        if (watcher := self._watcher) is not None:
+            watcher.join(CLOSING_S)
         if any(spool.waiting(str(self.store)) for spool in self._spools):
             self._replay(deadline)
         left = {spool: runs for spool in self._spools if (runs := spool.waiting(str(self.store)))}
@@ -164,38 +162,52 @@ class Journal:
 
     def _watch(self) -> None:
         """Lets a thread look whether the store is back, unless one does."""
-        if self._closing.is_set() or (self._watcher is not None and self._watcher.is_alive()):
-            return
-        self._watcher = threading.Thread(target=self._look, name="watch-mlflow", daemon=True)
-        self._watcher.start()
+        with self._watching:
+            if self._watcher is None and not self._closing.is_set():
+                self._watcher = threading.Thread(target=self._look, name="watch-mlflow", daemon=True)
+                self._watcher.start()
 
     def _look(self) -> None:
         tries = 0
         while not self._closing.wait(PAUSES_S[min(tries, len(PAUSES_S) - 1)]):
-            if self._replay(None):
-                return
-            tries += 1
+            tries = 0 if self._replay(None) else tries + 1
+            with self._watching:  # a record that is added from here on finds no watcher, and starts another
+                if not self._away and not self._waiting():
+                    self._watcher = None
+                    return
+
+    def _waiting(self) -> list[str]:
+        """Runs that wait for the store and were not refused by it."""
+        runs = (run_id for spool in list(self._spools) for run_id in spool.waiting(str(self.store)))
+        return [run_id for run_id in runs if run_id not in self._refused]
 
     def _replay(self, deadline: float | None) -> bool:
-        """Replays what waits in all spools that were met; whether nobody has to look again."""
-        with self._replaying:
-            try:
-                ledger = self._open_ledger()
-            except TrackingError:
+        """Replays what waits in all spools that were met; whether the store took it, or refused it for good."""
+        if not self._replaying.acquire(blocking=False):
+            return False
+        try:
+            return self._replay_alone(deadline)
+        finally:
+            self._replaying.release()
+
+    def _replay_alone(self, deadline: float | None) -> bool:
+        try:
+            ledger = self._open_ledger()
+        except TrackingError:
+            return False
+        if self._away and not ledger.answers():
+            return False
+        done: dict[str, int] = {}
+        for spool in list(self._spools):
+            found = replay(ledger, spool, str(self.store), deadline)
+            done |= found.done
+            if not found.answered:
                 return False
-            if self._away and not ledger.answers():
-                return False
-            done: dict[str, int] = {}
-            for spool in list(self._spools):
-                found = replay(ledger, spool, str(self.store), deadline)
-                done |= found.done
-                if not found.answered:
-                    return False
-                self._tell_refused(found, spool)
-            if self._away or done:
-                self._tell(f"MLflow's store answers: {_counted(sum(done.values()), 'waiting record')} written")
-            self._away = False
-            return True
+            self._tell_refused(found, spool)
+        if self._away or done:
+            self._tell(f"MLflow's store answers: {_counted(sum(done.values()), 'waiting record')} written")
+        self._away = False
+        return True
 
     def _tell_refused(self, found: Replay, spool: Spool) -> None:
         new = {run_id: reason for run_id, reason in found.left.items() if self._refused.get(run_id) != reason}

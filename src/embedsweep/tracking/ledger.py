@@ -82,7 +82,7 @@ class Ledger:
             case Metrics():
                 self._add_metrics(experiment, run_id, record)
             case _:
-                self.write(self._must_find(experiment, run_id), record)
+                self.write(self.id_of(experiment, run_id), record)
 
     def write(self, run_id: str, record: Record) -> None:
         """Writes a record into a run that is there; points of metrics without looking what the run has already."""
@@ -128,6 +128,7 @@ class Ledger:
             run_id = self._find_parent(experiment, record.study) or self._create_parent(experiment, record)
             self._client.update_run(run_id, status="RUNNING")
             self._set_tags(run_id, record.tags)
+        self._ids |= {run_id: run_id, study_id(record.study): run_id}
         return run_id
 
     def create_trial(self, experiment: str, record: Trial) -> str:
@@ -135,10 +136,9 @@ class Ledger:
         experiment_id = self.experiment(experiment)
         parent = self._parent(experiment, experiment_id, record)
         with telling(f"a run for {record.name} cannot be created in experiment {experiment!r}"):
-            run = self._client.create_run(
-                experiment_id, record.time_ms, {**record.tags, **parent}, redact(record.name)
-            )
+            run = self._client.create_run(experiment_id, record.time_ms, {**record.tags, **parent}, redact(record.name))
             self._log_params(run.info.run_id, record.params)
+        self._ids[run.info.run_id] = run.info.run_id
         return str(run.info.run_id)
 
     def reopen(self, run_id: str, params: Mapping[str, str]) -> None:
@@ -197,7 +197,8 @@ class Ledger:
         with telling(f"metrics of run {run_id} cannot be read"):
             return {point.step for point in self._client.get_metric_history(run_id, metric)}
 
-    def _must_find(self, experiment: str, run_id: str) -> str:
+    def id_of(self, experiment: str, run_id: str) -> str:
+        """The store's id of a run that it holds."""
         found = self.find(run_id, experiment)
         if found is None and run_id == study_id(experiment):
             experiment_id = self.experiment(experiment)
@@ -207,10 +208,17 @@ class Ledger:
             raise TrackingError(f"MLflow's store {self._store} does not hold run {run_id}")
         return found
 
+    def find_created(self, experiment: str, record: Trial) -> str | None:
+        """The run of a creation that was cut off, or whose answer was lost; None where there is none."""
+        experiment_id = self.experiment(experiment)
+        with telling("runs cannot be searched"):
+            runs = self._client.search_runs([experiment_id], f"attributes.start_time = {record.time_ms}")
+        ours = [run for run in runs if record.tags.items() <= run.data.tags.items() and SPOOL_ID not in run.data.tags]
+        return str(ours[0].info.run_id) if ours else None
+
     def _open_trial(self, experiment: str, run_id: str, record: Trial) -> None:
         """Creates the run, or goes on with the one that an earlier try at this, or at the trial, has created."""
-        experiment_id = self.experiment(experiment)
-        found = self.find(run_id, experiment) or self._find_created(experiment_id, record)
+        found = self.find(run_id, experiment) or self.find_created(experiment, record)
         if found is None and record.adopts and record.parent is not None:
             found = self.find_trial(experiment, record.tags["embedsweep.trial"], record.parent)
         tag = {SPOOL_ID: run_id}
@@ -225,7 +233,7 @@ class Ledger:
         self._ids[run_id] = found
 
     def _add_metrics(self, experiment: str, run_id: str, record: Metrics) -> None:
-        found = self._must_find(experiment, run_id)
+        found = self.id_of(experiment, run_id)
         names = {name for _, values in record.points for name in values}
         there = {name: self.steps(found, name) for name in names}
         points: list[tuple[int, dict[str, float]]] = []
@@ -289,13 +297,6 @@ class Ledger:
             ids = [each.experiment_id for each in experiments if each is not None]
             runs = self._client.search_runs(ids, f"tags.`{SPOOL_ID}` = '{run_id}'") if ids else []
         return str(runs[0].info.run_id) if runs else None
-
-    def _find_created(self, experiment_id: str, record: Trial) -> str | None:
-        """The run of a creation whose answer was lost."""
-        with telling("runs cannot be searched"):
-            runs = self._client.search_runs([experiment_id], f"attributes.start_time = {record.time_ms}")
-        ours = [run for run in runs if record.tags.items() <= run.data.tags.items() and SPOOL_ID not in run.data.tags]
-        return str(ours[0].info.run_id) if ours else None
 
     def _create_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException

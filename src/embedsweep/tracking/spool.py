@@ -140,10 +140,9 @@ class Spool:
     def of_trial(self, number: int, parent: str, store: str) -> str | None:
         """The run of a trial whose creation waits here; None where there is none."""
         for run_id in self.waiting(store):
-            for record in self.everything(run_id):
-                if isinstance(record, Trial) and record.parent == parent:
-                    if record.tags.get("embedsweep.trial") == str(number):
-                        return run_id
+            begun = [record for record in self.everything(run_id) if isinstance(record, Trial)]
+            if any(each.parent == parent and each.tags["embedsweep.trial"] == str(number) for each in begun):
+                return run_id
         return None
 
     def everything(self, run_id: str) -> list[Record]:

@@ -36,8 +36,8 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow's own values block 247 s on a server that is gone. These give up at once where connections are refused and
-    # after 5 s where they are swallowed: what could not be written is spooled and replayed, so that nothing is gained by
-    # waiting, and a call that MLflow repeated by itself could create a run twice.
+    # after 5 s where they are swallowed: what could not be written is spooled and replayed, so that nothing is gained
+    # by waiting, and a call that MLflow repeated by itself could create a run twice.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
