@@ -9,7 +9,17 @@ trials share; ``single`` and ``sweep`` are the two ways through.
 
 from embedsweep.gate.cells import cell_config
 from embedsweep.gate.services import SINGLE
-from embedsweep.gate.single import SingleRun, pass_single, pass_ui
+from embedsweep.gate.single import SingleRun, pass_single, pass_sync, pass_ui
 from embedsweep.gate.sweep import Sweep, check_cells, pass_sweep
 
-__all__ = ["SINGLE", "SingleRun", "Sweep", "cell_config", "check_cells", "pass_single", "pass_sweep", "pass_ui"]
+__all__ = [
+    "SINGLE",
+    "SingleRun",
+    "Sweep",
+    "cell_config",
+    "check_cells",
+    "pass_single",
+    "pass_sweep",
+    "pass_sync",
+    "pass_ui",
+]

@@ -197,15 +197,15 @@ class Journal:
             return False
         if self._away and not ledger.answers():
             return False
-        done: dict[str, int] = {}
+        done = 0
         for spool in list(self._spools):
             found = replay(ledger, spool, str(self.store), deadline)
-            done |= found.done
+            done += sum(written.records for written in found.done.values())
             if not found.answered:
                 return False
             self._tell_refused(found, spool)
         if self._away or done:
-            self._tell(f"MLflow's store answers: {_counted(sum(done.values()), 'waiting record')} written")
+            self._tell(f"MLflow's store answers: {_counted(done, 'waiting record')} written")
         self._away = False
         return True
 
