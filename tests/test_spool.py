@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from rich.console import Console
 
 from embedsweep.cli import main
@@ -49,6 +50,8 @@ class Line:
         delivers: whether the first of them still arrives.
         is_cut: whether it is cut now.
         kills: whether that call kills the process instead.
+        locked: how many further calls find the database locked.
+        lock_after: the call, by its name, after which the database is locked for one call.
     """
 
     def __init__(self) -> None:
@@ -57,6 +60,8 @@ class Line:
         self.delivers = False
         self.is_cut = False
         self.kills = False
+        self.locked = 0
+        self.lock_after: str | None = None
 
     def through(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         number, self.calls = self.calls, self.calls + 1
@@ -67,6 +72,11 @@ class Line:
         if cuts and self.kills:
             raise Killed
         self.is_cut = self.is_cut or cuts
+        if self.locked:
+            self.locked -= 1
+            raise MlflowException("(sqlite3.OperationalError) database is locked", TEMPORARILY_UNAVAILABLE)
+        if call.__name__ == self.lock_after:
+            self.locked, self.lock_after = 1, None
         if self.is_cut:
             raise MlflowException("API request failed with exception Connection refused")
         return call(*args, **kwargs)
@@ -508,30 +518,51 @@ def test_many_writers_lose_no_record(tmp_path: Path) -> None:
 # A locked database
 
 
-def test_a_locked_database_is_waited_for(mlflow_store: TrackingConfig, tmp_path: Path) -> None:
-    run = Tracker(mlflow_store).trial_run(STUDY, 0, CONFIG, "abc")
+def test_a_locked_database_is_waited_for(line: Line, mlflow_store: TrackingConfig) -> None:
     said: list[str] = []
     tracker = Tracker(mlflow_store, said.append)
-    database = mlflow_store.uri.removeprefix("sqlite:///")
+    line.locked = 2
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    line.locked = 1
+    run.log_metrics(0, {"train/loss": 1.0})
+    assert said == ["another process has locked MLflow's database; it is waited for, 120 s at most"] * 2
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(0, 1.0)]}
+    assert all_spools() == []
+
+
+def test_a_run_that_was_created_when_the_database_was_locked_is_not_created_again(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    said: list[str] = []
+    tracker = Tracker(mlflow_store, said.append)
+    line.lock_after = "create_run"
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    assert len(said) == 1
+    assert held(mlflow_store)["trial-0000"][1] == flatten(CONFIG)
+    assert MlflowClient(mlflow_store.uri).get_run(run.run_id).data.params == flatten(CONFIG)
+
+
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_half_a_minute_is_waited_for(mlflow_store: TrackingConfig) -> None:
+    said: list[str] = []
+    run = Tracker(mlflow_store, said.append).trial_run(STUDY, 0, CONFIG, "abc")
     locked = threading.Event()
 
     def lock() -> None:
-        with closing(sqlite3.connect(database)) as other:
+        with closing(sqlite3.connect(mlflow_store.uri.removeprefix("sqlite:///"))) as other:
             other.execute("BEGIN EXCLUSIVE")
             locked.set()
-            time.sleep(7)  # sqlite itself waits for 5 s
+            time.sleep(30)
 
     holder = threading.Thread(target=lock)
     holder.start()
     locked.wait()
     began = time.monotonic()
-    again = tracker.trial_run(STUDY, 0, CONFIG, "abc", run_id=run.run_id)
-    again.log_metrics(0, {"train/loss": 1.0})
-    assert time.monotonic() - began > 5
+    run.log_metrics(0, {"train/loss": 1.0})
+    assert 28 < time.monotonic() - began < 60
     holder.join()
     assert said == ["another process has locked MLflow's database; it is waited for, 120 s at most"]
     assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(0, 1.0)]}
-    assert all_spools() == []
 
 
 def test_waiting_for_a_lock_has_an_end() -> None:

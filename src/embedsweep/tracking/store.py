@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 _SERVER_DEADLINE_S = 12.0
 _DATABASE_DEADLINE_S = 60.0  # a new PostgreSQL or MySQL store runs its migrations within this
 _LOCK_DEADLINE_S = 120.0
-_LOCKED_S = 120.0  # a database that another process has locked is waited for so long
+_LOCKED_S = 120.0  # so long a database that another process has locked is waited for; each call waits 20 s by itself
 _LOCKED = "database is locked"
 
 _PASSING = frozenset(
