@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mlflow import MlflowClient
 from rich.console import Console
 
 from embedsweep.config import config_hash
@@ -86,6 +87,7 @@ class Bench:
 
     study: Study
     tracker: Tracker
+    uri: str
     parent: str
     output: io.StringIO
     interrupts: Interrupts
@@ -97,7 +99,7 @@ class Bench:
 
     def run_of(self, number: int) -> Run:
         """The run of a trial; there must be one only."""
-        client = self.tracker._client
+        client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(self.study.name)
         runs = client.search_runs([experiment.experiment_id], f"tags.`embedsweep.trial` = '{number}'")
         (run,) = runs
@@ -129,7 +131,7 @@ def bench(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.Monk
     def opened(*words: str) -> Bench:
         study = open_study(pass_sweep(list(words)))
         tracker = Tracker(mlflow_store)
-        return Bench(study, tracker, tracker.parent_run(study.name, {}), io.StringIO(), Interrupts())
+        return Bench(study, tracker, mlflow_store.uri, tracker.parent_run(study.name, {}), io.StringIO(), Interrupts())
 
     return opened
 

@@ -80,6 +80,10 @@ class TrackingError(EmbedsweepError):
     """MLflow's store cannot be opened or written."""
 
 
+class UnreachableError(TrackingError):
+    """MLflow's store does not answer or cannot be written at this moment; the same call may succeed later."""
+
+
 class StudyError(EmbedsweepError):
     """Optuna's storage cannot be opened, or holds something this program did not write."""
 

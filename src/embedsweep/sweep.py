@@ -67,16 +67,17 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
         if asked.workers.name == "inline":
             prepare_process(device)
-        tracker = Tracker(study.services.tracking)
-        test = _fill(study, tracker, asked, shares, console, interrupts, begun)
-        print_ranking(console, study)
-        print_best(console, study, program, test)
-        print_ui(console, tracker.ui_hint(), program)
-        if study.unfinished:
-            say(
-                console,
-                f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes or the next command",
-            )
+        tracker = Tracker(study.services.tracking, lambda line: say(console, line))
+        try:
+            test = _fill(study, tracker, asked, shares, console, interrupts, begun)
+            print_ranking(console, study)
+            print_best(console, study, program, test)
+            print_ui(console, tracker.ui_hint(), program)
+            if study.unfinished:
+                numbers = ", ".join(map(str, study.unfinished))
+                say(console, f"unfinished: trials {numbers}, by other processes or the next command")
+        finally:
+            tracker.close()
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 

@@ -23,7 +23,14 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.display import Display, short_params
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.errors import EmbedsweepError, Interrupted, StudyError, TrackingError, TrialTakenError
+from embedsweep.errors import (
+    EmbedsweepError,
+    Interrupted,
+    StudyError,
+    TrackingError,
+    TrialTakenError,
+    UnreachableError,
+)
 from embedsweep.gate import cell_config
 from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
@@ -144,7 +151,7 @@ class Worker:
                 result = self._run(trial, config, run)
                 with self.interrupts.shielded():
                     self._require(trial)
-                    self._complete(trial, run, result)
+                    self._complete(trial, config, run, result)
         except TrialTakenError:
             raise
         except Interrupted:
@@ -187,7 +194,7 @@ class Worker:
         """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StudyError(f"the disk is full; the same command goes on when there is room ({error})")
-        if isinstance(error, TrackingError) and not self.tracker.answers():
+        if isinstance(error, UnreachableError):  # nor can what is recorded be kept on this disk
             return TrackingError(f"{error}. The same command goes on when the store answers again")
         return error if isinstance(error, StudyError) else None
 
@@ -210,6 +217,7 @@ class Worker:
             run_id=run_id,
             run_name=f"{trial.number:04d} {short_params(trial.params)}",
             tags=tags,
+            adopts=trial.is_resumed and run_id is None,
         )
         if run_id is not None:
             run.set_tags(tags)
@@ -240,7 +248,7 @@ class Worker:
                 self.display.say(f"data: {line}")
                 self._warned.add(line)
 
-    def _complete(self, trial: OpenTrial, run: TrialTracker, result: TrialResult) -> None:
+    def _complete(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, result: TrialResult) -> None:
         if self.keep_models == "all" and not result.pruned:
             run.log_artifacts(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
@@ -249,6 +257,8 @@ class Worker:
             run.set_tags({PRUNED: reason})
             note += f", pruned {reason}"
         run.finish(state)
+        if (store_id := run.store_id) != run.run_id:  # it was begun while the store was away, which is back
+            self.study.identify(trial, store_id, config_hash(config))
         self.study.complete(trial, result)
         self.display.end(str(trial.number), state, result.objective, note)
 

@@ -11,7 +11,7 @@ trials share; ``single`` and ``sweep`` are the two ways through. Of a sweep, ``s
 from embedsweep.gate.cells import broken_constraint, cell_config, count_cells, grid_cells
 from embedsweep.gate.probes import check_cells
 from embedsweep.gate.services import SINGLE
-from embedsweep.gate.single import SingleRun, pass_single, pass_ui
+from embedsweep.gate.single import SingleRun, pass_single, pass_sync, pass_ui
 from embedsweep.gate.sweep import Sweep, pass_sweep
 from embedsweep.gate.workers import check_shares
 
@@ -27,5 +27,6 @@ __all__ = [
     "grid_cells",
     "pass_single",
     "pass_sweep",
+    "pass_sync",
     "pass_ui",
 ]

@@ -1,9 +1,10 @@
-"""The words of a command for one run, or for ``ui``, past the gate."""
+"""The words of a command for one run, or for ``ui`` or ``sync``, past the gate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedsweep.config import open_composer, resolve
 from embedsweep.errors import ConfigError, Problem
@@ -107,10 +108,42 @@ def pass_ui(words: Sequence[str], default_port: object) -> tuple[TrackingConfig,
     rest = [word for word in words if not word.startswith("port=")]
     known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
     problems += [Problem(word, "ui takes port= and tracking.uri= only") for word in rest if word not in known]
-    tracking: TrackingConfig | None = None
+    tracking = _read_store(known, problems)
+    if problems or tracking is None:
+        raise ConfigError(problems)
+    return tracking, int(port)
+
+
+def pass_sync(words: Sequence[str]) -> tuple[str | None, TrackingConfig, bool]:
+    """Passes the words of ``embedsweep sync``: ``study.name=NAME`` and options of ``tracking``.
+
+    Returns:
+        The study's name, if one was given; the store; and whether it was given, too.
+
+    Raises:
+        ConfigError: all that is wrong, at once.
+    """
+    problems: list[Problem] = []
+    names = [word.removeprefix("study.name=") for word in words if word.startswith("study.name=")]
+    rest = [word for word in words if not word.startswith("study.name=")]
+    known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
+    problems += [Problem(word, "sync takes study.name= and tracking.uri= only") for word in rest if word not in known]
+    problems += [
+        Problem("study.name", f"there is no study {name} in {Path.cwd() / 'sweeps'}")
+        for name in names
+        if not (Path("sweeps") / name).is_dir()
+    ]
+    tracking = _read_store(known, problems)
+    if problems or tracking is None:
+        raise ConfigError(problems)
+    return (names[-1] if names else None), tracking, bool(known)
+
+
+def _read_store(known: Sequence[str], problems: list[Problem]) -> TrackingConfig | None:
+    """The store that words of ``tracking`` name."""
     with open_composer() as composer:
         said = sort_words(known, composer, problems)
-        problems += [Problem(axis.key, "one store is shown at a time") for axis in said.axes]
+        problems += [Problem(axis.key, "takes one store") for axis in said.axes]
         said.axes.clear()
         (cell,) = compose_cells(said, composer, problems)
         try:
@@ -118,6 +151,5 @@ def pass_ui(words: Sequence[str], default_port: object) -> tuple[TrackingConfig,
             problems += check_tracking(tracking)
         except ConfigError as error:
             problems += error.problems
-    if problems or tracking is None:
-        raise ConfigError(problems)
-    return tracking, int(port)
+            return None
+    return tracking

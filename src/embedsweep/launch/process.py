@@ -89,10 +89,13 @@ def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float
     with storage_errors():
         study = open_study(job.sweep)
         study.n_trials = job.n_trials  # of this command; another one may have asked for more since
-        tracker = Tracker(job.tracking)
+        tracker = Tracker(job.tracking, display.say)
         share = share_path(job.share_folder, job.number) if job.share_folder is not None else None
         shared = (tracker, job.parent, display, interrupts, job.emissions, job.keep_models, deadline)
-        Worker(study, *shared, job.number, share).work()
+        try:
+            Worker(study, *shared, job.number, share).work()
+        finally:
+            tracker.close()
 
 
 if __name__ == "__main__":
