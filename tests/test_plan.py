@@ -13,6 +13,7 @@ from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, Stud
 
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
+DIMS = DiscreteAxis("loss.dims", ((128, 64), (128,)), {"loss": "mnrl"})
 PLAN = StudyPlan(
     axes=(LOSS, LR, DiscreteAxis("model.pooling", (None, "mean", True, 3), {})),
     cells={
@@ -41,6 +42,8 @@ def _cells(section: str, key: str, value: Any) -> dict[str, Any]:
 
 def test_a_plan_survives_json() -> None:
     assert plan_of(json.loads(json.dumps(plan_tree(PLAN)))) == PLAN
+    more = replace(PLAN, axes=(*PLAN.axes, DIMS), enqueue=({"loss.dims": (128,)},), constraints=("a < b",))
+    assert plan_of(json.loads(json.dumps(plan_tree(more)))) == more
 
 
 def test_a_study_is_named_by_what_it_sweeps_and_a_hash_that_stays() -> None:
@@ -86,6 +89,26 @@ WIDE: tuple[Axis, ...] = (LOSS, replace(LR, high=0.1), PLAN.axes[2])
             replace(PLAN, axes=(*PLAN.axes, RangeAxis("trainer.seed", 0, 4, log=False, step=2, integer=True, when={}))),
             ["sweep of trainer.seed was absent and is now 0 to 4 by 2"],
         ),
+        (
+            replace(PLAN, axes=(LOSS, replace(LR, when={"loss": "mnrl"}), PLAN.axes[2])),
+            [
+                "sweep of optimizer.lr was log 0.0001 to 0.01 and is now absent",
+                "sweep of optimizer.lr [loss=mnrl] was absent and is now log 0.0001 to 0.01",
+            ],
+        ),
+        (
+            replace(PLAN, axes=(*PLAN.axes, DIMS)),
+            ["sweep of loss.dims [loss=mnrl] was absent and is now [128,64],[128]"],
+        ),
+        (
+            replace(PLAN, enqueue=({"loss": "mnrl", "loss.dims": (128,)},)),
+            ["enqueue was [{optimizer.lr:0.001}] and is now [{loss:mnrl,loss.dims:[128]}]"],
+        ),
+        (
+            replace(PLAN, constraints=("a.b <= a.c", "a.b > 2")),
+            ["constraints was [] and is now [a.b <= a.c,a.b > 2]"],
+        ),
+        (replace(PLAN, warm_start="other"), ["warm_start was null and is now other"]),
         (replace(PLAN, cells=_cells("trainer", "epochs", 3)), ["trainer.epochs was 2 and is now 3"]),
         (replace(PLAN, cells=_cells("trainer", "max_steps", 5)), ["trainer.max_steps was null and is now 5"]),
         (
