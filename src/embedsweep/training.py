@@ -24,9 +24,12 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
 from embedsweep.checkpoints import Checkpoints
+from embedsweep.divergence import LOOK_EVERY, Watch
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
+from embedsweep.losses import InBatch
 from embedsweep.losses.state import load_own_state, own_state
+from embedsweep.micro_batches import averaged_over, kind_of, losses_of, split_batches
 from embedsweep.models import load_weights
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
 from embedsweep.training_arguments import training_arguments
@@ -102,10 +105,11 @@ def train(
         watcher: who is told.
 
     Raises:
-        TrialError: the loss or a score is not a number, or a checkpoint is not what it was.
+        TrialError: the training diverged, or a checkpoint is not what it was.
     """
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
-    callback = _Watch(config, checkpoints, watcher, losses)
+    divergence = Watch(list(losses.values()), fp16=config.trainer.precision == "fp16")
+    callback = _Watch(config, checkpoints, watcher, losses, divergence)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
     trainer = SentenceTransformerTrainer(
@@ -117,6 +121,15 @@ def train(
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
+    _watch_gradients(trainer, divergence)
+    micro_batch_size = config.dataloader.micro_batch_size
+    if (
+        micro_batch_size is not None
+        and kind_of(config) is InBatch.INDEPENDENT
+        and micro_batch_size < config.dataloader.batch_size
+    ):
+        averages = {name: averaged_over(loss) for name, loss in zip(tasks, losses_of(config), strict=True)}
+        split_batches(trainer, micro_batch_size, averages)
     resumed = checkpoints.last_whole()
     if resumed is not None and callback.is_over(state := _state_of(checkpoints, resumed)):
         # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
@@ -151,10 +164,18 @@ def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bo
 class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
     """Reports, stops and seals: everything this project does while the trainer runs."""
 
-    def __init__(self, config: TrialConfig, checkpoints: Checkpoints, watcher: Watcher, losses: nn.ModuleDict) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        checkpoints: Checkpoints,
+        watcher: Watcher,
+        losses: nn.ModuleDict,
+        divergence: Watch,
+    ) -> None:
         self.config = config
         self.checkpoints = checkpoints
         self.losses = losses
+        self.divergence = divergence
         self.watcher = watcher
         self.pruned = False
         resumed = checkpoints.last_whole()
@@ -183,13 +204,18 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         state.compute_steps(args, state.max_steps)
         self._started = time.monotonic()
 
+    def on_step_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        self.divergence.step = state.global_step + 1
+
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_log or control.should_evaluate or control.should_save or state.global_step % LOOK_EVERY == 0:
+            self.divergence.look()
+
     def on_log(
         self, _args: Any, state: TrainerState, _control: TrainerControl, logs: Mapping[str, float], **_: Any
     ) -> None:
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise TrialError(f"the training loss became {logs['loss']} at step {state.global_step}")
         self._points.append(
             (state.global_step, {"train/loss": logs["loss"], "train/learning_rate": logs["learning_rate"]})
         )
@@ -220,6 +246,18 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         # Only a sealed checkpoint may replace another: a kill in between must find the older one.
         self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
         self._eval_s += time.monotonic() - begun
+
+
+def _watch_gradients(trainer: SentenceTransformerTrainer, divergence: Watch) -> None:
+    """Shows the norm of each gradient, which the trainer computes to clip and log it but hands to no callback."""
+    measured = trainer._get_grad_norm
+
+    def watched(model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = measured(model, grad_norm=grad_norm)
+        divergence.saw_gradient(norm)
+        return norm
+
+    trainer._get_grad_norm = watched
 
 
 def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:
