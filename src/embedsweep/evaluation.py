@@ -67,10 +67,12 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
             write_csv=False,
         )
         self._dims = tuple(dims)
+        self._step = -1
         self._embeddings: list[np.ndarray] = []
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """All correlations of ``model``, by the library's names; the trainer calls it."""
+        """All correlations of ``model``, by the library's names; the trainer calls it and names its ``steps``."""
+        self._step = kwargs.get("steps", -1)
         metrics: dict[str, float] = super().__call__(model, *args, **kwargs)
         for dim in self._dims:
             metrics |= {f"{self.name}-{dim}_{name}": value for name, value in self._cut_scores(dim).items()}
@@ -94,7 +96,7 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         """
         encode = functools.partial(super().embed_inputs, model, sentences, **kwargs)
         embeddings: np.ndarray = self._within_memory(encode)
-        check_embeddings(embeddings, sentences, self.name)
+        check_embeddings(embeddings, sentences, self.name, self._step)
         self._embeddings = [*self._embeddings[-1:], embeddings]
         return embeddings
 

@@ -6,10 +6,12 @@ sentence-transformers' own. Knows neither studies nor MLflow's names for runs. I
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,7 +144,8 @@ def train(
     trainer._load_from_checkpoint = lambda path: load_weights(model, Path(path), config.model.trust_remote_code)
     if resumed is not None:
         _load_losses(losses, model, checkpoints.path(resumed))
-    trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
+    with _without_cards(model):
+        trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
     return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
 
 
@@ -246,6 +249,16 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         # Only a sealed checkpoint may replace another: a kill in between must find the older one.
         self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
         self._eval_s += time.monotonic() - begun
+
+
+@contextmanager
+def _without_cards(model: SentenceTransformer) -> Iterator[None]:
+    """Saves checkpoints of ``model`` without the library's card: it takes longer than the weights of a small model."""
+    model.save_pretrained = functools.partial(model.save_pretrained, create_model_card=False)
+    try:
+        yield
+    finally:
+        del model.save_pretrained
 
 
 def _watch_gradients(trainer: SentenceTransformerTrainer, divergence: Watch) -> None:

@@ -8,6 +8,8 @@ record itself in and somebody to report to. A trial that cannot record itself ha
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import logging
 import os
@@ -112,6 +114,7 @@ def _run(
     from embedsweep.models import count_tokens, merge_adapters
     from embedsweep.scoring import score_dev, score_further, score_test
 
+    _settle()
     _write_config(folder / "config.yaml", config)
     splits = load_splits(config.data, config.evaluation)
     model = _build(config)
@@ -151,6 +154,15 @@ def _run(
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
     _write_result(folder, result)
     return result
+
+
+@functools.cache
+def _settle() -> None:
+    """Spares Python's collector what a process loads once: each trainer runs it, and most of its time is theirs."""
+    import embedsweep.training  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, given: int | None) -> int:
