@@ -119,7 +119,7 @@ class Silent:
     def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         pass
 
-    def evaluated(self, _step: int, _metrics: Mapping[str, float], *, last: bool) -> Decision:
+    def evaluated(self, _step: int, _metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
         self.evaluations += 1
         return Decision.GO_ON
 
