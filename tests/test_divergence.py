@@ -146,7 +146,8 @@ def nothing(_model: nn.Module) -> None:
 
 
 def infinite_gradient(model: nn.Module) -> None:
-    next(iter(model.parameters())).register_hook(lambda gradient: gradient * INF)
+    weights = next(iter(model.parameters()))
+    weights.register_hook(lambda gradient: gradient * INF)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from embedsweep.data.pairs import Pairs
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator
 from embedsweep.gate import pass_single
+from embedsweep.losses import build_loss
 from embedsweep.memory import NOTE, Attempts, is_out_of_memory, oom_kills, smaller_micro_batch
 from embedsweep.schema import Decision, EmissionsConfig, TrackingConfig, TrialConfig, TrialResult
 from embedsweep.tracking import Tracker
@@ -179,7 +183,7 @@ class Trials:
         self.rooms: list[Room] = []
 
     def run(self, name: str, *words: str, room: int = 10**6, calls: int = 0, given: int | None = None) -> TrialResult:
-        real = trial.build_loss
+        real = build_loss
         self.rooms = []
 
         def build(*ingredients: Any) -> nn.Module:
@@ -274,6 +278,44 @@ def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None
     assert [max(room.seen) for room in trials.rooms] == [16]
     assert trials.tags["embedsweep.micro_batch_size"] == "16"
     assert "(the kernel killed the process) in the attempt before: this one begins with 16" in trials.log("killed")
+
+
+CHILD = """
+import os, resource, sys
+import embedsweep.training
+from embedsweep import trial
+from embedsweep.cli import main
+
+train = trial._train
+
+def limited(*arguments):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    size = pages * resource.getpagesize() + 250 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    return train(*arguments)
+
+trial._train = limited
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "code"), [("mnrl", 0), ("cosent", 1)])
+def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tmp_path: Path) -> None:
+    words = [f"loss={loss}", "dataloader.batch_size=1024", "trainer.max_steps=2", "data.limit=3000"]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *words, "evaluation.before=false"],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (log,) = tmp_path.glob("sweeps/single/*/train.log")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "out of memory with micro-batches of 1024" in log.read_text(encoding="utf-8")
+    if code:
+        assert "loss=cosent compares the examples it sees at once" in done.stdout
 
 
 # --- in an evaluation

@@ -30,8 +30,9 @@ SIGNS = (
     "unable to allocate",
     "cublas_status_alloc_failed",
     "std::bad_alloc",
+    "could not create a primitive",
 )
-"""What a RuntimeError says where memory did not do: torch's allocators, CUDA's libraries, the C++ runtime."""
+"""What a RuntimeError says where memory did not do: torch's allocators, CUDA's libraries, the C++ runtime, oneDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
