@@ -6,10 +6,12 @@ sentence-transformers' own. Knows neither studies nor MLflow's names for runs. I
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,9 +26,12 @@ from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
 from embedsweep.checkpoints import Checkpoints
+from embedsweep.divergence import LOOK_EVERY, Watch
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
+from embedsweep.losses import InBatch
 from embedsweep.losses.state import load_own_state, own_state
+from embedsweep.micro_batches import averaged_over, kind_of, losses_of, split_batches
 from embedsweep.models import load_weights
 from embedsweep.rungs import rung_steps
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
@@ -107,10 +112,11 @@ def train(
         watcher: who is told.
 
     Raises:
-        TrialError: the loss or a score is not a number, or a checkpoint is not what it was.
+        TrialError: the training diverged, or a checkpoint is not what it was.
     """
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
-    callback = _Watch(config, checkpoints, watcher, losses)
+    divergence = Watch(list(losses.values()), fp16=config.trainer.precision == "fp16")
+    callback = _Watch(config, checkpoints, watcher, losses, divergence)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
     trainer = SentenceTransformerTrainer(
@@ -122,6 +128,15 @@ def train(
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
+    _watch_gradients(trainer, divergence)
+    micro_batch_size = config.dataloader.micro_batch_size
+    if (
+        micro_batch_size is not None
+        and kind_of(config) is InBatch.INDEPENDENT
+        and micro_batch_size < config.dataloader.batch_size
+    ):
+        averages = {name: averaged_over(loss) for name, loss in zip(tasks, losses_of(config), strict=True)}
+        split_batches(trainer, micro_batch_size, averages)
     resumed = checkpoints.last_whole()
     if resumed is not None and callback.is_over(state := _state_of(checkpoints, resumed)):
         # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
@@ -134,7 +149,8 @@ def train(
     trainer._load_from_checkpoint = lambda path: load_weights(model, Path(path), config.model.trust_remote_code)
     if resumed is not None:
         _load_losses(losses, model, checkpoints.path(resumed))
-    trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
+    with _without_cards(model):
+        trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
     return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
 
 
@@ -156,10 +172,18 @@ def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bo
 class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
     """Reports, stops and seals: everything this project does while the trainer runs."""
 
-    def __init__(self, config: TrialConfig, checkpoints: Checkpoints, watcher: Watcher, losses: nn.ModuleDict) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        checkpoints: Checkpoints,
+        watcher: Watcher,
+        losses: nn.ModuleDict,
+        divergence: Watch,
+    ) -> None:
         self.config = config
         self.checkpoints = checkpoints
         self.losses = losses
+        self.divergence = divergence
         self.watcher = watcher
         resumed = checkpoints.last_whole()
         self._before = checkpoints.times(resumed) if resumed is not None else {"train_s": 0.0, "eval_s": 0.0}
@@ -191,13 +215,18 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         state.compute_steps(args, state.max_steps)
         self._started = time.monotonic()
 
+    def on_step_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        self.divergence.step = state.global_step + 1
+
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_log or control.should_evaluate or control.should_save or state.global_step % LOOK_EVERY == 0:
+            self.divergence.look()
+
     def on_log(
         self, _args: Any, state: TrainerState, _control: TrainerControl, logs: Mapping[str, float], **_: Any
     ) -> None:
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise TrialError(f"the training loss became {logs['loss']} at step {state.global_step}")
         self._points.append(
             (state.global_step, {"train/loss": logs["loss"], "train/learning_rate": logs["learning_rate"]})
         )
@@ -234,6 +263,28 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         # Only a sealed checkpoint may replace another: a kill in between must find the older one.
         self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
         self._eval_s += time.monotonic() - begun
+
+
+@contextmanager
+def _without_cards(model: SentenceTransformer) -> Iterator[None]:
+    """Saves checkpoints of ``model`` without the library's card: it takes longer than the weights of a small model."""
+    model.save_pretrained = functools.partial(model.save_pretrained, create_model_card=False)
+    try:
+        yield
+    finally:
+        del model.save_pretrained
+
+
+def _watch_gradients(trainer: SentenceTransformerTrainer, divergence: Watch) -> None:
+    """Shows the norm of each gradient, which the trainer computes to clip and log it but hands to no callback."""
+    measured = trainer._get_grad_norm
+
+    def watched(model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = measured(model, grad_norm=grad_norm)
+        divergence.saw_gradient(norm)
+        return norm
+
+    trainer._get_grad_norm = watched
 
 
 def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:

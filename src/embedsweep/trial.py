@@ -8,6 +8,8 @@ record itself in and somebody to report to. A trial that cannot record itself ha
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import logging
 import os
@@ -23,7 +25,9 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.losses import InBatch, build_loss, in_batch, training_dataset
+from embedsweep.losses import build_loss, training_dataset
+from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memory, smaller_micro_batch
+from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
@@ -33,10 +37,15 @@ from embedsweep.training_data import Part, conversion_of, data_warnings, trainin
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from embedsweep.training import Outcome, Task
+    from embedsweep.evaluation import PairEvaluator
+    from embedsweep.training import Outcome, Task, Watcher
+
+_log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 MODEL = "model"
+MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
+"""Tag of a run: examples that were in memory at once, in the end."""
 
 Report = Callable[[int, Mapping[str, float]], Decision]
 Progress = Callable[[int, int], None]
@@ -52,6 +61,7 @@ def run_trial(
     *,
     single: bool,
     share: Path | None = None,
+    micro_batch_size: int | None = None,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
@@ -66,22 +76,30 @@ def run_trial(
         emissions: whose electricity is used.
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
         share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
+        micro_batch_size: examples in memory at once to begin with, where that changes nothing but memory; None is the
+            configuration's, or what an earlier attempt came down to.
 
     Raises:
-        TrialError: no result can be had (a loss or score that is not a number).
+        TrialError: no result can be had (a training that diverges, a batch that memory does not do for).
         TrackingError: MLflow does not take it.
     """
     done = read_result(folder)
     if done is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
+    attempts = Attempts(folder)
     with train_log(folder / "train.log"):
         try:
             with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
-                return _run(config, folder, run, report, progress, meter, single=single)
+                size = _first_size(config, folder, attempts, micro_batch_size)
+                result = _run(config, folder, run, report, progress, meter, attempts, size, single=single)
         except Exception:
-            logging.getLogger(__name__).exception("the trial failed")
+            _log.exception("the trial failed")
             raise
+        finally:
+            attempts.finish()
+    attempts.clear()
+    return result
 
 
 def _run(
@@ -91,32 +109,29 @@ def _run(
     report: Report,
     progress: Progress,
     meter: EmissionsMeter,
+    attempts: Attempts,
+    size: int,
     *,
     single: bool,
 ) -> TrialResult:
-    from transformers import set_seed
-
     from embedsweep.evaluation import write_scores
-    from embedsweep.models import build_model, count_tokens, merge_adapters, torch_device
-    from embedsweep.scoring import dev_evaluator, score_dev, score_further, score_test
-    from embedsweep.training import train
+    from embedsweep.models import count_tokens, merge_adapters
+    from embedsweep.scoring import score_dev, score_further, score_test
 
+    _settle()
     write_config(folder / "config.yaml", config)
     splits = load_splits(config.data, config.evaluation)
-    set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
-    model = build_model(config.model, torch_device(config.trainer.device))
+    model = _build(config)
     parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-    _record_data(run, config, splits, conversion_of(parts))
+    _record_data(run, config, splits, conversion_of(parts), size)
     before: dict[str, float] = {}
     if config.evaluation.before:
         reports = {**score_test(config, model), **score_further(config, model)} if single else {}
         before = {**score_dev(config, model), **reports}
         run.log_metrics(0, before)
 
-    tasks = {name: _task(config, part, model) for name, part in parts.items()}
-    evaluator = dev_evaluator(config, model)
     watcher = _Recorder(run, report, progress, meter)
-    outcome = train(config, model, tasks, evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
+    outcome, model, evaluator = _train(config, folder, run, watcher, attempts, size, parts, model)
     merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
@@ -146,6 +161,69 @@ def _run(
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
     write_result(folder, result)
     return result
+
+
+@functools.cache
+def _settle() -> None:
+    """Spares Python's collector what a process loads once: each trainer runs it, and most of its time is theirs."""
+    import embedsweep.training  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, given: int | None) -> int:
+    size, why = attempts.first_size(config, given, Checkpoints(folder / CHECKPOINTS).last_sealed)
+    if why is not None:
+        _log.warning("%s in the attempt before: this one begins with %d", why, size)
+    return size
+
+
+def _build(config: TrialConfig) -> SentenceTransformer:
+    from transformers import set_seed
+
+    from embedsweep.models import build_model, torch_device
+
+    set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
+    return build_model(config.model, torch_device(config.trainer.device))
+
+
+def _train(
+    config: TrialConfig,
+    folder: Path,
+    run: TrialTracker,
+    watcher: Watcher,
+    attempts: Attempts,
+    size: int,
+    parts: Mapping[str, Part],
+    model: SentenceTransformer | None,
+) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
+    """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
+
+    The recorded configuration stays what it is; what truly ran is a tag.
+    """
+    from embedsweep.scoring import dev_evaluator
+    from embedsweep.training import train
+
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
+    while True:
+        attempts.begin(size, checkpoints.last_sealed)
+        running = with_micro_batch(config, size)
+        tasks, evaluator = None, None
+        try:
+            model = model or _build(config)
+            tasks = {name: _task(running, part, model) for name, part in parts.items()}
+            evaluator = dev_evaluator(config, model)
+            return train(running, model, tasks, evaluator, checkpoints, watcher), model, evaluator
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = smaller_micro_batch(config, size, first_line(error))
+        _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
+        model = tasks = evaluator = None
+        free_memory()
+        size = smaller
+        run.set_tags({MICRO_BATCH_SIZE: str(size)})
 
 
 class _Recorder:
@@ -187,22 +265,15 @@ def _task(config: TrialConfig, part: Part, model: SentenceTransformer) -> Task:
     )
 
 
-def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None) -> None:
+def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None, size: int) -> None:
     for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
         run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
-    from embedsweep.training_arguments import cached_micro_batch
-
-    loader = config.dataloader
-    micro_batch_size = loader.micro_batch_size or loader.batch_size
-    losses = (config.loss, *(also.loss for also in config.data.also.values()))
-    independent = all(in_batch(loss) is InBatch.INDEPENDENT for loss in losses)
-    whole = independent or cached_micro_batch(config) is not None
     run.set_tags(
         {
             "embedsweep.conversion": conversion or "none",
             "embedsweep.audit": "; ".join(data_warnings(config)) or "none",
-            "embedsweep.micro_batch_size": str(micro_batch_size),
-            "embedsweep.loss_batch_size": str(loader.batch_size if whole else micro_batch_size),
+            MICRO_BATCH_SIZE: str(size),
+            "embedsweep.loss_batch_size": str(loss_batch_size_of(config)),
         }
     )
 
