@@ -219,6 +219,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         self.divergence.step = state.global_step + 1
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
+        if state.global_step in rung_steps(self.config.rungs, state.max_steps):
+            control.should_evaluate = control.should_save = True
         if control.should_log or control.should_evaluate or control.should_save or state.global_step % LOOK_EVERY == 0:
             self.divergence.look()
 
@@ -232,11 +235,6 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         )
         _log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"])
         self.watcher.progressed(state.global_step, state.max_steps)
-
-    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
-        if state.global_step in rung_steps(self.config.rungs, state.max_steps):
-            control.should_evaluate = control.should_save = True
 
     def on_evaluate(
         self, _args: Any, state: TrainerState, control: TrainerControl, metrics: Mapping[str, float], **_: Any
