@@ -184,13 +184,14 @@ def test_cfg_shows_the_composed_configuration_as_yaml(capsys: pytest.CaptureFixt
     tree = yaml.safe_load(out)
     groups = "data dataloader emissions evaluation loss model optimizer recipe search study tracking trainer"
     assert sorted(key for key, value in tree.items() if isinstance(value, dict)) == groups.split()
-    assert (tree["loss"], tree["trainer"]["seed"]) == ({"name": "mnrl", "scale": 20.0}, 7)
+    assert (tree["loss"]["name"], tree["loss"]["scale"], tree["trainer"]["seed"]) == ("mnrl", 20.0, 7)
 
 
 def test_cfg_shows_a_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "train", "--cfg", "job", "-p", "loss", "-m")
     assert code == 0
-    assert yaml.safe_load(out) == {"name": "cosent", "scale": 20.0}
+    space = {"loss.scale": "tag(log, interval(5, 100))"}
+    assert yaml.safe_load(out) == {"name": "cosent", "scale": 20.0, "space": space}
 
 
 def test_cfg_of_several_values_says_that_it_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +249,7 @@ def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> No
         ("train.py lo", ["loss.", "loss="]),
         ("train.py loss=", [f"loss={name}" for name in LOSSES]),
         ("train.py model=ti", ["model=tiny"]),
-        ("train.py loss=mnrl loss.", ["loss.name=", "loss.scale="]),
+        ("train.py loss=mnrl loss.", ["loss.name=", "loss.scale=", "loss.space."]),
         ("train.py trainer.early_stopping.", ["trainer.early_stopping.min_delta=", "trainer.early_stopping.patience="]),
     ],
 )
