@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from optuna.storages import JournalStorage, RDBStorage
@@ -38,6 +39,16 @@ WORDS = (
     "trainer.early_stopping.patience=2",
 )
 N_TRIALS = 2
+
+
+each_storage = pytest.mark.parametrize("url", ["journal", "postgresql"], indirect=True)
+"""On both storages."""
+in_short = pytest.mark.parametrize(
+    "url",
+    [pytest.param("journal", marks=pytest.mark.slow), pytest.param("postgresql", marks=pytest.mark.faults)],
+    indirect=True,
+)
+"""On the journal in CI, on both by ``make faults``: for faults of which the storage sees little."""
 
 
 @dataclass(frozen=True)
