@@ -46,9 +46,7 @@ class Server:
     def _start(self) -> subprocess.Popen[bytes]:
         log = self._folder / "server.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                self._command, stdout=output, stderr=output, cwd=self._folder, **self._identity
-            )
+            process = subprocess.Popen(self._command, stdout=output, stderr=output, cwd=self._folder, **self._identity)
         deadline = time.monotonic() + START_WITHIN_S
         while not self.answers():
             if process.poll() is not None or time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from faults import studies
 from faults.studies import Study
 
 N_TRIALS = 30
-SEED = int(os.environ.get("CHAOS_SEED", "1"))
+SEED = int(os.environ.get("CHAOS_SEED", "9"))
 WORDS = (
     "data=demo",
     "data.limit=64",

@@ -35,9 +35,7 @@ def test_a_clock_that_is_an_hour_off_after_a_kill_changes_nothing(
 
 
 @pytest.mark.slow
-def test_what_is_embedded_needs_no_network(
-    tmp_path: Path, undisturbed: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_embedded_needs_no_network(tmp_path: Path, undisturbed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     ended = studies.run(tmp_path, WORDS, ("offline", "start"))

@@ -62,9 +62,7 @@ def test_two_commands_begun_at_once_share_a_new_study(url: str | None, tmp_path:
     studies.check_equal(study, undisturbed)
 
 
-@pytest.mark.parametrize(
-    "times", [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.faults)]
-)
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("storage", ["journal", "postgresql"])
 def test_four_workers_that_meet_no_store_at_all_share_a_study(
     storage: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
