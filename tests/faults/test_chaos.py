@@ -108,5 +108,6 @@ def check_kept(folder: Path, finished: dict[int, float]) -> None:
     for trial in Study(folder).trials:
         if trial.state.is_finished():
             assert trial.state.name == "COMPLETE"
+            assert trial.value is not None
             assert finished.setdefault(trial.number, trial.value) == trial.value
     assert set(finished) <= {trial.number for trial in Study(folder).trials if trial.state.is_finished()}
