@@ -281,8 +281,8 @@ def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None
 
 
 CHILD = """
-import os, resource, sys
-import embedsweep.training
+import resource, sys
+import embedsweep.training, mlflow, peft
 from embedsweep import trial
 from embedsweep.cli import main
 
@@ -290,7 +290,7 @@ train = trial._train
 
 def limited(*arguments):
     pages = int(open("/proc/self/statm").read().split()[0])
-    size = pages * resource.getpagesize() + 250 * 2**20
+    size = pages * resource.getpagesize() + 350 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     return train(*arguments)
 
@@ -302,7 +302,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "code"), [("mnrl", 0), ("cosent", 1)])
 def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tmp_path: Path) -> None:
-    words = [f"loss={loss}", "dataloader.batch_size=1024", "trainer.max_steps=2", "data.limit=3000"]
+    words = [f"loss={loss}", "dataloader.batch_size=2048", "trainer.max_steps=2", "data.limit=8000"]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *words, "evaluation.before=false"],
         cwd=tmp_path,
@@ -313,7 +313,7 @@ def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tm
     )
     (log,) = tmp_path.glob("sweeps/single/*/train.log")
     assert done.returncode == code, done.stdout + done.stderr
-    assert "out of memory with micro-batches of 1024" in log.read_text(encoding="utf-8")
+    assert "out of memory with micro-batches of 2048" in log.read_text(encoding="utf-8")
     if code:
         assert "loss=cosent compares the examples it sees at once" in done.stdout
 
