@@ -92,8 +92,8 @@ def test_a_dry_run_says_where_keys_are_searched_and_what_is_tried_first(capsys: 
         "  pruner: none; duplicates: reuse",
         "  constraint: dataloader.batch_size <= 48",
         "  tried first: loss=contrastive loss.margin=0.5",
-        f"one of them, by itself: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 dataloader.batch_size=16 "
-        "optimizer.lr=0.0001 loss.scale=5.0 dataloader.batch_sampler=batch_sampler",
+        f"one of them, by itself: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 "
+        "dataloader.batch_size=16 optimizer.lr=0.0001 loss.scale=5.0 dataloader.batch_sampler=batch_sampler",
         "study.dry_run: nothing was created or trained",
     ]
 
