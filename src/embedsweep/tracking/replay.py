@@ -115,7 +115,9 @@ def _replay_run(ledger: Ledger, spool: Spool, run_id: str, deadline: float | Non
             ledger.carry_out(experiment, run_id, _located(record, spool))
             spool.carried_out(run_id, position)
             count += 1
-    return Written(ledger.id_of(experiment, run_id), count)
+    written = Written(ledger.id_of(experiment, run_id), count)
+    spool.note_id(run_id, written.store_id)
+    return written
 
 
 def _located(record: Record, spool: Spool) -> Record:
