@@ -25,10 +25,11 @@ from embedsweep.commands.sync import run as sync
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking import Tracker, all_spools, begun_as, flatten, journal, replay
-from embedsweep.tracking.ledger import SPOOL_ID, study_id
+from embedsweep.tracking.lookup import SPOOL_ID, study_id
+from embedsweep.tracking.outages import waiting_for_lock
 from embedsweep.tracking.records import End, Files, Metrics, Tags
 from embedsweep.tracking.spool import Origin, Spool
-from embedsweep.tracking.store import locate, open_store, waiting_for_lock
+from embedsweep.tracking.store import locate, open_store
 from test_tracking import CONFIG, free_port
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
