@@ -56,6 +56,10 @@ class TrialError(EmbedsweepError):
     """A trial cannot have a result (a loss that is NaN, a score that is not a number)."""
 
 
+class GroupError(EmbedsweepError):
+    """A process of the group that trained a trial died or hung; the trial itself may be sound."""
+
+
 class TrackingError(EmbedsweepError):
     """MLflow's store cannot be opened or written."""
 

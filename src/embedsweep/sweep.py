@@ -16,6 +16,7 @@ from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
 from embedsweep.gate import Sweep, check_cells
 from embedsweep.gate.sections import TRIAL_SECTIONS
+from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.signals import Interrupts
@@ -49,9 +50,11 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         study = open_study(asked)
         if asked.plan is None and (problems := list(check_cells(study.plan))):
             raise ConfigError(problems)
-        prepare_process(_device(study))
-        tracker = Tracker(study.services.tracking)
-        test = _fill(study, tracker, asked, console, interrupts, begun)
+        device = _device(study)
+        with open_group(asked.workers.processes_per_trial, device) as group:  # deals the GPUs this process still sees
+            prepare_process(device)
+            tracker = Tracker(study.services.tracking)
+            test = _fill(study, tracker, asked, console, interrupts, begun, group)
         print_ranking(console, study)
         print_best(console, study, program, test)
         print_ui(console, tracker.ui_hint(), program)
@@ -61,7 +64,13 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
 
 
 def _fill(
-    study: Study, tracker: Tracker, asked: Sweep, console: Console, interrupts: Interrupts, begun: float
+    study: Study,
+    tracker: Tracker,
+    asked: Sweep,
+    console: Console,
+    interrupts: Interrupts,
+    begun: float,
+    group: Group | None,
 ) -> dict[str, float] | None:
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
     keep_models, emissions = study.services.keep_models, study.services.emissions
@@ -74,7 +83,7 @@ def _fill(
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
             tidy(study, keep_models)
-            Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline).work()
+            Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline, group).work()
         if study.is_complete:
             with study.lock():  # two commands may see the last trial end in the same moment
                 test = score_winner(study, tracker, parent, keep_models)

@@ -28,7 +28,7 @@ def cached_micro_batch(config: TrialConfig) -> int | None:
 
 
 def training_arguments(
-    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset]
+    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset], processes: int
 ) -> SentenceTransformerTrainingArguments:
     """sentence-transformers' arguments for a configuration.
 
@@ -36,6 +36,7 @@ def training_arguments(
         config: the trial.
         folder: where checkpoints go.
         datasets: what is trained on, by name.
+        processes: how many share a batch, and each micro-batch of it, a divisor of both.
     """
     trainer, loader = config.trainer, config.dataloader
     micro_batch_size = loader.micro_batch_size or loader.batch_size
@@ -47,17 +48,20 @@ def training_arguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
         max_steps=trainer.max_steps or -1,
-        per_device_train_batch_size=micro_batch_size,
+        per_device_train_batch_size=micro_batch_size // processes,
         gradient_accumulation_steps=loader.batch_size // micro_batch_size,
         per_device_eval_batch_size=config.evaluation.batch_size,
         prompts=prompts if len(prompts) > 1 and any(prompts.values()) else next(iter(prompts.values())),
-        batch_sampler=batch_sampler_of(loader),
+        batch_sampler=batch_sampler_of(loader, processes),
         multi_dataset_batch_sampler=loader.multi_dataset_batch_sampler,
         dataloader_drop_last=loader.drop_last,
         dataloader_num_workers=loader.num_workers,
         dataloader_persistent_workers=loader.num_workers > 0,
         dataloader_pin_memory=trainer.device != "cpu" and torch.cuda.is_available(),
-        use_cpu=trainer.device == "cpu",
+        # Processes share out every batch whole, an epoch's last one too.
+        accelerator_config={"even_batches": processes == 1},
+        # A process that shares a batch would look for a GPU of its own.
+        use_cpu=trainer.device == "cpu" or (processes > 1 and not torch.cuda.is_available()),
         fp16=trainer.precision == "fp16",
         bf16=trainer.precision == "bf16",
         seed=trainer.seed,

@@ -23,17 +23,18 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.losses import InBatch, build_loss, in_batch, training_dataset
+from embedsweep.losses import InBatch, in_batch
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
 from embedsweep.train_log import train_log
-from embedsweep.training_data import Part, conversion_of, data_warnings, training_parts
+from embedsweep.training_data import conversion_of, data_warnings, training_parts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from embedsweep.training import Outcome, Task
+    from embedsweep.group import Group
+    from embedsweep.training import Outcome
 
 RESULT = "result.json"
 MODEL = "model"
@@ -51,6 +52,7 @@ def run_trial(
     emissions: EmissionsConfig,
     *,
     single: bool,
+    group: Group | None = None,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
@@ -62,6 +64,7 @@ def run_trial(
         progress: is told how many optimizer steps of how many are done.
         emissions: whose electricity is used.
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
+        group: the processes that train it together; None trains it in this one.
 
     Raises:
         TrialError: no result can be had (a loss or score that is not a number).
@@ -74,7 +77,7 @@ def run_trial(
     with train_log(folder / "train.log"):
         try:
             with EmissionsMeter(emissions, folder / "emissions.csv") as meter:
-                return _run(config, folder, run, report, progress, meter, single=single)
+                return _run(config, folder, run, report, progress, meter, single=single, group=group)
         except Exception:
             logging.getLogger(__name__).exception("the trial failed")
             raise
@@ -89,12 +92,14 @@ def _run(
     meter: EmissionsMeter,
     *,
     single: bool,
+    group: Group | None,
 ) -> TrialResult:
     from transformers import set_seed
 
     from embedsweep.evaluation import write_scores
     from embedsweep.models import build_model, count_tokens, merge_adapters, torch_device
     from embedsweep.scoring import dev_evaluator, score_dev, score_further, score_test
+    from embedsweep.tasks import build_task
     from embedsweep.training import train
 
     _write_config(folder / "config.yaml", config)
@@ -102,17 +107,17 @@ def _run(
     set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
     model = build_model(config.model, torch_device(config.trainer.device))
     parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-    _record_data(run, config, splits, conversion_of(parts))
+    _record_data(run, config, splits, conversion_of(parts), group)
     before: dict[str, float] = {}
     if config.evaluation.before:
         reports = {**score_test(config, model), **score_further(config, model)} if single else {}
         before = {**score_dev(config, model), **reports}
         run.log_metrics(0, before)
 
-    tasks = {name: _task(config, part, model) for name, part in parts.items()}
+    tasks = {name: build_task(config, part, model, processes=1) for name, part in parts.items()}
     evaluator = dev_evaluator(config, model)
     watcher = _Recorder(run, report, progress, meter)
-    outcome = train(config, model, tasks, evaluator, Checkpoints(folder / CHECKPOINTS), watcher)
+    outcome = train(config, model, tasks, evaluator, Checkpoints(folder / CHECKPOINTS), watcher, group)
     merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
@@ -168,18 +173,9 @@ def _write_config(path: Path, config: TrialConfig) -> None:
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _task(config: TrialConfig, part: Part, model: SentenceTransformer) -> Task:
-    from embedsweep.training import Task
-    from embedsweep.training_arguments import cached_micro_batch
-
-    n_classes = len(part.examples.classes) if part.examples.classes is not None else None
-    return Task(
-        training_dataset(part.loss, part.examples, model, part.seed),
-        build_loss(part.loss, model, cached_micro_batch(config), n_classes),
-    )
-
-
-def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None) -> None:
+def _record_data(
+    run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None, group: Group | None
+) -> None:
     for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
         run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
     from embedsweep.training_arguments import cached_micro_batch
@@ -193,6 +189,7 @@ def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, convers
         {
             "embedsweep.conversion": conversion or "none",
             "embedsweep.audit": "; ".join(data_warnings(config)) or "none",
+            "embedsweep.processes": str(group.size if group is not None else 1),
             "embedsweep.micro_batch_size": str(micro_batch_size),
             "embedsweep.loss_batch_size": str(loader.batch_size if whole else micro_batch_size),
         }

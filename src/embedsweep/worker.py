@@ -23,6 +23,7 @@ from embedsweep.display import Display, short_params
 from embedsweep.emissions import EmissionsMeter
 from embedsweep.errors import EmbedsweepError, Interrupted, StudyError, TrackingError
 from embedsweep.gate import cell_config
+from embedsweep.group import Group
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
@@ -46,6 +47,7 @@ class Worker:
         emissions: whose electricity is used.
         keep_models: which trials' models stay.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+        group: the processes that train each trial together; None trains in this one.
     """
 
     study: Study
@@ -56,6 +58,7 @@ class Worker:
     emissions: EmissionsConfig
     keep_models: KeepModels
     deadline: float | None
+    group: Group | None
     _warned: set[str] = field(default_factory=set, init=False)
 
     def work(self) -> None:
@@ -146,7 +149,7 @@ class Worker:
             self.display.progress(label, step, total)
 
         self._warn(config)
-        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False)
+        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False, group=self.group)
 
     def _warn(self, config: TrialConfig) -> None:
         """Says what matters of the data, once for all trials on it."""
