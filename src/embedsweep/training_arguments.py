@@ -44,7 +44,7 @@ def training_arguments(
         micro_batch_size = loader.batch_size
     every = _ratio_or_steps(trainer.eval_every)
     prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
         max_steps=trainer.max_steps or -1,
@@ -58,8 +58,6 @@ def training_arguments(
         dataloader_num_workers=loader.num_workers,
         dataloader_persistent_workers=loader.num_workers > 0,
         dataloader_pin_memory=trainer.device != "cpu" and torch.cuda.is_available(),
-        # Processes share out every batch whole, an epoch's last one too.
-        accelerator_config={"even_batches": processes == 1},
         # A process that shares a batch would look for a GPU of its own.
         use_cpu=trainer.device == "cpu" or (processes > 1 and not torch.cuda.is_available()),
         fp16=trainer.precision == "fp16",
@@ -78,6 +76,9 @@ def training_arguments(
         report_to="none",
         **optimizer_arguments(config.optimizer),
     )
+    # The library drops the last batch in every group of processes, which share it out unevenly; here they can.
+    arguments.dataloader_drop_last = loader.drop_last
+    return arguments
 
 
 def _text_columns(dataset: Dataset) -> list[str]:
