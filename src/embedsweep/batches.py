@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any
 
 import torch
@@ -48,9 +48,9 @@ def _shared(name: BatchSampler, processes: int, dataset: Dataset, batch_size: in
 class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyped
     """Every batch of another sampler, cut into one share for each process of a group, one after another.
 
-    accelerate gives batch ``n`` to process ``n % processes``. The library would build its sampler for a share's size, so
-    that a text may stand in two shares of one step, and fill up an epoch's last step with examples seen before. Here the
-    shares of a step are together what one process would see.
+    accelerate gives batch ``n`` to process ``n % processes``. The library would build its sampler for a share's size,
+    so that a text may stand in two shares of one step, and leave out an epoch's last batch. Here the shares of a step
+    are together what one process would see.
 
     Shares differ by at most one example. A batch of fewer examples than processes goes to each whole: a process without
     any would have nothing to compute, and the others would wait for it.
@@ -77,9 +77,10 @@ class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyp
                 yield from [batch] * self._processes
                 continue
             ends = [len(batch) * number // self._processes for number in range(self._processes + 1)]
-            yield from (batch[start:end] for start, end in zip(ends, ends[1:], strict=False))
+            yield from (batch[start:end] for start, end in pairwise(ends))
 
     def set_epoch(self, epoch: int) -> None:
+        """Passes the epoch's number on to whatever shuffles."""
         super().set_epoch(epoch)
         self._whole.set_epoch(epoch)
         if hasattr(self.sampler, "set_epoch"):

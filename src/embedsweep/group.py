@@ -227,7 +227,7 @@ class _Member:
     def __init__(self, rank: int, size: int, folder: Path, gpu: str | None, stuck_s: float) -> None:
         self.rank = rank
         self.connection, theirs = multiprocessing.Pipe()
-        self._errors: IO[bytes] = tempfile.TemporaryFile(dir=folder)
+        self._errors: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # open as long as the process is
         words = (str(theirs.fileno()), str(os.getpid()), str(folder / "store"), f"{stuck_s:g}")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "embedsweep.member", *words],
@@ -267,7 +267,7 @@ class _Member:
 
 def _environment(rank: int, size: int, gpu: str | None) -> dict[str, str]:
     """What torch and accelerate read; each member sees one GPU only, so that it is the first of its own."""
-    threads = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     paths = [str(Path(embedsweep.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,

@@ -97,12 +97,13 @@ class _Leader:
     def __init__(self, connection: Connection, rank: int) -> None:
         self._connection = connection
         self._tells = rank == 0
+        self.progressed = self._progressed
 
     def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._tells:
             self._connection.send(Trained(tuple(points)))
 
-    def progressed(self, step: int, total: int) -> None:
+    def _progressed(self, step: int, total: int) -> None:
         if self._tells:
             self._connection.send(Progressed(step, total))
 

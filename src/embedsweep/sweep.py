@@ -48,7 +48,7 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
     begun = time.monotonic()
     with storage_errors():
         study = open_study(asked)
-        if asked.plan is None and (problems := list(check_cells(study.plan))):
+        if asked.plan is None and (problems := list(check_cells(study.plan, asked.workers.processes_per_trial))):
             raise ConfigError(problems)
         device = _device(study)
         with open_group(asked.workers.processes_per_trial, device) as group:  # deals the GPUs this process still sees

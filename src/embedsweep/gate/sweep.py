@@ -23,6 +23,7 @@ from embedsweep.config import (
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import cell_config, trial_sections
 from embedsweep.gate.rules.data import scored_on
+from embedsweep.gate.rules.processes import check_processes
 from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
 from embedsweep.gate.services import Services, read_services
 from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, one_for_all, section_of, sort_words
@@ -112,7 +113,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     )
     n_trials = _count_trials(plan, study, said, problems) if study is not None else None
     problems += _check_device(cells)
-    problems += check_cells(plan)
+    problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(said.fixed)
@@ -216,8 +217,13 @@ def _check_device(cells: Sequence[Cell]) -> Iterator[Problem]:
         yield Problem("trainer.device", f"{ONE_FOR_ALL['trainer.device']}; the swept options say {', '.join(devices)}")
 
 
-def check_cells(plan: StudyPlan) -> Iterator[Problem]:
-    """What is wrong with any cell of a plan, on this machine and at this moment."""
+def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
+    """What is wrong with any cell of a plan, on this machine and at this moment.
+
+    Args:
+        plan: the study's.
+        processes: how many train each trial together.
+    """
     seen: set[str] = set()
     pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     for params in _probe_cells(plan):
@@ -226,9 +232,12 @@ def check_cells(plan: StudyPlan) -> Iterator[Problem]:
             continue
         seen.add(key)
         try:
-            pairs.append((params, scored_on(cell_config(plan, params))))
+            config = cell_config(plan, params)
+            pairs.append((params, scored_on(config)))
         except ConfigError as error:
             yield from error.problems
+            continue
+        yield from check_processes(config, processes)
     for axis in plan.axes:
         yield from _check_scored_alike(axis.key, pairs)
 

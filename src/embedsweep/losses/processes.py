@@ -26,8 +26,8 @@ class _FromEmbeddings(Protocol):
 class AcrossProcesses(nn.Module):
     """A loss that every process of a group computes from the whole batch, each with gradients for its own share.
 
-    So it sees what it would see in one process, whatever it compares. Shares may differ in size, which the library's own
-    gathering does not bear.
+    So it sees what it would see in one process, whatever it compares. Shares may differ in size, which the library's
+    own gathering does not bear.
 
     Args:
         model: what it trains.

@@ -84,9 +84,7 @@ LOSSES: Mapping[str, Loss] = {
     "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent, across=Across.EMBEDDINGS),
     "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle, across=Across.EMBEDDINGS),
     "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, pairs.cosine, across=Across.EMBEDDINGS),
-    "contrastive": Loss(
-        ("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive, across=Across.EMBEDDINGS
-    ),
+    "contrastive": Loss(("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive, across=Across.EMBEDDINGS),
     "online_contrastive": Loss(
         ("binary_pairs",), InBatch.COMPARED, _SIAMESE, pairs.online_contrastive, across=Across.EMBEDDINGS
     ),
