@@ -146,7 +146,7 @@ class Group:
     @property
     def pids(self) -> list[int]:
         """Process ids of the members, by rank; none before the first trial."""
-        return [member.process.pid for member in self._members]
+        return [member.process.pid for member in self._members if member.process is not None]
 
     def _start(self) -> None:
         if self._members:
@@ -154,7 +154,9 @@ class Group:
         self._folder = tempfile.TemporaryDirectory(prefix="embedsweep-group-")
         for rank in range(self.size):
             gpu = self._gpus[rank] if self._gpus else None
-            self._members.append(_Member(rank, self.size, Path(self._folder.name), gpu, self._stuck_s))
+            # Known before it is started: a signal in between must find it.
+            self._members.append(_Member(rank, Path(self._folder.name)))
+            self._members[rank].start(_environment(rank, self.size, gpu), self._stuck_s)
 
     def _follow(self, watcher: Watcher) -> bool:
         """Passes on what members tell, and decisions back, until all are done."""
@@ -224,21 +226,25 @@ class Group:
 class _Member:
     """One process of the group."""
 
-    def __init__(self, rank: int, size: int, folder: Path, gpu: str | None, stuck_s: float) -> None:
+    def __init__(self, rank: int, folder: Path) -> None:
         self.rank = rank
-        self.connection, theirs = multiprocessing.Pipe()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection, self._theirs = multiprocessing.Pipe()
+        self._store = folder / "store"
         self._errors: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # open as long as the process is
-        words = (str(theirs.fileno()), str(os.getpid()), str(folder / "store"), f"{stuck_s:g}")
+
+    def start(self, environment: dict[str, str], stuck_s: float) -> None:
+        words = (str(self._theirs.fileno()), str(os.getpid()), str(self._store), f"{stuck_s:g}")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "embedsweep.member", *words],
-            env=_environment(rank, size, gpu),
-            pass_fds=(theirs.fileno(),),
+            env=environment,
+            pass_fds=(self._theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
             stderr=self._errors,
             start_new_session=True,  # a terminal's Ctrl-C is for the leader, who ends the members itself
         )
-        theirs.close()
+        self._theirs.close()  # so that it is heard when the process ends
 
     def send(self, message: object) -> None:
         try:
@@ -248,11 +254,14 @@ class _Member:
 
     def end(self) -> None:
         self.connection.close()
-        self.process.kill()
-        self.process.wait()
+        self._theirs.close()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
         self._errors.close()
 
     def how_it_died(self) -> str:
+        assert self.process is not None
         try:
             code = self.process.wait(timeout=LAST_WORDS_S)
         except subprocess.TimeoutExpired:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection
 
@@ -97,7 +97,7 @@ class _Leader:
     def __init__(self, connection: Connection, rank: int) -> None:
         self._connection = connection
         self._tells = rank == 0
-        self.progressed = self._progressed
+        self.progressed: Callable[[int, int], None] = self._progressed
 
     def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._tells:
