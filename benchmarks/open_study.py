@@ -18,7 +18,7 @@ def fill(n_trials: int) -> None:
     study = open_study(pass_sweep([*WORDS, f"study.n_trials={n_trials}", "study.sampler=random"]))
     while (trial := study.ask()) is not None:
         for step in range(1, 6):
-            study.report(trial, step * 50, {"dev/spearman_cosine": 0.1 * step})
+            study.report(trial, step * 50, {"dev/spearman_cosine": 0.1 * step}, 250)
         study.identify(trial, "0" * 32, "0" * 12)
         study._study.tell(trial.number, 0.5)
 

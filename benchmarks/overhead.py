@@ -65,4 +65,4 @@ if __name__ == "__main__":
     # The first round pays for what is loaded once a process.
     overhead = statistics.median(mine - other for mine, other in zip(ours[1:], plain[1:], strict=True))
     what = f"overhead of a trial over the plain trainer ({statistics.median(plain[1:]):.1f} s)"
-    hand_on(Figure(what, overhead, 0.5, "s"))
+    hand_on(Figure(what, overhead, 0.3, "s"))

@@ -22,4 +22,4 @@ def open_worker(n_trials: int) -> Worker:
     study, tracker = open_study(asked), Tracker(asked.tracking)
     display = PlainLines(Console(quiet=True))
     parent = tracker.parent_run(study.name, {})
-    return Worker(study, tracker, parent, display, Interrupts(), asked.emissions, asked.study.keep_models, None, None)
+    return Worker(study, tracker, parent, display, Interrupts(), asked.emissions, asked.study.keep_models, None, 0)

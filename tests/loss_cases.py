@@ -74,9 +74,9 @@ def write_other_model(folder: Path) -> Path:
 
 @functools.cache
 def option(name: str) -> Mapping[str, Any]:
-    """The values of ``conf/loss/NAME.yaml``, but for its name and its composition."""
+    """The values of ``conf/loss/NAME.yaml``, but for its name, its composition and its search space."""
     tree: dict[str, Any] = yaml.safe_load((shipped_conf() / "loss" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return {key: value for key, value in tree.items() if key not in ("name", "defaults")}
+    return {key: value for key, value in tree.items() if key not in ("name", "defaults", "space")}
 
 
 def loss_config(name: str, other_model: Path, inner: LossConfig | None = None, **values: ParameterValue) -> LossConfig:

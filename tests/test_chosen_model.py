@@ -30,7 +30,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sweeps" / "single" / SINGLE_RUN / "model").mkdir(parents=True)
     folder = tmp_path / "sweeps" / "mine"
     (folder / "trials" / "0001" / "model").mkdir(parents=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump({"storage": None, "plan": {}}), encoding="utf-8")
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump({"storage": None, "plan": {"objectives": ["dev/spearman_cosine"]}}), encoding="utf-8"
+    )
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     study = optuna.create_study(study_name="mine", storage=storage, direction="maximize")
     for run_id, value in zip(TRIAL_RUNS, (0.5, 0.7, None), strict=True):
@@ -143,7 +145,9 @@ def test_a_folder_without_safetensors_is_refused(workplace: Path) -> None:
 def test_a_study_without_a_complete_trial_has_no_best(workplace: Path) -> None:
     folder = workplace / "sweeps" / "new"
     folder.mkdir()
-    (folder / "study.yaml").write_text(yaml.safe_dump({"storage": None, "plan": {}}), encoding="utf-8")
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump({"storage": None, "plan": {"objectives": ["dev/spearman_cosine"]}}), encoding="utf-8"
+    )
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     optuna.create_study(study_name="new", storage=storage, direction="maximize")
     assert _problem("new") == "has no complete trial yet; go on with it: -m study.name=new"

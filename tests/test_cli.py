@@ -52,6 +52,27 @@ def _own(path: str, text: str) -> None:
     file.write_text(text)
 
 
+def test_a_dry_run_says_what_the_study_would_be_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("loss=mnrl,cosent", "optimizer.lr=tag(log,interval(1e-5,1e-3))", "study.n_trials=7", "loss.scale=30")
+    code, out, err = run(capsys, "train", "-m", *words, "study.name=dry", "study.dry_run=true", "trainer.device=cpu")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "study dry: 7 trials (tpe) of dev/spearman_cosine; would be created, in sweeps/dry",
+        "  loss: mnrl,cosent",
+        "  optimizer.lr: log 1e-05 to 0.001",
+        "  the same for all: loss.scale=30 trainer.device=cpu",
+        "  pruner: none; duplicates: reuse",
+        "one of them, by itself: embedsweep train loss.scale=30 trainer.device=cpu loss=mnrl optimizer.lr=1e-05",
+        "study.dry_run: nothing was created or trained",
+    ]
+
+
+def test_a_dry_run_of_a_study_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "train", "-m", "study.name=nobodys", "study.dry_run=true")
+    assert code == 2
+    assert "no study nobodys" in err
+
+
 @pytest.mark.parametrize("words", [("--help",), ("-h",)])
 def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
@@ -163,13 +184,14 @@ def test_cfg_shows_the_composed_configuration_as_yaml(capsys: pytest.CaptureFixt
     tree = yaml.safe_load(out)
     groups = "data dataloader emissions evaluation loss model optimizer recipe search study tracking trainer"
     assert sorted(key for key, value in tree.items() if isinstance(value, dict)) == groups.split()
-    assert (tree["loss"], tree["trainer"]["seed"]) == ({"name": "mnrl", "scale": 20.0}, 7)
+    assert (tree["loss"]["name"], tree["loss"]["scale"], tree["trainer"]["seed"]) == ("mnrl", 20.0, 7)
 
 
 def test_cfg_shows_a_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "train", "--cfg", "job", "-p", "loss", "-m")
     assert code == 0
-    assert yaml.safe_load(out) == {"name": "cosent", "scale": 20.0}
+    space = {"loss.scale": "tag(log, interval(5, 100))"}
+    assert yaml.safe_load(out) == {"name": "cosent", "scale": 20.0, "space": space}
 
 
 def test_cfg_of_several_values_says_that_it_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +249,7 @@ def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> No
         ("train.py lo", ["loss.", "loss="]),
         ("train.py loss=", [f"loss={name}" for name in LOSSES]),
         ("train.py model=ti", ["model=tiny"]),
-        ("train.py loss=mnrl loss.", ["loss.name=", "loss.scale="]),
+        ("train.py loss=mnrl loss.", ["loss.name=", "loss.scale=", "loss.space."]),
         ("train.py trainer.early_stopping.", ["trainer.early_stopping.min_delta=", "trainer.early_stopping.patience="]),
     ],
 )

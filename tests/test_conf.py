@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ COUNTS = {
     "model": 8,
     "optimizer": 3,
     "recipe": 6,
-    "search": 3,
+    "search": 4,
     "study": 1,
     "tracking": 1,
     "trainer": 1,
@@ -188,6 +189,7 @@ def test_what_a_base_leaves_open_must_be_given_too(group: str, option: str) -> N
     assert [problem.where for problem in error.value.problems] == UNSAID[group, option]
 
 
+OF_LOSSES = {"mnrl": ["loss.scale", "dataloader.batch_sampler"], "cosent": ["loss.scale"], "cosine": []}
 SEARCHES = [path.stem for path in OPTIONS if path.parts[0] == "search" and path.stem != "none"]
 
 
@@ -197,13 +199,47 @@ def test_each_search_makes_a_study_of_every_loss(search: str, loss: str) -> None
     sweep = pass_sweep([f"search={search}", f"loss={loss}"])
     tree = yaml.safe_load((CONF / "search" / f"{search}.yaml").read_text(encoding="utf-8"))
     assert sweep.plan is not None
-    assert [axis.key for axis in sweep.plan.axes] == list(tree["space"])
+    brought = {"full": ["optimizer.lr", *OF_LOSSES[loss]]}.get(search, [])
+    assert [axis.name for axis in sweep.plan.axes] == [*tree["space"], *brought]
     assert sweep.n_trials == tree["n_trials"]
     assert sweep.plan.sampler == "tpe"
 
 
+def _with_space(group: str) -> list[str]:
+    options = [path for path in OPTIONS if path.parts[0] == group]
+    return [path.stem for path in options if "space" in yaml.safe_load((CONF / path).read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("loss", _with_space("loss"))
+def test_each_loss_brings_keys_of_its_own_that_can_be_searched(loss: str) -> None:
+    space = yaml.safe_load((CONF / "loss" / f"{loss}.yaml").read_text(encoding="utf-8"))["space"]
+    words = [f"loss={loss}", "data=demo_nli" if loss in ("triplet", "gist") else "data=demo"]
+    words += [f"loss.{key}=tiny" for key in ("guide",) if loss == "gist"]
+    with pytest.raises(ConfigError) if loss == "gist" else nullcontext() as refused:
+        sweep = pass_sweep(["search=full", *words])
+        assert sweep.plan is not None
+        assert set(space) <= {axis.key for axis in sweep.plan.axes}
+    if refused is not None:  # the guide is no model; what is searched is right
+        assert {problem.where for problem in refused.value.problems} == {"loss.guide"}
+
+
+def test_losses_with_a_space_were_found() -> None:
+    assert _with_space("loss") == [
+        "angle",
+        "contrastive",
+        "cosent",
+        "gist",
+        "matryoshka",
+        "matryoshka2d",
+        "mnrl",
+        "mnrl_symmetric",
+        "online_contrastive",
+        "triplet",
+    ]
+
+
 def test_searches_were_found() -> None:
-    assert SEARCHES == ["lr", "lr_warmup_batch"]
+    assert SEARCHES == ["full", "lr", "lr_warmup_batch"]
 
 
 def test_the_defaults_pass_the_gate() -> None:

@@ -175,7 +175,7 @@ def test_values_are_shown_as_they_are_typed(value: object, typed: str) -> None:
 
 def test_options_and_groups_are_those_of_the_folder() -> None:
     with open_composer() as composer:
-        assert composer.options("search") == ["lr", "lr_warmup_batch", "none"]
+        assert composer.options("search") == ["full", "lr", "lr_warmup_batch", "none"]
         assert composer.options("nothing") == []
         folders = sorted(path.name for path in shipped_conf().iterdir() if path.is_dir())
         assert composer.groups == [name for name in folders if name not in ("base", "benchmark")]

@@ -132,6 +132,18 @@ def test_the_oldest_row_scrolls_away() -> None:
     assert [row[0] for row in rows] == [str(number) for number in range(5, KEPT_ROWS + 5)]
 
 
+def test_a_trial_that_outlasts_many_others_keeps_its_row() -> None:
+    table = live()
+    with table.live:
+        table.begin("slow", {}, "")
+        for number in range(KEPT_ROWS + 5):
+            table.begin(str(number), {}, "")
+            table.end(str(number), "COMPLETE", 0.5, "")
+        table.progress("slow", 1, 2)
+        rows = shown(table)[1:]
+    assert [row[0] for row in rows] == ["slow", *(str(number) for number in range(6, KEPT_ROWS + 5))]
+
+
 def test_a_terminal_gets_the_table_and_a_pipe_plain_lines() -> None:
     with open_display(Console(file=io.StringIO()), "dev/spearman_cosine") as quiet:
         assert isinstance(quiet, PlainLines)

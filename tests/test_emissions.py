@@ -245,7 +245,7 @@ def test_a_gpu_that_went_uncounted_is_said(
         gpu_ids = counted
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(tracker, "_torch_has_gpu", lambda: True)
+    monkeypatch.setattr(tracker, "torch_has_gpu", lambda: True)
     hardware = [] if counted is None else [GPU()]
     assert tracker._gpu_remarks(hardware, energy_kwh, duration_s=10) == ([remark] if remark else [])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
@@ -99,15 +99,28 @@ class _Embedder(SentenceTransformer):  # type: ignore[misc]  # the library is un
         return np.asarray(self._embed(sentences), dtype=np.float32)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("value", [1.0, 0.0, math.nan])
-@pytest.mark.filterwarnings("ignore:An input array is constant", "ignore:invalid value encountered")
-def test_constant_or_missing_embeddings_are_no_score(value: float) -> None:
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (1.0, r"the embeddings of \d+ different dev sentences are constant: they differ by 0.0e\+00 of their length"),
+        (0.0, r"the embeddings of \d+ different dev sentences are constant"),
+        (math.nan, r"the embeddings of (\d+) of \1 dev sentences are not numbers"),
+    ],
+)
+def test_constant_or_missing_embeddings_are_no_score(value: float, reason: str) -> None:
     constant = _Embedder(lambda texts: np.full((len(texts), 8), value))
-    with pytest.raises(
-        TrialError,
-        match=r"dev/\w+ is not a number: all pairs have the same similarity, or the embeddings are not numbers",
-    ):
+    with pytest.raises(TrialError, match=reason):
         scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), constant)
+
+
+def test_pairs_of_one_similarity_are_no_score() -> None:
+    apart = _Embedder(lambda texts: np.eye(len(texts), 8))
+    opposite = Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test")
+    with (
+        pytest.warns(ConstantInputWarning),
+        pytest.raises(TrialError, match=r"dev/\w+ is not a number: all pairs have the same similarity"),
+    ):
+        scores_of(PairEvaluator(opposite, "dev", CONFIG, ()), apart)
 
 
 @pytest.mark.parametrize(

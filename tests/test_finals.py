@@ -15,8 +15,9 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedsweep import finals
+from embedsweep.chosen_model import choose_model
 from embedsweep.cli import main
-from embedsweep.config import config_hash
+from embedsweep.config import config_hash, open_composer
 from embedsweep.data import demo
 from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.schema import DEV_METRICS
@@ -242,6 +243,61 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_the_others_go_on(
     assert "TrialError" in run.data.tags["embedsweep.failure"]
     assert swept.parent.info.status == "FINISHED"
     assert "trial 0 failed: TrialError" in capsys.readouterr().out
+
+
+def test_a_pruned_trial_says_why_and_when_and_leaves_its_scores_and_no_model(
+    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["optimizer.lr=3e-3,1e-7,1e-8", "study.pruner=successive_halving", "study.keep_models=all"]
+    length = ["trainer.max_steps=8", "trainer.eval_every=3", "study.pruning.rungs=[0.5]", "evaluation.before=false"]
+    swept = sweep("pruned", *words, *QUICK[:2], *length)
+    assert swept.code == 0
+    assert [trial.state.name for trial in swept.study.trials] == ["COMPLETE", "PRUNED", "PRUNED"]
+    dev = "dev/spearman_cosine"
+    survivor, pruned = swept.run_of(0), swept.run_of(1)
+    steps = {
+        run.info.run_id: [point.step for point in swept.client.get_metric_history(run.info.run_id, dev)]
+        for run in (survivor, pruned)
+    }
+    assert steps == {survivor.info.run_id: [3, 4, 6, 8], pruned.info.run_id: [3, 4]}
+
+    trial = swept.study.trials[1]
+    assert (pruned.info.status, pruned.data.tags["embedsweep.state"]) == ("FINISHED", "PRUNED")
+    assert pruned.data.metrics[dev] == trial.value
+    best = "is not among the best 1 (1/2) of 2 trials there (successive_halving)"
+    reason = f"at step 4 of 8 (rung 0.5): {dev} {trial.value:.4f} {best}"
+    assert pruned.data.tags["embedsweep.pruned"] == trial.user_attrs["embedsweep.pruned"] == reason
+    assert "embedsweep.pruned" not in survivor.data.tags
+    assert pruned.data.metrics["emissions/co2eq_kg"] == trial.user_attrs["emissions_kg"] > 0
+    artifacts = {entry.path for entry in swept.client.list_artifacts(pruned.info.run_id)}
+    assert artifacts == {"config.yaml", "train.log", "emissions.csv", "scores"}
+    assert swept.models_on_disk() == swept.models_recorded() == [0]
+
+    told = capsys.readouterr().out
+    assert f"g CO2eq, pruned {reason}" in told
+    assert "pruned: 2 at rung 0.5" in told
+    (command,) = [line for line in told.splitlines() if line.startswith("run it again: ")]
+    config = pass_single(shlex.split(command.removeprefix("run it again: "))[2:]).config
+    assert config_hash(config) == swept.study.trials[0].user_attrs[CONFIG_HASH]
+
+
+def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -> None:
+    objectives = ["emissions/co2eq_kg", "dev/spearman_cosine", "throughput/examples_per_s"]
+    swept = sweep("several", "optimizer.lr=1e-7,3e-3", f"study.objective=[{','.join(objectives)}]", *QUICK)
+    assert swept.code == 0
+    trials = swept.study.trials
+    for number, trial in enumerate(trials):
+        assert trial.values == [swept.run_of(number).data.metrics[name] for name in objectives]
+    assert swept.study.finals is not None
+    assert swept.study.finals.number == 1 == max(trials, key=lambda trial: trial.values[1]).number
+    assert not TEST_METRICS & set(swept.run_of(0).data.metrics)
+    metrics = swept.parent.data.metrics
+    assert metrics["dev/spearman_cosine"] == trials[1].values[1]
+    assert metrics["throughput/examples_per_s"] == max(trial.values[2] for trial in trials)
+    assert metrics["best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
+    assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials))
+    with open_composer() as composer:
+        assert choose_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 
 
 def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep: Sweep) -> None:

@@ -19,7 +19,7 @@ from embedsweep.gate import services as services_module
 from embedsweep.gate.rules import model as model_rules
 from embedsweep.hub import hub_reachable
 from embedsweep.losses import LOSSES as ALL_LOSSES
-from embedsweep.schema import Choice, DiscreteAxis, LossConfig, RangeAxis
+from embedsweep.schema import Axis, Choice, DiscreteAxis, LossConfig, RangeAxis
 
 GROUPS = (
     "data, dataloader, emissions, evaluation, loss, model, optimizer, recipe, search, study, tracking, trainer, workers"
@@ -147,6 +147,8 @@ WRONG_WORDS = [
     ("loss=mnrl,cosent", "loss: several values make a study: add -m"),
     ("optimizer.lr=interval(0,1)", "optimizer.lr: several values make a study: add -m"),
     ("search=lr", "search: search=lr makes a study: add -m"),
+    ("workers=local", "workers: workers=local runs the trials of a study: add -m"),
+    ("workers.count=4", "workers.count: inline is this process alone, but got 4: add workers=local"),
     ("study.n_trials=3", "study.n_trials: is a study's, and this is one run: add -m, or leave it out"),
 ]
 
@@ -543,10 +545,10 @@ def test_a_list_makes_a_grid_of_all_cells() -> None:
     sweep = passed("loss=mnrl,cosent", "dataloader.batch_size=range(16,64,16)", "study.name=mine", "trainer.epochs=1")
     assert sweep.plan is not None
     assert sweep.plan.axes == (
-        DiscreteAxis("loss", ("mnrl", "cosent")),
-        RangeAxis("dataloader.batch_size", 16, 48, log=False, step=16, integer=True),
+        DiscreteAxis("loss", ("mnrl", "cosent"), {}),
+        RangeAxis("dataloader.batch_size", 16, 48, log=False, step=16, integer=True, when={}),
     )
-    assert (sweep.plan.sampler, sweep.n_trials, sweep.plan.groups) == ("grid", 6, ("loss",))
+    assert (sweep.plan.sampler, sweep.n_trials, sweep.plan.groups) == ("exhaustive", 6, ("loss",))
     assert (sweep.study.name, sweep.fixed) == ("mine", ("trainer.epochs=1",))
     config = cell_config(sweep.plan, {"loss": "mnrl", "dataloader.batch_size": 48})
     assert (config.loss.name, config.dataloader.batch_size, config.trainer.epochs) == ("mnrl", 48, 1.0)
@@ -556,13 +558,13 @@ def test_a_search_file_joins_what_is_swept_and_is_sampled() -> None:
     sweep = passed("loss=mnrl,cosent", "search=lr_warmup_batch", "dataloader.batch_size=8", "study.n_trials=7")
     assert sweep.plan is not None
     assert [axis.key for axis in sweep.plan.axes] == ["loss", "optimizer.lr", "optimizer.warmup"]
-    assert sweep.plan.axes[1] == RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
+    assert sweep.plan.axes[1] == RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
     assert (sweep.plan.sampler, sweep.n_trials) == ("tpe", 7)
 
 
 def test_a_command_that_sweeps_all_a_search_would_is_a_grid_of_its_own_size() -> None:
     sweep = passed("search=lr", "optimizer.lr=1e-4,1e-3")
-    assert (sweep.plan and sweep.plan.sampler, sweep.n_trials) == ("grid", 2)
+    assert (sweep.plan and sweep.plan.sampler, sweep.n_trials) == ("exhaustive", 2)
 
 
 def test_the_objective_is_part_of_the_command_that_runs_a_trial_again() -> None:
@@ -610,7 +612,7 @@ def test_the_loss_inside_of_another_is_swept_as_options_are() -> None:
     params: dict[str, Choice] = {"loss": "adaptive_layer", "loss@loss.inner": "mnrl", "loss.inner.scale": 9}
     loss = cell_config(sweep.plan, params).loss
     assert (loss.name, loss.inner) == ("adaptive_layer", LossConfig("mnrl", {"scale": 9.0}, None))
-    assert (sweep.plan.sampler, sweep.n_trials) == ("grid", 8)
+    assert (sweep.plan.sampler, sweep.n_trials) == ("exhaustive", 8)
 
 
 SWEPT = "model, loss, data, dataloader, optimizer, trainer"
@@ -750,14 +752,169 @@ def test_a_missing_driver_is_told_with_what_installs_it(monkeypatch: pytest.Monk
     ]
 
 
-def test_a_relative_search_over_models_with_other_rates_is_refused(tmp_path: Path) -> None:
-    words = ("-m", "search=lr", "model=tiny,pretrained", "model.path=ORG/NAME")
-    problems = told(*words)
-    assert problems[0] == (
-        "search: search=lr looks around model.lr, which differs between the swept options (0.001, 2e-05); sweep "
-        "optimizer.lr on the command line instead"
+MODEL = ("model=tiny,tiny_slow", "loss=mnrl,cosent")
+
+
+def _second_model() -> None:
+    text = (shipped_conf() / "model" / "tiny.yaml").read_text(encoding="utf-8")
+    _own("model/tiny_slow.yaml", text.replace("lr: 1.0e-3", "lr: 1.0e-4"))
+
+
+def _axes(sweep: Sweep) -> dict[str, Axis]:
+    assert sweep.plan is not None
+    return {axis.name: axis for axis in sweep.plan.axes}
+
+
+def test_a_relative_search_over_models_with_other_rates_has_an_axis_for_each() -> None:
+    _second_model()
+    axes = _axes(passed(*MODEL, "search=lr"))
+    assert list(axes) == ["model", "loss", "optimizer.lr [model=tiny]", "optimizer.lr [model=tiny_slow]"]
+    bounds = [(axis.low, axis.high) for axis in axes.values() if isinstance(axis, RangeAxis)]
+    assert bounds == [(1e-4, 1e-2), (1e-5, 1e-3)]
+
+
+def test_an_options_own_space_is_searched_where_it_is_chosen_and_where_a_search_asks_for_it() -> None:
+    everywhere = ["optimizer.warmup", "dataloader.batch_size", "optimizer.lr"]
+    assert list(_axes(passed("loss=mnrl,cosent,cosine", "search=full"))) == [
+        *("loss", *everywhere),
+        *("loss.scale [loss=mnrl]", "loss.scale [loss=cosent]", "dataloader.batch_sampler [loss=mnrl]"),
+    ]
+    assert list(_axes(passed("loss=mnrl", "search=full"))) == [*everywhere, "loss.scale", "dataloader.batch_sampler"]
+    assert list(_axes(passed("loss=mnrl,cosent", "search=full", "loss.scale=20"))) == [
+        *("loss", *everywhere, "dataloader.batch_sampler [loss=mnrl]"),
+    ]
+    assert list(_axes(passed("loss=mnrl,cosent", "search=lr"))) == ["loss", "optimizer.lr"]
+
+
+def test_the_space_of_an_option_inside_another_is_searched_at_its_place() -> None:
+    names = list(_axes(passed("loss=matryoshka,cosine", "search=full", "search.space={}", "optimizer.lr=1e-3")))
+    assert names == ["loss", "loss.matryoshka_dims [loss=matryoshka]", "loss.inner.scale [loss=matryoshka]"]
+    names = list(_axes(passed("loss=matryoshka", "loss@loss.inner=mnrl,cosine", "search=full", "optimizer.lr=1e-3")))
+    assert names[-2:] == ["loss.inner.scale [loss@loss.inner=mnrl]", "dataloader.batch_sampler [loss@loss.inner=mnrl]"]
+
+
+def test_a_list_is_a_choice_and_reaches_the_configuration() -> None:
+    sweep = passed("loss=matryoshka", "loss.matryoshka_dims=[128,64],[64]")
+    assert sweep.plan is not None
+    assert _axes(sweep)["loss.matryoshka_dims"] == DiscreteAxis("loss.matryoshka_dims", ((128, 64), (64,)), {})
+    config = cell_config(sweep.plan, {"loss.matryoshka_dims": (128, 64)})
+    assert config.loss.parameters["matryoshka_dims"] == (128, 64)
+
+
+def test_a_space_is_no_key_of_a_trial() -> None:
+    assert told("loss=mnrl", "loss.space={}") == [
+        "loss.space: loss=mnrl has no such key (did you mean loss.scale?); it has: loss.scale"
+    ]
+    assert told("-m", "loss.space=1,2", "loss=mnrl") == [
+        "loss.space: loss=mnrl has no such key (did you mean loss.scale?); it has: loss.scale"
+    ]
+    assert "space" not in str(passed("loss=mnrl,cosent", "search=full").plan.cells)  # type: ignore[union-attr]
+
+
+WRONG_SPACES = [
+    ("loss.scael: interval(1, 2)", ["loss=mine, loss.scael: no such key (did you mean loss.scale?)"]),
+    ("loss.scale: 3", ["loss=mine, loss.scale: 3 sweeps nothing; use choice(), range() or interval()"]),
+    (
+        "{optimizer.lr: 'interval(1e-4, 1e-3)'}",
+        ["loss=mine, optimizer.lr: model=tiny brings it, too: leave it out of one's space"],
+    ),
+    (
+        "evaluation.batch_size: choice(1, 2)",
+        ["loss=mine, evaluation.batch_size: is the same for all trials of a study and cannot be searched"],
+    ),
+    ("3", ["loss=mine: space must map keys to what they are searched over, but got 3"]),
+]
+
+
+@pytest.mark.parametrize(("space", "messages"), WRONG_SPACES)
+def test_a_wrong_space_of_an_option_is_told_where_a_search_asks_for_it(space: str, messages: list[str]) -> None:
+    inside = f" {space}" if space[0] in "{3" else f"\n  {space}"
+    _own("loss/mine.yaml", f"name: mnrl\nscale: 50.0\nspace:{inside}\n")
+    asks = ("-m", "loss=mine,cosent", "search=full")
+    assert told(*asks) == messages
+    assert passed("loss=mine,cosent", "search=lr").n_trials == 10
+
+
+def test_constraints_are_kept_by_every_cell_and_told_where_they_are_wrong() -> None:
+    words = ("dataloader.micro_batch_size=4,8,16", "dataloader.batch_size=8,16")
+    kept = "search.constraints=['dataloader.micro_batch_size <= dataloader.batch_size']"
+    assert told("-m", *words) == ["dataloader.micro_batch_size: must divide dataloader.batch_size=8, but got 16"]
+    sweep = passed(*words, kept)
+    assert sweep.plan is not None
+    assert sweep.plan.constraints == ("dataloader.micro_batch_size <= dataloader.batch_size",)
+    assert sweep.n_trials == 5
+    for constraint, message in {
+        "dataloader.batch_size <": "'dataloader.batch_size <': a constraint compares keys and numbers, as in "
+        "'dataloader.micro_batch_size <= dataloader.batch_size'",
+        "dataloader.batch_siz < 3": "'dataloader.batch_siz < 3': no such key: dataloader.batch_siz (did you mean "
+        "dataloader.batch_size?)",
+        "dataloader.batch_size > 64": "no trial keeps dataloader.batch_size > 64: change one of them",
+        "loss.name > 2": "loss.name is cosent, and only numbers are compared",
+    }.items():
+        # A cell that is never run has no problems of its own.
+        (refusal,) = told("-m", "dataloader.batch_size=8,16", f'search.constraints=["{constraint}"]')
+        assert refusal == f"search.constraints: {message}"
+
+
+def test_a_constraint_that_neither_end_of_an_interval_keeps_is_no_mistake() -> None:
+    sweep = passed(
+        "optimizer.warmup=interval(0,0.8)", 'search.constraints=["0.2 < optimizer.warmup < 0.7"]', "study.n_trials=3"
     )
-    assert "study.n_trials" not in "".join(problems)
+    assert sweep.n_trials == 3
+
+
+def test_exhaustive_runs_every_cell_of_a_discrete_search_once() -> None:
+    space = "search.space={loss.scale:'choice(10,20)',dataloader.batch_size:'choice(16,32)'}"
+    sweep = passed("loss=mnrl,cosent", "search=lr", space, "study.sampler=exhaustive")
+    assert (sweep.plan and sweep.plan.sampler, sweep.n_trials) == ("exhaustive", 8)
+    assert passed("loss=mnrl", "search=lr", space, "study.sampler=exhaustive", "study.n_trials=3").n_trials == 3
+    assert told("-m", "loss=mnrl", "search=lr", space, "study.sampler=exhaustive", "study.n_trials=5") == [
+        "study.n_trials: the grid has 4 cells, each run once, but got 5"
+    ]
+    assert told("-m", "loss=mnrl,cosent", "search=lr", "study.sampler=exhaustive") == [
+        "study.sampler: exhaustive runs every cell once, and optimizer.lr is an interval: give it values, or use tpe"
+    ]
+
+
+def test_points_that_are_tried_first_lie_in_the_search_space() -> None:
+    sweep = passed(
+        "loss=mnrl,cosent", "search=full", "study.enqueue=[{optimizer.lr:1e-3,loss:mnrl,loss.scale:30},{loss:cosent}]"
+    )
+    assert sweep.plan is not None
+    first, second = sweep.plan.enqueue
+    assert first == {"optimizer.lr": 1e-3, "loss": "mnrl", "loss.scale": 30.0}
+    assert isinstance(first["loss.scale"], float)
+    assert second == {"loss": "cosent"}
+
+
+def test_points_that_do_not_are_told_all_at_once() -> None:
+    points = [
+        "{optimizer.lr:1,optimizer.warmupp:0.1}",
+        "{loss.scale:30}",
+        "{loss:cosine}",
+        "{loss:cosent,dataloader.batch_sampler:no_duplicates}",
+        "{dataloader.batch_size:true}",
+    ]
+    known = "loss, optimizer.warmup, dataloader.batch_size, optimizer.lr, loss.scale, dataloader.batch_sampler"
+    only = "is searched with {} only: give that, or leave {} out"
+    assert told("-m", "loss=mnrl,cosent", "search=full", f"study.enqueue=[{','.join(points)}]", "study.n_trials=9") == [
+        "study.enqueue, 1: optimizer.lr must be a number from 0.0001 to 0.01, but got 1",
+        "study.enqueue, 1: optimizer.warmupp is not searched (did you mean optimizer.warmup?); these are: " + known,
+        "study.enqueue, 2: loss.scale " + only.format("loss=mnrl or loss=cosent", "loss.scale"),
+        "study.enqueue, 3: loss must be one of mnrl, cosent, but got cosine",
+        "study.enqueue, 4: dataloader.batch_sampler " + only.format("loss=mnrl", "dataloader.batch_sampler"),
+        "study.enqueue, 5: dataloader.batch_size must be one of 16, 32, 64, but got true",
+    ]
+    words = ("loss=mnrl,cosent", "study.enqueue=[{loss:mnrl},{loss:cosent},{loss:mnrl}]")
+    assert told("-m", *words) == [
+        "study.enqueue: has 3 configurations, and study.n_trials=2 is less: try fewer, or say more"
+    ]
+    assert told(
+        "-m",
+        "optimizer.warmup=0,0.1",
+        'search.constraints=["optimizer.warmup<0.1"]',
+        "study.enqueue={optimizer.warmup:0.1}",
+    ) == ["study.enqueue: does not keep the constraint optimizer.warmup<0.1"]
 
 
 def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> None:
@@ -833,7 +990,10 @@ def test_a_users_own_option_may_give_a_loss_another_scale() -> None:
 
 
 def test_a_users_own_search_is_found() -> None:
-    _own("search/mine.yaml", "name: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\n")
+    _own(
+        "search/mine.yaml",
+        "name: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\noption_spaces: []\nconstraints: []\n",
+    )
     sweep = passed("search=mine")
     assert sweep.plan is not None
     assert [axis.key for axis in sweep.plan.axes] == ["loss.scale"]
@@ -890,3 +1050,11 @@ def test_wrong_words_of_ui_are_told(words: list[str], messages: list[str]) -> No
     with pytest.raises(ConfigError) as error:
         pass_ui(words, 5000)
     assert [str(problem) for problem in error.value.problems] == messages
+
+
+def test_local_workers_must_fit_on_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 1)
+    words = ("-m", "loss=mnrl,cosent", "workers=local", "workers.count=4")
+    assert [problem.partition(":")[0] for problem in told(*words)] == ["workers.count"]
+    assert passed(*words[1:], "trainer.device=cpu").workers.count == 4
+    assert passed(*words[1:], "workers.per_device=4").workers.per_device == 4

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,7 @@ def held(lease: Lease, beat: int | None = None) -> dict[str, Any]:
     return {LEASE: lease.tree(), **({} if beat is None else {BEAT: beat})}
 
 
-ELSEWHERE = Lease("another-host", 1, 0.0)
+ELSEWHERE = Lease("another-host", "another-boot 1", 1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -42,19 +43,69 @@ ELSEWHERE = Lease("another-host", 1, 0.0)
         ({}, "dead"),
         ({LEASE: None}, "dead"),
         (held(Lease.mine()), "alive"),
-        (held(replace(Lease.mine(), started=Lease.mine().started + 0.02)), "alive"),
+        (held(replace(Lease.mine(), host="renamed")), "alive"),
+        (held(replace(Lease.mine(), system="another-boot 1")), "unknown"),
         (held(replace(Lease.mine(), started=Lease.mine().started - 60)), "dead"),
         (held(ELSEWHERE), "unknown"),
     ],
-    ids=["none", "given up", "mine", "rounded", "an earlier process of my number", "elsewhere"],
+    ids=[
+        "none",
+        "given up",
+        "mine",
+        "of a renamed host",
+        "of a container of my name",
+        "an earlier process of my number",
+        "elsewhere",
+    ],
 )
 def test_a_lease_is_judged(attributes: dict[str, Any], expected: Verdict) -> None:
     assert Leases().judge(0, attributes) == expected
 
 
+def test_a_clock_that_is_set_makes_no_process_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    attributes = [held(Lease.mine()), held(Lease.of(process.pid))]
+    # As psutil sees a clock that was set an hour ahead: Linux tells the time of the boot by the wall clock.
+    create_time, now = psutil.Process.create_time, time.time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: create_time(self) + 3600)
+    monkeypatch.setattr("embedsweep.study.leases.time.time", lambda: now() + 3600)
+    assert [Leases().judge(0, each) for each in attributes] == ["alive", "alive"]
+    process.communicate()
+    assert Leases().judge(0, attributes[1]) == "dead"
+
+
+def test_a_process_that_is_hidden_is_judged_by_its_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    attributes = held(Lease.mine())
+    monkeypatch.setattr("embedsweep.study.leases._started", hide)
+    assert Leases().judge(0, attributes) == "unknown"
+
+
+def hide(pid: int) -> float:
+    """As ``/proc`` mounted with ``hidepid`` answers for another user's process."""
+    raise psutil.NoSuchProcess(pid)
+
+
+def test_a_process_in_another_container_of_this_machine_has_another_system() -> None:
+    unshared = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", SHOW_SYSTEM],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if unshared.returncode:
+        pytest.skip(f"no namespaces here: {unshared.stderr.strip()}")
+    boot, _, namespace = unshared.stdout.strip().partition(" ")
+    mine, _, my_namespace = Lease.mine().system.partition(" ")
+    assert boot == mine
+    assert namespace != my_namespace
+
+
+SHOW_SYSTEM = "from embedsweep.study.leases import Lease; print(Lease.mine().system)"
+
+
 def test_a_process_that_ended_is_dead_a_zombie_too() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    lease = Lease(Lease.mine().host, process.pid, psutil.Process(process.pid).create_time())
+    lease = Lease.of(process.pid)
     assert Leases().judge(0, held(lease)) == "alive"
     assert process.stdin is not None
     process.stdin.close()

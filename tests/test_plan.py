@@ -11,10 +11,11 @@ import pytest
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
-LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
-LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
+LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
+LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
+DIMS = DiscreteAxis("loss.dims", ((128, 64), (128,)), {"loss": "mnrl"})
 PLAN = StudyPlan(
-    axes=(LOSS, LR, DiscreteAxis("model.pooling", (None, "mean", True, 3))),
+    axes=(LOSS, LR, DiscreteAxis("model.pooling", (None, "mean", True, 3), {})),
     cells={
         "loss=mnrl": {"loss": {"name": "mnrl", "scale": 20.0}, "trainer": {"epochs": 2, "max_steps": None}},
         "loss=cosent": {"loss": {"name": "cosent", "scale": 20.0}, "trainer": {"epochs": 2, "max_steps": None}},
@@ -28,6 +29,7 @@ PLAN = StudyPlan(
     duplicates="reuse",
     enqueue=({"optimizer.lr": 1e-3},),
     warm_start=None,
+    constraints=(),
 )
 
 
@@ -40,12 +42,14 @@ def _cells(section: str, key: str, value: Any) -> dict[str, Any]:
 
 def test_a_plan_survives_json() -> None:
     assert plan_of(json.loads(json.dumps(plan_tree(PLAN)))) == PLAN
+    more = replace(PLAN, axes=(*PLAN.axes, DIMS), enqueue=({"loss.dims": (128,)},), constraints=("a < b",))
+    assert plan_of(json.loads(json.dumps(plan_tree(more)))) == more
 
 
 def test_a_study_is_named_by_what_it_sweeps_and_a_hash_that_stays() -> None:
     # A name that changes with a version of this program would orphan every unnamed study.
     small = replace(PLAN, axes=(LOSS, LR), cells={"loss=mnrl": {}, "loss=cosent": {}})
-    assert study_name(small) == "loss-lr-34ff35fd"
+    assert study_name(small) == "loss-lr-6965dce5"
     assert study_name(PLAN).startswith("loss-lr-pooling-")
 
 
@@ -82,9 +86,29 @@ WIDE: tuple[Axis, ...] = (LOSS, replace(LR, high=0.1), PLAN.axes[2])
         (replace(PLAN, axes=WIDE), ["sweep of optimizer.lr was log 0.0001 to 0.01 and is now log 0.0001 to 0.1"]),
         (replace(PLAN, axes=PLAN.axes[:2]), ["sweep of model.pooling was null,mean,true,3 and is now absent"]),
         (
-            replace(PLAN, axes=(*PLAN.axes, RangeAxis("trainer.seed", 0, 4, log=False, step=2, integer=True))),
+            replace(PLAN, axes=(*PLAN.axes, RangeAxis("trainer.seed", 0, 4, log=False, step=2, integer=True, when={}))),
             ["sweep of trainer.seed was absent and is now 0 to 4 by 2"],
         ),
+        (
+            replace(PLAN, axes=(LOSS, replace(LR, when={"loss": "mnrl"}), PLAN.axes[2])),
+            [
+                "sweep of optimizer.lr was log 0.0001 to 0.01 and is now absent",
+                "sweep of optimizer.lr [loss=mnrl] was absent and is now log 0.0001 to 0.01",
+            ],
+        ),
+        (
+            replace(PLAN, axes=(*PLAN.axes, DIMS)),
+            ["sweep of loss.dims [loss=mnrl] was absent and is now [128,64],[128]"],
+        ),
+        (
+            replace(PLAN, enqueue=({"loss": "mnrl", "loss.dims": (128,)},)),
+            ["enqueue was [{optimizer.lr:0.001}] and is now [{loss:mnrl,loss.dims:[128]}]"],
+        ),
+        (
+            replace(PLAN, constraints=("a.b <= a.c", "a.b > 2")),
+            ["constraints was [] and is now [a.b <= a.c,a.b > 2]"],
+        ),
+        (replace(PLAN, warm_start="other"), ["warm_start was null and is now other"]),
         (replace(PLAN, cells=_cells("trainer", "epochs", 3)), ["trainer.epochs was 2 and is now 3"]),
         (replace(PLAN, cells=_cells("trainer", "max_steps", 5)), ["trainer.max_steps was null and is now 5"]),
         (

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from rich.console import Console
 
@@ -13,19 +15,20 @@ from embedsweep.report import print_best, print_ranking, print_single, rerun_com
 from embedsweep.schema import DEV_METRICS, Choice, Emissions, TrialResult
 from embedsweep.study import Study, open_study
 
+COMPLETE = optuna.trial.TrialState.COMPLETE
 COST = Emissions(0.002, 0.01, 1.0, "world average", ())
 
 
 def result(objective: float, *, pruned: bool = False) -> TrialResult:
     dev = dict.fromkeys(DEV_METRICS, objective)
-    return TrialResult(objective, dev, {}, {}, {}, 1, 1, COST, pruned, None)
+    return TrialResult(objective, dev, {}, {}, {}, 1, 1, COST, pruned, None, None)
 
 
-def study_of(*outcomes: float | str, name: str = "ranked", words: tuple[str, ...] = ()) -> Study:
-    """A study whose trials ended so: a value, ``pruned``, or a reason to fail."""
-    rates = ",".join(f"{number + 1}e-4" for number in range(len(outcomes) + 1))
+def study_of(*outcomes: float | str, name: str = "ranked", words: tuple[str, ...] = (), rates: int = 0) -> Study:
+    """A study whose trials ended so: a value, ``pruned``, or a reason to fail; of that many rates, or one for each."""
+    lr = ",".join(f"{number + 1}e-4" for number in range(rates or len(outcomes) + 1))
     study = open_study(
-        pass_sweep([f"study.name={name}", f"optimizer.lr={rates}", f"study.n_trials={len(outcomes)}", *words])
+        pass_sweep([f"study.name={name}", f"optimizer.lr={lr}", f"study.n_trials={len(outcomes)}", *words])
     )
     for outcome in outcomes:
         trial = study.ask()
@@ -70,6 +73,64 @@ def test_the_ranking_is_by_value_ties_by_number_failures_with_their_reasons() ->
         ["trial", "2", "failed:", "TrialError:", "[nan]"],
         ["log:", "sweeps/ranked/trials/0002/train.log"],
     ]
+
+
+def test_pruned_trials_are_counted_by_their_rung() -> None:
+    study = study_of(0.5, 0.7, name="rungs", words=("study.pruner=successive_halving", "study.n_trials=6"), rates=6)
+    for values in ((0.1,), (0.8, 0.1), (0.1,), ()):
+        trial = study.ask()
+        assert trial is not None
+        for step, value in zip((10, 20), values, strict=False):
+            study.report(trial, step, {"dev/spearman_cosine": value}, 80)
+        study.complete(trial, result(0.1, pruned=bool(values)))
+    assert study.pruned_at == {0.125: 2, 0.25: 1}
+    lines = ranking(study)
+    assert lines[1].strip() == "study rungs: 3 complete, 3 pruned"
+    assert lines[-1] == "pruned: 2 at rung 0.125, 1 at rung 0.25"
+
+
+def test_several_objectives_are_columns_the_front_is_marked_and_the_best_is_told_by_all() -> None:
+    objectives = "study.objective=[emissions/co2eq_kg,dev/spearman_cosine]"
+    study = study_of(name="several", words=(objectives, "study.n_trials=3"), rates=3)
+    for spearman, kilograms in ((0.7, 0.0000051234), (0.2, 0.000001), (0.1, 0.000002)):
+        trial = study.ask()
+        assert trial is not None
+        study.complete(trial, replace(result(spearman), emissions=replace(COST, co2eq_kg=kilograms)))
+    _, _, head, *lines = ranking(study)
+    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "g", "CO2eq", "values"]
+    assert [line.split() for line in lines[:3]] == [
+        ["1*", "1", "1e-06", "0.2000", "0.001", "lr=0.0002"],
+        ["2", "2", "2e-06", "0.1000", "0.002", "lr=0.0003"],
+        ["3*", "0", "5.123e-06", "0.7000", "0.00512", "lr=0.0001"],
+    ]
+    assert lines[3] == "* no other trial is better by one objective and as good by the others"
+    to, output = console()
+    print_best(to, study, "embedsweep train", {"test/spearman_cosine": 0.5})
+    told = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
+    assert told in output.getvalue()
+
+
+def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
+    study = study_of("no", 0.7, 0.7, 0.6)
+    mark = {"reuse": {"original": 1, "replicate": None}, "replicate": {"original": 1, "replicate": 1}}
+    trials = [
+        optuna.trial.create_trial(value=0.7, user_attrs={"embedsweep.duplicate": mark[kind]}, params={}, state=COMPLETE)
+        for kind in ("reuse", "replicate")
+    ]
+    for trial in trials:
+        study._study.add_trial(trial)
+    assert study.retry_failed() == [0]
+    lines = ranking(study)
+    assert lines[1].strip() == "study ranked: 5 complete, 1 failed, 1 waiting"
+    assert [" ".join(line.split()) for line in lines[5:7]] == [
+        "3 4 0.7000 0 (reused from trial 1)",
+        "4 5 0.7000 0 (replicate of trial 1)",
+    ]
+    assert lines[8].strip() == "trial 0 failed: no; tried again as trial 6"
+    assert not study.has_failed_trials
+    best = study.best
+    assert best is not None
+    assert best.number == 1
 
 
 def test_a_long_ranking_is_cut_and_says_so() -> None:
@@ -121,6 +182,8 @@ SWEEPS = [
     ["dataloader.batch_size=range(16,49,16)", "dataloader.micro_batch_size=null,8", "loss=cosine"],
     ["search=lr_warmup_batch", "loss=mnrl,cosent", "study.n_trials=3", "study.sampler=random"],
     ["loss@loss.inner=mnrl,cosent", "loss=matryoshka,adaptive_layer", "loss.inner.scale=17.5"],
+    ["optimizer.lr=1e-5,1e-3", "study.pruner=median", "study.pruning.rungs=[0.1,0.7]"],
+    ["optimizer.lr=1e-5,1e-3", "study.objective=[emissions/co2eq_kg,dev/pearson_max]"],
     ["model.pooling=mean,cls", "+data.delimiter='|'"],
 ]
 
@@ -157,7 +220,7 @@ def test_words_with_spaces_and_quotes_survive_the_shell(tmp_path: Path) -> None:
 def test_a_single_run_is_told_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
-    done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None)
+    done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
     print_single(to, done, Path("sweeps/single/abc"))
     assert output.getvalue().splitlines() == [
         "",

@@ -21,18 +21,18 @@ def proposals(name: SamplerName, seed: int, count: int = 6) -> Iterator[str]:
     """What the sampler proposes in a new study, one sampler made anew for each trial as workers do."""
     study = optuna.create_study(direction="maximize")
     for number in range(count):
-        study.sampler = make_sampler(name, seed, number)
+        study.sampler = make_sampler(name, seed, number, 0, is_conditional=False)
         trial = study.ask(SPACE)
         study.tell(trial, -trial.params["warmup"])
         yield json.dumps(trial.params, sort_keys=True)
 
 
 def test_every_sampler_of_the_schema_is_there() -> None:
-    assert set(SAMPLERS) == set(get_args(SamplerName))
-    assert len(SAMPLERS) == 5
+    assert {*SAMPLERS, "exhaustive"} == set(get_args(SamplerName))
+    assert len(SAMPLERS) == 7
 
 
-@pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "qmc"])
+@pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "qmc", "nsga2", "nsga3"])
 def test_proposals_are_repeatable_differ_by_seed_and_never_repeat(name: SamplerName) -> None:
     first = list(proposals(name, 1))
     assert len(set(first)) == len(first) == 6

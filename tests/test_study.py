@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
 
-from embedsweep.errors import ConfigError, StudyError
+from embedsweep.errors import ConfigError, StudyError, TrialTakenError
 from embedsweep.gate import Sweep
 from embedsweep.schema import (
     Axis,
@@ -32,14 +32,14 @@ from embedsweep.schema import (
     TrialResult,
     WorkersConfig,
 )
-from embedsweep.study import Finals, OpenTrial, Study, open_study
+from embedsweep.study import Finals, OpenTrial, Study, failure_of, find_study, open_study
 from embedsweep.study.leases import BEAT, LEASE, Lease
 
 NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
-LOSS = DiscreteAxis("loss", ("mnrl", "cosent"))
-BATCH = DiscreteAxis("dataloader.batch_size", (16, 32, 64))
-LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False)
-WARMUP = RangeAxis("optimizer.warmup", 0.0, 0.2, log=False, step=None, integer=False)
+LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
+BATCH = DiscreteAxis("dataloader.batch_size", (16, 32, 64), {})
+LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
+WARMUP = RangeAxis("optimizer.warmup", 0.0, 0.2, log=False, step=None, integer=False, when={})
 
 
 def asked(
@@ -53,7 +53,8 @@ def asked(
     """What a command asks; without a sampler, the grid."""
     cells = {f"loss={loss}": {"loss": {"name": loss}, "optimizer": {"lr": lr}} for loss in ("mnrl", "cosent")}
     objectives = ("dev/spearman_cosine",)
-    plan = StudyPlan(axes, cells, ("loss",), sampler or "grid", 42, objectives, "none", NO_PRUNING, "reuse", (), None)
+    proposer = sampler or "exhaustive"
+    plan = StudyPlan(axes, cells, ("loss",), proposer, 42, objectives, "none", NO_PRUNING, "reuse", (), None, ())
     size = len(list(itertools.product(*(axis.choices for axis in axes if isinstance(axis, DiscreteAxis)))))
     study = StudyConfig(
         name=name,
@@ -93,7 +94,7 @@ def by_name(name: str, n_trials: int | None = None) -> Sweep:
 
 def result(objective: float, *, pruned: bool = False) -> TrialResult:
     cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
-    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, {}, {}, 1, 1, cost, pruned, None)
+    return TrialResult(objective, {"dev/spearman_cosine": objective}, {}, {}, {}, 1, 1, cost, pruned, None, None)
 
 
 def value_of(params: Mapping[str, Any]) -> float:
@@ -224,7 +225,7 @@ def test_finals_of_older_versions_are_read_without_what_they_lack() -> None:
 
 def lease_of_a_dead_process() -> Lease:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        return Lease(Lease.mine().host, process.pid, psutil.Process(process.pid).create_time())
+        return Lease.of(process.pid)
 
 
 def another_process_of_my_number() -> Lease:
@@ -258,6 +259,92 @@ def test_a_dead_workers_trial_is_taken_up_with_its_number_values_and_run(left: s
     after.complete(taken, result(0.4))
     assert [trial.number for trial in run(after)] == [2]
     assert len(after.trials) == 3
+
+
+def test_attempts_are_counted_before_they_begin_and_interrupted_ones_are_not() -> None:
+    counted = []
+    for give_up in (True, True, False, False):
+        study = open_study(asked(n_trials=1))
+        trial = study.ask()
+        assert trial is not None
+        counted.append((trial.attempt, study.trials[0].user_attrs["embedsweep.attempts"]))
+        if give_up:
+            study.release(trial)
+        else:
+            study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    assert counted == [(1, 1), (1, 1), (1, 1), (2, 2)]
+    over = open_study(asked(n_trials=1)).ask()
+    assert over is not None
+    assert (over.is_over, over.attempt, len(over.failures)) == (True, 2, 2)
+    assert failure_of(over.failures).startswith("its worker died 2 times (the last sign of life of process ")
+
+
+def test_a_death_that_was_noted_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(asked(n_trials=1))
+    assert study.ask() is not None
+    study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    study._open[0].set_user_attr(BEAT, 3)
+    monkeypatch.setattr(study._storage, "set_trial_state_values", lambda *_: pytest.fail("killed while reclaiming"))
+    with pytest.raises(pytest.fail.Exception):
+        study._reclaim()
+    again = open_study(asked(n_trials=1)).ask()
+    assert again is not None
+    (death,) = again.failures
+    assert death.endswith("came 45 s after the attempt had begun)")
+    assert BEAT in study.trials[0].user_attrs
+    assert study.trials[0].user_attrs[BEAT] == 0  # of the attempt that begins
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        (["no"], "no"),
+        (["no", "no"], "no (in each of 2 attempts)"),
+        (["no", "never", "out"], "out; attempt 1: no; attempt 2: never"),
+        (["its worker died (a)", "its worker died (b)"], "its worker died 2 times (b)"),
+        (["its worker died (a)", "no"], "no; attempt 1: its worker died (a)"),
+    ],
+)
+def test_why_a_trial_failed_is_told_of_all_its_attempts(reasons: list[str], expected: str) -> None:
+    assert failure_of(reasons) == expected
+
+
+TELLS: dict[str, Callable[[Study, OpenTrial], None]] = {
+    "complete": lambda study, trial: study.complete(trial, result(0.9)),
+    "fail": lambda study, trial: study.fail(trial, "no"),
+    "retry": lambda study, trial: study.retry(trial, "no"),
+    "release": lambda study, trial: study.release(trial),
+    "reuse": lambda study, trial: study.reuse(trial, study.trials[0]),
+}
+
+
+@pytest.mark.parametrize("tell", TELLS)
+@pytest.mark.parametrize("is_told", [False, True], ids=["running there", "told there"])
+def test_what_another_worker_took_up_is_told_by_it_alone(tell: str, is_told: bool) -> None:
+    here = open_study(asked())
+    trial = here.ask()
+    assert trial is not None
+    here._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())  # as the other one took it for dead
+    there = open_study(asked())
+    taken = there.ask()
+    assert taken is not None
+    assert (taken.number, taken.attempt) == (0, 2)
+    if is_told:
+        there.complete(taken, result(0.5))
+    before = there.trials[0]
+    with pytest.raises(TrialTakenError, match="another worker has taken trial 0 up"):
+        TELLS[tell](here, trial)
+    assert open_study(asked()).trials[0] == before
+
+
+def test_of_several_that_find_a_dead_worker_one_takes_its_trial_up() -> None:
+    study = open_study(asked(n_trials=1))
+    assert study.ask() is not None
+    study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    others = [open_study(asked(n_trials=1)) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda other: other.ask(), others))
+    assert sorted(trial.attempt for trial in taken if trial is not None) == [2]
 
 
 def test_a_killed_trial_of_the_grid_is_taken_up_and_no_cell_runs_twice() -> None:
@@ -300,7 +387,7 @@ def test_a_trial_on_another_host_is_doubted_for_a_minute_and_then_taken_up(monke
     there = open_study(asked(n_trials=1))
     trial = there.ask()
     assert trial is not None
-    there._open[0].set_user_attr(LEASE, Lease("another-host", os.getpid(), 0.0).tree())
+    there._open[0].set_user_attr(LEASE, Lease("another-host", "another-boot 1", os.getpid(), 0.0).tree())
     there._open[0].set_user_attr(BEAT, 4)
 
     here = open_study(asked(n_trials=1))
@@ -323,13 +410,13 @@ def test_an_evaluation_that_an_earlier_attempt_reported_stays() -> None:
     study = open_study(asked(n_trials=1))
     trial = study.ask()
     assert trial is not None
-    study.report(trial, 10, {"dev/spearman_cosine": 0.5})
+    study.report(trial, 10, {"dev/spearman_cosine": 0.5}, 30)
     study.release(trial)
     after = open_study(asked(n_trials=1))
     again = after.ask()
     assert again is not None
-    after.report(again, 10, {"dev/spearman_cosine": 0.9})
-    after.report(again, 20, {"dev/spearman_cosine": 0.6})
+    after.report(again, 10, {"dev/spearman_cosine": 0.9}, 30)
+    after.report(again, 20, {"dev/spearman_cosine": 0.6}, 30)
     assert after.trials[0].intermediate_values == {10: 0.5, 20: 0.6}
 
 
@@ -358,10 +445,10 @@ def test_a_resumed_study_draws_what_an_undisturbed_one_does_and_nothing_twice(sa
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"axes": (LOSS, DiscreteAxis(BATCH.key, (16, 32)))}, "sweep of dataloader.batch_size was 16,32,64"),
+        ({"axes": (LOSS, DiscreteAxis(BATCH.key, (16, 32), {}))}, "sweep of dataloader.batch_size was 16,32,64"),
         ({"axes": (LOSS,)}, "sweep of dataloader.batch_size was 16,32,64 and is now absent"),
         ({"lr": 2e-3}, "optimizer.lr was 0.001 and is now 0.002"),
-        ({"sampler": "tpe", "n_trials": 6}, "sampler was grid and is now tpe"),
+        ({"sampler": "tpe", "n_trials": 6}, "sampler was exhaustive and is now tpe"),
     ],
 )
 def test_a_study_that_was_asked_something_else_is_refused_with_the_difference(
@@ -374,6 +461,97 @@ def test_a_study_that_was_asked_something_else_is_refused_with_the_difference(
     assert problem.where == "study compare"
     assert message in problem.message
     assert open_study(asked()).n_trials == 6  # nothing was changed
+
+
+MAY_DIFFER: dict[str, dict[str, Any]] = {
+    "max_retries": {"max_retries": 5},
+    "retry_failed": {"retry_failed": True},
+    "timeout": {"timeout": 60.0},
+    "dry_run": {"dry_run": True},
+    "n_trials": {"n_trials": 2},
+}
+
+
+@pytest.mark.parametrize("said", MAY_DIFFER)
+def test_what_decides_no_result_may_differ_between_commands(said: str) -> None:
+    open_study(asked())
+    command = asked(n_trials=MAY_DIFFER[said].get("n_trials"))
+    command = replace(command, study=replace(command.study, **MAY_DIFFER[said]))
+    for again in (command, replace(command, plan=None, said=frozenset({f"study.{said}"}))):
+        study = open_study(again)
+        assert study.services.max_retries == MAY_DIFFER[said].get("max_retries", 1)
+        assert study.n_trials == MAY_DIFFER[said].get("n_trials", 6)
+
+
+def test_workers_and_tracking_may_differ_between_commands() -> None:
+    open_study(asked())
+    workers = WorkersConfig("local", 4, 2, 1, 3)
+    tracking = TrackingConfig("local", "http://127.0.0.1:5000", spool=True)
+    assert open_study(replace(asked(), workers=workers, tracking=tracking)).services.tracking == tracking
+
+
+FROZEN: dict[str, tuple[dict[str, Any], str]] = {
+    "study.seed": ({"seed": 1}, "is 42 in this study and cannot be changed to 1"),
+    "study.sampler": ({"sampler": "gp"}, "is grid in this study and cannot be changed to gp"),
+    "study.pruner": ({"pruner": "median"}, "is none in this study and cannot be changed to median"),
+    "study.pruning.rungs": (
+        {"pruning": replace(NO_PRUNING, rungs=(0.5,))},
+        "is [] in this study and cannot be changed to [0.5]",
+    ),
+    "study.duplicates": ({"duplicates": "replicate"}, "is reuse in this study and cannot be changed to replicate"),
+    "study.enqueue": ({"enqueue": ({"a": 1},)}, "is [] in this study and cannot be changed to [{a:1}]"),
+    "study.warm_start": ({"warm_start": "other"}, "is null in this study and cannot be changed to other"),
+    "study.objective": (
+        {"objectives": ("dev/spearman_dot",)},
+        "is [dev/spearman_cosine] in this study and cannot be changed to [dev/spearman_dot]",
+    ),
+    "study.keep_models": ({"keep_models": "all"}, "is best in this study and cannot be changed to all"),
+}
+
+
+@pytest.mark.parametrize("key", FROZEN)
+def test_what_is_frozen_cannot_be_changed_by_the_name_alone(key: str) -> None:
+    open_study(asked())
+    changed, message = FROZEN[key]
+    command = by_name("compare")
+    command = replace(command, study=replace(command.study, **changed), said=frozenset({"study.name", key}))
+    with pytest.raises(ConfigError) as caught:
+        open_study(command)
+    (problem,) = caught.value.problems
+    assert problem.where == key
+    assert message in problem.message
+
+
+# --- a study that is only looked at
+
+
+def every_file(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_a_study_that_is_not_there_is_found_by_nobody_and_not_created(storage: str, tmp_path: Path) -> None:
+    url = None if storage == "journal" else f"sqlite:///{tmp_path / 'optuna.db'}"
+    assert find_study(asked(storage=url)) is None
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="no study gamma"):
+        find_study(by_name("gamma"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_a_study_that_is_there_is_found_as_it_is(storage: str, tmp_path: Path) -> None:
+    url = None if storage == "journal" else f"sqlite:///{tmp_path / 'optuna.db'}"
+    run(open_study(asked(storage=url)), 3)
+    before = every_file(tmp_path)
+    for command in (asked(n_trials=5, storage=url), by_name("compare", 5)):
+        study = find_study(command)
+        assert study is not None
+        assert (study.n_trials, len(study.trials), study.fixed) == (5, 3, ["trainer.x=1"])
+    with pytest.raises(ConfigError, match="was asked something else"):
+        find_study(asked(lr=2e-3, storage=url))
+    assert every_file(tmp_path) == before
+    assert open_study(by_name("compare")).n_trials == 6
 
 
 def test_a_study_without_a_name_is_known_by_what_it_asks() -> None:
@@ -420,12 +598,17 @@ def test_a_storage_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
         open_study(asked(storage=f"sqlite:///{tmp_path / 'nowhere' / 'optuna.db'}"))
 
 
-def test_a_torn_journal_is_opened_and_what_was_torn_kept() -> None:
+def test_a_torn_journal_is_opened_and_what_was_torn_kept(caplog: pytest.LogCaptureFixture) -> None:
     run(open_study(asked()), 2)
     journal = Path("sweeps/compare/journal.log")
     with journal.open("ab") as file:
         file.write(b'{"op_code": 6, "wor')
     study = open_study(by_name("compare"))
+    said = [record.getMessage() for record in caplog.records if record.name == "embedsweep.study.storage"]
+    assert said == [
+        "a crash tore the last line of sweeps/compare/journal.log; its 19 bytes were cut off and are kept in "
+        "sweeps/compare/journal.log.torn"
+    ]
     assert len(study.trials) == 2
     assert len(run(study)) == 4
     assert b'"wor' in journal.with_name("journal.log.torn").read_bytes()
@@ -461,3 +644,17 @@ def test_a_study_whose_maker_was_killed_before_the_plan_is_made_by_the_same_comm
     study = open_study(asked(storage=url))
     assert study.plan == asked().plan
     assert len(run(study)) == 6
+
+
+def test_what_is_left_counts_new_trials_and_those_of_dead_workers_only() -> None:
+    study = open_study(asked())
+    assert study.n_left == 6
+    mine, theirs, done = (study.ask() for _ in range(3))
+    assert mine is not None
+    assert theirs is not None
+    assert done is not None
+    study.complete(done, result(0.5))
+    assert study.n_left == 3
+    study.release(theirs)
+    assert study.n_left == 4
+    assert open_study(by_name("compare", n_trials=3)).n_left == 1

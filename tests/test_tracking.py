@@ -197,7 +197,7 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 78
+    assert len(flat) == 79
 
 
 def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: Path) -> None:
@@ -436,7 +436,8 @@ trial.finish("COMPLETE")
 
 def test_four_processes_meet_no_store_at_all(tmp_path: Path) -> None:
     config = TrackingConfig("local", f"sqlite:///{tmp_path}/mlruns/mlflow.db", spool=False)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    own = (str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(own)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", FOUR_AT_ONCE, config.uri, str(number)],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,72 @@ def test_only_the_best_and_the_last_checkpoint_are_kept(tmp_path: Path) -> None:
     assert kept == {f"checkpoint-{outcome.best_step}", f"checkpoint-{outcome.steps}"}
 
 
+# --- rungs
+
+
+def with_rungs(config: TrialConfig, *rungs: float) -> TrialConfig:
+    return replace(config, rungs=rungs)
+
+
+@pytest.mark.parametrize(
+    ("words", "rungs", "evaluations"),
+    [
+        (["trainer.max_steps=16", "trainer.eval_every=8"], (0.125, 0.25, 0.5), [2, 4, 8, 16]),  # one evaluation at 8
+        (["trainer.max_steps=9", "trainer.eval_every=100"], (0.125, 0.5), [2, 5, 9]),
+        (["trainer.epochs=2", "trainer.eval_every=5"], (0.125, 0.25), [2, 3, 5, 10, 12]),
+        (["trainer.epochs=2", "dataloader.batch_size=16", "trainer.eval_every=20"], (0.125, 0.25), [3, 6, 20, 24]),
+        (["trainer.max_steps=3", "trainer.eval_every=100"], (0.125, 0.25, 0.9), [1, 3]),
+    ],
+)
+def test_dev_is_scored_once_at_each_rung_beside_the_interval(
+    words: list[str], rungs: tuple[float, ...], evaluations: list[int], tmp_path: Path
+) -> None:
+    witness = Witness()
+    outcome, _ = train_anew(with_rungs(config_of(*words), *rungs), tmp_path, witness)
+    assert list(witness.evaluations) == evaluations
+    assert outcome.best_step in evaluations
+    kept = {path.name for path in tmp_path.glob("checkpoint-*")}
+    assert kept == {f"checkpoint-{outcome.best_step}", f"checkpoint-{outcome.steps}"}
+
+
+def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -> None:
+    config = config_of("trainer.max_steps=8", "trainer.eval_every=4", "optimizer.lr=3e-3")
+    plain, climbing = Witness(), Witness()
+    train_anew(config, tmp_path / "plain", plain)
+    train_anew(with_rungs(config, 0.125, 0.75), tmp_path / "rungs", climbing)
+    assert list(climbing.evaluations) == [1, 4, 6, 8]
+    assert climbing.points == plain.points  # losses, and the learning rates of the whole schedule
+    assert {step: climbing.evaluations[step] for step in (4, 8)} == plain.evaluations
+
+
+def test_a_resumed_training_scores_no_rung_twice(tmp_path: Path) -> None:
+    config = with_rungs(config_of("trainer.max_steps=8", "trainer.eval_every=4"), 0.25, 0.75)
+    with pytest.raises(ConnectionError):
+        train_anew(config, tmp_path, Witness(crash_at=6))
+    witness = Witness()
+    train_anew(config, tmp_path, witness)
+    assert list(witness.evaluations) == [6, 8]
+
+
+def test_a_pruned_training_ends_with_what_it_was_pruned_by(tmp_path: Path) -> None:
+    # A rate so high that it is worse with every step.
+    words = ("optimizer.lr=2e-2", "optimizer.warmup=0", "trainer.max_steps=12", "trainer.eval_every=2")
+    config = with_rungs(config_of(*words), 0.5)
+    witness = Witness(prune_at=6)
+    outcome, _ = train_anew(config, tmp_path, witness)
+    values = {step: metrics["dev/spearman_cosine"] for step, metrics in witness.evaluations.items()}
+    assert max(values, key=lambda step: values[step]) < 6
+    assert (outcome.pruned, outcome.best_step, outcome.steps) == (True, 6, 6)
+    assert outcome.dev == witness.evaluations[6]
+
+    # Cut off after the checkpoint that followed, it is not trained on.
+    again = Witness()
+    resumed, _ = train_anew(config, tmp_path, again)
+    assert not again.evaluations
+    assert (resumed.pruned, resumed.steps) == (True, 6)
+    assert resumed.dev == pytest.approx(outcome.dev, abs=1e-6)
+
+
 # --- early stopping
 
 
@@ -393,6 +460,26 @@ def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
     assert (outcome.steps, outcome.best_step) == (undisturbed.steps, undisturbed.best_step)
     assert outcome.dev == undisturbed.dev
     assert log_of(outcome) == log_of(undisturbed)
+
+
+def test_a_checkpoint_that_lost_any_of_its_files_or_the_end_of_one_is_not_gone_on_with(tmp_path: Path) -> None:
+    train_anew(config_of("trainer.max_steps=2", "trainer.eval_every=2"), tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.is_whole(2)
+    files = sorted(path for path in checkpoints.path(2).rglob("*") if path.is_file())
+    needed = {"complete.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"}
+    assert needed <= {path.name for path in files}
+    assert len(files) >= 10
+    for path in files:
+        content = path.read_bytes()
+        for damage in (content[:-1], content[: len(content) // 2], b""):
+            if damage != content:
+                path.write_bytes(damage)
+                assert not checkpoints.is_whole(2), f"{path.name} has {len(damage)} of {len(content)} bytes"
+        path.unlink()
+        assert not checkpoints.is_whole(2), f"{path.name} is missing"
+        path.write_bytes(content)
+        assert checkpoints.is_whole(2)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,15 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.data import load_splits
+from embedsweep.display import PlainLines
+from embedsweep.emissions import SharedEmissions, share_path
+from embedsweep.emissions.share import read_share
 from embedsweep.errors import TrialError
-from embedsweep.gate import pass_single
+from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.schema import (
     DEV_METRICS,
     Decision,
@@ -25,8 +31,11 @@ from embedsweep.schema import (
     TrialConfig,
     TrialResult,
 )
+from embedsweep.signals import Interrupts
+from embedsweep.study import EMISSIONS_KG, open_study
 from embedsweep.tracking import Tracker
 from embedsweep.trial import read_result, run_trial
+from embedsweep.worker import Worker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -281,3 +290,29 @@ def test_a_result_that_was_cut_off_while_written_is_none(single: Attempt, tmp_pa
     tree = json.loads((single.folder / "result.json").read_text(encoding="utf-8"))
     (tmp_path / "result.json").write_text(json.dumps({**tree, "objective": 0.25}), encoding="utf-8")
     assert read_result(tmp_path) == replace(result_of(single), objective=0.25)
+
+
+def test_a_worker_with_a_share_measures_its_trials_by_it(
+    mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = pass_sweep([*SMALL, "study.name=shared", "trainer.seed=1,2", "trainer.max_steps=3"])
+    study, tracker = open_study(asked), Tracker(mlflow_store)
+    parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
+    folder = tmp_path / "workers"
+    worker = Worker(study, tracker, parent, display, Interrupts(), EMISSIONS, "none", None, 0, share_path(folder, 0))
+    with SharedEmissions(EMISSIONS, folder) as shared:
+        shared.add(0, os.getpid())
+        shared.add(1, psutil.Process().ppid())  # whoever started this uses next to nothing meanwhile
+        worker.work()
+        shared.remove(0)
+    results = [read_result(study.trial_folder(number)) for number in (0, 1)]
+    costs = [result.emissions for result in results if result is not None]
+    assert len(costs) == 2
+    given = read_share(share_path(folder, 0))
+    assert given is not None
+    assert 0 < sum(cost.energy_kwh for cost in costs) < given.energy.total_kwh
+    for cost, trial in zip(costs, study.trials, strict=True):
+        assert cost.unmeasured[0].startswith("approximate: this worker's part")
+        assert not any("not measured" in word and "power" not in word for word in cost.unmeasured)
+        assert trial.user_attrs[EMISSIONS_KG] == cost.co2eq_kg > 0

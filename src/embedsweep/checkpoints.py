@@ -54,6 +54,11 @@ class Checkpoints:
         """The step of the last checkpoint that is whole; None without one."""
         return next((step for step in sorted(self._steps(), reverse=True) if self.is_whole(step)), None)
 
+    @property
+    def last_sealed(self) -> int | None:
+        """The step of the last checkpoint that bears a mark, whole or not; None without one."""
+        return max((step for step in self._steps() if (self.path(step) / MARK).is_file()), default=None)
+
     def is_whole(self, step: int) -> bool:
         """Whether the checkpoint of a step is there, and as it was sealed."""
         path = self.path(step)

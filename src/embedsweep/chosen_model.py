@@ -142,7 +142,9 @@ def _gate_problems(path: str, composer: Composer) -> list[Problem]:
 def _best_of(study: str) -> ChosenModel:
     from embedsweep.study import best_of, trial_folder
 
-    best = best_of(_trials(study))
+    trials = _trials(study)
+    plan = yaml.safe_load((SWEEPS / study / "study.yaml").read_text(encoding="utf-8"))["plan"]
+    best = best_of(trials, plan["objectives"])
     if best is None:
         raise ConfigError.single(study, f"has no complete trial yet; go on with it: -m study.name={study}")
     folder = trial_folder(study, best.number) / MODEL

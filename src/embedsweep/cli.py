@@ -38,6 +38,7 @@ embedsweep finds the best fine-tuning recipe for a sentence-embedding model.
   embedsweep train --help                 options and how to sweep them
   embedsweep audit [data=...]             what training data shares with dev and test, duplicates, lengths
   embedsweep ui                           MLflow's pages, to compare runs
+  embedsweep sync                         writes what was recorded while MLflow's store did not answer
 
   embedsweep evaluate MODEL...            scores models on benchmarks, side by side
   embedsweep encode MODEL FILE            embeddings of a file's texts
@@ -154,6 +155,12 @@ def _ui(words: list[str]) -> int:
     return open_ui(tracking, port)
 
 
+def _sync(words: list[str]) -> int:
+    from embedsweep.commands.sync import run
+
+    return run(words, _console())
+
+
 def _audit(words: list[str]) -> int:
     from embedsweep.commands.audit import run
 
@@ -234,6 +241,7 @@ def _nothing(_: object) -> None:
 VERBS: Mapping[str, Callable[[list[str]], int]] = {
     "audit": _audit,
     "ui": _ui,
+    "sync": _sync,
     "evaluate": _evaluate,
     "encode": _encode,
     "similarity": _similarity,

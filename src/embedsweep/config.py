@@ -96,6 +96,7 @@ class Composer:
     def __init__(self, hydra: Hydra) -> None:
         self._hydra = hydra
         self._composed: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+        self._spaces: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
 
     def options(self, group: str) -> list[str]:
         """Names of the options of ``group`` (``loss``, ``loss@loss.inner``); empty where there is no such group."""
@@ -123,16 +124,33 @@ class Composer:
     def compose(self, choices: Mapping[str, str]) -> dict[str, Any]:
         """The configuration with these options chosen, others by default; interpolations and ``???`` as they stand.
 
+        The search spaces that options bring are left out: no part of a trial.
+
         Args:
             choices: group -> option; ``loss@loss.inner`` is the loss inside of one that wraps another.
 
         Raises:
             ConfigError: a YAML file cannot be read or names what is not there.
         """
+        return copy.deepcopy(self._composed[self._compose_once(choices)])
+
+    def option_spaces(self, choices: Mapping[str, str]) -> dict[str, Any]:
+        """The search spaces that the options of :meth:`compose` bring, as they stand in their YAML, by their places.
+
+        A place is a section (``model``), or that of an option inside another (``loss.inner``).
+        """
+        return copy.deepcopy(self._spaces[self._compose_once(choices)])
+
+    def _compose_once(self, choices: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         key = tuple(sorted(choices.items()))
         if key not in self._composed:
-            self._composed[key] = self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
-        return copy.deepcopy(self._composed[key])
+            composed = self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
+            sections = {name: section for name, section in composed.items() if name != "search"}
+            self._spaces[key] = {
+                place: space for name, section in sections.items() for place, space in _take_spaces(section, name)
+            }
+            self._composed[key] = composed
+        return key
 
     def _composed_plain(self, config_name: str, overrides: list[str]) -> dict[str, Any]:
         try:
@@ -149,6 +167,17 @@ class Composer:
         plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=False))
         del plain["hydra"]
         return plain
+
+
+def _take_spaces(section: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Takes the ``space`` out of an option, and of those inside of it; of a further dataset's it is dropped."""
+    if isinstance(section, dict):
+        if (space := section.pop("space", None)) is not None:
+            yield place, space
+        yield from _take_spaces(section.get("inner"), f"{place}.inner")
+        for name, further in (section.get("also") or {}).items():
+            for option in (further, further.get("loss")):
+                list(_take_spaces(option, f"{place}.also.{name}"))
 
 
 @contextmanager

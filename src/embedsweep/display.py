@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from embedsweep.config import shown
 from embedsweep.schema import Choice
 
 KEPT_ROWS = 30
@@ -44,9 +45,7 @@ def short_params(params: Mapping[str, Choice]) -> str:
 def _short(value: Choice) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "null" if value is None else str(value)
+    return shown(value)
 
 
 def duration(seconds: float) -> str:
@@ -156,9 +155,10 @@ class LiveTable:
         self._console.print(text, highlight=False, markup=False)
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
-        """Adds a row; the oldest one scrolls away."""
+        """Adds a row; the oldest one of a trial that has ended scrolls away."""
         self._rows[label] = _Row(label, short_params(params), note=note)
-        for oldest in list(self._rows)[:-KEPT_ROWS]:
+        ended = [row.label for row in self._rows.values() if row.seconds is not None]
+        for oldest in ended[: max(0, len(self._rows) - KEPT_ROWS)]:
             del self._rows[oldest]
 
     def progress(self, label: str, step: int, total: int) -> None:

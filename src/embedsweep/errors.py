@@ -26,9 +26,15 @@ class Problem:
 
 
 class EmbedsweepError(Exception):
-    """Root of all errors this package raises on purpose."""
+    """Root of all errors this package raises on purpose.
+
+    Attributes:
+        exit_code: of a command that it ends.
+        fails_again: whether a trial that raised it would for certain raise it once more.
+    """
 
     exit_code = 1
+    fails_again = False
 
 
 class ConfigError(EmbedsweepError):
@@ -39,6 +45,7 @@ class ConfigError(EmbedsweepError):
     """
 
     exit_code = 2
+    fails_again = True
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(dict.fromkeys(problems))
@@ -55,6 +62,19 @@ class ConfigError(EmbedsweepError):
 class TrialError(EmbedsweepError):
     """A trial cannot have a result (a loss that is NaN, a score that is not a number)."""
 
+    fails_again = True
+
+
+class TrialTakenError(EmbedsweepError):
+    """Another worker has taken a trial up, because this one was taken for dead; nothing of it is to be told here.
+
+    Args:
+        number: the trial's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"another worker has taken trial {number} up and tells what comes of it")
+
 
 class GroupError(EmbedsweepError):
     """A process of the group that trained a trial died or hung; the trial itself may be sound."""
@@ -64,8 +84,16 @@ class TrackingError(EmbedsweepError):
     """MLflow's store cannot be opened or written."""
 
 
+class UnreachableError(TrackingError):
+    """MLflow's store does not answer or cannot be written at this moment; the same call may succeed later."""
+
+
 class StudyError(EmbedsweepError):
     """Optuna's storage cannot be opened, or holds something this program did not write."""
+
+
+class WorkerError(EmbedsweepError):
+    """Worker processes cannot start, died too often, or one of them met what ails all trials."""
 
 
 class Interrupted(BaseException):

@@ -6,9 +6,11 @@ of training. Imports torch.
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,12 @@ from sentence_transformers.util import (
 )
 
 from embedsweep.data.pairs import Pairs
+from embedsweep.divergence import check_embeddings
 from embedsweep.errors import TrialError
+from embedsweep.memory import first_line, free_memory, is_out_of_memory
 from embedsweep.schema import SIMILARITIES, EvaluationConfig, Similarity
+
+_log = logging.getLogger(__name__)
 
 PREDICTIONS: Mapping[Similarity, Any] = {
     "cosine": pairwise_cos_sim,
@@ -61,10 +67,12 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
             write_csv=False,
         )
         self._dims = tuple(dims)
+        self._step = -1
         self._embeddings: list[np.ndarray] = []
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """All correlations of ``model``, by the library's names; the trainer calls it."""
+        """All correlations of ``model``, by the library's names; the trainer calls it and names its ``steps``."""
+        self._step = kwargs.get("steps", -1)
         metrics: dict[str, float] = super().__call__(model, *args, **kwargs)
         for dim in self._dims:
             metrics |= {f"{self.name}-{dim}_{name}": value for name, value in self._cut_scores(dim).items()}
@@ -81,10 +89,32 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return scores
 
     def embed_inputs(self, model: SentenceTransformer, sentences: list[str], **kwargs: Any) -> np.ndarray:
-        """Encodes sentences, as the library does, into ``(sentences, dim)``; keeps the last two results."""
-        embeddings: np.ndarray = super().embed_inputs(model, sentences, **kwargs)
+        """Encodes sentences, as the library does, into ``(sentences, dim)``; keeps the last two results.
+
+        Raises:
+            TrialError: no score can be computed of them, as the model has diverged; or memory does not do for one.
+        """
+        encode = functools.partial(super().embed_inputs, model, sentences, **kwargs)
+        embeddings: np.ndarray = self._within_memory(encode)
+        check_embeddings(embeddings, sentences, self.name, self._step)
         self._embeddings = [*self._embeddings[-1:], embeddings]
         return embeddings
+
+    def _within_memory(self, encode: Callable[[], np.ndarray]) -> np.ndarray:
+        """Encodes fewer sentences at once, from now on, where memory does not do; their embeddings stay the same."""
+        while True:
+            try:
+                return encode()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.batch_size == 1:
+                    raise TrialError(
+                        f"memory does not do to encode one {self.name} sentence: {first_line(error)}"
+                    ) from None
+            free_memory()
+            self.batch_size //= 2
+            _log.warning("out of memory: evaluation goes on with %d sentences at once", self.batch_size)
 
     @property
     def has_scored(self) -> bool:

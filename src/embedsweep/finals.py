@@ -12,9 +12,8 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from embedsweep.card import complete_card
-from embedsweep.gate import cell_config
 from embedsweep.schema import KeepModels, TrialConfig, TrialResult
-from embedsweep.study import CONFIG_HASH, RUN_ID, Finals, Study
+from embedsweep.study import CONFIG_HASH, RUN_ID, Finals, Study, trained_config
 from embedsweep.tracking import Tracker
 from embedsweep.train_log import train_log
 from embedsweep.trial import MODEL, read_result
@@ -38,7 +37,7 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
     result = read_result(folder)
     if result is None or not (folder / MODEL).is_dir():
         return done.scores if done is not None else None
-    config = cell_config(study.plan, winner.params)
+    config = trained_config(study.plan, winner)
     if done is not None:  # the study has more trials and the same winner, whose card must not say less
         before = {**result.before, **done.before}
         reported = replace(result, test=done.test, before=before, benchmarks=done.benchmarks)

@@ -25,7 +25,8 @@ from typing import IO, TYPE_CHECKING
 
 import embedsweep
 from embedsweep.errors import GroupError
-from embedsweep.gate.devices import visible_devices
+from embedsweep.gate.devices import visible_cores, visible_devices
+from embedsweep.memory import oom_kills
 from embedsweep.schema import Decision, TrialConfig
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ class Evaluated:
 class Done:
     """From every member: the training is over."""
 
-    pruned: bool
-
 
 @dataclass(frozen=True)
 class Failed:
@@ -107,11 +106,12 @@ class Group:
         self.size = size
         self._gpus = visible_devices() if device not in ("cpu", "mps") else []
         self._stuck_s = stuck_s
+        self._oom_kills: int | None = None
         self._members: list[_Member] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> bool:
-        """Trains a trial to its end, from its last whole checkpoint if there is one; whether the watcher pruned it.
+    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> None:
+        """Trains a trial to its end, from its last whole checkpoint if there is one.
 
         Args:
             config: the trial.
@@ -119,20 +119,21 @@ class Group:
             watcher: who is told, and decides for all.
 
         Raises:
-            GroupError: a member died or hung.
+            GroupError: a member died or hung; caused by a MemoryError where the kernel killed it for want of memory.
+            MemoryError: memory did not do for a member's share.
             Exception: what a member raised, or the watcher.
         """
         whole = False
+        self._oom_kills = oom_kills()
         try:
             self._start()
             for member in self._members:
                 member.send(Order(config, folder.absolute()))
-            pruned = self._follow(watcher)
+            self._follow(watcher)
             whole = True
         finally:
             if not whole:
                 self.close()  # the others wait for what will never come; the next trial starts them anew
-        return pruned
 
     def close(self) -> None:
         """Ends the members, wherever they are."""
@@ -158,9 +159,9 @@ class Group:
             self._members.append(_Member(rank, Path(self._folder.name)))
             self._members[rank].start(_environment(rank, self.size, gpu), self._stuck_s)
 
-    def _follow(self, watcher: Watcher) -> bool:
+    def _follow(self, watcher: Watcher) -> None:
         """Passes on what members tell, and decisions back, until all are done."""
-        done: dict[int, bool] = {}
+        done: set[int] = set()
         decisions: dict[int, Decision] = {}
         asking: list[tuple[_Member, int]] = []
         while len(done) < self.size:
@@ -174,14 +175,13 @@ class Group:
                         asking.append((member, step))
                         if member.rank == 0:
                             decisions[step] = watcher.evaluated(step, metrics, last=last)
-                    case Done(pruned):
-                        done[member.rank] = pruned
+                    case Done():
+                        done.add(member.rank)
                     case _:
                         self._raise(member, message)
             for member, step in [asked for asked in asking if asked[1] in decisions]:
                 asking.remove((member, step))
                 member.send(decisions[step])
-        return done[0]
 
     def _heard(self, timeout: float | None = None) -> Iterator[tuple[_Member, object]]:
         """What members say; None from one that died."""
@@ -209,7 +209,11 @@ class Group:
         for rank, said in failures.items():
             _log.error("process %d of the group of %d: %s", rank, self.size, said.trace)
         if (dead := next((rank for rank, said in last_words.items() if said is None), None)) is not None:
-            raise GroupError(f"process {dead} of the group of {self.size} {self._members[dead].how_it_died()}")
+            how = f"process {dead} of the group of {self.size} {self._members[dead].how_it_died()}"
+            was_killed = self._members[dead].code == -signal.SIGKILL
+            if was_killed and self._oom_kills is not None and (oom_kills() or 0) > self._oom_kills:
+                raise GroupError(how) from MemoryError("the kernel killed the process")
+            raise GroupError(how)
         own = next(((rank, said) for rank, said in failures.items() if not said.lost), None)
         if own is None:
             silent = [str(rank) for rank in range(self.size) if rank not in failures] or ["another"]
@@ -236,7 +240,7 @@ class _Member:
     def start(self, environment: dict[str, str], stuck_s: float) -> None:
         words = (str(self._theirs.fileno()), str(os.getpid()), str(self._store), f"{stuck_s:g}")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "embedsweep.member", *words],
+            [sys.executable, "-P", "-m", "embedsweep.member", *words],
             env=environment,
             pass_fds=(self._theirs.fileno(),),
             stdin=subprocess.DEVNULL,
@@ -260,6 +264,11 @@ class _Member:
             self.process.wait()
         self._errors.close()
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or the negative number of the signal that killed it; None while it runs."""
+        return self.process.poll() if self.process is not None else None
+
     def how_it_died(self) -> str:
         assert self.process is not None
         try:
@@ -276,12 +285,14 @@ class _Member:
 
 def _environment(rank: int, size: int, gpu: str | None) -> dict[str, str]:
     """What torch and accelerate read; each member sees one GPU only, so that it is the first of its own."""
-    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    # What the user has set of threads, or who dealt the machine's cores out among workers, is each process's.
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, visible_cores() // size))
     paths = [str(Path(embedsweep.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": str(max(1, threads // size)),
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
         "LOCAL_RANK": "0" if gpu is not None else str(rank),

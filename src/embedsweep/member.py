@@ -21,6 +21,7 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.group import Done, Evaluated, Failed, Order, Progressed, Trained
 from embedsweep.launch import prepare_process
+from embedsweep.memory import first_line, is_out_of_memory
 from embedsweep.schema import Decision
 from embedsweep.train_log import train_log
 from embedsweep.training_data import training_parts
@@ -38,7 +39,8 @@ def main() -> None:
         _join(rank, size, store, stuck_s)
         while True:
             order = connection.recv()
-            connection.send(Done(_train(order, connection, rank, size)))
+            _train(order, connection, rank, size)
+            connection.send(Done())
     except (EOFError, ConnectionError):
         return
     except Exception as error:
@@ -70,7 +72,7 @@ def _join(rank: int, size: int, store: str, stuck_s: float) -> None:
     )
 
 
-def _train(order: Order, connection: Connection, rank: int, size: int) -> bool:
+def _train(order: Order, connection: Connection, rank: int, size: int) -> None:
     from transformers import set_seed
 
     from embedsweep.models import build_model, count_tokens, torch_device
@@ -88,7 +90,7 @@ def _train(order: Order, connection: Connection, rank: int, size: int) -> bool:
         tasks = {name: build_task(config, part, model, size) for name, part in parts.items()}
         checkpoints = Checkpoints(order.folder / CHECKPOINTS)
         watcher = _Leader(connection, rank)
-        return train_share(config, model, tasks, dev_evaluator(config, model), checkpoints, watcher, size)
+        train_share(config, model, tasks, dev_evaluator(config, model), checkpoints, watcher, size)
 
 
 class _Leader:
@@ -121,6 +123,8 @@ def _failure(error: Exception) -> Failed:
     trace = "".join(traceback.format_exception(error))
     # gloo raises plain RuntimeErrors, which begin with the place in its source.
     lost = isinstance(error, torch.distributed.DistError) or "gloo/" in str(error)
+    if is_out_of_memory(error):
+        return Failed(MemoryError(first_line(error)), trace, lost=False)  # whatever it was, and came of
     try:
         told: Exception | None = pickle.loads(pickle.dumps(error))
     except Exception:

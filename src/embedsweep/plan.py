@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embedsweep.config import canonical, digest, shown
-from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
+from embedsweep.schema import Axis, Choice, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
 
 def plan_tree(plan: StudyPlan) -> dict[str, Any]:
@@ -24,23 +24,29 @@ def _axis_tree(axis: Axis) -> dict[str, Any]:
     return {**tree, "choices": list(axis.choices)} if isinstance(axis, DiscreteAxis) else tree
 
 
+def _frozen(value: Any) -> Choice:
+    """A value as it was before JSON made lists of tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
     """The plan that :func:`plan_tree` wrote."""
     axes = tuple(_axis_of(axis) for axis in tree["axes"])
     pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
-    lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "enqueue")}
-    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning})
+    lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
+    enqueue = tuple({key: _frozen(value) for key, value in point.items()} for point in tree["enqueue"])
+    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning, "enqueue": enqueue})
 
 
 def _axis_of(tree: Mapping[str, Any]) -> Axis:
     if "choices" in tree:
-        return DiscreteAxis(tree["key"], tuple(tree["choices"]))
+        return DiscreteAxis(tree["key"], tuple(map(_frozen, tree["choices"])), tree["when"])
     return RangeAxis(**tree)
 
 
 def study_name(plan: StudyPlan) -> str:
     """A name for a study that was given none: what it sweeps and a hash of all that decides its results."""
-    words = "-".join(axis.key.rsplit(".", 1)[-1] for axis in plan.axes[:3])
+    words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
     return f"{words}-{digest(plan_tree(plan))[:8]}"
 
 
@@ -65,7 +71,7 @@ def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if key == "axes":
-            yield from ((f"sweep of {axis['key']}", _axis_words(axis)) for axis in value)
+            yield from ((f"sweep of {_axis_of(axis).name}", _axis_words(axis)) for axis in value)
         elif key == "cells":
             for cell, sections in value.items():
                 yield from _flat(sections, f"{cell}/")
@@ -73,6 +79,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
         elif key != "groups":
             yield f"{prefix}{key}", value
+
+
+def axis_words(axis: Axis) -> str:
+    """What an axis draws from, in words: its choices or its range."""
+    return _axis_words(_axis_tree(axis))
 
 
 def _axis_words(tree: Mapping[str, Any]) -> str:

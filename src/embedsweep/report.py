@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embedsweep.config import shown
 from embedsweep.display import say, short_params
-from embedsweep.schema import Choice, TrialResult
-from embedsweep.study import EMISSIONS_KG, FAILURE, Study
+from embedsweep.schema import DEV_METRICS, Choice, TrialResult
+from embedsweep.study import EMISSIONS_KG, FAILURE, RETRY_OF, Duplicate, Study, better, trained_params
 
 SHOWN = 10
 
@@ -29,31 +30,53 @@ def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choic
 
 
 def _word(value: Choice) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) else shown(value)
 
 
 def print_ranking(console: Console, study: Study) -> None:
-    """Prints the complete trials, best first, then those that failed, each with its reason."""
+    """Prints the complete trials, best first by the first objective, how many were pruned where, and what failed."""
     by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
-    complete = sorted(by_state[TrialState.COMPLETE], key=lambda trial: (-(trial.value or 0.0), trial.number))
+    objectives = study.plan.objectives
+    complete = sorted(by_state[TrialState.COMPLETE], key=better(objectives, 0))
+    front = study.front if len(objectives) > 1 else frozenset()
     table = Table(
         title=f"study {study.name}: {_counts(by_state)}", box=None, padding=(0, 2, 0, 0), title_justify="left"
     )
-    for column in ("", "trial", study.plan.objective, "g CO2eq", "values"):
+    for column in ("", "trial", *objectives, "g CO2eq", "values"):
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
-        cells = (str(rank), str(trial.number), f"{trial.value:.4f}", grams, short_params(trial.params))
+        place = f"{rank}{'*' if trial.number in front else ''}"
+        params = short_params(study.params_of(trial)) + _repeats(trial)
+        cells = (place, str(trial.number), *_values(trial, objectives), grams, params)
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
     if len(complete) > SHOWN:
         say(console, f"and {len(complete) - SHOWN} more")
+    if front:
+        say(console, "* no other trial is better by one objective and as good by the others")
+    if pruned := study.pruned_at:
+        say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
+    retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
     for trial in by_state[TrialState.FAIL]:
-        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}")
+        by = f"; tried again as trial {retried[trial.number]}" if trial.number in retried else ""
+        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}{by}")
         say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
+
+
+def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
+    """A complete trial's value of each objective; costs may be very small."""
+    pairs = zip(objectives, trial.values, strict=True)
+    return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
+
+
+def _repeats(trial: FrozenTrial) -> str:
+    """Which trial another one repeats, if it does."""
+    duplicate = Duplicate.of(trial)
+    if duplicate is None:
+        return ""
+    return f" ({'reused from' if duplicate.replicate is None else 'replicate of'} trial {duplicate.original})"
 
 
 def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
@@ -75,8 +98,9 @@ def print_best(console: Console, study: Study, program: str, test: Mapping[str, 
         return
     objective = study.plan.objective
     reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
-    say(console, f"\nbest: trial {best.number}, {objective} {best.value:.4f}{reported}")
-    say(console, f"run it again: {rerun_command(program, study.fixed, best.params)}")
+    values = zip(study.plan.objectives, _values(best, study.plan.objectives), strict=True)
+    say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{reported}")
+    say(console, f"run it again: {rerun_command(program, study.fixed, trained_params(study.plan, best))}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
         say(console, f"model: {model}")

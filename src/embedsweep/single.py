@@ -16,7 +16,7 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.data import load_splits
 from embedsweep.display import Display, open_display, say
-from embedsweep.errors import ConfigError, Interrupted
+from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.gate import SINGLE, SingleRun
 from embedsweep.group import Group
 from embedsweep.report import print_single, print_ui
@@ -45,7 +45,16 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    tracker = Tracker(asked.tracking)
+    tracker = Tracker(asked.tracking, lambda line: say(console, line))
+    try:
+        return _run_recorded(asked, tracker, console, interrupts, program, group)
+    finally:
+        tracker.close()
+
+
+def _run_recorded(
+    asked: SingleRun, tracker: Tracker, console: Console, interrupts: Interrupts, program: str, group: Group | None
+) -> int:
     earlier = asked.resumed.run if asked.resumed is not None else None
     goes_on = asked.resumed is not None and not asked.resumed.is_changed
     with ExitStack() as held:
@@ -89,7 +98,10 @@ def _open_run(asked: SingleRun, tracker: Tracker) -> TrialTracker:
 def _check_recorded(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
     """Raises unless this store knows the earlier run as what its folder says, on the data that is there now."""
     label = earlier.run_id[:8]
-    recorded = tracker.recorded(earlier.run_id)
+    try:
+        recorded = tracker.recorded(earlier.run_id)
+    except UnreachableError:
+        return  # a replay refuses another configuration
     if recorded is None:
         message = f"does not hold run {label}: give the one it was recorded in"
         raise ConfigError.single("tracking.uri", message)
@@ -104,8 +116,12 @@ def _check_recorded(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> 
 
 def _finish_complete(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
     """Ends the record of a run that was killed between its result and its end."""
-    recorded = tracker.recorded(earlier.run_id)
-    if recorded is not None and recorded.state != "COMPLETE":
+    try:
+        recorded = tracker.recorded(earlier.run_id)
+        is_left = recorded is not None and recorded.state != "COMPLETE"
+    except UnreachableError:
+        is_left = True  # it cannot be known; what is there already is not written again
+    if is_left:
         _open_run(asked, tracker).finish("COMPLETE")
 
 

@@ -6,19 +6,29 @@ Owns the order of a sweep's steps and its exit code. Each step is another module
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
 from embedsweep.config import resolve
-from embedsweep.display import open_display, say
+from embedsweep.display import Display, open_display, say
+from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
-from embedsweep.gate import Sweep, check_cells
+from embedsweep.gate import Sweep, check_cells, check_shares
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
+from embedsweep.launch.job import Job
+from embedsweep.launch.local import Supervisor
+from embedsweep.launch.shares import deal, worker_count
+from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
+from embedsweep.schema import DIRECTIONS
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, Study, open_study
 from embedsweep.study.storage import storage_errors
@@ -44,22 +54,36 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         Interrupted: a signal came; the study can be resumed.
         ConfigError: no study of that name, or what is asked differs from what was frozen.
         TrackingError, StudyError: a store cannot be opened.
+        WorkerError: worker processes cannot start, or died too often.
     """
     begun = time.monotonic()
     with storage_errors():
+        if asked.study.dry_run:
+            print_preview(console, asked, program)
+            return DONE
         study = open_study(asked)
-        if asked.plan is None and (problems := list(check_cells(study.plan, asked.workers.processes_per_trial))):
+        device, processes = _device(study), asked.workers.processes_per_trial
+        if asked.plan is None and (
+            problems := [*check_shares(asked.workers, device), *check_cells(study.plan, processes)]
+        ):
             raise ConfigError(problems)
-        device = _device(study)
-        with open_group(asked.workers.processes_per_trial, device) as group:  # deals the GPUs this process still sees
-            prepare_process(device)
-            tracker = Tracker(study.services.tracking)
-            test = _fill(study, tracker, asked, console, interrupts, begun, group)
-        print_ranking(console, study)
-        print_best(console, study, program, test)
-        print_ui(console, tracker.ui_hint(), program)
-        if study.unfinished:
-            say(console, f"unfinished: trials {', '.join(map(str, study.unfinished))}, by other processes")
+        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
+        is_inline = asked.workers.name == "inline"
+        # A group deals the GPUs that this process still sees.
+        with open_group(processes if is_inline else 1, device) as group:
+            if is_inline:
+                prepare_process(device)
+            tracker = Tracker(study.services.tracking, lambda line: say(console, line))
+            try:
+                test = _fill(study, tracker, asked, shares, console, interrupts, begun, group)
+                print_ranking(console, study)
+                print_best(console, study, program, test)
+                print_ui(console, tracker.ui_hint(), program)
+                if study.unfinished:
+                    numbers = ", ".join(map(str, study.unfinished))
+                    say(console, f"unfinished: trials {numbers}, by other processes or the next command")
+            finally:
+                tracker.close()
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 
@@ -67,24 +91,34 @@ def _fill(
     study: Study,
     tracker: Tracker,
     asked: Sweep,
+    shares: Sequence[Mapping[str, str]],
     console: Console,
     interrupts: Interrupts,
     begun: float,
     group: Group | None,
 ) -> dict[str, float] | None:
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
-    keep_models, emissions = study.services.keep_models, study.services.emissions
+    keep_models = study.services.keep_models
     tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
     parent = tracker.parent_run(study.name, tags)
     status: ParentStatus = "FAILED"
     test: dict[str, float] | None = None
     try:
-        say(console, _opening(study))
+        retried = study.retry_failed() if asked.study.retry_failed else []
+        say(console, _opening(study, retried))
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
         with open_display(console, study.plan.objective) as display:
             tidy(study, keep_models)
-            Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline, group).work()
+            if asked.workers.name == "inline":
+                emissions = study.services.emissions
+                shared = (tracker, parent, display, interrupts, emissions, keep_models, deadline)
+                Worker(study, *shared, number=0, group=group).work()
+            else:
+                job = Job.of(study, asked, parent, _device(study))
+                _supervise(study, job, shares, asked.workers.max_restarts, deadline, display, interrupts)
         if study.is_complete:
+            # Only now: what measures the workers has to see all their GPUs.
+            prepare_process(_device(study))
             with study.lock():  # two commands may see the last trial end in the same moment
                 test = score_winner(study, tracker, parent, keep_models)
         with interrupts.shielded():
@@ -97,6 +131,24 @@ def _fill(
     finally:
         _finish_parent(tracker, parent, status, interrupts)
     return test
+
+
+def _supervise(
+    study: Study,
+    job: Job,
+    shares: Sequence[Mapping[str, str]],
+    max_restarts: int,
+    deadline: float | None,
+    display: Display,
+    interrupts: Interrupts,
+) -> None:
+    """Lets worker processes run what is left; one tracker measures the machine for all of them."""
+    with (
+        tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
+        SharedEmissions(job.emissions, Path(folder)) as emissions,
+    ):
+        told = replace(job, share_folder=Path(folder))
+        Supervisor(told, shares, max_restarts, deadline, lambda: study.n_left, emissions, display, interrupts).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus, interrupts: Interrupts) -> None:
@@ -116,18 +168,26 @@ def _device(study: Study) -> str:
     return str(resolve(cell, {}, TRIAL_SECTIONS)["trainer"]["device"])
 
 
-def _opening(study: Study) -> str:
+def _opening(study: Study, retried: Sequence[int]) -> str:
     finished = sum(trial.state.is_finished() for trial in study.trials)
     begun = f"; {finished} finished before" if finished else ""
-    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}, in {study.folder}"
+    if retried:
+        plural = "s" if len(retried) > 1 else ""
+        again = ", ".join(map(str, retried))
+        begun += f", {len(retried)} failed trial{plural} ({again}) no longer counted but tried again"
+    first = f"; first the best of {study.plan.warm_start}" if study.plan.warm_start and not finished else ""
+    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}{first}, in {study.folder}"
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """The study's own run carries its best values and the sum of its emissions."""
-    best = study.best
+    """The study's own run carries the best value of each objective and the sum of its trials' emissions."""
     total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
     metrics = {"emissions/co2eq_kg": total, **test}
-    if best is not None and best.value is not None:
-        metrics[study.plan.objective] = best.value
+    for index, name in enumerate(study.plan.objectives):
+        values = [trial.values[index] for trial in study.complete_trials]
+        if values:
+            # The emissions of a study are those of all its trials.
+            shown = f"best/{name}" if name.startswith("emissions/") else name
+            metrics[shown] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, metrics)

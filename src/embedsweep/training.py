@@ -6,10 +6,12 @@ sentence-transformers' own. Knows neither studies nor MLflow's names for runs. I
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,16 +27,23 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from embedsweep.batches import tell_epochs
 from embedsweep.checkpoints import Checkpoints
+from embedsweep.divergence import LOOK_EVERY, Watch
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
+from embedsweep.losses import InBatch
 from embedsweep.losses.state import load_own_state, own_state
+from embedsweep.micro_batches import averaged_over, kind_of, losses_of, micro_batch_size_of, split_batches
 from embedsweep.models import load_weights
+from embedsweep.rungs import rung_steps
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
 from embedsweep.training_arguments import training_arguments
 
 _log = logging.getLogger(__name__)
 LOSS_WEIGHTS = "loss.safetensors"
 """Weights of the losses' own, beside a checkpoint of the model."""
+
+PRUNED = "pruned"
+"""Marks the evaluation after which a training was pruned, in the trainer's log and so in its checkpoint."""
 
 RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
@@ -60,8 +69,8 @@ class Trainees(Protocol):
     def size(self) -> int:
         """How many."""
 
-    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> bool:
-        """Trains to the end, each by :func:`train_share`; whether the watcher pruned it.
+    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> None:
+        """Trains to the end, each by :func:`train_share`.
 
         Args:
             config: the trial.
@@ -75,7 +84,8 @@ class Outcome:
     """What a training led to; the model holds the kept checkpoint's weights.
 
     Attributes:
-        dev: dev metrics of the checkpoint that is kept: the best, or the last where that is asked.
+        dev: dev metrics of the checkpoint that is kept: the best, or the last where that is asked or the training was
+            pruned.
         best_step: its optimizer step.
         steps: optimizer steps trained.
         pruned: whether the watcher ended it.
@@ -124,12 +134,12 @@ def train(
         group: who trains; None trains in this process.
 
     Raises:
-        TrialError: the loss or a score is not a number, or a checkpoint is not what it was.
+        TrialError: the training diverged, or a checkpoint is not what it was.
         GroupError: a process of the group died or hung.
     """
-    pruned = group is not None and group.train(config, checkpoints.folder.parent, watcher)
+    if group is not None:
+        group.train(config, checkpoints.folder.parent, watcher)
     trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, group.size if group else 1)
-    callback.pruned = pruned
     resumed = checkpoints.last_whole()
     state = _state_of(checkpoints, resumed) if resumed is not None else None
     if state is not None and (group is not None or callback.is_over(state)):
@@ -151,8 +161,8 @@ def train_share(
     checkpoints: Checkpoints,
     watcher: Watcher,
     processes: int,
-) -> bool:
-    """One process's part of a training in a group, to its end: all processes call it, alike; whether it was pruned.
+) -> None:
+    """One process's part of a training in a group, to its end: all processes call it, alike.
 
     Args:
         config: the trial.
@@ -164,13 +174,12 @@ def train_share(
         processes: how many there are.
 
     Raises:
-        TrialError: the loss or a score is not a number.
+        TrialError: the training diverged.
     """
     trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, processes)
     resumed = checkpoints.last_whole()
     if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
         _train_on(config, trainer, callback, resumed)
-    return callback.pruned
 
 
 def _assembled(
@@ -183,7 +192,8 @@ def _assembled(
     processes: int,
 ) -> tuple[SentenceTransformerTrainer, _Watch]:
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
-    callback = _Watch(config, checkpoints, watcher, losses)
+    divergence = Watch(list(losses.values()), fp16=config.trainer.precision == "fp16")
+    callback = _Watch(config, checkpoints, watcher, losses, divergence)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
     trainer = SentenceTransformerTrainer(
@@ -195,6 +205,12 @@ def _assembled(
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
+    _watch_gradients(trainer, divergence)
+    size = micro_batch_size_of(config)
+    # Shares of a batch may differ in size, too, and are to count accordingly.
+    if kind_of(config) is InBatch.INDEPENDENT and (size < config.dataloader.batch_size or processes > 1):
+        averages = {name: averaged_over(loss) for name, loss in zip(tasks, losses_of(config), strict=True)}
+        split_batches(trainer, size // processes, averages)
     return trainer, callback
 
 
@@ -206,7 +222,8 @@ def _train_on(config: TrialConfig, trainer: SentenceTransformerTrainer, callback
     folder = callback.checkpoints.path(resumed) if resumed is not None else None
     if folder is not None:
         _load_losses(callback.losses, model, folder)
-    trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
+    with _without_cards(model):
+        trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
 
 
 def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:
@@ -227,12 +244,19 @@ def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bo
 class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
     """Reports, stops and seals: everything this project does while the trainer runs."""
 
-    def __init__(self, config: TrialConfig, checkpoints: Checkpoints, watcher: Watcher, losses: nn.ModuleDict) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        checkpoints: Checkpoints,
+        watcher: Watcher,
+        losses: nn.ModuleDict,
+        divergence: Watch,
+    ) -> None:
         self.config = config
         self.checkpoints = checkpoints
         self.losses = losses
+        self.divergence = divergence
         self.watcher = watcher
-        self.pruned = False
         resumed = checkpoints.last_whole()
         self._before = checkpoints.times(resumed) if resumed is not None else {"train_s": 0.0, "eval_s": 0.0}
         self._points: list[tuple[int, Mapping[str, float]]] = []
@@ -241,9 +265,13 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         self.objective = "eval_" + config.objective.replace("/", "_")
 
     def is_over(self, state: TrainerState) -> bool:
-        """Whether training has come to its end, by its steps or by early stopping."""
-        ended = 0 < state.max_steps <= state.global_step
+        """Whether training has come to its end: by its steps, because it was pruned, or by early stopping."""
+        ended = 0 < state.max_steps <= state.global_step or self.was_pruned(state)
         return ended or out_of_patience(self.history(state), self.config.trainer.early_stopping)
+
+    def was_pruned(self, state: TrainerState) -> bool:
+        """Whether the watcher ended training, in this attempt or in one that was cut off after its checkpoint."""
+        return any(PRUNED in entry for entry in state.log_history)
 
     def history(self, state: TrainerState) -> list[float]:
         """All values of the objective so far, oldest first."""
@@ -263,13 +291,21 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         state.compute_steps(args, state.max_steps)
         self._started = time.monotonic()
 
+    def on_step_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        self.divergence.step = state.global_step + 1
+
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
+        if state.global_step in rung_steps(self.config.rungs, state.max_steps):
+            control.should_evaluate = control.should_save = True
+        if control.should_log or control.should_evaluate or control.should_save or state.global_step % LOOK_EVERY == 0:
+            self.divergence.look()
+
     def on_log(
         self, _args: Any, state: TrainerState, _control: TrainerControl, logs: Mapping[str, float], **_: Any
     ) -> None:
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise TrialError(f"the training loss became {logs['loss']} at step {state.global_step}")
         self._points.append(
             (state.global_step, {"train/loss": logs["loss"], "train/learning_rate": logs["learning_rate"]})
         )
@@ -286,8 +322,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         _log.info("step %d of %d: %s %.4f", state.global_step, state.max_steps, self.objective, metrics[self.objective])
         last = self.is_over(state)
         decision = self.watcher.evaluated(state.global_step, metric_names(metrics, "dev"), last=last)
-        self.pruned = decision is Decision.PRUNE
-        if self.pruned or last:
+        if decision is Decision.PRUNE:
+            state.log_history[-1][PRUNED] = 1.0
+        if decision is Decision.PRUNE or last:
             control.should_training_stop = True
 
     def on_save(
@@ -303,6 +340,28 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         # Only a sealed checkpoint may replace another: a kill in between must find the older one.
         self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
         self._eval_s += time.monotonic() - begun
+
+
+@contextmanager
+def _without_cards(model: SentenceTransformer) -> Iterator[None]:
+    """Saves checkpoints of ``model`` without the library's card: it takes longer than the weights of a small model."""
+    model.save_pretrained = functools.partial(model.save_pretrained, create_model_card=False)
+    try:
+        yield
+    finally:
+        del model.save_pretrained
+
+
+def _watch_gradients(trainer: SentenceTransformerTrainer, divergence: Watch) -> None:
+    """Shows the norm of each gradient, which the trainer computes to clip and log it but hands to no callback."""
+    measured = trainer._get_grad_norm
+
+    def watched(model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = measured(model, grad_norm=grad_norm)
+        divergence.saw_gradient(norm)
+        return norm
+
+    trainer._get_grad_norm = watched
 
 
 def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:
@@ -330,7 +389,9 @@ def _finish(
     """
     state, times = trainer.state, callback.times()
     evaluations = {entry["step"]: entry for entry in state.log_history if callback.objective in entry}
-    kept = state.best_global_step if config.trainer.load_best_model_at_end else state.global_step
+    pruned = callback.was_pruned(state)
+    # A pruned trial's value is the one it was pruned by, as in Optuna.
+    kept = state.best_global_step if config.trainer.load_best_model_at_end and not pruned else state.global_step
     if trained and evaluator.has_scored and kept == state.global_step == max(evaluations):
         dev = metric_names(evaluations[kept], "dev")
     else:
@@ -346,7 +407,7 @@ def _finish(
         dev=dev,
         best_step=kept,
         steps=state.global_step,
-        pruned=callback.pruned,
+        pruned=pruned,
         train_s=times["train_s"],
         eval_s=times["eval_s"],
         log=state.log_history,

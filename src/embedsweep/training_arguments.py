@@ -13,7 +13,8 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 
 from embedsweep.batches import batch_sampler_of
-from embedsweep.losses import InBatch, in_batch
+from embedsweep.losses import InBatch
+from embedsweep.micro_batches import kind_of, loss_batch_size_of
 from embedsweep.models import training_prompts
 from embedsweep.optimizers import optimizer_arguments
 from embedsweep.schema import TrialConfig
@@ -23,8 +24,7 @@ def cached_micro_batch(config: TrialConfig) -> int | None:
     """The micro-batch of losses in their cached form; None where none is wanted, or not every loss has one."""
     loader = config.dataloader
     smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
-    losses = (config.loss, *(also.loss for also in config.data.also.values()))
-    return loader.micro_batch_size if smaller and all(in_batch(loss) is InBatch.CACHED for loss in losses) else None
+    return loader.micro_batch_size if smaller and kind_of(config) is InBatch.CACHED else None
 
 
 def training_arguments(
@@ -39,17 +39,16 @@ def training_arguments(
         processes: how many share a batch, and each micro-batch of it, a divisor of both.
     """
     trainer, loader = config.trainer, config.dataloader
-    micro_batch_size = loader.micro_batch_size or loader.batch_size
-    if cached_micro_batch(config) is not None:
-        micro_batch_size = loader.batch_size
+    # A smaller loss batch is drawn as such, so that it has no duplicates and whole groups; others are split later.
+    loss_batch_size = loss_batch_size_of(config)
     every = _ratio_or_steps(trainer.eval_every)
     prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
         max_steps=trainer.max_steps or -1,
-        per_device_train_batch_size=micro_batch_size // processes,
-        gradient_accumulation_steps=loader.batch_size // micro_batch_size,
+        per_device_train_batch_size=loss_batch_size // processes,
+        gradient_accumulation_steps=loader.batch_size // loss_batch_size,
         per_device_eval_batch_size=config.evaluation.batch_size,
         prompts=prompts if len(prompts) > 1 and any(prompts.values()) else next(iter(prompts.values())),
         batch_sampler=batch_sampler_of(loader, processes),

@@ -8,6 +8,8 @@ record itself in and somebody to report to. A trial that cannot record itself ha
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 import logging
 import os
@@ -23,21 +25,27 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.losses import InBatch, in_batch
+from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memory, smaller_micro_batch
+from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
 from embedsweep.train_log import train_log
-from embedsweep.training_data import conversion_of, data_warnings, training_parts
+from embedsweep.training_data import Part, conversion_of, data_warnings, training_parts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from embedsweep.evaluation import PairEvaluator
     from embedsweep.group import Group
-    from embedsweep.training import Outcome
+    from embedsweep.training import Outcome, Watcher
+
+_log = logging.getLogger(__name__)
 
 RESULT = "result.json"
 MODEL = "model"
+MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
+"""Tag of a run: examples that were in memory at once, in the end."""
 
 Report = Callable[[int, Mapping[str, float]], Decision]
 Progress = Callable[[int, int], None]
@@ -52,9 +60,13 @@ def run_trial(
     emissions: EmissionsConfig,
     *,
     single: bool,
+    share: Path | None = None,
+    micro_batch_size: int | None = None,
     group: Group | None = None,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
+
+    A trial that is pruned is recorded like any other, but leaves no model.
 
     Args:
         config: all that decides the result.
@@ -64,23 +76,32 @@ def run_trial(
         progress: is told how many optimizer steps of how many are done.
         emissions: whose electricity is used.
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
+        share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
+        micro_batch_size: examples in memory at once to begin with, where that changes nothing but memory; None is the
+            configuration's, or what an earlier attempt came down to.
         group: the processes that train it together; None trains it in this one.
 
     Raises:
-        TrialError: no result can be had (a loss or score that is not a number).
+        TrialError: no result can be had (a training that diverges, a batch that memory does not do for).
         TrackingError: MLflow does not take it.
     """
     done = read_result(folder)
     if done is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
+    attempts = Attempts(folder)
     with train_log(folder / "train.log"):
         try:
-            with EmissionsMeter(emissions, folder / "emissions.csv") as meter:
-                return _run(config, folder, run, report, progress, meter, single=single, group=group)
+            with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
+                size = _first_size(config, folder, attempts, micro_batch_size, _processes(group))
+                result = _run(config, folder, run, report, progress, meter, attempts, size, single=single, group=group)
         except Exception:
-            logging.getLogger(__name__).exception("the trial failed")
+            _log.exception("the trial failed")
             raise
+        finally:
+            attempts.finish()
+    attempts.clear()
+    return result
 
 
 def _run(
@@ -90,37 +111,34 @@ def _run(
     report: Report,
     progress: Progress,
     meter: EmissionsMeter,
+    attempts: Attempts,
+    size: int,
     *,
     single: bool,
     group: Group | None,
 ) -> TrialResult:
-    from transformers import set_seed
-
     from embedsweep.evaluation import write_scores
-    from embedsweep.models import build_model, count_tokens, merge_adapters, torch_device
-    from embedsweep.scoring import dev_evaluator, score_dev, score_further, score_test
-    from embedsweep.tasks import build_task
-    from embedsweep.training import train
+    from embedsweep.models import count_tokens, merge_adapters
+    from embedsweep.scoring import score_dev, score_further, score_test
 
-    _write_config(folder / "config.yaml", config)
+    _settle()
+    write_config(folder / "config.yaml", config)
     splits = load_splits(config.data, config.evaluation)
-    set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
-    model = build_model(config.model, torch_device(config.trainer.device))
+    model = _build(config)
     parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-    _record_data(run, config, splits, conversion_of(parts), group)
+    _record_data(run, config, splits, conversion_of(parts), size, _processes(group))
     before: dict[str, float] = {}
     if config.evaluation.before:
         reports = {**score_test(config, model), **score_further(config, model)} if single else {}
         before = {**score_dev(config, model), **reports}
         run.log_metrics(0, before)
 
-    tasks = {name: build_task(config, part, model, processes=1) for name, part in parts.items()}
-    evaluator = dev_evaluator(config, model)
     watcher = _Recorder(run, report, progress, meter)
-    outcome = train(config, model, tasks, evaluator, Checkpoints(folder / CHECKPOINTS), watcher, group)
+    outcome, model, evaluator = _train(config, folder, run, watcher, attempts, size, parts, model, group)
     merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
+    examples_per_s = outcome.steps * config.dataloader.batch_size / outcome.train_s
     result = TrialResult(
         objective=outcome.dev[config.objective],
         dev=dict(outcome.dev),
@@ -132,18 +150,85 @@ def _run(
         emissions=meter.stop(),
         pruned=outcome.pruned,
         conversion=conversion_of(parts),
+        examples_per_s=examples_per_s,
     )
-    _save_model(model, folder / MODEL, outcome)
-    selection = "It was run once, by itself." if single else "It is one trial of a study."
-    main, *also = parts.items()
-    trained = replace(splits, train=main[1].examples)
-    further = {name: part.examples for name, part in also}
-    write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
+    if not result.pruned:  # nobody keeps its model
+        _save_model(model, folder / MODEL, outcome)
+        selection = "It was run once, by itself." if single else "It is one trial of a study."
+        main, *also = parts.items()
+        trained = replace(splits, train=main[1].examples)
+        further = {name: part.examples for name, part in also}
+        write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
     _record_files(run, folder, single=single)
-    figures = _figures(config, outcome, result.emissions)
+    figures = _figures(outcome, result.emissions, examples_per_s)
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
-    _write_result(folder, result)
+    write_result(folder, result)
     return result
+
+
+@functools.cache
+def _settle() -> None:
+    """Spares Python's collector what a process loads once: each trainer runs it, and most of its time is theirs."""
+    import embedsweep.training  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, given: int | None, processes: int) -> int:
+    size, why = attempts.first_size(config, given, Checkpoints(folder / CHECKPOINTS).last_sealed, processes)
+    if why is not None:
+        _log.warning("%s in the attempt before: this one begins with %d", why, size)
+    return size
+
+
+def _build(config: TrialConfig) -> SentenceTransformer:
+    from transformers import set_seed
+
+    from embedsweep.models import build_model, torch_device
+
+    set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
+    return build_model(config.model, torch_device(config.trainer.device))
+
+
+def _train(
+    config: TrialConfig,
+    folder: Path,
+    run: TrialTracker,
+    watcher: Watcher,
+    attempts: Attempts,
+    size: int,
+    parts: Mapping[str, Part],
+    model: SentenceTransformer | None,
+    group: Group | None,
+) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
+    """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
+
+    The recorded configuration stays what it is; what truly ran is a tag.
+    """
+    from embedsweep.scoring import dev_evaluator
+    from embedsweep.tasks import build_task
+    from embedsweep.training import train
+
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
+    while True:
+        attempts.begin(size, checkpoints.last_sealed)
+        running = with_micro_batch(config, size)
+        tasks, evaluator = None, None
+        try:
+            model = model or _build(config)
+            tasks = {name: build_task(running, part, model, processes=1) for name, part in parts.items()}
+            evaluator = dev_evaluator(config, model)
+            return train(running, model, tasks, evaluator, checkpoints, watcher, group), model, evaluator
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = smaller_micro_batch(config, size, first_line(error), _processes(group))
+        _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
+        model = tasks = evaluator = None
+        free_memory()
+        size = smaller
+        run.set_tags({MICRO_BATCH_SIZE: str(size)})
 
 
 class _Recorder:
@@ -167,43 +252,41 @@ class _Recorder:
         return decision
 
 
-def _write_config(path: Path, config: TrialConfig) -> None:
+def write_config(path: Path, config: TrialConfig) -> None:
+    """Writes a trial's configuration, secrets redacted."""
     # The JSON round trip turns tuples into lists, which YAML can write plainly.
     tree = redact_tree(json.loads(json.dumps(asdict(config))))
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+def _processes(group: Group | None) -> int:
+    return group.size if group is not None else 1
+
+
 def _record_data(
-    run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None, group: Group | None
+    run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None, size: int, processes: int
 ) -> None:
     for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
         run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
-    from embedsweep.training_arguments import cached_micro_batch
-
-    loader = config.dataloader
-    micro_batch_size = loader.micro_batch_size or loader.batch_size
-    losses = (config.loss, *(also.loss for also in config.data.also.values()))
-    independent = all(in_batch(loss) is InBatch.INDEPENDENT for loss in losses)
-    whole = independent or cached_micro_batch(config) is not None
     run.set_tags(
         {
             "embedsweep.conversion": conversion or "none",
             "embedsweep.audit": "; ".join(data_warnings(config)) or "none",
-            "embedsweep.processes": str(group.size if group is not None else 1),
-            "embedsweep.micro_batch_size": str(micro_batch_size),
-            "embedsweep.loss_batch_size": str(loader.batch_size if whole else micro_batch_size),
+            "embedsweep.processes": str(processes),
+            MICRO_BATCH_SIZE: str(size),
+            "embedsweep.loss_batch_size": str(loss_batch_size_of(config)),
         }
     )
 
 
-def _figures(config: TrialConfig, outcome: Outcome, cost: Emissions) -> dict[str, float]:
+def _figures(outcome: Outcome, cost: Emissions, examples_per_s: float) -> dict[str, float]:
     return {
         "emissions/co2eq_kg": cost.co2eq_kg,
         "emissions/energy_kwh": cost.energy_kwh,
         "emissions/duration_s": cost.duration_s,
         "time/train_s": outcome.train_s,
         "time/eval_s": outcome.eval_s,
-        "throughput/examples_per_s": outcome.steps * config.dataloader.batch_size / outcome.train_s,
+        "throughput/examples_per_s": examples_per_s,
     }
 
 
@@ -233,7 +316,7 @@ def _record_files(run: TrialTracker, folder: Path, *, single: bool) -> None:
         run.log_artifacts(folder / MODEL, MODEL)
 
 
-def _write_result(folder: Path, result: TrialResult) -> None:
+def write_result(folder: Path, result: TrialResult) -> None:
     """Written last: a trial with a result is done and recorded."""
     temporary = folder / f"{RESULT}.part"
     with temporary.open("w", encoding="utf-8") as file:
@@ -250,4 +333,5 @@ def read_result(folder: Path) -> TrialResult | None:
         return None
     tree = json.loads(path.read_text(encoding="utf-8"))
     cost = tree.pop("emissions")
+    tree.setdefault("examples_per_s", None)  # older versions wrote none
     return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))

@@ -10,9 +10,11 @@ import errno
 import gc
 import itertools
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,25 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.display import Display, short_params
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.errors import EmbedsweepError, Interrupted, StudyError, TrackingError
+from embedsweep.errors import (
+    EmbedsweepError,
+    Interrupted,
+    StudyError,
+    TrackingError,
+    TrialTakenError,
+    UnreachableError,
+)
 from embedsweep.gate import cell_config
 from embedsweep.group import Group
+from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
-from embedsweep.study import OpenTrial, Study
+from embedsweep.study import PRUNED, RETRY_OF, RUN_ID, Duplicate, OpenTrial, Study, failure_of, replicate_config
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.training_data import data_warnings
-from embedsweep.trial import MODEL, run_trial
+from embedsweep.trial import MODEL, read_result, run_trial
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,9 @@ class Worker:
         emissions: whose electricity is used.
         keep_models: which trials' models stay.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+        number: its own among the workers of its command, from 0.
+        share: the file with this worker's share of the machine's energy, where several run at once; None measures the
+            machine for each trial.
         group: the processes that train each trial together; None trains in this one.
     """
 
@@ -58,7 +71,9 @@ class Worker:
     emissions: EmissionsConfig
     keep_models: KeepModels
     deadline: float | None
-    group: Group | None
+    number: int
+    share: Path | None = None
+    group: Group | None = None
     _warned: set[str] = field(default_factory=set, init=False)
 
     def work(self) -> None:
@@ -77,46 +92,112 @@ class Worker:
             self.display.say("study.timeout is over: no further trial is begun")
             return None
         while True:
-            with self.interrupts.shielded():
-                trial = self.study.ask()
+            trial = self._ask()
             if trial is not None or not (doubtful := self.study.doubtful):
                 return trial
             numbers = ", ".join(map(str, doubtful))
-            self.display.say(f"waiting to see whether trial {numbers}, begun on another host, still runs")
+            self.display.say(f"waiting to see whether trial {numbers}, begun on another machine, still runs")
             time.sleep(BEAT_EVERY_S)
 
+    def _ask(self) -> OpenTrial | None:
+        trial: OpenTrial | None = None
+        try:
+            with self.interrupts.shielded():
+                trial = self.study.ask()
+        except Interrupted:
+            if trial is not None:
+                with self.interrupts.shielded():
+                    self.study.release(trial)
+            raise
+        return trial
+
     def _attempt(self, trial: OpenTrial) -> None:
-        label = str(trial.number)
-        self.display.begin(label, trial.params, "resumed" if trial.is_resumed else "")
+        self.display.begin(str(trial.number), trial.params, self._note(trial))
+        try:
+            with self.study.alive(trial):
+                self._carry_out(trial)
+        except TrialTakenError as taken:
+            self.display.end(str(trial.number), "RUNNING", None, f"given up: {taken}")
+
+    def _note(self, trial: OpenTrial) -> str:
+        if trial.is_over or not trial.is_resumed:
+            return ""
+        attempt = f", attempt {trial.attempt} of {1 + self._max_retries}" if trial.attempt > 1 else ""
+        is_elsewhere = trial.run_id is not None and not trial.folder.exists()
+        return f"resumed{attempt}" + (", from its start: its folder is on another machine" if is_elsewhere else "")
+
+    @property
+    def _max_retries(self) -> int:
+        return self.study.services.max_retries
+
+    def _carry_out(self, trial: OpenTrial) -> None:
+        """One attempt, up to what is told of it: a result, a failure, or that it is begun again."""
         run: TrialTracker | None = None
         try:
             if not trial.is_resumed:
                 _set_aside(trial.folder)
             config = cell_config(self.study.plan, trial.params)
+            duplicate = self.study.duplicate(trial, config)
+            if duplicate is not None and duplicate.replicate is not None:
+                config = replicate_config(config, duplicate.replicate)
             with self.interrupts.shielded():
                 run = self._open_run(trial, config)
-            with self.study.alive(trial):
+                run.set_tags(self._marks(trial, duplicate))
+            # One that was killed after its last step has its result already, and only that is to be told.
+            if trial.is_over and read_result(trial.folder) is None:
+                with self.interrupts.shielded():
+                    self._fail(trial, run, failure_of(trial.failures))
+            elif duplicate is not None and duplicate.replicate is None:
+                with self.interrupts.shielded():
+                    self._reuse(trial, config, run, duplicate.original)
+            else:
                 result = self._run(trial, config, run)
-            with self.interrupts.shielded():
-                self._complete(trial, run, result)
+                with self.interrupts.shielded():
+                    self._require(trial)
+                    self._complete(trial, config, run, result)
+        except TrialTakenError:
+            raise
         except Interrupted:
             # One that came while the result was told finds the trial finished: nothing is to be taken back.
-            if trial.number in self.study.unfinished:
+            if self.study.holds(trial):
                 with self.interrupts.shielded():
                     self._give_up(trial, run)
             raise
         except Exception as error:
             with self.interrupts.shielded():
+                self._require(trial)
                 if (outage := self._outage(error)) is not None:
                     self._give_up(trial, run)
                     raise outage from None
-                self._fail(trial, run, redact(f"{type(error).__name__}: {error}"))
+                reason = redact(f"{type(error).__name__}: {error}")
+                if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
+                    self._fail(trial, run, failure_of((*trial.failures, reason)))
+                else:
+                    self._retry(trial, run, reason)
+
+    def _require(self, trial: OpenTrial) -> None:
+        """Lets nothing be written of a trial that another worker runs now."""
+        if not self.study.holds(trial):
+            raise TrialTakenError(trial.number)
+
+    def _marks(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
+        """Tags that tell how a trial's run came about, where it was not simply drawn and trained once."""
+        marks: dict[str, str] = {}
+        if trial.attempt > 1:
+            marks["embedsweep.attempts"] = str(trial.attempt)
+        if (failed := self.study.trials[trial.number].user_attrs.get(RETRY_OF)) is not None:
+            marks["embedsweep.retry_of"] = str(failed)
+        if duplicate is not None:
+            name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
+            marks[name] = self.study.trials[duplicate.original].user_attrs[RUN_ID]
+            marks[f"{name}_trial"] = str(duplicate.original)
+        return marks
 
     def _outage(self, error: Exception) -> EmbedsweepError | None:
         """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StudyError(f"the disk is full; the same command goes on when there is room ({error})")
-        if isinstance(error, TrackingError) and not self.tracker.answers():
+        if isinstance(error, UnreachableError):  # nor can what is recorded be kept on this disk
             return TrackingError(f"{error}. The same command goes on when the store answers again")
         return error if isinstance(error, StudyError) else None
 
@@ -125,6 +206,11 @@ class Worker:
         run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
         if run_id is None and trial.is_resumed:
             run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
+        tags = {
+            "embedsweep.study": self.study.name,
+            "embedsweep.worker": str(self.number),
+            "embedsweep.host": socket.gethostname(),
+        }
         run = self.tracker.trial_run(
             self.study.name,
             trial.number,
@@ -133,23 +219,40 @@ class Worker:
             parent=self.parent,
             run_id=run_id,
             run_name=f"{trial.number:04d} {short_params(trial.params)}",
-            tags={"embedsweep.study": self.study.name},
+            tags=tags,
+            adopts=trial.is_resumed and run_id is None,
         )
+        if run_id is not None:
+            run.set_tags(tags)
         self.study.identify(trial, run.run_id, identity)
         return run
 
     def _run(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
         label = str(trial.number)
+        steps = 0
 
         def report(step: int, metrics: Mapping[str, float]) -> Decision:
             self.display.score(label, metrics[self.study.plan.objective])
-            return self.study.report(trial, step, metrics)
+            return self.study.report(trial, step, metrics, steps)
 
         def progress(step: int, total: int) -> None:
+            nonlocal steps
+            steps = total  # a training says how long it is before it is evaluated
+            self.study.check_held(trial)
             self.display.progress(label, step, total)
 
         self._warn(config)
-        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False, group=self.group)
+        return run_trial(
+            config,
+            trial.folder,
+            run,
+            report,
+            progress,
+            self.emissions,
+            single=False,
+            share=self.share,
+            group=self.group,
+        )
 
     def _warn(self, config: TrialConfig) -> None:
         """Says what matters of the data, once for all trials on it."""
@@ -158,13 +261,19 @@ class Worker:
                 self.display.say(f"data: {line}")
                 self._warned.add(line)
 
-    def _complete(self, trial: OpenTrial, run: TrialTracker, result: TrialResult) -> None:
-        if self.keep_models == "all":
+    def _complete(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, result: TrialResult) -> None:
+        if self.keep_models == "all" and not result.pruned:
             run.log_artifacts(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
+        note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"
+        if reason := self.study.pruned_because(trial):
+            run.set_tags({PRUNED: reason})
+            note += f", pruned {reason}"
         run.finish(state)
+        if (store_id := run.store_id) != run.run_id:  # it was begun while the store was away, which is back
+            self.study.identify(trial, store_id, config_hash(config))
         self.study.complete(trial, result)
-        self.display.end(str(trial.number), state, result.objective, f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq")
+        self.display.end(str(trial.number), state, result.objective, note)
 
     def _fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
         """Records a failure wherever that is still possible; Optuna's record comes last and is the one that counts."""
@@ -180,16 +289,41 @@ class Worker:
         self.study.fail(trial, reason, cost.co2eq_kg)
         self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
+    def _reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
+        """Ends a trial that repeats trial ``number`` as that one ended, untrained."""
+        original = self.study.trials[number]
+        state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
+        told = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
+        source = self.study.trial_folder(number)
+        is_whole = record_reuse(config, trial.folder, run, source, told, original.last_step or 0)
+        run.finish(state)
+        self.study.reuse(trial, original)
+        note = f"reused from trial {number}" + ("" if is_whole else ", whose other scores are on another machine")
+        self.display.end(str(trial.number), state, told.get(self.study.plan.objective), note)
+
+    def _retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
+        """Leaves a trial whose attempt failed to be begun again, by whoever asks next."""
+        self._interrupt(run)
+        self.study.retry(trial, reason)
+        begun_again = f"failed, begun again ({trial.attempt} of {self._max_retries}): {reason.splitlines()[0]}"
+        self.display.end(str(trial.number), "RUNNING", None, begun_again)
+
     def _give_up(self, trial: OpenTrial, run: TrialTracker | None) -> None:
-        """Leaves an interrupted trial to be resumed; if MLflow cannot be told, its lease will show it."""
+        """Leaves an interrupted trial to be resumed."""
+        try:
+            self._interrupt(run)
+        finally:
+            with suppress(TrialTakenError):
+                self.study.release(trial)
+            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
+
+    def _interrupt(self, run: TrialTracker | None) -> None:
+        """Ends a run that goes on later; if MLflow cannot be told, the trial's lease will show it."""
         try:
             if run is not None:
                 run.finish("RUNNING")
         except TrackingError as error:
             self.display.say(str(error))
-        finally:
-            self.study.release(trial)
-            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
 
 
 def free_device_memory() -> None:

@@ -1,4 +1,4 @@
-"""A tracking server that goes away in the middle ends the command, and not the trials: they go on when it is back."""
+"""A tracking server that goes away, or is not there at all, costs no trial and no record."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from mlflow.entities import Run, ViewType
 
 from faults import studies
 
@@ -65,7 +63,53 @@ def _wait_for(url: str) -> None:
             time.sleep(0.2)
 
 
-def test_a_server_that_goes_away_costs_no_trial(tmp_path: Path) -> None:
+def _runs(port: int) -> tuple[MlflowClient, list[Run]]:
+    """All runs that the server holds."""
+    client = MlflowClient(f"http://127.0.0.1:{port}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client, list(client.search_runs(experiments, run_view_type=ViewType.ALL))
+
+
+def _check_equal(port: int, undisturbed: studies.Study) -> None:
+    """The server holds each trial once, as a study that nothing disturbed has it, point by point."""
+    client, runs = _runs(port)
+    assert sorted(run.data.tags["embedsweep.kind"] for run in runs) == ["study", "trial", "trial"]
+    (parent,) = (run for run in runs if run.data.tags["embedsweep.kind"] == "study")
+    assert parent.info.status == "FINISHED"
+    assert {"dev/spearman_cosine", "test/spearman_cosine"} <= parent.data.metrics.keys()
+    for number in range(studies.N_TRIALS):
+        (run,) = (run for run in runs if run.data.tags.get("embedsweep.trial") == str(number))
+        expected = undisturbed.run_of(number)
+        assert run.info.status == "FINISHED"
+        assert run.data.params == expected.data.params
+        assert run.data.tags["embedsweep.state"] == "COMPLETE"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        history = {
+            name: sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
+            for name in run.data.metrics
+        }
+        wanted = undisturbed.history(expected)
+        assert history.keys() == wanted.keys()
+        for name, points in wanted.items():
+            if name.startswith(("dev/", "test/", "train/")):
+                assert history[name] == points, name
+            assert len(history[name]) == len(points), name
+        paths = {item.path for item in client.list_artifacts(run.info.run_id)}
+        assert {"config.yaml", "train.log", "emissions.csv", "scores"} <= paths
+        assert [item.path for item in client.list_artifacts(run.info.run_id, "scores")] == ["scores/dev.parquet"]
+
+
+def _sync(folder: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-m", "embedsweep", "sync", *words]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_a_server_that_goes_away_costs_no_trial_and_gets_all_by_sync(
+    tmp_path: Path, undisturbed: studies.Study
+) -> None:
     port, folder = free_port(), tmp_path / "work"
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
@@ -75,21 +119,72 @@ def test_a_server_that_goes_away_costs_no_trial(tmp_path: Path) -> None:
             assert line, "the command ended before its first evaluation"
         _end(process)
         ended = studies.finish(command)
-    assert ended.code == 1, ended.output
-    assert "goes on when the store answers again" in ended.output
+    assert ended.code == 0, ended.output
+    assert "What is recorded waits on this disk" in ended.output
+    assert "embedsweep sync writes them when it answers" in ended.output
     assert "Traceback" not in ended.output
 
+    refused = studies.finish(_sync(folder))
+    assert refused.code == 1, refused.output
+    assert "3 runs left" in refused.output
     with server(tmp_path, port):
-        again = studies.run(folder, words)
-        assert again.code == 0, again.output
-        client = MlflowClient(f"http://127.0.0.1:{port}")
-        (name,) = (path.name for path in (folder / "sweeps").iterdir())
-        experiment = client.get_experiment_by_name(name)
-        runs = client.search_runs([experiment.experiment_id], "tags.`embedsweep.kind` = 'trial'")
+        synced = studies.finish(_sync(folder))
+        assert synced.code == 0, synced.output
+        assert synced.output.count("records written") == 3
+        _check_equal(port, undisturbed)
+        assert studies.finish(_sync(folder)) == studies.Ended(0, "nothing waits in sweeps/*/spool\n")
+        _check_equal(port, undisturbed)
 
-    assert sorted(run.data.tags["embedsweep.trial"] for run in runs) == ["0", "1"]
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    journal = JournalStorage(JournalFileBackend(str(folder / "sweeps" / name / "journal.log")))
-    assert [trial.state.name for trial in optuna.load_study(study_name=name, storage=journal).trials] == [
-        "COMPLETE"
-    ] * 2
+
+def test_a_server_that_comes_back_gets_all_by_itself(tmp_path: Path, undisturbed: studies.Study) -> None:
+    port, folder = free_port(), tmp_path / "work"
+    words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
+    with server(tmp_path, port) as process:
+        command = studies.start(folder, words, ("wait", "tell"))  # long enough for a server to start
+        assert command.stdout is not None
+        while "trial 0 11%" not in (line := command.stdout.readline()):
+            assert line, "the command ended before its first evaluation"
+        _end(process)
+    with server(tmp_path, port):
+        ended = studies.finish(command)
+        assert ended.code == 0, ended.output
+        assert "MLflow's store answers" in ended.output
+        assert "embedsweep sync" not in ended.output
+        _check_equal(port, undisturbed)
+    assert list(folder.glob("sweeps/*/spool/*.jsonl")) == []
+
+
+def test_a_server_that_is_not_there_is_told_within_15_s(tmp_path: Path) -> None:
+    port = free_port()
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import embedsweep.sweep, mlflow"], check=True)
+    loading_s = (
+        time.monotonic() - began
+    )  # seconds where the machine is idle, and not the server's fault where it is not
+    began = time.monotonic()
+    ended = studies.run(tmp_path, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}"))
+    assert ended.code == 1, ended.output
+    assert time.monotonic() - began < 15 + loading_s
+    assert f"http://127.0.0.1:{port} cannot be opened" in ended.output
+    assert "tracking.spool=true" in ended.output
+    assert "Traceback" not in ended.output
+
+
+def test_a_server_that_is_not_there_gets_all_later_even_if_the_sync_is_killed(
+    tmp_path: Path, undisturbed: studies.Study
+) -> None:
+    port, folder = free_port(), tmp_path / "work"
+    ended = studies.run(folder, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}", "tracking.spool=true"))
+    assert ended.code == 0, ended.output
+    assert "embedsweep sync writes them when it answers" in ended.output
+    with server(tmp_path, port):
+        killed = _sync(folder)
+        while not list(folder.glob("sweeps/*/spool/*.done")):
+            assert killed.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.3)
+        killed.kill()
+        assert studies.finish(killed).code == -signal.SIGKILL
+        assert list(folder.glob("sweeps/*/spool/*.jsonl")) != []
+        assert studies.finish(_sync(folder)).code == 0
+        _check_equal(port, undisturbed)

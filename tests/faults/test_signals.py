@@ -19,7 +19,9 @@ FAULTS = {
     "SIGTERM": ("term", "step:5"),
     "Ctrl-C while a result is told": ("int", "told"),
     "a trial that raises": ("raise", "step:5"),
+    "a trial that raises once": ("raise", "step:5"),
 }
+MORE_WORDS: Mapping[str, tuple[str, ...]] = {"a trial that raises": ("study.max_retries=0",)}
 BY_NAME = {"SIGTERM"}
 """After these, the study is taken up by ``-m study.name=NAME`` alone; after the others, by the same command."""
 
@@ -49,9 +51,10 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, F
 
 
 def _tell(folder: Path, name: str) -> Story:
-    first = studies.run(folder, WORDS, FAULTS[name])
+    words = (*WORDS, *MORE_WORDS.get(name, ()))
+    first = studies.run(folder, words, FAULTS[name])
     left = Study(folder)
-    again = studies.run(folder, (f"study.name={left.name}",) if name in BY_NAME else WORDS)
+    again = studies.run(folder, (f"study.name={left.name}",) if name in BY_NAME else words)
     return Story(first, left, again, Study(folder))
 
 
@@ -113,4 +116,20 @@ def test_a_trial_that_raises_is_recorded_and_the_others_go_on(
     assert story.study.states == ["FAIL", "COMPLETE"]
     assert {run.info.run_id for run in story.study.runs} == {run.info.run_id for run in story.left.runs}
     assert story.study.run_of(0).info.end_time == run.info.end_time
+    assert story.study.trials == story.left.trials
+
+
+def test_a_trial_that_raises_once_is_retried_in_the_same_trial(
+    stories: Mapping[str, Future[Story]], undisturbed: Study
+) -> None:
+    story = stories["a trial that raises once"].result()
+    assert story.first.code == 0, story.first.output
+    assert "failed, begun again (1 of 1): RuntimeError: provoked by a test" in story.first.output
+    assert "trial 0 RUNNING loss=cosent resumed, attempt 2 of 2" in story.first.output
+    studies.check_whole(story.left)
+    studies.check_equal(story.left, undisturbed)
+    assert story.left.trials[0].user_attrs["embedsweep.attempts"] == 2
+
+    assert story.again.code == 0, story.again.output
+    assert " RUNNING " not in story.again.output
     assert story.study.trials == story.left.trials

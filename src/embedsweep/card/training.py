@@ -87,7 +87,7 @@ def origin_section(config: TrialConfig, result: TrialResult, selection: str, hub
         f"embedsweep trained {base_model_words(config.model, hub_id)} (`model={config.model.name}`) for {result.steps} "
         f"optimizer steps, of at most {config.dataloader.batch_size} examples each, with `loss={config.loss.name}` on "
         f"{data_name(config.data)}. {chosen}",
-        selection + (" The study ended it before its last step." if result.pruned else ""),
+        selection,
     ]
     both = [name for name in config.data.splits["train"] if name in config.data.splits["dev"]]
     if both and config.evaluation.dev is None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from embedsweep.emissions.countries import WORLD_AVERAGE
+from embedsweep.emissions.portion import Portion
 from embedsweep.emissions.rows import COLUMNS, Row, read_rows, sum_rows, write_rows
 from embedsweep.emissions.tracker import Reading, Tracker
 from embedsweep.schema import Emissions, EmissionsConfig
@@ -23,14 +24,17 @@ class EmissionsMeter:
     Args:
         config: where the electricity comes from.
         path: the trial's ``emissions.csv``; its earlier rows are kept.
+        share: the file with this worker's share, where the machine is measured for several at once (`SharedEmissions`);
+            None measures here.
     """
 
-    def __init__(self, config: EmissionsConfig, path: Path) -> None:
+    def __init__(self, config: EmissionsConfig, path: Path, share: Path | None = None) -> None:
         self._country_iso_code = config.country_iso_code
+        self._share = share
         self._path = path
         self._earlier: list[Row] = []
         self._row: Row | None = None
-        self._tracker: Tracker | None = None
+        self._tracker: Tracker | Portion | None = None
         self._write_problem: tuple[str, ...] = ()
 
     def start(self) -> None:
@@ -48,7 +52,7 @@ class EmissionsMeter:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "country": self._country,
         }
-        self._tracker = Tracker(self._country_iso_code)
+        self._tracker = Tracker(self._country_iso_code) if self._share is None else Portion(self._share)
         try:
             self._tracker.start()
             self.flush()

@@ -23,6 +23,8 @@ MEASURE_EVERY_S = 15.0
 # CodeCarbon does not measure again within 0.05 s of its last measurement.
 SHORTEST_MEASURED_S = 0.05
 
+NO_GPU_FOUND = "no gpu measured (codecarbon found none, torch did)"
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -75,8 +77,9 @@ class Tracker:
     was stopped and started again goes on counting, so each of these serves one attempt.
     """
 
-    def __init__(self, country_iso_code: str | None) -> None:
+    def __init__(self, country_iso_code: str | None, measure_every_s: float = MEASURE_EVERY_S) -> None:
         self._country_iso_code = country_iso_code
+        self._measure_every_s = measure_every_s
         self._receiver = _Receiver()
         self._tracker: Any = None
         self._started = time.perf_counter()
@@ -87,7 +90,7 @@ class Tracker:
         """Begins to measure; what keeps it from that is said by the readings."""
         self._started = time.perf_counter()
         try:
-            self._tracker = _new_tracker(self._country_iso_code, self._receiver)
+            self._tracker = _new_tracker(self._country_iso_code, self._measure_every_s, self._receiver)
             self._tracker.start()
         except Exception as error:  # whatever a library of hardware probes may raise
             self._failure = f"codecarbon did not start ({type(error).__name__}: {error})".replace(";", ",")
@@ -116,7 +119,7 @@ class Tracker:
         return replace(self._last, duration_s=elapsed, unmeasured=(*self._last.unmeasured, self._failure))
 
 
-def _new_tracker(country_iso_code: str | None, receiver: _Receiver) -> Any:
+def _new_tracker(country_iso_code: str | None, measure_every_s: float, receiver: _Receiver) -> Any:
     from codecarbon import OfflineEmissionsTracker
 
     # It announces itself before it reads the level it is given.
@@ -147,9 +150,10 @@ def _new_tracker(country_iso_code: str | None, receiver: _Receiver) -> Any:
         log_level="error",
         metadata=None,
         allow_multiple_runs=True,
-        # Trials run one at a time; "process" would still count the whole card and, with RAPL, the whole socket.
+        # Trials run one at a time or share one tracker; "process" would still count the whole card and, with RAPL, the
+        # whole socket.
         tracking_mode="machine",
-        measure_power_secs=MEASURE_EVERY_S,
+        measure_power_secs=measure_every_s,
         gpu_ids=None,  # those of CUDA_VISIBLE_DEVICES, else all
         force_mode_cpu_load=False,
         pue=1.0,
@@ -210,11 +214,11 @@ def _gpu_remarks(hardware: Iterable[Any], gpu_energy_kwh: float, duration_s: flo
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpu = next((part for part in hardware if type(part).__name__ == "GPU"), None)
     if gpu is None:
-        return ["no gpu measured (codecarbon found none, torch did)"] if _torch_has_gpu() else []
+        return [NO_GPU_FOUND] if torch_has_gpu() else []
     counted = gpu.gpu_ids or []
     if not counted:
         # CodeCarbon 3.3.2 takes the G off "GPU-<uuid>" and then finds no such card.
-        return [f"no gpu measured (codecarbon cannot match CUDA_VISIBLE_DEVICES={visible})"] if _torch_has_gpu() else []
+        return [f"no gpu measured (codecarbon cannot match CUDA_VISIBLE_DEVICES={visible})"] if torch_has_gpu() else []
     if gpu_energy_kwh <= 0 and duration_s >= 1:
         return ["no gpu measured (its energy was read as 0)"]
     if visible and len(counted) > len(visible.split(",")):
@@ -222,7 +226,8 @@ def _gpu_remarks(hardware: Iterable[Any], gpu_energy_kwh: float, duration_s: flo
     return []
 
 
-def _torch_has_gpu() -> bool:
+def torch_has_gpu() -> bool:
+    """Whether torch, where this process has imported it, sees a GPU."""
     # A trial that uses a GPU has imported torch; importing it only to ask would take seconds.
     torch: Any = sys.modules.get("torch")
     return torch is not None and bool(torch.cuda.is_available() or torch.backends.mps.is_available())

@@ -1,19 +1,21 @@
 """A cell becomes a frozen configuration: its options as plain containers, with the drawn values in place.
 
-Owns the one way from containers to a ``TrialConfig``, for the command that asks and the worker that draws.
+Owns the one way from containers to a ``TrialConfig``, for the command that asks and the worker that draws, and whether
+a cell keeps the plan's constraints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from embedsweep.config import resolve
+from embedsweep.config import resolve, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.rules import check_trial
 from embedsweep.gate.sections import TRIAL_SECTIONS, read_trial
-from embedsweep.gate.words import Cell, cell_name
+from embedsweep.gate.words import Cell, cell_name, section_of
 from embedsweep.schema import Choice, StudyPlan, TrialConfig
+from embedsweep.search_space import grid, grid_size, parse_constraint
 
 
 def trial_sections(cell: Cell) -> dict[str, Any]:
@@ -44,7 +46,61 @@ def cell_config(plan: StudyPlan, params: Mapping[str, Choice]) -> TrialConfig:
     Raises:
         ConfigError: all that is wrong with it.
     """
-    cell = plan.cells[cell_name({group: params[group] for group in plan.groups})]
-    values = {key: value for key, value in params.items() if key not in plan.groups}
     rungs = plan.pruning.rungs if plan.pruner != "none" else ()
-    return read_cell(cell, values, plan.objective, rungs)
+    return read_cell(_options(plan, params), _values(plan, params), plan.objective, rungs)
+
+
+def _options(plan: StudyPlan, params: Mapping[str, Choice]) -> Mapping[str, object]:
+    return plan.cells[cell_name({group: params[group] for group in plan.groups})]
+
+
+def _values(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in params.items()
+        if key not in plan.groups
+    }
+
+
+def broken_constraint(plan: StudyPlan, params: Mapping[str, Choice]) -> str | None:
+    """The first constraint that a cell does not keep; None where it keeps all.
+
+    Args:
+        plan: what holds the constraints.
+        params: a value for each axis, or for some of them: a constraint that looks at another one is kept.
+
+    Raises:
+        ValueError: a constraint looks at what is no number.
+    """
+
+    def value_of(key: str) -> object:
+        if key in params:
+            return params[key]
+        is_open = any(axis.key == key and _may_hold(axis.when, params) for axis in plan.axes)
+        if is_open or any(group not in params for group in plan.groups):
+            return None
+        cell = _options(plan, params)
+        value = value_at(cell, key)
+        if not (isinstance(value, str) and "${" in value):
+            return value
+        return value_at(resolve(cell, _values(plan, params), (section_of(key),)), key)
+
+    return next((text for text in plan.constraints if not parse_constraint(text).holds(value_of)), None)
+
+
+def _may_hold(when: Mapping[str, str], params: Mapping[str, Choice]) -> bool:
+    return all(params.get(group, option) == option for group, option in when.items())
+
+
+def grid_cells(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
+    """Every cell of a plan whose axes are discrete, less those that break a constraint.
+
+    Raises:
+        ValueError: a constraint looks at what is no number.
+    """
+    return (cell for cell in grid(plan.axes) if broken_constraint(plan, cell) is None)
+
+
+def count_cells(plan: StudyPlan) -> int:
+    """How many cells :func:`grid_cells` has; with constraints each is looked at."""
+    return sum(1 for _ in grid_cells(plan)) if plan.constraints else grid_size(plan.axes)

@@ -13,6 +13,13 @@ import re
 from embedsweep.schema import Precision
 
 
+def visible_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def visible_devices() -> list[str]:
     """Names of the CUDA devices this process may use: all, or those of ``CUDA_VISIBLE_DEVICES``, which may be none."""
     everything = [str(number) for number in range(cuda_device_count())]
@@ -20,6 +27,20 @@ def visible_devices() -> list[str]:
     if named is None or not everything:
         return everything
     return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+
+
+def cuda_devices_of(device: str) -> list[str]:
+    """Names of the visible CUDA devices that trials on ``device`` (``trainer.device``) may be spread over."""
+    if device in ("auto", "cuda"):
+        return visible_devices()
+    one = re.fullmatch(r"cuda:(\d+)", device)
+    return visible_devices()[int(one[1]) :][:1] if one else []
+
+
+def gpu_count(device: str) -> int:
+    """How many GPUs, of whichever kind, trials on ``device`` (``trainer.device``) have; 0 on a CPU."""
+    names = cuda_devices_of(device)
+    return len(names) or int(device in ("auto", "mps") and has_mps())
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.rules import check_trial
 from embedsweep.gate.sections.training import read_trainer
-from embedsweep.gate.words import Cell, Words, section_of
+from embedsweep.gate.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, section_of
 from embedsweep.resume import EarlierRun, find_run, why_it_cannot_go_on
 from embedsweep.schema import TrainerConfig, TrialConfig
 
@@ -29,7 +29,7 @@ REASONS = {
     "dataloader": "training goes on in the middle of these batches",
     "optimizer": "the checkpoint brings the state of its optimizer and schedule, which would ignore it",
     "evaluation": "its best checkpoint was chosen by this evaluation",
-    "study": "its best checkpoint was chosen by this objective",
+    "study": "its best checkpoint was chosen by its own objective, at its own evaluations",
     "trainer": "it has been trained so far with the one it has",
     "recipe": "a recipe sets all of a configuration",
 }
@@ -61,7 +61,7 @@ def refuse_changes(said: Words) -> Iterator[Problem]:
     for key in run_words:
         said.choices.pop(key, None)
         said.values.pop(key, None)
-        if section_of(key) == "search" or (section_of(key) == "study" and key != "study.objective"):
+        if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
             continue  # told already: these belong to no single run
         reason = REASONS.get(section_of(key), "the run has a configuration of its own")
         yield Problem(key, f"cannot change when a run is resumed: {reason}; leave it out, or start a new run")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from embedsweep.config import resolve
+from embedsweep.config import resolve, shown
 from embedsweep.emissions import country_problem
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.sections import read_emissions, read_study, read_tracking, read_workers
 from embedsweep.gate.words import Cell
+from embedsweep.gate.workers import check_workers
 from embedsweep.schema import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
 
 SINGLE = "single"
@@ -54,6 +55,7 @@ def read_services(cell: Cell) -> Services:
     )
     problems += _check_study(services.study)
     problems += check_tracking(services.tracking)
+    problems += check_workers(services.workers)
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))
@@ -89,6 +91,36 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
         yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not '{SINGLE}', but got {name!r}")
     if study.storage is not None:
         yield from _check_storage(study.storage)
+    if len(study.objectives) > 1 and study.pruner != "none":
+        message = "several objectives exclude pruning; set it to none, or study.objective to one metric"
+        yield Problem("study.pruner", message)
+    if len(study.objectives) > 1 and study.sampler == "cmaes":
+        message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"
+        yield Problem("study.sampler", message)
+    yield from _check_rungs(study)
+
+
+def _check_rungs(study: StudyConfig) -> Iterator[Problem]:
+    """Whether a pruner has rungs to decide at, and enough of them that it can ever prune."""
+    pruning, count = study.pruning, len(study.pruning.rungs)
+    if study.pruner == "none":
+        return
+    if count == 0:
+        message = f"{study.pruner} decides at rungs, and there are none: give fractions of a trial, as [0.25,0.5]"
+        yield Problem("study.pruning.rungs", message)
+    elif study.pruner == "wilcoxon" and (count < 2 or 0.5**count >= pruning.p_threshold):
+        # Of n paired values that are all worse, the test's p is 2 ** -n.
+        message = (
+            f"over {shown(pruning.rungs)} p is never below study.pruning.p_threshold={pruning.p_threshold:g}, so that "
+            f"nothing would be pruned; raise that above {0.5 ** max(2, count):g} or give more rungs"
+        )
+        yield Problem("study.pruning.rungs", message)
+    elif study.pruner == "patience" and count < pruning.patience + 2:
+        message = (
+            f"with study.pruning.patience={pruning.patience} rung {pruning.patience + 2} is the first that can prune, "
+            f"and there are {count}; give more, or less patience"
+        )
+        yield Problem("study.pruning.rungs", message)
 
 
 def _check_storage(url: str) -> Iterator[Problem]:

@@ -1,9 +1,10 @@
-"""The words of a command for one run, or for ``ui``, past the gate."""
+"""The words of a command for one run, or for ``ui`` or ``sync``, past the gate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from embedsweep.config import open_composer, resolve
 from embedsweep.errors import ConfigError, Problem
@@ -12,7 +13,7 @@ from embedsweep.gate.resume import Resumed, read_resumed, refuse_changes, resume
 from embedsweep.gate.rules.processes import check_processes
 from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.services import Services, check_tracking, read_services
-from embedsweep.gate.words import Words, compose_cells, section_of, sort_words
+from embedsweep.gate.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, compose_cells, section_of, sort_words
 from embedsweep.schema import EmissionsConfig, TrackingConfig, TrialConfig
 
 
@@ -63,7 +64,7 @@ def pass_single(words: Sequence[str]) -> SingleRun:
             if resumes:
                 config, resumed = read_resumed(resumed_name(words, said), said, cell)
             else:
-                config = read_cell(trial_sections(cell), {}, services.study.objective if services else "")
+                config = _read_config(cell, services)
         except ConfigError as error:
             problems += error.problems
     processes = services.workers.processes_per_trial if services is not None else 1
@@ -74,13 +75,24 @@ def pass_single(words: Sequence[str]) -> SingleRun:
     return SingleRun(config, services.tracking, services.emissions, resumed, services_said(words), processes)
 
 
+def _read_config(cell: Cell, services: Services | None) -> TrialConfig:
+    if services is None:
+        return read_cell(trial_sections(cell), {}, "")
+    study = services.study
+    # Nothing prunes a single run, but scored at its study's rungs it is the very same trial.
+    rungs = study.pruning.rungs if study.pruner != "none" else ()
+    return read_cell(trial_sections(cell), {}, study.objective, rungs)
+
+
 def _only_for_studies(said: Words) -> Iterator[Problem]:
     for axis in said.axes:
         yield Problem(axis.key, "several values make a study: add -m")
     if said.choices.get("search", "none") != "none":
         yield Problem("search", f"search={said.choices['search']} makes a study: add -m")
+    if said.choices.get("workers", "inline") != "inline":
+        yield Problem("workers", f"workers={said.choices['workers']} runs the trials of a study: add -m")
     for key in said.values:
-        if section_of(key) == "search" or (section_of(key) == "study" and key != "study.objective"):
+        if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
             yield Problem(key, "is a study's, and this is one run: add -m, or leave it out")
 
 
@@ -102,10 +114,42 @@ def pass_ui(words: Sequence[str], default_port: object) -> tuple[TrackingConfig,
     rest = [word for word in words if not word.startswith("port=")]
     known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
     problems += [Problem(word, "ui takes port= and tracking.uri= only") for word in rest if word not in known]
-    tracking: TrackingConfig | None = None
+    tracking = _read_store(known, problems)
+    if problems or tracking is None:
+        raise ConfigError(problems)
+    return tracking, int(port)
+
+
+def pass_sync(words: Sequence[str]) -> tuple[str | None, TrackingConfig, bool]:
+    """Passes the words of ``embedsweep sync``: ``study.name=NAME`` and options of ``tracking``.
+
+    Returns:
+        The study's name, if one was given; the store; and whether it was given, too.
+
+    Raises:
+        ConfigError: all that is wrong, at once.
+    """
+    problems: list[Problem] = []
+    names = [word.removeprefix("study.name=") for word in words if word.startswith("study.name=")]
+    rest = [word for word in words if not word.startswith("study.name=")]
+    known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
+    problems += [Problem(word, "sync takes study.name= and tracking.uri= only") for word in rest if word not in known]
+    problems += [
+        Problem("study.name", f"there is no study {name} in {Path.cwd() / 'sweeps'}")
+        for name in names
+        if not (Path("sweeps") / name).is_dir()
+    ]
+    tracking = _read_store(known, problems)
+    if problems or tracking is None:
+        raise ConfigError(problems)
+    return (names[-1] if names else None), tracking, bool(known)
+
+
+def _read_store(known: Sequence[str], problems: list[Problem]) -> TrackingConfig | None:
+    """The store that words of ``tracking`` name."""
     with open_composer() as composer:
         said = sort_words(known, composer, problems)
-        problems += [Problem(axis.key, "one store is shown at a time") for axis in said.axes]
+        problems += [Problem(axis.key, "takes one store") for axis in said.axes]
         said.axes.clear()
         (cell,) = compose_cells(said, composer, problems)
         try:
@@ -113,6 +157,5 @@ def pass_ui(words: Sequence[str], default_port: object) -> tuple[TrackingConfig,
             problems += check_tracking(tracking)
         except ConfigError as error:
             problems += error.problems
-    if problems or tracking is None:
-        raise ConfigError(problems)
-    return tracking, int(port)
+            return None
+    return tracking

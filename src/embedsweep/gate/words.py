@@ -40,6 +40,9 @@ ONE_FOR_ALL = {
 INNER_LOSS = re.compile(r"loss(\.inner)+")
 """The place of a loss inside another."""
 
+STUDY_KEYS_OF_A_TRIAL = ("study.objective", "study.pruner", "study.pruning.rungs")
+"""Keys of a study that decide when its trials are scored and which checkpoint is best."""
+
 DECIDES_A_TRIAL = (*TRIAL_SECTIONS, "search", "recipe")
 
 
@@ -99,7 +102,9 @@ def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]
             _choose(word, said, composer, problems)
         else:
             said.values[word.key] = word.value
-        if not word.sweeps and (section_of(word.key) in (*TRIAL_SECTIONS, "recipe") or word.key == "study.objective"):
+        if not word.sweeps and (
+            section_of(word.key) in (*TRIAL_SECTIONS, "recipe") or word.key in STUDY_KEYS_OF_A_TRIAL
+        ):
             said.fixed.append(word.text)
     keys = [word.key for word in words]
     problems += [
@@ -149,7 +154,7 @@ def _sweep(word: Word, said: Words, composer: Composer, problems: list[Problem])
         choices = axis.choices if isinstance(axis, DiscreteAxis) else (word.text,)
         known = tuple(choice for choice in choices if _option_exists(axis.key, choice, composer, problems))
         if known:
-            said.axes.append(DiscreteAxis(axis.key, known))
+            said.axes.append(DiscreteAxis(axis.key, known, {}))
         else:
             said.unknown.add(axis.key)
         if len(known) == len(choices):
@@ -179,10 +184,17 @@ def _option_exists(group: str, option: Any, composer: Composer, problems: list[P
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of options: what was swept (``loss=mnrl``) and the composed configuration, unresolved."""
+    """One combination of options.
+
+    Attributes:
+        swept: what was swept (``loss=mnrl``).
+        composed: the composed configuration, unresolved.
+        spaces: the search spaces that its options bring, by their places (``loss``, ``loss.inner``).
+    """
 
     swept: Mapping[str, str]
     composed: dict[str, Any]
+    spaces: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -206,7 +218,7 @@ def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> l
     for options in itertools.product(*(axis.choices for axis in group_axes)):
         swept = {axis.key: str(option) for axis, option in zip(group_axes, options, strict=True)}
         placed = _placed({**said.choices, **swept}, said, composer, problems)
-        cells.append(Cell(swept, composer.compose(placed)))
+        cells.append(Cell(swept, composer.compose(placed), composer.option_spaces(placed)))
     groups = {axis.key for axis in group_axes}
     for key in [*said.values, *(axis.key for axis in said.axes if axis.key not in groups)]:
         if section_of(key) not in said.unknown:

@@ -5,12 +5,13 @@ nothing of where data comes from or how training runs. Weights of a loss's own a
 """
 
 from embedsweep.losses.examples import training_dataset
-from embedsweep.losses.rows import Across, InBatch, Loss
+from embedsweep.losses.rows import Across, Average, InBatch, Loss
 from embedsweep.losses.table import LOSSES, across, build_loss, dims, in_batch, nest, wants
 
 __all__ = [
     "LOSSES",
     "Across",
+    "Average",
     "InBatch",
     "Loss",
     "across",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from embedsweep.data.shapes import Examples
 from embedsweep.losses.parameters import Parameter
@@ -34,6 +34,10 @@ class Across(Enum):
     EMBEDDINGS = "it is computed from embeddings, which are gathered: shares may differ in size"
     ITSELF = "it gathers by itself: shares must be equal"
     NOT = "it has no way to, or weights of its own, which nothing would keep equal"
+
+
+Average = Literal["examples", "words", "nothing"]
+"""What the value of a batch is a mean over; over ``nothing``, it is a sum. Parts of a batch count accordingly."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Loss:
         not_inside: wrapper -> why this loss cannot be inside of it.
         other_model: the parameter that names a further model, which guides or teaches; None for none.
         groups_by_label: whether it finds something to compare only in batches that hold several examples of a class.
+        average: what its value for a batch is a mean over.
         needs_transformer: why a static embedding cannot be trained by it; None if it can.
         needs_whole_model: why low-rank adapters cannot be trained by it; None if they can.
         needs_token_width: whether embeddings must be as wide as the transformer's tokens.
@@ -93,6 +98,7 @@ class Loss:
     not_inside: Mapping[str, str] = field(default_factory=dict)
     other_model: str | None = None
     groups_by_label: bool = False
+    average: Average = "examples"
     needs_transformer: str | None = None
     needs_whole_model: str | None = None
     needs_token_width: bool = False

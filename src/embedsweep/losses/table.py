@@ -184,6 +184,7 @@ LOSSES: Mapping[str, Loss] = {
         {"del_ratio": Real(at_least=0, at_most=1)},
         unsupervised.denoising_autoencoder,
         dataset=unsupervised.damaged,
+        average="words",
         not_inside={**_no_cut("its decoder takes embeddings of one width"), **_EMBEDS_ITSELF},
         needs_transformer="its decoder is the transformer itself",
         needs_whole_model="its decoder shares the encoder's own weights",
@@ -195,6 +196,7 @@ LOSSES: Mapping[str, Loss] = {
         {"pos_neg_ratio": Whole(at_least=2)},
         unsupervised.contrastive_tension,
         dataset=unsupervised.tension_pairs,
+        average="nothing",
         not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
     ),
     "contrastive_tension_in_batch": Loss(

@@ -38,17 +38,18 @@ class TrialResult:
     """What came of a trial that ended by itself.
 
     Attributes:
-        objective: the value of the configured objective, of the best checkpoint.
-        dev: all dev metrics of the best checkpoint, by name (``dev/spearman_cosine``).
+        objective: the value of the configured objective, of the best checkpoint; of a pruned trial, where it ended.
+        dev: all dev metrics of that checkpoint, by name (``dev/spearman_cosine``).
         test: all test metrics, of a run by itself; empty in a study, where only the winner is scored on test.
         before: metrics of the untrained model on dev, and on test and benchmarks where those were scored; empty where
             it was not asked for.
         benchmarks: metrics of further benchmarks (``sts2017-es/spearman_cosine``), where ``test`` was scored.
-        best_step: optimizer step of the best checkpoint.
+        best_step: its optimizer step.
         steps: optimizer steps trained.
         emissions: what it cost.
-        pruned: whether the study ended it early.
+        pruned: whether the study ended it early; then it has no model.
         conversion: how the training data was converted for the loss, in words; None where it was not.
+        examples_per_s: training examples a second, over all attempts; None in results of older versions.
     """
 
     objective: float
@@ -61,3 +62,4 @@ class TrialResult:
     emissions: Emissions
     pruned: bool
     conversion: str | None
+    examples_per_s: float | None

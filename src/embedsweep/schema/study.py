@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from embedsweep.schema.words import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, WorkersName
 
@@ -73,15 +72,29 @@ class PruningConfig:
     p_threshold: float
 
 
-Choice = str | int | float | bool | None
+Scalar = str | int | float | bool | None
+Choice = Scalar | tuple[Scalar, ...]
+"""A value of a swept key; a list is a tuple."""
 
 
 @dataclass(frozen=True)
 class DiscreteAxis:
-    """A swept key with its choices, in the order they were given."""
+    """A swept key with its choices, in the order they were given.
+
+    Attributes:
+        key: the option's key.
+        choices: its values.
+        when: swept group -> the option where the key is searched so; empty is everywhere.
+    """
 
     key: str
     choices: tuple[Choice, ...]
+    when: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
+        return _name(self.key, self.when)
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,7 @@ class RangeAxis:
         log: whether values are drawn uniformly in the logarithm.
         step: distance between values, from ``low``; None is 1 for integers and continuous for reals.
         integer: whether values are whole numbers.
+        when: swept group -> the option where the key is searched so; empty is everywhere.
     """
 
     key: str
@@ -103,9 +117,39 @@ class RangeAxis:
     log: bool
     step: float | None
     integer: bool
+    when: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
+        return _name(self.key, self.when)
+
+
+def _name(key: str, when: Mapping[str, str]) -> str:
+    conditions = ",".join(f"{group}={option}" for group, option in when.items())
+    return f"{key} [{conditions}]" if conditions else key
 
 
 Axis = DiscreteAxis | RangeAxis
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is searched beside what the command sweeps.
+
+    Attributes:
+        name: the option's name.
+        n_trials: how many trials the search is meant for; None says nothing.
+        space: key -> what it is searched over.
+        option_spaces: sections whose options' own spaces are searched, too.
+        constraints: comparisons between keys that every trial keeps.
+    """
+
+    name: str
+    n_trials: int | None
+    space: Mapping[str, object]
+    option_spaces: tuple[str, ...]
+    constraints: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -164,27 +208,29 @@ class StudyPlan:
         cells: for each combination of swept option groups (as ``loss=mnrl,model=tiny``; empty for none) the
             composed configuration, interpolations unresolved, as plain containers.
         groups: which axes choose an option of a group; the others set a value.
-        sampler: who proposes trials; ``grid`` runs every cell once.
+        sampler: who proposes trials; ``exhaustive`` runs every cell once.
         seed: of the sampler.
         objectives: what is optimised.
         pruner: who ends trials early.
         pruning: how.
         duplicates: what becomes of a proposal that repeats a finished configuration.
-        enqueue: configurations that are tried first.
+        enqueue: configurations that are tried first, each a value for some of the axes, by key.
         warm_start: a study whose best configuration is tried first.
+        constraints: comparisons between keys that every trial keeps.
     """
 
     axes: tuple[Axis, ...]
     cells: Mapping[str, Mapping[str, object]]
     groups: tuple[str, ...]
-    sampler: SamplerName | Literal["grid"]
+    sampler: SamplerName
     seed: int
     objectives: tuple[str, ...]
     pruner: PrunerName
     pruning: PruningConfig
     duplicates: Duplicates
-    enqueue: tuple[Mapping[str, object], ...]
+    enqueue: tuple[Mapping[str, Choice], ...]
     warm_start: str | None
+    constraints: tuple[str, ...]
 
     @property
     def objective(self) -> str:
@@ -200,8 +246,10 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
+        max_retries: how often a trial that failed or whose worker died is begun again; as this command says.
     """
 
     keep_models: KeepModels
     emissions: EmissionsConfig
     tracking: TrackingConfig
+    max_retries: int

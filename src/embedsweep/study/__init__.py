@@ -4,17 +4,27 @@ Owns what lies in Optuna's storage and in the study's folder, ``sweeps/<study>``
 how a trial is trained.
 """
 
-from embedsweep.study.opening import open_study
-from embedsweep.study.study import (
+from embedsweep.study.attempts import failure_of
+from embedsweep.study.duplicates import (
     CONFIG_HASH,
+    Duplicate,
+    is_reused,
+    replicate_config,
+    trained_config,
+    trained_params,
+)
+from embedsweep.study.objectives import best_of, better
+from embedsweep.study.opening import find_study, open_study
+from embedsweep.study.pruners import PRUNED
+from embedsweep.study.study import (
     EMISSIONS_KG,
     FAILURE,
+    RETRY_OF,
     RUN_ID,
     SWEEPS,
     Finals,
     OpenTrial,
     Study,
-    best_of,
     trial_folder,
 )
 
@@ -22,12 +32,22 @@ __all__ = [
     "CONFIG_HASH",
     "EMISSIONS_KG",
     "FAILURE",
+    "PRUNED",
+    "RETRY_OF",
     "RUN_ID",
     "SWEEPS",
+    "Duplicate",
     "Finals",
     "OpenTrial",
     "Study",
     "best_of",
+    "better",
+    "failure_of",
+    "find_study",
+    "is_reused",
     "open_study",
+    "replicate_config",
+    "trained_config",
+    "trained_params",
     "trial_folder",
 ]

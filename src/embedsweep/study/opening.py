@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ import optuna
 import yaml
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 
-from embedsweep.config import shown
+from embedsweep.config import canonical, shown
 from embedsweep.errors import ConfigError, Problem, StudyError
-from embedsweep.gate import Sweep
+from embedsweep.gate import Sweep, count_cells
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
-from embedsweep.schema import StudyPlan, StudyServices
-from embedsweep.search_space import grid_size
+from embedsweep.schema import StudyConfig, StudyPlan, StudyServices
 from embedsweep.secrets import MASK, redact
-from embedsweep.study.storage import open_storage, study_lock
-from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, Study
+from embedsweep.study.objectives import directions_of
+from embedsweep.study.pruners import make_pruner
+from embedsweep.study.storage import existing_storage, open_storage, study_lock
+from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, WARM_START, Study
+from embedsweep.study.warm_start import first_point
 
 PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"
@@ -40,14 +41,9 @@ def open_study(sweep: Sweep) -> Study:
         ConfigError: there is no study of that name, or what is asked differs from what was frozen.
         StudyError: its storage cannot be opened.
     """
-    optuna.logging.disable_default_handler()
-    optuna.logging.enable_propagation()
+    _quieten_optuna()
     asked = sweep.plan
-    if asked is None and sweep.study.name is None:
-        raise ValueError("a sweep has a plan or names a study")
-    name = sweep.study.name or study_name(asked)  # type: ignore[arg-type]  # one of both is given
-    folder = SWEEPS / name
-    url = _agree_on_storage(folder, sweep.study.storage)
+    name, folder, url = _place(sweep)
     if asked is None and url is None and not (folder / STUDY_FILE).is_file():
         raise _no_such_study(name, [])
     with study_lock(url, folder, name):
@@ -57,37 +53,82 @@ def open_study(sweep: Sweep) -> Study:
         except KeyError:
             if asked is None:
                 raise _no_such_study(name, [found.study_name for found in storage.get_all_studies()]) from None
-            study = _create(name, storage)
-        if asked is not None and _is_unmade(study):
-            _freeze(study, asked, sweep)
-        plan = _frozen_plan(study, name, url)
-        if asked is not None and (different := plan_differences(plan, asked)):
-            message = (
-                f"exists and was asked something else: {'; '.join(different)}. Give another study.name, or only it"
-            )
-            raise ConfigError.single(f"study {name}", message)
-        n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
-        _write_study_file(folder, plan, url)
-        services = _agree_on_services(study, plan, sweep)
+            study = _create(name, storage, asked)
+        if asked is not None and _is_unmade(study, asked):
+            first = first_point(asked, SWEEPS, storage, url, PLAN)  # it may be refused, and nothing is frozen then
+            _freeze(study, asked, sweep, first)
+        opened = _agree(study, name, url, sweep)
+        if study.user_attrs.get(N_TRIALS) != opened.n_trials:
+            study.set_user_attr(N_TRIALS, opened.n_trials)
+        _write_study_file(folder, opened.plan, url)
+    return opened
+
+
+def find_study(sweep: Sweep) -> Study | None:
+    """Opens the study a command asks for as it is, and changes nothing; None where the command would create it.
+
+    Raises:
+        ConfigError: there is no study of that name, or what is asked differs from what was frozen.
+        StudyError: its storage cannot be opened.
+    """
+    _quieten_optuna()
+    name, folder, url = _place(sweep)
+    storage = existing_storage(url, folder)
+    there = {found.study_name for found in storage.get_all_studies()} if storage is not None else set()
+    study = None
+    if storage is not None and name in there:
+        study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
+    if study is None or (sweep.plan is not None and _is_unmade(study, sweep.plan)):
+        if sweep.plan is None:
+            raise _no_such_study(name, sorted(there))
+        return None
+    return _agree(study, name, url, sweep)
+
+
+def _quieten_optuna() -> None:
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+
+
+def _place(sweep: Sweep) -> tuple[str, Path, str | None]:
+    """The study's name, its folder and its storage."""
+    if sweep.plan is None and sweep.study.name is None:
+        raise ValueError("a sweep has a plan or names a study")
+    name = sweep.study.name or study_name(sweep.plan)  # type: ignore[arg-type]  # one of both is given
+    folder = SWEEPS / name
+    return name, folder, _agree_on_storage(folder, sweep.study.storage)
+
+
+def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Study:
+    """The study, if what is asked may be asked of it."""
+    asked = sweep.plan
+    plan = _frozen_plan(study, name, url)
+    if asked is not None and (different := plan_differences(plan, asked)):
+        message = f"exists and was asked something else: {'; '.join(different)}. Give another study.name, or only it"
+        raise ConfigError.single(f"study {name}", message)
+    n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
+    services = _agree_on_services(study, plan, sweep)
+    study.pruner = make_pruner(plan)
     return Study(name, plan, services, n_trials, url, study)
 
 
-def _create(name: str, storage: BaseStorage) -> optuna.Study:
+def _create(name: str, storage: BaseStorage, plan: StudyPlan) -> optuna.Study:
     return optuna.create_study(
         study_name=name,
         storage=storage,
-        directions=[StudyDirection.MAXIMIZE],
-        pruner=NopPruner(),  # Optuna's default prunes by the median
+        directions=directions_of(plan.objectives),
+        pruner=NopPruner(),  # Optuna's default prunes by the median; the plan's own is made once that is known
     )
 
 
-def _is_unmade(study: optuna.Study) -> bool:
+def _is_unmade(study: optuna.Study, plan: StudyPlan) -> bool:
     """Whether the study is new, or whoever made it was killed before its plan was written."""
-    return PLAN not in study.user_attrs and not study.trials and study.direction is StudyDirection.MAXIMIZE
+    return PLAN not in study.user_attrs and not study.trials and study.directions == directions_of(plan.objectives)
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> None:
+def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep, first: Mapping[str, Any] | None) -> None:
     """Writes the plan into an empty study; it comes last, so that a study that has it is whole."""
+    study.set_user_attr(WARM_START, first)
     study.set_user_attr(FIXED, [redact(word) for word in asked.fixed])
     services = {
         KEEP_MODELS: asked.study.keep_models,
@@ -111,35 +152,26 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, asked: int | None) 
     n_trials = asked if asked is not None else study.user_attrs.get(N_TRIALS)
     if n_trials is None:
         raise ConfigError.single("study.n_trials", "was never said for this study: add study.n_trials=20")
-    if plan.sampler == "grid" and n_trials > (size := grid_size(plan.axes)):
+    if plan.sampler == "exhaustive" and n_trials > (size := count_cells(plan)):
         raise ConfigError.single("study.n_trials", f"the grid has {size} cells, each run once, but got {n_trials}")
-    if study.user_attrs.get(N_TRIALS) != n_trials:
-        study.set_user_attr(N_TRIALS, n_trials)
     return int(n_trials)
 
 
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> StudyServices:
     """What all trials share: as the first command said it, which later ones need not say and cannot change.
 
-    Only where runs are recorded may change.
+    Only where runs are recorded and how often a trial is retried may change.
     """
     kept: Mapping[str, Any] = study.user_attrs[SERVICES]
     given: dict[str, Any] = {KEEP_MODELS: asked.study.keep_models, COUNTRY: asked.emissions.country_iso_code}
-    given |= {
-        "study.sampler": asked.study.sampler,
-        "study.seed": asked.study.seed,
-        "study.objective": shown(plan.objectives),
-    }
-    frozen = {**kept, "study.sampler": plan.sampler, "study.seed": plan.seed, "study.objective": shown(plan.objectives)}
-    if asked.plan is None:
-        given["study.objective"] = shown(asked.study.objectives)
+    if asked.plan is None:  # with one, all the rest was compared as part of it
+        given |= _frozen_keys(asked.study)
         given = {key: value for key, value in given.items() if key in asked.said}
-    else:
-        given = {key: given[key] for key in (KEEP_MODELS, COUNTRY)}
+    frozen = {**kept, **_frozen_keys(plan)}
     problems = [
-        Problem(key, f"is {frozen[key]} in this study and cannot be changed to {value}; leave it out")
+        Problem(key, f"is {shown(frozen[key])} in this study and cannot be changed to {shown(value)}; leave it out")
         for key, value in given.items()
-        if value != frozen[key]
+        if canonical(value) != canonical(frozen[key])
     ]
     if problems:
         raise ConfigError(problems)
@@ -147,7 +179,21 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> St
     if asked.plan is None and not {TRACKING, "tracking"} & asked.said and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
     emissions = replace(asked.emissions, country_iso_code=kept[COUNTRY])
-    return StudyServices(kept[KEEP_MODELS], emissions, tracking)
+    return StudyServices(kept[KEEP_MODELS], emissions, tracking, asked.study.max_retries)
+
+
+def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:
+    """What a study's plan holds beside its trials, by the keys that say it."""
+    return {
+        "study.sampler": study.sampler,
+        "study.seed": study.seed,
+        "study.objective": study.objectives,
+        "study.pruner": study.pruner,
+        **{f"study.pruning.{key}": value for key, value in asdict(study.pruning).items()},
+        "study.duplicates": study.duplicates,
+        "study.enqueue": study.enqueue,
+        "study.warm_start": study.warm_start,
+    }
 
 
 def _agree_on_storage(folder: Path, asked: str | None) -> str | None:

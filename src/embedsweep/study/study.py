@@ -5,7 +5,6 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,20 +16,26 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialResult
-from embedsweep.search_space import distributions, grid
+from embedsweep.errors import TrialTakenError
+from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialConfig, TrialResult
+from embedsweep.search_space import config_params
+from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
+from embedsweep.study.drawing import Drawing
+from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
 from embedsweep.study.leases import BEAT, LEASE, Lease, Leases, beating
-from embedsweep.study.samplers import make_sampler
+from embedsweep.study.objectives import best_of, values_of
+from embedsweep.study.pruners import PRUNED, decide, places
 from embedsweep.study.storage import study_lock
 
 SWEEPS = Path("sweeps")
 N_TRIALS = "embedsweep.n_trials"
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
+WARM_START = "embedsweep.warm_start"
 RUN_ID = "run_id"
-CONFIG_HASH = "config_hash"
 EMISSIONS_KG = "emissions_kg"
 FAILURE = "embedsweep.failure"
+RETRY_OF = "embedsweep.retry_of"
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -83,10 +88,13 @@ class OpenTrial:
 
     Attributes:
         number: its number in the study.
-        params: the drawn value of every axis.
+        params: the drawn value of every axis that is searched in it, by key.
         folder: its own.
         run_id: its MLflow run, where an earlier attempt has made one.
         is_resumed: whether an earlier attempt was made.
+        attempt: which one this is, from 1; those that were interrupted do not count.
+        failures: why earlier attempts failed, in order.
+        is_over: whether its attempts are used up: it is not to be run, but to be failed.
     """
 
     number: int
@@ -94,6 +102,9 @@ class OpenTrial:
     folder: Path
     run_id: str | None
     is_resumed: bool
+    attempt: int
+    failures: tuple[str, ...]
+    is_over: bool
 
 
 class Study:
@@ -126,6 +137,7 @@ class Study:
         self._storage = study._storage
         self._leases = Leases()
         self._open: dict[int, optuna.Trial] = {}
+        self._taken: set[int] = set()
 
     def lock(self) -> AbstractContextManager[None]:
         """Holds other processes' steps on this study off."""
@@ -146,38 +158,69 @@ class Study:
             self._reclaim()
             trials = self.trials
             waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
-            if not waiting and len(trials) >= self.n_trials:
+            counted = _count(trials)
+            if not waiting and counted >= self.n_trials:
                 return None
             number = waiting[0] if waiting else len(trials)
-            if not waiting and self.plan.sampler == "grid":
-                self._study.enqueue_trial(self._cells[number])
-            if self.plan.sampler != "grid":
-                self._study.sampler = make_sampler(self.plan.sampler, self.plan.seed, number)
-            trial = self._study.ask(self._distributions)
-            attributes = trial.user_attrs
-            trial.set_user_attr(LEASE, Lease.mine().tree())
+            return self._begin(self._drawing.draw(self._study, trials, number))
+
+    def _begin(self, trial: optuna.Trial) -> OpenTrial:
+        """Takes a trial's lease and counts the attempt, before it begins; the caller holds the lock."""
+        attributes = trial.user_attrs
+        attempts = int(attributes.get(ATTEMPTS, 0))
+        is_over = attempts > self.services.max_retries
+        trial.set_user_attr(LEASE, Lease.mine().tree())
+        if BEAT in attributes:
+            trial.set_user_attr(BEAT, 0)
+        if not is_over:
+            attempts += 1
+            trial.set_user_attr(ATTEMPTS, attempts)
         self._open[trial.number] = trial
+        self._taken.discard(trial.number)
         return OpenTrial(
             number=trial.number,
-            params=dict(trial.params),
+            params=config_params(self.plan.axes, trial.params),
             folder=self.trial_folder(trial.number),
             run_id=attributes.get(RUN_ID),
             is_resumed=LEASE in attributes,
+            attempt=attempts,
+            failures=tuple(attributes.get(FAILED_ATTEMPTS, {}).values()),
+            is_over=is_over,
         )
 
-    @cached_property
-    def _cells(self) -> list[dict[str, Choice]]:
-        return list(itertools.islice(grid(self.plan.axes), self.n_trials))
+    def retry_failed(self) -> list[int]:
+        """Gives every configuration that failed, and was given none yet, a new trial.
+
+        Returns:
+            The numbers of the failed trials, which no longer count.
+        """
+        with self.lock():
+            failed = self.failed_trials
+            for trial in failed:
+                self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+        return [trial.number for trial in failed]
 
     @cached_property
-    def _distributions(self) -> dict[str, Any]:
-        return dict(distributions(self.plan.axes))
+    def _drawing(self) -> Drawing:
+        first = self._study.user_attrs.get(WARM_START)
+        return Drawing(self.plan, [first["params"]] if first else [])
+
+    def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
+        """A trial's value of every axis that is searched in it, by key."""
+        return config_params(self.plan.axes, trial.params)
 
     def _reclaim(self) -> None:
         """Puts trials whose worker died back into the queue; the caller holds the lock."""
         for trial in self.trials:
             if trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) == "dead":
+                if trial.user_attrs.get(LEASE) is not None:
+                    self._note_failure(trial, trial.user_attrs.get(ATTEMPTS, 0), death_of(trial.user_attrs))
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def _note_failure(self, trial: FrozenTrial, attempt: int, reason: str) -> None:
+        failures = {str(attempt): reason, **trial.user_attrs.get(FAILED_ATTEMPTS, {})}  # the first note stands
+        by_number = dict(sorted(failures.items(), key=lambda item: int(item[0])))
+        self._storage.set_trial_user_attr(trial._trial_id, FAILED_ATTEMPTS, by_number)
 
     @property
     def doubtful(self) -> list[int]:
@@ -185,44 +228,186 @@ class Study:
         running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
         return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
 
+    @property
+    def n_left(self) -> int:
+        """How many trials nobody runs at this moment, as far as can be said: new ones, and those of dead workers."""
+        trials = self.trials
+        mine = sum(
+            trial.state is TrialState.WAITING
+            or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
+            for trial in trials
+        )
+        return max(0, self.n_trials - _count(trials)) + mine
+
     @contextmanager
     def alive(self, trial: OpenTrial) -> Iterator[None]:
         """Keeps the trial's lease alive while the block runs."""
-        with beating(lambda count: self._open[trial.number].set_user_attr(BEAT, count)):
+
+        def beat(count: int) -> None:
+            # Whoever took the trial has a lease of his own, which is not to be kept alive from here.
+            if self.holds(trial):
+                self._open[trial.number].set_user_attr(BEAT, count)
+            else:
+                self._taken.add(trial.number)
+
+        with beating(beat):
             yield
+
+    def holds(self, trial: OpenTrial) -> bool:
+        """Whether a trial that was asked for here still runs here, and no other worker has taken it up."""
+        now = self._storage.get_trial(self._open[trial.number]._trial_id)
+        attributes = now.user_attrs
+        is_mine = attributes.get(LEASE) == Lease.mine().tree() and attributes.get(ATTEMPTS, 0) == trial.attempt
+        return now.state is TrialState.RUNNING and is_mine
+
+    def check_held(self, trial: OpenTrial) -> None:
+        """Asks no storage: what was found at the last sign of life counts.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up.
+        """
+        if trial.number in self._taken:
+            raise TrialTakenError(trial.number)
+
+    @contextmanager
+    def _held(self, trial: OpenTrial) -> Iterator[None]:
+        """Everyone else's steps on the study are held off, and the trial is certainly this worker's.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up.
+        """
+        with self.lock():
+            if not self.holds(trial):
+                raise TrialTakenError(trial.number)
+            yield
+
+    def duplicate(self, trial: OpenTrial, config: TrialConfig) -> Duplicate | None:
+        """What becomes of a trial if it repeats a finished one; decided once, before it is first begun.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up.
+        """
+        with self._held(trial):
+            trials = self.trials
+            decided = Duplicate.of(trials[trial.number])
+            if decided is not None or CONFIG_HASH in trials[trial.number].user_attrs:
+                return decided
+            found = find_duplicate(config, trial.number, trials, self.plan.duplicates)
+            if found is not None:
+                self._open[trial.number].set_user_attr(DUPLICATE, found.tree())
+            return found
 
     def identify(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:
         """Notes the trial's MLflow run and the hash of its configuration."""
         self._open[trial.number].set_user_attr(RUN_ID, run_id)
         self._open[trial.number].set_user_attr(CONFIG_HASH, config_hash)
 
-    def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float]) -> Decision:
-        """Reports an evaluation of a running trial; a step that an earlier attempt reported is left as it was."""
-        optuna_trial = self._open[trial.number]
+    def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:
+        """Reports an evaluation of a running trial and says whether it goes on.
+
+        Without a pruner it is reported by its optimizer step, with one by its rung, where the pruner decides; what an
+        earlier attempt reported is left as it was. Optuna takes no reports of several objectives.
+
+        Args:
+            trial: one of this process's.
+            step: optimizer steps trained.
+            metrics: of dev.
+            total: optimizer steps of the whole training.
+        """
+        if len(self.plan.objectives) > 1:
+            return Decision.GO_ON
+        optuna_trial, value = self._open[trial.number], metrics[self.plan.objective]
+        if self.plan.pruner != "none":
+            return decide(self.plan, optuna_trial, step, total, value)
         if step not in self.trials[trial.number].intermediate_values:
-            optuna_trial.report(metrics[self.plan.objective], step)
-        return Decision.PRUNE if optuna_trial.should_prune() else Decision.GO_ON
+            optuna_trial.report(value, step)
+        return Decision.GO_ON
+
+    def pruned_because(self, trial: OpenTrial) -> str | None:
+        """Why and when a trial of this process was pruned, in words; None where it was not."""
+        return self._open[trial.number].user_attrs.get(PRUNED)
 
     def complete(self, trial: OpenTrial, result: TrialResult) -> None:
-        """Tells a trial's result. It is final."""
-        state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
-        self._open[trial.number].set_user_attr(EMISSIONS_KG, result.emissions.co2eq_kg)
-        self._study.tell(trial.number, None if result.pruned else result.objective, state)
+        """Tells a trial's result. It is final. The value of a pruned trial is the last that was reported.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up, and will tell its result.
+        """
+        with self._held(trial):
+            state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
+            values = None if result.pruned else values_of(result, self.plan.objectives)
+            self._open[trial.number].set_user_attr(EMISSIONS_KG, result.emissions.co2eq_kg)
+            self._study.tell(trial.number, values, state)
+
+    def reuse(self, trial: OpenTrial, original: FrozenTrial) -> None:
+        """Tells of a trial what another one came to. It is final.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up, and will tell the same.
+        """
+        is_pruned = original.state is TrialState.PRUNED
+        with self._held(trial):
+            self._open[trial.number].set_user_attr(EMISSIONS_KG, 0.0)
+            # Optuna takes a pruned trial's value from its last report. The others are left out: pruners would compare
+            # with one training twice.
+            step = original.last_step
+            if is_pruned and step is not None and step not in self.trials[trial.number].intermediate_values:
+                self._open[trial.number].report(original.intermediate_values[step], step)
+            self._study.tell(trial.number, None if is_pruned else original.values, original.state)
 
     def fail(self, trial: OpenTrial, reason: str, emissions_kg: float = 0.0) -> None:
-        """Tells that a trial failed, why, and what it cost nevertheless. It is final."""
-        self._open[trial.number].set_user_attr(EMISSIONS_KG, emissions_kg)
-        self._open[trial.number].set_user_attr(FAILURE, reason)
-        self._study.tell(trial.number, state=TrialState.FAIL)
+        """Tells that a trial failed, why, and what it cost nevertheless. It is final.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up.
+        """
+        with self._held(trial):
+            self._open[trial.number].set_user_attr(EMISSIONS_KG, emissions_kg)
+            self._open[trial.number].set_user_attr(FAILURE, reason)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def retry(self, trial: OpenTrial, reason: str) -> None:
+        """Gives a trial up whose attempt failed; whoever asks next begins it again, or fails it.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up.
+        """
+        with self._held(trial):
+            self._note_failure(self.trials[trial.number], trial.attempt, reason)
+            self._open[trial.number].set_user_attr(LEASE, None)
 
     def release(self, trial: OpenTrial) -> None:
-        """Gives an interrupted trial up; the next command goes on with it."""
-        self._open[trial.number].set_user_attr(LEASE, None)
+        """Gives an interrupted trial up, whose attempt does not count; the next command goes on with it.
+
+        Raises:
+            TrialTakenError: another worker has taken the trial up.
+        """
+        with self._held(trial):
+            if not trial.is_over:
+                self._open[trial.number].set_user_attr(ATTEMPTS, trial.attempt - 1)
+            self._open[trial.number].set_user_attr(LEASE, None)
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The complete trial with the highest objective, the first of equals; None without a complete one."""
-        return best_of(self.trials)
+        """The complete trial with the best dev metric, of several objectives the first; None without a complete one.
+
+        It lies on the Pareto front: of equals the one that is better by the other objectives, then the first.
+        """
+        return best_of(self.trials, self.plan.objectives)
+
+    @property
+    def front(self) -> frozenset[int]:
+        """Numbers of the complete trials that no other is better than by one objective and as good by the others."""
+        return frozenset(trial.number for trial in self._study.best_trials)
+
+    @property
+    def pruned_at(self) -> dict[float, int]:
+        """How many trials were pruned at each rung that pruned any."""
+        last = [trial.last_step for trial in self.trials if trial.state is TrialState.PRUNED]
+        counts = {
+            rung: last.count(place) for rung, place in zip(self.plan.pruning.rungs, places(self.plan), strict=True)
+        }
+        return {rung: count for rung, count in counts.items() if count}
 
     @property
     def complete_trials(self) -> list[FrozenTrial]:
@@ -230,15 +415,22 @@ class Study:
         return [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
 
     @property
+    def failed_trials(self) -> list[FrozenTrial]:
+        """The trials that failed and that no later one replaces."""
+        trials = self.trials
+        replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        return [trial for trial in trials if trial.state is TrialState.FAIL and trial.number not in replaced]
+
+    @property
     def has_failed_trials(self) -> bool:
-        """Whether a trial failed."""
-        return any(trial.state is TrialState.FAIL for trial in self.trials)
+        """Whether a trial failed and no later one replaces it."""
+        return bool(self.failed_trials)
 
     @property
     def is_complete(self) -> bool:
         """Whether all its trials are finished."""
         trials = self.trials
-        return len(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
+        return _count(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
 
     @property
     def unfinished(self) -> list[int]:
@@ -265,12 +457,11 @@ class Study:
         self._study.set_user_attr(FINALS, finals.tree())
 
 
-def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial with the highest objective, the first of equals; None without a complete one."""
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
-
-
 def trial_folder(study: str, number: int) -> Path:
     """The folder of a study's trial."""
     return SWEEPS / study / "trials" / f"{number:04d}"
+
+
+def _count(trials: Iterable[FrozenTrial]) -> int:
+    """How many trials count towards ``n_trials``: one that is a failed one's retry counts in its place."""
+    return sum(RETRY_OF not in trial.user_attrs for trial in trials)

@@ -6,21 +6,28 @@ environment and loggers. Must not know what a run is.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from embedsweep.errors import TrackingError
+from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_T = TypeVar("_T")
+
+Tell = Callable[[str], None]
+"""Is given one line for people."""
 
 _SQLITE = "sqlite:///"
 
@@ -28,17 +35,42 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of copies, on stderr
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow's own values block 247 s on a server that is gone. These give up after about 8 s where connections are
-    # refused, and after about 70 s where they are swallowed; a server that restarts within 6 s is not noticed.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    # MLflow's own values block 247 s on a server that is gone. These give up at once where connections are refused and
+    # after 5 s where they are swallowed: what could not be written is spooled and replayed, so that nothing is gained
+    # by waiting, and a call that MLflow repeated by itself could create a run twice.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
 """What MLflow is told through its environment, where the user has not."""
 
 _SERVER_DEADLINE_S = 12.0
 _DATABASE_DEADLINE_S = 60.0  # a new PostgreSQL or MySQL store runs its migrations within this
 _LOCK_DEADLINE_S = 120.0
+_LOCKED_S = 120.0  # so long a database that another process has locked is waited for; each call waits 20 s by itself
+_LOCKED = "database is locked"
+
+_PASSING = frozenset(
+    (
+        "INTERNAL_ERROR",  # of the server, and what MLflow makes of a connection that was refused or swallowed
+        "TEMPORARILY_UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "REQUEST_LIMIT_EXCEEDED",
+        "RESOURCE_EXHAUSTED",
+        "CANCELLED",
+        "ABORTED",
+        "UNAUTHENTICATED",  # a token that has run out concerns all records, and is cured by another token
+        "CUSTOMER_UNAUTHORIZED",
+        "PERMISSION_DENIED",
+    )
+)
+"""MLflow's words for what is wrong with the store, and not with what it was given."""
+
+_PASSING_STATUS = (401, 403, 408, 429)
+_PASSING_ERRNO = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE, errno.ENOTCONN),
+)
+"""What an artifact store on a disk or network share says."""
 
 
 @dataclass(frozen=True)
@@ -82,21 +114,31 @@ def locate(uri: str) -> Store:
     return Store(f"{_SQLITE}{database.as_posix()}{mark}{query}", database)
 
 
-def open_store(store: Store) -> MlflowClient:
+def log_line(line: str) -> None:
+    """Tells those for whom there is no screen."""
+    logging.getLogger(__name__).warning(line)
+
+
+def open_store(store: Store, tell: Tell = log_line) -> MlflowClient:
     """A client of the store, which is created where it is a sqlite file that does not exist.
 
+    Args:
+        store: where it is.
+        tell: is told that a locked database is waited for.
+
     Raises:
-        TrackingError: the store cannot be opened; a server that cannot be reached is given up after 12 s.
+        UnreachableError: a server did not answer; it is given up after 12 s, a locked database after two minutes.
+        TrackingError: the store cannot be opened.
     """
     prepare_mlflow()
     if store.database is not None:
-        return _open_sqlite(store, store.database)
+        return _open_sqlite(store, store.database, tell)
     deadline = _SERVER_DEADLINE_S if store.is_server else _DATABASE_DEADLINE_S
     with telling(f"MLflow's store {store} cannot be opened", "Check that it runs and that tracking.uri is right"):
         try:
             return _connect_within(deadline, store.uri)
         except TimeoutError:
-            raise TrackingError(
+            raise UnreachableError(
                 f"MLflow's store {store} did not answer within {deadline:.0f} s. "
                 "Check that it runs and that tracking.uri is right"
             ) from None
@@ -104,7 +146,12 @@ def open_store(store: Store) -> MlflowClient:
 
 @contextmanager
 def telling(doing: str, advice: str = "") -> Iterator[None]:
-    """Whatever MLflow raises inside becomes a TrackingError that says what was being done and what to do."""
+    """Whatever MLflow raises inside becomes a TrackingError that says what was being done and what to do.
+
+    Raises:
+        UnreachableError: the store cannot be reached or written at this moment.
+        TrackingError: the store refuses what it is given.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -114,7 +161,50 @@ def telling(doing: str, advice: str = "") -> Iterator[None]:
         # SQLAlchemy appends the statement and its values, which nobody can act on. The original error is not
         # chained: its text may hold a password that redact has just taken out.
         reason = str(error).partition("\n[SQL:")[0].strip() or type(error).__name__
-        raise TrackingError(redact(". ".join(filter(None, (f"{doing}: {reason.rstrip('.')}", advice))))) from None
+        kind = UnreachableError if _is_passing(error) else TrackingError
+        raise kind(redact(". ".join(filter(None, (f"{doing}: {reason.rstrip('.')}", advice))))) from None
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the store, and not what it was given, is what is wrong."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    if isinstance(error, MlflowException):
+        return error.error_code in _PASSING
+    if isinstance(error, RequestException):  # of an artifact; it is an OSError, too
+        status = error.response.status_code if error.response is not None else None
+        return status is None or status >= 500 or status in _PASSING_STATUS
+    if isinstance(error, OSError):
+        return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING_ERRNO
+    return isinstance(error, (OperationalError, InterfaceError))
+
+
+def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKED_S) -> _T:
+    """Makes the call, again and again while another process has locked the database.
+
+    Args:
+        call: raises UnreachableError where the database is locked; may be made several times.
+        tell: is told, once, that it is waited for.
+        seconds: how long.
+
+    Raises:
+        UnreachableError: the database is still locked, or the store cannot be reached for another reason.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.25
+    told = False
+    while True:
+        try:
+            return call()
+        except UnreachableError as error:
+            if _LOCKED not in str(error) or time.monotonic() + pause > deadline:
+                raise
+        if not told:
+            tell(f"another process has locked MLflow's database; it is waited for, {seconds:.0f} s at most")
+            told = True
+        time.sleep(pause)
+        pause = min(2 * pause, 8.0)
 
 
 def prepare_mlflow() -> None:
@@ -133,7 +223,7 @@ def prepare_mlflow() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def _open_sqlite(store: Store, database: Path) -> MlflowClient:
+def _open_sqlite(store: Store, database: Path, tell: Tell) -> MlflowClient:
     from filelock import FileLock, Timeout
 
     lock = database.with_name(f"{database.name}.lock")
@@ -146,7 +236,7 @@ def _open_sqlite(store: Store, database: Path) -> MlflowClient:
             with FileLock(lock, timeout=_LOCK_DEADLINE_S):
                 if not database.exists() or database.stat().st_size == 0:
                     _create_sqlite(database)
-                return _connect(store.uri)
+                return waiting_for_lock(lambda: _connect_told(store), tell)
         except Timeout:
             raise TrackingError(f"another process has held {lock} for {_LOCK_DEADLINE_S:.0f} s; end it") from None
 
@@ -173,6 +263,11 @@ def _connect(uri: str) -> MlflowClient:
     client = MlflowClient(tracking_uri=uri)
     client.search_experiments(max_results=1)
     return client
+
+
+def _connect_told(store: Store) -> MlflowClient:
+    with telling(f"MLflow's store {store} cannot be opened"):
+        return _connect(store.uri)
 
 
 def _connect_within(seconds: float, uri: str) -> MlflowClient:

@@ -66,7 +66,7 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (check_schedule, ("optimizer",)),
     (
         check_grouped_batches,
-        ("dataloader.batch_size", "dataloader.micro_batch_size", "dataloader.batch_sampler"),
+        ("dataloader.batch_size", "dataloader.micro_batch_size", "dataloader.batch_sampler", *LOSS_KEYS),
     ),
     (check_device, ("trainer.device",)),
     (check_precision, ("trainer.device", "trainer.precision")),

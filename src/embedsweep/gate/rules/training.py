@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from embedsweep.errors import Problem
 from embedsweep.gate.devices import device_problem, precision_problem
+from embedsweep.losses import InBatch
+from embedsweep.micro_batches import kind_of
 from embedsweep.schema import TrialConfig
 
 
@@ -21,7 +23,7 @@ def check_grouped_batches(config: TrialConfig) -> Iterator[Problem]:
     """Whether batches grouped by label hold whole pairs of at least two classes."""
     loader = config.dataloader
     key, size = "batch_size", loader.batch_size
-    if loader.micro_batch_size is not None:
+    if loader.micro_batch_size is not None and kind_of(config) is InBatch.COMPARED:
         key, size = "micro_batch_size", loader.micro_batch_size
     if loader.batch_sampler == "group_by_label" and (size < 4 or size % 2):
         message = f"batches grouped by label take an even number of at least 4 examples, but got {size}"

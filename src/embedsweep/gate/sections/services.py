@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from embedsweep.config import nearest, shown
 from embedsweep.errors import Problem
@@ -17,6 +17,7 @@ from embedsweep.schema import (
     PrunerName,
     PruningConfig,
     SamplerName,
+    SearchConfig,
     StudyConfig,
     TrackingConfig,
     WorkersConfig,
@@ -124,13 +125,19 @@ def read_emissions(section: object, problems: list[Problem]) -> EmissionsConfig:
     return config
 
 
-def read_search(section: object, problems: list[Problem]) -> tuple[str, Mapping[str, Any]]:
-    """The ``search`` section: its name and its space; ``n_trials`` is read through ``study.n_trials``."""
+def read_search(section: object, problems: list[Problem]) -> SearchConfig:
+    """The ``search`` section; how many trials are run is read through ``study.n_trials``."""
     reader = Reader(section, "search", problems)
     name, space = reader.text("name"), reader.raw("space")
-    reader.optional_integer("n_trials", at_least=1)
     if not isinstance(space, Mapping):
         reader.problem("space", f"must map keys to what they are searched over, but got {shown(space)}")
         space = {}
+    config = SearchConfig(
+        name=name,
+        n_trials=reader.optional_integer("n_trials", at_least=1),
+        space=space,
+        option_spaces=reader.texts("option_spaces"),
+        constraints=reader.texts("constraints"),
+    )
     reader.finish()
-    return name, space
+    return config

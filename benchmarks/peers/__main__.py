@@ -1,0 +1,187 @@
+"""Runs the searches, each as its user's command in a process and folder of its own, and compares time and scores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+from benchmarks.figures import Figure, hand_on
+from embedsweep.data import load_splits
+from embedsweep.gate import pass_single
+from embedsweep.models.tiny import tiny_model_path
+
+EPOCHS = 1  # of 8,000 pairs: 10 to 15 s on one core
+TRIALS = 16
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+HYDRA = "hydra-optuna-sweeper==1.2.0"
+SAME = ("hydra-core", "torch", "sentence-transformers", "transformers", "accelerate", "datasets")
+"""Packages that the peer's environment has in the versions that are here."""
+
+PEERS = {"trainer": "hyperparameter_search", "hydra": "hydra-optuna-sweeper"}
+OURS = {"unpruned": "embedsweep", "pruned": "embedsweep with pruning"}
+PROMISED = {"unpruned": 1 / 1.5, "pruned": 1 / 3}
+PROMISED_POINTS = 0.5
+COLUMNS = ("sentence1", "sentence2", "score")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every search is given.
+
+    Attributes:
+        folder: has the data as files.
+        epochs: each trial is trained for.
+        n_trials: of each search.
+        limit: training pairs; None is all.
+    """
+
+    folder: Path
+    epochs: float
+    n_trials: int
+    limit: int | None
+
+    @property
+    def words(self) -> list[str]:
+        """The task in embedsweep's words."""
+        limit = [] if self.limit is None else [f"data.limit={self.limit}"]
+        return ["model=tiny", "data=demo", "loss=cosent", f"trainer.epochs={self.epochs}", *limit]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search took, in seconds, and the best dev Spearman it found."""
+
+    seconds: float
+    best: float
+
+
+def write_task(task: Task) -> None:
+    """Writes the pairs that embedsweep trains and selects on as files that anyone reads."""
+    config = pass_single(task.words).config
+    splits = load_splits(config.data, config.evaluation)
+    (first, second), labels, dev = splits.train.texts, splits.train.labels or (), splits.dev
+    for name, columns in (("train", (first, second, labels)), ("dev", (dev.sentences1, dev.sentences2, dev.scores))):
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+        (task.folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
+
+
+def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, str]:
+    """Seconds of a command from start to end, imports included, and what it printed."""
+    folder.mkdir()
+    begun = time.monotonic()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - begun
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return seconds, done.stdout
+
+
+def plain_environment(**more: str) -> dict[str, str]:
+    """The environment, less what says how many threads torch takes: each search decides that as for its users."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | more
+
+
+def by_trainer(task: Task, folder: Path) -> Search:
+    words = [str(task.folder), str(tiny_model_path()), str(task.epochs), str(task.n_trials)]
+    command = [sys.executable, "-m", "benchmarks.peers.trainer_search", *words]
+    seconds, printed = run(command, folder, plain_environment(PYTHONPATH=str(REPOSITORY)))
+    return Search(seconds, float(printed.splitlines()[-1]))
+
+
+def by_hydra(task: Task, folder: Path) -> Search:
+    settings = {
+        "task": task.folder,
+        "model": tiny_model_path(),
+        "epochs": task.epochs,
+        "hydra.sweeper.n_trials": task.n_trials,
+    }
+    words = [f"{key}={value}" for key, value in settings.items()]
+    command = [str(hydra_python()), "-m", "benchmarks.peers.hydra_search", "-m", *words]
+    seconds, _ = run(command, folder, plain_environment(PYTHONPATH=str(REPOSITORY)))
+    (results,) = folder.glob("multirun/*/*/optimization_results.yaml")
+    return Search(seconds, float(yaml.safe_load(results.read_text(encoding="utf-8"))["best_value"]))
+
+
+def hydra_python() -> Path:
+    """The peer's interpreter, in an environment under build/ that is made the first time."""
+    wanted = [HYDRA, *(f"{name}=={version(name).partition('+')[0]}" for name in SAME)]
+    venv = REPOSITORY / "build" / "peers" / "hydra"
+    ready = venv / "installed.txt"
+    if not ready.is_file() or ready.read_text(encoding="utf-8").splitlines() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+        pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *wanted], check=True, env=plain_environment(PYTHONPATH=""))
+        ready.write_text("\n".join(wanted), encoding="utf-8")
+    return venv / "bin" / "python"
+
+
+def by_embedsweep(task: Task, folder: Path, *pruning: str) -> Search:
+    words = [*task.words, "search=lr_warmup_batch", f"study.n_trials={task.n_trials}", "study.name=peers"]
+    workers = ["workers=local", "workers.count=2"]
+    command = [sys.executable, "-m", "embedsweep", "train", "-m", *words, *workers, *pruning]
+    seconds, _ = run(command, folder, plain_environment())
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("sweeps/peers/trials/*/result.json")]
+    assert len(found) == task.n_trials, f"{len(found)} of {task.n_trials} trials have a result"
+    return Search(seconds, max(result["objective"] for result in found if not result["pruned"]))
+
+
+SEARCHES: dict[str, Callable[[Task, Path], Search]] = {
+    "trainer": by_trainer,
+    "hydra": by_hydra,
+    "unpruned": by_embedsweep,
+    "pruned": lambda task, folder: by_embedsweep(task, folder, "study.pruner=successive_halving"),
+}
+
+
+def figures(found: Mapping[str, Search]) -> list[Figure]:
+    """Each of ours beside each peer: wall time as a ratio, and by how much the best score is lower, in points."""
+    made = []
+    for ours, peer in ((ours, peer) for ours in OURS for peer in PEERS if {ours, peer} <= found.keys()):
+        mine, theirs = found[ours], found[peer]
+        made += [
+            Figure(
+                f"{OURS[ours]}: time of {PEERS[peer]}'s ({mine.seconds:.0f} of {theirs.seconds:.0f} s)",
+                mine.seconds / theirs.seconds,
+                PROMISED[ours],
+                "",
+            ),
+            Figure(
+                f"  best dev Spearman below it ({100 * mine.best:.2f}, {100 * theirs.best:.2f})",
+                100 * (theirs.best - mine.best),
+                PROMISED_POINTS,
+                "points",
+            ),
+        ]
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--epochs", type=float, default=EPOCHS)
+    parser.add_argument("--limit", type=int, help="training pairs, for a try")
+    parser.add_argument("--only", default=",".join(SEARCHES), help="searches, by comma: " + ", ".join(SEARCHES))
+    asked = parser.parse_args()
+    task = Task(Path("task").resolve(), asked.epochs, asked.trials, asked.limit)
+    task.folder.mkdir()
+    write_task(task)
+    found = {}
+    for name in asked.only.split(","):
+        found[name] = SEARCHES[name](task, Path(name).resolve())
+        print(f"{name}: {found[name].seconds:.1f} s, best dev Spearman {found[name].best:.4f}", flush=True)
+    hand_on(*figures(found))
+
+
+if __name__ == "__main__":
+    main()

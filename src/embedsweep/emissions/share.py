@@ -1,0 +1,140 @@
+"""A worker's share of the machine's energy, in a file that one process writes and another reads.
+
+Owns the figures that are shared, the file's form and the way to ask for it to be written anew. Must not know how energy
+is measured or shared out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+ANSWERED_WITHIN_S = 2.0
+LOOK_EVERY_S = 0.01
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy by part of the machine, and what it emitted. ``rest`` is what no part is named for.
+
+    Attributes:
+        cpu_kwh, gpu_kwh, ram_kwh, rest_kwh: kilowatt-hours.
+        co2eq_kg: kilograms of CO2 equivalent.
+    """
+
+    cpu_kwh: float = 0.0
+    gpu_kwh: float = 0.0
+    ram_kwh: float = 0.0
+    rest_kwh: float = 0.0
+    co2eq_kg: float = 0.0
+
+    @property
+    def total_kwh(self) -> float:
+        """All parts together."""
+        return self.cpu_kwh + self.gpu_kwh + self.ram_kwh + self.rest_kwh
+
+    def __add__(self, other: Energy) -> Energy:
+        return Energy(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
+
+    def __sub__(self, other: Energy) -> Energy:
+        return Energy(*(getattr(self, part.name) - getattr(other, part.name) for part in fields(self)))
+
+    def part(self, by_cpu: float, by_gpu: float) -> Energy:
+        """The part of one of several: ``by_gpu`` of the GPUs' energy, ``by_cpu`` of all other; both in [0, 1]."""
+        mine = Energy(self.cpu_kwh * by_cpu, self.gpu_kwh * by_gpu, self.ram_kwh * by_cpu, self.rest_kwh * by_cpu)
+        # What was emitted goes with the energy; where none arrived, as good as nothing was.
+        portion = mine.total_kwh / self.total_kwh if self.total_kwh else by_cpu
+        return replace(mine, co2eq_kg=self.co2eq_kg * portion)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a worker's share has come to since the measuring began.
+
+    Attributes:
+        energy: the figures.
+        without: parts that are not measured: ``cpu``, ``gpu``, or ``all``.
+        by: what it was shared out by, in words.
+        cpu_model: the machine's.
+        gpu_model: the machine's.
+        unmeasured: what could only be estimated or not be measured at all, in words.
+        answered: the last question that had been asked when it was measured.
+    """
+
+    energy: Energy
+    without: tuple[str, ...]
+    by: str
+    cpu_model: str
+    gpu_model: str
+    unmeasured: tuple[str, ...]
+    answered: str
+
+
+def share_path(folder: Path, worker: int) -> Path:
+    """Where a worker's share is written."""
+    return folder / f"worker-{worker}.json"
+
+
+def write_share(path: Path, share: Share) -> None:
+    """Writes the file anew, in one step.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write_whole(path, json.dumps(asdict(share)))
+
+
+def read_share(path: Path) -> Share | None:
+    """The share in a file; None where there is none that can be understood."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        lists = {name: tuple(tree[name]) for name in ("without", "unmeasured")}
+        return Share(**{**tree, **lists, "energy": Energy(**tree["energy"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ask_share(path: Path) -> tuple[Share | None, bool]:
+    """Asks for a share that is measured now and waits for it, at most ``ANSWERED_WITHIN_S`` seconds.
+
+    Returns:
+        The share, None without one; and whether it is the answer, or else what was there before.
+    """
+    question = uuid.uuid4().hex
+    try:
+        _write_whole(_question_path(path), question)
+    except OSError:
+        return read_share(path), False
+    until = time.monotonic() + ANSWERED_WITHIN_S
+    while True:
+        share = read_share(path)
+        if share is not None and share.answered == question:
+            return share, True
+        if time.monotonic() > until:
+            _question_path(path).unlink(missing_ok=True)
+            return share, False
+        time.sleep(LOOK_EVERY_S)
+
+
+def take_question(path: Path) -> str | None:
+    """The question that was asked of the share in ``path``, which is taken away; None without one."""
+    question = _question_path(path)
+    try:
+        asked = question.read_text(encoding="utf-8")
+        question.unlink()
+    except OSError:
+        return None
+    return asked
+
+
+def _question_path(path: Path) -> Path:
+    return path.with_suffix(".ask")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,118 @@
+"""A worker process as its supervisor holds it.
+
+Owns the process's start, its pipes and what can be said of its end. Knows nothing of trials or of other workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from queue import SimpleQueue
+
+from embedsweep.launch.events import Event
+from embedsweep.launch.job import Job
+from embedsweep.secrets import redact
+
+COMMAND = (sys.executable, "-P", "-m", "embedsweep.launch.process")
+"""``-P``: a file of the user's, in the working directory, must not stand in for a library of its name."""
+TOLD_LINES = 8
+PIPE_DEADLINE_S = 2.0
+
+
+class Child:
+    """A worker process, from its start to its end.
+
+    Args:
+        job: what it is told.
+        environment: what is added to this process's environment.
+        told: gets the child and each event it tells, and, when it has ended, the child and None.
+
+    Attributes:
+        job: what it was told.
+        trial: the label of the trial that it runs; None while it runs none.
+        has_begun: whether it has begun a trial.
+        outage: what ails all trials, as it says; None where it says nothing of the kind.
+
+    Raises:
+        OSError: no process can be started.
+    """
+
+    def __init__(self, job: Job, environment: Mapping[str, str], told: SimpleQueue[tuple[Child, Event | None]]) -> None:
+        self.job = job
+        self.trial: str | None = None
+        self.has_begun = False
+        self.outage: str | None = None
+        self._told = told
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("ab") as log:
+            self._log_begins = log.tell()
+            # In a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which passes it on.
+            self._process = subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended already, which its exit code will say
+            job.send(self._process.stdin)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or the negative number of the signal that killed it; None while it runs."""
+        return self._process.poll()
+
+    def send_signal(self, signum: int) -> None:
+        """Sends it a signal, unless it has ended."""
+        self._process.send_signal(signum)
+
+    def close(self) -> None:
+        """Closes the pipes of a process that has ended."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # a job that nobody read
+                pipe.close()
+
+    def reason(self) -> str:
+        """How it ended, and the last lines of its log, for people."""
+        code = self.code
+        assert code is not None
+        if code >= 0:
+            how = f"was ended by {signal.Signals(code - 128).name}" if code > 128 else f"ended with exit code {code}"
+        else:
+            how = f"was killed by {signal.Signals(-code).name}"
+            how += ": perhaps out of memory" if -code == signal.SIGKILL else ""
+        lines = self._last_lines()
+        return "\n  ".join((f"{how}; {self.job.log} ends" if lines else how, *lines))
+
+    def _last_lines(self) -> list[str]:
+        with self.job.log.open("rb") as log:
+            log.seek(self._log_begins)
+            text = log.read().decode(errors="replace")
+        return [redact(line) for line in text.splitlines() if line.strip()][-TOLD_LINES:]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.endswith(b"\n"):  # not the half of one that it was killed over
+                self._told.put((self, Event.of(line.decode())))
+
+    def _wait(self) -> None:
+        self._process.wait()
+        self._reader.join(PIPE_DEADLINE_S)  # its end of the pipe may have been inherited by what it started
+        self._told.put((self, None))

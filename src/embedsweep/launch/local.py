@@ -1,0 +1,186 @@
+"""The supervisor: worker processes on this machine, started, listened to, started again, and ended.
+
+Owns the processes and what is said of them. Knows nothing of what they do, beyond what they tell the display.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+
+from embedsweep.display import Display
+from embedsweep.emissions import SharedEmissions
+from embedsweep.errors import Interrupted, WorkerError
+from embedsweep.launch.child import Child
+from embedsweep.launch.events import Event, show
+from embedsweep.launch.job import Job
+from embedsweep.signals import Interrupts
+
+GRACE_S = 30.0
+"""How long workers may take to give their trials up; a second signal ends them at once."""
+FAILED_STARTS = 2
+WAIT_S = 1.0
+"""For the next event: a signal that comes just before the wait is heeded at its end only."""
+
+
+class Supervisor:
+    """Keeps workers running while there are trials for them.
+
+    Args:
+        job: what every worker is told, but for its number and the time that is left.
+        environments: what is added to the environment of each worker; there are as many workers.
+        max_restarts: how often a worker that died is started again, in all.
+        deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+        n_left: tells how many trials nobody runs.
+        emissions: shares out what the machine draws.
+        display: where people see what the workers tell.
+        interrupts: how signals reach this process.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        environments: Sequence[Mapping[str, str]],
+        max_restarts: int,
+        deadline: float | None,
+        n_left: Callable[[], int],
+        emissions: SharedEmissions,
+        display: Display,
+        interrupts: Interrupts,
+    ) -> None:
+        self._job = job
+        self._environments = environments
+        self._max_restarts = max_restarts
+        self._deadline = deadline
+        self._n_left = n_left
+        self._emissions = emissions
+        self._display = display
+        self._interrupts = interrupts
+        self._told: SimpleQueue[tuple[Child, Event | None]] = SimpleQueue()
+        self._children: list[Child] = []
+        self._said: set[str] = set()
+        self._restarts = 0
+        self._failed_starts = 0
+        self._has_begun = False
+        self._gave_up = ""
+
+    def run(self) -> None:
+        """Starts the workers and returns when all have ended.
+
+        Raises:
+            Interrupted: a signal came; the workers gave their trials up.
+            WorkerError: workers cannot start or died too often, and trials are left; or something ails all trials.
+        """
+        try:
+            for number in range(len(self._environments)):
+                self._start(number)
+            while self._children:
+                with suppress(Empty):
+                    self._heed(*self._told.get(timeout=WAIT_S))
+        finally:
+            self._end_all()
+        if self._gave_up and self._is_work_left():
+            raise WorkerError(f"{self._gave_up}; the same command goes on with the trials that are left")
+
+    def _is_work_left(self) -> bool:
+        return (self._deadline is None or time.monotonic() < self._deadline) and self._n_left() > 0
+
+    def _start(self, number: int) -> None:
+        seconds = max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
+        with self._interrupts.shielded():
+            try:
+                child = Child(
+                    replace(self._job, number=number, seconds=seconds), self._environments[number], self._told
+                )
+            except OSError as error:
+                raise WorkerError(f"worker {number} cannot be started: {error}") from None
+            self._children.append(child)
+            self._emissions.add(number, child.pid)
+
+    def _heed(self, child: Child, event: Event | None) -> None:
+        if event is None:
+            if child in self._children:
+                self._forget(child)
+                self._judge(child)
+            return
+        self._show(child, event)
+
+    def _show(self, child: Child, event: Event) -> None:
+        if event.name == "outage":
+            child.outage = str(event.arguments[0])
+            return
+        if event.name == "say":
+            # What one worker says of the data, all do.
+            if event.arguments[0] in self._said:
+                return
+            self._said.add(event.arguments[0])
+        elif event.name == "begin":
+            child.trial, child.has_begun = event.arguments[0], True
+            self._has_begun, self._failed_starts = True, 0
+        elif event.name == "end":
+            child.trial = None
+        show(event, self._display)
+
+    def _forget(self, child: Child) -> None:
+        self._children.remove(child)
+        self._emissions.remove(child.job.number)
+        child.close()
+        if child.trial is not None:
+            self._display.end(child.trial, "RUNNING", None, "its worker died; it will be gone on with")
+
+    def _judge(self, child: Child) -> None:
+        """What follows from the end of a worker that nobody ended: nothing, another start, or the end of all."""
+        if child.code == 0:
+            return
+        if child.outage is not None:
+            raise WorkerError(child.outage)
+        number, reason = child.job.number, child.reason()
+        self._failed_starts += not child.has_begun
+        if self._failed_starts == FAILED_STARTS and not self._has_begun:
+            raise WorkerError(f"workers cannot start; worker {number} {reason}")
+        self._display.say(f"worker {number} {reason}")
+        if not self._is_work_left():
+            return
+        if self._restarts == self._max_restarts:
+            times = f"{self._max_restarts} time{'s' if self._max_restarts != 1 else ''}"
+            self._gave_up = (
+                f"worker {number} died and is not started again, as workers were {times} (workers.max_restarts)"
+            )
+            self._display.say(self._gave_up)
+            return
+        self._restarts += 1
+        self._display.say(f"worker {number} is started again ({self._restarts} of {self._max_restarts} times)")
+        self._start(number)
+
+    def _end_all(self) -> None:
+        """Ends the workers that still run: they give their trials up, if there is time for that."""
+        try:
+            for child in self._children:
+                child.send_signal(signal.SIGTERM)
+            self._hear_out(time.monotonic() + GRACE_S)
+        except Interrupted:
+            self._display.say("interrupted again: workers are killed")
+        with self._interrupts.shielded():
+            for child in self._children:
+                child.send_signal(signal.SIGKILL)
+            self._hear_out(time.monotonic() + GRACE_S)
+
+    def _hear_out(self, until: float) -> None:
+        """Shows what workers that were ended still tell, until all have ended or the moment has come."""
+        while self._children and (left := until - time.monotonic()) > 0:
+            try:
+                child, event = self._told.get(timeout=min(left, WAIT_S))
+            except Empty:
+                ended = [child for child in self._children if child.code is not None]
+            else:
+                if event is not None:
+                    self._show(child, event)
+                    continue
+                ended = [child]
+            for child in ended:
+                if child in self._children:
+                    self._forget(child)

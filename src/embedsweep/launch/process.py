@@ -1,0 +1,110 @@
+"""A worker process: ``python -m embedsweep.launch.process``, started by a supervisor and told its job on stdin.
+
+Owns the process: its pipes, its log, its signals and its exit code. Knows nothing of other workers.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import IO, TextIO
+
+from embedsweep.errors import EmbedsweepError, Interrupted
+from embedsweep.group import Group, open_group
+from embedsweep.launch.environment import prepare_process
+from embedsweep.launch.events import EventLines
+from embedsweep.launch.job import Job
+from embedsweep.secrets import redact
+from embedsweep.signals import Interrupts
+
+GIVEN_UP_AFTER_S = 20.0
+"""How long a worker without a supervisor may take to give its trial up, before it ends as if it were killed."""
+
+
+def main() -> int:
+    """Works until no trial is left to begin; 0, 1 where something ails all trials, 130 and 143 where it was ended."""
+    lifeline, events = _take_pipes()
+    faulthandler.enable()
+    display, interrupts = EventLines(events), Interrupts()
+    try:
+        with interrupts.installed():
+            job = Job.receive(lifeline)
+            deadline = time.monotonic() + job.seconds if job.seconds is not None else None
+            threading.Thread(target=_end_with_supervisor, args=(lifeline,), name="lifeline", daemon=True).start()
+            return _log_and_work(job, display, interrupts, deadline)
+    except Interrupted as error:
+        return error.exit_code
+    except EmbedsweepError as error:
+        display.outage(redact(str(error)))
+        return 1
+
+
+def _take_pipes() -> tuple[IO[bytes], TextIO]:
+    """Stdin and stdout for the supervisor alone: whatever prints goes where stderr goes, to the worker's log."""
+    lifeline, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return lifeline, events
+
+
+def _end_with_supervisor(lifeline: IO[bytes]) -> None:
+    """Ends this process when its supervisor has ended, however it was: nobody would wait for its trials any more."""
+    os.read(lifeline.fileno(), 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GIVEN_UP_AFTER_S)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _log_and_work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None) -> int:
+    # The environment is to be ready before torch is imported, which these do.
+    with open_group(job.sweep.workers.processes_per_trial, job.device) as group:  # deals the GPUs of this worker
+        prepare_process(job.device)
+        return _work_logged(job, display, interrupts, deadline, group)
+
+
+def _work_logged(
+    job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None
+) -> int:
+    import sentence_transformers  # noqa: F401  (before a trial is asked for: where it is broken, no trial is to blame)
+
+    from embedsweep.train_log import train_log
+
+    with train_log(job.log):
+        try:
+            _work(job, display, interrupts, deadline, group)
+        except (Interrupted, EmbedsweepError):
+            raise
+        except Exception:
+            logging.getLogger(__name__).exception("the worker failed")
+            return 1
+    return 0
+
+
+def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None) -> None:
+    from embedsweep.emissions import share_path
+    from embedsweep.study import open_study
+    from embedsweep.study.storage import storage_errors
+    from embedsweep.tracking import Tracker
+    from embedsweep.worker import Worker
+
+    with storage_errors():
+        study = open_study(job.sweep)
+        study.n_trials = job.n_trials  # of this command; another one may have asked for more since
+        tracker = Tracker(job.tracking, display.say)
+        share = share_path(job.share_folder, job.number) if job.share_folder is not None else None
+        shared = (tracker, job.parent, display, interrupts, job.emissions, job.keep_models, deadline)
+        try:
+            Worker(study, *shared, job.number, share, group).work()
+        finally:
+            tracker.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Local workers: they share a study exactly, and whoever of them or their supervisor is killed, nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from faults import studies
+from faults.studies import Ended, Study
+
+pytestmark = pytest.mark.slow
+
+WORDS = (
+    "loss=cosent,mnrl",
+    "data=demo",
+    "data.limit=64",
+    "model=tiny",
+    "optimizer.lr=1e-2",
+    "trainer.device=cpu",
+    "trainer.max_steps=30",
+    "trainer.eval_every=0.2",
+    "evaluation.before=false",
+    "workers=local",
+    "workers.count=2",
+)
+FOUR, SIX = (*WORDS, "trainer.seed=1,2"), (*WORDS, "trainer.seed=1,2,3")
+GONE_WITHIN_S = 30
+
+
+class Running:
+    """A command whose workers train."""
+
+    def __init__(self, folder: Path, words: tuple[str, ...] = FOUR) -> None:
+        self.command = studies.start(folder, words)
+        self._lines: list[str] = []
+
+    def wait_for(self, *texts: str) -> None:
+        """Reads what the command prints until each text was in it."""
+        assert self.command.stdout is not None
+        while any(text not in "".join(self._lines) for text in texts):
+            line = self.command.stdout.readline()
+            assert line, f"the command ended: {''.join(self._lines)}"
+            self._lines.append(line)
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        found = psutil.Process(self.command.pid).children()
+        return [one for one in found if "embedsweep.launch.process" in one.cmdline()]
+
+    def finish(self) -> Ended:
+        ended = studies.finish(self.command)
+        return Ended(ended.code, "".join(self._lines) + ended.output)
+
+
+def gone(workers: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(workers, timeout=GONE_WITHIN_S)
+    return not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def check_shared(study: Study, ended: Ended, n_trials: int = 4) -> None:
+    """Complete, every trial once, each recorded by a worker of its own number."""
+    assert ended.code == 0, ended.output
+    assert "Traceback" not in ended.output
+    studies.check_whole(study, n_trials)
+    tags = [study.run_of(number).data.tags for number in range(n_trials)]
+    assert {each["embedsweep.worker"] for each in tags} == {"0", "1"}
+    assert all(each["embedsweep.host"] for each in tags)
+
+
+def test_two_workers_share_a_study(tmp_path: Path) -> None:
+    ended = studies.run(tmp_path, SIX)
+    check_shared(Study(tmp_path), ended, 6)
+    assert [ended.output.count(f"trial {number} RUNNING") for number in range(7)] == [1] * 6 + [0]
+
+
+def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    running.wait_for("trial 0 20%", "trial 1 20%")
+    victim, other = running.workers
+    victim.kill()
+    ended = running.finish()
+    check_shared(Study(tmp_path), ended)
+    assert "was killed by SIGKILL: perhaps out of memory" in ended.output
+    assert "is started again (1 of 10 times)" in ended.output
+    assert ended.output.count("resumed") == 1
+    assert gone([victim, other])
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["kill", "int", "term"]
+)
+def test_workers_end_with_their_supervisor_and_the_same_command_goes_on(
+    signum: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    running = Running(tmp_path)
+    running.wait_for("trial 0 20%", "trial 1 20%")
+    workers = running.workers
+    assert len(workers) == 2
+    running.command.send_signal(signum)
+    ended = running.finish()
+    assert ended.code == code, ended.output
+    assert "Traceback" not in ended.output
+    assert gone(workers)
+    left = Study(tmp_path)
+    assert left.states.count("RUNNING") == 2
+    assert {left.run_of(n).info.status for n, state in enumerate(left.states) if state == "RUNNING"} == {"KILLED"}
+    if signum != signal.SIGKILL:
+        assert f"the same command, or -m study.name={left.name} alone, goes on" in ended.output
+        assert ended.output.count("interrupted; the same command goes on with it") == 2
+        assert "worker" not in ended.output
+
+    again = studies.run(tmp_path, FOUR)
+    check_shared(Study(tmp_path), again)
+    assert again.output.count("resumed") == 2
+
+
+def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: Path) -> None:
+    running = Running(tmp_path, (*FOUR, "workers.max_restarts=0"))
+    running.wait_for("trial 0 20%", "trial 1 20%")
+    for worker in running.workers:
+        worker.kill()
+    ended = running.finish()
+    assert ended.code == 1, ended.output
+    reason = "died and is not started again, as workers were 0 times (workers.max_restarts); the same command"
+    assert f"{reason} goes on with the trials that are left" in ended.output
+    assert "Traceback" not in ended.output
+    check_shared(Study(tmp_path), studies.run(tmp_path, FOUR))
+
+
+def test_a_worker_that_cannot_start_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sentence_transformers.py").write_text('raise RuntimeError("broken by a test")')
+    monkeypatch.setenv("PYTHONPATH", f"{broken}:{studies.ROOT / 'src'}")
+    ended = studies.run(tmp_path, FOUR)
+    assert ended.code == 1, ended.output
+    assert "embedsweep: workers cannot start; worker" in ended.output
+    assert "RuntimeError: broken by a test" in ended.output
+    assert "Traceback" not in ended.output.partition("embedsweep: workers cannot start")[0]
+    assert Study(tmp_path).states == []

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from torch import nn
+
+from embedsweep import memory, trial
+from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.data.pairs import Pairs
+from embedsweep.errors import TrialError
+from embedsweep.evaluation import PairEvaluator
+from embedsweep.gate import pass_single
+from embedsweep.losses import build_loss
+from embedsweep.memory import NOTE, Attempts, is_out_of_memory, oom_kills, smaller_micro_batch
+from embedsweep.schema import Decision, EmissionsConfig, TrackingConfig, TrialConfig, TrialResult
+from embedsweep.tracking import Tracker
+from embedsweep.trial import run_trial
+
+CPU_ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "4 bytes. Error code 12 (Cannot allocate memory)\nC++ stack"
+)
+
+
+def config_of(*words: str) -> TrialConfig:
+    small = ("trainer.device=cpu", "data.limit=72", "trainer.max_steps=6", "trainer.eval_every=3")
+    return pass_single([*small, *words]).config
+
+
+# --- how it shows
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError(CPU_ALLOCATOR), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (MemoryError(), True),
+        (RuntimeError("the size of tensor a must match"), False),
+        (ValueError("out of memory"), False),
+        (OSError(28, "No space left on device"), False),
+    ],
+)
+def test_what_is_out_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+    outer = RuntimeError("a worker failed")
+    outer.__cause__ = error
+    assert is_out_of_memory(outer) is expected
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "expected"),
+    [
+        (["loss=cosine"], 32, 16),
+        (["loss=cosine"], 3, 1),
+        (["loss=mnrl"], 32, 16),
+        (["loss=matryoshka", "loss@loss.inner=mnrl"], 8, 4),
+        (["loss=cosine"], 1, "nothing smaller is left"),
+        (["loss=cosent"], 32, r"loss=cosent compares the examples .*; set dataloader.batch_size below 32$"),
+        (["loss=cosent", "dataloader.micro_batch_size=8"], 8, r"set dataloader.batch_size below 8$"),
+        (["loss=adaptive_layer", "loss@loss.inner=mnrl"], 32, "loss=adaptive_layer cannot be put around a cached form"),
+    ],
+)
+def test_a_smaller_micro_batch_where_the_result_stays_and_else_a_reason(
+    words: list[str], size: int, expected: int | str
+) -> None:
+    config = config_of(*words)
+    if isinstance(expected, int):
+        assert smaller_micro_batch(config, size, "why") == expected
+        return
+    with pytest.raises(TrialError, match=rf"^out of memory with micro-batches of {size} \(why\).*{expected}"):
+        smaller_micro_batch(config, size, "why")
+
+
+def test_the_closest_count_of_the_kernel_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent, vague, group, machine = (tmp_path / name for name in ("absent", "vague", "memory.events", "vmstat"))
+    vague.write_text("low 0\noom 3\n")
+    group.write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    machine.write_text("oom_kill 9\n")
+    monkeypatch.setattr(memory, "_counters", lambda: [absent, vague, group, machine])
+    assert oom_kills() == 2
+    monkeypatch.setattr(memory, "_counters", lambda: [absent, vague])
+    assert oom_kills() is None
+
+
+def test_this_machine_counts() -> None:
+    assert oom_kills() is not None
+
+
+# --- after the kernel has killed
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """What the kernel's count is; a test changes it."""
+    count: list[int | None] = [4]
+    monkeypatch.setattr(memory, "oom_kills", lambda: count[0])
+    return count
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        ({}, 8),  # killed, and the count rose
+        ({"kills": 4}, 16),  # killed by somebody else
+        ({"kills": None}, 16),
+        ({"checkpoint": 3}, 16),  # it got further, so that memory did do
+        ({"finished": True}, 16),  # it answered
+        ({"host": "elsewhere"}, 16),  # the count is another machine's
+        ({"given": 4}, 4),  # whoever began it says so
+    ],
+    ids=lambda after: "+".join(after) if isinstance(after, dict) else "",
+)
+def test_an_attempt_after_a_kill_begins_with_half_where_memory_was_the_reason(
+    after: dict[str, Any], expected: int, kills: list[int | None], tmp_path: Path
+) -> None:
+    config = config_of("loss=cosine")
+    attempts = Attempts(tmp_path)
+    assert attempts.first_size(config, None, None) == (32, None)
+    attempts.begin(16, None)
+    if after.get("finished"):
+        attempts.finish()
+    if host := after.get("host"):
+        note = json.loads((tmp_path / NOTE).read_text())
+        assert note["host"] == socket.gethostname()
+        (tmp_path / NOTE).write_text(json.dumps({**note, "host": host}))
+    kills[0] = after.get("kills", 5)
+    size, why = Attempts(tmp_path).first_size(config, after.get("given"), after.get("checkpoint"))
+    assert size == expected
+    assert (why == "out of memory with micro-batches of 16 (the kernel killed the process)") is (expected == 8)
+
+
+def test_a_kill_where_half_is_another_training_fails(kills: list[int | None], tmp_path: Path) -> None:
+    Attempts(tmp_path).begin(32, None)
+    kills[0] = 5
+    with pytest.raises(TrialError, match=r"the kernel killed the process\), and loss=cosent compares"):
+        Attempts(tmp_path).first_size(config_of("loss=cosent"), None, None)
+
+
+def test_a_torn_note_is_none(tmp_path: Path) -> None:
+    (tmp_path / NOTE).write_text('{"micro_batch_size": 4, "che')
+    assert Attempts(tmp_path).first_size(config_of("loss=cosine"), None, None) == (32, None)
+
+
+# --- in a trial
+
+
+class Room(nn.Module):
+    """A loss for which memory does for so many examples only, from a call on."""
+
+    def __init__(self, loss: nn.Module, room: int, calls: int) -> None:
+        super().__init__()
+        self.loss, self.room, self.calls = loss, room, calls
+        self.seen: list[int] = []
+        self.model = getattr(loss, "model", None)
+
+    def forward(self, features: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
+        rows = min(len(features[0]["input_ids"]), getattr(self.loss, "mini_batch_size", 10**6))
+        self.seen.append(rows)
+        if rows > self.room and len(self.seen) > self.calls:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        value: torch.Tensor = self.loss(features, labels)
+        return value
+
+
+class Trials:
+    """Runs trials in one store, with as much room as a test says."""
+
+    def __init__(self, store: TrackingConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store, self.folder, self.patch = store, folder, monkeypatch
+        self.rooms: list[Room] = []
+
+    def run(self, name: str, *words: str, room: int = 10**6, calls: int = 0, given: int | None = None) -> TrialResult:
+        real = build_loss
+        self.rooms = []
+
+        def build(*ingredients: Any) -> nn.Module:
+            # What runs out of memory once has room for as much in the next attempt only if it asks for less.
+            self.rooms.append(Room(real(*ingredients), room, calls if not self.rooms else 0))
+            return self.rooms[-1]
+
+        config = config_of(*words)
+        self.recorded = Tracker(self.store).trial_run("single", 0, config, "abc123")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trial, "build_loss", build)
+            return run_trial(
+                config,
+                self.folder / name,
+                self.recorded,
+                lambda _step, _metrics: Decision.GO_ON,
+                lambda _step, _total: None,
+                EmissionsConfig("codecarbon", "FRA"),
+                single=False,
+                micro_batch_size=given,
+            )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self._run.data.tags)
+
+    @property
+    def params(self) -> dict[str, str]:
+        return dict(self._run.data.params)
+
+    @property
+    def _run(self) -> Any:
+        return MlflowClient(self.store.uri, self.store.uri).get_run(self.recorded.run_id)
+
+    def log(self, name: str) -> str:
+        return (self.folder / name / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def trials(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trials:
+    return Trials(mlflow_store, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "words", [["loss=cosine"], ["loss=mnrl", "dataloader=no_duplicates", "data.limit=160"]], ids=["cosine", "mnrl"]
+)
+@pytest.mark.parametrize("calls", [0, 4], ids=["at-once", "after-a-checkpoint"])
+def test_out_of_memory_halves_the_micro_batch_and_not_the_result(words: list[str], calls: int, trials: Trials) -> None:
+    expected = trials.run("whole", *words)
+    assert trials.tags["embedsweep.micro_batch_size"] == "32"
+    params = trials.params
+    result = trials.run("halved", *words, room=8, calls=calls)
+    assert trials.tags["embedsweep.micro_batch_size"] == "8"
+    assert trials.tags["embedsweep.loss_batch_size"] == "32"
+    assert trials.params == params
+    assert [max(room.seen) for room in trials.rooms] == [32, 16, 8]
+    assert sum(len(room.seen) for room in trials.rooms[:2]) == calls + 2
+    assert "out of memory with micro-batches of 32: going on with 16" in trials.log("halved")
+    assert result.steps == expected.steps == 6
+    assert result.dev == pytest.approx(expected.dev, abs=2e-3)
+    assert not (trials.folder / "halved" / NOTE).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "room", "reason"),
+    [
+        (["loss=cosent"], 16, "micro-batches of 32 .*loss=cosent compares .*set dataloader.batch_size below 32"),
+        (["loss=cosine", "dataloader.batch_size=2"], 0, "micro-batches of 1 .*: nothing smaller is left"),
+    ],
+)
+def test_where_nothing_fits_the_trial_fails_with_that_reason(
+    words: list[str], room: int, reason: str, trials: Trials
+) -> None:
+    with pytest.raises(TrialError, match=f"^out of memory with {reason}"):
+        trials.run("small", *words, room=room)
+    assert "CUDA out of memory. Tried to allocate 20.00 GiB" in trials.log("small")
+    assert json.loads((trials.folder / "small" / NOTE).read_text())["finished"] is True
+
+
+def test_whoever_resumes_a_trial_may_say_how_much_fits(trials: Trials) -> None:
+    trials.run("given", "loss=cosine", room=4, given=4)
+    assert [max(room.seen) for room in trials.rooms] == [4]
+    assert trials.tags["embedsweep.micro_batch_size"] == "4"
+
+
+def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None], trials: Trials) -> None:
+    folder = trials.folder / "killed"
+    folder.mkdir()
+    Attempts(folder).begin(32, Checkpoints(folder / CHECKPOINTS).last_sealed)
+    kills[0] = 5
+    trials.run("killed", "loss=cosine", room=16)
+    assert [max(room.seen) for room in trials.rooms] == [16]
+    assert trials.tags["embedsweep.micro_batch_size"] == "16"
+    assert "(the kernel killed the process) in the attempt before: this one begins with 16" in trials.log("killed")
+
+
+CHILD = """
+import os, resource, sys
+import embedsweep.training
+from embedsweep import trial
+from embedsweep.cli import main
+
+train = trial._train
+
+def limited(*arguments):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    size = pages * resource.getpagesize() + 250 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    return train(*arguments)
+
+trial._train = limited
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "code"), [("mnrl", 0), ("cosent", 1)])
+def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tmp_path: Path) -> None:
+    words = [f"loss={loss}", "dataloader.batch_size=1024", "trainer.max_steps=2", "data.limit=3000"]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *words, "evaluation.before=false"],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (log,) = tmp_path.glob("sweeps/single/*/train.log")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "out of memory with micro-batches of 1024" in log.read_text(encoding="utf-8")
+    if code:
+        assert "loss=cosent compares the examples it sees at once" in done.stdout
+
+
+# --- in an evaluation
+
+
+class Encoder:
+    """A model that has room for so many sentences at once."""
+
+    similarity_fn_name = "cosine"
+    model_card_data = None
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.asked: list[int] = []
+
+    def encode(self, sentences: list[str], *, batch_size: int, **_: object) -> Any:
+        self.asked.append(batch_size)
+        if batch_size > self.room:
+            raise RuntimeError(CPU_ALLOCATOR)
+        return torch.eye(len(sentences), 5).cumsum(0).numpy()
+
+
+@pytest.fixture
+def evaluator() -> PairEvaluator:
+    config = replace(config_of().evaluation, batch_size=16)
+    return PairEvaluator(Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test"), "dev", config, ())
+
+
+def test_an_evaluation_encodes_fewer_sentences_at_once_from_then_on(evaluator: PairEvaluator) -> None:
+    encoder = Encoder(room=5)
+    embeddings = evaluator.embed_inputs(encoder, ["a", "b", "c"])
+    assert embeddings.shape == (3, 5)
+    evaluator.embed_inputs(encoder, ["d", "e", "f"])
+    assert encoder.asked == [16, 8, 4, 4]
+
+
+def test_a_sentence_that_memory_does_not_do_for_fails(evaluator: PairEvaluator) -> None:
+    with pytest.raises(TrialError, match=r"^memory does not do to encode one dev sentence: .*can't allocate memory"):
+        evaluator.embed_inputs(Encoder(room=0), ["a", "b", "c"])
