@@ -31,22 +31,47 @@ ORPHANED_AFTER_S = 1.0
 
 def main() -> None:
     """Trains what the leader orders, until the leader closes the connection or is gone."""
-    connection, leader, store, stuck_s = Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+    line, leader, store, stuck_s = _Line(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
     threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
     prepare_process("cpu")  # which GPU it has was settled when it was started
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         _join(rank, size, store, stuck_s)
         while True:
-            order = connection.recv()
-            _train(order, connection, rank, size)
-            connection.send(Done())
-    except (EOFError, ConnectionError):
-        return
+            order = line.hear()
+            assert isinstance(order, Order)
+            _train(order, line, rank, size)
+            line.tell(Done())
     except Exception as error:
-        connection.send(_failure(error))
+        line.tell(_failure(error))
         # The others' errors would come of this one's end, and be heard first.
         time.sleep(stuck_s)
+
+
+class _Line:
+    """The connection to the leader; without one this process ends at once.
+
+    Shutting torch down takes seconds, in which the leader's successor may begin to train in the same folder. Errors of
+    this connection are not those of the training, which may be of the same type.
+
+    Args:
+        number: of the open file that the leader gave.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._connection = Connection(number)
+
+    def tell(self, message: object) -> None:
+        try:
+            self._connection.send(message)
+        except ConnectionError:
+            os._exit(1)
+
+    def hear(self) -> object:
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionError):
+            os._exit(1)
 
 
 def _end_with(leader: int) -> None:
@@ -72,7 +97,7 @@ def _join(rank: int, size: int, store: str, stuck_s: float) -> None:
     )
 
 
-def _train(order: Order, connection: Connection, rank: int, size: int) -> None:
+def _train(order: Order, line: _Line, rank: int, size: int) -> None:
     from transformers import set_seed
 
     from embedsweep.models import build_model, count_tokens, torch_device
@@ -89,29 +114,29 @@ def _train(order: Order, connection: Connection, rank: int, size: int) -> None:
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
         tasks = {name: build_task(config, part, model, size) for name, part in parts.items()}
         checkpoints = Checkpoints(order.folder / CHECKPOINTS)
-        watcher = _Leader(connection, rank)
+        watcher = _Leader(line, rank)
         train_share(config, model, tasks, dev_evaluator(config, model), checkpoints, watcher, size)
 
 
 class _Leader:
     """The leader, as the watcher of the training: the first member tells, all ask for decisions."""
 
-    def __init__(self, connection: Connection, rank: int) -> None:
-        self._connection = connection
+    def __init__(self, line: _Line, rank: int) -> None:
+        self._line = line
         self._tells = rank == 0
         self.progressed: Callable[[int, int], None] = self._progressed
 
     def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._tells:
-            self._connection.send(Trained(tuple(points)))
+            self._line.tell(Trained(tuple(points)))
 
     def _progressed(self, step: int, total: int) -> None:
         if self._tells:
-            self._connection.send(Progressed(step, total))
+            self._line.tell(Progressed(step, total))
 
     def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        self._connection.send(Evaluated(step, dict(metrics), last))
-        decision = self._connection.recv()
+        self._line.tell(Evaluated(step, dict(metrics), last))
+        decision = self._line.hear()
         assert isinstance(decision, Decision)
         return decision
 
