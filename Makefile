@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test faults ui lint wheel-test bench clean
+.PHONY: setup sweep test faults chaos ui lint wheel-test bench clean
 
 setup: $(READY)
 
@@ -23,8 +23,13 @@ sweep: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
+# Every fault there is a test for; docs/RELIABILITY.md tells them. TESTS= takes what pytest takes.
 faults: $(READY)
-	$(BIN)/python -m pytest -m 'slow or not slow' tests/faults
+	$(BIN)/python -m pytest -m 'not chaos' tests/faults $(TESTS)
+
+# A study of 30 trials whose processes are killed at random until it is complete.
+chaos: $(READY)
+	$(BIN)/python -m pytest -m chaos tests/faults $(TESTS)
 
 ui: $(READY)
 	$(BIN)/embedsweep ui

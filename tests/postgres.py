@@ -34,9 +34,37 @@ class Server:
         port: where on 127.0.0.1 it listens.
     """
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, binary_folder: Path, folder: Path, data: Path, identity: dict[str, Any]) -> None:
+        self.port = _free_port()
         self._numbers = itertools.count()
+        own = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": folder, **SETTINGS}
+        options = [f"--{name}={value}" for name, value in own.items()]
+        self._command = [str(binary_folder / "postgres"), "-D", str(data), *options]
+        self._folder, self._identity = folder, identity
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        log = self._folder / "server.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(self._command, stdout=output, stderr=output, cwd=self._folder, **self._identity)
+        deadline = time.monotonic() + START_WITHIN_S
+        while not self.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
+            time.sleep(0.1)
+        return process
+
+    def restart(self, down_s: float) -> None:
+        """Stops it, dropping every connection, and starts it again after so many seconds; what it holds stays."""
+        self.stop(signal.SIGINT)
+        time.sleep(down_s)
+        self._process = self._start()
+
+    def stop(self, signum: signal.Signals) -> None:
+        """Ends it: SIGINT keeps what it holds, SIGQUIT throws it away at once."""
+        self._process.send_signal(signum)
+        self._process.wait(30)
 
     def new_database(self) -> str:
         """The SQLAlchemy URL of a database that was just created and is empty."""
@@ -83,31 +111,13 @@ def running_server(binary_folder: Path) -> Iterator[Server]:
             cwd=folder,
             **identity,
         )
-        with _started(binary_folder, folder, data, identity) as server:
+        server = Server(binary_folder, folder, data, identity)
+        try:
             yield server
+        finally:
+            server.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _started(binary_folder: Path, folder: Path, data: Path, identity: dict[str, Any]) -> Iterator[Server]:
-    server = Server(_free_port())
-    settings = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder, **SETTINGS}
-    options = [f"--{name}={value}" for name, value in settings.items()]
-    command = [str(binary_folder / "postgres"), "-D", str(data), *options]
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, **identity)
-    try:
-        deadline = time.monotonic() + START_WITHIN_S
-        while not server.answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text(errors='replace')}")
-            time.sleep(0.1)
-        yield server
-    finally:
-        process.send_signal(signal.SIGQUIT)  # at once: what it holds is thrown away
-        process.wait(30)
 
 
 def _unprivileged() -> dict[str, Any]:

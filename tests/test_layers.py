@@ -17,6 +17,7 @@ LAYERS: dict[str, int] = {
     "errors": 0,
     "schema": 0,
     "secrets": 0,
+    "disk": 0,
     "signals": 0,
     "config": 1,
     "search_space": 1,

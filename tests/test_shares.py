@@ -14,7 +14,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
 def local(count: int | None = None, per_device: int = 1, processes: int = 1) -> WorkersConfig:
-    return WorkersConfig("local", count, per_device, processes, max_restarts=10)
+    return WorkersConfig("local", count, per_device, processes, max_restarts=10, silence=None)
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +128,10 @@ def test_gpus_are_dealt_out_in_turn(
     assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in dealt] == expected
 
 
-def inline(count: int | None = 1, per_device: int = 1, max_restarts: int = 0) -> WorkersConfig:
-    return WorkersConfig("inline", count, per_device, 1, max_restarts)
+def inline(
+    count: int | None = 1, per_device: int = 1, max_restarts: int = 0, silence: float | None = None
+) -> WorkersConfig:
+    return WorkersConfig("inline", count, per_device, 1, max_restarts, silence)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,12 @@ def inline(count: int | None = 1, per_device: int = 1, max_restarts: int = 0) ->
             "auto",
             0,
             ["workers.max_restarts: inline is this process, which nobody starts again, but got 3: add workers=local"],
+        ),
+        (
+            inline(silence=60.0),
+            "auto",
+            0,
+            ["workers.silence: inline is this process, which nobody watches, but got 60: add workers=local"],
         ),
         (local(4), "auto", 0, []),
         (local(4), "cpu", 1, []),

@@ -77,6 +77,7 @@ class Watched:
         *,
         n_left: Callable[[], int] = lambda: 1,
         max_restarts: int = 3,
+        silence: float | None = None,
         deadline: float | None = None,
     ) -> None:
         self._output = io.StringIO()
@@ -86,7 +87,7 @@ class Watched:
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         self.supervisor = Supervisor(
-            job, environments, max_restarts, deadline, n_left, emissions, display, self.interrupts
+            job, environments, max_restarts, silence, deadline, n_left, emissions, display, self.interrupts
         )
 
     def add(self, worker: int, pid: int) -> None:
@@ -164,6 +165,16 @@ def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
 def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
     lines = Watched(job, [f'if first("died"):\n    begin("0"); {deed}']).run()
     assert lines[2:] == [reason, "worker 0 is started again (1 of 3 times)"]
+
+
+def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -> None:
+    hangs = 'begin("0")\nif first("hung"):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)\nend("0")'
+    slow = 'begin("1")\nfor step in range(8):\n    time.sleep(0.3); tell("progress", "1", step, 8)\nend("1")'
+    lines = Watched(job, [hangs, slow], silence=1.5).run()
+    assert "worker 0 made no progress for 1.5 s (workers.silence) and was killed" in lines
+    assert "worker 0 is started again (1 of 3 times)" in lines
+    assert lines.count("trial 0 COMPLETE loss=mnrl 0.5000") == 1
+    assert not any(line.startswith("worker 1") for line in lines)
 
 
 def test_a_worker_whose_death_leaves_no_trial_is_not_started_again(job: Job) -> None:

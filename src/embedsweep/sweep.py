@@ -28,7 +28,7 @@ from embedsweep.launch.local import Supervisor
 from embedsweep.launch.shares import deal, worker_count
 from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
-from embedsweep.schema import DIRECTIONS
+from embedsweep.schema import DIRECTIONS, WorkersConfig
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, Study, open_study
 from embedsweep.study.storage import storage_errors
@@ -115,7 +115,7 @@ def _fill(
                 Worker(study, *shared, number=0, group=group).work()
             else:
                 job = Job.of(study, asked, parent, _device(study))
-                _supervise(study, job, shares, asked.workers.max_restarts, deadline, display, interrupts)
+                _supervise(study, job, shares, asked.workers, deadline, display, interrupts)
         if study.is_complete:
             # Only now: what measures the workers has to see all their GPUs.
             prepare_process(_device(study))
@@ -137,7 +137,7 @@ def _supervise(
     study: Study,
     job: Job,
     shares: Sequence[Mapping[str, str]],
-    max_restarts: int,
+    workers: WorkersConfig,
     deadline: float | None,
     display: Display,
     interrupts: Interrupts,
@@ -148,7 +148,8 @@ def _supervise(
         SharedEmissions(job.emissions, Path(folder)) as emissions,
     ):
         told = replace(job, share_folder=Path(folder))
-        Supervisor(told, shares, max_restarts, deadline, lambda: study.n_left, emissions, display, interrupts).run()
+        patience = (workers.max_restarts, workers.silence, deadline)
+        Supervisor(told, shares, *patience, lambda: study.n_left, emissions, display, interrupts).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus, interrupts: Interrupts) -> None:

@@ -6,7 +6,6 @@ ask, open the run, train, end the run, tell, tidy up.
 
 from __future__ import annotations
 
-import errno
 import gc
 import itertools
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
+from embedsweep.disk import DISK_FULL, is_disk_full
 from embedsweep.display import Display, short_params
 from embedsweep.emissions import EmissionsMeter
 from embedsweep.errors import (
@@ -33,6 +33,7 @@ from embedsweep.errors import (
 )
 from embedsweep.gate import cell_config
 from embedsweep.group import Group
+from embedsweep.memory import first_line
 from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
@@ -195,8 +196,8 @@ class Worker:
 
     def _outage(self, error: Exception) -> EmbedsweepError | None:
         """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StudyError(f"the disk is full; the same command goes on when there is room ({error})")
+        if is_disk_full(error):
+            return StudyError(f"{DISK_FULL} ({first_line(error)})")
         if isinstance(error, UnreachableError):  # nor can what is recorded be kept on this disk
             return TrackingError(f"{error}. The same command goes on when the store answers again")
         return error if isinstance(error, StudyError) else None

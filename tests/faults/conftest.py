@@ -26,6 +26,12 @@ def postgres_url(postgres_server: postgres.Server) -> str:
     return postgres_server.new_database()
 
 
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str | None:
+    """The study's storage, by ``studies.each_storage``: None is the journal, else a new database."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> studies.Study:
     """What the study of these tests looks like when nothing happens to it."""

@@ -2,10 +2,13 @@
 
     python driver.py ACTION PLACE train-words...
 
-ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process), ``raise``, or
-``wait`` (so that another process meets this one there).
+ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process), ``raise``,
+``wait`` (so that another process meets this one there), ``memory`` (none is left), ``full`` (from then on no file may
+grow above the size of a small one), ``clock:3600`` (the clock is so many seconds ahead) or ``offline`` (nothing
+outside this machine can be reached).
 PLACE is where:
 
+    start          before anything else
     count          the trials were counted, and the next is about to be made (grids only)
     ask            a trial was asked for, and its lease taken
     run            its MLflow run was created, but the study does not know its id yet
@@ -18,7 +21,9 @@ PLACE is where:
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +32,8 @@ from typing import Any
 
 SIGNALS = {"kill": signal.SIGKILL, "int": signal.SIGINT, "term": signal.SIGTERM}
 WAIT_S = 4.0
+SMALL_FILE = 8192
+LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def main() -> int:
@@ -49,8 +56,18 @@ def _once(action: str) -> Callable[[], None]:
         happened = True
         if action == "raise":
             raise RuntimeError("provoked by a test")
+        if action == "memory":
+            import torch
+
+            raise torch.OutOfMemoryError("CUDA out of memory: provoked by a test")
         if action == "wait":
             time.sleep(WAIT_S)
+        elif action == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.RLIM_INFINITY))
+        elif action.startswith("clock:"):
+            _set_clock(float(action.partition(":")[2]))
+        elif action == "offline":
+            _cut_off()
         else:
             os.kill(os.getpid(), SIGNALS[action])
 
@@ -58,6 +75,9 @@ def _once(action: str) -> Callable[[], None]:
 
 
 def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
+    if place == "start":
+        fault()
+        return
     if place == "step":
         from transformers.trainer_callback import CallbackHandler
 
@@ -83,6 +103,31 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         _after(Study, "complete", fault)
     else:
         raise ValueError(f"no place {place}")
+
+
+def _set_clock(ahead_s: float) -> None:
+    """Shifts what Python's code sees as the time of day; the monotonic clock goes on as it was."""
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + ahead_s
+    time.time_ns = lambda: real_ns() + int(ahead_s * 1e9)
+
+
+def _cut_off() -> None:
+    """Refuses every connection and every name that is not this machine's."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOCAL:
+            raise OSError(101, "Network is unreachable")
+        connect(self, address)
+
+    def know_no_name(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in (*LOCAL, None):
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+        return look_up(host, *args, **kwargs)
+
+    socket.socket.connect = refuse  # type: ignore[method-assign,assignment]
+    socket.getaddrinfo = know_no_name
 
 
 def _after(owner: type, name: str, fault: Callable[[], None], when: Callable[..., bool] = lambda *_: True) -> None:

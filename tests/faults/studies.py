@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from optuna.storages import JournalStorage, RDBStorage
@@ -23,7 +24,7 @@ from optuna.trial import FrozenTrial
 
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
-WITHIN_S = 240.0
+WITHIN_S = 600.0
 
 # A learning rate this high leads past the best model soon: both trials stop early, well before their last step.
 WORDS = (
@@ -38,6 +39,16 @@ WORDS = (
     "trainer.early_stopping.patience=2",
 )
 N_TRIALS = 2
+
+
+each_storage = pytest.mark.parametrize("url", ["journal", "postgresql"], indirect=True)
+"""On both storages."""
+in_short = pytest.mark.parametrize(
+    "url",
+    [pytest.param("journal", marks=pytest.mark.slow), pytest.param("postgresql", marks=pytest.mark.faults)],
+    indirect=True,
+)
+"""On the journal in CI, on both by ``make faults``: for faults of which the storage sees little."""
 
 
 @dataclass(frozen=True)

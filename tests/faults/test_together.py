@@ -1,22 +1,54 @@
-"""Several commands on one study at once."""
+"""Several commands at once: on one study, on no store at all, and on one name for two studies."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from faults import studies
 from faults.studies import WORDS, Study
 
-pytestmark = pytest.mark.slow
+CROWD = Path(__file__).with_name("crowd.py")
+SHORT = (
+    "data=demo",
+    "data.limit=64",
+    "model=tiny",
+    "optimizer.lr=1e-2",
+    "trainer.device=cpu",
+    "trainer.max_steps=4",
+    "trainer.eval_every=0.5",
+    "evaluation.before=false",
+)
+FOUR = ("-m", *SHORT, "loss=cosent,mnrl", "trainer.seed=1,2")
 
 
-@pytest.mark.parametrize("storage", ["journal", "postgresql"])
-def test_two_commands_begun_at_once_share_a_new_study(
-    storage: str, tmp_path: Path, undisturbed: Study, request: pytest.FixtureRequest
-) -> None:
-    url: str | None = None if storage == "journal" else request.getfixturevalue("postgres_url")
+def begin_at_once(rounds: Sequence[tuple[Path, Sequence[Sequence[str]]]]) -> list[list[int]]:
+    """Runs each round's commands, all begun at the same instant; their exit codes."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    told = json.dumps([[str(folder), [list(words) for words in commands]] for folder, commands in rounds])
+    done = subprocess.run(
+        [sys.executable, str(CROWD)], input=told, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def outputs(folder: Path) -> list[str]:
+    return [path.read_text() for path in sorted(folder.glob("*.out"))]
+
+
+@pytest.mark.slow
+@studies.each_storage
+def test_two_commands_begun_at_once_share_a_new_study(url: str | None, tmp_path: Path, undisturbed: Study) -> None:
     words = (*WORDS, *studies.storage_words(url))
     # Each waits between counting the trials and adding one: whoever could step in between would double it.
     commands = [studies.start(tmp_path, words, ("wait", "count")) for _ in range(2)]
@@ -28,3 +60,55 @@ def test_two_commands_begun_at_once_share_a_new_study(
     study = Study(tmp_path, url)
     studies.check_whole(study)
     studies.check_equal(study, undisturbed)
+
+
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("storage", ["journal", "postgresql"])
+def test_four_workers_that_meet_no_store_at_all_share_a_study(
+    storage: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    urls: list[str | None] = [None] * times
+    if storage == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        urls = [server.new_database() for _ in range(times)]
+    folders = [tmp_path / str(number) for number in range(times)]
+    commands = [[(*FOUR, *studies.storage_words(url))] * 4 for url in urls]
+    codes = begin_at_once(list(zip(folders, commands, strict=True)))
+
+    for folder, url, ended in zip(folders, urls, codes, strict=True):
+        told = "\n".join(outputs(folder))
+        assert ended == [0] * 4, told
+        assert "Traceback" not in told
+        assert [told.count(f"trial {number} RUNNING") for number in range(5)] == [1, 1, 1, 1, 0]
+        studies.check_whole(Study(folder, url), 4)
+
+
+@pytest.mark.slow
+@studies.each_storage
+def test_of_two_studies_of_one_name_begun_at_once_one_is_refused_with_the_difference(
+    url: str | None, tmp_path: Path
+) -> None:
+    words = ("-m", *SHORT, "study.name=one", *studies.storage_words(url))
+    folder = tmp_path / "work"
+    (codes,) = begin_at_once([(folder, [(*words, "loss=cosent,mnrl"), (*words, "loss=cosent,cosine")])])
+    told = outputs(folder)
+    assert sorted(codes) == [0, 2], told
+    refused, other = (told[codes.index(2)], "mnrl" if codes.index(2) == 0 else "cosine")
+    assert "study one" in refused
+    assert "sweep of loss was" in refused
+    assert " RUNNING " not in refused
+    study = Study(folder, url)
+    studies.check_whole(study)
+    assert other not in {trial.params["loss"] for trial in study.trials}
+
+
+@pytest.mark.slow
+def test_two_runs_begun_at_the_same_instant_are_two_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    (codes,) = begin_at_once([(folder, [(*SHORT, "loss=cosent")] * 2)])
+    assert codes == [0, 0], outputs(folder)
+    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert Counter(run.info.status for run in runs) == {"FINISHED": 2}
+    assert len({run.data.metrics["dev/spearman_cosine"] for run in runs}) == 1
+    assert len(list(folder.glob("sweeps/**/result.json"))) == 2

@@ -11,8 +11,6 @@ import pytest
 from faults import studies
 from faults.studies import Ended, Study
 
-pytestmark = pytest.mark.slow
-
 WORDS = (
     "loss=cosent,mnrl",
     "data=demo",
@@ -70,12 +68,14 @@ def check_shared(study: Study, ended: Ended, n_trials: int = 4) -> None:
     assert all(each["embedsweep.host"] for each in tags)
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_study(tmp_path: Path) -> None:
     ended = studies.run(tmp_path, SIX)
     check_shared(Study(tmp_path), ended, 6)
     assert [ended.output.count(f"trial {number} RUNNING") for number in range(7)] == [1] * 6 + [0]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) -> None:
     running = Running(tmp_path)
     running.wait_for("trial 0 20%", "trial 1 20%")
@@ -89,6 +89,21 @@ def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) 
     assert gone([victim, other])
 
 
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> None:
+    running = Running(tmp_path, (*FOUR, "workers.silence=45"))
+    running.wait_for("trial 0 20%", "trial 1 20%")
+    victim, other = running.workers
+    victim.suspend()
+    ended = running.finish()
+    check_shared(Study(tmp_path), ended)
+    assert "made no progress for 45 s (workers.silence) and was killed" in ended.output
+    assert "is started again (1 of 10 times)" in ended.output
+    assert ended.output.count("resumed") == 1
+    assert gone([victim, other])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["kill", "int", "term"]
 )
@@ -117,6 +132,21 @@ def test_workers_end_with_their_supervisor_and_the_same_command_goes_on(
     assert again.output.count("resumed") == 2
 
 
+@pytest.mark.faults
+def test_a_study_in_a_database_goes_on_after_its_supervisor_was_killed(tmp_path: Path, postgres_url: str) -> None:
+    words = (*FOUR, *studies.storage_words(postgres_url))
+    running = Running(tmp_path, words)
+    running.wait_for("trial 0 20%", "trial 1 20%")
+    workers = running.workers
+    running.command.kill()
+    assert running.finish().code == -9
+    assert gone(workers)
+    again = studies.run(tmp_path, words)
+    check_shared(Study(tmp_path, postgres_url), again)
+    assert again.output.count("resumed") == 2
+
+
+@pytest.mark.slow
 def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path, (*FOUR, "workers.max_restarts=0"))
     running.wait_for("trial 0 20%", "trial 1 20%")
@@ -131,6 +161,7 @@ def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: P
     check_shared(Study(tmp_path), again)
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -64,6 +64,11 @@ def read_services(cell: Cell) -> Services:
         for name in ("sweeps", "mlruns")
         if not os.access(Path(name) if Path(name).exists() else Path.cwd(), os.W_OK)
     ]
+    problems += [
+        Problem(name, f"must be a folder, but {Path(name).absolute()} is a file; move it, or start from another folder")
+        for name in ("sweeps", "mlruns")
+        if Path(name).exists() and not Path(name).is_dir()
+    ]
     if problems:
         raise ConfigError(problems)
     return services

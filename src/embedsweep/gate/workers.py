@@ -26,6 +26,9 @@ def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
             f"inline is this process, which nobody starts again, but got {workers.max_restarts}: add workers=local"
         )
         yield Problem("workers.max_restarts", message)
+    if workers.silence is not None:
+        message = f"inline is this process, which nobody watches, but got {workers.silence:g}: add workers=local"
+        yield Problem("workers.silence", message)
 
 
 def check_shares(workers: WorkersConfig, device: str) -> Iterator[Problem]:

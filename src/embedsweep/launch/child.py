@@ -37,6 +37,7 @@ class Child:
         trial: the label of the trial that it runs; None while it runs none.
         has_begun: whether it has begun a trial.
         outage: what ails all trials, as it says; None where it says nothing of the kind.
+        silent_s: seconds since it last told anything, as its supervisor counts them.
 
     Raises:
         OSError: no process can be started.
@@ -47,6 +48,8 @@ class Child:
         self.trial: str | None = None
         self.has_begun = False
         self.outage: str | None = None
+        self.silent_s = 0.0
+        self._killed_for: str | None = None
         self._told = told
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
@@ -81,6 +84,11 @@ class Child:
         """Sends it a signal, unless it has ended."""
         self._process.send_signal(signum)
 
+    def kill(self, reason: str) -> None:
+        """Kills it; ``reason`` is what is said of its end."""
+        self._killed_for = reason
+        self.send_signal(signal.SIGKILL)
+
     def close(self) -> None:
         """Closes the pipes of a process that has ended."""
         for pipe in (self._process.stdin, self._process.stdout):
@@ -92,7 +100,9 @@ class Child:
         """How it ended, and the last lines of its log, for people."""
         code = self.code
         assert code is not None
-        if code >= 0:
+        if self._killed_for is not None:
+            how = self._killed_for
+        elif code >= 0:
             how = f"was ended by {signal.Signals(code - 128).name}" if code > 128 else f"ended with exit code {code}"
         else:
             how = f"was killed by {signal.Signals(-code).name}"

@@ -34,6 +34,7 @@ class Supervisor:
         job: what every worker is told, but for its number and the time that is left.
         environments: what is added to the environment of each worker; there are as many workers.
         max_restarts: how often a worker that died is started again, in all.
+        silence: seconds without a word from a worker after which it is killed; None waits for ever.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
         n_left: tells how many trials nobody runs.
         emissions: shares out what the machine draws.
@@ -46,6 +47,7 @@ class Supervisor:
         job: Job,
         environments: Sequence[Mapping[str, str]],
         max_restarts: int,
+        silence: float | None,
         deadline: float | None,
         n_left: Callable[[], int],
         emissions: SharedEmissions,
@@ -55,6 +57,8 @@ class Supervisor:
         self._job = job
         self._environments = environments
         self._max_restarts = max_restarts
+        self._silence = silence
+        self._watched = time.monotonic()
         self._deadline = deadline
         self._n_left = n_left
         self._emissions = emissions
@@ -81,6 +85,7 @@ class Supervisor:
             while self._children:
                 with suppress(Empty):
                     self._heed(*self._told.get(timeout=WAIT_S))
+                self._watch()
         finally:
             self._end_all()
         if self._gave_up and self._is_work_left():
@@ -109,7 +114,19 @@ class Supervisor:
             return
         self._show(child, event)
 
+    def _watch(self) -> None:
+        """Kills workers that hang, so that their trials are begun again."""
+        now = time.monotonic()
+        # Where this process itself stood still (Ctrl-Z, a machine that slept), nobody was silent for it.
+        passed, self._watched = min(now - self._watched, 2 * WAIT_S), now
+        for child in self._children:
+            child.silent_s += passed
+            if self._silence is not None and child.silent_s > self._silence:
+                child.silent_s = 0.0
+                child.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
+
     def _show(self, child: Child, event: Event) -> None:
+        child.silent_s = 0.0
         if event.name == "outage":
             child.outage = str(event.arguments[0])
             return

@@ -42,6 +42,7 @@ class WorkersConfig:
         per_device: how many share a GPU.
         processes_per_trial: how many train one trial together.
         max_restarts: how often a worker that died is started again, over the whole command.
+        silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
     """
 
     name: WorkersName
@@ -49,6 +50,7 @@ class WorkersConfig:
     per_device: int
     processes_per_trial: int
     max_restarts: int
+    silence: float | None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
+from embedsweep.disk import DISK_FULL, is_disk_full
 from embedsweep.errors import StudyError
 from embedsweep.secrets import redact
 
@@ -163,12 +164,16 @@ def storage_errors() -> Iterator[None]:
     """Whatever a storage raises inside becomes a StudyError, its password taken out.
 
     Raises:
-        StudyError: the storage cannot be read or written.
+        StudyError: the storage cannot be read or written, or the disk is full.
     """
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, JSONDecodeError) as error:
         raise StudyError(f"the study's storage cannot be used: {_first_line(error)}") from None
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise StudyError(f"{DISK_FULL} ({redact(str(error))})") from None
 
 
 def _first_line(error: Exception) -> str:

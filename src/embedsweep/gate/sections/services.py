@@ -104,6 +104,7 @@ def read_workers(section: object, problems: list[Problem]) -> WorkersConfig:
         per_device=reader.integer("per_device", at_least=1),
         processes_per_trial=reader.integer("processes_per_trial", at_least=1),
         max_restarts=reader.integer("max_restarts", at_least=0),
+        silence=reader.optional_real("silence", above=0),
     )
     reader.finish()
     return config

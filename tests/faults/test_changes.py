@@ -1,0 +1,90 @@
+"""What a user changes while a study is under way, or between its commands."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.storages import RDBStorage
+
+from embedsweep.cli import main
+from embedsweep.gate import pass_sweep
+from embedsweep.study import open_study
+from faults import studies
+from faults.studies import WORDS, Study
+
+ASKED = ("loss=mnrl,cosent", "optimizer.lr=interval(1e-5,1e-3)", "study.name=asked", "study.n_trials=4")
+CHANGES = {
+    "space": (("loss=mnrl,cosine", *ASKED[1:]), "sweep of loss was mnrl,cosent and is now mnrl,cosine"),
+    "range": ((ASKED[0], "optimizer.lr=interval(1e-5,1e-2)", *ASKED[2:]), "sweep of optimizer.lr was"),
+    "fixed value": ((*ASKED, "data.limit=100"), "data.limit was null and is now 100"),
+    "direction": ((*ASKED, "study.objective=[dev/spearman_cosine,emissions/co2eq_kg]"), "objective"),
+}
+
+
+@pytest.fixture
+def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes what a process that ends would close."""
+    opened: list[RDBStorage] = []
+    original = RDBStorage.__init__
+
+    def noting(storage: RDBStorage, *args: Any, **kwargs: Any) -> None:
+        original(storage, *args, **kwargs)
+        opened.append(storage)
+
+    monkeypatch.setattr(RDBStorage, "__init__", noting)
+    yield
+    for storage in opened:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@pytest.mark.usefixtures("closing")
+@studies.each_storage
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_command_that_asks_something_else_is_refused_with_the_difference(
+    change: str,
+    url: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = studies.storage_words(url)
+    study = open_study(pass_sweep([*ASKED, *storage]))
+    assert study.ask() is not None
+
+    words, difference = CHANGES[change]
+    assert main(["train", "-m", *words, *storage]) == 2
+    told = capsys.readouterr().err
+    assert "study asked" in told
+    assert difference in told
+    assert [trial.state.name for trial in open_study(pass_sweep([*ASKED, *storage])).trials] == ["RUNNING"]
+
+
+@pytest.mark.slow
+def test_yaml_that_is_edited_in_the_middle_changes_no_later_trial(tmp_path: Path, undisturbed: Study) -> None:
+    option = tmp_path / "conf" / "optimizer" / "adamw.yaml"
+    option.parent.mkdir(parents=True)
+    shutil.copy(studies.ROOT / "conf" / "optimizer" / "adamw.yaml", option)
+    command = studies.start(tmp_path, WORDS)
+    assert command.stdout is not None
+    while "trial 0 11%" not in (line := command.stdout.readline()):
+        assert line, "the command ended before its first evaluation"
+    text = option.read_text(encoding="utf-8")
+    assert "weight_decay: 0.01 " in text
+    option.write_text(text.replace("weight_decay: 0.01 ", "weight_decay: 0.3 "), encoding="utf-8")
+    ended = studies.finish(command)
+    assert ended.code == 0, ended.output
+    studies.check_whole(Study(tmp_path))
+    studies.check_equal(Study(tmp_path), undisturbed)
+
+    refused = studies.run(tmp_path, (*WORDS, f"study.name={Study(tmp_path).name}"))
+    assert refused.code == 2, refused.output
+    assert "optimizer.weight_decay was 0.01 and is now 0.3" in refused.output
+    by_name = studies.run(tmp_path, (f"study.name={Study(tmp_path).name}",))
+    assert by_name.code == 0, by_name.output
+    assert " RUNNING " not in by_name.output

@@ -1,0 +1,66 @@
+"""Databases that are restarted, or locked for a while, in the middle of a study."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import postgres
+from faults import studies
+from faults.studies import WORDS, Study
+
+
+def wait_for_the_first_evaluation(command: subprocess.Popen[str]) -> None:
+    assert command.stdout is not None
+    while "trial 0 11%" not in (line := command.stdout.readline()):
+        assert line, "the command ended before its first evaluation"
+
+
+@pytest.mark.parametrize(
+    "down_s", [pytest.param(0.0, marks=pytest.mark.slow), pytest.param(20.0, marks=pytest.mark.faults)]
+)
+def test_postgresql_may_be_restarted_in_the_middle(down_s: float, tmp_path: Path, undisturbed: Study) -> None:
+    binaries = postgres.binaries()
+    if binaries is None:
+        pytest.skip(postgres.MISSING)
+    with postgres.running_server(binaries) as server:
+        url = server.new_database()
+        words = (*WORDS, *studies.storage_words(url))
+        command = studies.start(tmp_path, words)
+        wait_for_the_first_evaluation(command)
+        server.restart(down_s)
+        ended = studies.finish(command)
+        assert "Traceback" not in ended.output
+        if ended.code != 0:  # it needed the server just then
+            assert ended.code == 1, ended.output
+            assert "the study's storage" in ended.output
+            ended = studies.run(tmp_path, words)
+        assert ended.code == 0, ended.output
+        study = Study(tmp_path, url)
+        studies.check_whole(study)
+        studies.check_equal(study, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(10.0, marks=pytest.mark.slow), pytest.param(30.0, marks=pytest.mark.faults)]
+)
+def test_a_locked_tracking_database_is_waited_for(seconds: float, tmp_path: Path, undisturbed: Study) -> None:
+    command = studies.start(tmp_path, WORDS)
+    wait_for_the_first_evaluation(command)
+    locker = sqlite3.connect(tmp_path / "mlruns" / "mlflow.db", timeout=60, isolation_level=None)
+    locker.execute("BEGIN EXCLUSIVE")
+    begun = time.monotonic()
+    time.sleep(seconds)
+    assert command.poll() is None, "nothing had to wait"
+    locker.execute("COMMIT")
+    locker.close()
+    ended = studies.finish(command)
+    assert time.monotonic() - begun >= seconds
+    assert ended.code == 0, ended.output
+    assert "Traceback" not in ended.output
+    studies.check_whole(Study(tmp_path))
+    studies.check_equal(Study(tmp_path), undisturbed)

@@ -1,0 +1,96 @@
+"""A disk that is full, and folders that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from embedsweep.cli import main
+from faults import studies
+from faults.studies import WORDS, Study
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["step:5", "tell"])
+def test_a_limit_on_the_size_of_files_ends_the_command_and_no_trial(
+    place: str, tmp_path: Path, undisturbed: Study
+) -> None:
+    full = studies.run(tmp_path, WORDS, ("full", place))
+    assert full.code == 1, full.output
+    assert "Traceback" not in full.output
+    assert "FAIL" not in Study(tmp_path).states
+    again = studies.run(tmp_path)
+    assert again.code == 0, again.output
+    studies.check_whole(Study(tmp_path))
+    studies.check_equal(Study(tmp_path), undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, that only root can have."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.faults
+def test_a_disk_that_fills_up_ends_the_command_and_no_trial(small_disk: Path, undisturbed: Study) -> None:
+    folder = small_disk / "work"
+    command = studies.start(folder, WORDS)
+    assert command.stdout is not None
+    while "trial 0 11%" not in (line := command.stdout.readline()):
+        assert line, "the command ended before its first evaluation"
+    room = os.statvfs(small_disk)
+    ballast = small_disk / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(max(0, room.f_bavail * room.f_frsize - 16384)))
+    full = studies.finish(command)
+    assert full.code == 1, full.output
+    assert "Traceback" not in full.output
+    ballast.unlink()
+    again = studies.run(folder)
+    assert again.code == 0, again.output
+    studies.check_whole(Study(folder))
+    studies.check_equal(Study(folder), undisturbed)
+
+
+@pytest.mark.parametrize("words", [(), ("-m",)], ids=["run", "study"])
+@pytest.mark.parametrize("name", ["sweeps", "mlruns"])
+def test_a_file_in_a_folders_place_is_told_before_anything_is_trained(
+    name: str,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("in the way")
+    assert main(["train", *words, "data=demo"]) == 2
+    told = capsys.readouterr().err
+    assert f"{name}: must be a folder, but {tmp_path / name} is a file" in told
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["sweeps", "mlruns", "."])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path(name)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o555)
+    try:
+        if os.access(folder, os.W_OK):
+            pytest.skip("whoever runs the tests may write everywhere")
+        assert main(["train", "-m", "data=demo", "loss=mnrl,cosent"]) == 2
+    finally:
+        folder.chmod(0o755)
+    assert "cannot be written in the working directory" in capsys.readouterr().err

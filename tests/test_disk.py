@@ -1,0 +1,56 @@
+"""A disk that takes no more, by real writers against a real limit."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from embedsweep.disk import is_disk_full
+
+TENSORS = {"a": torch.zeros(200_000)}
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "torch": lambda path: torch.save(TENSORS, path),
+    "safetensors": lambda path: save_file(TENSORS, path),
+    "python": lambda path: path.write_bytes(bytes(800_000)),
+}
+
+
+@contextmanager
+def limited_files(size: int) -> Iterator[None]:
+    """No file of this process may grow above ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_a_full_disk_makes_of_a_writer_is_known_as_that(writer: str, tmp_path: Path) -> None:
+    with limited_files(65_536), pytest.raises(Exception) as caught:  # noqa: PT011  (each writer has its own)
+        WRITERS[writer](tmp_path / "file")
+    assert is_disk_full(caught.value), repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (OSError(122, "Disk quota exceeded"), True),
+        (OSError(2, "No such file or directory"), False),
+        (RuntimeError("CUDA out of memory"), False),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+    ],
+)
+def test_what_says_that_a_disk_is_full(error: Exception, expected: bool) -> None:
+    assert is_disk_full(error) is expected
+    wrapped = RuntimeError("the checkpoint could not be written")
+    wrapped.__cause__ = error
+    assert is_disk_full(wrapped) is expected
