@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,21 +65,27 @@ class Ended:
     output: str
 
 
-def start(folder: Path, words: Sequence[str], fault: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Starts ``train.py -m words`` in ``folder``; with a fault (action, place), by way of the driver."""
+def start(
+    folder: Path, words: Sequence[str], fault: Sequence[str] = (), output: Path | None = None
+) -> subprocess.Popen[str]:
+    """Starts ``train.py -m words`` in ``folder``; with a fault (action, place), by way of the driver.
+
+    What it prints goes to the file ``output``; None is a pipe, which somebody has to read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     program = [str(DRIVER), *fault] if fault else [str(ROOT / "train.py")]
     # One thread each: two commands can run side by side on two cores, and results are the same to the last bit.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.Popen(
-        [sys.executable, *program, "-m", *words],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    with output.open("wb") if output is not None else nullcontext(subprocess.PIPE) as printed:
+        return subprocess.Popen(
+            [sys.executable, *program, "-m", *words],
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def finish(command: subprocess.Popen[str]) -> Ended:
