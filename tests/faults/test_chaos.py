@@ -101,7 +101,7 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def check_kept(folder: Path, finished: dict[int, float]) -> None:
+def check_kept(folder: Path, finished: dict[int, float | None]) -> None:
     """What was finished stays as it was; notes what has been finished since."""
     if not list(folder.glob("sweeps/*/study.yaml")):
         return

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import IO, TextIO
 
 from embedsweep.errors import EmbedsweepError, Interrupted
@@ -97,7 +98,8 @@ def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float
     with storage_errors():
         study = open_study(job.sweep)
         study.n_trials = job.n_trials  # of this command; another one may have asked for more since
-        tracker = Tracker(job.tracking, display.say)
+        # The supervisor has opened the store: one that is away now was lost on the way.
+        tracker = Tracker(replace(job.tracking, spool=True), display.say)
         share = share_path(job.share_folder, job.number) if job.share_folder is not None else None
         shared = (tracker, job.parent, display, interrupts, job.emissions, job.keep_models, deadline)
         try:
