@@ -167,6 +167,21 @@ def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
     assert lines[2:] == [reason, "worker 0 is started again (1 of 3 times)"]
 
 
+def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) -> None:
+    wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
+    dies = f'if first("died"):\n    begin("9"); open("begun", "x")\n    {wait.format("taken")}    sys.exit(1)'
+    takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
+    takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
+    lines = Watched(job, [dies, takes]).run()
+    assert [line for line in lines if line.startswith("trial")] == [
+        "trial 9 RUNNING loss=mnrl",
+        "trial 9 RUNNING loss=mnrl its worker died; it will be gone on with",
+        "trial 9 RUNNING loss=mnrl",
+        "trial 9 50% 0.4000",
+        "trial 9 COMPLETE loss=mnrl 0.5000",
+    ]
+
+
 def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -> None:
     hangs = 'begin("0")\nif first("hung"):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)\nend("0")'
     slow = 'begin("1")\nfor step in range(8):\n    time.sleep(0.3); tell("progress", "1", step, 8)\nend("1")'

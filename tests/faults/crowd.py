@@ -36,6 +36,7 @@ def _load() -> None:
     from embedsweep.launch import prepare_process
 
     prepare_process("cpu")
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     import embedsweep.cli
     import embedsweep.single

@@ -136,18 +136,32 @@ class Supervisor:
                 return
             self._said.add(event.arguments[0])
         elif event.name == "begin":
+            self._take_from_others(event.arguments[0])
             child.trial, child.has_begun = event.arguments[0], True
             self._has_begun, self._failed_starts = True, 0
+        elif event.arguments[0] != child.trial:
+            return  # the trial is another worker's by now
         elif event.name == "end":
             child.trial = None
         show(event, self._display)
+
+    def _take_from_others(self, trial: str) -> None:
+        """A worker may take a dead one's trial up before it is heard here that it died."""
+        for other in self._children:
+            if other.trial == trial:
+                self._lose(other)
+
+    def _lose(self, child: Child) -> None:
+        assert child.trial is not None
+        self._display.end(child.trial, "RUNNING", None, "its worker died; it will be gone on with")
+        child.trial = None
 
     def _forget(self, child: Child) -> None:
         self._children.remove(child)
         self._emissions.remove(child.job.number)
         child.close()
         if child.trial is not None:
-            self._display.end(child.trial, "RUNNING", None, "its worker died; it will be gone on with")
+            self._lose(child)
 
     def _judge(self, child: Child) -> None:
         """What follows from the end of a worker that nobody ended: nothing, another start, or the end of all."""
