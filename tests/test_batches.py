@@ -164,7 +164,7 @@ SAMPLERS: dict[BatchSampler, object] = {
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_trainer_takes_what_is_chosen(name: BatchSampler, tmp_path: Path) -> None:
-    chosen = batch_sampler_of(DataloaderConfig(name, 16, None, name, "proportional", drop_last=False, num_workers=0))
+    chosen = batch_sampler_of(DataloaderConfig(name, 16, None, name, "proportional", drop_last=False, num_workers=0), 1)
     assert chosen == SAMPLERS[name]
     SentenceTransformerTrainingArguments(str(tmp_path), batch_sampler=chosen, report_to="none")
 

@@ -67,6 +67,37 @@ def test_a_dry_run_says_what_the_study_would_be_and_leaves_nothing(capsys: pytes
     ]
 
 
+def test_a_dry_run_says_where_keys_are_searched_and_what_is_tried_first(capsys: pytest.CaptureFixture[str]) -> None:
+    objective = "study.objective=[dev/spearman_cosine,emissions/co2eq_kg]"
+    words = (
+        "loss=mnrl,contrastive",
+        "search=full",
+        "study.n_trials=9",
+        objective,
+        "study.enqueue={loss:contrastive,loss.margin:0.5}",
+        'search.constraints=["dataloader.batch_size <= 48"]',
+    )
+    code, out, err = run(capsys, "train", "-m", *words, "study.name=dry", "study.dry_run=true")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "study dry: 9 trials (tpe) of dev/spearman_cosine and emissions/co2eq_kg; would be created, in sweeps/dry",
+        "  loss: mnrl,contrastive",
+        "  optimizer.warmup: 0 to 0.2",
+        "  dataloader.batch_size: 16,32,64",
+        "  optimizer.lr: log 0.0001 to 0.01",
+        "  loss.scale [loss=mnrl]: log 5 to 100",
+        "  dataloader.batch_sampler [loss=mnrl]: batch_sampler,no_duplicates",
+        "  loss.margin [loss=contrastive]: 0.1 to 1",
+        f"  the same for all: {objective}",
+        "  pruner: none; duplicates: reuse",
+        "  constraint: dataloader.batch_size <= 48",
+        "  tried first: loss=contrastive loss.margin=0.5",
+        f"one of them, by itself: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 "
+        "dataloader.batch_size=16 optimizer.lr=0.0001 loss.scale=5.0 dataloader.batch_sampler=batch_sampler",
+        "study.dry_run: nothing was created or trained",
+    ]
+
+
 def test_a_dry_run_of_a_study_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "train", "-m", "study.name=nobodys", "study.dry_run=true")
     assert code == 2
@@ -77,7 +108,8 @@ def test_a_dry_run_of_a_study_that_is_not_there_is_refused(capsys: pytest.Captur
 def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
     assert (code, err) == (0, "")
-    assert [verb for verb in ("train", "train -m", "train --help", "ui") if f"embedsweep {verb}" not in out] == []
+    verbs = ("train", "train -m", "train --help", "ui", "sync")
+    assert [verb for verb in verbs if f"embedsweep {verb}" not in out] == []
 
 
 @pytest.mark.parametrize("words", [(), ("trian",), ("loss=mnrl",)])
@@ -182,7 +214,7 @@ def test_cfg_shows_the_composed_configuration_as_yaml(capsys: pytest.CaptureFixt
     code, out, err = run(capsys, "train", "--cfg", "job", "loss=mnrl", "trainer.seed=7")
     assert (code, err) == (0, "")
     tree = yaml.safe_load(out)
-    groups = "data dataloader emissions evaluation loss model optimizer recipe search study tracking trainer"
+    groups = "data dataloader emissions evaluation loss model optimizer recipe search study tracking trainer workers"
     assert sorted(key for key, value in tree.items() if isinstance(value, dict)) == groups.split()
     assert (tree["loss"]["name"], tree["loss"]["scale"], tree["trainer"]["seed"]) == ("mnrl", 20.0, 7)
 
@@ -223,7 +255,7 @@ def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> No
         options[path.parent.name].append(path.stem)
     lines = out.splitlines()
     assert [group for group, names in options.items() if f"{group}: {', '.join(names)}" not in lines] == []
-    assert len(options) == 14
+    assert len(options) == 15
     words = (
         "-m",
         "study.name=NAME",

@@ -83,7 +83,7 @@ def spread_of(relative: float) -> np.ndarray:
     return np.asarray(draw + np.eye(8)[0], dtype=np.float32)
 
 
-@pytest.mark.parametrize(("relative", "passes"), [(0.2, True), (3e-3, True), (3e-4, False), (0.0, False)])
+@pytest.mark.parametrize(("relative", "passes"), [(0.2, True), (1e-3, True), (1e-4, False), (0.0, False)])
 def test_embeddings_that_differ_by_rounding_only_are_constant(relative: float, passes: bool) -> None:
     sentences = [str(number) for number in range(1000)]
     if passes:
@@ -159,10 +159,10 @@ def infinite_gradient(model: nn.Module) -> None:
         (["loss=cosine"], None, infinite_gradient, r"^the norm of the gradient became nan at step 1$"),
         (["loss=cosine", "optimizer.max_grad_norm=0"], None, infinite_gradient, r"^the norm of the gradient became"),
         (
-            ["loss=mnrl", "trainer.eval_every=4"],
-            1.0,
+            ["loss=mnrl", "trainer.eval_every=2"],
+            10.0,
             nothing,
-            r"^the embeddings of 800 different dev sentences are constant after step 4: they differ by .*e-0\d of ",
+            r"^the embeddings of 800 different dev sentences are constant after step 2: they differ by .*e-0\d of ",
         ),
     ],
     ids=["cosent", "mnrl", "infinite-scale", "gradient", "unclipped", "collapsed"],

@@ -277,8 +277,8 @@ def test_values_reach_the_journal_together() -> None:
 
     journal._backend._journal.append_logs = counting
     assert study.ask() is not None
-    # The trial, its values, its lease.
-    assert len(appended) == 3
+    # The trial, its values, its lease, its attempt.
+    assert len(appended) == 4
     assert appended[1] >= 4
     assert [trial.state for trial in open_study(sweep(CONDITIONAL, "random", 2)).trials] == [TrialState.RUNNING]
 

@@ -14,12 +14,13 @@ import torch
 from mlflow import MlflowClient
 from torch import nn
 
-from embedsweep import memory, trial
+from embedsweep import memory, tasks
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data.pairs import Pairs
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator
 from embedsweep.gate import pass_single
+from embedsweep.group import Group, open_group
 from embedsweep.losses import build_loss
 from embedsweep.memory import NOTE, Attempts, is_out_of_memory, oom_kills, smaller_micro_batch
 from embedsweep.schema import Decision, EmissionsConfig, TrackingConfig, TrialConfig, TrialResult
@@ -82,6 +83,33 @@ def test_a_smaller_micro_batch_where_the_result_stays_and_else_a_reason(
         return
     with pytest.raises(TrialError, match=rf"^out of memory with micro-batches of {size} \(why\).*{expected}"):
         smaller_micro_batch(config, size, "why")
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "expected"),
+    [
+        (["loss=cosine"], 32, 16),
+        (["loss=cosine"], 12, 4),
+        (["loss=mnrl", "dataloader.drop_last=true", "data.limit=160"], 32, 16),
+        (["loss=cosine"], 4, "nothing smaller is left"),
+        (["loss=mnrl"], 32, r"the cached form of loss=mnrl takes equal shares only \(dataloader.drop_last=true\)"),
+    ],
+)
+def test_a_smaller_micro_batch_is_shared_evenly_by_processes(words: list[str], size: int, expected: int | str) -> None:
+    config = config_of(*words)
+    if isinstance(expected, int):
+        assert smaller_micro_batch(config, size, "why", 4) == expected
+        return
+    with pytest.raises(TrialError, match=expected):
+        smaller_micro_batch(config, size, "why", 4)
+
+
+def test_processes_that_share_a_trial_begin_with_what_they_can_share(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin(3, None)  # one process came down to that
+    attempts.finish()
+    assert attempts.first_size(config_of("loss=cosine"), None, None, 2) == (2, None)
+    assert attempts.first_size(config_of("loss=mnrl"), None, None, 2) == (32, None)
 
 
 def test_the_closest_count_of_the_kernel_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +210,15 @@ class Trials:
         self.store, self.folder, self.patch = store, folder, monkeypatch
         self.rooms: list[Room] = []
 
-    def run(self, name: str, *words: str, room: int = 10**6, calls: int = 0, given: int | None = None) -> TrialResult:
+    def run(
+        self,
+        name: str,
+        *words: str,
+        room: int = 10**6,
+        calls: int = 0,
+        given: int | None = None,
+        group: Group | None = None,
+    ) -> TrialResult:
         real = build_loss
         self.rooms = []
 
@@ -194,7 +230,7 @@ class Trials:
         config = config_of(*words)
         self.recorded = Tracker(self.store).trial_run("single", 0, config, "abc123")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trial, "build_loss", build)
+            patch.setattr(tasks, "build_loss", build)
             return run_trial(
                 config,
                 self.folder / name,
@@ -204,6 +240,7 @@ class Trials:
                 EmissionsConfig("codecarbon", "FRA"),
                 single=False,
                 micro_batch_size=given,
+                group=group,
             )
 
     @property
@@ -281,8 +318,8 @@ def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None
 
 
 CHILD = """
-import os, resource, sys
-import embedsweep.training
+import resource, sys
+import embedsweep.training, mlflow, peft
 from embedsweep import trial
 from embedsweep.cli import main
 
@@ -290,7 +327,7 @@ train = trial._train
 
 def limited(*arguments):
     pages = int(open("/proc/self/statm").read().split()[0])
-    size = pages * resource.getpagesize() + 250 * 2**20
+    size = pages * resource.getpagesize() + 350 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     return train(*arguments)
 
@@ -302,7 +339,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "code"), [("mnrl", 0), ("cosent", 1)])
 def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tmp_path: Path) -> None:
-    words = [f"loss={loss}", "dataloader.batch_size=1024", "trainer.max_steps=2", "data.limit=3000"]
+    words = [f"loss={loss}", "dataloader.batch_size=2048", "trainer.max_steps=2", "data.limit=8000"]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *words, "evaluation.before=false"],
         cwd=tmp_path,
@@ -313,7 +350,7 @@ def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tm
     )
     (log,) = tmp_path.glob("sweeps/single/*/train.log")
     assert done.returncode == code, done.stdout + done.stderr
-    assert "out of memory with micro-batches of 1024" in log.read_text(encoding="utf-8")
+    assert "out of memory with micro-batches of 2048" in log.read_text(encoding="utf-8")
     if code:
         assert "loss=cosent compares the examples it sees at once" in done.stdout
 
@@ -355,3 +392,40 @@ def test_an_evaluation_encodes_fewer_sentences_at_once_from_then_on(evaluator: P
 def test_a_sentence_that_memory_does_not_do_for_fails(evaluator: PairEvaluator) -> None:
     with pytest.raises(TrialError, match=r"^memory does not do to encode one dev sentence: .*can't allocate memory"):
         evaluator.embed_inputs(Encoder(room=0), ["a", "b", "c"])
+
+
+LITTLE_ROOM = """
+import os
+if os.environ.get("RANK") == "1":
+    import torch
+    from embedsweep import tasks
+
+    real = tasks.build_loss
+
+    def build_loss(*given):
+        loss = real(*given)
+        loss.register_forward_pre_hook(check)
+        return loss
+
+    def check(loss, given):
+        if len(given[0][0]["input_ids"]) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    tasks.build_loss = build_loss
+"""
+
+
+@pytest.mark.slow
+def test_out_of_memory_of_one_process_halves_the_micro_batch_of_all(
+    trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = trials.run("alone", "loss=cosine")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(LITTLE_ROOM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    with open_group(2, "cpu") as group:
+        found = trials.run("together", "loss=cosine", group=group)
+    assert found.dev == pytest.approx(expected.dev, abs=1e-4)
+    assert trials.tags["embedsweep.micro_batch_size"] == "16"
+    assert trials.tags["embedsweep.processes"] == "2"
+    assert "out of memory with micro-batches of 32: going on with 16" in trials.log("together")

@@ -128,6 +128,6 @@ def test_what_a_micro_batch_is_to_each_kind_of_loss(
     assert with_micro_batch(whole, 8) == config
     example = EXAMPLES["scored_pairs"]
     data = {"demo": training_dataset(loss_config("cosine", Path("unused")), example, fresh_model(), 1)}
-    arguments = training_arguments(config, tmp_path, data)
+    arguments = training_arguments(config, tmp_path, data, processes=1)
     assert arguments.per_device_train_batch_size == drawn
     assert arguments.gradient_accumulation_steps == accumulated

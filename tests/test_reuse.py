@@ -14,7 +14,9 @@ from embedsweep.gate import pass_sweep
 from embedsweep.schema import DEV_METRICS
 from embedsweep.study import RUN_ID, open_study
 
-POINTS = "name: points\nn_trials: 4\nspace:\n  dataloader.batch_size: choice(16, 32)\n"
+POINTS = (
+    "name: points\nn_trials: 4\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"
+)
 WORDS = ["search=points", "study.sampler=random", "trainer.device=cpu", "data.limit=64", "trainer.max_steps=2"]
 
 

@@ -24,11 +24,12 @@ from embedsweep.cli import main
 from embedsweep.commands.sync import run as sync
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.schema import TrackingConfig
-from embedsweep.tracking import Tracker, all_spools, flatten, journal, replay
-from embedsweep.tracking.ledger import SPOOL_ID, study_id
+from embedsweep.tracking import Tracker, all_spools, begun_as, flatten, journal, replay
+from embedsweep.tracking.lookup import SPOOL_ID, study_id
+from embedsweep.tracking.outages import waiting_for_lock
 from embedsweep.tracking.records import End, Files, Metrics, Tags
 from embedsweep.tracking.spool import Origin, Spool
-from embedsweep.tracking.store import locate, open_store, waiting_for_lock
+from embedsweep.tracking.store import locate, open_store
 from test_tracking import CONFIG, free_port
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
@@ -349,6 +350,8 @@ def test_a_run_begun_while_the_store_was_away_is_known_by_both_of_its_ids(
     assert later.has_run(run.run_id)
     assert later.has_run(run.store_id)
     assert not later.has_run("0" * 32)
+    assert begun_as(run.store_id[:8]) == {run.run_id: run.store_id}
+    assert begun_as("0" * 8) == {}
     again = later.trial_run(STUDY, 3, CONFIG, "abc", parent=later.parent_run(STUDY, {}), run_id=run.run_id)
     again.finish("COMPLETE")
     assert MlflowClient(mlflow_store.uri).get_run(run.store_id).info.status == "FINISHED"

@@ -492,7 +492,7 @@ def test_workers_and_tracking_may_differ_between_commands() -> None:
 
 FROZEN: dict[str, tuple[dict[str, Any], str]] = {
     "study.seed": ({"seed": 1}, "is 42 in this study and cannot be changed to 1"),
-    "study.sampler": ({"sampler": "gp"}, "is grid in this study and cannot be changed to gp"),
+    "study.sampler": ({"sampler": "gp"}, "is exhaustive in this study and cannot be changed to gp"),
     "study.pruner": ({"pruner": "median"}, "is none in this study and cannot be changed to median"),
     "study.pruning.rungs": (
         {"pruning": replace(NO_PRUNING, rungs=(0.5,))},

@@ -32,7 +32,8 @@ from embedsweep.schema import (
     TrainerConfig,
     TrialConfig,
 )
-from embedsweep.tracking import ParentStatus, Tracker, TrialState, TrialTracker, flatten, open_ui
+from embedsweep.tracking import ParentStatus, Tracker, TrialState, TrialTracker, all_spools, flatten, open_ui
+from embedsweep.tracking.records import Metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -505,18 +506,35 @@ def test_a_server_that_cannot_be_reached_is_given_up_within_15_s(silent: bool) -
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_fails_the_call_within_15_s(mlflow_template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP], ids=["refuses", "hangs"])
+def test_a_server_that_goes_away_holds_one_call_up_for_seconds_and_no_other(
+    mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: signal.Signals
+) -> None:
+    monkeypatch.chdir(tmp_path)
     shutil.copy(mlflow_template, tmp_path / "server.db")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
     command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    with child(command, dict(os.environ), tmp_path / "server.log"):
+    said: list[str] = []
+    with child(command, dict(os.environ), tmp_path / "server.log") as process:
         wait_for(f"http://127.0.0.1:{port}/health")
-        trial = begin(Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}", spool=False)))
-    start = time.monotonic()
-    with pytest.raises(TrackingError, match="metrics cannot be logged to run"):
+        trial = begin(Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}", spool=False), said.append))
+        trial.log_metrics(0, {"train/loss": 1.0})
+        os.killpg(process.pid, end)
+        start = time.monotonic()
         trial.log_metrics(1, {"train/loss": 1.0})
-    assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 8
+        start = time.monotonic()
+        for step in range(2, 12):
+            trial.log_metrics(step, {"train/loss": 1.0})
+        assert time.monotonic() - start < 2
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+    assert len(said) == 1
+    assert [list(range(1, 12))] == [
+        [record.points[0][0] for _, record in spool.records(trial.run_id) if isinstance(record, Metrics)]
+        for spool in all_spools()
+    ]
 
 
 def test_a_hint_says_how_to_look(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

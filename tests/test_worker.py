@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TWO = ["optimizer.lr=1e-3,2e-3", "study.name=made_up", "trainer.device=cpu"]
-POINTS = "name: points\nn_trials: 5\nspace:\n  dataloader.batch_size: choice(16, 32)\n"
+POINTS = (
+    "name: points\nn_trials: 5\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"
+)
 DRAWN = ["search=points", "study.sampler=random", "study.name=made_up", "trainer.device=cpu"]
 
 Act = BaseException | Callable[[], None] | None

@@ -1,24 +1,101 @@
 """How examples become batches: the samplers that the trainer draws from.
 
-Owns the choice of a batch sampler and the one that keeps equal texts apart. Knows nothing of losses. Imports torch.
+Owns the choice of a batch sampler, the one that keeps equal texts apart, and how processes share a batch. Knows nothing
+of losses. Imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, islice, pairwise
+from typing import Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.base.sampler import DefaultBatchSampler, GroupByLabelBatchSampler
+from torch.utils.data import RandomSampler
 
 from embedsweep.errors import TrialError
-from embedsweep.schema import DataloaderConfig
+from embedsweep.schema import BatchSampler, DataloaderConfig
 
 
-def batch_sampler_of(config: DataloaderConfig) -> str | type[DefaultBatchSampler]:
-    """The batch sampler as sentence-transformers' training arguments take it: a name of theirs, or a class."""
+def batch_sampler_of(
+    config: DataloaderConfig, processes: int
+) -> str | type[DefaultBatchSampler] | Callable[..., DefaultBatchSampler]:
+    """The batch sampler as sentence-transformers' training arguments take it: a name of theirs, a class or a function.
+
+    Args:
+        config: which sampler.
+        processes: how many share every batch.
+    """
+    if processes > 1:
+        return partial(_shared, config.batch_sampler, processes)
     return NoDuplicates if config.batch_sampler == "no_duplicates" else config.batch_sampler
+
+
+def _shared(name: BatchSampler, processes: int, dataset: Dataset, batch_size: int, **given: Any) -> DefaultBatchSampler:
+    """The sampler ``name`` of whole batches, ``processes`` times ``batch_size``, in shares."""
+    whole = {"batch_size": batch_size * processes, **given}
+    if name == "no_duplicates":
+        return Shares(NoDuplicates(dataset, **whole), processes)
+    if name == "group_by_label":
+        return Shares(GroupByLabelBatchSampler(dataset, **whole), processes)
+    order = RandomSampler(dataset, generator=given["generator"])
+    return Shares(DefaultBatchSampler(order, **whole), processes)
+
+
+class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyped
+    """Every batch of another sampler, cut into one share for each process of a group, one after another.
+
+    accelerate gives batch ``n`` to process ``n % processes``. The library would build its sampler for a share's size,
+    so that a text may stand in two shares of one step, and leave out an epoch's last batch. Here the shares of a step
+    are together what one process would see.
+
+    Shares differ by at most one example. A batch of fewer examples than processes goes to each whole: a process without
+    any would have nothing to compute, and the others would wait for it.
+
+    Args:
+        whole: gives the batches to share; alike in every process.
+        processes: how many shares.
+    """
+
+    def __init__(self, whole: DefaultBatchSampler, processes: int) -> None:
+        super().__init__(whole.sampler, whole.batch_size, whole.drop_last, whole.valid_label_columns)
+        self.batch_size = None  # accelerate drops or fills up batches of another size than this
+        self._whole = whole
+        self._processes = processes
+
+    def __len__(self) -> int:
+        return len(self._whole) * self._processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # accelerate replaces the sampler of a plain order by one that every epoch shuffles anew.
+        self._whole.sampler = self.sampler
+        for batch in self._whole:
+            if len(batch) < self._processes:
+                yield from [batch] * self._processes
+                continue
+            ends = [len(batch) * number // self._processes for number in range(self._processes + 1)]
+            yield from (batch[start:end] for start, end in pairwise(ends))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Passes the epoch's number on to whatever shuffles."""
+        super().set_epoch(epoch)
+        self._whole.set_epoch(epoch)
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+
+
+def tell_epochs(loader: Any) -> None:
+    """Makes a prepared loader of :class:`Shares` tell them the epoch also where it is resumed in the middle of one.
+
+    The trainer then wraps accelerate's wrapper once more and no longer reaches through to the sampler; accelerate
+    itself tells what is called ``sampler``.
+    """
+    shard = loader.batch_sampler
+    if isinstance(shares := getattr(shard, "batch_sampler", None), Shares):
+        shard.sampler = shares
 
 
 class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyped

@@ -208,9 +208,11 @@ def _listed(names: Iterator[str] | list[str]) -> str:
 def _runs_of(prefix: str) -> list[_Run]:
     """All runs whose id begins so: runs by themselves by their folder, trials by what their study notes."""
     from embedsweep.study import RUN_ID, trial_folder
+    from embedsweep.tracking import begun_as
 
-    single = SINGLE_RUNS.glob(f"{prefix}*")
-    runs = [_Run(path.name, path / MODEL, f"run {path.name}", None) for path in sorted(single)]
+    begun = begun_as(prefix)
+    single = {*SINGLE_RUNS.glob(f"{prefix}*"), *(path for path in SINGLE_RUNS.glob("*") if path.name in begun)}
+    runs = [_Run(begun.get(path.name, path.name), path / MODEL, f"run {path.name}", None) for path in sorted(single)]
     for study in _studies():
         try:
             trials = _trials(study)
@@ -218,9 +220,9 @@ def _runs_of(prefix: str) -> list[_Run]:
             continue  # of a study that cannot be read no run is known; asked for by name, it says why
         for trial in trials:
             run_id = str(trial.user_attrs.get(RUN_ID, ""))
-            if run_id.startswith(prefix):
+            if run_id.startswith(prefix) or run_id in begun:
                 folder = trial_folder(study, trial.number) / MODEL
-                runs.append(_Run(run_id, folder, f"trial {trial.number} of study {study}", study))
+                runs.append(_Run(begun.get(run_id, run_id), folder, f"trial {trial.number} of study {study}", study))
     return runs
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from embedsweep.config import PRIMARY, nearest, parse_words, shipped_conf, user_conf
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
+from embedsweep.group import open_group
 from embedsweep.launch import prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
@@ -124,10 +125,12 @@ def _single(overrides: list[str], interrupts: Interrupts) -> int:
     from embedsweep.gate import pass_single
 
     asked = pass_single(overrides)
-    prepare_process(asked.config.trainer.device)
-    from embedsweep.single import run_single
+    device = asked.config.trainer.device
+    with open_group(asked.processes, device) as group:  # deals the GPUs this process still sees
+        prepare_process(device)
+        from embedsweep.single import run_single
 
-    return run_single(asked, _console(), interrupts, _program())
+        return run_single(asked, _console(), interrupts, _program(), group)
 
 
 def _sweep(overrides: list[str], interrupts: Interrupts) -> int:

@@ -76,6 +76,10 @@ class TrialTakenError(EmbedsweepError):
         super().__init__(f"another worker has taken trial {number} up and tells what comes of it")
 
 
+class GroupError(EmbedsweepError):
+    """A process of the group that trained a trial died or hung; the trial itself may be sound."""
+
+
 class TrackingError(EmbedsweepError):
     """MLflow's store cannot be opened or written."""
 

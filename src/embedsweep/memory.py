@@ -59,26 +59,27 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def smaller_micro_batch(config: TrialConfig, size: int, why: str) -> int:
-    """Half of a micro-batch that memory does not do for.
+def smaller_micro_batch(config: TrialConfig, size: int, why: str, processes: int = 1) -> int:
+    """Half of a micro-batch that memory does not do for, in equal shares for all processes.
 
     Args:
         config: the trial.
         size: examples that were in memory at once.
         why: what showed it.
+        processes: how many share it.
 
     Raises:
         TrialError: a smaller one would change the result, or there is none.
     """
     batch, tried = config.dataloader.batch_size, f"out of memory with micro-batches of {size} ({why})"
-    if size == 1:
+    if size <= processes:
         raise TrialError(f"{tried}: nothing smaller is left; take a smaller model or a lower model.max_seq_length")
-    if (reason := _must_stay(config)) is not None:
+    if (reason := _must_stay(config, processes)) is not None:
         raise TrialError(f"{tried}, and {reason}; set dataloader.batch_size below {min(batch, size)}")
-    return size // 2
+    return size // processes // 2 * processes
 
 
-def _must_stay(config: TrialConfig) -> str | None:
+def _must_stay(config: TrialConfig, processes: int) -> str | None:
     """Why a smaller micro-batch would change the result; None if it would not."""
     kind = kind_of(config)
     if kind is InBatch.INDEPENDENT:
@@ -88,6 +89,8 @@ def _must_stay(config: TrialConfig) -> str | None:
         return f"loss={name} compares the examples it sees at once, so that fewer would be another training"
     if config.model.static_dim is not None:
         return f"loss={config.loss.name} has no cached form for a static embedding"
+    if processes > 1 and not config.dataloader.drop_last:
+        return f"the cached form of loss={config.loss.name} takes equal shares only (dataloader.drop_last=true)"
     parts = [part.name for loss in losses_of(config) for part in nest(loss)[:-1]]
     unable = [name for name in parts if not LOSSES[name].bears_cached]
     return f"loss={unable[0]} cannot be put around a cached form" if unable else None
@@ -122,7 +125,9 @@ class Attempts:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NOTE
 
-    def first_size(self, config: TrialConfig, given: int | None, checkpoint: int | None) -> tuple[int, str | None]:
+    def first_size(
+        self, config: TrialConfig, given: int | None, checkpoint: int | None, processes: int = 1
+    ) -> tuple[int, str | None]:
         """The micro-batch to begin with, and why it is not the one that was given.
 
         It is half of the last attempt's if that one ended without a word or a new checkpoint, and the kernel has ended
@@ -132,6 +137,7 @@ class Attempts:
             config: the trial.
             given: what to begin with otherwise; None is the configuration's, or what the last attempt came down to.
             checkpoint: step of the last whole checkpoint.
+            processes: how many share it; an earlier attempt may have had another number.
 
         Raises:
             TrialError: half would change the result.
@@ -139,13 +145,16 @@ class Attempts:
         last = self._read()
         came_to = None if last is None else last.micro_batch_size
         size = min(size for size in (micro_batch_size_of(config), given, came_to) if size is not None)
+        if processes > 1:
+            bound = _must_stay(config, processes) is not None
+            size = micro_batch_size_of(config) if bound else max(processes, size - size % processes)
         if last is None or last.finished or last.checkpoint != checkpoint or last.host != socket.gethostname():
             return size, None
         kills = oom_kills()
         if kills is None or last.oom_kills is None or kills <= last.oom_kills or size != came_to:
             return size, None
         why = "the kernel killed the process"
-        return smaller_micro_batch(config, size, why), f"out of memory with micro-batches of {size} ({why})"
+        return smaller_micro_batch(config, size, why, processes), f"out of memory with micro-batches of {size} ({why})"
 
     def begin(self, size: int, checkpoint: int | None) -> None:
         """Notes an attempt before it needs the memory."""

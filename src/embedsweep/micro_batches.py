@@ -54,7 +54,8 @@ def split_batches(trainer: Any, size: int, averages: Mapping[str, Average]) -> N
     """Lets ``trainer`` compute each batch in parts, one after another, with the gradient of the whole.
 
     Dropout and whatever else a loss draws at random is drawn for each part, padding is that of each part, and sums are
-    rounded in another order; else nothing depends on the size, also where it does not divide a batch.
+    rounded in another order; else nothing depends on the size, also where it does not divide a batch. Where processes
+    share a batch, each splits its own share, and all count by how many examples they hold.
 
     Args:
         trainer: a SentenceTransformerTrainer before it trains; changed in place.
@@ -66,10 +67,11 @@ def split_batches(trainer: Any, size: int, averages: Mapping[str, Average]) -> N
 
     def training_step(model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Any:
         parts = list(zip(inputs[_PARTS], inputs[_SHARES], strict=True))
+        weight = _weight(inputs[_EXAMPLES], trainer.accelerator)
         value: Any = 0
         for number, (part, share) in enumerate(parts, start=1):
             # What the trainer divides the loss of a part by.
-            trainer.current_gradient_accumulation_steps = 1 / share
+            trainer.current_gradient_accumulation_steps = 1 / (share * weight)
             with nullcontext() if number == len(parts) else trainer.accelerator.no_sync(model):
                 value = value + whole_step(model, part, num_items_in_batch)
         return value
@@ -77,8 +79,18 @@ def split_batches(trainer: Any, size: int, averages: Mapping[str, Average]) -> N
     trainer.training_step = training_step
 
 
-_PARTS, _SHARES = "parts", "shares"
-"""What a split batch consists of: batches as they are otherwise, and the share of each in the whole."""
+_PARTS, _SHARES, _EXAMPLES = "parts", "shares", "examples"
+"""What a split batch consists of: batches as they are otherwise, the share of each in the whole, and its examples."""
+
+
+def _weight(examples: int, accelerator: Any) -> float:
+    """What so many examples count for, of which every process has its own number: their mean gradient is taken."""
+    if accelerator.num_processes == 1:
+        return 1.0
+    import torch
+
+    mean = accelerator.reduce(torch.tensor(float(examples), device=accelerator.device), "mean")
+    return examples / float(mean)
 
 
 class _SplittingCollator:
@@ -102,7 +114,7 @@ class _SplittingCollator:
             case "words":
                 words = [_words(part) for part in parts]
                 shares = [count / sum(words) for count in words]
-        return {_PARTS: parts, _SHARES: shares}
+        return {_PARTS: parts, _SHARES: shares, _EXAMPLES: len(examples)}
 
 
 def _words(part: Mapping[str, Any]) -> int:

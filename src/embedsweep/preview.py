@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from embedsweep.config import shown
 from embedsweep.display import say
-from embedsweep.gate import Sweep
+from embedsweep.gate import Sweep, broken_constraint
 from embedsweep.plan import axis_words, study_name
 from embedsweep.report import rerun_command
-from embedsweep.search_space import probes_of
+from embedsweep.search_space import completed
 from embedsweep.study import SWEEPS, Study, find_study
 
 
 def print_preview(console: Console, asked: Sweep, program: str) -> None:
-    """Prints the study a command asks for: its name, place, budget and axes, what is done, and one configuration.
+    """Prints the study a command asks for: its name, budget, axes, first points, what is done, one configuration.
 
     Raises:
         ConfigError: the command would be refused by the study that exists.
@@ -29,13 +30,21 @@ def print_preview(console: Console, asked: Sweep, program: str) -> None:
     n_trials = study.n_trials if study is not None else asked.n_trials
     fixed = study.fixed if study is not None else asked.fixed
     done = _done(study, asked) if study is not None else "would be created"
-    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {plan.objective}; {done}, in {SWEEPS / name}")
+    of = " and ".join(plan.objectives)
+    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {done}, in {SWEEPS / name}")
     for axis in plan.axes:
-        say(console, f"  {axis.key}: {axis_words(axis)}")
+        say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
     say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
-    example = {axis.key: probes_of(axis)[0] for axis in plan.axes}
-    say(console, f"one of them, by itself: {rerun_command(program, fixed, example)}")
+    for constraint in plan.constraints:
+        say(console, f"  constraint: {constraint}")
+    for point in plan.enqueue:
+        say(console, f"  tried first: {' '.join(f'{key}={shown(value)}' for key, value in point.items())}")
+    if plan.warm_start is not None:
+        say(console, f"  tried first: the best of study {plan.warm_start}")
+    example = completed(plan.axes, {})
+    if broken_constraint(plan, example) is None:
+        say(console, f"one of them, by itself: {rerun_command(program, fixed, example)}")
     say(console, "study.dry_run: nothing was created or trained")
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.errors import ConfigError
 from embedsweep.schema import TrainerConfig, TrialConfig, trial_config_of
+from embedsweep.tracking import begun_as
 
 SINGLE_RUNS = Path("sweeps", "single")
 SHORTEST_PREFIX = 6
@@ -88,7 +89,8 @@ def _folder_of(prefix: str) -> Path:
     if len(prefix) < SHORTEST_PREFIX:
         message = f"takes at least {SHORTEST_PREFIX} characters of a run's id, or its folder, but got {prefix}"
         raise ConfigError.single("resume", message)
-    found = [folder for folder in _runs() if folder.name.startswith(prefix)]
+    begun = begun_as(prefix)
+    found = [folder for folder in _runs() if folder.name.startswith(prefix) or folder.name in begun]
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)
         raise ConfigError.single("resume", f"{prefix} begins the ids of {len(found)} runs: {names}")

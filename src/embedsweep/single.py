@@ -18,6 +18,7 @@ from embedsweep.data import load_splits
 from embedsweep.display import Display, open_display, say
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.gate import SINGLE, SingleRun
+from embedsweep.group import Group
 from embedsweep.report import print_single, print_ui
 from embedsweep.resume import SINGLE_RUNS, EarlierRun, alone_in, copy_training, history_of
 from embedsweep.schema import Decision, TrialResult
@@ -30,7 +31,7 @@ from embedsweep.trial import read_result, run_trial
 RESUMED_FROM = "embedsweep.resumed_from"
 
 
-def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, program: str) -> int:
+def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, program: str, group: Group | None) -> int:
     """Runs one configuration, records it in the experiment ``single`` and prints what came of it.
 
     An earlier run that is resumed unchanged goes on in its own MLflow run and folder; changed, as a new run from a
@@ -46,12 +47,14 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
     """
     tracker = Tracker(asked.tracking, lambda line: say(console, line))
     try:
-        return _run_recorded(asked, tracker, console, interrupts, program)
+        return _run_recorded(asked, tracker, console, interrupts, program, group)
     finally:
         tracker.close()
 
 
-def _run_recorded(asked: SingleRun, tracker: Tracker, console: Console, interrupts: Interrupts, program: str) -> int:
+def _run_recorded(
+    asked: SingleRun, tracker: Tracker, console: Console, interrupts: Interrupts, program: str, group: Group | None
+) -> int:
     earlier = asked.resumed.run if asked.resumed is not None else None
     goes_on = asked.resumed is not None and not asked.resumed.is_changed
     with ExitStack() as held:
@@ -68,7 +71,7 @@ def _run_recorded(asked: SingleRun, tracker: Tracker, console: Console, interrup
         folder = earlier.folder if goes_on and earlier is not None else SINGLE_RUNS / run.run_id
         if not goes_on:
             held.enter_context(alone_in(folder))
-        result = _run(asked, folder, run, console, interrupts, program)
+        result = _run(asked, folder, run, console, interrupts, program, group)
     if result is None:
         return 1
     print_single(console, result, folder)
@@ -123,7 +126,13 @@ def _finish_complete(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) ->
 
 
 def _run(
-    asked: SingleRun, folder: Path, run: TrialTracker, console: Console, interrupts: Interrupts, program: str
+    asked: SingleRun,
+    folder: Path,
+    run: TrialTracker,
+    console: Console,
+    interrupts: Interrupts,
+    program: str,
+    group: Group | None,
 ) -> TrialResult | None:
     """Trains and ends the run; None where it failed, which is told."""
     config, label = asked.config, run.run_id[:8]
@@ -141,7 +150,7 @@ def _run(
             if asked.resumed is not None and asked.resumed.is_changed:
                 copy_training(asked.resumed.run, folder)
                 run.log_history(history_of(asked.resumed.run))
-            result = run_trial(config, folder, run, report, progress, asked.emissions, single=True)
+            result = run_trial(config, folder, run, report, progress, asked.emissions, single=True, group=group)
         except Interrupted:
             with interrupts.shielded():
                 run.finish("RUNNING")

@@ -21,6 +21,7 @@ from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_winner
 from embedsweep.gate import Sweep, check_cells, check_shares
 from embedsweep.gate.sections import TRIAL_SECTIONS
+from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
 from embedsweep.launch.job import Job
 from embedsweep.launch.local import Supervisor
@@ -61,23 +62,28 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             print_preview(console, asked, program)
             return DONE
         study = open_study(asked)
-        device = _device(study)
-        if asked.plan is None and (problems := [*check_shares(asked.workers, device), *check_cells(study.plan)]):
+        device, processes = _device(study), asked.workers.processes_per_trial
+        if asked.plan is None and (
+            problems := [*check_shares(asked.workers, device), *check_cells(study.plan, processes)]
+        ):
             raise ConfigError(problems)
         shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
-        if asked.workers.name == "inline":
-            prepare_process(device)
-        tracker = Tracker(study.services.tracking, lambda line: say(console, line))
-        try:
-            test = _fill(study, tracker, asked, shares, console, interrupts, begun)
-            print_ranking(console, study)
-            print_best(console, study, program, test)
-            print_ui(console, tracker.ui_hint(), program)
-            if study.unfinished:
-                numbers = ", ".join(map(str, study.unfinished))
-                say(console, f"unfinished: trials {numbers}, by other processes or the next command")
-        finally:
-            tracker.close()
+        is_inline = asked.workers.name == "inline"
+        # A group deals the GPUs that this process still sees.
+        with open_group(processes if is_inline else 1, device) as group:
+            if is_inline:
+                prepare_process(device)
+            tracker = Tracker(study.services.tracking, lambda line: say(console, line))
+            try:
+                test = _fill(study, tracker, asked, shares, console, interrupts, begun, group)
+                print_ranking(console, study)
+                print_best(console, study, program, test)
+                print_ui(console, tracker.ui_hint(), program)
+                if study.unfinished:
+                    numbers = ", ".join(map(str, study.unfinished))
+                    say(console, f"unfinished: trials {numbers}, by other processes or the next command")
+            finally:
+                tracker.close()
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 
@@ -89,6 +95,7 @@ def _fill(
     console: Console,
     interrupts: Interrupts,
     begun: float,
+    group: Group | None,
 ) -> dict[str, float] | None:
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
     keep_models = study.services.keep_models
@@ -104,7 +111,8 @@ def _fill(
             tidy(study, keep_models)
             if asked.workers.name == "inline":
                 emissions = study.services.emissions
-                Worker(study, tracker, parent, display, interrupts, emissions, keep_models, deadline, 0).work()
+                shared = (tracker, parent, display, interrupts, emissions, keep_models, deadline)
+                Worker(study, *shared, number=0, group=group).work()
             else:
                 job = Job.of(study, asked, parent, _device(study))
                 _supervise(study, job, shares, asked.workers, deadline, display, interrupts)

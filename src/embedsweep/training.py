@@ -25,13 +25,14 @@ from sentence_transformers import (
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
+from embedsweep.batches import tell_epochs
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.divergence import LOOK_EVERY, Watch
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
 from embedsweep.losses import InBatch
 from embedsweep.losses.state import load_own_state, own_state
-from embedsweep.micro_batches import averaged_over, kind_of, losses_of, split_batches
+from embedsweep.micro_batches import averaged_over, kind_of, losses_of, micro_batch_size_of, split_batches
 from embedsweep.models import load_weights
 from embedsweep.rungs import rung_steps
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
@@ -59,6 +60,23 @@ class Watcher(Protocol):
 
     progressed: Callable[[int, int], None]
     """Is told how many optimizer steps of how many are done."""
+
+
+class Trainees(Protocol):
+    """Processes that train together."""
+
+    @property
+    def size(self) -> int:
+        """How many."""
+
+    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> None:
+        """Trains to the end, each by :func:`train_share`.
+
+        Args:
+            config: the trial.
+            folder: the trial's own.
+            watcher: who is told, and decides.
+        """
 
 
 @dataclass(frozen=True)
@@ -100,8 +118,11 @@ def train(
     evaluator: PairEvaluator,
     checkpoints: Checkpoints,
     watcher: Watcher,
+    group: Trainees | None = None,
 ) -> Outcome:
     """Trains ``model`` in place, from the last whole checkpoint if there is one, and loads the one to keep.
+
+    A group of processes trains models of its own; what it led to is then loaded from its checkpoints.
 
     Args:
         config: the trial.
@@ -110,10 +131,66 @@ def train(
         evaluator: scores dev.
         checkpoints: where they go.
         watcher: who is told.
+        group: who trains; None trains in this process.
 
     Raises:
         TrialError: the training diverged, or a checkpoint is not what it was.
+        GroupError: a process of the group died or hung.
     """
+    if group is not None:
+        group.train(config, checkpoints.folder.parent, watcher)
+    trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, group.size if group else 1)
+    resumed = checkpoints.last_whole()
+    state = _state_of(checkpoints, resumed) if resumed is not None else None
+    if state is not None and (group is not None or callback.is_over(state)):
+        # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
+        # card tells; one of the library's wants an optimizer.
+        trainer.callback_handler.optimizer = trainer.create_optimizer()
+        trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
+        trainer.state = state
+        return _finish(config, trainer, evaluator, checkpoints, callback, trained=False)
+    _train_on(config, trainer, callback, resumed)
+    return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
+
+
+def train_share(
+    config: TrialConfig,
+    model: SentenceTransformer,
+    tasks: Mapping[str, Task],
+    evaluator: PairEvaluator,
+    checkpoints: Checkpoints,
+    watcher: Watcher,
+    processes: int,
+) -> None:
+    """One process's part of a training in a group, to its end: all processes call it, alike.
+
+    Args:
+        config: the trial.
+        model: what is trained; alike in all processes.
+        tasks: dataset and loss by name.
+        evaluator: scores dev.
+        checkpoints: where the first process writes them.
+        watcher: who is told; decides alike in all processes.
+        processes: how many there are.
+
+    Raises:
+        TrialError: the training diverged.
+    """
+    trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, processes)
+    resumed = checkpoints.last_whole()
+    if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
+        _train_on(config, trainer, callback, resumed)
+
+
+def _assembled(
+    config: TrialConfig,
+    model: SentenceTransformer,
+    tasks: Mapping[str, Task],
+    evaluator: PairEvaluator,
+    checkpoints: Checkpoints,
+    watcher: Watcher,
+    processes: int,
+) -> tuple[SentenceTransformerTrainer, _Watch]:
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
     divergence = Watch(list(losses.values()), fp16=config.trainer.precision == "fp16")
     callback = _Watch(config, checkpoints, watcher, losses, divergence)
@@ -121,7 +198,7 @@ def train(
     several = len(tasks) > 1
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=training_arguments(config, checkpoints.folder, datasets),
+        args=training_arguments(config, checkpoints.folder, datasets, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
         loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,
         evaluator=evaluator,
@@ -129,29 +206,24 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     _watch_gradients(trainer, divergence)
-    micro_batch_size = config.dataloader.micro_batch_size
-    if (
-        micro_batch_size is not None
-        and kind_of(config) is InBatch.INDEPENDENT
-        and micro_batch_size < config.dataloader.batch_size
-    ):
+    size = micro_batch_size_of(config)
+    # Shares of a batch may differ in size, too, and are to count accordingly.
+    if kind_of(config) is InBatch.INDEPENDENT and (size < config.dataloader.batch_size or processes > 1):
         averages = {name: averaged_over(loss) for name, loss in zip(tasks, losses_of(config), strict=True)}
-        split_batches(trainer, micro_batch_size, averages)
-    resumed = checkpoints.last_whole()
-    if resumed is not None and callback.is_over(state := _state_of(checkpoints, resumed)):
-        # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
-        # card tells; one of the library's wants an optimizer.
-        trainer.callback_handler.optimizer = trainer.create_optimizer()
-        trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
-        trainer.state = state
-        return _finish(config, trainer, evaluator, checkpoints, callback, trained=False)
+        split_batches(trainer, size // processes, averages)
+    return trainer, callback
+
+
+def _train_on(config: TrialConfig, trainer: SentenceTransformerTrainer, callback: _Watch, resumed: int | None) -> None:
+    """Trains from a checkpoint's step, or from the beginning."""
+    model = trainer.model
     # The library's own loader takes a checkpoint of adapters for a whole model, with its base model where it once lay.
     trainer._load_from_checkpoint = lambda path: load_weights(model, Path(path), config.model.trust_remote_code)
-    if resumed is not None:
-        _load_losses(losses, model, checkpoints.path(resumed))
+    folder = callback.checkpoints.path(resumed) if resumed is not None else None
+    if folder is not None:
+        _load_losses(callback.losses, model, folder)
     with _without_cards(model):
-        trainer.train(resume_from_checkpoint=str(checkpoints.path(resumed)) if resumed is not None else None)
-    return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
+        trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
 
 
 def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:
@@ -210,7 +282,11 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
         train_s = time.monotonic() - self._started - self._eval_s
         return {"train_s": self._before["train_s"] + train_s, "eval_s": self._before["eval_s"] + self._eval_s}
 
-    def on_train_begin(self, args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: TrainerState, _control: TrainerControl, train_dataloader: Any = None, **_: Any
+    ) -> None:
+        if train_dataloader is not None:
+            tell_epochs(train_dataloader)
         # A checkpoint brings the intervals of its own training, which may have had another end.
         state.compute_steps(args, state.max_steps)
         self._started = time.monotonic()
@@ -252,9 +328,12 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
             control.should_training_stop = True
 
     def on_save(
-        self, _args: Any, state: TrainerState, _control: TrainerControl, model: SentenceTransformer, **_: Any
+        self, args: Any, state: TrainerState, _control: TrainerControl, model: SentenceTransformer, **_: Any
     ) -> None:
         begun = time.monotonic()
+        args.distributed_state.wait_for_everyone()  # each process of a group writes its random state
+        if args.process_index != 0:
+            return
         if own := own_state(self.losses, model):
             save_file(own, self.checkpoints.path(state.global_step) / LOSS_WEIGHTS)
         self.checkpoints.seal(state.global_step, self.times())

@@ -28,7 +28,7 @@ def cached_micro_batch(config: TrialConfig) -> int | None:
 
 
 def training_arguments(
-    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset]
+    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset], processes: int
 ) -> SentenceTransformerTrainingArguments:
     """sentence-transformers' arguments for a configuration.
 
@@ -36,27 +36,29 @@ def training_arguments(
         config: the trial.
         folder: where checkpoints go.
         datasets: what is trained on, by name.
+        processes: how many share a batch, and each micro-batch of it, a divisor of both.
     """
     trainer, loader = config.trainer, config.dataloader
     # A smaller loss batch is drawn as such, so that it has no duplicates and whole groups; others are split later.
     loss_batch_size = loss_batch_size_of(config)
     every = _ratio_or_steps(trainer.eval_every)
     prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
         max_steps=trainer.max_steps or -1,
-        per_device_train_batch_size=loss_batch_size,
+        per_device_train_batch_size=loss_batch_size // processes,
         gradient_accumulation_steps=loader.batch_size // loss_batch_size,
         per_device_eval_batch_size=config.evaluation.batch_size,
         prompts=prompts if len(prompts) > 1 and any(prompts.values()) else next(iter(prompts.values())),
-        batch_sampler=batch_sampler_of(loader),
+        batch_sampler=batch_sampler_of(loader, processes),
         multi_dataset_batch_sampler=loader.multi_dataset_batch_sampler,
         dataloader_drop_last=loader.drop_last,
         dataloader_num_workers=loader.num_workers,
         dataloader_persistent_workers=loader.num_workers > 0,
         dataloader_pin_memory=trainer.device != "cpu" and torch.cuda.is_available(),
-        use_cpu=trainer.device == "cpu",
+        # A process that shares a batch would look for a GPU of its own.
+        use_cpu=trainer.device == "cpu" or (processes > 1 and not torch.cuda.is_available()),
         fp16=trainer.precision == "fp16",
         bf16=trainer.precision == "bf16",
         seed=trainer.seed,
@@ -73,6 +75,9 @@ def training_arguments(
         report_to="none",
         **optimizer_arguments(config.optimizer),
     )
+    # The library drops the last batch in every group of processes, which share it out unevenly; here they can.
+    arguments.dataloader_drop_last = loader.drop_last
+    return arguments
 
 
 def _text_columns(dataset: Dataset) -> list[str]:

@@ -25,7 +25,6 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
-from embedsweep.losses import build_loss, training_dataset
 from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memory, smaller_micro_batch
 from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from embedsweep.evaluation import PairEvaluator
-    from embedsweep.training import Outcome, Task, Watcher
+    from embedsweep.group import Group
+    from embedsweep.training import Outcome, Watcher
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def run_trial(
     single: bool,
     share: Path | None = None,
     micro_batch_size: int | None = None,
+    group: Group | None = None,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
@@ -78,6 +79,7 @@ def run_trial(
         share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
         micro_batch_size: examples in memory at once to begin with, where that changes nothing but memory; None is the
             configuration's, or what an earlier attempt came down to.
+        group: the processes that train it together; None trains it in this one.
 
     Raises:
         TrialError: no result can be had (a training that diverges, a batch that memory does not do for).
@@ -91,8 +93,8 @@ def run_trial(
     with train_log(folder / "train.log"):
         try:
             with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
-                size = _first_size(config, folder, attempts, micro_batch_size)
-                result = _run(config, folder, run, report, progress, meter, attempts, size, single=single)
+                size = _first_size(config, folder, attempts, micro_batch_size, _processes(group))
+                result = _run(config, folder, run, report, progress, meter, attempts, size, single=single, group=group)
         except Exception:
             _log.exception("the trial failed")
             raise
@@ -113,6 +115,7 @@ def _run(
     size: int,
     *,
     single: bool,
+    group: Group | None,
 ) -> TrialResult:
     from embedsweep.evaluation import write_scores
     from embedsweep.models import count_tokens, merge_adapters
@@ -123,7 +126,7 @@ def _run(
     splits = load_splits(config.data, config.evaluation)
     model = _build(config)
     parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-    _record_data(run, config, splits, conversion_of(parts), size)
+    _record_data(run, config, splits, conversion_of(parts), size, _processes(group))
     before: dict[str, float] = {}
     if config.evaluation.before:
         reports = {**score_test(config, model), **score_further(config, model)} if single else {}
@@ -131,7 +134,7 @@ def _run(
         run.log_metrics(0, before)
 
     watcher = _Recorder(run, report, progress, meter)
-    outcome, model, evaluator = _train(config, folder, run, watcher, attempts, size, parts, model)
+    outcome, model, evaluator = _train(config, folder, run, watcher, attempts, size, parts, model, group)
     merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
@@ -172,8 +175,8 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, given: int | None) -> int:
-    size, why = attempts.first_size(config, given, Checkpoints(folder / CHECKPOINTS).last_sealed)
+def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, given: int | None, processes: int) -> int:
+    size, why = attempts.first_size(config, given, Checkpoints(folder / CHECKPOINTS).last_sealed, processes)
     if why is not None:
         _log.warning("%s in the attempt before: this one begins with %d", why, size)
     return size
@@ -197,12 +200,14 @@ def _train(
     size: int,
     parts: Mapping[str, Part],
     model: SentenceTransformer | None,
+    group: Group | None,
 ) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
     """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
 
     The recorded configuration stays what it is; what truly ran is a tag.
     """
     from embedsweep.scoring import dev_evaluator
+    from embedsweep.tasks import build_task
     from embedsweep.training import train
 
     checkpoints = Checkpoints(folder / CHECKPOINTS)
@@ -212,13 +217,13 @@ def _train(
         tasks, evaluator = None, None
         try:
             model = model or _build(config)
-            tasks = {name: _task(running, part, model) for name, part in parts.items()}
+            tasks = {name: build_task(running, part, model, processes=1) for name, part in parts.items()}
             evaluator = dev_evaluator(config, model)
-            return train(running, model, tasks, evaluator, checkpoints, watcher), model, evaluator
+            return train(running, model, tasks, evaluator, checkpoints, watcher, group), model, evaluator
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = smaller_micro_batch(config, size, first_line(error))
+            smaller = smaller_micro_batch(config, size, first_line(error), _processes(group))
         _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
         model = tasks = evaluator = None
         free_memory()
@@ -254,24 +259,20 @@ def write_config(path: Path, config: TrialConfig) -> None:
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def _task(config: TrialConfig, part: Part, model: SentenceTransformer) -> Task:
-    from embedsweep.training import Task
-    from embedsweep.training_arguments import cached_micro_batch
-
-    n_classes = len(part.examples.classes) if part.examples.classes is not None else None
-    return Task(
-        training_dataset(part.loss, part.examples, model, part.seed),
-        build_loss(part.loss, model, cached_micro_batch(config), n_classes),
-    )
+def _processes(group: Group | None) -> int:
+    return group.size if group is not None else 1
 
 
-def _record_data(run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None, size: int) -> None:
+def _record_data(
+    run: TrialTracker, config: TrialConfig, splits: Splits, conversion: str | None, size: int, processes: int
+) -> None:
     for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
         run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
     run.set_tags(
         {
             "embedsweep.conversion": conversion or "none",
             "embedsweep.audit": "; ".join(data_warnings(config)) or "none",
+            "embedsweep.processes": str(processes),
             MICRO_BATCH_SIZE: str(size),
             "embedsweep.loss_batch_size": str(loss_batch_size_of(config)),
         }

@@ -32,6 +32,7 @@ from embedsweep.errors import (
     UnreachableError,
 )
 from embedsweep.gate import cell_config
+from embedsweep.group import Group
 from embedsweep.memory import first_line
 from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
@@ -60,6 +61,7 @@ class Worker:
         number: its own among the workers of its command, from 0.
         share: the file with this worker's share of the machine's energy, where several run at once; None measures the
             machine for each trial.
+        group: the processes that train each trial together; None trains in this one.
     """
 
     study: Study
@@ -72,6 +74,7 @@ class Worker:
     deadline: float | None
     number: int
     share: Path | None = None
+    group: Group | None = None
     _warned: set[str] = field(default_factory=set, init=False)
 
     def work(self) -> None:
@@ -240,7 +243,17 @@ class Worker:
             self.display.progress(label, step, total)
 
         self._warn(config)
-        return run_trial(config, trial.folder, run, report, progress, self.emissions, single=False, share=self.share)
+        return run_trial(
+            config,
+            trial.folder,
+            run,
+            report,
+            progress,
+            self.emissions,
+            single=False,
+            share=self.share,
+            group=self.group,
+        )
 
     def _warn(self, config: TrialConfig) -> None:
         """Says what matters of the data, once for all trials on it."""

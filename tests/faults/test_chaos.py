@@ -45,7 +45,7 @@ WITHIN_S = 5400.0
 @pytest.mark.chaos
 @pytest.mark.timeout(2 * WITHIN_S)
 def test_a_study_whose_processes_are_killed_at_random_is_whole_in_the_end(tmp_path: Path) -> None:
-    chance, finished, deeds = random.Random(SEED), dict[int, float](), list[str]()
+    chance, finished, deeds = random.Random(SEED), dict[int, float | None](), list[str]()
     deadline = time.monotonic() + WITHIN_S
     while True:
         log = tmp_path / f"{len(deeds):03d}.log"
@@ -101,7 +101,7 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
-def check_kept(folder: Path, finished: dict[int, float]) -> None:
+def check_kept(folder: Path, finished: dict[int, float | None]) -> None:
     """What was finished stays as it was; notes what has been finished since."""
     if not list(folder.glob("sweeps/*/study.yaml")):
         return

@@ -188,3 +188,37 @@ def test_a_server_that_is_not_there_gets_all_later_even_if_the_sync_is_killed(
         assert list(folder.glob("sweeps/*/spool/*.jsonl")) != []
         assert studies.finish(_sync(folder)).code == 0
         _check_equal(port, undisturbed)
+
+
+def test_a_server_that_hangs_for_a_while_holds_no_trial_up(tmp_path: Path, undisturbed: studies.Study) -> None:
+    port, folder = free_port(), tmp_path / "work"
+    words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
+    with server(tmp_path, port) as process:
+        command = studies.start(folder, words)
+        assert command.stdout is not None
+        while "trial 0 11%" not in (line := command.stdout.readline()):
+            assert line, "the command ended before its first evaluation"
+        os.killpg(process.pid, signal.SIGSTOP)
+        # Requests that were given up, and are carried out by the server when it goes on, must not be there twice.
+        while "trial 1 11%" not in (line := command.stdout.readline()):
+            assert line, "the command ended while the server hung"
+        os.killpg(process.pid, signal.SIGCONT)
+        ended = studies.finish(command)
+        assert ended.code == 0, ended.output
+        if "embedsweep sync" in ended.output:  # the command had ended before the server was looked for again
+            assert studies.finish(_sync(folder)).code == 0
+        _check_equal(port, undisturbed)
+
+
+def test_a_command_killed_while_the_server_is_away_goes_on_without_it(
+    tmp_path: Path, undisturbed: studies.Study
+) -> None:
+    port, folder = free_port(), tmp_path / "work"
+    words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}", "tracking.spool=true")
+    killed = studies.run(folder, words, ("kill", "step:8"))
+    assert killed.code == -signal.SIGKILL, killed.output
+    again = studies.run(folder, words)
+    assert again.code == 0, again.output
+    with server(tmp_path, port):
+        assert studies.finish(_sync(folder)).code == 0
+        _check_equal(port, undisturbed)

@@ -157,7 +157,8 @@ def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: P
     reason = "died and is not started again, as workers were 0 times (workers.max_restarts); the same command"
     assert f"{reason} goes on with the trials that are left" in ended.output
     assert "Traceback" not in ended.output
-    check_shared(Study(tmp_path), studies.run(tmp_path, FOUR))
+    again = studies.run(tmp_path, FOUR)
+    check_shared(Study(tmp_path), again)
 
 
 @pytest.mark.slow

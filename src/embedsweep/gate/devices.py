@@ -13,6 +13,13 @@ import re
 from embedsweep.schema import Precision
 
 
+def visible_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def visible_devices() -> list[str]:
     """Names of the CUDA devices this process may use: all, or those of ``CUDA_VISIBLE_DEVICES``, which may be none."""
     everything = [str(number) for number in range(cuda_device_count())]

@@ -14,6 +14,7 @@ from embedsweep.config import canonical
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import broken_constraint, cell_config
 from embedsweep.gate.rules.data import scored_on
+from embedsweep.gate.rules.processes import check_processes
 from embedsweep.schema import Axis, Choice, StudyPlan
 from embedsweep.search_space import active_axes, completed, probes_of, random_cell
 
@@ -22,8 +23,13 @@ DRAWS = 500
 """Random cells that are tried where none of the others keeps the constraints."""
 
 
-def check_cells(plan: StudyPlan) -> Iterator[Problem]:
-    """What is wrong with any cell of a plan that keeps its constraints, or that there is none."""
+def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
+    """What is wrong with any cell of a plan that keeps its constraints, or that there is none.
+
+    Args:
+        plan: the study's.
+        processes: how many train each trial together.
+    """
     pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     try:
         cells = _probe_cells(plan)
@@ -34,9 +40,12 @@ def check_cells(plan: StudyPlan) -> Iterator[Problem]:
         yield Problem("search.constraints", f"no trial keeps {' and '.join(plan.constraints)}: change one of them")
     for params in cells:
         try:
-            pairs.append((params, scored_on(cell_config(plan, params))))
+            config = cell_config(plan, params)
+            pairs.append((params, scored_on(config)))
         except ConfigError as error:
             yield from error.problems
+            continue
+        yield from check_processes(config, processes)
     for key in dict.fromkeys(axis.key for axis in plan.axes):
         yield from _check_scored_alike(key, pairs)
 

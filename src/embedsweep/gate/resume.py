@@ -18,7 +18,7 @@ from embedsweep.gate.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, section_of
 from embedsweep.resume import EarlierRun, find_run, why_it_cannot_go_on
 from embedsweep.schema import TrainerConfig, TrialConfig
 
-SERVICES = ("tracking", "emissions")
+SERVICES = ("tracking", "emissions", "workers")
 MAY_CHANGE = ("epochs", "max_steps", "eval_every", "log_every", "device", "early_stopping")
 """Keys of ``trainer`` that a checkpoint can be trained on under."""
 

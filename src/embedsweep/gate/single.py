@@ -10,6 +10,7 @@ from embedsweep.config import open_composer, resolve
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import read_cell, trial_sections
 from embedsweep.gate.resume import Resumed, read_resumed, refuse_changes, resumed_name, services_said
+from embedsweep.gate.rules.processes import check_processes
 from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.services import Services, check_tracking, read_services
 from embedsweep.gate.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, compose_cells, section_of, sort_words
@@ -26,6 +27,7 @@ class SingleRun:
         emissions: whose electricity is used.
         resumed: the earlier run that it goes on with; None starts anew.
         services_said: the words on tracking and emissions, which the run does not keep.
+        processes: how many train it together.
     """
 
     config: TrialConfig
@@ -33,6 +35,7 @@ class SingleRun:
     emissions: EmissionsConfig
     resumed: Resumed | None
     services_said: tuple[str, ...]
+    processes: int
 
 
 def pass_single(words: Sequence[str]) -> SingleRun:
@@ -64,9 +67,12 @@ def pass_single(words: Sequence[str]) -> SingleRun:
                 config = _read_config(cell, services)
         except ConfigError as error:
             problems += error.problems
+    processes = services.workers.processes_per_trial if services is not None else 1
+    if config is not None:
+        problems += check_processes(config, processes)
     if problems or services is None or config is None:
         raise ConfigError(problems)
-    return SingleRun(config, services.tracking, services.emissions, resumed, services_said(words))
+    return SingleRun(config, services.tracking, services.emissions, resumed, services_said(words), processes)
 
 
 def _read_config(cell: Cell, services: Services | None) -> TrialConfig:

@@ -114,7 +114,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     problems += _check_device(cells)
     if services is not None:
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
-    problems += check_cells(plan)
+    problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(said.fixed)

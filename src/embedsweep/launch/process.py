@@ -12,9 +12,11 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import IO, TextIO
 
 from embedsweep.errors import EmbedsweepError, Interrupted
+from embedsweep.group import Group, open_group
 from embedsweep.launch.environment import prepare_process
 from embedsweep.launch.events import EventLines
 from embedsweep.launch.job import Job
@@ -63,14 +65,21 @@ def _end_with_supervisor(lifeline: IO[bytes]) -> None:
 
 def _log_and_work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None) -> int:
     # The environment is to be ready before torch is imported, which these do.
-    prepare_process(job.device)
+    with open_group(job.sweep.workers.processes_per_trial, job.device) as group:  # deals the GPUs of this worker
+        prepare_process(job.device)
+        return _work_logged(job, display, interrupts, deadline, group)
+
+
+def _work_logged(
+    job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None
+) -> int:
     import sentence_transformers  # noqa: F401  (before a trial is asked for: where it is broken, no trial is to blame)
 
     from embedsweep.train_log import train_log
 
     with train_log(job.log):
         try:
-            _work(job, display, interrupts, deadline)
+            _work(job, display, interrupts, deadline, group)
         except (Interrupted, EmbedsweepError):
             raise
         except Exception:
@@ -79,7 +88,7 @@ def _log_and_work(job: Job, display: EventLines, interrupts: Interrupts, deadlin
     return 0
 
 
-def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None) -> None:
+def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None) -> None:
     from embedsweep.emissions import share_path
     from embedsweep.study import open_study
     from embedsweep.study.storage import storage_errors
@@ -89,11 +98,12 @@ def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float
     with storage_errors():
         study = open_study(job.sweep)
         study.n_trials = job.n_trials  # of this command; another one may have asked for more since
-        tracker = Tracker(job.tracking, display.say)
+        # The supervisor has opened the store: one that is away now was lost on the way.
+        tracker = Tracker(replace(job.tracking, spool=True), display.say)
         share = share_path(job.share_folder, job.number) if job.share_folder is not None else None
         shared = (tracker, job.parent, display, interrupts, job.emissions, job.keep_models, deadline)
         try:
-            Worker(study, *shared, job.number, share).work()
+            Worker(study, *shared, job.number, share, group).work()
         finally:
             tracker.close()
 

@@ -8,20 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import psutil
-
-from embedsweep.gate.devices import cuda_devices_of, gpu_count
+from embedsweep.gate.devices import cuda_devices_of, gpu_count, visible_cores
 from embedsweep.schema import WorkersConfig
 
 CORES_A_PROCESS = 2
 """Without a GPU, and where no number was given: fewer cores leave no room for what a training does beside its steps."""
-
-
-def visible_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return psutil.cpu_count() or 1
 
 
 def worker_count(workers: WorkersConfig, device: str) -> int:

@@ -5,14 +5,16 @@ nothing of where data comes from or how training runs. Weights of a loss's own a
 """
 
 from embedsweep.losses.examples import training_dataset
-from embedsweep.losses.rows import Average, InBatch, Loss
-from embedsweep.losses.table import LOSSES, build_loss, dims, in_batch, nest, wants
+from embedsweep.losses.rows import Across, Average, InBatch, Loss
+from embedsweep.losses.table import LOSSES, across, build_loss, dims, in_batch, nest, wants
 
 __all__ = [
     "LOSSES",
+    "Across",
     "Average",
     "InBatch",
     "Loss",
+    "across",
     "build_loss",
     "dims",
     "in_batch",

@@ -36,7 +36,11 @@ def _mnrl(given: Ingredients, **fixed: Any) -> nn.Module:
     if given.micro_batch_size is None:
         return MultipleNegativesRankingLoss(given.model, **given.parameters, **fixed)
     return CachedMultipleNegativesRankingLoss(
-        given.model, mini_batch_size=given.micro_batch_size, **given.parameters, **fixed
+        given.model,
+        mini_batch_size=given.micro_batch_size,
+        gather_across_devices=given.processes > 1,
+        **given.parameters,
+        **fixed,
     )
 
 
@@ -44,7 +48,8 @@ def gist(given: Ingredients) -> nn.Module:
     """GISTEmbedLoss (https://arxiv.org/abs/2402.16829), or its cached form; the guide is frozen."""
     from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, GISTEmbedLoss
 
-    parameters = {**given.parameters, "guide": load_encoder(given.parameters["guide"], given.model.device)}
+    guide = load_encoder(given.parameters["guide"], given.model.device)
+    parameters = {**given.parameters, "guide": guide, "gather_across_devices": given.processes > 1}
     if given.micro_batch_size is None:
         return GISTEmbedLoss(given.model, **parameters)
     return CachedGISTEmbedLoss(given.model, mini_batch_size=given.micro_batch_size, **parameters)

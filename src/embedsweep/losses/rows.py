@@ -28,6 +28,14 @@ class InBatch(Enum):
     COMPARED = "examples are compared within the micro-batch: the loss sees only that"
 
 
+class Across(Enum):
+    """How a loss sees the whole batch where several processes hold a share of it each."""
+
+    EMBEDDINGS = "it is computed from embeddings, which are gathered: shares may differ in size"
+    ITSELF = "it gathers by itself: shares must be equal"
+    NOT = "it has no way to, or weights of its own, which nothing would keep equal"
+
+
 Average = Literal["examples", "words", "nothing"]
 """What the value of a batch is a mean over; over ``nothing``, it is a sum. Parts of a batch count accordingly."""
 
@@ -42,6 +50,7 @@ class Ingredients:
         micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
         n_classes: how many classes the labels have; None where they are no classes.
         inner: the loss that a wrapper is put around; None for a loss that is no wrapper.
+        processes: how many share the batch.
     """
 
     model: SentenceTransformer
@@ -49,6 +58,7 @@ class Ingredients:
     micro_batch_size: int | None
     n_classes: int | None
     inner: nn.Module | None
+    processes: int
 
 
 Build = Callable[[Ingredients], "nn.Module"]
@@ -75,6 +85,7 @@ class Loss:
         needs_transformer: why a static embedding cannot be trained by it; None if it can.
         needs_whole_model: why low-rank adapters cannot be trained by it; None if they can.
         needs_token_width: whether embeddings must be as wide as the transformer's tokens.
+        across: how it sees the whole batch where processes share it.
     """
 
     wants: tuple[Shape, ...]
@@ -91,3 +102,4 @@ class Loss:
     needs_transformer: str | None = None
     needs_whole_model: str | None = None
     needs_token_width: bool = False
+    across: Across = Across.NOT

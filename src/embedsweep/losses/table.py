@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from embedsweep.losses import distillation, pairs, ranking, triplets, unsupervised, wrappers
 from embedsweep.losses.parameters import Boolean, Parameter, Real, Reals, Text, Whole, Wholes, Word
-from embedsweep.losses.rows import InBatch, Ingredients, Loss
+from embedsweep.losses.rows import Across, InBatch, Ingredients, Loss
 from embedsweep.schema import LossConfig, Shape
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ _LABELS = _no_regularizer("it does not compute its labels, a teacher's embedding
 _CT_CUT = _no_cut("its second encoder's embeddings are not cut")
 
 LOSSES: Mapping[str, Loss] = {
-    "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, ranking.mnrl),
-    "mnrl_symmetric": Loss(("positive_pairs",), InBatch.CACHED, _SCALE, ranking.mnrl_symmetric),
+    "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, ranking.mnrl, across=Across.EMBEDDINGS),
+    "mnrl_symmetric": Loss(
+        ("positive_pairs",), InBatch.CACHED, _SCALE, ranking.mnrl_symmetric, across=Across.EMBEDDINGS
+    ),
     "gist": Loss(
         ("triplets", "positive_pairs"),
         InBatch.CACHED,
@@ -70,6 +72,7 @@ LOSSES: Mapping[str, Loss] = {
         not_inside=_EMBEDS_ITSELF,
         other_model="guide",
         needs_transformer="the guide reads the words again from a transformer's token ids",
+        across=Across.ITSELF,
     ),
     "megabatch_margin": Loss(
         ("positive_pairs",),
@@ -78,11 +81,13 @@ LOSSES: Mapping[str, Loss] = {
         ranking.megabatch_margin,
         not_inside=_EMBEDS_ITSELF,
     ),
-    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent),
-    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle),
-    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, pairs.cosine),
-    "contrastive": Loss(("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive),
-    "online_contrastive": Loss(("binary_pairs",), InBatch.COMPARED, _SIAMESE, pairs.online_contrastive),
+    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent, across=Across.EMBEDDINGS),
+    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle, across=Across.EMBEDDINGS),
+    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, pairs.cosine, across=Across.EMBEDDINGS),
+    "contrastive": Loss(("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive, across=Across.EMBEDDINGS),
+    "online_contrastive": Loss(
+        ("binary_pairs",), InBatch.COMPARED, _SIAMESE, pairs.online_contrastive, across=Across.EMBEDDINGS
+    ),
     "softmax": Loss(
         ("class_pairs",),
         InBatch.INDEPENDENT,
@@ -99,15 +104,31 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {"distance_metric": Word(triplets.TRIPLET_DISTANCES), "triplet_margin": Real(above=0)},
         triplets.triplet,
+        across=Across.EMBEDDINGS,
     ),
     "batch_all_triplet": Loss(
-        ("class_texts",), InBatch.COMPARED, _IN_BATCH, triplets.batch_all_triplet, groups_by_label=True
+        ("class_texts",),
+        InBatch.COMPARED,
+        _IN_BATCH,
+        triplets.batch_all_triplet,
+        groups_by_label=True,
+        across=Across.EMBEDDINGS,
     ),
     "batch_hard_triplet": Loss(
-        ("class_texts",), InBatch.COMPARED, _IN_BATCH, triplets.batch_hard_triplet, groups_by_label=True
+        ("class_texts",),
+        InBatch.COMPARED,
+        _IN_BATCH,
+        triplets.batch_hard_triplet,
+        groups_by_label=True,
+        across=Across.EMBEDDINGS,
     ),
     "batch_semi_hard_triplet": Loss(
-        ("class_texts",), InBatch.COMPARED, _IN_BATCH, triplets.batch_semi_hard_triplet, groups_by_label=True
+        ("class_texts",),
+        InBatch.COMPARED,
+        _IN_BATCH,
+        triplets.batch_semi_hard_triplet,
+        groups_by_label=True,
+        across=Across.EMBEDDINGS,
     ),
     "batch_hard_soft_margin_triplet": Loss(
         ("class_texts",),
@@ -115,6 +136,7 @@ LOSSES: Mapping[str, Loss] = {
         {"distance_metric": Word(triplets.BATCH_DISTANCES)},
         triplets.batch_hard_soft_margin_triplet,
         groups_by_label=True,
+        across=Across.EMBEDDINGS,
     ),
     "mse": Loss(
         ("texts", "positive_pairs"),
@@ -145,6 +167,7 @@ LOSSES: Mapping[str, Loss] = {
         distillation.margin_mse,
         dataset=distillation.with_margins,
         other_model="teacher",
+        across=Across.EMBEDDINGS,
     ),
     "distill_kl_div": Loss(
         ("triplets",),
@@ -153,6 +176,7 @@ LOSSES: Mapping[str, Loss] = {
         distillation.distill_kl_div,
         dataset=distillation.with_scores,
         other_model="teacher",
+        across=Across.EMBEDDINGS,
     ),
     "denoising_autoencoder": Loss(
         ("texts",),
@@ -190,6 +214,7 @@ LOSSES: Mapping[str, Loss] = {
         wraps=True,
         bears_cached=True,
         not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it gives no single embedding")},
+        across=Across.EMBEDDINGS,
     ),
     "adaptive_layer": Loss(
         (),
@@ -251,6 +276,19 @@ def in_batch(config: LossConfig) -> InBatch:
     return InBatch.INDEPENDENT
 
 
+def across(config: LossConfig, *, cached: bool) -> Across:
+    """How a loss, and one inside of wrappers, sees the whole batch where processes share it.
+
+    Args:
+        config: the loss.
+        cached: whether its cached form is built, which gathers by itself.
+    """
+    kinds = {LOSSES[part.name].across for part in nest(config)}
+    if Across.NOT in kinds:
+        return Across.NOT
+    return Across.ITSELF if cached or Across.ITSELF in kinds else Across.EMBEDDINGS
+
+
 def dims(config: LossConfig) -> tuple[int, ...]:
     """The Matryoshka dimensions anywhere in a loss, descending; none where there is no Matryoshka loss."""
     found: set[int] = set()
@@ -265,6 +303,7 @@ def build_loss(
     model: SentenceTransformer,
     cached_micro_batch_size: int | None,
     n_classes: int | None = None,
+    processes: int = 1,
 ) -> nn.Module:
     """The loss over ``model``.
 
@@ -273,7 +312,13 @@ def build_loss(
         model: what it trains.
         cached_micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
         n_classes: how many classes the labels of the examples have; None where they are no classes.
+        processes: how many share a batch; this is to be one of them where they are several.
     """
-    inner = None if config.inner is None else build_loss(config.inner, model, cached_micro_batch_size, n_classes)
-    given = Ingredients(model, config.parameters, cached_micro_batch_size, n_classes, inner)
-    return LOSSES[config.name].build(given)
+    row, cached = LOSSES[config.name], cached_micro_batch_size
+    inner = None if config.inner is None else build_loss(config.inner, model, cached, n_classes, processes)
+    loss = row.build(Ingredients(model, config.parameters, cached, n_classes, inner, processes))
+    if processes > 1 and not row.wraps and across(config, cached=cached is not None) is Across.EMBEDDINGS:
+        from embedsweep.losses.processes import AcrossProcesses
+
+        return AcrossProcesses(model, loss)
+    return loss

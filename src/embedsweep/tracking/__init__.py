@@ -12,7 +12,7 @@ from embedsweep.tracking.downloads import download_model, runs_with_model
 from embedsweep.tracking.params import flatten
 from embedsweep.tracking.replay import replay_spool, store_name
 from embedsweep.tracking.runs import ParentStatus, Tracker
-from embedsweep.tracking.spool import Spool, all_spools
+from embedsweep.tracking.spool import Spool, all_spools, begun_as
 from embedsweep.tracking.trial_run import TrialState, TrialTracker
 from embedsweep.tracking.ui import open_ui
 
@@ -23,6 +23,7 @@ __all__ = [
     "TrialState",
     "TrialTracker",
     "all_spools",
+    "begun_as",
     "download_model",
     "flatten",
     "open_ui",

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from embedsweep.schema import TrackingConfig
-from embedsweep.tracking.store import locate, open_store, telling
+from embedsweep.tracking.outages import telling
+from embedsweep.tracking.store import locate, open_store
 
 DOWNLOADS = Path("sweeps", "downloads")
 MODEL = "model"

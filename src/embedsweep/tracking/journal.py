@@ -16,10 +16,11 @@ from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.schema import TrackingConfig
 from embedsweep.secrets import redact
 from embedsweep.tracking.ledger import Ledger
+from embedsweep.tracking.outages import Tell, waiting_for_lock
 from embedsweep.tracking.records import Record
 from embedsweep.tracking.replay import Replay, described, replay
 from embedsweep.tracking.spool import Origin, Spool, spool_of
-from embedsweep.tracking.store import Store, Tell, locate, open_store, waiting_for_lock
+from embedsweep.tracking.store import Store, locate, open_store
 
 _T = TypeVar("_T")
 
@@ -77,7 +78,7 @@ class Journal:
 
             def carry_out() -> None:
                 ledger = self._open_ledger()
-                ledger.write(ledger.id_of(experiment, run_id), record)
+                ledger.write(ledger.lookup.id_of(experiment, run_id), record)
 
             try:
                 waiting_for_lock(carry_out, self._tell)
@@ -130,7 +131,7 @@ class Journal:
         """The store's id of a run; while it has none there, the one it was given."""
         if self.waits(experiment, run_id):
             return run_id
-        return self.ask(lambda ledger: ledger.find(run_id, experiment), None) or run_id
+        return self.ask(lambda ledger: ledger.lookup.find(run_id, experiment), None) or run_id
 
     def close(self) -> bool:
         """Replays what is left if the store answers, and tells of the rest; whether nothing is left."""
@@ -195,7 +196,7 @@ class Journal:
             ledger = self._open_ledger()
         except TrackingError:
             return False
-        if self._away and not ledger.answers():
+        if self._away and not ledger.lookup.answers():
             return False
         done = 0
         for spool in list(self._spools):

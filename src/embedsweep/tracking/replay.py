@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking.ledger import Ledger
+from embedsweep.tracking.outages import Tell
 from embedsweep.tracking.records import Files, Record
 from embedsweep.tracking.spool import Spool
-from embedsweep.tracking.store import Tell, locate, open_store
+from embedsweep.tracking.store import locate, open_store
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def replay(ledger: Ledger, spool: Spool, store: str, deadline: float | None = No
                 written = _replay_run(ledger, spool, run_id, deadline)
             except UnreachableError as error:
                 found.left[run_id] = str(error)
-                if not ledger.answers():
+                if not ledger.lookup.answers():
                     found.left = _all(spool, store, str(error))
                     found.answered = False
                     break
@@ -115,7 +116,9 @@ def _replay_run(ledger: Ledger, spool: Spool, run_id: str, deadline: float | Non
             ledger.carry_out(experiment, run_id, _located(record, spool))
             spool.carried_out(run_id, position)
             count += 1
-    return Written(ledger.id_of(experiment, run_id), count)
+    written = Written(ledger.lookup.id_of(experiment, run_id), count)
+    spool.note_id(run_id, written.store_id)
+    return written
 
 
 def _located(record: Record, spool: Spool) -> Record:

@@ -14,11 +14,12 @@ from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.schema import TrackingConfig, TrialConfig
 from embedsweep.secrets import redact
 from embedsweep.tracking.journal import Journal
-from embedsweep.tracking.ledger import Ledger, RecordedRun, origin, redacted, study_id
+from embedsweep.tracking.ledger import Ledger, origin, redacted
+from embedsweep.tracking.lookup import RecordedRun, study_id
+from embedsweep.tracking.outages import Tell, log_line
 from embedsweep.tracking.params import flatten
 from embedsweep.tracking.records import End, Study, Trial
 from embedsweep.tracking.spool import SINGLE_EXPERIMENT
-from embedsweep.tracking.store import Tell, log_line
 from embedsweep.tracking.trial_run import TrialTracker, now_ms
 
 ParentStatus = Literal["FINISHED", "FAILED", "KILLED"]
@@ -58,7 +59,7 @@ class Tracker:
             UnreachableError: the store is away.
             TrackingError: the name belongs to a deleted experiment, or cannot be a folder's.
         """
-        found = self._journal.ask(lambda ledger: ledger.experiment(name), None)
+        found = self._journal.ask(lambda ledger: ledger.lookup.experiment(name), None)
         if found is None:
             raise UnreachableError(f"MLflow's store {self._journal.store} does not answer")
         return found
@@ -151,12 +152,14 @@ class Tracker:
         """
         spool = self._journal.visit(experiment, parent)
         return spool.of_trial(number, parent, str(self._journal.store)) or self._journal.ask(
-            lambda ledger: ledger.find_trial(experiment, str(number), parent), None
+            lambda ledger: ledger.lookup.find_trial(experiment, str(number), parent), None
         )
 
     def has_run(self, run_id: str) -> bool:
         """Whether this store holds the run, or will; a study may be resumed with another one."""
-        return self._journal.holds(run_id) or self._journal.ask(lambda ledger: ledger.find(run_id) is not None, True)
+        return self._journal.holds(run_id) or self._journal.ask(
+            lambda ledger: ledger.lookup.find(run_id) is not None, True
+        )
 
     def recorded(self, run_id: str) -> RecordedRun | None:
         """What this store knows of a single run; None where it does not hold it.
@@ -166,7 +169,7 @@ class Tracker:
         """
         answer: tuple[RecordedRun | None] | None = None
         if not self._journal.waits(SINGLE_EXPERIMENT, run_id):
-            answer = self._journal.ask(lambda ledger: (ledger.recorded(run_id),), None)
+            answer = self._journal.ask(lambda ledger: (ledger.lookup.recorded(run_id),), None)
         if answer is None:
             raise UnreachableError(f"MLflow's store {self._journal.store} cannot say what it holds of run {run_id}")
         return answer[0]
@@ -187,7 +190,7 @@ class Tracker:
         def create(ledger: Ledger) -> str:
             nonlocal tried
             # A database may have been locked between the run and its params.
-            found = ledger.find_created(experiment, record) if tried else None
+            found = ledger.lookup.find_created(experiment, record) if tried else None
             tried = True
             if found is None:
                 return ledger.create_trial(experiment, record)
@@ -200,7 +203,7 @@ class Tracker:
         """The id, once the run goes on; None where the store is away, or records of the run wait."""
 
         def reopen(ledger: Ledger) -> str:
-            found = ledger.find(run_id, experiment)
+            found = ledger.lookup.find(run_id, experiment)
             if found is None:
                 raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {self._journal.store} lacks it")
             ledger.reopen(found, record.params)
@@ -210,7 +213,7 @@ class Tracker:
 
     def _study_of(self, run_id: str) -> str:
         if run_id not in self._studies:
-            name = self._journal.ask(lambda ledger: ledger.experiment_of(run_id), None)
+            name = self._journal.ask(lambda ledger: ledger.lookup.experiment_of(run_id), None)
             if name is None:
                 raise UnreachableError(f"the study of run {run_id} is not known while MLflow's store is away")
             self._studies[run_id] = name

@@ -6,6 +6,7 @@ in order, with a note of how far; and deleted when all was carried out. Must not
     <run id>.jsonl   which store and experiment; then a record a line
     <run id>.done    how many records were carried out
     <run id>.files/  artifacts, linked or copied as they were recorded
+    <run id>.id      stays: the store's id of a run that was begun while the store was away
 """
 
 from __future__ import annotations
@@ -137,6 +138,11 @@ class Spool:
         shutil.rmtree(self.folder / f"{run_id}.files", ignore_errors=True)
         return True
 
+    def note_id(self, run_id: str, store_id: str) -> None:
+        """Notes, for those who look for the run by the store's id, under which id it was begun."""
+        if run_id != store_id:
+            (self.folder / f"{run_id}.id").write_text(store_id, encoding="utf-8")
+
     def of_trial(self, number: int, parent: str, store: str) -> str | None:
         """The run of a trial whose creation waits here; None where there is none."""
         for run_id in self.waiting(store):
@@ -201,6 +207,13 @@ def all_spools(study: str | None = None) -> list[Spool]:
     patterns = [f"{study}/{SPOOL}"] if study is not None else [f"*/{SPOOL}", f"{SINGLE_EXPERIMENT}/*/{SPOOL}"]
     folders = {folder for pattern in patterns for folder in SWEEPS.glob(pattern)}
     return [spool for folder in sorted(folders) if (spool := Spool(folder)).waiting()]
+
+
+def begun_as(prefix: str) -> dict[str, str]:
+    """Runs that were begun while the store was away and whose id there begins so: the id they have here -> there."""
+    places = (f"*/{SPOOL}/*.id", f"{SINGLE_EXPERIMENT}/*/{SPOOL}/*.id")
+    found = {path.stem: path.read_text(encoding="utf-8") for place in places for path in SWEEPS.glob(place)}
+    return {run_id: store_id for run_id, store_id in found.items() if store_id.startswith(prefix)}
 
 
 def _whole_length(path: Path) -> int:

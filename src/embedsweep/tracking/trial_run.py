@@ -117,7 +117,7 @@ class TrialTracker:
         if not self._reopened:
             return known
         if metric not in self._there and not self._journal.waits(self._experiment, self.run_id):
-            there = self._journal.ask(lambda ledger: ledger.steps(self.store_id, metric), None)
+            there = self._journal.ask(lambda ledger: ledger.lookup.steps(self.store_id, metric), None)
             if there is not None:
                 self._there[metric] = there
         return known | self._there.get(metric, set())
