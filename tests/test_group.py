@@ -219,9 +219,14 @@ def test_a_signal_ends_every_process_at_once(group: Group, tmp_path: Path) -> No
     pids: list[int] = []
     thread = threading.Thread(target=interrupt)
     group.close()
+    # A shell lets what it starts in the background ignore SIGINT, and these tests with it.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        trained(config_of(), tmp_path, group)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trained(config_of(), tmp_path, group)
+    finally:
+        signal.signal(signal.SIGINT, former)
     thread.join()
     assert len(pids) == 2
     assert not any(psutil.pid_exists(pid) for pid in pids)
