@@ -13,12 +13,13 @@ from huggingface_hub import constants
 
 from embedsweep.config import Composer, open_composer, shipped_conf, user_conf
 from embedsweep.errors import ConfigError
-from embedsweep.gate import SINGLE, SingleRun, Sweep, cell_config, pass_single, pass_sweep, pass_ui
+from embedsweep.gate import SingleRun, Sweep, cell_config, pass_single, pass_sweep, pass_ui
 from embedsweep.gate import devices as devices_module
 from embedsweep.gate import services as services_module
 from embedsweep.gate.rules import model as model_rules
 from embedsweep.hub import hub_reachable
 from embedsweep.losses import LOSSES as ALL_LOSSES
+from embedsweep.paths import SINGLE
 from embedsweep.schema import Axis, Choice, DiscreteAxis, LossConfig, RangeAxis
 
 GROUPS = (

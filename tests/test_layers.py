@@ -16,6 +16,7 @@ LAYERS: dict[str, int] = {
     "embedsweep": 0,
     "errors": 0,
     "schema": 0,
+    "paths": 0,
     "secrets": 0,
     "disk": 0,
     "signals": 0,

@@ -13,7 +13,8 @@ import yaml
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.errors import ConfigError
 from embedsweep.gate import pass_single, pass_sweep
-from embedsweep.resume import SINGLE_RUNS, copy_training, find_run
+from embedsweep.paths import SINGLE_RUNS
+from embedsweep.resume import copy_training, find_run
 from embedsweep.schema import TrialConfig, trial_config_of
 
 ID = "50e12345aaaabbbbccccddddeeeeffff"

@@ -22,15 +22,14 @@ from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.sections.model import read_model
 from embedsweep.gate.services import check_tracking
 from embedsweep.hub import cached_model_path
-from embedsweep.resume import SHORTEST_PREFIX, SINGLE_RUNS
+from embedsweep.paths import MODEL, SINGLE_RUNS, SWEEPS
+from embedsweep.resume import SHORTEST_PREFIX
 from embedsweep.secrets import MASK, redact
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from sentence_transformers import SentenceTransformer
 
-SWEEPS = Path("sweeps")
-MODEL = "model"
 _RUN_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}")
 _SHOWN = 10
 

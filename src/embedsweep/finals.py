@@ -12,11 +12,12 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from embedsweep.card import complete_card
+from embedsweep.paths import MODEL
 from embedsweep.schema import KeepModels, TrialConfig, TrialResult
 from embedsweep.study import CONFIG_HASH, RUN_ID, Finals, Study, trained_config
 from embedsweep.tracking import Tracker
 from embedsweep.train_log import train_log
-from embedsweep.trial import MODEL, read_result
+from embedsweep.trial import read_result
 
 
 def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:

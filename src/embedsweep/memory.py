@@ -54,8 +54,14 @@ def first_line(error: BaseException) -> str:
 def free_memory() -> None:
     """Gives back what nothing refers to any more: a failed training leaves cycles, a GPU's allocator blocks."""
     gc.collect()
+    free_device_memory()
+
+
+def free_device_memory() -> None:
+    """Gives a GPU back what the last trial held: Python's own collector does not see when that runs out."""
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
 
 

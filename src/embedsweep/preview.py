@@ -10,10 +10,11 @@ from rich.console import Console
 from embedsweep.config import shown
 from embedsweep.display import say
 from embedsweep.gate import Sweep, broken_constraint
+from embedsweep.paths import SWEEPS
 from embedsweep.plan import axis_words, study_name
 from embedsweep.report import rerun_command
 from embedsweep.search_space import completed
-from embedsweep.study import SWEEPS, Study, find_study
+from embedsweep.study import Study, find_study
 
 
 def print_preview(console: Console, asked: Sweep, program: str) -> None:

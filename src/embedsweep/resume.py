@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.errors import ConfigError
+from embedsweep.paths import SINGLE_RUNS
 from embedsweep.schema import TrainerConfig, TrialConfig, trial_config_of
 from embedsweep.tracking import begun_as
 
-SINGLE_RUNS = Path("sweeps", "single")
 SHORTEST_PREFIX = 6
 STATE = "trainer_state.json"
 

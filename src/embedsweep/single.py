@@ -17,10 +17,11 @@ from embedsweep.config import config_hash
 from embedsweep.data import load_splits
 from embedsweep.display import Display, open_display, say
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
-from embedsweep.gate import SINGLE, SingleRun
+from embedsweep.gate import SingleRun
 from embedsweep.group import Group
+from embedsweep.paths import SINGLE, SINGLE_RUNS
 from embedsweep.report import print_single, print_ui
-from embedsweep.resume import SINGLE_RUNS, EarlierRun, alone_in, copy_training, history_of
+from embedsweep.resume import EarlierRun, alone_in, copy_training, history_of
 from embedsweep.schema import Decision, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts

@@ -27,6 +27,7 @@ from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
 from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memory, smaller_micro_batch
 from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
+from embedsweep.paths import MODEL
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 RESULT = "result.json"
-MODEL = "model"
 MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
 """Tag of a run: examples that were in memory at once, in the end."""
 

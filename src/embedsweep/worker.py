@@ -6,17 +6,14 @@ ask, open the run, train, end the run, tell, tidy up.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
@@ -33,7 +30,8 @@ from embedsweep.errors import (
 )
 from embedsweep.gate import cell_config
 from embedsweep.group import Group
-from embedsweep.memory import first_line
+from embedsweep.memory import first_line, free_device_memory
+from embedsweep.paths import MODEL
 from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
@@ -42,7 +40,7 @@ from embedsweep.study import PRUNED, RETRY_OF, RUN_ID, Duplicate, OpenTrial, Stu
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialState, TrialTracker
 from embedsweep.training_data import data_warnings
-from embedsweep.trial import MODEL, read_result, run_trial
+from embedsweep.trial import read_result, run_trial
 
 
 @dataclass(frozen=True)
@@ -325,14 +323,6 @@ class Worker:
                 run.finish("RUNNING")
         except TrackingError as error:
             self.display.say(str(error))
-
-
-def free_device_memory() -> None:
-    """Gives a GPU back what the last trial held: Python's own collector does not see when that runs out."""
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def _set_aside(folder: Path) -> None:

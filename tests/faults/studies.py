@@ -88,6 +88,13 @@ def start(
         )
 
 
+def wait_for(command: subprocess.Popen[str], words: str) -> None:
+    """Reads a command's output up to a line with these words in it."""
+    assert command.stdout is not None
+    while words not in (line := command.stdout.readline()):
+        assert line, f"the command ended before it said {words!r}"
+
+
 def finish(command: subprocess.Popen[str]) -> Ended:
     """Waits for a command's end."""
     try:

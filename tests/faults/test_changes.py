@@ -71,9 +71,7 @@ def test_yaml_that_is_edited_in_the_middle_changes_no_later_trial(tmp_path: Path
     option.parent.mkdir(parents=True)
     shutil.copy(studies.ROOT / "conf" / "optimizer" / "adamw.yaml", option)
     command = studies.start(tmp_path, WORDS)
-    assert command.stdout is not None
-    while "trial 0 11%" not in (line := command.stdout.readline()):
-        assert line, "the command ended before its first evaluation"
+    studies.wait_for(command, "trial 0 11%")
     text = option.read_text(encoding="utf-8")
     assert "weight_decay: 0.01 " in text
     option.write_text(text.replace("weight_decay: 0.01 ", "weight_decay: 0.3 "), encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,12 +11,6 @@ import pytest
 import postgres
 from faults import studies
 from faults.studies import WORDS, Study
-
-
-def wait_for_the_first_evaluation(command: subprocess.Popen[str]) -> None:
-    assert command.stdout is not None
-    while "trial 0 11%" not in (line := command.stdout.readline()):
-        assert line, "the command ended before its first evaluation"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +24,7 @@ def test_postgresql_may_be_restarted_in_the_middle(down_s: float, tmp_path: Path
         url = server.new_database()
         words = (*WORDS, *studies.storage_words(url))
         command = studies.start(tmp_path, words)
-        wait_for_the_first_evaluation(command)
+        studies.wait_for(command, "trial 0 11%")
         server.restart(down_s)
         ended = studies.finish(command)
         assert "Traceback" not in ended.output
@@ -50,7 +43,7 @@ def test_postgresql_may_be_restarted_in_the_middle(down_s: float, tmp_path: Path
 )
 def test_a_locked_tracking_database_is_waited_for(seconds: float, tmp_path: Path, undisturbed: Study) -> None:
     command = studies.start(tmp_path, WORDS)
-    wait_for_the_first_evaluation(command)
+    studies.wait_for(command, "trial 0 11%")
     locker = sqlite3.connect(tmp_path / "mlruns" / "mlflow.db", timeout=60, isolation_level=None)
     locker.execute("BEGIN EXCLUSIVE")
     begun = time.monotonic()

@@ -45,9 +45,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_ends_the_command_and_no_trial(small_disk: Path, undisturbed: Study) -> None:
     folder = small_disk / "work"
     command = studies.start(folder, WORDS)
-    assert command.stdout is not None
-    while "trial 0 11%" not in (line := command.stdout.readline()):
-        assert line, "the command ended before its first evaluation"
+    studies.wait_for(command, "trial 0 11%")
     room = os.statvfs(small_disk)
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:

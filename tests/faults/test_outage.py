@@ -114,9 +114,7 @@ def test_a_server_that_goes_away_costs_no_trial_and_gets_all_by_sync(
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
         command = studies.start(folder, words)
-        assert command.stdout is not None
-        while "trial 0 11%" not in (line := command.stdout.readline()):
-            assert line, "the command ended before its first evaluation"
+        studies.wait_for(command, "trial 0 11%")
         _end(process)
         ended = studies.finish(command)
     assert ended.code == 0, ended.output
@@ -141,9 +139,7 @@ def test_a_server_that_comes_back_gets_all_by_itself(tmp_path: Path, undisturbed
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
         command = studies.start(folder, words, ("wait", "tell"))  # long enough for a server to start
-        assert command.stdout is not None
-        while "trial 0 11%" not in (line := command.stdout.readline()):
-            assert line, "the command ended before its first evaluation"
+        studies.wait_for(command, "trial 0 11%")
         _end(process)
     with server(tmp_path, port):
         ended = studies.finish(command)
@@ -158,9 +154,8 @@ def test_a_server_that_is_not_there_is_told_within_15_s(tmp_path: Path) -> None:
     port = free_port()
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import embedsweep.sweep, mlflow"], check=True)
-    loading_s = (
-        time.monotonic() - began
-    )  # seconds where the machine is idle, and not the server's fault where it is not
+    # Seconds where the machine is idle, and not the server's fault where it is not.
+    loading_s = time.monotonic() - began
     began = time.monotonic()
     ended = studies.run(tmp_path, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}"))
     assert ended.code == 1, ended.output
@@ -195,13 +190,10 @@ def test_a_server_that_hangs_for_a_while_holds_no_trial_up(tmp_path: Path, undis
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
         command = studies.start(folder, words)
-        assert command.stdout is not None
-        while "trial 0 11%" not in (line := command.stdout.readline()):
-            assert line, "the command ended before its first evaluation"
+        studies.wait_for(command, "trial 0 11%")
         os.killpg(process.pid, signal.SIGSTOP)
         # Requests that were given up, and are carried out by the server when it goes on, must not be there twice.
-        while "trial 1 11%" not in (line := command.stdout.readline()):
-            assert line, "the command ended while the server hung"
+        studies.wait_for(command, "trial 1 11%")
         os.killpg(process.pid, signal.SIGCONT)
         ended = studies.finish(command)
         assert ended.code == 0, ended.output

@@ -18,10 +18,8 @@ from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.sections import read_emissions, read_study, read_tracking, read_workers
 from embedsweep.gate.words import Cell
 from embedsweep.gate.workers import check_workers
+from embedsweep.paths import SINGLE, SWEEPS
 from embedsweep.schema import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
-
-SINGLE = "single"
-"""The experiment of runs without a study; no study may be named so."""
 
 STORAGE_DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mariadb": "MySQLdb", "sqlite": "sqlite3"}
 """Databases a study can lie in -> the driver SQLAlchemy takes where the URL names none."""
@@ -61,12 +59,12 @@ def read_services(cell: Cell) -> Services:
         problems.append(Problem("emissions.country_iso_code", message))
     problems += [
         Problem(name, f"cannot be written in the working directory {Path.cwd()}; start from a folder of your own")
-        for name in ("sweeps", "mlruns")
+        for name in (str(SWEEPS), "mlruns")
         if not os.access(Path(name) if Path(name).exists() else Path.cwd(), os.W_OK)
     ]
     problems += [
         Problem(name, f"must be a folder, but {Path(name).absolute()} is a file; move it, or start from another folder")
-        for name in ("sweeps", "mlruns")
+        for name in (str(SWEEPS), "mlruns")
         if Path(name).exists() and not Path(name).is_dir()
     ]
     if problems:

@@ -14,6 +14,7 @@ from embedsweep.gate.rules.processes import check_processes
 from embedsweep.gate.sections import read_tracking
 from embedsweep.gate.services import Services, check_tracking, read_services
 from embedsweep.gate.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, compose_cells, section_of, sort_words
+from embedsweep.paths import SWEEPS
 from embedsweep.schema import EmissionsConfig, TrackingConfig, TrialConfig
 
 
@@ -135,9 +136,9 @@ def pass_sync(words: Sequence[str]) -> tuple[str | None, TrackingConfig, bool]:
     known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
     problems += [Problem(word, "sync takes study.name= and tracking.uri= only") for word in rest if word not in known]
     problems += [
-        Problem("study.name", f"there is no study {name} in {Path.cwd() / 'sweeps'}")
+        Problem("study.name", f"there is no study {name} in {Path.cwd() / SWEEPS}")
         for name in names
-        if not (Path("sweeps") / name).is_dir()
+        if not (SWEEPS / name).is_dir()
     ]
     tracking = _read_store(known, problems)
     if problems or tracking is None:

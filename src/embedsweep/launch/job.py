@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import IO
 
 from embedsweep.gate import Sweep
+from embedsweep.paths import SWEEPS
 from embedsweep.schema import EmissionsConfig, KeepModels, TrackingConfig
-from embedsweep.study import SWEEPS, Study
+from embedsweep.study import Study
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from embedsweep.study.duplicates import (
     trained_config,
     trained_params,
 )
+from embedsweep.study.final_scores import Finals
 from embedsweep.study.objectives import best_of, better
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.pruners import PRUNED
 from embedsweep.study.study import (
@@ -21,9 +23,6 @@ from embedsweep.study.study import (
     FAILURE,
     RETRY_OF,
     RUN_ID,
-    SWEEPS,
-    Finals,
-    OpenTrial,
     Study,
     trial_folder,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "PRUNED",
     "RETRY_OF",
     "RUN_ID",
-    "SWEEPS",
     "Duplicate",
     "Finals",
     "OpenTrial",

@@ -19,13 +19,14 @@ from optuna.storages import BaseStorage
 from embedsweep.config import canonical, shown
 from embedsweep.errors import ConfigError, Problem, StudyError
 from embedsweep.gate import Sweep, count_cells
+from embedsweep.paths import SWEEPS
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import StudyConfig, StudyPlan, StudyServices
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.objectives import directions_of
 from embedsweep.study.pruners import make_pruner
 from embedsweep.study.storage import existing_storage, open_storage, study_lock
-from embedsweep.study.study import FIXED, N_TRIALS, SWEEPS, WARM_START, Study
+from embedsweep.study.study import FIXED, N_TRIALS, WARM_START, Study
 from embedsweep.study.warm_start import first_point
 
 PLAN = "embedsweep.plan"

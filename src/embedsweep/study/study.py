@@ -5,29 +5,28 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.errors import TrialTakenError
+from embedsweep.paths import SWEEPS
 from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialConfig, TrialResult
 from embedsweep.search_space import config_params
 from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
 from embedsweep.study.drawing import Drawing
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
+from embedsweep.study.final_scores import Finals
 from embedsweep.study.leases import BEAT, LEASE, Lease, Leases, beating
 from embedsweep.study.objectives import best_of, values_of
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruners import PRUNED, decide, places
 from embedsweep.study.storage import study_lock
 
-SWEEPS = Path("sweeps")
 N_TRIALS = "embedsweep.n_trials"
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
@@ -37,74 +36,6 @@ EMISSIONS_KG = "emissions_kg"
 FAILURE = "embedsweep.failure"
 RETRY_OF = "embedsweep.retry_of"
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
-
-
-@dataclass(frozen=True)
-class Finals:
-    """What was scored of the best trial when the study was complete.
-
-    Attributes:
-        number: the trial's.
-        test: its test metrics, by name.
-        benchmarks: its metrics on further benchmarks, by name.
-        before: those of the untrained model, where they were asked for.
-        n_trials: how many trials it was the best of; None where an older version noted no number.
-    """
-
-    number: int
-    test: Mapping[str, float]
-    benchmarks: Mapping[str, float]
-    before: Mapping[str, float]
-    n_trials: int | None
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """All metrics that report."""
-        return {**self.test, **self.benchmarks}
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Finals:
-        """The finals as a study keeps them; older versions noted the trial and all its scores only."""
-        scores, further = tree["scores"], tree.get("benchmarks")
-        if further is None:
-            further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
-        test = {name: value for name, value in scores.items() if name not in further}
-        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"))
-
-    def tree(self) -> dict[str, Any]:
-        """The finals as JSON can hold them."""
-        return {
-            "trial": self.number,
-            "scores": self.scores,
-            "benchmarks": dict(self.benchmarks),
-            "before": dict(self.before),
-            "trials": self.n_trials,
-        }
-
-
-@dataclass(frozen=True)
-class OpenTrial:
-    """A trial that this process runs.
-
-    Attributes:
-        number: its number in the study.
-        params: the drawn value of every axis that is searched in it, by key.
-        folder: its own.
-        run_id: its MLflow run, where an earlier attempt has made one.
-        is_resumed: whether an earlier attempt was made.
-        attempt: which one this is, from 1; those that were interrupted do not count.
-        failures: why earlier attempts failed, in order.
-        is_over: whether its attempts are used up: it is not to be run, but to be failed.
-    """
-
-    number: int
-    params: Mapping[str, Choice]
-    folder: Path
-    run_id: str | None
-    is_resumed: bool
-    attempt: int
-    failures: tuple[str, ...]
-    is_over: bool
 
 
 class Study:

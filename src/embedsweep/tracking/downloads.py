@@ -8,12 +8,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from embedsweep.paths import MODEL, SWEEPS
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking.outages import telling
 from embedsweep.tracking.store import locate, open_store
 
-DOWNLOADS = Path("sweeps", "downloads")
-MODEL = "model"
+DOWNLOADS = SWEEPS / "downloads"
 
 
 def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:

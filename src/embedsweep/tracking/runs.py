@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.paths import SINGLE
 from embedsweep.schema import TrackingConfig, TrialConfig
 from embedsweep.secrets import redact
 from embedsweep.tracking.journal import Journal
@@ -19,7 +20,6 @@ from embedsweep.tracking.lookup import RecordedRun, study_id
 from embedsweep.tracking.outages import Tell, log_line
 from embedsweep.tracking.params import flatten
 from embedsweep.tracking.records import End, Study, Trial
-from embedsweep.tracking.spool import SINGLE_EXPERIMENT
 from embedsweep.tracking.trial_run import TrialTracker, now_ms
 
 ParentStatus = Literal["FINISHED", "FAILED", "KILLED"]
@@ -168,7 +168,7 @@ class Tracker:
             UnreachableError: the store is away, or records of the run wait for it.
         """
         answer: tuple[RecordedRun | None] | None = None
-        if not self._journal.waits(SINGLE_EXPERIMENT, run_id):
+        if not self._journal.waits(SINGLE, run_id):
             answer = self._journal.ask(lambda ledger: (ledger.lookup.recorded(run_id),), None)
         if answer is None:
             raise UnreachableError(f"MLflow's store {self._journal.store} cannot say what it holds of run {run_id}")

@@ -23,10 +23,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from embedsweep.errors import TrackingError
+from embedsweep.paths import SINGLE, SWEEPS
 from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
 
-SWEEPS = Path("sweeps")
-SINGLE_EXPERIMENT = "single"
 SPOOL = "spool"
 
 
@@ -197,21 +196,21 @@ class Spool:
 
 def spool_of(experiment: str, run_id: str) -> Spool:
     """The spool that records of a run go to."""
-    if experiment == SINGLE_EXPERIMENT:
-        return Spool(SWEEPS / SINGLE_EXPERIMENT / run_id / SPOOL)
+    if experiment == SINGLE:
+        return Spool(SWEEPS / SINGLE / run_id / SPOOL)
     return Spool(SWEEPS / experiment / SPOOL)
 
 
 def all_spools(study: str | None = None) -> list[Spool]:
     """The spools of the working directory in which records wait, or a study's only."""
-    patterns = [f"{study}/{SPOOL}"] if study is not None else [f"*/{SPOOL}", f"{SINGLE_EXPERIMENT}/*/{SPOOL}"]
+    patterns = [f"{study}/{SPOOL}"] if study is not None else [f"*/{SPOOL}", f"{SINGLE}/*/{SPOOL}"]
     folders = {folder for pattern in patterns for folder in SWEEPS.glob(pattern)}
     return [spool for folder in sorted(folders) if (spool := Spool(folder)).waiting()]
 
 
 def begun_as(prefix: str) -> dict[str, str]:
     """Runs that were begun while the store was away and whose id there begins so: the id they have here -> there."""
-    places = (f"*/{SPOOL}/*.id", f"{SINGLE_EXPERIMENT}/*/{SPOOL}/*.id")
+    places = (f"*/{SPOOL}/*.id", f"{SINGLE}/*/{SPOOL}/*.id")
     found = {path.stem: path.read_text(encoding="utf-8") for place in places for path in SWEEPS.glob(place)}
     return {run_id: store_id for run_id, store_id in found.items() if store_id.startswith(prefix)}
 
