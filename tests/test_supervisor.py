@@ -192,6 +192,17 @@ def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -
     assert not any(line.startswith("worker 1") for line in lines)
 
 
+def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) -> None:
+    hangs = 'begin("0")\nif first("hung"):\n    open("pid", "w").write(str(os.getpid())); time.sleep(60)\nend("0")'
+    waits = 'begin("1")\nwhile not os.path.exists("pid"):\n    time.sleep(0.02)\npid = int(open("pid").read())\n'
+    waits += 'while os.path.exists(f"/proc/{pid}/exe"):\n    time.sleep(0.02)\ntime.sleep(0.3)\nend("1")'
+    lines = Watched(job, [hangs, waits], silence=1.5).run()
+    assert [line for line in lines if "workers.silence" in line] == [
+        "worker 0 made no progress for 1.5 s (workers.silence) and was killed"
+    ]
+    assert "trial 1 COMPLETE loss=mnrl 0.5000" in lines
+
+
 def test_a_worker_whose_death_leaves_no_trial_is_not_started_again(job: Job) -> None:
     lines = Watched(job, ['begin("0"); end("0"); sys.exit(1)'], n_left=lambda: 0).run()
     assert lines[-1] == "worker 0 ended with exit code 1"

@@ -29,7 +29,8 @@ from embedsweep.models import build_model
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
 from embedsweep.scoring import dev_evaluator
-from embedsweep.training import Outcome, Task, out_of_patience, train
+from embedsweep.training import Outcome, Task, train
+from embedsweep.training_callback import out_of_patience
 from embedsweep.training_data import training_parts
 
 LIMIT = 192

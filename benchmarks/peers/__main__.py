@@ -16,11 +16,12 @@ from pathlib import Path
 import yaml
 
 from benchmarks.figures import Figure, hand_on
+from benchmarks.peers.task import BATCH_SIZES, LEARNING_RATE, WARMUP
 from embedsweep.data import load_splits
 from embedsweep.gate import pass_single
 from embedsweep.models.tiny import tiny_model_path
 
-EPOCHS = 1  # of 8,000 pairs: 10 to 15 s on one core
+EPOCHS = 1  # of 8,000 pairs: 9 to 15 s on one core
 TRIALS = 16
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -32,6 +33,11 @@ PEERS = {"trainer": "hyperparameter_search", "hydra": "hydra-optuna-sweeper"}
 OURS = {"unpruned": "embedsweep", "pruned": "embedsweep with pruning"}
 PROMISED = {"unpruned": 1 / 1.5, "pruned": 1 / 3}
 PROMISED_POINTS = 0.5
+SPACE = (
+    f"optimizer.lr=tag(log,interval({LEARNING_RATE[0]},{LEARNING_RATE[1]}))",
+    f"optimizer.warmup=interval({WARMUP[0]},{WARMUP[1]})",
+    f"dataloader.batch_size=choice({','.join(map(str, BATCH_SIZES))})",
+)
 COLUMNS = ("sentence1", "sentence2", "score")
 
 
@@ -55,7 +61,9 @@ class Task:
     def words(self) -> list[str]:
         """The task in embedsweep's words."""
         limit = [] if self.limit is None else [f"data.limit={self.limit}"]
-        return ["model=tiny", "data=demo", "loss=cosent", f"trainer.epochs={self.epochs}", *limit]
+        # Scored half-way and at the end: the others score once, at the end, since nothing depends on it before.
+        training = ["loss=cosent", f"trainer.epochs={self.epochs}", "trainer.eval_every=0.5", "evaluation.before=false"]
+        return ["model=tiny", "data=demo", *training, *limit]
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ def hydra_python() -> Path:
 
 
 def by_embedsweep(task: Task, folder: Path, *pruning: str) -> Search:
-    words = [*task.words, "search=lr_warmup_batch", f"study.n_trials={task.n_trials}", "study.name=peers"]
+    words = [*task.words, *SPACE, f"study.n_trials={task.n_trials}", "study.name=peers"]
     workers = ["workers=local", "workers.count=2"]
     command = [sys.executable, "-m", "embedsweep", "train", "-m", *words, *workers, *pruning]
     seconds, _ = run(command, folder, plain_environment())

@@ -13,9 +13,9 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-LEARNING_RATE = (1e-4, 1e-2)
+LEARNING_RATE = (1e-4, 4e-3)
 WARMUP = (0.0, 0.2)
-BATCH_SIZES = (16, 32, 64)
+BATCH_SIZES = (8, 16, 32)
 OBJECTIVE = "eval_dev_spearman_cosine"
 
 

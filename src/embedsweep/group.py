@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -27,10 +26,11 @@ import embedsweep
 from embedsweep.errors import GroupError
 from embedsweep.gate.devices import visible_cores, visible_devices
 from embedsweep.memory import oom_kills
+from embedsweep.messages import Done, Evaluated, Failed, Order, Progressed, Trained
 from embedsweep.schema import Decision, TrialConfig
 
 if TYPE_CHECKING:
-    from embedsweep.training import Watcher
+    from embedsweep.training_callback import Watcher
 
 _log = logging.getLogger(__name__)
 
@@ -39,58 +39,6 @@ STUCK_S = 600.0
 
 LAST_WORDS_S = 2.0
 """Seconds after a failure in which others may tell theirs: the first to be heard of is seldom the cause."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """To each member: train this."""
-
-    config: TrialConfig
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Trained:
-    """From the first member: metrics of training steps."""
-
-    points: Sequence[tuple[int, Mapping[str, float]]]
-
-
-@dataclass(frozen=True)
-class Progressed:
-    """From the first member: how many optimizer steps of how many are done."""
-
-    step: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """From every member: dev metrics at a step, the same for all. Each then waits for the decision."""
-
-    step: int
-    metrics: Mapping[str, float]
-    last: bool
-
-
-@dataclass(frozen=True)
-class Done:
-    """From every member: the training is over."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    """From a member: it cannot go on, and waits for its end.
-
-    Attributes:
-        error: what was raised; None where that cannot be told to another process.
-        trace: the same as text.
-        lost: whether it is about another member, which was lost or does not answer.
-    """
-
-    error: Exception | None
-    trace: str
-    lost: bool
 
 
 class Group:

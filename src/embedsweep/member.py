@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import platform
+import shutil
 import sys
 import threading
 import time
@@ -16,12 +17,13 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
-from embedsweep.group import Done, Evaluated, Failed, Order, Progressed, Trained
 from embedsweep.launch import prepare_process
 from embedsweep.memory import first_line, is_out_of_memory
+from embedsweep.messages import Done, Evaluated, Failed, Order, Progressed, Trained
 from embedsweep.schema import Decision
 from embedsweep.train_log import train_log
 from embedsweep.training_data import training_parts
@@ -32,7 +34,7 @@ ORPHANED_AFTER_S = 1.0
 def main() -> None:
     """Trains what the leader orders, until the leader closes the connection or is gone."""
     line, leader, store, stuck_s = _Line(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-    threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(leader, store), daemon=True).start()
     prepare_process("cpu")  # which GPU it has was settled when it was started
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
@@ -74,10 +76,11 @@ class _Line:
             os._exit(1)
 
 
-def _end_with(leader: int) -> None:
+def _end_with(leader: int, store: str) -> None:
     """Ends this process when its leader is gone: it may wait for the others in a call that nothing else ends."""
     while os.getppid() == leader:
         time.sleep(ORPHANED_AFTER_S)
+    shutil.rmtree(Path(store).parent, ignore_errors=True)  # the leader's own, who was killed
     os._exit(1)
 
 

@@ -131,17 +131,14 @@ class Attempts:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NOTE
 
-    def first_size(
-        self, config: TrialConfig, given: int | None, checkpoint: int | None, processes: int = 1
-    ) -> tuple[int, str | None]:
-        """The micro-batch to begin with, and why it is not the one that was given.
+    def first_size(self, config: TrialConfig, checkpoint: int | None, processes: int = 1) -> tuple[int, str | None]:
+        """The micro-batch to begin with, and why it is not the configuration's or what the last attempt came down to.
 
         It is half of the last attempt's if that one ended without a word or a new checkpoint, and the kernel has ended
         a process for want of memory since it began: most likely this one, and if not, the result is the same.
 
         Args:
             config: the trial.
-            given: what to begin with otherwise; None is the configuration's, or what the last attempt came down to.
             checkpoint: step of the last whole checkpoint.
             processes: how many share it; an earlier attempt may have had another number.
 
@@ -150,7 +147,7 @@ class Attempts:
         """
         last = self._read()
         came_to = None if last is None else last.micro_batch_size
-        size = min(size for size in (micro_batch_size_of(config), given, came_to) if size is not None)
+        size = min(size for size in (micro_batch_size_of(config), came_to) if size is not None)
         if processes > 1:
             bound = _must_stay(config, processes) is not None
             size = micro_batch_size_of(config) if bound else max(processes, size - size % processes)

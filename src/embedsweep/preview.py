@@ -14,7 +14,7 @@ from embedsweep.paths import SWEEPS
 from embedsweep.plan import axis_words, study_name
 from embedsweep.report import rerun_command
 from embedsweep.search_space import completed
-from embedsweep.study import Study, find_study
+from embedsweep.study import StudyRecord, find_study
 
 
 def print_preview(console: Console, asked: Sweep, program: str) -> None:
@@ -49,7 +49,7 @@ def print_preview(console: Console, asked: Sweep, program: str) -> None:
     say(console, "study.dry_run: nothing was created or trained")
 
 
-def _done(study: Study, asked: Sweep) -> str:
+def _done(study: StudyRecord, asked: Sweep) -> str:
     finished = sum(trial.state.is_finished() for trial in study.trials)
     failed = [trial.number for trial in study.failed_trials]
     words = [f"exists, {finished} finished"]

@@ -18,7 +18,7 @@ from rich.text import Text
 from embedsweep.config import shown
 from embedsweep.display import say, short_params
 from embedsweep.schema import DEV_METRICS, Choice, TrialResult
-from embedsweep.study import EMISSIONS_KG, FAILURE, RETRY_OF, Duplicate, Study, better, trained_params
+from embedsweep.study import EMISSIONS_KG, FAILURE, RETRY_OF, Duplicate, StudyRecord, better, trained_params
 
 SHOWN = 10
 
@@ -33,7 +33,7 @@ def _word(value: Choice) -> str:
     return repr(value) if isinstance(value, float) else shown(value)
 
 
-def print_ranking(console: Console, study: Study) -> None:
+def print_ranking(console: Console, study: StudyRecord) -> None:
     """Prints the complete trials, best first by the first objective, how many were pruned where, and what failed."""
     by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
     objectives = study.plan.objectives
@@ -90,7 +90,7 @@ def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
     return ", ".join(f"{len(by_state[state])} {word}" for state, word in words.items() if by_state[state])
 
 
-def print_best(console: Console, study: Study, program: str, test: Mapping[str, float] | None) -> None:
+def print_best(console: Console, study: StudyRecord, program: str, test: Mapping[str, float] | None) -> None:
     """Prints the best trial: its scores, how to run it again, where its model lies, and what all of them cost."""
     best = study.best
     if best is None:

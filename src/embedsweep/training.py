@@ -1,65 +1,37 @@
-"""Training: a SentenceTransformerTrainer put together from a configuration, and the one callback that watches it.
+"""Training: a SentenceTransformerTrainer put together from a configuration, run, and its checkpoint to keep chosen.
 
-Owns early stopping, checkpoints in use and the choice of the best one. The trainer itself is
-sentence-transformers' own. Knows neither studies nor MLflow's names for runs. Imports torch.
+The trainer itself is sentence-transformers' own. Knows neither studies nor MLflow's names for runs. Imports torch.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from datasets import Dataset, DatasetDict
-from safetensors.torch import load_file, save_file
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-)
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from torch import nn
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import PrinterCallback, TrainerState
 
-from embedsweep.batches import tell_epochs
 from embedsweep.checkpoints import Checkpoints
-from embedsweep.divergence import LOOK_EVERY, Watch
+from embedsweep.divergence import Watch
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
 from embedsweep.losses import InBatch
 from embedsweep.losses.state import load_own_state, own_state
 from embedsweep.micro_batches import averaged_over, kind_of, losses_of, micro_batch_size_of, split_batches
 from embedsweep.models import load_weights
-from embedsweep.rungs import rung_steps
-from embedsweep.schema import Decision, EarlyStoppingConfig, TrialConfig
+from embedsweep.schema import TrialConfig
 from embedsweep.training_arguments import training_arguments
-
-_log = logging.getLogger(__name__)
-LOSS_WEIGHTS = "loss.safetensors"
-"""Weights of the losses' own, beside a checkpoint of the model."""
-
-PRUNED = "pruned"
-"""Marks the evaluation after which a training was pruned, in the trainer's log and so in its checkpoint."""
+from embedsweep.training_callback import LOSS_WEIGHTS, TrainingCallback, Watcher
 
 RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
-
-
-class Watcher(Protocol):
-    """Who is told what a training does."""
-
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Training metrics by step since the last call."""
-
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        """Dev metrics after ``step`` optimizer steps, and whether training ends there; answers how to go on."""
-
-    progressed: Callable[[int, int], None]
-    """Is told how many optimizer steps of how many are done."""
 
 
 class Trainees(Protocol):
@@ -190,10 +162,10 @@ def _assembled(
     checkpoints: Checkpoints,
     watcher: Watcher,
     processes: int,
-) -> tuple[SentenceTransformerTrainer, _Watch]:
+) -> tuple[SentenceTransformerTrainer, TrainingCallback]:
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
     divergence = Watch(list(losses.values()), fp16=config.trainer.precision == "fp16")
-    callback = _Watch(config, checkpoints, watcher, losses, divergence)
+    callback = TrainingCallback(config, checkpoints, watcher, losses, divergence)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
     trainer = SentenceTransformerTrainer(
@@ -214,7 +186,9 @@ def _assembled(
     return trainer, callback
 
 
-def _train_on(config: TrialConfig, trainer: SentenceTransformerTrainer, callback: _Watch, resumed: int | None) -> None:
+def _train_on(
+    config: TrialConfig, trainer: SentenceTransformerTrainer, callback: TrainingCallback, resumed: int | None
+) -> None:
     """Trains from a checkpoint's step, or from the beginning."""
     model = trainer.model
     # The library's own loader takes a checkpoint of adapters for a whole model, with its base model where it once lay.
@@ -224,122 +198,6 @@ def _train_on(config: TrialConfig, trainer: SentenceTransformerTrainer, callback
         _load_losses(callback.losses, model, folder)
     with _without_cards(model):
         trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
-
-
-def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:
-    """Whether training ends early after these values of the objective, oldest first.
-
-    As transformers' EarlyStoppingCallback counts, but from the whole history, which a checkpoint carries: so a resumed
-    training stops where an undisturbed one does.
-    """
-    if config.patience is None:
-        return False
-    best, without_improvement = -math.inf, 0
-    for value in history:
-        without_improvement = 0 if value > best + config.min_delta else without_improvement + 1
-        best = max(best, value)
-    return without_improvement >= config.patience
-
-
-class _Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
-    """Reports, stops and seals: everything this project does while the trainer runs."""
-
-    def __init__(
-        self,
-        config: TrialConfig,
-        checkpoints: Checkpoints,
-        watcher: Watcher,
-        losses: nn.ModuleDict,
-        divergence: Watch,
-    ) -> None:
-        self.config = config
-        self.checkpoints = checkpoints
-        self.losses = losses
-        self.divergence = divergence
-        self.watcher = watcher
-        resumed = checkpoints.last_whole()
-        self._before = checkpoints.times(resumed) if resumed is not None else {"train_s": 0.0, "eval_s": 0.0}
-        self._points: list[tuple[int, Mapping[str, float]]] = []
-        self._started = time.monotonic()
-        self._eval_s = 0.0
-        self.objective = "eval_" + config.objective.replace("/", "_")
-
-    def is_over(self, state: TrainerState) -> bool:
-        """Whether training has come to its end: by its steps, because it was pruned, or by early stopping."""
-        ended = 0 < state.max_steps <= state.global_step or self.was_pruned(state)
-        return ended or out_of_patience(self.history(state), self.config.trainer.early_stopping)
-
-    def was_pruned(self, state: TrainerState) -> bool:
-        """Whether the watcher ended training, in this attempt or in one that was cut off after its checkpoint."""
-        return any(PRUNED in entry for entry in state.log_history)
-
-    def history(self, state: TrainerState) -> list[float]:
-        """All values of the objective so far, oldest first."""
-        return [entry[self.objective] for entry in state.log_history if self.objective in entry]
-
-    def times(self) -> dict[str, float]:
-        """Seconds spent so far, over all attempts."""
-        train_s = time.monotonic() - self._started - self._eval_s
-        return {"train_s": self._before["train_s"] + train_s, "eval_s": self._before["eval_s"] + self._eval_s}
-
-    def on_train_begin(
-        self, args: Any, state: TrainerState, _control: TrainerControl, train_dataloader: Any = None, **_: Any
-    ) -> None:
-        if train_dataloader is not None:
-            tell_epochs(train_dataloader)
-        # A checkpoint brings the intervals of its own training, which may have had another end.
-        state.compute_steps(args, state.max_steps)
-        self._started = time.monotonic()
-
-    def on_step_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        self.divergence.step = state.global_step + 1
-
-    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
-        if state.global_step in rung_steps(self.config.rungs, state.max_steps):
-            control.should_evaluate = control.should_save = True
-        if control.should_log or control.should_evaluate or control.should_save or state.global_step % LOOK_EVERY == 0:
-            self.divergence.look()
-
-    def on_log(
-        self, _args: Any, state: TrainerState, _control: TrainerControl, logs: Mapping[str, float], **_: Any
-    ) -> None:
-        if "loss" not in logs:
-            return
-        self._points.append(
-            (state.global_step, {"train/loss": logs["loss"], "train/learning_rate": logs["learning_rate"]})
-        )
-        _log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"])
-        self.watcher.progressed(state.global_step, state.max_steps)
-
-    def on_evaluate(
-        self, _args: Any, state: TrainerState, control: TrainerControl, metrics: Mapping[str, float], **_: Any
-    ) -> None:
-        self._eval_s += metrics["eval_runtime"]
-        self.watcher.progressed(state.global_step, state.max_steps)
-        self.watcher.trained(self._points)
-        self._points = []
-        _log.info("step %d of %d: %s %.4f", state.global_step, state.max_steps, self.objective, metrics[self.objective])
-        last = self.is_over(state)
-        decision = self.watcher.evaluated(state.global_step, metric_names(metrics, "dev"), last=last)
-        if decision is Decision.PRUNE:
-            state.log_history[-1][PRUNED] = 1.0
-        if decision is Decision.PRUNE or last:
-            control.should_training_stop = True
-
-    def on_save(
-        self, args: Any, state: TrainerState, _control: TrainerControl, model: SentenceTransformer, **_: Any
-    ) -> None:
-        begun = time.monotonic()
-        args.distributed_state.wait_for_everyone()  # each process of a group writes its random state
-        if args.process_index != 0:
-            return
-        if own := own_state(self.losses, model):
-            save_file(own, self.checkpoints.path(state.global_step) / LOSS_WEIGHTS)
-        self.checkpoints.seal(state.global_step, self.times())
-        # Only a sealed checkpoint may replace another: a kill in between must find the older one.
-        self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
-        self._eval_s += time.monotonic() - begun
 
 
 @contextmanager
@@ -373,7 +231,7 @@ def _finish(
     trainer: SentenceTransformerTrainer,
     evaluator: PairEvaluator,
     checkpoints: Checkpoints,
-    callback: _Watch,
+    callback: TrainingCallback,
     *,
     trained: bool,
 ) -> Outcome:

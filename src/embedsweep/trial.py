@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from embedsweep.evaluation import PairEvaluator
     from embedsweep.group import Group
-    from embedsweep.training import Outcome, Watcher
+    from embedsweep.training import Outcome
+    from embedsweep.training_callback import Watcher
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,6 @@ def run_trial(
     *,
     single: bool,
     share: Path | None = None,
-    micro_batch_size: int | None = None,
     group: Group | None = None,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
@@ -77,8 +77,6 @@ def run_trial(
         emissions: whose electricity is used.
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
         share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
-        micro_batch_size: examples in memory at once to begin with, where that changes nothing but memory; None is the
-            configuration's, or what an earlier attempt came down to.
         group: the processes that train it together; None trains it in this one.
 
     Raises:
@@ -93,7 +91,7 @@ def run_trial(
     with train_log(folder / "train.log"):
         try:
             with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
-                size = _first_size(config, folder, attempts, micro_batch_size, _processes(group))
+                size = _first_size(config, folder, attempts, _processes(group))
                 result = _run(config, folder, run, report, progress, meter, attempts, size, single=single, group=group)
         except Exception:
             _log.exception("the trial failed")
@@ -175,8 +173,8 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, given: int | None, processes: int) -> int:
-    size, why = attempts.first_size(config, given, Checkpoints(folder / CHECKPOINTS).last_sealed, processes)
+def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, processes: int) -> int:
+    size, why = attempts.first_size(config, Checkpoints(folder / CHECKPOINTS).last_sealed, processes)
     if why is not None:
         _log.warning("%s in the attempt before: this one begins with %d", why, size)
     return size

@@ -85,7 +85,7 @@ def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) 
     check_shared(Study(tmp_path), ended)
     assert "was killed by SIGKILL: perhaps out of memory" in ended.output
     assert "is started again (1 of 10 times)" in ended.output
-    assert ended.output.count("resumed") == 1
+    assert ended.output.count("resumed") == 1, ended.output
     assert gone([victim, other])
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> 
     check_shared(Study(tmp_path), ended)
     assert "made no progress for 45 s (workers.silence) and was killed" in ended.output
     assert "is started again (1 of 10 times)" in ended.output
-    assert ended.output.count("resumed") == 1
+    assert ended.output.count("resumed") == 1, ended.output
     assert gone([victim, other])
 
 

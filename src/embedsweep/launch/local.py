@@ -115,15 +115,22 @@ class Supervisor:
         self._show(child, event)
 
     def _watch(self) -> None:
-        """Kills workers that hang, so that their trials are begun again."""
+        """Kills a worker that hangs, so that its trial is begun again.
+
+        One at a time: others may be silent because they wait for a lock that it holds, and get some time to go on.
+        """
         now = time.monotonic()
         # Where this process itself stood still (Ctrl-Z, a machine that slept), nobody was silent for it.
         passed, self._watched = min(now - self._watched, 2 * WAIT_S), now
         for child in self._children:
             child.silent_s += passed
-            if self._silence is not None and child.silent_s > self._silence:
-                child.silent_s = 0.0
-                child.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
+        longest = max(self._children, key=lambda child: child.silent_s, default=None)
+        if longest is None or self._silence is None or longest.silent_s <= self._silence:
+            return
+        longest.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
+        longest.silent_s = 0.0
+        for child in self._children:
+            child.silent_s = min(child.silent_s, self._silence / 2)
 
     def _show(self, child: Child, event: Event) -> None:
         child.silent_s = 0.0

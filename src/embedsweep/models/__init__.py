@@ -1,7 +1,7 @@
 """Base models: built from their configuration, ready to train; saved and loaded again.
 
-Owns how a model is loaded, put together, cut to length and given the weights of a checkpoint. Knows nothing of training
-or data. Imports torch where it is used.
+Owns how a model is loaded, put together, cut to length, spared from tokenising a text twice and given the weights of a
+checkpoint. Knows nothing of training or data. Imports torch where it is used.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         TrialError: the model lacks what is to be replaced or adapted.
     """
     from embedsweep.models.parts import add_dense, cut_length, keep_transformer, replace_pooling
+    from embedsweep.models.tokenised import keep_tokenised
 
     model = _load_static(config, device) if config.static_dim is not None else _load(config, device)
     if config.path is not None and not Path(config.path).expanduser().is_dir():
@@ -63,6 +64,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
     if config.lora.rank is not None:
         folder = Path(_source(config))
         add_adapters(model, config.lora, transformer_folder(folder) if folder.is_dir() else None)
+    keep_tokenised(model)
     return model
 
 

@@ -18,14 +18,8 @@ from embedsweep.study.objectives import best_of, better
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.pruners import PRUNED
-from embedsweep.study.study import (
-    EMISSIONS_KG,
-    FAILURE,
-    RETRY_OF,
-    RUN_ID,
-    Study,
-    trial_folder,
-)
+from embedsweep.study.record import EMISSIONS_KG, FAILURE, RETRY_OF, RUN_ID, StudyRecord, trial_folder
+from embedsweep.study.study import Study
 
 __all__ = [
     "CONFIG_HASH",
@@ -38,6 +32,7 @@ __all__ = [
     "Finals",
     "OpenTrial",
     "Study",
+    "StudyRecord",
     "best_of",
     "better",
     "failure_of",

@@ -25,8 +25,9 @@ from embedsweep.schema import StudyConfig, StudyPlan, StudyServices
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.objectives import directions_of
 from embedsweep.study.pruners import make_pruner
+from embedsweep.study.record import FIXED, N_TRIALS, WARM_START
 from embedsweep.study.storage import existing_storage, open_storage, study_lock
-from embedsweep.study.study import FIXED, N_TRIALS, WARM_START, Study
+from embedsweep.study.study import Study
 from embedsweep.study.warm_start import first_point
 
 PLAN = "embedsweep.plan"

@@ -5,49 +5,38 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.errors import TrialTakenError
-from embedsweep.paths import SWEEPS
-from embedsweep.schema import Choice, Decision, StudyPlan, StudyServices, TrialConfig, TrialResult
+from embedsweep.schema import Decision, StudyPlan, StudyServices, TrialConfig, TrialResult
 from embedsweep.search_space import config_params
 from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
 from embedsweep.study.drawing import Drawing
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
 from embedsweep.study.final_scores import Finals
-from embedsweep.study.leases import BEAT, LEASE, Lease, Leases, beating
-from embedsweep.study.objectives import best_of, values_of
+from embedsweep.study.leases import BEAT, LEASE, Lease, beating
+from embedsweep.study.objectives import values_of
 from embedsweep.study.open_trial import OpenTrial
-from embedsweep.study.pruners import PRUNED, decide, places
-from embedsweep.study.storage import study_lock
+from embedsweep.study.pruners import PRUNED, decide
+from embedsweep.study.record import (
+    EMISSIONS_KG,
+    FAILURE,
+    FINALS,
+    RETRY_OF,
+    RUN_ID,
+    WARM_START,
+    StudyRecord,
+    count_trials,
+)
 
-N_TRIALS = "embedsweep.n_trials"
-FINALS = "embedsweep.finals"
-FIXED = "embedsweep.fixed"
-WARM_START = "embedsweep.warm_start"
-RUN_ID = "run_id"
-EMISSIONS_KG = "emissions_kg"
-FAILURE = "embedsweep.failure"
-RETRY_OF = "embedsweep.retry_of"
-UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
-
-class Study:
-    """An open study. Made by :func:`embedsweep.study.opening.open_study`.
-
-    Attributes:
-        name: its name.
-        plan: what was frozen when it was created.
-        n_trials: how many trials it has when it is complete.
-        services: what all its trials share.
-        folder: ``sweeps/<name>``.
-    """
+class Study(StudyRecord):
+    """An open study whose trials can be asked for. Made by :func:`embedsweep.study.opening.open_study`."""
 
     def __init__(
         self,
@@ -58,26 +47,9 @@ class Study:
         url: str | None,
         study: optuna.Study,
     ) -> None:
-        self.name = name
-        self.plan = plan
-        self.services = services
-        self.n_trials = n_trials
-        self.folder = SWEEPS / name
-        self._url = url
-        self._study = study
-        self._storage = study._storage
-        self._leases = Leases()
+        super().__init__(name, plan, services, n_trials, url, study)
         self._open: dict[int, optuna.Trial] = {}
         self._taken: set[int] = set()
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Holds other processes' steps on this study off."""
-        return study_lock(self._url, self.folder, self.name)
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """All trials, in order of their numbers."""
-        return self._study.get_trials(deepcopy=False)
 
     def ask(self) -> OpenTrial | None:
         """The next trial to run; None when no more are to be begun.
@@ -89,7 +61,7 @@ class Study:
             self._reclaim()
             trials = self.trials
             waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
-            counted = _count(trials)
+            counted = count_trials(trials)
             if not waiting and counted >= self.n_trials:
                 return None
             number = waiting[0] if waiting else len(trials)
@@ -136,10 +108,6 @@ class Study:
         first = self._study.user_attrs.get(WARM_START)
         return Drawing(self.plan, [first["params"]] if first else [])
 
-    def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
-        """A trial's value of every axis that is searched in it, by key."""
-        return config_params(self.plan.axes, trial.params)
-
     def _reclaim(self) -> None:
         """Puts trials whose worker died back into the queue; the caller holds the lock."""
         for trial in self.trials:
@@ -152,23 +120,6 @@ class Study:
         failures = {str(attempt): reason, **trial.user_attrs.get(FAILED_ATTEMPTS, {})}  # the first note stands
         by_number = dict(sorted(failures.items(), key=lambda item: int(item[0])))
         self._storage.set_trial_user_attr(trial._trial_id, FAILED_ATTEMPTS, by_number)
-
-    @property
-    def doubtful(self) -> list[int]:
-        """Numbers of running trials of which it cannot be said yet whether their worker, on another host, lives."""
-        running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
-        return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
-
-    @property
-    def n_left(self) -> int:
-        """How many trials nobody runs at this moment, as far as can be said: new ones, and those of dead workers."""
-        trials = self.trials
-        mine = sum(
-            trial.state is TrialState.WAITING
-            or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
-            for trial in trials
-        )
-        return max(0, self.n_trials - _count(trials)) + mine
 
     @contextmanager
     def alive(self, trial: OpenTrial) -> Iterator[None]:
@@ -318,81 +269,6 @@ class Study:
                 self._open[trial.number].set_user_attr(ATTEMPTS, trial.attempt - 1)
             self._open[trial.number].set_user_attr(LEASE, None)
 
-    @property
-    def best(self) -> FrozenTrial | None:
-        """The complete trial with the best dev metric, of several objectives the first; None without a complete one.
-
-        It lies on the Pareto front: of equals the one that is better by the other objectives, then the first.
-        """
-        return best_of(self.trials, self.plan.objectives)
-
-    @property
-    def front(self) -> frozenset[int]:
-        """Numbers of the complete trials that no other is better than by one objective and as good by the others."""
-        return frozenset(trial.number for trial in self._study.best_trials)
-
-    @property
-    def pruned_at(self) -> dict[float, int]:
-        """How many trials were pruned at each rung that pruned any."""
-        last = [trial.last_step for trial in self.trials if trial.state is TrialState.PRUNED]
-        counts = {
-            rung: last.count(place) for rung, place in zip(self.plan.pruning.rungs, places(self.plan), strict=True)
-        }
-        return {rung: count for rung, count in counts.items() if count}
-
-    @property
-    def complete_trials(self) -> list[FrozenTrial]:
-        """The trials that have a result."""
-        return [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
-
-    @property
-    def failed_trials(self) -> list[FrozenTrial]:
-        """The trials that failed and that no later one replaces."""
-        trials = self.trials
-        replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-        return [trial for trial in trials if trial.state is TrialState.FAIL and trial.number not in replaced]
-
-    @property
-    def has_failed_trials(self) -> bool:
-        """Whether a trial failed and no later one replaces it."""
-        return bool(self.failed_trials)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all its trials are finished."""
-        trials = self.trials
-        return _count(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
-
-    @property
-    def unfinished(self) -> list[int]:
-        """Numbers of the trials that run, here or elsewhere, or wait to be taken up."""
-        return [trial.number for trial in self.trials if trial.state in UNFINISHED]
-
-    def trial_folder(self, number: int) -> Path:
-        """The folder of a trial."""
-        return trial_folder(self.name, number)
-
-    @property
-    def finals(self) -> Finals | None:
-        """Which trial was scored on test, and what came of it; None before that."""
-        found = self._study.user_attrs.get(FINALS)
-        return Finals.of(found) if found else None
-
-    @property
-    def fixed(self) -> list[str]:
-        """The words of the command that made the study, less those that were swept."""
-        return list(self._study.user_attrs.get(FIXED, []))
-
     def set_finals(self, finals: Finals) -> None:
         """Notes the test scores of the best trial."""
         self._study.set_user_attr(FINALS, finals.tree())
-
-
-def trial_folder(study: str, number: int) -> Path:
-    """The folder of a study's trial."""
-    return SWEEPS / study / "trials" / f"{number:04d}"
-
-
-def _count(trials: Iterable[FrozenTrial]) -> int:
-    """How many trials count towards ``n_trials``: one that is a failed one's retry counts in its place."""
-    return sum(RETRY_OF not in trial.user_attrs for trial in trials)

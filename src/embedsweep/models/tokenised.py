@@ -1,0 +1,127 @@
+"""Texts that were tokenised before: trials of one process read the same ones, every epoch and at every evaluation.
+
+Owns what is kept of them, and that a batch of it equals what the model's own tokenisation makes of the texts. Knows
+nothing of data or training. Imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
+from transformers import PreTrainedTokenizerFast
+
+MOST_TOKENS = 2**25
+"""Kept at once by a process: about a quarter of a gigabyte, for two numbers a token."""
+
+MASK = "attention_mask"
+
+
+@dataclass
+class _Memo:
+    """What one tokenizer makes of texts under one set of arguments.
+
+    Attributes:
+        rows: for each text its numbers, one row a key of ``padding``, without padding.
+        padding: by key what fills a shorter text up, in the order of the tokenizer's output; not of the mask.
+        keys: all keys of that output with a row a text, in its order.
+        others: what the output has beside these, the same for all texts.
+    """
+
+    rows: dict[str, NDArray[np.int32]] = field(default_factory=dict)
+    padding: dict[str, int] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    others: dict[str, Any] = field(default_factory=dict)
+
+
+class _Memory:
+    """What all tokenizers of this process have made of texts."""
+
+    def __init__(self) -> None:
+        self.memos: dict[object, _Memo] = {}
+        self.n_tokens = 0
+
+
+_memory = _Memory()
+
+
+class Tokenised:
+    """Stands in for a transformer module's ``preprocess``: what it has tokenised once is put together again.
+
+    What it does not know how to put together - anything but texts padded on the right - goes to the module's own.
+
+    Args:
+        module: of a model with a fast tokenizer.
+    """
+
+    def __init__(self, module: Transformer) -> None:
+        tokenizer = module.tokenizer
+        self._own: Callable[..., dict[str, Any]] = module.preprocess
+        state = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        self._tokenizer = (state, repr(module.processing_kwargs))
+        self._module = module
+        self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+
+    def __call__(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """The features of a batch of inputs, as the module's ``preprocess`` gives them."""
+        if not inputs or not all(isinstance(text, str) for text in inputs):
+            return self._own(inputs, prompt=prompt, **kwargs)
+        arguments = (self._module.max_seq_length, prompt, repr(sorted(kwargs.items())))
+        memo = _memory.memos.setdefault((*self._tokenizer, *arguments), _Memo())
+        unknown = [text for text in dict.fromkeys(inputs) if text not in memo.rows]
+        if unknown:
+            features = self._own(unknown, prompt=prompt, **kwargs)
+            if _memory.n_tokens >= MOST_TOKENS or not self._keep(memo, unknown, features):
+                return features if len(unknown) == len(inputs) else self._own(inputs, prompt=prompt, **kwargs)
+        return _batch(memo, [memo.rows[text] for text in inputs])
+
+    def _keep(self, memo: _Memo, texts: Sequence[str], features: Mapping[str, Any]) -> bool:
+        """Keeps what was made of texts; False if it cannot be put together again from single texts."""
+        mask = features.get(MASK)
+        if not isinstance(mask, torch.Tensor) or mask.dtype != torch.int64:
+            return False
+        tensors = {key: value for key, value in features.items() if isinstance(value, torch.Tensor)}
+        padding = {key: self._padding.get(key) for key in tensors if key != MASK}
+        lengths = mask.sum(dim=1)
+        on_the_right = torch.arange(mask.shape[1]) < lengths[:, None]
+        if (
+            None in padding.values()
+            or any(value.shape != mask.shape or value.dtype != mask.dtype for value in tensors.values())
+            or int(lengths.max()) != mask.shape[1]
+            or not torch.equal(mask.bool(), on_the_right)
+        ):
+            return False
+        memo.padding = {key: value for key, value in padding.items() if value is not None}
+        memo.keys = tuple(tensors)
+        memo.others = {key: value for key, value in features.items() if key not in tensors}
+        stacked = torch.stack([tensors[key] for key in memo.padding]).numpy().astype(np.int32)
+        for number, (text, length) in enumerate(zip(texts, lengths.tolist(), strict=True)):
+            memo.rows[text] = stacked[:, number, :length].copy()
+        _memory.n_tokens += int(lengths.sum())
+        return True
+
+
+def _batch(memo: _Memo, rows: Sequence[NDArray[np.int32]]) -> dict[str, Any]:
+    lengths = [row.shape[1] for row in rows]
+    filled = np.empty((len(memo.padding), len(rows), max(lengths)), dtype=np.int64)
+    filled[:] = np.array(list(memo.padding.values()))[:, None, None]
+    for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        filled[:, number, :length] = row
+    mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+    features = {key: torch.from_numpy(values) for key, values in zip(memo.padding, filled, strict=True)}
+    features[MASK] = torch.from_numpy(mask.astype(np.int64))
+    return {**{key: features[key] for key in memo.keys}, **memo.others}
+
+
+def keep_tokenised(model: SentenceTransformer) -> None:
+    """Lets a model whose tokenizer is transformers' fast one keep what it tokenises, for itself and those after it."""
+    module = model[0]
+    if isinstance(module, Transformer) and isinstance(module.tokenizer, PreTrainedTokenizerFast):
+        module.preprocess = Tokenised(module)

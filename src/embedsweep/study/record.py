@@ -1,0 +1,168 @@
+"""What stands in a study: its trials, and what follows from them.
+
+Owns how trials are counted and which of them is the best. Changes nothing: :class:`embedsweep.study.study.Study` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from embedsweep.paths import SWEEPS
+from embedsweep.schema import Choice, StudyPlan, StudyServices
+from embedsweep.search_space import config_params
+from embedsweep.study.final_scores import Finals
+from embedsweep.study.leases import Leases
+from embedsweep.study.objectives import best_of
+from embedsweep.study.pruners import places
+from embedsweep.study.storage import study_lock
+
+N_TRIALS = "embedsweep.n_trials"
+FINALS = "embedsweep.finals"
+FIXED = "embedsweep.fixed"
+WARM_START = "embedsweep.warm_start"
+RUN_ID = "run_id"
+EMISSIONS_KG = "emissions_kg"
+FAILURE = "embedsweep.failure"
+RETRY_OF = "embedsweep.retry_of"
+UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+
+
+class StudyRecord:
+    """A study and its trials, as its storage has them at each moment.
+
+    Attributes:
+        name: its name.
+        plan: what was frozen when it was created.
+        n_trials: how many trials it has when it is complete.
+        services: what all its trials share.
+        folder: ``sweeps/<name>``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plan: StudyPlan,
+        services: StudyServices,
+        n_trials: int,
+        url: str | None,
+        study: optuna.Study,
+    ) -> None:
+        self.name = name
+        self.plan = plan
+        self.services = services
+        self.n_trials = n_trials
+        self.folder = SWEEPS / name
+        self._url = url
+        self._study = study
+        self._storage = study._storage
+        self._leases = Leases()
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Holds other processes' steps on this study off."""
+        return study_lock(self._url, self.folder, self.name)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, in order of their numbers."""
+        return self._study.get_trials(deepcopy=False)
+
+    def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
+        """A trial's value of every axis that is searched in it, by key."""
+        return config_params(self.plan.axes, trial.params)
+
+    @property
+    def doubtful(self) -> list[int]:
+        """Numbers of running trials of which it cannot be said yet whether their worker, on another host, lives."""
+        running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
+        return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
+
+    @property
+    def n_left(self) -> int:
+        """How many trials nobody runs at this moment, as far as can be said: new ones, and those of dead workers."""
+        trials = self.trials
+        mine = sum(
+            trial.state is TrialState.WAITING
+            or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
+            for trial in trials
+        )
+        return max(0, self.n_trials - count_trials(trials)) + mine
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The complete trial with the best dev metric, of several objectives the first; None without a complete one.
+
+        It lies on the Pareto front: of equals the one that is better by the other objectives, then the first.
+        """
+        return best_of(self.trials, self.plan.objectives)
+
+    @property
+    def front(self) -> frozenset[int]:
+        """Numbers of the complete trials that no other is better than by one objective and as good by the others."""
+        return frozenset(trial.number for trial in self._study.best_trials)
+
+    @property
+    def pruned_at(self) -> dict[float, int]:
+        """How many trials were pruned at each rung that pruned any."""
+        last = [trial.last_step for trial in self.trials if trial.state is TrialState.PRUNED]
+        counts = {
+            rung: last.count(place) for rung, place in zip(self.plan.pruning.rungs, places(self.plan), strict=True)
+        }
+        return {rung: count for rung, count in counts.items() if count}
+
+    @property
+    def complete_trials(self) -> list[FrozenTrial]:
+        """The trials that have a result."""
+        return [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+
+    @property
+    def failed_trials(self) -> list[FrozenTrial]:
+        """The trials that failed and that no later one replaces."""
+        trials = self.trials
+        replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        return [trial for trial in trials if trial.state is TrialState.FAIL and trial.number not in replaced]
+
+    @property
+    def has_failed_trials(self) -> bool:
+        """Whether a trial failed and no later one replaces it."""
+        return bool(self.failed_trials)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its trials are finished."""
+        trials = self.trials
+        return count_trials(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
+
+    @property
+    def unfinished(self) -> list[int]:
+        """Numbers of the trials that run, here or elsewhere, or wait to be taken up."""
+        return [trial.number for trial in self.trials if trial.state in UNFINISHED]
+
+    def trial_folder(self, number: int) -> Path:
+        """The folder of a trial."""
+        return trial_folder(self.name, number)
+
+    @property
+    def finals(self) -> Finals | None:
+        """Which trial was scored on test, and what came of it; None before that."""
+        found = self._study.user_attrs.get(FINALS)
+        return Finals.of(found) if found else None
+
+    @property
+    def fixed(self) -> list[str]:
+        """The words of the command that made the study, less those that were swept."""
+        return list(self._study.user_attrs.get(FIXED, []))
+
+
+def trial_folder(study: str, number: int) -> Path:
+    """The folder of a study's trial."""
+    return SWEEPS / study / "trials" / f"{number:04d}"
+
+
+def count_trials(trials: Iterable[FrozenTrial]) -> int:
+    """How many trials count towards ``n_trials``: one that is a failed one's retry counts in its place."""
+    return sum(RETRY_OF not in trial.user_attrs for trial in trials)

@@ -1,0 +1,124 @@
+"""Texts that were tokenised before: a batch of them is what the library makes of it, and it is not asked again."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from embedsweep.models import tokenised
+from embedsweep.models.tiny import tiny_model_path
+from embedsweep.models.tokenised import keep_tokenised
+
+TEXTS = ["a man plays a guitar", "", "a", "a woman " * 80, "der Zug fährt ab", "a man plays a guitar."]
+
+
+def own() -> SentenceTransformer:
+    return SentenceTransformer(str(tiny_model_path()), device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def empty_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenised, "_memory", tokenised._Memory())
+
+
+@pytest.fixture(scope="module")
+def library() -> SentenceTransformer:
+    return own()
+
+
+@pytest.fixture
+def keeping() -> SentenceTransformer:
+    model = own()
+    keep_tokenised(model)
+    return model
+
+
+def same(features: dict[str, Any], expected: dict[str, Any]) -> bool:
+    assert list(features) == list(expected)
+    for key, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            assert features[key].dtype == value.dtype
+            assert torch.equal(features[key], value), key
+        else:
+            assert features[key] == value
+    return True
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batches_are_those_of_the_library(
+    seed: int, library: SentenceTransformer, keeping: SentenceTransformer
+) -> None:
+    draw = random.Random(seed)
+    for _ in range(20):
+        texts = draw.choices(TEXTS, k=draw.randint(1, 8))
+        for prompt in (None, "query: ", "a longer prompt: "):
+            given = {"prompt": prompt, "task": draw.choice([None, "query"])}
+            assert same(keeping.preprocess(texts, **given), library.preprocess(texts, **given))
+
+
+def test_a_text_is_tokenised_once_in_a_process(keeping: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = keeping.preprocess(TEXTS[:3])
+    later = own()
+
+    def asked(inputs: list[str], **_: Any) -> None:
+        raise AssertionError(f"tokenised again: {inputs}")
+
+    monkeypatch.setattr(later[0], "preprocess", asked)
+    keep_tokenised(later)
+    assert same(later.preprocess(TEXTS[:3]), expected)
+    assert same(later.preprocess([TEXTS[0], TEXTS[0]]), own().preprocess([TEXTS[0], TEXTS[0]]))
+    with pytest.raises(AssertionError, match=r"tokenised again: \['der Zug fährt ab'\]"):
+        later.preprocess([TEXTS[0], TEXTS[4]])
+
+
+def test_another_length_is_another_text(keeping: SentenceTransformer) -> None:
+    assert same(keeping.preprocess(TEXTS), own().preprocess(TEXTS))
+    shorter, library = own(), own()
+    shorter.max_seq_length = library.max_seq_length = 8
+    keep_tokenised(shorter)
+    assert same(shorter.preprocess(TEXTS), library.preprocess(TEXTS))
+
+
+def test_a_full_memory_keeps_no_more_and_changes_nothing(
+    library: SentenceTransformer, keeping: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenised, "MOST_TOKENS", 3)
+    keeping.preprocess(TEXTS[:1])
+    kept = tokenised._memory.n_tokens
+    assert kept >= 3
+    for texts in (TEXTS, TEXTS[1:], TEXTS[:1]):
+        assert same(keeping.preprocess(texts), library.preprocess(texts))
+    assert tokenised._memory.n_tokens == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "inputs"),
+    [
+        ({"padding_side": "left"}, TEXTS),
+        ({"model_input_names": ["input_ids"]}, TEXTS),
+        ({}, [(TEXTS[0], TEXTS[4]), (TEXTS[2], TEXTS[0])]),
+    ],
+    ids=["left", "no mask", "pairs"],
+)
+def test_what_cannot_be_put_together_is_left_to_the_library(
+    change: dict[str, Any], inputs: list[Any], keeping: SentenceTransformer
+) -> None:
+    library = own()
+    for name, value in change.items():
+        setattr(keeping.tokenizer, name, value)
+        setattr(library.tokenizer, name, value)
+    for _ in range(2):
+        assert same(keeping.preprocess(inputs), library.preprocess(inputs))
+    assert tokenised._memory.n_tokens == 0
+
+
+def test_a_model_that_keeps_goes_to_another_process_without_what_is_kept(keeping: SentenceTransformer) -> None:
+    before = len(pickle.dumps(keeping[0]))
+    keeping.preprocess([f"{text} {number}" for text in TEXTS for number in range(500)])
+    assert len(pickle.dumps(keeping[0])) < before + 1000
+    assert same(pickle.loads(pickle.dumps(keeping[0])).preprocess(TEXTS), own().preprocess(TEXTS))
