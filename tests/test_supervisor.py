@@ -22,6 +22,7 @@ from embedsweep.display import PlainLines
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.gate import Sweep, pass_sweep
 from embedsweep.launch import child, local
+from embedsweep.launch.crew import Crew
 from embedsweep.launch.events import Event, EventLines, show
 from embedsweep.launch.job import Job
 from embedsweep.launch.local import Supervisor
@@ -86,9 +87,10 @@ class Watched:
         environments: list[Mapping[str, str]] = [{"PROGRAM": program} for program in programs]
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
-        self.supervisor = Supervisor(
-            job, environments, max_restarts, silence, deadline, n_left, emissions, display, self.interrupts
-        )
+        folder = job.log.parents[1]
+        self.crew = Crew(folder, ("cpu", "1"), environments, self.interrupts)
+        patience = (max_restarts, silence, deadline)
+        self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display, self.interrupts)
 
     def add(self, worker: int, pid: int) -> None:
         """A worker's process is measured from now on; this stands in for the tracker of the machine."""
@@ -101,7 +103,8 @@ class Watched:
     def run(self) -> list[str]:
         """The lines that were shown; nothing that was started is left."""
         try:
-            self.supervisor.run()
+            with self.crew:
+                self.supervisor.run()
         finally:
             assert not [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
         return self.lines
@@ -285,6 +288,15 @@ def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, mo
     monkeypatch.setattr(child, "COMMAND", ("/no/such/python",))
     with pytest.raises(WorkerError, match=r"worker 0 cannot be started: .*No such file"):
         Watched(job, [""]).run()
+
+
+def test_a_crew_that_is_never_sent_to_work_is_ended(job: Job) -> None:
+    watched = Watched(job, ["time.sleep(60)", "time.sleep(60)"])
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), watched.crew:
+        raise KeyboardInterrupt
+    assert not psutil.Process().children()
+    assert time.monotonic() - began < 10
 
 
 def test_a_password_reaches_a_worker_neither_by_its_command_line_nor_by_its_environment(job: Job) -> None:

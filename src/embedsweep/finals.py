@@ -20,6 +20,14 @@ from embedsweep.train_log import train_log
 from embedsweep.trial import read_result
 
 
+def score_complete(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:
+    """Scores the winner of a study once it is complete; None before, and otherwise as :func:`score_winner`."""
+    if not study.is_complete:
+        return None
+    with study.lock():  # two workers, or commands, may see the last trial end in the same moment
+        return score_winner(study, tracker, parent, keep_models)
+
+
 def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:
     """Scores the best trial on test, unless that was done before; its card says of how many trials it is the best.
 

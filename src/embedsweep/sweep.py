@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +18,12 @@ from embedsweep.config import resolve
 from embedsweep.display import Display, open_display, say
 from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
-from embedsweep.finals import score_winner
+from embedsweep.finals import score_complete
 from embedsweep.gate import Sweep, check_cells, check_shares
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
+from embedsweep.launch.crew import Crew
 from embedsweep.launch.job import Job
 from embedsweep.launch.local import Supervisor
 from embedsweep.launch.shares import deal, worker_count
@@ -67,15 +68,18 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             problems := [*check_shares(asked.workers, device), *check_cells(study.plan, processes)]
         ):
             raise ConfigError(problems)
-        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
         is_inline = asked.workers.name == "inline"
-        # A group deals the GPUs that this process still sees.
-        with open_group(processes if is_inline else 1, device) as group:
+        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
+        # A group deals the GPUs that this process still sees. A crew imports while the stores are opened here.
+        with (
+            open_group(processes if is_inline else 1, device) as group,
+            Crew(study.folder, (device, str(processes)), [] if is_inline else shares, interrupts) as crew,
+        ):
             if is_inline:
                 prepare_process(device)
             tracker = Tracker(study.services.tracking, lambda line: say(console, line))
             try:
-                test = _fill(study, tracker, asked, shares, console, interrupts, begun, group)
+                test = _fill(study, tracker, asked, crew, console, interrupts, begun, group)
                 print_ranking(console, study)
                 print_best(console, study, program, test)
                 print_ui(console, tracker.ui_hint(), program)
@@ -91,7 +95,7 @@ def _fill(
     study: Study,
     tracker: Tracker,
     asked: Sweep,
-    shares: Sequence[Mapping[str, str]],
+    crew: Crew,
     console: Console,
     interrupts: Interrupts,
     begun: float,
@@ -115,12 +119,11 @@ def _fill(
                 Worker(study, *shared, number=0, group=group).work()
             else:
                 job = Job.of(study, asked, parent, _device(study))
-                _supervise(study, job, shares, asked.workers, deadline, display, interrupts)
+                _supervise(study, job, crew, asked.workers, deadline, display, interrupts)
         if study.is_complete:
             # Only now: what measures the workers has to see all their GPUs.
             prepare_process(_device(study))
-            with study.lock():  # two commands may see the last trial end in the same moment
-                test = score_winner(study, tracker, parent, keep_models)
+            test = score_complete(study, tracker, parent, keep_models)
         with interrupts.shielded():
             _log_study(study, tracker, parent, test or {})
         status = "FINISHED" if study.is_complete else "KILLED"
@@ -136,7 +139,7 @@ def _fill(
 def _supervise(
     study: Study,
     job: Job,
-    shares: Sequence[Mapping[str, str]],
+    crew: Crew,
     workers: WorkersConfig,
     deadline: float | None,
     display: Display,
@@ -149,7 +152,7 @@ def _supervise(
     ):
         told = replace(job, share_folder=Path(folder))
         patience = (workers.max_restarts, workers.silence, deadline)
-        Supervisor(told, shares, *patience, lambda: study.n_left, emissions, display, interrupts).run()
+        Supervisor(crew, told, *patience, lambda: study.n_left, emissions, display, interrupts).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus, interrupts: Interrupts) -> None:

@@ -173,3 +173,33 @@ def test_a_worker_that_cannot_start_costs_no_trial(tmp_path: Path, monkeypatch: 
     assert "RuntimeError: broken by a test" in ended.output
     assert "Traceback" not in ended.output.partition("embedsweep: workers cannot start")[0]
     assert Study(tmp_path).states == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_winner_is_scored_by_a_worker_and_if_that_fails_by_the_command(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches = tmp_path / "watches"
+    watches.mkdir()
+    (watches / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "from embedsweep import finals\n"
+        "scored = finals._reported\n"
+        "def watched(*arguments):\n"
+        "    role = 'worker' if 'embedsweep.launch.process' in sys.orig_argv else 'command'\n"
+        "    open('scored', 'a').write(role + ' ')\n"
+        f"    if {fails} and role == 'worker':\n"
+        "        raise RuntimeError('broken by a test')\n"
+        "    return scored(*arguments)\n"
+        "finals._reported = watched\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{watches}:{studies.ROOT / 'src'}")
+    ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"))
+    check_shared(Study(tmp_path), ended, 2)
+    assert "test/spearman_cosine" in ended.output
+    roles = (tmp_path / "scored").read_text().split()
+    assert set(roles[:-1]) <= {"worker"}
+    assert roles[-1] == ("command" if fails else "worker")
+    logs = "".join(path.read_text() for path in tmp_path.glob("sweeps/*/workers/*.log"))
+    assert ("RuntimeError: broken by a test" in logs) == fails

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 
 from embedsweep.launch.events import Event
@@ -27,13 +28,17 @@ PIPE_DEADLINE_S = 2.0
 class Child:
     """A worker process, from its start to its end.
 
+    It imports what takes long at once, and works when it is sent its job.
+
     Args:
-        job: what it is told.
+        number: its own among the workers of its command, from 0.
+        words: what it is told on its command line, before its job.
+        log: where all goes that it prints.
         environment: what is added to this process's environment.
         told: gets the child and each event it tells, and, when it has ended, the child and None.
 
     Attributes:
-        job: what it was told.
+        number: its own among the workers.
         trial: the label of the trial that it runs; None while it runs none.
         has_begun: whether it has begun a trial.
         outage: what ails all trials, as it says; None where it says nothing of the kind.
@@ -43,32 +48,43 @@ class Child:
         OSError: no process can be started.
     """
 
-    def __init__(self, job: Job, environment: Mapping[str, str], told: SimpleQueue[tuple[Child, Event | None]]) -> None:
-        self.job = job
+    def __init__(
+        self,
+        number: int,
+        words: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        told: SimpleQueue[tuple[Child, Event | None]],
+    ) -> None:
+        self.number = number
         self.trial: str | None = None
         self.has_begun = False
         self.outage: str | None = None
         self.silent_s = 0.0
         self._killed_for: str | None = None
         self._told = told
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            self._log_begins = log.tell()
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            self._log_begins = file.tell()
             # In a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which passes it on.
             self._process = subprocess.Popen(
-                COMMAND,
+                (*COMMAND, *words),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=file,
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already, which its exit code will say
-            job.send(self._process.stdin)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         threading.Thread(target=self._wait, daemon=True).start()
+
+    def send(self, job: Job) -> None:
+        """Sends it to work."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended already, which its exit code will say
+            job.send(self._process.stdin)
 
     @property
     def pid(self) -> int:
@@ -83,6 +99,10 @@ class Child:
     def send_signal(self, signum: int) -> None:
         """Sends it a signal, unless it has ended."""
         self._process.send_signal(signum)
+
+    def wait(self) -> None:
+        """Waits for its end."""
+        self._process.wait()
 
     def kill(self, reason: str) -> None:
         """Kills it; ``reason`` is what is said of its end."""
@@ -108,10 +128,10 @@ class Child:
             how = f"was killed by {signal.Signals(-code).name}"
             how += ": perhaps out of memory" if -code == signal.SIGKILL else ""
         lines = self._last_lines()
-        return "\n  ".join((f"{how}; {self.job.log} ends" if lines else how, *lines))
+        return "\n  ".join((f"{how}; {self._log} ends" if lines else how, *lines))
 
     def _last_lines(self) -> list[str]:
-        with self.job.log.open("rb") as log:
+        with self._log.open("rb") as log:
             log.seek(self._log_begins)
             text = log.read().decode(errors="replace")
         return [redact(line) for line in text.splitlines() if line.strip()][-TOLD_LINES:]

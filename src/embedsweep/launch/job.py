@@ -30,7 +30,7 @@ class Job:
         tracking: where trials are recorded.
         emissions: whose electricity is used.
         keep_models: which trials' models stay.
-        seconds: after which, counted from the start of the process, no trial is begun; None has no limit.
+        seconds: after which, counted from when it is received, no trial is begun; None has no limit.
         share_folder: where its share of the machine's energy is told.
     """
 
@@ -67,8 +67,8 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Where all goes that libraries print or log between trials; what they say of a trial is in its own log."""
-        return SWEEPS / str(self.sweep.study.name) / "workers" / f"{self.number}.log"
+        """See :func:`worker_log`."""
+        return worker_log(SWEEPS / str(self.sweep.study.name), self.number)
 
     def send(self, stream: IO[bytes]) -> None:
         """Writes the job to a worker's stdin, which stays open: its end tells the worker that nobody waits for it."""
@@ -81,3 +81,8 @@ class Job:
         job = pickle.load(stream)
         assert isinstance(job, Job)
         return job
+
+
+def worker_log(study_folder: Path, number: int) -> Path:
+    """Where all goes that libraries print or log between trials; what they say of a trial is in its own log."""
+    return study_folder / "workers" / f"{number}.log"

@@ -1,4 +1,4 @@
-"""The supervisor: worker processes on this machine, started, listened to, started again, and ended.
+"""The supervisor: worker processes on this machine, sent to work, listened to, started again, and ended.
 
 Owns the processes and what is said of them. Knows nothing of what they do, beyond what they tell the display.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 from embedsweep.display import Display
 from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.launch.child import Child
+from embedsweep.launch.crew import Crew
 from embedsweep.launch.events import Event, show
 from embedsweep.launch.job import Job
 from embedsweep.signals import Interrupts
@@ -31,8 +32,8 @@ class Supervisor:
     """Keeps workers running while there are trials for them.
 
     Args:
+        crew: the workers, started and waiting.
         job: what every worker is told, but for its number and the time that is left.
-        environments: what is added to the environment of each worker; there are as many workers.
         max_restarts: how often a worker that died is started again, in all.
         silence: seconds without a word from a worker after which it is killed; None waits for ever.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
@@ -44,8 +45,8 @@ class Supervisor:
 
     def __init__(
         self,
+        crew: Crew,
         job: Job,
-        environments: Sequence[Mapping[str, str]],
         max_restarts: int,
         silence: float | None,
         deadline: float | None,
@@ -54,8 +55,8 @@ class Supervisor:
         display: Display,
         interrupts: Interrupts,
     ) -> None:
+        self._crew = crew
         self._job = job
-        self._environments = environments
         self._max_restarts = max_restarts
         self._silence = silence
         self._watched = time.monotonic()
@@ -64,8 +65,6 @@ class Supervisor:
         self._emissions = emissions
         self._display = display
         self._interrupts = interrupts
-        self._told: SimpleQueue[tuple[Child, Event | None]] = SimpleQueue()
-        self._children: list[Child] = []
         self._said: set[str] = set()
         self._restarts = 0
         self._failed_starts = 0
@@ -73,18 +72,18 @@ class Supervisor:
         self._gave_up = ""
 
     def run(self) -> None:
-        """Starts the workers and returns when all have ended.
+        """Sends the workers to work and returns when all have ended.
 
         Raises:
             Interrupted: a signal came; the workers gave their trials up.
             WorkerError: workers cannot start or died too often, and trials are left; or something ails all trials.
         """
         try:
-            for number in range(len(self._environments)):
-                self._start(number)
-            while self._children:
+            for child in self._crew.children:
+                self._send(child)
+            while self._crew.children:
                 with suppress(Empty):
-                    self._heed(*self._told.get(timeout=WAIT_S))
+                    self._heed(*self._crew.told.get(timeout=WAIT_S))
                 self._watch()
         finally:
             self._end_all()
@@ -94,21 +93,15 @@ class Supervisor:
     def _is_work_left(self) -> bool:
         return (self._deadline is None or time.monotonic() < self._deadline) and self._n_left() > 0
 
-    def _start(self, number: int) -> None:
+    def _send(self, child: Child) -> None:
         seconds = max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
         with self._interrupts.shielded():
-            try:
-                child = Child(
-                    replace(self._job, number=number, seconds=seconds), self._environments[number], self._told
-                )
-            except OSError as error:
-                raise WorkerError(f"worker {number} cannot be started: {error}") from None
-            self._children.append(child)
-            self._emissions.add(number, child.pid)
+            self._emissions.add(child.number, child.pid)
+            child.send(replace(self._job, number=child.number, seconds=seconds))
 
     def _heed(self, child: Child, event: Event | None) -> None:
         if event is None:
-            if child in self._children:
+            if child in self._crew.children:
                 self._forget(child)
                 self._judge(child)
             return
@@ -122,14 +115,14 @@ class Supervisor:
         now = time.monotonic()
         # Where this process itself stood still (Ctrl-Z, a machine that slept), nobody was silent for it.
         passed, self._watched = min(now - self._watched, 2 * WAIT_S), now
-        for child in self._children:
+        for child in self._crew.children:
             child.silent_s += passed
-        longest = max(self._children, key=lambda child: child.silent_s, default=None)
+        longest = max(self._crew.children, key=lambda child: child.silent_s, default=None)
         if longest is None or self._silence is None or longest.silent_s <= self._silence:
             return
         longest.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
         longest.silent_s = 0.0
-        for child in self._children:
+        for child in self._crew.children:
             child.silent_s = min(child.silent_s, self._silence / 2)
 
     def _show(self, child: Child, event: Event) -> None:
@@ -154,7 +147,7 @@ class Supervisor:
 
     def _take_from_others(self, trial: str) -> None:
         """A worker may take a dead one's trial up before it is heard here that it died."""
-        for other in self._children:
+        for other in self._crew.children:
             if other.trial == trial:
                 self._lose(other)
 
@@ -164,9 +157,8 @@ class Supervisor:
         child.trial = None
 
     def _forget(self, child: Child) -> None:
-        self._children.remove(child)
-        self._emissions.remove(child.job.number)
-        child.close()
+        self._crew.remove(child)
+        self._emissions.remove(child.number)
         if child.trial is not None:
             self._lose(child)
 
@@ -176,7 +168,7 @@ class Supervisor:
             return
         if child.outage is not None:
             raise WorkerError(child.outage)
-        number, reason = child.job.number, child.reason()
+        number, reason = child.number, child.reason()
         self._failed_starts += not child.has_begun
         if self._failed_starts == FAILED_STARTS and not self._has_begun:
             raise WorkerError(f"workers cannot start; worker {number} {reason}")
@@ -192,33 +184,33 @@ class Supervisor:
             return
         self._restarts += 1
         self._display.say(f"worker {number} is started again ({self._restarts} of {self._max_restarts} times)")
-        self._start(number)
+        self._send(self._crew.start(number))
 
     def _end_all(self) -> None:
         """Ends the workers that still run: they give their trials up, if there is time for that."""
         try:
-            for child in self._children:
+            for child in self._crew.children:
                 child.send_signal(signal.SIGTERM)
             self._hear_out(time.monotonic() + GRACE_S)
         except Interrupted:
             self._display.say("interrupted again: workers are killed")
         with self._interrupts.shielded():
-            for child in self._children:
+            for child in self._crew.children:
                 child.send_signal(signal.SIGKILL)
             self._hear_out(time.monotonic() + GRACE_S)
 
     def _hear_out(self, until: float) -> None:
         """Shows what workers that were ended still tell, until all have ended or the moment has come."""
-        while self._children and (left := until - time.monotonic()) > 0:
+        while self._crew.children and (left := until - time.monotonic()) > 0:
             try:
-                child, event = self._told.get(timeout=min(left, WAIT_S))
+                child, event = self._crew.told.get(timeout=min(left, WAIT_S))
             except Empty:
-                ended = [child for child in self._children if child.code is not None]
+                ended = [child for child in self._crew.children if child.code is not None]
             else:
                 if event is not None:
                     self._show(child, event)
                     continue
                 ended = [child]
             for child in ended:
-                if child in self._children:
+                if child in self._crew.children:
                     self._forget(child)

@@ -1,4 +1,4 @@
-"""A worker process: ``python -m embedsweep.launch.process``, started by a supervisor and told its job on stdin.
+"""A worker process: ``python -m embedsweep.launch.process DEVICE PROCESSES``, told its job by its supervisor, on stdin.
 
 Owns the process: its pipes, its log, its signals and its exit code. Knows nothing of other workers.
 """
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from typing import IO, TextIO
+from typing import IO, TYPE_CHECKING, TextIO
 
 from embedsweep.errors import EmbedsweepError, Interrupted
 from embedsweep.group import Group, open_group
@@ -23,21 +23,27 @@ from embedsweep.launch.job import Job
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
 
+if TYPE_CHECKING:
+    from embedsweep.study import Study
+    from embedsweep.tracking import Tracker
+
 GIVEN_UP_AFTER_S = 20.0
 """How long a worker without a supervisor may take to give its trial up, before it ends as if it were killed."""
 
 
 def main() -> int:
     """Works until no trial is left to begin; 0, 1 where something ails all trials, 130 and 143 where it was ended."""
+    device, processes = sys.argv[1], int(sys.argv[2])
     lifeline, events = _take_pipes()
     faulthandler.enable()
     display, interrupts = EventLines(events), Interrupts()
     try:
-        with interrupts.installed():
+        with interrupts.installed(), open_group(processes, device) as group:  # deals the GPUs of this worker
+            _import_all(device)
             job = Job.receive(lifeline)
             deadline = time.monotonic() + job.seconds if job.seconds is not None else None
             threading.Thread(target=_end_with_supervisor, args=(lifeline,), name="lifeline", daemon=True).start()
-            return _log_and_work(job, display, interrupts, deadline)
+            return _work_logged(job, display, interrupts, deadline, group)
     except Interrupted as error:
         return error.exit_code
     except EmbedsweepError as error:
@@ -63,18 +69,17 @@ def _end_with_supervisor(lifeline: IO[bytes]) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def _log_and_work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None) -> int:
-    # The environment is to be ready before torch is imported, which these do.
-    with open_group(job.sweep.workers.processes_per_trial, job.device) as group:  # deals the GPUs of this worker
-        prepare_process(job.device)
-        return _work_logged(job, display, interrupts, deadline, group)
+def _import_all(device: str) -> None:
+    """Imports what takes seconds, while the supervisor prepares the job; where it is broken, no trial is to blame."""
+    prepare_process(device)  # before torch is imported
+    import sentence_transformers  # noqa: F401
+
+    import embedsweep.worker  # noqa: F401
 
 
 def _work_logged(
     job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None
 ) -> int:
-    import sentence_transformers  # noqa: F401  (before a trial is asked for: where it is broken, no trial is to blame)
-
     from embedsweep.train_log import train_log
 
     with train_log(job.log):
@@ -104,8 +109,21 @@ def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float
         shared = (tracker, job.parent, display, interrupts, job.emissions, job.keep_models, deadline)
         try:
             Worker(study, *shared, job.number, share, group).work()
+            _finish(study, tracker, job)
         finally:
             tracker.close()
+
+
+def _finish(study: Study, tracker: Tracker, job: Job) -> None:
+    """The last worker scores the winner, as it has all in memory that this needs; else its supervisor does."""
+    from embedsweep.finals import score_complete
+
+    try:
+        score_complete(study, tracker, job.parent, job.keep_models)
+    except (Interrupted, EmbedsweepError):
+        raise
+    except Exception:
+        logging.getLogger(__name__).exception("the winner was not scored; the supervisor will")
 
 
 if __name__ == "__main__":
