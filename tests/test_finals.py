@@ -23,6 +23,8 @@ from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.schema import DEV_METRICS
 from embedsweep.study import CONFIG_HASH, RUN_ID, Study, open_study
 
+pytestmark = pytest.mark.slow  # each trains
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run

@@ -748,8 +748,34 @@ def test_a_wrong_study_is_refused_with_or_without_a_sweep(word: str, message: st
 
 def test_a_missing_driver_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services_module, "find_spec", lambda _: None)
-    assert told("-m", "study.storage=postgresql://h/db", "loss=mnrl,cosent") == [
+    assert told("-m", "study.storage=postgresql://localhost/db", "loss=mnrl,cosent") == [
         "study.storage: needs the Python package psycopg: pip install 'embedsweep[postgresql]'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "tracking", "passes"),
+    [
+        ("far.example:5432", (), False),
+        ("me@far.example", ("tracking.uri=sqlite:///runs.db",), False),
+        ("far.example", ("tracking.uri=http://far.example:5000",), True),
+        ("far.example", ("tracking.uri=postgresql://far.example/runs",), True),
+        ("localhost", (), True),
+        ("127.0.0.1:5432", (), True),
+        ("", (), True),
+    ],
+)
+def test_a_study_that_other_machines_may_join_needs_a_store_they_reach(
+    host: str, tracking: tuple[str, ...], passes: bool
+) -> None:
+    words = ("-m", f"study.storage=postgresql://{host}/db", "loss=mnrl,cosent", *tracking)
+    machine = host.rpartition("@")[2].partition(":")[0]
+    if passes:
+        assert pass_sweep(words[1:]).study.storage == f"postgresql://{host}/db"
+        return
+    assert told(*words) == [
+        f"tracking.uri: study.storage is on {machine}, so that other machines may join, which a file on this one "
+        "keeps no records of: give all of them the same server (tracking.uri=http://host:5000)"
     ]
 
 

@@ -54,6 +54,7 @@ LAYERS: dict[str, int] = {
     "trial": 3,
     "study": 4,
     "reuse": 4,
+    "outcomes": 4,
     "worker": 5,
     "report": 5,
     "preview": 5,

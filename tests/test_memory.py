@@ -261,6 +261,7 @@ def trials(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.Mon
     return Trials(mlflow_store, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["loss=cosine"], ["loss=mnrl", "dataloader=no_duplicates", "data.limit=160"]], ids=["cosine", "mnrl"]
 )

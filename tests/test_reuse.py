@@ -14,6 +14,8 @@ from embedsweep.gate import pass_sweep
 from embedsweep.schema import DEV_METRICS
 from embedsweep.study import RUN_ID, open_study
 
+pytestmark = pytest.mark.slow  # each trains
+
 POINTS = (
     "name: points\nn_trials: 4\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"
 )

@@ -19,6 +19,8 @@ from embedsweep.cli import main
 from embedsweep.data import demo
 from embedsweep.resume import alone_in
 
+pytestmark = pytest.mark.slow  # each trains
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run

@@ -44,6 +44,7 @@ def test_it_lies_in_the_cache_as_safetensors(built: Path) -> None:
     assert not [path for path in built.rglob("*") if path.suffix in {".bin", ".pt", ".pkl"}]
 
 
+@pytest.mark.slow
 def test_it_loads_and_encodes_in_a_process_that_is_offline(built: Path) -> None:
     from sentence_transformers import SentenceTransformer
 

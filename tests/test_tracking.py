@@ -435,6 +435,7 @@ trial.finish("COMPLETE")
 """
 
 
+@pytest.mark.slow
 def test_four_processes_meet_no_store_at_all(tmp_path: Path) -> None:
     config = TrackingConfig("local", f"sqlite:///{tmp_path}/mlruns/mlflow.db", spool=False)
     own = (str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")]))

@@ -274,6 +274,7 @@ def test_dev_is_scored_once_at_each_rung_beside_the_interval(
     assert kept == {f"checkpoint-{outcome.best_step}", f"checkpoint-{outcome.steps}"}
 
 
+@pytest.mark.slow
 def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=8", "trainer.eval_every=4", "optimizer.lr=3e-3")
     plain, climbing = Witness(), Witness()
@@ -367,6 +368,7 @@ def test_patience(history: list[float], patience: int | None, min_delta: float, 
 # --- gradient accumulation, precision, failures
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     words = ["loss=cosine", "trainer.max_steps=8", "trainer.eval_every=4", "optimizer.lr=3e-3"]
     witnesses = {}
@@ -445,6 +447,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "crash_at", [pytest.param(2, marks=pytest.mark.slow), 6, pytest.param("last", marks=pytest.mark.slow)]
 )

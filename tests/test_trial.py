@@ -292,6 +292,7 @@ def test_a_result_that_was_cut_off_while_written_is_none(single: Attempt, tmp_pa
     assert read_result(tmp_path) == replace(result_of(single), objective=0.25)
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_share_measures_its_trials_by_it(
     mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,8 +62,8 @@ class Task:
     def words(self) -> list[str]:
         """The task in embedsweep's words."""
         limit = [] if self.limit is None else [f"data.limit={self.limit}"]
-        # Scored half-way and at the end: the others score once, at the end, since nothing depends on it before.
-        training = ["loss=cosent", f"trainer.epochs={self.epochs}", "trainer.eval_every=0.5", "evaluation.before=false"]
+        # Scored where a pruner decides and at the end only, as the others are.
+        training = ["loss=cosent", f"trainer.epochs={self.epochs}", "trainer.eval_every=1e6", "evaluation.before=false"]
         return ["model=tiny", "data=demo", *training, *limit]
 
 

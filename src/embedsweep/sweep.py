@@ -79,6 +79,7 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
                 prepare_process(device)
             tracker = Tracker(study.services.tracking, lambda line: say(console, line))
             try:
+                _check_one_store(study, tracker)
                 test = _fill(study, tracker, asked, crew, console, interrupts, begun, group)
                 print_ranking(console, study)
                 print_best(console, study, program, test)
@@ -89,6 +90,21 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             finally:
                 tracker.close()
         return FAILED_TRIALS if study.has_failed_trials else DONE
+
+
+def _check_one_store(study: Study, tracker: Tracker) -> None:
+    """Lets no machine begin whose runs would lie apart from those of the others.
+
+    Raises:
+        ConfigError: the runs of another machine are not in this store.
+    """
+    for host, run_id in study.runs_elsewhere.items():
+        if not tracker.has_run(run_id):
+            message = (
+                f"trials of this study that {host} began are recorded elsewhere; give the commands of all machines the "
+                "same server (tracking.uri=http://host:5000)"
+            )
+            raise ConfigError.single("tracking.uri", message)
 
 
 def _fill(

@@ -1,7 +1,7 @@
 """The worker: asks a study for a trial, runs it, tells the result, and again.
 
-Owns the order in which a trial's books are kept, so that a kill between any two steps loses and doubles nothing:
-ask, open the run, train, end the run, tell, tidy up.
+Owns the order of an attempt, so that a kill between any two steps loses and doubles nothing: ask, open the run, train,
+end the run and tell (see ``outcomes``), tidy up.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.disk import DISK_FULL, is_disk_full
 from embedsweep.display import Display, short_params
-from embedsweep.emissions import EmissionsMeter
 from embedsweep.errors import (
     EmbedsweepError,
     Interrupted,
@@ -31,14 +30,14 @@ from embedsweep.errors import (
 from embedsweep.gate import cell_config
 from embedsweep.group import Group
 from embedsweep.memory import first_line, free_device_memory
+from embedsweep.outcomes import Outcomes
 from embedsweep.paths import MODEL
-from embedsweep.reuse import record_reuse
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
-from embedsweep.study import PRUNED, RETRY_OF, RUN_ID, Duplicate, OpenTrial, Study, failure_of, replicate_config
+from embedsweep.study import RETRY_OF, RUN_ID, Duplicate, OpenTrial, Study, failure_of, replicate_config
 from embedsweep.study.leases import BEAT_EVERY_S
-from embedsweep.tracking import Tracker, TrialState, TrialTracker
+from embedsweep.tracking import Tracker, TrialTracker
 from embedsweep.training_data import data_warnings
 from embedsweep.trial import read_result, run_trial
 
@@ -74,6 +73,10 @@ class Worker:
     share: Path | None = None
     group: Group | None = None
     _warned: set[str] = field(default_factory=set, init=False)
+
+    @cached_property
+    def _outcomes(self) -> Outcomes:
+        return Outcomes(self.study, self.display, self.emissions, self.keep_models)
 
     def work(self) -> None:
         """Runs trials until there are no more to begin, or time is up.
@@ -145,34 +148,34 @@ class Worker:
             # One that was killed after its last step has its result already, and only that is to be told.
             if trial.is_over and read_result(trial.folder) is None:
                 with self.interrupts.shielded():
-                    self._fail(trial, run, failure_of(trial.failures))
+                    self._outcomes.fail(trial, run, failure_of(trial.failures))
             elif duplicate is not None and duplicate.replicate is None:
                 with self.interrupts.shielded():
-                    self._reuse(trial, config, run, duplicate.original)
+                    self._outcomes.reuse(trial, config, run, duplicate.original)
             else:
                 result = self._run(trial, config, run)
                 with self.interrupts.shielded():
                     self._require(trial)
-                    self._complete(trial, config, run, result)
+                    self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
             raise
         except Interrupted:
             # One that came while the result was told finds the trial finished: nothing is to be taken back.
             if self.study.holds(trial):
                 with self.interrupts.shielded():
-                    self._give_up(trial, run)
+                    self._outcomes.give_up(trial, run)
             raise
         except Exception as error:
             with self.interrupts.shielded():
                 self._require(trial)
                 if (outage := self._outage(error)) is not None:
-                    self._give_up(trial, run)
+                    self._outcomes.give_up(trial, run)
                     raise outage from None
                 reason = redact(f"{type(error).__name__}: {error}")
                 if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
-                    self._fail(trial, run, failure_of((*trial.failures, reason)))
+                    self._outcomes.fail(trial, run, failure_of((*trial.failures, reason)))
                 else:
-                    self._retry(trial, run, reason)
+                    self._outcomes.retry(trial, run, reason)
 
     def _require(self, trial: OpenTrial) -> None:
         """Lets nothing be written of a trial that another worker runs now."""
@@ -259,70 +262,6 @@ class Worker:
             if line not in self._warned:
                 self.display.say(f"data: {line}")
                 self._warned.add(line)
-
-    def _complete(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, result: TrialResult) -> None:
-        if self.keep_models == "all" and not result.pruned:
-            run.log_artifacts(trial.folder / MODEL, MODEL)
-        state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
-        note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"
-        if reason := self.study.pruned_because(trial):
-            run.set_tags({PRUNED: reason})
-            note += f", pruned {reason}"
-        run.finish(state)
-        if (store_id := run.store_id) != run.run_id:  # it was begun while the store was away, which is back
-            self.study.identify(trial, store_id, config_hash(config))
-        self.study.complete(trial, result)
-        self.display.end(str(trial.number), state, result.objective, note)
-
-    def _fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
-        """Records a failure wherever that is still possible; Optuna's record comes last and is the one that counts."""
-        if run is not None:
-            try:
-                run.set_tags({"embedsweep.failure": reason})
-                if (trial.folder / "train.log").is_file():
-                    run.log_artifact(trial.folder / "train.log")
-                run.finish("FAIL")
-            except Exception as error:
-                reason += f" (and its run could not be ended: {redact(str(error))})"
-        cost = EmissionsMeter(self.emissions, trial.folder / "emissions.csv").total()
-        self.study.fail(trial, reason, cost.co2eq_kg)
-        self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
-
-    def _reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
-        """Ends a trial that repeats trial ``number`` as that one ended, untrained."""
-        original = self.study.trials[number]
-        state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
-        told = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
-        source = self.study.trial_folder(number)
-        is_whole = record_reuse(config, trial.folder, run, source, told, original.last_step or 0)
-        run.finish(state)
-        self.study.reuse(trial, original)
-        note = f"reused from trial {number}" + ("" if is_whole else ", whose other scores are on another machine")
-        self.display.end(str(trial.number), state, told.get(self.study.plan.objective), note)
-
-    def _retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
-        """Leaves a trial whose attempt failed to be begun again, by whoever asks next."""
-        self._interrupt(run)
-        self.study.retry(trial, reason)
-        begun_again = f"failed, begun again ({trial.attempt} of {self._max_retries}): {reason.splitlines()[0]}"
-        self.display.end(str(trial.number), "RUNNING", None, begun_again)
-
-    def _give_up(self, trial: OpenTrial, run: TrialTracker | None) -> None:
-        """Leaves an interrupted trial to be resumed."""
-        try:
-            self._interrupt(run)
-        finally:
-            with suppress(TrialTakenError):
-                self.study.release(trial)
-            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
-
-    def _interrupt(self, run: TrialTracker | None) -> None:
-        """Ends a run that goes on later; if MLflow cannot be told, the trial's lease will show it."""
-        try:
-            if run is not None:
-                run.finish("RUNNING")
-        except TrackingError as error:
-            self.display.say(str(error))
 
 
 def _set_aside(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from optuna.storages import RDBStorage
+from sqlalchemy import text
 
 from embedsweep.cli import main
 from embedsweep.gate import pass_sweep
@@ -86,3 +88,28 @@ def test_yaml_that_is_edited_in_the_middle_changes_no_later_trial(tmp_path: Path
     by_name = studies.run(tmp_path, (f"study.name={Study(tmp_path).name}",))
     assert by_name.code == 0, by_name.output
     assert " RUNNING " not in by_name.output
+
+
+@pytest.mark.slow
+def test_a_machine_whose_runs_would_lie_apart_from_the_others_is_refused(tmp_path: Path, postgres_url: str) -> None:
+    words = (*WORDS, *studies.storage_words(postgres_url))
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    assert studies.run(there, (*words, "trainer.max_steps=2")).code == 0
+    storage = RDBStorage(postgres_url)
+    (study,) = storage.get_all_studies()
+    for trial in storage.get_all_trials(study._study_id):
+        lease = {**trial.user_attrs["embedsweep.lease"], "host": "another-host"}
+        with storage.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE trial_user_attributes SET value_json = :lease WHERE trial_id = :id AND key = :key"),
+                {"lease": json.dumps(lease), "id": trial._trial_id, "key": "embedsweep.lease"},
+            )
+    storage.remove_session()
+    storage.engine.dispose()
+
+    refused = studies.run(here, (*words, "trainer.max_steps=2"))
+    assert refused.code == 2
+    assert "tracking.uri: trials of this study that another-host began are recorded elsewhere" in refused.output
+    assert studies.run(there, (*words, "trainer.max_steps=2")).code == 0

@@ -10,6 +10,7 @@ trials share; ``single`` and ``sweep`` are the two ways through. Of a sweep, ``s
 
 from embedsweep.gate.cells import broken_constraint, cell_config, count_cells, grid_cells
 from embedsweep.gate.probes import check_cells
+from embedsweep.gate.services import check_reach
 from embedsweep.gate.single import SingleRun, pass_single, pass_sync, pass_ui
 from embedsweep.gate.sweep import Sweep, pass_sweep
 from embedsweep.gate.workers import check_shares
@@ -20,6 +21,7 @@ __all__ = [
     "broken_constraint",
     "cell_config",
     "check_cells",
+    "check_reach",
     "check_shares",
     "count_cells",
     "grid_cells",

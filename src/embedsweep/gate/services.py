@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from embedsweep.config import resolve, shown
 from embedsweep.emissions import country_problem
@@ -86,6 +87,19 @@ def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
         yield Problem("tracking.uri", f"{message}, but got {uri}")
     elif scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]*[^/?][^?]*(\?.*)?", uri):
         yield Problem("tracking.uri", f"names no file: say sqlite:///mlruns/mlflow.db, not {uri}")
+
+
+def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Problem]:
+    """Whether a study that other machines may join is recorded where they can record, too."""
+    host = urlsplit(storage).hostname if storage is not None else None
+    if host is None or host == "localhost" or host.startswith("127.") or host == "::1":
+        return
+    if (tracking.uri or "sqlite:").startswith("sqlite:"):
+        message = (
+            f"study.storage is on {host}, so that other machines may join, which a file on this one keeps no records "
+            "of: give all of them the same server (tracking.uri=http://host:5000)"
+        )
+        yield Problem("tracking.uri", message)
 
 
 def _check_study(study: StudyConfig) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from embedsweep.gate.cells import count_cells, trial_sections
 from embedsweep.gate.points import read_points
 from embedsweep.gate.probes import check_cells
 from embedsweep.gate.sections import TRIAL_SECTIONS, read_search
-from embedsweep.gate.services import Services, read_services
+from embedsweep.gate.services import Services, check_reach, read_services
 from embedsweep.gate.spaces import searched_axes
 from embedsweep.gate.words import ONE_FOR_ALL, Cell, Words, compose_cells, section_of, sort_words
 from embedsweep.gate.workers import check_shares
@@ -113,6 +113,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         problems.append(Problem("study.enqueue", message))
     problems += _check_device(cells)
     if services is not None:
+        problems += check_reach(services.study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
     if problems or services is None:

@@ -5,6 +5,7 @@ Owns how trials are counted and which of them is the best. Changes nothing: :cla
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +17,7 @@ from embedsweep.paths import SWEEPS
 from embedsweep.schema import Choice, StudyPlan, StudyServices
 from embedsweep.search_space import config_params
 from embedsweep.study.final_scores import Finals
-from embedsweep.study.leases import Leases
+from embedsweep.study.leases import LEASE, Leases
 from embedsweep.study.objectives import best_of
 from embedsweep.study.pruners import places
 from embedsweep.study.storage import study_lock
@@ -80,6 +81,19 @@ class StudyRecord:
         """Numbers of running trials of which it cannot be said yet whether their worker, on another host, lives."""
         running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
         return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
+
+    @property
+    def runs_elsewhere(self) -> dict[str, str]:
+        """The id of an MLflow run that each other machine has made last, by the machine's name.
+
+        Only of a study in a database: a journal lies beside the runs, wherever its folder is taken.
+        """
+        runs: dict[str, str] = {}
+        for trial in self.trials if self._url is not None else ():
+            lease, run_id = trial.user_attrs.get(LEASE), trial.user_attrs.get(RUN_ID)
+            if lease is not None and run_id is not None and lease["host"] != socket.gethostname():
+                runs[lease["host"]] = run_id
+        return runs
 
     @property
     def n_left(self) -> int:
