@@ -1,4 +1,4 @@
-"""Growth of a process's memory over 30 trials, after the first five, which load what is loaded once."""
+"""Growth of a process's memory over 100 trials, after the first five, which load what is loaded once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.studies import open_worker
 from embedsweep.worker import tidy
 
 if __name__ == "__main__":
-    worker, sizes = open_worker(30), []
+    worker, sizes = open_worker(100), []
     while (trial := worker.study.ask()) is not None:
         worker._attempt(trial)
         tidy(worker.study, worker.keep_models)
