@@ -196,3 +196,7 @@ def test_what_cannot_be_had_is_refused(
 ) -> None:
     set_machine(monkeypatch, 8, gpus)
     assert [str(problem) for problem in (*check_workers(workers), *check_shares(workers, device))] == problems
+
+
+def test_where_no_trial_is_left_nothing_is_dealt() -> None:
+    assert deal(local(), "cpu", 0) == []

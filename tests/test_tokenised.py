@@ -84,16 +84,34 @@ def test_another_length_is_another_text(keeping: SentenceTransformer) -> None:
     assert same(shorter.preprocess(TEXTS), library.preprocess(TEXTS))
 
 
+def test_models_that_share_a_vocabulary_and_are_called_otherwise_share_nothing(keeping: SentenceTransformer) -> None:
+    keeping.preprocess(TEXTS)
+    other, library = own(), own()
+    for model in (other, library):  # as DistilBERT beside BERT
+        model.tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    keep_tokenised(other)
+    assert same(other.preprocess(TEXTS), library.preprocess(TEXTS))
+    assert "token_type_ids" not in other.preprocess(TEXTS)
+
+
+def test_what_pads_to_a_width_of_its_own_is_left_to_the_library() -> None:
+    model = own()
+    model[0].processing_kwargs = {"text": {"pad_to_multiple_of": 8}}
+    keep_tokenised(model)
+    assert model.preprocess(["a"])["input_ids"].shape == (1, 8)
+    assert tokenised._memory.n_bytes == 0
+
+
 def test_a_full_memory_keeps_no_more_and_changes_nothing(
     library: SentenceTransformer, keeping: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenised, "MOST_TOKENS", 3)
+    monkeypatch.setattr(tokenised, "MOST_BYTES", 3)
     keeping.preprocess(TEXTS[:1])
-    kept = tokenised._memory.n_tokens
+    kept = tokenised._memory.n_bytes
     assert kept >= 3
     for texts in (TEXTS, TEXTS[1:], TEXTS[:1]):
         assert same(keeping.preprocess(texts), library.preprocess(texts))
-    assert tokenised._memory.n_tokens == kept
+    assert tokenised._memory.n_bytes == kept
 
 
 @pytest.mark.parametrize(
@@ -105,16 +123,15 @@ def test_a_full_memory_keeps_no_more_and_changes_nothing(
     ],
     ids=["left", "no mask", "pairs"],
 )
-def test_what_cannot_be_put_together_is_left_to_the_library(
-    change: dict[str, Any], inputs: list[Any], keeping: SentenceTransformer
-) -> None:
-    library = own()
+def test_what_cannot_be_put_together_is_left_to_the_library(change: dict[str, Any], inputs: list[Any]) -> None:
+    model, library = own(), own()
     for name, value in change.items():
-        setattr(keeping.tokenizer, name, value)
+        setattr(model.tokenizer, name, value)
         setattr(library.tokenizer, name, value)
+    keep_tokenised(model)
     for _ in range(2):
-        assert same(keeping.preprocess(inputs), library.preprocess(inputs))
-    assert tokenised._memory.n_tokens == 0
+        assert same(model.preprocess(inputs), library.preprocess(inputs))
+    assert tokenised._memory.n_bytes == 0
 
 
 def test_a_model_that_keeps_goes_to_another_process_without_what_is_kept(keeping: SentenceTransformer) -> None:

@@ -19,7 +19,7 @@ from embedsweep.display import Display, open_display, say
 from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_complete
-from embedsweep.gate import Sweep, check_cells, check_shares
+from embedsweep.gate import Sweep, check_cells, check_reach, check_shares
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
@@ -64,12 +64,18 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
             return DONE
         study = open_study(asked)
         device, processes = _device(study), asked.workers.processes_per_trial
+        # With a plan, the gate has seen to these.
         if asked.plan is None and (
-            problems := [*check_shares(asked.workers, device), *check_cells(study.plan, processes)]
+            problems := [
+                *check_shares(asked.workers, device),
+                *check_cells(study.plan, processes),
+                *check_reach(study.url, study.services.tracking),
+            ]
         ):
             raise ConfigError(problems)
         is_inline = asked.workers.name == "inline"
-        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), study.n_left))
+        n_left = study.n_left + (len(study.failed_trials) if asked.study.retry_failed else 0)
+        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), n_left))
         # A group deals the GPUs that this process still sees. A crew imports while the stores are opened here.
         with (
             open_group(processes if is_inline else 1, device) as group,
@@ -93,13 +99,13 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:
-    """Lets no machine begin whose runs would lie apart from those of the others.
+    """Lets no machine begin whose runs would lie apart from those of others that work on the study now.
 
     Raises:
-        ConfigError: the runs of another machine are not in this store.
+        ConfigError: no run of another machine is in this store.
     """
-    for host, run_id in study.runs_elsewhere.items():
-        if not tracker.has_run(run_id):
+    for host, run_ids in study.runs_elsewhere.items():
+        if not any(tracker.has_run(run_id) for run_id in run_ids):
             message = (
                 f"trials of this study that {host} began are recorded elsewhere; give the commands of all machines the "
                 "same server (tracking.uri=http://host:5000)"

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from embedsweep.config import resolve, shown
 from embedsweep.emissions import country_problem
@@ -91,8 +90,8 @@ def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
 
 def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Problem]:
     """Whether a study that other machines may join is recorded where they can record, too."""
-    host = urlsplit(storage).hostname if storage is not None else None
-    if host is None or host == "localhost" or host.startswith("127.") or host == "::1":
+    host = _database_host(storage)
+    if host is None or host == "localhost" or host.startswith(("127.", "/")) or host == "::1":
         return
     if (tracking.uri or "sqlite:").startswith("sqlite:"):
         message = (
@@ -100,6 +99,21 @@ def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Probl
             "of: give all of them the same server (tracking.uri=http://host:5000)"
         )
         yield Problem("tracking.uri", message)
+
+
+def _database_host(url: str | None) -> str | None:
+    """Where a database is; None where that is not said, or the URL is none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if url is None:
+        return None
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    host = parts.host or parts.query.get("host")
+    return host if host is None or isinstance(host, str) else host[0]
 
 
 def _check_study(study: StudyConfig) -> Iterator[Problem]:

@@ -120,10 +120,8 @@ def _finish(study: Study, tracker: Tracker, job: Job) -> None:
 
     try:
         score_complete(study, tracker, job.parent, job.keep_models)
-    except (Interrupted, EmbedsweepError):
-        raise
     except Exception:
-        logging.getLogger(__name__).exception("the winner was not scored; the supervisor will")
+        logging.getLogger(__name__).exception("the winner was not scored; the supervisor tries, and tells why")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def worker_count(workers: WorkersConfig, device: str) -> int:
 
 
 def deal(workers: WorkersConfig, device: str, count: int) -> list[Mapping[str, str]]:
-    """What is added to the environment of each of ``count`` workers.
+    """What is added to the environment of each of ``count`` workers, none where no trial is left.
 
     All get equally many threads, so that a trial's numbers do not depend on who runs it; GPUs are dealt in turn. What
     the user has set of threads stays.
@@ -33,7 +33,7 @@ def deal(workers: WorkersConfig, device: str, count: int) -> list[Mapping[str, s
     processes = count * workers.processes_per_trial
     common: dict[str, str] = {}
     if "OMP_NUM_THREADS" not in os.environ:
-        threads = str(max(1, visible_cores() // processes))
+        threads = str(max(1, visible_cores() // max(1, processes)))
         common = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": os.environ.get("MKL_NUM_THREADS", threads)}
     if processes > 1 and "OMP_WAIT_POLICY" not in os.environ:
         # Threads that wait by spinning take the cores away from the other workers: two trainings on two cores took

@@ -16,10 +16,14 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Transformer
+from torch.utils.data import get_worker_info
 from transformers import PreTrainedTokenizerFast
 
-MOST_TOKENS = 2**25
-"""Kept at once by a process: about a quarter of a gigabyte, for two numbers a token."""
+MOST_BYTES = 2**29
+"""Kept at once by a process."""
+
+BYTES_A_TEXT = 300
+"""Of a kept text beside its characters and numbers: the objects that hold them."""
 
 MASK = "attention_mask"
 
@@ -33,12 +37,14 @@ class _Memo:
         padding: by key what fills a shorter text up, in the order of the tokenizer's output; not of the mask.
         keys: all keys of that output with a row a text, in its order.
         others: what the output has beside these, the same for all texts.
+        is_refused: whether no more is kept: it could not be put together again.
     """
 
     rows: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     padding: dict[str, int] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     others: dict[str, Any] = field(default_factory=dict)
+    is_refused: bool = False
 
 
 class _Memory:
@@ -46,7 +52,7 @@ class _Memory:
 
     def __init__(self) -> None:
         self.memos: dict[object, _Memo] = {}
-        self.n_tokens = 0
+        self.n_bytes = 0
 
 
 _memory = _Memory()
@@ -63,23 +69,36 @@ class Tokenised:
 
     def __init__(self, module: Transformer) -> None:
         tokenizer = module.tokenizer
+        # Beside what the tokenizer's own file says: two models may share that and differ in how they are called.
+        calls = (
+            type(tokenizer).__name__,
+            tuple(tokenizer.model_input_names),
+            tokenizer.padding_side,
+            tokenizer.truncation_side,
+            tokenizer.pad_token_id,
+            tokenizer.pad_token_type_id,
+            repr(module.modality_config),
+        )
         self._own: Callable[..., dict[str, Any]] = module.preprocess
         state = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-        self._tokenizer = (state, repr(module.processing_kwargs))
+        self._tokenizer = (state, repr(module.processing_kwargs), *calls)
         self._module = module
         self._padding = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
 
     def __call__(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """The features of a batch of inputs, as the module's ``preprocess`` gives them."""
-        if not inputs or not all(isinstance(text, str) for text in inputs):
+        # A loader's process is gone after the trial, and what it kept.
+        if not inputs or get_worker_info() is not None or not all(isinstance(text, str) for text in inputs):
             return self._own(inputs, prompt=prompt, **kwargs)
         arguments = (self._module.max_seq_length, prompt, repr(sorted(kwargs.items())))
         memo = _memory.memos.setdefault((*self._tokenizer, *arguments), _Memo())
         unknown = [text for text in dict.fromkeys(inputs) if text not in memo.rows]
         if unknown:
-            features = self._own(unknown, prompt=prompt, **kwargs)
-            if _memory.n_tokens >= MOST_TOKENS or not self._keep(memo, unknown, features):
-                return features if len(unknown) == len(inputs) else self._own(inputs, prompt=prompt, **kwargs)
+            if memo.is_refused or _memory.n_bytes >= MOST_BYTES:
+                return self._own(inputs, prompt=prompt, **kwargs)
+            if not self._keep(memo, unknown, self._own(unknown, prompt=prompt, **kwargs)):
+                memo.is_refused = True
+                return self._own(inputs, prompt=prompt, **kwargs)
         return _batch(memo, [memo.rows[text] for text in inputs])
 
     def _keep(self, memo: _Memo, texts: Sequence[str], features: Mapping[str, Any]) -> bool:
@@ -98,13 +117,16 @@ class Tokenised:
             or not torch.equal(mask.bool(), on_the_right)
         ):
             return False
+        if memo.rows and (tuple(tensors) != memo.keys or list(padding) != list(memo.padding)):
+            return False
         memo.padding = {key: value for key, value in padding.items() if value is not None}
         memo.keys = tuple(tensors)
         memo.others = {key: value for key, value in features.items() if key not in tensors}
         stacked = torch.stack([tensors[key] for key in memo.padding]).numpy().astype(np.int32)
         for number, (text, length) in enumerate(zip(texts, lengths.tolist(), strict=True)):
-            memo.rows[text] = stacked[:, number, :length].copy()
-        _memory.n_tokens += int(lengths.sum())
+            row = stacked[:, number, :length].copy()
+            memo.rows[text] = row
+            _memory.n_bytes += row.nbytes + len(text) + BYTES_A_TEXT
         return True
 
 
@@ -123,5 +145,10 @@ def _batch(memo: _Memo, rows: Sequence[NDArray[np.int32]]) -> dict[str, Any]:
 def keep_tokenised(model: SentenceTransformer) -> None:
     """Lets a model whose tokenizer is transformers' fast one keep what it tokenises, for itself and those after it."""
     module = model[0]
-    if isinstance(module, Transformer) and isinstance(module.tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(module, Transformer) or not isinstance(module.tokenizer, PreTrainedTokenizerFast):
+        return
+    # What pads to a width of its own, or draws how it cuts a word, makes of a text what depends on more than the text.
+    draws = getattr(module.tokenizer.backend_tokenizer.model, "dropout", None)
+    pads_on_the_right = module.tokenizer.padding_side == "right" and "pad" not in repr(module.processing_kwargs)
+    if pads_on_the_right and not draws:
         module.preprocess = Tokenised(module)

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 
 from embedsweep.config import canonical, shown
 from embedsweep.errors import ConfigError, Problem, StudyError
-from embedsweep.gate import Sweep, check_reach, count_cells
+from embedsweep.gate import Sweep, count_cells
 from embedsweep.paths import SWEEPS
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import StudyConfig, StudyPlan, StudyServices
@@ -109,7 +109,7 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
         message = f"exists and was asked something else: {'; '.join(different)}. Give another study.name, or only it"
         raise ConfigError.single(f"study {name}", message)
     n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
-    services = _agree_on_services(study, plan, sweep, url)
+    services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
     return Study(name, plan, services, n_trials, url, study)
 
@@ -159,7 +159,7 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, asked: int | None) 
     return int(n_trials)
 
 
-def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep, url: str | None) -> StudyServices:
+def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> StudyServices:
     """What all trials share: as the first command said it, which later ones need not say and cannot change.
 
     Only where runs are recorded and how often a trial is retried may change.
@@ -180,8 +180,6 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep, url: 
     tracking = asked.tracking
     if asked.plan is None and not {TRACKING, "tracking"} & asked.said and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
-    if unreachable := list(check_reach(url, tracking)):
-        raise ConfigError(unreachable)
     emissions = replace(asked.emissions, country_iso_code=kept[COUNTRY])
     return StudyServices(kept[KEEP_MODELS], emissions, tracking, asked.study.max_retries)
 

@@ -41,6 +41,7 @@ class StudyRecord:
         plan: what was frozen when it was created.
         n_trials: how many trials it has when it is complete.
         services: what all its trials share.
+        url: of its storage; None is the journal in its folder.
         folder: ``sweeps/<name>``.
     """
 
@@ -58,14 +59,14 @@ class StudyRecord:
         self.services = services
         self.n_trials = n_trials
         self.folder = SWEEPS / name
-        self._url = url
+        self.url = url
         self._study = study
         self._storage = study._storage
         self._leases = Leases()
 
     def lock(self) -> AbstractContextManager[None]:
         """Holds other processes' steps on this study off."""
-        return study_lock(self._url, self.folder, self.name)
+        return study_lock(self.url, self.folder, self.name)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -83,17 +84,21 @@ class StudyRecord:
         return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
 
     @property
-    def runs_elsewhere(self) -> dict[str, str]:
-        """The id of an MLflow run that each other machine has made last, by the machine's name.
+    def runs_elsewhere(self) -> dict[str, list[str]]:
+        """The ids of the MLflow runs of each other machine that runs a trial of this study now, by its name.
 
         Only of a study in a database: a journal lies beside the runs, wherever its folder is taken.
         """
-        runs: dict[str, str] = {}
-        for trial in self.trials if self._url is not None else ():
+        runs: dict[str, list[str]] = {}
+        active: set[str] = set()
+        for trial in self.trials if self.url is not None else ():
             lease, run_id = trial.user_attrs.get(LEASE), trial.user_attrs.get(RUN_ID)
-            if lease is not None and run_id is not None and lease["host"] != socket.gethostname():
-                runs[lease["host"]] = run_id
-        return runs
+            if lease is None or run_id is None or lease["host"] == socket.gethostname():
+                continue
+            runs.setdefault(lease["host"], []).append(run_id)
+            if trial.state is TrialState.RUNNING:
+                active.add(lease["host"])
+        return {host: ids for host, ids in runs.items() if host in active}
 
     @property
     def n_left(self) -> int:

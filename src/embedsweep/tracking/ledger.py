@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _MAX_DIGEST = 36
 _MAX_TAGS = 100  # in one call
+ALREADY_THERE = ("UNIQUE constraint failed", "duplicate key value", "Duplicate entry")
+"""What SQLite, PostgreSQL and MySQL say of a row that another process has just written."""
+
 _MAX_METRICS = 1000  # in one call
 
 
@@ -153,8 +156,15 @@ class Ledger:
         described = json.dumps({"url" if source_type == "http" else "uri": record.source})
         dataset = Dataset(record.name, record.digest[:_MAX_DIGEST], source_type, described)
         context = InputTag("mlflow.data.context", record.context)
+        inputs = [DatasetInput(dataset, [context])]
         with telling(f"data set {record.name!r} cannot be logged to run {run_id}"):
-            self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [context])])
+            try:
+                self._client.log_inputs(run_id, datasets=inputs)
+            except Exception as error:
+                if not any(sign in str(error) for sign in ALREADY_THERE):
+                    raise
+                # Another run wrote the same data set in the same moment, and by now it is found.
+                self._client.log_inputs(run_id, datasets=inputs)
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
