@@ -480,6 +480,18 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     assert not spool.waiting()
 
 
+@pytest.mark.parametrize("left", ["", '{"store": "sto'])
+def test_a_file_that_a_full_disk_left_without_a_line_holds_nothing(left: str, tmp_path: Path) -> None:
+    spool, origin = Spool(tmp_path / "spool"), Origin("store", STUDY)
+    spool.append("b", Tags({"x": "1"}), origin)
+    (tmp_path / "spool" / "a.jsonl").write_text(left)
+    assert not spool.holds("a", "store")
+    assert spool.waiting() == spool.waiting("store") == ["b"]
+    spool.append("a", Tags({"y": "2"}), origin)
+    assert [record for _, record in spool.records("a")] == [Tags({"y": "2"})]
+    assert spool.origin("a") == origin
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.append("a", Tags({"x": "1"}), Origin("store", STUDY))

@@ -99,17 +99,18 @@ def test_a_machine_whose_runs_would_lie_apart_from_the_others_is_refused(tmp_pat
     assert studies.run(there, (*words, "trainer.max_steps=2")).code == 0
     storage = RDBStorage(postgres_url)
     (study,) = storage.get_all_studies()
-    for trial in storage.get_all_trials(study._study_id):
-        lease = {**trial.user_attrs["embedsweep.lease"], "host": "another-host"}
-        with storage.engine.begin() as connection:
-            connection.execute(
-                text("UPDATE trial_user_attributes SET value_json = :lease WHERE trial_id = :id AND key = :key"),
-                {"lease": json.dumps(lease), "id": trial._trial_id, "key": "embedsweep.lease"},
-            )
+    lease = {**storage.get_all_trials(study._study_id)[1].user_attrs["embedsweep.lease"], "host": "another-host"}
+    with storage.engine.begin() as connection:  # the second trial is one that another machine runs now
+        (trial,) = connection.execute(text("SELECT trial_id FROM trials WHERE number = 1")).one()
+        connection.execute(text("UPDATE trials SET state = 'RUNNING' WHERE trial_id = :trial"), {"trial": trial})
+        connection.execute(
+            text("UPDATE trial_user_attributes SET value_json = :lease WHERE trial_id = :trial AND key = :key"),
+            {"lease": json.dumps(lease), "trial": trial, "key": "embedsweep.lease"},
+        )
     storage.remove_session()
     storage.engine.dispose()
 
     refused = studies.run(here, (*words, "trainer.max_steps=2"))
     assert refused.code == 2
     assert "tracking.uri: trials of this study that another-host began are recorded elsewhere" in refused.output
-    assert studies.run(there, (*words, "trainer.max_steps=2")).code == 0
+    assert " RUNNING " not in refused.output

@@ -60,7 +60,7 @@ class Spool:
 
     def holds(self, run_id: str, store: str) -> bool:
         """Whether records of a run wait for the store."""
-        return self._file(run_id).is_file() and self.origin(run_id).store == store
+        return self._is_begun(run_id) and self.origin(run_id).store == store
 
     def origin(self, run_id: str) -> Origin:
         """Where the records of a run belong."""
@@ -73,7 +73,7 @@ class Spool:
             return []
         found: list[tuple[bool, int, str]] = []
         for path in self.folder.glob("*.jsonl"):
-            if store is None or self.holds(path.stem, store):
+            if self._is_begun(path.stem) and (store is None or self.holds(path.stem, store)):
                 first = next((record for _, record in self.records(path.stem)), None)
                 found.append((not isinstance(first, Study), getattr(first, "time_ms", 0), path.stem))
         return [run_id for *_, run_id in sorted(found)]
@@ -169,6 +169,10 @@ class Spool:
             yield True
         finally:
             lock.release()
+
+    def _is_begun(self, run_id: str) -> bool:
+        """Whether its file says where it belongs; a full disk may have left an empty one, or half a line."""
+        return _whole_length(self._file(run_id)) > 0
 
     def _writing(self) -> FileLock:
         return FileLock(self.folder / ".write.lock")
