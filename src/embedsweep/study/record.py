@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -33,6 +34,7 @@ RETRY_OF = "embedsweep.retry_of"
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
+@dataclass(eq=False, repr=False)
 class StudyRecord:
     """A study and its trials, as its storage has them at each moment.
 
@@ -45,23 +47,16 @@ class StudyRecord:
         folder: ``sweeps/<name>``.
     """
 
-    def __init__(
-        self,
-        name: str,
-        plan: StudyPlan,
-        services: StudyServices,
-        n_trials: int,
-        url: str | None,
-        study: optuna.Study,
-    ) -> None:
-        self.name = name
-        self.plan = plan
-        self.services = services
-        self.n_trials = n_trials
-        self.folder = SWEEPS / name
-        self.url = url
-        self._study = study
-        self._storage = study._storage
+    name: str
+    plan: StudyPlan
+    services: StudyServices
+    n_trials: int
+    url: str | None
+    _study: optuna.Study
+
+    def __post_init__(self) -> None:
+        self.folder = SWEEPS / self.name
+        self._storage = self._study._storage
         self._leases = Leases()
 
     def lock(self) -> AbstractContextManager[None]:

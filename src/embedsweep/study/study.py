@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.errors import TrialTakenError
-from embedsweep.schema import Decision, StudyPlan, StudyServices, TrialConfig, TrialResult
+from embedsweep.schema import Decision, TrialConfig, TrialResult
 from embedsweep.search_space import config_params
 from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
 from embedsweep.study.drawing import Drawing
@@ -35,21 +36,12 @@ from embedsweep.study.record import (
 )
 
 
+@dataclass(eq=False, repr=False)
 class Study(StudyRecord):
     """An open study whose trials can be asked for. Made by :func:`embedsweep.study.opening.open_study`."""
 
-    def __init__(
-        self,
-        name: str,
-        plan: StudyPlan,
-        services: StudyServices,
-        n_trials: int,
-        url: str | None,
-        study: optuna.Study,
-    ) -> None:
-        super().__init__(name, plan, services, n_trials, url, study)
-        self._open: dict[int, optuna.Trial] = {}
-        self._taken: set[int] = set()
+    _open: dict[int, optuna.Trial] = field(default_factory=dict, init=False)
+    _taken: set[int] = field(default_factory=set, init=False)
 
     def ask(self) -> OpenTrial | None:
         """The next trial to run; None when no more are to be begun.

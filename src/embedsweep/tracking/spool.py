@@ -73,7 +73,7 @@ class Spool:
             return []
         found: list[tuple[bool, int, str]] = []
         for path in self.folder.glob("*.jsonl"):
-            if self._is_begun(path.stem) and (store is None or self.holds(path.stem, store)):
+            if self._is_begun(path.stem) if store is None else self.holds(path.stem, store):
                 first = next((record for _, record in self.records(path.stem)), None)
                 found.append((not isinstance(first, Study), getattr(first, "time_ms", 0), path.stem))
         return [run_id for *_, run_id in sorted(found)]
