@@ -40,6 +40,7 @@ LAYERS: dict[str, int] = {
     "checkpoints": 1,
     "resume": 1,
     "train_log": 1,
+    "trial_files": 1,
     "display": 1,
     "gate": 2,
     "training_arguments": 2,

@@ -34,7 +34,8 @@ from embedsweep.schema import (
 from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, open_study
 from embedsweep.tracking import Tracker
-from embedsweep.trial import read_result, run_trial
+from embedsweep.trial import run_trial
+from embedsweep.trial_files import read_result
 from embedsweep.worker import Worker
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from embedsweep.signals import Interrupts
 from embedsweep.study import FAILURE, RETRY_OF, OpenTrial, Study, open_study, trained_config, trained_params
 from embedsweep.study.leases import LEASE, Lease
 from embedsweep.tracking import Tracker
-from embedsweep.trial import run_trial, write_config, write_result
+from embedsweep.trial import run_trial
+from embedsweep.trial_files import write_config, write_result
 from embedsweep.worker import Worker
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from embedsweep.schema import KeepModels, TrialConfig, TrialResult
 from embedsweep.study import CONFIG_HASH, RUN_ID, Finals, Study, trained_config
 from embedsweep.tracking import Tracker
 from embedsweep.train_log import train_log
-from embedsweep.trial import read_result
+from embedsweep.trial_files import read_result
 
 
 def score_complete(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedsweep.schema import TrialConfig
 from embedsweep.tracking import TrialTracker
-from embedsweep.trial import read_result, write_config, write_result
+from embedsweep.trial_files import read_result, write_config, write_result
 
 
 def record_reuse(

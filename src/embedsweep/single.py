@@ -27,7 +27,8 @@ from embedsweep.secrets import redact
 from embedsweep.signals import Interrupts
 from embedsweep.tracking import Tracker, TrialTracker
 from embedsweep.training_data import data_warnings
-from embedsweep.trial import read_result, run_trial
+from embedsweep.trial import run_trial
+from embedsweep.trial_files import read_result
 
 RESUMED_FROM = "embedsweep.resumed_from"
 

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import functools
 import gc
-import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import yaml
 
 from embedsweep.card import write_card
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
@@ -29,10 +25,10 @@ from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memor
 from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.paths import MODEL
 from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
-from embedsweep.secrets import redact_tree
 from embedsweep.tracking import TrialTracker
 from embedsweep.train_log import train_log
 from embedsweep.training_data import Part, conversion_of, data_warnings, training_parts
+from embedsweep.trial_files import read_result, write_config, write_result
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-RESULT = "result.json"
 MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
 """Tag of a run: examples that were in memory at once, in the end."""
 
@@ -250,13 +245,6 @@ class _Recorder:
         return decision
 
 
-def write_config(path: Path, config: TrialConfig) -> None:
-    """Writes a trial's configuration, secrets redacted."""
-    # The JSON round trip turns tuples into lists, which YAML can write plainly.
-    tree = redact_tree(json.loads(json.dumps(asdict(config))))
-    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
 def _processes(group: Group | None) -> int:
     return group.size if group is not None else 1
 
@@ -312,24 +300,3 @@ def _record_files(run: TrialTracker, folder: Path, *, single: bool) -> None:
     run.log_artifacts(folder / "scores", "scores")
     if single:
         run.log_artifacts(folder / MODEL, MODEL)
-
-
-def write_result(folder: Path, result: TrialResult) -> None:
-    """Written last: a trial with a result is done and recorded."""
-    temporary = folder / f"{RESULT}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(result), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())  # a power cut must not leave the name without the content
-    temporary.replace(folder / RESULT)
-
-
-def read_result(folder: Path) -> TrialResult | None:
-    """The result of a trial that was run to its end in ``folder``; None if it was not."""
-    path = folder / RESULT
-    if not path.is_file():
-        return None
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    cost = tree.pop("emissions")
-    tree.setdefault("examples_per_s", None)  # older versions wrote none
-    return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))

@@ -39,7 +39,8 @@ from embedsweep.study import RETRY_OF, RUN_ID, Duplicate, OpenTrial, Study, fail
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialTracker
 from embedsweep.training_data import data_warnings
-from embedsweep.trial import read_result, run_trial
+from embedsweep.trial import run_trial
+from embedsweep.trial_files import read_result
 
 
 @dataclass(frozen=True)
