@@ -6,7 +6,6 @@ from rich.console import Console
 
 from embedsweep.display import PlainLines
 from embedsweep.gate import pass_sweep
-from embedsweep.signals import Interrupts
 from embedsweep.study import open_study
 from embedsweep.tracking import Tracker
 from embedsweep.worker import Worker
@@ -22,4 +21,4 @@ def open_worker(n_trials: int) -> Worker:
     study, tracker = open_study(asked), Tracker(asked.tracking)
     display = PlainLines(Console(quiet=True))
     parent = tracker.parent_run(study.name, {})
-    return Worker(study, tracker, parent, display, Interrupts(), asked.emissions, asked.study.keep_models, None, 0)
+    return Worker(study, tracker, parent, display, asked.emissions, asked.study.keep_models, None, 0)

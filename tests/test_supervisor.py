@@ -26,7 +26,7 @@ from embedsweep.launch.crew import Crew
 from embedsweep.launch.events import Event, EventLines, show
 from embedsweep.launch.job import Job
 from embedsweep.launch.local import Supervisor
-from embedsweep.signals import Interrupts
+from embedsweep.signals import handled
 
 CANARY = "kanarienvogel4711"
 WORKER = """if True:
@@ -82,15 +82,14 @@ class Watched:
         deadline: float | None = None,
     ) -> None:
         self._output = io.StringIO()
-        self.interrupts = Interrupts()
         display = PlainLines(Console(file=self._output, width=40))
         environments: list[Mapping[str, str]] = [{"PROGRAM": program} for program in programs]
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         folder = job.log.parents[1]
-        self.crew = Crew(folder, ("cpu", "1"), environments, self.interrupts)
+        self.crew = Crew(folder, ("cpu", "1"), environments)
         patience = (max_restarts, silence, deadline)
-        self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display, self.interrupts)
+        self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display)
 
     def add(self, worker: int, pid: int) -> None:
         """A worker's process is measured from now on; this stands in for the tracker of the machine."""
@@ -261,7 +260,7 @@ def test_an_interrupt_reaches_every_worker_once_and_they_give_their_trials_up(jo
     program = 'trial = "{0}"; begin("{0}"); time.sleep(60)'
     watched = Watched(job, [program.format(0), program.format(1)])
     interrupt(watched, signal.SIGINT, "RUNNING loss=mnrl", times=2)
-    with watched.interrupts.installed(), pytest.raises(Interrupted) as error:
+    with handled(), pytest.raises(Interrupted) as error:
         watched.run()
     assert error.value.exit_code == 130
     begun = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
@@ -274,7 +273,7 @@ def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None
     interrupt(watched, signal.SIGTERM, "trial 0 RUNNING")
     interrupt(watched, signal.SIGTERM, "trial 1 RUNNING")
     began = time.monotonic()
-    with watched.interrupts.installed(), pytest.raises(Interrupted) as error:
+    with handled(), pytest.raises(Interrupted) as error:
         watched.run()
     assert error.value.exit_code == 143
     assert time.monotonic() - began < 10
@@ -285,7 +284,7 @@ def test_workers_that_do_not_heed_an_interrupt_are_killed(job: Job, monkeypatch:
     monkeypatch.setattr(local, "GRACE_S", 0.5)
     watched = Watched(job, ['signal.signal(signal.SIGTERM, signal.SIG_IGN); begin("0"); time.sleep(60)'])
     interrupt(watched, signal.SIGINT, "trial 0 RUNNING")
-    with watched.interrupts.installed(), pytest.raises(Interrupted):
+    with handled(), pytest.raises(Interrupted):
         watched.run()
 
 

@@ -31,7 +31,6 @@ from embedsweep.schema import (
     TrialConfig,
     TrialResult,
 )
-from embedsweep.signals import Interrupts
 from embedsweep.study import EMISSIONS_KG, open_study
 from embedsweep.tracking import Tracker
 from embedsweep.trial import run_trial
@@ -302,7 +301,7 @@ def test_a_worker_with_a_share_measures_its_trials_by_it(
     study, tracker = open_study(asked), Tracker(mlflow_store)
     parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
     folder = tmp_path / "workers"
-    worker = Worker(study, tracker, parent, display, Interrupts(), EMISSIONS, "none", None, 0, share_path(folder, 0))
+    worker = Worker(study, tracker, parent, display, EMISSIONS, "none", None, 0, share_path(folder, 0))
     with SharedEmissions(EMISSIONS, folder) as shared:
         shared.add(0, os.getpid())
         shared.add(1, psutil.Process().ppid())  # whoever started this uses next to nothing meanwhile

@@ -27,7 +27,7 @@ from embedsweep.errors import ConfigError, Interrupted, TrialError
 from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.report import rerun_command
 from embedsweep.schema import DEV_METRICS, Emissions, EmissionsConfig, TrackingConfig, TrialConfig, TrialResult
-from embedsweep.signals import Interrupts
+from embedsweep.signals import handled
 from embedsweep.study import FAILURE, RETRY_OF, OpenTrial, Study, open_study, trained_config, trained_params
 from embedsweep.study.leases import LEASE, Lease
 from embedsweep.tracking import Tracker
@@ -93,12 +93,11 @@ class Bench:
     uri: str
     parent: str
     output: io.StringIO
-    interrupts: Interrupts
 
     def work(self) -> None:
         emissions = EmissionsConfig("codecarbon", None)
         display = PlainLines(Console(file=self.output, width=200))
-        Worker(self.study, self.tracker, self.parent, display, self.interrupts, emissions, "best", None, 0).work()
+        Worker(self.study, self.tracker, self.parent, display, emissions, "best", None, 0).work()
 
     def run_of(self, number: int) -> Run:
         """The run of a trial; there must be one only."""
@@ -134,7 +133,7 @@ def bench(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.Monk
     def opened(*words: str) -> Bench:
         study = open_study(pass_sweep(list(words)))
         tracker = Tracker(mlflow_store)
-        return Bench(study, tracker, mlflow_store.uri, tracker.parent_run(study.name, {}), io.StringIO(), Interrupts())
+        return Bench(study, tracker, mlflow_store.uri, tracker.parent_run(study.name, {}), io.StringIO())
 
     return opened
 
@@ -270,7 +269,7 @@ def test_a_signal_that_comes_while_a_trial_is_asked_for_uses_no_attempt_up(
 
     monkeypatch.setattr(Study, "ask", ask)
     made = bench(*TWO)
-    with made.interrupts.installed(), pytest.raises(Interrupted):
+    with handled(), pytest.raises(Interrupted):
         made.work()
     assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 0
     assert made.study.trials[0].user_attrs[LEASE] is None

@@ -20,7 +20,7 @@ from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
 from embedsweep.group import open_group
 from embedsweep.launch import prepare_process
 from embedsweep.secrets import redact
-from embedsweep.signals import Interrupts
+from embedsweep.signals import handled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,10 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The script that Hydra installs asks the program itself, without the verb that is being completed.
         os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace(" train ", " ", 1)
         return _ask_hydra(words)
-    interrupts = Interrupts()
     try:
-        with interrupts.installed():
-            return _train(words[1:], interrupts) if verb == "train" else VERBS[verb](words[1:])
+        with handled():
+            return _train(words[1:]) if verb == "train" else VERBS[verb](words[1:])
     except ConfigError as error:
         _tell_config_error(error, "trained" if verb == "train" else "done")
         return error.exit_code
@@ -101,7 +100,7 @@ def _tell_config_error(error: ConfigError, deed: str) -> None:
         print(f"  {redact(str(problem))}", file=sys.stderr)
 
 
-def _train(words: list[str], interrupts: Interrupts) -> int:
+def _train(words: list[str]) -> int:
     """One run, or with ``-m`` a study."""
     if "--version" in words:
         print(f"embedsweep {version('embedsweep')}")
@@ -118,10 +117,10 @@ def _train(words: list[str], interrupts: Interrupts) -> int:
             ]
         )
     overrides = [word for word in words if not word.startswith("-")]
-    return _sweep(overrides, interrupts) if flags else _single(overrides, interrupts)
+    return _sweep(overrides) if flags else _single(overrides)
 
 
-def _single(overrides: list[str], interrupts: Interrupts) -> int:
+def _single(overrides: list[str]) -> int:
     from embedsweep.gate import pass_single
 
     asked = pass_single(overrides)
@@ -130,16 +129,16 @@ def _single(overrides: list[str], interrupts: Interrupts) -> int:
         prepare_process(device)
         from embedsweep.single import run_single
 
-        return run_single(asked, _console(), interrupts, _program(), group)
+        return run_single(asked, _console(), _program(), group)
 
 
-def _sweep(overrides: list[str], interrupts: Interrupts) -> int:
+def _sweep(overrides: list[str]) -> int:
     from embedsweep.gate import pass_sweep
 
     asked = pass_sweep(overrides)
     from embedsweep.sweep import run_sweep
 
-    return run_sweep(asked, _console(), interrupts, _program())
+    return run_sweep(asked, _console(), _program())
 
 
 def _ui(words: list[str]) -> int:
@@ -247,4 +246,4 @@ VERBS: Mapping[str, Callable[[list[str]], int]] = {
     "similarity": _similarity,
     "publish": _publish,
 }
-"""What there is beside ``train``, which alone takes the interrupts."""
+"""What there is beside ``train``, which alone says itself how to go on after a signal."""

@@ -1,13 +1,15 @@
 """SIGINT and SIGTERM: an exception where work is under way, a moment later where books are being kept.
 
-Owns the handlers. Knows nothing of what is interrupted.
+Owns the handlers, which a process has once. Knows nothing of what is interrupted.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 from embedsweep.errors import Interrupted
@@ -15,41 +17,51 @@ from embedsweep.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupts:
-    """Turns signals into :class:`Interrupted`; to be created once, in the main thread."""
+@dataclass
+class _Shield:
+    depth: int = 0
+    pending: int | None = None
 
-    def __init__(self) -> None:
-        self._shielded = 0
-        self._pending: int | None = None
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Handles the signals inside the block, and gives the former handlers back."""
-        former = {number: signal.signal(number, self._handle) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
+_shield = _Shield()
 
-    @contextmanager
-    def shielded(self) -> Iterator[None]:
-        """Lets the block finish before a signal is raised: for writes that belong together.
 
-        Raises:
-            Interrupted: a signal came during the block.
-        """
-        self._shielded += 1
-        try:
-            yield
-        finally:
-            self._shielded -= 1
-        if self._pending is not None and not self._shielded:
-            signum, self._pending = self._pending, None
-            raise Interrupted(signum)
+@contextmanager
+def handled() -> Iterator[None]:
+    """Turns signals into :class:`Interrupted` inside the block, in the main thread; gives the former handlers back."""
+    former = {number: signal.signal(number, _handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
-    def _handle(self, signum: int, _: FrameType | None) -> None:
-        if self._shielded:
-            self._pending = signum
-        else:
-            raise Interrupted(signum)
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Lets the block finish before a signal is raised: for writes that belong together.
+
+    Without it an exception may leave a database's transaction open, and whoever writes next finds the database locked.
+    Of use in the main thread only, as signals reach no other.
+
+    Raises:
+        Interrupted: a signal came during the block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _shield.depth += 1
+    try:
+        yield
+    finally:
+        _shield.depth -= 1
+    if _shield.pending is not None and not _shield.depth:
+        signum, _shield.pending = _shield.pending, None
+        raise Interrupted(signum)
+
+
+def _handle(signum: int, _: FrameType | None) -> None:
+    if _shield.depth:
+        _shield.pending = signum
+    else:
+        raise Interrupted(signum)

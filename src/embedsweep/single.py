@@ -24,7 +24,7 @@ from embedsweep.report import print_single, print_ui
 from embedsweep.resume import EarlierRun, alone_in, copy_training, history_of
 from embedsweep.schema import Decision, TrialResult
 from embedsweep.secrets import redact
-from embedsweep.signals import Interrupts
+from embedsweep.signals import shielded
 from embedsweep.tracking import Tracker, TrialTracker
 from embedsweep.training_data import data_warnings
 from embedsweep.trial import run_trial
@@ -33,7 +33,7 @@ from embedsweep.trial_files import read_result
 RESUMED_FROM = "embedsweep.resumed_from"
 
 
-def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, program: str, group: Group | None) -> int:
+def run_single(asked: SingleRun, console: Console, program: str, group: Group | None) -> int:
     """Runs one configuration, records it in the experiment ``single`` and prints what came of it.
 
     An earlier run that is resumed unchanged goes on in its own MLflow run and folder; changed, as a new run from a
@@ -49,14 +49,12 @@ def run_single(asked: SingleRun, console: Console, interrupts: Interrupts, progr
     """
     tracker = Tracker(asked.tracking, lambda line: say(console, line))
     try:
-        return _run_recorded(asked, tracker, console, interrupts, program, group)
+        return _run_recorded(asked, tracker, console, program, group)
     finally:
         tracker.close()
 
 
-def _run_recorded(
-    asked: SingleRun, tracker: Tracker, console: Console, interrupts: Interrupts, program: str, group: Group | None
-) -> int:
+def _run_recorded(asked: SingleRun, tracker: Tracker, console: Console, program: str, group: Group | None) -> int:
     earlier = asked.resumed.run if asked.resumed is not None else None
     goes_on = asked.resumed is not None and not asked.resumed.is_changed
     with ExitStack() as held:
@@ -68,12 +66,12 @@ def _run_recorded(
                 print_single(console, done, earlier.folder)
                 return 0
             _check_recorded(asked, earlier, tracker)
-        with interrupts.shielded():
+        with shielded():
             run = _open_run(asked, tracker)
         folder = earlier.folder if goes_on and earlier is not None else SINGLE_RUNS / run.run_id
         if not goes_on:
             held.enter_context(alone_in(folder))
-        result = _run(asked, folder, run, console, interrupts, program, group)
+        result = _run(asked, folder, run, console, program, group)
     if result is None:
         return 1
     print_single(console, result, folder)
@@ -132,7 +130,6 @@ def _run(
     folder: Path,
     run: TrialTracker,
     console: Console,
-    interrupts: Interrupts,
     program: str,
     group: Group | None,
 ) -> TrialResult | None:
@@ -154,7 +151,7 @@ def _run(
                 run.log_history(history_of(asked.resumed.run))
             result = run_trial(config, folder, run, report, progress, asked.emissions, single=True, group=group)
         except Interrupted:
-            with interrupts.shielded():
+            with shielded():
                 run.finish("RUNNING")
                 display.end(label, "RUNNING", None, f"interrupted; {_command(asked, run, program)} goes on with it")
             raise
@@ -167,7 +164,7 @@ def _run(
             if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
                 say(console, f"go on from step {step}: {_command(asked, run, program)}")
             return None
-        with interrupts.shielded():
+        with shielded():
             run.finish("COMPLETE")
             display.end(label, "COMPLETE", result.objective, "")
     return result

@@ -30,7 +30,7 @@ from embedsweep.launch.shares import deal, worker_count
 from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.schema import DIRECTIONS, WorkersConfig
-from embedsweep.signals import Interrupts
+from embedsweep.signals import shielded
 from embedsweep.study import EMISSIONS_KG, Study, open_study
 from embedsweep.study.storage import storage_errors
 from embedsweep.tracking import ParentStatus, Tracker
@@ -39,13 +39,12 @@ from embedsweep.worker import Worker, tidy
 DONE, FAILED_TRIALS = 0, 3
 
 
-def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: str) -> int:
+def run_sweep(asked: Sweep, console: Console, program: str) -> int:
     """Fills a study and reports on it.
 
     Args:
         asked: the command, past the gate.
         console: where people look.
-        interrupts: how signals arrive.
         program: how this program was started, for the command that runs the best configuration again.
 
     Returns:
@@ -79,14 +78,14 @@ def run_sweep(asked: Sweep, console: Console, interrupts: Interrupts, program: s
         # A group deals the GPUs that this process still sees. A crew imports while the stores are opened here.
         with (
             open_group(processes if is_inline else 1, device) as group,
-            Crew(study.folder, (device, str(processes)), [] if is_inline else shares, interrupts) as crew,
+            Crew(study.folder, (device, str(processes)), [] if is_inline else shares) as crew,
         ):
             if is_inline:
                 prepare_process(device)
             tracker = Tracker(study.services.tracking, lambda line: say(console, line))
             try:
                 _check_one_store(study, tracker)
-                test = _fill(study, tracker, asked, crew, console, interrupts, begun, group)
+                test = _fill(study, tracker, asked, crew, console, begun, group)
                 print_ranking(console, study)
                 print_best(console, study, program, test)
                 print_ui(console, tracker.ui_hint(), program)
@@ -119,7 +118,6 @@ def _fill(
     asked: Sweep,
     crew: Crew,
     console: Console,
-    interrupts: Interrupts,
     begun: float,
     group: Group | None,
 ) -> dict[str, float] | None:
@@ -137,16 +135,16 @@ def _fill(
             tidy(study, keep_models)
             if asked.workers.name == "inline":
                 emissions = study.services.emissions
-                shared = (tracker, parent, display, interrupts, emissions, keep_models, deadline)
+                shared = (tracker, parent, display, emissions, keep_models, deadline)
                 Worker(study, *shared, number=0, group=group).work()
             else:
                 job = Job.of(study, asked, parent, _device(study))
-                _supervise(study, job, crew, asked.workers, deadline, display, interrupts)
+                _supervise(study, job, crew, asked.workers, deadline, display)
         if study.is_complete:
             # Only now: what measures the workers has to see all their GPUs.
             prepare_process(_device(study))
             test = score_complete(study, tracker, parent, keep_models)
-        with interrupts.shielded():
+        with shielded():
             _log_study(study, tracker, parent, test or {})
         status = "FINISHED" if study.is_complete else "KILLED"
     except Interrupted:
@@ -154,7 +152,7 @@ def _fill(
         say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
         raise
     finally:
-        _finish_parent(tracker, parent, status, interrupts)
+        _finish_parent(tracker, parent, status)
     return test
 
 
@@ -165,7 +163,6 @@ def _supervise(
     workers: WorkersConfig,
     deadline: float | None,
     display: Display,
-    interrupts: Interrupts,
 ) -> None:
     """Lets worker processes run what is left; one tracker measures the machine for all of them."""
     with (
@@ -174,13 +171,13 @@ def _supervise(
     ):
         told = replace(job, share_folder=Path(folder))
         patience = (workers.max_restarts, workers.silence, deadline)
-        Supervisor(crew, told, *patience, lambda: study.n_left, emissions, display, interrupts).run()
+        Supervisor(crew, told, *patience, lambda: study.n_left, emissions, display).run()
 
 
-def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus, interrupts: Interrupts) -> None:
+def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
     """Ends the study's own run; where something else has gone wrong already, that is what is told."""
     under_way = sys.exc_info()[0] is not None
-    with interrupts.shielded():
+    with shielded():
         try:
             tracker.finish_parent(parent, status)
         except TrackingError:

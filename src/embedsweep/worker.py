@@ -34,7 +34,7 @@ from embedsweep.outcomes import Outcomes
 from embedsweep.paths import MODEL
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
 from embedsweep.secrets import redact
-from embedsweep.signals import Interrupts
+from embedsweep.signals import shielded
 from embedsweep.study import RETRY_OF, RUN_ID, Duplicate, OpenTrial, Study, failure_of, replicate_config
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.tracking import Tracker, TrialTracker
@@ -52,7 +52,6 @@ class Worker:
         tracker: where they are recorded.
         parent: the id of the study's own run.
         display: where people see them.
-        interrupts: how signals reach it.
         emissions: whose electricity is used.
         keep_models: which trials' models stay.
         deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
@@ -66,7 +65,6 @@ class Worker:
     tracker: Tracker
     parent: str
     display: Display
-    interrupts: Interrupts
     emissions: EmissionsConfig
     keep_models: KeepModels
     deadline: float | None
@@ -105,11 +103,11 @@ class Worker:
     def _ask(self) -> OpenTrial | None:
         trial: OpenTrial | None = None
         try:
-            with self.interrupts.shielded():
+            with shielded():
                 trial = self.study.ask()
         except Interrupted:
             if trial is not None:
-                with self.interrupts.shielded():
+                with shielded():
                     self.study.release(trial)
             raise
         return trial
@@ -143,19 +141,19 @@ class Worker:
             duplicate = self.study.duplicate(trial, config)
             if duplicate is not None and duplicate.replicate is not None:
                 config = replicate_config(config, duplicate.replicate)
-            with self.interrupts.shielded():
+            with shielded():
                 run = self._open_run(trial, config)
                 run.set_tags(self._marks(trial, duplicate))
             # One that was killed after its last step has its result already, and only that is to be told.
             if trial.is_over and read_result(trial.folder) is None:
-                with self.interrupts.shielded():
+                with shielded():
                     self._outcomes.fail(trial, run, failure_of(trial.failures))
             elif duplicate is not None and duplicate.replicate is None:
-                with self.interrupts.shielded():
+                with shielded():
                     self._outcomes.reuse(trial, config, run, duplicate.original)
             else:
                 result = self._run(trial, config, run)
-                with self.interrupts.shielded():
+                with shielded():
                     self._require(trial)
                     self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
@@ -163,11 +161,11 @@ class Worker:
         except Interrupted:
             # One that came while the result was told finds the trial finished: nothing is to be taken back.
             if self.study.holds(trial):
-                with self.interrupts.shielded():
+                with shielded():
                     self._outcomes.give_up(trial, run)
             raise
         except Exception as error:
-            with self.interrupts.shielded():
+            with shielded():
                 self._require(trial)
                 if (outage := self._outage(error)) is not None:
                     self._outcomes.give_up(trial, run)

@@ -16,7 +16,7 @@ from embedsweep.errors import WorkerError
 from embedsweep.launch.child import Child
 from embedsweep.launch.events import Event
 from embedsweep.launch.job import worker_log
-from embedsweep.signals import Interrupts
+from embedsweep.signals import shielded
 
 
 class Crew:
@@ -26,22 +26,18 @@ class Crew:
         folder: the study's.
         words: what each is told on its command line: ``trainer.device`` and how many processes train a trial.
         environments: what is added to the environment of each; there are as many processes.
-        interrupts: how signals reach this process.
 
     Attributes:
         children: those that run, or ended without that it was heard.
         told: gets each child and each event it tells, and, when it has ended, the child and None.
     """
 
-    def __init__(
-        self, folder: Path, words: Sequence[str], environments: Sequence[Mapping[str, str]], interrupts: Interrupts
-    ) -> None:
+    def __init__(self, folder: Path, words: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
         self.children: list[Child] = []
         self.told: SimpleQueue[tuple[Child, Event | None]] = SimpleQueue()
         self._folder = folder
         self._words = words
         self._environments = environments
-        self._interrupts = interrupts
 
     def start(self, number: int) -> Child:
         """Starts the process with a number.
@@ -50,7 +46,7 @@ class Crew:
             WorkerError: it cannot be started.
         """
         log, environment = worker_log(self._folder, number), self._environments[number]
-        with self._interrupts.shielded():  # a signal in between must find it
+        with shielded():  # a signal in between must find it
             try:
                 child = Child(number, self._words, log, environment, self.told)
             except OSError as error:
@@ -79,7 +75,7 @@ class Crew:
 
     def _kill(self) -> None:
         """Those that are left were never sent to work: who sends them ends them."""
-        with self._interrupts.shielded():
+        with shielded():
             for child in list(self.children):
                 child.send_signal(signal.SIGKILL)
                 child.wait()

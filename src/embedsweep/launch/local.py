@@ -19,7 +19,7 @@ from embedsweep.launch.child import Child
 from embedsweep.launch.crew import Crew
 from embedsweep.launch.events import Event, show
 from embedsweep.launch.job import Job
-from embedsweep.signals import Interrupts
+from embedsweep.signals import shielded
 
 GRACE_S = 30.0
 """How long workers may take to give their trials up; a second signal ends them at once."""
@@ -40,7 +40,6 @@ class Supervisor:
         n_left: tells how many trials nobody runs.
         emissions: shares out what the machine draws.
         display: where people see what the workers tell.
-        interrupts: how signals reach this process.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Supervisor:
         n_left: Callable[[], int],
         emissions: SharedEmissions,
         display: Display,
-        interrupts: Interrupts,
     ) -> None:
         self._crew = crew
         self._job = job
@@ -64,7 +62,6 @@ class Supervisor:
         self._n_left = n_left
         self._emissions = emissions
         self._display = display
-        self._interrupts = interrupts
         self._said: set[str] = set()
         self._restarts = 0
         self._failed_starts = 0
@@ -95,7 +92,7 @@ class Supervisor:
 
     def _send(self, child: Child) -> None:
         seconds = max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
-        with self._interrupts.shielded():
+        with shielded():
             self._emissions.add(child.number, child.pid)
             child.send(replace(self._job, number=child.number, seconds=seconds))
 
@@ -194,7 +191,7 @@ class Supervisor:
             self._hear_out(time.monotonic() + GRACE_S)
         except Interrupted:
             self._display.say("interrupted again: workers are killed")
-        with self._interrupts.shielded():
+        with shielded():
             for child in self._crew.children:
                 child.send_signal(signal.SIGKILL)
             self._hear_out(time.monotonic() + GRACE_S)

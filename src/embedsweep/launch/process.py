@@ -21,7 +21,7 @@ from embedsweep.launch.environment import prepare_process
 from embedsweep.launch.events import EventLines
 from embedsweep.launch.job import Job
 from embedsweep.secrets import redact
-from embedsweep.signals import Interrupts
+from embedsweep.signals import handled
 
 if TYPE_CHECKING:
     from embedsweep.study import Study
@@ -36,14 +36,14 @@ def main() -> int:
     device, processes = sys.argv[1], int(sys.argv[2])
     lifeline, events = _take_pipes()
     faulthandler.enable()
-    display, interrupts = EventLines(events), Interrupts()
+    display = EventLines(events)
     try:
-        with interrupts.installed(), open_group(processes, device) as group:  # deals the GPUs of this worker
+        with handled(), open_group(processes, device) as group:  # deals the GPUs of this worker
             _import_all(device)
             job = Job.receive(lifeline)
             deadline = time.monotonic() + job.seconds if job.seconds is not None else None
             threading.Thread(target=_end_with_supervisor, args=(lifeline,), name="lifeline", daemon=True).start()
-            return _work_logged(job, display, interrupts, deadline, group)
+            return _work_logged(job, display, deadline, group)
     except Interrupted as error:
         return error.exit_code
     except EmbedsweepError as error:
@@ -77,14 +77,12 @@ def _import_all(device: str) -> None:
     import embedsweep.worker  # noqa: F401
 
 
-def _work_logged(
-    job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None
-) -> int:
+def _work_logged(job: Job, display: EventLines, deadline: float | None, group: Group | None) -> int:
     from embedsweep.train_log import train_log
 
     with train_log(job.log):
         try:
-            _work(job, display, interrupts, deadline, group)
+            _work(job, display, deadline, group)
         except (Interrupted, EmbedsweepError):
             raise
         except Exception:
@@ -93,7 +91,7 @@ def _work_logged(
     return 0
 
 
-def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float | None, group: Group | None) -> None:
+def _work(job: Job, display: EventLines, deadline: float | None, group: Group | None) -> None:
     from embedsweep.emissions import share_path
     from embedsweep.study import open_study
     from embedsweep.study.storage import storage_errors
@@ -106,7 +104,7 @@ def _work(job: Job, display: EventLines, interrupts: Interrupts, deadline: float
         # The supervisor has opened the store: one that is away now was lost on the way.
         tracker = Tracker(replace(job.tracking, spool=True), display.say)
         share = share_path(job.share_folder, job.number) if job.share_folder is not None else None
-        shared = (tracker, job.parent, display, interrupts, job.emissions, job.keep_models, deadline)
+        shared = (tracker, job.parent, display, job.emissions, job.keep_models, deadline)
         try:
             Worker(study, *shared, job.number, share, group).work()
             _finish(study, tracker, job)

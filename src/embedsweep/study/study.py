@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from embedsweep.errors import TrialTakenError
 from embedsweep.schema import Decision, TrialConfig, TrialResult
 from embedsweep.search_space import config_params
+from embedsweep.signals import shielded
 from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
 from embedsweep.study.drawing import Drawing
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
@@ -89,7 +90,7 @@ class Study(StudyRecord):
         Returns:
             The numbers of the failed trials, which no longer count.
         """
-        with self.lock():
+        with self.lock(), shielded():
             failed = self.failed_trials
             for trial in failed:
                 self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
@@ -150,7 +151,7 @@ class Study(StudyRecord):
         Raises:
             TrialTakenError: another worker has taken the trial up.
         """
-        with self.lock():
+        with self.lock(), shielded():
             if not self.holds(trial):
                 raise TrialTakenError(trial.number)
             yield
@@ -191,10 +192,11 @@ class Study(StudyRecord):
         if len(self.plan.objectives) > 1:
             return Decision.GO_ON
         optuna_trial, value = self._open[trial.number], metrics[self.plan.objective]
-        if self.plan.pruner != "none":
-            return decide(self.plan, optuna_trial, step, total, value)
-        if step not in self.trials[trial.number].intermediate_values:
-            optuna_trial.report(value, step)
+        with shielded():
+            if self.plan.pruner != "none":
+                return decide(self.plan, optuna_trial, step, total, value)
+            if step not in self.trials[trial.number].intermediate_values:
+                optuna_trial.report(value, step)
         return Decision.GO_ON
 
     def pruned_because(self, trial: OpenTrial) -> str | None:
@@ -263,4 +265,5 @@ class Study(StudyRecord):
 
     def set_finals(self, finals: Finals) -> None:
         """Notes the test scores of the best trial."""
-        self._study.set_user_attr(FINALS, finals.tree())
+        with shielded():
+            self._study.set_user_attr(FINALS, finals.tree())

@@ -15,6 +15,7 @@ from typing import TypeVar
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.schema import TrackingConfig
 from embedsweep.secrets import redact
+from embedsweep.signals import shielded
 from embedsweep.tracking.ledger import Ledger
 from embedsweep.tracking.outages import Tell, waiting_for_lock
 from embedsweep.tracking.records import Record
@@ -119,7 +120,8 @@ class Journal:
         """Lets a record wait; and looks for the store, if nobody does."""
         spool = self.visit(experiment, run_id)
         try:
-            spool.append(run_id, record, Origin(str(self.store), experiment))
+            with shielded():
+                spool.append(run_id, record, Origin(str(self.store), experiment))
         except OSError as error:
             if error.errno in _FULL:
                 raise

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
+from embedsweep.signals import shielded
 
 _T = TypeVar("_T")
 
@@ -85,7 +86,7 @@ def _is_passing(error: Exception) -> bool:
 
 
 def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKED_S) -> _T:
-    """Makes the call, again and again while another process has locked the database.
+    """Makes the call, again and again while another process has locked the database; signals wait between two tries.
 
     Args:
         call: raises UnreachableError where the database is locked; may be made several times.
@@ -99,7 +100,8 @@ def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKE
     told = False
     while True:
         try:
-            return call()
+            with shielded():
+                return call()
         except UnreachableError as error:
             if _LOCKED not in str(error) or time.monotonic() + pause > deadline:
                 raise

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.signals import shielded
 from embedsweep.tracking.ledger import Ledger
 from embedsweep.tracking.outages import Tell
 from embedsweep.tracking.records import Files, Record
@@ -113,8 +114,9 @@ def _replay_run(ledger: Ledger, spool: Spool, run_id: str, deadline: float | Non
         for position, record in spool.records(run_id):
             if deadline is not None and time.monotonic() > deadline:
                 return None
-            ledger.carry_out(experiment, run_id, _located(record, spool))
-            spool.carried_out(run_id, position)
+            with shielded():
+                ledger.carry_out(experiment, run_id, _located(record, spool))
+                spool.carried_out(run_id, position)
             count += 1
     written = Written(ledger.lookup.id_of(experiment, run_id), count)
     spool.note_id(run_id, written.store_id)

@@ -1,0 +1,135 @@
+"""Signals: heeded at once, or when what is being written is written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from embedsweep.errors import Interrupted
+from embedsweep.gate import pass_single, pass_sweep
+from embedsweep.schema import TrackingConfig
+from embedsweep.signals import handled, shielded
+from embedsweep.study import open_study
+from embedsweep.tracking import Tracker
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_is_raised_at_once() -> None:
+    done = []
+
+    def work() -> None:
+        interrupt()
+        done.append(1)
+
+    with handled(), pytest.raises(Interrupted) as error:
+        work()
+    assert error.value.exit_code == 143
+    assert done == []
+
+
+def test_a_shielded_block_is_finished_first_and_so_is_the_one_around_it() -> None:
+    done = []
+
+    @shielded()
+    def inner() -> None:
+        interrupt()
+        done.append("inner")
+
+    @shielded()
+    def outer() -> None:
+        inner()
+        done.append("outer")
+
+    with handled(), pytest.raises(Interrupted):
+        outer()
+    assert done == ["inner", "outer"]
+
+
+def test_a_block_that_fails_tells_its_error_and_the_next_one_the_signal() -> None:
+    @shielded()
+    def fail() -> None:
+        interrupt()
+        raise ValueError("broken")
+
+    with handled():
+        with pytest.raises(ValueError, match="broken"):
+            fail()
+        with pytest.raises(Interrupted), shielded():
+            pass
+
+
+def test_what_another_thread_shields_holds_no_signal_up() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with shielded():
+            begun.set()
+            over.wait(30)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        begun.wait(30)
+        with handled(), pytest.raises(Interrupted):
+            interrupt()
+    finally:
+        over.set()
+        thread.join()
+
+
+def on_first(statement: str, act: Callable[[], None]) -> Callable[..., None]:
+    """A listener of SQLAlchemy's that acts once, in the middle of a transaction."""
+    acted: list[bool] = []
+
+    def listen(*arguments: object) -> None:
+        if str(arguments[2]).startswith(statement) and not acted:
+            acted.append(True)
+            act()
+
+    return listen
+
+
+def test_a_write_to_mlflow_is_finished_first_and_leaves_the_database_unlocked(mlflow_store: TrackingConfig) -> None:
+    config = pass_single(["loss=mnrl"]).config
+    trial = Tracker(mlflow_store).trial_run("signals", 0, config, "0" * 12)
+    listener = on_first("INSERT INTO metrics", interrupt)
+    event.listen(Engine, "after_cursor_execute", listener)
+    try:
+        with handled(), pytest.raises(Interrupted):
+            trial.log_metrics(3, {"dev/spearman_cosine": 0.5})
+    finally:
+        event.remove(Engine, "after_cursor_execute", listener)
+    trial.finish("RUNNING")
+    client = MlflowClient(mlflow_store.uri)
+    assert client.get_run(trial.run_id).info.status == "KILLED"
+    assert [point.step for point in client.get_metric_history(trial.run_id, "dev/spearman_cosine")] == [3]
+
+
+def test_a_report_to_optuna_is_finished_first_and_leaves_the_database_unlocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["loss=mnrl,cosent", "study.name=signals", f"study.storage=sqlite:///{tmp_path}/optuna.db"]
+    study = open_study(pass_sweep(words))
+    trial = study.ask()
+    assert trial is not None
+    listener = on_first("INSERT INTO trial_intermediate_values", interrupt)
+    event.listen(Engine, "after_cursor_execute", listener)
+    try:
+        with handled(), pytest.raises(Interrupted):
+            study.report(trial, 3, {"dev/spearman_cosine": 0.5}, 10)
+    finally:
+        event.remove(Engine, "after_cursor_execute", listener)
+    study.release(trial)
+    assert study.trials[0].intermediate_values == {3: 0.5}
