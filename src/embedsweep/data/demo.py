@@ -7,7 +7,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from random import Random
 from typing import Literal
@@ -69,11 +69,12 @@ VARIATIONS: tuple[Change, ...] = (
 )
 
 
-def generate() -> dict[str, list[Pair]]:
+@cache
+def generate() -> Mapping[str, Sequence[Pair]]:
     """Sentence pairs of ``train``, ``dev`` and ``test``: two sentences and their similarity from 0 to 5.
 
-    Always the same. Three of eight are English, three Spanish, two a sentence of each. No pair comes twice,
-    in either order.
+    Always the same, and generated once a process. Three of eight are English, three Spanish, two a sentence of each.
+    No pair comes twice, in either order.
     """
     rng = Random(SEED)
     pairs: list[Pair] = []
@@ -94,6 +95,7 @@ def generate() -> dict[str, list[Pair]]:
     return splits
 
 
+@cache
 def train_examples(name: DemoName) -> Examples:
     """What a demo option trains on: pairs with scores, inference pairs, or sentences with topics; always the same.
 
