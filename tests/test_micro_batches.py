@@ -67,7 +67,9 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_other_model(tmp_path_factory.mktemp("other"))
 
 
-@pytest.mark.parametrize("name", [*INDEPENDENT, "matryoshka"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "cosine")) for name in (*INDEPENDENT, "matryoshka")]
+)
 def test_a_split_batch_has_the_gradient_and_the_loss_of_the_whole(name: str, other_model: Path, tmp_path: Path) -> None:
     inner = loss_config("cosine", other_model) if name == "matryoshka" else None
     config = loss_config(name, other_model, inner)
@@ -83,6 +85,7 @@ def test_a_split_batch_has_the_gradient_and_the_loss_of_the_whole(name: str, oth
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

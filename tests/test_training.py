@@ -216,6 +216,7 @@ def test_training_equals_a_plain_script_to_six_digits(plain: Any, words: list[st
 # --- how long and how often
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "steps", "evaluations"),
     [
@@ -253,6 +254,7 @@ def with_rungs(config: TrialConfig, *rungs: float) -> TrialConfig:
     return replace(config, rungs=rungs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "rungs", "evaluations"),
     [
@@ -285,6 +287,7 @@ def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -
     assert {step: climbing.evaluations[step] for step in (4, 8)} == plain.evaluations
 
 
+@pytest.mark.slow
 def test_a_resumed_training_scores_no_rung_twice(tmp_path: Path) -> None:
     config = with_rungs(config_of("trainer.max_steps=8", "trainer.eval_every=4"), 0.25, 0.75)
     with pytest.raises(ConnectionError):
@@ -382,6 +385,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
         assert witnesses["8"].points[step]["train/loss"] == pytest.approx(point["train/loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bf16_trains_on_a_cpu_and_differs_from_fp32(tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
@@ -498,6 +502,7 @@ def test_a_torn_checkpoint_is_trained_again(undisturbed: Outcome, tmp_path: Path
     assert outcome.steps == undisturbed.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [ENDS_EARLY, ["trainer.max_steps=6", "optimizer.lr=2e-2"]], ids=["early", "steps"])
 def test_a_finished_training_is_not_trained_on(words: list[str], tmp_path: Path) -> None:
     config = config_of(*words)
