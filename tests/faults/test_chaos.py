@@ -37,7 +37,7 @@ WORDS = (
 DEEDS = ("worker", "worker", "supervisor", "interrupt")
 CODES = {None: (0, 1), "supervisor": (-9, 0), "interrupt": (130, 0, 1)}
 """By the last deed. Where two workers were killed before either began a trial, the command says that they cannot."""
-PAUSE_S = (5.0, 60.0)
+PAUSE_S = (3.0, 30.0)
 """Between two deeds: from amid the imports of who was just started to some trials later."""
 WITHIN_S = 5400.0
 
