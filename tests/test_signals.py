@@ -13,12 +13,13 @@ from mlflow import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from embedsweep.errors import Interrupted
+from embedsweep.errors import Interrupted, UnreachableError
 from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.schema import TrackingConfig
 from embedsweep.signals import handled, shielded
 from embedsweep.study import open_study
 from embedsweep.tracking import Tracker
+from embedsweep.tracking.outages import waiting_for_lock
 
 
 def interrupt() -> None:
@@ -57,14 +58,9 @@ def test_a_shielded_block_is_finished_first_and_so_is_the_one_around_it() -> Non
 
 
 def test_a_block_that_fails_tells_its_error_and_the_next_one_the_signal() -> None:
-    @shielded()
-    def fail() -> None:
-        interrupt()
-        raise ValueError("broken")
-
     with handled():
-        with pytest.raises(ValueError, match="broken"):
-            fail()
+        with pytest.raises(ValueError, match="broken"), shielded():
+            interrupt_and_fail()
         with pytest.raises(Interrupted), shielded():
             pass
 
@@ -86,6 +82,31 @@ def test_what_another_thread_shields_holds_no_signal_up() -> None:
     finally:
         over.set()
         thread.join()
+
+
+def test_a_signal_ends_the_wait_for_a_locked_database_after_the_try_it_came_in() -> None:
+    tries: list[str] = []
+
+    def write() -> None:
+        tries.append("try")
+        interrupt()
+        raise UnreachableError("database is locked")
+
+    with handled(), pytest.raises(Interrupted):
+        waiting_for_lock(write, tries.append, seconds=60.0)
+    assert tries == ["try"]
+
+
+def test_a_signal_that_nobody_heeded_is_over_with_its_handler() -> None:
+    with handled(), pytest.raises(ValueError, match="broken"), shielded():
+        interrupt_and_fail()
+    with handled(), shielded():
+        pass
+
+
+def interrupt_and_fail() -> None:
+    interrupt()
+    raise ValueError("broken")
 
 
 def on_first(statement: str, act: Callable[[], None]) -> Callable[..., None]:

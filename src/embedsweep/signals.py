@@ -29,6 +29,7 @@ _shield = _Shield()
 @contextmanager
 def handled() -> Iterator[None]:
     """Turns signals into :class:`Interrupted` inside the block, in the main thread; gives the former handlers back."""
+    _shield.pending = None
     former = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:
         yield
@@ -47,7 +48,7 @@ def shielded() -> Iterator[None]:
     Raises:
         Interrupted: a signal came during the block.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _is_main_thread():
         yield
         return
     _shield.depth += 1
@@ -55,9 +56,22 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         _shield.depth -= 1
-    if _shield.pending is not None and not _shield.depth:
+    heed()
+
+
+def heed() -> None:
+    """Raises the signal that came during a block that failed, if there was one, and no block is around this call.
+
+    Raises:
+        Interrupted: there was.
+    """
+    if _shield.pending is not None and not _shield.depth and _is_main_thread():
         signum, _shield.pending = _shield.pending, None
         raise Interrupted(signum)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _handle(signum: int, _: FrameType | None) -> None:

@@ -144,8 +144,8 @@ def _run(
         def progress(step: int, total: int) -> None:
             display.progress(label, step, total)
 
-        _begin(asked, label, display)
         try:
+            _begin(asked, label, display)
             if asked.resumed is not None and asked.resumed.is_changed:
                 copy_training(asked.resumed.run, folder)
                 run.log_history(history_of(asked.resumed.run))
@@ -158,8 +158,9 @@ def _run(
         except Exception as error:
             reason = redact(f"{type(error).__name__}: {error}")
             display.end(label, "FAIL", None, reason)
-            run.set_tags({"embedsweep.failure": reason})
-            run.finish("FAIL")
+            with shielded():
+                run.set_tags({"embedsweep.failure": reason})
+                run.finish("FAIL")
             say(console, f"log: {folder / 'train.log'}")
             if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
                 say(console, f"go on from step {step}: {_command(asked, run, program)}")

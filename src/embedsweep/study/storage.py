@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,13 +199,13 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
     key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
     engine = create_engine(url)
     try:
-        try:
-            connection = engine.connect()
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-        except SQLAlchemyError as error:
-            reason = _first_line(error)
-            raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
-        with connection:
+        with ExitStack() as held:
+            try:
+                connection = held.enter_context(engine.connect())
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+            except SQLAlchemyError as error:
+                reason = _first_line(error)
+                raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
             yield  # the lock is the connection's and ends with it
     finally:
         engine.dispose()

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
-from embedsweep.signals import shielded
+from embedsweep.signals import heed, shielded
 
 _T = TypeVar("_T")
 
@@ -105,6 +105,7 @@ def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKE
         except UnreachableError as error:
             if _LOCKED not in str(error) or time.monotonic() + pause > deadline:
                 raise
+        heed()
         if not told:
             tell(f"another process has locked MLflow's database; it is waited for, {seconds:.0f} s at most")
             told = True
