@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,29 @@ from embedsweep.tracking.outages import waiting_for_lock
 
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt_and_fail() -> None:
+    interrupt()
+    raise ValueError("broken")
+
+
+@contextmanager
+def interrupted_after(statement: str) -> Iterator[None]:
+    """The block is interrupted in the middle of a transaction: after the first statement that begins so."""
+    done: list[bool] = []
+
+    def listen(*arguments: object) -> None:
+        if str(arguments[2]).startswith(statement) and not done:
+            done.append(True)
+            interrupt()
+
+    event.listen(Engine, "after_cursor_execute", listen)
+    try:
+        with handled(), pytest.raises(Interrupted):
+            yield
+    finally:
+        event.remove(Engine, "after_cursor_execute", listen)
 
 
 def test_a_signal_is_raised_at_once() -> None:
@@ -104,33 +128,11 @@ def test_a_signal_that_nobody_heeded_is_over_with_its_handler() -> None:
         pass
 
 
-def interrupt_and_fail() -> None:
-    interrupt()
-    raise ValueError("broken")
-
-
-def on_first(statement: str, act: Callable[[], None]) -> Callable[..., None]:
-    """A listener of SQLAlchemy's that acts once, in the middle of a transaction."""
-    acted: list[bool] = []
-
-    def listen(*arguments: object) -> None:
-        if str(arguments[2]).startswith(statement) and not acted:
-            acted.append(True)
-            act()
-
-    return listen
-
-
 def test_a_write_to_mlflow_is_finished_first_and_leaves_the_database_unlocked(mlflow_store: TrackingConfig) -> None:
     config = pass_single(["loss=mnrl"]).config
     trial = Tracker(mlflow_store).trial_run("signals", 0, config, "0" * 12)
-    listener = on_first("INSERT INTO metrics", interrupt)
-    event.listen(Engine, "after_cursor_execute", listener)
-    try:
-        with handled(), pytest.raises(Interrupted):
-            trial.log_metrics(3, {"dev/spearman_cosine": 0.5})
-    finally:
-        event.remove(Engine, "after_cursor_execute", listener)
+    with interrupted_after("INSERT INTO metrics"):
+        trial.log_metrics(3, {"dev/spearman_cosine": 0.5})
     trial.finish("RUNNING")
     client = MlflowClient(mlflow_store.uri)
     assert client.get_run(trial.run_id).info.status == "KILLED"
@@ -145,12 +147,7 @@ def test_a_report_to_optuna_is_finished_first_and_leaves_the_database_unlocked(
     study = open_study(pass_sweep(words))
     trial = study.ask()
     assert trial is not None
-    listener = on_first("INSERT INTO trial_intermediate_values", interrupt)
-    event.listen(Engine, "after_cursor_execute", listener)
-    try:
-        with handled(), pytest.raises(Interrupted):
-            study.report(trial, 3, {"dev/spearman_cosine": 0.5}, 10)
-    finally:
-        event.remove(Engine, "after_cursor_execute", listener)
+    with interrupted_after("INSERT INTO trial_intermediate_values"):
+        study.report(trial, 3, {"dev/spearman_cosine": 0.5}, 10)
     study.release(trial)
     assert study.trials[0].intermediate_values == {3: 0.5}

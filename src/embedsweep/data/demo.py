@@ -113,7 +113,6 @@ def train_examples(name: DemoName) -> Examples:
     return Examples(DEMOS[name], tuple(texts), labels, classes, origin, None)
 
 
-@cache
 def _held_out() -> frozenset[str]:
     """The sentences of dev and test."""
     splits = generate()

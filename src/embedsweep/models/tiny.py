@@ -5,7 +5,6 @@ Owns how it is built and where it is cached. Knows nothing of trials; libraries 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -57,7 +56,6 @@ def tiny_model_path() -> Path:
     return path
 
 
-@functools.cache
 def _texts() -> tuple[str, ...]:
     return tuple(text for first, second, _ in demo.generate()["train"] for text in (first, second))
 
