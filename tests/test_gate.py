@@ -1019,7 +1019,7 @@ def test_a_users_own_option_may_give_a_loss_another_scale() -> None:
 def test_a_users_own_search_is_found() -> None:
     _own(
         "search/mine.yaml",
-        "name: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\noption_spaces: []\nconstraints: []\n",
+        "defaults: [none, _self_]\nname: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\n",
     )
     sweep = passed("search=mine")
     assert sweep.plan is not None
