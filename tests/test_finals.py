@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from scipy.stats import spearmanr
@@ -22,6 +24,7 @@ from embedsweep.data import demo
 from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.schema import DEV_METRICS
 from embedsweep.study import CONFIG_HASH, RUN_ID, Study, open_study
+from embedsweep.tracking import Tracker, TrialTracker
 
 pytestmark = pytest.mark.slow  # each trains
 
@@ -205,6 +208,27 @@ def test_a_larger_budget_scores_test_again_only_for_a_new_winner(sweep: Sweep) -
     assert grown.study.finals.number == 2
     assert grown.parent.data.metrics["test/spearman_cosine"] == grown.study.finals.test["test/spearman_cosine"]
     assert grown.models_on_disk() == [2]
+
+
+def test_a_signal_while_the_winner_is_recorded_ends_the_command_when_all_is_written(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reopened = Tracker.trial_run
+
+    def reopen(*arguments: Any, **named: Any) -> TrialTracker:
+        run = reopened(*arguments, **named)
+        if "run_name" not in named:  # the winner's, and no trial's that begins
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run
+
+    monkeypatch.setattr(Tracker, "trial_run", reopen)
+    swept = sweep("recorded", "optimizer.lr=3e-3,1e-7", *QUICK)
+    assert swept.code == 143
+    assert swept.study.finals is not None
+    winner = swept.run_of(0)
+    assert winner.info.status == "FINISHED"
+    assert set(winner.data.metrics) > TEST_METRICS
+    assert swept.models_recorded() == [0]
 
 
 def test_a_larger_budget_with_the_same_winner_tells_its_card_and_scores_nothing_again(

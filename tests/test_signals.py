@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -19,6 +20,7 @@ from embedsweep.gate import pass_single, pass_sweep
 from embedsweep.schema import TrackingConfig
 from embedsweep.signals import handled, shielded
 from embedsweep.study import open_study
+from embedsweep.sweep import run_sweep
 from embedsweep.tracking import Tracker
 from embedsweep.tracking.outages import waiting_for_lock
 
@@ -151,3 +153,15 @@ def test_a_report_to_optuna_is_finished_first_and_leaves_the_database_unlocked(
         study.report(trial, 3, {"dev/spearman_cosine": 0.5}, 10)
     study.release(trial)
     assert study.trials[0].intermediate_values == {3: 0.5}
+
+
+def test_a_study_whose_own_run_is_begun_as_a_signal_comes_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: TrackingConfig
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = pass_sweep(["loss=mnrl,cosent", "study.name=begun", f"tracking.uri={mlflow_store.uri}"])
+    with interrupted_after("INSERT INTO runs"):
+        run_sweep(asked, Console(quiet=True), "train.py")
+    client = MlflowClient(mlflow_store.uri)
+    experiment = client.get_experiment_by_name("begun")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["KILLED"]

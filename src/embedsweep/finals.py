@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from embedsweep.card import complete_card
 from embedsweep.paths import MODEL
 from embedsweep.schema import KeepModels, TrialConfig, TrialResult
+from embedsweep.signals import shielded
 from embedsweep.study import CONFIG_HASH, RUN_ID, Finals, Study, trained_config
 from embedsweep.tracking import Tracker
 from embedsweep.train_log import train_log
@@ -56,8 +57,9 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     complete_card(folder / MODEL, config, reported, f"It is the best of {of}, chosen on dev.")
     finals = Finals(winner.number, reported.test, reported.benchmarks, reported.before, n_trials)
-    _record(study, tracker, parent, winner, config, result.steps, finals.scores, keep_models)
-    study.set_finals(finals)
+    with shielded():  # a run that is reopened is ended again
+        _record(study, tracker, parent, winner, config, result.steps, finals.scores, keep_models)
+        study.set_finals(finals)
     if keep_models == "none":
         shutil.rmtree(folder / MODEL)
     return finals.scores

@@ -124,10 +124,12 @@ def _fill(
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
     keep_models = study.services.keep_models
     tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
-    parent = tracker.parent_run(study.name, tags)
+    parent: str | None = None
     status: ParentStatus = "FAILED"
     test: dict[str, float] | None = None
     try:
+        with shielded():
+            parent = tracker.parent_run(study.name, tags)
         retried = study.retry_failed() if asked.study.retry_failed else []
         say(console, _opening(study, retried))
         deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
@@ -152,7 +154,8 @@ def _fill(
         say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
         raise
     finally:
-        _finish_parent(tracker, parent, status)
+        if parent is not None:
+            _finish_parent(tracker, parent, status)
     return test
 
 
