@@ -40,6 +40,15 @@ def test_proposals_are_repeatable_differ_by_seed_and_never_repeat(name: SamplerN
     assert not set(proposals(name, 2)) & set(first)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
+def test_genetic_samplers_learn_though_each_trial_has_its_own(name: SamplerName, seed: int) -> None:
+    warmups = [json.loads(proposal)["warmup"] for proposal in proposals(name, seed, 60)]
+    first_generation, later = warmups[:10], warmups[10:]
+    # Less warm-up is told to be better. Of random draws the later 50 are no less.
+    assert sum(later) / 50 < 0.8 * sum(first_generation) / 10
+
+
 def test_qmc_fills_the_space_evenly() -> None:
     # Optuna draws the first at random, to learn the space from it.
     drawn = [json.loads(proposal)["warmup"] for proposal in proposals("qmc", 3, 9)][1:]
