@@ -81,11 +81,10 @@ class Watched:
         max_restarts: int = 3,
         silence: float | None = None,
         deadline: float | None = None,
-        cores: frozenset[int] | None = None,
     ) -> None:
         self._output = io.StringIO()
         display = PlainLines(Console(file=self._output, width=40))
-        shares = [Share({"PROGRAM": program}, cores) for program in programs]
+        shares = [Share({"PROGRAM": program}) for program in programs]
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         folder = job.log.parents[1]
@@ -160,15 +159,6 @@ def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
         "trial 5 RUNNING loss=mnrl",
         "trial 5 COMPLETE loss=mnrl 0.5000",
     ]
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system lets nobody choose cores")
-def test_a_worker_runs_on_its_own_cores_and_so_does_one_started_in_its_place(job: Job) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    program = f'tell("say", str(first("died")) + str(sorted(os.sched_getaffinity(0))))\nif first("again"):\n    {CRASH}'
-    lines = Watched(job, [program], cores=frozenset(cores[:1])).run()
-    assert [line for line in lines if "[" in line] == [f"True{cores[:1]}", f"False{cores[:1]}"]
-    assert sorted(os.sched_getaffinity(0)) == cores
 
 
 @pytest.mark.parametrize(
