@@ -27,7 +27,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def set_machine(monkeypatch: pytest.MonkeyPatch, cores: int, gpus: int, *, mps: bool = False) -> None:
     monkeypatch.setattr(shares, "visible_cores", lambda: cores)
-    monkeypatch.setattr(shares, "core_numbers", lambda: list(range(cores)))
     monkeypatch.setattr(devices, "cuda_device_count", lambda: gpus)
     monkeypatch.setattr(devices, "has_mps", lambda: mps)
 
@@ -59,7 +58,7 @@ def test_without_a_number_workers_are_as_many_as_the_machine_feeds(
 def test_metal_counts_as_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     set_machine(monkeypatch, 8, 0, mps=True)
     assert [worker_count(local(per_device=2), device) for device in ("auto", "mps", "cpu")] == [2, 2, 4]
-    assert "CUDA_VISIBLE_DEVICES" not in deal(local(), "auto", 1)[0].environment
+    assert "CUDA_VISIBLE_DEVICES" not in deal(local(), "auto", 1)[0]
 
 
 @pytest.mark.parametrize(
@@ -79,35 +78,7 @@ def test_cores_are_dealt_out_evenly(
     set_machine(monkeypatch, cores, 0)
     expected = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     expected |= {"OMP_WAIT_POLICY": policy} if policy else {}
-    assert [share.environment for share in deal(local(processes=processes), "cpu", count)] == [expected] * count
-
-
-@pytest.mark.parametrize(
-    ("cores", "count", "processes", "expected"),
-    [
-        ([0, 1], 2, 1, [{0}, {1}]),
-        ([4, 5, 6, 9], 2, 1, [{4, 5}, {6, 9}]),
-        ([0, 1, 2, 3, 4, 5, 6, 7], 3, 1, [{0, 1}, {2, 3, 4}, {5, 6, 7}]),
-        ([0, 1, 2, 3], 2, 2, [{0, 1}, {2, 3}]),
-        ([0, 1, 2, 3], 1, 2, [None]),
-        ([0, 1], 4, 1, [None] * 4),
-        ([], 2, 1, [None] * 2),
-    ],
-)
-def test_each_worker_has_its_own_cores_where_there_are_enough(
-    monkeypatch: pytest.MonkeyPatch, cores: list[int], count: int, processes: int, expected: list[set[int] | None]
-) -> None:
-    monkeypatch.setattr(shares, "core_numbers", lambda: cores)
-    assert [share.cores for share in deal(local(processes=processes), "cpu", count)] == expected
-
-
-def test_the_system_chooses_the_cores_beside_gpus_and_where_the_user_chose_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    set_machine(monkeypatch, 8, 2)
-    assert [share.cores for share in deal(local(), "auto", 2)] == [None, None]
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert [share.cores for share in deal(local(), "cpu", 2)] == [None, None]
+    assert deal(local(processes=processes), "cpu", count) == [expected] * count
 
 
 @pytest.mark.parametrize(
@@ -123,7 +94,7 @@ def test_what_the_user_said_of_threads_stays(
 ) -> None:
     for name, value in said.items():
         monkeypatch.setenv(name, value)
-    assert [share.environment for share in deal(local(), "cpu", 2)] == [given] * 2
+    assert deal(local(), "cpu", 2) == [given] * 2
 
 
 @pytest.mark.parametrize(
@@ -154,7 +125,7 @@ def test_gpus_are_dealt_out_in_turn(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     dealt = deal(local(processes=processes), device, count)
-    assert [share.environment.get("CUDA_VISIBLE_DEVICES") for share in dealt] == expected
+    assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in dealt] == expected
 
 
 def inline(

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from embedsweep.launch.crew import Crew
 from embedsweep.launch.events import Event, EventLines, show
 from embedsweep.launch.job import Job
 from embedsweep.launch.local import Supervisor
-from embedsweep.launch.shares import Share
 from embedsweep.signals import handled
 
 CANARY = "kanarienvogel4711"
@@ -84,11 +83,11 @@ class Watched:
     ) -> None:
         self._output = io.StringIO()
         display = PlainLines(Console(file=self._output, width=40))
-        shares = [Share({"PROGRAM": program}) for program in programs]
+        environments: list[Mapping[str, str]] = [{"PROGRAM": program} for program in programs]
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         folder = job.log.parents[1]
-        self.crew = Crew(folder, ("cpu", "1"), shares)
+        self.crew = Crew(folder, ("cpu", "1"), environments)
         patience = (max_restarts, silence, deadline)
         self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display)
 

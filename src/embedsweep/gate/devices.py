@@ -13,14 +13,11 @@ import re
 from embedsweep.schema import Precision
 
 
-def core_numbers() -> list[int]:
-    """The system's numbers of the cores this process may use; none where the system lets nobody choose."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
 def visible_cores() -> int:
     """How many cores this process may use."""
-    return len(core_numbers()) or os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def visible_devices() -> list[str]:

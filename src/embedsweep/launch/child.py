@@ -10,14 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
 from embedsweep.launch.events import Event
 from embedsweep.launch.job import Job
-from embedsweep.launch.shares import Share
 from embedsweep.secrets import redact
 
 COMMAND = (sys.executable, "-P", "-m", "embedsweep.launch.process")
@@ -35,7 +34,7 @@ class Child:
         number: its own among the workers of its command, from 0.
         words: what it is told on its command line, before its job.
         log: where all goes that it prints.
-        share: what it gets of the machine.
+        environment: what is added to this process's environment.
         told: gets the child and each event it tells, and, when it has ended, the child and None.
 
     Attributes:
@@ -54,7 +53,7 @@ class Child:
         number: int,
         words: Sequence[str],
         log: Path,
-        share: Share,
+        environment: Mapping[str, str],
         told: SimpleQueue[tuple[Child, Event | None]],
     ) -> None:
         self.number = number
@@ -74,12 +73,9 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={**os.environ, **share.environment},
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
-        if share.cores is not None:
-            with suppress(ProcessLookupError):  # it has ended already
-                os.sched_setaffinity(self._process.pid, share.cores)  # of what it starts, too
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         threading.Thread(target=self._wait, daemon=True).start()

@@ -6,7 +6,7 @@ Owns that each can be started early, and that none is left behind. Knows nothing
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -16,7 +16,6 @@ from embedsweep.errors import WorkerError
 from embedsweep.launch.child import Child
 from embedsweep.launch.events import Event
 from embedsweep.launch.job import worker_log
-from embedsweep.launch.shares import Share
 from embedsweep.signals import shielded
 
 
@@ -26,19 +25,19 @@ class Crew:
     Args:
         folder: the study's.
         words: what each is told on its command line: ``trainer.device`` and how many processes train a trial.
-        shares: what each gets of the machine; there are as many processes.
+        environments: what is added to the environment of each; there are as many processes.
 
     Attributes:
         children: those that run, or ended without that it was heard.
         told: gets each child and each event it tells, and, when it has ended, the child and None.
     """
 
-    def __init__(self, folder: Path, words: Sequence[str], shares: Sequence[Share]) -> None:
+    def __init__(self, folder: Path, words: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
         self.children: list[Child] = []
         self.told: SimpleQueue[tuple[Child, Event | None]] = SimpleQueue()
         self._folder = folder
         self._words = words
-        self._shares = shares
+        self._environments = environments
 
     def start(self, number: int) -> Child:
         """Starts the process with a number.
@@ -46,10 +45,10 @@ class Crew:
         Raises:
             WorkerError: it cannot be started.
         """
-        log, share = worker_log(self._folder, number), self._shares[number]
+        log, environment = worker_log(self._folder, number), self._environments[number]
         with shielded():  # a signal in between must find it
             try:
-                child = Child(number, self._words, log, share, self.told)
+                child = Child(number, self._words, log, environment, self.told)
             except OSError as error:
                 raise WorkerError(f"worker {number} cannot be started: {error}") from None
             self.children.append(child)
@@ -62,7 +61,7 @@ class Crew:
 
     def __enter__(self) -> Self:
         try:
-            for number in range(len(self._shares)):
+            for number in range(len(self._environments)):
                 self.start(number)
         except BaseException:
             self._kill()

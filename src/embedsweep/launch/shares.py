@@ -1,33 +1,18 @@
 """How a machine's cores and GPUs are dealt out among the workers of a command.
 
-Owns how many workers there are and what each is started with. Knows nothing of what they do.
+Owns how many workers there are and which environment each is started with. Knows nothing of what they do.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from embedsweep.gate.devices import core_numbers, cuda_devices_of, gpu_count, visible_cores
+from embedsweep.gate.devices import cuda_devices_of, gpu_count, visible_cores
 from embedsweep.schema import WorkersConfig
 
 CORES_A_PROCESS = 2
 """Without a GPU, and where no number was given: fewer cores leave no room for what a training does beside its steps."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one worker gets of a machine.
-
-    Attributes:
-        environment: is added to that of its process.
-        cores: the system's numbers of those it runs on; None leaves that to the system.
-    """
-
-    environment: Mapping[str, str]
-    cores: frozenset[int] | None = None
 
 
 def worker_count(workers: WorkersConfig, device: str) -> int:
@@ -39,11 +24,11 @@ def worker_count(workers: WorkersConfig, device: str) -> int:
     return max(1, processes // workers.processes_per_trial)
 
 
-def deal(workers: WorkersConfig, device: str, count: int) -> list[Share]:
-    """The share of each of ``count`` workers, none where no trial is left.
+def deal(workers: WorkersConfig, device: str, count: int) -> list[Mapping[str, str]]:
+    """What is added to the environment of each of ``count`` workers, none where no trial is left.
 
     All get equally many threads, so that a trial's numbers do not depend on who runs it; GPUs are dealt in turn. What
-    the user has set of threads stays, and then the system chooses the cores, as it does beside GPUs.
+    the user has set of threads stays.
     """
     processes = count * workers.processes_per_trial
     common: dict[str, str] = {}
@@ -55,22 +40,7 @@ def deal(workers: WorkersConfig, device: str, count: int) -> list[Share]:
         # 73 s each so, and 26 s with threads that sleep.
         common["OMP_WAIT_POLICY"] = "PASSIVE"
     names = cuda_devices_of(device)
-    cores = _parts(core_numbers(), count) if "OMP_NUM_THREADS" in common and not names else [None] * count
-    return [
-        Share({**common, **_visible(names, worker, workers.processes_per_trial)}, cores[worker])
-        for worker in range(count)
-    ]
-
-
-def _parts(cores: list[int], count: int) -> list[frozenset[int] | None]:
-    """An even part of the cores for each worker: moved about among them, two trainings on two cores took 6 % longer.
-
-    None for all where a worker is alone, or there are fewer cores than workers.
-    """
-    if count < 2 or len(cores) < count:
-        return [None] * count
-    bounds = [worker * len(cores) // count for worker in range(count + 1)]
-    return [frozenset(cores[begin:end]) for begin, end in itertools.pairwise(bounds)]
+    return [{**common, **_visible(names, worker, workers.processes_per_trial)} for worker in range(count)]
 
 
 def _visible(names: list[str], worker: int, processes: int) -> dict[str, str]:
