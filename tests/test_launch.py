@@ -1,8 +1,11 @@
-"""What a process is told before torch is imported: one GPU of those it may see, and no chatter."""
+"""How a process begins and ends: one GPU of those it may see, no chatter, imports while it waits, no delay."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +62,41 @@ def test_libraries_are_kept_quiet_unless_the_user_says_otherwise(monkeypatch: py
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "true",
     }
+
+
+def printed_by(program: str, folder: Path) -> str:
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("ending", "printed"), [("", "collected\n"), ("end_at_once()", "")])
+def test_a_process_ends_without_a_last_collection(ending: str, printed: str, tmp_path: Path) -> None:
+    program = f"""
+from embedsweep.launch.environment import end_at_once
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        print("collected")
+
+cycle = Cycle()
+{ending}
+"""
+    assert printed_by(program, tmp_path) == printed
+
+
+@pytest.mark.slow
+def test_a_worker_has_imported_all_that_its_store_needs_before_it_has_a_job(tmp_path: Path) -> None:
+    program = """
+import sys
+from embedsweep.launch.process import _import_all
+_import_all("cpu")
+before = {name.partition(".")[0] for name in sys.modules}
+from embedsweep.schema import TrackingConfig
+from embedsweep.tracking import Tracker
+Tracker(TrackingConfig("mlflow", "sqlite:///mlruns/mlflow.db", spool=False)).close()
+print(sorted({name.partition(".")[0] for name in sys.modules} - before))
+"""
+    assert printed_by(program, tmp_path).splitlines()[-1] == "[]"

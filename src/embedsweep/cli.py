@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from embedsweep.config import PRIMARY, nearest, parse_words, shipped_conf, user_conf
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
 from embedsweep.group import open_group
-from embedsweep.launch import prepare_process
+from embedsweep.launch import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
 
@@ -61,6 +61,7 @@ Serves MLflow's pages on this machine until Ctrl-C; of a tracking server, which 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
+    end_at_once()
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["--version"]:
         words = ["train", *words]  # which tells it, too

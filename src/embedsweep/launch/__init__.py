@@ -4,6 +4,6 @@ Owns the environment a process gets, the shares of a machine, and what a supervi
 Knows nothing of what a trial does.
 """
 
-from embedsweep.launch.environment import LIBRARIES, prepare_process
+from embedsweep.launch.environment import LIBRARIES, end_at_once, prepare_process
 
-__all__ = ["LIBRARIES", "prepare_process"]
+__all__ = ["LIBRARIES", "end_at_once", "prepare_process"]

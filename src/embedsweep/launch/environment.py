@@ -1,10 +1,12 @@
-"""How this process is prepared to train, before torch is imported.
+"""How this process is prepared to train, before torch is imported, and to end.
 
 Owns environment variables that torch and the libraries read at import. Knows nothing of trials.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 
 from embedsweep.gate.devices import visible_devices
@@ -23,6 +25,11 @@ def prepare_process(device: str) -> None:
         os.environ.setdefault(name, value)
     if device not in ("cpu", "mps"):
         _pin_gpu(int(device.partition(":")[2] or 0))
+
+
+def end_at_once() -> None:
+    """Lets this process end without a last garbage collection: over all that torch and MLflow import, it takes 1 s."""
+    atexit.register(gc.freeze)
 
 
 def _pin_gpu(index: int) -> None:

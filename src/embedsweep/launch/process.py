@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, TextIO
 
 from embedsweep.errors import EmbedsweepError, Interrupted
 from embedsweep.group import Group, open_group
-from embedsweep.launch.environment import prepare_process
+from embedsweep.launch.environment import end_at_once, prepare_process
 from embedsweep.launch.events import EventLines
 from embedsweep.launch.job import Job
 from embedsweep.secrets import redact
@@ -36,6 +36,7 @@ def main() -> int:
     device, processes = sys.argv[1], int(sys.argv[2])
     lifeline, events = _take_pipes()
     faulthandler.enable()
+    end_at_once()
     display = EventLines(events)
     try:
         with handled(), open_group(processes, device) as group:  # deals the GPUs of this worker
@@ -75,6 +76,9 @@ def _import_all(device: str) -> None:
     import sentence_transformers  # noqa: F401
 
     import embedsweep.worker  # noqa: F401
+    from embedsweep.tracking.store import import_mlflow
+
+    import_mlflow()
 
 
 def _work_logged(job: Job, display: EventLines, deadline: float | None, group: Group | None) -> int:

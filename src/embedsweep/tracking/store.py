@@ -122,6 +122,12 @@ def prepare_mlflow() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
+def import_mlflow() -> None:
+    """Imports what a client of any store needs, so that it is there when one is opened."""
+    prepare_mlflow()
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def _open_sqlite(store: Store, database: Path, tell: Tell) -> MlflowClient:
     from filelock import FileLock, Timeout
 
