@@ -90,10 +90,17 @@ def loss_config(name: str, other_model: Path, inner: LossConfig | None = None, *
     return LossConfig(name, {**parameters, **values}, inner)
 
 
-def built(config: LossConfig, model: SentenceTransformer, micro_batch_size: int | None = None) -> nn.Module:
+def built(
+    config: LossConfig,
+    model: SentenceTransformer,
+    micro_batch_size: int | None = None,
+    *,
+    merge_columns: bool = False,
+) -> nn.Module:
     """The loss, for the examples that it wants best."""
     classes = EXAMPLES[wants(config)[0]].classes
-    return build_loss(config, model, micro_batch_size, None if classes is None else len(classes))
+    n_classes = None if classes is None else len(classes)
+    return build_loss(config, model, micro_batch_size, n_classes, merge_columns=merge_columns)
 
 
 def batch(config: LossConfig, model: SentenceTransformer) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | None]:

@@ -99,6 +99,7 @@ MORE_PARITY = {
     "mnrl, symmetric": ["loss=mnrl_symmetric"],
     "cosent": ["loss=cosent"],
     "angle": ["loss=angle"],
+    "cosent, columns merged": ["loss=cosent", "trainer.merge_columns=true"],
     "online contrastive": ["loss=online_contrastive"],
     "cosine, accumulated": ["loss=cosine", "dataloader.micro_batch_size=8"],
     "cosine in bf16": ["loss=cosine", "trainer.precision=bf16"],

@@ -18,6 +18,7 @@ from embedsweep.gate.rules.loss import (
     check_dims,
     check_grouping,
     check_matryoshka,
+    check_merged_columns,
     check_nesting,
     check_other_models,
     check_sums,
@@ -38,6 +39,7 @@ RULES = (
     check_teacher_width,
     check_architecture,
     check_grouping,
+    check_merged_columns,
 )
 MINILM = Path(get_model_path())
 NOWHERE = Path("/nowhere")
@@ -55,6 +57,7 @@ def told(
     loss: LossConfig,
     model: Mapping[str, Any] | None = None,
     dataloader: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """What all the rules say of a trial that differs from the default in this."""
     config = replace(
@@ -62,6 +65,7 @@ def told(
         loss=loss,
         model=replace(base.model, **(model or {})),
         dataloader=replace(base.dataloader, **(dataloader or {})),
+        trainer=replace(base.trainer, **(trainer or {})),
     )
     return [str(problem) for rule in RULES for problem in rule(config)]
 
@@ -352,6 +356,46 @@ def test_a_model_that_a_loss_cannot_train_is_refused(
     base: TrialConfig, name: str, model: dict[str, Any], messages: list[str]
 ) -> None:
     assert told(base, loss(name), model) == messages
+
+
+SMALLER: dict[str, Any] = {"batch_size": 16, "micro_batch_size": 4}
+UNMERGED: list[tuple[LossConfig, dict[str, Any], dict[str, Any], str | None]] = [
+    (loss("cosent"), {}, {}, None),
+    (loss("matryoshka", loss("mnrl")), {}, {}, None),
+    (loss("cosine"), {}, SMALLER, None),
+    (loss("mnrl"), {}, SMALLER, "where dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
+    (loss("softmax"), {}, {}, "for loss=softmax, which has one column or embeds in a way of its own"),
+    (
+        loss("batch_all_triplet"),
+        {},
+        GROUPED,
+        "for loss=batch_all_triplet, which has one column or embeds in a way of its own",
+    ),
+    (
+        loss("adaptive_layer", loss("cosent")),
+        {},
+        {},
+        "for loss=adaptive_layer, which has one column or embeds in a way of its own",
+    ),
+    (loss("cosent"), STATIC, {}, "for a static embedding (model.static_dim): it has no forward pass to share"),
+]
+
+
+@pytest.mark.parametrize(("chosen", "model", "dataloader", "reason"), UNMERGED)
+def test_columns_are_merged_only_where_they_can_be(
+    base: TrialConfig, chosen: LossConfig, model: dict[str, Any], dataloader: dict[str, Any], reason: str | None
+) -> None:
+    messages = [] if reason is None else [f"trainer.merge_columns: must be false {reason}"]
+    assert told(base, chosen, model, dataloader, {"merge_columns": True}) == messages
+    assert told(base, chosen, model, dataloader) == []
+
+
+def test_columns_of_a_further_datasets_loss_are_looked_at_too(base: TrialConfig) -> None:
+    also = {"more": AlsoConfig(base.data, loss("softmax"))}
+    config = replace(base, data=replace(base.data, also=also), trainer=replace(base.trainer, merge_columns=True))
+    assert [str(problem) for problem in check_merged_columns(config)] == [
+        "trainer.merge_columns: must be false for loss=softmax, which has one column or embeds in a way of its own"
+    ]
 
 
 def test_a_static_embedding_has_no_cached_losses(base: TrialConfig) -> None:

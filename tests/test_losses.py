@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from embedsweep.config import open_composer
 from embedsweep.errors import Problem
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.loss import read_loss
-from embedsweep.losses import LOSSES, InBatch, dims, in_batch, wants
+from embedsweep.losses import LOSSES, InBatch, dims, in_batch, merges_columns, wants
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import LossConfig, ParameterValue, Shape
 from loss_cases import (
@@ -242,6 +243,55 @@ def test_every_loss_says_it_is_cached_where_its_cached_form_differs(model: Sente
     for name in LEAVES:
         config = loss_config(name, tiny_model_path())
         assert getattr(built(config, model, 2), "uses_gradient_cache", False) is (in_batch(config) is InBatch.CACHED)
+
+
+MERGING = {
+    *("mnrl", "mnrl_symmetric", "cosent", "angle", "cosine", "contrastive", "online_contrastive", "triplet"),
+    *("margin_mse", "distill_kl_div", "matryoshka"),
+}
+"""What is computed from the embeddings of several columns."""
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_computed_from_several_columns_can_have_them_merged(name: str) -> None:
+    config = loss_config(name, NOWHERE)
+    assert merges_columns(config, cached=False) is (name in MERGING)
+    assert not merges_columns(config, cached=True)
+
+
+@pytest.mark.parametrize("name", sorted(MERGING))
+def test_merged_columns_have_the_loss_and_gradient_of_columns_apart_in_one_pass(
+    model: SentenceTransformer, other_model: Path, name: str
+) -> None:
+    config = loss_config(name, other_model)
+    features, labels = batch(config, model)
+    passes: list[int] = []
+    counting = model[0].register_forward_hook(lambda *_: passes.append(1))
+    apart, merged = built(config, model), built(config, model, merge_columns=True)
+    values = {loss: loss([dict(column) for column in features], labels) for loss in (apart, merged)}
+    counting.remove()
+    assert len(passes) == 3  # the library has two: of the first column, and of all others
+    assert type(merged) is type(apart)
+    assert values[merged].item() == pytest.approx(values[apart].item(), rel=1e-5)
+    expected = gradient(values[apart], model)
+    assert torch.allclose(gradient(values[merged], model), expected, rtol=1e-3, atol=1e-5)
+    assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "micro_batch_size"), [("mnrl", 2), ("gist", None), ("batch_all_triplet", None), ("adaptive_layer", None)]
+)
+def test_what_embeds_in_a_way_of_its_own_stays_as_it_is(
+    model: SentenceTransformer, name: str, micro_batch_size: int | None
+) -> None:
+    config = loss_config(name, tiny_model_path())
+    features, labels = batch(config, model)
+    values = []
+    for merge_columns in (False, True):
+        loss = built(config, model, micro_batch_size, merge_columns=merge_columns)
+        random.seed(1)  # which layers are left out is drawn
+        values.append(loss([dict(column) for column in features], labels).item())
+    assert values[0] == values[1]
 
 
 # Their means are over tokens, or they are sums: accumulated gradients point nearly, or exactly, the same way.

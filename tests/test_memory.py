@@ -220,9 +220,9 @@ class Trials:
         real = build_loss
         self.rooms = []
 
-        def build(*ingredients: Any) -> nn.Module:
+        def build(*ingredients: Any, **more: Any) -> nn.Module:
             # What runs out of memory once has room for as much in the next attempt only if it asks for less.
-            self.rooms.append(Room(real(*ingredients), room, calls if not self.rooms else 0))
+            self.rooms.append(Room(real(*ingredients, **more), room, calls if not self.rooms else 0))
             return self.rooms[-1]
 
         config = config_of(*words)
@@ -398,8 +398,8 @@ if os.environ.get("RANK") == "1":
 
     real = tasks.build_loss
 
-    def build_loss(*given):
-        loss = real(*given)
+    def build_loss(*given, **more):
+        loss = real(*given, **more)
         loss.register_forward_pre_hook(check)
         return loss
 

@@ -14,9 +14,16 @@ from transformers import TrainerCallback
 
 from embedsweep.gate import pass_single
 from embedsweep.losses import LOSSES, InBatch, in_batch, training_dataset, wants
-from embedsweep.micro_batches import averaged_over, kind_of, loss_batch_size_of, split_batches, with_micro_batch
+from embedsweep.micro_batches import (
+    averaged_over,
+    cached_micro_batch,
+    kind_of,
+    loss_batch_size_of,
+    split_batches,
+    with_micro_batch,
+)
 from embedsweep.schema import LossConfig, TrialConfig
-from embedsweep.training_arguments import cached_micro_batch, training_arguments
+from embedsweep.training_arguments import training_arguments
 from loss_cases import EXAMPLES, LEAVES, built, fresh_model, loss_config, write_other_model
 
 INDEPENDENT = [name for name in LEAVES if LOSSES[name].in_batch is InBatch.INDEPENDENT]

@@ -81,6 +81,7 @@ CONFIG = TrialConfig(
         eval_every=0.1,
         log_every=0.02,
         load_best_model_at_end=True,
+        merge_columns=False,
         early_stopping=EarlyStoppingConfig(None, 0.0),
     ),
     evaluation=replace(EVALUATION, benchmarks=(BenchmarkConfig("sts2017-es", "sts2017_es", "test", SCORED),)),
@@ -198,7 +199,7 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 79
+    assert len(flat) == 80
 
 
 def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ SPACE = (
     f"optimizer.warmup=interval({WARMUP[0]},{WARMUP[1]})",
     f"dataloader.batch_size=choice({','.join(map(str, BATCH_SIZES))})",
 )
+FASTER = ("workers=local", "workers.count=2", "trainer.merge_columns=true")
+"""What embedsweep offers to be faster. This model has no dropout: merged columns differ by rounding alone."""
 PRUNING = ("study.pruner=successive_halving", "study.pruning.reduction_factor=4")
 COLUMNS = ("sentence1", "sentence2", "score")
 
@@ -137,8 +139,7 @@ def hydra_python() -> Path:
 
 def by_embedsweep(task: Task, folder: Path, *pruning: str) -> Search:
     words = [*task.words, *SPACE, f"study.n_trials={task.n_trials}", "study.name=peers"]
-    workers = ["workers=local", "workers.count=2"]
-    command = [sys.executable, "-m", "embedsweep", "train", "-m", *words, *workers, *pruning]
+    command = [sys.executable, "-m", "embedsweep", "train", "-m", *words, *FASTER, *pruning]
     seconds, _ = run(command, folder, plain_environment())
     found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("sweeps/peers/trials/*/result.json")]
     assert len(found) == task.n_trials, f"{len(found)} of {task.n_trials} trials have a result"

@@ -37,6 +37,17 @@ def micro_batch_size_of(config: TrialConfig) -> int:
     return config.dataloader.micro_batch_size or config.dataloader.batch_size
 
 
+def has_micro_batches(config: TrialConfig) -> bool:
+    """Whether memory is to hold less than a batch at once."""
+    return micro_batch_size_of(config) < config.dataloader.batch_size
+
+
+def cached_micro_batch(config: TrialConfig) -> int | None:
+    """The micro-batch of losses in their cached form; None where none is wanted, or not every loss has one."""
+    is_cached = has_micro_batches(config) and kind_of(config) is InBatch.CACHED
+    return micro_batch_size_of(config) if is_cached else None
+
+
 def loss_batch_size_of(config: TrialConfig) -> int:
     """Examples that a loss sees at once, and that are drawn together."""
     loss_sees_it = kind_of(config) is InBatch.COMPARED

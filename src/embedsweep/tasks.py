@@ -8,10 +8,9 @@ from __future__ import annotations
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.losses import InBatch, build_loss, training_dataset
-from embedsweep.micro_batches import kind_of
+from embedsweep.micro_batches import cached_micro_batch, kind_of
 from embedsweep.schema import TrialConfig
 from embedsweep.training import Task
-from embedsweep.training_arguments import cached_micro_batch
 from embedsweep.training_data import Part
 
 
@@ -30,5 +29,12 @@ def build_task(config: TrialConfig, part: Part, model: SentenceTransformer, proc
     n_classes = len(part.examples.classes) if part.examples.classes is not None else None
     return Task(
         training_dataset(part.loss, part.examples, model, part.seed),
-        build_loss(part.loss, model, None if cached is None else cached // processes, n_classes, seen_by),
+        build_loss(
+            part.loss,
+            model,
+            None if cached is None else cached // processes,
+            n_classes,
+            seen_by,
+            merge_columns=config.trainer.merge_columns,
+        ),
     )

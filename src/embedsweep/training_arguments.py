@@ -13,18 +13,10 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainingArguments
 
 from embedsweep.batches import batch_sampler_of
-from embedsweep.losses import InBatch
-from embedsweep.micro_batches import kind_of, loss_batch_size_of
+from embedsweep.micro_batches import loss_batch_size_of
 from embedsweep.models import training_prompts
 from embedsweep.optimizers import optimizer_arguments
 from embedsweep.schema import TrialConfig
-
-
-def cached_micro_batch(config: TrialConfig) -> int | None:
-    """The micro-batch of losses in their cached form; None where none is wanted, or not every loss has one."""
-    loader = config.dataloader
-    smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
-    return loader.micro_batch_size if smaller and kind_of(config) is InBatch.CACHED else None
 
 
 def training_arguments(

@@ -6,7 +6,7 @@ nothing of where data comes from or how training runs. Weights of a loss's own a
 
 from embedsweep.losses.examples import training_dataset
 from embedsweep.losses.rows import Across, Average, InBatch, Loss
-from embedsweep.losses.table import LOSSES, across, build_loss, dims, in_batch, nest, wants
+from embedsweep.losses.table import LOSSES, across, build_loss, dims, in_batch, merges_columns, nest, wants
 
 __all__ = [
     "LOSSES",
@@ -18,6 +18,7 @@ __all__ = [
     "build_loss",
     "dims",
     "in_batch",
+    "merges_columns",
     "nest",
     "training_dataset",
     "wants",

@@ -6,7 +6,7 @@ Owns how embeddings and labels come together. Knows no loss in particular. Impor
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -14,13 +14,7 @@ from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import distributed, nn
 from torch.nn.functional import pad
 
-
-class _FromEmbeddings(Protocol):
-    """A loss that is computed from the embeddings ``(batch, dim)`` of each column."""
-
-    def compute_loss_from_embeddings(
-        self, embeddings: Sequence[torch.Tensor], labels: torch.Tensor | None
-    ) -> torch.Tensor: ...
+from embedsweep.losses.columns import FromEmbeddings
 
 
 class AcrossProcesses(nn.Module):
@@ -31,22 +25,24 @@ class AcrossProcesses(nn.Module):
 
     Args:
         model: what it trains.
-        loss: has ``compute_loss_from_embeddings(embeddings, labels)`` and no weights of its own.
+        loss: is a :class:`~embedsweep.losses.columns.FromEmbeddings` and has no weights of its own.
+        merge_columns: whether all columns are embedded in one forward pass.
     """
 
-    def __init__(self, model: SentenceTransformer, loss: nn.Module) -> None:
+    def __init__(self, model: SentenceTransformer, loss: nn.Module, *, merge_columns: bool) -> None:
         super().__init__()
         # The trainer replaces what is called `model` by its wrapped form, here and inside.
         self.model = model
         self.loss = loss
+        self._merge_columns = merge_columns
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
         """The loss of the whole batch, a scalar, equal in all processes."""
-        own = embed_columns(self.model, sentence_features)
+        own = embed_columns(self.model, sentence_features, separate_first=not self._merge_columns)
         sizes = _sizes(own[0])
         embeddings = [_gathered(column, sizes) for column in own]
         whole_labels = None if labels is None else _gathered(labels, sizes)
-        loss = cast("_FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, whole_labels)
+        loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, whole_labels)
         # The gradient of a process is the part that goes through its own share: they are to be added up, and
         # DistributedDataParallel takes their mean.
         return loss.detach() + len(sizes) * (loss - loss.detach())

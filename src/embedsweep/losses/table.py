@@ -289,6 +289,17 @@ def across(config: LossConfig, *, cached: bool) -> Across:
     return Across.ITSELF if cached or Across.ITSELF in kinds else Across.EMBEDDINGS
 
 
+def merges_columns(config: LossConfig, *, cached: bool) -> bool:
+    """Whether one forward pass can embed all columns for a loss, and for one inside of wrappers.
+
+    Args:
+        config: the loss.
+        cached: whether its cached form is built, which embeds in parts.
+    """
+    has_columns = wants(config) != ("class_texts",)
+    return has_columns and across(config, cached=cached) is Across.EMBEDDINGS
+
+
 def dims(config: LossConfig) -> tuple[int, ...]:
     """The Matryoshka dimensions anywhere in a loss, descending; none where there is no Matryoshka loss."""
     found: set[int] = set()
@@ -304,6 +315,8 @@ def build_loss(
     cached_micro_batch_size: int | None,
     n_classes: int | None = None,
     processes: int = 1,
+    *,
+    merge_columns: bool = False,
 ) -> nn.Module:
     """The loss over ``model``.
 
@@ -313,12 +326,23 @@ def build_loss(
         cached_micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
         n_classes: how many classes the labels of the examples have; None where they are no classes.
         processes: how many share a batch; this is to be one of them where they are several.
+        merge_columns: whether all columns are embedded in one forward pass, where the loss is computed from embeddings.
     """
     row, cached = LOSSES[config.name], cached_micro_batch_size
-    inner = None if config.inner is None else build_loss(config.inner, model, cached, n_classes, processes)
+    inner = (
+        None
+        if config.inner is None
+        else build_loss(config.inner, model, cached, n_classes, processes, merge_columns=merge_columns)
+    )
     loss = row.build(Ingredients(model, config.parameters, cached, n_classes, inner, processes))
-    if processes > 1 and not row.wraps and across(config, cached=cached is not None) is Across.EMBEDDINGS:
+    if row.wraps:
+        return loss
+    if processes > 1 and across(config, cached=cached is not None) is Across.EMBEDDINGS:
         from embedsweep.losses.processes import AcrossProcesses
 
-        return AcrossProcesses(model, loss)
+        return AcrossProcesses(model, loss, merge_columns=merge_columns)
+    if merge_columns and merges_columns(config, cached=cached is not None):
+        from embedsweep.losses.columns import merged
+
+        return merged(loss)
     return loss

@@ -148,6 +148,8 @@ class TrainerConfig:
         eval_every: below 1 a ratio of all steps, else a number of steps, between evaluations and checkpoints.
         log_every: below 1 a ratio of all steps, else a number of steps, between two values of the training loss.
         load_best_model_at_end: whether the result is the best checkpoint, by the objective; else the last one.
+        merge_columns: whether all text columns of a batch are embedded in one forward pass; else the first has its
+            own. The loss and its gradients are the same up to rounding and what dropout draws.
         early_stopping: when to end early.
     """
 
@@ -160,6 +162,7 @@ class TrainerConfig:
     eval_every: float
     log_every: float
     load_best_model_at_end: bool
+    merge_columns: bool
     early_stopping: EarlyStoppingConfig
 
 

@@ -10,7 +10,8 @@ from embedsweep.data.convert import target_shape
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.rules.model import check_model
 from embedsweep.gate.rules.width import embedding_width, token_width
-from embedsweep.losses import LOSSES, InBatch, in_batch, nest, wants
+from embedsweep.losses import LOSSES, InBatch, in_batch, merges_columns, nest, wants
+from embedsweep.micro_batches import cached_micro_batch, has_micro_batches
 from embedsweep.schema import LossConfig, ModelConfig, ParameterValue, TrialConfig
 
 
@@ -29,7 +30,7 @@ def check_nesting(config: TrialConfig) -> Iterator[Problem]:
 def check_cached(config: TrialConfig) -> Iterator[Problem]:
     """Whether a loss that a micro-batch makes cached bears that: the wrappers around it, and the model."""
     loader, losses = config.dataloader, list(_losses(config))
-    smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
+    smaller = has_micro_batches(config)
     others = [loss.name for _, loss in losses if in_batch(loss) is not InBatch.CACHED]
     if smaller and others and len(others) < len(losses):
         message = (
@@ -177,6 +178,23 @@ def check_architecture(config: TrialConfig) -> Iterator[Problem]:
                     f"{embedding_width(model)}: use no model.dense and one way of model.pooling"
                 )
                 yield Problem(key, message)
+
+
+def check_merged_columns(config: TrialConfig) -> Iterator[Problem]:
+    """Whether all columns of a batch can be embedded in one pass, where that is asked for."""
+    if not config.trainer.merge_columns:
+        return
+    key, cached = "trainer.merge_columns", cached_micro_batch(config)
+    if config.model.static_dim is not None:
+        yield Problem(key, "must be false for a static embedding (model.static_dim): it has no forward pass to share")
+    if cached is not None:
+        message = f"must be false where dataloader.micro_batch_size={cached} makes a loss embed its columns in parts"
+        yield Problem(key, message)
+        return
+    for _, loss in _losses(config):
+        if not merges_columns(loss, cached=False):
+            why = "has one column or embeds in a way of its own"
+            yield Problem(key, f"must be false for loss={loss.name}, which {why}")
 
 
 def _losses(config: TrialConfig) -> Iterator[tuple[str, LossConfig]]:

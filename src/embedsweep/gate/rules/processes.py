@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from embedsweep.errors import Problem
 from embedsweep.gate.devices import has_mps, visible_devices
-from embedsweep.losses import LOSSES, Across, InBatch, across, in_batch, nest
+from embedsweep.losses import LOSSES, Across, across, nest
+from embedsweep.micro_batches import cached_micro_batch
 from embedsweep.schema import TrialConfig
 
 KEY = "workers.processes_per_trial"
@@ -51,8 +52,7 @@ def _check_sizes(config: TrialConfig, processes: int) -> Iterator[Problem]:
 
 def _check_loss(config: TrialConfig) -> Iterator[Problem]:
     loss, loader = config.loss, config.dataloader
-    smaller = loader.micro_batch_size is not None and loader.micro_batch_size < loader.batch_size
-    cached = smaller and in_batch(loss) is InBatch.CACHED
+    cached = cached_micro_batch(config) is not None
     kind = across(loss, cached=cached)
     if kind is Across.NOT:
         name = next(part.name for part in nest(loss) if LOSSES[part.name].across is Across.NOT)

@@ -63,6 +63,7 @@ def read_trainer(reader: Reader) -> TrainerConfig:
         eval_every=reader.real("eval_every", above=0),
         log_every=reader.real("log_every", above=0),
         load_best_model_at_end=reader.boolean("load_best_model_at_end"),
+        merge_columns=reader.boolean("merge_columns"),
         early_stopping=EarlyStoppingConfig(
             patience=stopping.optional_integer("patience", at_least=1),
             min_delta=stopping.real("min_delta", at_least=0),
