@@ -13,7 +13,6 @@ from embedsweep.config import (
     config_hash,
     digest,
     has_key,
-    is_group,
     leaf_keys,
     nearest,
     nearest_key,
@@ -179,10 +178,10 @@ def test_options_and_groups_are_those_of_the_folder() -> None:
         assert composer.options("nothing") == []
         folders = sorted(path.name for path in shipped_conf().iterdir() if path.is_dir())
         assert composer.groups == [name for name in folders if name not in ("base", "benchmark")]
-        assert is_group(composer, "loss")
-        assert not is_group(composer, "loss.scale")
-        assert not is_group(composer, "hydra.job")
-        assert not is_group(composer, "benchmark"), "benchmarks are named by evaluation.dev and the like"
+        assert composer.is_group("loss")
+        assert not composer.is_group("loss.scale")
+        assert not composer.is_group("hydra.job")
+        assert not composer.is_group("benchmark"), "benchmarks are named by evaluation.dev and the like"
 
 
 def test_composing_keeps_interpolations_and_missing_values_as_they_stand() -> None:

@@ -3,7 +3,7 @@
 Knows nothing of what the values mean: whether they are right is the gate's to say.
 """
 
-from embedsweep.config.composer import PRIMARY, Composer, is_group, open_composer, shipped_conf, user_conf
+from embedsweep.config.composer import PRIMARY, Composer, open_composer, shipped_conf, user_conf
 from embedsweep.config.identity import canonical, config_hash, digest
 from embedsweep.config.naming import nearest, nearest_key
 from embedsweep.config.plain import has_key, leaf_keys, resolve, set_value, shown, value_at
@@ -17,7 +17,6 @@ __all__ = [
     "config_hash",
     "digest",
     "has_key",
-    "is_group",
     "leaf_keys",
     "nearest",
     "nearest_key",

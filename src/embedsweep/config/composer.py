@@ -60,6 +60,13 @@ class Composer:
         options: list[str] = self._hydra.config_loader.get_group_options(group.partition("@")[0])
         return options
 
+    def is_group(self, name: str) -> bool:
+        """Whether ``name`` is a group of options (``loss``, ``loss@loss.inner``), and not a key (``loss.scale``)."""
+        if name.partition("@")[0] in BASES:
+            return False
+        groups = self._hydra.config_loader.get_group_options(name, results_filter=ObjectType.GROUP)
+        return bool(self.options(name)) or bool(groups)
+
     def benchmark(self, name: str) -> dict[str, Any]:
         """The option ``conf/benchmark/NAME.yaml``, interpolations as they stand.
 
@@ -149,12 +156,3 @@ def open_composer() -> Iterator[Composer]:
         yield Composer(hydra)
     finally:
         GlobalHydra.instance().clear()
-
-
-def is_group(composer: Composer, name: str) -> bool:
-    """Whether ``name`` is a group of options (``loss``, ``loss@loss.inner``), and not a key (``loss.scale``)."""
-    if name.partition("@")[0] in BASES:
-        return False
-    return bool(composer.options(name)) or bool(
-        composer._hydra.config_loader.get_group_options(name, results_filter=ObjectType.GROUP)
-    )

@@ -14,7 +14,6 @@ from embedsweep.config import (
     Composer,
     canonical,
     has_key,
-    is_group,
     leaf_keys,
     nearest,
     nearest_key,
@@ -76,7 +75,7 @@ def _check_search(
             continue
         where = f"search={search.name}, {key}"
         lacking = next((cell for cell in cells if not has_key(cell.composed, key)), None)
-        if is_group(composer, key):
+        if composer.is_group(key):
             yield Problem(where, f"options are swept on the command line: {key}=a,b")
         elif lacking is not None:
             yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(lacking.composed)))}")
@@ -154,7 +153,7 @@ def _option_spaces(
 
 
 def _check_key_of_option(where: str, key: str, cell: Cell, composer: Composer) -> Iterator[Problem]:
-    if is_group(composer, key):
+    if composer.is_group(key):
         yield Problem(where, f"options are swept on the command line: {key}=a,b")
     elif not has_key(cell.composed, key):
         yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(cell.composed)))}")

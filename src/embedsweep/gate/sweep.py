@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from embedsweep.config import has_key, is_group, leaf_keys, nearest_key, open_composer, resolve, shown, value_at
+from embedsweep.config import has_key, leaf_keys, nearest_key, open_composer, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.gate.cells import count_cells, trial_sections
 from embedsweep.gate.points import read_points
@@ -84,7 +84,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         search = _read_search(cells[0], said, problems)
         searched = searched_axes(search, cells, said, composer, problems)
         problems += _check_search(search, searched, said)
-        groups = tuple(axis.key for axis in said.axes if is_group(composer, axis.key))
+        groups = tuple(axis.key for axis in said.axes if composer.is_group(axis.key))
     axes = (*said.axes, *searched)
     sampled = bool(searched) or not all(is_discrete(axis) for axis in axes)
     study = services.study if services is not None else None

@@ -15,7 +15,6 @@ from embedsweep.config import (
     Composer,
     Word,
     has_key,
-    is_group,
     leaf_keys,
     nearest,
     nearest_key,
@@ -98,7 +97,7 @@ def sort_words(texts: Sequence[str], composer: Composer, problems: list[Problem]
             said.refused.add(word.key)
         elif word.sweeps:
             _sweep(word, said, composer, problems)
-        elif is_group(composer, word.key):
+        elif composer.is_group(word.key):
             _choose(word, said, composer, problems)
         else:
             said.values[word.key] = word.value
@@ -131,7 +130,7 @@ def _key_of_option(word: Word, composer: Composer) -> str | None:
         return None if isinstance(word.value, dict) else f"loss@{word.key}"
     if leaf == "name" and INNER_LOSS.fullmatch(section):
         return f"loss@{section}"
-    return section if leaf == "name" and section != "study" and is_group(composer, section) else None
+    return section if leaf == "name" and section != "study" and composer.is_group(section) else None
 
 
 def _sweep(word: Word, said: Words, composer: Composer, problems: list[Problem]) -> None:
@@ -147,7 +146,7 @@ def _sweep(word: Word, said: Words, composer: Composer, problems: list[Problem])
         problems.append(Problem(axis.key, f"is the same for all trials of a study; swept can be {swept}"))
     elif (reason := one_for_all(axis.key)) is not None:
         problems.append(Problem(axis.key, reason))
-    elif not is_group(composer, axis.key):
+    elif not composer.is_group(axis.key):
         said.axes.append(axis)
         return
     else:
@@ -213,7 +212,7 @@ def compose_cells(said: Words, composer: Composer, problems: list[Problem]) -> l
     A fixed or swept key is right if every combination has it. Axes of keys that are not right are taken out of
     ``said.axes``.
     """
-    group_axes = [axis for axis in said.axes if isinstance(axis, DiscreteAxis) and is_group(composer, axis.key)]
+    group_axes = [axis for axis in said.axes if isinstance(axis, DiscreteAxis) and composer.is_group(axis.key)]
     cells = []
     for options in itertools.product(*(axis.choices for axis in group_axes)):
         swept = {axis.key: str(option) for axis, option in zip(group_axes, options, strict=True)}
