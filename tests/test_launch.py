@@ -92,7 +92,7 @@ def test_a_worker_has_imported_all_that_its_store_needs_before_it_has_a_job(tmp_
     program = """
 import sys
 from embedsweep.launch.process import _import_all
-_import_all("cpu")
+_import_all("cpu", "database")
 before = {name.partition(".")[0] for name in sys.modules}
 from embedsweep.schema import TrackingConfig
 from embedsweep.tracking import Tracker

@@ -364,18 +364,18 @@ UNMERGED: list[tuple[LossConfig, dict[str, Any], dict[str, Any], str | None]] = 
     (loss("matryoshka", loss("mnrl")), {}, {}, None),
     (loss("cosine"), {}, SMALLER, None),
     (loss("mnrl"), {}, SMALLER, "where dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
-    (loss("softmax"), {}, {}, "for loss=softmax, which has one column or embeds in a way of its own"),
+    (loss("softmax"), {}, {}, "for loss=softmax, whose columns cannot be merged here"),
     (
         loss("batch_all_triplet"),
         {},
         GROUPED,
-        "for loss=batch_all_triplet, which has one column or embeds in a way of its own",
+        "for loss=batch_all_triplet, whose columns cannot be merged here",
     ),
     (
         loss("adaptive_layer", loss("cosent")),
         {},
         {},
-        "for loss=adaptive_layer, which has one column or embeds in a way of its own",
+        "for loss=adaptive_layer, whose columns cannot be merged here",
     ),
     (loss("cosent"), STATIC, {}, "for a static embedding (model.static_dim): it has no forward pass to share"),
 ]
@@ -394,7 +394,7 @@ def test_columns_of_a_further_datasets_loss_are_looked_at_too(base: TrialConfig)
     also = {"more": AlsoConfig(base.data, loss("softmax"))}
     config = replace(base, data=replace(base.data, also=also), trainer=replace(base.trainer, merge_columns=True))
     assert [str(problem) for problem in check_merged_columns(config)] == [
-        "trainer.merge_columns: must be false for loss=softmax, which has one column or embeds in a way of its own"
+        "trainer.merge_columns: must be false for data.also.more.loss=softmax, whose columns cannot be merged here"
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,16 @@ from sentence_transformers.sentence_transformer import losses as library
 
 from embedsweep.config import open_composer
 from embedsweep.errors import Problem
+from embedsweep.gate import pass_single
 from embedsweep.gate.reader import Reader
 from embedsweep.gate.sections.loss import read_loss
 from embedsweep.losses import LOSSES, InBatch, dims, in_batch, merges_columns, wants
+from embedsweep.losses.columns import embed_together
+from embedsweep.losses.processes import AcrossProcesses
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.schema import LossConfig, ParameterValue, Shape
+from embedsweep.tasks import build_task
+from embedsweep.training_data import Part
 from loss_cases import (
     EXAMPLES,
     LEAVES,
@@ -281,17 +286,54 @@ def test_merged_columns_have_the_loss_and_gradient_of_columns_apart_in_one_pass(
 @pytest.mark.parametrize(
     ("name", "micro_batch_size"), [("mnrl", 2), ("gist", None), ("batch_all_triplet", None), ("adaptive_layer", None)]
 )
-def test_what_embeds_in_a_way_of_its_own_stays_as_it_is(
-    model: SentenceTransformer, name: str, micro_batch_size: int | None
+def test_what_embeds_in_a_way_of_its_own_stays_as_it_is(name: str, micro_batch_size: int | None) -> None:
+    loss = built(loss_config(name, tiny_model_path()), fresh_model(), micro_batch_size, merge_columns=True)
+    assert [part for part in loss.modules() if "forward" in vars(part)] == []
+
+
+def passes_of(model: SentenceTransformer, embed: Callable[[], object]) -> int:
+    """How many forward passes of the model it takes."""
+    seen: list[int] = []
+    counting = model[0].register_forward_hook(lambda *_: seen.append(1))
+    embed()
+    counting.remove()
+    return len(seen)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "passes"),
+    [
+        (("", "", ""), 1),
+        (("query: ", "", ""), 2),
+        (("query: ", "a rather long document: ", "a rather long document: "), 2),
+    ],
+)
+def test_columns_that_one_pass_cannot_hold_are_embedded_as_the_library_does_it(
+    prompts: tuple[str, ...], passes: int
 ) -> None:
-    config = loss_config(name, tiny_model_path())
-    features, labels = batch(config, model)
-    values = []
-    for merge_columns in (False, True):
-        loss = built(config, model, micro_batch_size, merge_columns=merge_columns)
-        random.seed(1)  # which layers are left out is drawn
-        values.append(loss([dict(column) for column in features], labels).item())
-    assert values[0] == values[1]
+    model = fresh_model()
+    model.set_pooling_include_prompt(include_prompt=False)  # so that pooling has to know a prompt's length
+    texts = zip(EXAMPLES["triplets"].texts, prompts, strict=True)
+    features = [model.preprocess(list(column), prompt=prompt or None) for column, prompt in texts]
+    assert passes_of(model, lambda: embed_together(model, [dict(column) for column in features])) == passes
+    found = embed_together(model, [dict(column) for column in features])
+    expected = [model(dict(column))["sentence_embedding"] for column in features]
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("word", "passes"), [("true", 1), ("false", 2)])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_trial_merges_columns_where_it_is_told_to(
+    word: str, passes: int, processes: int, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The other process's share is not needed to count passes.
+    monkeypatch.setattr("embedsweep.losses.processes._sizes", lambda own: [len(own)])
+    monkeypatch.setattr("embedsweep.losses.processes._gathered", lambda own, _: own)
+    config = pass_single(["data.limit=96", "loss=cosent", f"trainer.merge_columns={word}"]).config
+    task = build_task(config, Part(EXAMPLES["scored_pairs"], config.loss, 1), model, processes)
+    assert isinstance(task.loss, AcrossProcesses) is (processes == 2)
+    features, labels = batch(config.loss, model)
+    assert passes_of(model, lambda: task.loss(features, labels)) == passes
 
 
 # Their means are over tokens, or they are sums: accumulated gradients point nearly, or exactly, the same way.

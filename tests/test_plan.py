@@ -11,14 +11,15 @@ import pytest
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
+TRAINER = {"epochs": 2, "max_steps": None, "merge_columns": False}
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
 DIMS = DiscreteAxis("loss.dims", ((128, 64), (128,)), {"loss": "mnrl"})
 PLAN = StudyPlan(
     axes=(LOSS, LR, DiscreteAxis("model.pooling", (None, "mean", True, 3), {})),
     cells={
-        "loss=mnrl": {"loss": {"name": "mnrl", "scale": 20.0}, "trainer": {"epochs": 2, "max_steps": None}},
-        "loss=cosent": {"loss": {"name": "cosent", "scale": 20.0}, "trainer": {"epochs": 2, "max_steps": None}},
+        "loss=mnrl": {"loss": {"name": "mnrl", "scale": 20.0}, "trainer": TRAINER},
+        "loss=cosent": {"loss": {"name": "cosent", "scale": 20.0}, "trainer": TRAINER},
     },
     groups=("loss",),
     sampler="tpe",
@@ -51,6 +52,19 @@ def test_a_study_is_named_by_what_it_sweeps_and_a_hash_that_stays() -> None:
     small = replace(PLAN, axes=(LOSS, LR), cells={"loss=mnrl": {}, "loss=cosent": {}})
     assert study_name(small) == "loss-lr-6965dce5"
     assert study_name(PLAN).startswith("loss-lr-pooling-")
+
+
+def test_a_study_of_an_older_version_goes_on_under_its_name() -> None:
+    older = json.loads(json.dumps(plan_tree(PLAN)))
+    for cell in older["cells"].values():
+        del cell["trainer"]["merge_columns"]
+    assert plan_of(older) == PLAN
+    small = replace(PLAN, axes=(LOSS, LR), cells={"loss=mnrl": {"trainer": {"epochs": 2}}})
+    known = {"loss=mnrl": {"trainer": {"epochs": 2, "merge_columns": False}}}
+    assert study_name(replace(small, cells=known)) == study_name(small)
+    merging = replace(PLAN, cells=_cells("trainer", "merge_columns", True))
+    assert study_name(merging) != study_name(PLAN)
+    assert plan_differences(plan_of(older), merging) == ["trainer.merge_columns was false and is now true"]
 
 
 @pytest.mark.parametrize(

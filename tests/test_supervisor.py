@@ -87,7 +87,7 @@ class Watched:
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         folder = job.log.parents[1]
-        self.crew = Crew(folder, ("cpu", "1"), environments)
+        self.crew = Crew(folder, ("cpu", "1", "database"), environments)
         patience = (max_restarts, silence, deadline)
         self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display)
 

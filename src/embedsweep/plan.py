@@ -6,11 +6,20 @@ Owns the plan's form as plain containers, which lies in Optuna's storage and in 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from embedsweep.config import canonical, digest, shown
-from embedsweep.schema import Axis, Choice, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
+from embedsweep.schema import (
+    Axis,
+    Choice,
+    DiscreteAxis,
+    PruningConfig,
+    RangeAxis,
+    StudyPlan,
+    with_later_keys,
+    without_later_keys,
+)
 
 
 def plan_tree(plan: StudyPlan) -> dict[str, Any]:
@@ -35,7 +44,8 @@ def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
     pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
     lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
     enqueue = tuple({key: _frozen(value) for key, value in point.items()} for point in tree["enqueue"])
-    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning, "enqueue": enqueue})
+    cells = {name: with_later_keys(cell) for name, cell in tree["cells"].items()}
+    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning, "enqueue": enqueue, "cells": cells})
 
 
 def _axis_of(tree: Mapping[str, Any]) -> Axis:
@@ -47,7 +57,8 @@ def _axis_of(tree: Mapping[str, Any]) -> Axis:
 def study_name(plan: StudyPlan) -> str:
     """A name for a study that was given none: what it sweeps and a hash of all that decides its results."""
     words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
-    return f"{words}-{digest(plan_tree(plan))[:8]}"
+    cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
+    return f"{words}-{digest(plan_tree(replace(plan, cells=cells)))[:8]}"
 
 
 def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:

@@ -33,7 +33,7 @@ from embedsweep.schema import DIRECTIONS, WorkersConfig
 from embedsweep.signals import shielded
 from embedsweep.study import EMISSIONS_KG, Study, open_study
 from embedsweep.study.storage import storage_errors
-from embedsweep.tracking import ParentStatus, Tracker
+from embedsweep.tracking import ParentStatus, Tracker, store_kind
 from embedsweep.worker import Worker, tidy
 
 DONE, FAILED_TRIALS = 0, 3
@@ -75,10 +75,11 @@ def run_sweep(asked: Sweep, console: Console, program: str) -> int:
         is_inline = asked.workers.name == "inline"
         n_left = study.n_left + (len(study.failed_trials) if asked.study.retry_failed else 0)
         shares = deal(asked.workers, device, min(worker_count(asked.workers, device), n_left))
+        words = (device, str(processes), store_kind(study.services.tracking.uri))
         # A group deals the GPUs that this process still sees. A crew imports while the stores are opened here.
         with (
             open_group(processes if is_inline else 1, device) as group,
-            Crew(study.folder, (device, str(processes)), [] if is_inline else shares) as crew,
+            Crew(study.folder, words, [] if is_inline else shares) as crew,
         ):
             if is_inline:
                 prepare_process(device)

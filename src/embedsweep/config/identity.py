@@ -9,12 +9,12 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from embedsweep.schema import TrialConfig
+from embedsweep.schema import TrialConfig, without_later_keys
 
 
 def config_hash(config: TrialConfig) -> str:
     """The identity of a trial: 12 hexadecimal digits of a hash over all that decides its result."""
-    return digest(asdict(config))
+    return digest(without_later_keys(asdict(config)))
 
 
 def digest(value: object) -> str:

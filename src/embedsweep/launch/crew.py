@@ -24,7 +24,8 @@ class Crew:
 
     Args:
         folder: the study's.
-        words: what each is told on its command line: ``trainer.device`` and how many processes train a trial.
+        words: what each is told on its command line: ``trainer.device``, how many processes train a trial, and what
+            MLflow's store is.
         environments: what is added to the environment of each; there are as many processes.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A worker process: ``python -m embedsweep.launch.process DEVICE PROCESSES``, told its job by its supervisor, on stdin.
+"""A worker process: ``python -m embedsweep.launch.process DEVICE PROCESSES STORE``, told its job on stdin.
 
 Owns the process: its pipes, its log, its signals and its exit code. Knows nothing of other workers.
 """
@@ -33,14 +33,14 @@ GIVEN_UP_AFTER_S = 20.0
 
 def main() -> int:
     """Works until no trial is left to begin; 0, 1 where something ails all trials, 130 and 143 where it was ended."""
-    device, processes = sys.argv[1], int(sys.argv[2])
+    device, processes, store = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     lifeline, events = _take_pipes()
     faulthandler.enable()
     end_at_once()
     display = EventLines(events)
     try:
         with handled(), open_group(processes, device) as group:  # deals the GPUs of this worker
-            _import_all(device)
+            _import_all(device, store)
             job = Job.receive(lifeline)
             deadline = time.monotonic() + job.seconds if job.seconds is not None else None
             threading.Thread(target=_end_with_supervisor, args=(lifeline,), name="lifeline", daemon=True).start()
@@ -70,15 +70,15 @@ def _end_with_supervisor(lifeline: IO[bytes]) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def _import_all(device: str) -> None:
+def _import_all(device: str, store: str) -> None:
     """Imports what takes seconds, while the supervisor prepares the job; where it is broken, no trial is to blame."""
     prepare_process(device)  # before torch is imported
     import sentence_transformers  # noqa: F401
 
     import embedsweep.worker  # noqa: F401
-    from embedsweep.tracking.store import import_mlflow
+    from embedsweep.tracking import import_mlflow
 
-    import_mlflow()
+    import_mlflow(store)
 
 
 def _work_logged(job: Job, display: EventLines, deadline: float | None, group: Group | None) -> int:

@@ -14,7 +14,7 @@ from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import distributed, nn
 from torch.nn.functional import pad
 
-from embedsweep.losses.columns import FromEmbeddings
+from embedsweep.losses.columns import FromEmbeddings, embed_together
 
 
 class AcrossProcesses(nn.Module):
@@ -38,7 +38,8 @@ class AcrossProcesses(nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
         """The loss of the whole batch, a scalar, equal in all processes."""
-        own = embed_columns(self.model, sentence_features, separate_first=not self._merge_columns)
+        embed = embed_together if self._merge_columns else embed_columns
+        own = embed(self.model, sentence_features)
         sizes = _sizes(own[0])
         embeddings = [_gathered(column, sizes) for column in own]
         whole_labels = None if labels is None else _gathered(labels, sizes)

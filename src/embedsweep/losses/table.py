@@ -329,6 +329,7 @@ def build_loss(
         merge_columns: whether all columns are embedded in one forward pass, where the loss is computed from embeddings.
     """
     row, cached = LOSSES[config.name], cached_micro_batch_size
+    merge_columns = merge_columns and merges_columns(config, cached=cached is not None)
     inner = (
         None
         if config.inner is None
@@ -341,7 +342,7 @@ def build_loss(
         from embedsweep.losses.processes import AcrossProcesses
 
         return AcrossProcesses(model, loss, merge_columns=merge_columns)
-    if merge_columns and merges_columns(config, cached=cached is not None):
+    if merge_columns:
         from embedsweep.losses.columns import merged
 
         return merged(loss)

@@ -5,6 +5,7 @@ Owns every type that a configuration or a result has. Knows no library and no de
 """
 
 from embedsweep.schema.data import AlsoConfig, BenchmarkConfig, Column, ConvertConfig, DataConfig
+from embedsweep.schema.later import with_later_keys, without_later_keys
 from embedsweep.schema.loss import LossConfig, ParameterValue
 from embedsweep.schema.result import Decision, Emissions, TrialResult
 from embedsweep.schema.study import (
@@ -111,4 +112,6 @@ __all__ = [
     "WorkersConfig",
     "WorkersName",
     "trial_config_of",
+    "with_later_keys",
+    "without_later_keys",
 ]

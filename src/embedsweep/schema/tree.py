@@ -7,6 +7,7 @@ from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
+from embedsweep.schema.later import with_later_keys
 from embedsweep.schema.trial import TrialConfig
 
 
@@ -16,7 +17,8 @@ def trial_config_of(tree: object) -> TrialConfig:
     Raises:
         TypeError: a key is missing, unknown or of another type; which one.
     """
-    return cast("TrialConfig", _read(TrialConfig, tree, "the configuration"))
+    known = with_later_keys(tree) if isinstance(tree, Mapping) else tree
+    return cast("TrialConfig", _read(TrialConfig, known, "the configuration"))
 
 
 def _read(kind: Any, value: object, where: str) -> Any:

@@ -13,6 +13,7 @@ from embedsweep.tracking.params import flatten
 from embedsweep.tracking.replay import replay_spool, store_name
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.spool import Spool, all_spools, begun_as
+from embedsweep.tracking.store import import_mlflow, store_kind
 from embedsweep.tracking.trial_run import TrialState, TrialTracker
 from embedsweep.tracking.ui import open_ui
 
@@ -26,8 +27,10 @@ __all__ = [
     "begun_as",
     "download_model",
     "flatten",
+    "import_mlflow",
     "open_ui",
     "replay_spool",
     "runs_with_model",
+    "store_kind",
     "store_name",
 ]

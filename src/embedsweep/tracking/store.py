@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
@@ -58,7 +58,7 @@ class Store:
     @property
     def is_server(self) -> bool:
         """Whether a tracking server answers at the URI."""
-        return self.uri.startswith(("http://", "https://"))
+        return store_kind(self.uri) == "server"
 
     @property
     def artifacts(self) -> Path | None:
@@ -122,10 +122,16 @@ def prepare_mlflow() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def import_mlflow() -> None:
-    """Imports what a client of any store needs, so that it is there when one is opened."""
+def import_mlflow(kind: str) -> None:
+    """Imports what a client of a store needs, so that it is there when one is opened; ``kind`` by `store_kind`."""
     prepare_mlflow()
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    if kind == "database":
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+def store_kind(uri: str) -> Literal["server", "database"]:
+    """What is at a tracking URI."""
+    return "server" if uri.startswith(("http://", "https://")) else "database"
 
 
 def _open_sqlite(store: Store, database: Path, tell: Tell) -> MlflowClient:

@@ -187,14 +187,13 @@ def check_merged_columns(config: TrialConfig) -> Iterator[Problem]:
     key, cached = "trainer.merge_columns", cached_micro_batch(config)
     if config.model.static_dim is not None:
         yield Problem(key, "must be false for a static embedding (model.static_dim): it has no forward pass to share")
-    if cached is not None:
+    elif cached is not None:
         message = f"must be false where dataloader.micro_batch_size={cached} makes a loss embed its columns in parts"
         yield Problem(key, message)
-        return
-    for _, loss in _losses(config):
-        if not merges_columns(loss, cached=False):
-            why = "has one column or embeds in a way of its own"
-            yield Problem(key, f"must be false for loss={loss.name}, which {why}")
+    else:
+        for where, loss in _losses(config):
+            if not merges_columns(loss, cached=False):
+                yield Problem(key, f"must be false for {where}={loss.name}, whose columns cannot be merged here")
 
 
 def _losses(config: TrialConfig) -> Iterator[tuple[str, LossConfig]]:
