@@ -13,17 +13,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import nn
 
-
-class _FromEmbeddings(Protocol):
-    """A loss that is computed from the embeddings ``(batch, dim)`` of each column."""
-
-    def compute_loss_from_embeddings(
-        self, embeddings: Sequence[torch.Tensor], labels: torch.Tensor | None
-    ) -> torch.Tensor: ...
+from embedsweep.losses.columns import FromEmbeddings
 
 
 class _Regularizer(Protocol):
-    """The same with named terms."""
+    """The same as :class:`FromEmbeddings` without labels, with named terms."""
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]: ...
 
@@ -49,7 +43,7 @@ class RegularizedLoss(nn.Module):
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
         """The sum, a scalar; one tensor, since a wrapper around this one adds and weighs it."""
         embeddings = embed_columns(self.model, sentence_features)
-        loss = cast("_FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, labels)
+        loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, labels)
         terms = cast("_Regularizer", self.regularizer).compute_loss_from_embeddings(embeddings)
         return torch.stack([loss, *terms.values()]).sum()
 
