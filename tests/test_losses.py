@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,18 +265,29 @@ def test_what_is_computed_from_several_columns_can_have_them_merged(name: str) -
     assert not merges_columns(config, cached=True)
 
 
+def passes_of(model: SentenceTransformer, embed: Callable[[], object]) -> int:
+    """How many forward passes of the model it takes."""
+    seen: list[int] = []
+    counting = model[0].register_forward_hook(lambda *_: seen.append(1))
+    embed()
+    counting.remove()
+    return len(seen)
+
+
 @pytest.mark.parametrize("name", sorted(MERGING))
 def test_merged_columns_have_the_loss_and_gradient_of_columns_apart_in_one_pass(
     model: SentenceTransformer, other_model: Path, name: str
 ) -> None:
     config = loss_config(name, other_model)
     features, labels = batch(config, model)
-    passes: list[int] = []
-    counting = model[0].register_forward_hook(lambda *_: passes.append(1))
     apart, merged = built(config, model), built(config, model, merge_columns=True)
-    values = {loss: loss([dict(column) for column in features], labels) for loss in (apart, merged)}
-    counting.remove()
-    assert len(passes) == 3  # the library has two: of the first column, and of all others
+    values: dict[torch.nn.Module, torch.Tensor] = {}
+
+    def compute(loss: torch.nn.Module) -> None:
+        values[loss] = loss([dict(column) for column in features], labels)
+
+    # The library has two: of the first column, and of all others.
+    assert [passes_of(model, partial(compute, loss)) for loss in (apart, merged)] == [2, 1]
     assert type(merged) is type(apart)
     assert values[merged].item() == pytest.approx(values[apart].item(), rel=1e-5)
     expected = gradient(values[apart], model)
@@ -289,15 +301,6 @@ def test_merged_columns_have_the_loss_and_gradient_of_columns_apart_in_one_pass(
 def test_what_embeds_in_a_way_of_its_own_stays_as_it_is(name: str, micro_batch_size: int | None) -> None:
     loss = built(loss_config(name, tiny_model_path()), fresh_model(), micro_batch_size, merge_columns=True)
     assert [part for part in loss.modules() if "forward" in vars(part)] == []
-
-
-def passes_of(model: SentenceTransformer, embed: Callable[[], object]) -> int:
-    """How many forward passes of the model it takes."""
-    seen: list[int] = []
-    counting = model[0].register_forward_hook(lambda *_: seen.append(1))
-    embed()
-    counting.remove()
-    return len(seen)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedsweep.data.shapes import COLUMNS, Examples
-from embedsweep.losses.table import LOSSES, nest
+from embedsweep.losses.nesting import nest
+from embedsweep.losses.table import LOSSES
 from embedsweep.schema import LossConfig
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The table of losses, and what is read from it through wrappers.
+"""The table of losses.
 
 Adding a loss is one row here and one YAML file in ``conf/loss``. Needs no torch: builders import when they build.
 """
@@ -6,16 +6,10 @@ Adding a loss is one row here and one YAML file in ``conf/loss``. Needs no torch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from embedsweep.losses import distillation, pairs, ranking, triplets, unsupervised, wrappers
 from embedsweep.losses.parameters import Boolean, Parameter, Real, Reals, Text, Whole, Wholes, Word
-from embedsweep.losses.rows import Across, InBatch, Ingredients, Loss
-from embedsweep.schema import LossConfig, Shape
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-    from torch import nn
+from embedsweep.losses.rows import Across, InBatch, Loss
 
 _SCALE: Mapping[str, Parameter] = {"scale": Real(above=0)}
 _COSINE_RANGE = Real(at_least=-1, at_most=1)
@@ -255,95 +249,3 @@ LOSSES: Mapping[str, Loss] = {
         not_inside=_no_regularizer("its embeddings are regularised already"),
     ),
 }
-
-
-def nest(config: LossConfig) -> tuple[LossConfig, ...]:
-    """A loss and those inside of it, from the outermost to the innermost."""
-    return (config,) if config.inner is None else (config, *nest(config.inner))
-
-
-def wants(config: LossConfig) -> tuple[Shape, ...]:
-    """The shapes of an example that a loss takes, the best first; those of the loss inside, of a wrapper."""
-    return LOSSES[nest(config)[-1].name].wants
-
-
-def in_batch(config: LossConfig) -> InBatch:
-    """What a smaller micro-batch does to a loss, and to a loss inside of wrappers."""
-    kinds = {LOSSES[part.name].in_batch for part in nest(config)}
-    for kind in (InBatch.CACHED, InBatch.COMPARED):
-        if kind in kinds:
-            return kind
-    return InBatch.INDEPENDENT
-
-
-def across(config: LossConfig, *, cached: bool) -> Across:
-    """How a loss, and one inside of wrappers, sees the whole batch where processes share it.
-
-    Args:
-        config: the loss.
-        cached: whether its cached form is built, which gathers by itself.
-    """
-    kinds = {LOSSES[part.name].across for part in nest(config)}
-    if Across.NOT in kinds:
-        return Across.NOT
-    return Across.ITSELF if cached or Across.ITSELF in kinds else Across.EMBEDDINGS
-
-
-def merges_columns(config: LossConfig, *, cached: bool) -> bool:
-    """Whether one forward pass can embed all columns for a loss, and for one inside of wrappers.
-
-    Args:
-        config: the loss.
-        cached: whether its cached form is built, which embeds in parts.
-    """
-    has_columns = wants(config) != ("class_texts",)
-    return has_columns and across(config, cached=cached) is Across.EMBEDDINGS
-
-
-def dims(config: LossConfig) -> tuple[int, ...]:
-    """The Matryoshka dimensions anywhere in a loss, descending; none where there is no Matryoshka loss."""
-    found: set[int] = set()
-    for part in nest(config):
-        given = part.parameters.get("matryoshka_dims")
-        found |= {int(dim) for dim in given} if isinstance(given, tuple) else set()
-    return tuple(sorted(found, reverse=True))
-
-
-def build_loss(
-    config: LossConfig,
-    model: SentenceTransformer,
-    cached_micro_batch_size: int | None,
-    n_classes: int | None = None,
-    processes: int = 1,
-    *,
-    merge_columns: bool = False,
-) -> nn.Module:
-    """The loss over ``model``.
-
-    Args:
-        config: its name, its parameters and the loss inside.
-        model: what it trains.
-        cached_micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
-        n_classes: how many classes the labels of the examples have; None where they are no classes.
-        processes: how many share a batch; this is to be one of them where they are several.
-        merge_columns: whether all columns are embedded in one forward pass, where the loss is computed from embeddings.
-    """
-    row, cached = LOSSES[config.name], cached_micro_batch_size
-    merge_columns = merge_columns and merges_columns(config, cached=cached is not None)
-    inner = (
-        None
-        if config.inner is None
-        else build_loss(config.inner, model, cached, n_classes, processes, merge_columns=merge_columns)
-    )
-    loss = row.build(Ingredients(model, config.parameters, cached, n_classes, inner, processes))
-    if row.wraps:
-        return loss
-    if processes > 1 and across(config, cached=cached is not None) is Across.EMBEDDINGS:
-        from embedsweep.losses.processes import AcrossProcesses
-
-        return AcrossProcesses(model, loss, merge_columns=merge_columns)
-    if merge_columns:
-        from embedsweep.losses.columns import merged
-
-        return merged(loss)
-    return loss
