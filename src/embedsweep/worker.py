@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from embedsweep.built_models import BuiltModels
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.disk import DISK_FULL, is_disk_full
@@ -72,6 +73,7 @@ class Worker:
     share: Path | None = None
     group: Group | None = None
     _warned: set[str] = field(default_factory=set, init=False)
+    _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
     @cached_property
     def _outcomes(self) -> Outcomes:
@@ -253,6 +255,7 @@ class Worker:
             single=False,
             share=self.share,
             group=self.group,
+            models=self._models,
         )
 
     def _warn(self, config: TrialConfig) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from embedsweep.config import nearest, shown
 from embedsweep.errors import Problem
+from embedsweep.schema import Switch
 
 T = TypeVar("T", bound=str)
 
@@ -109,6 +110,16 @@ class Reader:
         if not isinstance(value, bool) and len(self.problems) == before:
             self.problem(key, f"must be true or false, but got {_told(value)}")
         return bool(value)
+
+    def switch(self, key: str) -> Switch:
+        """True, false, or the word auto."""
+        before = len(self.problems)
+        value = self.raw(key)
+        if isinstance(value, bool) or value == "auto":
+            return cast("Switch", value)
+        if len(self.problems) == before:
+            self.problem(key, f"must be auto, true or false, but got {_told(value)}")
+        return "auto"
 
     def integer(self, key: str, at_least: int) -> int:
         """A whole number from ``at_least`` up."""

@@ -55,6 +55,7 @@ from embedsweep.schema.words import (
     Shape,
     Similarity,
     Split,
+    Switch,
     WorkersName,
 )
 
@@ -105,6 +106,7 @@ __all__ = [
     "StudyConfig",
     "StudyPlan",
     "StudyServices",
+    "Switch",
     "TrackingConfig",
     "TrainerConfig",
     "TrialConfig",

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Switch = Literal["auto", True, False]
 Schedule = Literal["linear", "cosine", "constant"]
 BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
 MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
