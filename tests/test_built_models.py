@@ -82,7 +82,9 @@ def test_new_layers_are_drawn_from_the_seed_of_the_trial_that_they_are_for(tmp_p
     "spoil",
     [
         lambda model: model.append(torch.nn.Identity()),
-        lambda model: setattr(model[0].model.embeddings.word_embeddings, "weight", torch.nn.Parameter(torch.ones(3, 3))),
+        lambda model: setattr(
+            model[0].model.embeddings.word_embeddings, "weight", torch.nn.Parameter(torch.ones(3, 3))
+        ),
     ],
     ids=["a module more", "a weight replaced"],
 )
@@ -94,7 +96,10 @@ def test_a_model_that_a_trial_has_changed_in_kind_is_built_anew(spoil: Callable[
 
 
 def test_nothing_of_a_training_is_left_on_a_kept_model(tmp_path: Path) -> None:
-    models, config = BuiltModels(), config_of("trainer.precision=bf16", "loss=matryoshka", "loss.matryoshka_dims=[64,32]")
+    models, config = (
+        BuiltModels(),
+        config_of("trainer.precision=bf16", "loss=matryoshka", "loss.matryoshka_dims=[64,32]"),
+    )
     fresh = models.get(config).model
     names = {name: set(vars(module)) for name, module in fresh.named_modules()}
     modes = [module.training for module in fresh.modules()]
