@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ def compute_with(loss: torch.nn.Module, n_columns: int, autocast: bool) -> Calla
     return compute
 
 
+def backward(loss: torch.Tensor) -> float:
+    """Its value; the graph of it is gone, as after a trainer's step."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()
+
+
 def gradients(model: SentenceTransformer) -> dict[str, torch.Tensor]:
     return {name: p.grad.double().clone() for name, p in model.named_parameters() if p.grad is not None}
 
@@ -82,23 +89,23 @@ def test_the_gradient_of_a_replayed_step_is_the_eager_one(
     features, labels = batch(config, model)
     given = on_device(features) | ({} if labels is None else {"label": labels.cuda()})
     compute = compute_with(loss, len(features), autocast)
-    expected_loss = compute(dict(given))
-    expected_loss.backward()
+    expected_loss = backward(compute(dict(given)))
     expected = gradients(model)
     model.zero_grad()
 
-    graphs = StepGraphs(GraphMemory(tuple(model.parameters())))
+    graphs = StepGraphs(GraphMemory(tuple(model.parameters())), 0.0)
     for _ in range(3):  # captured, and replayed twice
-        value = graphs.step(given, compute)
+        value, norm = graphs.step(given, compute)
         found = gradients(model)
         model.zero_grad()
     assert len(graphs) == 1
     noise = 2e-2 if autocast else 2e-5
     assert found.keys() == expected.keys()
-    assert abs(value.item() - expected_loss.item()) <= noise * max(1.0, abs(expected_loss.item()))
+    assert abs(value.item() - expected_loss) <= noise * max(1.0, abs(expected_loss))
     whole = torch.cat([grad.flatten() for grad in expected.values()])
     apart = torch.cat([(found[key] - grad).flatten() for key, grad in expected.items()])
     assert apart.norm() <= noise * whole.norm()
+    assert abs(norm.item() - whole.norm().item()) <= noise * whole.norm().item()
 
 
 def test_a_batch_of_another_shape_has_a_graph_of_its_own_and_gradients_do_not_mix() -> None:
@@ -110,17 +117,33 @@ def test_a_batch_of_another_shape_has_a_graph_of_its_own_and_gradients_do_not_mi
     whole = on_device(features) | {"label": labels.cuda()}
     half = {key: value[:4] for key, value in whole.items()}
     compute = compute_with(loss, 2, autocast=False)
-    graphs = StepGraphs(GraphMemory(tuple(model.parameters())))
+    graphs = StepGraphs(GraphMemory(tuple(model.parameters())), 0.0)
     for given in (whole, half, whole, half):
         graphs.step(given, compute)
         found = gradients(model)
         model.zero_grad()
-        compute(dict(given)).backward()
+        backward(compute(dict(given)))
         expected = gradients(model)
         model.zero_grad()
         for key, grad in expected.items():
             torch.testing.assert_close(found[key], grad, rtol=1e-3, atol=1e-6)
     assert len(graphs) == 2
+
+
+def test_a_replayed_step_clips_its_gradient_and_tells_the_norm_before() -> None:
+    model = dropping(fresh_model().cuda(), 0.0)
+    config = loss_config("cosent", Path("none"))
+    loss = built(config, model)
+    features, labels = batch(config, model)
+    assert labels is not None
+    given = on_device(features) | {"label": labels.cuda()}
+    compute = compute_with(loss, 2, autocast=False)
+    memory = GraphMemory(tuple(model.parameters()))
+    _, whole = StepGraphs(memory, 0.0).step(given, compute)
+    _, told = StepGraphs(memory, whole.item() / 2).step(given, compute)
+    left = torch.cat([grad.flatten() for grad in gradients(model).values()]).norm()
+    torch.testing.assert_close(told, whole, rtol=1e-4, atol=0)
+    assert abs(left.item() - whole.item() / 2) < 1e-3 * whole.item()
 
 
 def test_dropout_is_drawn_anew_by_each_replay_and_goes_on_from_the_generator() -> None:
@@ -132,11 +155,11 @@ def test_dropout_is_drawn_anew_by_each_replay_and_goes_on_from_the_generator() -
     given = on_device(features) | {"label": labels.cuda()}
     compute = compute_with(loss, 2, autocast=False)
     torch.cuda.manual_seed(5)
-    graphs = StepGraphs(GraphMemory(tuple(model.parameters())))
-    first = [graphs.step(given, compute).item() for _ in range(3)]
+    graphs = StepGraphs(GraphMemory(tuple(model.parameters())), 0.0)
+    first = [graphs.step(given, compute)[0].item() for _ in range(3)]
     assert len(set(first)) == 3
     torch.cuda.manual_seed(5)  # replays of a graph that is there draw what the capture and its replays drew
-    assert [graphs.step(given, compute).item() for _ in range(3)] == first
+    assert [graphs.step(given, compute)[0].item() for _ in range(3)] == first
 
 
 def config_of(*words: str) -> TrialConfig:
@@ -151,7 +174,7 @@ def trained(
     parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
     tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
     evaluator = dev_evaluator(config, model)
-    done = train(config, model, tasks, evaluator, Checkpoints(folder), watcher or Witness(), None, built.graphs)
+    done = train(config, model, tasks, evaluator, Checkpoints(folder), watcher or Witness(), None, built)
     return done, model
 
 
@@ -187,8 +210,9 @@ def test_a_training_in_graphs_that_is_resumed_equals_an_undisturbed_one(tmp_path
 
 
 def test_a_training_in_graphs_that_diverges_fails_within_a_few_steps(tmp_path: Path) -> None:
+    config = config_of("optimizer.warmup=0", "trainer.max_steps=60")
     with pytest.raises(TrialError, match=r"became nan at step \d$"):
-        trained(config_of("optimizer.lr=1e6", "optimizer.warmup=0", "trainer.max_steps=60"), tmp_path)
+        trained(replace(config, optimizer=replace(config.optimizer, lr=1e6)), tmp_path)
 
 
 def test_a_loss_that_cannot_be_captured_trains_without_graphs_and_says_why(tmp_path: Path) -> None:

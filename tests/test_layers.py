@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "comparison": 1,
     "emissions": 1,
     "tracking": 1,
+    "checkpoint_writer": 1,
     "checkpoints": 1,
     "resume": 1,
     "train_log": 1,

@@ -11,6 +11,7 @@ from sentence_transformers import (
 )
 from transformers import TrainerCallback
 
+from embedsweep.checkpoint_writer import CheckpointWriter
 from embedsweep.divergence import Watch
 from embedsweep.gate import pass_single
 from embedsweep.losses import LOSSES, InBatch, in_batch, training_dataset, wants
@@ -63,6 +64,9 @@ def trained(config: LossConfig, folder: Path, split: int | None, **arguments: An
         split=None if split is None else Split(split, {"data": averaged_over(config)}),
         graphed=None,
         why_eager=None,
+        writer=CheckpointWriter(),
+        saver=None,
+        is_over=lambda _: False,
         trust_remote_code=False,
         args=SentenceTransformerTrainingArguments(str(folder), **{**defaults, **arguments}),
         train_dataset=training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1),

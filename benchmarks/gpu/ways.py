@@ -15,7 +15,7 @@ from benchmarks.gpu.task import BATCH_SIZES, LEARNING_RATE, LOSSES, POSITIVE_THR
 REPOSITORY = Path(__file__).resolve().parents[2]
 STUDY = "compare"
 GRAPHS_ON = "trainer.cuda_graphs=true"
-GRAPHS_OFF = ""
+GRAPHS_OFF = "trainer.cuda_graphs=false"
 """The override of a way without ``+g``; empty where there is none."""
 MPS_VARIABLES = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 ENDING_S = 20.0

@@ -63,11 +63,14 @@ class BuiltModel:
     Attributes:
         model: what trials train, in place.
         graphs: steps captured over its weights.
+        saver: a copy in main memory of a model on a GPU, which checkpoints are written from; None on a CPU, where the
+            threads that would write are those that train.
         before: dev scores of the model as it was built, by what they were scored on.
     """
 
     model: SentenceTransformer
     graphs: ModelGraphs
+    saver: SentenceTransformer | None
     before: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -136,7 +139,8 @@ class BuiltModels:
 
         before = _RandomState.now()
         model = build_model(config.model, torch_device(config.trainer.device))
-        built = BuiltModel(model, ModelGraphs(model))
+        saver = copy.deepcopy(model).to("cpu") if model.device.type == "cuda" else None
+        built = BuiltModel(model, ModelGraphs(model), saver)
         if config.model.lora.rank is None:
             state = _RandomState.now()
             with_seed, without = _keys(config)

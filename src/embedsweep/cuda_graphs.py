@@ -6,12 +6,15 @@ long as running them. A replay launches all at once. Imports torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+
+from embedsweep.memory import first_line, is_out_of_memory
 
 WARM_UPS = 2
 """Passes before a capture: libraries choose kernels and take workspaces in the first, gradients have their place in the
@@ -28,14 +31,20 @@ class _Captured:
     Attributes:
         inputs: what is copied to before a replay, by name.
         loss: what a replay leaves, a scalar.
+        norm: that of the gradient before it was clipped, likewise.
         used: the parameters that have a gradient; the others must have none, or an optimizer would decay them.
         graph: the pass itself.
     """
 
     inputs: Mapping[str, torch.Tensor]
     loss: torch.Tensor
+    norm: torch.Tensor
     used: tuple[nn.Parameter, ...]
     graph: torch.cuda.CUDAGraph
+
+
+class CaptureError(Exception):
+    """A pass cannot be captured; what was captured before over the same model is of no use any more."""
 
 
 @dataclass
@@ -64,25 +73,28 @@ class StepGraphs:
 
     Args:
         memory: shared with the other losses over the model.
+        max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
     """
 
-    def __init__(self, memory: GraphMemory) -> None:
+    def __init__(self, memory: GraphMemory, max_grad_norm: float) -> None:
         self._memory = memory
+        self._max_norm = max_grad_norm or math.inf
         self._captured: dict[Hashable, _Captured] = {}
 
     def __len__(self) -> int:
         """How many shapes were captured."""
         return len(self._captured)
 
-    def step(self, batch: Mapping[str, Any], compute: Compute) -> torch.Tensor:
-        """The loss of a batch, and its gradients in the parameters' ``grad``.
+    def step(self, batch: Mapping[str, Any], compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a batch and the norm of its gradient, which is left, clipped, in the parameters' ``grad``.
 
         Args:
             batch: tensors on the device, copied into those that the graph reads, and whatever else ``compute`` takes.
             compute: the loss of a batch; called only where the batch's shape is new.
 
         Raises:
-            RuntimeError: the pass cannot be captured.
+            CaptureError: the pass cannot be captured.
+            RuntimeError: it cannot be computed at all, as memory does not do.
         """
         key = _key(batch)
         captured = self._captured.get(key)
@@ -94,7 +106,7 @@ class StepGraphs:
         captured.graph.replay()
         for parameter in captured.used:
             parameter.grad = self._memory.gradients[parameter]
-        return captured.loss.clone()  # the next replay writes there
+        return captured.loss.clone(), captured.norm.clone()  # the next replay writes there
 
     def _capture(self, batch: Mapping[str, Any], compute: Compute) -> _Captured:
         memory = self._memory
@@ -102,17 +114,25 @@ class StepGraphs:
         drawn = torch.cuda.get_rng_state(memory.device)
         try:
             used = self._warm_up({**batch, **inputs}, compute)
+            gradients = [memory.gradients[parameter] for parameter in used]
+            torch.cuda.set_rng_state(drawn, memory.device)
             graph = torch.cuda.CUDAGraph()
-            # Other threads (who writes a checkpoint) may use the device meanwhile.
-            with torch.cuda.graph(graph, pool=memory.pool, stream=memory.stream, capture_error_mode="thread_local"):
-                torch._foreach_zero_([memory.gradients[parameter] for parameter in used])
-                loss = compute({**batch, **inputs})
-                loss.backward()  # type: ignore[no-untyped-call]
-                loss = loss.detach()
+            try:
+                # Other threads (who writes a checkpoint) may use the device meanwhile.
+                with torch.cuda.graph(graph, pool=memory.pool, stream=memory.stream, capture_error_mode="thread_local"):
+                    torch._foreach_zero_(gradients)
+                    loss = compute({**batch, **inputs})
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    norm = torch.nn.utils.clip_grad_norm_(used, self._max_norm)
+                    loss = loss.detach()
+            except Exception as error:
+                _leave_capture(memory.device, drawn)
+                if is_out_of_memory(error):
+                    raise
+                raise CaptureError(first_line(error)) from error
         finally:
             _forget_gradients(memory.parameters)
-            torch.cuda.set_rng_state(drawn, memory.device)
-        return _Captured(inputs, loss, used, graph)
+        return _Captured(inputs, loss, norm, used, graph)
 
     def _warm_up(self, batch: Mapping[str, Any], compute: Compute) -> tuple[nn.Parameter, ...]:
         """Runs the pass before it is captured, on the capture's stream; the parameters that it has a gradient for."""
@@ -144,3 +164,10 @@ def _key(batch: Mapping[str, Any]) -> Hashable:
 def _forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = None
+
+
+def _leave_capture(device: torch.device, drawn: torch.Tensor) -> None:
+    """Gives the device a new generator: that of a capture which failed believes that it still captures."""
+    generator = torch.Generator(device)
+    generator.set_state(drawn)
+    torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(generator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class Graphed:
 
     Attributes:
         graphs: the steps.
+        forget: forgets all steps over the model.
         lengths: what batches are padded to.
         batch_size: examples of a batch; one of fewer, an epoch's last, is not captured.
         padding_id: the token that texts are filled up with.
@@ -42,6 +43,7 @@ class Graphed:
     """
 
     graphs: StepGraphs
+    forget: Callable[[], None]
     lengths: Lengths
     batch_size: int
     padding_id: int
@@ -50,6 +52,8 @@ class Graphed:
     @property
     def told(self) -> str:
         """What is captured, in words."""
+        if not len(self.graphs):
+            return "none: no batch was whole, or all were trained before"
         edges = ", ".join(map(str, self.lengths.edges))
         return f"{len(self.graphs)} steps, padded to {edges} tokens ({self.lengths.cost:.0%} more tokens)"
 
@@ -100,13 +104,15 @@ class ModelGraphs:
         if self._memory is None:
             self._memory = GraphMemory(tuple(p for p in self._model.parameters() if p.requires_grad))
         trainer, losses = config.trainer, losses_of(config)
-        key = repr((losses, config.dataloader.batch_size, trainer.precision, trainer.merge_columns))
-        graphs = self._graphs.pop(key, None) or StepGraphs(self._memory)
+        max_norm = config.optimizer.max_grad_norm
+        key = repr((losses, config.dataloader.batch_size, trainer.precision, trainer.merge_columns, max_norm))
+        graphs = self._graphs.pop(key, None) or StepGraphs(self._memory, max_norm)
         self._graphs[key] = graphs
         for oldest in list(self._graphs)[:-MOST_LOSSES]:
             del self._graphs[oldest]
         return Graphed(
             graphs,
+            self.clear,
             self._lengths_of(config, datasets),
             config.dataloader.batch_size,
             self._model.tokenizer.pad_token_id,

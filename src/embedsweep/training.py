@@ -16,6 +16,8 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import PrinterCallback, TrainerState
 
+from embedsweep.built_models import BuiltModel
+from embedsweep.checkpoint_writer import CheckpointWriter
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.divergence import Watch
 from embedsweep.errors import TrialError
@@ -93,7 +95,9 @@ def train(
     checkpoints: Checkpoints,
     watcher: Watcher,
     group: Trainees | None = None,
-    graphs: ModelGraphs | None = None,
+    kept: BuiltModel | None = None,
+    *,
+    may_go_on: bool = True,
 ) -> Outcome:
     """Trains ``model`` in place, from the last whole checkpoint if there is one, and loads the one to keep.
 
@@ -107,7 +111,8 @@ def train(
         checkpoints: where they go.
         watcher: who is told.
         group: who trains; None trains in this process.
-        graphs: steps that earlier trials captured over this very model; None captures anew.
+        kept: what earlier trials made over this very model; None makes it anew.
+        may_go_on: whether a later command may train on from the end; else the last checkpoint has no optimizer's state.
 
     Raises:
         TrialError: the training diverged, or a checkpoint is not what it was.
@@ -116,10 +121,21 @@ def train(
     if group is not None:
         group.train(config, checkpoints.folder.parent, watcher)
     processes = group.size if group else 1
-    trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, processes, graphs)
+    with CheckpointWriter() as writer:
+        trainer, callback = _assembled(
+            config, model, tasks, evaluator, checkpoints, watcher, processes, writer, kept, may_go_on
+        )
+        return _trained(config, trainer, callback, evaluator, is_trained=group is not None)
+
+
+def _trained(
+    config: TrialConfig, trainer: Trainer, callback: TrainingCallback, evaluator: PairEvaluator, *, is_trained: bool
+) -> Outcome:
+    """Trains unless that was done, in a group or in an attempt that was cut off after its end."""
+    checkpoints = callback.checkpoints
     resumed = checkpoints.last_whole()
     state = _state_of(checkpoints, resumed) if resumed is not None else None
-    if state is not None and (group is not None or callback.is_over(state)):
+    if state is not None and (is_trained or callback.is_over(state)):
         # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
         # card tells; one of the library's wants an optimizer.
         trainer.callback_handler.optimizer = trainer.create_optimizer()
@@ -153,10 +169,13 @@ def train_share(
     Raises:
         TrialError: the training diverged.
     """
-    trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, processes, None)
-    resumed = checkpoints.last_whole()
-    if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
-        _train_on(trainer, callback, resumed)
+    with CheckpointWriter() as writer:
+        trainer, callback = _assembled(
+            config, model, tasks, evaluator, checkpoints, watcher, processes, writer, None, may_go_on=True
+        )
+        resumed = checkpoints.last_whole()
+        if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
+            _train_on(trainer, callback, resumed)
 
 
 def _assembled(
@@ -167,11 +186,13 @@ def _assembled(
     checkpoints: Checkpoints,
     watcher: Watcher,
     processes: int,
-    graphs: ModelGraphs | None,
+    writer: CheckpointWriter,
+    kept: BuiltModel | None,
+    may_go_on: bool,
 ) -> tuple[Trainer, TrainingCallback]:
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
     divergence = Watch(fp16=config.trainer.precision == "fp16")
-    callback = TrainingCallback(config, checkpoints, watcher, losses, divergence)
+    callback = TrainingCallback(config, checkpoints, watcher, losses, divergence, writer)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
     reason = _why_eager(config, processes, model)
@@ -179,8 +200,11 @@ def _assembled(
         model=model,
         divergence=divergence,
         split=_split_of(config, list(tasks), processes),
-        graphed=None if reason else (graphs or ModelGraphs(model)).graphed(config, datasets),
+        graphed=None if reason else (kept.graphs if kept else ModelGraphs(model)).graphed(config, datasets),
         why_eager=reason,
+        writer=writer,
+        saver=kept.saver if kept else None,
+        is_over=lambda state: not may_go_on and callback.is_over(state),
         trust_remote_code=config.model.trust_remote_code,
         args=training_arguments(config, checkpoints.folder, datasets, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
@@ -215,6 +239,7 @@ def _train_on(trainer: Trainer, callback: TrainingCallback, resumed: int | None)
     if folder is not None:
         _load_losses(callback.losses, trainer.model, folder)
     trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
+    callback.writer.wait()
 
 
 def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:

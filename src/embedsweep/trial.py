@@ -49,6 +49,7 @@ CUDA_GRAPHS = "embedsweep.cuda_graphs"
 
 Report = Callable[[int, Mapping[str, float]], Decision]
 Progress = Callable[[int, int], None]
+KeepsModel = Callable[[float], bool]
 
 
 def run_trial(
@@ -63,6 +64,7 @@ def run_trial(
     share: Path | None = None,
     group: Group | None = None,
     models: BuiltModels | None = None,
+    keeps_model: KeepsModel = lambda _: True,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
@@ -79,6 +81,7 @@ def run_trial(
         share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
         group: the processes that train it together; None trains it in this one.
         models: keeps what it builds for the next trial; None keeps nothing.
+        keeps_model: whether anybody needs the model of a trial with such an objective; one that was pruned has none.
 
     Raises:
         TrialError: no result can be had (a training that diverges, a batch that memory does not do for).
@@ -95,7 +98,18 @@ def run_trial(
             with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
                 size = _first_size(config, folder, attempts, _processes(group))
                 result = _run(
-                    config, folder, run, report, progress, meter, attempts, size, models, single=single, group=group
+                    config,
+                    folder,
+                    run,
+                    report,
+                    progress,
+                    meter,
+                    attempts,
+                    size,
+                    models,
+                    single=single,
+                    group=group,
+                    keeps_model=keeps_model,
                 )
         except BaseException as error:
             models.drop()  # whatever was under way
@@ -121,6 +135,7 @@ def _run(
     *,
     single: bool,
     group: Group | None,
+    keeps_model: KeepsModel,
 ) -> TrialResult:
     from embedsweep.evaluation import write_scores
     from embedsweep.models import count_tokens, merge_adapters
@@ -140,7 +155,9 @@ def _run(
         run.log_metrics(0, before)
 
     watcher = _Recorder(run, report, progress, meter)
-    outcome, model, evaluator = _train(config, folder, run, watcher, attempts, size, parts, models, built, group)
+    outcome, model, evaluator = _train(
+        config, folder, run, watcher, attempts, size, parts, models, built, group, single=single
+    )
     run.set_tags({CUDA_GRAPHS: outcome.captured})
     merge_adapters(model)
 
@@ -159,7 +176,7 @@ def _run(
         conversion=conversion_of(parts),
         examples_per_s=examples_per_s,
     )
-    if not result.pruned:  # nobody keeps its model
+    if not result.pruned and keeps_model(result.objective):
         _save_model(model, folder / MODEL, outcome)
         selection = "It was run once, by itself." if single else "It is one trial of a study."
         main, *also = parts.items()
@@ -211,6 +228,8 @@ def _train(
     models: BuiltModels,
     built: BuiltModel,
     group: Group | None,
+    *,
+    single: bool,
 ) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
     """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
 
@@ -229,11 +248,13 @@ def _train(
             model = built.model
             tasks = {name: build_task(running, part, model, processes=1) for name, part in parts.items()}
             evaluator = dev_evaluator(config, model)
-            return train(running, model, tasks, evaluator, checkpoints, watcher, group, built.graphs), model, evaluator
+            outcome = train(running, model, tasks, evaluator, checkpoints, watcher, group, built, may_go_on=single)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             smaller = smaller_micro_batch(config, size, first_line(error), _processes(group))
+        else:
+            return outcome, model, evaluator
         _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
         built.graphs.clear()
         model = tasks = evaluator = None

@@ -256,7 +256,15 @@ class Worker:
             share=self.share,
             group=self.group,
             models=self._models,
+            keeps_model=self._keeps_model,
         )
+
+    def _keeps_model(self, objective: float) -> bool:
+        """Whether a trial's model may be needed: all are kept, or it may be the best; a worse one never will be."""
+        if self.keep_models == "all" or (best := self.study.best) is None:
+            return True
+        objectives = self.study.plan.objectives
+        return objective >= best.values[objectives.index(self.study.plan.objective)]
 
     def _warn(self, config: TrialConfig) -> None:
         """Says what matters of the data, once for all trials on it."""

@@ -48,6 +48,7 @@ _CT_CUT = _no_cut("its second encoder's embeddings are not cut")
 
 _OWN_WEIGHTS = "has weights of its own, which are drawn anew for each trial"
 _CHOOSES = "chooses what it computes by the values of a batch"
+_MOVES = "moves a number to the device in each step"
 _DRAWS_LAYERS = "draws the layers of each step at random"
 _DRAWS_DIMS = (-1, "draws the dimensions of each step at random")
 _PROJECTS = (None, _OWN_WEIGHTS)
@@ -81,6 +82,7 @@ LOSSES: Mapping[str, Loss] = {
         {"positive_margin": _COSINE_RANGE, "negative_margin": _COSINE_RANGE},
         ranking.megabatch_margin,
         not_inside=_EMBEDS_ITSELF,
+        not_captured=_MOVES,
     ),
     "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent, across=Across.EMBEDDINGS),
     "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle, across=Across.EMBEDDINGS),
@@ -137,7 +139,7 @@ LOSSES: Mapping[str, Loss] = {
         triplets.batch_semi_hard_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
-        not_captured="moves a number to the device in each step",
+        not_captured=_MOVES,
     ),
     "batch_hard_soft_margin_triplet": Loss(
         ("class_texts",),
