@@ -128,7 +128,7 @@ class Benchmark:
             traceback.print_exc()
             return
         self.results.append(result)
-        if result.ended.code or len(result.done) < result.n_points:
+        if result.ended.code or result.is_short:
             print(_tail(folder / "log.txt"), flush=True)
         self._write()
 

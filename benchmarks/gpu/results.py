@@ -41,6 +41,11 @@ class Result:
         return [trial for trial in self.trials if trial.is_done]
 
     @property
+    def is_short(self) -> bool:
+        """Whether fewer trials ended than it was given."""
+        return len(self.done) < self.n_points
+
+    @property
     def wall_s(self) -> float:
         """From the command's start to its end: imports, and what comes after the last trial, included."""
         return self.ended.end - self.ended.begin

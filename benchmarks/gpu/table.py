@@ -66,12 +66,12 @@ def _notes(results: Sequence[Result], peer: Result | None) -> list[str]:
         "span: from there to the last trial's end; rates and the GPU's figures are over it, 'of wall' over all of it.",
         "dev - A: over the points that A completed and the way completed or pruned, the way's best dev less A's.",
     ]
-    for words, own in (
-        ("ended at its time limit", [result for result in results if result.ended.is_cut]),
-        ("fewer trials than it was given", [result for result in results if len(result.done) < result.n_points]),
-        ("trials failed", [result for result in results if result.count("FAIL")]),
+    for words, names in (
+        ("ended at its time limit", [_with_counts(result) for result in results if result.ended.is_cut]),
+        ("fewer trials than it was given", [_with_counts(result) for result in results if result.is_short]),
+        ("trials failed", [f"{result.way.name} ({count})" for result in results if (count := result.count("FAIL"))]),
     ):
-        notes += [f"{words}: {', '.join(map(_with_counts, own))}"] if own else []
+        notes += [f"{words}: {', '.join(names)}"] if names else []
     notes += [
         f"{result.way.name}: {result.mps_clients or 0} MPS clients seen, {result.way.workers} expected"
         for result in results
