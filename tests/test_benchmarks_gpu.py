@@ -26,7 +26,7 @@ from benchmarks.gpu.__main__ import main, parse_limits
 from benchmarks.gpu.benchmark import Benchmark, Limits
 from benchmarks.gpu.nvml import DeviceSampler, DeviceUse, Sample, use_of
 from benchmarks.gpu.processes import Ended, MpsClients, run_limited
-from benchmarks.gpu.results import Result, compare
+from benchmarks.gpu.results import Result, best_difference, compare
 from benchmarks.gpu.table import report
 from benchmarks.gpu.task import Point, Task, examples_by_loss, make_points, read_pairs
 from benchmarks.gpu.trials import Trial, read_trials
@@ -236,6 +236,7 @@ def test_trials_of_embedsweep_are_read_from_its_journal(tmp_path: Path) -> None:
     study.add_trial(frozen(points[1], OURS, TrialState.PRUNED, 2, 6, value=0.7, intermediate_values={1: 0.6, 2: 0.7}))
     study.add_trial(frozen(points[2], OURS, TrialState.FAIL, 2, 3))
     study.add_trial(frozen(points[3], OURS, TrialState.RUNNING, 7, None))
+    study.add_trial(frozen(points[4], OURS, TrialState.WAITING, 7, None))  # its worker died: it waits for another
     study.enqueue_trial({"loss": "cosent"})
 
     trials = read_trials(parse_way("B2"), tmp_path, task)
@@ -282,7 +283,7 @@ PEER = result("A", trial(0, 1010, 1030, 0.86), trial(1, 1030, 1050, 0.88), wall=
 WAY = result(
     "B4",
     trial(0, 1020, 1024, 0.861),
-    trial(2, 1021, 1026, None, "FAIL"),
+    trial(2, 1021, 1036, None, "FAIL"),
     trial(3, 1021, 1028, 0.89),
     trial(1, 1020, 1030, None, "PRUNED"),
     trial(4, 1026, None, None, "RUNNING"),
@@ -319,9 +320,9 @@ def test_ratios_to_the_peer() -> None:
 
 
 def test_best_scores_are_compared_over_points_of_both_and_a_pruned_best_counts() -> None:
-    beside = compare(WAY, PEER)
-    assert beside.common == 2
-    assert beside.best_difference == pytest.approx(0.861 - 0.88)
+    common, difference = best_difference(WAY, PEER.scores)
+    assert (common, difference) == (2, pytest.approx(0.861 - 0.88))
+    assert compare(WAY, PEER).best_difference == pytest.approx(0.861 - 0.88)
     failed = result("B4", trial(0, 1020, 1024, 0.861), trial(1, 1021, 1026, None, "FAIL"))
     assert compare(failed, PEER).best_difference == pytest.approx(0.861 - 0.86)
     assert compare(result("B4", trial(2, 1020, 1024)), PEER).best_difference is None
@@ -355,22 +356,62 @@ def several(name: str, count: int, span: float, score: float, **more: Any) -> Re
 @pytest.mark.parametrize(
     ("name", "span", "score", "told"),
     [
-        ("B8", 4.0, 0.876, "B8: HELD: 15.0 times, at least 15; best dev -0.0040 over 6 points, within 0.005"),
-        ("B8", 4.5, 0.88, "B8: MISSED: 13.3 times, below 15; best dev +0.0000 over 6 points, within 0.005"),
-        ("B8", 4.0, 0.87, "B8: MISSED: 15.0 times, at least 15; best dev -0.0100 over 6 points, beyond 0.005"),
-        ("B8+p", 4.0, 0.9, "B8+p: MISSED: 15.0 times, below 30; best dev +0.0200 over 6 points, within 0.005"),
-        ("B8+p", 1.5, 0.9, "B8+p: HELD: 40.0 times, at least 30; best dev +0.0200 over 6 points, within 0.005"),
+        (
+            "B8",
+            4.0,
+            0.876,
+            "B8: HELD: 15.0 times A's trials a minute, at least 15; best dev -0.0040 over 6 points, within 0.005",
+        ),
+        (
+            "B8",
+            4.5,
+            0.88,
+            "B8: MISSED: 13.3 times A's trials a minute, below 15; best dev +0.0000 over 6 points, within 0.005",
+        ),
+        (
+            "B8",
+            4.0,
+            0.87,
+            "B8: MISSED: 15.0 times A's trials a minute, at least 15; best dev -0.0100 over 6 points, beyond 0.005",
+        ),
+        (
+            "B8+p",
+            4.0,
+            0.9,
+            "B8+p: MISSED: 15.0 times A's trials a minute, below 30; best dev +0.0200 over 6 points, within 0.005",
+        ),
+        (
+            "B8+p",
+            1.5,
+            0.9,
+            "B8+p: HELD: 40.0 times A's trials a minute, at least 30; best dev +0.0200 over 6 points, within 0.005",
+        ),
     ],
 )
 def test_the_goal_is_judged_by_rate_and_score(name: str, span: float, score: float, told: str) -> None:
     assert f"  {told}" in report([several("A", 6, 60, 0.88), several(name, 6, span, score)]).splitlines()
 
 
+def test_pruning_is_judged_by_all_points_that_another_way_did_not_prune() -> None:
+    peer = result("A", trial(0, 1010, 1050, 0.86))
+    whole = result("B4", trial(0, 1010, 1020, 0.86), trial(1, 1010, 1020, 0.9), trial(2, 1010, 1020, 0.87))
+    pruned = result(
+        "B4+p", trial(0, 1010, 1011, None, "PRUNED"), trial(1, 1010, 1011, None, "PRUNED"), trial(2, 1010, 1012, 0.87)
+    )
+    assert "B4+p: not judged, no complete trial to compare" in report([peer, pruned])
+    assert "best dev -0.0300 over 3 points, beyond 0.005" in report([peer, pruned, whole])
+
+
+def test_ways_of_another_mix_are_judged_by_steps() -> None:
+    heavy = Trial(0, make_points(1)[0], "COMPLETE", 1010, 1020, 1000, 0.88)
+    assert "B4: HELD: 20.0 times A's steps/s, at least 15" in report([PEER, result("B4", heavy)])
+
+
 def test_nothing_is_judged_without_the_peer() -> None:
     assert "not judged: A has no trials" in report([WAY])
     assert "not judged: A has no trials" in report([result("A"), WAY])
     assert "HELD" not in report([WAY])
-    assert "B4: not judged, no complete trial in common with A" in report([PEER, result("B4", trial(3, 1010, 1020))])
+    assert "B4: not judged, no complete trial to compare" in report([PEER, result("B4", trial(3, 1010, 1020))])
 
 
 def test_notes_say_what_a_reader_must_know() -> None:
@@ -405,9 +446,9 @@ def test_another_mix_of_trials_is_told() -> None:
 def test_use_is_that_of_the_samples_in_the_span() -> None:
     samples = [
         Sample(0, 10, 1000, 99),
-        Sample(10, 50, 200, 3),
+        Sample(10, 50, 200, math.nan),
         Sample(15, math.nan, 300, 5),
-        Sample(20, 70, 400, math.nan),
+        Sample(20, 70, 400, 3),
         Sample(21, 10, 1000, 99),
     ]
     assert use_of(samples, 10, 20) == DeviceUse(60, 300, 3.0, 5)
@@ -592,6 +633,7 @@ def test_what_there_is_is_written_after_each_way(
     assert "trained one" not in printed
     text = (out / "compare.txt").read_text(encoding="utf-8")
     assert text in printed
+    assert printed.count("workers") == 3, "after each way, and at the end"
     assert row_of(text, "A")[3] == "1/0/0"
     assert row_of(text, "B2")[3] == "0/0/0"
     figures = json.loads((out / "compare.json").read_text(encoding="utf-8"))
@@ -636,7 +678,9 @@ def test_ways_with_mps_are_left_out_where_it_is_not(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    assert "MPS is not there (CUDA_MPS_PIPE_DIRECTORY is not set): left out B8+m, B4+m+g" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "MPS is not there (CUDA_MPS_PIPE_DIRECTORY is not set): left out B8+m, B4+m+g" in printed
+    assert "begun" not in printed
 
 
 def write_demo_pairs(folder: Path) -> None:
