@@ -31,6 +31,7 @@ ENDING_S = 20.0
 PACKAGES = ("torch", "sentence-transformers", "transformers", "accelerate", "datasets", "optuna", "mlflow", "numpy")
 LOGS = ("log.txt", "spec.json", "journal.log", "sweeps/*/journal.log", "sweeps/*/workers/*.log")
 TAIL_LINES = 20
+TAIL_COLUMNS = 200
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Benchmark:
 
 def _tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-    return "\n".join(f"  | {line}" for line in lines)
+    return "\n".join(f"  | {line[:TAIL_COLUMNS]}" for line in lines)
 
 
 def versions() -> dict[str, str]:

@@ -95,7 +95,7 @@ def _notes_on_peer(results: Sequence[Result], peer: Result) -> list[str]:
     notes = []
     if any(len(result.done) > len(peer.done) for result in others):
         notes.append(
-            f"A trained {len(peer.done)} trials, the first of the same list; 'x A' compares rates. "
+            f"A trained {len(peer.done)} of the points that the others were given; 'x A' compares rates. "
             "A's start is spread over fewer trials, which flatters the others' ratio over the wall."
         )
     notes += [
