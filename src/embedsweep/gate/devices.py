@@ -9,8 +9,14 @@ import functools
 import os
 import platform
 import re
+import shutil
+from pathlib import Path
 
 from embedsweep.schema import Precision
+
+MPS_CONTROL = "nvidia-cuda-mps-control"
+MPS_FOLDERS = (Path("/usr/local/nvidia/bin"), Path("/usr/local/cuda/bin"))
+"""Where containers have the control program of CUDA's Multi-Process Service, beside ``PATH``."""
 
 
 def visible_cores() -> int:
@@ -61,6 +67,13 @@ def cuda_device_count() -> int:
 def has_mps() -> bool:
     """Whether this is an Apple machine with Metal."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def find_mps_control() -> Path | None:
+    """The control program of CUDA's Multi-Process Service; None where there is none."""
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, MPS_FOLDERS)])
+    found = shutil.which(MPS_CONTROL, path=folders)
+    return Path(found) if found is not None else None
 
 
 def device_problem(device: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 from embedsweep.config import nearest, shown
 from embedsweep.errors import Problem
+from embedsweep.schema import Auto
 
 T = TypeVar("T", bound=str)
 
@@ -109,6 +110,30 @@ class Reader:
         if not isinstance(value, bool) and len(self.problems) == before:
             self.problem(key, f"must be true or false, but got {_told(value)}")
         return bool(value)
+
+    def boolean_or_auto(self, key: str) -> bool | Auto:
+        """True, false or the word ``auto``."""
+        before = len(self.problems)
+        value = self.raw(key)
+        if isinstance(value, bool):
+            return value
+        if value == "auto":
+            return "auto"
+        if len(self.problems) == before:
+            self.problem(key, f"must be auto, true or false, but got {_told(value)}")
+        return False
+
+    def integer_or_auto(self, key: str, at_least: int) -> int | Auto:
+        """A whole number from ``at_least`` up, or the word ``auto``."""
+        before = len(self.problems)
+        value = self.raw(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
+            return value
+        if value == "auto":
+            return "auto"
+        if len(self.problems) == before:
+            self.problem(key, f"must be auto or a whole number of at least {at_least}, but got {_told(value)}")
+        return at_least
 
     def integer(self, key: str, at_least: int) -> int:
         """A whole number from ``at_least`` up."""

@@ -19,6 +19,7 @@ SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "
 PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
 Duplicates = Literal["reuse", "replicate"]
 WorkersName = Literal["inline", "local"]
+Auto = Literal["auto"]
 Split = Literal["train", "dev", "test"]
 
 Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
