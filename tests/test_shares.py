@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -10,13 +11,13 @@ from embedsweep.gate import check_shares, devices
 from embedsweep.gate.workers import check_workers
 from embedsweep.launch import shares
 from embedsweep.launch.shares import deal, worker_count
-from embedsweep.schema import Auto, WorkersConfig
+from embedsweep.schema import Switch, WorkersConfig
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
 def local(
-    count: int | None = None, per_device: int | Auto = 1, processes: int = 1, mps: bool | Auto = "auto"
+    count: int | None = None, per_device: int | Literal["auto"] = 1, processes: int = 1, mps: Switch = "auto"
 ) -> WorkersConfig:
     return WorkersConfig("local", count, per_device, processes, max_restarts=10, silence=None, mps=mps)
 
@@ -134,10 +135,10 @@ def test_gpus_are_dealt_out_in_turn(
 
 def inline(
     count: int | None = 1,
-    per_device: int | Auto = 1,
+    per_device: int | Literal["auto"] = 1,
     max_restarts: int = 0,
     silence: float | None = None,
-    mps: bool | Auto = False,
+    mps: Switch = False,
 ) -> WorkersConfig:
     return WorkersConfig("inline", count, per_device, 1, max_restarts, silence, mps)
 

@@ -41,7 +41,6 @@ from embedsweep.schema.words import (
     SIMILARITIES,
     SPLITS,
     Activation,
-    Auto,
     BatchSampler,
     DataFormat,
     Duplicates,
@@ -56,6 +55,7 @@ from embedsweep.schema.words import (
     Shape,
     Similarity,
     Split,
+    Switch,
     WorkersName,
 )
 
@@ -67,7 +67,6 @@ __all__ = [
     "SPLITS",
     "Activation",
     "AlsoConfig",
-    "Auto",
     "Axis",
     "BatchSampler",
     "BenchmarkConfig",
@@ -107,6 +106,7 @@ __all__ = [
     "StudyConfig",
     "StudyPlan",
     "StudyServices",
+    "Switch",
     "TrackingConfig",
     "TrainerConfig",
     "TrialConfig",

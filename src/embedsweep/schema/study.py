@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from embedsweep.schema.words import DEV_METRICS, Auto, Duplicates, KeepModels, PrunerName, SamplerName, WorkersName
+from embedsweep.schema.words import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, Switch, WorkersName
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class WorkersConfig:
 
     name: WorkersName
     count: int | None
-    per_device: int | Auto
+    per_device: int | Literal["auto"]
     processes_per_trial: int
     max_restarts: int
     silence: float | None
-    mps: bool | Auto
+    mps: Switch
 
 
 @dataclass(frozen=True)

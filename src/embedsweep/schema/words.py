@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Switch = Literal["auto", True, False]
 Schedule = Literal["linear", "cosine", "constant"]
 BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
 MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
@@ -19,7 +20,6 @@ SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "
 PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
 Duplicates = Literal["reuse", "replicate"]
 WorkersName = Literal["inline", "local"]
-Auto = Literal["auto"]
 Split = Literal["train", "dev", "test"]
 
 Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]

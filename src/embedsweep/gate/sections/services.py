@@ -105,7 +105,7 @@ def read_workers(section: object, problems: list[Problem]) -> WorkersConfig:
         processes_per_trial=reader.integer("processes_per_trial", at_least=1),
         max_restarts=reader.integer("max_restarts", at_least=0),
         silence=reader.optional_real("silence", above=0),
-        mps=reader.boolean_or_auto("mps"),
+        mps=reader.switch("mps"),
     )
     reader.finish()
     return config
