@@ -57,12 +57,13 @@ def test_without_a_number_workers_are_as_many_as_the_machine_feeds(
     monkeypatch: pytest.MonkeyPatch, workers: WorkersConfig, device: str, cores: int, gpus: int, expected: int
 ) -> None:
     set_machine(monkeypatch, cores, gpus)
-    assert worker_count(workers, device) == expected
+    assert isinstance(workers.per_device, int)
+    assert worker_count(workers, device, workers.per_device) == expected
 
 
 def test_metal_counts_as_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     set_machine(monkeypatch, 8, 0, mps=True)
-    assert [worker_count(local(per_device=2), device) for device in ("auto", "mps", "cpu")] == [2, 2, 4]
+    assert [worker_count(local(), device, 2) for device in ("auto", "mps", "cpu")] == [2, 2, 4]
     assert "CUDA_VISIBLE_DEVICES" not in deal(local(), "auto", 1)[0]
 
 

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedsweep.schema import Precision
@@ -60,6 +61,42 @@ def cuda_device_count() -> int:
         return 0
     try:
         return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU as its driver shows it.
+
+    Attributes:
+        name: what it is.
+        used_bytes: of its memory, by whomever.
+        total_bytes: of its memory.
+    """
+
+    name: str
+    used_bytes: int
+    total_bytes: int
+
+
+def read_card(visible: str) -> Card | None:
+    """The GPU of a name from :func:`visible_devices`, at this moment; None where the driver does not tell."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        if visible.isdigit():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return Card(str(pynvml.nvmlDeviceGetName(handle)), int(memory.used), int(memory.total))
+    except pynvml.NVMLError:
+        return None
     finally:
         pynvml.nvmlShutdown()
 
