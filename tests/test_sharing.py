@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytest
 
+from embedsweep.cli import main
 from embedsweep.gate import devices, pass_sweep
-from embedsweep.launch import shares, sharing
+from embedsweep.gate.devices import Card
+from embedsweep.launch import probing, shares, sharing
 from embedsweep.launch.sharing import open_shares
 from embedsweep.schema import StudyPlan, Switch, WorkersConfig
 
@@ -158,3 +162,35 @@ def test_a_probe_measures_what_workers_will_have(machine: Machine, has_mps: bool
     assert given == [{**share, **two, **added}] * 4
     assert machine.events[0] == "mps on 1"
     assert machine.events.count("mps on 1") == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_probes_shares_and_goes_on_with_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GPU that only this process sees: trials and the probe's processes train on the CPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(sys, "argv", ["embedsweep"])
+    monkeypatch.setattr(devices, "cuda_device_count", lambda: 1)
+    monkeypatch.setattr(devices, "MPS_FOLDERS", ())
+    monkeypatch.setattr(probing, "read_card", lambda _: Card("a card", 0, 2**36))
+    words = ["train", "-m", "study.name=s", "workers=local", "workers.per_device=auto"]
+    trials = ["trainer.seed=1,2,3,4", "trainer.max_steps=4", "evaluation.before=false", "data.limit=64"]
+    found: list[str] = []
+    for asked in ([*words, *trials, "study.n_trials=2"], [*words, "study.n_trials=4"]):
+        assert main(asked) == 0
+        mps, probe, begun, *rest = capsys.readouterr().out.splitlines()
+        reason = "nvidia-cuda-mps-control is not found"
+        assert mps == f"workers share a GPU by time-slicing, as MPS cannot be had: {reason}"
+        assert begun.startswith("study s: ")
+        assert sum(" COMPLETE " in line for line in rest) == 2
+        found.append(probe)
+    assert re.fullmatch(
+        r"probe: 1 worker \S+ steps/s, 2: \S+ \(0\.0 GiB a trial\): (2 share|one trial) a GPU", found[0]
+    )
+    assert found[1] == f"{found[0]}, as measured before"
+    assert (tmp_path / "sweeps" / "s" / "probe.json").is_file()

@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
-from embedsweep.errors import EmbedsweepError, Interrupted
+from embedsweep.errors import DeviceLostError, EmbedsweepError, Interrupted
 from embedsweep.group import Group, open_group
 from embedsweep.launch.environment import end_at_once, prepare_process, take_pipes
 from embedsweep.launch.events import EventLines
@@ -32,7 +32,7 @@ GIVEN_UP_AFTER_S = 20.0
 
 
 def main() -> int:
-    """Works until no trial is left to begin; 0, 1 where something ails all trials, 130 and 143 where it was ended."""
+    """Works until no trial is left to begin; 0, 1 where it cannot go on, 130 and 143 where it was ended."""
     device, processes, store = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     lifeline, events = take_pipes()
     faulthandler.enable()
@@ -47,6 +47,10 @@ def main() -> int:
             return _work_logged(job, display, deadline, group)
     except Interrupted as error:
         return error.exit_code
+    except DeviceLostError as error:
+        # Of this process alone: its supervisor shows the end of its log and starts another one.
+        print(redact(str(error)), file=sys.stderr, flush=True)
+        return 1
     except EmbedsweepError as error:
         display.outage(redact(str(error)))
         return 1
