@@ -133,7 +133,7 @@ def test_a_worker_without_its_gpu_ends_alone_and_what_ails_all_trials_is_told(
     told = io.StringIO()
     monkeypatch.setattr(sys, "argv", ["process", "cpu", "1", "database"])
     monkeypatch.setattr(process, "take_pipes", lambda: (io.BytesIO(), told))
-    monkeypatch.setattr(process.faulthandler, "enable", lambda: None)
+    monkeypatch.setattr("faulthandler.enable", lambda: None)
     monkeypatch.setattr(process, "end_at_once", lambda: None)
     monkeypatch.setattr(process, "_import_all", fail)
     assert process.main() == code

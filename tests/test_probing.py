@@ -18,6 +18,7 @@ from embedsweep.gate import devices, pass_sweep
 from embedsweep.gate.devices import Card
 from embedsweep.launch import probing
 from embedsweep.launch.child import PYTHON
+from embedsweep.launch.largest import largest_cell
 from embedsweep.launch.probe import FOR_EVER, endless
 from embedsweep.launch.probing import GIB, Findings, Processes, find_per_device, levels_for, rate
 from embedsweep.schema import StudyPlan
@@ -88,7 +89,7 @@ def test_steps_count_from_the_first_line_after_the_moment() -> None:
 
 def test_a_probe_trains_without_an_end_an_evaluation_or_an_effect() -> None:
     plan = plan_of("study.pruner=median", "optimizer.warmup=0.1")
-    _, config = probing.largest_cell(plan)
+    _, config = largest_cell(plan)
     trained = endless(config)
     assert (trained.trainer.max_steps, trained.trainer.eval_every, trained.rungs) == (FOR_EVER, FOR_EVER, ())
     assert trained.optimizer.lr <= 1e-9
@@ -161,7 +162,7 @@ def measured(
     folder: Path, program: str, levels: tuple[int, ...] = (1, 2, 4), limit_s: float = 30.0, card: Card80 | None = None
 ) -> Findings:
     processes = Processes((sys.executable, "-S", "-c", PROCESS), folder / "logs", limit_s)
-    _, config = probing.largest_cell(plan_of())
+    _, config = largest_cell(plan_of())
     before = living_children()
     try:
         return processes.measure(config, levels, {"PROGRAM": program}, card or Card80(folder))
@@ -234,7 +235,7 @@ def test_a_process_that_fails_or_hangs_ends_the_probe(
 def test_a_process_that_cannot_be_started_ends_the_probe(tmp_path: Path) -> None:
     processes = Processes(("/no/such/python",), tmp_path / "logs")
     with pytest.raises(WorkerError, match=r"a process cannot be started: .*No such file"):
-        processes.measure(probing.largest_cell(plan_of())[1], (1,), {}, Card80(tmp_path))
+        processes.measure(largest_cell(plan_of())[1], (1,), {}, Card80(tmp_path))
 
 
 @pytest.mark.slow
@@ -242,7 +243,7 @@ def test_a_real_process_trains_on_the_cpu_and_leaves_nothing_behind(tmp_path: Pa
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     processes = Processes((*PYTHON, "embedsweep.launch.probe", "cpu", str(scratch)), tmp_path / "logs")
-    _, config = probing.largest_cell(plan_of("dataloader.batch_size=16", "evaluation.before=false"))
+    _, config = largest_cell(plan_of("dataloader.batch_size=16", "evaluation.before=false"))
     before = living_children()
     findings = processes.measure(config, (1, 2), {"OMP_NUM_THREADS": "1"}, Card80(tmp_path))
     assert living_children() <= before
