@@ -150,6 +150,11 @@ WRONG_WORDS = [
     ("search=lr", "search: search=lr makes a study: add -m"),
     ("workers=local", "workers: workers=local runs the trials of a study: add -m"),
     ("workers.count=4", "workers.count: inline is this process alone, but got 4: add workers=local"),
+    ("workers.per_device=0", "workers.per_device: must be auto or a whole number of at least 1, but got 0"),
+    ("workers.per_device=true", "workers.per_device: must be auto or a whole number of at least 1, but got true"),
+    ("workers.per_device=many", "workers.per_device: must be auto or a whole number of at least 1, but got 'many'"),
+    ("workers.mps=on", "workers.mps: must be auto, true or false, but got 'on'"),
+    ("workers.mps=null", "workers.mps: must be auto, true or false, but got null"),
     ("study.n_trials=3", "study.n_trials: is a study's, and this is one run: add -m, or leave it out"),
 ]
 

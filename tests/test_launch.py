@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from embedsweep.errors import DeviceLostError, Interrupted, StudyError
 from embedsweep.gate import devices
-from embedsweep.launch import LIBRARIES, prepare_process
+from embedsweep.launch import LIBRARIES, prepare_process, process
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +103,39 @@ Tracker(TrackingConfig("mlflow", "sqlite:///mlruns/mlflow.db", spool=False)).clo
 print(sorted({name.partition(".")[0] for name in sys.modules} - before))
 """
     assert printed_by(program, tmp_path).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "outage", "logged"),
+    [
+        (StudyError("the disk is full"), 1, ['["outage", "the disk is full"]'], ""),
+        (
+            DeviceLostError("CUDA error: device-side assert triggered"),
+            1,
+            [],
+            "this process cannot use its GPU any more (CUDA error: device-side assert triggered); the same command "
+            "goes on in a new one\n",
+        ),
+        (Interrupted(signal.SIGTERM), 143, [], ""),
+    ],
+)
+def test_a_worker_without_its_gpu_ends_alone_and_what_ails_all_trials_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    outage: list[str],
+    logged: str,
+) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    told = io.StringIO()
+    monkeypatch.setattr(sys, "argv", ["process", "cpu", "1", "database"])
+    monkeypatch.setattr(process, "take_pipes", lambda: (io.BytesIO(), told))
+    monkeypatch.setattr("faulthandler.enable", lambda: None)
+    monkeypatch.setattr(process, "end_at_once", lambda: None)
+    monkeypatch.setattr(process, "_import_all", fail)
+    assert process.main() == code
+    assert told.getvalue().splitlines() == outage
+    assert capsys.readouterr().err == logged

@@ -22,7 +22,7 @@ from embedsweep.evaluation import PairEvaluator
 from embedsweep.gate import pass_single
 from embedsweep.group import Group, open_group
 from embedsweep.losses import build_loss
-from embedsweep.memory import NOTE, Attempts, is_out_of_memory, oom_kills, smaller_micro_batch
+from embedsweep.memory import NOTE, Attempts, is_device_lost, is_out_of_memory, oom_kills, smaller_micro_batch
 from embedsweep.schema import Decision, EmissionsConfig, TrackingConfig, TrialConfig, TrialResult
 from embedsweep.tracking import Tracker
 from embedsweep.trial import run_trial
@@ -59,6 +59,53 @@ def test_what_is_out_of_memory(error: Exception, expected: bool) -> None:
     outer = RuntimeError("a worker failed")
     outer.__cause__ = error
     assert is_out_of_memory(outer) is expected
+
+
+ASSERT = (
+    "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported at some other API"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError(ASSERT), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: unspecified launch failure"), True),
+        (RuntimeError("CUDA driver error: misaligned address"), True),
+        (RuntimeError("CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server"), True),
+        (RuntimeError("CUDA error: the MPS client has been terminated by the server"), True),
+        (RuntimeError("CUDA error: the remote procedural call between the MPS server and the MPS client failed"), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA error: invalid argument"), False),
+        (RuntimeError("CUDA error: operation not permitted when stream is capturing"), False),
+        (RuntimeError("a device-side assert of another kind"), False),
+        (ValueError(ASSERT), False),
+    ],
+)
+def test_what_breaks_a_process_for_good(error: Exception, expected: bool) -> None:
+    assert is_device_lost(error) is expected
+    assert not (expected and is_out_of_memory(error))
+    outer = RuntimeError("a trial failed")
+    outer.__cause__ = error
+    assert is_device_lost(outer) is expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(None, False), ("CUDA error: an error of tomorrow", True), ("CUDA error: out of memory", False)],
+)
+def test_a_gpu_that_does_not_answer_is_lost_whatever_the_error(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, expected: bool
+) -> None:
+    def synchronize() -> None:
+        if said is not None:
+            raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    assert is_device_lost(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")) is expected
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 
 from embedsweep.gate import check_shares, devices
 from embedsweep.gate.workers import check_workers
 from embedsweep.launch import shares
 from embedsweep.launch.shares import deal, worker_count
-from embedsweep.schema import WorkersConfig
+from embedsweep.schema import Switch, WorkersConfig
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
-def local(count: int | None = None, per_device: int = 1, processes: int = 1) -> WorkersConfig:
-    return WorkersConfig("local", count, per_device, processes, max_restarts=10, silence=None)
+def local(
+    count: int | None = None, per_device: int | Literal["auto"] = 1, processes: int = 1, mps: Switch = "auto"
+) -> WorkersConfig:
+    return WorkersConfig("local", count, per_device, processes, max_restarts=10, silence=None, mps=mps)
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +57,13 @@ def test_without_a_number_workers_are_as_many_as_the_machine_feeds(
     monkeypatch: pytest.MonkeyPatch, workers: WorkersConfig, device: str, cores: int, gpus: int, expected: int
 ) -> None:
     set_machine(monkeypatch, cores, gpus)
-    assert worker_count(workers, device) == expected
+    assert isinstance(workers.per_device, int)
+    assert worker_count(workers, device, workers.per_device) == expected
 
 
 def test_metal_counts_as_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     set_machine(monkeypatch, 8, 0, mps=True)
-    assert [worker_count(local(per_device=2), device) for device in ("auto", "mps", "cpu")] == [2, 2, 4]
+    assert [worker_count(local(), device, 2) for device in ("auto", "mps", "cpu")] == [2, 2, 4]
     assert "CUDA_VISIBLE_DEVICES" not in deal(local(), "auto", 1)[0]
 
 
@@ -129,9 +135,13 @@ def test_gpus_are_dealt_out_in_turn(
 
 
 def inline(
-    count: int | None = 1, per_device: int = 1, max_restarts: int = 0, silence: float | None = None
+    count: int | None = 1,
+    per_device: int | Literal["auto"] = 1,
+    max_restarts: int = 0,
+    silence: float | None = None,
+    mps: Switch = False,
 ) -> WorkersConfig:
-    return WorkersConfig("inline", count, per_device, 1, max_restarts, silence)
+    return WorkersConfig("inline", count, per_device, 1, max_restarts, silence, mps)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +155,24 @@ def inline(
             "auto",
             1,
             ["workers.per_device: inline is this process alone, and 2 are to share a GPU: add workers=local"],
+        ),
+        (
+            inline(per_device="auto"),
+            "auto",
+            1,
+            ["workers.per_device: inline is this process alone, and auto asks how many share a GPU: add workers=local"],
+        ),
+        (
+            inline(mps="auto"),
+            "auto",
+            1,
+            ["workers.mps: inline is this process, which shares no GPU, but got auto: add workers=local"],
+        ),
+        (
+            inline(mps=True),
+            "cpu",
+            0,
+            ["workers.mps: inline is this process, which shares no GPU, but got true: add workers=local"],
         ),
         (
             inline(max_restarts=3),
@@ -189,6 +217,24 @@ def inline(
                 "instead"
             ],
         ),
+        (local(per_device="auto"), "cpu", 1, []),
+        (local(8, per_device="auto"), "auto", 1, []),
+        (local(mps=False), "auto", 1, []),
+        (
+            local(mps=True),
+            "cpu",
+            1,
+            ["workers.mps: there is no CUDA device to share (trainer.device=cpu): set workers.mps to auto or false"],
+        ),
+        (
+            local(per_device=2, mps=True),
+            "auto",
+            1,
+            [
+                "workers.mps: nvidia-cuda-mps-control, which comes with NVIDIA's driver, is neither on PATH nor in "
+                "/usr/local/nvidia/bin, /usr/local/cuda/bin: install it, or set workers.mps to auto or false"
+            ],
+        ),
     ],
 )
 def test_what_cannot_be_had_is_refused(
@@ -196,6 +242,17 @@ def test_what_cannot_be_had_is_refused(
 ) -> None:
     set_machine(monkeypatch, 8, gpus)
     assert [str(problem) for problem in (*check_workers(workers), *check_shares(workers, device))] == problems
+
+
+def test_mps_can_be_had_where_its_control_program_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    set_machine(monkeypatch, 8, 1)
+    program = tmp_path / "nvidia-cuda-mps-control"
+    program.touch(mode=0o755)
+    monkeypatch.setattr(devices, "MPS_FOLDERS", (tmp_path,))
+    assert devices.find_mps_control() == program
+    assert list(check_shares(local(mps=True), "auto")) == []
+    program.chmod(0o644)
+    assert devices.find_mps_control() is None
 
 
 def test_where_no_trial_is_left_nothing_is_dealt() -> None:

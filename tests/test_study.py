@@ -81,7 +81,7 @@ def asked(
         total,
         TrackingConfig("local", "", spool=False),
         EmissionsConfig("codecarbon", None),
-        WorkersConfig("inline", 1, 1, 1, 0, None),
+        WorkersConfig("inline", 1, 1, 1, 0, None, mps=False),
         ("trainer.x=1",),
         frozenset(),
     )
@@ -485,7 +485,7 @@ def test_what_decides_no_result_may_differ_between_commands(said: str) -> None:
 
 def test_workers_and_tracking_may_differ_between_commands() -> None:
     open_study(asked())
-    workers = WorkersConfig("local", 4, 2, 1, 3, None)
+    workers = WorkersConfig("local", 4, 2, 1, 3, None, mps="auto")
     tracking = TrackingConfig("local", "http://127.0.0.1:5000", spool=True)
     assert open_study(replace(asked(), workers=workers, tracking=tracking)).services.tracking == tracking
 

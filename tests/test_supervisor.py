@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import re
 import signal
 import sys
@@ -21,7 +22,7 @@ from rich.console import Console
 from embedsweep.display import PlainLines
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.gate import Sweep, pass_sweep
-from embedsweep.launch import child, local
+from embedsweep.launch import crew, local
 from embedsweep.launch.crew import Crew
 from embedsweep.launch.events import Event, EventLines, show
 from embedsweep.launch.job import Job
@@ -64,7 +65,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.fixture
 def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(child, "COMMAND", (sys.executable, "-S", "-c", WORKER))
+    monkeypatch.setattr(crew, "COMMAND", (sys.executable, "-S", "-c", WORKER))
     return Job(0, sweep, 6, "parent", "cpu", sweep.tracking, sweep.emissions, "best", None, None)
 
 
@@ -289,7 +290,7 @@ def test_workers_that_do_not_heed_an_interrupt_are_killed(job: Job, monkeypatch:
 
 
 def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "COMMAND", ("/no/such/python",))
+    monkeypatch.setattr(crew, "COMMAND", ("/no/such/python",))
     with pytest.raises(WorkerError, match=r"worker 0 cannot be started: .*No such file"):
         Watched(job, [""]).run()
 
@@ -316,7 +317,7 @@ def test_a_password_reaches_a_worker_neither_by_its_command_line_nor_by_its_envi
 def test_a_job_is_received_as_it_was_sent(job: Job) -> None:
     stream = io.BytesIO()
     told = replace(job, number=3, seconds=12.5)
-    told.send(stream)
+    pickle.dump(told, stream)
     stream.seek(0)
     assert Job.receive(stream) == told
     assert told.log == Path("sweeps/faked/workers/3.log")

@@ -92,6 +92,17 @@ class StudyError(EmbedsweepError):
     """Optuna's storage cannot be opened, or holds something this program did not write."""
 
 
+class DeviceLostError(EmbedsweepError):
+    """This process cannot use its GPU any more; a new process can.
+
+    Args:
+        reason: what CUDA said.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this process cannot use its GPU any more ({reason}); the same command goes on in a new one")
+
+
 class WorkerError(EmbedsweepError):
     """Worker processes cannot start, died too often, or one of them met what ails all trials."""
 

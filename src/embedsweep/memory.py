@@ -35,6 +35,24 @@ SIGNS = (
 """What a RuntimeError says where memory did not do: torch's allocators, CUDA's libraries, the C++ runtime, oneDNN."""
 
 
+DEVICE_LOST_SIGNS = (
+    "device-side assert",
+    "unspecified launch failure",
+    "illegal memory access",
+    "illegal instruction",
+    "illegal address",
+    "misaligned address",
+    "invalid program counter",
+    "hardware stack error",
+    "uncorrectable ecc error",
+    "launch timed out",
+    "busy or unavailable",
+    "mps client",
+    "mps server",
+)
+"""What CUDA says when a process's context is broken for good; the last two of its Multi-Process Service."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one that led to it, says that memory did not do."""
     seen: BaseException | None = error
@@ -44,6 +62,33 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         seen = seen.__cause__
     return False
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether this process can use its GPU no more, by what an exception says, one that led to it, or the GPU itself.
+
+    Every later CUDA call of such a process fails, whichever trial makes it; only a new process gets a new context.
+    Running out of memory is not of that kind.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        message = str(seen).lower()
+        if isinstance(seen, RuntimeError) and "cuda" in message and any(sign in message for sign in DEVICE_LOST_SIGNS):
+            return True
+        seen = seen.__cause__
+    return not _device_answers()
+
+
+def _device_answers() -> bool:
+    """Whether the GPU does what it is told to; true where this process has not used one."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return is_out_of_memory(error)
+    return True
 
 
 def first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,7 @@ from embedsweep.launch import prepare_process
 from embedsweep.launch.crew import Crew
 from embedsweep.launch.job import Job
 from embedsweep.launch.local import Supervisor
-from embedsweep.launch.shares import deal, worker_count
+from embedsweep.launch.sharing import open_shares
 from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.schema import DIRECTIONS, WorkersConfig
@@ -74,16 +75,17 @@ def run_sweep(asked: Sweep, console: Console, program: str) -> int:
             raise ConfigError(problems)
         is_inline = asked.workers.name == "inline"
         n_left = study.n_left + (len(study.failed_trials) if asked.study.retry_failed else 0)
-        shares = deal(asked.workers, device, min(worker_count(asked.workers, device), n_left))
         words = (device, str(processes), store_kind(study.services.tracking.uri))
+        told = partial(say, console)
         # A group deals the GPUs that this process still sees. A crew imports while the stores are opened here.
         with (
             open_group(processes if is_inline else 1, device) as group,
-            Crew(study.folder, words, [] if is_inline else shares) as crew,
+            open_shares(asked.workers, device, n_left, study.plan, study.folder, told) as shares,
+            Crew(study.folder, words, shares) as crew,
         ):
             if is_inline:
                 prepare_process(device)
-            tracker = Tracker(study.services.tracking, lambda line: say(console, line))
+            tracker = Tracker(study.services.tracking, told)
             try:
                 _check_one_store(study, tracker)
                 test = _fill(study, tracker, asked, crew, console, begun, group)

@@ -9,8 +9,15 @@ import functools
 import os
 import platform
 import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
 
 from embedsweep.schema import Precision
+
+MPS_CONTROL = "nvidia-cuda-mps-control"
+MPS_FOLDERS = (Path("/usr/local/nvidia/bin"), Path("/usr/local/cuda/bin"))
+"""Where containers have the control program of CUDA's Multi-Process Service, beside ``PATH``."""
 
 
 def visible_cores() -> int:
@@ -58,9 +65,52 @@ def cuda_device_count() -> int:
         pynvml.nvmlShutdown()
 
 
+@dataclass(frozen=True)
+class Card:
+    """A GPU as its driver shows it.
+
+    Attributes:
+        name: what it is.
+        used_bytes: of its memory, by whomever.
+        total_bytes: of its memory.
+    """
+
+    name: str
+    used_bytes: int
+    total_bytes: int
+
+
+def read_card(visible: str) -> Card | None:
+    """The GPU of a name from :func:`visible_devices`, at this moment; None where the driver does not tell."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        if visible.isdigit():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return Card(str(pynvml.nvmlDeviceGetName(handle)), int(memory.used), int(memory.total))
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def has_mps() -> bool:
     """Whether this is an Apple machine with Metal."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
+
+
+def find_mps_control() -> Path | None:
+    """The control program of CUDA's Multi-Process Service; None where there is none."""
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, MPS_FOLDERS)])
+    found = shutil.which(MPS_CONTROL, path=folders)
+    return Path(found) if found is not None else None
 
 
 def device_problem(device: str) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from embedsweep.config import nearest, shown
 from embedsweep.errors import Problem
@@ -119,7 +119,7 @@ class Reader:
             return cast("Switch", value)
         if len(self.problems) == before:
             self.problem(key, f"must be auto, true or false, but got {_told(value)}")
-        return "auto"
+        return False
 
     def integer(self, key: str, at_least: int) -> int:
         """A whole number from ``at_least`` up."""
@@ -140,6 +140,18 @@ class Reader:
                 hint = f"; write {value:.0f}, and int(interval(...)) where it is swept"
             self.problem(key, f"must be a whole number of at least {at_least}, but got {_told(value)}{hint}")
         return None
+
+    def integer_or_auto(self, key: str, at_least: int) -> int | Literal["auto"]:
+        """A whole number from ``at_least`` up, or the word auto."""
+        before = len(self.problems)
+        value = self.raw(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
+            return value
+        if value == "auto":
+            return "auto"
+        if len(self.problems) == before:
+            self.problem(key, f"must be auto or a whole number of at least {at_least}, but got {_told(value)}")
+        return at_least
 
     def real(
         self, key: str, *, at_least: float = -math.inf, above: float = -math.inf, at_most: float = math.inf

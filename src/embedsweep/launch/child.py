@@ -6,6 +6,7 @@ Owns the process's start, its pipes and what can be said of its end. Knows nothi
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,10 +17,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from embedsweep.launch.events import Event
-from embedsweep.launch.job import Job
 from embedsweep.secrets import redact
 
-COMMAND = (sys.executable, "-P", "-m", "embedsweep.launch.process")
+PYTHON = (sys.executable, "-P", "-m")
 """``-P``: a file of the user's, in the working directory, must not stand in for a library of its name."""
 TOLD_LINES = 8
 PIPE_DEADLINE_S = 2.0
@@ -32,7 +32,7 @@ class Child:
 
     Args:
         number: its own among the workers of its command, from 0.
-        words: what it is told on its command line, before its job.
+        command: what is started.
         log: where all goes that it prints.
         environment: what is added to this process's environment.
         told: gets the child and each event it tells, and, when it has ended, the child and None.
@@ -51,7 +51,7 @@ class Child:
     def __init__(
         self,
         number: int,
-        words: Sequence[str],
+        command: Sequence[str],
         log: Path,
         environment: Mapping[str, str],
         told: SimpleQueue[tuple[Child, Event | None]],
@@ -69,7 +69,7 @@ class Child:
             self._log_begins = file.tell()
             # In a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which passes it on.
             self._process = subprocess.Popen(
-                (*COMMAND, *words),
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -80,11 +80,18 @@ class Child:
         self._reader.start()
         threading.Thread(target=self._wait, daemon=True).start()
 
-    def send(self, job: Job) -> None:
-        """Sends it to work."""
+    def send(self, message: object) -> None:
+        """Sends it what it is to do, which it unpickles from its stdin."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already, which its exit code will say
-            job.send(self._process.stdin)
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+
+    def hang_up(self) -> None:
+        """Closes its stdin, which stays open otherwise: the end of it says that nobody waits for it any more."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # a message that nobody read
+            self._process.stdin.close()
 
     @property
     def pid(self) -> int:
@@ -100,9 +107,11 @@ class Child:
         """Sends it a signal, unless it has ended."""
         self._process.send_signal(signum)
 
-    def wait(self) -> None:
-        """Waits for its end."""
-        self._process.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for its end, for so many seconds at most; whether it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self.code is not None
 
     def kill(self, reason: str) -> None:
         """Kills it; ``reason`` is what is said of its end."""
@@ -111,10 +120,9 @@ class Child:
 
     def close(self) -> None:
         """Closes the pipes of a process that has ended."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with suppress(BrokenPipeError):  # a job that nobody read
-                pipe.close()
+        self.hang_up()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def reason(self) -> str:
         """How it ended, and the last lines of its log, for people."""

@@ -13,10 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from embedsweep.errors import WorkerError
-from embedsweep.launch.child import Child
+from embedsweep.launch.child import PYTHON, Child
 from embedsweep.launch.events import Event
 from embedsweep.launch.job import worker_log
 from embedsweep.signals import shielded
+
+COMMAND = (*PYTHON, "embedsweep.launch.process")
 
 
 class Crew:
@@ -49,7 +51,7 @@ class Crew:
         log, environment = worker_log(self._folder, number), self._environments[number]
         with shielded():  # a signal in between must find it
             try:
-                child = Child(number, self._words, log, environment, self.told)
+                child = Child(number, (*COMMAND, *self._words), log, environment, self.told)
             except OSError as error:
                 raise WorkerError(f"worker {number} cannot be started: {error}") from None
             self.children.append(child)

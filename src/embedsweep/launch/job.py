@@ -70,14 +70,9 @@ class Job:
         """See :func:`worker_log`."""
         return worker_log(SWEEPS / str(self.sweep.study.name), self.number)
 
-    def send(self, stream: IO[bytes]) -> None:
-        """Writes the job to a worker's stdin, which stays open: its end tells the worker that nobody waits for it."""
-        pickle.dump(self, stream)
-        stream.flush()
-
     @staticmethod
     def receive(stream: IO[bytes]) -> Job:
-        """Reads the job from a worker's stdin."""
+        """Reads the job that a worker is sent through its stdin."""
         job = pickle.load(stream)
         assert isinstance(job, Job)
         return job

@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
-from embedsweep.errors import EmbedsweepError, Interrupted
+from embedsweep.errors import DeviceLostError, EmbedsweepError, Interrupted
 from embedsweep.group import Group, open_group
-from embedsweep.launch.environment import end_at_once, prepare_process
+from embedsweep.launch.environment import end_at_once, prepare_process, take_pipes
 from embedsweep.launch.events import EventLines
 from embedsweep.launch.job import Job
 from embedsweep.secrets import redact
@@ -32,9 +32,9 @@ GIVEN_UP_AFTER_S = 20.0
 
 
 def main() -> int:
-    """Works until no trial is left to begin; 0, 1 where something ails all trials, 130 and 143 where it was ended."""
+    """Works until no trial is left to begin; 0, 1 where it cannot go on, 130 and 143 where it was ended."""
     device, processes, store = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    lifeline, events = _take_pipes()
+    lifeline, events = take_pipes()
     faulthandler.enable()
     end_at_once()
     display = EventLines(events)
@@ -47,19 +47,13 @@ def main() -> int:
             return _work_logged(job, display, deadline, group)
     except Interrupted as error:
         return error.exit_code
+    except DeviceLostError as error:
+        # Of this process alone: its supervisor shows the end of its log and starts another one.
+        print(redact(str(error)), file=sys.stderr, flush=True)
+        return 1
     except EmbedsweepError as error:
         display.outage(redact(str(error)))
         return 1
-
-
-def _take_pipes() -> tuple[IO[bytes], TextIO]:
-    """Stdin and stdout for the supervisor alone: whatever prints goes where stderr goes, to the worker's log."""
-    lifeline, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return lifeline, events
 
 
 def _end_with_supervisor(lifeline: IO[bytes]) -> None:

@@ -6,7 +6,7 @@ Owns how many workers there are and which environment each is started with. Know
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from embedsweep.gate.devices import cuda_devices_of, gpu_count, visible_cores
 from embedsweep.schema import WorkersConfig
@@ -15,12 +15,18 @@ CORES_A_PROCESS = 2
 """Without a GPU, and where no number was given: fewer cores leave no room for what a training does beside its steps."""
 
 
-def worker_count(workers: WorkersConfig, device: str) -> int:
-    """How many workers a command has, at least 1; ``device`` is ``trainer.device``."""
+def worker_count(workers: WorkersConfig, device: str, per_device: int) -> int:
+    """How many workers a command has, at least 1.
+
+    Args:
+        workers: what was asked.
+        device: ``trainer.device``.
+        per_device: how many processes share a GPU.
+    """
     if workers.count is not None:
         return workers.count
     gpus = gpu_count(device)
-    processes = workers.per_device * gpus if gpus else visible_cores() // CORES_A_PROCESS
+    processes = per_device * gpus if gpus else visible_cores() // CORES_A_PROCESS
     return max(1, processes // workers.processes_per_trial)
 
 
@@ -49,3 +55,9 @@ def _visible(names: list[str], worker: int, processes: int) -> dict[str, str]:
         return {}
     own = (names[(worker * processes + process) % len(names)] for process in range(processes))
     return {"CUDA_VISIBLE_DEVICES": ",".join(dict.fromkeys(own))}
+
+
+def are_shared(shares: Sequence[Mapping[str, str]]) -> bool:
+    """Whether several of these workers are given the same GPU."""
+    given = [gpu for share in shares for gpu in share.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return len(set(given)) < len(given)

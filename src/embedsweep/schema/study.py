@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from embedsweep.schema.words import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, WorkersName
+from embedsweep.schema.words import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, Switch, WorkersName
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,21 @@ class WorkersConfig:
     Attributes:
         name: ``inline`` is this process; ``local`` starts processes that run trials at the same time.
         count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
-        per_device: how many share a GPU.
+        per_device: how many share a GPU; ``auto`` is what a probe finds to be fastest.
         processes_per_trial: how many train one trial together.
         max_restarts: how often a worker that died is started again, over the whole command.
         silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
+        mps: whether workers share GPUs through CUDA's Multi-Process Service; ``auto`` where several share one and it
+            can be had.
     """
 
     name: WorkersName
     count: int | None
-    per_device: int
+    per_device: int | Literal["auto"]
     processes_per_trial: int
     max_restarts: int
     silence: float | None
+    mps: Switch
 
 
 @dataclass(frozen=True)

@@ -101,10 +101,11 @@ def read_workers(section: object, problems: list[Problem]) -> WorkersConfig:
     config = WorkersConfig(
         name=reader.one_of("name", get_args(WorkersName)),
         count=reader.optional_integer("count", at_least=1),
-        per_device=reader.integer("per_device", at_least=1),
+        per_device=reader.integer_or_auto("per_device", at_least=1),
         processes_per_trial=reader.integer("processes_per_trial", at_least=1),
         max_restarts=reader.integer("max_restarts", at_least=0),
         silence=reader.optional_real("silence", above=0),
+        mps=reader.switch("mps"),
     )
     reader.finish()
     return config
