@@ -247,7 +247,7 @@ def test_a_gpu_that_went_uncounted_is_said(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(tracker, "torch_has_gpu", lambda: True)
     hardware = [] if counted is None else [GPU()]
-    assert tracker._gpu_remarks(hardware, energy_kwh, duration_s=10) == ([remark] if remark else [])
+    assert tracker._gpu_remarks(hardware, energy_kwh, 10, []) == ([remark] if remark else [])
 
 
 def test_a_full_disk_is_said_and_does_not_stop_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

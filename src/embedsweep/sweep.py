@@ -31,7 +31,7 @@ from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.schema import DIRECTIONS, WorkersConfig
 from embedsweep.signals import shielded
-from embedsweep.study import EMISSIONS_KG, Study, open_study
+from embedsweep.study import EMISSIONS_KG, ENERGY_KWH, GPU_H, Study, open_study
 from embedsweep.study.storage import storage_errors
 from embedsweep.tracking import ParentStatus, Tracker, store_kind
 from embedsweep.worker import Worker, tidy
@@ -207,9 +207,8 @@ def _opening(study: Study, retried: Sequence[int]) -> str:
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """The study's own run carries the best value of each objective and the sum of its trials' emissions."""
-    total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
-    metrics = {"emissions/co2eq_kg": total, **test}
+    """The study's own run carries the best value of each objective and the sums of what its trials cost."""
+    metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
         values = [trial.values[index] for trial in study.complete_trials]
         if values:
@@ -218,3 +217,13 @@ def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, floa
             metrics[shown] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, metrics)
+
+
+def _costs(study: Study) -> dict[str, float]:
+    """What all trials cost, by metric; without what none of them recorded."""
+    names = {"emissions/co2eq_kg": EMISSIONS_KG, "emissions/energy_kwh": ENERGY_KWH, "time/gpu_h": GPU_H}
+    known = {
+        metric: [trial.user_attrs[name] for trial in study.trials if name in trial.user_attrs]
+        for metric, name in names.items()
+    }
+    return {metric: sum(figures) for metric, figures in known.items() if figures or metric == "emissions/co2eq_kg"}
