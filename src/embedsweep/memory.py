@@ -82,7 +82,10 @@ def peak_memory_gib() -> float | None:
     torch: Any = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
-    reserved = int(torch.cuda.max_memory_reserved())
+    try:
+        reserved = int(torch.cuda.max_memory_reserved())
+    except RuntimeError:  # an error has broken the process's context on the GPU; it is told by whoever met it
+        return None
     return reserved / 2**30 if reserved else None
 
 

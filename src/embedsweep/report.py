@@ -146,12 +146,12 @@ def print_best(console: Console, study: StudyRecord, program: str, test: Mapping
         say(console, f"model: {model}")
     result = read_result(study.trial_folder(best.number))
     how = _how_measured(result.emissions) if result is not None else ""
-    say(console, f"emissions of all trials: {_total_costs(study.trials)}{how}")
+    say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({how})' if how else ''}")
 
 
 def _how_measured(cost: Emissions) -> str:
-    """What is to be known of energy figures beside them."""
-    return " (CPU power estimated)" if is_cpu_estimated(cost.unmeasured) else ""
+    """What is to be known of energy figures beside them; empty where they were measured."""
+    return "CPU power estimated" if is_cpu_estimated(cost.unmeasured) else ""
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
@@ -184,7 +184,7 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
     say(
         console,
         f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {1000 * emissions.energy_kwh:.3g} Wh{gpu_h}"
-        f"{_how_measured(emissions)} (electricity: {emissions.country})",
+        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _how_measured(emissions))))})",
     )
     say(console, f"model: {folder / 'model'}")
     say(console, f"log: {folder / 'train.log'}")

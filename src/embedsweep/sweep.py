@@ -20,6 +20,7 @@ from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_complete
 from embedsweep.gate import Sweep, check_cells, check_reach, check_shares
+from embedsweep.gate.devices import cuda_devices_of
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
@@ -168,10 +169,11 @@ def _supervise(
     deadline: float | None,
     display: Display,
 ) -> None:
-    """Lets worker processes run what is left; one tracker measures the machine for all of them."""
+    """Lets worker processes run what is left; one tracker measures the machine for all of them, with their GPUs."""
+    gpus = cuda_devices_of(job.device)[: len(crew.children) * workers.processes_per_trial]
     with (
         tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-        SharedEmissions(job.emissions, Path(folder)) as emissions,
+        SharedEmissions(job.emissions, Path(folder), gpus) as emissions,
     ):
         told = replace(job, share_folder=Path(folder))
         patience = (workers.max_restarts, workers.silence, deadline)
