@@ -12,7 +12,7 @@ import time
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -333,7 +333,7 @@ def test_of_several_gpus_the_counters_of_those_are_summed_that_trials_hold(
 
 def test_a_gpu_without_an_energy_counter_is_said_to_be_estimated() -> None:
     class GPU:
-        gpu_ids: ClassVar = [1]
+        gpu_ids: list[int]
         devices = SimpleNamespace(
             devices=[
                 SimpleNamespace(gpu_index=0, _use_power_fallback=True),
@@ -342,6 +342,7 @@ def test_a_gpu_without_an_energy_counter_is_said_to_be_estimated() -> None:
         )
 
     gpu = GPU()
+    gpu.gpu_ids = [1]
     assert tracker._gpu_remarks([gpu], 0.1, 10, [1]) == []
     gpu.gpu_ids = [0, 1]
     remark = "gpu energy estimated (power read every second, no energy counter)"

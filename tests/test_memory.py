@@ -227,16 +227,20 @@ def test_the_peak_is_that_of_the_trial_and_not_of_those_before(gpu: FakeGpu, tmp
 def test_the_peak_is_the_largest_of_all_attempts(gpu: FakeGpu, tmp_path: Path) -> None:
     first = Attempts(tmp_path)
     first.begin(32, None)
-    gpu.take(8)
-    first.begin(16, None)  # smaller, as memory did not do
-    gpu.take(4)
-    first.finish()
+    gpu.take(7)
+    first.begin(16, None)  # smaller, as memory did not do; what follows is killed
     second = Attempts(tmp_path)
-    second.begin(16, None)
     gpu.take(5)
-    assert second.peak_memory_gib() == 8
+    assert second.peak_memory_gib() == 7
+    second.begin(16, None)
+    gpu.take(8)
+    second.finish()
+    third = Attempts(tmp_path)
+    third.begin(16, None)
+    gpu.take(6)
+    assert third.peak_memory_gib() == 8
     gpu.take(11)
-    assert second.peak_memory_gib() == 11
+    assert third.peak_memory_gib() == 11
 
 
 def test_on_a_cpu_there_is_no_peak(tmp_path: Path) -> None:

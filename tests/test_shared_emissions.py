@@ -386,13 +386,58 @@ def test_trials_that_share_a_gpu_share_its_time_and_energy(
     machine.draw(0.0, gpu=8.0, w0=1.0, w1=1.0, w2=9.0)
     machine.pass_s(14.4, **times)
     costs = [trial.stop() for trial in trials]
-    assert [cost.gpu_h or 0.0 for cost in costs] == pytest.approx(hours)
+    assert [cost.gpu_h for cost in costs] == pytest.approx(hours)
     assert [cost.energy_kwh for cost in costs] == pytest.approx([8.0 * each / 0.004 for each in hours])
     energy = {
         GPU_TIME: "approximate: this worker's part of the machine's energy, by CPU and GPU time",
         EQUAL_PARTS: "approximate: this worker's part of the machine's energy, by CPU time, of GPUs in equal parts",
     }
     assert costs[1].unmeasured[:2] == (energy[how], f"approximate: this worker's part of the GPU's time, {how}")
+
+
+def test_a_trial_that_the_driver_told_of_at_times_is_marked_by_gpu_time(machine: Machine) -> None:
+    machine.shared.add(0, pid=1)
+    machine.shared.add(1, pid=2)
+    trial = machine.begin(0, "a")
+    machine.begin(1, "a")
+    machine.draw(1.0)
+    machine.pass_s(3.6)
+    machine.energy(0)
+    machine.pass_s(3.6, a={0: 9.0, 1: 3.0})
+    machine.energy(0)
+    machine.pass_s(3.6)
+    cost = trial.stop()
+    assert cost.gpu_h == pytest.approx(0.0005 + 0.00075 + 0.0005)
+    assert cost.unmeasured[1].endswith("of the GPU's time, by GPU time")
+
+
+def test_energy_of_a_gpu_goes_by_its_time_since_the_energy_before(machine: Machine) -> None:
+    machine.shared.add(0, pid=1)
+    machine.shared.add(1, pid=2)
+    first = machine.begin(0, "a")
+    machine.draw(0.0, gpu=5.0)
+    machine.pass_s(100)
+    assert first.stop().energy_kwh == pytest.approx(5.0)
+    second = machine.begin(1, "a")
+    machine.draw(0.0, gpu=3.0)
+    machine.pass_s(1)
+    machine.energy(0)
+    machine.draw(0.0, gpu=1.0)
+    assert second.stop().energy_kwh == pytest.approx(3.5)  # no time went by, and both used no CPU
+
+
+def test_what_gpus_drew_before_there_was_a_worker_weighs_nothing(machine: Machine) -> None:
+    machine.usage.drawn = {"GPU-a": 9e9, "GPU-b": 1.0}
+    machine.shared.add(0, pid=1)
+    machine.shared.add(1, pid=2)
+    assert machine.usage.drawn == {}
+
+
+def test_the_gpus_that_count_are_those_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(shared, "Tracker", lambda *arguments: made.append(arguments))
+    SharedEmissions(EmissionsConfig("fra", "FRA"), tmp_path, ["0", "3"])
+    assert made == [("FRA", ["0", "3"], shared.NEVER_S)]
 
 
 def test_energy_of_two_gpus_is_not_mixed_up(machine: Machine) -> None:
@@ -441,6 +486,7 @@ def test_a_killed_workers_trial_holds_its_gpu_no_longer(machine: Machine) -> Non
     machine.shared.remove(0)
     machine.pass_s(7.2)
     machine.shared.add(0, pid=3)  # started again, and its trial not begun yet
+    machine.energy(1)
     machine.pass_s(7.2)
     assert trial.stop().gpu_h == pytest.approx(0.001 + 0.002 + 0.002)
 

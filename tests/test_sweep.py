@@ -11,6 +11,7 @@ import pytest
 
 from embedsweep import sweep
 from embedsweep.gate import pass_sweep
+from embedsweep.launch.job import Job
 from embedsweep.study import open_study
 
 
@@ -36,7 +37,7 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
         ["optimizer.lr=1e-4,2e-4", "trainer.device=cpu", "workers=local", f"workers.processes_per_trial={processes}"]
     )
     study = open_study(asked)
-    job = sweep.Job.of(study, asked, "parent", "auto")
+    job = Job.of(study, asked, "parent", "auto")
     measured: list[list[str]] = []
 
     class Shared:
@@ -51,7 +52,8 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
     monkeypatch.setattr(sweep, "SharedEmissions", Shared)
     monkeypatch.setattr(sweep, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
     crew: Any = SimpleNamespace(children=[None] * children)
-    sweep._supervise(study, job, crew, asked.workers, None, SimpleNamespace())  # type: ignore[arg-type]
+    nothing: Any = None
+    sweep._supervise(study, job, crew, asked.workers, None, nothing)
     assert measured == [expected]
 
 

@@ -6,7 +6,10 @@ Owns the rule. Must not know how GPU time is read, or energy.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
 
 GPU_TIME, EQUAL_PARTS = "by GPU time", "in equal parts"
 
@@ -64,7 +67,7 @@ class GpuTime:
         return {gpu: of for gpu, of in recent.items() if any(of.values())}
 
 
-def fractions(weights: Mapping[int, float]) -> dict[int, float]:
+def fractions(weights: Mapping[Key, float]) -> dict[Key, float]:
     """Parts in proportion to weights, equal ones where all weigh 0; they sum to 1."""
     whole = sum(weights.values())
     return {key: weight / whole if whole else 1 / len(weights) for key, weight in weights.items()}
