@@ -304,7 +304,7 @@ def test_the_result_of_an_older_version_lacks_what_it_did_not_know(single: Attem
 
 
 def test_what_a_gpu_gave_is_a_metric_where_there_was_one(single: Attempt) -> None:
-    outcome = Outcome({}, 4, 9, pruned=False, train_s=2.0, eval_s=1.0, log=())
+    outcome = Outcome({}, 4, 9, pruned=False, train_s=2.0, eval_s=1.0, log=(), captured="none")
     result = result_of(single)
     names = {"time/gpu_h", "memory/peak_gib"}
     assert not names & _figures(outcome, result, 50.0).keys()

@@ -16,6 +16,8 @@ WARMUP = (0.0, 0.2)
 POSITIVE_THRESHOLD = 0.8
 """Pairs of at least this score (0..1) are the positive pairs that mnrl trains on."""
 SEED = 42
+EVALUATION_BATCH_SIZE = 512
+"""Sentences that each way encodes at once."""
 BLOCK = len(LOSSES) * len(BATCH_SIZES)
 """So many successive points have every loss with every batch size once."""
 RUNGS = (0.125, 0.25, 0.5)

@@ -22,7 +22,17 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 
-from benchmarks.gpu.task import BATCH_SIZES, LEARNING_RATE, LOSSES, POSITIVE_THRESHOLD, SEED, WARMUP, Point, read_pairs
+from benchmarks.gpu.task import (
+    BATCH_SIZES,
+    EVALUATION_BATCH_SIZE,
+    LEARNING_RATE,
+    LOSSES,
+    POSITIVE_THRESHOLD,
+    SEED,
+    WARMUP,
+    Point,
+    read_pairs,
+)
 
 JOURNAL = "journal.log"
 OBJECTIVE = "eval_dev_spearman_cosine"
@@ -85,7 +95,7 @@ def make_trainer(loss: str, spec: Mapping[str, Any]) -> SentenceTransformerTrain
             seed=SEED,
             bf16=not cpu,
             use_cpu=cpu,
-            per_device_eval_batch_size=64,
+            per_device_eval_batch_size=EVALUATION_BATCH_SIZE,
             eval_strategy="no",
             save_strategy="no",
             logging_steps=10,
@@ -94,7 +104,7 @@ def make_trainer(loss: str, spec: Mapping[str, Any]) -> SentenceTransformerTrain
         ),
         train_dataset=train_dataset(loss, Path(spec["data"])),
         evaluator=EmbeddingSimilarityEvaluator(
-            first, second, scores, main_similarity="cosine", name="dev", batch_size=64
+            first, second, scores, main_similarity="cosine", name="dev", batch_size=EVALUATION_BATCH_SIZE
         ),
         model_init=lambda _: SentenceTransformer(spec["model"], device="cpu" if cpu else None),
         loss=LOSS_CLASSES[loss],

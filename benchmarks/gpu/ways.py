@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.gpu.task import BATCH_SIZES, LEARNING_RATE, LOSSES, POSITIVE_THRESHOLD, RUNGS, SEED, WARMUP, Task
+from benchmarks.gpu.task import (
+    BATCH_SIZES,
+    EVALUATION_BATCH_SIZE,
+    LEARNING_RATE,
+    LOSSES,
+    POSITIVE_THRESHOLD,
+    RUNGS,
+    SEED,
+    WARMUP,
+    Task,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STUDY = "compare"
@@ -121,6 +131,7 @@ def _task_overrides(task: Task) -> list[str]:
         f"trainer.seed={SEED}",
         "trainer.eval_every=1e6",  # dev is scored at the end, and at rungs
         "evaluation.before=false",
+        f"evaluation.batch_size={EVALUATION_BATCH_SIZE}",
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -126,6 +127,7 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()  # schedule-free optimizers train with other weights than they evaluate with
         batch = self._prepare_inputs(inputs)
+        n_captured, begun = len(graphed.graphs), time.monotonic()
         try:
             loss, self._norm = graphed.graphs.step(batch, lambda given: super(Trainer, self).compute_loss(model, given))
         except CaptureError as error:
@@ -137,6 +139,8 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
             self._graphed, self._why_eager = None, f"a step cannot be captured ({error})"
             _log.warning("CUDA graphs: %s", self.captured)
             return super().training_step(model, inputs)
+        if len(graphed.graphs) > n_captured:
+            _log.info("CUDA graphs: step %d captured in %.2f s", self.state.global_step + 1, time.monotonic() - begun)
         self._divergence.saw_loss(loss)
         return loss
 
