@@ -25,32 +25,22 @@ from embedsweep.training_data import training_parts
 NAN, INF = math.nan, math.inf
 
 
-class Value(nn.Module):
-    """A loss whose value a test chooses."""
-
-    def forward(self, value: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        return value
-
-
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_loss_that_is_not_a_number_is_seen_at_once_and_named(value: float, parts: int) -> None:
-    loss = Value()
-    watch = Watch([loss], fp16=False)
+def test_a_loss_that_is_not_a_number_is_seen_at_once_and_named(value: float) -> None:
+    watch = Watch(fp16=False)
     watch.step = 7
-    loss(torch.tensor(3.0))
-    given = torch.tensor(value) if parts == 1 else {"one": torch.tensor(1.0), "other": torch.tensor(value)}
+    watch.saw_loss(torch.tensor(3.0))
     with pytest.raises(TrialError, match=rf"^the training loss became {value} at step 7$"):
-        loss(given)
+        watch.saw_loss(torch.tensor(value))
 
 
 def test_a_gradient_that_is_not_a_number_is_seen_at_once_unless_fp16_scales_it() -> None:
-    watch = Watch([], fp16=False)
+    watch = Watch(fp16=False)
     watch.saw_gradient(3.0)
     with pytest.raises(TrialError, match=r"^the norm of the gradient became inf at step 1$"):
         watch.saw_gradient(torch.tensor(INF))
 
-    scaled = Watch([], fp16=True)
+    scaled = Watch(fp16=True)
     for _ in range(3):  # a step that was taken ends a run of those left out
         for _ in range(FP16_SKIPPED):
             scaled.saw_gradient(torch.tensor(INF))
@@ -64,11 +54,11 @@ def test_a_gradient_that_is_not_a_number_is_seen_at_once_unless_fp16_scales_it()
 
 def test_what_a_gpu_noted_is_told_with_its_own_step_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tensors are on the CPU here; only what chooses the way is told otherwise."""
-    watch = Watch([], fp16=False)
-    monkeypatch.setattr(type(watch._loss), "see", lambda series, value, step: series._note(value, step))
+    watch = Watch(fp16=False)
+    monkeypatch.setattr(type(watch._loss), "see", lambda series, value, step: series._unseen.append((step, value)))
     for step, value in enumerate([2.0, 1.0, NAN, 1.0, INF], start=1):
         watch.step = step
-        watch._saw_loss(nn.Identity(), (), torch.tensor(value))
+        watch.saw_loss(torch.tensor(value))
         watch.saw_gradient(torch.tensor(1.0))
         if step < 3:
             watch.look()

@@ -7,22 +7,24 @@ import pytest
 import torch
 from sentence_transformers import (
     SentenceTransformer,
-    SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
 from transformers import TrainerCallback
 
+from embedsweep.checkpoint_writer import CheckpointWriter
+from embedsweep.divergence import Watch
 from embedsweep.gate import pass_single
 from embedsweep.losses import LOSSES, InBatch, in_batch, training_dataset, wants
 from embedsweep.micro_batches import (
+    Split,
     averaged_over,
     cached_micro_batch,
     kind_of,
     loss_batch_size_of,
-    split_batches,
     with_micro_batch,
 )
 from embedsweep.schema import LossConfig, TrialConfig
+from embedsweep.trainer import Trainer
 from embedsweep.training_arguments import training_arguments
 from loss_cases import EXAMPLES, LEAVES, built, fresh_model, loss_config, write_other_model
 
@@ -56,15 +58,21 @@ def trained(config: LossConfig, folder: Path, split: int | None, **arguments: An
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    trainer = SentenceTransformerTrainer(
+    trainer = Trainer(
         model=model,
+        divergence=Watch(fp16=False),
+        split=None if split is None else Split(split, {"data": averaged_over(config)}),
+        graphed=None,
+        why_eager=None,
+        writer=CheckpointWriter(),
+        saver=None,
+        is_over=lambda _: False,
+        trust_remote_code=False,
         args=SentenceTransformerTrainingArguments(str(folder), **{**defaults, **arguments}),
         train_dataset=training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1),
         loss=built(config, model),
         callbacks=[gradients],
     )
-    if split is not None:
-        split_batches(trainer, split, {"data": averaged_over(config)})
     trainer.train()
     return gradients.steps, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 

@@ -11,7 +11,7 @@ import pytest
 from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
 from embedsweep.schema import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
 
-TRAINER = {"epochs": 2, "max_steps": None, "merge_columns": False}
+TRAINER = {"epochs": 2, "max_steps": None, "merge_columns": False, "cuda_graphs": "auto"}
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
 DIMS = DiscreteAxis("loss.dims", ((128, 64), (128,)), {"loss": "mnrl"})
@@ -60,7 +60,7 @@ def test_a_study_of_an_older_version_goes_on_under_its_name() -> None:
         del cell["trainer"]["merge_columns"]
     assert plan_of(older) == PLAN
     small = replace(PLAN, axes=(LOSS, LR), cells={"loss=mnrl": {"trainer": {"epochs": 2}}})
-    known = {"loss=mnrl": {"trainer": {"epochs": 2, "merge_columns": False}}}
+    known = {"loss=mnrl": {"trainer": {"epochs": 2, "merge_columns": False, "cuda_graphs": "auto"}}}
     assert study_name(replace(small, cells=known)) == study_name(small)
     merging = replace(PLAN, cells=_cells("trainer", "merge_columns", True))
     assert study_name(merging) != study_name(PLAN)

@@ -82,6 +82,7 @@ CONFIG = TrialConfig(
         log_every=0.02,
         load_best_model_at_end=True,
         merge_columns=False,
+        cuda_graphs="auto",
         early_stopping=EarlyStoppingConfig(None, 0.0),
     ),
     evaluation=replace(EVALUATION, benchmarks=(BenchmarkConfig("sts2017-es", "sts2017_es", "test", SCORED),)),
@@ -199,7 +200,7 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 80
+    assert len(flat) == 81
 
 
 def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: Path) -> None:

@@ -10,11 +10,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import xxhash
 
 CHECKPOINTS = "checkpoints"
 """A trial's folder of them."""
+
+HASHES: Mapping[str, Callable[[], Any]] = {
+    "xxh3_128": xxhash.xxh3_128,
+    "blake2b": lambda: hashlib.blake2b(digest_size=16),
+}
+HASH = "xxh3_128"
+OLDER_HASH = "blake2b"
+"""Of marks that name none: older versions knew one."""
 
 MARK = "complete.json"
 PREFIX = "checkpoint-"
@@ -37,12 +48,14 @@ class Checkpoints:
     def seal(self, step: int, times: Mapping[str, float]) -> None:
         """Marks a checkpoint as whole, by size and hash of each of its files.
 
+        The hash is XXH3, which tells torn files as surely as a cryptographic one and takes a twentieth of its time.
+
         Args:
             step: its optimizer step.
             times: seconds spent so far, by kind, which a resumed trial goes on counting from.
         """
         path = self.path(step)
-        mark = {"files": _hashes(path), "times": dict(times)}
+        mark = {"hash": HASH, "files": _hashes(path, HASH), "times": dict(times)}
         temporary = path / f"{MARK}.part"
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(mark, file)
@@ -66,7 +79,9 @@ class Checkpoints:
             mark = json.loads((path / MARK).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return isinstance(mark, dict) and mark.get("files") == _hashes(path)
+        if not isinstance(mark, dict) or (kind := mark.get("hash", OLDER_HASH)) not in HASHES:
+            return False
+        return mark.get("files") == _hashes(path, kind)
 
     def times(self, step: int) -> dict[str, float]:
         """Seconds spent until a whole checkpoint, by kind."""
@@ -100,12 +115,12 @@ class Checkpoints:
         return [int(name) for name in names if name.isdigit()]
 
 
-def _hashes(folder: Path) -> dict[str, list[int | str]]:
-    """Size and BLAKE2b hash of every file below ``folder`` but the mark itself."""
+def _hashes(folder: Path, kind: str) -> dict[str, list[int | str]]:
+    """Size and hash of every file below ``folder`` but the mark itself."""
     found: dict[str, list[int | str]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith(MARK):
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+                digest = hashlib.file_digest(file, HASHES[kind]).hexdigest()
             found[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
     return found

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from embedsweep.errors import TrialError
 
@@ -32,21 +31,26 @@ over the demo sentences: the untrained tiny model 0.22, trained 0.15 to 0.56, at
 class Watch:
     """Sees every loss and every gradient of a training, and raises as soon as one is not a number.
 
-    On a GPU what is seen stays there and is looked at every few steps, so that no step waits for it; the reason names
-    the step it happened in all the same.
+    What a GPU computes stays there and is looked at every few steps, so that no step waits for it; the reason names the
+    step it happened in all the same.
 
     Args:
-        losses: all that are trained by; each is watched from now on.
         fp16: whether gradients are scaled, so that some may overflow.
     """
 
-    def __init__(self, losses: Sequence[nn.Module], *, fp16: bool) -> None:
+    def __init__(self, *, fp16: bool) -> None:
         self.step = 1
         """The optimizer step under way."""
         self._loss = _Series("the training loss", tolerated=0)
         self._gradient = _Series("the norm of the gradient", tolerated=FP16_SKIPPED if fp16 else 0)
-        for loss in losses:
-            loss.register_forward_hook(self._saw_loss)
+
+    def saw_loss(self, value: torch.Tensor) -> None:
+        """Is shown the loss of a batch, or of a part of one.
+
+        Raises:
+            TrialError: it is not a number.
+        """
+        self._loss.see(value.detach(), self.step)
 
     def saw_gradient(self, norm: torch.Tensor | float) -> None:
         """Is told the norm of the gradient before an optimizer step.
@@ -57,17 +61,13 @@ class Watch:
         self._gradient.see(torch.as_tensor(norm), self.step)
 
     def look(self) -> None:
-        """Looks at what a GPU has noted.
+        """Looks at what a GPU has computed since the last time.
 
         Raises:
             TrialError: a loss or gradient was not a number.
         """
         self._loss.look()
         self._gradient.look()
-
-    def _saw_loss(self, _module: nn.Module, _inputs: object, value: torch.Tensor | dict[str, torch.Tensor]) -> None:
-        whole = torch.stack(list(value.values())).sum() if isinstance(value, dict) else value
-        self._loss.see(whole.detach(), self.step)
 
 
 class _Series:
@@ -77,35 +77,28 @@ class _Series:
         self._what = what
         self._tolerated = tolerated
         self._in_a_row = 0
-        self._noted: tuple[torch.Tensor, torch.Tensor] | None = None
-        """Where a GPU computes the values: how many in a row were no numbers ``()``, and step and value of the first
-        too many ``(2,)``; step 0 as long as there is none."""
+        self._unseen: list[tuple[int, torch.Tensor]] = []
+        """Values that still lie on a device, each ``()``, with their steps."""
 
     def see(self, value: torch.Tensor, step: int) -> None:
         if value.device.type == "cpu":
-            number = value.item()
-            self._in_a_row = 0 if math.isfinite(number) else self._in_a_row + 1
-            if self._in_a_row > self._tolerated:
-                self._fail(step, number)
+            self._judge(step, value.item())
         else:
-            self._note(value.float(), step)
+            self._unseen.append((step, value))
 
     def look(self) -> None:
-        if self._noted is not None:
-            step, value = self._noted[1].tolist()
-            if step:
-                self._fail(int(step), value)
+        if not self._unseen:
+            return
+        steps, values = zip(*self._unseen, strict=True)
+        self._unseen.clear()
+        for step, number in zip(steps, torch.stack(values).tolist(), strict=True):
+            self._judge(step, number)
 
-    def _note(self, value: torch.Tensor, step: int) -> None:
-        nothing = (torch.zeros((), dtype=torch.int64, device=value.device), torch.zeros(2, device=value.device))
-        in_a_row, first = self._noted or nothing
-        in_a_row = torch.where(torch.isfinite(value), 0, in_a_row + 1)
-        begins = (in_a_row > self._tolerated) & (first[0] == 0)
-        self._noted = in_a_row, torch.where(begins, torch.stack((torch.full_like(value, step), value)), first)
-
-    def _fail(self, step: int, value: float) -> None:
-        often = f", for {self._tolerated + 1} steps in a row" if self._tolerated else ""
-        raise TrialError(f"{self._what} became {value} at step {step}{often}")
+    def _judge(self, step: int, number: float) -> None:
+        self._in_a_row = 0 if math.isfinite(number) else self._in_a_row + 1
+        if self._in_a_row > self._tolerated:
+            often = f", for {self._tolerated + 1} steps in a row" if self._tolerated else ""
+            raise TrialError(f"{self._what} became {number} at step {step}{often}")
 
 
 def check_embeddings(embeddings: np.ndarray, sentences: Sequence[str], where: str, step: int) -> None:

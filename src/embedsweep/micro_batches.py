@@ -8,11 +8,10 @@ samplers, schedules and checkpoints know nothing of it; other losses see the mic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from embedsweep.losses import LOSSES, Average, InBatch, in_batch, nest
+from embedsweep.losses import LOSSES, Average, InBatch, in_batch, nest, not_captured
 from embedsweep.schema import LossConfig, TrialConfig
 
 
@@ -54,6 +53,27 @@ def loss_batch_size_of(config: TrialConfig) -> int:
     return micro_batch_size_of(config) if loss_sees_it else config.dataloader.batch_size
 
 
+def why_eager(config: TrialConfig, processes: int, *, on_cuda: bool) -> str | None:
+    """Why the steps of a trial cannot be captured in CUDA graphs; None if nothing is known that forbids it.
+
+    Args:
+        config: the trial.
+        processes: how many train it together.
+        on_cuda: whether it trains on a CUDA device.
+    """
+    if not on_cuda:
+        return f"trainer.device={config.trainer.device} is no CUDA device here"
+    if processes > 1:
+        return f"{processes} processes train together"
+    if config.trainer.precision == "fp16":
+        return "fp16 scales the gradient anew after an overflow"
+    if has_micro_batches(config):
+        return f"batches are computed in parts (dataloader.micro_batch_size={config.dataloader.micro_batch_size})"
+    if config.model.static_dim is not None:
+        return "a static embedding has no texts of one length"
+    return next((reason for loss in losses_of(config) if (reason := not_captured(loss)) is not None), None)
+
+
 def with_micro_batch(config: TrialConfig, size: int) -> TrialConfig:
     """The same trial with so many examples in memory at once."""
     if size == micro_batch_size_of(config):
@@ -61,59 +81,43 @@ def with_micro_batch(config: TrialConfig, size: int) -> TrialConfig:
     return replace(config, dataloader=replace(config.dataloader, micro_batch_size=size))
 
 
-def split_batches(trainer: Any, size: int, averages: Mapping[str, Average]) -> None:
-    """Lets ``trainer`` compute each batch in parts, one after another, with the gradient of the whole.
+PARTS, SHARES, N_EXAMPLES = "parts", "shares", "examples"
+"""What a split batch consists of: batches as they are otherwise, the share of each in the whole, and its examples."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """How batches of independent examples are computed in parts, one after another, with the gradient of the whole.
 
     Dropout and whatever else a loss draws at random is drawn for each part, padding is that of each part, and sums are
     rounded in another order; else nothing depends on the size, also where it does not divide a batch. Where processes
     share a batch, each splits its own share, and all count by how many examples they hold.
 
-    Args:
-        trainer: a SentenceTransformerTrainer before it trains; changed in place.
+    Attributes:
         size: examples in a part, at most.
         averages: what the loss of each dataset is a mean over, by the dataset's name.
     """
-    trainer.data_collator = _SplittingCollator(trainer.data_collator, size, averages)
-    whole_step = trainer.training_step
 
-    def training_step(model: Any, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Any:
-        parts = list(zip(inputs[_PARTS], inputs[_SHARES], strict=True))
-        weight = _weight(inputs[_EXAMPLES], trainer.accelerator)
-        value: Any = 0
-        for number, (part, share) in enumerate(parts, start=1):
-            # What the trainer divides the loss of a part by.
-            trainer.current_gradient_accumulation_steps = 1 / (share * weight)
-            with nullcontext() if number == len(parts) else trainer.accelerator.no_sync(model):
-                value = value + whole_step(model, part, num_items_in_batch)
-        return value
-
-    trainer.training_step = training_step
+    size: int
+    averages: Mapping[str, Average]
 
 
-_PARTS, _SHARES, _EXAMPLES = "parts", "shares", "examples"
-"""What a split batch consists of: batches as they are otherwise, the share of each in the whole, and its examples."""
+class SplittingCollator:
+    """Makes a batch of examples into parts, each as the trainer's own collator makes it.
 
+    Args:
+        collate: the trainer's own.
+        split: the size of a part, and what it counts for.
+    """
 
-def _weight(examples: int, accelerator: Any) -> float:
-    """What so many examples count for, of which every process has its own number: their mean gradient is taken."""
-    if accelerator.num_processes == 1:
-        return 1.0
-    import torch
-
-    mean = accelerator.reduce(torch.tensor(float(examples), device=accelerator.device), "mean")
-    return examples / float(mean)
-
-
-class _SplittingCollator:
-    """Makes a batch of examples into parts, each as the trainer's own collator makes it."""
-
-    def __init__(self, collate: Any, size: int, averages: Mapping[str, Average]) -> None:
+    def __init__(self, collate: Any, split: Split) -> None:
         self.collate = collate
         self.valid_label_columns = collate.valid_label_columns
-        self._size = size
-        self._averages = averages
+        self._size = split.size
+        self._averages = split.averages
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The parts of a batch, and what each counts for."""
         starts = range(0, len(examples), self._size)
         parts = [self.collate(list(examples[start : start + self._size])) for start in starts]
         name = examples[0].get("dataset_name", next(iter(self._averages)))
@@ -125,7 +129,7 @@ class _SplittingCollator:
             case "words":
                 words = [_words(part) for part in parts]
                 shares = [count / sum(words) for count in words]
-        return {_PARTS: parts, _SHARES: shares, _EXAMPLES: len(examples)}
+        return {PARTS: parts, SHARES: shares, N_EXAMPLES: len(examples)}
 
 
 def _words(part: Mapping[str, Any]) -> int:

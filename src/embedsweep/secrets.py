@@ -214,13 +214,16 @@ def _is_innocent(key: str, value: str) -> bool:
 
 
 def _environment_secrets() -> tuple[re.Pattern[str], ...]:
-    values = {
-        value for name, value in os.environ.items() if len(value) >= SHORTEST_ENVIRONMENT_SECRET and is_secret_key(name)
-    }
+    return _secrets_in(tuple(os.environ.items()))
+
+
+@lru_cache(maxsize=2)
+def _secrets_in(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], ...]:
+    """Patterns of the secrets in an environment, which is as good as never changed between two texts."""
+    values = {value for name, value in environment if len(value) >= SHORTEST_ENVIRONMENT_SECRET and is_secret_key(name)}
     return _value_patterns(frozenset(values))
 
 
-@lru_cache(maxsize=8)
 def _value_patterns(values: frozenset[str]) -> tuple[re.Pattern[str], ...]:
     """Patterns of the values as they are and percent-encoded, longest first so that none is cut in two."""
     forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value), quote(value))}

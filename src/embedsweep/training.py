@@ -1,32 +1,34 @@
-"""Training: a SentenceTransformerTrainer put together from a configuration, run, and its checkpoint to keep chosen.
+"""Training: a trainer put together from a configuration, run, and its checkpoint to keep chosen. Imports torch.
 
-The trainer itself is sentence-transformers' own. Knows neither studies nor MLflow's names for runs. Imports torch.
+Knows neither studies nor MLflow's names for runs.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import PrinterCallback, TrainerState
 
+from embedsweep.built_models import BuiltModel
+from embedsweep.checkpoint_writer import CheckpointWriter
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.divergence import Watch
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator, metric_names, scores_of
+from embedsweep.graphed import ModelGraphs
 from embedsweep.losses import InBatch
 from embedsweep.losses.state import load_own_state, own_state
-from embedsweep.micro_batches import averaged_over, kind_of, losses_of, micro_batch_size_of, split_batches
+from embedsweep.micro_batches import Split, averaged_over, kind_of, losses_of, micro_batch_size_of, why_eager
 from embedsweep.models import load_weights
 from embedsweep.schema import TrialConfig
+from embedsweep.trainer import Trainer
 from embedsweep.training_arguments import training_arguments
 from embedsweep.training_callback import LOSS_WEIGHTS, TrainingCallback, Watcher
 
@@ -64,6 +66,7 @@ class Outcome:
         train_s: seconds in training steps, over all attempts.
         eval_s: seconds in evaluations and checkpoints, over all attempts.
         log: the trainer's log, one entry a logged step.
+        captured: what was captured in CUDA graphs, in words, or why nothing was.
     """
 
     dev: Mapping[str, float]
@@ -73,6 +76,7 @@ class Outcome:
     train_s: float
     eval_s: float
     log: Sequence[Mapping[str, float]]
+    captured: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,9 @@ def train(
     checkpoints: Checkpoints,
     watcher: Watcher,
     group: Trainees | None = None,
+    kept: BuiltModel | None = None,
+    *,
+    may_go_on: bool = True,
 ) -> Outcome:
     """Trains ``model`` in place, from the last whole checkpoint if there is one, and loads the one to keep.
 
@@ -104,6 +111,8 @@ def train(
         checkpoints: where they go.
         watcher: who is told.
         group: who trains; None trains in this process.
+        kept: what earlier trials made over this very model; None makes it anew.
+        may_go_on: whether a later command may train on from the end; else the last checkpoint has no optimizer's state.
 
     Raises:
         TrialError: the training diverged, or a checkpoint is not what it was.
@@ -111,17 +120,29 @@ def train(
     """
     if group is not None:
         group.train(config, checkpoints.folder.parent, watcher)
-    trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, group.size if group else 1)
+    processes = group.size if group else 1
+    with CheckpointWriter() as writer:
+        trainer, callback = _assembled(
+            config, model, tasks, evaluator, checkpoints, watcher, processes, writer, kept, may_go_on
+        )
+        return _trained(config, trainer, callback, evaluator, is_trained=group is not None)
+
+
+def _trained(
+    config: TrialConfig, trainer: Trainer, callback: TrainingCallback, evaluator: PairEvaluator, *, is_trained: bool
+) -> Outcome:
+    """Trains unless that was done, in a group or in an attempt that was cut off after its end."""
+    checkpoints = callback.checkpoints
     resumed = checkpoints.last_whole()
     state = _state_of(checkpoints, resumed) if resumed is not None else None
-    if state is not None and (group is not None or callback.is_over(state)):
+    if state is not None and (is_trained or callback.is_over(state)):
         # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
         # card tells; one of the library's wants an optimizer.
         trainer.callback_handler.optimizer = trainer.create_optimizer()
         trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
         trainer.state = state
         return _finish(config, trainer, evaluator, checkpoints, callback, trained=False)
-    _train_on(config, trainer, callback, resumed)
+    _train_on(trainer, callback, resumed)
     return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
 
 
@@ -148,10 +169,13 @@ def train_share(
     Raises:
         TrialError: the training diverged.
     """
-    trainer, callback = _assembled(config, model, tasks, evaluator, checkpoints, watcher, processes)
-    resumed = checkpoints.last_whole()
-    if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
-        _train_on(config, trainer, callback, resumed)
+    with CheckpointWriter() as writer:
+        trainer, callback = _assembled(
+            config, model, tasks, evaluator, checkpoints, watcher, processes, writer, None, may_go_on=True
+        )
+        resumed = checkpoints.last_whole()
+        if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
+            _train_on(trainer, callback, resumed)
 
 
 def _assembled(
@@ -162,14 +186,26 @@ def _assembled(
     checkpoints: Checkpoints,
     watcher: Watcher,
     processes: int,
-) -> tuple[SentenceTransformerTrainer, TrainingCallback]:
+    writer: CheckpointWriter,
+    kept: BuiltModel | None,
+    may_go_on: bool,
+) -> tuple[Trainer, TrainingCallback]:
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
-    divergence = Watch(list(losses.values()), fp16=config.trainer.precision == "fp16")
-    callback = TrainingCallback(config, checkpoints, watcher, losses, divergence)
+    divergence = Watch(fp16=config.trainer.precision == "fp16")
+    callback = TrainingCallback(config, checkpoints, watcher, losses, divergence, writer)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
-    trainer = SentenceTransformerTrainer(
+    reason = _why_eager(config, processes, model)
+    trainer = Trainer(
         model=model,
+        divergence=divergence,
+        split=_split_of(config, list(tasks), processes),
+        graphed=None if reason else (kept.graphs if kept else ModelGraphs(model)).graphed(config, datasets),
+        why_eager=reason,
+        writer=writer,
+        saver=kept.saver if kept else None,
+        is_over=lambda state: not may_go_on and callback.is_over(state),
+        trust_remote_code=config.model.trust_remote_code,
         args=training_arguments(config, checkpoints.folder, datasets, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
         loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,
@@ -177,49 +213,33 @@ def _assembled(
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
-    _watch_gradients(trainer, divergence)
-    size = micro_batch_size_of(config)
-    # Shares of a batch may differ in size, too, and are to count accordingly.
-    if kind_of(config) is InBatch.INDEPENDENT and (size < config.dataloader.batch_size or processes > 1):
-        averages = {name: averaged_over(loss) for name, loss in zip(tasks, losses_of(config), strict=True)}
-        split_batches(trainer, size // processes, averages)
     return trainer, callback
 
 
-def _train_on(
-    config: TrialConfig, trainer: SentenceTransformerTrainer, callback: TrainingCallback, resumed: int | None
-) -> None:
+def _why_eager(config: TrialConfig, processes: int, model: SentenceTransformer) -> str | None:
+    """Why no step is captured in CUDA graphs; None if steps are."""
+    if config.trainer.cuda_graphs is False:
+        return "trainer.cuda_graphs=false"
+    return why_eager(config, processes, on_cuda=model.device.type == "cuda")
+
+
+def _split_of(config: TrialConfig, names: Sequence[str], processes: int) -> Split | None:
+    """How a batch of the datasets ``names`` is computed in parts; None computes it whole."""
+    size = micro_batch_size_of(config)
+    # Shares of a batch may differ in size, too, and are to count accordingly.
+    if kind_of(config) is not InBatch.INDEPENDENT or (size == config.dataloader.batch_size and processes == 1):
+        return None
+    averages = {name: averaged_over(loss) for name, loss in zip(names, losses_of(config), strict=True)}
+    return Split(size // processes, averages)
+
+
+def _train_on(trainer: Trainer, callback: TrainingCallback, resumed: int | None) -> None:
     """Trains from a checkpoint's step, or from the beginning."""
-    model = trainer.model
-    # The library's own loader takes a checkpoint of adapters for a whole model, with its base model where it once lay.
-    trainer._load_from_checkpoint = lambda path: load_weights(model, Path(path), config.model.trust_remote_code)
     folder = callback.checkpoints.path(resumed) if resumed is not None else None
     if folder is not None:
-        _load_losses(callback.losses, model, folder)
-    with _without_cards(model):
-        trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
-
-
-@contextmanager
-def _without_cards(model: SentenceTransformer) -> Iterator[None]:
-    """Saves checkpoints of ``model`` without the library's card: it takes longer than the weights of a small model."""
-    model.save_pretrained = functools.partial(model.save_pretrained, create_model_card=False)
-    try:
-        yield
-    finally:
-        del model.save_pretrained
-
-
-def _watch_gradients(trainer: SentenceTransformerTrainer, divergence: Watch) -> None:
-    """Shows the norm of each gradient, which the trainer computes to clip and log it but hands to no callback."""
-    measured = trainer._get_grad_norm
-
-    def watched(model: nn.Module, grad_norm: Any = None) -> Any:
-        norm = measured(model, grad_norm=grad_norm)
-        divergence.saw_gradient(norm)
-        return norm
-
-    trainer._get_grad_norm = watched
+        _load_losses(callback.losses, trainer.model, folder)
+    trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
+    callback.writer.wait()
 
 
 def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:
@@ -228,7 +248,7 @@ def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:
 
 def _finish(
     config: TrialConfig,
-    trainer: SentenceTransformerTrainer,
+    trainer: Trainer,
     evaluator: PairEvaluator,
     checkpoints: Checkpoints,
     callback: TrainingCallback,
@@ -269,6 +289,7 @@ def _finish(
         train_s=times["train_s"],
         eval_s=times["eval_s"],
         log=state.log_history,
+        captured=trainer.captured,
     )
 
 

@@ -33,6 +33,7 @@ def training_arguments(
     trainer, loader = config.trainer, config.dataloader
     # A smaller loss batch is drawn as such, so that it has no duplicates and whole groups; others are split later.
     loss_batch_size = loss_batch_size_of(config)
+    pinned = trainer.device != "cpu" and torch.cuda.is_available()
     every = _ratio_or_steps(trainer.eval_every)
     prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
     arguments = SentenceTransformerTrainingArguments(
@@ -48,7 +49,9 @@ def training_arguments(
         dataloader_drop_last=loader.drop_last,
         dataloader_num_workers=loader.num_workers,
         dataloader_persistent_workers=loader.num_workers > 0,
-        dataloader_pin_memory=trainer.device != "cpu" and torch.cuda.is_available(),
+        dataloader_pin_memory=pinned,
+        # A batch is copied to the device while the step before it is computed.
+        accelerator_config={"non_blocking": pinned},
         # A process that shares a batch would look for a GPU of its own.
         use_cpu=trainer.device == "cpu" or (processes > 1 and not torch.cuda.is_available()),
         fp16=trainer.precision == "fp16",

@@ -6,18 +6,21 @@ Knows neither studies nor MLflow, and not how a trainer is put together. Imports
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from embedsweep.batches import tell_epochs
+from embedsweep.checkpoint_writer import CheckpointWriter
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.divergence import LOOK_EVERY, Watch
 from embedsweep.evaluation import metric_names
@@ -71,7 +74,9 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         watcher: Watcher,
         losses: nn.ModuleDict,
         divergence: Watch,
+        writer: CheckpointWriter,
     ) -> None:
+        self.writer = writer
         self.config = config
         self.checkpoints = checkpoints
         self.losses = losses
@@ -117,7 +122,8 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         self.divergence.step = state.global_step + 1
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Evaluates where pruning is decided, and looks for divergence."""
+        """Evaluates where pruning is decided, and looks for divergence and for a checkpoint that cannot be written."""
+        self.writer.check()
         # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
         if state.global_step in rung_steps(self.config.rungs, state.max_steps):
             control.should_evaluate = control.should_save = True
@@ -160,9 +166,14 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         args.distributed_state.wait_for_everyone()  # each process of a group writes its random state
         if args.process_index != 0:
             return
-        if own := own_state(self.losses, model):
-            save_file(own, self.checkpoints.path(state.global_step) / LOSS_WEIGHTS)
-        self.checkpoints.seal(state.global_step, self.times())
-        # Only a sealed checkpoint may replace another: a kill in between must find the older one.
-        self.checkpoints.keep_only({state.global_step, state.best_global_step or state.global_step})
+        step, own = state.global_step, own_state(self.losses, model)
+        needed = {step, state.best_global_step or step}
         self._eval_s += time.monotonic() - begun
+        self.writer.submit(functools.partial(self._seal, step, own, self.times(), needed))
+
+    def _seal(self, step: int, own: dict[str, torch.Tensor], times: Mapping[str, float], needed: set[int]) -> None:
+        if own:
+            save_file(own, self.checkpoints.path(step) / LOSS_WEIGHTS)
+        self.checkpoints.seal(step, times)
+        # Only a sealed checkpoint may replace another: a kill in between must find the older one.
+        self.checkpoints.keep_only(needed)

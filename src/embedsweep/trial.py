@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedsweep.built_models import BuiltModel, BuiltModels
 from embedsweep.card import write_card
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
@@ -43,8 +44,12 @@ _log = logging.getLogger(__name__)
 MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
 """Tag of a run: examples that were in memory at once, in the end."""
 
+CUDA_GRAPHS = "embedsweep.cuda_graphs"
+"""Tag of a run: what was captured in CUDA graphs, or why nothing was."""
+
 Report = Callable[[int, Mapping[str, float]], Decision]
 Progress = Callable[[int, int], None]
+KeepsModel = Callable[[float], bool]
 
 
 def run_trial(
@@ -58,6 +63,8 @@ def run_trial(
     single: bool,
     share: Path | None = None,
     group: Group | None = None,
+    models: BuiltModels | None = None,
+    keeps_model: KeepsModel = lambda _: True,
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
@@ -73,6 +80,8 @@ def run_trial(
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
         share: the file with this worker's share of the machine's energy; None measures the machine for this trial.
         group: the processes that train it together; None trains it in this one.
+        models: keeps what it builds for the next trial; None keeps nothing.
+        keeps_model: whether anybody needs the model of a trial with such an objective; one that was pruned has none.
 
     Raises:
         TrialError: no result can be had (a training that diverges, a batch that memory does not do for).
@@ -83,13 +92,29 @@ def run_trial(
         return done
     folder.mkdir(parents=True, exist_ok=True)
     attempts = Attempts(folder)
+    models = models or BuiltModels()
     with train_log(folder / "train.log"):
         try:
             with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
                 size = _first_size(config, folder, attempts, _processes(group))
-                result = _run(config, folder, run, report, progress, meter, attempts, size, single=single, group=group)
-        except Exception:
-            _log.exception("the trial failed")
+                result = _run(
+                    config,
+                    folder,
+                    run,
+                    report,
+                    progress,
+                    meter,
+                    attempts,
+                    size,
+                    models,
+                    single=single,
+                    group=group,
+                    keeps_model=keeps_model,
+                )
+        except BaseException as error:
+            models.drop()  # whatever was under way
+            if isinstance(error, Exception):
+                _log.exception("the trial failed")
             raise
         finally:
             attempts.finish()
@@ -106,28 +131,34 @@ def _run(
     meter: EmissionsMeter,
     attempts: Attempts,
     size: int,
+    models: BuiltModels,
     *,
     single: bool,
     group: Group | None,
+    keeps_model: KeepsModel,
 ) -> TrialResult:
     from embedsweep.evaluation import write_scores
     from embedsweep.models import count_tokens, merge_adapters
-    from embedsweep.scoring import score_dev, score_further, score_test
+    from embedsweep.scoring import score_further, score_test
 
     _settle()
     write_config(folder / "config.yaml", config)
     splits = load_splits(config.data, config.evaluation)
-    model = _build(config)
+    built = models.get(config)
+    model = built.model
     parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
     _record_data(run, config, splits, conversion_of(parts), size, _processes(group))
     before: dict[str, float] = {}
     if config.evaluation.before:
         reports = {**score_test(config, model), **score_further(config, model)} if single else {}
-        before = {**score_dev(config, model), **reports}
+        before = {**_dev_before(config, built), **reports}
         run.log_metrics(0, before)
 
     watcher = _Recorder(run, report, progress, meter)
-    outcome, model, evaluator = _train(config, folder, run, watcher, attempts, size, parts, model, group)
+    outcome, model, evaluator = _train(
+        config, folder, run, watcher, attempts, size, parts, models, built, group, single=single
+    )
+    run.set_tags({CUDA_GRAPHS: outcome.captured})
     merge_adapters(model)
 
     write_scores(folder / "scores" / "dev.parquet", splits.dev, evaluator)
@@ -145,7 +176,7 @@ def _run(
         conversion=conversion_of(parts),
         examples_per_s=examples_per_s,
     )
-    if not result.pruned:  # nobody keeps its model
+    if not result.pruned and keeps_model(result.objective):
         _save_model(model, folder / MODEL, outcome)
         selection = "It was run once, by itself." if single else "It is one trial of a study."
         main, *also = parts.items()
@@ -175,13 +206,15 @@ def _first_size(config: TrialConfig, folder: Path, attempts: Attempts, processes
     return size
 
 
-def _build(config: TrialConfig) -> SentenceTransformer:
-    from transformers import set_seed
+def _dev_before(config: TrialConfig, built: BuiltModel) -> Mapping[str, float]:
+    """Dev scores of the untrained model; trials that score the same model alike need them once."""
+    from embedsweep.losses import dims
+    from embedsweep.scoring import score_dev
 
-    from embedsweep.models import build_model, torch_device
-
-    set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
-    return build_model(config.model, torch_device(config.trainer.device))
+    key = repr((config.data, config.evaluation, dims(config.loss)))
+    if key not in built.before:
+        built.before[key] = score_dev(config, built.model)
+    return built.before[key]
 
 
 def _train(
@@ -192,8 +225,11 @@ def _train(
     attempts: Attempts,
     size: int,
     parts: Mapping[str, Part],
-    model: SentenceTransformer | None,
+    models: BuiltModels,
+    built: BuiltModel,
     group: Group | None,
+    *,
+    single: bool,
 ) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
     """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
 
@@ -207,19 +243,23 @@ def _train(
     while True:
         attempts.begin(size, checkpoints.last_sealed)
         running = with_micro_batch(config, size)
-        tasks, evaluator = None, None
+        model = tasks = evaluator = None
         try:
-            model = model or _build(config)
+            model = built.model
             tasks = {name: build_task(running, part, model, processes=1) for name, part in parts.items()}
             evaluator = dev_evaluator(config, model)
-            return train(running, model, tasks, evaluator, checkpoints, watcher, group), model, evaluator
+            outcome = train(running, model, tasks, evaluator, checkpoints, watcher, group, built, may_go_on=single)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             smaller = smaller_micro_batch(config, size, first_line(error), _processes(group))
+        else:
+            return outcome, model, evaluator
         _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
+        built.graphs.clear()
         model = tasks = evaluator = None
         free_memory()
+        built = models.get(config)
         size = smaller
         run.set_tags({MICRO_BATCH_SIZE: str(size)})
 

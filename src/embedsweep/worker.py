@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from embedsweep.built_models import BuiltModels
 from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.config import config_hash
 from embedsweep.disk import DISK_FULL, is_disk_full
@@ -72,6 +73,7 @@ class Worker:
     share: Path | None = None
     group: Group | None = None
     _warned: set[str] = field(default_factory=set, init=False)
+    _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
     @cached_property
     def _outcomes(self) -> Outcomes:
@@ -253,7 +255,16 @@ class Worker:
             single=False,
             share=self.share,
             group=self.group,
+            models=self._models,
+            keeps_model=self._keeps_model,
         )
+
+    def _keeps_model(self, objective: float) -> bool:
+        """Whether a trial's model may be needed: all are kept, or it may be the best; a worse one never will be."""
+        if self.keep_models == "all" or (best := self.study.best) is None:
+            return True
+        objectives = self.study.plan.objectives
+        return objective >= best.values[objectives.index(self.study.plan.objective)]
 
     def _warn(self, config: TrialConfig) -> None:
         """Says what matters of the data, once for all trials on it."""

@@ -5,7 +5,7 @@ nothing of where data comes from or how training runs. Weights of a loss's own a
 """
 
 from embedsweep.losses.examples import training_dataset
-from embedsweep.losses.nesting import across, build_loss, dims, in_batch, merges_columns, nest, wants
+from embedsweep.losses.nesting import across, build_loss, dims, in_batch, merges_columns, nest, not_captured, wants
 from embedsweep.losses.rows import Across, Average, InBatch, Loss
 from embedsweep.losses.table import LOSSES
 
@@ -21,6 +21,7 @@ __all__ = [
     "in_batch",
     "merges_columns",
     "nest",
+    "not_captured",
     "training_dataset",
     "wants",
 ]

@@ -59,6 +59,18 @@ def merges_columns(config: LossConfig, *, cached: bool) -> bool:
     return has_columns and across(config, cached=cached) is Across.EMBEDDINGS
 
 
+def not_captured(config: LossConfig) -> str | None:
+    """Why steps of a loss, or of one inside of it, cannot be captured in CUDA graphs; None if they can."""
+    for part in nest(config):
+        row = LOSSES[part.name]
+        if row.not_captured is not None:
+            return f"loss={part.name} {row.not_captured}"
+        for parameter, (value, why) in row.not_captured_with.items():
+            if part.parameters.get(parameter) != value:
+                return f"loss={part.name} with {parameter}={part.parameters.get(parameter)} {why}"
+    return None
+
+
 def dims(config: LossConfig) -> tuple[int, ...]:
     """The Matryoshka dimensions anywhere in a loss, descending; none where there is no Matryoshka loss."""
     found: set[int] = set()

@@ -86,6 +86,9 @@ class Loss:
         needs_whole_model: why low-rank adapters cannot be trained by it; None if they can.
         needs_token_width: whether embeddings must be as wide as the transformer's tokens.
         across: how it sees the whole batch where processes share it.
+        not_captured: why its steps cannot be captured in CUDA graphs; None if they can, unless a parameter of
+            ``not_captured_with`` says otherwise.
+        not_captured_with: parameter -> the value with which they can be captured, and why not with another.
     """
 
     wants: tuple[Shape, ...]
@@ -103,3 +106,5 @@ class Loss:
     needs_whole_model: str | None = None
     needs_token_width: bool = False
     across: Across = Across.NOT
+    not_captured: str | None = None
+    not_captured_with: Mapping[str, tuple[object, str]] = field(default_factory=dict)

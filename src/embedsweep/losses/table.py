@@ -46,6 +46,13 @@ _EMBEDS_ITSELF = _no_regularizer("it embeds its texts in a way of its own, so th
 _LABELS = _no_regularizer("it does not compute its labels, a teacher's embeddings, as others do theirs")
 _CT_CUT = _no_cut("its second encoder's embeddings are not cut")
 
+_OWN_WEIGHTS = "has weights of its own, which are drawn anew for each trial"
+_CHOOSES = "chooses what it computes by the values of a batch"
+_MOVES = "moves a number to the device in each step"
+_DRAWS_LAYERS = "draws the layers of each step at random"
+_DRAWS_DIMS = (-1, "draws the dimensions of each step at random")
+_PROJECTS = (None, _OWN_WEIGHTS)
+
 LOSSES: Mapping[str, Loss] = {
     "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, ranking.mnrl, across=Across.EMBEDDINGS),
     "mnrl_symmetric": Loss(
@@ -67,6 +74,7 @@ LOSSES: Mapping[str, Loss] = {
         other_model="guide",
         needs_transformer="the guide reads the words again from a transformer's token ids",
         across=Across.ITSELF,
+        not_captured="reads the words again for its guide",
     ),
     "megabatch_margin": Loss(
         ("positive_pairs",),
@@ -74,13 +82,19 @@ LOSSES: Mapping[str, Loss] = {
         {"positive_margin": _COSINE_RANGE, "negative_margin": _COSINE_RANGE},
         ranking.megabatch_margin,
         not_inside=_EMBEDS_ITSELF,
+        not_captured=_MOVES,
     ),
     "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent, across=Across.EMBEDDINGS),
     "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle, across=Across.EMBEDDINGS),
     "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, pairs.cosine, across=Across.EMBEDDINGS),
     "contrastive": Loss(("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive, across=Across.EMBEDDINGS),
     "online_contrastive": Loss(
-        ("binary_pairs",), InBatch.COMPARED, _SIAMESE, pairs.online_contrastive, across=Across.EMBEDDINGS
+        ("binary_pairs",),
+        InBatch.COMPARED,
+        _SIAMESE,
+        pairs.online_contrastive,
+        across=Across.EMBEDDINGS,
+        not_captured=_CHOOSES,
     ),
     "softmax": Loss(
         ("class_pairs",),
@@ -92,6 +106,7 @@ LOSSES: Mapping[str, Loss] = {
         },
         pairs.softmax,
         not_inside={**_no_cut("its classifier takes embeddings of one width"), **_EMBEDS_ITSELF},
+        not_captured=_OWN_WEIGHTS,
     ),
     "triplet": Loss(
         ("triplets",),
@@ -107,6 +122,7 @@ LOSSES: Mapping[str, Loss] = {
         triplets.batch_all_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
+        not_captured=_CHOOSES,
     ),
     "batch_hard_triplet": Loss(
         ("class_texts",),
@@ -123,6 +139,7 @@ LOSSES: Mapping[str, Loss] = {
         triplets.batch_semi_hard_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
+        not_captured=_MOVES,
     ),
     "batch_hard_soft_margin_triplet": Loss(
         ("class_texts",),
@@ -140,6 +157,7 @@ LOSSES: Mapping[str, Loss] = {
         dataset=distillation.with_embeddings,
         not_inside=_LABELS,
         other_model="teacher",
+        not_captured_with={"projection_dim": _PROJECTS},
     ),
     "embed_distill": Loss(
         ("texts", "positive_pairs"),
@@ -153,6 +171,7 @@ LOSSES: Mapping[str, Loss] = {
         dataset=distillation.with_embeddings,
         not_inside=_LABELS,
         other_model="teacher",
+        not_captured_with={"projection_dim": _PROJECTS},
     ),
     "margin_mse": Loss(
         ("triplets",),
@@ -183,6 +202,7 @@ LOSSES: Mapping[str, Loss] = {
         needs_transformer="its decoder is the transformer itself",
         needs_whole_model="its decoder shares the encoder's own weights",
         needs_token_width=True,
+        not_captured=_OWN_WEIGHTS,
     ),
     "contrastive_tension": Loss(
         ("texts",),
@@ -192,6 +212,7 @@ LOSSES: Mapping[str, Loss] = {
         dataset=unsupervised.tension_pairs,
         average="nothing",
         not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
+        not_captured=_OWN_WEIGHTS,
     ),
     "contrastive_tension_in_batch": Loss(
         ("texts",),
@@ -199,6 +220,7 @@ LOSSES: Mapping[str, Loss] = {
         _SCALE,
         unsupervised.contrastive_tension_in_batch,
         not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
+        not_captured=_OWN_WEIGHTS,
     ),
     "matryoshka": Loss(
         (),
@@ -209,6 +231,7 @@ LOSSES: Mapping[str, Loss] = {
         bears_cached=True,
         not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it gives no single embedding")},
         across=Across.EMBEDDINGS,
+        not_captured_with={"n_dims_per_step": _DRAWS_DIMS},
     ),
     "adaptive_layer": Loss(
         (),
@@ -222,6 +245,7 @@ LOSSES: Mapping[str, Loss] = {
             **_no_regularizer("it gives no single embedding"),
         },
         needs_transformer="there are no layers to leave out",
+        not_captured=_DRAWS_LAYERS,
     ),
     "matryoshka2d": Loss(
         (),
@@ -235,6 +259,7 @@ LOSSES: Mapping[str, Loss] = {
             **_no_regularizer("it gives no single embedding"),
         },
         needs_transformer="there are no layers to leave out",
+        not_captured=_DRAWS_LAYERS,
     ),
     "global_orthogonal_regularization": Loss(
         (),

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False}}
-"""Section -> key -> what trials without the key did."""
+LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False, "cuda_graphs": "auto"}}
+"""Section -> key -> what trials without the key did. Without ``cuda_graphs`` nothing was captured, which ``auto`` may
+do: the same training, up to rounding and what dropout draws."""
 
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:

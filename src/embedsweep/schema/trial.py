@@ -14,6 +14,7 @@ from embedsweep.schema.words import (
     Parts,
     Precision,
     Schedule,
+    Switch,
 )
 
 
@@ -150,6 +151,8 @@ class TrainerConfig:
         load_best_model_at_end: whether the result is the best checkpoint, by the objective; else the last one.
         merge_columns: whether all text columns of a batch are embedded in one forward pass; else the first has its
             own. The loss and its gradients are the same up to rounding and what dropout draws.
+        cuda_graphs: whether steps are captured once for each shape of a batch and replayed; ``auto`` where that is
+            possible. Batches are then padded to a few lengths, which changes rounding and what dropout draws.
         early_stopping: when to end early.
     """
 
@@ -163,6 +166,7 @@ class TrainerConfig:
     log_every: float
     load_best_model_at_end: bool
     merge_columns: bool
+    cuda_graphs: Switch
     early_stopping: EarlyStoppingConfig
 
 

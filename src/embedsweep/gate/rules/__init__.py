@@ -24,6 +24,7 @@ from embedsweep.gate.rules.loss import (
 )
 from embedsweep.gate.rules.model import check_base_model, check_model
 from embedsweep.gate.rules.training import (
+    check_cuda_graphs,
     check_device,
     check_grouped_batches,
     check_intervals,
@@ -79,6 +80,7 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
         check_merged_columns,
         ("trainer.merge_columns", "dataloader.batch_size", "dataloader.micro_batch_size", "model", *LOSS_KEYS),
     ),
+    (check_cuda_graphs, ("trainer", "dataloader.batch_size", "dataloader.micro_batch_size", "model", *LOSS_KEYS)),
     (check_matryoshka, ("model", *LOSS_KEYS)),
     (check_other_models, ("model", *LOSS_KEYS)),
     (check_teacher_width, ("model", *LOSS_KEYS)),

@@ -23,6 +23,10 @@ def check_processes(config: TrialConfig, processes: int) -> Iterator[Problem]:
     if processes == 1:
         return
     yield from _check_device(config.trainer.device, processes)
+    if config.trainer.cuda_graphs is True:
+        yield Problem(
+            "trainer.cuda_graphs", f"must be auto or false with {KEY}={processes}: one process captures steps"
+        )
     if config.data.also:
         names = ", ".join(config.data.also)
         yield Problem(KEY, f"data.also={names} adds datasets, whose batches processes cannot share: must be 1")

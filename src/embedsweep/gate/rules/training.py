@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from embedsweep.errors import Problem
-from embedsweep.gate.devices import device_problem, precision_problem
+from embedsweep.gate.devices import cuda_devices_of, device_problem, precision_problem
 from embedsweep.losses import InBatch
-from embedsweep.micro_batches import kind_of
+from embedsweep.micro_batches import kind_of, why_eager
 from embedsweep.schema import TrialConfig
 
 
@@ -69,3 +69,13 @@ def check_precision(config: TrialConfig) -> Iterator[Problem]:
         return
     if (message := precision_problem(trainer.precision, trainer.device)) is not None:
         yield Problem("trainer.precision", message)
+
+
+def check_cuda_graphs(config: TrialConfig) -> Iterator[Problem]:
+    """Whether steps can be captured in CUDA graphs where they must be."""
+    trainer = config.trainer
+    if trainer.cuda_graphs is not True or device_problem(trainer.device) is not None:
+        return
+    reason = why_eager(config, 1, on_cuda=bool(cuda_devices_of(trainer.device)))
+    if reason is not None:
+        yield Problem("trainer.cuda_graphs", f"must be auto or false, as {reason}")

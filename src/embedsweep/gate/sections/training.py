@@ -64,6 +64,7 @@ def read_trainer(reader: Reader) -> TrainerConfig:
         log_every=reader.real("log_every", above=0),
         load_best_model_at_end=reader.boolean("load_best_model_at_end"),
         merge_columns=reader.boolean("merge_columns"),
+        cuda_graphs=reader.switch("cuda_graphs"),
         early_stopping=EarlyStoppingConfig(
             patience=stopping.optional_integer("patience", at_least=1),
             min_delta=stopping.real("min_delta", at_least=0),

@@ -1,0 +1,179 @@
+"""The ways, run one after another within a time limit; what there is is printed and written after each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tarfile
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.nvml import DeviceSampler, DeviceUse, use_of
+from benchmarks.gpu.processes import MpsClients, run_limited
+from benchmarks.gpu.results import Result
+from benchmarks.gpu.table import report
+from benchmarks.gpu.task import Task
+from benchmarks.gpu.trials import read_trials
+from benchmarks.gpu.ways import Way, command, environment
+
+LEAST_S = 35.0
+"""Seconds that must be left for a way to be begun."""
+ENDING_S = 20.0
+"""Seconds of the whole time that are kept to end processes and to write."""
+PACKAGES = ("torch", "sentence-transformers", "transformers", "accelerate", "datasets", "optuna", "mlflow", "numpy")
+LOGS = ("log.txt", "spec.json", "journal.log", "sweeps/*/journal.log", "sweeps/*/workers/*.log")
+TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long ways may take.
+
+    Attributes:
+        seconds: all together.
+        of_way: seconds by a way's name, ``*`` for the others.
+    """
+
+    seconds: float
+    of_way: Mapping[str, float]
+
+    def left_for(self, way: Way, elapsed: float) -> float | None:
+        """Return the seconds a way may take if it is begun now; None where it is too late to begin it."""
+        left = self.seconds - ENDING_S - elapsed
+        return None if left < LEAST_S else min(self.of_way.get(way.name, self.of_way["*"]), left)
+
+
+class Benchmark:
+    """Runs ways and keeps what came of them.
+
+    Args:
+        task: what a way of embedsweep is given.
+        n_points_of_peer: of how many of its points, the first, A is given.
+        extra: overrides for embedsweep.
+        limits: how long the ways may take, from now.
+        mps: whether CUDA MPS is there.
+        work: folder they run in.
+        out: folder for the results.
+        arguments: of the command, for the figures.
+
+    Attributes:
+        results: of the ways that have ended.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        n_points_of_peer: int,
+        extra: Sequence[str],
+        limits: Limits,
+        mps: bool,
+        work: Path,
+        out: Path,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self.results: list[Result] = []
+        self._started = time.monotonic()
+        self._interrupted = threading.Event()
+        self._task = task
+        self._peer_task = replace(task, points=task.points[:n_points_of_peer])
+        self._extra = extra
+        self._limits = limits
+        self._mps = mps
+        self._work = work
+        self._out = out
+        self._sampler = DeviceSampler()
+        self._about = {
+            "device": self._sampler.device if task.device == "cuda" else "CPU",
+            "cores": len(os.sched_getaffinity(0)),
+            "mps": mps,
+            "at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "arguments": dict(arguments),
+            "examples": dict(task.examples),
+            "versions": versions(),
+        }
+
+    def run(self, ways: Sequence[Way]) -> None:
+        """Run the ways in order, as far as time allows, until SIGTERM or Ctrl-C."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._interrupted.set())
+        print(json.dumps(self._about), flush=True)
+        self._sampler.start()
+        for way in ways:
+            if self._interrupted.is_set():
+                print(f"interrupted; {way.name} and what follows it not begun", flush=True)
+                break
+            self._run_one(way)
+
+    def _run_one(self, way: Way) -> None:
+        """Run a way, if there is time, and write what there is."""
+        elapsed = time.monotonic() - self._started
+        limit = self._limits.left_for(way, elapsed)
+        if limit is None:
+            print(f"{way.name}: not begun, {self._limits.seconds - elapsed:.0f} s left", flush=True)
+            return
+        print(f"[{elapsed:.0f} s] {way.name}: begun, limit {limit:.0f} s", flush=True)
+        folder = self._work / way.folder
+        try:
+            folder.mkdir(parents=True)
+            result = self._measure(way, folder, limit)
+        except (OSError, LookupError, ValueError):  # of one way: the others are measured all the same
+            traceback.print_exc()
+            return
+        self.results.append(result)
+        if result.ended.code or len(result.done) < result.n_points:
+            print(_tail(folder / "log.txt"), flush=True)
+        self._write()
+
+    def _measure(self, way: Way, folder: Path, limit: float) -> Result:
+        task = self._peer_task if way.is_peer else self._task
+        clients = MpsClients(way.workers) if self._mps else None
+        ended = run_limited(
+            command(way, task, folder, limit, self._extra),
+            folder,
+            environment(way, os.environ),
+            folder / "log.txt",
+            limit,
+            self._interrupted,
+            (lambda: None) if clients is None else clients.watch,
+        )
+        trials = tuple(read_trials(way, folder, task))
+        seen = None if clients is None else clients.most
+        result = Result(way, len(task.points), ended, trials, seen, DeviceUse())
+        return replace(result, use=use_of(self._sampler.samples, *result.measured_between))
+
+    def _write(self) -> None:
+        """Print the table; write it, the figures and the logs."""
+        mps = "up" if self._mps else "not there"
+        head = f"{self._about['device']}, {self._about['cores']} cores, MPS {mps}, {self._about['at']}"
+        text = f"{head}\n{report(self.results)}\n"
+        print(text, flush=True)
+        (self._out / "compare.txt").write_text(text, encoding="utf-8")
+        figures = {**self._about, "ways": [result.figures() for result in self.results]}
+        (self._out / "compare.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        with tarfile.open(self._out / "logs.tar.gz", "w:gz") as logs:
+            for path in (path for pattern in LOGS for path in self._work.glob(f"*/{pattern}")):
+                logs.add(path, arcname=str(path.relative_to(self._work)))
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join(f"  | {line}" for line in lines)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter to speed; ``none`` of one that is not installed."""
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found

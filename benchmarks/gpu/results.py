@@ -1,0 +1,167 @@
+"""What a way came to: rates, scores and the GPU's use, and how two ways compare."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.gpu.nvml import DeviceUse
+from benchmarks.gpu.processes import Ended
+from benchmarks.gpu.trials import Trial
+from benchmarks.gpu.ways import Way
+
+
+@dataclass(frozen=True)
+class Result:
+    """A way and what came of it. A figure that nothing was measured for is None.
+
+    Attributes:
+        way: which.
+        n_points: how many trials it was given.
+        ended: how its command ended.
+        trials: those it began, in the order of their ends.
+        mps_clients: the most seen at once; None where MPS is not there.
+        use: the GPU's, over ``span_s``, or over the whole command where no trial ended.
+    """
+
+    way: Way
+    n_points: int
+    ended: Ended
+    trials: tuple[Trial, ...]
+    mps_clients: int | None
+    use: DeviceUse
+
+    def count(self, state: str) -> int:
+        """Return how many trials have a state, in Optuna's word."""
+        return sum(trial.state == state for trial in self.trials)
+
+    @property
+    def done(self) -> list[Trial]:
+        """The trials that are complete or were pruned."""
+        return [trial for trial in self.trials if trial.is_done]
+
+    @property
+    def wall_s(self) -> float:
+        """From the command's start to its end: imports, and what comes after the last trial, included."""
+        return self.ended.end - self.ended.begin
+
+    @property
+    def to_first_s(self) -> float | None:
+        """From the command's start to that of its first trial."""
+        return self._first - self.ended.begin if self.trials else None
+
+    @property
+    def span_s(self) -> float | None:
+        """From the start of the first trial to the end of the last."""
+        ends = [trial.end for trial in self.done if trial.end is not None]
+        return max(ends) - self._first if ends else None
+
+    @property
+    def measured_between(self) -> tuple[float, float]:
+        """The span, or the whole command where no trial ended: seconds since the epoch, twice."""
+        if self.span_s is None:
+            return self.ended.begin, self.ended.end
+        return self._first, self._first + self.span_s
+
+    @property
+    def _first(self) -> float:
+        return min(trial.begin for trial in self.trials)
+
+    @property
+    def per_minute(self) -> float | None:
+        """Trials a minute over the span."""
+        return 60 * len(self.done) / self.span_s if self.span_s else None
+
+    @property
+    def per_minute_of_wall(self) -> float | None:
+        """Trials a minute over the whole command."""
+        return 60 * len(self.done) / self.wall_s if self.done else None
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Optimizer steps of the trials that ended, a second of the span."""
+        return sum(trial.steps for trial in self.done) / self.span_s if self.span_s else None
+
+    @property
+    def steps_per_trial(self) -> float | None:
+        """Mean optimizer steps of the trials that ended: equal where two ways trained a like mix."""
+        return sum(trial.steps for trial in self.done) / len(self.done) if self.done else None
+
+    @property
+    def gpu_s_per_trial(self) -> float | None:
+        """GPU seconds a trial took, the span shared out equally."""
+        return self.span_s / len(self.done) if self.span_s else None
+
+    @property
+    def best(self) -> float | None:
+        """The highest dev Spearman of a complete trial."""
+        return max((trial.score for trial in self.trials if trial.score is not None), default=None)
+
+    def figures(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        return {
+            **asdict(self.way),
+            "n_points": self.n_points,
+            "complete": self.count("COMPLETE"),
+            "pruned": self.count("PRUNED"),
+            "failed": self.count("FAIL"),
+            "mps_clients": self.mps_clients,
+            "exit_code": self.ended.code,
+            "is_cut": self.ended.is_cut,
+            "wall_s": self.wall_s,
+            "to_first_s": self.to_first_s,
+            "span_s": self.span_s,
+            "trials_per_minute": self.per_minute,
+            "trials_per_minute_of_wall": self.per_minute_of_wall,
+            "steps_per_s": self.steps_per_s,
+            "steps_per_trial": self.steps_per_trial,
+            "gpu_s_per_trial": self.gpu_s_per_trial,
+            "best_dev": self.best,
+            "device": asdict(self.use),
+            "trials": [_tree(trial) for trial in self.trials],
+        }
+
+
+def _tree(trial: Trial) -> dict[str, Any]:
+    seconds = None if trial.end is None else trial.end - trial.begin
+    return {**asdict(trial.point), **asdict(trial), "point": trial.number, "seconds": seconds}
+
+
+def ratio(measured: float | None, base: float | None) -> float | None:
+    """Return how many times ``base`` is in ``measured``; None where either is not known."""
+    return measured / base if measured is not None and base else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A way beside the peer, A. A figure that either has not is None.
+
+    Attributes:
+        per_minute: trials a minute over the span, as a multiple of A's.
+        per_minute_of_wall: the same over the whole command.
+        steps_per_s: steps a second, as a multiple.
+        common: points that A completed and the way completed or pruned.
+        best_difference: best dev Spearman of the way over these points, less A's over them. A point that the way pruned
+            counts for A alone.
+    """
+
+    per_minute: float | None = None
+    per_minute_of_wall: float | None = None
+    steps_per_s: float | None = None
+    common: int = 0
+    best_difference: float | None = None
+
+
+def compare(result: Result, peer: Result) -> Comparison:
+    """Return a way beside A."""
+    theirs = {trial.number: trial.score for trial in peer.trials if trial.score is not None}
+    ours = {trial.number: trial.score for trial in result.done}
+    common = theirs.keys() & ours.keys()
+    best = max((score for number in common if (score := ours[number]) is not None), default=None)
+    return Comparison(
+        ratio(result.per_minute, peer.per_minute),
+        ratio(result.per_minute_of_wall, peer.per_minute_of_wall),
+        ratio(result.steps_per_s, peer.steps_per_s),
+        len(common),
+        None if best is None else best - max(theirs[number] for number in common),
+    )
