@@ -258,6 +258,16 @@ def test_a_gpu_that_was_used_is_named(config: TrialConfig, folder: Path, write: 
     assert "**GPU Model**: 1 x Some GPU" in text
 
 
+def test_what_a_gpu_gave_is_told_where_there_was_one(write: Write) -> None:
+    text = write()
+    assert "GPU Hours" not in text
+    assert "Peak GPU Memory" not in text
+    emissions = replace(RESULT.emissions, gpu_h=0.01234)
+    text = write(replace(RESULT, emissions=emissions, peak_memory_gib=3.456))
+    assert "- **GPU Hours**: 0.01234 hours\n" in part(text, "### Environmental Impact")
+    assert "- **Peak GPU Memory**: 3.46 GiB\n" in part(text, "### Training Hardware")
+
+
 def test_what_was_not_measured_is_no_metadata(folder: Path, write: Write) -> None:
     write(replace(RESULT, emissions=Emissions(0.0, 0.0, 360.0, "world average", ("attempt 1 not measured",))))
     assert "co2_eq_emissions" not in front_matter(folder)

@@ -11,6 +11,7 @@ import threading
 import time
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,14 +106,50 @@ def test_attempts_are_summed(tmp_path: Path) -> None:
         path,
         {"attempt": 1, "duration_s": 10.5, "energy_kwh": 0.25, "co2eq_kg": 0.1, "country": "FRA", "unmeasured": "a; b"},
         {"attempt": 2, "duration_s": 2, "energy_kwh": 1e-3, "co2eq_kg": 2e-3, "country": "FRA", "unmeasured": "b"},
-        {"attempt": 3, "duration_s": 4, "country": "DEU", "unmeasured": "codecarbon did not start"},
+        {"attempt": 3, "duration_s": 4, "gpu_h": 0.5, "country": "DEU", "unmeasured": "codecarbon did not start"},
+        {"attempt": 4, "energy_kwh": 0, "co2eq_kg": 0, "gpu_h": 0.25},
     )
     total = EmissionsMeter(FRANCE, path).total()
     assert total.duration_s == pytest.approx(16.5)
     assert total.energy_kwh == pytest.approx(0.251)
     assert total.co2eq_kg == pytest.approx(0.102)
+    assert total.gpu_h == pytest.approx(0.75)
     assert total.country == "FRA, DEU"
     assert total.unmeasured == ("a", "b", "attempt 3 not measured", "codecarbon did not start")
+
+
+def test_the_file_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "emissions.csv"
+    path.write_text(
+        "attempt,started_at,duration_s,energy_kwh,co2eq_kg,country,cpu_energy_kwh,gpu_energy_kwh,ram_energy_kwh,"
+        "cpu_model,gpu_model,unmeasured\n"
+        "1,2025-01-01T00:00:00+00:00,9.5,0.002,0.001,FRA,0.0015,,0.0005,a cpu,,a; b\n"
+    )
+    total = EmissionsMeter(FRANCE, path).total()
+    assert (total.energy_kwh, total.co2eq_kg, total.duration_s, total.gpu_h) == (0.002, 0.001, 9.5, None)
+    assert total.unmeasured == ("a", "b")
+    with EmissionsMeter(FRANCE, path) as second:
+        time.sleep(MEASURABLE_S)
+    rows = rows_of(path)
+    assert [tuple(row) for row in rows] == [COLUMNS] * 2
+    assert (rows[0]["cpu_model"], rows[0]["gpu_h"], rows[1]["attempt"]) == ("a cpu", "", "2")
+    assert second.total().energy_kwh > 0.002
+
+
+def test_a_trial_by_itself_holds_its_gpus_as_long_as_it_lasts(tmp_path: Path) -> None:
+    path = tmp_path / "emissions.csv"
+    with EmissionsMeter(WORLD, path, gpus=["0", "1"]) as meter:
+        time.sleep(MEASURABLE_S)
+        meter.flush()
+        flushed = meter.total()
+        assert flushed.gpu_h == pytest.approx(2 * flushed.duration_s / 3600)
+    total = meter.total()
+    assert total.gpu_h == pytest.approx(2 * total.duration_s / 3600)
+    assert total.duration_s > flushed.duration_s
+    assert not any("approximate" in word for word in total.unmeasured)
+    with EmissionsMeter(WORLD, tmp_path / "cpu.csv") as meter:
+        time.sleep(MEASURABLE_S)
+    assert meter.total().gpu_h is None
 
 
 def test_no_file_is_nothing(tmp_path: Path) -> None:
@@ -247,7 +284,69 @@ def test_a_gpu_that_went_uncounted_is_said(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(tracker, "torch_has_gpu", lambda: True)
     hardware = [] if counted is None else [GPU()]
-    assert tracker._gpu_remarks(hardware, energy_kwh, duration_s=10) == ([remark] if remark else [])
+    assert tracker._gpu_remarks(hardware, energy_kwh, 10, []) == ([remark] if remark else [])
+
+
+def test_of_several_gpus_the_counters_of_those_are_summed_that_trials_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codecarbon.core import gpu as devices
+    from codecarbon.core import gpu_nvidia, hardware_cache
+
+    joules = {0: 0, 1: 0, 2: 0}
+    names = ["GPU-aa11", "GPU-bb22", "GPU-cc33"]
+    nvml = SimpleNamespace(
+        NVMLError=RuntimeError,
+        NVMLError_NotSupported=RuntimeError,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetUUID=lambda index: names[index],
+        nvmlDeviceGetName=lambda _: "a gpu",
+        nvmlDeviceGetMemoryInfo=lambda _: SimpleNamespace(total=1, free=1, used=0),
+        nvmlDeviceGetEnforcedPowerLimit=lambda _: 700_000,
+        nvmlDeviceGetPowerUsage=lambda _: 50_000,
+        nvmlDeviceGetUtilizationRates=lambda _: SimpleNamespace(gpu=10),
+        nvmlDeviceGetTotalEnergyConsumption=lambda index: 1000 * joules[index],
+        nvmlDeviceGetProcessUtilization=lambda *_: [],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(gpu_nvidia, "pynvml", nvml)
+    monkeypatch.setattr(devices, "PYNVML_AVAILABLE", True)
+    monkeypatch.setattr(devices, "is_nvidia_system", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    hardware_cache.clear_cache()
+    try:
+        for gpus, expected in ((["GPU-bb22", "2"], 3.6e6 * 0.05), (["0"], 3.6e6 * 0.01), ([], 3.6e6 * 0.06)):
+            path = tmp_path / f"{len(gpus)}.csv"
+            with EmissionsMeter(WORLD, path, gpus=gpus):
+                time.sleep(MEASURABLE_S)
+                for index, each in enumerate((0.01, 0.02, 0.03)):
+                    joules[index] += int(3.6e6 * each)
+            (row,) = rows_of(path)
+            assert float(row["gpu_energy_kwh"]) == pytest.approx(expected / 3.6e6)
+            assert "gpu" not in row["unmeasured"]
+    finally:
+        hardware_cache.clear_cache()
+
+
+def test_a_gpu_without_an_energy_counter_is_said_to_be_estimated() -> None:
+    class GPU:
+        gpu_ids: list[int]
+        devices = SimpleNamespace(
+            devices=[
+                SimpleNamespace(gpu_index=0, _use_power_fallback=True),
+                SimpleNamespace(gpu_index=1, _use_power_fallback=False),
+            ]
+        )
+
+    gpu = GPU()
+    gpu.gpu_ids = [1]
+    assert tracker._gpu_remarks([gpu], 0.1, 10, [1]) == []
+    gpu.gpu_ids = [0, 1]
+    remark = "gpu energy estimated (power read every second, no energy counter)"
+    assert tracker._gpu_remarks([gpu], 0.1, 10, [0, 1]) == [remark]
 
 
 def test_a_full_disk_is_said_and_does_not_stop_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,9 @@ def test_the_parent_run_carries_the_best_values_and_all_emissions(best: Swept) -
     assert metrics["test/spearman_cosine"] == best.run_of(1).data.metrics["test/spearman_cosine"]
     total = sum(best.run_of(number).data.metrics["emissions/co2eq_kg"] for number in (0, 1, 2))
     assert metrics["emissions/co2eq_kg"] == pytest.approx(total)
+    energy = sum(best.run_of(number).data.metrics["emissions/energy_kwh"] for number in (0, 1, 2))
+    assert metrics["emissions/energy_kwh"] == pytest.approx(energy)
+    assert "time/gpu_h" not in metrics
 
 
 def test_only_the_best_model_is_kept_and_recorded(best: Swept) -> None:

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,98 @@ def test_a_kill_where_half_is_another_training_fails(kills: list[int | None], tm
 def test_a_torn_note_is_none(tmp_path: Path) -> None:
     (tmp_path / NOTE).write_text('{"micro_batch_size": 4, "che')
     assert Attempts(tmp_path).first_size(config_of("loss=cosine"), None) == (32, None)
+
+
+# --- the most of a GPU's memory
+
+
+@dataclass
+class FakeGpu:
+    """The memory of a GPU as torch tells it; a test takes some."""
+
+    reserved: int = 0
+    peak: int = 0
+    is_broken: bool = False
+
+    def take(self, gib: float) -> None:
+        """So much is reserved, and given back."""
+        self.peak = max(self.peak, self.reserved + int(gib * 2**30))
+
+    def reset(self) -> None:
+        self.peak = self.reserved
+
+    def told(self) -> int:
+        if self.is_broken:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return self.peak
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    fake = FakeGpu()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", fake.reset)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", fake.told)
+    return fake
+
+
+def test_the_peak_is_that_of_the_trial_and_not_of_those_before(gpu: FakeGpu, tmp_path: Path) -> None:
+    gpu.take(9)
+    gpu.reserved = 2**30  # a model that stays
+    attempts = Attempts(tmp_path)
+    gpu.take(2.5)
+    gpu.take(1)
+    assert attempts.peak_memory_gib() == 3.5
+
+
+def test_the_peak_is_the_largest_of_all_attempts(gpu: FakeGpu, tmp_path: Path) -> None:
+    first = Attempts(tmp_path)
+    first.begin(32, None)
+    gpu.take(7)
+    first.begin(16, None)  # smaller, as memory did not do; what follows is killed
+    second = Attempts(tmp_path)
+    gpu.take(5)
+    assert second.peak_memory_gib() == 7
+    second.begin(16, None)
+    gpu.take(8)
+    second.finish()
+    third = Attempts(tmp_path)
+    third.begin(16, None)
+    gpu.take(6)
+    assert third.peak_memory_gib() == 8
+    gpu.take(11)
+    assert third.peak_memory_gib() == 11
+
+
+def test_on_a_cpu_there_is_no_peak(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin(32, None)
+    attempts.finish()
+    assert attempts.peak_memory_gib() is None
+
+
+def test_a_gpu_that_is_there_and_not_used_has_no_peak(gpu: FakeGpu, tmp_path: Path) -> None:
+    assert Attempts(tmp_path).peak_memory_gib() is None
+
+
+def test_a_broken_gpu_does_not_hide_what_broke_it(gpu: FakeGpu, tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin(32, None)
+    gpu.is_broken = True
+    attempts.finish()
+    assert json.loads((tmp_path / NOTE).read_text())["finished"] is True
+
+
+def test_the_note_of_an_older_version_has_no_peak(gpu: FakeGpu, tmp_path: Path) -> None:
+    Attempts(tmp_path).begin(16, None)
+    note = json.loads((tmp_path / NOTE).read_text())
+    del note["peak_memory_gib"]
+    (tmp_path / NOTE).write_text(json.dumps({**note, "finished": True}))
+    attempts = Attempts(tmp_path)
+    assert attempts.first_size(config_of("loss=cosine"), None) == (16, None)
+    gpu.take(2)
+    assert attempts.peak_memory_gib() == 2
 
 
 # --- in a trial

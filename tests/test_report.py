@@ -14,6 +14,7 @@ from embedsweep.gate import cell_config, pass_single, pass_sweep
 from embedsweep.report import print_best, print_ranking, print_single, rerun_command
 from embedsweep.schema import DEV_METRICS, Choice, Emissions, TrialResult
 from embedsweep.study import Study, open_study
+from embedsweep.trial_files import write_result
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
 COST = Emissions(0.002, 0.01, 1.0, "world average", ())
@@ -63,13 +64,13 @@ def test_the_ranking_is_by_value_ties_by_number_failures_with_their_reasons() ->
     blank, title, head, *lines = ranking(study)
     assert blank == ""
     assert title.strip() == "study ranked: 5 complete, 1 pruned, 1 failed"
-    assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "values"]
+    assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "Wh", "values"]
     assert [line.split() for line in lines] == [
-        ["1", "1", "0.7000", "2", "lr=0.0002"],
-        ["2", "4", "0.7000", "2", "lr=0.0005"],
-        ["3", "0", "0.5000", "2", "lr=0.0001"],
-        ["4", "6", "0.0000", "2", "lr=0.0007"],
-        ["5", "3", "-0.2000", "2", "lr=0.0004"],
+        ["1", "1", "0.7000", "2", "10", "lr=0.0002"],
+        ["2", "4", "0.7000", "2", "10", "lr=0.0005"],
+        ["3", "0", "0.5000", "2", "10", "lr=0.0001"],
+        ["4", "6", "0.0000", "2", "10", "lr=0.0007"],
+        ["5", "3", "-0.2000", "2", "10", "lr=0.0004"],
         ["trial", "2", "failed:", "TrialError:", "[nan]"],
         ["log:", "sweeps/ranked/trials/0002/train.log"],
     ]
@@ -97,11 +98,11 @@ def test_several_objectives_are_columns_the_front_is_marked_and_the_best_is_told
         assert trial is not None
         study.complete(trial, replace(result(spearman), emissions=replace(COST, co2eq_kg=kilograms)))
     _, _, head, *lines = ranking(study)
-    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "g", "CO2eq", "values"]
+    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "g", "CO2eq", "Wh", "values"]
     assert [line.split() for line in lines[:3]] == [
-        ["1*", "1", "1e-06", "0.2000", "0.001", "lr=0.0002"],
-        ["2", "2", "2e-06", "0.1000", "0.002", "lr=0.0003"],
-        ["3*", "0", "5.123e-06", "0.7000", "0.00512", "lr=0.0001"],
+        ["1*", "1", "1e-06", "0.2000", "0.001", "10", "lr=0.0002"],
+        ["2", "2", "2e-06", "0.1000", "0.002", "10", "lr=0.0003"],
+        ["3*", "0", "5.123e-06", "0.7000", "0.00512", "10", "lr=0.0001"],
     ]
     assert lines[3] == "* no other trial is better by one objective and as good by the others"
     to, output = console()
@@ -123,8 +124,8 @@ def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
     lines = ranking(study)
     assert lines[1].strip() == "study ranked: 5 complete, 1 failed, 1 waiting"
     assert [" ".join(line.split()) for line in lines[5:7]] == [
-        "3 4 0.7000 0 (reused from trial 1)",
-        "4 5 0.7000 0 (replicate of trial 1)",
+        "3 4 0.7000 - - (reused from trial 1)",
+        "4 5 0.7000 - - (replicate of trial 1)",
     ]
     assert lines[8].strip() == "trial 0 failed: no; tried again as trial 6"
     assert not study.has_failed_trials
@@ -153,11 +154,65 @@ def test_the_best_is_told_with_its_scores_command_and_the_cost_of_all() -> None:
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
         "run it again: python train.py loss=mnrl trainer.epochs=3 optimizer.lr=0.0002",
-        "emissions of all trials: 4 g CO2eq",
+        "emissions of all trials: 4 g CO2eq, 20 Wh",
     ]
     (study.trial_folder(1) / "model").mkdir(parents=True)
     print_best(to, study, "python train.py", None)
     assert "model: sweeps/ranked/trials/0001/model" in output.getvalue()
+
+
+def total_of(study: Study) -> str:
+    to, output = console()
+    print_best(to, study, "embedsweep train", None)
+    return output.getvalue().splitlines()[-1]
+
+
+def test_hours_of_gpus_are_a_column_and_a_total_where_a_trial_ran_on_one() -> None:
+    study = study_of(0.5, name="on_gpus", rates=4, words=("study.n_trials=4",))
+    hours = (0.0016, 0.25, 0.5)
+    for value, gpu_h in zip((0.7, 0.6), hours, strict=False):
+        trial = study.ask()
+        assert trial is not None
+        study.complete(trial, replace(result(value), emissions=replace(COST, gpu_h=gpu_h)))
+    failed = study.ask()
+    assert failed is not None
+    study.fail(failed, "no", replace(COST, gpu_h=hours[2]))
+    _, _, head, *lines = ranking(study)
+    assert head.split()[2:] == ["g", "CO2eq", "Wh", "GPU", "h", "values"]
+    assert [line.split()[2:6] for line in lines[:3]] == [
+        ["0.7000", "2", "10", "0.0016"],
+        ["0.6000", "2", "10", "0.25"],
+        ["0.5000", "2", "10", "-"],
+    ]
+    assert total_of(study) == "emissions of all trials: 8 g CO2eq, 40 Wh, 0.752 GPU h"
+
+
+def test_a_study_of_an_older_version_is_reported_by_what_it_has() -> None:
+    study = study_of(name="older", words=("study.n_trials=3",), rates=3)
+    for value in (0.7, 0.6):
+        trial = study.ask()
+        assert trial is not None
+        study._open[trial.number].set_user_attr("emissions_kg", 0.002)
+        study._study.tell(trial.number, value)
+    _, _, head, *lines = ranking(study)
+    assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "values"]
+    assert lines[0].split() == ["1", "0", "0.7000", "2", "lr=0.0001"]
+    assert total_of(study) == "emissions of all trials: 4 g CO2eq"
+    trial = study.ask()
+    assert trial is not None
+    study.complete(trial, result(0.5))
+    assert ranking(study)[3].split() == ["1", "0", "0.7000", "2", "-", "lr=0.0001"]
+    assert total_of(study) == "emissions of all trials: 6 g CO2eq, 10 Wh (1 of 3 trials)"
+
+
+def test_energy_that_was_estimated_is_said_to_be() -> None:
+    study = study_of(0.5, 0.7, name="estimated")
+    assert total_of(study).endswith(" Wh")
+    for how, said in (("estimated (load x", True), ("assumed (half of", True), ("", False)):
+        words = (f"cpu power {how} TDP of 8 W, no RAPL)",) if how else ("ram power estimated (not measured)",)
+        study.trial_folder(1).mkdir(parents=True, exist_ok=True)
+        write_result(study.trial_folder(1), replace(result(0.7), emissions=replace(COST, unmeasured=words)))
+        assert total_of(study).endswith(" Wh (CPU power estimated)") is said
 
 
 @pytest.mark.parametrize(
@@ -227,7 +282,11 @@ def test_a_single_run_is_told_with_both_splits_and_its_cost() -> None:
         "pearson_cosine: dev 0.5000, test 0.2500",
         "spearman_cosine: dev 0.5000, test 0.2500",
         "spearman_max: dev 0.5000, test 0.2500",
-        "emissions: 2 g CO2eq, 0.01 kWh (electricity: world average)",
+        "emissions: 2 g CO2eq, 10 Wh (electricity: world average)",
         "model: sweeps/single/abc/model",
         "log: sweeps/single/abc/train.log",
     ]
+    cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
+    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"))
+    told = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
+    assert told in output.getvalue()

@@ -6,15 +6,16 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from embedsweep.cli import main
-from embedsweep.gate import pass_sweep
-from embedsweep.schema import DEV_METRICS
+from embedsweep.gate import pass_single, pass_sweep
+from embedsweep.reuse import record_reuse
+from embedsweep.schema import DEV_METRICS, Emissions, TrialResult
 from embedsweep.study import RUN_ID, open_study
-
-pytestmark = pytest.mark.slow  # each trains
+from embedsweep.trial_files import read_result, write_result
 
 POINTS = (
     "name: points\nn_trials: 4\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"
@@ -22,6 +23,7 @@ POINTS = (
 WORDS = ["search=points", "study.sampler=random", "trainer.device=cpu", "data.limit=64", "trainer.max_steps=2"]
 
 
+@pytest.mark.slow
 def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
     mlflow_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,3 +72,31 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
     total = sum(run.data.metrics.get("emissions/co2eq_kg", 0.0) for run in runs)
     parent = client.search_runs([runs[0].info.experiment_id], "tags.`embedsweep.kind` = 'study'")[0]
     assert parent.data.metrics["emissions/co2eq_kg"] == pytest.approx(total)
+
+
+class Recorded:
+    """A trial's run that keeps what is logged to it."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def log_metrics(self, step: int, metrics: dict[str, float]) -> None:  # noqa: ARG002
+        self.metrics |= metrics
+
+    def log_artifact(self, path: Path) -> None: ...
+
+
+@pytest.mark.parametrize(("gpu_h", "expected"), [(None, None), (0.25, 0.0)], ids=["on a CPU", "on a GPU"])
+def test_what_repeats_another_trial_costs_nothing(tmp_path: Path, gpu_h: float | None, expected: float | None) -> None:
+    source, folder = tmp_path / "source", tmp_path / "again"
+    source.mkdir()
+    dev = {"dev/spearman_cosine": 0.5}
+    cost = Emissions(0.001, 0.01, 60.0, "FRA", ("cpu power estimated",), gpu_h)
+    write_result(source, TrialResult(0.5, dev, {}, {}, {}, 4, 8, cost, False, None, 12.5, 3.5))
+    run: Any = Recorded()
+    assert record_reuse(pass_single([]).config, folder, run, source, {}, 8)
+    result = read_result(folder)
+    assert result is not None
+    assert result.emissions == Emissions(0.0, 0.0, 0.0, "FRA", (), expected)
+    assert (result.dev, result.peak_memory_gib) == (dev, 3.5)
+    assert run.metrics == dev

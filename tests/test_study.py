@@ -193,6 +193,42 @@ def test_the_best_is_the_highest_complete_trial_the_first_of_equals() -> None:
     assert study.trials[2].user_attrs["emissions_kg"] == 0.001
 
 
+COSTS = ("emissions_kg", "energy_kwh", "gpu_h")
+
+
+def costs_of(study: Study, number: int) -> dict[str, float]:
+    return {name: figure for name, figure in study.trials[number].user_attrs.items() if name in COSTS}
+
+
+def test_what_a_trial_cost_is_recorded_however_it_ended() -> None:
+    study = open_study(asked(n_trials=4))
+    on_cpu = Emissions(0.001, 0.01, 1.0, "FRA", ())
+    on_gpu = replace(on_cpu, gpu_h=0.25)
+    trials = [study.ask() for _ in range(4)]
+    first, second, third, fourth = (trial for trial in trials if trial is not None)
+    study.complete(first, replace(result(0.5), emissions=on_gpu))
+    study.complete(second, replace(result(0.5, pruned=True), emissions=on_cpu))
+    study.fail(third, "no", on_gpu)
+    study.fail(fourth, "never ran")
+    assert [costs_of(study, number) for number in range(4)] == [
+        {"emissions_kg": 0.001, "energy_kwh": 0.01, "gpu_h": 0.25},
+        {"emissions_kg": 0.001, "energy_kwh": 0.01},
+        {"emissions_kg": 0.001, "energy_kwh": 0.01, "gpu_h": 0.25},
+        {},
+    ]
+
+
+@pytest.mark.parametrize("gpu_h", [None, 0.25])
+def test_a_trial_that_repeats_another_costs_nothing(gpu_h: float | None) -> None:
+    study = open_study(asked(n_trials=2))
+    first, second = study.ask(), study.ask()
+    assert first is not None
+    assert second is not None
+    study.complete(first, replace(result(0.5), emissions=Emissions(0.001, 0.01, 1.0, "FRA", (), gpu_h)))
+    study.reuse(second, study.trials[0])
+    assert costs_of(study, 1) == {"emissions_kg": 0.0, "energy_kwh": 0.0} | ({} if gpu_h is None else {"gpu_h": 0.0})
+
+
 def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
     study = open_study(asked(n_trials=2))
     first, second = study.ask(), study.ask()

@@ -139,3 +139,27 @@ def test_a_model_that_keeps_goes_to_another_process_without_what_is_kept(keeping
     keeping.preprocess([f"{text} {number}" for text in TEXTS for number in range(500)])
     assert len(pickle.dumps(keeping[0])) < before + 1000
     assert same(pickle.loads(pickle.dumps(keeping[0])).preprocess(TEXTS), own().preprocess(TEXTS))
+
+
+def test_a_batch_of_an_evaluation_stays_on_a_gpu(monkeypatch: pytest.MonkeyPatch, keeping: SentenceTransformer) -> None:
+    """No GPU here: the device that is told is torch's own without memory, so that what is moved there can be seen."""
+    monkeypatch.setattr(tokenised, "_device_of", lambda _: torch.device("meta"))
+    with torch.inference_mode():
+        first = keeping.preprocess(TEXTS)
+        first["token_embeddings"] = torch.zeros(1)
+        again = keeping.preprocess(TEXTS)
+        other = keeping.preprocess(TEXTS[:2])
+    assert again["input_ids"] is first["input_ids"]
+    assert again["input_ids"].device.type == "meta"
+    assert "token_embeddings" not in again
+    assert other["input_ids"].shape[0] == 2
+    assert keeping.preprocess(TEXTS)["input_ids"].device.type == "cpu"  # batches of a training are not kept
+
+
+def test_no_more_is_kept_on_a_gpu_than_fits(monkeypatch: pytest.MonkeyPatch, keeping: SentenceTransformer) -> None:
+    monkeypatch.setattr(tokenised, "_device_of", lambda _: torch.device("meta"))
+    monkeypatch.setattr(tokenised, "MOST_BYTES_ON_DEVICE", 1)
+    with torch.inference_mode():
+        kept, not_kept = keeping.preprocess(TEXTS[:2]), keeping.preprocess(TEXTS)
+        assert keeping.preprocess(TEXTS[:2])["input_ids"] is kept["input_ids"]
+        assert keeping.preprocess(TEXTS)["input_ids"] is not not_kept["input_ids"]

@@ -23,6 +23,7 @@ from embedsweep.emissions import SharedEmissions, share_path
 from embedsweep.emissions.share import read_share
 from embedsweep.errors import TrialError
 from embedsweep.gate import pass_single, pass_sweep
+from embedsweep.group import Group
 from embedsweep.schema import (
     DEV_METRICS,
     Decision,
@@ -33,7 +34,8 @@ from embedsweep.schema import (
 )
 from embedsweep.study import EMISSIONS_KG, open_study
 from embedsweep.tracking import Tracker
-from embedsweep.trial import run_trial
+from embedsweep.training import Outcome
+from embedsweep.trial import _figures, _gpus, run_trial
 from embedsweep.trial_files import read_result
 from embedsweep.worker import Worker
 
@@ -290,6 +292,50 @@ def test_a_result_that_was_cut_off_while_written_is_none(single: Attempt, tmp_pa
     tree = json.loads((single.folder / "result.json").read_text(encoding="utf-8"))
     (tmp_path / "result.json").write_text(json.dumps({**tree, "objective": 0.25}), encoding="utf-8")
     assert read_result(tmp_path) == replace(result_of(single), objective=0.25)
+
+
+def test_the_result_of_an_older_version_lacks_what_it_did_not_know(single: Attempt, tmp_path: Path) -> None:
+    tree = json.loads((single.folder / "result.json").read_text(encoding="utf-8"))
+    for name in ("examples_per_s", "peak_memory_gib"):
+        del tree[name]
+    del tree["emissions"]["gpu_h"]
+    (tmp_path / "result.json").write_text(json.dumps(tree), encoding="utf-8")
+    assert read_result(tmp_path) == replace(result_of(single), examples_per_s=None)
+
+
+def test_what_a_gpu_gave_is_a_metric_where_there_was_one(single: Attempt) -> None:
+    outcome = Outcome({}, 4, 9, pruned=False, train_s=2.0, eval_s=1.0, log=())
+    result = result_of(single)
+    names = {"time/gpu_h", "memory/peak_gib"}
+    assert not names & _figures(outcome, result, 50.0).keys()
+    on_gpu = replace(result, emissions=replace(result.emissions, gpu_h=0.25), peak_memory_gib=3.5)
+    figures = _figures(outcome, on_gpu, 50.0)
+    assert {name: figures[name] for name in names} == {"time/gpu_h": 0.25, "memory/peak_gib": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("auto", ["3"], ["3"]),
+        ("cuda:1", ["GPU-bb"], ["GPU-bb"]),
+        ("auto", ["0", "1"], ["0"]),
+        ("auto", [], []),
+        ("cpu", ["0"], []),
+        ("mps", [], []),
+    ],
+)
+def test_a_trial_holds_the_gpu_that_its_process_sees(
+    single: Attempt, monkeypatch: pytest.MonkeyPatch, device: str, visible: list[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr("embedsweep.trial.visible_devices", lambda: visible)
+    trainer = replace(single.config.trainer, device=device)
+    assert _gpus(replace(single.config, trainer=trainer), None) == expected
+
+
+def test_a_trial_of_several_processes_holds_the_gpus_of_all(single: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedsweep.group.visible_devices", lambda: ["4", "5", "6"])
+    assert _gpus(single.config, Group(2, "auto")) == ["4", "5"]
+    assert _gpus(single.config, Group(2, "cpu")) == []
 
 
 @pytest.mark.slow

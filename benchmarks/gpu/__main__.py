@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.gpu.benchmark import Benchmark, Limits
 from benchmarks.gpu.task import BLOCK, Task, examples_by_loss, make_points, read_pairs
-from benchmarks.gpu.ways import parse_way
+from benchmarks.gpu.ways import parse_ways
 
 WAYS = "A,B8+g,B8,B8+g+p,B1"
 WAYS_MPS = "A,B8+m+g,B16+m+g,B8+m+g+p,B8+m,B1+g"
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     mps = asked.device == "cuda" and bool(os.environ.get("CUDA_MPS_PIPE_DIRECTORY"))
     try:
-        ways = [parse_way(name) for name in (asked.ways or (WAYS_MPS if mps else WAYS)).split(",")]
+        ways = parse_ways(asked.ways or (WAYS_MPS if mps else WAYS))
         limits = Limits(asked.seconds, parse_limits(asked.limits))
         task = _task(asked)
     except (ValueError, OSError) as error:
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
-        description="The same trials by sentence-transformers' own search (A) and by embedsweep with so many workers on "
-        "the GPU (B8), +m under CUDA MPS, +g with CUDA graphs, +p with pruning.",
+        description="The same trials by sentence-transformers' own search (A) and by embedsweep with so many workers "
+        "on the GPU (B8), +m under CUDA MPS, +g with CUDA graphs, +p with pruning.",
     )
     parser.add_argument("--model", default=os.environ.get("GPU_MODEL"), help="folder of an encoder (GPU_MODEL)")
     parser.add_argument("--data", default=os.environ.get("GPU_DATA"), help="folder with stsb-en-*.csv (GPU_DATA)")

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.gpu.nvml import DeviceSampler, DeviceUse, use_of
 from benchmarks.gpu.processes import MpsClients, run_limited
 from benchmarks.gpu.results import Result
-from benchmarks.gpu.table import report
+from benchmarks.gpu.table import report, rows
 from benchmarks.gpu.task import Task
 from benchmarks.gpu.trials import read_trials
 from benchmarks.gpu.ways import Way, command, environment
@@ -31,6 +31,7 @@ ENDING_S = 20.0
 PACKAGES = ("torch", "sentence-transformers", "transformers", "accelerate", "datasets", "optuna", "mlflow", "numpy")
 LOGS = ("log.txt", "spec.json", "journal.log", "sweeps/*/journal.log", "sweeps/*/workers/*.log")
 TAIL_LINES = 20
+TAIL_COLUMNS = 200
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Benchmark:
                 print(f"interrupted; {way.name} and what follows it not begun", flush=True)
                 break
             self._run_one(way)
+        print(f"\n{self._report()}", flush=True)
 
     def _run_one(self, way: Way) -> None:
         """Run a way, if there is time, and write what there is."""
@@ -128,8 +130,9 @@ class Benchmark:
             traceback.print_exc()
             return
         self.results.append(result)
-        if result.ended.code or len(result.done) < result.n_points:
+        if result.ended.code or result.is_short:
             print(_tail(folder / "log.txt"), flush=True)
+        print("\n".join(rows(self.results)), flush=True)
         self._write()
 
     def _measure(self, way: Way, folder: Path, limit: float) -> Result:
@@ -150,22 +153,23 @@ class Benchmark:
         return replace(result, use=use_of(self._sampler.samples, *result.measured_between))
 
     def _write(self) -> None:
-        """Print the table; write it, the figures and the logs."""
-        mps = "up" if self._mps else "not there"
-        head = f"{self._about['device']}, {self._about['cores']} cores, MPS {mps}, {self._about['at']}"
-        text = f"{head}\n{report(self.results)}\n"
-        print(text, flush=True)
-        (self._out / "compare.txt").write_text(text, encoding="utf-8")
+        """Write the report, the figures and the logs."""
+        (self._out / "compare.txt").write_text(f"{self._report()}\n", encoding="utf-8")
         figures = {**self._about, "ways": [result.figures() for result in self.results]}
         (self._out / "compare.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
         with tarfile.open(self._out / "logs.tar.gz", "w:gz") as logs:
             for path in (path for pattern in LOGS for path in self._work.glob(f"*/{pattern}")):
                 logs.add(path, arcname=str(path.relative_to(self._work)))
 
+    def _report(self) -> str:
+        mps = "up" if self._mps else "not there"
+        head = f"{self._about['device']}, {self._about['cores']} cores, MPS {mps}, {self._about['at']}"
+        return f"{head}\n{report(self.results)}"
+
 
 def _tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-    return "\n".join(f"  | {line}" for line in lines)
+    return "\n".join(f"  | {line[:TAIL_COLUMNS]}" for line in lines)
 
 
 def versions() -> dict[str, str]:

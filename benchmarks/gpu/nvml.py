@@ -94,8 +94,12 @@ class DeviceSampler(threading.Thread):
     def run(self) -> None:
         """Sample until the process ends."""
         while self._reads:
-            self.samples.append(Sample(time.time(), *map(self._value, self._reads)))
+            self.samples.append(self.read())
             time.sleep(EVERY_S)
+
+    def read(self) -> Sample:
+        """Return what the GPU tells now; there must be one."""
+        return Sample(time.time(), *map(self._value, self._reads))
 
     def _value(self, read: Callable[[], float]) -> float:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,6 +40,11 @@ class Result:
     def done(self) -> list[Trial]:
         """The trials that are complete or were pruned."""
         return [trial for trial in self.trials if trial.is_done]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether fewer trials ended than it was given."""
+        return len(self.done) < self.n_points
 
     @property
     def wall_s(self) -> float:
@@ -95,7 +101,12 @@ class Result:
     @property
     def best(self) -> float | None:
         """The highest dev Spearman of a complete trial."""
-        return max((trial.score for trial in self.trials if trial.score is not None), default=None)
+        return max(self.scores.values(), default=None)
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """The dev Spearman of complete trials, by the numbers of their points."""
+        return {trial.number: trial.score for trial in self.trials if trial.score is not None}
 
     def figures(self) -> dict[str, Any]:
         """Return everything, for JSON."""
@@ -140,28 +151,40 @@ class Comparison:
         per_minute: trials a minute over the span, as a multiple of A's.
         per_minute_of_wall: the same over the whole command.
         steps_per_s: steps a second, as a multiple.
-        common: points that A completed and the way completed or pruned.
-        best_difference: best dev Spearman of the way over these points, less A's over them. A point that the way pruned
-            counts for A alone.
+        steps_per_trial: mean steps of a trial, as a multiple.
+        best_difference: of the best dev Spearman, over the points of both.
     """
 
     per_minute: float | None = None
     per_minute_of_wall: float | None = None
     steps_per_s: float | None = None
-    common: int = 0
+    steps_per_trial: float | None = None
     best_difference: float | None = None
 
 
 def compare(result: Result, peer: Result) -> Comparison:
     """Return a way beside A."""
-    theirs = {trial.number: trial.score for trial in peer.trials if trial.score is not None}
-    ours = {trial.number: trial.score for trial in result.done}
-    common = theirs.keys() & ours.keys()
-    best = max((score for number in common if (score := ours[number]) is not None), default=None)
     return Comparison(
         ratio(result.per_minute, peer.per_minute),
         ratio(result.per_minute_of_wall, peer.per_minute_of_wall),
         ratio(result.steps_per_s, peer.steps_per_s),
-        len(common),
-        None if best is None else best - max(theirs[number] for number in common),
+        ratio(result.steps_per_trial, peer.steps_per_trial),
+        best_difference(result, peer.scores)[1],
     )
+
+
+def best_difference(result: Result, scores: Mapping[int, float]) -> tuple[int, float | None]:
+    """Return how far a way's best dev Spearman is above the best of given scores, over the points that both have.
+
+    A point that the way pruned has no score of its own, but its given score counts: pruning the best costs.
+
+    Args:
+        result: the way's.
+        scores: by the number of a point.
+
+    Returns:
+        How many points both have, and the difference; None where the way completed none of them.
+    """
+    ours = {trial.number: trial.score for trial in result.done if trial.number in scores}
+    best = max((score for score in ours.values() if score is not None), default=None)
+    return len(ours), None if best is None else best - max(scores[number] for number in ours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.gpu.results import Comparison, Result, compare, ratio
+from benchmarks.gpu.results import Comparison, Result, best_difference, compare
 
 GOAL = 15.0
 GOAL_PRUNED = 30.0
@@ -43,17 +43,23 @@ COLUMNS: tuple[tuple[str, str, Callable[[Result, Comparison], Cell]], ...] = (
 
 def report(results: Sequence[Result]) -> str:
     """Return the table, its notes and the goal's verdicts, as text."""
-    peer = next((result for result in results if result.way.is_peer), None)
-    return "\n".join([*_rows(results, peer), "", *_notes(results, peer), "", *_verdicts(results, peer)])
+    peer = _peer(results)
+    return "\n".join([*rows(results), "", *_notes(results, peer), "", *_verdicts(results, peer)])
 
 
-def _rows(results: Sequence[Result], peer: Result | None) -> list[str]:
+def rows(results: Sequence[Result]) -> list[str]:
+    """Return the table alone, a line a way below the titles."""
+    peer = _peer(results)
     cells = [[title for title, _, _ in COLUMNS]]
     for result in results:
         beside = Comparison() if peer is None else compare(result, peer)
         cells.append([_cell(value(result, beside), form) for _, form, value in COLUMNS])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+
+
+def _peer(results: Sequence[Result]) -> Result | None:
+    return next((result for result in results if result.way.is_peer), None)
 
 
 def _cell(value: Cell, form: str) -> str:
@@ -66,12 +72,12 @@ def _notes(results: Sequence[Result], peer: Result | None) -> list[str]:
         "span: from there to the last trial's end; rates and the GPU's figures are over it, 'of wall' over all of it.",
         "dev - A: over the points that A completed and the way completed or pruned, the way's best dev less A's.",
     ]
-    for words, own in (
-        ("ended at its time limit", [result for result in results if result.ended.is_cut]),
-        ("fewer trials than it was given", [result for result in results if len(result.done) < result.n_points]),
-        ("trials failed", [result for result in results if result.count("FAIL")]),
+    for words, names in (
+        ("ended at its time limit", [_with_counts(result) for result in results if result.ended.is_cut]),
+        ("fewer trials than it was given", [_with_counts(result) for result in results if result.is_short]),
+        ("trials failed", [f"{result.way.name} ({count})" for result in results if (count := result.count("FAIL"))]),
     ):
-        notes += [f"{words}: {', '.join(map(_with_counts, own))}"] if own else []
+        notes += [f"{words}: {', '.join(names)}"] if names else []
     notes += [
         f"{result.way.name}: {result.mps_clients or 0} MPS clients seen, {result.way.workers} expected"
         for result in results
@@ -89,36 +95,54 @@ def _notes_on_peer(results: Sequence[Result], peer: Result) -> list[str]:
     notes = []
     if any(len(result.done) > len(peer.done) for result in others):
         notes.append(
-            f"A trained {len(peer.done)} trials, the first of the same list; 'x A' compares rates. "
+            f"A trained {len(peer.done)} of the points that the others were given; 'x A' compares rates. "
             "A's start is spread over fewer trials, which flatters the others' ratio over the wall."
         )
-    for result in others:
-        steps = ratio(result.steps_per_trial, peer.steps_per_trial)
-        if steps is not None and not result.way.pruning and abs(steps - 1) > SAME_MIX:
-            notes.append(
-                f"{result.way.name}: its trials had {steps:.2f} times the steps of A's, another mix of losses and "
-                "batch sizes: steps/s compare, trials a minute do not"
-            )
+    notes += [
+        f"{result.way.name}: its trials had {steps:.2f} times the steps of A's, another mix of losses and batch sizes: "
+        "steps/s compare, trials a minute do not"
+        for result in others
+        if (steps := _other_mix(result, compare(result, peer))) is not None
+    ]
     return notes
+
+
+def _other_mix(result: Result, beside: Comparison) -> float | None:
+    """Return the steps of a way's trials as a multiple of A's where they are not alike; None of a way that prunes."""
+    steps = beside.steps_per_trial
+    return steps if steps is not None and not result.way.pruning and abs(steps - 1) > SAME_MIX else None
 
 
 def _verdicts(results: Sequence[Result], peer: Result | None) -> list[str]:
     lines = [
         f"goal: {GOAL:g} times A's trials a GPU hour (over the span) without pruning, {GOAL_PRUNED:g} times with, "
-        f"best dev at most {GOAL_BELOW:g} below A's over the same points"
+        f"best dev at most {GOAL_BELOW:g} below that of the same points without pruning"
     ]
     if peer is None or not peer.done:
         return [*lines, "not judged: A has no trials"]
-    return lines + [f"  {verdict(result, compare(result, peer))}" for result in results if result is not peer]
+    return lines + [f"  {_verdict(result, peer, results)}" for result in results if result is not peer]
 
 
-def verdict(result: Result, beside: Comparison) -> str:
-    """Return in words whether a way holds the goal."""
-    name, goal = result.way.name, GOAL_PRUNED if result.way.pruning else GOAL
-    if beside.per_minute is None or beside.best_difference is None:
-        return f"{name}: not judged, no complete trial in common with A"
-    is_fast, is_good = beside.per_minute >= goal, beside.best_difference >= -GOAL_BELOW
-    speed = f"{beside.per_minute:.1f} times, {'at least' if is_fast else 'below'} {goal:g}"
-    within = "within" if is_good else "beyond"
-    score = f"best dev {beside.best_difference:+.4f} over {beside.common} points, {within} {GOAL_BELOW:g}"
-    return f"{name}: {'HELD' if is_fast and is_good else 'MISSED'}: {speed}; {score}"
+def _verdict(result: Result, peer: Result, results: Sequence[Result]) -> str:
+    """Return in words whether a way holds the goal.
+
+    A way that prunes is held to what the same points come to when none is pruned: A's scores, and those of points that
+    A did not reach by the other ways.
+    """
+    scores = dict(peer.scores)
+    if result.way.pruning:
+        for other in results:
+            scores = (other.scores if not other.way.pruning else {}) | scores
+    common, difference = best_difference(result, scores)
+    beside, goal = compare(result, peer), GOAL_PRUNED if result.way.pruning else GOAL
+    times, of = beside.per_minute, "trials a minute"
+    if _other_mix(result, beside) is not None:
+        times, of = beside.steps_per_s, "steps/s"
+    if times is None or difference is None:
+        return f"{result.way.name}: not judged, no complete trial to compare"
+    is_fast, is_good = times >= goal, difference >= -GOAL_BELOW
+    return (
+        f"{result.way.name}: {'HELD' if is_fast and is_good else 'MISSED'}: {times:.1f} times A's {of}, "
+        f"{'at least' if is_fast else 'below'} {goal:g}; best dev {difference:+.4f} over {common} points, "
+        f"{'within' if is_good else 'beyond'} {GOAL_BELOW:g}"
+    )

@@ -69,6 +69,18 @@ def parse_way(name: str) -> Way:
     return Way(name, int(found[1]), "m" in suffixes, "g" in suffixes, "p" in suffixes)
 
 
+def parse_ways(names: str) -> list[Way]:
+    """Return the ways of names with commas between them.
+
+    Raises:
+        ValueError: there is no such way, or one is named twice.
+    """
+    ways = [parse_way(name) for name in names.split(",")]
+    if len(set(ways)) < len(ways):
+        raise ValueError(f"--ways {names}: names a way twice")
+    return ways
+
+
 def command(way: Way, task: Task, folder: Path, limit_s: float, extra: Sequence[str]) -> list[str]:
     """Return the command of a way, which is to run in its folder.
 

@@ -93,6 +93,11 @@ class Group:
             self._folder = None
 
     @property
+    def gpus(self) -> list[str]:
+        """Names of the GPUs that the members train on, as in ``CUDA_VISIBLE_DEVICES``; none on a CPU."""
+        return self._gpus[: self.size]
+
+    @property
     def pids(self) -> list[int]:
         """Process ids of the members, by rank; none before the first trial."""
         return [member.process.pid for member in self._members if member.process is not None]

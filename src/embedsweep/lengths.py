@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-QUANTILES = (0.25, 0.5, 0.75, 1.0)
-"""Of a batch's longest text; each is an edge, so a graph is captured for each."""
+QUANTILES = ((0.75, 1.0), (0.5, 0.8, 1.0), (0.25, 0.5, 0.75, 0.9, 1.0))
+"""Of a batch's longest text. Each is an edge, for which a graph is captured: the first of these that costs little."""
+
+LITTLE = 0.3
+"""Of the tokens of a batch: what padding may add before there are more edges."""
 
 MULTIPLE = 8
 """Edges are rounded up to multiples of it, as matrix products on tensor cores like them."""
@@ -49,9 +52,14 @@ def lengths_of(tokens: Sequence[int] | NDArray[np.int64], texts_a_batch: int, mo
         most: tokens that the model reads at most: no edge is beyond; None sets no limit.
     """
     rising = np.sort(np.asarray(tokens, dtype=np.int64))
-    levels = np.array(QUANTILES) ** (1 / texts_a_batch)
-    ranks = np.ceil(levels * len(rising)).astype(np.int64) - 1
     limit = None if most is None else max(most, int(rising[-1]))
+    tried = [_lengths(rising, texts_a_batch, limit, quantiles) for quantiles in QUANTILES]
+    return next((lengths for lengths in tried if lengths.cost <= LITTLE), tried[-1])
+
+
+def _lengths(rising: NDArray[np.int64], texts_a_batch: int, limit: int | None, quantiles: tuple[float, ...]) -> Lengths:
+    levels = np.array(quantiles) ** (1 / texts_a_batch)
+    ranks = np.ceil(levels * len(rising)).astype(np.int64) - 1
     edges = tuple(sorted({_raised(int(rising[rank]), limit) for rank in ranks}))
     below = (np.arange(1, len(rising) + 1) / len(rising)) ** texts_a_batch
     chance = np.diff(below, prepend=0.0)

@@ -1,6 +1,7 @@
 """Memory that does not do: how that shows, what is done about it, and what is left on disk in case it kills.
 
-Owns the signs of an exhausted memory, the smaller micro-batch that follows and the note of it in a trial's folder.
+Owns the signs of an exhausted memory, the smaller micro-batch that follows, the note of it in a trial's folder and the
+most that a trial took of a GPU's memory.
 Knows nothing of training. Needs no torch.
 """
 
@@ -11,7 +12,7 @@ import json
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,29 @@ def free_device_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def reset_peak_memory() -> None:
+    """Begins to count anew what `peak_memory_gib` tells, from what is reserved now."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_gib() -> float | None:
+    """The most memory of its GPU, in GiB, that torch reserved in this process since the count began.
+
+    Reserved, not allocated: that is what other trials on the GPU cannot have. None where nothing was reserved, as on a
+    CPU.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    try:
+        reserved = int(torch.cuda.max_memory_reserved())
+    except RuntimeError:  # an error has broken the process's context on the GPU; it is told by whoever met it
+        return None
+    return reserved / 2**30 if reserved else None
+
+
 def smaller_micro_batch(config: TrialConfig, size: int, why: str, processes: int = 1) -> int:
     """Half of a micro-batch that memory does not do for, in equal shares for all processes.
 
@@ -157,6 +181,8 @@ class Attempt:
         oom_kills: processes that the kernel had ended for want of memory; None where it does not say.
         host: where that was counted.
         finished: whether it came to an end of its own: a result, an error, a signal that it could answer.
+        peak_memory_gib: the most of a GPU's memory that the trial took until then, earlier attempts included; None on a
+            CPU and in notes of older versions.
     """
 
     micro_batch_size: int
@@ -164,10 +190,13 @@ class Attempt:
     oom_kills: int | None
     host: str
     finished: bool
+    peak_memory_gib: float | None = None
 
 
 class Attempts:
     """The note of the last attempt in a trial's folder: one that the kernel kills cannot say so itself.
+
+    Make it where an attempt begins: its peak of memory is counted from then on.
 
     Args:
         folder: the trial's.
@@ -175,6 +204,7 @@ class Attempts:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NOTE
+        reset_peak_memory()
 
     def first_size(self, config: TrialConfig, checkpoint: int | None, processes: int = 1) -> tuple[int, str | None]:
         """The micro-batch to begin with, and why it is not the configuration's or what the last attempt came down to.
@@ -206,12 +236,19 @@ class Attempts:
 
     def begin(self, size: int, checkpoint: int | None) -> None:
         """Notes an attempt before it needs the memory."""
-        self._write(Attempt(size, checkpoint, oom_kills(), socket.gethostname(), finished=False))
+        peak = self.peak_memory_gib()
+        self._write(Attempt(size, checkpoint, oom_kills(), socket.gethostname(), finished=False, peak_memory_gib=peak))
 
     def finish(self) -> None:
         """Notes that the attempt was not killed."""
         if (last := self._read()) is not None:
-            self._write(Attempt(**{**asdict(last), "finished": True}))
+            self._write(replace(last, finished=True, peak_memory_gib=self.peak_memory_gib()))
+
+    def peak_memory_gib(self) -> float | None:
+        """The most of a GPU's memory, in GiB, that the trial took, in any attempt so far; None on a CPU."""
+        last = self._read()
+        peaks = [peak_memory_gib(), last.peak_memory_gib if last is not None else None]
+        return max((peak for peak in peaks if peak is not None), default=None)
 
     def clear(self) -> None:
         """Forgets: the trial is done."""

@@ -66,7 +66,7 @@ class Outcomes:
             except Exception as error:
                 reason += f" (and its run could not be ended: {redact(str(error))})"
         cost = EmissionsMeter(self._emissions, trial.folder / "emissions.csv").total()
-        self._study.fail(trial, reason, cost.co2eq_kg)
+        self._study.fail(trial, reason, cost)
         self._display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
     def reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
@@ -17,10 +17,25 @@ from rich.text import Text
 
 from embedsweep.config import shown
 from embedsweep.display import say, short_params
-from embedsweep.schema import DEV_METRICS, Choice, TrialResult
-from embedsweep.study import EMISSIONS_KG, FAILURE, RETRY_OF, Duplicate, StudyRecord, better, trained_params
+from embedsweep.emissions import is_cpu_estimated
+from embedsweep.schema import DEV_METRICS, Choice, Emissions, TrialResult
+from embedsweep.study import (
+    EMISSIONS_KG,
+    ENERGY_KWH,
+    FAILURE,
+    GPU_H,
+    RETRY_OF,
+    Duplicate,
+    StudyRecord,
+    better,
+    trained_params,
+)
+from embedsweep.trial_files import read_result
 
 SHOWN = 10
+
+COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
+"""What trials cost: the unit, the trial's attribute, and how many of the unit one of the attribute's are."""
 
 
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
@@ -42,13 +57,14 @@ def print_ranking(console: Console, study: StudyRecord) -> None:
     table = Table(
         title=f"study {study.name}: {_counts(by_state)}", box=None, padding=(0, 2, 0, 0), title_justify="left"
     )
-    for column in ("", "trial", *objectives, "g CO2eq", "values"):
+    costs = _known_costs(study.trials)
+    for column in ("", "trial", *objectives, *costs, "values"):
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
-        grams = f"{1000 * trial.user_attrs.get(EMISSIONS_KG, 0.0):.3g}"
         place = f"{rank}{'*' if trial.number in front else ''}"
         params = short_params(study.params_of(trial)) + _repeats(trial)
-        cells = (place, str(trial.number), *_values(trial, objectives), grams, params)
+        spent = (_spent(trial, unit) for unit in costs)
+        cells = (place, str(trial.number), *_values(trial, objectives), *spent, params)
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
@@ -69,6 +85,30 @@ def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
     """A complete trial's value of each objective; costs may be very small."""
     pairs = zip(objectives, trial.values, strict=True)
     return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
+
+
+def _known_costs(trials: Iterable[FrozenTrial]) -> list[str]:
+    """The units of `COSTS` that trials have: no GPU hours where none ran on a GPU, grams only of older versions."""
+    known = {name for trial in trials for name in trial.user_attrs}
+    return [unit for unit, (name, _) in COSTS.items() if name in known or name == EMISSIONS_KG]
+
+
+def _spent(trial: FrozenTrial, unit: str) -> str:
+    """A trial's cost in a unit; a dash where it was not recorded."""
+    name, factor = COSTS[unit]
+    return f"{factor * trial.user_attrs[name]:.3g}" if name in trial.user_attrs else "-"
+
+
+def _total_costs(trials: Iterable[FrozenTrial]) -> str:
+    """What trials cost together, in each unit; of how many, where an older version recorded some without it."""
+    counted = [trial for trial in trials if EMISSIONS_KG in trial.user_attrs]
+    told = [trial for trial in counted if ENERGY_KWH in trial.user_attrs]
+    words = []
+    for unit in _known_costs(counted):
+        name, factor = COSTS[unit]
+        of = "" if name == EMISSIONS_KG or len(told) == len(counted) else f" ({len(told)} of {len(counted)} trials)"
+        words.append(f"{factor * sum(trial.user_attrs.get(name, 0.0) for trial in counted):.3g} {unit}{of}")
+    return ", ".join(words)
 
 
 def _repeats(trial: FrozenTrial) -> str:
@@ -104,8 +144,14 @@ def print_best(console: Console, study: StudyRecord, program: str, test: Mapping
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
         say(console, f"model: {model}")
-    total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
-    say(console, f"emissions of all trials: {1000 * total:.3g} g CO2eq")
+    result = read_result(study.trial_folder(best.number))
+    how = _how_measured(result.emissions) if result is not None else ""
+    say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({how})' if how else ''}")
+
+
+def _how_measured(cost: Emissions) -> str:
+    """What is to be known of energy figures beside them; empty where they were measured."""
+    return "CPU power estimated" if is_cpu_estimated(cost.unmeasured) else ""
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
@@ -134,10 +180,11 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
             say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
     emissions = result.emissions
+    gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(
         console,
-        f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {emissions.energy_kwh:.3g} kWh "
-        f"(electricity: {emissions.country})",
+        f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {1000 * emissions.energy_kwh:.3g} Wh{gpu_h}"
+        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _how_measured(emissions))))})",
     )
     say(console, f"model: {folder / 'model'}")
     say(console, f"log: {folder / 'train.log'}")

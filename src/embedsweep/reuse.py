@@ -37,7 +37,8 @@ def record_reuse(
     if result is None:
         run.log_metrics(last_step, {name: value for name, value in told.items() if name.startswith("dev")})
         return False
-    nothing = replace(result.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=())
+    gpu_h = None if result.emissions.gpu_h is None else 0.0
+    nothing = replace(result.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
     write_result(folder, replace(result, emissions=nothing))
     run.log_metrics(result.steps, result.dev)
     return True

@@ -21,6 +21,7 @@ from embedsweep.emissions import SharedEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.finals import score_complete
 from embedsweep.gate import Sweep, check_cells, check_reach, check_shares
+from embedsweep.gate.devices import cuda_devices_of
 from embedsweep.gate.sections import TRIAL_SECTIONS
 from embedsweep.group import Group, open_group
 from embedsweep.launch import prepare_process
@@ -32,7 +33,7 @@ from embedsweep.preview import print_preview
 from embedsweep.report import print_best, print_ranking, print_ui
 from embedsweep.schema import DIRECTIONS, WorkersConfig
 from embedsweep.signals import shielded
-from embedsweep.study import EMISSIONS_KG, Study, open_study
+from embedsweep.study import EMISSIONS_KG, ENERGY_KWH, GPU_H, Study, open_study
 from embedsweep.study.storage import storage_errors
 from embedsweep.tracking import ParentStatus, Tracker, store_kind
 from embedsweep.worker import Worker, tidy
@@ -170,10 +171,11 @@ def _supervise(
     deadline: float | None,
     display: Display,
 ) -> None:
-    """Lets worker processes run what is left; one tracker measures the machine for all of them."""
+    """Lets worker processes run what is left; one tracker measures the machine for all of them, with their GPUs."""
+    gpus = cuda_devices_of(job.device)[: len(crew.children) * workers.processes_per_trial]
     with (
         tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-        SharedEmissions(job.emissions, Path(folder)) as emissions,
+        SharedEmissions(job.emissions, Path(folder), gpus) as emissions,
     ):
         told = replace(job, share_folder=Path(folder))
         patience = (workers.max_restarts, workers.silence, deadline)
@@ -209,9 +211,8 @@ def _opening(study: Study, retried: Sequence[int]) -> str:
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """The study's own run carries the best value of each objective and the sum of its trials' emissions."""
-    total = sum(trial.user_attrs.get(EMISSIONS_KG, 0.0) for trial in study.trials)
-    metrics = {"emissions/co2eq_kg": total, **test}
+    """The study's own run carries the best value of each objective and the sums of what its trials cost."""
+    metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
         values = [trial.values[index] for trial in study.complete_trials]
         if values:
@@ -220,3 +221,13 @@ def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, floa
             metrics[shown] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, metrics)
+
+
+def _costs(study: Study) -> dict[str, float]:
+    """What all trials cost, by metric; without what none of them recorded."""
+    names = {"emissions/co2eq_kg": EMISSIONS_KG, "emissions/energy_kwh": ENERGY_KWH, "time/gpu_h": GPU_H}
+    known = {
+        metric: [trial.user_attrs[name] for trial in study.trials if name in trial.user_attrs]
+        for metric, name in names.items()
+    }
+    return {metric: sum(figures) for metric, figures in known.items() if figures or metric == "emissions/co2eq_kg"}

@@ -22,10 +22,11 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
+from embedsweep.gate.devices import visible_devices
 from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memory, smaller_micro_batch
 from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.paths import MODEL
-from embedsweep.schema import Decision, Emissions, EmissionsConfig, TrialConfig, TrialResult
+from embedsweep.schema import Decision, EmissionsConfig, TrialConfig, TrialResult
 from embedsweep.tracking import TrialTracker
 from embedsweep.train_log import train_log
 from embedsweep.training_data import Part, conversion_of, data_warnings, training_parts
@@ -95,7 +96,7 @@ def run_trial(
     models = models or BuiltModels()
     with train_log(folder / "train.log"):
         try:
-            with EmissionsMeter(emissions, folder / "emissions.csv", share) as meter:
+            with EmissionsMeter(emissions, folder / "emissions.csv", share, _gpus(config, group)) as meter:
                 size = _first_size(config, folder, attempts, _processes(group))
                 result = _run(
                     config,
@@ -175,6 +176,8 @@ def _run(
         pruned=outcome.pruned,
         conversion=conversion_of(parts),
         examples_per_s=examples_per_s,
+        # What the processes of a group took, this one cannot see.
+        peak_memory_gib=attempts.peak_memory_gib() if group is None else None,
     )
     if not result.pruned and keeps_model(result.objective):
         _save_model(model, folder / MODEL, outcome)
@@ -184,7 +187,7 @@ def _run(
         further = {name: part.examples for name, part in also}
         write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
     _record_files(run, folder, single=single)
-    figures = _figures(outcome, result.emissions, examples_per_s)
+    figures = _figures(outcome, result, examples_per_s)
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
     write_result(folder, result)
     return result
@@ -285,6 +288,13 @@ class _Recorder:
         return decision
 
 
+def _gpus(config: TrialConfig, group: Group | None) -> list[str]:
+    """Names of the GPUs that a trial holds, as in ``CUDA_VISIBLE_DEVICES``; none on a CPU."""
+    if group is not None:
+        return group.gpus
+    return visible_devices()[:1] if config.trainer.device not in ("cpu", "mps") else []
+
+
 def _processes(group: Group | None) -> int:
     return group.size if group is not None else 1
 
@@ -305,8 +315,11 @@ def _record_data(
     )
 
 
-def _figures(outcome: Outcome, cost: Emissions, examples_per_s: float) -> dict[str, float]:
+def _figures(outcome: Outcome, result: TrialResult, examples_per_s: float) -> dict[str, float]:
+    cost = result.emissions
+    of_gpus = {"time/gpu_h": cost.gpu_h, "memory/peak_gib": result.peak_memory_gib}  # not known without a GPU
     return {
+        **{name: figure for name, figure in of_gpus.items() if figure is not None},
         "emissions/co2eq_kg": cost.co2eq_kg,
         "emissions/energy_kwh": cost.energy_kwh,
         "emissions/duration_s": cost.duration_s,

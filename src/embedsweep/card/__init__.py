@@ -82,7 +82,7 @@ def write_card(
     text = library.with_part(
         text, "configuration", configuration_section(config, hub_id), None, (_LOGS, _VERSIONS, _CITATION)
     )
-    cost = cost_section(result.emissions, hardware)
+    cost = cost_section(result, hardware)
     text = library.with_part(text, "cost", cost, library.TRAINING_TIME, (_VERSIONS, _CITATION))
     card.text = with_citations(with_versions(text), card.data.tags or [])
     _write(folder, card, config, result, selection)

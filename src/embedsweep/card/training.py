@@ -15,7 +15,7 @@ from embedsweep.card.library import VERSIONS
 from embedsweep.card.markdown import code, folded, table
 from embedsweep.card.places import data_name, last_part, without_folders
 from embedsweep.emissions.rows import read_rows
-from embedsweep.schema import Emissions, ModelConfig, TrialConfig, TrialResult
+from embedsweep.schema import ModelConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact
 from embedsweep.tracking import flatten
 
@@ -125,8 +125,9 @@ def _cut(value: object) -> object:
     return value
 
 
-def cost_section(emissions: Emissions, hardware: Hardware) -> str:
+def cost_section(result: TrialResult, hardware: Hardware) -> str:
     """What the training cost, summed over its attempts, and what it ran on."""
+    emissions, peak_gib = result.emissions, result.peak_memory_gib
     country = f"that of {emissions.country}" if len(emissions.country) == 3 else f"the {emissions.country}"
     lines = [
         "### Environmental Impact",
@@ -135,12 +136,14 @@ def cost_section(emissions: Emissions, hardware: Hardware) -> str:
         f"- **Energy Consumed**: {emissions.energy_kwh:.4g} kWh",
         f"- **Carbon Emitted**: {emissions.co2eq_kg * 1000:.4g} g of CO2 equivalent",
         f"- **Hours Used**: {emissions.duration_s / 3600:.4g} hours",
+        *([] if emissions.gpu_h is None else [f"- **GPU Hours**: {emissions.gpu_h:.4g} hours"]),
         f"- **Electricity**: {country}",
         *(f"- **Not exact**: {without_folders(what)}" for what in emissions.unmeasured),
         "",
         "### Training Hardware",
         "- **On Cloud**: No, as far as the measurement knows",
         f"- **GPU Model**: {hardware.gpu or 'No GPU used'}",
+        *([] if peak_gib is None else [f"- **Peak GPU Memory**: {peak_gib:.2f} GiB"]),
         f"- **CPU Model**: {hardware.cpu or 'unknown'}",
         f"- **RAM Size**: {hardware.ram_gib:.2f} GiB",
     ]

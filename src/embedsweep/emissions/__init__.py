@@ -10,6 +10,7 @@ from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.emissions.rows import COLUMNS
 from embedsweep.emissions.share import share_path
 from embedsweep.emissions.shared import SharedEmissions
+from embedsweep.emissions.tracker import is_cpu_estimated
 
 __all__ = [
     "COLUMNS",
@@ -18,5 +19,6 @@ __all__ = [
     "EmissionsMeter",
     "SharedEmissions",
     "country_problem",
+    "is_cpu_estimated",
     "share_path",
 ]

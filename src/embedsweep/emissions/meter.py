@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +27,14 @@ class EmissionsMeter:
         path: the trial's ``emissions.csv``; its earlier rows are kept.
         share: the file with this worker's share, where the machine is measured for several at once (`SharedEmissions`);
             None measures here.
+        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that the trial holds; none on a CPU.
     """
 
-    def __init__(self, config: EmissionsConfig, path: Path, share: Path | None = None) -> None:
+    def __init__(
+        self, config: EmissionsConfig, path: Path, share: Path | None = None, gpus: Sequence[str] = ()
+    ) -> None:
         self._country_iso_code = config.country_iso_code
+        self._gpus = gpus
         self._share = share
         self._path = path
         self._earlier: list[Row] = []
@@ -52,7 +57,10 @@ class EmissionsMeter:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "country": self._country,
         }
-        self._tracker = Tracker(self._country_iso_code) if self._share is None else Portion(self._share)
+        if self._share is None:
+            self._tracker = Tracker(self._country_iso_code, self._gpus)
+        else:
+            self._tracker = Portion(self._share, self._gpus)
         try:
             self._tracker.start()
             self.flush()
@@ -110,6 +118,8 @@ class EmissionsMeter:
         return self._row
 
     def _record(self, reading: Reading, *remarks: str) -> None:
+        if self._share is None and self._gpus:  # it has them to itself
+            reading = replace(reading, gpu_h=len(self._gpus) * reading.duration_s / 3600)
         self._row = self._own | reading.cells() | {"unmeasured": "; ".join((*reading.unmeasured, *remarks))}
         try:
             write_rows(self._path, [*self._earlier, self._row])

@@ -21,11 +21,14 @@ COLUMNS = (
     "cpu_energy_kwh",
     "gpu_energy_kwh",
     "ram_energy_kwh",
+    "gpu_h",
     "cpu_model",
     "gpu_model",
     "unmeasured",
 )
 """The header of ``emissions.csv``; an empty cell is a figure that was not measured."""
+
+_OLDER_COLUMNS = tuple(column for column in COLUMNS if column != "gpu_h")
 
 Row = dict[str, str]
 
@@ -35,8 +38,8 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             header, *lines = list(csv.reader(file)) or [list(COLUMNS)]
-        rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
-        if tuple(header) == COLUMNS and all(row["attempt"].isdecimal() for row in rows):
+        rows = [dict.fromkeys(COLUMNS, "") | dict(zip(header, line, strict=True)) for line in lines]
+        if tuple(header) in (COLUMNS, _OLDER_COLUMNS) and all(row["attempt"].isdecimal() for row in rows):
             return rows
         problem = "unexpected content"
     except FileNotFoundError:
@@ -65,6 +68,7 @@ def sum_rows(rows: Iterable[Row], country: str) -> Emissions:
         country: stands where no attempt names one.
     """
     co2eq_kg = energy_kwh = duration_s = 0.0
+    gpu_h: list[float] = []
     countries: list[str] = []
     unmeasured: list[str] = []
     for row in rows:
@@ -74,6 +78,7 @@ def sum_rows(rows: Iterable[Row], country: str) -> Emissions:
         energy_kwh += energy or 0.0
         co2eq_kg += co2eq or 0.0
         duration_s += _figure(row["duration_s"]) or 0.0
+        gpu_h += [hours for hours in [_figure(row["gpu_h"])] if hours is not None]
         countries += [row["country"]] if row["country"] else []
         unmeasured += filter(None, row["unmeasured"].split("; "))
     return Emissions(
@@ -82,6 +87,7 @@ def sum_rows(rows: Iterable[Row], country: str) -> Emissions:
         duration_s=duration_s,
         country=", ".join(dict.fromkeys(countries)) or country,
         unmeasured=tuple(dict.fromkeys(unmeasured)),
+        gpu_h=sum(gpu_h) if gpu_h else None,
     )
 
 

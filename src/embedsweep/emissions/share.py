@@ -1,7 +1,7 @@
 """A worker's share of the machine's energy, in a file that one process writes and another reads.
 
-Owns the figures that are shared, the file's form and the way to ask for it to be written anew. Must not know how energy
-is measured or shared out.
+Owns the figures that are shared, the file's form, the way to ask for it to be written anew, and the note that a trial
+is under way. Must not know how energy is measured or shared out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Share:
         energy: the figures.
         without: parts that are not measured: ``cpu``, ``gpu``, or ``all``.
         by: what it was shared out by, in words.
+        gpu_s: seconds of GPUs, each counted by itself, that were this worker's part while its trials held them.
+        gpu_by: what the time of the latest trial's GPUs was shared out by, in words; empty where no other held them.
         cpu_model: the machine's.
         gpu_model: the machine's.
         unmeasured: what could only be estimated or not be measured at all, in words.
@@ -67,6 +70,8 @@ class Share:
     energy: Energy
     without: tuple[str, ...]
     by: str
+    gpu_s: float
+    gpu_by: str
     cpu_model: str
     gpu_model: str
     unmeasured: tuple[str, ...]
@@ -128,6 +133,36 @@ def take_question(path: Path) -> str | None:
     except OSError:
         return None
     return asked
+
+
+def begin_trial(path: Path, gpus: Sequence[str]) -> None:
+    """Notes beside the share in ``path`` that a trial of its worker is under way.
+
+    Args:
+        path: the worker's share.
+        gpus: the names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that the trial holds; none on a CPU.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _write_whole(_trial_path(path), json.dumps(list(gpus)))
+
+
+def end_trial(path: Path) -> None:
+    """Takes the note of `begin_trial` away, if it is there."""
+    _trial_path(path).unlink(missing_ok=True)
+
+
+def gpus_of_trial(path: Path) -> tuple[str, ...] | None:
+    """The names of the GPUs that a trial under way holds, as it was noted; None without a trial."""
+    try:
+        return tuple(json.loads(_trial_path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _trial_path(path: Path) -> Path:
+    return path.with_suffix(".trial")
 
 
 def _question_path(path: Path) -> Path:

@@ -8,14 +8,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from embedsweep.emissions.share import Energy, Share, share_path, take_question, write_share
+from embedsweep.emissions.gpu_time import EQUAL_PARTS, GPU_TIME, GpuTime, fractions
+from embedsweep.emissions.share import (
+    Energy,
+    Share,
+    end_trial,
+    gpus_of_trial,
+    share_path,
+    take_question,
+    write_share,
+)
 from embedsweep.emissions.tracker import Reading, Tracker
-from embedsweep.emissions.usage import Usage, Use
+from embedsweep.emissions.usage import Usage
 from embedsweep.schema import EmissionsConfig
 
 READ_EVERY_S = 5.0
@@ -24,27 +33,36 @@ LOOK_EVERY_S = 0.05
 # This class reads often itself, and CodeCarbon's own thread counts energy twice if it measures in the same moment.
 NEVER_S = 7 * 24 * 3600.0
 
+ENERGY_BY = {
+    "": "by CPU time",
+    GPU_TIME: "by CPU and GPU time",
+    EQUAL_PARTS: "by CPU time, of GPUs in equal parts",
+}
+"""How energy is shared out, in words, by how the time of GPUs is."""
+
 
 class SharedEmissions:
-    """Measures the machine while the block runs and shares its energy out among workers.
+    """Measures the machine while the block runs and shares its energy, and the time of its GPUs, out among workers.
 
     Energy of an interval in which at least one worker is there is shared out entirely: that of CPU and RAM by the CPU
-    time that each used, in equal parts where none used any; that of GPUs by GPU time, else by the CPU time of those
-    that hold a GPU. What the machine drew for others is in it, as it is for a single tracker.
+    time that each used, in equal parts where none used any; that of each GPU as its time is (`GpuTime`), and where no
+    trial holds one by CPU time. What the machine drew for others is in it, as it is for a single tracker.
 
     Args:
         config: where the electricity comes from.
         folder: takes a file a worker; files of an earlier command's workers are deleted.
+        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that the workers train on, whose energy counts; without
+            any, that of all visible ones does.
     """
 
-    def __init__(self, config: EmissionsConfig, folder: Path) -> None:
-        self._tracker = Tracker(config.country_iso_code, NEVER_S)
+    def __init__(self, config: EmissionsConfig, folder: Path, gpus: Sequence[str] = ()) -> None:
+        self._tracker = Tracker(config.country_iso_code, gpus, NEVER_S)
         self._folder = folder
         self._usage = Usage()
         self._energy: dict[int, Energy] = {}
         self._unshared = Energy()
         self._total = Energy()
-        self._by_gpu_time = False
+        self._gpu_time = GpuTime()
         self._answered: dict[int, str] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -72,11 +90,14 @@ class SharedEmissions:
         with self._lock:
             self._share(self._tracker.read())
             self._usage.remove(worker)
+            end_trial(share_path(self._folder, worker))  # that of one that was killed
+            self._set_trials()
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for old in (*self._folder.glob("worker-*.json"), *self._folder.glob("worker-*.ask")):
-            old.unlink(missing_ok=True)
+        for suffix in ("json", "ask", "trial"):
+            for old in self._folder.glob(f"worker-*.{suffix}"):
+                old.unlink(missing_ok=True)
         try:
             self._tracker.start()
             self._thread.start()
@@ -113,28 +134,39 @@ class SharedEmissions:
 
     def _share(self, reading: Reading) -> None:
         """Shares out what was measured since the last time, and writes it; the caller holds the lock."""
+        self._gpu_time.share(self._usage.gpu_times())
         total = _energy(reading)
         spent = total - self._total
         workers = self._usage.workers
         if not workers:
             self._unshared += spent
             self._total = total
+            self._usage.gpu_energy()  # nobody's, either
         elif spent.total_kwh > 0:  # else CodeCarbon has not measured anew: what is used counts the next time
-            uses = self._usage.read()
-            self._by_gpu_time |= any(use.gpu for use in uses.values())
-            by_cpu, by_gpu = cpu_parts(uses), gpu_parts(uses)
+            by_cpu = fractions(self._usage.cpu_s())
+            by_gpu = gpu_parts(self._gpu_time.take_recent(), self._usage.gpu_energy(), by_cpu)
             for worker in workers:
                 self._energy[worker] += spent.part(by_cpu[worker], by_gpu[worker])
             self._total = total
+        self._set_trials()
         for worker in workers:
             self._write(reading, worker)
+
+    def _set_trials(self) -> None:
+        """Looks which trials are under way from now on."""
+        noted = {worker: gpus_of_trial(share_path(self._folder, worker)) for worker in self._usage.workers}
+        self._gpu_time.set_trials(
+            {worker: tuple(map(self._usage.gpu, gpus)) for worker, gpus in noted.items() if gpus is not None}
+        )
 
     def _write(self, reading: Reading, worker: int) -> None:
         parts = {"all": reading.energy_kwh, "cpu": reading.cpu_energy_kwh, "gpu": reading.gpu_energy_kwh}
         share = Share(
             energy=self._energy[worker],
             without=tuple(name for name, figure in parts.items() if figure is None),
-            by="CPU and GPU time" if self._by_gpu_time else "CPU time",
+            by=ENERGY_BY[self._gpu_time.by(worker)],
+            gpu_s=self._gpu_time.seconds(worker),
+            gpu_by=self._gpu_time.by(worker),
             cpu_model=reading.cpu_model,
             gpu_model=reading.gpu_model,
             unmeasured=reading.unmeasured,
@@ -151,20 +183,25 @@ def _energy(reading: Reading) -> Energy:
     return Energy(cpu, gpu, ram, (reading.energy_kwh or 0.0) - cpu - gpu - ram, reading.co2eq_kg or 0.0)
 
 
-def cpu_parts(uses: Mapping[int, Use]) -> dict[int, float]:
-    """Each worker's part of what CPU and RAM drew; the parts sum to 1."""
-    return _fractions({worker: use.cpu_s for worker, use in uses.items()})
+def gpu_parts(
+    seconds: Mapping[str, Mapping[int, float]], drawn: Mapping[str, float], by_cpu: Mapping[int, float]
+) -> dict[int, float]:
+    """Each worker's part of what GPUs drew; the parts sum to 1.
 
-
-def gpu_parts(uses: Mapping[int, Use]) -> dict[int, float]:
-    """Each worker's part of what GPUs drew; the parts sum to 1."""
-    times = {worker: use.gpu for worker, use in uses.items()}
-    if any(times.values()):
-        return _fractions(times)
-    holders = [worker for worker, use in uses.items() if use.holds_gpu] or list(uses)
-    return dict.fromkeys(uses, 0.0) | _fractions({worker: uses[worker].cpu_s for worker in holders})
-
-
-def _fractions(weights: Mapping[int, float]) -> dict[int, float]:
-    whole = sum(weights.values())
-    return {worker: weight / whole if whole else 1 / len(weights) for worker, weight in weights.items()}
+    Args:
+        seconds: of each GPU, that were given to trials of each worker; none where no trial held a GPU.
+        drawn: what each GPU drew, in any unit, as far as that is known.
+        by_cpu: each worker's part of what CPU and RAM drew.
+    """
+    parts = dict.fromkeys(by_cpu, 0.0)
+    held = {gpu: {worker: of[worker] for worker in of.keys() & by_cpu.keys()} for gpu, of in seconds.items()}
+    held = {gpu: of for gpu, of in held.items() if of}
+    if not held:
+        return dict(by_cpu)
+    weights = {gpu: sum(of.values()) for gpu, of in held.items()}
+    if held.keys() <= drawn.keys():  # each is paid for by those who held it
+        weights = {gpu: drawn[gpu] for gpu in held}
+    for gpu, weight in fractions(weights).items():
+        for worker, part in fractions(held[gpu]).items():
+            parts[worker] += weight * part
+    return parts

@@ -9,12 +9,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from embedsweep.emissions.countries import WORLD_AVERAGE_G_PER_KWH
 from embedsweep.emissions.rows import Row
+from embedsweep.emissions.usage import gpu_indexes
 
 # Between two measurements CodeCarbon samples loads and powers every second anyway, and flush and stop measure too, so
 # that a trial of 10 s is measured at this interval as well as one of an hour. Only energy counters that wrap need it.
@@ -39,6 +40,7 @@ class Reading:
     ram_energy_kwh: float | None = None
     cpu_model: str = ""
     gpu_model: str = ""
+    gpu_h: float | None = None
 
     def cells(self) -> Row:
         """The figures as cells of ``emissions.csv``; one that was not measured is empty."""
@@ -49,6 +51,7 @@ class Reading:
             "cpu_energy_kwh": self.cpu_energy_kwh,
             "gpu_energy_kwh": self.gpu_energy_kwh,
             "ram_energy_kwh": self.ram_energy_kwh,
+            "gpu_h": self.gpu_h,
         }
         texts = {"cpu_model": self.cpu_model, "gpu_model": self.gpu_model}
         return {name: "" if figure is None else repr(figure) for name, figure in figures.items()} | texts
@@ -75,10 +78,22 @@ class Tracker:
 
     CodeCarbon logs its own exceptions and goes on dead; so nothing is believed but figures that arrive. A tracker that
     was stopped and started again goes on counting, so each of these serves one attempt.
+
+    The energy of a GPU is read from NVML's counter of all that it drew (CodeCarbon averages its power where it has
+    none, which is said); several GPUs are summed.
+
+    Args:
+        country_iso_code: whose electricity is used; None is the world's average.
+        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that count; without any, all visible ones do.
+        measure_every_s: seconds between measurements of its own.
     """
 
-    def __init__(self, country_iso_code: str | None, measure_every_s: float = MEASURE_EVERY_S) -> None:
+    def __init__(
+        self, country_iso_code: str | None, gpus: Sequence[str] = (), measure_every_s: float = MEASURE_EVERY_S
+    ) -> None:
         self._country_iso_code = country_iso_code
+        self._gpus = gpus
+        self._numbers: list[int] = []
         self._measure_every_s = measure_every_s
         self._receiver = _Receiver()
         self._tracker: Any = None
@@ -90,7 +105,9 @@ class Tracker:
         """Begins to measure; what keeps it from that is said by the readings."""
         self._started = time.perf_counter()
         try:
-            self._tracker = _new_tracker(self._country_iso_code, self._measure_every_s, self._receiver)
+            # CodeCarbon 3.3.2 knows GPUs by number, not by the UUIDs that CUDA_VISIBLE_DEVICES may have as well.
+            self._numbers = gpu_indexes(self._gpus) if self._gpus else []
+            self._tracker = _new_tracker(self._country_iso_code, self._numbers, self._measure_every_s, self._receiver)
             self._tracker.start()
         except Exception as error:  # whatever a library of hardware probes may raise
             self._failure = f"codecarbon did not start ({type(error).__name__}: {error})".replace(";", ",")
@@ -112,14 +129,16 @@ class Tracker:
             self._failure = f"codecarbon failed ({type(error).__name__}: {error})".replace(";", ",")
         figures = self._receiver.latest
         if figures is not None:
-            self._last = _reading(figures, getattr(self._tracker, "_hardware", []))
+            self._last = _reading(figures, getattr(self._tracker, "_hardware", []), self._numbers)
             self._failure = f"codecarbon stopped measuring after {self._last.duration_s:.1f} s"
             return self._last
         elapsed = time.perf_counter() - self._started
         return replace(self._last, duration_s=elapsed, unmeasured=(*self._last.unmeasured, self._failure))
 
 
-def _new_tracker(country_iso_code: str | None, measure_every_s: float, receiver: _Receiver) -> Any:
+def _new_tracker(
+    country_iso_code: str | None, gpu_numbers: Sequence[int], measure_every_s: float, receiver: _Receiver
+) -> Any:
     from codecarbon import OfflineEmissionsTracker
 
     # It announces itself before it reads the level it is given.
@@ -154,7 +173,7 @@ def _new_tracker(country_iso_code: str | None, measure_every_s: float, receiver:
         # whole socket.
         tracking_mode="machine",
         measure_power_secs=measure_every_s,
-        gpu_ids=None,  # those of CUDA_VISIBLE_DEVICES, else all
+        gpu_ids=list(gpu_numbers) or None,  # None: those of CUDA_VISIBLE_DEVICES, else all
         force_mode_cpu_load=False,
         pue=1.0,
         wue=0.0,
@@ -163,9 +182,9 @@ def _new_tracker(country_iso_code: str | None, measure_every_s: float, receiver:
     )
 
 
-def _reading(figures: Any, hardware: Iterable[Any]) -> Reading:
+def _reading(figures: Any, hardware: Iterable[Any], gpu_numbers: Sequence[int]) -> Reading:
     duration, energy = float(figures.duration), float(figures.energy_consumed)
-    unmeasured = _cpu_remarks(hardware) + _gpu_remarks(hardware, float(figures.gpu_energy), duration)
+    unmeasured = _cpu_remarks(hardware) + _gpu_remarks(hardware, float(figures.gpu_energy), duration, gpu_numbers)
     without = [part for part in ("cpu", "gpu") if any(word.startswith(f"no {part} measured") for word in unmeasured)]
     if any(type(part).__name__ == "RAM" for part in hardware):
         unmeasured.append("ram power estimated (not measured)")
@@ -207,8 +226,15 @@ def _cpu_remarks(hardware: Iterable[Any]) -> list[str]:
     }.get(mode, [f"cpu measured in an unknown way ({mode})"])
 
 
-def _gpu_remarks(hardware: Iterable[Any], gpu_energy_kwh: float, duration_s: float) -> list[str]:
-    """Whether a GPU that is there went uncounted, or one that was not this process's was counted."""
+def is_cpu_estimated(unmeasured: Iterable[str]) -> bool:
+    """Whether the CPU's power was estimated, for want of an energy counter, by what a reading says in words."""
+    return any(word.startswith(("cpu power estimated", "cpu power assumed")) for word in unmeasured)
+
+
+def _gpu_remarks(
+    hardware: Iterable[Any], gpu_energy_kwh: float, duration_s: float, gpu_numbers: Sequence[int]
+) -> list[str]:
+    """Whether a GPU that is there went uncounted, one was counted that nobody asked for, or one was estimated."""
     if any(getattr(part, "chip_part", "") == "GPU" for part in hardware):
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -221,9 +247,15 @@ def _gpu_remarks(hardware: Iterable[Any], gpu_energy_kwh: float, duration_s: flo
         return [f"no gpu measured (codecarbon cannot match CUDA_VISIBLE_DEVICES={visible})"] if torch_has_gpu() else []
     if gpu_energy_kwh <= 0 and duration_s >= 1:
         return ["no gpu measured (its energy was read as 0)"]
-    if visible and len(counted) > len(visible.split(",")):
+    if visible and not gpu_numbers and len(counted) > len(visible.split(",")):
         return [f"all {len(counted)} gpus counted, though CUDA_VISIBLE_DEVICES={visible}"]
-    return []
+    return ["gpu energy estimated (power read every second, no energy counter)"] if _lacks_counter(gpu) else []
+
+
+def _lacks_counter(gpu: Any) -> bool:
+    """Whether CodeCarbon averages the power of a GPU that it counts, for want of an energy counter."""
+    devices = getattr(getattr(gpu, "devices", None), "devices", [])
+    return any(each.gpu_index in gpu.gpu_ids and getattr(each, "_use_power_fallback", False) for each in devices)
 
 
 def torch_has_gpu() -> bool:

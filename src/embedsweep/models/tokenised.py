@@ -22,6 +22,9 @@ from transformers import PreTrainedTokenizerFast
 MOST_BYTES = 2**29
 """Kept at once by a process."""
 
+MOST_BYTES_ON_DEVICE = 2**27
+"""Of batches of evaluations, kept on a GPU at once by a process."""
+
 BYTES_A_TEXT = 300
 """Of a kept text beside its characters and numbers: the objects that hold them."""
 
@@ -53,6 +56,8 @@ class _Memory:
     def __init__(self) -> None:
         self.memos: dict[object, _Memo] = {}
         self.n_bytes = 0
+        self.batches: dict[object, dict[str, Any]] = {}
+        self.n_bytes_on_device = 0
 
 
 _memory = _Memory()
@@ -91,6 +96,33 @@ class Tokenised:
         if not inputs or get_worker_info() is not None or not all(isinstance(text, str) for text in inputs):
             return self._own(inputs, prompt=prompt, **kwargs)
         arguments = (self._module.max_seq_length, prompt, repr(sorted(kwargs.items())))
+        if torch.is_inference_mode_enabled() and (device := _device_of(self._module)).type != "cpu":
+            return self._on_device(inputs, prompt, arguments, device, kwargs)
+        return self._in_main_memory(inputs, prompt, arguments, kwargs)
+
+    def _on_device(
+        self,
+        inputs: Sequence[str],
+        prompt: str | None,
+        arguments: tuple[object, ...],
+        device: torch.device,
+        kwargs: dict[str, Any],
+    ) -> dict[str, Any]:
+        """A batch of an evaluation, which comes again with each: it stays where the model is."""
+        key = (*self._tokenizer, arguments, str(device), tuple(inputs))
+        batch = _memory.batches.get(key)
+        if batch is None:
+            batch = self._in_main_memory(inputs, prompt, arguments, kwargs)
+            tensors = {name: value.to(device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+            batch |= tensors
+            if _memory.n_bytes_on_device < MOST_BYTES_ON_DEVICE:
+                _memory.batches[key] = batch
+                _memory.n_bytes_on_device += sum(value.nbytes for value in tensors.values())
+        return dict(batch)  # the model adds what it computes
+
+    def _in_main_memory(
+        self, inputs: Sequence[str], prompt: str | None, arguments: tuple[object, ...], kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
         memo = _memory.memos.setdefault((*self._tokenizer, *arguments), _Memo())
         unknown = [text for text in dict.fromkeys(inputs) if text not in memo.rows]
         if unknown:
@@ -128,6 +160,10 @@ class Tokenised:
             memo.rows[text] = row
             _memory.n_bytes += row.nbytes + len(text) + BYTES_A_TEXT
         return True
+
+
+def _device_of(module: Transformer) -> torch.device:
+    return next(module.parameters()).device
 
 
 def _batch(memo: _Memo, rows: Sequence[NDArray[np.int32]]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class Emissions:
         duration_s: seconds.
         country: ISO code of the assumed electricity, or ``world average``.
         unmeasured: what could only be estimated or not be measured at all, in words; empty where all was measured.
+        gpu_h: hours of GPUs, each counted by itself; of a GPU that trials share, this one's part. None without a GPU
+            and in results of older versions.
     """
 
     co2eq_kg: float
@@ -31,6 +33,7 @@ class Emissions:
     duration_s: float
     country: str
     unmeasured: tuple[str, ...]
+    gpu_h: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class TrialResult:
         pruned: whether the study ended it early; then it has no model.
         conversion: how the training data was converted for the loss, in words; None where it was not.
         examples_per_s: training examples a second, over all attempts; None in results of older versions.
+        peak_memory_gib: the most memory of a GPU, in GiB, that torch reserved in the trial's process, the largest of
+            all attempts; None on a CPU, for a group of processes and in results of older versions.
     """
 
     objective: float
@@ -63,3 +68,4 @@ class TrialResult:
     pruned: bool
     conversion: str | None
     examples_per_s: float | None
+    peak_memory_gib: float | None = None

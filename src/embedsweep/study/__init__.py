@@ -18,13 +18,24 @@ from embedsweep.study.objectives import best_of, better
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.pruners import PRUNED
-from embedsweep.study.record import EMISSIONS_KG, FAILURE, RETRY_OF, RUN_ID, StudyRecord, trial_folder
+from embedsweep.study.record import (
+    EMISSIONS_KG,
+    ENERGY_KWH,
+    FAILURE,
+    GPU_H,
+    RETRY_OF,
+    RUN_ID,
+    StudyRecord,
+    trial_folder,
+)
 from embedsweep.study.study import Study
 
 __all__ = [
     "CONFIG_HASH",
     "EMISSIONS_KG",
+    "ENERGY_KWH",
     "FAILURE",
+    "GPU_H",
     "PRUNED",
     "RETRY_OF",
     "RUN_ID",

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.errors import TrialTakenError
-from embedsweep.schema import Decision, TrialConfig, TrialResult
+from embedsweep.schema import Decision, Emissions, TrialConfig, TrialResult
 from embedsweep.search_space import config_params
 from embedsweep.signals import shielded
 from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
@@ -27,8 +27,10 @@ from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruners import PRUNED, decide
 from embedsweep.study.record import (
     EMISSIONS_KG,
+    ENERGY_KWH,
     FAILURE,
     FINALS,
+    GPU_H,
     RETRY_OF,
     RUN_ID,
     WARM_START,
@@ -212,7 +214,7 @@ class Study(StudyRecord):
         with self._held(trial):
             state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
             values = None if result.pruned else values_of(result, self.plan.objectives)
-            self._open[trial.number].set_user_attr(EMISSIONS_KG, result.emissions.co2eq_kg)
+            self._note_cost(trial, result.emissions)
             self._study.tell(trial.number, values, state)
 
     def reuse(self, trial: OpenTrial, original: FrozenTrial) -> None:
@@ -223,7 +225,8 @@ class Study(StudyRecord):
         """
         is_pruned = original.state is TrialState.PRUNED
         with self._held(trial):
-            self._open[trial.number].set_user_attr(EMISSIONS_KG, 0.0)
+            for name in (EMISSIONS_KG, ENERGY_KWH, *([GPU_H] if GPU_H in original.user_attrs else [])):
+                self._open[trial.number].set_user_attr(name, 0.0)
             # Optuna takes a pruned trial's value from its last report. The others are left out: pruners would compare
             # with one training twice.
             step = original.last_step
@@ -231,14 +234,15 @@ class Study(StudyRecord):
                 self._open[trial.number].report(original.intermediate_values[step], step)
             self._study.tell(trial.number, None if is_pruned else original.values, original.state)
 
-    def fail(self, trial: OpenTrial, reason: str, emissions_kg: float = 0.0) -> None:
-        """Tells that a trial failed, why, and what it cost nevertheless. It is final.
+    def fail(self, trial: OpenTrial, reason: str, cost: Emissions | None = None) -> None:
+        """Tells that a trial failed, why, and what it cost nevertheless, as far as it ran. It is final.
 
         Raises:
             TrialTakenError: another worker has taken the trial up.
         """
         with self._held(trial):
-            self._open[trial.number].set_user_attr(EMISSIONS_KG, emissions_kg)
+            if cost is not None:
+                self._note_cost(trial, cost)
             self._open[trial.number].set_user_attr(FAILURE, reason)
             self._study.tell(trial.number, state=TrialState.FAIL)
 
@@ -262,6 +266,12 @@ class Study(StudyRecord):
             if not trial.is_over:
                 self._open[trial.number].set_user_attr(ATTEMPTS, trial.attempt - 1)
             self._open[trial.number].set_user_attr(LEASE, None)
+
+    def _note_cost(self, trial: OpenTrial, cost: Emissions) -> None:
+        self._open[trial.number].set_user_attr(EMISSIONS_KG, cost.co2eq_kg)
+        self._open[trial.number].set_user_attr(ENERGY_KWH, cost.energy_kwh)
+        if cost.gpu_h is not None:
+            self._open[trial.number].set_user_attr(GPU_H, cost.gpu_h)
 
     def set_finals(self, finals: Finals) -> None:
         """Notes the test scores of the best trial."""
