@@ -25,7 +25,7 @@ from benchmarks.gpu import benchmark, processes
 from benchmarks.gpu.__main__ import main, parse_limits
 from benchmarks.gpu.benchmark import Benchmark, Limits
 from benchmarks.gpu.nvml import DeviceSampler, DeviceUse, Sample, use_of
-from benchmarks.gpu.processes import Ended, MpsClients, run_limited
+from benchmarks.gpu.processes import MpsClients, ProcessEnd, run_limited
 from benchmarks.gpu.results import Result, best_difference, compare
 from benchmarks.gpu.table import report
 from benchmarks.gpu.task import Point, Task, examples_by_loss, make_points, read_pairs
@@ -92,7 +92,7 @@ def test_steps_of_a_trial_and_of_its_rungs(
 def test_a_trial_of_no_given_point_is_an_error() -> None:
     task = task_of(6)
     assert [task.number_of(point) for point in task.points] == [0, 1, 2, 3, 4, 5]
-    with pytest.raises(LookupError, match="none of the 6 points"):
+    with pytest.raises(LookupError, match="none of the 6 points of the task"):
         task.number_of(Point("cosent", 16, 0.5, 0.1))
 
 
@@ -152,11 +152,11 @@ def test_suffixes_become_overrides(name: str, there: Sequence[str], not_there: S
 @pytest.mark.parametrize("name", ["B2", "B2+p"])
 def test_embedsweep_takes_the_overrides_and_all_points(name: str, data: Path, tmp_path: Path) -> None:
     task = task_of(12, 4, "cpu", data, Path(tiny_model_path()))
-    asked = pass_sweep(command(parse_way(name), task, tmp_path, 80, [])[5:])
-    assert asked.study.n_trials == 12
-    assert asked.plan is not None
+    gated = pass_sweep(command(parse_way(name), task, tmp_path, 80, [])[5:])
+    assert gated.study.n_trials == 12
+    assert gated.plan is not None
     keys = ("loss", "dataloader.batch_size", "optimizer.lr", "optimizer.warmup")
-    given: list[Any] = [[dict(row)[key] for key in keys] for row in asked.plan.enqueue]
+    given: list[Any] = [[dict(row)[key] for key in keys] for row in gated.plan.enqueue]
     assert tuple(Point(*values) for values in given) == task.points
 
 
@@ -275,7 +275,7 @@ def trial(number: int, begin: float, end: float | None, score: float | None = 0.
 
 
 def result(name: str, *trials: Trial, wall: float = 100, n_points: int = 4, **more: Any) -> Result:
-    given = {"mps_clients": None, "use": DeviceUse(), "ended": Ended(1000.0, 1000 + wall, 0, False, False), **more}
+    given = {"mps_clients": None, "use": DeviceUse(), "ended": ProcessEnd(1000.0, 1000 + wall, 0, False, False), **more}
     return Result(parse_way(name), n_points, given["ended"], trials, given["mps_clients"], given["use"])
 
 
@@ -355,13 +355,13 @@ def several(name: str, count: int, span: float, score: float, **more: Any) -> Re
 
 
 @pytest.mark.parametrize(
-    ("name", "span", "score", "told"),
+    ("name", "span", "score", "expected"),
     [
         (
             "B8",
             4.0,
             0.876,
-            "B8: HELD: 15.0 times A's trials a minute, at least 15; best dev -0.0040 over 6 points, within 0.005",
+            "B8: REACHED: 15.0 times A's trials a minute, at least 15; best dev -0.0040 over 6 points, within 0.005",
         ),
         (
             "B8",
@@ -385,12 +385,12 @@ def several(name: str, count: int, span: float, score: float, **more: Any) -> Re
             "B8+p",
             1.5,
             0.9,
-            "B8+p: HELD: 40.0 times A's trials a minute, at least 30; best dev +0.0200 over 6 points, within 0.005",
+            "B8+p: REACHED: 40.0 times A's trials a minute, at least 30; best dev +0.0200 over 6 points, within 0.005",
         ),
     ],
 )
-def test_the_goal_is_judged_by_rate_and_score(name: str, span: float, score: float, told: str) -> None:
-    assert f"  {told}" in report([several("A", 6, 60, 0.88), several(name, 6, span, score)]).splitlines()
+def test_the_goal_is_judged_by_rate_and_score(name: str, span: float, score: float, expected: str) -> None:
+    assert f"  {expected}" in report([several("A", 6, 60, 0.88), several(name, 6, span, score)]).splitlines()
 
 
 def test_pruning_is_judged_by_all_points_that_another_way_did_not_prune() -> None:
@@ -403,20 +403,20 @@ def test_pruning_is_judged_by_all_points_that_another_way_did_not_prune() -> Non
     assert "best dev -0.0300 over 3 points, beyond 0.005" in report([peer, pruned, whole])
 
 
-def test_ways_of_another_mix_are_judged_by_steps() -> None:
+def test_ways_with_a_different_mix_are_judged_by_steps() -> None:
     heavy = Trial(0, make_points(1)[0], "COMPLETE", 1010, 1020, 1000, 0.88)
-    assert "B4: HELD: 20.0 times A's steps/s, at least 15" in report([PEER, result("B4", heavy)])
+    assert "B4: REACHED: 20.0 times A's steps/s, at least 15" in report([PEER, result("B4", heavy)])
 
 
 def test_nothing_is_judged_without_the_peer() -> None:
     assert "not judged: A has no trials" in report([WAY])
     assert "not judged: A has no trials" in report([result("A"), WAY])
-    assert "HELD" not in report([WAY])
+    assert "REACHED" not in report([WAY])
     assert "B4: not judged, no complete trial to compare" in report([PEER, result("B4", trial(3, 1010, 1020))])
 
 
 def test_notes_say_what_a_reader_must_know() -> None:
-    cut = Ended(1000.0, 1080.0, -15, True, False)
+    cut = ProcessEnd(1000.0, 1080.0, -15, True, False)
     text = report(
         [
             several("A", 2, 40, 0.88),
@@ -426,16 +426,16 @@ def test_notes_say_what_a_reader_must_know() -> None:
     )
     for line in (
         "ended at its time limit: B4 (1 of 4)",
-        "fewer trials than it was given: B4 (1 of 4)",
+        "fewer trials than points: B4 (1 of 4)",
         "trials failed: B4 (1)",
         "B8+m: 3 MPS clients seen, 8 expected",
     ):
         assert line in text.splitlines()
     assert "A trained 2 of the points that the others were given" in text
-    assert "another mix" not in text
+    assert "different mix" not in text
 
 
-def test_another_mix_of_trials_is_told() -> None:
+def test_a_different_mix_of_trials_is_noted() -> None:
     heavy = Trial(0, make_points(1)[0], "COMPLETE", 1010, 1020, 110, 0.8)
     assert "B4: its trials had 1.10 times the steps of A's" in report([PEER, result("B4", heavy)])
     assert "its trials had" not in report([PEER, result("B4+p", heavy)])
@@ -515,7 +515,7 @@ def test_clients_of_mps_are_counted_over_all_servers(mps_control: Path) -> None:
     for text, most in (("7:11 12\n8:13\n", 3), ("7:11\n", 3), ("7:1 2 3\n8:4\n", 4), ("7:1 2 3 4 5\n", 4)):
         mps_control.write_text(text, encoding="utf-8")
         clients.watch()
-        assert clients.most == most  # once all are seen, nothing is asked any more
+        assert clients.most == most  # once all are seen, nothing is gated any more
 
 
 def test_a_control_program_that_is_not_there_leaves_the_count_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,7 +529,7 @@ def test_a_control_program_that_is_not_there_leaves_the_count_open(monkeypatch: 
 # Processes and limits
 
 
-def run_python(code: str, folder: Path, limit_s: float, interrupted: threading.Event | None = None) -> Ended:
+def run_python(code: str, folder: Path, limit_s: float, interrupted: threading.Event | None = None) -> ProcessEnd:
     return run_limited(
         [sys.executable, "-c", code],
         folder,
@@ -543,7 +543,7 @@ def run_python(code: str, folder: Path, limit_s: float, interrupted: threading.E
 
 def test_a_command_that_ends_by_itself_has_its_code_and_log(tmp_path: Path) -> None:
     ended = run_python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)", tmp_path, 60)
-    assert (ended.code, ended.is_cut, ended.is_interrupted) == (3, False, False)
+    assert (ended.code, ended.is_timed_out, ended.is_interrupted) == (3, False, False)
     assert sorted((tmp_path / "log.txt").read_text(encoding="utf-8").split()) == ["err", "out"]
 
 
@@ -559,7 +559,7 @@ time.sleep(600)
 def test_at_the_limit_a_command_is_ended_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE_S", (0.2, 0.2))
     ended = run_python(STUBBORN, tmp_path, 2)
-    assert (ended.code, ended.is_cut, ended.is_interrupted) == (-signal.SIGKILL, True, False)
+    assert (ended.code, ended.is_timed_out, ended.is_interrupted) == (-signal.SIGKILL, True, False)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text(encoding="utf-8").split()]
     assert len(pids) == 2
     wait_for_none(pids)
@@ -569,7 +569,7 @@ def test_an_interruption_ends_the_command_and_is_no_cut(tmp_path: Path) -> None:
     interrupted = threading.Event()
     interrupted.set()
     ended = run_python("import time; time.sleep(600)", tmp_path, 60, interrupted)
-    assert (ended.code, ended.is_cut, ended.is_interrupted) == (-signal.SIGTERM, False, True)
+    assert (ended.code, ended.is_timed_out, ended.is_interrupted) == (-signal.SIGTERM, False, True)
 
 
 def wait_for_none(pids: Sequence[int]) -> None:
@@ -672,7 +672,7 @@ def test_what_there_is_is_written_after_each_way(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--ways", "B8+x"], "no way 'B8+x'"),
         (["--limits", "A=3"], "--limits A=3"),
@@ -683,13 +683,13 @@ def test_what_there_is_is_written_after_each_way(
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_runs(
-    arguments: list[str], told: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["--model", str(data), "--data", str(data), "--out", str(tmp_path / "out"), *arguments]
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -706,7 +706,7 @@ def test_ways_with_mps_are_left_out_where_it_is_not(
             signal.signal(number, handler)
     printed = capsys.readouterr().out
     assert "MPS is not there (CUDA_MPS_PIPE_DIRECTORY is not set): left out B8+m, B4+m+g" in printed
-    assert "begun" not in printed
+    assert "started" not in printed
 
 
 def write_demo_pairs(folder: Path) -> None:
@@ -739,4 +739,4 @@ def test_both_searches_train_the_same_trials(tmp_path: Path) -> None:
     common = [trial for trial in ours["trials"] if trial["number"] in theirs and trial["score"] is not None]
     assert common
     for trial_ in common:
-        assert trial_["score"] == pytest.approx(theirs[trial_["number"]], abs=1e-4)
+        assert trial_["score"] == pytest.approx(theirs[trial_["number"]], abs=5e-4)

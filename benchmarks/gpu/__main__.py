@@ -22,21 +22,21 @@ LIMITS = "A=120,*=80"
 def main(arguments: Sequence[str]) -> int:
     """Run the ways; 0 where any trial ended, 1 where none did. Wrong arguments exit with 2."""
     parser = _parser()
-    asked = parser.parse_args(arguments)
-    mps = asked.device == "cuda" and bool(os.environ.get("CUDA_MPS_PIPE_DIRECTORY"))
+    options = parser.parse_args(arguments)
+    mps = options.device == "cuda" and bool(os.environ.get("CUDA_MPS_PIPE_DIRECTORY"))
     try:
-        ways = parse_ways(asked.ways or (WAYS_MPS if mps else WAYS))
-        limits = Limits(asked.seconds, parse_limits(asked.limits))
-        task = _task(asked)
+        ways = parse_ways(options.ways or (WAYS_MPS if mps else WAYS))
+        limits = Limits(options.seconds, parse_limits(options.limits))
+        task = _task(options)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     if left_out := [way.name for way in ways if way.mps and not mps]:
         print(f"MPS is not there (CUDA_MPS_PIPE_DIRECTORY is not set): left out {', '.join(left_out)}", flush=True)
-    out = Path(asked.out).resolve()
+    out = Path(options.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-gpu-", ignore_cleanup_errors=True) as folder:
-        work = Path(asked.work or folder).resolve()
-        benchmark = Benchmark(task, asked.trials_a, shlex.split(asked.extra), limits, mps, work, out, vars(asked))
+        work = Path(options.work or folder).resolve()
+        benchmark = Benchmark(task, options.trials_a, shlex.split(options.extra), limits, mps, work, out, vars(options))
         benchmark.run([way for way in ways if mps or not way.mps])
     return 0 if any(result.done for result in benchmark.results) else 1
 
@@ -82,7 +82,7 @@ def parse_limits(text: str) -> dict[str, float]:
     return limits
 
 
-def _task(asked: argparse.Namespace) -> Task:
+def _task(options: argparse.Namespace) -> Task:
     """Return the task of the arguments.
 
     Raises:
@@ -90,14 +90,14 @@ def _task(asked: argparse.Namespace) -> Task:
         OSError: the data cannot be read.
     """
     for name in ("model", "data"):
-        if not (folder := getattr(asked, name)) or not Path(folder).is_dir():
+        if not (folder := getattr(options, name)) or not Path(folder).is_dir():
             raise ValueError(f"--{name}: {'needs a folder' if not folder else f'no such folder: {folder}'}")
     for name in ("trials", "trials_a", "max_steps"):
-        if (value := getattr(asked, name)) is not None and value < 1:
+        if (value := getattr(options, name)) is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-    model, data = Path(asked.model).resolve(), Path(asked.data).resolve()
+    model, data = Path(options.model).resolve(), Path(options.data).resolve()
     examples = examples_by_loss(read_pairs(data, "train"))
-    return Task(model, data, asked.device, make_points(asked.trials), asked.max_steps, examples)
+    return Task(model, data, options.device, make_points(options.trials), options.max_steps, examples)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ways, run one after another within a time limit; what there is is printed and written after each."""
+"""Run the ways one after another within a time limit; print and write the results after each."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from benchmarks.gpu.trials import read_trials
 from benchmarks.gpu.ways import Way, command, environment
 
 LEAST_S = 35.0
-"""Seconds that must be left for a way to be begun."""
+"""Seconds that must be left to start a way."""
 ENDING_S = 20.0
-"""Seconds of the whole time that are kept to end processes and to write."""
+"""Seconds of the whole time reserved for ending processes and writing."""
 PACKAGES = ("torch", "sentence-transformers", "transformers", "accelerate", "datasets", "optuna", "mlflow", "numpy")
 LOGS = ("log.txt", "spec.json", "journal.log", "sweeps/*/journal.log", "sweeps/*/workers/*.log")
 TAIL_LINES = 20
@@ -36,34 +36,34 @@ TAIL_COLUMNS = 200
 
 @dataclass(frozen=True)
 class Limits:
-    """How long ways may take.
+    """Time limits.
 
     Attributes:
-        seconds: all together.
-        of_way: seconds by a way's name, ``*`` for the others.
+        seconds: of all ways together.
+        of_way: seconds by the name of a way, ``*`` for the others.
     """
 
     seconds: float
     of_way: Mapping[str, float]
 
     def left_for(self, way: Way, elapsed: float) -> float | None:
-        """Return the seconds a way may take if it is begun now; None where it is too late to begin it."""
+        """Return the time limit of a way that starts now, in seconds; None if too little time is left."""
         left = self.seconds - ENDING_S - elapsed
         return None if left < LEAST_S else min(self.of_way.get(way.name, self.of_way["*"]), left)
 
 
 class Benchmark:
-    """Runs ways and keeps what came of them.
+    """Run ways and keep their results.
 
     Args:
         task: what a way of embedsweep is given.
-        n_points_of_peer: of how many of its points, the first, A is given.
+        n_points_of_peer: how many of its points A is given, the first ones.
         extra: overrides for embedsweep.
-        limits: how long the ways may take, from now.
+        limits: time limits, counted from now.
         mps: whether CUDA MPS is there.
         work: folder they run in.
         out: folder for the results.
-        arguments: of the command, for the figures.
+        arguments: of the command, recorded with the results.
 
     Attributes:
         results: of the ways that have ended.
@@ -109,24 +109,24 @@ class Benchmark:
         self._sampler.start()
         for way in ways:
             if self._interrupted.is_set():
-                print(f"interrupted; {way.name} and what follows it not begun", flush=True)
+                print(f"interrupted; {way.name} and the ways after it were not started", flush=True)
                 break
             self._run_one(way)
         print(f"\n{self._report()}", flush=True)
 
     def _run_one(self, way: Way) -> None:
-        """Run a way, if there is time, and write what there is."""
+        """Run a way if enough time is left, and write the results so far."""
         elapsed = time.monotonic() - self._started
         limit = self._limits.left_for(way, elapsed)
         if limit is None:
-            print(f"{way.name}: not begun, {self._limits.seconds - elapsed:.0f} s left", flush=True)
+            print(f"{way.name}: not started, {self._limits.seconds - elapsed:.0f} s left", flush=True)
             return
-        print(f"[{elapsed:.0f} s] {way.name}: begun, limit {limit:.0f} s", flush=True)
+        print(f"[{elapsed:.0f} s] {way.name}: started, limit {limit:.0f} s", flush=True)
         folder = self._work / way.folder
         try:
             folder.mkdir(parents=True)
             result = self._measure(way, folder, limit)
-        except (OSError, LookupError, ValueError):  # of one way: the others are measured all the same
+        except (OSError, LookupError, ValueError):  # concern one way: the others are still measured
             traceback.print_exc()
             return
         self.results.append(result)

@@ -15,7 +15,7 @@ EVERY_S = 0.2
 
 
 class Sample(NamedTuple):
-    """One reading, of the whole GPU. What it does not tell is NaN.
+    """One reading of the whole GPU. What NVML does not report is NaN.
 
     Attributes:
         at: seconds since the epoch.
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """What the GPU did over a span; None where it does not tell.
+    """The use of the GPU over a span; None where NVML does not report it.
 
     Attributes:
         utilisation: mean percent.
@@ -48,7 +48,7 @@ class DeviceUse:
 
 
 def use_of(samples: Sequence[Sample], begin: float, end: float) -> DeviceUse:
-    """Return what the samples from ``begin`` to ``end`` (seconds since the epoch) amount to."""
+    """Return the use of the GPU from ``begin`` to ``end`` (seconds since the epoch)."""
     own = [sample for sample in samples if begin <= sample.at <= end]
     utilisation = _mean([sample.utilisation for sample in own])
     power = _mean([sample.power for sample in own])
@@ -66,7 +66,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 class DeviceSampler(threading.Thread):
-    """Samples the first GPU until the process ends. Without one it has no samples and ``device`` says so.
+    """Sample the first GPU until the process ends. Without a GPU there are no samples.
 
     Attributes:
         device: the GPU's name and its driver's version, or why there is none.
@@ -98,7 +98,7 @@ class DeviceSampler(threading.Thread):
             time.sleep(EVERY_S)
 
     def read(self) -> Sample:
-        """Return what the GPU tells now; there must be one."""
+        """Return a reading of the GPU; there must be one."""
         return Sample(time.time(), *map(self._value, self._reads))
 
     def _value(self, read: Callable[[], float]) -> float:

@@ -1,4 +1,4 @@
-"""A way's command as processes: run within a time limit, ended with all they started; and MPS's clients counted."""
+"""Run a command within a time limit, end it with all processes it started, and count MPS clients."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from pathlib import Path
 import psutil
 
 GRACE_S = (8.0, 3.0)
-"""Seconds between signals: the first lets workers give their trials up, a second ends embedsweep's at once."""
+"""Seconds to wait after each SIGTERM: embedsweep's workers stop their trials after the first, exit after the second."""
 WAIT_S = 0.1
 MPS_EVERY_S = 3.0
 MPS_ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProcessEnd:
     """How a command ended.
 
     Attributes:
         begin: seconds since the epoch.
         end: the same.
         code: its exit code, negative where a signal ended it.
-        is_cut: whether it was ended at its time limit.
-        is_interrupted: whether this process was told to end, before it had ended.
+        is_timed_out: whether it was ended at its time limit.
+        is_interrupted: whether it was ended because this process was interrupted.
     """
 
     begin: float
     end: float
     code: int
-    is_cut: bool
+    is_timed_out: bool
     is_interrupted: bool
 
 
@@ -48,16 +48,16 @@ def run_limited(
     limit_s: float,
     interrupted: threading.Event,
     watch: Callable[[], None],
-) -> Ended:
+) -> ProcessEnd:
     """Run a command until it ends, or end it at its limit or when this process is interrupted.
 
     Args:
-        command: what.
+        command: program and arguments.
         folder: its working directory.
         environment: its whole environment.
         log: the file that takes what it prints.
         limit_s: seconds until it is ended, which takes up to 12 more.
-        interrupted: set when this process is told to end.
+        interrupted: set when this process is interrupted.
         watch: called several times a second meanwhile.
     """
     begin, deadline = time.time(), time.monotonic() + limit_s
@@ -76,11 +76,11 @@ def run_limited(
         is_running = process.poll() is None
         is_interrupted = is_running and interrupted.is_set()
         stop(process)
-    return Ended(begin, time.time(), process.returncode, is_running and not is_interrupted, is_interrupted)
+    return ProcessEnd(begin, time.time(), process.returncode, is_running and not is_interrupted, is_interrupted)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process, its group, and those it started in groups of their own. What has ended is left alone."""
+    """End a process, its group and its descendants in other groups, unless the process has ended by itself."""
     if process.poll() is not None:
         return
     family = _descendants(process.pid)
@@ -106,7 +106,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 class MpsClients:
-    """Counts the processes that MPS serves, while a way runs.
+    """Count the processes that MPS serves while a way runs.
 
     Attributes:
         most: the highest number seen at once; None where the control program does not answer.
@@ -119,7 +119,7 @@ class MpsClients:
         self._control = os.environ.get("GPU_MPS_CONTROL", "nvidia-cuda-mps-control")
 
     def watch(self) -> None:
-        """Count, every few seconds until all that are expected have been seen."""
+        """Count every few seconds, until as many as expected have been seen."""
         if time.monotonic() < self._next or (self.most or 0) >= self._expected:
             return
         with suppress(OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""What a way came to: rates, scores and the GPU's use, and how two ways compare."""
+"""Rates, scores and GPU use of a way, and its comparison with A."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.gpu.nvml import DeviceUse
-from benchmarks.gpu.processes import Ended
+from benchmarks.gpu.processes import ProcessEnd
 from benchmarks.gpu.trials import Trial
 from benchmarks.gpu.ways import Way
 
 
 @dataclass(frozen=True)
 class Result:
-    """A way and what came of it. A figure that nothing was measured for is None.
+    """The result of a way. Figures without a measurement are None.
 
     Attributes:
         way: which.
-        n_points: how many trials it was given.
+        n_points: how many points it was given.
         ended: how its command ended.
-        trials: those it began, in the order of their ends.
+        trials: all that were started, in the order in which they ended.
         mps_clients: the most seen at once; None where MPS is not there.
         use: the GPU's, over ``span_s``, or over the whole command where no trial ended.
     """
 
     way: Way
     n_points: int
-    ended: Ended
+    ended: ProcessEnd
     trials: tuple[Trial, ...]
     mps_clients: int | None
     use: DeviceUse
@@ -118,7 +118,7 @@ class Result:
             "failed": self.count("FAIL"),
             "mps_clients": self.mps_clients,
             "exit_code": self.ended.code,
-            "is_cut": self.ended.is_cut,
+            "is_timed_out": self.ended.is_timed_out,
             "wall_s": self.wall_s,
             "to_first_s": self.to_first_s,
             "span_s": self.span_s,
@@ -139,13 +139,13 @@ def _tree(trial: Trial) -> dict[str, Any]:
 
 
 def ratio(measured: float | None, base: float | None) -> float | None:
-    """Return how many times ``base`` is in ``measured``; None where either is not known."""
+    """Return ``measured`` as a multiple of ``base``; None if either is unknown."""
     return measured / base if measured is not None and base else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A way beside the peer, A. A figure that either has not is None.
+    """A way compared with the peer, A. Figures that one of the two lacks are None.
 
     Attributes:
         per_minute: trials a minute over the span, as a multiple of A's.
@@ -163,7 +163,7 @@ class Comparison:
 
 
 def compare(result: Result, peer: Result) -> Comparison:
-    """Return a way beside A."""
+    """Return the comparison of a way with A."""
     return Comparison(
         ratio(result.per_minute, peer.per_minute),
         ratio(result.per_minute_of_wall, peer.per_minute_of_wall),
@@ -174,16 +174,16 @@ def compare(result: Result, peer: Result) -> Comparison:
 
 
 def best_difference(result: Result, scores: Mapping[int, float]) -> tuple[int, float | None]:
-    """Return how far a way's best dev Spearman is above the best of given scores, over the points that both have.
+    """Return a way's best dev Spearman less the best of the given scores, over their common points.
 
-    A point that the way pruned has no score of its own, but its given score counts: pruning the best costs.
+    A pruned trial has no score, but the given score of its point counts: pruning the best point costs.
 
     Args:
         result: the way's.
         scores: by the number of a point.
 
     Returns:
-        How many points both have, and the difference; None where the way completed none of them.
+        The number of common points and the difference; None if the way completed none of them.
     """
     ours = {trial.number: trial.score for trial in result.done if trial.number in scores}
     best = max((score for score in ours.values() if score is not None), default=None)

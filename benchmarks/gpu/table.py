@@ -1,4 +1,4 @@
-"""The table of all ways, what is to be known of its figures, and whether the goal is held."""
+"""The table of all ways, notes on its figures, and whether each way reaches the goal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ GOAL = 15.0
 GOAL_PRUNED = 30.0
 """Trials a GPU hour, as a multiple of A's, without and with pruning."""
 GOAL_BELOW = 0.005
-"""The best dev Spearman may be at most so much below A's."""
+"""The best dev Spearman may be at most this much lower."""
 SAME_MIX = 0.05
-"""Mean steps a trial that differ by more than this part are those of another mix of trials."""
+"""If the mean steps of a trial differ by more than this fraction, two ways trained different mixes of trials."""
 
 Cell = float | int | str | None
 COLUMNS: tuple[tuple[str, str, Callable[[Result, Comparison], Cell]], ...] = (
@@ -42,13 +42,13 @@ COLUMNS: tuple[tuple[str, str, Callable[[Result, Comparison], Cell]], ...] = (
 
 
 def report(results: Sequence[Result]) -> str:
-    """Return the table, its notes and the goal's verdicts, as text."""
+    """Return the table, its notes and the verdicts on the goal, as text."""
     peer = _peer(results)
     return "\n".join([*rows(results), "", *_notes(results, peer), "", *_verdicts(results, peer)])
 
 
 def rows(results: Sequence[Result]) -> list[str]:
-    """Return the table alone, a line a way below the titles."""
+    """Return the lines of the table: titles, then one line for each way."""
     peer = _peer(results)
     cells = [[title for title, _, _ in COLUMNS]]
     for result in results:
@@ -73,8 +73,8 @@ def _notes(results: Sequence[Result], peer: Result | None) -> list[str]:
         "dev - A: over the points that A completed and the way completed or pruned, the way's best dev less A's.",
     ]
     for words, names in (
-        ("ended at its time limit", [_with_counts(result) for result in results if result.ended.is_cut]),
-        ("fewer trials than it was given", [_with_counts(result) for result in results if result.is_short]),
+        ("ended at its time limit", [_with_counts(result) for result in results if result.ended.is_timed_out]),
+        ("fewer trials than points", [_with_counts(result) for result in results if result.is_short]),
         ("trials failed", [f"{result.way.name} ({count})" for result in results if (count := result.count("FAIL"))]),
     ):
         notes += [f"{words}: {', '.join(names)}"] if names else []
@@ -99,8 +99,8 @@ def _notes_on_peer(results: Sequence[Result], peer: Result) -> list[str]:
             "A's start is spread over fewer trials, which flatters the others' ratio over the wall."
         )
     notes += [
-        f"{result.way.name}: its trials had {steps:.2f} times the steps of A's, another mix of losses and batch sizes: "
-        "steps/s compare, trials a minute do not"
+        f"{result.way.name}: its trials had {steps:.2f} times the steps of A's, a different mix of losses and batch "
+        "sizes: steps/s compare, trials a minute do not"
         for result in others
         if (steps := _other_mix(result, compare(result, peer))) is not None
     ]
@@ -108,7 +108,7 @@ def _notes_on_peer(results: Sequence[Result], peer: Result) -> list[str]:
 
 
 def _other_mix(result: Result, beside: Comparison) -> float | None:
-    """Return the steps of a way's trials as a multiple of A's where they are not alike; None of a way that prunes."""
+    """Return the mean steps of a way's trials as a multiple of A's if they differ; None for a way that prunes."""
     steps = beside.steps_per_trial
     return steps if steps is not None and not result.way.pruning and abs(steps - 1) > SAME_MIX else None
 
@@ -124,10 +124,10 @@ def _verdicts(results: Sequence[Result], peer: Result | None) -> list[str]:
 
 
 def _verdict(result: Result, peer: Result, results: Sequence[Result]) -> str:
-    """Return in words whether a way holds the goal.
+    """Return whether a way reaches the goal, in words.
 
-    A way that prunes is held to what the same points come to when none is pruned: A's scores, and those of points that
-    A did not reach by the other ways.
+    The best score of a way that prunes is compared with A's scores and, for points that A did not train, with those of
+    the other ways without pruning.
     """
     scores = dict(peer.scores)
     if result.way.pruning:
@@ -142,7 +142,7 @@ def _verdict(result: Result, peer: Result, results: Sequence[Result]) -> str:
         return f"{result.way.name}: not judged, no complete trial to compare"
     is_fast, is_good = times >= goal, difference >= -GOAL_BELOW
     return (
-        f"{result.way.name}: {'HELD' if is_fast and is_good else 'MISSED'}: {times:.1f} times A's {of}, "
+        f"{result.way.name}: {'REACHED' if is_fast and is_good else 'MISSED'}: {times:.1f} times A's {of}, "
         f"{'at least' if is_fast else 'below'} {goal:g}; best dev {difference:+.4f} over {common} points, "
         f"{'within' if is_good else 'beyond'} {GOAL_BELOW:g}"
     )

@@ -1,4 +1,4 @@
-"""The trials that every way is given: the points of the search, how long each trains, and the data."""
+"""The trials that all ways train: the points of the search, their number of steps, and the data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = 42
 EVALUATION_BATCH_SIZE = 512
 """Sentences that each way encodes at once."""
 BLOCK = len(LOSSES) * len(BATCH_SIZES)
-"""So many successive points have every loss with every batch size once."""
+"""Among this many successive points, every loss occurs once with every batch size."""
 RUNGS = (0.125, 0.25, 0.5)
 """Fractions of a trial's steps at which a way with pruning scores dev and decides."""
 
@@ -43,13 +43,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Task:
-    """What the ways are given.
+    """The task of a way.
 
     Attributes:
         model: folder of the encoder that every trial starts from.
         data: folder with ``stsb-en-train.csv`` and ``stsb-en-dev.csv``, without headers: two texts and a score of 0..5.
         device: ``cuda`` or ``cpu``. On ``cuda`` trials train in bf16.
-        points: those of a way, in order.
+        points: to be trained, in this order.
         max_steps: optimizer steps after which a trial ends; None is one epoch.
         examples: training examples by loss.
     """
@@ -71,16 +71,16 @@ class Task:
         return math.ceil(round(RUNGS[reports - 1] * self.steps(point), 9))
 
     def number_of(self, point: Point) -> int:
-        """Return the place of a point among the task's.
+        """Return the index of a point in the task.
 
         Raises:
-            LookupError: no such point was given, so that a trial of it cannot be compared.
+            LookupError: the point is not in the task.
         """
         for number, given in enumerate(self.points):
             same = (given.loss, given.batch_size) == (point.loss, point.batch_size)
             if same and math.isclose(given.lr, point.lr) and math.isclose(given.warmup, point.warmup, abs_tol=1e-9):
                 return number
-        raise LookupError(f"a trial of {point}, which is none of the {len(self.points)} points that were given")
+        raise LookupError(f"{point} is none of the {len(self.points)} points of the task")
 
 
 def make_points(count: int) -> tuple[Point, ...]:

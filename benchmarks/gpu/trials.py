@@ -16,15 +16,15 @@ from benchmarks.gpu.ways import STUDY, Way
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that was begun.
+    """One trial that was started.
 
     Attributes:
-        number: the place of its point in the task.
-        point: what it trained.
-        state: Optuna's word: COMPLETE, PRUNED, FAIL or RUNNING (cut off).
+        number: the index of its point in the task.
+        point: its configuration.
+        state: Optuna's name of the state: COMPLETE, PRUNED, FAIL or RUNNING (interrupted).
         begin: seconds since the epoch.
-        end: the same; None where it was cut off.
-        steps: optimizer steps, 0 where it is not known: of failed trials and those cut off.
+        end: the same; None if it was interrupted.
+        steps: optimizer steps; 0 for failed and interrupted trials, whose steps are unknown.
         score: dev Spearman (cosine) of a complete trial.
     """
 
@@ -43,10 +43,10 @@ class Trial:
 
 
 def read_trials(way: Way, folder: Path, task: Task) -> list[Trial]:
-    """Return the trials that a way has begun, in the order of their ends; none where it has no storage yet.
+    """Return the trials that a way has started, in the order in which they ended; none if there is no storage yet.
 
     Raises:
-        LookupError: a trial of a point that was not given.
+        LookupError: a trial's point is not in the task.
     """
     journal = folder / "journal.log" if way.is_peer else folder / "sweeps" / STUDY / "journal.log"
     if not journal.is_file():
@@ -59,24 +59,24 @@ def read_trials(way: Way, folder: Path, task: Task) -> list[Trial]:
         _read_trial(frozen, peer_point(frozen, name) if way.is_peer else own_point(frozen), task)
         for name in names
         for frozen in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-        if _is_begun(frozen)
+        if _is_started(frozen)
     ]
     return sorted(trials, key=lambda trial: (trial.end is None, trial.end or trial.begin))
 
 
-def _is_begun(frozen: FrozenTrial) -> bool:
+def _is_started(frozen: FrozenTrial) -> bool:
     # A trial that was killed early has no values yet.
     return frozen.datetime_start is not None and frozen.state is not TrialState.WAITING and bool(frozen.params)
 
 
 def peer_point(frozen: FrozenTrial, loss: str) -> Point:
-    """Return the point of a trial of A, whose study is named for the loss."""
+    """Return the point of a trial of A, whose study is named after its loss."""
     params = frozen.params
     return Point(loss, params["per_device_train_batch_size"], params["learning_rate"], params["warmup_steps"])
 
 
 def own_point(frozen: FrozenTrial) -> Point:
-    """Return the point of a trial of embedsweep, whose parameters may say behind the key where they hold."""
+    """Return the point of a trial of embedsweep, whose parameter names may carry a condition after the key."""
     params = {name.split(" ")[0]: value for name, value in frozen.params.items()}
     return Point(
         params["loss"],
@@ -91,7 +91,7 @@ def _read_trial(frozen: FrozenTrial, point: Point, task: Task) -> Trial:
     complete, pruned = frozen.state is TrialState.COMPLETE, frozen.state is TrialState.PRUNED
     steps = task.steps(point) if complete else 0
     if pruned:
-        # A report a rung; the last is where it was pruned.
+        # It reported once at each rung, last where it was pruned.
         steps = task.steps_at_rung(point, len(frozen.intermediate_values))
     return Trial(
         number=task.number_of(point),

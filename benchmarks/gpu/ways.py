@@ -29,7 +29,7 @@ GRAPHS_OFF = "trainer.cuda_graphs=false"
 """The override of a way without ``+g``; empty where there is none."""
 MPS_VARIABLES = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 ENDING_S = 20.0
-"""Seconds before a way's limit after which it begins no trial."""
+"""A way starts no trial in the last seconds before its limit."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Way:
     """One way to run the trials.
 
     Attributes:
-        name: as it was asked for.
+        name: as given to ``parse_way``.
         workers: processes that train at the same time.
         mps: whether they share the GPU through CUDA MPS.
         graphs: whether they train with CUDA graphs.
@@ -92,11 +92,11 @@ def parse_ways(names: str) -> list[Way]:
 
 
 def command(way: Way, task: Task, folder: Path, limit_s: float, extra: Sequence[str]) -> list[str]:
-    """Return the command of a way, which is to run in its folder.
+    """Return the command of a way, to be run in its folder.
 
     Args:
-        way: which.
-        task: what it trains.
+        way: the way.
+        task: its task.
         folder: the way's own; A's arguments are written there.
         limit_s: seconds after which it is ended.
         extra: overrides for embedsweep.
@@ -129,7 +129,7 @@ def _task_overrides(task: Task) -> list[str]:
         f"trainer.precision={'fp32' if task.device == 'cpu' else 'bf16'}",
         f"trainer.device={task.device}",
         f"trainer.seed={SEED}",
-        "trainer.eval_every=1e6",  # dev is scored at the end, and at rungs
+        "trainer.eval_every=1e6",  # dev is scored only at the end, and at rungs
         "evaluation.before=false",
         f"evaluation.batch_size={EVALUATION_BATCH_SIZE}",
     ]
@@ -173,7 +173,7 @@ def _pruning_overrides() -> list[str]:
 def environment(way: Way, inherited: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a way's command.
 
-    Threads are dealt out by each search as for its users, and a way without MPS does not find its daemon.
+    Inherited thread limits are removed, so that each search uses its own; a way without MPS does not find its daemon.
     """
     dropped = () if way.mps else MPS_VARIABLES
     kept = {name: value for name, value in inherited.items() if name not in dropped and not name.startswith("OMP_")}

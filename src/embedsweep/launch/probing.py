@@ -31,7 +31,7 @@ LEVELS = (1, 2, 4, 8)
 LIMIT_S = 120.0
 """What a probe may take; after that it is given up."""
 
-WARM_LINES, WARM_S = 2, 2.0
+WARM_LINES, WARM_S = 3, 3.0
 """What each process has told, and how long all have run, before their steps count: first steps load and capture."""
 
 COUNTED_LINES, COUNTED_S = 3, 4.0
