@@ -49,6 +49,7 @@ LAYERS: dict[str, int] = {
     "graphed": 2,
     "lengths": 1,
     "trainer": 2,
+    "warm_up": 2,
     "training_arguments": 2,
     "training_callback": 2,
     "training_data": 2,

@@ -18,6 +18,8 @@ POSITIVE_THRESHOLD = 0.8
 SEED = 42
 EVALUATION_BATCH_SIZE = 512
 """Sentences that each way encodes at once."""
+LOG_EVERY = 10
+"""Optimizer steps between two values of the training loss."""
 BLOCK = len(LOSSES) * len(BATCH_SIZES)
 """Among this many successive points, every loss occurs once with every batch size."""
 RUNGS = (0.125, 0.25, 0.5)

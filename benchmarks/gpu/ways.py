@@ -14,6 +14,7 @@ from benchmarks.gpu.task import (
     BATCH_SIZES,
     EVALUATION_BATCH_SIZE,
     LEARNING_RATE,
+    LOG_EVERY,
     LOSSES,
     POSITIVE_THRESHOLD,
     RUNGS,
@@ -132,6 +133,7 @@ def _task_overrides(task: Task) -> list[str]:
         "trainer.eval_every=1e6",  # dev is scored only at the end, and at rungs
         "evaluation.before=false",
         f"evaluation.batch_size={EVALUATION_BATCH_SIZE}",
+        f"trainer.log_every={LOG_EVERY}",
     ]
 
 
@@ -161,6 +163,7 @@ def _way_overrides(way: Way, task: Task) -> list[str]:
         "workers=local",
         f"workers.count={way.workers}",
         f"workers.per_device={1 if task.device == 'cpu' else way.workers}",
+        f"workers.mps={'auto' if way.mps else 'false'}",
         *([graphs] if graphs else []),
         *(_pruning_overrides() if way.pruning else []),
     ]

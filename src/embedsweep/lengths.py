@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 QUANTILES = ((0.75, 1.0), (0.5, 0.8, 1.0), (0.25, 0.5, 0.75, 0.9, 1.0))
 """Of a batch's longest text. Each is an edge, for which a graph is captured: the first of these that costs little."""
 
-LITTLE = 0.3
+LITTLE = 0.2
 """Of the tokens of a batch: what padding may add before there are more edges."""
 
 MULTIPLE = 8

@@ -21,6 +21,7 @@ from embedsweep.config import config_hash
 from embedsweep.disk import DISK_FULL, is_disk_full
 from embedsweep.display import Display, short_params
 from embedsweep.errors import (
+    DeviceLostError,
     EmbedsweepError,
     Interrupted,
     StudyError,
@@ -30,7 +31,7 @@ from embedsweep.errors import (
 )
 from embedsweep.gate import cell_config
 from embedsweep.group import Group
-from embedsweep.memory import first_line, free_device_memory
+from embedsweep.memory import first_line, free_device_memory, is_device_lost
 from embedsweep.outcomes import Outcomes
 from embedsweep.paths import MODEL
 from embedsweep.schema import Decision, EmissionsConfig, KeepModels, TrialConfig, TrialResult
@@ -167,16 +168,26 @@ class Worker:
                     self._outcomes.give_up(trial, run)
             raise
         except Exception as error:
-            with shielded():
-                self._require(trial)
-                if (outage := self._outage(error)) is not None:
-                    self._outcomes.give_up(trial, run)
-                    raise outage from None
-                reason = redact(f"{type(error).__name__}: {error}")
-                if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
-                    self._outcomes.fail(trial, run, failure_of((*trial.failures, reason)))
-                else:
-                    self._outcomes.retry(trial, run, reason)
+            self._end_failed(trial, run, error)
+
+    def _end_failed(self, trial: OpenTrial, run: TrialTracker | None, error: Exception) -> None:
+        """Leaves a trial whose attempt raised to be retried, or records that it failed.
+
+        Raises:
+            EmbedsweepError: what ails all trials, or this process: it goes on no more.
+        """
+        with shielded():
+            self._require(trial)
+            if (outage := self._outage(error)) is not None:
+                self._outcomes.give_up(trial, run)
+                raise outage from None
+            reason = redact(f"{type(error).__name__}: {error}")
+            if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
+                self._outcomes.fail(trial, run, failure_of((*trial.failures, reason)))
+            else:
+                self._outcomes.retry(trial, run, reason)
+        if is_device_lost(error):
+            raise DeviceLostError(first_line(error)) from None
 
     def _require(self, trial: OpenTrial) -> None:
         """Lets nothing be written of a trial that another worker runs now."""

@@ -65,7 +65,7 @@ def _end_with_supervisor(lifeline: IO[bytes]) -> None:
 
 
 def _import_all(device: str, store: str) -> None:
-    """Imports what takes seconds, while the supervisor prepares the job; where it is broken, no trial is to blame."""
+    """Does what takes seconds while the supervisor prepares the job; no trial is to blame for an import that fails."""
     prepare_process(device)  # before torch is imported
     import sentence_transformers  # noqa: F401
 
@@ -73,6 +73,10 @@ def _import_all(device: str, store: str) -> None:
     from embedsweep.tracking import import_mlflow
 
     import_mlflow(store)
+    if device != "cpu":
+        from embedsweep.warm_up import warm_up
+
+        warm_up()
 
 
 def _work_logged(job: Job, display: EventLines, deadline: float | None, group: Group | None) -> int:
