@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from embedsweep.display import PlainLines
@@ -14,10 +16,10 @@ from embedsweep.worker import Worker
 SHORT = ("loss=cosent", "data.limit=640", "trainer.max_steps=40", "trainer.eval_every=0.25", "evaluation.before=false")
 
 
-def open_worker(n_trials: int) -> Worker:
+def open_worker(n_trials: int, words: Sequence[str] = SHORT) -> Worker:
     """A worker on a fresh study of ``n_trials`` trials that differ in their seed only."""
     seeds = ",".join(map(str, range(n_trials)))
-    asked = pass_sweep([*SHORT, f"trainer.seed={seeds},{n_trials}"])
+    asked = pass_sweep([*words, f"trainer.seed={seeds},{n_trials}"])
     study, tracker = open_study(asked), Tracker(asked.tracking)
     display = PlainLines(Console(quiet=True))
     parent = tracker.parent_run(study.name, {})

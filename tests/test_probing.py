@@ -161,7 +161,7 @@ class Card80:
 def measured(
     folder: Path, program: str, levels: tuple[int, ...] = (1, 2, 4), limit_s: float = 30.0, card: Card80 | None = None
 ) -> Findings:
-    processes = Processes((sys.executable, "-S", "-c", PROCESS), folder / "logs", limit_s)
+    processes = Processes((sys.executable, "-c", PROCESS), folder / "logs", limit_s)
     _, config = largest_cell(plan_of())
     before = living_children()
     try:

