@@ -1,4 +1,7 @@
-"""What a short trial takes on the model that its worker kept, and on one built anew: all-MiniLM-L6-v2, four steps."""
+"""What a short trial takes on the model that its worker kept, and on one built anew.
+
+all-MiniLM-L6-v2, four steps, dev scored before and after them; a kept model's score before is known.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ from benchmarks.studies import open_worker
 from embedsweep.worker import tidy
 
 ROUNDS = 4
-WORDS = ("loss=cosent", "model=pretrained", f"model.path={get_model_path()}", "data.limit=64", "trainer.max_steps=4")
+WORDS = (
+    "loss=cosent",
+    "model=pretrained",
+    f"model.path={get_model_path()}",
+    "data.limit=64",
+    "trainer.max_steps=4",
+    "trainer.eval_every=4",
+)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,15 @@ from embedsweep.evaluation import PairEvaluator
 from embedsweep.gate import pass_single
 from embedsweep.group import Group, open_group
 from embedsweep.losses import build_loss
-from embedsweep.memory import NOTE, Attempts, is_device_lost, is_out_of_memory, oom_kills, smaller_micro_batch
+from embedsweep.memory import (
+    NOTE,
+    Attempts,
+    is_device_lost,
+    is_out_of_memory,
+    oom_kills,
+    others_hold_memory,
+    smaller_micro_batch,
+)
 from embedsweep.schema import Decision, EmissionsConfig, TrackingConfig, TrialConfig, TrialResult
 from embedsweep.tracking import Tracker
 from embedsweep.trial import run_trial
@@ -564,3 +572,40 @@ def test_out_of_memory_of_one_process_halves_the_micro_batch_of_all(
     assert trials.tags["embedsweep.micro_batch_size"] == "16"
     assert trials.tags["embedsweep.processes"] == "2"
     assert "out of memory with micro-batches of 32: going on with 16" in trials.log("together")
+
+
+@pytest.mark.slow
+def test_memory_that_others_held_is_asked_for_once_more_before_a_smaller_micro_batch(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedsweep.trial.others_hold_memory", lambda: True)
+    trials.run("shared", "loss=cosine", room=16)
+    assert [max(room.seen) for room in trials.rooms] == [32, 32, 16]
+    assert trials.tags["embedsweep.micro_batch_size"] == "16"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_loss_that_needs_its_whole_batch_fails_for_good_only_where_nobody_else_held_the_memory(
+    is_shared: bool, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedsweep.trial.others_hold_memory", lambda: is_shared)
+    with pytest.raises(TrialError, match="out of memory with micro-batches of 32") as raised:
+        trials.run("whole", "loss=cosent", room=16)
+    assert raised.value.fails_again == (not is_shared)
+    assert len(trials.rooms) == 1 + is_shared
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "reserved", "expected"), [(70, 80, 9, False), (40, 80, 9, True), (79, 80, 0, False)]
+)
+def test_memory_of_a_gpu_that_is_neither_free_nor_this_process_s_is_held_by_others(
+    free: int, total: int, reserved: int, expected: bool, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, total * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved * 2**30)
+    assert others_hold_memory() == expected
+
+
+def test_without_a_gpu_nobody_else_holds_its_memory() -> None:
+    assert not others_hold_memory()

@@ -119,6 +119,11 @@ class ModelGraphs:
             is_required=trainer.cuda_graphs is True,
         )
 
+    @property
+    def hold_memory(self) -> bool:
+        """Whether steps of any trial are kept."""
+        return any(len(graphs) for graphs in self._graphs.values())
+
     def clear(self) -> None:
         """Forgets all captured steps: their memory is needed."""
         self._memory = None

@@ -134,6 +134,20 @@ def peak_memory_gib() -> float | None:
     return reserved / 2**30 if reserved else None
 
 
+OTHERS_GIB = 2.0
+"""Memory of a GPU that is neither free nor torch's of this process, above which other processes hold some of it; a
+process's own context takes up to 1 GiB."""
+
+
+def others_hold_memory() -> bool:
+    """Whether other processes hold memory of this process's GPU, so that what was too little may do at another time."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return False
+    free, total = torch.cuda.mem_get_info()
+    return bool((total - free - torch.cuda.memory_reserved()) / 2**30 > OTHERS_GIB)
+
+
 def smaller_micro_batch(config: TrialConfig, size: int, why: str, processes: int = 1) -> int:
     """Half of a micro-batch that memory does not do for, in equal shares for all processes.
 

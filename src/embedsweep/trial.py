@@ -22,8 +22,16 @@ from embedsweep.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.data import load_splits
 from embedsweep.data.pairs import Splits
 from embedsweep.emissions import EmissionsMeter
+from embedsweep.errors import TrialError
 from embedsweep.gate.devices import visible_devices
-from embedsweep.memory import Attempts, first_line, free_memory, is_out_of_memory, smaller_micro_batch
+from embedsweep.memory import (
+    Attempts,
+    first_line,
+    free_memory,
+    is_out_of_memory,
+    others_hold_memory,
+    smaller_micro_batch,
+)
 from embedsweep.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.paths import MODEL
 from embedsweep.schema import Decision, EmissionsConfig, TrialConfig, TrialResult
@@ -236,6 +244,7 @@ def _train(
 ) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
     """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
 
+    With as many once more where it was other trials that held the memory, of this process or on the same GPU.
     The recorded configuration stays what it is; what truly ran is a tag.
     """
     from embedsweep.scoring import dev_evaluator
@@ -243,6 +252,7 @@ def _train(
     from embedsweep.training import train
 
     checkpoints = Checkpoints(folder / CHECKPOINTS)
+    is_second = False
     while True:
         attempts.begin(size, checkpoints.last_sealed)
         running = with_micro_batch(config, size)
@@ -255,7 +265,9 @@ def _train(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = smaller_micro_batch(config, size, first_line(error), _processes(group))
+            is_shared = built.graphs.hold_memory or others_hold_memory()
+            is_second = is_shared and not is_second
+            smaller = size if is_second else _smaller(config, size, error, group, is_shared)
         else:
             return outcome, model, evaluator
         _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
@@ -265,6 +277,15 @@ def _train(
         built = models.get(config)
         size = smaller
         run.set_tags({MICRO_BATCH_SIZE: str(size)})
+
+
+def _smaller(config: TrialConfig, size: int, error: Exception, group: Group | None, is_shared: bool) -> int:
+    """The next smaller micro-batch; where there is none, the trial has failed for good unless memory was shared."""
+    try:
+        return smaller_micro_batch(config, size, first_line(error), _processes(group))
+    except TrialError as final:
+        final.fails_again = not is_shared
+        raise
 
 
 class _Recorder:
