@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +21,12 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
+from embedsweep.built_models import BuiltModel
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.data import demo, load_splits
 from embedsweep.errors import TrialError
 from embedsweep.gate import pass_single
+from embedsweep.graphed import ModelGraphs
 from embedsweep.losses import build_loss, training_dataset
 from embedsweep.models import build_model
 from embedsweep.models.tiny import tiny_model_path
@@ -527,3 +530,61 @@ def test_times_are_summed_over_attempts(tmp_path: Path) -> None:
     outcome, _ = train_anew(config, tmp_path)
     assert 1000 < outcome.train_s < 1060
     assert 100 < outcome.eval_s < 160
+
+
+# --- checkpoints that are written while training goes on
+
+
+def with_saver(config: TrialConfig, folder: Path, watcher: Witness | None = None, **given: Any) -> Outcome:
+    """As on a GPU: checkpoints are written from a copy of the model, by a thread."""
+    splits = load_splits(config.data, config.evaluation)
+    model = build_model(config.model, "cpu")
+    kept = BuiltModel(model, ModelGraphs(model), copy.deepcopy(model))
+    ((name, part),) = training_parts(config, splits, _uncounted).items()
+    task = Task(training_dataset(part.loss, part.examples, model, 1), build_loss(part.loss, model, None))
+    evaluator = dev_evaluator(config, model)
+    return train(config, model, {name: task}, evaluator, Checkpoints(folder), watcher or Witness(), None, kept, **given)
+
+
+def test_a_checkpoint_written_from_a_copy_is_the_one_of_the_model(tmp_path: Path) -> None:
+    config = config_of("trainer.max_steps=4", "trainer.eval_every=2")
+    with_saver(config, tmp_path / "copy")
+    train_anew(config, tmp_path / "model")
+    copied, direct = (Checkpoints(tmp_path / name) for name in ("copy", "model"))
+    assert copied.is_whole(4)
+    one, other = copied.path(4), direct.path(4)
+    files = {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
+    assert {path.relative_to(one) for path in one.rglob("*") if path.is_file()} == files
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    state, expected = (torch.load(path / "optimizer.pt")["state"] for path in (one, other))
+    for key, parts in expected.items():
+        assert all(torch.equal(state[key][part], value) for part, value in parts.items())
+
+
+def test_a_training_resumed_from_a_checkpoint_written_from_a_copy_equals_an_undisturbed_one(tmp_path: Path) -> None:
+    config = config_of("trainer.max_steps=6", "trainer.eval_every=2")
+    undisturbed = with_saver(config, tmp_path / "whole")
+    with pytest.raises(ConnectionError):
+        with_saver(config, tmp_path / "cut", Witness(crash_at=6))
+    assert Checkpoints(tmp_path / "cut").last_whole() == 4
+    assert with_saver(config, tmp_path / "cut").dev == undisturbed.dev
+
+
+@pytest.mark.parametrize("may_go_on", [True, False])
+def test_the_last_checkpoint_holds_the_optimizer_only_where_training_may_go_on(may_go_on: bool, tmp_path: Path) -> None:
+    config = config_of("trainer.max_steps=4", "trainer.eval_every=2")
+    outcome = with_saver(config, tmp_path, may_go_on=may_go_on)
+    assert (Checkpoints(tmp_path).path(4) / "optimizer.pt").exists() == may_go_on
+    again = with_saver(config, tmp_path, may_go_on=may_go_on)  # killed before it was told: nothing is trained again
+    assert again.dev == outcome.dev
+    assert again.steps == 4
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "seal", full)
+    with pytest.raises(OSError, match="No space left"):
+        with_saver(config_of("trainer.max_steps=6", "trainer.eval_every=2"), tmp_path)
+    assert Checkpoints(tmp_path).last_whole() is None
