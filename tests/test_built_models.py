@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
         (["loss=mnrl"], True),
         (["loss=matryoshka", "loss.matryoshka_dims=[64,32]"], True),
         (["loss=softmax", "data=demo_nli"], True),
+        (["loss=adaptive_layer"], True),
         (["trainer.precision=bf16"], True),
         (["model.dense=16", "trainer.seed=1"], False),
         (["model.dense=16", "trainer.seed=7"], False),
@@ -118,3 +120,17 @@ def test_a_model_that_is_dropped_is_built_anew() -> None:
     first = models.get(config_of()).model
     models.drop()
     assert models.get(config_of()).model is not first
+
+
+def test_a_single_run_keeps_no_second_copy_of_its_weights() -> None:
+    models = BuiltModels(keeps=False)
+    first = models.get(config_of()).model
+    assert models._as_built is None
+    assert models.get(config_of()).model is not first
+
+
+def test_a_model_that_is_dropped_is_gone_before_the_next_is_built() -> None:
+    models = BuiltModels()
+    first = weakref.ref(models.get(config_of()).model)
+    models.get(config_of("model.pooling=cls"))
+    assert first() is None

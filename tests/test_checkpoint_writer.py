@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from embedsweep.checkpoint_writer import CheckpointWriter
+from embedsweep.errors import TrialTakenError
 
 
 def test_writes_are_carried_out_in_order_while_the_caller_goes_on() -> None:
@@ -49,7 +50,7 @@ def test_leaving_waits_for_what_is_under_way_also_when_training_failed() -> None
     with pytest.raises(ConnectionError):
         train(slow, ConnectionError())
     assert done == [1]
-    assert not [thread for thread in threading.enumerate() if thread.name == "checkpoints"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoints")]
 
 
 @pytest.mark.parametrize(("error", "told"), [(None, OSError), (ConnectionError(), ConnectionError)])
@@ -64,7 +65,8 @@ def test_nothing_is_written_after_what_failed_and_the_caller_gets_the_error() ->
     done = list[int]()
     writer = CheckpointWriter()
     writer.submit(full)
-    writer._idle.wait()
+    while writer._error is None:
+        time.sleep(0.01)
     for ask in (writer.check, writer.wait, lambda: writer.submit(lambda: done.append(1))):
         with pytest.raises(OSError, match="No space left"):
             ask()
@@ -77,3 +79,22 @@ def test_a_writer_that_was_never_used_has_no_thread() -> None:
     with CheckpointWriter() as writer:
         writer.wait()
         assert threading.active_count() == before
+
+
+def test_of_a_trial_that_another_worker_took_up_nothing_more_is_written() -> None:
+    begin, done = threading.Event(), list[int]()
+
+    def under_way() -> None:
+        begin.wait(10)
+        done.append(1)
+
+    def taken_up() -> None:
+        with CheckpointWriter() as writer:
+            writer.submit(under_way)
+            writer.submit(lambda: done.append(2))
+            threading.Timer(0.2, begin.set).start()
+            raise TrialTakenError(3)
+
+    with pytest.raises(TrialTakenError):
+        taken_up()
+    assert done == [1]

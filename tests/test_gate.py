@@ -80,7 +80,7 @@ def a_machine_without_gpu_or_hub(
     monkeypatch.chdir(work)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 0)
-    monkeypatch.setattr(devices_module, "has_mps", lambda: False)
+    monkeypatch.setattr(devices_module, "has_metal", lambda: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,10 +47,12 @@ class Steps:
     """Computes each step as it comes, and notes what it was given."""
 
     made: list[Steps]
+    model: nn.Module
 
     def __init__(self, memory: Memory, max_grad_norm: float) -> None:
         self.memory, self.max_norm = memory, max_grad_norm
         self.keys: list[Any] = []
+        self.modes: set[bool] = set()
         Steps.made.append(self)
 
     def __len__(self) -> int:
@@ -59,6 +62,7 @@ class Steps:
         self, batch: Mapping[str, Any], compute: Callable[[dict[str, Any]], torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.keys.append(_key(batch))
+        self.modes |= {module.training for module in Steps.model.modules()}
         loss = compute(dict(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         used = [parameter for parameter in self.memory.parameters if parameter.grad is not None]
@@ -79,7 +83,7 @@ def config_of(*words: str) -> TrialConfig:
 
 
 def trained(config: TrialConfig, folder: Path) -> tuple[Outcome, dict[str, torch.Tensor]]:
-    model = fresh_model()
+    model = Steps.model = fresh_model()
     kept = BuiltModel(model, ModelGraphs(model), None)
     parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
     tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
@@ -106,6 +110,28 @@ def test_whole_batches_are_captured_at_a_few_lengths_and_train_like_others(
     assert abs(outcome.dev["dev/spearman_cosine"] - eager.dev["dev/spearman_cosine"]) < 1e-3
     for name, value in expected.items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_captured_steps_drop_out_also_before_the_first_evaluation(steps: type[Steps], tmp_path: Path) -> None:
+    """A model that was just loaded is in training mode, and the transformer inside of it is not."""
+    trained(config_of("trainer.max_steps=4", "trainer.eval_every=2"), tmp_path)
+    assert steps.made[0].modes == {True}
+
+
+def test_what_is_not_padded_is_not_captured(tmp_path: Path) -> None:
+    config = config_of()
+    config = replace(config, trainer=replace(config.trainer, device="cuda"))
+    model = fresh_model()
+
+    class OnCuda(list):  # type: ignore[type-arg]
+        device = torch.device("cuda")
+        tokenizer = SimpleNamespace(pad_token_id=0)
+
+    assert training._why_eager(config, 1, OnCuda(model)) is None
+    static = OnCuda([nn.EmbeddingBag(3, 4)])
+    assert training._why_eager(config, 1, static) == "its texts are not padded to one length"
+    OnCuda.tokenizer = SimpleNamespace(pad_token_id=None)
+    assert training._why_eager(config, 1, OnCuda(model)) == "its texts are not padded to one length"
 
 
 def test_a_captured_step_calls_the_loss_once_and_leaves_the_norm_of_its_gradient(

@@ -464,11 +464,11 @@ from embedsweep.cli import main
 
 train = trial._train
 
-def limited(*arguments):
+def limited(*arguments, **more):
     pages = int(open("/proc/self/statm").read().split()[0])
     size = pages * resource.getpagesize() + 350 * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    return train(*arguments)
+    return train(*arguments, **more)
 
 trial._train = limited
 sys.exit(main(["train", *sys.argv[1:]]))

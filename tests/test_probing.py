@@ -15,7 +15,7 @@ import pytest
 
 from embedsweep.errors import WorkerError
 from embedsweep.gate import devices, pass_sweep
-from embedsweep.gate.devices import Card
+from embedsweep.gate.devices import Gpu
 from embedsweep.launch import probing
 from embedsweep.launch.child import PYTHON
 from embedsweep.launch.largest import largest_cell
@@ -261,13 +261,13 @@ class Machine:
     """A GPU, and probes of it that find what they are told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.card: Card | None = Card("NVIDIA H200", 1, 80 * GIB)
+        self.gpu: Gpu | None = Gpu("NVIDIA H200", 1, 80 * GIB)
         self.findings: Findings | WorkerError = Findings({1: 10.0, 2: 19.0, 4: 20.0}, GIB, ROOMY, None)
         self.folder = folder
         self.lines: list[str] = []
         self.levels: list[tuple[int, ...]] = []
         self.environments: list[Mapping[str, str]] = []
-        monkeypatch.setattr(probing, "read_card", lambda _: self.card)
+        monkeypatch.setattr(probing, "read_gpu", lambda _: self.gpu)
         monkeypatch.setattr(Processes, "measure", self._measure)
 
     def _measure(self, _config: object, levels: tuple[int, ...], environment: Mapping[str, str], _: object) -> Findings:
@@ -299,12 +299,12 @@ def test_what_is_found_is_said_and_kept_and_not_measured_again(gpu: Machine, tmp
     assert gpu.environments == [{"PROCESSES": "8"}]
     assert gpu.lines == [LINE, f"{LINE}, as measured before", f"{LINE}, as measured before"]
     kept = json.loads((tmp_path / "probe.json").read_text())
-    assert (kept["card"], kept["values"], kept["per_device"]) == ("NVIDIA H200", {"loss": "cosent"}, 2)
+    assert (kept["gpu"], kept["values"], kept["per_device"]) == ("NVIDIA H200", {"loss": "cosent"}, 2)
     assert kept["steps_per_s"] == {"1": 10.0, "2": 19.0, "4": 20.0}
 
 
-def _another_card(gpu: Machine) -> int:
-    gpu.card = Card("NVIDIA H100", 1, 80 * GIB)
+def _another_gpu(gpu: Machine) -> int:
+    gpu.gpu = Gpu("NVIDIA H100", 1, 80 * GIB)
     return gpu.ask()
 
 
@@ -317,7 +317,7 @@ def _torn_file(gpu: Machine) -> int:
 @pytest.mark.parametrize(
     "again",
     [
-        _another_card,
+        _another_gpu,
         _torn_file,
         lambda gpu: gpu.ask("dataloader.batch_size=64"),
         lambda gpu: gpu.ask(mps=False),
@@ -344,7 +344,7 @@ def test_a_probe_that_fails_is_said_gives_one_and_is_tried_again(gpu: Machine, t
 
 
 def test_a_gpu_whose_driver_tells_nothing_is_not_shared(gpu: Machine) -> None:
-    gpu.card = None
+    gpu.gpu = None
     assert gpu.ask() == 1
     assert gpu.lines == ["probe: one trial a GPU, as it failed: the driver tells nothing of GPU 0"]
 
@@ -352,4 +352,4 @@ def test_a_gpu_whose_driver_tells_nothing_is_not_shared(gpu: Machine) -> None:
 def test_a_machine_without_a_driver_has_no_card() -> None:
     if devices.cuda_device_count():
         pytest.skip("this machine has a CUDA device")
-    assert devices.read_card("0") is None
+    assert devices.read_gpu("0") is None

@@ -33,7 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def set_machine(monkeypatch: pytest.MonkeyPatch, cores: int, gpus: int, *, mps: bool = False) -> None:
     monkeypatch.setattr(shares, "visible_cores", lambda: cores)
     monkeypatch.setattr(devices, "cuda_device_count", lambda: gpus)
-    monkeypatch.setattr(devices, "has_mps", lambda: mps)
+    monkeypatch.setattr(devices, "has_metal", lambda: mps)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from embedsweep.cli import main
 from embedsweep.gate import devices, pass_sweep
-from embedsweep.gate.devices import Card
+from embedsweep.gate.devices import Gpu
 from embedsweep.launch import probing, shares, sharing
 from embedsweep.launch.sharing import open_shares
 from embedsweep.schema import StudyPlan, Switch, WorkersConfig
@@ -33,7 +33,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.gpus = 1
-        self.has_mps = True
+        self.has_metal = True
         self.finds = 4
         self.events: list[str] = []
         self.probed: dict[str, Any] = {}
@@ -43,14 +43,14 @@ class Machine:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(shares, "visible_cores", lambda: 8)
         monkeypatch.setattr(devices, "cuda_device_count", lambda: self.gpus)
-        monkeypatch.setattr(devices, "has_mps", lambda: False)
+        monkeypatch.setattr(devices, "has_metal", lambda: False)
         monkeypatch.setattr(sharing, "Mps", self._mps)
         monkeypatch.setattr(sharing, "find_per_device", self._find)
         self._plan = any_plan()
 
     def _mps(self, gpu: str, _say: Callable[[str], None], *, required: bool) -> FakeMps:
         self.events.append(f"mps on {gpu}" + (", required" if required else ""))
-        return FakeMps(self.events, PIPE if self.has_mps else {})
+        return FakeMps(self.events, PIPE if self.has_metal else {})
 
     def _find(
         self,
@@ -139,8 +139,8 @@ def test_mps_comes_first_then_the_probe_then_the_workers(
     given = machine.open(workers, trials=trials)
     assert machine.events == events
     assert len(given) == count
-    has_mps = any("mps" in event for event in events)
-    assert [PIPE.items() <= share.items() for share in given] == [has_mps] * count
+    has_metal = any("mps" in event for event in events)
+    assert [PIPE.items() <= share.items() for share in given] == [has_metal] * count
 
 
 def test_mps_ends_before_the_work_where_one_trial_a_gpu_is_best(machine: Machine) -> None:
@@ -151,13 +151,13 @@ def test_mps_ends_before_the_work_where_one_trial_a_gpu_is_best(machine: Machine
     assert machine.events == ["mps on 0", "probe of 20 on 0", "mps ends", "work"]
 
 
-@pytest.mark.parametrize("has_mps", [True, False])
-def test_a_probe_measures_what_workers_will_have(machine: Machine, has_mps: bool) -> None:
-    machine.has_mps, machine.gpus = has_mps, 2
+@pytest.mark.parametrize("has_metal", [True, False])
+def test_a_probe_measures_what_workers_will_have(machine: Machine, has_metal: bool) -> None:
+    machine.has_metal, machine.gpus = has_metal, 2
     given = machine.open(local(per_device="auto"), device="cuda:1")
     share = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "1"}
-    added = PIPE if has_mps else {}
-    assert machine.probed == {"mps": has_mps, "environment": {**share, **added}}
+    added = PIPE if has_metal else {}
+    assert machine.probed == {"mps": has_metal, "environment": {**share, **added}}
     two = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     assert given == [{**share, **two, **added}] * 4
     assert machine.events[0] == "mps on 1"
@@ -177,7 +177,7 @@ def test_a_sweep_probes_shares_and_goes_on_with_what_it_found(
     monkeypatch.setattr(sys, "argv", ["embedsweep"])
     monkeypatch.setattr(devices, "cuda_device_count", lambda: 1)
     monkeypatch.setattr(devices, "MPS_FOLDERS", ())
-    monkeypatch.setattr(probing, "read_card", lambda _: Card("a card", 0, 2**36))
+    monkeypatch.setattr(probing, "read_gpu", lambda _: Gpu("a card", 0, 2**36))
     words = ["train", "-m", "study.name=s", "workers=local", "workers.per_device=auto"]
     trials = ["trainer.seed=1,2,3,4", "trainer.max_steps=4", "evaluation.before=false", "data.limit=64"]
     found: list[str] = []

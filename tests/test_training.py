@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -588,3 +589,21 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, m
     with pytest.raises(OSError, match="No space left"):
         with_saver(config_of("trainer.max_steps=6", "trainer.eval_every=2"), tmp_path)
     assert Checkpoints(tmp_path).last_whole() is None
+
+
+@pytest.mark.parametrize("train_it", [train_anew, with_saver])
+def test_a_checkpoint_is_not_begun_before_the_last_one_is_sealed(
+    train_it: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealing one deletes those that it replaces, and would take one that is being written for such."""
+    seal, begun = Checkpoints.seal, list[list[str]]()
+
+    def slowly(self: Checkpoints, step: int, times: Mapping[str, float]) -> None:
+        time.sleep(0.3)
+        begun.append(sorted(path.name for path in self.folder.glob("checkpoint-*")))
+        seal(self, step, times)
+
+    monkeypatch.setattr(Checkpoints, "seal", slowly)
+    train_it(config_of("trainer.max_steps=4", "trainer.eval_every=1"), tmp_path)
+    assert [max(names) for names in begun] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
+    assert Checkpoints(tmp_path).is_whole(4)

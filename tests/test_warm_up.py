@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from embedsweep import warm_up as module
+from embedsweep.cuda_graphs import CaptureError
 from embedsweep.warm_up import train_a_step, warm_up
 
 
@@ -24,7 +25,7 @@ def test_a_gpu_that_cannot_be_warmed_up_is_logged_and_left_to_the_first_trial(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(_: torch.device) -> float:
-        raise RuntimeError("CUDA error: out of memory")
+        raise CaptureError("CUDA error: out of memory")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)

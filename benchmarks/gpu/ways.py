@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STUDY = "compare"
 GRAPHS_ON = "trainer.cuda_graphs=true"
 GRAPHS_OFF = "trainer.cuda_graphs=false"
-"""The override of a way without ``+g``; empty where there is none."""
+"""The override of a way without ``+g``."""
 MPS_VARIABLES = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 ENDING_S = 20.0
 """A way starts no trial in the last seconds before its limit."""
@@ -164,7 +164,7 @@ def _way_overrides(way: Way, task: Task) -> list[str]:
         f"workers.count={way.workers}",
         f"workers.per_device={1 if task.device == 'cpu' else way.workers}",
         f"workers.mps={'auto' if way.mps else 'false'}",
-        *([graphs] if graphs else []),
+        graphs,
         *(_pruning_overrides() if way.pruning else []),
     ]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedsweep.memory import free_memory
 from embedsweep.schema import TrialConfig
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class _AsBuilt:
         weights: copies of its parameters and buffers in main memory, by name.
         places: the identity of each module, parameter and buffer: what replaced one has made another model of it.
         training: whether each of its modules was in training mode.
+        forwards: names of the modules that had a ``forward`` of their own, not their class's.
         card: its card's data, without the model.
         state: the random state that building it left.
     """
@@ -91,6 +93,7 @@ class _AsBuilt:
     weights: Mapping[str, Tensor]
     places: Mapping[str, int]
     training: tuple[bool, ...]
+    forwards: frozenset[str]
     card: Any
     state: _RandomState
 
@@ -99,9 +102,13 @@ class BuiltModels:
     """Builds models, and keeps the last one.
 
     A model with adapters is not kept: they are merged into it in the end.
+
+    Args:
+        keeps: whether there may be another trial; else nothing is kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self._built: BuiltModel | None = None
         self._as_built: _AsBuilt | None = None
 
@@ -130,8 +137,10 @@ class BuiltModels:
         return self._build(config)
 
     def drop(self) -> None:
-        """Forgets the model: a training failed on it, or its memory is needed."""
-        self._built = self._as_built = None
+        """Forgets the model: a training failed on it, or another one is needed."""
+        if self._built is not None:
+            self._built = self._as_built = None
+            free_memory()  # a model refers to itself, and would be there beside the next one
 
     def _build(self, config: TrialConfig) -> BuiltModel:
         from embedsweep.graphed import ModelGraphs
@@ -139,17 +148,27 @@ class BuiltModels:
 
         before = _RandomState.now()
         model = build_model(config.model, torch_device(config.trainer.device))
-        saver = copy.deepcopy(model).to("cpu") if model.device.type == "cuda" else None
-        built = BuiltModel(model, ModelGraphs(model), saver)
-        if config.model.lora.rank is None:
+        built = BuiltModel(model, ModelGraphs(model), _saver(model))
+        if self._keeps and config.model.lora.rank is None:
             state = _RandomState.now()
             with_seed, without = _keys(config)
             key = without if state.equals(before) else with_seed
             weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
             training = tuple(module.training for module in model.modules())
             self._built = built
-            self._as_built = _AsBuilt(key, weights, _places(model), training, _card(model), state)
+            forwards = frozenset(name for name, module in model.named_modules() if "forward" in vars(module))
+            self._as_built = _AsBuilt(key, weights, _places(model), training, forwards, _card(model), state)
         return built
+
+
+def _saver(model: SentenceTransformer) -> SentenceTransformer | None:
+    device = model.device
+    if device.type != "cuda":
+        return None
+    model.to("cpu")  # a copy on the GPU would need room beside it
+    saver = copy.deepcopy(model)
+    model.to(device)
+    return saver
 
 
 def _keys(config: TrialConfig) -> tuple[str, str]:
@@ -175,8 +194,11 @@ def _card(model: SentenceTransformer) -> Any:
 def _restore(model: SentenceTransformer, built: _AsBuilt) -> None:
     import torch
 
-    # What accelerate puts around a model for mixed precision, and a loss leaves that cuts embeddings.
-    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+    # What accelerate puts around a model for mixed precision, and losses leave that cut embeddings or leave layers out.
+    for name, module in model.named_modules():
+        if name not in built.forwards:
+            module.__dict__.pop("forward", None)
+    for name in ("_original_forward", "_is_accelerate_prepared"):
         model.__dict__.pop(name, None)
     with torch.no_grad():
         for name, value in model.state_dict().items():

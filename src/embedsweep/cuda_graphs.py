@@ -111,7 +111,7 @@ class StepGraphs:
     def _capture(self, batch: Mapping[str, Any], compute: Compute) -> _Captured:
         memory = self._memory
         inputs = {name: value.clone() for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        drawn = torch.cuda.get_rng_state(memory.device)
+        drawn, stream = torch.cuda.get_rng_state(memory.device), torch.cuda.current_stream(memory.device)
         try:
             used = self._warm_up({**batch, **inputs}, compute)
             gradients = [memory.gradients[parameter] for parameter in used]
@@ -126,10 +126,12 @@ class StepGraphs:
                     norm = torch.nn.utils.clip_grad_norm_(used, self._max_norm)
                     loss = loss.detach()
             except Exception as error:
+                torch.cuda.set_stream(stream)
                 _leave_capture(memory.device, drawn)
-                if is_out_of_memory(error):
-                    raise
-                raise CaptureError(first_line(error)) from error
+                cause = _first(error)
+                if is_out_of_memory(cause):
+                    raise cause from None
+                raise CaptureError(first_line(cause)) from error
         finally:
             _forget_gradients(memory.parameters)
         return _Captured(inputs, loss, norm, used, graph)
@@ -164,6 +166,13 @@ def _key(batch: Mapping[str, Any]) -> Hashable:
 def _forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = None
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: that a capture has failed is told again when it ends."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _leave_capture(device: torch.device, drawn: torch.Tensor) -> None:

@@ -137,7 +137,7 @@ class ModelGraphs:
             texts = config.dataloader.batch_size * max(map(len, columns))
             tokens = [length for each in columns for lengths in each for length in lengths]
             self._lengths[key] = lengths_of(tokens, texts, self._model.max_seq_length)
-            _log.info("CUDA graphs: batches are padded to %s tokens", self._lengths[key].edges)
+        _log.info("CUDA graphs: batches are padded to %s tokens", self._lengths[key].edges)
         return self._lengths[key]
 
 

@@ -42,7 +42,7 @@ class Outcomes:
             TrackingError: its run cannot be ended; nothing was told to Optuna then.
             TrialTakenError: another worker has taken the trial up.
         """
-        if self._keep_models == "all" and not result.pruned:
+        if self._keep_models == "all" and (trial.folder / MODEL).is_dir():
             run.log_artifacts(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
         note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"

@@ -122,8 +122,7 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
         return examples / float(mean)
 
     def _graphed_step(self, graphed: Graphed, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        if not model.training:
-            model.train()
+        model.train()  # all of it: a model that was just loaded is in training mode itself, and its transformer is not
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()  # schedule-free optimizers train with other weights than they evaluate with
         batch = self._prepare_inputs(inputs)
@@ -161,11 +160,12 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002  # the library's
         # Without its card, which takes longer than the weights of a small model, and without a pickle of the arguments.
         folder = output_dir or self.args.output_dir
+        # Until the last checkpoint is sealed, the saver holds its weights; and sealing it deletes all it replaces.
+        self._writer.wait()
         if self._saver is None:
             self.model.save_pretrained(folder, create_model_card=False)
             return
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self._writer.wait()  # until the last checkpoint is written, the saver holds its weights
         with torch.no_grad():
             weights = self.model.state_dict()
             for name, value in self._saver.state_dict().items():

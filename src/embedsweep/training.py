@@ -13,6 +13,7 @@ from typing import Protocol
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Transformer
 from torch import nn
 from transformers import PrinterCallback, TrainerState
 
@@ -220,7 +221,10 @@ def _why_eager(config: TrialConfig, processes: int, model: SentenceTransformer) 
     """Why no step is captured in CUDA graphs; None if steps are."""
     if config.trainer.cuda_graphs is False:
         return "trainer.cuda_graphs=false"
-    return why_eager(config, processes, on_cuda=model.device.type == "cuda")
+    reason = why_eager(config, processes, on_cuda=model.device.type == "cuda")
+    if reason is None and not (isinstance(model[0], Transformer) and isinstance(model.tokenizer.pad_token_id, int)):
+        return "its texts are not padded to one length"
+    return reason
 
 
 def _split_of(config: TrialConfig, names: Sequence[str], processes: int) -> Split | None:

@@ -77,7 +77,7 @@ def run_trial(
 ) -> TrialResult:
     """Trains, selects, scores and records one trial; goes on where an earlier attempt in ``folder`` was cut off.
 
-    A trial that is pruned is recorded like any other, but leaves no model.
+    A trial that is pruned, or whose model nobody needs, is recorded like any other, but leaves no model.
 
     Args:
         config: all that decides the result.
@@ -101,7 +101,7 @@ def run_trial(
         return done
     folder.mkdir(parents=True, exist_ok=True)
     attempts = Attempts(folder)
-    models = models or BuiltModels()
+    models = models or BuiltModels(keeps=False)
     with train_log(folder / "train.log"):
         try:
             with EmissionsMeter(emissions, folder / "emissions.csv", share, _gpus(config, group)) as meter:
@@ -270,7 +270,10 @@ def _train(
             smaller = size if is_second else _smaller(config, size, error, group, is_shared)
         else:
             return outcome, model, evaluator
-        _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
+        if is_second:
+            _log.warning("out of memory with micro-batches of %d: trying them once more, as others held memory", size)
+        else:
+            _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
         built.graphs.clear()
         model = tasks = evaluator = None
         free_memory()

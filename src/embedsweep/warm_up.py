@@ -26,7 +26,7 @@ def warm_up() -> None:
     try:
         train_a_step(torch.device("cuda", torch.cuda.current_device()))
         torch.cuda.empty_cache()
-    except RuntimeError:
+    except Exception:
         _log.exception("the GPU could not be warmed up")
 
 

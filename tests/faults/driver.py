@@ -153,20 +153,21 @@ def _before(owner: type, name: str, fault: Callable[[], None]) -> None:
 
 
 def _tear_checkpoint(step: int, fault: Callable[[], None]) -> None:
-    """At ``step``, only half of the optimizer's state gets to the disk, after the weights and before all the rest."""
-    from sentence_transformers import SentenceTransformerTrainer
+    """At ``step``, only half of the model's weights get to the disk, and nothing of what follows them."""
+    from embedsweep.trainer import Trainer
 
-    original = SentenceTransformerTrainer._save_optimizer_and_scheduler
+    original = Trainer._save_optimizer_and_scheduler
 
-    def replaced(trainer: Any, output_dir: str) -> None:
+    def replaced(trainer: Trainer, output_dir: str) -> None:
         original(trainer, output_dir)
         if trainer.state.global_step == step:
-            state = Path(output_dir, "optimizer.pt")
-            os.truncate(state, state.stat().st_size // 2)
-            Path(output_dir, "scheduler.pt").unlink()
+            weights = Path(output_dir, "model.safetensors")
+            os.truncate(weights, weights.stat().st_size // 2)
+            for name in ("optimizer.pt", "scheduler.pt"):
+                Path(output_dir, name).unlink(missing_ok=True)
             fault()
 
-    SentenceTransformerTrainer._save_optimizer_and_scheduler = replaced
+    setattr(Trainer, "_save_optimizer_and_scheduler", replaced)  # noqa: B010  # a method, to mypy
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def cuda_devices_of(device: str) -> list[str]:
 def gpu_count(device: str) -> int:
     """How many GPUs, of whichever kind, trials on ``device`` (``trainer.device``) have; 0 on a CPU."""
     names = cuda_devices_of(device)
-    return len(names) or int(device in ("auto", "mps") and has_mps())
+    return len(names) or int(device in ("auto", "mps") and has_metal())
 
 
 @functools.cache
@@ -66,7 +66,7 @@ def cuda_device_count() -> int:
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A GPU as its driver shows it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Card:
     total_bytes: int
 
 
-def read_card(visible: str) -> Card | None:
+def read_gpu(visible: str) -> Gpu | None:
     """The GPU of a name from :func:`visible_devices`, at this moment; None where the driver does not tell."""
     import pynvml
 
@@ -94,14 +94,14 @@ def read_card(visible: str) -> Card | None:
         else:
             handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return Card(str(pynvml.nvmlDeviceGetName(handle)), int(memory.used), int(memory.total))
+        return Gpu(str(pynvml.nvmlDeviceGetName(handle)), int(memory.used), int(memory.total))
     except pynvml.NVMLError:
         return None
     finally:
         pynvml.nvmlShutdown()
 
 
-def has_mps() -> bool:
+def has_metal() -> bool:
     """Whether this is an Apple machine with Metal."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
@@ -118,7 +118,7 @@ def device_problem(device: str) -> str | None:
     if device in ("auto", "cpu"):
         return None
     if device == "mps":
-        return None if has_mps() else "this machine has no mps device; use auto or cpu"
+        return None if has_metal() else "this machine has no mps device; use auto or cpu"
     if (match := re.fullmatch(r"cuda(?::(\d+))?", device)) is None:
         return f"must be auto, cpu, cuda, cuda:N or mps, but got {device}"
     count = len(visible_devices())
@@ -131,7 +131,7 @@ def device_problem(device: str) -> str | None:
 
 def precision_problem(precision: Precision, device: str) -> str | None:
     """Why ``precision`` cannot be had on ``device``, or None; transformers would silently train in fp32."""
-    on_cpu = device == "cpu" or (device == "auto" and not has_mps() and not visible_devices())
+    on_cpu = device == "cpu" or (device == "auto" and not has_metal() and not visible_devices())
     if precision == "fp16" and on_cpu:
         return "fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16"
     return None

@@ -1,6 +1,6 @@
 """CUDA's Multi-Process Service (MPS), through which processes use a GPU at the same time instead of in turn.
 
-Owns the daemon that a command starts for its workers: its folders, the checks, its end. Changes no setting of a card.
+Owns the daemon that a command starts for its workers: its folders, the checks, its end. Changes no setting of a GPU.
 """
 
 from __future__ import annotations

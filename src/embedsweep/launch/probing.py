@@ -17,7 +17,7 @@ from typing import Any
 
 from embedsweep.config import config_hash
 from embedsweep.errors import ConfigError, WorkerError
-from embedsweep.gate.devices import read_card
+from embedsweep.gate.devices import read_gpu
 from embedsweep.launch.child import PYTHON, Child
 from embedsweep.launch.events import Event
 from embedsweep.launch.largest import largest_cell
@@ -44,7 +44,7 @@ MEMORY_PART = 0.9
 """How much of the memory that was free trials may take."""
 
 END_S = 10.0
-"""How long processes may take to end by themselves: one that is killed may leave others of the same card in trouble."""
+"""How long processes may take to end by themselves: one that is killed may leave others of the same GPU in trouble."""
 
 WAIT_S = 0.1
 FILE = "probe.json"
@@ -144,12 +144,13 @@ def find_per_device(
     levels = levels_for(trials)
     try:
         values, config = largest_cell(plan)
-        card = read_card(gpu)
-        if card is None:
+        read = read_gpu(gpu)
+        if read is None:
             raise WorkerError(f"the driver tells nothing of GPU {gpu}")
-        probed = {"card": card.name, "configuration": config_hash(config), "mps": mps}
+        probed = {"gpu": read.name, "configuration": config_hash(config), "mps": mps}
         findings = _read(folder / FILE, probed, levels)
         if findings is not None:
+            findings = replace(findings, free_bytes=read.total_bytes - read.used_bytes)  # others may hold some by now
             say(f"{findings}, as measured before")
             return findings.per_device
         with tempfile.TemporaryDirectory(prefix="embedsweep-probe-") as scratch:
@@ -169,10 +170,10 @@ def _memory(gpu: str) -> tuple[int, int]:
     Raises:
         WorkerError: the driver does not tell.
     """
-    card = read_card(gpu)
-    if card is None:
+    read = read_gpu(gpu)
+    if read is None:
         raise WorkerError(f"the driver tells nothing of GPU {gpu}")
-    return card.used_bytes, card.total_bytes
+    return read.used_bytes, read.total_bytes
 
 
 def _read(file: Path, probed: Mapping[str, object], levels: Sequence[int]) -> Findings | None:

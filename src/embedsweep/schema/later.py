@@ -1,6 +1,6 @@
 """Keys of a trial that older versions did not write: studies and runs of theirs go on, under their names.
 
-Owns what those versions did instead. That is no default: it never changes, while those of ``conf/`` may.
+Owns what such a key is taken to be. That is no default: it never changes, while those of ``conf/`` may.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False, "cuda_graphs": "auto"}}
-"""Section -> key -> what trials without the key did. Without ``cuda_graphs`` nothing was captured, which ``auto`` may
-do: the same training, up to rounding and what dropout draws."""
+"""Section -> key -> what it is taken to be where it is missing: what such trials did. Without ``cuda_graphs`` they
+captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws."""
 
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from embedsweep.errors import Problem
-from embedsweep.gate.devices import has_mps, visible_devices
+from embedsweep.gate.devices import has_metal, visible_devices
 from embedsweep.losses import LOSSES, Across, across, nest
 from embedsweep.micro_batches import cached_micro_batch
 from embedsweep.schema import TrialConfig
@@ -35,7 +35,7 @@ def check_processes(config: TrialConfig, processes: int) -> Iterator[Problem]:
 
 
 def _check_device(device: str, processes: int) -> Iterator[Problem]:
-    on_mps = device == "mps" or (device == "auto" and has_mps())
+    on_mps = device == "mps" or (device == "auto" and has_metal())
     if on_mps:
         yield Problem(KEY, f"an mps device is one: must be 1, or set trainer.device=cpu, but got {processes}")
     elif device.startswith("cuda:"):
