@@ -23,7 +23,7 @@ import pynvml
 import pytest
 from benchmarks.gpu import benchmark, processes
 from benchmarks.gpu.__main__ import main, parse_limits
-from benchmarks.gpu.benchmark import Benchmark, Limits
+from benchmarks.gpu.benchmark import ENDING_S, Benchmark, Limits
 from benchmarks.gpu.nvml import DeviceSampler, DeviceUse, Sample, use_of
 from benchmarks.gpu.processes import MpsClients, ProcessEnd, run_limited
 from benchmarks.gpu.results import Result, best_difference, compare
@@ -593,7 +593,12 @@ def test_a_way_takes_what_is_left_at_most(name: str, elapsed: float, limit: floa
     assert Limits(450, {"A": 120, "*": 80}).left_for(parse_way(name), elapsed) == limit
 
 
-@pytest.mark.parametrize("text", ["", "A=120", "A=x,*=80", "A,*", "*=0"])
+def test_a_way_without_a_limit_takes_what_is_left() -> None:
+    limits = Limits(450, parse_limits("A=120"))
+    assert limits.left_for(parse_way("B2"), 100) == 450 - ENDING_S - 100
+
+
+@pytest.mark.parametrize("text", ["", "A=x,*=80", "A,*", "*=0"])
 def test_limits_that_are_none_are_refused(text: str) -> None:
     assert parse_limits("A=120,*=80") == {"A": 120, "*": 80}
     with pytest.raises(ValueError, match=r"--limits .*such as A=120,\*=80"):

@@ -71,14 +71,14 @@ def parse_limits(text: str) -> dict[str, float]:
     """Return the seconds by way of ``A=120,*=80``.
 
     Raises:
-        ValueError: the text is none such, or has none for all other ways.
+        ValueError: the text is none such.
     """
     try:
         limits = {name: float(seconds) for name, _, seconds in (part.partition("=") for part in text.split(","))}
     except ValueError:
         limits = {}
-    if "*" not in limits or min(limits.values()) <= 0:
-        raise ValueError(f"--limits {text}: must be seconds by way, and * for the others, such as {LIMITS}")
+    if not limits or min(limits.values()) <= 0:
+        raise ValueError(f"--limits {text}: must be seconds by way, * for the others, such as {LIMITS}")
     return limits
 
 

@@ -40,7 +40,7 @@ class Limits:
 
     Attributes:
         seconds: of all ways together.
-        of_way: seconds by the name of a way, ``*`` for the others.
+        of_way: seconds by the name of a way, ``*`` for the others; without it they may take all that is left.
     """
 
     seconds: float
@@ -49,7 +49,7 @@ class Limits:
     def left_for(self, way: Way, elapsed: float) -> float | None:
         """Return the time limit of a way that starts now, in seconds; None if too little time is left."""
         left = self.seconds - ENDING_S - elapsed
-        return None if left < LEAST_S else min(self.of_way.get(way.name, self.of_way["*"]), left)
+        return None if left < LEAST_S else min(self.of_way.get(way.name, self.of_way.get("*", left)), left)
 
 
 class Benchmark:

@@ -65,7 +65,7 @@ class Outcome:
         steps: optimizer steps trained.
         pruned: whether the watcher ended it.
         train_s: seconds in training steps, over all attempts.
-        eval_s: seconds in evaluations and checkpoints, over all attempts.
+        eval_s: seconds in evaluations, over all attempts; what a thread writes meanwhile is in neither.
         log: the trainer's log, one entry a logged step.
         captured: what was captured in CUDA graphs, in words, or why nothing was.
     """
