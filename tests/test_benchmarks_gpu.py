@@ -680,7 +680,7 @@ def test_what_there_is_is_written_after_each_way(
     ("arguments", "expected"),
     [
         (["--ways", "B8+x"], "no way 'B8+x'"),
-        (["--limits", "A=3"], "--limits A=3"),
+        (["--limits", "A=0"], "--limits A=0"),
         (["--trials", "0"], "--trials 0: must be at least 1"),
         (["--trials-a", "0"], "--trials-a 0: must be at least 1"),
         (["--model", "/no/such"], "--model: no such folder: /no/such"),
