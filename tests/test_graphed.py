@@ -16,7 +16,7 @@ from torch import nn
 
 from embedsweep import graphed as module
 from embedsweep import training
-from embedsweep.built_models import BuiltModel
+from embedsweep.built_models import BuiltModel, BuiltModels
 from embedsweep.checkpoints import Checkpoints
 from embedsweep.cuda_graphs import CaptureError, _key
 from embedsweep.data import load_splits
@@ -305,3 +305,23 @@ def test_a_wrapper_is_captured_as_the_loss_inside_of_it_is() -> None:
         inside = loss_config(name, Path("x"), loss_config("online_contrastive", Path("x")))
         assert not_captured(inside) is not None
     assert LOSSES["mnrl"].not_captured is None
+
+
+def test_a_trial_whose_captured_steps_are_refused_trains_without_them_and_the_next_captures_again(
+    steps: type[Steps], tmp_path: Path
+) -> None:
+    config = config_of("trainer.max_steps=2")
+    models = BuiltModels()
+    built = models.get(config)
+    built.graphs.refused = "memory did not do for captured steps"
+    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
+
+    def run(folder: str) -> Outcome:
+        tasks = {name: build_task(config, part, built.model, 1) for name, part in parts.items()}
+        evaluator = dev_evaluator(config, built.model)
+        return train(config, built.model, tasks, evaluator, Checkpoints(tmp_path / folder), Witness(), None, built)
+
+    assert run("refused").captured == "none: memory did not do for captured steps"
+    assert models.get(config) is built
+    Steps.model = built.model
+    assert "steps, padded to" in run("next").captured

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ from embedsweep.data.pairs import Pairs
 from embedsweep.errors import TrialError
 from embedsweep.evaluation import PairEvaluator
 from embedsweep.gate import pass_single
+from embedsweep.graphed import ModelGraphs
 from embedsweep.group import Group, open_group
 from embedsweep.losses import build_loss
 from embedsweep.memory import (
@@ -609,3 +611,27 @@ def test_memory_of_a_gpu_that_is_neither_free_nor_this_process_s_is_held_by_othe
 
 def test_without_a_gpu_nobody_else_holds_its_memory() -> None:
     assert not others_hold_memory()
+
+
+@pytest.mark.slow
+def test_memory_that_captured_steps_held_is_given_back_and_the_trial_goes_on_without_them(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = iter([True, False, False])
+    monkeypatch.setattr(ModelGraphs, "hold_memory", property(lambda _: next(held)))
+    monkeypatch.setattr(Room, "forward", _once_too_much(Room.forward))
+    trials.run("captured", "loss=cosine")
+    assert [max(room.seen, default=0) for room in trials.rooms] == [0, 32]
+    assert trials.tags["embedsweep.micro_batch_size"] == "32"
+    assert trials.tags["embedsweep.cuda_graphs"] == "none: memory did not do for captured steps"
+
+
+def _once_too_much(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    calls = itertools.count()
+
+    def limited(self: Room, *given: Any) -> torch.Tensor:
+        if next(calls) == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return forward(self, *given)
+
+    return limited

@@ -132,6 +132,7 @@ class BuiltModels:
                 _restore(self._built.model, self._as_built)
                 if self._as_built.key == with_seed:
                     self._as_built.state.restore()
+                self._built.graphs.refused = None
                 return self._built
         self.drop()
         return self._build(config)

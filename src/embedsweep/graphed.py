@@ -86,9 +86,13 @@ class ModelGraphs:
 
     Args:
         model: on a CUDA device once steps are captured; its weights stay where they are.
+
+    Attributes:
+        refused: why the trial under way captures nothing, whatever its configuration says; None if nothing forbids it.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
+        self.refused: str | None = None
         self._model = model
         self._memory: GraphMemory | None = None
         self._graphs: dict[str, StepGraphs] = {}
@@ -121,8 +125,8 @@ class ModelGraphs:
 
     @property
     def hold_memory(self) -> bool:
-        """Whether steps of any trial are kept."""
-        return any(len(graphs) for graphs in self._graphs.values())
+        """Whether steps of a trial are captured, or were to be: a capture that runs out of memory holds some."""
+        return bool(self._graphs)
 
     def clear(self) -> None:
         """Forgets all captured steps: their memory is needed."""

@@ -196,12 +196,13 @@ def _assembled(
     callback = TrainingCallback(config, checkpoints, watcher, losses, divergence, writer)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
-    reason = _why_eager(config, processes, model)
+    graphs = kept.graphs if kept else ModelGraphs(model)
+    reason = graphs.refused or _why_eager(config, processes, model)
     trainer = Trainer(
         model=model,
         divergence=divergence,
         split=_split_of(config, list(tasks), processes),
-        graphed=None if reason else (kept.graphs if kept else ModelGraphs(model)).graphed(config, datasets),
+        graphed=None if reason else graphs.graphed(config, datasets),
         why_eager=reason,
         writer=writer,
         saver=kept.saver if kept else None,

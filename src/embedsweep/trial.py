@@ -265,19 +265,24 @@ def _train(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            is_shared = built.graphs.hold_memory or others_hold_memory()
+            captured = built.graphs.hold_memory
+            is_shared = captured or others_hold_memory()
             is_second = is_shared and not is_second
             smaller = size if is_second else _smaller(config, size, error, group, is_shared)
         else:
             return outcome, model, evaluator
         if is_second:
-            _log.warning("out of memory with micro-batches of %d: trying them once more, as others held memory", size)
+            _log.warning(
+                "out of memory with micro-batches of %d: trying them once more, without what held memory", size
+            )
         else:
             _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
         built.graphs.clear()
         model = tasks = evaluator = None
         free_memory()
         built = models.get(config)
+        # A captured step keeps the memory of its activations, so that what is not captured may still fit.
+        built.graphs.refused = "memory did not do for captured steps" if captured else None
         size = smaller
         run.set_tags({MICRO_BATCH_SIZE: str(size)})
 
