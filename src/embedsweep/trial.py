@@ -244,7 +244,7 @@ def _train(
 ) -> tuple[Outcome, SentenceTransformer, PairEvaluator]:
     """Trains, with fewer examples in memory at once as often as memory does not do, each time from the last checkpoint.
 
-    With as many once more where it was other trials that held the memory, of this process or on the same GPU.
+    With as many once more where captured steps held memory, which are given up then, or other processes of the GPU.
     The recorded configuration stays what it is; what truly ran is a tag.
     """
     from embedsweep.scoring import dev_evaluator
@@ -272,9 +272,7 @@ def _train(
         else:
             return outcome, model, evaluator
         if is_second:
-            _log.warning(
-                "out of memory with micro-batches of %d: trying them once more, without what held memory", size
-            )
+            _log.warning("out of memory with micro-batches of %d: once more, without what held memory", size)
         else:
             _log.warning("out of memory with micro-batches of %d: going on with %d", size, smaller)
         built.graphs.clear()
