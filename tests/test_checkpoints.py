@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -116,3 +117,22 @@ def test_clear_deletes_them_all(checkpoints: Checkpoints) -> None:
     written(checkpoints, 10)
     checkpoints.clear()
     assert not checkpoints.folder.exists()
+
+
+def test_a_checkpoint_that_an_older_version_sealed_is_whole_until_it_is_damaged(checkpoints: Checkpoints) -> None:
+    """Its mark names no hash: BLAKE2b of 16 bytes was the only one."""
+    path = written(checkpoints, 10, sealed=False)
+    hashes = {
+        name: [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()] for name, content in FILES.items()
+    }
+    (path / MARK).write_text(json.dumps({"files": hashes, "times": TIMES}))
+    assert checkpoints.last_whole() == 10
+    assert checkpoints.times(10) == TIMES
+    other_content(path / "model.safetensors")
+    assert checkpoints.last_whole() is None
+
+
+def test_a_checkpoint_sealed_by_a_hash_that_is_not_known_is_passed_over(checkpoints: Checkpoints) -> None:
+    path = written(checkpoints, 10)
+    (path / MARK).write_text(json.dumps({**json.loads((path / MARK).read_text()), "hash": "of tomorrow"}))
+    assert checkpoints.last_whole() is None
