@@ -20,11 +20,12 @@ from embedsweep.training import Outcome, train
 from embedsweep.training_data import training_parts
 from test_training import Witness
 
+SHORT = ("trainer.device=cpu", "data.limit=64", "trainer.max_steps=4", "trainer.eval_every=4")
 FIRST = ("trainer.seed=1", "optimizer.lr=1e-2")
 
 
 def config_of(*words: str) -> TrialConfig:
-    return pass_single(["trainer.device=cpu", "data.limit=64", "trainer.max_steps=4", *words]).config
+    return pass_single([*SHORT, *words]).config
 
 
 def trained(models: BuiltModels, config: TrialConfig, folder: Path) -> tuple[Outcome, SentenceTransformer]:
