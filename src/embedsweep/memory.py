@@ -11,7 +11,7 @@ import gc
 import json
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,7 @@ DEVICE_LOST_SIGNS = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one that led to it, says that memory did not do."""
-    seen: BaseException | None = error
-    while seen is not None:
-        message = str(seen).lower()
-        if isinstance(seen, MemoryError) or (isinstance(seen, RuntimeError) and any(sign in message for sign in SIGNS)):
-            return True
-        seen = seen.__cause__
-    return False
+    return any(isinstance(each, MemoryError) or _says(each, SIGNS) for each in _with_causes(error))
 
 
 def is_device_lost(error: BaseException) -> bool:
@@ -71,19 +65,31 @@ def is_device_lost(error: BaseException) -> bool:
     Every later CUDA call of such a process fails, whichever trial makes it; only a new process gets a new context.
     Running out of memory is not of that kind.
     """
+    is_told = any("cuda" in str(each).lower() and _says(each, DEVICE_LOST_SIGNS) for each in _with_causes(error))
+    return is_told or not _device_answers()
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those that led to it."""
     seen: BaseException | None = error
     while seen is not None:
-        message = str(seen).lower()
-        if isinstance(seen, RuntimeError) and "cuda" in message and any(sign in message for sign in DEVICE_LOST_SIGNS):
-            return True
+        yield seen
         seen = seen.__cause__
-    return not _device_answers()
+
+
+def _says(error: BaseException, signs: Sequence[str]) -> bool:
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
+
+
+def _torch_on_gpu() -> Any:
+    """torch, where this process has used a GPU with it; else None. It is not imported for that."""
+    torch: Any = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _device_answers() -> bool:
     """Whether the GPU does what it is told to; true where this process has not used one."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    if (torch := _torch_on_gpu()) is None:
         return True
     try:
         torch.cuda.synchronize()
@@ -113,8 +119,7 @@ def free_device_memory() -> None:
 
 def reset_peak_memory() -> None:
     """Begins to count anew what `peak_memory_gib` tells, from what is reserved now."""
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+    if (torch := _torch_on_gpu()) is not None:
         torch.cuda.reset_peak_memory_stats()
 
 
@@ -124,8 +129,7 @@ def peak_memory_gib() -> float | None:
     Reserved, not allocated: that is what other trials on the GPU cannot have. None where nothing was reserved, as on a
     CPU.
     """
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    if (torch := _torch_on_gpu()) is None:
         return None
     try:
         reserved = int(torch.cuda.max_memory_reserved())
@@ -141,8 +145,7 @@ process's own context takes up to 1 GiB."""
 
 def others_hold_memory() -> bool:
     """Whether other processes hold memory of this process's GPU, so that what was too little may do at another time."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    if (torch := _torch_on_gpu()) is None:
         return False
     free, total = torch.cuda.mem_get_info()
     return bool((total - free - torch.cuda.memory_reserved()) / 2**30 > OTHERS_GIB)
