@@ -8,9 +8,10 @@ import time
 import optuna
 
 from benchmarks.figures import Figure, hand_on
-from embedsweep.gate import pass_sweep
-from embedsweep.search_space import distributions, optuna_params, random_cell
-from embedsweep.study import Study, open_study
+from embedsweep.config.axes import distributions, optuna_params, random_cell
+from embedsweep.study.opening import open_study
+from embedsweep.study.study import Study
+from embedsweep.validation.sweep import pass_sweep
 
 WORDS = ["search=full", "loss=mnrl,cosent", "study.name=long", "study.n_trials=1040", "study.sampler=tpe"]
 FINISHED, ASKED = 1000, 40

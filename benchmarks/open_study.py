@@ -8,8 +8,8 @@ import time
 import optuna
 
 from benchmarks.figures import Figure, hand_on
-from embedsweep.gate import pass_sweep
-from embedsweep.study import open_study
+from embedsweep.study.opening import open_study
+from embedsweep.validation.sweep import pass_sweep
 
 WORDS = ["search=lr_warmup_batch", "loss=mnrl,cosent", "study.name=long", "study.sampler=random"]
 FINISHED = 10_000

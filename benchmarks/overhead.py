@@ -14,12 +14,12 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
 from benchmarks.figures import Figure, hand_on
 from benchmarks.studies import open_worker
+from embedsweep.config.trial import TrialConfig
 from embedsweep.data import load_splits
-from embedsweep.gate import cell_config
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.schema import TrialConfig
-from embedsweep.training_arguments import training_arguments
-from embedsweep.worker import tidy
+from embedsweep.training.trainer import training_arguments
+from embedsweep.validation.cells import cell_config
+from embedsweep.workers.worker import tidy
 
 ROUNDS = 7
 

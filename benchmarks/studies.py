@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from embedsweep.display import PlainLines
-from embedsweep.gate import pass_sweep
-from embedsweep.study import open_study
-from embedsweep.tracking import Tracker
-from embedsweep.worker import Worker
+from embedsweep.console import PlainLines
+from embedsweep.study.opening import open_study
+from embedsweep.tracking.runs import Tracker
+from embedsweep.validation.sweep import pass_sweep
+from embedsweep.workers.worker import Worker
 
 # The plain script beside which a trial is timed does not score the untrained model either.
 SHORT = ("loss=cosent", "data.limit=640", "trainer.max_steps=40", "trainer.eval_every=0.25", "evaluation.before=false")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from embedsweep import data
-from embedsweep.data import sources
-from embedsweep.schema import TrackingConfig
-from embedsweep.tracking import Tracker
+from embedsweep import data as data_module
+from embedsweep.config.study import TrackingConfig
+from embedsweep.tracking.runs import Tracker
 
 # Torch's threads wait by spinning: with more of them than cores, tests take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,7 +25,7 @@ def forget_data() -> Callable[[], None]:
     """Makes the next who asks read data again, as a new process does; it is read once a process."""
 
     def forget() -> None:
-        for module in (data, sources):
+        for module in (data, data_module):
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()

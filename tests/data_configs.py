@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedsweep.schema import ConvertConfig, DataConfig, EvaluationConfig
+from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig
 
 SCORED = DataConfig(
     name="csv",

@@ -18,11 +18,12 @@ from sentence_transformers import (
 from torch import nn
 from transformers import TrainerCallback
 
-from embedsweep.config import shipped_conf
-from embedsweep.data.shapes import Examples
-from embedsweep.losses import LOSSES, build_loss, nest, training_dataset, wants
+from embedsweep.config.compose import shipped_conf
+from embedsweep.config.trial import LossConfig, ParameterValue, Shape
+from embedsweep.data.examples import Examples
+from embedsweep.losses.nesting import build_loss, nest, training_dataset, wants
+from embedsweep.losses.table import LOSSES
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.schema import LossConfig, ParameterValue, Shape
 
 OPTIONS = sorted((shipped_conf() / "loss").glob("*.yaml"))
 LEAVES = tuple(name for name, row in LOSSES.items() if not row.wraps)

@@ -11,23 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
-from embedsweep.config import open_composer, resolve, shipped_conf
+from embedsweep.config.compose import open_composer, shipped_conf
+from embedsweep.config.reader import Reader
+from embedsweep.config.trial import DEV_METRICS
+from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.gate import pass_single, pass_sweep
-from embedsweep.gate.reader import Reader
-from embedsweep.gate.sections import (
-    TRIAL_SECTIONS,
-    read_emissions,
-    read_search,
-    read_study,
-    read_tracking,
-    read_trial,
-    read_workers,
-)
-from embedsweep.gate.sections.evaluation import read_benchmark
-from embedsweep.gate.words import expand_benchmarks
-from embedsweep.optimizers import OPTIMIZERS
-from embedsweep.schema import DEV_METRICS
+from embedsweep.training.optimizers import OPTIMIZERS
+from embedsweep.validation.sections import TRIAL_SECTIONS, read_trial
+from embedsweep.validation.sections.evaluation import read_benchmark
+from embedsweep.validation.sections.services import read_emissions, read_search, read_study, read_tracking, read_workers
+from embedsweep.validation.single import pass_single
+from embedsweep.validation.sweep import pass_sweep
+from embedsweep.validation.words import expand_benchmarks
 
 CONF = shipped_conf()
 COUNTS = {

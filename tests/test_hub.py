@@ -17,13 +17,13 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
-from data_configs import SCORED
+from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.checks import checked_examples
+from embedsweep.data.examples import Pairs, as_pairs
 from embedsweep.data.hub import read_hub
-from embedsweep.data.pairs import Pairs, as_pairs
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import cached_model_path, hub_reachable
-from embedsweep.schema import DataConfig, Split
+from tests.data_configs import SCORED
 
 STSB = replace(
     SCORED,
@@ -302,7 +302,7 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(
 
 
 def test_the_environment_decides_which_hub_is_asked_and_which_cache_is_read(own_cache: Path) -> None:
-    script = f"from embedsweep.data import load_train\nfrom embedsweep.schema import *\nload_train({STSB!r})"
+    script = f"from embedsweep.data import load_train\nfrom embedsweep.config.trial import *\nload_train({STSB!r})"
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(own_cache), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False

@@ -15,14 +15,15 @@ from rich.console import Console
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from embedsweep.commands.sweep import run_sweep
+from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, UnreachableError
-from embedsweep.gate import pass_single, pass_sweep
-from embedsweep.schema import TrackingConfig
 from embedsweep.signals import handled, shielded
-from embedsweep.study import open_study
-from embedsweep.sweep import run_sweep
-from embedsweep.tracking import Tracker
-from embedsweep.tracking.outages import waiting_for_lock
+from embedsweep.study.opening import open_study
+from embedsweep.tracking.runs import Tracker
+from embedsweep.tracking.store import waiting_for_lock
+from embedsweep.validation.single import pass_single
+from embedsweep.validation.sweep import pass_sweep
 
 
 def interrupt() -> None:

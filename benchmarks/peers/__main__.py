@@ -18,8 +18,8 @@ import yaml
 from benchmarks.figures import Figure, hand_on
 from benchmarks.peers.task import BATCH_SIZES, LEARNING_RATE, WARMUP
 from embedsweep.data import load_splits
-from embedsweep.gate import pass_single
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.validation.single import pass_single
 
 EPOCHS = 2  # of 8,000 pairs: 13 to 22 s on two cores
 TRIALS = 16

@@ -15,12 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsweep.config import PRIMARY, nearest, parse_words, shipped_conf, user_conf
+from embedsweep.config.compose import PRIMARY, parse_words, shipped_conf, user_conf
+from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
-from embedsweep.group import open_group
-from embedsweep.launch import end_at_once, prepare_process
+from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
+from embedsweep.training.group import open_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,30 +123,30 @@ def _train(words: list[str]) -> int:
 
 
 def _single(overrides: list[str]) -> int:
-    from embedsweep.gate import pass_single
+    from embedsweep.validation.single import pass_single
 
     asked = pass_single(overrides)
     device = asked.config.trainer.device
     with open_group(asked.processes, device) as group:  # deals the GPUs this process still sees
         prepare_process(device)
-        from embedsweep.single import run_single
+        from embedsweep.commands.single import run_single
 
         return run_single(asked, _console(), _program(), group)
 
 
 def _sweep(overrides: list[str]) -> int:
-    from embedsweep.gate import pass_sweep
+    from embedsweep.validation.sweep import pass_sweep
 
     asked = pass_sweep(overrides)
-    from embedsweep.sweep import run_sweep
+    from embedsweep.commands.sweep import run_sweep
 
     return run_sweep(asked, _console(), _program())
 
 
 def _ui(words: list[str]) -> int:
     from embedsweep.commands.arguments import asks_for_help, defaults
-    from embedsweep.gate import pass_ui
-    from embedsweep.tracking import open_ui
+    from embedsweep.tracking.browse import open_ui
+    from embedsweep.validation.single import pass_ui
 
     default_port = defaults("ui").get("port")
     if asks_for_help(words):
@@ -193,7 +194,7 @@ def _publish(words: list[str]) -> int:
 
 def _console() -> Console:
     """The console of this moment's stdout: what is redirected later, while trials run, does not reach it."""
-    from embedsweep.display import open_console
+    from embedsweep.console import open_console
 
     return open_console(sys.stdout)
 

@@ -124,3 +124,8 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signum
+
+
+def first_line(error: BaseException) -> str:
+    """The gist of an exception; torch's go on with a stack of C++ calls."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

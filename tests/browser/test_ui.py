@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from browser.pages import ask, browser_page, find_chromium, open_study, served
+from tests.browser.pages import ask, browser_page, find_chromium, open_study, served
 
 pytestmark = [
     pytest.mark.browser,

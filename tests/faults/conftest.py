@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-import postgres
-from faults import studies
+from tests import postgres
+from tests.faults import studies
 
 
 @pytest.fixture(scope="session")

@@ -33,15 +33,15 @@ def main() -> int:
 
 
 def _load() -> None:
-    from embedsweep.launch import prepare_process
+    from embedsweep.machine import prepare_process
 
     prepare_process("cpu")
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     import embedsweep.cli
-    import embedsweep.single
-    import embedsweep.sweep
-    import embedsweep.training  # noqa: F401
+    import embedsweep.commands.single
+    import embedsweep.commands.sweep
+    import embedsweep.training.train  # noqa: F401
 
 
 def _fork(folder: Path, number: int, words: list[str], begin: float) -> int:

@@ -91,7 +91,7 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
 
         _before(optuna.Study, "enqueue_trial", fault)
         return
-    from embedsweep.study import Study
+    from embedsweep.study.study import Study
 
     if place == "ask":
         _after(Study, "ask", fault)
@@ -154,7 +154,7 @@ def _before(owner: type, name: str, fault: Callable[[], None]) -> None:
 
 def _tear_checkpoint(step: int, fault: Callable[[], None]) -> None:
     """At ``step``, only half of the model's weights get to the disk, and nothing of what follows them."""
-    from embedsweep.trainer import Trainer
+    from embedsweep.training.trainer import Trainer
 
     original = Trainer._save_optimizer_and_scheduler
 

@@ -13,10 +13,10 @@ from optuna.storages import RDBStorage
 from sqlalchemy import text
 
 from embedsweep.cli import main
-from embedsweep.gate import pass_sweep
-from embedsweep.study import open_study
-from faults import studies
-from faults.studies import WORDS, Study
+from embedsweep.study.opening import open_study
+from embedsweep.validation.sweep import pass_sweep
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
 
 ASKED = ("loss=mnrl,cosent", "optimizer.lr=interval(1e-5,1e-3)", "study.name=asked", "study.n_trials=4")
 CHANGES = {

@@ -13,8 +13,8 @@ from subprocess import Popen, TimeoutExpired
 import psutil
 import pytest
 
-from faults import studies
-from faults.studies import Study
+from tests.faults import studies
+from tests.faults.studies import Study
 
 N_TRIALS = 30
 SEED = int(os.environ.get("CHAOS_SEED", "9"))
@@ -96,7 +96,7 @@ def disturb(command: Popen[str], chance: random.Random, deeds: list[str], deadli
 
 def is_worker(process: psutil.Process) -> bool:
     try:
-        return "embedsweep.launch.process" in process.cmdline()
+        return "embedsweep.workers.process" in process.cmdline()
     except psutil.NoSuchProcess:
         return False
 

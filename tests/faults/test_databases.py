@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import postgres
-from faults import studies
-from faults.studies import WORDS, Study
+from tests import postgres
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
 
 
 @pytest.mark.parametrize(

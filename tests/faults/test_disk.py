@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from embedsweep.cli import main
-from faults import studies
-from faults.studies import WORDS, Study
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
 
 
 @pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.models.tiny import tiny_model_path
-from faults import studies
-from faults.studies import WORDS, Study
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
 
 pytestmark = pytest.mark.slow
 

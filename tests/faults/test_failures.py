@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from faults import studies
-from faults.studies import Study
+from tests.faults import studies
+from tests.faults.studies import Study
 
 SHORT = (
     "data=demo",

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from embedsweep.gate import pass_sweep
-from embedsweep.study import Study, open_study
+from embedsweep.study.opening import open_study
+from embedsweep.study.study import Study
+from embedsweep.validation.sweep import pass_sweep
 
 WORDS = ["loss=mnrl,cosent", "study.name=torn"]
 HOLD = """

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from faults import studies
+from tests.faults import studies
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +153,7 @@ def test_a_server_that_comes_back_gets_all_by_itself(tmp_path: Path, undisturbed
 def test_a_server_that_is_not_there_is_told_within_15_s(tmp_path: Path) -> None:
     port = free_port()
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import embedsweep.sweep, mlflow"], check=True)
+    subprocess.run([sys.executable, "-c", "import embedsweep.commands.sweep, mlflow"], check=True)
     # Seconds where the machine is idle, and not the server's fault where it is not.
     loading_s = time.monotonic() - began
     began = time.monotonic()

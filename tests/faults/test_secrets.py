@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faults import studies
+from tests.faults import studies
 
 CANARY = "kanarienvogel4711"
 SHORT = ("loss=mnrl,cosent", "data.limit=100", "trainer.max_steps=2", "trainer.eval_every=1", "study.name=quiet")

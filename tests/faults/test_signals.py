@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from faults import studies
-from faults.studies import WORDS, Ended, Study
+from tests.faults import studies
+from tests.faults.studies import WORDS, Ended, Study
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from faults import studies
-from faults.studies import WORDS, Study
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from faults import studies
-from faults.studies import WORDS, Study
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
 
 CROWD = Path(__file__).with_name("crowd.py")
 SHORT = (

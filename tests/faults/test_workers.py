@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from faults import studies
-from faults.studies import Ended, Study
+from tests.faults import studies
+from tests.faults.studies import Ended, Study
 
 WORDS = (
     "loss=cosent,mnrl",
@@ -46,7 +46,7 @@ class Running:
     @property
     def workers(self) -> list[psutil.Process]:
         found = psutil.Process(self.command.pid).children()
-        return [one for one in found if "embedsweep.launch.process" in one.cmdline()]
+        return [one for one in found if "embedsweep.workers.process" in one.cmdline()]
 
     def finish(self) -> Ended:
         ended = studies.finish(self.command)
@@ -184,10 +184,10 @@ def test_the_winner_is_scored_by_a_worker_and_if_that_fails_by_the_command(
     watches.mkdir()
     (watches / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "from embedsweep import finals\n"
+        "from embedsweep.workers import winner as finals\n"
         "scored = finals._reported\n"
         "def watched(*arguments):\n"
-        "    role = 'worker' if 'embedsweep.launch.process' in sys.orig_argv else 'command'\n"
+        "    role = 'worker' if 'embedsweep.workers.process' in sys.orig_argv else 'command'\n"
         "    open('scored', 'a').write(role + ' ')\n"
         f"    if {fails} and role == 'worker':\n"
         "        raise RuntimeError('broken by a test')\n"

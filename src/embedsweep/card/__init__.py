@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embedsweep.card import library
-from embedsweep.card.citations import with_citations
+from embedsweep.card import template
 from embedsweep.card.data import evaluation_data_section, training_data_section
 from embedsweep.card.metadata import base_model, languages, set_emissions, set_origin, set_results
-from embedsweep.card.places import data_name, data_source
 from embedsweep.card.scores import evaluation_section
+from embedsweep.card.template import with_citations
+from embedsweep.card.text import data_name, data_source
 from embedsweep.card.training import (
     base_model_words,
     configuration_section,
@@ -27,12 +27,10 @@ from embedsweep.card.training import (
     read_hardware,
     with_versions,
 )
-from embedsweep.data.pairs import Splits
-from embedsweep.data.shapes import Examples
-from embedsweep.schema import TrialConfig, TrialResult
+from embedsweep.config.result import TrialResult
+from embedsweep.config.trial import TrialConfig
+from embedsweep.data.examples import Examples, Splits
 from embedsweep.secrets import redact
-
-__all__ = ["complete_card", "write_card"]
 
 _CITATION, _DETAILS = "## Citation", "## Training Details"
 _HYPERPARAMETERS, _LOGS, _VERSIONS = "### Training Hyperparameters", "### Training Logs", "### Framework Versions"
@@ -69,21 +67,21 @@ def write_card(
     hub_id = card.data.base_model
     text = _with_facts(card.text, config, hub_id)
     if card.data.license is not None:
-        text = library.with_license(text, card.data.license)
-    if not library.has_part(text, "data"):  # of data that does not change; what the library found out is gone by then
-        data = training_data_section(config, splits, also, library.dataset_facts(text))
-        text = library.with_part(
+        text = template.with_license(text, card.data.license)
+    if not template.has_part(text, "data"):  # of data that does not change; what the library found out is gone by then
+        data = training_data_section(config, splits, also, template.dataset_facts(text))
+        text = template.with_part(
             text,
             "data",
             f"{data}\n\n{evaluation_data_section(config, splits)}",
-            library.TRAINING_DATA,
+            template.TRAINING_DATA,
             (_HYPERPARAMETERS, _LOGS, _VERSIONS, _CITATION),
         )
-    text = library.with_part(
+    text = template.with_part(
         text, "configuration", configuration_section(config, hub_id), None, (_LOGS, _VERSIONS, _CITATION)
     )
     cost = cost_section(result, hardware)
-    text = library.with_part(text, "cost", cost, library.TRAINING_TIME, (_VERSIONS, _CITATION))
+    text = template.with_part(text, "cost", cost, template.TRAINING_TIME, (_VERSIONS, _CITATION))
     card.text = with_citations(with_versions(text), card.data.tags or [])
     _write(folder, card, config, result, selection)
 
@@ -118,10 +116,10 @@ def _write(folder: Path, card: Any, config: TrialConfig, result: TrialResult, se
     set_results(card.data, config, result, title[1].strip() if title else "SentenceTransformer")
     hub_id = base_model(config, card.data.base_model)
     evaluation = evaluation_section(config, result)
-    text = library.with_part(card.text, "evaluation", evaluation, library.EVALUATION, (_DETAILS, _CITATION))
+    text = template.with_part(card.text, "evaluation", evaluation, template.EVALUATION, (_DETAILS, _CITATION))
     origin = origin_section(config, result, selection, hub_id)
     begin = "<!-- embedsweep: data -->"
-    card.text = redact(library.with_part(text, "origin", origin, None, (begin, _HYPERPARAMETERS, _CITATION)))
+    card.text = redact(template.with_part(text, "origin", origin, None, (begin, _HYPERPARAMETERS, _CITATION)))
     card.save(folder / "README.md")
 
 
@@ -136,5 +134,5 @@ def _with_facts(text: str, config: TrialConfig, hub_id: str | None) -> str:
     if codes := languages(config):
         facts["Language"] = f"- **Language{'s' if len(codes) > 1 else ''}:** {', '.join(codes)}"
     for name, line in facts.items():
-        text = library.replaced(text, library.FACTS[name], line)
-    return library.replaced(text, library.INTRODUCTION, introduction(config, hub_id))
+        text = template.replaced(text, template.FACTS[name], line)
+    return template.replaced(text, template.INTRODUCTION, introduction(config, hub_id))

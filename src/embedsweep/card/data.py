@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from embedsweep.card.library import DatasetFacts, with_guide
-from embedsweep.card.markdown import folded, joined, json_block, table, verbatim
-from embedsweep.card.places import data_name, data_source, last_part, without_folders
-from embedsweep.data.pairs import Pairs, Splits, as_examples
-from embedsweep.data.shapes import COLUMNS, Examples
-from embedsweep.schema import DataConfig, LossConfig, ParameterValue, TrialConfig
+from embedsweep.card.template import DatasetFacts, with_guide
+from embedsweep.card.text import (
+    data_name,
+    data_source,
+    folded,
+    joined,
+    json_block,
+    last_part,
+    table,
+    verbatim,
+    without_folders,
+)
+from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
+from embedsweep.data.examples import COLUMNS, Examples, Pairs, Splits, as_examples
 from embedsweep.secrets import MASK, redact
 
 SAMPLES = 3

@@ -9,8 +9,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from embedsweep.card.markdown import table
-from embedsweep.schema import SIMILARITIES, TrialConfig, TrialResult
+from embedsweep.card.text import table
+from embedsweep.config.result import TrialResult
+from embedsweep.config.trial import SIMILARITIES, TrialConfig
 
 CORRELATIONS = ("pearson", "spearman")
 SPLITS = ("dev", "test")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from embedsweep.card.library import VERSIONS
-from embedsweep.card.markdown import code, folded, table
-from embedsweep.card.places import data_name, last_part, without_folders
+from embedsweep.card.template import VERSIONS
+from embedsweep.card.text import code, data_name, folded, last_part, table, without_folders
+from embedsweep.config.result import TrialResult
+from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.emissions.rows import read_rows
-from embedsweep.schema import ModelConfig, TrialConfig, TrialResult
 from embedsweep.secrets import redact
-from embedsweep.tracking import flatten
+from embedsweep.tracking.records import flatten
 
 OWN_VERSIONS = {"Optuna": "optuna", "CodeCarbon": "codecarbon", "embedsweep": "embedsweep"}
 

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from embedsweep.config import nearest, shipped_conf, shown, user_conf
+from embedsweep.config.compose import shipped_conf, user_conf
+from embedsweep.config.reader import Reader
+from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.gate.reader import Reader
 
 DEFAULTS = "commands.yaml"
 HELP = ("-h", "--help")

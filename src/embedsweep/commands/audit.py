@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from embedsweep.commands.encoding import written_whole
-from embedsweep.data import Splits, load_also, load_splits
-from embedsweep.data.audit import Audit, Shared, audit, drop_leaked
-from embedsweep.data.audit_warnings import warnings
+from embedsweep.commands.encode import written_whole
+from embedsweep.config.trial import DataConfig
+from embedsweep.console import say
+from embedsweep.data import load_also, load_splits
+from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
+from embedsweep.data.examples import Splits
 from embedsweep.data.tokens import model_folder, token_counter, tokens_read
-from embedsweep.display import say
-from embedsweep.gate.audit import pass_audit
-from embedsweep.schema import DataConfig
+from embedsweep.validation.single import pass_audit
 
 HELP = """\
 embedsweep audit [key=value ...] [json=FILE]

@@ -12,13 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from embedsweep.card.metadata import LICENSE
-from embedsweep.chosen_model import ChosenModel
-from embedsweep.commands.arguments import Argument, Takes, Typed, Verb, asks_for_help, parse, print_help
-from embedsweep.commands.encode import MODEL, model_of
-from embedsweep.config import open_composer
-from embedsweep.display import say
-from embedsweep.hub import hub_reachable, why_unreachable
-from embedsweep.publish import (
+from embedsweep.card.publish import (
     HubApi,
     find_problems,
     is_on_the_hub,
@@ -26,6 +20,12 @@ from embedsweep.publish import (
     publish_to_hub,
     target_problem,
 )
+from embedsweep.commands.arguments import Argument, Takes, Typed, Verb, asks_for_help, parse, print_help
+from embedsweep.commands.encode import MODEL, model_of
+from embedsweep.commands.models import ChosenModel
+from embedsweep.config.compose import open_composer
+from embedsweep.console import say
+from embedsweep.hub import hub_reachable, why_unreachable
 
 VERB = Verb(
     name="publish",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config import nearest
+from embedsweep.config.trial import Column
+from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.schema import Column
 
 _TOLD = 5
 

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from embedsweep.display import say
+from embedsweep.config.study import TrackingConfig
+from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
-from embedsweep.gate import pass_sync
-from embedsweep.schema import TrackingConfig
 from embedsweep.secrets import MASK, redact
-from embedsweep.tracking import Spool, all_spools, replay_spool, store_name
+from embedsweep.tracking.journal import replay_spool, store_name
+from embedsweep.tracking.spool import Spool, all_spools
+from embedsweep.validation.single import pass_sync
 
 HELP = """\
 embedsweep sync [study.name=NAME] [tracking.uri=URI]

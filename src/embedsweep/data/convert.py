@@ -6,13 +6,61 @@ Owns which shape can become which. Knows no source and no loss.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Literal, TypeVar
 
-from embedsweep.data.nli import RELATIONS, is_inference, triplets
-from embedsweep.data.shapes import Examples, in_words
+from embedsweep.config.trial import ConvertConfig, DataConfig, Shape
+from embedsweep.data.audit import drop_leaked
+from embedsweep.data.examples import Examples, Splits, in_words
+from embedsweep.data.tokens import Count, within
 from embedsweep.errors import ConfigError
-from embedsweep.schema import ConvertConfig, Shape
+
+Relation = Literal["contradiction", "neutral", "entailment"]
+Triplet = tuple[str, str, str]
+
+RELATIONS: tuple[Relation, ...] = ("contradiction", "neutral", "entailment")
+"""The classes of inference; without the middle one there is still something to build."""
+
+
+def is_inference(classes: Iterable[str]) -> bool:
+    """Whether classes of pairs are those of inference: entailment, contradiction and, where there is one, neutral."""
+    named = set(classes)
+    return {"entailment", "contradiction"} <= named <= set(RELATIONS)
+
+
+def triplets(pairs: Iterable[tuple[str, str, str]], seed: int) -> list[Triplet]:
+    """Two triplets of each sentence that entails something and contradicts something.
+
+    Every pair counts in both directions. A sentence ``s`` with the entailments ``E`` and the contradictions ``C`` gives
+    ``(s, e, c)`` and ``(e', s, c')``, each of ``e, e'`` drawn from ``E`` and each of ``c, c'`` from ``C``. Sentences
+    come in the order of their first appearance, so that the same pairs and seed give the same triplets everywhere.
+
+    The construction is that of sentence-transformers' ``training_nli_v2.py``, with the texts stripped as in
+    `bertin-roberta-base-finetuning-esnli <https://huggingface.co/hackathon-pln-es/bertin-roberta-base-finetuning-esnli>`_.
+
+    Args:
+        pairs: two sentences and what holds between them, a word of :data:`RELATIONS`.
+        seed: of the draws.
+    """
+    rng = Random(seed)
+    found: list[Triplet] = []
+    for sentence, related in _by_sentence(pairs).items():
+        entailed, contradicted = list(related["entailment"]), list(related["contradiction"])
+        if entailed and contradicted:
+            found.append((sentence, rng.choice(entailed), rng.choice(contradicted)))
+            found.append((rng.choice(entailed), sentence, rng.choice(contradicted)))
+    return found
+
+
+def _by_sentence(pairs: Iterable[tuple[str, str, str]]) -> Mapping[str, Mapping[str, Mapping[str, None]]]:
+    """Sentence -> relation -> the sentences it holds with; mappings to None are sets that keep their order."""
+    relations: dict[str, dict[str, dict[str, None]]] = {}
+    for first, second, relation in pairs:
+        for one, other in ((first.strip(), second.strip()), (second.strip(), first.strip())):
+            relations.setdefault(one, {relation: {} for relation in RELATIONS})[relation][other] = None
+    return relations
+
 
 T = TypeVar("T")
 Conversion = Callable[[Examples, ConvertConfig, tuple[float, float]], Examples]
@@ -268,3 +316,23 @@ CONVERSIONS: Mapping[tuple[Shape, Shape], Conversion] = {
     ("class_texts", "texts"): _to_texts,
 }
 """(from, to) -> how; class pairs become anything but texts only where the classes are those of inference."""
+
+
+def prepared(splits: Splits, data: DataConfig, wants: Sequence[Shape], loss: str, count: Count | None) -> Examples:
+    """The training examples of ``splits`` as a loss takes them; what was done is said in their ``conversion``.
+
+    Args:
+        splits: what was read; of a further dataset its examples with the trial's own dev and test.
+        data: where the training examples came from, and what is to become of them.
+        wants: the shapes the loss takes, the best first.
+        loss: its name, for messages.
+        count: counts tokens by the model's own tokenizer; None, where there is no model yet, keeps texts of any length.
+
+    Raises:
+        ConfigError: the data cannot take a shape that the loss wants, or too few examples are left.
+    """
+    shape = target_shape(splits.train.shape, wants, data.convert.to, loss)
+    examples = drop_leaked(splits) if data.drop_leaked else splits.train
+    if data.max_tokens is not None and count is not None:
+        examples = within(examples, data.max_tokens, count)
+    return convert(examples, shape, data.convert, data.score_range)

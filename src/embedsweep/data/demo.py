@@ -12,6 +12,7 @@ from functools import cache
 from random import Random
 from typing import Literal
 
+from embedsweep.config.trial import Shape
 from embedsweep.data.demo_frames import (
     GROUPS,
     LANGUAGES,
@@ -29,8 +30,7 @@ from embedsweep.data.demo_frames import (
 from embedsweep.data.demo_nli import inference_pairs
 from embedsweep.data.demo_sentences import Frame, render
 from embedsweep.data.demo_topics import sentences_on_topics
-from embedsweep.data.shapes import Examples
-from embedsweep.schema import Shape
+from embedsweep.data.examples import Examples
 
 Pair = tuple[str, str, float]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Container
 from random import Random
 
+from embedsweep.data.convert import Relation
 from embedsweep.data.demo_frames import LANGUAGES, changed, less, more, negated, pick, random_frame, swapped
 from embedsweep.data.demo_sentences import Frame, render
-from embedsweep.data.nli import Relation
 
 SEED = 20240522
 PREMISES = 1600

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedsweep.data.columns import Picker, check_columns, choose
-from embedsweep.data.rows import Findings, Table, joined, nearest
+from embedsweep.config.trial import DataConfig, Split
+from embedsweep.data.tables import Findings, Picker, Table, check_columns, choose, joined, nearest
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import hub_reachable, why_unreachable
-from embedsweep.schema import DataConfig, Split
 
 
 class Build(NamedTuple):

@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from embedsweep.data.columns import Picker, check_columns, choose
-from embedsweep.data.decoding import text_of, where_it_ends
-from embedsweep.data.rows import Findings, Table, joined
+from embedsweep.config.trial import DataConfig
+from embedsweep.data.tables import Findings, Picker, Table, check_columns, choose, joined, text_of, where_it_ends
 from embedsweep.errors import ConfigError
-from embedsweep.schema import DataConfig
 
 _NAMES = ("sentence1", "sentence2", "score")
 """What columns are called here, or positions 0 to 2; the files have no header."""

@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embedsweep.data.shapes import Examples, text_columns
+from embedsweep.config.trial import ModelConfig
+from embedsweep.data.examples import Examples, text_columns
 from embedsweep.errors import ConfigError
 from embedsweep.hub import cached_model_path
-from embedsweep.schema import ModelConfig
 
 Count = Callable[[Sequence[str]], list[int]]
 """The number of tokens of each text, special ones included, uncut."""

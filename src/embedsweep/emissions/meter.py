@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from embedsweep.emissions.countries import WORLD_AVERAGE
-from embedsweep.emissions.portion import Portion
-from embedsweep.emissions.rows import COLUMNS, Row, read_rows, sum_rows, write_rows
+from embedsweep.config.result import Emissions
+from embedsweep.config.study import EmissionsConfig
+from embedsweep.emissions.rows import COLUMNS, WORLD_AVERAGE, Row, read_rows, sum_rows, write_rows
+from embedsweep.emissions.share import Portion
 from embedsweep.emissions.tracker import Reading, Tracker
-from embedsweep.schema import Emissions, EmissionsConfig
 
 
 class EmissionsMeter:

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from embedsweep.emissions.countries import WORLD_AVERAGE_G_PER_KWH
-from embedsweep.emissions.rows import Row
+from embedsweep.emissions.rows import WORLD_AVERAGE_G_PER_KWH, Row
 from embedsweep.emissions.usage import gpu_indexes
 
 # Between two measurements CodeCarbon samples loads and powers every second anyway, and flush and stop measure too, so

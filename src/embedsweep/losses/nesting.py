@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from embedsweep.config.trial import LossConfig, Shape
+from embedsweep.data.examples import COLUMNS, Examples
 from embedsweep.losses.rows import Across, InBatch, Ingredients
 from embedsweep.losses.table import LOSSES
-from embedsweep.schema import LossConfig, Shape
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
@@ -110,11 +112,38 @@ def build_loss(
     if row.wraps:
         return loss
     if processes > 1 and across(config, cached=cached is not None) is Across.EMBEDDINGS:
-        from embedsweep.losses.processes import AcrossProcesses
+        from embedsweep.losses.modules import AcrossProcesses
 
         return AcrossProcesses(model, loss, merge_columns=merge_columns)
     if merge_columns:
-        from embedsweep.losses.columns import merged
+        from embedsweep.losses.modules import merged
 
         return merged(loss)
     return loss
+
+
+def training_dataset(config: LossConfig, examples: Examples, model: SentenceTransformer, seed: int) -> Dataset:
+    """What a loss is trained on.
+
+    Args:
+        config: the loss.
+        examples: of a shape that it wants.
+        model: what is trained; a teacher computes where it lies.
+        seed: of what is drawn at random: deleted words, negatives.
+    """
+    innermost = nest(config)[-1]
+    make = LOSSES[innermost.name].dataset
+    if make is not None:
+        return make(examples, innermost.parameters, model, seed)
+    return _plain(examples)
+
+
+def _plain(examples: Examples) -> Dataset:
+    from datasets import Dataset
+
+    columns: list[list[str] | list[float] | list[int]] = [list(texts) for texts in examples.texts]
+    if examples.labels is not None:
+        scored = examples.shape == "scored_pairs"
+        # Classes are whole numbers: a classifier's loss and a sampler by label go by them.
+        columns.append(list(examples.labels) if scored else [int(label) for label in examples.labels])
+    return Dataset.from_dict(dict(zip(COLUMNS[examples.shape], columns, strict=True)))

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from embedsweep.losses import distillation, pairs, ranking, triplets, unsupervised, wrappers
-from embedsweep.losses.parameters import Boolean, Parameter, Real, Reals, Text, Whole, Wholes, Word
-from embedsweep.losses.rows import Across, InBatch, Loss
+from embedsweep.losses import builders, teachers, unsupervised
+from embedsweep.losses.rows import Across, Boolean, InBatch, Loss, Parameter, Real, Reals, Text, Whole, Wholes, Word
 
 _SCALE: Mapping[str, Parameter] = {"scale": Real(above=0)}
 _COSINE_RANGE = Real(at_least=-1, at_most=1)
 _SIAMESE: Mapping[str, Parameter] = {
-    "distance_metric": Word(pairs.SIAMESE_DISTANCES),
+    "distance_metric": Word(builders.SIAMESE_DISTANCES),
     "margin": Real(above=0),
 }
-_IN_BATCH: Mapping[str, Parameter] = {"distance_metric": Word(triplets.BATCH_DISTANCES), "margin": Real(above=0)}
+_IN_BATCH: Mapping[str, Parameter] = {"distance_metric": Word(builders.BATCH_DISTANCES), "margin": Real(above=0)}
 _TEACHER: Mapping[str, Parameter] = {"teacher": Text(), "teacher_batch_size": Whole(at_least=1)}
 _MATRYOSHKA: Mapping[str, Parameter] = {
     "matryoshka_dims": Wholes(at_least=1),
@@ -30,7 +29,7 @@ _LAYERS: Mapping[str, Parameter] = {
     "prior_layers_weight": Real(at_least=0),
     "kl_div_weight": Real(at_least=0),
     "kl_temperature": Real(at_least=0),
-    "layer_weighting": Word(wrappers.LAYER_WEIGHTINGS),
+    "layer_weighting": Word(builders.LAYER_WEIGHTINGS),
 }
 
 
@@ -54,9 +53,9 @@ _DRAWS_DIMS = (-1, "draws the dimensions of each step at random")
 _PROJECTS = (None, _OWN_WEIGHTS)
 
 LOSSES: Mapping[str, Loss] = {
-    "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, ranking.mnrl, across=Across.EMBEDDINGS),
+    "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, builders.mnrl, across=Across.EMBEDDINGS),
     "mnrl_symmetric": Loss(
-        ("positive_pairs",), InBatch.CACHED, _SCALE, ranking.mnrl_symmetric, across=Across.EMBEDDINGS
+        ("positive_pairs",), InBatch.CACHED, _SCALE, builders.mnrl_symmetric, across=Across.EMBEDDINGS
     ),
     "gist": Loss(
         ("triplets", "positive_pairs"),
@@ -64,12 +63,12 @@ LOSSES: Mapping[str, Loss] = {
         {
             "guide": Text(),
             "temperature": Real(above=0),
-            "margin_strategy": Word(ranking.MARGIN_STRATEGIES),
+            "margin_strategy": Word(builders.MARGIN_STRATEGIES),
             "margin": Real(at_least=0),
             "contrast_anchors": Boolean(),
             "contrast_positives": Boolean(),
         },
-        ranking.gist,
+        builders.gist,
         not_inside=_EMBEDS_ITSELF,
         other_model="guide",
         needs_transformer="the guide reads the words again from a transformer's token ids",
@@ -80,19 +79,21 @@ LOSSES: Mapping[str, Loss] = {
         ("positive_pairs",),
         InBatch.CACHED,
         {"positive_margin": _COSINE_RANGE, "negative_margin": _COSINE_RANGE},
-        ranking.megabatch_margin,
+        builders.megabatch_margin,
         not_inside=_EMBEDS_ITSELF,
         not_captured=_MOVES,
     ),
-    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.cosent, across=Across.EMBEDDINGS),
-    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, pairs.angle, across=Across.EMBEDDINGS),
-    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, pairs.cosine, across=Across.EMBEDDINGS),
-    "contrastive": Loss(("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, pairs.contrastive, across=Across.EMBEDDINGS),
+    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, builders.cosent, across=Across.EMBEDDINGS),
+    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, builders.angle, across=Across.EMBEDDINGS),
+    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, builders.cosine, across=Across.EMBEDDINGS),
+    "contrastive": Loss(
+        ("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, builders.contrastive, across=Across.EMBEDDINGS
+    ),
     "online_contrastive": Loss(
         ("binary_pairs",),
         InBatch.COMPARED,
         _SIAMESE,
-        pairs.online_contrastive,
+        builders.online_contrastive,
         across=Across.EMBEDDINGS,
         not_captured=_CHOOSES,
     ),
@@ -104,22 +105,22 @@ LOSSES: Mapping[str, Loss] = {
             "concatenation_sent_difference": Boolean(),
             "concatenation_sent_multiplication": Boolean(),
         },
-        pairs.softmax,
+        builders.softmax,
         not_inside={**_no_cut("its classifier takes embeddings of one width"), **_EMBEDS_ITSELF},
         not_captured=_OWN_WEIGHTS,
     ),
     "triplet": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {"distance_metric": Word(triplets.TRIPLET_DISTANCES), "triplet_margin": Real(above=0)},
-        triplets.triplet,
+        {"distance_metric": Word(builders.TRIPLET_DISTANCES), "triplet_margin": Real(above=0)},
+        builders.triplet,
         across=Across.EMBEDDINGS,
     ),
     "batch_all_triplet": Loss(
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        triplets.batch_all_triplet,
+        builders.batch_all_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
         not_captured=_CHOOSES,
@@ -128,7 +129,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        triplets.batch_hard_triplet,
+        builders.batch_hard_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
     ),
@@ -136,7 +137,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        triplets.batch_semi_hard_triplet,
+        builders.batch_semi_hard_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
         not_captured=_MOVES,
@@ -144,8 +145,8 @@ LOSSES: Mapping[str, Loss] = {
     "batch_hard_soft_margin_triplet": Loss(
         ("class_texts",),
         InBatch.COMPARED,
-        {"distance_metric": Word(triplets.BATCH_DISTANCES)},
-        triplets.batch_hard_soft_margin_triplet,
+        {"distance_metric": Word(builders.BATCH_DISTANCES)},
+        builders.batch_hard_soft_margin_triplet,
         groups_by_label=True,
         across=Across.EMBEDDINGS,
     ),
@@ -153,8 +154,8 @@ LOSSES: Mapping[str, Loss] = {
         ("texts", "positive_pairs"),
         InBatch.INDEPENDENT,
         {**_TEACHER, "projection_dim": Whole(at_least=1, optional=True)},
-        distillation.mse,
-        dataset=distillation.with_embeddings,
+        teachers.mse,
+        dataset=teachers.with_embeddings,
         not_inside=_LABELS,
         other_model="teacher",
         not_captured_with={"projection_dim": _PROJECTS},
@@ -164,11 +165,11 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {
             **_TEACHER,
-            "distance_metric": Word(distillation.DISTANCES),
+            "distance_metric": Word(teachers.DISTANCES),
             "projection_dim": Whole(at_least=1, optional=True),
         },
-        distillation.embed_distill,
-        dataset=distillation.with_embeddings,
+        teachers.embed_distill,
+        dataset=teachers.with_embeddings,
         not_inside=_LABELS,
         other_model="teacher",
         not_captured_with={"projection_dim": _PROJECTS},
@@ -176,18 +177,18 @@ LOSSES: Mapping[str, Loss] = {
     "margin_mse": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "similarity_fct": Word(distillation.SIMILARITIES)},
-        distillation.margin_mse,
-        dataset=distillation.with_margins,
+        {**_TEACHER, "similarity_fct": Word(teachers.SIMILARITIES)},
+        teachers.margin_mse,
+        dataset=teachers.with_margins,
         other_model="teacher",
         across=Across.EMBEDDINGS,
     ),
     "distill_kl_div": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "similarity_fct": Word(distillation.SIMILARITIES), "temperature": Real(above=0)},
-        distillation.distill_kl_div,
-        dataset=distillation.with_scores,
+        {**_TEACHER, "similarity_fct": Word(teachers.SIMILARITIES), "temperature": Real(above=0)},
+        teachers.distill_kl_div,
+        dataset=teachers.with_scores,
         other_model="teacher",
         across=Across.EMBEDDINGS,
     ),
@@ -226,7 +227,7 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.INDEPENDENT,
         _MATRYOSHKA,
-        wrappers.matryoshka,
+        builders.matryoshka,
         wraps=True,
         bears_cached=True,
         not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it gives no single embedding")},
@@ -237,7 +238,7 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.INDEPENDENT,
         _LAYERS,
-        wrappers.adaptive_layer,
+        builders.adaptive_layer,
         wraps=True,
         not_inside={
             **_no_cut("its layers would not be run for every dim: put it outside, or take loss=matryoshka2d"),
@@ -251,7 +252,7 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.INDEPENDENT,
         {**_MATRYOSHKA, **_LAYERS},
-        wrappers.matryoshka2d,
+        builders.matryoshka2d,
         wraps=True,
         not_inside={
             **_no_cut("its dims are cut already"),
@@ -267,9 +268,9 @@ LOSSES: Mapping[str, Loss] = {
         {
             "mean_weight": Real(at_least=0),
             "second_moment_weight": Real(at_least=0),
-            "aggregation": Word(wrappers.AGGREGATIONS),
+            "aggregation": Word(builders.AGGREGATIONS),
         },
-        wrappers.global_orthogonal_regularization,
+        builders.global_orthogonal_regularization,
         wraps=True,
         not_inside=_no_regularizer("its embeddings are regularised already"),
     ),

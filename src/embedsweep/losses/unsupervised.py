@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from embedsweep.data.shapes import Examples
+from embedsweep.data.examples import Examples
 from embedsweep.errors import TrialError
 from embedsweep.losses.rows import Ingredients
 

@@ -10,24 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedsweep.config.trial import ModelConfig
 from embedsweep.hub import cached_model_path
 from embedsweep.models.layout import modules_of, transformer_folder
-from embedsweep.models.lora import add_adapters, has_adapters, load_adapters, merge_adapters
+from embedsweep.models.lora import add_adapters, has_adapters, load_adapters
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.schema import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-__all__ = [
-    "build_model",
-    "count_tokens",
-    "load_trained",
-    "load_weights",
-    "merge_adapters",
-    "torch_device",
-    "training_prompts",
-]
 
 
 def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedsweep.config.trial import LoraConfig
 from embedsweep.errors import TrialError
-from embedsweep.schema import LoraConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

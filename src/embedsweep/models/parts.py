@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from embedsweep.config.trial import Activation
 from embedsweep.errors import TrialError
 from embedsweep.models.layout import usable_positions
-from embedsweep.schema import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config import config_hash
-from embedsweep.gate import cell_config
-from embedsweep.schema import Choice, Duplicates, StudyPlan, TrialConfig
-from embedsweep.search_space import config_params
+from embedsweep.config.axes import config_params
+from embedsweep.config.identity import config_hash
+from embedsweep.config.study import Choice, StudyPlan
+from embedsweep.config.trial import Duplicates, TrialConfig
+from embedsweep.validation.cells import cell_config
 
 CONFIG_HASH = "config_hash"
 DUPLICATE = "embedsweep.duplicate"

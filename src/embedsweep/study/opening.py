@@ -16,19 +16,96 @@ import yaml
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 
-from embedsweep.config import canonical, shown
+from embedsweep.config.axes import config_params, value_on
+from embedsweep.config.identity import canonical
+from embedsweep.config.study import (
+    Choice,
+    StudyConfig,
+    StudyPlan,
+    StudyServices,
+    plan_differences,
+    plan_of,
+    plan_tree,
+    study_name,
+)
+from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError
-from embedsweep.gate import Sweep, count_cells
-from embedsweep.paths import SWEEPS
-from embedsweep.plan import plan_differences, plan_of, plan_tree, study_name
-from embedsweep.schema import StudyConfig, StudyPlan, StudyServices
+from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
-from embedsweep.study.objectives import directions_of
-from embedsweep.study.pruners import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, WARM_START
+from embedsweep.study.pruning import make_pruner
+from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
 from embedsweep.study.storage import existing_storage, open_storage, study_lock
 from embedsweep.study.study import Study
-from embedsweep.study.warm_start import first_point
+from embedsweep.validation.cells import broken_constraint, count_cells
+from embedsweep.validation.sweep import Sweep
+
+KEY = "study.warm_start"
+
+
+def first_point(
+    plan: StudyPlan, sweeps: Path, storage: BaseStorage, url: str | None, plan_attribute: str
+) -> dict[str, Any] | None:
+    """The trial and the values that a study takes from the one it is to start from; None where it names none.
+
+    Args:
+        plan: the new study's.
+        sweeps: where studies' folders are.
+        storage: the new study's.
+        url: what it was opened by; None is a journal of its own.
+        plan_attribute: under which name a study keeps its plan.
+
+    Raises:
+        ConfigError: there is no such study, it has no complete trial, or nothing of it fits.
+    """
+    if plan.warm_start is None:
+        return None
+    other = _load(plan.warm_start, sweeps, storage, url)
+    written = other.user_attrs.get(plan_attribute)
+    if written is None:
+        raise ConfigError.single(KEY, f"the study {plan.warm_start} was not made by embedsweep")
+    complete = other.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    values = [(trial.values[0], -trial.number, trial) for trial in complete]
+    if not values:
+        raise ConfigError.single(KEY, f"the study {plan.warm_start} has no complete trial yet")
+    best = max(values, key=lambda entry: entry[:2])[2]
+    params = config_params(plan_of(json.loads(written)).axes, best.params)
+    point = _fitting(plan, params)
+    told = f"trial {best.number}, the best of study {plan.warm_start},"
+    if not point:
+        here = ", ".join(dict.fromkeys(axis.key for axis in plan.axes))
+        there = ", ".join(f"{key}={value}" for key, value in params.items())
+        raise ConfigError.single(KEY, f"{told} has {there}: none of it lies in what is searched here, {here}")
+    if (broken := broken_constraint(plan, point)) is not None:
+        raise ConfigError.single(KEY, f"{told} does not keep the constraint {broken}")
+    return {"trial": best.number, "params": point}
+
+
+def _load(name: str, sweeps: Path, storage: BaseStorage, url: str | None) -> optuna.Study:
+    known = {found.study_name for found in storage.get_all_studies()} if url is not None else set()
+    local = {path.parent.name for path in sweeps.glob("*/study.yaml")}
+    if name in known:
+        return optuna.load_study(study_name=name, storage=storage)
+    if name in local:
+        kept = yaml.safe_load((sweeps / name / "study.yaml").read_text(encoding="utf-8"))["storage"]
+        if kept is not None:
+            raise ConfigError.single(KEY, f"the study {name} lies in {kept}: give this study.storage as well")
+        return optuna.load_study(study_name=name, storage=open_storage(None, sweeps / name))
+    names = sorted(known | local)
+    there = ", ".join(names) or f"none in {sweeps.resolve()}"
+    raise ConfigError.single(KEY, f"no study {name}{nearest(name, names)}; there are: {there}")
+
+
+def _fitting(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Choice]:
+    """The values that lie on the plan's axes; those of conditional axes only where their options do."""
+    point: dict[str, Choice] = {}
+    for axis in sorted(plan.axes, key=lambda axis: bool(axis.when)):
+        if axis.key in params and axis.when.items() <= point.items():
+            try:
+                point[axis.key] = value_on(axis, params[axis.key])
+            except ValueError:
+                continue  # searched here, but not as far as that
+    return point
+
 
 PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"

@@ -5,23 +5,125 @@ Owns how trials are counted and which of them is the best. Changes nothing: :cla
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.paths import SWEEPS
-from embedsweep.schema import Choice, StudyPlan, StudyServices
-from embedsweep.search_space import config_params
-from embedsweep.study.final_scores import Finals
+from embedsweep.config.axes import config_params
+from embedsweep.config.result import TrialResult
+from embedsweep.config.study import Choice, StudyPlan, StudyServices
+from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
+from embedsweep.files import SWEEPS
+from embedsweep.study.duplicates import is_reused
 from embedsweep.study.leases import LEASE, Leases
-from embedsweep.study.objectives import best_of
-from embedsweep.study.pruners import places
+from embedsweep.study.pruning import places
 from embedsweep.study.storage import study_lock
+
+
+@dataclass(frozen=True)
+class Finals:
+    """What was scored of the best trial when the study was complete.
+
+    Attributes:
+        number: the trial's.
+        test: its test metrics, by name.
+        benchmarks: its metrics on further benchmarks, by name.
+        before: those of the untrained model, where they were asked for.
+        n_trials: how many trials it was the best of; None where an older version noted no number.
+    """
+
+    number: int
+    test: Mapping[str, float]
+    benchmarks: Mapping[str, float]
+    before: Mapping[str, float]
+    n_trials: int | None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """All metrics that report."""
+        return {**self.test, **self.benchmarks}
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Finals:
+        """The finals as a study keeps them; older versions noted the trial and all its scores only."""
+        scores, further = tree["scores"], tree.get("benchmarks")
+        if further is None:
+            further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
+        test = {name: value for name, value in scores.items() if name not in further}
+        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"))
+
+    def tree(self) -> dict[str, Any]:
+        """The finals as JSON can hold them."""
+        return {
+            "trial": self.number,
+            "scores": self.scores,
+            "benchmarks": dict(self.benchmarks),
+            "before": dict(self.before),
+            "trials": self.n_trials,
+        }
+
+
+def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
+    """Optuna's direction of each objective."""
+    return [
+        StudyDirection.MAXIMIZE if DIRECTIONS[name] == "maximize" else StudyDirection.MINIMIZE for name in objectives
+    ]
+
+
+def values_of(result: TrialResult, objectives: Sequence[str]) -> list[float]:
+    """A result's value of each objective; emissions are summed over the trial's own attempts.
+
+    Raises:
+        ValueError: an older version wrote the result, without one of them.
+    """
+    cost = result.emissions
+    known = {
+        **result.dev,
+        "emissions/co2eq_kg": cost.co2eq_kg,
+        "emissions/energy_kwh": cost.energy_kwh,
+        "emissions/duration_s": cost.duration_s,
+        "throughput/examples_per_s": result.examples_per_s,
+    }
+    values = [known[name] for name in objectives]
+    if None in values:
+        raise ValueError(f"the result of an older version has no {objectives[values.index(None)]}")
+    return [float(value) for value in values if value is not None]
+
+
+def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tuple[float, ...]]:
+    """A key that sorts complete trials, best first: by one objective, ties by the others in order, then by number.
+
+    Args:
+        objectives: all of the study's.
+        first: the index of the one that counts first.
+    """
+    order = [first, *(index for index in range(len(objectives)) if index != first)]
+
+    def key(trial: FrozenTrial) -> tuple[float, ...]:
+        signed = (-trial.values[i] if DIRECTIONS[objectives[i]] == "maximize" else trial.values[i] for i in order)
+        return (*signed, trial.number)
+
+    return key
+
+
+def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
+    """The complete trial with the best dev metric, of several the first; None without a complete trial.
+
+    One that has another's scores has no model, and is passed over for that other.
+    Ties are decided by the other objectives and then by the number, so it always lies on the Pareto front.
+    """
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
+    first = next(index for index, name in enumerate(objectives) if name in DEV_METRICS)
+    return min(complete, key=better(objectives, first), default=None)
+
 
 N_TRIALS = "embedsweep.n_trials"
 FINALS = "embedsweep.finals"

@@ -20,8 +20,8 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
-from embedsweep.disk import DISK_FULL, is_disk_full
 from embedsweep.errors import StudyError
+from embedsweep.files import DISK_FULL, is_disk_full
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:

@@ -5,26 +5,25 @@ Owns the budget and the states of trials. Knows neither how a study is created n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.axes import config_params
+from embedsweep.config.result import Decision, Emissions, TrialResult
+from embedsweep.config.study import Choice
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
-from embedsweep.schema import Decision, Emissions, TrialConfig, TrialResult
-from embedsweep.search_space import config_params
 from embedsweep.signals import shielded
-from embedsweep.study.attempts import ATTEMPTS, FAILED_ATTEMPTS, death_of
-from embedsweep.study.drawing import Drawing
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
-from embedsweep.study.final_scores import Finals
-from embedsweep.study.leases import BEAT, LEASE, Lease, beating
-from embedsweep.study.objectives import values_of
-from embedsweep.study.open_trial import OpenTrial
-from embedsweep.study.pruners import PRUNED, decide
+from embedsweep.study.leases import BEAT, BEAT_EVERY_S, LEASE, Lease, beating
+from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
     EMISSIONS_KG,
     ENERGY_KWH,
@@ -34,9 +33,69 @@ from embedsweep.study.record import (
     RETRY_OF,
     RUN_ID,
     WARM_START,
+    Finals,
     StudyRecord,
     count_trials,
+    values_of,
 )
+from embedsweep.study.sampling import Drawing
+
+ATTEMPTS = "embedsweep.attempts"
+"""How many were begun, less those that were interrupted; written before each of them begins."""
+
+FAILED_ATTEMPTS = "embedsweep.failed_attempts"
+"""By their numbers, why attempts failed."""
+
+DIED = "its worker died"
+
+
+def death_of(attributes: Mapping[str, Any]) -> str:
+    """What became of an attempt whose worker is dead, by the trial's user attributes."""
+    lease, beat = attributes[LEASE], int(attributes.get(BEAT, 0))
+    seconds = f"{beat * BEAT_EVERY_S:.0f} s" if beat else f"less than {BEAT_EVERY_S:.0f} s"
+    process = f"process {lease['pid']} on {lease['host']}"
+    return f"{DIED} (the last sign of life of {process} came {seconds} after the attempt had begun)"
+
+
+def failure_of(reasons: Sequence[str]) -> str:
+    """Why a trial failed, of which every attempt failed.
+
+    Args:
+        reasons: of its attempts, in order; at least one.
+    """
+    *earlier, last = reasons
+    if not earlier:
+        return last
+    if all(reason.startswith(DIED) for reason in reasons):
+        return last.replace(DIED, f"{DIED} {len(reasons)} times", 1)
+    if set(earlier) == {last}:
+        return f"{last} (in each of {len(reasons)} attempts)"
+    return "; ".join((last, *(f"attempt {number}: {reason}" for number, reason in enumerate(earlier, start=1))))
+
+
+@dataclass(frozen=True)
+class OpenTrial:
+    """A trial that this process runs.
+
+    Attributes:
+        number: its number in the study.
+        params: the drawn value of every axis that is searched in it, by key.
+        folder: its own.
+        run_id: its MLflow run, where an earlier attempt has made one.
+        is_resumed: whether an earlier attempt was made.
+        attempt: which one this is, from 1; those that were interrupted do not count.
+        failures: why earlier attempts failed, in order.
+        is_over: whether its attempts are used up: it is not to be run, but to be failed.
+    """
+
+    number: int
+    params: Mapping[str, Choice]
+    folder: Path
+    run_id: str | None
+    is_resumed: bool
+    attempt: int
+    failures: tuple[str, ...]
+    is_over: bool
 
 
 @dataclass(eq=False, repr=False)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
-from embedsweep.tracking.outages import telling
 from embedsweep.tracking.records import Trial
-from embedsweep.tracking.store import Store
+from embedsweep.tracking.store import Store, telling
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

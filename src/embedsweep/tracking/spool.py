@@ -23,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from embedsweep.errors import TrackingError
-from embedsweep.paths import SINGLE, SWEEPS
+from embedsweep.files import SINGLE, SWEEPS
 from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
 
 SPOOL = "spool"

@@ -1,0 +1,358 @@
+"""What a study is asked, and what its trials share, as frozen types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from embedsweep.config.identity import canonical, digest, with_later_keys, without_later_keys
+from embedsweep.config.trial import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, Switch, WorkersName
+from embedsweep.config.values import shown
+
+
+@dataclass(frozen=True)
+class EmissionsConfig:
+    """Where the electricity comes from: a three-letter ISO code, or None for the world average."""
+
+    name: str
+    country_iso_code: str | None
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where MLflow keeps its records.
+
+    Attributes:
+        name: the option's name.
+        uri: a store's or server's URI.
+        spool: whether a command goes on when its store cannot be reached at the start; what it records is replayed
+            later.
+    """
+
+    name: str
+    uri: str
+    spool: bool
+
+
+@dataclass(frozen=True)
+class WorkersConfig:
+    """Who runs trials on this machine.
+
+    Attributes:
+        name: ``inline`` is this process; ``local`` starts processes that run trials at the same time.
+        count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
+        per_device: how many share a GPU; ``auto`` is what a probe finds to be fastest.
+        processes_per_trial: how many train one trial together.
+        max_restarts: how often a worker that died is started again, over the whole command.
+        silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
+        mps: whether workers share GPUs through CUDA's Multi-Process Service; ``auto`` where several share one and it
+            can be had.
+    """
+
+    name: WorkersName
+    count: int | None
+    per_device: int | Literal["auto"]
+    processes_per_trial: int
+    max_restarts: int
+    silence: float | None
+    mps: Switch
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """How trials are compared before they end.
+
+    Attributes:
+        rungs: fractions of a trial's optimizer steps, rising, in (0, 1), at which dev is scored and the pruner decides.
+        reduction_factor: successive halving and Hyperband let the best 1/n of the trials at a rung go on.
+        n_startup_trials: finished trials before the median pruner prunes.
+        patience: rungs without improvement that the patience pruner bears.
+        min_delta: what counts as an improvement, to the patience pruner.
+        p_threshold: below which p-value the Wilcoxon pruner takes a trial for worse than the best one.
+    """
+
+    rungs: tuple[float, ...]
+    reduction_factor: int
+    n_startup_trials: int
+    patience: int
+    min_delta: float
+    p_threshold: float
+
+
+Scalar = str | int | float | bool | None
+Choice = Scalar | tuple[Scalar, ...]
+"""A value of a swept key; a list is a tuple."""
+
+
+@dataclass(frozen=True)
+class DiscreteAxis:
+    """A swept key with its choices, in the order they were given.
+
+    Attributes:
+        key: the option's key.
+        choices: its values.
+        when: swept group -> the option where the key is searched so; empty is everywhere.
+    """
+
+    key: str
+    choices: tuple[Choice, ...]
+    when: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
+        return _name(self.key, self.when)
+
+
+@dataclass(frozen=True)
+class RangeAxis:
+    """A swept key drawn from an interval.
+
+    Attributes:
+        key: the option's key.
+        low: the smallest value, drawn too.
+        high: the largest value; drawn too (of an integer axis), or the supremum (of a real one).
+        log: whether values are drawn uniformly in the logarithm.
+        step: distance between values, from ``low``; None is 1 for integers and continuous for reals.
+        integer: whether values are whole numbers.
+        when: swept group -> the option where the key is searched so; empty is everywhere.
+    """
+
+    key: str
+    low: float
+    high: float
+    log: bool
+    step: float | None
+    integer: bool
+    when: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
+        return _name(self.key, self.when)
+
+
+def _name(key: str, when: Mapping[str, str]) -> str:
+    conditions = ",".join(f"{group}={option}" for group, option in when.items())
+    return f"{key} [{conditions}]" if conditions else key
+
+
+Axis = DiscreteAxis | RangeAxis
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is searched beside what the command sweeps.
+
+    Attributes:
+        name: the option's name.
+        n_trials: how many trials the search is meant for; None says nothing.
+        space: key -> what it is searched over.
+        option_spaces: sections whose options' own spaces are searched, too.
+        constraints: comparisons between keys that every trial keeps.
+    """
+
+    name: str
+    n_trials: int | None
+    space: Mapping[str, object]
+    option_spaces: tuple[str, ...]
+    constraints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a study is asked to do.
+
+    Attributes:
+        name: the study's name; None derives one from what decides its results.
+        n_trials: how many trials in total, over all commands; None is the grid's size.
+        timeout: seconds after which no trial is begun by this command; None has no limit.
+        objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
+        sampler: who proposes the trials of a search.
+        pruner: who ends trials early.
+        pruning: how.
+        seed: of the sampler.
+        storage: an Optuna storage URL; None is a journal file in the study's folder.
+        keep_models: which trials' models stay on disk.
+        duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
+            trained with another seed.
+        max_retries: how often a trial that failed or whose worker died is begun again.
+        retry_failed: whether configurations that failed get new trials.
+        enqueue: configurations to try first, each a value for every axis it names.
+        warm_start: a study whose best configuration is tried first; None is none.
+        dry_run: whether the command ends once it has said what it would do.
+    """
+
+    name: str | None
+    n_trials: int | None
+    timeout: float | None
+    objectives: tuple[str, ...]
+    sampler: SamplerName
+    pruner: PrunerName
+    pruning: PruningConfig
+    seed: int
+    storage: str | None
+    keep_models: KeepModels
+    duplicates: Duplicates
+    max_retries: int
+    retry_failed: bool
+    enqueue: tuple[Mapping[str, object], ...]
+    warm_start: str | None
+    dry_run: bool
+
+    @property
+    def objective(self) -> str:
+        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
+        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study was asked when it was created, frozen: its identity.
+
+    Attributes:
+        axes: the search space.
+        cells: for each combination of swept option groups (as ``loss=mnrl,model=tiny``; empty for none) the
+            composed configuration, interpolations unresolved, as plain containers.
+        groups: which axes choose an option of a group; the others set a value.
+        sampler: who proposes trials; ``exhaustive`` runs every cell once.
+        seed: of the sampler.
+        objectives: what is optimised.
+        pruner: who ends trials early.
+        pruning: how.
+        duplicates: what becomes of a proposal that repeats a finished configuration.
+        enqueue: configurations that are tried first, each a value for some of the axes, by key.
+        warm_start: a study whose best configuration is tried first.
+        constraints: comparisons between keys that every trial keeps.
+    """
+
+    axes: tuple[Axis, ...]
+    cells: Mapping[str, Mapping[str, object]]
+    groups: tuple[str, ...]
+    sampler: SamplerName
+    seed: int
+    objectives: tuple[str, ...]
+    pruner: PrunerName
+    pruning: PruningConfig
+    duplicates: Duplicates
+    enqueue: tuple[Mapping[str, Choice], ...]
+    warm_start: str | None
+    constraints: tuple[str, ...]
+
+    @property
+    def objective(self) -> str:
+        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
+        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+
+
+@dataclass(frozen=True)
+class StudyServices:
+    """What all trials of a study share beside its plan.
+
+    Attributes:
+        keep_models: which trials' models stay on disk.
+        emissions: whose electricity is used.
+        tracking: where runs are recorded.
+        max_retries: how often a trial that failed or whose worker died is begun again; as this command says.
+    """
+
+    keep_models: KeepModels
+    emissions: EmissionsConfig
+    tracking: TrackingConfig
+    max_retries: int
+
+
+def plan_tree(plan: StudyPlan) -> dict[str, Any]:
+    """The plan as plain containers."""
+    tree = asdict(plan)
+    return {**tree, "axes": [_axis_tree(axis) for axis in plan.axes], "groups": list(plan.groups)}
+
+
+def _axis_tree(axis: Axis) -> dict[str, Any]:
+    tree = asdict(axis)
+    return {**tree, "choices": list(axis.choices)} if isinstance(axis, DiscreteAxis) else tree
+
+
+def _frozen(value: Any) -> Choice:
+    """A value as it was before JSON made lists of tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
+    """The plan that :func:`plan_tree` wrote."""
+    axes = tuple(_axis_of(axis) for axis in tree["axes"])
+    pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
+    lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
+    enqueue = tuple({key: _frozen(value) for key, value in point.items()} for point in tree["enqueue"])
+    cells = {name: with_later_keys(cell) for name, cell in tree["cells"].items()}
+    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning, "enqueue": enqueue, "cells": cells})
+
+
+def _axis_of(tree: Mapping[str, Any]) -> Axis:
+    if "choices" in tree:
+        return DiscreteAxis(tree["key"], tuple(map(_frozen, tree["choices"])), tree["when"])
+    return RangeAxis(**tree)
+
+
+def study_name(plan: StudyPlan) -> str:
+    """A name for a study that was given none: what it sweeps and a hash of all that decides its results."""
+    words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
+    cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
+    return f"{words}-{digest(plan_tree(replace(plan, cells=cells)))[:8]}"
+
+
+def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:
+    """In words, where what is asked differs from what was frozen; empty where it does not."""
+    # A combination of options that only one of them has is told by the axes; the others are compared key by key.
+    common = frozen.cells.keys() & asked.cells.keys()
+    old, new = (
+        dict(_flat({**plan_tree(plan), "cells": {cell: plan.cells[cell] for cell in sorted(common)}}))
+        for plan in (frozen, asked)
+    )
+    # Every cell repeats what is fixed, so a difference is told once, by its key within a cell.
+    found: dict[str, str] = {}
+    for key in (*old, *(key for key in new if key not in old)):
+        before, after = old.get(key, "absent"), new.get(key, "absent")
+        if canonical(before) != canonical(after):
+            name = key.split("/")[-1]
+            found.setdefault(name, f"{name} was {shown(before)} and is now {shown(after)}")
+    return list(found.values())
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if key == "axes":
+            yield from ((f"sweep of {_axis_of(axis).name}", _axis_words(axis)) for axis in value)
+        elif key == "cells":
+            for cell, sections in value.items():
+                yield from _flat(sections, f"{cell}/")
+        elif isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif key != "groups":
+            yield f"{prefix}{key}", value
+
+
+def axis_words(axis: Axis) -> str:
+    """What an axis draws from, in words: its choices or its range."""
+    return _axis_words(_axis_tree(axis))
+
+
+def _axis_words(tree: Mapping[str, Any]) -> str:
+    if "choices" in tree:
+        return ",".join(map(shown, tree["choices"]))
+    kind = "log " if tree["log"] else ""
+    return f"{kind}{tree['low']:g} to {tree['high']:g}" + (f" by {tree['step']:g}" if tree["step"] else "")
+
+
+def rung_steps(rungs: Sequence[float], total: int) -> tuple[int, ...]:
+    """The optimizer step of each rung: its fraction of all steps, rounded up.
+
+    Args:
+        rungs: fractions in (0, 1), rising.
+        total: optimizer steps of the whole training, at least 1. In a short one several rungs fall on one step, and a
+            late one on the last.
+    """
+    # Binary noise (0.07 * 100 is above 7) must not move a rung by a step.
+    return tuple(math.ceil(round(fraction * total, 9)) for fraction in rungs)

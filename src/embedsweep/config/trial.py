@@ -1,0 +1,360 @@
+"""All that decides the result of a trial, as frozen types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+ParameterValue = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss.
+
+    Attributes:
+        name: its option's name.
+        parameters: its own parameters, under sentence-transformers' names.
+        inner: the loss it is wrapped around; None where it wraps none.
+    """
+
+    name: str
+    parameters: Mapping[str, ParameterValue]
+    inner: LossConfig | None
+
+
+Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Switch = Literal["auto", True, False]
+Schedule = Literal["linear", "cosine", "constant"]
+BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
+MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
+Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+Activation = Literal["tanh", "gelu", "relu", "identity"]
+Parts = Literal["all", "transformer"]
+DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
+KeepModels = Literal["best", "all", "none"]
+SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
+PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
+Duplicates = Literal["reuse", "replicate"]
+WorkersName = Literal["inline", "local"]
+Split = Literal["train", "dev", "test"]
+
+Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
+"""What one example consists of; ``data.shapes`` has its columns and says it in words."""
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+DEV_METRICS: tuple[str, ...] = tuple(
+    f"dev/{correlation}_{similarity}"
+    for correlation in ("pearson", "spearman")
+    for similarity in (*SIMILARITIES, "max")
+)
+"""What a trial is scored by and its best checkpoint chosen by; all are maximised."""
+
+DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
+    **dict.fromkeys(DEV_METRICS, "maximize"),
+    "emissions/co2eq_kg": "minimize",
+    "emissions/energy_kwh": "minimize",
+    "emissions/duration_s": "minimize",
+    "throughput/examples_per_s": "maximize",
+}
+"""What ``study.objective`` may be, and which way is better."""
+
+
+Column = str | int
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """How training examples take the shape a loss wants.
+
+    Attributes:
+        to: the shape to convert to; None takes the first that the loss wants and the data can become.
+        positive_threshold: in [0, 1], on the normalised score; a scored pair at or above it is positive.
+        both_directions: whether a positive pair (a, b) is also given as (b, a).
+        seed: of what is drawn at random: the triplets from NLI, noise, negatives.
+    """
+
+    to: Shape | None
+    positive_threshold: float
+    both_directions: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A source of examples.
+
+    Attributes:
+        name: the option's name (``demo``, ``stsb_multi_mt``, ``csv``).
+        path: a folder of files, or a file where one file is all; None reads the hub (``hub``) or generates (``demo``).
+        hub: dataset id on the hub; None where the option has none.
+        revision: a branch, tag or commit on the hub; None for its default branch.
+        language: a subset's code, where the option has languages; else None.
+        format: what the files are, or that there are none and the data is made here; None where only the hub has it.
+        files: file name inside ``path``, with ``{split}`` and ``{language}`` where names have them; of a SemEval folder
+            the names of the input files as a pattern (``STS.input.*.txt``). None where there are no files.
+        splits: what train, dev and test are called in file names or on the hub; several are joined, none is absent.
+        shape: what one row is.
+        columns: its columns in the order of the shape, by header name or by position from 0 in a file without header.
+        where: column -> the value a row must have there to be kept.
+        labels: the names of classes in the order of their numbers; None takes those there are, sorted.
+        delimiter: one character between columns.
+        encoding: of text files, as Python names it.
+        score_range: the lowest and highest possible score in the files; scores are normalised to [0, 1] by it.
+        max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
+            left out of training; None keeps all.
+        convert: how examples take the shape the loss wants.
+        drop_leaked: whether training examples that share a sentence with dev or test are left out.
+        limit: the first rows to train on; None takes all. Dev and test stay whole, so that scores can be compared.
+        also: name -> a further dataset that is trained on in turn, with a loss of its own.
+    """
+
+    name: str
+    path: str | None
+    hub: str | None
+    revision: str | None
+    language: str | None
+    format: DataFormat | None
+    files: str | None
+    splits: Mapping[Split, tuple[str, ...]]
+    shape: Shape
+    columns: tuple[Column, ...]
+    where: Mapping[str, str]
+    labels: tuple[str, ...] | None
+    delimiter: str
+    encoding: str
+    score_range: tuple[float, float]
+    max_tokens: tuple[int, ...] | None
+    convert: ConvertConfig
+    drop_leaked: bool
+    limit: int | None
+    also: Mapping[str, AlsoConfig]
+
+
+@dataclass(frozen=True)
+class AlsoConfig:
+    """A further training dataset: where it comes from and what it is trained by."""
+
+    data: DataConfig
+    loss: LossConfig
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Pairs that a model is scored on, one split of some data.
+
+    Attributes:
+        name: the option's name (``sts2017-es``), prefix of its metrics.
+        folder: where its files lie inside ``evaluation.path``.
+        split: which split of ``data``.
+        data: the source; scored pairs.
+    """
+
+    name: str
+    folder: str
+    split: Split
+    data: DataConfig
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (PEFT); the model is saved with them merged in.
+
+    Attributes:
+        rank: of the update matrices; None trains all weights instead.
+        alpha: the update is scaled by ``alpha / rank``.
+        dropout: in [0, 1), of the adapters' input.
+        target_modules: names of the layers that get adapters; None takes PEFT's choice for the architecture.
+    """
+
+    rank: int | None
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base model.
+
+    Attributes:
+        name: the option's name (``tiny``, ``minilm``, ``pretrained``, ...).
+        path: a hub id or a local folder; None for ``tiny``, which is built here.
+        revision: a branch, tag or commit on the hub; None for its default branch.
+        parts: ``transformer`` takes only the transformer out of a sentence-transformers model, without its pooling,
+            dense and normalising modules.
+        static_dim: dimensions of a static embedding that is trained from scratch over the tokenizer at ``path``; None
+            loads a transformer.
+        pooling: how token embeddings become one, modes joined by ``+`` are concatenated; None keeps what the model
+            brings (mean, where it brings none).
+        dense: dimensions of a dense layer behind the pooling; None adds none.
+        dense_activation: its activation.
+        max_seq_length: tokens beyond this are cut; None keeps the model's own.
+        prompts: name -> text put before every sentence, saved with the model. ``query`` and ``document``, where both
+            are given, go before the first and the other texts of a training example.
+        default_prompt: name of the prompt that is used where none is asked for; None uses none.
+        lora: low-rank adapters.
+        lr: the learning rate that suits this model, centre of the relative search ranges.
+        trust_remote_code: whether code that comes with the model may be executed.
+    """
+
+    name: str
+    path: str | None
+    revision: str | None
+    parts: Parts
+    static_dim: int | None
+    pooling: str | None
+    dense: int | None
+    dense_activation: Activation
+    max_seq_length: int | None
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    lora: LoraConfig
+    lr: float
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class DataloaderConfig:
+    """How examples become batches.
+
+    Attributes:
+        name: the option's name.
+        batch_size: examples an optimizer step sees.
+        micro_batch_size: examples in memory at once, a divisor of ``batch_size``; None is ``batch_size``.
+        batch_sampler: ``no_duplicates`` keeps equal texts out of one batch, ``group_by_label`` puts at least two of a
+            class into each.
+        multi_dataset_batch_sampler: how batches of several datasets take turns: ``proportional`` to their sizes, or
+            ``round_robin`` until the smallest is used up.
+        drop_last: whether the last, smaller batch of an epoch is left out.
+        num_workers: processes that tokenise; 0 tokenises in the trial's own.
+    """
+
+    name: str
+    batch_size: int
+    micro_batch_size: int | None
+    batch_sampler: BatchSampler
+    multi_dataset_batch_sampler: MultiDatasetBatchSampler
+    drop_last: bool
+    num_workers: int
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its learning-rate schedule.
+
+    Attributes:
+        name: the option's name (``adamw``).
+        lr: peak learning rate.
+        weight_decay: decoupled weight decay, on all but biases and norms.
+        warmup: below 1 a ratio of all steps, else a number of steps.
+        schedule: what the rate does after warm-up.
+        max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
+    """
+
+    name: str
+    lr: float
+    weight_decay: float
+    warmup: float
+    schedule: Schedule
+    max_grad_norm: float
+
+
+@dataclass(frozen=True)
+class EarlyStoppingConfig:
+    """When a training that no longer improves ends.
+
+    Attributes:
+        patience: evaluations in a row without improvement; None trains to the end.
+        min_delta: by how much the objective must rise to count as improvement.
+    """
+
+    patience: int | None
+    min_delta: float
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """The training itself.
+
+    Attributes:
+        name: the option's name.
+        epochs: passes over the training data, where ``max_steps`` does not say otherwise.
+        max_steps: optimizer steps; None trains ``epochs``.
+        precision: ``fp16`` and ``bf16`` are automatic mixed precision.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        seed: of data order, dropout and new layers.
+        eval_every: below 1 a ratio of all steps, else a number of steps, between evaluations and checkpoints.
+        log_every: below 1 a ratio of all steps, else a number of steps, between two values of the training loss.
+        load_best_model_at_end: whether the result is the best checkpoint, by the objective; else the last one.
+        merge_columns: whether all text columns of a batch are embedded in one forward pass; else the first has its
+            own. The loss and its gradients are the same up to rounding and what dropout draws.
+        cuda_graphs: whether steps are captured once for each shape of a batch and replayed; ``auto`` where that is
+            possible. Batches are then padded to a few lengths, which changes rounding and what dropout draws.
+        early_stopping: when to end early.
+    """
+
+    name: str
+    epochs: float
+    max_steps: int | None
+    precision: Precision
+    device: str
+    seed: int
+    eval_every: float
+    log_every: float
+    load_best_model_at_end: bool
+    merge_columns: bool
+    cuda_graphs: Switch
+    early_stopping: EarlyStoppingConfig
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a model is scored.
+
+    Attributes:
+        name: the option's name.
+        batch_size: sentences encoded at once.
+        dev: what selects; None is the data's own dev split.
+        test: what reports; None is the data's own test split.
+        benchmarks: what else is scored, together with test.
+        path: a folder that has the folders of benchmarks in it; None reads the hub.
+        dims: embeddings are also scored when cut to so many of their first dimensions; a Matryoshka loss's own dims are
+            scored without being named.
+        before: whether the untrained model is scored too.
+    """
+
+    name: str
+    batch_size: int
+    dev: BenchmarkConfig | None
+    test: BenchmarkConfig | None
+    benchmarks: tuple[BenchmarkConfig, ...]
+    path: str | None
+    dims: tuple[int, ...]
+    before: bool
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """All that decides the result of a trial, and nothing else.
+
+    Attributes:
+        objective: the dev metric that chooses the best checkpoint.
+        rungs: fractions of the optimizer steps at which dev is scored, beside ``trainer.eval_every``; a study's pruner
+            decides there.
+    """
+
+    objective: str
+    rungs: tuple[float, ...]
+    model: ModelConfig
+    loss: LossConfig
+    data: DataConfig
+    dataloader: DataloaderConfig
+    optimizer: OptimizerConfig
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig

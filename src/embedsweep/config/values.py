@@ -1,0 +1,103 @@
+"""Plain configurations: nested mappings, read and set by dotted keys, resolved, and shown.
+
+Owns interpolation. Knows nothing of options or of what a key means.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from embedsweep.errors import ConfigError, Problem
+
+
+def has_key(composed: Mapping[str, Any], key: str) -> bool:
+    """Whether ``key`` (dotted) stands in a plain configuration, whatever its value, ``???`` included."""
+    node: Any = composed
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def value_at(composed: Mapping[str, Any], key: str) -> Any:
+    """The value of ``key`` (dotted) in a plain configuration; None where it is not."""
+    node: Any = composed
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def set_value(composed: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a key (dotted) that a plain configuration has."""
+    head, _, leaf = key.rpartition(".")
+    node = value_at(composed, head) if head else composed
+    node[leaf] = value
+
+
+def leaf_keys(composed: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every dotted key of nested mappings that can be set; an empty mapping counts as a value."""
+    for name, value in composed.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaf_keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Collection[str]) -> dict[str, Any]:
+    """Sets ``values`` (by dotted key) in a plain configuration and resolves the interpolations of some sections.
+
+    Raises:
+        ConfigError: interpolations that lead nowhere; one of each section.
+    """
+    resolved: dict[str, Any] = {}
+    problems: list[Problem] = []
+    tree = OmegaConf.create(dict(plain))
+    for key, value in values.items():
+        OmegaConf.update(tree, key, value, merge=False)
+    for name in sections:
+        try:
+            node = tree[name]
+            resolved[name] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException as error:
+            message = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
+            problems.append(Problem(str(error.full_key or name), message))
+    if problems:
+        raise ConfigError(problems)
+    return resolved
+
+
+def shown(value: object) -> str:
+    """A value as it is typed: ``null``, ``true``, ``[0,5]``, ``{a:1}``."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` with the known word most like ``word``, or the empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def nearest_key(key: str, known: Collection[str]) -> str:
+    """`` (did you mean ...?)`` with the known dotted keys most like ``key``: beside it, else of that name elsewhere."""
+    head, _, leaf = key.rpartition(".")
+    beside = [name for name in known if name.rpartition(".")[0] == head]
+    for names, cutoff in ((beside, 0.6), (known, 0.8)):
+        leaves = [name.rpartition(".")[2] for name in names]
+        match = difflib.get_close_matches(leaf, leaves, n=1, cutoff=cutoff)
+        if match:
+            meant = (name for name, known_leaf in zip(names, leaves, strict=True) if known_leaf == match[0])
+            return f" (did you mean {' or '.join(meant)}?)"
+    return ""

@@ -1,0 +1,198 @@
+"""What a person sees while trials run: a live table in a terminal, plain lines elsewhere.
+
+Owns the screen. Knows nothing of how trials run; it is told.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from embedsweep.config.study import Choice
+from embedsweep.config.values import shown
+
+KEPT_ROWS = 30
+
+
+class _LastingConsole(Console):
+    """A console whose reader may go away (``| head``, a closed terminal) without ending what runs."""
+
+    def on_broken_pipe(self) -> None:
+        """Sends what follows to nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def open_console(file: TextIO) -> Console:
+    """The console of a file, stdout as a rule; bound to it, whatever is redirected later."""
+    return _LastingConsole(file=file)
+
+
+def short_params(params: Mapping[str, Choice]) -> str:
+    """Swept values in one line: ``loss=mnrl lr=2.1e-05``."""
+    words = (f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in params.items())
+    return " ".join(words)
+
+
+def _short(value: Choice) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return shown(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: ``48s``, ``3m20s``, ``1h05m``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+@dataclass
+class _Row:
+    """A trial as the table shows it."""
+
+    label: str
+    params: str
+    state: str = "RUNNING"
+    step: int = 0
+    total: int = 0
+    objective: float | None = None
+    note: str = ""
+    started: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
+
+    @property
+    def progress(self) -> str:
+        return f"{100 * self.step // self.total}%" if self.total else ""
+
+    @property
+    def time(self) -> str:
+        return duration(self.seconds if self.seconds is not None else time.monotonic() - self.started)
+
+
+def say(console: Console, text: str) -> None:
+    """One line for people, printed as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class Display(Protocol):
+    """Is told what happens to trials, each known by its label (``7``)."""
+
+    def say(self, text: str) -> None:
+        """One line for people, above what is running."""
+
+    def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
+        """A trial begins or goes on."""
+
+    def progress(self, label: str, step: int, total: int) -> None:
+        """``step`` of ``total`` optimizer steps of a trial are done."""
+
+    def score(self, label: str, objective: float) -> None:
+        """A trial was evaluated."""
+
+    def end(self, label: str, state: str, objective: float | None, note: str) -> None:
+        """A trial came to its end, in Optuna's word."""
+
+
+class PlainLines:
+    """A line when a trial begins, is evaluated and ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: dict[str, _Row] = {}
+
+    def say(self, text: str) -> None:
+        """Prints the line."""
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
+        """Prints what begins."""
+        self._rows[label] = _Row(label, short_params(params))
+        self.say(" ".join(filter(None, (f"trial {label} RUNNING", self._rows[label].params, note))))
+
+    def progress(self, label: str, step: int, total: int) -> None:
+        """Notes it for the next line."""
+        self._rows[label].step, self._rows[label].total = step, total
+
+    def score(self, label: str, objective: float) -> None:
+        """Prints how far the trial is."""
+        row = self._rows[label]
+        self.say(f"trial {label} {row.progress} {row.time} {objective:.4f}")
+
+    def end(self, label: str, state: str, objective: float | None, note: str) -> None:
+        """Prints what came of it."""
+        row = self._rows.pop(label)
+        value = "" if objective is None else f"{objective:.4f}"
+        self.say(" ".join(filter(None, (f"trial {label} {state} {row.time}", row.params, value, note))))
+
+
+class LiveTable:
+    """A table of the last trials, redrawn in place.
+
+    Args:
+        console: the terminal.
+        objective: the metric's name, for the column's head.
+    """
+
+    def __init__(self, console: Console, objective: str) -> None:
+        self._console = console
+        self._objective = objective
+        self._rows: dict[str, _Row] = {}
+        self.live = Live(console=console, get_renderable=self._table, refresh_per_second=4, redirect_stdout=False)
+
+    def say(self, text: str) -> None:
+        """Prints the line above the table."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
+        """Adds a row; the oldest one of a trial that has ended scrolls away."""
+        self._rows[label] = _Row(label, short_params(params), note=note)
+        ended = [row.label for row in self._rows.values() if row.seconds is not None]
+        for oldest in ended[: max(0, len(self._rows) - KEPT_ROWS)]:
+            del self._rows[oldest]
+
+    def progress(self, label: str, step: int, total: int) -> None:
+        """Moves the row's progress."""
+        self._rows[label].step, self._rows[label].total = step, total
+
+    def score(self, label: str, objective: float) -> None:
+        """Shows the latest value."""
+        self._rows[label].objective = objective
+
+    def end(self, label: str, state: str, objective: float | None, note: str) -> None:
+        """Shows what came of it."""
+        row = self._rows[label]
+        row.state, row.objective, row.note = state, objective, note
+        row.seconds = time.monotonic() - row.started
+        self.live.refresh()
+
+    def _table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("trial", "state", "done", "time", self._objective, "values", ""):
+            table.add_column(column, overflow="fold")
+        for row in self._rows.values():
+            value = "" if row.objective is None else f"{row.objective:.4f}"
+            cells = (row.label, row.state, row.progress, row.time, value, row.params, row.note)
+            table.add_row(*map(Text, cells))  # as text: a reason such as "no [/x] in [0]" would be read as markup
+        return table
+
+
+@contextmanager
+def open_display(console: Console, objective: str) -> Iterator[Display]:
+    """A live table where the console is a terminal, plain lines where it is a file or a pipe."""
+    if not console.is_terminal:
+        yield PlainLines(console)
+        return
+    table = LiveTable(console, objective)
+    with table.live:
+        yield table

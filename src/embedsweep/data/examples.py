@@ -1,0 +1,158 @@
+"""The shapes of training examples: which columns each has, and examples of one shape.
+
+Owns the names and the order of columns. Knows no source and no loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from embedsweep.config.trial import Shape
+
+COLUMNS: Mapping[Shape, tuple[str, ...]] = {
+    "scored_pairs": ("sentence1", "sentence2", "score"),
+    "positive_pairs": ("anchor", "positive"),
+    "triplets": ("anchor", "positive", "negative"),
+    "binary_pairs": ("sentence1", "sentence2", "label"),
+    "class_pairs": ("sentence1", "sentence2", "label"),
+    "class_texts": ("text", "label"),
+    "texts": ("text",),
+}
+"""The columns of each shape; losses take them by order, a score or label last."""
+
+WORDS: Mapping[Shape, str] = {
+    "scored_pairs": "two texts and a similarity score",
+    "positive_pairs": "two texts that mean the same",
+    "triplets": "a text, one that means the same and one that does not",
+    "binary_pairs": "two texts and whether they mean the same (0 or 1)",
+    "class_pairs": "two texts and the class of what holds between them",
+    "class_texts": "a text and its class",
+    "texts": "single texts",
+}
+
+LABELLED: tuple[Shape, ...] = ("scored_pairs", "binary_pairs", "class_pairs", "class_texts")
+"""Shapes whose last column is no text."""
+
+
+def text_columns(shape: Shape) -> tuple[str, ...]:
+    """The columns of a shape that are texts."""
+    return COLUMNS[shape][:-1] if shape in LABELLED else COLUMNS[shape]
+
+
+def in_words(shape: Shape) -> str:
+    """A shape with its columns and what they hold: ``texts (text: single texts)``."""
+    return f"{shape} ({', '.join(COLUMNS[shape])}: {WORDS[shape]})"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training examples of one shape.
+
+    Attributes:
+        shape: what each consists of.
+        texts: one tuple a text column, each as long as there are examples.
+        labels: scores in [0, 1], 0 and 1, or class numbers from 0; None for shapes without.
+        classes: the classes' names by number, for shapes with classes; else None.
+        origin: where they came from, for people.
+        conversion: what was done to them since they were read, in words; None where nothing was.
+        places: where each stood, for people (``train.csv, line 12``); None where they stood nowhere, as what is
+            generated or was made of others.
+    """
+
+    shape: Shape
+    texts: tuple[tuple[str, ...], ...]
+    labels: tuple[float, ...] | None
+    classes: tuple[str, ...] | None
+    origin: str
+    conversion: str | None
+    places: tuple[str, ...] | None = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.texts[0])
+
+    def kept(self, indices: Sequence[int], conversion: str | None) -> Examples:
+        """The examples at ``indices``, in that order; ``conversion`` is added to what was said before."""
+        texts = tuple(tuple(column[index] for index in indices) for column in self.texts)
+        labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
+        places = None if self.places is None else tuple(self.places[index] for index in indices)
+        return replace(self.became(self.shape, texts, labels, self.classes, conversion), places=places)
+
+    def became(
+        self,
+        shape: Shape,
+        texts: tuple[tuple[str, ...], ...],
+        labels: tuple[float, ...] | None,
+        classes: tuple[str, ...] | None,
+        conversion: str | None,
+    ) -> Examples:
+        """What was made of these; ``conversion``, in words, is added to what was said before."""
+        said = "; ".join(words for words in (self.conversion, conversion) if words)
+        return Examples(shape, texts, labels, classes, self.origin, said or None)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of sentences with the score people gave them.
+
+    Attributes:
+        sentences1: the first sentence of every pair.
+        sentences2: the second; as many.
+        scores: in [0, 1]; as many.
+        origin: where they came from, for people: a file, ``demo train``, ``id@revision[language] split``.
+        places: where each stood there, for people; as many, or None.
+    """
+
+    sentences1: tuple[str, ...]
+    sentences2: tuple[str, ...]
+    scores: tuple[float, ...]
+    origin: str
+    places: tuple[str, ...] | None = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change with any sentence, score or order, and with nothing else."""
+        return _digest([self.sentences1, self.sentences2, self.scores])
+
+    def first(self, limit: int | None) -> Pairs:
+        """The first ``limit`` pairs; all of them for None."""
+        places = None if self.places is None else self.places[:limit]
+        return Pairs(self.sentences1[:limit], self.sentences2[:limit], self.scores[:limit], self.origin, places)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on, what selects and what reports."""
+
+    train: Examples
+    dev: Pairs
+    test: Pairs
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits that change with any text, label or order in any split, and with nothing else."""
+        scored = [[split.sentences1, split.sentences2, split.scores] for split in (self.dev, self.test)]
+        return _digest([[*self.train.texts, self.train.labels], *scored])
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def as_examples(pairs: Pairs) -> Examples:
+    """Scored pairs to train on."""
+    texts = (pairs.sentences1, pairs.sentences2)
+    return Examples("scored_pairs", texts, pairs.scores, None, pairs.origin, None, pairs.places)
+
+
+def as_pairs(examples: Examples) -> Pairs:
+    """Scored pairs to evaluate on."""
+    if examples.shape != "scored_pairs" or examples.labels is None:
+        raise ValueError(f"only scored pairs can be evaluated on, but got {examples.shape}")
+    return Pairs(examples.texts[0], examples.texts[1], examples.labels, examples.origin, examples.places)

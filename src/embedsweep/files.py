@@ -1,0 +1,48 @@
+"""Where things lie in the working directory.
+
+Owns the names of folders that several modules read and write. Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+SWEEPS = Path("sweeps")
+"""The state of studies, a folder each."""
+
+SINGLE = "single"
+"""The folder, and MLflow's experiment, of runs without a study; no study may be named so."""
+
+SINGLE_RUNS = SWEEPS / SINGLE
+"""Runs without a study, a folder each."""
+
+MODEL = "model"
+"""A trial's model: the folder in its own, and among its run's artifacts."""
+
+
+DISK_FULL = "the disk is full; the same command goes on when there is room"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No room left, a quota used up, a limit on the size of files: each lasts until somebody does something about it."""
+
+SIGNS = (
+    *(f"(os error {number})" for number in FULL),
+    "no space left on device",
+    "pytorchstreamwriter failed writing",
+    "inline_container.cc",
+)
+"""What the writers of safetensors, tokenizers and torch say, which pass no error number on."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception, or one that led to it, says that a disk took no more."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in FULL:
+            return True
+        message = str(seen).lower()
+        if not isinstance(seen, OSError) and any(sign in message for sign in SIGNS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,192 @@
+"""A loss over the whole batch where several processes hold a share of it each.
+
+Owns how embeddings and labels come together. Knows no loss in particular. Imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.losses.merged_forward import embed_columns, merge_feature_batches
+from torch import distributed, nn
+from torch.nn.functional import pad
+
+from embedsweep.errors import TrialError
+
+
+class FromEmbeddings(Protocol):
+    """A loss that is computed from the embeddings ``(batch, dim)`` of each column; ``model`` makes them."""
+
+    model: nn.Module
+
+    def compute_loss_from_embeddings(
+        self, embeddings: Sequence[torch.Tensor], labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The loss of a batch, a scalar."""
+        ...
+
+
+def merged(loss: nn.Module) -> nn.Module:
+    """The same loss, changed in place so that it embeds all its columns in one forward pass.
+
+    It stays of its class, which the card tells.
+
+    Args:
+        loss: is a :class:`FromEmbeddings`.
+    """
+    whole = cast("FromEmbeddings", loss)
+
+    def forward(sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
+        # The trainer may have put a wrapped form of the model in its place since.
+        return whole.compute_loss_from_embeddings(embed_together(whole.model, sentence_features), labels)
+
+    loss.forward = forward
+    return loss
+
+
+def embed_together(model: nn.Module, sentence_features: Iterable[dict[str, Any]]) -> list[torch.Tensor]:
+    """The embeddings ``(batch, dim)`` of each column, from one forward pass.
+
+    Columns that one pass cannot hold (prompts of different lengths, a static embedding's) are embedded as the library
+    does it, the first by itself.
+    """
+    columns = list(sentence_features)
+    together = merge_feature_batches(columns) if len(columns) > 1 else None
+    if together is None:
+        return embed_columns(model, columns)
+    return list(model(together)["sentence_embedding"].chunk(len(columns)))
+
+
+class AcrossProcesses(nn.Module):
+    """A loss that every process of a group computes from the whole batch, each with gradients for its own share.
+
+    So it sees what it would see in one process, whatever it compares. Shares may differ in size, which the library's
+    own gathering does not bear.
+
+    Args:
+        model: what it trains.
+        loss: is a :class:`~embedsweep.losses.modules.FromEmbeddings` and has no weights of its own.
+        merge_columns: whether all columns are embedded in one forward pass.
+    """
+
+    def __init__(self, model: SentenceTransformer, loss: nn.Module, *, merge_columns: bool) -> None:
+        super().__init__()
+        # The trainer replaces what is called `model` by its wrapped form, here and inside.
+        self.model = model
+        self.loss = loss
+        self._merge_columns = merge_columns
+
+    def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
+        """The loss of the whole batch, a scalar, equal in all processes."""
+        embed = embed_together if self._merge_columns else embed_columns
+        own = embed(self.model, sentence_features)
+        sizes = _sizes(own[0])
+        embeddings = [_gathered(column, sizes) for column in own]
+        whole_labels = None if labels is None else _gathered(labels, sizes)
+        loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, whole_labels)
+        # The gradient of a process is the part that goes through its own share: they are to be added up, and
+        # DistributedDataParallel takes their mean.
+        return loss.detach() + len(sizes) * (loss - loss.detach())
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the card tells of it."""
+        inner = getattr(self.loss, "get_config_dict", dict)
+        return {"loss": type(self.loss).__name__, **cast("Mapping[str, Any]", inner())}
+
+
+def _sizes(own: torch.Tensor) -> list[int]:
+    """How many examples each process has."""
+    sizes = [torch.zeros(1, dtype=torch.long, device=own.device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(sizes, torch.tensor([len(own)], device=own.device))
+    return [int(size) for size in sizes]
+
+
+def _gathered(own: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """The rows ``(batch, ...)`` of all processes, in their order; gradients flow to those of this one."""
+    rank, longest = distributed.get_rank(), max(sizes)
+    # gloo does not know every type of mixed precision; float32 holds all of them.
+    plain = own.detach().float() if own.is_floating_point() else own.detach()
+    padded = pad(plain, (*[0, 0] * (plain.ndim - 1), 0, longest - len(own))).contiguous()
+    parts = [torch.empty_like(padded) for _ in sizes]
+    distributed.all_gather(parts, padded)
+    rows = [part[:size].to(own.dtype) for part, size in zip(parts, sizes, strict=True)]
+    rows[rank] = own
+    return torch.cat(rows)
+
+
+class _Regularizer(Protocol):
+    """The same as :class:`FromEmbeddings` without labels, with named terms."""
+
+    def compute_loss_from_embeddings(self, embeddings: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]: ...
+
+    def get_config_dict(self) -> dict[str, Any]: ...
+
+
+class RegularizedLoss(nn.Module):
+    """The sum of a loss and of a regulariser's terms.
+
+    Args:
+        model: what it trains.
+        loss: has ``compute_loss_from_embeddings(embeddings, labels)``.
+        regularizer: has the same without labels, and gives named terms.
+    """
+
+    def __init__(self, model: SentenceTransformer, loss: nn.Module, regularizer: nn.Module) -> None:
+        super().__init__()
+        # The trainer replaces what is called `model` by its wrapped form, here and inside.
+        self.model = model
+        self.loss = loss
+        self.regularizer = regularizer
+
+    def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
+        """The sum, a scalar; one tensor, since a wrapper around this one adds and weighs it."""
+        embeddings = embed_columns(self.model, sentence_features)
+        loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, labels)
+        terms = cast("_Regularizer", self.regularizer).compute_loss_from_embeddings(embeddings)
+        return torch.stack([loss, *terms.values()]).sum()
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the card tells of it."""
+        return {
+            "loss": type(self.loss).__name__,
+            **cast("_Regularizer", self.regularizer).get_config_dict(),
+        }
+
+
+def own_state(loss: nn.Module, model: nn.Module) -> dict[str, torch.Tensor]:
+    """Name -> weights and buffers of ``loss`` that are not the model's and that training changes, copied to the CPU.
+
+    Weights under several names (tied ones) are there once; frozen weights, as of a guide, are not. Empty for most.
+    """
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _own(loss, model).items()}
+
+
+def load_own_state(loss: nn.Module, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Puts back, in place, what :func:`own_state` gave.
+
+    Raises:
+        TrialError: ``state`` is of another loss: other names or shapes.
+    """
+    own = _own(loss, model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    saved = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if shapes != saved:
+        different = sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name))
+        raise TrialError(f"a checkpoint's weights of the loss are of another loss: {', '.join(different)}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+
+def _own(loss: nn.Module, model: nn.Module) -> dict[str, torch.Tensor]:
+    seen = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+    own: dict[str, torch.Tensor] = {}
+    for name, tensor in loss.state_dict(keep_vars=True).items():
+        frozen = isinstance(tensor, nn.Parameter) and not tensor.requires_grad
+        if id(tensor) not in seen and not frozen:
+            own[name] = tensor
+        seen.add(id(tensor))
+    return own

@@ -1,0 +1,238 @@
+"""What people look at when a command ends: the ranking, the best configuration, what it cost and where it lies.
+
+Owns the wording. Reads a study; changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from embedsweep.config.axes import completed
+from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.study import Choice, axis_words, study_name
+from embedsweep.config.trial import DEV_METRICS
+from embedsweep.config.values import shown
+from embedsweep.console import say, short_params
+from embedsweep.emissions.tracker import is_cpu_estimated
+from embedsweep.files import SWEEPS
+from embedsweep.study.duplicates import Duplicate, trained_params
+from embedsweep.study.opening import find_study
+from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, FAILURE, GPU_H, RETRY_OF, StudyRecord, better
+from embedsweep.training.folder import read_result
+from embedsweep.validation.cells import broken_constraint
+from embedsweep.validation.sweep import Sweep
+
+SHOWN = 10
+
+COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
+"""What trials cost: the unit, the trial's attribute, and how many of the unit one of the attribute's are."""
+
+
+def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
+    """The command that runs one configuration of a study again, by itself."""
+    words = [*fixed, *(f"{key}={_word(value)}" for key, value in params.items())]
+    return " ".join([program, *(shlex.quote(word) for word in words)])
+
+
+def _word(value: Choice) -> str:
+    return repr(value) if isinstance(value, float) else shown(value)
+
+
+def print_ranking(console: Console, study: StudyRecord) -> None:
+    """Prints the complete trials, best first by the first objective, how many were pruned where, and what failed."""
+    by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
+    objectives = study.plan.objectives
+    complete = sorted(by_state[TrialState.COMPLETE], key=better(objectives, 0))
+    front = study.front if len(objectives) > 1 else frozenset()
+    table = Table(
+        title=f"study {study.name}: {_counts(by_state)}", box=None, padding=(0, 2, 0, 0), title_justify="left"
+    )
+    costs = _known_costs(study.trials)
+    for column in ("", "trial", *objectives, *costs, "values"):
+        table.add_column(column, overflow="fold")
+    for rank, trial in enumerate(complete[:SHOWN], start=1):
+        place = f"{rank}{'*' if trial.number in front else ''}"
+        params = short_params(study.params_of(trial)) + _repeats(trial)
+        spent = (_spent(trial, unit) for unit in costs)
+        cells = (place, str(trial.number), *_values(trial, objectives), *spent, params)
+        table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
+    console.print()
+    console.print(table)
+    if len(complete) > SHOWN:
+        say(console, f"and {len(complete) - SHOWN} more")
+    if front:
+        say(console, "* no other trial is better by one objective and as good by the others")
+    if pruned := study.pruned_at:
+        say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
+    retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
+    for trial in by_state[TrialState.FAIL]:
+        by = f"; tried again as trial {retried[trial.number]}" if trial.number in retried else ""
+        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}{by}")
+        say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
+
+
+def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
+    """A complete trial's value of each objective; costs may be very small."""
+    pairs = zip(objectives, trial.values, strict=True)
+    return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
+
+
+def _known_costs(trials: Iterable[FrozenTrial]) -> list[str]:
+    """The units of `COSTS` that trials have: no GPU hours where none ran on a GPU, grams only of older versions."""
+    known = {name for trial in trials for name in trial.user_attrs}
+    return [unit for unit, (name, _) in COSTS.items() if name in known or name == EMISSIONS_KG]
+
+
+def _spent(trial: FrozenTrial, unit: str) -> str:
+    """A trial's cost in a unit; a dash where it was not recorded."""
+    name, factor = COSTS[unit]
+    return f"{factor * trial.user_attrs[name]:.3g}" if name in trial.user_attrs else "-"
+
+
+def _total_costs(trials: Iterable[FrozenTrial]) -> str:
+    """What trials cost together, in each unit; of how many, where an older version recorded some without it."""
+    counted = [trial for trial in trials if EMISSIONS_KG in trial.user_attrs]
+    told = [trial for trial in counted if ENERGY_KWH in trial.user_attrs]
+    words = []
+    for unit in _known_costs(counted):
+        name, factor = COSTS[unit]
+        of = "" if name == EMISSIONS_KG or len(told) == len(counted) else f" ({len(told)} of {len(counted)} trials)"
+        words.append(f"{factor * sum(trial.user_attrs.get(name, 0.0) for trial in counted):.3g} {unit}{of}")
+    return ", ".join(words)
+
+
+def _repeats(trial: FrozenTrial) -> str:
+    """Which trial another one repeats, if it does."""
+    duplicate = Duplicate.of(trial)
+    if duplicate is None:
+        return ""
+    return f" ({'reused from' if duplicate.replicate is None else 'replicate of'} trial {duplicate.original})"
+
+
+def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
+    words = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return ", ".join(f"{len(by_state[state])} {word}" for state, word in words.items() if by_state[state])
+
+
+def print_best(console: Console, study: StudyRecord, program: str, test: Mapping[str, float] | None) -> None:
+    """Prints the best trial: its scores, how to run it again, where its model lies, and what all of them cost."""
+    best = study.best
+    if best is None:
+        say(console, "no trial is complete")
+        return
+    objective = study.plan.objective
+    reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
+    values = zip(study.plan.objectives, _values(best, study.plan.objectives), strict=True)
+    say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{reported}")
+    say(console, f"run it again: {rerun_command(program, study.fixed, trained_params(study.plan, best))}")
+    model = study.trial_folder(best.number) / "model"
+    if model.is_dir():
+        say(console, f"model: {model}")
+    result = read_result(study.trial_folder(best.number))
+    how = _how_measured(result.emissions) if result is not None else ""
+    say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({how})' if how else ''}")
+
+
+def _how_measured(cost: Emissions) -> str:
+    """What is to be known of energy figures beside them; empty where they were measured."""
+    return "CPU power estimated" if is_cpu_estimated(cost.unmeasured) else ""
+
+
+def print_ui(console: Console, hint: str, program: str) -> None:
+    """Prints how to compare runs; in a checkout, whose commands may not be on the path, by ``make``.
+
+    Args:
+        console: where people look.
+        hint: what shows the runs of this store.
+        program: how this program was started.
+    """
+    say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
+
+
+def print_single(console: Console, result: TrialResult, folder: Path) -> None:
+    """Prints what came of a single run."""
+    say(console, "")
+    for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
+        say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
+    for dim in (
+        key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
+    ):
+        dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
+        say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
+    for key, value in result.benchmarks.items():
+        if key.endswith("/spearman_cosine"):
+            before = f"{result.before[key]:.4f} -> " if key in result.before else ""
+            say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
+    emissions = result.emissions
+    gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
+    say(
+        console,
+        f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {1000 * emissions.energy_kwh:.3g} Wh{gpu_h}"
+        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _how_measured(emissions))))})",
+    )
+    say(console, f"model: {folder / 'model'}")
+    say(console, f"log: {folder / 'train.log'}")
+
+
+def _change(result: TrialResult, split: str, metric: str) -> str:
+    """A score, and what it was before training where that is known."""
+    name = f"{split}/{metric}"
+    after = {**result.dev, **result.test}[name]
+    return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
+
+
+def print_preview(console: Console, asked: Sweep, program: str) -> None:
+    """Prints the study a command asks for: its name, budget, axes, first points, what is done, one configuration.
+
+    Raises:
+        ConfigError: the command would be refused by the study that exists.
+        StudyError: its storage cannot be opened.
+    """
+    study = find_study(asked)
+    plan = study.plan if study is not None else asked.plan
+    assert plan is not None, "a study that a command only names was found"
+    name = study.name if study is not None else asked.study.name or study_name(plan)
+    n_trials = study.n_trials if study is not None else asked.n_trials
+    fixed = study.fixed if study is not None else asked.fixed
+    done = _done(study, asked) if study is not None else "would be created"
+    of = " and ".join(plan.objectives)
+    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {done}, in {SWEEPS / name}")
+    for axis in plan.axes:
+        say(console, f"  {axis.name}: {axis_words(axis)}")
+    say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
+    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
+    for constraint in plan.constraints:
+        say(console, f"  constraint: {constraint}")
+    for point in plan.enqueue:
+        say(console, f"  tried first: {' '.join(f'{key}={shown(value)}' for key, value in point.items())}")
+    if plan.warm_start is not None:
+        say(console, f"  tried first: the best of study {plan.warm_start}")
+    example = completed(plan.axes, {})
+    if broken_constraint(plan, example) is None:
+        say(console, f"one of them, by itself: {rerun_command(program, fixed, example)}")
+    say(console, "study.dry_run: nothing was created or trained")
+
+
+def _done(study: StudyRecord, asked: Sweep) -> str:
+    finished = sum(trial.state.is_finished() for trial in study.trials)
+    failed = [trial.number for trial in study.failed_trials]
+    words = [f"exists, {finished} finished"]
+    if study.unfinished:
+        words.append(f"{len(study.unfinished)} begun")
+    if failed and asked.study.retry_failed:
+        words.append(f"{len(failed)} failed and would be tried again")
+    return ", ".join(words)

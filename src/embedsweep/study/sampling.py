@@ -1,0 +1,264 @@
+"""Drawing a trial: the points that are tried first, the cells of a grid, or what a sampler proposes.
+
+Owns that a drawn trial has a value for exactly the axes that are searched in it, and keeps the constraints. Knows
+neither budgets nor leases; the caller holds the study's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import FrozenTrial, TrialState
+
+from embedsweep.config.axes import active_axes, config_params, distributions, optuna_params, random_cell
+from embedsweep.config.study import Choice, Scalar, StudyPlan
+from embedsweep.config.trial import SamplerName
+from embedsweep.errors import StudyError
+from embedsweep.study.storage import written_at_once
+from embedsweep.validation.cells import broken_constraint, grid_cells
+
+POPULATION = 10
+"""Trials in a generation of NSGA; Optuna's 50 would leave a study of 20 to 200 trials none or three to select in."""
+
+SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
+    "qmc": lambda seed: QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
+    "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=POPULATION),
+}
+"""All but ``exhaustive``, which proposes the cells of the grid in order."""
+
+
+def make_sampler(name: SamplerName, seed: int, number: int, attempt: int, *, is_conditional: bool) -> BaseSampler:
+    """The sampler that makes a proposal for trial ``number``.
+
+    A sampler with the study's seed would repeat its draws after a resume, and two workers would draw the same. So each
+    trial has a seed of its own, made of the study's and its number, and whoever asks for it gets the same proposal.
+    Quasi-random points are one sequence over all trials and need one seed.
+
+    Args:
+        name: which.
+        seed: the study's.
+        number: the trial's.
+        attempt: how many proposals for the trial were refused before; each has a seed of its own.
+        is_conditional: whether some axes belong to some trials only. TPE then learns each group of axes from the trials
+            that have it; as a rule it learns only what all trials have.
+    """
+    digest = hashlib.sha256(f"{seed} {number} {attempt}".encode()).digest()
+    own = seed if name == "qmc" else int.from_bytes(digest[:4])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "tpe" and is_conditional:
+            return TPESampler(seed=own, multivariate=True, group=True)
+        return SAMPLERS[name](own)
+
+
+POINT = "embedsweep.point"
+PROPOSALS = 20
+"""Proposals of the sampler for one trial; a new one differs by its seed only, and soon has nothing new to say."""
+RANDOM_CELLS = 2000
+"""Random cells that are tried after that: enough to find one in some hundred that keeps the constraints."""
+AVOIDED = 5
+"""Proposals that run elsewhere already, before one of them is let through."""
+
+
+class Drawing:
+    """Draws the trials of one study.
+
+    Args:
+        plan: the study's.
+        further: points that are tried after those of the plan.
+    """
+
+    def __init__(self, plan: StudyPlan, further: Sequence[Mapping[str, Any]]) -> None:
+        self._plan = plan
+        self._points = [
+            {key: tuple(value) if isinstance(value, list) else value for key, value in point.items()}
+            for point in (*plan.enqueue, *further)
+        ]
+        self._distributions = distributions(plan.axes)
+
+    def draw(self, study: optuna.Study, trials: Sequence[FrozenTrial], number: int) -> optuna.Trial:
+        """Asks Optuna for trial ``number``: a new one, or one that waits to be taken up, whose values stay.
+
+        Raises:
+            StudyError: no values were found that keep the constraints.
+        """
+        if number == len(trials):
+            self._enqueue_next(study, trials)
+        axes = self._plan.axes
+        running = [config_params(axes, trial.params) for trial in trials if trial.state is TrialState.RUNNING]
+        study.sampler = AcceptedSampler(self._plan, self._distributions, number, running.__contains__)
+        trial = study.ask()
+        known = config_params(axes, _given(study._storage.get_trial(trial._trial_id)))
+        if any(axis.key not in known for axis in active_axes(axes, known)):
+            known = config_params(axes, trial.relative_params)
+        # Samplers read what they have written, so they are asked before: from here on nothing is read back.
+        with written_at_once(study._storage):
+            for axis in active_axes(axes, known):
+                _suggest(trial, axis.name, self._distributions[axis.name])
+        return trial
+
+    def _enqueue_next(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        """Queues what the next trial is to be, where that is settled: a point, or a cell of the grid."""
+        tried = {trial.user_attrs.get(POINT) for trial in trials}
+        index = next((index for index in range(len(self._points)) if index not in tried), None)
+        point = self._points[index] if index is not None else {}
+        if self._plan.sampler == "exhaustive":
+            taken = {frozenset(_given(trial).items()) for trial in trials}
+            left = [cell for key, cell in self._cells.items() if key not in taken]
+            fitting = [cell for cell in left if point.items() <= cell.items()]
+            point = next(iter(fitting or left), {})
+        if point:
+            attributes = {POINT: index} if index is not None else {}
+            study.enqueue_trial(optuna_params(self._plan.axes, point), user_attrs=attributes)
+
+    @cached_property
+    def _cells(self) -> dict[frozenset[tuple[str, Scalar]], dict[str, Choice]]:
+        """The cells of the grid by what Optuna has of them."""
+        return {frozenset(optuna_params(self._plan.axes, cell).items()): cell for cell in grid_cells(self._plan)}
+
+
+def _given(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial's parameters are, or will be once it is taken up."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+    match distribution:
+        case optuna.distributions.FloatDistribution(low=low, high=high, log=log, step=step):
+            trial.suggest_float(name, low, high, log=log, step=step)
+        case optuna.distributions.IntDistribution(low=low, high=high, log=log, step=step):
+            trial.suggest_int(name, low, high, log=log, step=step)
+        case optuna.distributions.CategoricalDistribution(choices=choices):
+            trial.suggest_categorical(name, choices)
+
+
+class AcceptedSampler(BaseSampler):
+    """Optuna's sampler of the plan, of whose proposals one is taken that the plan accepts.
+
+    To Optuna it is a sampler that proposes all parameters of a trial at once, those of other options left out.
+
+    Args:
+        plan: what is searched.
+        space: the axes as Optuna's distributions, by name.
+        number: the trial's.
+        avoid: whether the same values run elsewhere already: another proposal is asked for then, a few times.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        space: Mapping[str, BaseDistribution],
+        number: int,
+        avoid: Callable[[dict[str, Choice]], bool],
+    ) -> None:
+        self._plan = plan
+        self._space = space
+        self._number = number
+        self._avoid = avoid
+        self._first = self._sampler(0)
+
+    def _sampler(self, attempt: int) -> BaseSampler:
+        # Of a grid nothing is left to be proposed but what a point leaves open when all its cells are taken.
+        name = "random" if self._plan.sampler == "exhaustive" else self._plan.sampler
+        is_conditional = any(axis.when for axis in self._plan.axes)
+        return make_sampler(name, self._plan.seed, self._number, attempt, is_conditional=is_conditional)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Optuna's, before a trial's first parameter."""
+        self._first.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Optuna's, when a trial is told."""
+        self._first.after_trial(study, trial, state, values)
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002  # Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        """All axes: which of them a trial has is said by the values."""
+        return dict(self._space)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002  # Optuna's signature
+    ) -> dict[str, Any]:
+        """Values of all axes of the trial; those it has already stay.
+
+        Raises:
+            StudyError: none of many proposals keeps the constraints.
+        """
+        given = _given(trial)
+        let_through: dict[str, Choice] | None = None
+        avoided = 0
+        for cell in self._proposals(study, trial, given):
+            if broken_constraint(self._plan, cell) is not None:
+                continue
+            let_through = cell
+            avoided += self._avoid(cell)
+            if avoided > AVOIDED or not self._avoid(cell):
+                break
+        if let_through is None:
+            raise StudyError(
+                f"none of {PROPOSALS + RANDOM_CELLS} proposals for trial {self._number} keeps the constraints "
+                f"{' and '.join(self._plan.constraints)}: they leave almost nothing of the search space"
+            )
+        return dict(optuna_params(self._plan.axes, let_through))
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A parameter by itself: Optuna asks for none, since all are proposed at once."""
+        return self._first.sample_independent(study, trial, param_name, param_distribution)
+
+    def _proposals(
+        self, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
+    ) -> Iterator[dict[str, Choice]]:
+        for attempt in range(PROPOSALS):
+            sampler = self._first if attempt == 0 else self._sampler(attempt)
+            yield self._proposal(sampler, study, trial, given)
+        source = random.Random(f"{self._plan.seed} {self._number}")
+        known = config_params(self._plan.axes, given)
+        yield from (random_cell(self._plan.axes, known, source) for _ in itertools.repeat(None, RANDOM_CELLS))
+
+    def _proposal(
+        self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
+    ) -> dict[str, Choice]:
+        axes = self._plan.axes
+        space = sampler.infer_relative_search_space(study, trial)
+        params = {**sampler.sample_relative(study, trial, space), **given}
+        for always in (True, False):
+            known = config_params(axes, params)
+            for axis in active_axes(axes, known):
+                if axis.name not in params and (not axis.when) is always:
+                    distribution = self._space[axis.name]
+                    params[axis.name] = sampler.sample_independent(study, trial, axis.name, distribution)
+        return config_params(axes, params)

@@ -1,0 +1,122 @@
+"""MLflow's own web pages over the store.
+
+Owns the child process that serves them. Must not know what is in the store.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from embedsweep.config.study import TrackingConfig
+from embedsweep.errors import Interrupted, TrackingError
+from embedsweep.files import MODEL, SWEEPS
+from embedsweep.tracking.store import Store, locate, open_store, telling
+
+_ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a process more, for features that have nothing to show here
+    "PYTHONWARNINGS": "ignore",  # MLflow's own use of what is deprecated
+}
+_PATIENCE_S = 10.0  # with a server that was told to end and still serves a page
+
+
+def open_ui(config: TrackingConfig, port: int) -> int:
+    """Serves MLflow's pages on 127.0.0.1 until Ctrl-C; of a tracking server, which serves its own, only the address.
+
+    Args:
+        config: where the store is; it is created if there is none yet.
+        port: a free port.
+
+    Returns:
+        The server's exit code; 0 after Ctrl-C.
+
+    Raises:
+        TrackingError: the store cannot be opened, or the port is taken.
+    """
+    store = locate(config.uri)
+    open_store(store)  # with one process still, before the server's own meet an empty file
+    if store.is_server:
+        print(f"MLflow runs at {store}")
+        return 0
+    _check_free(port)
+    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    server = subprocess.Popen(
+        _command(store, port), env=_ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}
+    )
+    try:
+        return server.wait()
+    except (KeyboardInterrupt, Interrupted):
+        return 0
+    finally:
+        # After Ctrl-C the terminal has told the child too; a second word does no harm and covers a signal sent to us
+        # alone.
+        server.terminate()
+        try:
+            server.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _check_free(port: int) -> None:
+    """MLflow itself would end with exit code 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, or a port just left is taken
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise TrackingError(f"port {port} cannot be used ({error.strerror}); choose another") from None
+
+
+def _command(store: Store, port: int) -> list[str]:
+    command = [sys.executable, "-m", "mlflow", "ui"]
+    if store.artifacts is not None:
+        # Without this, experiments created in the UI would put their artifacts into ./mlartifacts.
+        command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
+    options = f"--host 127.0.0.1 --port {port} --workers 1 --uvicorn-opts --log-level=critical"
+    return [*command, *options.split()]
+
+
+DOWNLOADS = SWEEPS / "downloads"
+
+
+def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
+    """The ids of all runs that begin so and have a model among their artifacts; none where there is no store.
+
+    Args:
+        config: where the store is.
+        prefix: hexadecimal digits, an id or the beginning of one.
+
+    Raises:
+        TrackingError: the store cannot be opened or read.
+    """
+    store = locate(config.uri)
+    if store.database is not None and not store.database.is_file():
+        return []
+    client = open_store(store)
+    with telling(f"the runs of MLflow's store {store} cannot be searched"):
+        experiments = [found.experiment_id for found in client.search_experiments()]
+        runs = client.search_runs(experiments, f"attributes.run_id LIKE '{prefix}%'") if experiments else []
+        ids = [str(run.info.run_id) for run in runs]
+        return [run_id for run_id in ids if MODEL in {entry.path for entry in client.list_artifacts(run_id)}]
+
+
+def download_model(config: TrackingConfig, run_id: str) -> Path:
+    """The folder of a run's model on this disk; it is copied there at the first call, whole or not at all.
+
+    Raises:
+        TrackingError: the store does not give it, or it cannot be written here.
+    """
+    folder = DOWNLOADS / run_id / MODEL
+    if folder.is_dir():
+        return folder
+    store = locate(config.uri)
+    client = open_store(store)
+    with telling(f"the model of run {run_id} cannot be had from MLflow's store {store}"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
+            Path(client.download_artifacts(run_id, MODEL, temporary)).rename(folder)
+    return folder

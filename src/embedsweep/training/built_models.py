@@ -1,0 +1,211 @@
+"""The model that a process built last, kept for the next trial that trains the same. Imports torch where it is used.
+
+Loading a small model, and capturing its steps on a GPU, takes longer than many of its trials' steps. A kept model is
+given back as it was built, to the last bit: weights, random state, card, and nothing that a training has hung on it.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedsweep.config.trial import TrialConfig
+from embedsweep.machine import free_memory
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import Tensor
+
+    from embedsweep.training.graphed import ModelGraphs
+
+
+@dataclass(frozen=True)
+class _RandomState:
+    """Of all generators that a model's new layers may be drawn from, or a training."""
+
+    python: Any
+    numpy: Any
+    torch: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls) -> _RandomState:
+        import torch
+
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
+
+    def restore(self) -> None:
+        import torch
+
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+    def equals(self, other: _RandomState) -> bool:
+        import torch
+
+        numbers = all(np.array_equal(one, two) for one, two in zip(self.numpy[1:3], other.numpy[1:3], strict=True))
+        ours, theirs = [self.torch, *self.cuda], [other.torch, *other.cuda]
+        return self.python == other.python and numbers and all(map(torch.equal, ours, theirs))
+
+
+@dataclass
+class BuiltModel:
+    """A model, as it was built, and what was made over it.
+
+    Attributes:
+        model: what trials train, in place.
+        graphs: steps captured over its weights.
+        saver: a copy in main memory of a model on a GPU, which checkpoints are written from; None on a CPU, where the
+            threads that would write are those that train.
+        before: dev scores of the model as it was built, by what they were scored on.
+    """
+
+    model: SentenceTransformer
+    graphs: ModelGraphs
+    saver: SentenceTransformer | None
+    before: dict[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _AsBuilt:
+    """How a model was when it was built.
+
+    Attributes:
+        key: the configurations that build it so.
+        weights: copies of its parameters and buffers in main memory, by name.
+        places: the identity of each module, parameter and buffer: what replaced one has made another model of it.
+        training: whether each of its modules was in training mode.
+        forwards: names of the modules that had a ``forward`` of their own, not their class's.
+        card: its card's data, without the model.
+        state: the random state that building it left.
+    """
+
+    key: str
+    weights: Mapping[str, Tensor]
+    places: Mapping[str, int]
+    training: tuple[bool, ...]
+    forwards: frozenset[str]
+    card: Any
+    state: _RandomState
+
+
+class BuiltModels:
+    """Builds models, and keeps the last one.
+
+    A model with adapters is not kept: they are merged into it in the end.
+
+    Args:
+        keeps: whether there may be another trial; else nothing is kept.
+    """
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self._keeps = keeps
+        self._built: BuiltModel | None = None
+        self._as_built: _AsBuilt | None = None
+
+    def get(self, config: TrialConfig) -> BuiltModel:
+        """The model of a trial, as a new process would build it, and the random state that this would leave.
+
+        The model of the trial before must not be used any more.
+
+        Args:
+            config: the trial.
+
+        Raises:
+            TrialError: it cannot be built.
+        """
+        from transformers import set_seed
+
+        set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
+        if self._built is not None and self._as_built is not None:
+            with_seed, without = _keys(config)
+            if self._as_built.key in (with_seed, without) and _places(self._built.model) == self._as_built.places:
+                _restore(self._built.model, self._as_built)
+                if self._as_built.key == with_seed:
+                    self._as_built.state.restore()
+                self._built.graphs.refused = None
+                return self._built
+        self.drop()
+        return self._build(config)
+
+    def drop(self) -> None:
+        """Forgets the model: a training failed on it, or another one is needed."""
+        if self._built is not None:
+            self._built = self._as_built = None
+            free_memory()  # a model refers to itself, and would be there beside the next one
+
+    def _build(self, config: TrialConfig) -> BuiltModel:
+        from embedsweep.models import build_model, torch_device
+        from embedsweep.training.graphed import ModelGraphs
+
+        before = _RandomState.now()
+        model = build_model(config.model, torch_device(config.trainer.device))
+        built = BuiltModel(model, ModelGraphs(model), _saver(model))
+        if self._keeps and config.model.lora.rank is None:
+            state = _RandomState.now()
+            with_seed, without = _keys(config)
+            key = without if state.equals(before) else with_seed
+            weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+            training = tuple(module.training for module in model.modules())
+            self._built = built
+            forwards = frozenset(name for name, module in model.named_modules() if "forward" in vars(module))
+            self._as_built = _AsBuilt(key, weights, _places(model), training, forwards, _card(model), state)
+        return built
+
+
+def _saver(model: SentenceTransformer) -> SentenceTransformer | None:
+    device = model.device
+    if device.type != "cuda":
+        return None
+    model.to("cpu")  # a copy on the GPU would need room beside it
+    saver = copy.deepcopy(model)
+    model.to(device)
+    return saver
+
+
+def _keys(config: TrialConfig) -> tuple[str, str]:
+    """What a model is built by: with the seed that its new layers are drawn from, and without."""
+    without = repr((config.model, config.trainer.device))
+    return repr((without, config.trainer.seed)), without
+
+
+def _places(model: SentenceTransformer) -> dict[str, int]:
+    modules = {f"module {name}": id(module) for name, module in model.named_modules()}
+    return modules | {name: id(value) for name, value in model.state_dict(keep_vars=True).items()}
+
+
+def _card(model: SentenceTransformer) -> Any:
+    data = model.model_card_data
+    owner, data.model = data.model, None
+    try:
+        return copy.deepcopy(data)
+    finally:
+        data.model = owner
+
+
+def _restore(model: SentenceTransformer, built: _AsBuilt) -> None:
+    import torch
+
+    # What accelerate puts around a model for mixed precision, and losses leave that cut embeddings or leave layers out.
+    for name, module in model.named_modules():
+        if name not in built.forwards:
+            module.__dict__.pop("forward", None)
+    for name in ("_original_forward", "_is_accelerate_prepared"):
+        model.__dict__.pop(name, None)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.copy_(built.weights[name])
+    model.zero_grad()
+    for module, training in zip(model.modules(), built.training, strict=True):
+        module.training = training
+    model.model_card_data = copy.deepcopy(built.card)
+    model.model_card_data.register_model(model)

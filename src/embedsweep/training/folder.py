@@ -1,0 +1,119 @@
+"""What a trial leaves in its folder that others read: its configuration and its result.
+
+Owns the form of ``config.yaml`` and ``result.json``. Knows nothing of how they come about.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.trial import TrialConfig
+from embedsweep.secrets import RedactingFilter, redact_tree
+
+RESULT = "result.json"
+
+
+def write_config(path: Path, config: TrialConfig) -> None:
+    """Writes a trial's configuration, secrets redacted."""
+    # The JSON round trip turns tuples into lists, which YAML can write plainly.
+    tree = redact_tree(json.loads(json.dumps(asdict(config))))
+    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def write_result(folder: Path, result: TrialResult) -> None:
+    """Written last: a trial with a result is done and recorded."""
+    temporary = folder / f"{RESULT}.part"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(asdict(result), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut must not leave the name without the content
+    temporary.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> TrialResult | None:
+    """The result of a trial that was run to its end in ``folder``; None if it was not."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    cost = tree.pop("emissions")
+    tree.setdefault("examples_per_s", None)  # older versions wrote none
+    return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))
+
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _LogFile(logging.FileHandler):
+    """The file. A full disk may end the training, but not for the log's sake, which would be told to the log again."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
+        """Drops the record."""
+
+
+class _Lines(io.TextIOBase):
+    """A text stream whose lines become log records."""
+
+    def __init__(self, logger: logging.Logger, level: int) -> None:
+        self._logger = logger
+        self._level = level
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                self._logger.log(self._level, line.rstrip())
+        return len(text)
+
+
+@contextmanager
+def train_log(path: Path) -> Iterator[None]:
+    """Appends everything logged, warned or printed inside the block to ``path``, secrets redacted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.addFilter(RedactingFilter())
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    _hand_over_library_loggers()
+    logging.captureWarnings(True)
+    output = logging.getLogger("output")
+    try:
+        with redirect_stdout(_Lines(output, logging.INFO)), redirect_stderr(_Lines(output, logging.WARNING)):
+            yield
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        with suppress(OSError):
+            handler.close()
+
+
+def _hand_over_library_loggers() -> None:
+    """Takes the libraries' own handlers and progress bars away: they write to the terminal."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()
+    transformers.utils.logging.set_verbosity_info()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("datasets", "huggingface_hub", "accelerate", "sentence_transformers", "optuna", "codecarbon"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # They answer for every file of every download, and say nothing of the trial.
+    for name in ("httpx", "httpcore", "urllib3", "filelock", "fsspec"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,264 @@
+"""The trainer: sentence-transformers' own, with what this project does differently as overrides. Imports torch.
+
+Nothing of the library's loop is copied. What is overridden and begins with an underscore is private there, so tests
+hold what is relied on of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from torch import nn
+from transformers import TrainerState
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+
+from embedsweep.config.trial import TrialConfig
+from embedsweep.errors import TrialError
+from embedsweep.models import load_weights, training_prompts
+from embedsweep.training.batches import batch_sampler_of
+from embedsweep.training.checkpoints import CheckpointWriter
+from embedsweep.training.cuda_graphs import CaptureError
+from embedsweep.training.divergence import Watch
+from embedsweep.training.graphed import Graphed, PaddingCollator
+from embedsweep.training.micro_batches import N_EXAMPLES, PARTS, SHARES, Split, SplittingCollator, loss_batch_size_of
+from embedsweep.training.optimizers import optimizer_arguments
+
+_log = logging.getLogger(__name__)
+
+
+class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library is untyped
+    """Trains as sentence-transformers does; watches for divergence, splits batches and replays captured steps.
+
+    Args:
+        model: what is trained.
+        divergence: is shown every loss and every gradient.
+        split: how a batch is computed in parts; None computes it whole.
+        graphed: the captured steps, and the lengths that batches are padded to; None captures nothing.
+        why_eager: why it is None, for people.
+        writer: writes checkpoints.
+        saver: the model once more, in main memory, from which checkpoints are written while training goes on; None
+            writes them from the model itself, which waits.
+        is_over: whether training has ended for good, so that a checkpoint need not hold what it would go on with.
+        trust_remote_code: whether code beside a checkpoint may be executed.
+        given: what the library's trainer takes beside these.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: SentenceTransformer,
+        divergence: Watch,
+        split: Split | None,
+        graphed: Graphed | None,
+        why_eager: str | None,
+        writer: CheckpointWriter,
+        saver: SentenceTransformer | None,
+        is_over: Callable[[TrainerState], bool],
+        trust_remote_code: bool,
+        **given: Any,
+    ) -> None:
+        self._divergence = divergence
+        self._split = split
+        self._graphed = graphed
+        self._why_eager = why_eager
+        self._norm: torch.Tensor | None = None
+        """That of the gradient of a captured step, before it was clipped; None after any other step."""
+        self._writer = writer
+        self._saver = saver
+        self._is_over = is_over
+        self._trust_remote_code = trust_remote_code
+        super().__init__(model=model, **given)
+
+    @property
+    def captured(self) -> str:
+        """What was captured in CUDA graphs, in words, or why nothing was."""
+        return f"none: {self._why_eager}" if self._graphed is None else self._graphed.told
+
+    def get_data_collator(self, **given: Any) -> Any:
+        """The library's collator; around it what splits a batch, or pads it to a length that graphs are made for."""
+        collate = super().get_data_collator(**given)
+        if self._split is not None:
+            return SplittingCollator(collate, self._split)
+        return collate if self._graphed is None else PaddingCollator(collate, self._graphed)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Gradients of a batch, and its loss."""
+        if PARTS in inputs:
+            return self._step_in_parts(model, inputs, num_items_in_batch)
+        if self._graphed is not None and self._graphed.takes(inputs):
+            return self._graphed_step(self._graphed, model, inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The library's, watched for divergence."""
+        loss = super().compute_loss(*args, **kwargs)
+        self._divergence.saw_loss(loss)
+        return loss
+
+    def _step_in_parts(self, model: nn.Module, inputs: Mapping[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+        parts = list(zip(inputs[PARTS], inputs[SHARES], strict=True))
+        weight = self._weight(inputs[N_EXAMPLES])
+        value = torch.zeros((), device=self.args.device)
+        for number, (part, share) in enumerate(parts, start=1):
+            # What the trainer divides the loss of a part by.
+            self.current_gradient_accumulation_steps = 1 / (share * weight)
+            with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
+                value = value + super().training_step(model, part, num_items_in_batch)
+        return value
+
+    def _weight(self, examples: int) -> float:
+        """What so many examples count for, of which every process has its own number: their mean gradient is taken."""
+        if self.accelerator.num_processes == 1:
+            return 1.0
+        mean = self.accelerator.reduce(torch.tensor(float(examples), device=self.args.device), "mean")
+        return examples / float(mean)
+
+    def _graphed_step(self, graphed: Graphed, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        model.train()  # all of it: a model that was just loaded is in training mode itself, and its transformer is not
+        if callable(getattr(self.optimizer, "train", None)):
+            self.optimizer.train()  # schedule-free optimizers train with other weights than they evaluate with
+        batch = self._prepare_inputs(inputs)
+        n_captured, begun = len(graphed.graphs), time.monotonic()
+        try:
+            loss, self._norm = graphed.graphs.step(batch, lambda given: super(Trainer, self).compute_loss(model, given))
+        except CaptureError as error:
+            graphed.forget()
+            if graphed.is_required:
+                raise TrialError(
+                    f"trainer.cuda_graphs=true, and a step cannot be captured ({error}): use auto"
+                ) from error
+            self._graphed, self._why_eager = None, f"a step cannot be captured ({error})"
+            _log.warning("CUDA graphs: %s", self.captured)
+            return super().training_step(model, inputs)
+        if len(graphed.graphs) > n_captured:
+            _log.info("CUDA graphs: step %d captured in %.2f s", self.state.global_step + 1, time.monotonic() - begun)
+        self._divergence.saw_loss(loss)
+        return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        # A captured step clips its gradient itself.
+        return super()._clip_grad_norm(model) if self._norm is None else self._norm
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm if self._norm is None else self._norm)
+        self._norm = None
+        self._divergence.saw_gradient(norm)
+        return norm
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        # The library's own takes a checkpoint of adapters for a whole model, with its base model where it once lay.
+        load_weights(self.model, Path(checkpoint_path), self._trust_remote_code)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002  # the library's
+        # Without its card, which takes longer than the weights of a small model, and without a pickle of the arguments.
+        folder = output_dir or self.args.output_dir
+        # Until the last checkpoint is sealed, the saver holds its weights; and sealing it deletes all it replaces.
+        self._writer.wait()
+        if self._saver is None:
+            self.model.save_pretrained(folder, create_model_card=False)
+            return
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with torch.no_grad():
+            weights = self.model.state_dict()
+            for name, value in self._saver.state_dict().items():
+                value.copy_(weights[name])
+        save = functools.partial(self._saver.save_pretrained, folder, create_model_card=False)
+        self._writer.submit(save)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._is_over(self.state):
+            return
+        if self._saver is None:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        states = {
+            OPTIMIZER_NAME: _in_main_memory(self.optimizer.state_dict()),
+            SCHEDULER_NAME: copy.deepcopy(self.lr_scheduler.state_dict()),
+        }
+        for name, state in states.items():
+            self._writer.submit(functools.partial(torch.save, state, Path(output_dir) / name))
+
+
+def _in_main_memory(state: Any) -> Any:
+    """A copy of an optimizer's state that later steps do not change."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _in_main_memory(value) for key, value in state.items()}
+    return [_in_main_memory(value) for value in state] if isinstance(state, list) else state
+
+
+def training_arguments(
+    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset], processes: int
+) -> SentenceTransformerTrainingArguments:
+    """sentence-transformers' arguments for a configuration.
+
+    Args:
+        config: the trial.
+        folder: where checkpoints go.
+        datasets: what is trained on, by name.
+        processes: how many share a batch, and each micro-batch of it, a divisor of both.
+    """
+    trainer, loader = config.trainer, config.dataloader
+    # A smaller loss batch is drawn as such, so that it has no duplicates and whole groups; others are split later.
+    loss_batch_size = loss_batch_size_of(config)
+    pinned = trainer.device != "cpu" and torch.cuda.is_available()
+    every = _ratio_or_steps(trainer.eval_every)
+    prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=trainer.epochs,
+        max_steps=trainer.max_steps or -1,
+        per_device_train_batch_size=loss_batch_size // processes,
+        gradient_accumulation_steps=loader.batch_size // loss_batch_size,
+        per_device_eval_batch_size=config.evaluation.batch_size,
+        prompts=prompts if len(prompts) > 1 and any(prompts.values()) else next(iter(prompts.values())),
+        batch_sampler=batch_sampler_of(loader, processes),
+        multi_dataset_batch_sampler=loader.multi_dataset_batch_sampler,
+        dataloader_drop_last=loader.drop_last,
+        dataloader_num_workers=loader.num_workers,
+        dataloader_persistent_workers=loader.num_workers > 0,
+        dataloader_pin_memory=pinned,
+        # A batch is copied to the device while the step before it is computed.
+        accelerator_config={"non_blocking": pinned},
+        # A process that shares a batch would look for a GPU of its own.
+        use_cpu=trainer.device == "cpu" or (processes > 1 and not torch.cuda.is_available()),
+        fp16=trainer.precision == "fp16",
+        bf16=trainer.precision == "bf16",
+        seed=trainer.seed,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        metric_for_best_model="eval_" + config.objective.replace("/", "_"),
+        greater_is_better=True,
+        logging_steps=_ratio_or_steps(trainer.log_every),
+        # The filter would show a loss that is NaN as 0.0.
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        **optimizer_arguments(config.optimizer),
+    )
+    # The library drops the last batch in every group of processes, which share it out unevenly; here they can.
+    arguments.dataloader_drop_last = loader.drop_last
+    return arguments
+
+
+def _text_columns(dataset: Dataset) -> list[str]:
+    return [name for name in dataset.column_names if name not in ("label", "score")]
+
+
+def _ratio_or_steps(value: float) -> float:
+    return value if value < 1 else int(value)

@@ -1,0 +1,1 @@
+"""Validation: a command becomes a frozen configuration, or a list of all that is wrong with it."""

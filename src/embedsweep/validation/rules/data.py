@@ -1,0 +1,153 @@
+"""Whether the data is there, and leaves each loss examples of a shape it wants. No torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from embedsweep.config.identity import canonical
+from embedsweep.config.trial import BenchmarkConfig, DataConfig, LossConfig, Split, TrialConfig
+from embedsweep.data import is_generated, load_also, load_benchmark, load_splits
+from embedsweep.data.convert import prepared
+from embedsweep.data.demo import DEMOS
+from embedsweep.data.examples import Splits
+from embedsweep.errors import ConfigError, Problem
+from embedsweep.losses.nesting import in_batch, wants
+from embedsweep.losses.rows import InBatch
+
+
+def check_data(config: TrialConfig) -> Sequence[Problem]:
+    """Whether every split, every further dataset and every benchmark can be read."""
+    evaluation = config.evaluation
+    loads: list[Callable[[], object]] = [lambda: load_splits(config.data, evaluation), lambda: load_also(config.data)]
+    loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in evaluation.benchmarks]
+    problems: list[Problem] = []
+    for load in loads:
+        try:
+            load()
+        except ConfigError as error:
+            problems += (problem for problem in error.problems if problem not in problems)
+    problems += _check_leaks(config)
+    return problems
+
+
+def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
+    """Whether what is trained on is a split that scores, all of which would be left out again."""
+    data, evaluation = config.data, config.evaluation
+    scored: tuple[tuple[Split, BenchmarkConfig | None, str], ...] = (
+        ("dev", evaluation.dev, "selects"),
+        ("test", evaluation.test, "reports"),
+    )
+    for split, benchmark, does in scored:
+        own = () if is_generated(data) or benchmark is not None else data.splits[split]
+        if data.drop_leaked and (both := [name for name in data.splits["train"] if name in own]):
+            message = (
+                f"has {', '.join(both)}, which {does}: data.drop_leaked=true leaves all of it out of train again; "
+            )
+            yield Problem("data.splits.train", f"{message}take it out there, or choose evaluation.{split}")
+
+
+def scored_on(config: TrialConfig) -> tuple[str, str]:
+    """What the pairs of dev and of test are, as digests; of data that can be read."""
+    return _scored_on(_Scored(canonical([asdict(config.data), asdict(config.evaluation)]), config))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What a trial is scored on; equal to another by the canonical form of what decides it."""
+
+    key: str
+    config: TrialConfig = field(compare=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _scored_on(scored: _Scored) -> tuple[str, str]:
+    splits = load_splits(scored.config.data, scored.config.evaluation)
+    return splits.dev.digest, splits.test.digest
+
+
+def check_conversion(config: TrialConfig) -> list[Problem]:
+    """Whether each dataset leaves its loss examples of a shape it wants."""
+    if check_data(config):
+        return []
+    problems: list[Problem] = []
+    for dataset in _datasets(config):
+        if isinstance(outcome := _count(dataset), ConfigError):
+            problems += (_in_section(problem, dataset) for problem in outcome.problems)
+    return problems
+
+
+def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
+    """Whether losses that compare examples have some to compare."""
+    loader = config.dataloader
+    for loss in (config.loss, *(also.loss for also in config.data.also.values())):
+        kind = in_batch(loss)
+        key, batch = "batch_size", loader.batch_size
+        if kind is InBatch.COMPARED and loader.micro_batch_size is not None:
+            key, batch = "micro_batch_size", loader.micro_batch_size
+        if kind is not InBatch.INDEPENDENT and batch < 2:
+            message = f"loss={loss.name} compares examples inside a batch and needs at least 2, but got {batch}"
+            yield Problem(f"dataloader.{key}", message)
+
+
+def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
+    """Whether each dataset has a batch left where the last one is dropped."""
+    if not config.dataloader.drop_last or check_data(config) or check_conversion(config):
+        return
+    batch = config.dataloader.batch_size
+    for dataset in _datasets(config):
+        examples = _count(dataset)
+        if isinstance(examples, int) and examples < batch:
+            of = "" if dataset.section == "data" else f" of {dataset.section}"
+            message = f"with drop_last no batch is left: {examples} examples{of} for a batch of {batch}"
+            yield Problem("dataloader.batch_size", message)
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """A dataset that is trained on; equal to another by the canonical form of what decides its examples.
+
+    Attributes:
+        key: that form.
+        section: where it stands in the configuration.
+        splits: its examples, with what they must not leak into.
+        data: where they come from.
+        loss: what it is trained by.
+    """
+
+    key: str
+    section: str = field(compare=False)
+    splits: Splits = field(compare=False)
+    data: DataConfig = field(compare=False)
+    loss: LossConfig = field(compare=False)
+
+
+def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
+    splits = load_splits(config.data, config.evaluation)
+    also = config.data.also
+    given = {"data": (splits.train, replace(config.data, also={}), config.loss)}
+    for name, examples in load_also(config.data).items():
+        given[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
+    for section, (examples, data, loss) in given.items():
+        key = canonical([asdict(data), asdict(config.evaluation), loss.name, wants(loss)])
+        yield _Dataset(key, section, replace(splits, train=examples), data, loss)
+
+
+@functools.lru_cache(maxsize=32)
+def _count(dataset: _Dataset) -> int | ConfigError:
+    """How many examples a loss is given, or why none; kept, since the cells of a sweep mostly share their data."""
+    try:
+        return len(prepared(dataset.splits, dataset.data, wants(dataset.loss), dataset.loss.name, None))
+    except ConfigError as error:
+        return error
+
+
+def _in_section(problem: Problem, dataset: _Dataset) -> Problem:
+    """A problem of one dataset under its own keys; of a loss without data, with the demo data that would do."""
+    section, message = dataset.section, problem.message
+    if problem.where == "loss":
+        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in wants(dataset.loss)]
+        message += f" (to try it: {demos[0]})" if demos else ""
+        return Problem("loss" if section == "data" else f"{section}.loss", message)
+    return Problem(problem.where.replace("data.", f"{section}.", 1), message.replace("data.", f"{section}."))

@@ -1,0 +1,253 @@
+"""Whether the base model is there, and takes what is asked of it. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from embedsweep.config.trial import ModelConfig, TrialConfig
+from embedsweep.config.values import nearest
+from embedsweep.errors import Problem
+from embedsweep.hub import cached_model_path, hub_reachable, why_unreachable
+from embedsweep.models.layout import Module, modules_of, transformer_config, transformer_folder, usable_positions
+from embedsweep.models.tiny import SIZES
+
+TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
+FIXED_WIDTH = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
+"""Modules that take embeddings of one width only."""
+
+
+def check_base_model(config: TrialConfig) -> list[Problem]:
+    """Whether the trial's base model is there, and what is built onto it can be."""
+    return check_model(config.model)
+
+
+def check_model(config: ModelConfig) -> list[Problem]:
+    """Whether the base model is there (a folder, the cache or a hub that answers) and takes what is asked of it."""
+    return [*_check_source(config), *_check_prompts(config), *_check_static(config), *_check_lora(config)]
+
+
+def _check_source(config: ModelConfig) -> list[Problem]:
+    if config.name == "tiny":
+        return _check_tiny(config)
+    if config.path is None:
+        return [Problem("model.path", f"model={config.name} needs one: a hub id (ORG/NAME) or a folder")]
+    folder = Path(config.path).expanduser()
+    return _check_folder(folder, config) if folder.exists() else _check_hub_id(config.path, config)
+
+
+def _check_prompts(config: ModelConfig) -> Iterator[Problem]:
+    name, prompts = config.default_prompt, config.prompts
+    if name is not None and name not in prompts:
+        there = ", ".join(prompts) or "none"
+        message = f"must be a name in model.prompts, but got {name}{nearest(name, prompts)}; there are: {there}"
+        yield Problem("model.default_prompt", message)
+    elif prompts and name is None and not {"query", "document"} <= prompts.keys():
+        message = (
+            f"no text gets one of {', '.join(prompts)}: name them query and document, or say model.default_prompt="
+        )
+        yield Problem("model.prompts", message + next(iter(prompts)))
+
+
+def _check_static(config: ModelConfig) -> Iterator[Problem]:
+    """A static embedding has nothing to pool, to take out or to adapt."""
+    if config.static_dim is None:
+        return
+    asked = {
+        "parts": (config.parts != "all", "all"),
+        "pooling": (config.pooling is not None, "null"),
+        "dense": (config.dense is not None, "null"),
+        "lora.rank": (config.lora.rank is not None, "null"),
+    }
+    for key, (given, off) in asked.items():
+        if given:
+            message = f"a static embedding (model.static_dim={config.static_dim}) has no transformer; set it to {off}"
+            yield Problem(f"model.{key}", message)
+
+
+def _check_lora(config: ModelConfig) -> Iterator[Problem]:
+    if config.lora.dropout >= 1:
+        message = f"must be below 1, which would leave nothing of the input, but got {config.lora.dropout:g}"
+        yield Problem("model.lora.dropout", message)
+
+
+def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", hub_id):
+        return [Problem("model.path", f"there is no folder {hub_id}, and it is no hub id (ORG/NAME) either")]
+    if (cached := cached_model_path(hub_id, config.revision)) is not None:
+        if config.static_dim is None and not _has_safetensors(cached):
+            message = f"the copy of {hub_id} in the local cache has no safetensors weights; run: hf download {hub_id}"
+            return [Problem("model.path", message)]
+        return _check_inside(cached, config)
+    if hub_reachable():
+        return []
+    message = (
+        f"{hub_id} is neither a folder nor in the local cache, and {why_unreachable()}; "
+        "use model=pretrained model.path=FOLDER, or model=tiny, which needs no download"
+    )
+    return [Problem("model.path", message)]
+
+
+def _check_tiny(config: ModelConfig) -> list[Problem]:
+    problems = []
+    if config.path is not None:
+        problems.append(Problem("model.path", "model=tiny is built here and takes none; use model=pretrained"))
+    too_long = config.max_seq_length is not None and config.max_seq_length > TINY_MAX_LENGTH
+    if too_long and config.static_dim is None:
+        problems.append(
+            Problem(
+                "model.max_seq_length",
+                f"model=tiny reads at most {TINY_MAX_LENGTH} tokens, but got {config.max_seq_length}",
+            )
+        )
+    return problems
+
+
+def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
+    if not folder.is_dir():
+        return [Problem("model.path", f"{folder} is a file; a model is a folder with config.json or modules.json")]
+    if config.static_dim is not None:
+        return _check_inside(folder, config)
+    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+        return [Problem("model.path", f"{folder} holds no model: neither config.json nor modules.json is in it")]
+    if not _has_safetensors(folder):
+        return [
+            Problem(
+                "model.path",
+                f"{folder} has no safetensors weights; a pickle could execute code. Load it where you trust it and "
+                "save it again with save_pretrained()",
+            )
+        ]
+    return _check_inside(folder, config)
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*/*.safetensors"))
+
+
+def _check_inside(folder: Path, config: ModelConfig) -> list[Problem]:
+    """What the folder's own files say: its modules, its tokenizer, its positions."""
+    try:
+        modules = modules_of(folder)
+        if config.static_dim is not None:
+            return list(_check_tokenizer(transformer_folder(folder)))
+        problems = [] if modules is None else list(_check_modules(modules, config))
+        return [*problems, *_check_length(transformer_folder(folder), config)]
+    except ValueError as error:
+        return [Problem("model.path", str(error))]
+
+
+def _check_tokenizer(folder: Path) -> Iterator[Problem]:
+    if not (folder / "tokenizer.json").is_file():
+        message = f"{folder} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
+        yield Problem("model.path", message)
+
+
+def _check_modules(modules: tuple[Module, ...], config: ModelConfig) -> Iterator[Problem]:
+    kinds = [module.kind for module in modules]
+    words = ", ".join(kinds)
+    # Code that comes with a model may be a transformer under another name.
+    has_transformer = "Transformer" in kinds or config.trust_remote_code
+    if config.parts == "transformer" and not has_transformer:
+        yield Problem("model.parts", f"the model has no transformer to take out, only {words}; use all")
+        return
+    if config.lora.rank is not None and not has_transformer:
+        yield Problem("model.lora.rank", f"the model has no transformer to adapt, only {words}; set it to null")
+    if config.pooling is None or config.parts == "transformer":
+        return
+    if "Pooling" not in kinds:
+        message = f"the model has no pooling to replace by {config.pooling}, only {words}; set it to null"
+        yield Problem("model.pooling", message)
+    elif "+" in config.pooling and (
+        behind := [kind for kind in kinds[kinds.index("Pooling") :] if kind in FIXED_WIDTH]
+    ):
+        message = (
+            f"{config.pooling} makes embeddings wider than the model's own {', '.join(behind)} takes; "
+            "use one mode, or model.parts=transformer"
+        )
+        yield Problem("model.pooling", message)
+
+
+def _check_length(folder: Path, config: ModelConfig) -> Iterator[Problem]:
+    transformer = transformer_config(folder)
+    if transformer is None:
+        return
+    asked, longest = config.max_seq_length, usable_positions(transformer)
+    # All positions together are what cards of RoBERTa's kind say; the model is then cut to those usable.
+    if asked is None or longest is None or asked <= longest or asked == transformer["max_position_embeddings"]:
+        return
+    yield Problem("model.max_seq_length", f"the model has positions for {longest} tokens, but got {asked}")
+
+
+_HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
+"""What kinds of transformers call the width of their token embeddings."""
+_KEEPS_WIDTH = ("Transformer", "Normalize", "Dropout", "LayerNorm", "WeightedLayerPooling")
+
+
+def embedding_width(config: ModelConfig) -> int | None:
+    """Dimensions of the model's embeddings; None where its files do not tell or are not here."""
+    if config.static_dim is not None or config.dense is not None:
+        return config.static_dim or config.dense
+    hidden = token_width(config)
+    if hidden is None:
+        return None
+    folder = _folder(config)
+    modules = modules_of(folder) if folder is not None and config.parts == "all" else None  # it was read for `hidden`
+    if modules is None:
+        return hidden * len((config.pooling or "mean").split("+"))
+    return _width_behind(modules, hidden, config.pooling)
+
+
+def token_width(config: ModelConfig) -> int | None:
+    """Dimensions of the transformer's token embeddings; None where its files do not tell or are not here."""
+    if config.name == "tiny":
+        return int(SIZES["hidden_size"])
+    folder = _folder(config)
+    try:
+        transformer = _read(transformer_folder(folder) / "config.json") if folder is not None else {}
+    except ValueError:  # that a model cannot be read is said where the model is checked
+        return None
+    sizes = (transformer.get(name) for name in _HIDDEN_SIZES)
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def _folder(config: ModelConfig) -> Path | None:
+    if config.path is None:
+        return None
+    folder = Path(config.path).expanduser()
+    return folder if folder.is_dir() else cached_model_path(config.path, config.revision)
+
+
+def _width_behind(modules: tuple[Module, ...], hidden: int, pooling: str | None) -> int | None:
+    width: int | None = hidden
+    for module in modules:
+        if module.kind == "Pooling":
+            width = hidden * (len(pooling.split("+")) if pooling is not None else _modes(module))
+        elif module.kind == "Dense":
+            out = _read(module.folder / "config.json").get("out_features")
+            width = out if isinstance(out, int) else None
+        elif module.kind not in _KEEPS_WIDTH:
+            return None
+    return width
+
+
+def _modes(pooling: Module) -> int:
+    """How many ways of pooling are joined; older files have a key for each."""
+    config = _read(pooling.folder / "config.json")
+    modes = config.get("pooling_mode")
+    if isinstance(modes, str):
+        return len(modes.split("+"))
+    if isinstance(modes, list):
+        return len(modes)
+    return sum(value is True for key, value in config.items() if key.startswith("pooling_mode_"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,350 @@
+"""What a command searches beside what it sweeps: the space of its search, and those that its options bring.
+
+Owns where each key is searched: everywhere, or in trials of certain options. Knows nothing of values' types.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from embedsweep.config.axes import active_axes, axis_of_entry, completed, probes_of, random_cell, value_on
+from embedsweep.config.compose import Composer
+from embedsweep.config.identity import canonical
+from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
+from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
+from embedsweep.errors import ConfigError, Problem
+from embedsweep.validation.cells import broken_constraint, cell_config
+from embedsweep.validation.rules.data import scored_on
+from embedsweep.validation.rules.training import check_processes
+from embedsweep.validation.sections import TRIAL_SECTIONS
+from embedsweep.validation.words import Cell, Words, one_for_all, section_of
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a key is searched over in one cell.
+
+    Attributes:
+        place: whose space says so, as it is told (``search=lr``, ``loss=mnrl``).
+        groups: the swept groups whose options bring the entry; none for one of the search itself.
+        axis: the key's axis there, unconditional.
+    """
+
+    place: str
+    groups: frozenset[str]
+    axis: Axis
+
+
+def searched_axes(
+    search: SearchConfig, cells: Sequence[Cell], said: Words, composer: Composer, problems: list[Problem]
+) -> list[Axis]:
+    """The axes of the search and of the options it asks for, less those that the command itself sweeps or fixes.
+
+    A key is searched in trials of an option if that option brings it, or if the option decides over what. An option's
+    own entry comes before the search's.
+    """
+    mine = {axis.key for axis in said.axes} | said.refused | said.keys
+    found = list(_check_search(search, mine, cells, composer))
+    entries: list[dict[str, _Entry]] = []
+    for cell in cells:
+        try:
+            entries.append(_entries(search, cell, said, mine, composer))
+        except ConfigError as error:
+            found += error.problems
+    if found:
+        problems += dict.fromkeys(found)
+        said.refused.add("search")
+        return []
+    keys = dict.fromkeys(key for cell_entries in entries for key in cell_entries)
+    return [axis for key in keys for axis in _axes_of(cells, [cell.get(key) for cell in entries])]
+
+
+def _check_search(
+    search: SearchConfig, mine: Collection[str], cells: Sequence[Cell], composer: Composer
+) -> Iterator[Problem]:
+    for key in search.space:
+        if key in mine:
+            continue
+        where = f"search={search.name}, {key}"
+        lacking = next((cell for cell in cells if not has_key(cell.composed, key)), None)
+        if composer.is_group(key):
+            yield Problem(where, f"options are swept on the command line: {key}=a,b")
+        elif lacking is not None:
+            yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(lacking.composed)))}")
+        else:
+            yield from _check_same_for_all(where, key)
+    for section in search.option_spaces:
+        if section not in TRIAL_SECTIONS:
+            message = f"no section {section}{nearest(section, TRIAL_SECTIONS)}; there are: {', '.join(TRIAL_SECTIONS)}"
+            yield Problem("search.option_spaces", message)
+
+
+def _check_same_for_all(where: str, key: str) -> Iterator[Problem]:
+    if section_of(key) not in TRIAL_SECTIONS or one_for_all(key) is not None:
+        yield Problem(where, "is the same for all trials of a study and cannot be searched")
+
+
+def _entries(
+    search: SearchConfig, cell: Cell, said: Words, mine: Collection[str], composer: Composer
+) -> dict[str, _Entry]:
+    """What is searched in one cell, by key.
+
+    Raises:
+        ConfigError: all entries that are wrong, at once.
+    """
+    problems: list[Problem] = []
+    spaces: list[tuple[str, frozenset[str], Mapping[str, Any]]] = [
+        (f"search={search.name}", frozenset(), search.space),
+        *_option_spaces(search, cell, said, problems),
+    ]
+    entries: dict[str, _Entry] = {}
+    for place, groups, space in spaces:
+        for key, entry in space.items():
+            if key in mine:
+                continue
+            where = f"{place}, {key}"
+            other = entries.get(key)
+            if place != spaces[0][0]:
+                problems += _check_key_of_option(where, key, cell, composer)
+            if other is not None and other.place != spaces[0][0]:
+                problems.append(Problem(where, f"{other.place} brings it, too: leave it out of one's space"))
+            try:
+                axis = axis_of_entry(key, entry, _lookup(entry, cell), place)
+            except ConfigError as error:
+                problems += error.problems
+            else:
+                entries[key] = _Entry(place, groups, axis)
+    if problems:
+        raise ConfigError(problems)
+    return entries
+
+
+def _option_spaces(
+    search: SearchConfig, cell: Cell, said: Words, problems: list[Problem]
+) -> Iterator[tuple[str, frozenset[str], Mapping[str, Any]]]:
+    """Each space that the cell's options bring: as it is told, the swept groups it comes from, and what it says.
+
+    An option inside another names its keys as if it stood by itself; ``loss.scale`` of one inside is
+    ``loss.inner.scale``.
+    """
+    chosen = {**said.choices, **cell.swept}
+    for place, space in cell.spaces.items():
+        section = section_of(place)
+        if section not in search.option_spaces:
+            continue
+        groups = [section, *(f"{section}@{section}{'.inner' * depth}" for depth in range(1, place.count(".") + 1))]
+        told = f"{groups[-1]}={chosen.get(groups[-1], value_at(cell.composed, f'{place}.name'))}"
+        if not isinstance(space, Mapping):
+            problems.append(
+                Problem(told, f"space must map keys to what they are searched over, but got {shown(space)}")
+            )
+            continue
+        own = f"{section}."
+        placed = {place + "." + key.removeprefix(own) if key.startswith(own) else key: space[key] for key in space}
+        yield told, frozenset(groups) & cell.swept.keys(), placed
+
+
+def _check_key_of_option(where: str, key: str, cell: Cell, composer: Composer) -> Iterator[Problem]:
+    if composer.is_group(key):
+        yield Problem(where, f"options are swept on the command line: {key}=a,b")
+    elif not has_key(cell.composed, key):
+        yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(cell.composed)))}")
+    else:
+        yield from _check_same_for_all(where, key)
+
+
+def _lookup(entry: Any, cell: Cell) -> dict[str, Any]:
+    """The value of the key that a relative entry is relative to."""
+    centre = entry.get("of") if isinstance(entry, Mapping) else None
+    section = section_of(centre) if isinstance(centre, str) else ""
+    if section not in cell.composed:
+        return {}
+    return {str(centre): value_at(resolve(cell.composed, {}, [section]), str(centre))}
+
+
+def _axes_of(cells: Sequence[Cell], entries: Sequence[_Entry | None]) -> Iterator[Axis]:
+    """A key's axes: one for all cells, or one for each combination of the options that decide over what it is searched.
+
+    Args:
+        cells: every combination of swept options.
+        entries: what the key is searched over in each; None where it is not.
+    """
+    needed = {group for entry in entries if entry is not None for group in entry.groups}
+    optional = [group for group in cells[0].swept if group not in needed]
+    for count in range(len(optional) + 1):
+        for more in itertools.combinations(optional, count):
+            groups = [group for group in cells[0].swept if group in needed or group in more]
+            by_options: dict[tuple[str, ...], dict[str, Axis | None]] = {}
+            for cell, entry in zip(cells, entries, strict=True):
+                options = tuple(cell.swept[group] for group in groups)
+                axis = entry.axis if entry is not None else None
+                by_options.setdefault(options, {})[canonical(axis and vars(axis))] = axis
+            if all(len(axes) == 1 for axes in by_options.values()):
+                for options, axes in by_options.items():
+                    for axis in axes.values():
+                        if axis is not None:
+                            yield replace(axis, when=dict(zip(groups, options, strict=True)))
+                return
+
+
+def read_points(
+    plan: StudyPlan, asked: tuple[Mapping[str, object], ...], problems: list[Problem]
+) -> tuple[Mapping[str, Choice], ...]:
+    """The points with their values as the axes have them; what is wrong goes to ``problems``.
+
+    Args:
+        plan: what is searched.
+        asked: the points, each a value for some of the axes.
+        problems: where problems are added.
+    """
+    points = []
+    for number, point in enumerate(asked, start=1):
+        where = f"study.enqueue, {number}" if len(asked) > 1 else "study.enqueue"
+        found = len(problems)
+        read = dict(_values(plan, point, where, problems))
+        if len(problems) == found:
+            problems += _check_whole(plan, read, where)
+            points.append(read)
+    return tuple(points)
+
+
+def _values(
+    plan: StudyPlan, point: Mapping[str, object], where: str, problems: list[Problem]
+) -> Iterator[tuple[str, Choice]]:
+    for key, value in point.items():
+        axes = [axis for axis in plan.axes if axis.key == key]
+        here = [axis for axis in axes if axis.when.items() <= point.items()]
+        if not axes:
+            known = ", ".join(dict.fromkeys(axis.key for axis in plan.axes))
+            problems.append(
+                Problem(where, f"{key} is not searched{nearest(key, known.split(', '))}; these are: {known}")
+            )
+        elif not here:
+            options = " or ".join(", ".join(f"{group}={option}" for group, option in a.when.items()) for a in axes)
+            problems.append(Problem(where, f"{key} is searched with {options} only: give that, or leave {key} out"))
+        else:
+            try:
+                yield key, value_on(here[0], value)
+            except ValueError:
+                problems.append(Problem(where, f"{key} must be {_allowed(here[0])}, but got {shown(value)}"))
+
+
+def _allowed(axis: Axis) -> str:
+    if isinstance(axis, DiscreteAxis):
+        return f"one of {', '.join(map(shown, axis.choices))}"
+    steps = f" in steps of {axis.step:g}" if axis.step else ""
+    return f"a {'whole number' if axis.integer else 'number'} from {axis.low:g} to {axis.high:g}{steps}"
+
+
+def _check_whole(plan: StudyPlan, point: Mapping[str, Choice], where: str) -> Iterator[Problem]:
+    """Whether the constraints hold, and, where the point leaves nothing open, whether its configuration does."""
+    try:
+        broken = broken_constraint(plan, point)
+    except ValueError:
+        return  # told of the constraint already
+    if broken is not None:
+        yield Problem(where, f"does not keep the constraint {broken}")
+    elif all(axis.key in point for axis in active_axes(plan.axes, point)):
+        try:
+            cell_config(plan, point)
+        except ConfigError as error:
+            yield from (Problem(where, str(problem)) for problem in error.problems)
+
+
+EVERY_CELL_UP_TO = 256
+DRAWS = 500
+"""Random cells that are tried where none of the others keeps the constraints."""
+
+
+def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
+    """What is wrong with any cell of a plan that keeps its constraints, or that there is none.
+
+    Args:
+        plan: the study's.
+        processes: how many train each trial together.
+    """
+    pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
+    try:
+        cells = _probe_cells(plan)
+    except ValueError as error:
+        yield Problem("search.constraints", str(error))
+        return
+    if not cells:
+        yield Problem("search.constraints", f"no trial keeps {' and '.join(plan.constraints)}: change one of them")
+    for params in cells:
+        try:
+            config = cell_config(plan, params)
+            pairs.append((params, scored_on(config)))
+        except ConfigError as error:
+            yield from error.problems
+            continue
+        yield from check_processes(config, processes)
+    for key in dict.fromkeys(axis.key for axis in plan.axes):
+        yield from _check_scored_alike(key, pairs)
+
+
+def _check_scored_alike(axis: str, pairs: Sequence[tuple[Mapping[str, Choice], tuple[str, str]]]) -> Iterator[Problem]:
+    """Whether cells that differ in one axis only are scored on the same pairs; ``pairs`` has those of sound cells."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for params, digests in pairs:
+        rest = canonical({key: value for key, value in params.items() if key != axis})
+        alike.setdefault(rest, []).append(digests)
+    differing = [
+        split
+        for index, split in enumerate(("dev", "test"))
+        if any(len({digests[index] for digests in cells}) > 1 for cells in alike.values())
+    ]
+    if differing:
+        mend = " and ".join(f"evaluation.{split}" for split in differing)
+        message = (
+            f"gives the cells different {' and '.join(differing)} pairs, whose scores cannot be compared: set {mend}"
+        )
+        yield Problem(axis, message)
+
+
+def _probe_cells(plan: StudyPlan) -> list[dict[str, Choice]]:
+    """Cells that show whether a plan is right, each once: those that are run, so that no other is complained of."""
+    source = random.Random(plan.seed)
+    for candidates in (_probes(plan.axes), (random_cell(plan.axes, {}, source) for _ in range(DRAWS))):
+        cells = {canonical(cell): cell for cell in candidates if broken_constraint(plan, cell) is None}
+        if cells or not plan.constraints:
+            break
+    return list(cells.values())
+
+
+def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
+    """All cells of the axes' probes where they are few; where they are many, all pairs of two axes' values."""
+    probes = {axis.name: probes_of(axis) for axis in axes}
+    always = [axis for axis in axes if not axis.when]
+    outer = math.prod(len(probes[axis.name]) for axis in always)
+    if outer <= EVERY_CELL_UP_TO:
+        every = list(itertools.islice(_every_cell(axes), EVERY_CELL_UP_TO + 1))
+        if len(every) <= EVERY_CELL_UP_TO:
+            yield from every
+            return
+    yield from (completed(axes, {**axis.when, axis.key: value}) for axis in axes for value in probes[axis.name])
+    for one, other in itertools.combinations(axes, 2):
+        for left, right in itertools.product(probes[one.name], probes[other.name]):
+            parts = ({**one.when}, {**other.when}, {one.key: left}, {other.key: right})
+            if _agree(parts):
+                yield completed(axes, {key: value for part in parts for key, value in part.items()})
+
+
+def _every_cell(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
+    always = [axis for axis in axes if not axis.when]
+    for outer in itertools.product(*map(probes_of, always)):
+        cell = dict(zip((axis.key for axis in always), outer, strict=True))
+        inside = active_axes(axes, cell)[len(always) :]
+        for inner in itertools.product(*map(probes_of, inside)):
+            yield {**cell, **dict(zip((axis.key for axis in inside), inner, strict=True))}
+
+
+def _agree(parts: Sequence[Mapping[str, Choice]]) -> bool:
+    """Whether no key is given two values."""
+    values: dict[str, Choice] = {}
+    return all(values.setdefault(key, value) == value for part in parts for key, value in part.items())

@@ -1,0 +1,230 @@
+"""What every trial of a command shares: the study, where it is recorded, whose electricity is used.
+
+Owns the checks of those sections. Knows nothing of trials.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
+from embedsweep.config.values import resolve, shown
+from embedsweep.emissions.rows import country_problem
+from embedsweep.errors import ConfigError, Problem
+from embedsweep.files import SINGLE, SWEEPS
+from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
+from embedsweep.validation.sections.services import read_emissions, read_study, read_tracking, read_workers
+from embedsweep.validation.words import Cell
+
+
+def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
+    """What cannot be had of ``workers=inline``, which is this process."""
+    if workers.name != "inline":
+        return
+    if workers.count not in (None, 1):
+        yield Problem("workers.count", f"inline is this process alone, but got {workers.count}: add workers=local")
+    if workers.per_device != 1:
+        several = "auto asks how many" if workers.per_device == "auto" else f"{workers.per_device} are to"
+        message = f"inline is this process alone, and {several} share a GPU: add workers=local"
+        yield Problem("workers.per_device", message)
+    if workers.mps is not False:
+        message = f"inline is this process, which shares no GPU, but got {str(workers.mps).lower()}: add workers=local"
+        yield Problem("workers.mps", message)
+    if workers.max_restarts > 0:
+        message = (
+            f"inline is this process, which nobody starts again, but got {workers.max_restarts}: add workers=local"
+        )
+        yield Problem("workers.max_restarts", message)
+    if workers.silence is not None:
+        message = f"inline is this process, which nobody watches, but got {workers.silence:g}: add workers=local"
+        yield Problem("workers.silence", message)
+
+
+def check_shares(workers: WorkersConfig, device: str) -> Iterator[Problem]:
+    """What does not fit of local workers whose trials run on ``device`` (``trainer.device``)."""
+    if workers.name == "inline":
+        return
+    yield from _check_mps(workers, device)
+    gpus, share = gpu_count(device), workers.per_device
+    if share == "auto":
+        return  # without a GPU it is of no account; with one, a number of workers that is given decides
+    if not gpus:
+        if share > 1:
+            message = f"there is no GPU that {share} could share (trainer.device={device}): say workers.count=N instead"
+            yield Problem("workers.per_device", message)
+        return
+    processes = (workers.count or 1) * workers.processes_per_trial
+    if processes > gpus * share:
+        on = f"{gpus} GPU{'s' if gpus > 1 else ''} with {share} process{'es' if share > 1 else ''} each"
+        enough = -(-processes // gpus)
+        message = f"{processes} processes do not fit on {on}: say workers.per_device={enough} if they fit in its memory"
+        yield Problem("workers.count", message)
+
+
+def _check_mps(workers: WorkersConfig, device: str) -> Iterator[Problem]:
+    """What ``workers.mps=true`` lacks here; whether a daemon can be started is found out when it is."""
+    if workers.mps is not True:
+        return
+    if not cuda_devices_of(device):
+        message = f"there is no CUDA device to share (trainer.device={device}): set workers.mps to auto or false"
+        yield Problem("workers.mps", message)
+    elif find_mps_control() is None:
+        folders = ", ".join(map(str, MPS_FOLDERS))
+        message = (
+            f"nvidia-cuda-mps-control, which comes with NVIDIA's driver, is neither on PATH nor in {folders}: install "
+            "it, or set workers.mps to auto or false"
+        )
+        yield Problem("workers.mps", message)
+
+
+STORAGE_DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mariadb": "MySQLdb", "sqlite": "sqlite3"}
+"""Databases a study can lie in -> the driver SQLAlchemy takes where the URL names none."""
+
+TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+
+
+@dataclass(frozen=True)
+class Services:
+    """The sections that are no part of a trial."""
+
+    study: StudyConfig
+    tracking: TrackingConfig
+    emissions: EmissionsConfig
+    workers: WorkersConfig
+
+
+def read_services(cell: Cell) -> Services:
+    """The services of a command, which every cell has alike.
+
+    Raises:
+        ConfigError: all that is wrong with them.
+    """
+    tree = resolve(cell.composed, {}, ("study", "tracking", "emissions", "workers"))
+    problems: list[Problem] = []
+    services = Services(
+        read_study(tree["study"], problems),
+        read_tracking(tree["tracking"], problems),
+        read_emissions(tree["emissions"], problems),
+        read_workers(tree["workers"], problems),
+    )
+    problems += _check_study(services.study)
+    problems += check_tracking(services.tracking)
+    problems += check_workers(services.workers)
+    country = services.emissions.country_iso_code
+    if country is not None and (message := country_problem(country)) is not None:
+        problems.append(Problem("emissions.country_iso_code", message))
+    problems += [
+        Problem(name, f"cannot be written in the working directory {Path.cwd()}; start from a folder of your own")
+        for name in (str(SWEEPS), "mlruns")
+        if not os.access(Path(name) if Path(name).exists() else Path.cwd(), os.W_OK)
+    ]
+    problems += [
+        Problem(name, f"must be a folder, but {Path(name).absolute()} is a file; move it, or start from another folder")
+        for name in (str(SWEEPS), "mlruns")
+        if Path(name).exists() and not Path(name).is_dir()
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return services
+
+
+def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
+    """Whether MLflow knows stores of this kind; whether this one answers is found out when it is opened."""
+    uri = tracking.uri
+    if not uri:
+        return
+    scheme = re.split(r"[:+]", uri, maxsplit=1)[0]
+    if scheme == "file":
+        message = "MLflow keeps no records in plain folders any more; say sqlite:///mlruns/mlflow.db"
+        yield Problem("tracking.uri", message)
+    elif scheme not in TRACKING_SCHEMES or (scheme == uri != "databricks"):
+        message = "must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000"
+        yield Problem("tracking.uri", f"{message}, but got {uri}")
+    elif scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]*[^/?][^?]*(\?.*)?", uri):
+        yield Problem("tracking.uri", f"names no file: say sqlite:///mlruns/mlflow.db, not {uri}")
+
+
+def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Problem]:
+    """Whether a study that other machines may join is recorded where they can record, too."""
+    host = _database_host(storage)
+    if host is None or host == "localhost" or host.startswith(("127.", "/")) or host == "::1":
+        return
+    if (tracking.uri or "sqlite:").startswith("sqlite:"):
+        message = (
+            f"study.storage is on {host}, so that other machines may join, which a file on this one keeps no records "
+            "of: give all of them the same server (tracking.uri=http://host:5000)"
+        )
+        yield Problem("tracking.uri", message)
+
+
+def _database_host(url: str | None) -> str | None:
+    """Where a database is; None where that is not said, or the URL is none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if url is None:
+        return None
+    try:
+        parts = make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    host = parts.host or parts.query.get("host")
+    return host if host is None or isinstance(host, str) else host[0]
+
+
+def _check_study(study: StudyConfig) -> Iterator[Problem]:
+    name = study.name
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == SINGLE):
+        yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not '{SINGLE}', but got {name!r}")
+    if study.storage is not None:
+        yield from _check_storage(study.storage)
+    if len(study.objectives) > 1 and study.pruner != "none":
+        message = "several objectives exclude pruning; set it to none, or study.objective to one metric"
+        yield Problem("study.pruner", message)
+    if len(study.objectives) > 1 and study.sampler == "cmaes":
+        message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"
+        yield Problem("study.sampler", message)
+    yield from _check_rungs(study)
+
+
+def _check_rungs(study: StudyConfig) -> Iterator[Problem]:
+    """Whether a pruner has rungs to decide at, and enough of them that it can ever prune."""
+    pruning, count = study.pruning, len(study.pruning.rungs)
+    if study.pruner == "none":
+        return
+    if count == 0:
+        message = f"{study.pruner} decides at rungs, and there are none: give fractions of a trial, as [0.25,0.5]"
+        yield Problem("study.pruning.rungs", message)
+    elif study.pruner == "wilcoxon" and (count < 2 or 0.5**count >= pruning.p_threshold):
+        # Of n paired values that are all worse, the test's p is 2 ** -n.
+        message = (
+            f"over {shown(pruning.rungs)} p is never below study.pruning.p_threshold={pruning.p_threshold:g}, so that "
+            f"nothing would be pruned; raise that above {0.5 ** max(2, count):g} or give more rungs"
+        )
+        yield Problem("study.pruning.rungs", message)
+    elif study.pruner == "patience" and count < pruning.patience + 2:
+        message = (
+            f"with study.pruning.patience={pruning.patience} rung {pruning.patience + 2} is the first that can prune, "
+            f"and there are {count}; give more, or less patience"
+        )
+        yield Problem("study.pruning.rungs", message)
+
+
+def _check_storage(url: str) -> Iterator[Problem]:
+    parts = re.match(r"([a-z0-9]+)(?:\+([a-z0-9_]+))?://", url)
+    if parts is None or parts[1] not in STORAGE_DRIVERS:
+        databases = ", ".join(STORAGE_DRIVERS)
+        yield Problem(
+            "study.storage",
+            f"must be the URL of a database ({databases}), such as postgresql://host/database; null is a journal file",
+        )
+        return
+    driver = parts[2] or STORAGE_DRIVERS[parts[1]]
+    if find_spec("mysql" if driver == "mysqlconnector" else driver) is None:
+        install = "pip install 'embedsweep[postgresql]'" if driver == "psycopg" else "install it"
+        yield Problem("study.storage", f"needs the Python package {driver}: {install}")

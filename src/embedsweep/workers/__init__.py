@@ -1,0 +1,1 @@
+"""Workers: who runs trials, and in which order results are recorded."""

@@ -1,0 +1,241 @@
+"""CUDA's Multi-Process Service (MPS), through which processes use a GPU at the same time instead of in turn.
+
+Owns the daemon that a command starts for its workers: its folders, the checks, its end. Changes no setting of a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from embedsweep.errors import ConfigError
+from embedsweep.machine import find_mps_control
+from embedsweep.signals import shielded
+
+PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+
+LONGEST_TEMPORARY = 60
+"""Characters of the temporary folder's path; the daemon's sockets in it must stay below 108, the system's limit."""
+
+CONTROL_S, START_S, CLIENT_S, STOP_S = 10.0, 10.0, 60.0, 20.0
+"""Seconds that a command to the daemon, its start, a client's first use of the GPU, and the daemon's end may take."""
+
+KEEPER = 'cat >/dev/null; echo quit | "$1" >/dev/null 2>&1; rm -rf "$2" || { sleep 1; rm -rf "$2"; }'
+"""Waits for the end of its input, which is this process's end at the latest, however it comes; then ends the daemon."""
+
+CLIENT = """if True:
+    import ctypes, sys
+    cuda = ctypes.CDLL("libcuda.so.1")
+    device, context, name = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_char_p()
+    calls = (
+        (cuda.cuInit, 0),
+        (cuda.cuDeviceGet, ctypes.byref(device), 0),
+        (cuda.cuDevicePrimaryCtxRetain, ctypes.byref(context), device),
+    )
+    for call, *arguments in calls:
+        if (code := call(*arguments)) != 0:
+            cuda.cuGetErrorName(code, ctypes.byref(name))
+            sys.exit(f"{call.__name__} failed with {(name.value or b'').decode() or code}")
+"""
+"""Takes a GPU into use, which starts the server behind the daemon; where rights are lacking, only that fails."""
+
+CLIENT_COMMAND = (sys.executable, "-I", "-S", "-c", CLIENT)
+
+
+class Mps:
+    """The daemon for a command's workers. Entered, it is found running or started; left, what was started is ended.
+
+    Where it cannot be had, workers use a GPU in turn (time-slicing), as they do without it.
+
+    Args:
+        gpu: the name of one of the GPUs that are shared, as in ``CUDA_VISIBLE_DEVICES``.
+        say: is told in one line how GPUs are shared.
+        required: whether it is an error that it cannot be had.
+
+    Attributes:
+        environment: what is added to the environment of each worker; nothing where they find the daemon by themselves.
+        is_on: whether workers use it.
+    """
+
+    def __init__(self, gpu: str, say: Callable[[str], None], *, required: bool) -> None:
+        self.environment: Mapping[str, str] = {}
+        self.is_on = False
+        self._gpu = gpu
+        self._say = say
+        self._required = required
+        self._folder: Path | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Finds or starts the daemon.
+
+        Raises:
+            ConfigError: it is required and cannot be had.
+        """
+        try:
+            self._open()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _open(self) -> None:
+        try:
+            running = self._find()
+            if running is None:
+                self._start()
+        except _UnavailableError as error:
+            self._stop()
+            if self._required:
+                message = f"MPS cannot be had: {error}; set it to auto or false to share GPUs by time-slicing"
+                raise ConfigError.single("workers.mps", message) from None
+            self._say(f"workers share a GPU by time-slicing, as MPS cannot be had: {error}")
+            return
+        self.is_on = True
+        daemon = f"the MPS daemon that runs {running}" if running is not None else "an MPS daemon of this command"
+        self._say(f"workers share a GPU through {daemon}")
+
+    def _find(self) -> str | None:
+        """Where a daemon runs already that workers will use by themselves, in words; None where one is to be started.
+
+        Raises:
+            _UnavailableError: the environment names a daemon's folder, and no daemon answers there.
+        """
+        named, control = os.environ.get(PIPE), find_mps_control()
+        if named is None:
+            return "at the default place" if control is not None and _answers(control, os.environ) else None
+        # Workers need the daemon, not the program that asks it.
+        answers = _answers(control, os.environ) if control is not None else (Path(named) / "control").exists()
+        if not answers:
+            raise _UnavailableError(f"no daemon answers in {PIPE}={named}")
+        return f"in {named} ({PIPE})"
+
+    def _start(self) -> None:
+        """Starts a daemon in folders of its own, and sees whether a process can use the GPU through it.
+
+        Raises:
+            _UnavailableError: it cannot be had.
+        """
+        control = find_mps_control()
+        if control is None:
+            raise _UnavailableError("nvidia-cuda-mps-control is not found")
+        environment = self._make_folders(control)
+        # Into a file: a pipe would stay open as long as the daemon runs.
+        if failure := _failure([str(control), "-d"], environment, START_S, self._log / "start.log"):
+            raise _UnavailableError(f"it did not start ({failure})")
+        until = time.monotonic() + START_S
+        while not _answers(control, environment):
+            if time.monotonic() > until:
+                raise _UnavailableError(f"it was started and did not answer for {START_S:g} s")
+            time.sleep(0.1)
+        self._try_client(environment)
+        self.environment = {PIPE: environment[PIPE], LOG: environment[LOG]}
+
+    def _make_folders(self, control: Path) -> dict[str, str]:
+        """Makes the daemon's folders and starts its keeper, before there is a daemon: nothing may be left behind."""
+        parent = tempfile.gettempdir()
+        with shielded():
+            short = parent if len(parent) <= LONGEST_TEMPORARY else "/tmp"
+            self._folder = Path(tempfile.mkdtemp(prefix="mps-", dir=short))
+            for folder in (self._pipe, self._log):
+                folder.mkdir()
+            environment = {**os.environ, PIPE: str(self._pipe), LOG: str(self._log)}
+            if self._gpu.isdigit():
+                # A daemon that sees some GPUs counts them anew from 0, and workers would ask for others than they get.
+                environment.pop("CUDA_VISIBLE_DEVICES", None)
+            self._keeper = subprocess.Popen(
+                ["/bin/sh", "-c", KEEPER, "sh", str(control), str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in a terminal is not for it
+            )
+        return environment
+
+    @property
+    def _pipe(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "pipe"
+
+    @property
+    def _log(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "log"
+
+    def _try_client(self, environment: Mapping[str, str]) -> None:
+        own = {**environment, "CUDA_VISIBLE_DEVICES": self._gpu}
+        if failure := _failure(CLIENT_COMMAND, own, CLIENT_S, self._log / "client.log"):
+            raise _UnavailableError(f"a process cannot use GPU {self._gpu} through it ({failure})")
+
+    def _stop(self) -> None:
+        """Ends the daemon, if this command started one."""
+        keeper, self._keeper = self._keeper, None
+        self.environment, self.is_on = {}, False
+        if keeper is None:
+            return
+        with shielded():
+            assert keeper.stdin is not None
+            keeper.stdin.close()
+            try:
+                keeper.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._say(f"the MPS daemon in {self._folder} did not end within {STOP_S:g} s")
+                keeper.kill()
+                keeper.wait()
+
+
+class _UnavailableError(Exception):
+    """Why MPS cannot be had."""
+
+
+def _answers(control: Path, environment: Mapping[str, str]) -> bool:
+    """Whether a daemon answers where an environment says that it is."""
+    try:
+        told = subprocess.run(
+            [str(control)],
+            input=b"get_server_list\n",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            timeout=CONTROL_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and b"cannot find" not in told.stdout.lower()
+
+
+def _failure(command: Sequence[str], environment: Mapping[str, str], seconds: float, output: Path) -> str | None:
+    """Runs a command; the last line it printed, or what else is known, where it failed, and None where it did not."""
+    with output.open("wb") as file:
+        try:
+            ended = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                timeout=seconds,
+                check=False,
+            )
+        except OSError as error:
+            return str(error)
+        except subprocess.TimeoutExpired:
+            return f"no answer for {seconds:g} s"
+    if ended.returncode == 0:
+        return None
+    lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"exit code {ended.returncode}"

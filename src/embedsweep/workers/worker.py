@@ -1,0 +1,314 @@
+"""The worker: asks a study for a trial, runs it, tells the result, and again.
+
+Owns the order of an attempt, so that a kill between any two steps loses and doubles nothing: ask, open the run, train,
+end the run and tell (see ``outcomes``), tidy up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from embedsweep.config.identity import config_hash
+from embedsweep.config.result import Decision, TrialResult
+from embedsweep.config.study import EmissionsConfig
+from embedsweep.config.trial import KeepModels, TrialConfig
+from embedsweep.console import Display, short_params
+from embedsweep.errors import (
+    DeviceLostError,
+    EmbedsweepError,
+    Interrupted,
+    StudyError,
+    TrackingError,
+    TrialTakenError,
+    UnreachableError,
+    first_line,
+)
+from embedsweep.files import DISK_FULL, MODEL, is_disk_full
+from embedsweep.machine import free_device_memory, is_device_lost
+from embedsweep.secrets import redact
+from embedsweep.signals import shielded
+from embedsweep.study.duplicates import Duplicate, replicate_config
+from embedsweep.study.leases import BEAT_EVERY_S
+from embedsweep.study.record import RETRY_OF, RUN_ID
+from embedsweep.study.study import OpenTrial, Study, failure_of
+from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.training.built_models import BuiltModels
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.data import data_warnings
+from embedsweep.training.folder import read_result
+from embedsweep.training.group import Group
+from embedsweep.training.trial import run_trial
+from embedsweep.validation.cells import cell_config
+from embedsweep.workers.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class Worker:
+    """All that a worker needs, the same for each of its trials.
+
+    Attributes:
+        study: where trials come from.
+        tracker: where they are recorded.
+        parent: the id of the study's own run.
+        display: where people see them.
+        emissions: whose electricity is used.
+        keep_models: which trials' models stay.
+        deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
+        number: its own among the workers of its command, from 0.
+        share: the file with this worker's share of the machine's energy, where several run at once; None measures the
+            machine for each trial.
+        group: the processes that train each trial together; None trains in this one.
+    """
+
+    study: Study
+    tracker: Tracker
+    parent: str
+    display: Display
+    emissions: EmissionsConfig
+    keep_models: KeepModels
+    deadline: float | None
+    number: int
+    share: Path | None = None
+    group: Group | None = None
+    _warned: set[str] = field(default_factory=set, init=False)
+    _models: BuiltModels = field(default_factory=BuiltModels, init=False)
+
+    @cached_property
+    def _outcomes(self) -> Outcomes:
+        return Outcomes(self.study, self.display, self.emissions, self.keep_models)
+
+    def work(self) -> None:
+        """Runs trials until there are no more to begin, or time is up.
+
+        Raises:
+            Interrupted: a signal came; the trial under way was given up and will be resumed.
+        """
+        while (trial := self._next()) is not None:
+            self._attempt(trial)
+            free_device_memory()
+            tidy(self.study, self.keep_models)
+
+    def _next(self) -> OpenTrial | None:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.display.say("study.timeout is over: no further trial is begun")
+            return None
+        while True:
+            trial = self._ask()
+            if trial is not None or not (doubtful := self.study.doubtful):
+                return trial
+            numbers = ", ".join(map(str, doubtful))
+            self.display.say(f"waiting to see whether trial {numbers}, begun on another machine, still runs")
+            time.sleep(BEAT_EVERY_S)
+
+    def _ask(self) -> OpenTrial | None:
+        trial: OpenTrial | None = None
+        try:
+            with shielded():
+                trial = self.study.ask()
+        except Interrupted:
+            if trial is not None:
+                with shielded():
+                    self.study.release(trial)
+            raise
+        return trial
+
+    def _attempt(self, trial: OpenTrial) -> None:
+        self.display.begin(str(trial.number), trial.params, self._note(trial))
+        try:
+            with self.study.alive(trial):
+                self._carry_out(trial)
+        except TrialTakenError as taken:
+            self.display.end(str(trial.number), "RUNNING", None, f"given up: {taken}")
+
+    def _note(self, trial: OpenTrial) -> str:
+        if trial.is_over or not trial.is_resumed:
+            return ""
+        attempt = f", attempt {trial.attempt} of {1 + self._max_retries}" if trial.attempt > 1 else ""
+        is_elsewhere = trial.run_id is not None and not trial.folder.exists()
+        return f"resumed{attempt}" + (", from its start: its folder is on another machine" if is_elsewhere else "")
+
+    @property
+    def _max_retries(self) -> int:
+        return self.study.services.max_retries
+
+    def _carry_out(self, trial: OpenTrial) -> None:
+        """One attempt, up to what is told of it: a result, a failure, or that it is begun again."""
+        run: TrialTracker | None = None
+        try:
+            if not trial.is_resumed:
+                _set_aside(trial.folder)
+            config = cell_config(self.study.plan, trial.params)
+            duplicate = self.study.duplicate(trial, config)
+            if duplicate is not None and duplicate.replicate is not None:
+                config = replicate_config(config, duplicate.replicate)
+            with shielded():
+                run = self._open_run(trial, config)
+                run.set_tags(self._marks(trial, duplicate))
+            # One that was killed after its last step has its result already, and only that is to be told.
+            if trial.is_over and read_result(trial.folder) is None:
+                with shielded():
+                    self._outcomes.fail(trial, run, failure_of(trial.failures))
+            elif duplicate is not None and duplicate.replicate is None:
+                with shielded():
+                    self._outcomes.reuse(trial, config, run, duplicate.original)
+            else:
+                result = self._run(trial, config, run)
+                with shielded():
+                    self._require(trial)
+                    self._outcomes.complete(trial, config, run, result)
+        except TrialTakenError:
+            raise
+        except Interrupted:
+            # One that came while the result was told finds the trial finished: nothing is to be taken back.
+            if self.study.holds(trial):
+                with shielded():
+                    self._outcomes.give_up(trial, run)
+            raise
+        except Exception as error:
+            self._end_failed(trial, run, error)
+
+    def _end_failed(self, trial: OpenTrial, run: TrialTracker | None, error: Exception) -> None:
+        """Leaves a trial whose attempt raised to be retried, or records that it failed.
+
+        Raises:
+            EmbedsweepError: what ails all trials, or this process: it goes on no more.
+        """
+        with shielded():
+            self._require(trial)
+            if (outage := self._outage(error)) is not None:
+                self._outcomes.give_up(trial, run)
+                raise outage from None
+            reason = redact(f"{type(error).__name__}: {error}")
+            if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
+                self._outcomes.fail(trial, run, failure_of((*trial.failures, reason)))
+            else:
+                self._outcomes.retry(trial, run, reason)
+        if is_device_lost(error):
+            raise DeviceLostError(first_line(error)) from None
+
+    def _require(self, trial: OpenTrial) -> None:
+        """Lets nothing be written of a trial that another worker runs now."""
+        if not self.study.holds(trial):
+            raise TrialTakenError(trial.number)
+
+    def _marks(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
+        """Tags that tell how a trial's run came about, where it was not simply drawn and trained once."""
+        marks: dict[str, str] = {}
+        if trial.attempt > 1:
+            marks["embedsweep.attempts"] = str(trial.attempt)
+        if (failed := self.study.trials[trial.number].user_attrs.get(RETRY_OF)) is not None:
+            marks["embedsweep.retry_of"] = str(failed)
+        if duplicate is not None:
+            name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
+            marks[name] = self.study.trials[duplicate.original].user_attrs[RUN_ID]
+            marks[f"{name}_trial"] = str(duplicate.original)
+        return marks
+
+    def _outage(self, error: Exception) -> EmbedsweepError | None:
+        """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
+        if is_disk_full(error):
+            return StudyError(f"{DISK_FULL} ({first_line(error)})")
+        if isinstance(error, UnreachableError):  # nor can what is recorded be kept on this disk
+            return TrackingError(f"{error}. The same command goes on when the store answers again")
+        return error if isinstance(error, StudyError) else None
+
+    def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
+        identity = config_hash(config)
+        run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
+        if run_id is None and trial.is_resumed:
+            run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
+        tags = {
+            "embedsweep.study": self.study.name,
+            "embedsweep.worker": str(self.number),
+            "embedsweep.host": socket.gethostname(),
+        }
+        run = self.tracker.trial_run(
+            self.study.name,
+            trial.number,
+            config,
+            identity,
+            parent=self.parent,
+            run_id=run_id,
+            run_name=f"{trial.number:04d} {short_params(trial.params)}",
+            tags=tags,
+            adopts=trial.is_resumed and run_id is None,
+        )
+        if run_id is not None:
+            run.set_tags(tags)
+        self.study.identify(trial, run.run_id, identity)
+        return run
+
+    def _run(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
+        label = str(trial.number)
+        steps = 0
+
+        def report(step: int, metrics: Mapping[str, float]) -> Decision:
+            self.display.score(label, metrics[self.study.plan.objective])
+            return self.study.report(trial, step, metrics, steps)
+
+        def progress(step: int, total: int) -> None:
+            nonlocal steps
+            steps = total  # a training says how long it is before it is evaluated
+            self.study.check_held(trial)
+            self.display.progress(label, step, total)
+
+        self._warn(config)
+        return run_trial(
+            config,
+            trial.folder,
+            run,
+            report,
+            progress,
+            self.emissions,
+            single=False,
+            share=self.share,
+            group=self.group,
+            models=self._models,
+            keeps_model=self._keeps_model,
+        )
+
+    def _keeps_model(self, objective: float) -> bool:
+        """Whether a trial's model may be needed: all are kept, or it may be the best; a worse one never will be."""
+        if self.keep_models == "all" or (best := self.study.best) is None:
+            return True
+        objectives = self.study.plan.objectives
+        return objective >= best.values[objectives.index(self.study.plan.objective)]
+
+    def _warn(self, config: TrialConfig) -> None:
+        """Says what matters of the data, once for all trials on it."""
+        for line in data_warnings(config):
+            if line not in self._warned:
+                self.display.say(f"data: {line}")
+                self._warned.add(line)
+
+
+def _set_aside(folder: Path) -> None:
+    """Moves a folder out of a new trial's way: it is of another study of that name, whose storage is gone."""
+    if folder.exists():
+        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)
+
+
+def tidy(study: Study, keep_models: KeepModels) -> None:
+    """Deletes checkpoints of finished trials, and models that are not kept.
+
+    The best model so far stays in any case: it is scored on test when the study is complete.
+    """
+    with study.lock():
+        best = study.best
+        complete = {trial.number for trial in study.complete_trials}
+        for trial in study.trials:
+            if not trial.state.is_finished():
+                continue
+            folder = study.trial_folder(trial.number)
+            Checkpoints(folder / CHECKPOINTS).clear()
+            is_kept = trial.number in complete and keep_models == "all"
+            if not is_kept and (best is None or trial.number != best.number):
+                shutil.rmtree(folder / MODEL, ignore_errors=True)

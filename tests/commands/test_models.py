@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import optuna
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from embedsweep.commands.models import choose_model
+from embedsweep.config.compose import open_composer
+from embedsweep.config.study import TrackingConfig
+from embedsweep.errors import ConfigError
+from embedsweep.hub import hub_reachable
+from embedsweep.models.tiny import tiny_model_path
+
+SINGLE_RUN = "a1b2c3d4" + "0" * 24
+TRIAL_RUNS = ["aaaaaa" + f"{number}" * 26 for number in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a run by itself, and a study of three trials: scores .5, .7 and failed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    hub_reachable.cache_clear()
+    (tmp_path / "sweeps" / "single" / SINGLE_RUN / "model").mkdir(parents=True)
+    folder = tmp_path / "sweeps" / "mine"
+    (folder / "trials" / "0001" / "model").mkdir(parents=True)
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump({"storage": None, "plan": {"objectives": ["dev/spearman_cosine"]}}), encoding="utf-8"
+    )
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    study = optuna.create_study(study_name="mine", storage=storage, direction="maximize")
+    for run_id, value in zip(TRIAL_RUNS, (0.5, 0.7, None), strict=True):
+        trial = study.ask()
+        trial.set_user_attr("run_id", run_id)
+        study.tell(trial, value, None if value else optuna.trial.TrialState.FAIL)
+    return tmp_path
+
+
+def _chosen(word: str) -> tuple[str, str]:
+    with open_composer() as composer:
+        chosen = choose_model(word, composer)
+    assert (chosen.word, chosen.is_folder) == (word, True)
+    return chosen.source, chosen.what
+
+
+def _problem(word: str) -> str:
+    with open_composer() as composer, pytest.raises(ConfigError) as caught:
+        choose_model(word, composer)
+    (problem,) = caught.value.problems
+    assert problem.where == word
+    return problem.message
+
+
+@pytest.mark.parametrize(
+    ("word", "source", "what"),
+    [
+        ("mine", "sweeps/mine/trials/0001/model", "the best of study mine, trial 1"),
+        (SINGLE_RUN, f"sweeps/single/{SINGLE_RUN}/model", f"run {SINGLE_RUN}"),
+        ("a1b2c3", f"sweeps/single/{SINGLE_RUN}/model", f"run {SINGLE_RUN}"),
+        (TRIAL_RUNS[1], "sweeps/mine/trials/0001/model", "trial 1 of study mine"),
+        ("aaaaaa11", "sweeps/mine/trials/0001/model", "trial 1 of study mine"),
+    ],
+)
+def test_a_word_is_a_study_or_a_run_by_its_id_or_the_beginning_of_it(word: str, source: str, what: str) -> None:
+    assert _chosen(word) == (source, what)
+
+
+def test_a_folder_is_a_model_and_a_runs_folder_has_one(workplace: Path) -> None:
+    shutil.copytree(tiny_model_path(), workplace / "run" / "model")
+    assert _chosen("run/model")[0] == "run/model"
+    assert _chosen("run")[0] == "run/model"
+
+
+def test_a_folder_comes_before_a_study_of_its_name(workplace: Path) -> None:
+    shutil.copytree(tiny_model_path(), workplace / "mine")
+    assert _chosen("mine")[0] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("aaaaaa", ["begins the ids of 3 runs", *TRIAL_RUNS]),
+        ("aaaaaa0", ["trial 0 of study mine, whose model was not kept", "the study's best is called mine"]),
+        ("mien", ["no folder, no study and no run", "did you mean mine?", "studies: mine;", "a1b2c3d4"]),
+        ("me/mien", ["no folder, no study and no run", "HF_HUB_OFFLINE is set"]),
+        ("a1b2", ["no folder, no study and no run"]),  # shorter than a run's id may be
+        ("ffffffff", ["no folder, no study and no run"]),
+        ("no such/thing", ["it is no hub id"]),
+    ],
+)
+def test_a_word_that_means_no_model_is_told_with_what_there_is(word: str, parts: list[str]) -> None:
+    message = _problem(word)
+    assert [part for part in parts if part not in message] == []
+
+
+def test_a_model_that_only_mlflows_store_keeps_is_copied_here_once(
+    workplace: Path, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_store.uri)
+    client = MlflowClient(mlflow_store.uri)
+    experiment = client.create_experiment("elsewhere", artifact_location=(workplace / "artifacts").as_uri())
+    kept, other = (client.create_run(experiment).info.run_id for _ in range(2))
+    client.log_artifacts(kept, str(tiny_model_path()), "model")
+    expected = f"sweeps/downloads/{kept}/model", f"run {kept}, from MLflow's store"
+    assert _chosen(kept[:12]) == expected
+    assert {path.name for path in Path(expected[0]).iterdir()} == {path.name for path in tiny_model_path().iterdir()}
+    assert [path.name for path in Path(expected[0]).parent.iterdir()] == ["model"]
+    shutil.rmtree(workplace / "artifacts" / kept / "artifacts" / "model" / "1_Pooling")
+    assert _chosen(kept) == expected
+    assert "no folder, no study and no run" in _problem(other)
+
+
+def test_a_trials_model_that_is_not_in_its_folder_is_looked_for_in_the_store(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def found(_: TrackingConfig, run_id: str) -> list[str]:
+        asked.append(run_id)
+        return [run_id]
+
+    monkeypatch.setattr("embedsweep.tracking.browse.runs_with_model", found)
+    monkeypatch.setattr("embedsweep.tracking.browse.download_model", lambda _, run_id: workplace / run_id)
+    assert _chosen("aaaaaa0") == (
+        str(workplace / TRIAL_RUNS[0]),
+        "trial 0 of study mine, from MLflow's store",
+    )
+    assert asked == [TRIAL_RUNS[0]]
+    assert not (workplace / "mlruns").exists()
+
+
+def test_a_folder_without_safetensors_is_refused(workplace: Path) -> None:
+    shutil.copytree(tiny_model_path(), workplace / "old", ignore=shutil.ignore_patterns("*.safetensors"))
+    assert "no safetensors weights" in _problem("old")
+
+
+def test_a_study_without_a_complete_trial_has_no_best(workplace: Path) -> None:
+    folder = workplace / "sweeps" / "new"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump({"storage": None, "plan": {"objectives": ["dev/spearman_cosine"]}}), encoding="utf-8"
+    )
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    optuna.create_study(study_name="new", storage=storage, direction="maximize")
+    assert _problem("new") == "has no complete trial yet; go on with it: -m study.name=new"
+
+
+def test_a_study_whose_storage_needs_a_password_says_so(workplace: Path) -> None:
+    folder = workplace / "sweeps" / "far"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(yaml.safe_dump({"storage": "postgresql://me:***@host/db"}), encoding="utf-8")
+    assert "whose password is not kept" in _problem("far")
+    assert _chosen("aaaaaa11")[1] == "trial 1 of study mine"  # and it does not hide the others' runs

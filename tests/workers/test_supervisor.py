@@ -1,0 +1,357 @@
+"""The supervisor, with workers that are a few lines of Python: what it shows, when it starts another, how it ends."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+
+from embedsweep.console import PlainLines
+from embedsweep.errors import Interrupted, WorkerError
+from embedsweep.signals import handled
+from embedsweep.validation.sweep import Sweep, pass_sweep
+from embedsweep.workers import child
+from embedsweep.workers import supervisor as supervisor_module
+from embedsweep.workers.child import Crew
+from embedsweep.workers.job import Event, EventLines, Job, show
+from embedsweep.workers.supervisor import Supervisor
+
+CANARY = "kanarienvogel4711"
+WORKER = """if True:
+    import json, os, signal, sys, time
+    def tell(*event):
+        print(json.dumps(event), flush=True)
+    def begin(label):
+        tell("begin", label, {"loss": "mnrl"}, "")
+    def end(label):
+        tell("end", label, "COMPLETE", 0.5, "")
+    def first(name):
+        try:
+            open(name, "x").close()
+        except FileExistsError:
+            return False
+        return True
+    def released(*_):
+        end_of = globals().get("trial")
+        if end_of is not None:
+            tell("end", end_of, "RUNNING", None, "given up")
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, released)
+    exec(os.environ["PROGRAM"])
+"""
+"""A worker that does what its environment says, with the words of the protocol at hand."""
+
+CRASH = 'print("some noise\\nand the reason", file=sys.stderr); sys.exit(7)'
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return pass_sweep(["study.name=faked", f"study.storage=postgresql://me:{CANARY}@127.0.0.1:9/none"])
+
+
+@pytest.fixture
+def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(child, "COMMAND", (sys.executable, "-S", "-c", WORKER))
+    return Job(0, sweep, 6, "parent", "cpu", sweep.tracking, sweep.emissions, "best", None, None)
+
+
+class Watched:
+    """A supervisor of workers that run the given programs, and what it has shown."""
+
+    def __init__(
+        self,
+        job: Job,
+        programs: Sequence[str],
+        *,
+        n_left: Callable[[], int] = lambda: 1,
+        max_restarts: int = 3,
+        silence: float | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self._output = io.StringIO()
+        display = PlainLines(Console(file=self._output, width=40))
+        environments: list[Mapping[str, str]] = [{"PROGRAM": program} for program in programs]
+        self.registered: list[tuple[int, int]] = []
+        emissions: Any = self
+        folder = job.log.parents[1]
+        self.crew = Crew(folder, ("cpu", "1", "database"), environments)
+        patience = (max_restarts, silence, deadline)
+        self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display)
+
+    def add(self, worker: int, pid: int) -> None:
+        """A worker's process is measured from now on; this stands in for the tracker of the machine."""
+        self.registered.append((worker, pid))
+
+    def remove(self, worker: int) -> None:
+        """It is no more."""
+        assert worker in dict(self.registered)
+
+    def run(self) -> list[str]:
+        """The lines that were shown; nothing that was started is left."""
+        before = living_children()
+        try:
+            with self.crew:
+                self.supervisor.run()
+        finally:
+            assert living_children() <= before
+        return self.lines
+
+    @property
+    def lines(self) -> list[str]:
+        """What was shown, less how long it took."""
+        return re.sub(r" \d+s\b", "", self._output.getvalue()).splitlines()
+
+
+def living_children() -> set[psutil.Process]:
+    return {one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE}
+
+
+def interrupt(watched: Watched, signum: int, after: str, times: int = 1) -> None:
+    """Sends this process a signal when a line has been shown so many times."""
+
+    def wait_and_send() -> None:
+        while "\n".join(watched.lines).count(after) < times:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signum)
+
+    threading.Thread(target=wait_and_send, daemon=True).start()
+
+
+def test_what_every_worker_tells_is_shown_and_the_same_line_once(job: Job) -> None:
+    program = 'tell("say", "data: few rows"); begin("{0}"); tell("progress", "{0}", 1, 4); tell("score", "{0}", 0.25); '
+    program += 'end("{0}")'
+    lines = Watched(job, [program.format(0), program.format(1)]).run()
+    assert sorted(lines) == [
+        "data: few rows",
+        "trial 0 25% 0.2500",
+        "trial 0 COMPLETE loss=mnrl 0.5000",
+        "trial 0 RUNNING loss=mnrl",
+        "trial 1 25% 0.2500",
+        "trial 1 COMPLETE loss=mnrl 0.5000",
+        "trial 1 RUNNING loss=mnrl",
+    ]
+
+
+def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
+    program = f'begin("5")\nif first("died"):\n    {CRASH}\nend("5")'
+    lines = Watched(job, [program]).run()
+    assert lines == [
+        "trial 5 RUNNING loss=mnrl",
+        "trial 5 RUNNING loss=mnrl its worker died; it will be gone on with",
+        "worker 0 ended with exit code 7; sweeps/faked/workers/0.log ends",
+        "  some noise",
+        "  and the reason",
+        "worker 0 is started again (1 of 3 times)",
+        "trial 5 RUNNING loss=mnrl",
+        "trial 5 COMPLETE loss=mnrl 0.5000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "worker 0 was killed by SIGKILL: perhaps out of memory"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "worker 0 was killed by SIGSEGV"),
+        ("sys.exit(143)", "worker 0 was ended by SIGTERM"),
+        ("sys.exit(1)", "worker 0 ended with exit code 1"),
+    ],
+)
+def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
+    lines = Watched(job, [f'if first("died"):\n    begin("0"); {deed}']).run()
+    assert lines[2:] == [reason, "worker 0 is started again (1 of 3 times)"]
+
+
+def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) -> None:
+    wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
+    dies = f'if first("died"):\n    begin("9"); open("begun", "x")\n    {wait.format("taken")}    sys.exit(1)'
+    takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
+    takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
+    lines = Watched(job, [dies, takes]).run()
+    assert [line for line in lines if line.startswith("trial")] == [
+        "trial 9 RUNNING loss=mnrl",
+        "trial 9 RUNNING loss=mnrl its worker died; it will be gone on with",
+        "trial 9 RUNNING loss=mnrl",
+        "trial 9 50% 0.4000",
+        "trial 9 COMPLETE loss=mnrl 0.5000",
+    ]
+
+
+def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -> None:
+    hangs = 'begin("0")\nif first("hung"):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)\nend("0")'
+    slow = 'begin("1")\nfor step in range(8):\n    time.sleep(0.3); tell("progress", "1", step, 8)\nend("1")'
+    lines = Watched(job, [hangs, slow], silence=1.5).run()
+    assert "worker 0 made no progress for 1.5 s (workers.silence) and was killed" in lines
+    assert "worker 0 is started again (1 of 3 times)" in lines
+    assert lines.count("trial 0 COMPLETE loss=mnrl 0.5000") == 1
+    assert not any(line.startswith("worker 1") for line in lines)
+
+
+def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) -> None:
+    hangs = 'begin("0")\nif first("hung"):\n    open("pid", "w").write(str(os.getpid())); time.sleep(60)\nend("0")'
+    waits = 'begin("1")\nwhile not os.path.exists("pid"):\n    time.sleep(0.02)\npid = int(open("pid").read())\n'
+    waits += 'while os.path.exists(f"/proc/{pid}/exe"):\n    time.sleep(0.02)\ntime.sleep(0.3)\nend("1")'
+    lines = Watched(job, [hangs, waits], silence=1.5).run()
+    assert [line for line in lines if "workers.silence" in line] == [
+        "worker 0 made no progress for 1.5 s (workers.silence) and was killed"
+    ]
+    assert "trial 1 COMPLETE loss=mnrl 0.5000" in lines
+
+
+def test_a_worker_whose_death_leaves_no_trial_is_not_started_again(job: Job) -> None:
+    lines = Watched(job, ['begin("0"); end("0"); sys.exit(1)'], n_left=lambda: 0).run()
+    assert lines[-1] == "worker 0 ended with exit code 1"
+
+
+def test_after_the_deadline_nobody_is_started_again(job: Job) -> None:
+    lines = Watched(job, ['begin("0"); sys.exit(1)'], deadline=time.monotonic()).run()
+    assert lines[-1] == "worker 0 ended with exit code 1"
+
+
+def test_after_so_many_restarts_the_others_go_on_and_the_command_fails(job: Job) -> None:
+    dying = f'begin("0"); open("deaths", "a").write("x"); {CRASH}'
+    living = 'begin("1")\nwhile not os.path.exists("deaths") or len(open("deaths").read()) < 3:\n    time.sleep(0.02)\n'
+    watched = Watched(job, [dying, living + 'time.sleep(0.3); end("1")'], max_restarts=2)
+    with pytest.raises(WorkerError, match="the same command goes on with the trials that are left") as error:
+        watched.run()
+    assert str(error.value).startswith("worker 0 died and is not started again, as workers were 2 times")
+    assert Path("deaths").read_text() == "xxx"
+    assert watched.lines[-1].startswith("trial 1 COMPLETE")
+
+
+def test_a_command_whose_other_workers_left_nothing_undone_does_not_fail(job: Job) -> None:
+    left = iter([1, 0])
+    lines = Watched(job, ['begin("0"); sys.exit(1)'], max_restarts=0, n_left=lambda: next(left)).run()
+    assert lines[-1].startswith("worker 0 died and is not started again, as workers were 0 times")
+
+
+def test_workers_that_cannot_start_are_given_up_at_the_second_one(job: Job) -> None:
+    program = 'open("starts", "a").write("x"); import no_such_library'
+    with pytest.raises(WorkerError) as error:
+        Watched(job, [program], max_restarts=100).run()
+    assert "workers cannot start; worker 0 ended with exit code 1; sweeps/faked/workers/0.log ends" in str(error.value)
+    assert str(error.value).splitlines()[-1] == "  ModuleNotFoundError: No module named 'no_such_library'"
+    assert Path("starts").read_text() == "xx"
+
+
+def test_what_ails_all_trials_is_told_once_and_ends_all(job: Job) -> None:
+    gone = 'begin("0"); tell("end", "0", "RUNNING", None, "given up"); tell("outage", "the store is gone"); sys.exit(1)'
+    gone = f'while not os.path.exists("waits"):\n    time.sleep(0.02)\n{gone}'
+    waiting = 'trial = "1"; begin("1"); open("waits", "w"); time.sleep(60)'
+    watched = Watched(job, [waiting, gone])
+    with pytest.raises(WorkerError, match=r"^the store is gone$"):
+        watched.run()
+    assert "worker" not in "".join(watched.lines)
+
+
+def test_an_interrupt_reaches_every_worker_once_and_they_give_their_trials_up(job: Job) -> None:
+    program = 'trial = "{0}"; begin("{0}"); time.sleep(60)'
+    watched = Watched(job, [program.format(0), program.format(1)])
+    interrupt(watched, signal.SIGINT, "RUNNING loss=mnrl", times=2)
+    with handled(), pytest.raises(Interrupted) as error:
+        watched.run()
+    assert error.value.exit_code == 130
+    begun = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
+    assert sorted(watched.lines[:2]) == begun
+    assert sorted(watched.lines[2:]) == [f"{line} given up" for line in begun]
+
+
+def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None:
+    watched = Watched(job, ['signal.signal(signal.SIGTERM, lambda *_: begin("1")); begin("0"); time.sleep(60)'])
+    interrupt(watched, signal.SIGTERM, "trial 0 RUNNING")
+    interrupt(watched, signal.SIGTERM, "trial 1 RUNNING")
+    began = time.monotonic()
+    with handled(), pytest.raises(Interrupted) as error:
+        watched.run()
+    assert error.value.exit_code == 143
+    assert time.monotonic() - began < 10
+    assert "interrupted again: workers are killed" in watched.lines
+
+
+def test_workers_that_do_not_heed_an_interrupt_are_killed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "GRACE_S", 0.5)
+    watched = Watched(job, ['signal.signal(signal.SIGTERM, signal.SIG_IGN); begin("0"); time.sleep(60)'])
+    interrupt(watched, signal.SIGINT, "trial 0 RUNNING")
+    with handled(), pytest.raises(Interrupted):
+        watched.run()
+
+
+def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "COMMAND", ("/no/such/python",))
+    with pytest.raises(WorkerError, match=r"worker 0 cannot be started: .*No such file"):
+        Watched(job, [""]).run()
+
+
+def test_a_crew_that_is_never_sent_to_work_is_ended(job: Job) -> None:
+    watched = Watched(job, ["time.sleep(60)", "time.sleep(60)"])
+    began, before = time.monotonic(), living_children()
+    with watched.crew:
+        assert len(living_children() - before) == 2
+    assert living_children() == before
+    assert time.monotonic() - began < 10
+
+
+def test_a_password_reaches_a_worker_neither_by_its_command_line_nor_by_its_environment(job: Job) -> None:
+    program = f'word = "{CANARY[::-1]}"[::-1]; open("{{0}}", "w").write(str(word in {{1}}))'
+    programs = [
+        program.format("environment", '" ".join(sys.orig_argv) + str(os.environ)'),
+        program.format("stdin", "sys.stdin.buffer.raw.read(100000).decode(errors='replace')"),
+    ]
+    Watched(job, programs).run()
+    assert [Path(name).read_text() for name in ("environment", "stdin")] == ["False", "True"]
+
+
+def test_a_job_is_received_as_it_was_sent(job: Job) -> None:
+    stream = io.BytesIO()
+    told = replace(job, number=3, seconds=12.5)
+    pickle.dump(told, stream)
+    stream.seek(0)
+    assert Job.receive(stream) == told
+    assert told.log == Path("sweeps/faked/workers/3.log")
+
+
+def test_a_display_at_the_other_end_is_called_as_this_one() -> None:
+    calls: list[tuple[Any, ...]] = [
+        ("say", "a line\nof two"),
+        ("begin", "0", {"loss": "mnrl", "optimizer.lr": 1e-3, "model.dense": None}, "resumed"),
+        ("progress", "0", 3, 10),
+        ("score", "0", 0.5),
+        ("end", "0", "COMPLETE", 0.5, "Grüße"),
+        ("end", "0", "FAIL", None, ""),
+    ]
+    stream = io.StringIO()
+    seen: list[tuple[object, ...]] = []
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *arguments: seen.append((name, *arguments))
+
+    lines = EventLines(stream)
+    for name, *arguments in calls:
+        getattr(lines, name)(*arguments)
+    for line in stream.getvalue().splitlines():
+        show(Event.of(line), Recorder())
+    assert seen == calls
+
+
+def test_a_supervisor_that_is_gone_is_told_nothing() -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    stream = os.fdopen(writable, "w")
+    EventLines(stream).say("nobody reads it")
+    EventLines(stream).say("nor this")
+    with pytest.raises(BrokenPipeError):
+        stream.close()

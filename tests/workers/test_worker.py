@@ -1,0 +1,517 @@
+"""A worker whose trials are made up: what is told of them, and when they are begun again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from embedsweep.config.identity import config_hash
+from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.study import EmissionsConfig, TrackingConfig
+from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.console import PlainLines
+from embedsweep.errors import ConfigError, Interrupted, TrialError
+from embedsweep.report.ranking import rerun_command
+from embedsweep.signals import handled
+from embedsweep.study.duplicates import trained_config, trained_params
+from embedsweep.study.leases import LEASE, Lease
+from embedsweep.study.opening import open_study
+from embedsweep.study.record import FAILURE, RETRY_OF
+from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.runs import Tracker
+from embedsweep.training.folder import write_config, write_result
+from embedsweep.training.trial import run_trial
+from embedsweep.validation.single import pass_single
+from embedsweep.validation.sweep import pass_sweep
+from embedsweep.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+TWO = ["optimizer.lr=1e-3,2e-3", "study.name=made_up", "trainer.device=cpu"]
+POINTS = (
+    "name: points\nn_trials: 5\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"
+)
+DRAWN = ["search=points", "study.sampler=random", "study.name=made_up", "trainer.device=cpu"]
+
+Act = BaseException | Callable[[], None] | None
+
+
+@dataclass
+class Trained:
+    """Stands in for ``run_trial``: does one act a call, then has a result.
+
+    Attributes:
+        acts: what happens in each call: an error to raise, or something to do; nothing once they are used up.
+        pruned: whether trials end pruned.
+        configs: what was trained.
+    """
+
+    acts: list[Act] = field(default_factory=list)
+    pruned: bool = False
+    configs: list[TrialConfig] = field(default_factory=list)
+
+    def __call__(
+        self, config: TrialConfig, folder: Path, run: Any, report: Any, progress: Any, *_: Any, **__: Any
+    ) -> TrialResult:
+        self.configs.append(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder / "config.yaml", config)
+        act = self.acts.pop(0) if self.acts else None
+        progress(1, 2)
+        if isinstance(act, BaseException):
+            raise act
+        if act is not None:
+            act()
+        progress(2, 2)
+        value = 0.5 + config.dataloader.batch_size / 1000
+        dev = dict.fromkeys(DEV_METRICS, value)
+        report(2, dev)
+        cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
+        result = TrialResult(value, dev, {}, {}, {}, 2, 2, cost, self.pruned, None, 1.0)
+        run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
+        write_result(folder, result)
+        return result
+
+
+@dataclass
+class Bench:
+    """A study with a worker on it, and what was said."""
+
+    study: Study
+    tracker: Tracker
+    uri: str
+    parent: str
+    output: io.StringIO
+
+    def work(self) -> None:
+        emissions = EmissionsConfig("codecarbon", None)
+        display = PlainLines(Console(file=self.output, width=200))
+        Worker(self.study, self.tracker, self.parent, display, emissions, "best", None, 0).work()
+
+    def run_of(self, number: int) -> Run:
+        """The run of a trial; there must be one only."""
+        client = MlflowClient(self.uri)
+        experiment = client.get_experiment_by_name(self.study.name)
+        runs = client.search_runs([experiment.experiment_id], f"tags.`embedsweep.trial` = '{number}'")
+        (run,) = runs
+        assert run.info.run_id == self.study.trials[number].user_attrs["run_id"]
+        return run
+
+    @property
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.study.trials]
+
+
+Open = Callable[..., Bench]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    trained = Trained()
+    monkeypatch.setattr("embedsweep.workers.worker.run_trial", trained)
+    monkeypatch.setattr("embedsweep.workers.worker.data_warnings", lambda _: [])
+    return trained
+
+
+@pytest.fixture
+def bench(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "search").mkdir(parents=True)
+    (tmp_path / "conf" / "search" / "points.yaml").write_text(POINTS, encoding="utf-8")
+
+    def opened(*words: str) -> Bench:
+        study = open_study(pass_sweep(list(words)))
+        tracker = Tracker(mlflow_store)
+        return Bench(study, tracker, mlflow_store.uri, tracker.parent_run(study.name, {}), io.StringIO())
+
+    return opened
+
+
+# --- attempts
+
+
+def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Open, trained: Trained) -> None:
+    trained.acts = [RuntimeError("[/no] such luck"), None]
+    made = bench(*TWO, "study.n_trials=1")
+    made.work()
+    assert made.states == ["COMPLETE"]
+    assert [config_hash(config) for config in trained.configs] == [config_hash(trained.configs[0])] * 2
+    run = made.run_of(0)
+    assert (run.info.status, run.data.tags["embedsweep.attempts"]) == ("FINISHED", "2")
+    assert FAILURE not in made.study.trials[0].user_attrs
+    assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 2
+    said = made.output.getvalue()
+    assert "failed, begun again (1 of 1): RuntimeError: [/no] such luck" in said
+    assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in said
+    assert not made.study.has_failed_trials
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "attempts", "reason"),
+    [
+        ([], RuntimeError("no"), 2, "RuntimeError: no (in each of 2 attempts)"),
+        (["study.max_retries=3"], RuntimeError("no"), 4, "RuntimeError: no (in each of 4 attempts)"),
+        (["study.max_retries=0"], RuntimeError("no"), 1, "RuntimeError: no"),
+        ([], TrialError("the loss is NaN"), 1, "TrialError: the loss is NaN"),
+        ([], ConfigError.single("loss", "no such data"), 1, "ConfigError: loss: no such data"),
+    ],
+    ids=["once more", "thrice more", "never", "what has no result", "what cannot be"],
+)
+def test_a_trial_is_begun_again_so_often_and_no_more(
+    bench: Open, trained: Trained, words: list[str], error: Exception, attempts: int, reason: str
+) -> None:
+    trained.acts = [error] * attempts
+    made = bench(*TWO, *words)
+    made.work()
+    assert len(trained.configs) == attempts + 1
+    assert made.states == ["FAIL", "COMPLETE"]
+    assert made.study.trials[0].user_attrs[FAILURE] == reason
+    run = made.run_of(0)
+    assert (run.info.status, run.data.tags["embedsweep.failure"]) == ("FAILED", reason)
+    assert made.study.has_failed_trials
+    assert made.study.is_complete
+
+
+def test_reasons_that_differ_are_all_told(bench: Open, trained: Trained) -> None:
+    trained.acts = [RuntimeError("first"), TrialError("second")]
+    made = bench(*TWO, "study.n_trials=1")
+    made.work()
+    assert made.study.trials[0].user_attrs[FAILURE] == "TrialError: second; attempt 1: RuntimeError: first"
+
+
+def test_an_interruption_uses_no_attempt_up(bench: Open, trained: Trained) -> None:
+    words = (*TWO, "study.n_trials=1")
+    for _ in range(3):
+        trained.acts = [Interrupted(signal.SIGINT)]
+        with pytest.raises(Interrupted):
+            bench(*words).work()
+    trained.acts = [RuntimeError("no"), None]
+    made = bench(*words)
+    made.work()
+    assert made.states == ["COMPLETE"]
+    assert len(trained.configs) == 5
+    assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 2
+
+
+def leave_as_dead(study: Study, trial: OpenTrial) -> Lease:
+    """Leaves a trial as a worker does that was killed."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        lease = Lease.of(process.pid)
+    study._open[trial.number].set_user_attr(LEASE, lease.tree())
+    return lease
+
+
+def test_a_trial_that_kills_its_worker_again_and_again_is_failed(bench: Open, trained: Trained) -> None:
+    for attempt in (1, 2):
+        study = bench(*TWO, "study.n_trials=1").study
+        trial = study.ask()
+        assert trial is not None
+        assert (trial.attempt, trial.is_over, len(trial.failures)) == (attempt, False, attempt - 1)
+        lease = leave_as_dead(study, trial)
+    made = bench(*TWO, "study.n_trials=1")
+    made.work()
+    assert trained.configs == []
+    assert made.states == ["FAIL"]
+    reason = made.study.trials[0].user_attrs[FAILURE]
+    assert reason.startswith(f"its worker died 2 times (the last sign of life of process {lease.pid} on ")
+    assert made.run_of(0).info.status == "FAILED"
+    assert made.run_of(0).data.tags["embedsweep.failure"] == reason
+
+
+def test_a_later_command_may_allow_more_attempts(bench: Open, trained: Trained) -> None:
+    study = bench(*TWO, "study.n_trials=1", "study.max_retries=0").study
+    trial = study.ask()
+    assert trial is not None
+    leave_as_dead(study, trial)
+    made = bench(*TWO, "study.n_trials=1", "study.max_retries=2")
+    made.work()
+    assert made.states == ["COMPLETE"]
+
+
+def test_a_trial_whose_worker_died_before_it_was_told_is_told_though_its_attempts_are_used_up(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*TWO, "study.n_trials=1", "study.max_retries=0")
+    made = bench(*words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "complete", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):  # which nothing catches, as nothing does a kill
+            made.work()
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        made.study._open[0].set_user_attr(LEASE, Lease.of(process.pid).tree())
+    monkeypatch.setattr("embedsweep.workers.worker.run_trial", run_trial)  # the real one, which trains nothing here
+    again = bench(*words)
+    again.work()
+    assert again.states == ["COMPLETE"]
+    assert len(trained.configs) == 1
+
+
+def test_a_signal_that_comes_while_a_trial_is_asked_for_uses_no_attempt_up(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Study.ask
+
+    def ask(study: Study) -> OpenTrial | None:
+        trial = original(study)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return trial
+
+    monkeypatch.setattr(Study, "ask", ask)
+    made = bench(*TWO)
+    with handled(), pytest.raises(Interrupted):
+        made.work()
+    assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 0
+    assert made.study.trials[0].user_attrs[LEASE] is None
+    assert trained.configs == []
+
+
+# --- told once
+
+
+@pytest.fixture
+def living() -> Iterator[Lease]:
+    """The lease of another process that lives."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        yield Lease.of(process.pid)
+
+
+def fail() -> None:
+    raise RuntimeError("no")
+
+
+ENDS: dict[str, Callable[[], None]] = {"well": lambda: None, "badly": fail}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_trial_that_another_worker_took_up_is_not_told(
+    bench: Open, trained: Trained, living: Lease, end: str
+) -> None:
+    made = bench(*TWO)
+
+    def act() -> None:
+        made.study._open[0].set_user_attr(LEASE, living.tree())
+        ENDS[end]()
+
+    trained.acts = [act]
+    made.work()
+    assert made.states == ["RUNNING", "COMPLETE"]
+    first = made.study.trials[0].user_attrs
+    assert (first[LEASE], first["embedsweep.attempts"]) == (living.tree(), 1)
+    assert not {"emissions_kg", FAILURE, "embedsweep.failed_attempts"} & first.keys()
+    assert made.run_of(0).info.status == "RUNNING"
+    assert "given up: another worker has taken trial 0 up" in made.output.getvalue()
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_trial_that_another_worker_told_stays_as_it_was_told(bench: Open, trained: Trained, end: str) -> None:
+    made = bench(*TWO)
+
+    def act() -> None:
+        made.study._study.tell(0, 0.125)
+        ENDS[end]()
+
+    trained.acts = [act]
+    made.work()
+    assert made.states == ["COMPLETE", "COMPLETE"]
+    assert made.study.trials[0].value == 0.125
+
+
+def test_a_worker_that_finds_its_trial_taken_stops_training_it(
+    bench: Open, trained: Trained, living: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedsweep.study.leases.BEAT_EVERY_S", 0.01)
+    made = bench(*TWO)
+
+    def act() -> None:
+        made.study._open[0].set_user_attr(LEASE, living.tree())
+        deadline = time.monotonic() + 20
+        while not made.study._taken and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    trained.acts = [act]
+    made.work()
+    assert not (made.study.trial_folder(0) / "result.json").exists()
+    assert 0 in made.study._taken
+    assert made.states == ["RUNNING", "COMPLETE"]
+
+
+def test_a_signal_ends_the_command_though_its_trial_was_taken(bench: Open, trained: Trained, living: Lease) -> None:
+    made = bench(*TWO)
+
+    def act() -> None:
+        made.study._open[0].set_user_attr(LEASE, living.tree())
+        raise Interrupted(signal.SIGTERM)
+
+    trained.acts = [act]
+    with pytest.raises(Interrupted):
+        made.work()
+    assert made.study.trials[0].user_attrs[LEASE] == living.tree()
+
+
+# --- configurations that failed
+
+
+def test_failed_configurations_get_new_trials_once_each(bench: Open, trained: Trained) -> None:
+    words = (*TWO, "study.max_retries=0")
+    trained.acts = [RuntimeError("no"), RuntimeError("no")]
+    made = bench(*words)
+    made.work()
+    assert made.states == ["FAIL", "FAIL"]
+
+    assert made.study.retry_failed() == [0, 1]
+    assert made.study.retry_failed() == []
+    assert made.study.unfinished == [2, 3]
+    trained.acts = [None, RuntimeError("again")]
+    made.work()
+    assert made.states == ["FAIL", "FAIL", "COMPLETE", "FAIL"]
+    assert [trial.user_attrs.get(RETRY_OF) for trial in made.study.trials] == [None, None, 0, 1]
+    assert [trial.params for trial in made.study.trials[2:]] == [trial.params for trial in made.study.trials[:2]]
+    assert made.run_of(2).data.tags["embedsweep.retry_of"] == "0"
+    assert made.study.is_complete
+    assert [trial.number for trial in made.study.failed_trials] == [3]
+
+    again = bench(*words)
+    again.work()  # without being asked to, it tries none of them again
+    assert len(again.study.trials) == 4
+    assert again.study.retry_failed() == [3]
+    again.work()
+    assert again.states == ["FAIL", "FAIL", "COMPLETE", "FAIL", "COMPLETE"]
+    assert not again.study.has_failed_trials
+    assert again.study.is_complete
+
+
+def test_the_rest_of_a_grid_follows_the_failed_ones(bench: Open, trained: Trained) -> None:
+    words = ("optimizer.lr=1e-3,2e-3,3e-3", "study.name=made_up", "trainer.device=cpu", "study.max_retries=0")
+    trained.acts = [RuntimeError("no")]
+    bench(*words, "study.n_trials=1").work()
+    made = bench(*words)
+    assert made.study.retry_failed() == [0]
+    made.work()
+    assert [trial.params["optimizer.lr"] for trial in made.study.trials] == [1e-3, 1e-3, 2e-3, 3e-3]
+    assert made.states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+# --- duplicates
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["complete", "pruned"])
+def test_a_configuration_that_is_drawn_again_is_not_trained_again(bench: Open, trained: Trained, pruned: bool) -> None:
+    trained.pruned = pruned
+    made = bench(*DRAWN)
+    made.work()
+    assert len(trained.configs) == len({config_hash(config) for config in trained.configs}) == 2
+    state = "PRUNED" if pruned else "COMPLETE"
+    assert made.states == [state] * 5
+    first: dict[int, int] = {}
+    for trial in made.study.trials:
+        batch, run = trial.params["dataloader.batch_size"], made.run_of(trial.number)
+        original = first.setdefault(batch, trial.number)
+        assert trial.value == 0.5 + batch / 1000
+        assert run.data.params["dataloader.batch_size"] == str(batch)
+        assert (run.info.status, run.data.tags["embedsweep.state"]) == ("FINISHED", state)
+        folder = made.study.trial_folder(trial.number)
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        is_reused = original != trial.number
+        assert trial.user_attrs["emissions_kg"] == result["emissions"]["co2eq_kg"] == (0.0 if is_reused else 0.001)
+        assert ("emissions/co2eq_kg" in run.data.metrics) is not is_reused
+        assert run.data.metrics["dev/spearman_cosine"] == trial.value
+        config = (folder / "config.yaml").read_text(encoding="utf-8")
+        assert config == (made.study.trial_folder(original) / "config.yaml").read_text(encoding="utf-8")
+        tags = {key: value for key, value in run.data.tags.items() if key.startswith("embedsweep.reused_from")}
+        source = {
+            "embedsweep.reused_from": made.run_of(original).info.run_id,
+            "embedsweep.reused_from_trial": str(original),
+        }
+        assert tags == (source if is_reused else {})
+        assert (f"reused from trial {original}" in line_of(made, trial.number)) is is_reused
+    assert len(first) == 2
+    if not pruned:
+        assert made.study.best is not None
+        assert made.study.best.number == first[32]
+
+
+def line_of(made: Bench, number: int) -> str:
+    """What was said at the end of a trial."""
+    return [line for line in made.output.getvalue().splitlines() if line.startswith(f"trial {number} ")][-1]
+
+
+def test_what_ends_while_its_scores_are_copied_is_copied_again(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Study.reuse
+    monkeypatch.setattr(Study, "reuse", lambda *_: (_ for _ in ()).throw(Interrupted(signal.SIGTERM)))
+    with pytest.raises(Interrupted):
+        bench(*DRAWN).work()
+    monkeypatch.setattr(Study, "reuse", original)
+    made = bench(*DRAWN)
+    made.work()
+    assert made.states == ["COMPLETE"] * 5
+    assert len(trained.configs) == 2
+    assert [len(made.run_of(number).data.metrics) > 0 for number in range(5)] == [True] * 5
+
+
+def test_the_objective_is_copied_though_the_other_folder_is_elsewhere(bench: Open, trained: Trained) -> None:
+    made = bench(*DRAWN, "study.n_trials=2")
+    made.work()
+    shutil.rmtree(made.study.folder / "trials")
+    made = bench(*DRAWN)
+    made.work()
+    assert len(trained.configs) == 2
+    reused = [trial for trial in made.study.trials if "embedsweep.duplicate" in trial.user_attrs]
+    metrics = [made.run_of(trial.number).data.metrics for trial in reused[1:]]
+    assert metrics == [{"dev/spearman_cosine": trial.value} for trial in reused[1:]]
+    assert "whose other scores are on another machine" in made.output.getvalue()
+
+
+def test_replicates_are_trained_with_seeds_of_their_own(bench: Open, trained: Trained) -> None:
+    made = bench(*DRAWN, "study.duplicates=replicate")
+    made.work()
+    assert len(trained.configs) == len({config_hash(config) for config in trained.configs}) == 5
+    seen: Counter[int] = Counter()
+    first: dict[int, int] = {}
+    for config, trial in zip(trained.configs, made.study.trials, strict=True):
+        batch, run = config.dataloader.batch_size, made.run_of(trial.number)
+        assert config.trainer.seed == 42 + seen[batch]
+        assert run.data.params["trainer.seed"] == str(config.trainer.seed)
+        assert run.data.tags["embedsweep.config_hash"] == trial.user_attrs["config_hash"] == config_hash(config)
+        original = first.setdefault(batch, trial.number)
+        expected = made.run_of(original).info.run_id if seen[batch] else None
+        assert run.data.tags.get("embedsweep.replicate_of") == expected
+        assert trained_config(made.study.plan, trial) == config
+        seen[batch] += 1
+    assert sum(seen.values()) == 5
+
+
+def test_a_replicate_that_failed_goes_on_with_its_seed(bench: Open, trained: Trained) -> None:
+    made = bench(*DRAWN, "study.duplicates=replicate")
+    seeds = iter([None, None, None, RuntimeError("no"), None])
+    trained.acts = list(seeds)
+    made.work()
+    assert made.states == ["COMPLETE"] * 5
+    assert trained.configs[3] == trained.configs[4]
+    assert trained.configs[3].trainer.seed != 42
+
+
+def test_the_command_that_runs_a_replicate_again_has_its_seed(bench: Open, trained: Trained) -> None:
+    made = bench(*DRAWN, "study.duplicates=replicate", "trainer.seed=7")
+    made.work()
+    for config, trial in zip(trained.configs, made.study.trials, strict=True):
+        command = rerun_command("x", made.study.fixed, trained_params(made.study.plan, trial))
+        assert config_hash(pass_single(shlex.split(command)[1:]).config) == config_hash(config)
