@@ -1,11 +1,9 @@
-"""Where things lie in the working directory.
-
-Owns the names of folders that several modules read and write. Knows nothing of what is in them.
-"""
+"""Folders of the working directory, one atomic writer, and detection of a full disk."""
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 SWEEPS = Path("sweeps")
@@ -19,6 +17,26 @@ SINGLE_RUNS = SWEEPS / SINGLE
 
 MODEL = "model"
 """A trial's model: the folder in its own, and among its run's artifacts."""
+
+
+def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a text file in one step: whoever reads ``path`` finds the old text or the new one, whole.
+
+    Args:
+        path: the file; its folder exists.
+        text: written in UTF-8, with its line ends as they are.
+        durable: whether the file must outlast a power cut once this returns, which costs a flush of the disk.
+
+    Raises:
+        OSError: the disk is full or cannot be written; the file is as it was.
+    """
+    temporary = path.with_name(f"{path.name}.part")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 DISK_FULL = "the disk is full; the same command goes on when there is room"

@@ -56,10 +56,10 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         _shield.depth -= 1
-    heed()
+    raise_pending()
 
 
-def heed() -> None:
+def raise_pending() -> None:
     """Raises the signal that came during a block that failed, if there was one, and no block is around this call.
 
     Raises:

@@ -284,13 +284,13 @@ def test_what_waits_is_written_by_itself_when_the_store_is_back(
 
     mending = threading.Thread(target=mend)
     mending.start()
-    slow = journal.Journal.write
+    slow = journal.RecordWriter.write
 
     def write_slowly(*args: Any) -> None:
         slow(*args)
         time.sleep(0.05)
 
-    monkeypatch.setattr(journal.Journal, "write", write_slowly)
+    monkeypatch.setattr(journal.RecordWriter, "write", write_slowly)
     assert write_study(mlflow_store, said)
     mending.join()
     assert ["Connection refused" in said[0], "MLflow's store answers" in said[-1]] == [True, True]

@@ -25,7 +25,7 @@ from embedsweep.signals import handled
 from embedsweep.validation.sweep import Sweep, pass_sweep
 from embedsweep.workers import child
 from embedsweep.workers import supervisor as supervisor_module
-from embedsweep.workers.child import Crew
+from embedsweep.workers.child import WorkerPool
 from embedsweep.workers.job import Event, EventLines, Job, show
 from embedsweep.workers.supervisor import Supervisor
 
@@ -88,7 +88,7 @@ class Watched:
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         folder = job.log.parents[1]
-        self.crew = Crew(folder, ("cpu", "1", "database"), environments)
+        self.crew = WorkerPool(folder, ("cpu", "1", "database"), environments)
         patience = (max_restarts, silence, deadline)
         self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display)
 

@@ -35,7 +35,7 @@ from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
-from embedsweep.workers.child import Crew
+from embedsweep.workers.child import WorkerPool
 from embedsweep.workers.job import Job
 from embedsweep.workers.sharing import open_shares
 from embedsweep.workers.supervisor import Supervisor
@@ -86,7 +86,7 @@ def run_sweep(asked: Sweep, console: Console, program: str) -> int:
         with (
             open_group(processes if is_inline else 1, device) as group,
             open_shares(asked.workers, device, n_left, study.plan, study.folder, told) as shares,
-            Crew(study.folder, words, shares) as crew,
+            WorkerPool(study.folder, words, shares) as crew,
         ):
             if is_inline:
                 prepare_process(device)
@@ -124,7 +124,7 @@ def _fill(
     study: Study,
     tracker: Tracker,
     asked: Sweep,
-    crew: Crew,
+    crew: WorkerPool,
     console: Console,
     begun: float,
     group: Group | None,
@@ -170,7 +170,7 @@ def _fill(
 def _supervise(
     study: Study,
     job: Job,
-    crew: Crew,
+    crew: WorkerPool,
     workers: WorkersConfig,
     deadline: float | None,
     display: Display,

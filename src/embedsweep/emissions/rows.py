@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import difflib
 import importlib.util
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from embedsweep.config.result import Emissions
+from embedsweep.files import write_atomically
 
 COLUMNS = (
     "attempt",
@@ -56,12 +58,11 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Writes the file anew, in one step: whoever reads it finds the old rows or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
 
 
 def sum_rows(rows: Iterable[Row], country: str) -> Emissions:

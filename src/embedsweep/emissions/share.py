@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from embedsweep.emissions.tracker import NO_GPU_FOUND, SHORTEST_MEASURED_S, Reading, torch_has_gpu
+from embedsweep.files import write_atomically
 
 ANSWERED_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.01
@@ -92,7 +93,7 @@ def write_share(path: Path, share: Share) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    _write_whole(path, json.dumps(asdict(share)))
+    write_atomically(path, json.dumps(asdict(share)))
 
 
 def read_share(path: Path) -> Share | None:
@@ -113,7 +114,7 @@ def ask_share(path: Path) -> tuple[Share | None, bool]:
     """
     question = uuid.uuid4().hex
     try:
-        _write_whole(_question_path(path), question)
+        write_atomically(_question_path(path), question)
     except OSError:
         return read_share(path), False
     until = time.monotonic() + ANSWERED_WITHIN_S
@@ -148,7 +149,7 @@ def begin_trial(path: Path, gpus: Sequence[str]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    _write_whole(_trial_path(path), json.dumps(list(gpus)))
+    write_atomically(_trial_path(path), json.dumps(list(gpus)))
 
 
 def end_trial(path: Path) -> None:
@@ -170,12 +171,6 @@ def _trial_path(path: Path) -> Path:
 
 def _question_path(path: Path) -> Path:
     return path.with_suffix(".ask")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 NO_SHARE = "nobody measured the machine for this worker"

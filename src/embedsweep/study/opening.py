@@ -30,7 +30,7 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError
-from embedsweep.files import SWEEPS
+from embedsweep.files import SWEEPS, write_atomically
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
@@ -300,9 +300,7 @@ def _write_study_file(folder: Path, plan: StudyPlan, url: str | None) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     tree = {"storage": redact(url) if url else None, "plan": json.loads(json.dumps(plan_tree(plan)))}
-    temporary = path.with_suffix(".part")
-    temporary.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
 def _no_such_study(name: str, stored: Sequence[str]) -> ConfigError:

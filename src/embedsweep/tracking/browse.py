@@ -15,7 +15,7 @@ from pathlib import Path
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, TrackingError
 from embedsweep.files import MODEL, SWEEPS
-from embedsweep.tracking.store import Store, locate, open_store, telling
+from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
 
 _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a process more, for features that have nothing to show here
@@ -97,7 +97,7 @@ def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
     if store.database is not None and not store.database.is_file():
         return []
     client = open_store(store)
-    with telling(f"the runs of MLflow's store {store} cannot be searched"):
+    with mlflow_errors(f"the runs of MLflow's store {store} cannot be searched"):
         experiments = [found.experiment_id for found in client.search_experiments()]
         runs = client.search_runs(experiments, f"attributes.run_id LIKE '{prefix}%'") if experiments else []
         ids = [str(run.info.run_id) for run in runs]
@@ -115,7 +115,7 @@ def download_model(config: TrackingConfig, run_id: str) -> Path:
         return folder
     store = locate(config.uri)
     client = open_store(store)
-    with telling(f"the model of run {run_id} cannot be had from MLflow's store {store}"):
+    with mlflow_errors(f"the model of run {run_id} cannot be had from MLflow's store {store}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
             Path(client.download_artifacts(run_id, MODEL, temporary)).rename(folder)

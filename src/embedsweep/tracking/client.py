@@ -16,7 +16,7 @@ from embedsweep.errors import TrackingError
 from embedsweep.secrets import MASK, is_secret_key, redact
 from embedsweep.tracking.lookup import SPOOL_ID, Lookup, study_id
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Study, Tags, Trial, differences
-from embedsweep.tracking.store import Store, telling
+from embedsweep.tracking.store import Store, mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +29,7 @@ ALREADY_THERE = ("UNIQUE constraint failed", "duplicate key value", "Duplicate e
 _MAX_METRICS = 1000  # in one call
 
 
-class Ledger:
+class MlflowWriter:
     """An open store, and what is written into it.
 
     Every method raises UnreachableError where the store cannot be reached or written at this moment, and TrackingError
@@ -58,17 +58,17 @@ class Ledger:
             case Metrics():
                 self._log_metrics(run_id, record)
             case Tags():
-                with telling(f"tags cannot be set on run {run_id}"):
+                with mlflow_errors(f"tags cannot be set on run {run_id}"):
                     self._set_tags(run_id, record.tags)
             case DataSet():
                 self._log_data_set(run_id, record)
             case Files():
                 path, folder = Path(record.path), record.folder
-                with telling(f"{path} cannot be stored with run {run_id}"):
+                with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
                     copy = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
                     copy(run_id, str(path), folder)
             case End():
-                with telling(f"run {run_id} cannot be ended as {record.state or record.status}"):
+                with mlflow_errors(f"run {run_id} cannot be ended as {record.state or record.status}"):
                     if record.state is not None:
                         self._set_tags(run_id, {"embedsweep.state": record.state})
                     self._client.set_terminated(run_id, record.status, end_time=record.time_ms)
@@ -78,7 +78,7 @@ class Ledger:
     def open_study(self, record: Study) -> str:
         """The id of the study's own run, RUNNING from now on."""
         experiment = self.lookup.experiment(record.study)
-        with telling(f"the run of study {record.study!r} cannot be opened"):
+        with mlflow_errors(f"the run of study {record.study!r} cannot be opened"):
             run_id = self.lookup.find_parent(experiment, record.study) or self._create_parent(experiment, record)
             self._client.update_run(run_id, status="RUNNING")
             self._set_tags(run_id, record.tags)
@@ -90,7 +90,7 @@ class Ledger:
         """The id of a new run."""
         experiment_id = self.lookup.experiment(experiment)
         parent = self._parent(experiment, experiment_id, record)
-        with telling(f"a run for {record.name} cannot be created in experiment {experiment!r}"):
+        with mlflow_errors(f"a run for {record.name} cannot be created in experiment {experiment!r}"):
             run = self._client.create_run(experiment_id, record.time_ms, {**record.tags, **parent}, redact(record.name))
             self._log_params(run.info.run_id, record.params)
         self.lookup.know(run.info.run_id, run.info.run_id)
@@ -98,7 +98,7 @@ class Ledger:
 
     def reopen(self, run_id: str, params: Mapping[str, str]) -> None:
         """Makes a run go on: RUNNING, with params that it lacks; it must not have others."""
-        with telling(f"run {run_id} cannot be reopened"):
+        with mlflow_errors(f"run {run_id} cannot be reopened"):
             run = self._client.get_run(run_id)
             if run.info.lifecycle_stage != "active":
                 raise TrackingError(f"run {run_id} was deleted; restore it in MLflow, or start anew")
@@ -119,7 +119,7 @@ class Ledger:
             found = self.create_trial(experiment, known)
         else:
             if found != run_id:
-                with telling(f"tags cannot be set on run {found}"):
+                with mlflow_errors(f"tags cannot be set on run {found}"):
                     self._set_tags(found, tag)
             self.reopen(found, record.params)
         self.lookup.know(run_id, found)
@@ -143,7 +143,7 @@ class Ledger:
             for step, values in record.points
             for name, value in values.items()
         ]
-        with telling(f"metrics cannot be logged to run {run_id}"):
+        with mlflow_errors(f"metrics cannot be logged to run {run_id}"):
             for start in range(0, len(new), _MAX_METRICS):
                 self._client.log_batch(run_id, metrics=new[start : start + _MAX_METRICS], synchronous=True)
 
@@ -155,7 +155,7 @@ class Ledger:
         dataset = Dataset(record.name, record.digest[:_MAX_DIGEST], source_type, described)
         context = InputTag("mlflow.data.context", record.context)
         inputs = [DatasetInput(dataset, [context])]
-        with telling(f"data set {record.name!r} cannot be logged to run {run_id}"):
+        with mlflow_errors(f"data set {record.name!r} cannot be logged to run {run_id}"):
             try:
                 self._client.log_inputs(run_id, datasets=inputs)
             except Exception as error:
@@ -183,7 +183,7 @@ class Ledger:
             return {}
         if record.parent != study_id(experiment):
             return {"mlflow.parentRunId": record.parent}
-        with telling(f"the run of study {experiment!r} cannot be opened"):
+        with mlflow_errors(f"the run of study {experiment!r} cannot be opened"):
             found = self.lookup.find_parent(experiment_id, experiment)
         return {"mlflow.parentRunId": found or self.open_study(Study(experiment, {}, record.time_ms))}
 

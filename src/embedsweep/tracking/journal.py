@@ -17,7 +17,7 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
-from embedsweep.tracking.client import Ledger
+from embedsweep.tracking.client import MlflowWriter
 from embedsweep.tracking.records import Files, Record
 from embedsweep.tracking.spool import Origin, Spool, spool_of
 from embedsweep.tracking.store import Store, Tell, locate, open_store, waiting_for_lock
@@ -51,7 +51,7 @@ class Replay:
     answered: bool = True
 
 
-def replay(ledger: Ledger, spool: Spool, store: str, deadline: float | None = None) -> Replay:
+def replay(ledger: MlflowWriter, spool: Spool, store: str, deadline: float | None = None) -> Replay:
     """Carries out what waits in a spool for a store; a kill at any moment costs and doubles nothing.
 
     Args:
@@ -99,7 +99,7 @@ def replay_spool(spool: Spool, origin: str, uri: str, tell: Tell) -> Replay:
         TrackingError: the store cannot be opened.
     """
     store = locate(uri)
-    return replay(Ledger(store, open_store(store, tell)), spool, origin)
+    return replay(MlflowWriter(store, open_store(store, tell)), spool, origin)
 
 
 def store_name(uri: str) -> str:
@@ -111,7 +111,7 @@ def _all(spool: Spool, store: str, reason: str) -> dict[str, str]:
     return dict.fromkeys(spool.waiting(store), reason)
 
 
-def _replay_run(ledger: Ledger, spool: Spool, run_id: str, deadline: float | None) -> Written | None:
+def _replay_run(ledger: MlflowWriter, spool: Spool, run_id: str, deadline: float | None) -> Written | None:
     """What was carried out; None where there was no more time."""
     experiment = spool.origin(run_id).experiment
     count = 0
@@ -149,7 +149,7 @@ CLOSING_S = 60.0
 """How long the end of a command waits, at most, while records are replayed to a store that answers."""
 
 
-class Journal:
+class RecordWriter:
     """Where all records of a command go.
 
     Args:
@@ -163,7 +163,7 @@ class Journal:
     def __init__(self, config: TrackingConfig, tell: Tell) -> None:
         self.store: Store = locate(config.uri)
         self._tell = tell
-        self._ledger: Ledger | None = None
+        self._ledger: MlflowWriter | None = None
         self._spools: dict[Spool, None] = {}
         self._refused: dict[str, str] = {}  # run -> why its records stay where they are
         self._away = False
@@ -172,7 +172,7 @@ class Journal:
         self._closing = threading.Event()
         self._replaying = threading.Lock()
         try:
-            self._ledger = Ledger(self.store, open_store(self.store, tell))
+            self._ledger = MlflowWriter(self.store, open_store(self.store, tell))
         except UnreachableError as error:
             if not config.spool:
                 raise UnreachableError(f"{error}; or go on without it: tracking.spool=true") from None
@@ -204,7 +204,7 @@ class Journal:
                 return
         self.spool(experiment, run_id, record)
 
-    def ask(self, call: Callable[[Ledger], _T], otherwise: _T) -> _T:
+    def ask(self, call: Callable[[MlflowWriter], _T], otherwise: _T) -> _T:
         """What the store says, or ``otherwise`` where it is away."""
         if not self._away:
             try:
@@ -267,9 +267,9 @@ class Journal:
             )
         return not left
 
-    def _open_ledger(self) -> Ledger:
+    def _open_ledger(self) -> MlflowWriter:
         if self._ledger is None:
-            self._ledger = Ledger(self.store, open_store(self.store, self._tell))
+            self._ledger = MlflowWriter(self.store, open_store(self.store, self._tell))
         return self._ledger
 
     def _leave(self, error: UnreachableError) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking.records import Trial
-from embedsweep.tracking.store import Store, telling
+from embedsweep.tracking.store import Store, mlflow_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +60,7 @@ class Lookup:
     def answers(self) -> bool:
         """Whether the store can be read at this moment."""
         try:
-            with telling("MLflow's store cannot be read"):
+            with mlflow_errors("MLflow's store cannot be read"):
                 self._client.search_experiments(max_results=1)
         except TrackingError:
             return False
@@ -68,7 +68,7 @@ class Lookup:
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, which is created where there is none."""
-        with telling(f"MLflow's experiment {name!r} cannot be opened"):
+        with mlflow_errors(f"MLflow's experiment {name!r} cannot be opened"):
             found = self._client.get_experiment_by_name(name) or self._create_experiment(name)
         if found.lifecycle_stage != "active":
             raise TrackingError(_deleted_experiment(name, found.experiment_id, self._store))
@@ -76,7 +76,7 @@ class Lookup:
 
     def experiment_of(self, run_id: str) -> str:
         """The name of a run's experiment."""
-        with telling(f"run {run_id} cannot be read"):
+        with mlflow_errors(f"run {run_id} cannot be read"):
             number = self._client.get_run(run_id).info.experiment_id
             return str(self._client.get_experiment(number).name)
 
@@ -98,7 +98,7 @@ class Lookup:
         """The youngest run of a trial that is under way; None where there is none."""
         experiment_id = self.experiment(experiment)
         wanted = f"tags.`embedsweep.trial` = '{number}' AND tags.`embedsweep.state` = 'RUNNING'"
-        with telling(f"the runs of experiment {experiment!r} cannot be searched"):
+        with mlflow_errors(f"the runs of experiment {experiment!r} cannot be searched"):
             if parent == study_id(experiment):
                 parent = self.find_parent(experiment_id, experiment) or parent
             runs = self._client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"])
@@ -108,7 +108,7 @@ class Lookup:
     def find_created(self, experiment: str, record: Trial) -> str | None:
         """The run of a creation that was cut off, or whose answer was lost; None where there is none."""
         experiment_id = self.experiment(experiment)
-        with telling("runs cannot be searched"):
+        with mlflow_errors("runs cannot be searched"):
             runs = self._client.search_runs([experiment_id], f"attributes.start_time = {record.time_ms}")
         ours = [run for run in runs if record.tags.items() <= run.data.tags.items() and SPOOL_ID not in run.data.tags]
         return str(ours[0].info.run_id) if ours else None
@@ -118,7 +118,7 @@ class Lookup:
         found = self.find(run_id, experiment)
         if found is None and run_id == study_id(experiment):
             experiment_id = self.experiment(experiment)
-            with telling(f"the run of study {experiment!r} cannot be found"):
+            with mlflow_errors(f"the run of study {experiment!r} cannot be found"):
                 found = self.find_parent(experiment_id, experiment)
         if found is None:
             raise TrackingError(f"MLflow's store {self._store} does not hold run {run_id}")
@@ -129,7 +129,7 @@ class Lookup:
         found = self.find(run_id)
         if found is None:
             return None
-        with telling(f"run {run_id} cannot be read"):
+        with mlflow_errors(f"run {run_id} cannot be read"):
             run = self._client.get_run(found)
         tags = run.data.tags
         return RecordedRun(
@@ -140,13 +140,13 @@ class Lookup:
 
     def steps(self, run_id: str, metric: str) -> set[int]:
         """The steps at which a run has the metric."""
-        with telling(f"metrics of run {run_id} cannot be read"):
+        with mlflow_errors(f"metrics of run {run_id} cannot be read"):
             return {point.step for point in self._client.get_metric_history(run_id, metric)}
 
     def _has(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
 
-        with telling(f"run {run_id} cannot be read"):
+        with mlflow_errors(f"run {run_id} cannot be read"):
             try:
                 self._client.get_run(run_id)
             except MlflowException as error:
@@ -156,7 +156,7 @@ class Lookup:
         return True
 
     def _find_spooled(self, run_id: str, experiment: str | None) -> str | None:
-        with telling(f"run {run_id} cannot be searched"):
+        with mlflow_errors(f"run {run_id} cannot be searched"):
             found = [] if experiment is None else [self._client.get_experiment_by_name(experiment)]
             experiments = found if experiment is not None else self._client.search_experiments()
             ids = [each.experiment_id for each in experiments if each is not None]

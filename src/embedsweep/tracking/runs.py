@@ -17,8 +17,8 @@ from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.files import SINGLE
 from embedsweep.secrets import redact
-from embedsweep.tracking.client import Ledger, origin, redacted
-from embedsweep.tracking.journal import Journal
+from embedsweep.tracking.client import MlflowWriter, origin, redacted
+from embedsweep.tracking.journal import RecordWriter
 from embedsweep.tracking.lookup import RecordedRun, study_id
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Study, Tags, Trial, flatten
 from embedsweep.tracking.store import Tell, log_line
@@ -44,7 +44,7 @@ class TrialTracker:
         run_id: MLflow's id of the run; of a run begun while the store was away one of its own, which stays valid.
     """
 
-    def __init__(self, journal: Journal, experiment: str, run_id: str, *, reopened: bool) -> None:
+    def __init__(self, journal: RecordWriter, experiment: str, run_id: str, *, reopened: bool) -> None:
         self.run_id = run_id
         self._journal = journal
         self._experiment = experiment
@@ -152,7 +152,7 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig, tell: Tell = log_line) -> None:
-        self._journal = Journal(config, tell)
+        self._journal = RecordWriter(config, tell)
         self._studies: dict[str, str] = {}  # id of a study's own run -> its experiment
 
     def close(self) -> bool:
@@ -298,7 +298,7 @@ class Tracker:
         """The id of a new run; None where the store is away."""
         tried = False
 
-        def create(ledger: Ledger) -> str:
+        def create(ledger: MlflowWriter) -> str:
             nonlocal tried
             # A database may have been locked between the run and its params.
             found = ledger.lookup.find_created(experiment, record) if tried else None
@@ -313,7 +313,7 @@ class Tracker:
     def _reopen(self, experiment: str, run_id: str, record: Trial) -> str | None:
         """The id, once the run goes on; None where the store is away, or records of the run wait."""
 
-        def reopen(ledger: Ledger) -> str:
+        def reopen(ledger: MlflowWriter) -> str:
             found = ledger.lookup.find(run_id, experiment)
             if found is None:
                 raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {self._journal.store} lacks it")

@@ -23,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from embedsweep.errors import TrackingError
-from embedsweep.files import SINGLE, SWEEPS
+from embedsweep.files import SINGLE, SWEEPS, write_atomically
 from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
 
 SPOOL = "spool"
@@ -120,10 +120,7 @@ class Spool:
 
     def carried_out(self, run_id: str, position: int) -> None:
         """Notes that all records up to this one were carried out."""
-        path = self.folder / f"{run_id}.done"
-        part = path.with_suffix(".part")
-        part.write_text(str(position + 1), encoding="utf-8")
-        part.replace(path)
+        write_atomically(self.folder / f"{run_id}.done", str(position + 1))
 
     def remove(self, run_id: str) -> bool:
         """Deletes what there is of a run if all of it was carried out; says whether it was."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
-from embedsweep.signals import heed, shielded
+from embedsweep.signals import raise_pending, shielded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,7 +58,7 @@ _PASSING_ERRNO = (
 
 
 @contextmanager
-def telling(doing: str, advice: str = "") -> Iterator[None]:
+def mlflow_errors(doing: str, advice: str = "") -> Iterator[None]:
     """Whatever MLflow raises inside becomes a TrackingError that says what was being done and what to do.
 
     Raises:
@@ -114,7 +114,7 @@ def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKE
         except UnreachableError as error:
             if _LOCKED not in str(error) or time.monotonic() + pause > deadline:
                 raise
-        heed()
+        raise_pending()
         if not told:
             tell(f"another process has locked MLflow's database; it is waited for, {seconds:.0f} s at most")
             told = True
@@ -202,7 +202,7 @@ def open_store(store: Store, tell: Tell = log_line) -> MlflowClient:
     if store.database is not None:
         return _open_sqlite(store, store.database, tell)
     deadline = _SERVER_DEADLINE_S if store.is_server else _DATABASE_DEADLINE_S
-    with telling(f"MLflow's store {store} cannot be opened", "Check that it runs and that tracking.uri is right"):
+    with mlflow_errors(f"MLflow's store {store} cannot be opened", "Check that it runs and that tracking.uri is right"):
         try:
             return _connect_within(deadline, store.uri)
         except TimeoutError:
@@ -224,7 +224,7 @@ def prepare_mlflow() -> None:
         logger.propagate = True
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logger.setLevel(logging.WARNING)
-    # It logs with a traceback what it raises too, and what is raised is told by `telling`.
+    # It logs with a traceback what it raises too, and what is raised is reported by `mlflow_errors`.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
@@ -244,7 +244,7 @@ def _open_sqlite(store: Store, database: Path, tell: Tell) -> MlflowClient:
     from filelock import FileLock, Timeout
 
     lock = database.with_name(f"{database.name}.lock")
-    with telling(
+    with mlflow_errors(
         f"MLflow's store {store} cannot be opened",
         "Check that its folder can be written, or name another file by tracking.uri=sqlite:///PATH",
     ):
@@ -283,7 +283,7 @@ def _connect(uri: str) -> MlflowClient:
 
 
 def _connect_told(store: Store) -> MlflowClient:
-    with telling(f"MLflow's store {store} cannot be opened"):
+    with mlflow_errors(f"MLflow's store {store} cannot be opened"):
         return _connect(store.uri)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,6 +18,7 @@ from typing import Any, Self
 import xxhash
 
 from embedsweep.errors import TrialTakenError
+from embedsweep.files import write_atomically
 from embedsweep.signals import shielded
 
 CHECKPOINTS = "checkpoints"
@@ -61,12 +61,7 @@ class Checkpoints:
         """
         path = self.path(step)
         mark = {"hash": HASH, "files": _hashes(path, HASH), "times": dict(times)}
-        temporary = path / f"{MARK}.part"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(mark, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path / MARK)
+        write_atomically(path / MARK, json.dumps(mark), durable=True)
 
     def last_whole(self) -> int | None:
         """The step of the last checkpoint that is whole; None without one."""

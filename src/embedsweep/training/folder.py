@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
@@ -18,6 +17,7 @@ import yaml
 
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import TrialConfig
+from embedsweep.files import write_atomically
 from embedsweep.secrets import RedactingFilter, redact_tree
 
 RESULT = "result.json"
@@ -32,12 +32,7 @@ def write_config(path: Path, config: TrialConfig) -> None:
 
 def write_result(folder: Path, result: TrialResult) -> None:
     """Written last: a trial with a result is done and recorded."""
-    temporary = folder / f"{RESULT}.part"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(result), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())  # a power cut must not leave the name without the content
-    temporary.replace(folder / RESULT)
+    write_atomically(folder / RESULT, json.dumps(asdict(result), indent=1), durable=True)
 
 
 def read_result(folder: Path) -> TrialResult | None:

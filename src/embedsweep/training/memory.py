@@ -15,6 +15,7 @@ from pathlib import Path
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
+from embedsweep.files import write_atomically
 from embedsweep.losses.nesting import in_batch, nest
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
@@ -151,9 +152,7 @@ class Attempts:
             return None  # none yet, or cut off while it was written
 
     def _write(self, attempt: Attempt) -> None:
-        temporary = self._path.with_suffix(".part")
-        temporary.write_text(json.dumps(asdict(attempt)), encoding="utf-8")
-        temporary.replace(self._path)
+        write_atomically(self._path, json.dumps(asdict(attempt)))
 
 
 def oom_kills() -> int | None:

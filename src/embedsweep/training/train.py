@@ -46,7 +46,7 @@ RELOAD_TOLERANCE = 1e-4
 """How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
 
 
-class Trainees(Protocol):
+class TrainingGroup(Protocol):
     """Processes that train together."""
 
     @property
@@ -104,7 +104,7 @@ def train(
     evaluator: PairEvaluator,
     checkpoints: Checkpoints,
     watcher: Watcher,
-    group: Trainees | None = None,
+    group: TrainingGroup | None = None,
     kept: BuiltModel | None = None,
     *,
     may_go_on: bool = True,

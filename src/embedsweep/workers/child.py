@@ -29,7 +29,7 @@ TOLD_LINES = 8
 PIPE_DEADLINE_S = 2.0
 
 
-class Child:
+class WorkerProcess:
     """A worker process, from its start to its end.
 
     It imports what takes long at once, and works when it is sent its job.
@@ -58,7 +58,7 @@ class Child:
         command: Sequence[str],
         log: Path,
         environment: Mapping[str, str],
-        told: SimpleQueue[tuple[Child, Event | None]],
+        told: SimpleQueue[tuple[WorkerProcess, Event | None]],
     ) -> None:
         self.number = number
         self.trial: str | None = None
@@ -163,7 +163,7 @@ class Child:
 COMMAND = (*PYTHON, "embedsweep.workers.process")
 
 
-class Crew:
+class WorkerPool:
     """Worker processes. Entered, it starts them, and they import what takes long; left, none runs any more.
 
     Args:
@@ -178,13 +178,13 @@ class Crew:
     """
 
     def __init__(self, folder: Path, words: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
-        self.children: list[Child] = []
-        self.told: SimpleQueue[tuple[Child, Event | None]] = SimpleQueue()
+        self.children: list[WorkerProcess] = []
+        self.told: SimpleQueue[tuple[WorkerProcess, Event | None]] = SimpleQueue()
         self._folder = folder
         self._words = words
         self._environments = environments
 
-    def start(self, number: int) -> Child:
+    def start(self, number: int) -> WorkerProcess:
         """Starts the process with a number.
 
         Raises:
@@ -193,13 +193,13 @@ class Crew:
         log, environment = worker_log(self._folder, number), self._environments[number]
         with shielded():  # a signal in between must find it
             try:
-                child = Child(number, (*COMMAND, *self._words), log, environment, self.told)
+                child = WorkerProcess(number, (*COMMAND, *self._words), log, environment, self.told)
             except OSError as error:
                 raise WorkerError(f"worker {number} cannot be started: {error}") from None
             self.children.append(child)
         return child
 
-    def remove(self, child: Child) -> None:
+    def remove(self, child: WorkerProcess) -> None:
         """Forgets one that has ended."""
         self.children.remove(child)
         child.close()

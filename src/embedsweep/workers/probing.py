@@ -23,10 +23,11 @@ from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.data.tokens import model_folder, tokens_read
 from embedsweep.errors import ConfigError, WorkerError
+from embedsweep.files import write_atomically
 from embedsweep.machine import read_gpu
 from embedsweep.signals import shielded
 from embedsweep.validation.cells import broken_constraint, cell_config
-from embedsweep.workers.child import PYTHON, Child
+from embedsweep.workers.child import PYTHON, WorkerProcess
 from embedsweep.workers.job import Event
 from embedsweep.workers.probe import OUT_OF_MEMORY, READY, STEPS
 
@@ -250,10 +251,8 @@ def _read(file: Path, probed: Mapping[str, object], levels: Sequence[int]) -> Fi
 
 
 def _write(file: Path, probed: Mapping[str, object], findings: Findings) -> None:
-    temporary = file.with_suffix(".part")
     tree = {**probed, **asdict(findings), "per_device": findings.per_device}
-    temporary.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    write_atomically(file, json.dumps(tree, indent=2) + "\n")
 
 
 class Processes:
@@ -270,8 +269,8 @@ class Processes:
         self._logs = logs
         self._limit_s = limit_s
         self._deadline = time.monotonic() + limit_s
-        self._children: list[Child] = []
-        self._told: SimpleQueue[tuple[Child, Event | None]] = SimpleQueue()
+        self._children: list[WorkerProcess] = []
+        self._told: SimpleQueue[tuple[WorkerProcess, Event | None]] = SimpleQueue()
         self._ready: set[int] = set()
         self._marks: dict[int, list[Mark]] = {}
 
@@ -304,7 +303,9 @@ class Processes:
     def _start(self, number: int, config: TrialConfig, environment: Mapping[str, str]) -> None:
         with shielded():  # a signal in between must find it
             try:
-                child = Child(number, self._command, self._logs / f"probe-{number}.log", environment, self._told)
+                child = WorkerProcess(
+                    number, self._command, self._logs / f"probe-{number}.log", environment, self._told
+                )
             except OSError as error:
                 raise WorkerError(f"a process cannot be started: {error}") from None
             self._children.append(child)
@@ -351,7 +352,7 @@ class Processes:
             with suppress(Empty):
                 self._take(*self._told.get(timeout=WAIT_S))
 
-    def _take(self, child: Child, event: Event | None) -> None:
+    def _take(self, child: WorkerProcess, event: Event | None) -> None:
         if event is None:
             raise WorkerError(f"a process {child.reason()}")
         if event.name == OUT_OF_MEMORY:

@@ -16,7 +16,7 @@ from embedsweep.console import Display
 from embedsweep.emissions.sharing import SharedEmissions
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.signals import shielded
-from embedsweep.workers.child import Child, Crew
+from embedsweep.workers.child import WorkerPool, WorkerProcess
 from embedsweep.workers.job import Event, Job, show
 
 GRACE_S = 30.0
@@ -42,7 +42,7 @@ class Supervisor:
 
     def __init__(
         self,
-        crew: Crew,
+        crew: WorkerPool,
         job: Job,
         max_restarts: int,
         silence: float | None,
@@ -88,13 +88,13 @@ class Supervisor:
     def _is_work_left(self) -> bool:
         return (self._deadline is None or time.monotonic() < self._deadline) and self._n_left() > 0
 
-    def _send(self, child: Child) -> None:
+    def _send(self, child: WorkerProcess) -> None:
         seconds = max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
         with shielded():
             self._emissions.add(child.number, child.pid)
             child.send(replace(self._job, number=child.number, seconds=seconds))
 
-    def _heed(self, child: Child, event: Event | None) -> None:
+    def _heed(self, child: WorkerProcess, event: Event | None) -> None:
         if event is None:
             if child in self._crew.children:
                 self._forget(child)
@@ -120,7 +120,7 @@ class Supervisor:
         for child in self._crew.children:
             child.silent_s = min(child.silent_s, self._silence / 2)
 
-    def _show(self, child: Child, event: Event) -> None:
+    def _show(self, child: WorkerProcess, event: Event) -> None:
         child.silent_s = 0.0
         if event.name == "outage":
             child.outage = str(event.arguments[0])
@@ -146,18 +146,18 @@ class Supervisor:
             if other.trial == trial:
                 self._lose(other)
 
-    def _lose(self, child: Child) -> None:
+    def _lose(self, child: WorkerProcess) -> None:
         assert child.trial is not None
         self._display.end(child.trial, "RUNNING", None, "its worker died; it will be gone on with")
         child.trial = None
 
-    def _forget(self, child: Child) -> None:
+    def _forget(self, child: WorkerProcess) -> None:
         self._crew.remove(child)
         self._emissions.remove(child.number)
         if child.trial is not None:
             self._lose(child)
 
-    def _judge(self, child: Child) -> None:
+    def _judge(self, child: WorkerProcess) -> None:
         """What follows from the end of a worker that nobody ended: nothing, another start, or the end of all."""
         if child.code == 0:
             return
