@@ -68,7 +68,7 @@ def test_an_attempt_is_measured_and_recorded(tmp_path: Path) -> None:
     # Between a watt and ten kilowatts, so neither milli nor kilo was mixed up.
     assert 1 < total.energy_kwh * 1000 * 3600 / total.duration_s < 10_000
     assert row["cpu_model"]
-    assert not list(path.parent.glob("*.tmp"))
+    assert not list(path.parent.glob("*.part"))
 
 
 def test_what_was_estimated_is_said(tmp_path: Path) -> None:
