@@ -148,7 +148,7 @@ def _redact_item(key: object, item: object) -> object:
 
 @lru_cache(maxsize=4096)
 def is_secret_key(key: str) -> bool:
-    """Return whether a key names a secret: ``hf_token`` and ``db.password`` do, ``max_tokens`` and ``pad_token`` do not."""
+    """Return whether a key names a secret, as ``hf_token`` and ``db.password`` do, unlike ``max_tokens``."""
     name = _normalised(key)
     if _PATH_OR_COUNT.search(name):
         return False
@@ -188,7 +188,7 @@ def _mask_pairs(text: str) -> str:
 
 
 def _value_of_pair(text: str, pair: re.Match[str]) -> tuple[int, int]:
-    """Return where the value starts and ends: at its quote, the next key of a query, the line's end in YAML, or a space."""
+    """Return the value's start and end: up to its quote, the next key of a query, the line's end (YAML) or a space."""
     begin = pair.end()
     if quoted := _QUOTED.match(text, begin):
         return quoted.span("value")
