@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedsweep.commands import encode, similarity
 from embedsweep.commands import encode as encode_module
+from embedsweep.commands.encode import as_column
 from embedsweep.errors import ConfigError, EmbedsweepError
 from embedsweep.models.tiny import tiny_model_path
 
@@ -193,3 +194,8 @@ def test_similarity_takes_two_columns() -> None:
     with pytest.raises(ConfigError) as caught:
         similarity.run(words, Console(file=io.StringIO()))
     assert [problem.where for problem in caught.value.problems] == ["--out", "--columns", "--similarity"]
+
+
+@pytest.mark.parametrize(("word", "column"), [("0", 0), ("12", 12), ("text", "text"), ("-1", "-1")])
+def test_digits_are_a_position(word: str, column: str | int) -> None:
+    assert as_column(word) == column

@@ -17,10 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
 from embedsweep.commands.models import ChosenModel, choose_model, load_model
-from embedsweep.commands.sources import as_column, read_texts
 from embedsweep.config.compose import Composer, open_composer
+from embedsweep.config.trial import Column
 from embedsweep.config.values import nearest
 from embedsweep.console import say
+from embedsweep.data.formats import read_texts
 from embedsweep.errors import ConfigError, EmbedsweepError
 from embedsweep.machine import device_problem, prepare_process
 
@@ -203,7 +204,7 @@ def _read(typed: Typed) -> _Asked:
     truncate_dim = reader.optional_integer("truncate_dim", at_least=1)
     prompt, normalize = reader.optional_text("prompt"), reader.boolean("normalize")
     reader.finish()
-    texts = texts_of(typed, [column])
+    texts = texts_of(typed, [column], "--column")
     with open_composer() as composer:
         model = model_of(typed, composer)
     typed.check()
@@ -212,12 +213,23 @@ def _read(typed: Typed) -> _Asked:
     return _Asked(model, texts[0], out, prompt, batch_size, device, truncate_dim, normalize)
 
 
-def texts_of(typed: Typed, columns: Sequence[str | int]) -> list[list[str]] | None:
-    """The texts of the ``FILE`` that was typed; None where it cannot be read, which is noted."""
+def as_column(word: str | int) -> Column:
+    """Return a column as typed: digits are a position from 0, anything else is a name."""
+    return int(word) if str(word).isdigit() else word
+
+
+def texts_of(typed: Typed, columns: Sequence[Column], flag: str) -> list[list[str]] | None:
+    """Return the texts of the ``FILE`` argument; None, and a problem, if it cannot be read.
+
+    Args:
+        typed: the parsed arguments.
+        columns: names or positions of the columns.
+        flag: the argument that sets them, for messages.
+    """
     if not typed.places[1]:
         return None
     try:
-        return read_texts(Path(typed.places[1][0]).expanduser(), columns)
+        return read_texts(Path(typed.places[1][0]).expanduser(), columns, flag)
     except ConfigError as error:
         typed.problems.extend(error.problems)
         return None

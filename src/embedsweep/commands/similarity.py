@@ -17,6 +17,7 @@ from rich.console import Console
 from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
 from embedsweep.commands.encode import (
     MODEL,
+    as_column,
     encoded_chunks,
     model_of,
     read_device,
@@ -26,7 +27,6 @@ from embedsweep.commands.encode import (
     written_whole,
 )
 from embedsweep.commands.models import ChosenModel, load_model
-from embedsweep.commands.sources import as_column
 from embedsweep.config.compose import open_composer
 from embedsweep.console import say
 from embedsweep.errors import TrialError
@@ -167,7 +167,7 @@ def _read(typed: Typed) -> _Asked:
     similarity = reader.one_of("similarity", COMPARISONS)
     batch_size, device = reader.integer("batch_size", at_least=1), read_device(typed)
     reader.finish()
-    texts = texts_of(typed, [as_column(column) for column in columns]) if len(columns) == 2 else None
+    texts = texts_of(typed, [as_column(column) for column in columns], "--columns") if len(columns) == 2 else None
     with open_composer() as composer:
         model = model_of(typed, composer)
     typed.check()
