@@ -1,4 +1,4 @@
-"""Builders of losses. Imports sentence-transformers when a loss is built, so that the table of losses needs no torch."""
+"""Builders of losses. They import sentence-transformers when they are called: the table of losses needs no torch."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def denoising_autoencoder(args: LossArguments) -> nn.Module:
 
 
 def global_orthogonal_regularization(args: LossArguments) -> nn.Module:
-    """Build a loss plus GlobalOrthogonalRegularizationLoss (https://arxiv.org/abs/1708.06320) of the same embeddings."""
+    """Build a loss plus GlobalOrthogonalRegularizationLoss (https://arxiv.org/abs/1708.06320), same embeddings."""
     from sentence_transformers.sentence_transformer.losses import GlobalOrthogonalRegularizationLoss
 
     from embedsweep.losses.modules import RegularizedLoss

@@ -43,9 +43,7 @@ def _no_regularizer(why: str) -> dict[str, str]:
 
 
 _EMBEDS_ITSELF = _no_regularizer("it embeds its texts by itself, so that there are no embeddings to share")
-_LABELS = _no_regularizer(
-    "its labels are a teacher's embeddings, which it matches with texts only where it embeds them by itself"
-)
+_LABELS = _no_regularizer("it matches a teacher's embeddings with its texts only where it embeds them by itself")
 _CT_CUT = _no_cut("its second encoder's embeddings are not cut")
 
 _OWN_WEIGHTS = "has weights of its own, which are initialised again for each trial"
