@@ -22,8 +22,7 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
-from embedsweep.config.trial import EarlyStoppingConfig, TrialConfig
-from embedsweep.data import demo
+from embedsweep.config.trial import EarlyStoppingConfig, Split, TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.models import build_model
 from embedsweep.models.tiny import tiny_model_path
@@ -33,6 +32,7 @@ from embedsweep.training.checkpoints import Checkpoints
 from embedsweep.training.graphed import ModelGraphs
 from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
+from tests.demo_pairs import demo_pairs
 from tests.training.cases import RecordingListener, crashing_at, train_config
 
 LIMIT = 192
@@ -55,8 +55,8 @@ def _tiny_model_found_once() -> Iterator[None]:
 # --- the same as sentence-transformers alone
 
 
-def rows_of(split: str) -> list[tuple[str, str, float]]:
-    rows = demo.generate()[split]
+def rows_of(split: Split) -> list[tuple[str, str, float]]:
+    rows = demo_pairs(split)
     return [(first, second, score / 5) for first, second, score in (rows[:LIMIT] if split == "train" else rows)]
 
 
