@@ -143,7 +143,8 @@ def test_help_of_ui_shows_its_options_and_the_port_of_the_users_own_file(
 ) -> None:
     code, out, err = run(capsys, "ui", flag)
     assert (code, err) == (0, "")
-    assert [word for word in ("embedsweep ui", "--port N", "(default: 5000)", "--tracking-uri URI") if word not in out] == []
+    words = ("embedsweep ui", "--port N", "(default: 5000)", "--tracking-uri URI")
+    assert [word for word in words if word not in out] == []
     _own("commands.yaml", "ui: {port: 6006}\n")
     assert "(default: 6006)" in run(capsys, "ui", flag)[1]
 
@@ -191,7 +192,9 @@ def test_one_problem_is_reported_in_the_singular(capsys: pytest.CaptureFixture[s
         ("-x", " (did you mean -m?)"),
     ],
 )
-def test_an_unknown_flag_is_reported_with_the_nearest(capsys: pytest.CaptureFixture[str], flag: str, nearest: str) -> None:
+def test_an_unknown_flag_is_refused_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], flag: str, nearest: str
+) -> None:
     code, _, err = run(capsys, "train", flag)
     assert code == 2
     assert f"  {flag}: no such flag{nearest}; there are: -m, --multirun, " in err
