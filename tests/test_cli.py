@@ -192,9 +192,7 @@ def test_one_problem_is_reported_in_the_singular(capsys: pytest.CaptureFixture[s
         ("-x", " (did you mean -m?)"),
     ],
 )
-def test_an_unknown_flag_is_refused_with_the_nearest(
-    capsys: pytest.CaptureFixture[str], flag: str, nearest: str
-) -> None:
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str], flag: str, nearest: str) -> None:
     code, _, err = run(capsys, "train", flag)
     assert code == 2
     assert f"  {flag}: no such flag{nearest}; there are: -m, --multirun, " in err
