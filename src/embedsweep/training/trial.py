@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsweep.card import write_card
+from embedsweep.card.write import write_card
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
@@ -298,12 +298,13 @@ class _TrialRun:
         folder = self._setup.folder
         model.model_card_data.training_logs = _card_log(outcome.log)
         model.model_card_data.set_best_model_step(outcome.best_step)
-        model.save_pretrained(str(folder / MODEL), safe_serialization=True)
+        model.save_pretrained(str(folder / MODEL), safe_serialization=True, create_model_card=False)
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
         main, *also = parts.items()
         trained = replace(splits, train=main[1].examples)
         further = {name: part.examples for name, part in also}
-        write_card(folder / MODEL, self._config, result, trained, further, selection, folder / "emissions.csv")
+        emissions = folder / "emissions.csv"
+        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions)
 
     def _record_files(self) -> None:
         run, folder = self._setup.run, self._setup.folder
