@@ -7,7 +7,7 @@ import math
 from embedsweep.config.reader import Reader
 from embedsweep.config.trial import LossConfig, ParameterValue
 from embedsweep.config.values import nearest, shown
-from embedsweep.losses.rows import Boolean, Parameter, Real, Reals, Text, Whole, Wholes, Word
+from embedsweep.losses.rows import Boolean, Choice, Parameter, Real, Reals, Text, Whole, Wholes
 from embedsweep.losses.table import LOSSES
 
 
@@ -38,7 +38,7 @@ def _value(reader: Reader, key: str, parameter: Parameter) -> ParameterValue:
             value = reader.optional_integer(key, at_least, required=not optional)
         case Boolean():
             value = reader.boolean(key)
-        case Word(allowed):
+        case Choice(allowed):
             value = reader.one_of(key, allowed)
         case Text():
             value = reader.text(key)
