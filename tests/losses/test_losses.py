@@ -25,7 +25,7 @@ from embedsweep.losses.table import LOSSES
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.data import Part
 from embedsweep.training.train import build_task
-from embedsweep.validation.sections.loss import read_loss
+from embedsweep.validation.sections import read_loss
 from embedsweep.validation.single import pass_single
 from tests.loss_cases import (
     EXAMPLES,

@@ -25,7 +25,6 @@ from embedsweep.commands.encode import read_device, read_target, shown_progress,
 from embedsweep.commands.models import ChosenModel, choose_model, load_model
 from embedsweep.commands.similarity import COMPARISONS, Comparison, compared, correlations, normalized_text
 from embedsweep.config.compose import Composer, open_composer
-from embedsweep.config.reader import Reader
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.console import say
@@ -34,7 +33,7 @@ from embedsweep.data.examples import Pairs
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import redact
-from embedsweep.validation.sections.evaluation import read_benchmark
+from embedsweep.validation.sections import read_section
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -256,7 +255,7 @@ def _benchmarks(names: Sequence[str], composer: Composer, typed: Typed) -> list[
             continue
         try:
             tree = resolve({"benchmark": composer.benchmark(name)}, {}, ("benchmark",))
-            found.append(read_benchmark(Reader(tree["benchmark"], f"benchmark {name}", typed.problems)))
+            found.append(read_section(BenchmarkConfig, f"benchmark {name}", tree["benchmark"], typed.problems))
         except ConfigError as error:
             for problem in error.problems:
                 typed.problem("benchmark", str(problem))
