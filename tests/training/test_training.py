@@ -23,8 +23,8 @@ from torch import nn
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from embedsweep.config.result import Decision
-from embedsweep.config.trial import EarlyStoppingConfig, TrialConfig
-from embedsweep.data import demo, load_splits
+from embedsweep.config.trial import EarlyStoppingConfig, Split, TrialConfig
+from embedsweep.data import load_splits
 from embedsweep.errors import TrialError
 from embedsweep.losses.nesting import build_loss, training_dataset
 from embedsweep.models import build_model
@@ -37,6 +37,7 @@ from embedsweep.training.graphed import ModelGraphs
 from embedsweep.training.scoring import dev_evaluator
 from embedsweep.training.train import Outcome, Task, train
 from embedsweep.validation.single import pass_single
+from tests.demo_pairs import demo_pairs
 
 LIMIT = 192
 CPU = ("trainer.device=cpu", f"data.limit={LIMIT}")
@@ -109,8 +110,8 @@ def train_anew(
 # --- the same as sentence-transformers alone
 
 
-def rows_of(split: str) -> list[tuple[str, str, float]]:
-    rows = demo.generate()[split]
+def rows_of(split: Split) -> list[tuple[str, str, float]]:
+    rows = demo_pairs(split)
     return [(first, second, score / 5) for first, second, score in (rows[:LIMIT] if split == "train" else rows)]
 
 

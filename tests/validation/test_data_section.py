@@ -87,7 +87,12 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
             [256],
             "must be a number for each of anchor, positive (data.shape=positive_pairs), but ",
         ),
-        ("news", "max_tokens", [256, 0], "must be a list of whole numbers of at least 1, as [64,32], but got [256,0]"),
+        (
+            "news",
+            "max_tokens",
+            [256, 0],
+            "must be a list of whole numbers of at least 1, as [64,32], or null, but got [256,0]",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_key(option: str, key: str, value: Any, message: str) -> None:

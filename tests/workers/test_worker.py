@@ -316,7 +316,7 @@ def test_a_trial_that_another_worker_took_up_is_not_told(
     assert (first[LEASE], first["embedsweep.attempts"]) == (living.tree(), 1)
     assert not {"emissions_kg", FAILURE, "embedsweep.failed_attempts"} & first.keys()
     assert made.run_of(0).info.status == "RUNNING"
-    assert "given up: another worker has taken trial 0 up" in made.output.getvalue()
+    assert "given up: another worker has reclaimed trial 0" in made.output.getvalue()
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -1,6 +1,6 @@
-"""The card's evaluation: all correlations before and after training, of cut embeddings and of further benchmarks.
+"""The card's evaluation: correlations before and after training, of truncated embeddings and of other benchmarks.
 
-Must not know where a score came from; their names say all there is to say (``dev/spearman_cosine``, ``dev-256/...``).
+Metrics are known by their names: ``dev/spearman_cosine``; ``dev-256/...`` of embeddings truncated to 256 dimensions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CUT = re.compile(r"(.+)-(\d+)")
 
 @dataclass(frozen=True)
 class Scored:
-    """What a score is of.
+    """What was scored.
 
     Attributes:
         pairs: ``dev``, ``test`` or a benchmark's name.
-        dims: how many of its first dimensions were left of an embedding; None is all.
+        dims: the number of dimensions that embeddings were truncated to; None if they were not.
     """
 
     pairs: str
@@ -37,47 +37,47 @@ Scores = Mapping[Scored, Mapping[str, float]]
 
 
 def grouped(metrics: Mapping[str, float], benchmarks: Collection[str]) -> Scores:
-    """Metrics by what they are of; a number behind a name is its dimensions, unless a benchmark is called so."""
-    found: dict[Scored, dict[str, float]] = {}
+    """Group metrics by what was scored; a number at the end of a name is its dimensions, unless a benchmark has it."""
+    scores: dict[Scored, dict[str, float]] = {}
     for name, value in metrics.items():
         pairs, _, metric = name.rpartition("/")
         cut = None if pairs in benchmarks else _CUT.fullmatch(pairs)
         scored = Scored(cut[1], int(cut[2])) if cut else Scored(pairs, None)
-        found.setdefault(scored, {})[metric] = value
-    return found
+        scores.setdefault(scored, {})[metric] = value
+    return scores
 
 
 def all_scores(config: TrialConfig, result: TrialResult) -> Scores:
-    """All scores of the trained model."""
+    """Return all scores of the trained model."""
     return grouped({**result.dev, **result.test, **result.benchmarks}, benchmark_names(config))
 
 
 def benchmark_names(config: TrialConfig) -> set[str]:
-    """Names of the further benchmarks."""
+    """Return the names of the configured benchmarks."""
     return {benchmark.name for benchmark in config.evaluation.benchmarks}
 
 
 def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
-    """The whole section."""
+    """Write the section ``## Evaluation``."""
     after, before = all_scores(config, result), grouped(result.before, benchmark_names(config))
     parts = [
         "## Evaluation",
-        "Correlation, over all pairs, of the similarity of a pair's embeddings with its gold score. `euclidean` and "
-        "`manhattan` are negated distances; `max` is the largest of its column. "
-        f"The objective, by which models are chosen, is `{config.objective}`{_bold(config, after)}.",
+        "Pearson and Spearman correlation, over all pairs, between the similarity of a pair's embeddings and its gold "
+        "score. `euclidean` and `manhattan` are negated distances; `max` is the largest value of its column. "
+        f"The objective, by which the model was chosen, is `{config.objective}`{_bold(config, after)}.",
         _splits(after, config.objective),
     ]
     if before:
         parts += [
             "### Before training",
-            "The same pairs, scored by the model that training started from.",
+            "Scores of the model before it was trained, on the same pairs.",
             _splits(before),
         ]
     for title, scores in (("", after), (" before training", before)):
         if any(scored.dims is not None and scored.pairs in SPLITS for scored in scores):
-            parts += [f"### Embeddings cut to their first dimensions{title}", _cut(scores)]
+            parts += [f"### Truncated embeddings{title}", _truncated(scores)]
     if any(scored.pairs not in SPLITS for scored in after):
-        parts += ["### Further benchmarks", _further(after, before)]
+        parts += ["### Other benchmarks", _benchmarks(after, before)]
     return "\n\n".join(parts)
 
 
@@ -93,7 +93,7 @@ def _splits(scores: Scores, objective: str = "") -> str:
     return table(["similarity", *_heads(splits)], rows, texts=1)
 
 
-def _cut(scores: Scores) -> str:
+def _truncated(scores: Scores) -> str:
     splits = _splits_of(scores)
     dims = sorted(
         {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}, reverse=True
@@ -106,7 +106,7 @@ def _cut(scores: Scores) -> str:
     return table(["dimensions", "similarity", *_heads(splits)], rows, texts=2)
 
 
-def _further(after: Scores, before: Scores) -> str:
+def _benchmarks(after: Scores, before: Scores) -> str:
     benchmarks = [scored for scored in after if scored.pairs not in SPLITS]
     sources = [after, *([before] if any(scored in before for scored in benchmarks) else [])]
     heads = [
@@ -130,7 +130,7 @@ def _heads(splits: Sequence[str]) -> list[str]:
 
 
 def _cells(scores: Scores, wanted: Sequence[Scored], similarity: str, objective: str = "") -> list[str]:
-    """Both correlations of each by one similarity; a dash is a score there is none of."""
+    """Return both correlations of each by one similarity; a dash is a missing score."""
     cells = []
     for scored in wanted:
         for correlation in CORRELATIONS:

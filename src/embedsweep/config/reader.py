@@ -238,7 +238,7 @@ def _stand_in(hint: Any) -> Any:
     if is_optional(hint):
         return None
     if get_origin(plain) is Literal:
-        return get_args(plain)[0]
+        return False if False in get_args(plain) else get_args(plain)[0]
     if plain is int:
         return max(1, int(bounds.at_least)) if math.isfinite((bounds := bounds_of(kind)).at_least) else 1
     return {str: "", bool: False, float: 1.0}.get(plain, ())

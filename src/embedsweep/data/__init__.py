@@ -119,21 +119,12 @@ def is_generated(data: DataConfig) -> bool:
 
 def _generated(data: DataConfig, splits: Sequence[Split]) -> Loaded:
     """What is trained on has the option's shape; dev and test are the same scored pairs for all demo data."""
-    from embedsweep.data.demo import DEMOS, generate, train_examples
+    from embedsweep.data.demo import DEMOS, demo_examples
 
     if problems := list(_not_of_demo(data, DEMOS)):
         return ConfigError(problems)
     demo = next(name for name, shape in DEMOS.items() if shape == data.shape)
-    pairs = generate()
-    loaded: dict[Split, Examples | ConfigError] = {}
-    for split in splits:
-        if split == "train":
-            loaded[split] = train_examples(demo)
-        else:
-            first, second, scores = zip(*pairs[split], strict=True)
-            scores = tuple(score / 5 for score in scores)
-            loaded[split] = Examples("scored_pairs", (first, second), scores, None, f"demo {split}", None)
-    return loaded
+    return {split: demo_examples(demo, split) for split in splits}
 
 
 def _not_of_demo(data: DataConfig, demos: Mapping[DemoName, Shape]) -> Iterator[Problem]:

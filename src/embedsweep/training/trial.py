@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsweep.card import write_card
+from embedsweep.card.write import write_card
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
@@ -188,7 +188,7 @@ def _run(
         main, *also = parts.items()
         trained = replace(splits, train=main[1].examples)
         further = {name: part.examples for name, part in also}
-        write_card(folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
+        write_card(model, folder / MODEL, config, result, trained, further, selection, folder / "emissions.csv")
     _record_files(run, folder, single=single)
     figures = _figures(outcome, result, examples_per_s)
     run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
@@ -351,10 +351,10 @@ def _figures(outcome: Outcome, result: TrialResult, examples_per_s: float) -> di
 
 
 def _save_model(model: SentenceTransformer, folder: Path, outcome: Outcome) -> None:
-    """Saves safetensors weights and the library's card, with the training log of all attempts in it."""
+    """Save safetensors weights; set the training log of all attempts in the data of the model's card."""
     model.model_card_data.training_logs = _card_log(outcome.log)
     model.model_card_data.set_best_model_step(outcome.best_step)
-    model.save_pretrained(str(folder), safe_serialization=True)
+    model.save_pretrained(str(folder), safe_serialization=True, create_model_card=False)
 
 
 def _card_log(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:

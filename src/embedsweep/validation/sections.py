@@ -34,7 +34,7 @@ from embedsweep.config.types import AllowedWords, Bounds, fields_of
 from embedsweep.config.values import nearest, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
-from embedsweep.losses.rows import Boolean, Parameter, Real, Reals, Whole, Wholes, Word
+from embedsweep.losses.rows import Boolean, Choice, Parameter, Real, Reals, Whole, Wholes
 from embedsweep.losses.table import LOSSES
 
 T = TypeVar("T")
@@ -56,8 +56,11 @@ def read_trial(
     """
     root = Reader({name: tree.get(name) for name in TRIAL_SECTIONS}, "", problems, KEY_READERS)
     types = fields_of(TrialConfig)
-    sections = {name: root.value(name, types[name][1]) for name in TRIAL_SECTIONS if name != "loss"}
-    return TrialConfig(objective=objective, rungs=rungs, loss=read_loss(root.section("loss")), **sections)
+    sections = {
+        name: read_loss(root.section(name)) if name == "loss" else root.value(name, types[name][1])
+        for name in TRIAL_SECTIONS
+    }
+    return TrialConfig(objective=objective, rungs=rungs, **sections)
 
 
 def read_section(kind: type[T], where: str, section: object, problems: list[Problem]) -> T:
@@ -109,7 +112,7 @@ def parameter_type(parameter: Parameter) -> Any:
             kind = kind | None if optional else kind
         case Boolean():
             kind = bool
-        case Word(allowed):
+        case Choice(allowed):
             kind = Annotated[str, AllowedWords(tuple(allowed))]
         case Wholes(at_least):
             kind = tuple[Annotated[int, Bounds(at_least=at_least)], ...]
