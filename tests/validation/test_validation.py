@@ -22,7 +22,7 @@ from embedsweep.losses.table import LOSSES as ALL_LOSSES
 from embedsweep.validation import services as services_module
 from embedsweep.validation.cells import cell_config
 from embedsweep.validation.rules import model as model_rules
-from embedsweep.validation.single import SingleRun, pass_single, pass_ui
+from embedsweep.validation.single import SingleRun, pass_single
 from embedsweep.validation.sweep import Sweep, pass_sweep
 
 GROUPS = (
@@ -1053,38 +1053,6 @@ def test_a_users_own_search_is_found() -> None:
 def test_a_wrong_option_of_the_users_own_is_told(text: str, messages: list[str]) -> None:
     _own("loss/mine.yaml", text)
     assert told("loss=mine") == messages
-
-
-# ui
-
-
-def test_ui_takes_a_port_and_a_store() -> None:
-    tracking, port = pass_ui(["port=5001", "tracking.uri=http://host:5000"], 5000)
-    assert (tracking.uri, port) == ("http://host:5000", 5001)
-    assert pass_ui([], 5005)[1] == 5005
-
-
-@pytest.mark.parametrize(
-    ("words", "messages"),
-    [
-        (["port=0"], ["port: must be a number from 1 to 65535, but got 0"]),
-        (["port=x"], ["port: must be a number from 1 to 65535, but got x"]),
-        (
-            ["loss=mnrl", "trackingx=3", "port=70000"],
-            [
-                "port: must be a number from 1 to 65535, but got 70000",
-                "loss=mnrl: ui takes port= and tracking.uri= only",
-                "trackingx=3: ui takes port= and tracking.uri= only",
-            ],
-        ),
-        (["tracking.uri=a,b"], ["tracking.uri: is the same for all trials of a study; swept can be " + SWEPT]),
-        (["tracking.uri=3"], ["tracking.uri: must be a text, but got 3"]),
-    ],
-)
-def test_wrong_words_of_ui_are_told(words: list[str], messages: list[str]) -> None:
-    with pytest.raises(ConfigError) as error:
-        pass_ui(words, 5000)
-    assert [str(problem) for problem in error.value.problems] == messages
 
 
 def test_local_workers_must_fit_on_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.cli import main
-from embedsweep.commands.models import choose_model
+from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
 from embedsweep.config.trial import DEV_METRICS, SPLITS
@@ -331,7 +331,7 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert metrics["best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
     assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials))
     with open_composer() as composer:
-        assert choose_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
+        assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 
 
 def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep: Sweep) -> None:

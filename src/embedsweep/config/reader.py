@@ -7,14 +7,12 @@ needs more than its type, such as ``data.columns``, has a reader of its own, whi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from embedsweep.config.types import (
-    AllowedWords,
-    Bounds,
     allowed_words_of,
     alternatives,
     bounds_of,
@@ -27,7 +25,6 @@ from embedsweep.config.values import nearest, shown
 from embedsweep.errors import Problem
 
 T = TypeVar("T")
-Word = TypeVar("Word", bound=str)
 
 MISSING = "???"
 
@@ -149,24 +146,6 @@ class Reader:
     def optional_text(self, key: str) -> str | None:
         """Return a text, or None."""
         value: str | None = self.value(key, str | None)
-        return value
-
-    def one_of(self, key: str, allowed: Sequence[Word]) -> Word:
-        """Return one of the words ``allowed``."""
-        value: Word = self.value(key, Annotated[str, AllowedWords(tuple(allowed))]) or allowed[0]
-        return value
-
-    def boolean(self, key: str) -> bool:
-        """Return true or false."""
-        return bool(self.value(key, bool))
-
-    def integer(self, key: str, at_least: int) -> int:
-        """Return a whole number of at least ``at_least``."""
-        return int(self.value(key, Annotated[int, Bounds(at_least=at_least)]))
-
-    def optional_integer(self, key: str, at_least: int) -> int | None:
-        """Return a whole number of at least ``at_least``, or None."""
-        value: int | None = self.value(key, Annotated[int, Bounds(at_least=at_least)] | None)
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
