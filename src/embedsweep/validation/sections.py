@@ -56,7 +56,7 @@ def read_trial(
     """
     root = Reader({name: tree.get(name) for name in TRIAL_SECTIONS}, "", problems, KEY_READERS)
     types = fields_of(TrialConfig)
-    sections = {
+    sections: dict[str, Any] = {
         name: read_loss(root.section(name)) if name == "loss" else root.value(name, types[name][1])
         for name in TRIAL_SECTIONS
     }
