@@ -326,16 +326,16 @@ def test_columns_that_one_pass_cannot_hold_are_embedded_as_the_library_does_it(
 
 
 @pytest.mark.parametrize(("word", "passes"), [("true", 1), ("false", 2)])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_trial_merges_columns_where_it_is_told_to(
-    word: str, passes: int, processes: int, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+def test_a_process_of_a_group_merges_columns_if_configured(
+    word: str, passes: int, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The other process's share is not needed to count passes.
     monkeypatch.setattr("embedsweep.losses.modules._sizes", lambda own: [len(own)])
     monkeypatch.setattr("embedsweep.losses.modules._gathered", lambda own, _: own)
     config = pass_single(["data.limit=96", "loss=cosent", f"trainer.merge_columns={word}"]).config
-    task = build_task(config, Part(EXAMPLES["scored_pairs"], config.loss, 1), model, processes)
-    assert isinstance(task.loss, AcrossProcesses) is (processes == 2)
+    task = build_task(config, Part(EXAMPLES["scored_pairs"], config.loss, 1), model, processes=2)
+    assert isinstance(task.loss, AcrossProcesses)
+    assert not task.merges_columns  # the loss does it
     features, labels = batch(config.loss, model)
     assert passes_of(model, lambda: task.loss(features, labels)) == passes
 
