@@ -170,7 +170,7 @@ def test_problems_are_listed_on_stderr_and_end_with_2(capsys: pytest.CaptureFixt
     assert err.splitlines() == [
         "embedsweep: 2 problems; nothing was trained",
         f"  loss: no option bogus; there are: {', '.join(LOSSES)}",
-        "  trainer.epochs: must be above 0, but got 0",
+        "  trainer.epochs: must be a number above 0, but got 0",
     ]
 
 

@@ -436,6 +436,22 @@ def test_several_datasets_are_each_described_with_their_loss(
     assert "- **Languages:** es, en\n" in text
 
 
+def test_four_datasets_are_folded_and_an_inner_loss_without_parameters_says_so(
+    config: TrialConfig, model: SentenceTransformer, write: Write
+) -> None:
+    loss = LossConfig("matryoshka", {"matryoshka_dims": (64,)}, LossConfig("cosine", {}, None))
+    names = ("one", "two", "three")
+    data = replace(config.data, also={name: AlsoConfig(config.data, loss) for name in names})
+    wrapper = losses.MatryoshkaLoss(model, losses.CosineSimilarityLoss(model), [64])
+    as_trained(model, {"demo": (TRAIN, losses.CoSENTLoss(model)), **dict.fromkeys(names, (TRAIN, wrapper))})
+    text = write(config=replace(config, data=data), also=dict.fromkeys(names, TRAIN))
+    described = text.partition("### Training Datasets\n")[2].partition("### Evaluation Datasets")[0]
+    for name in ("demo", *names):
+        assert f"<details><summary>{name}</summary>\n\n#### {name}\n\n* Dataset: generated" in described
+    assert described.count("\n\n</details>\n") == 4
+    assert described.count("\n* Inside that loss: `cosine`, which has no parameters\n") == 3
+
+
 @pytest.mark.parametrize(
     ("best", "words"),
     [

@@ -1,4 +1,4 @@
-"""The card's sections on data: origin, size, statistics and three samples of each dataset."""
+"""The card's datasets: origin, size, statistics and three samples of each."""
 
 from __future__ import annotations
 
@@ -9,34 +9,29 @@ from typing import Any
 from embedsweep.card.text import (
     data_name,
     data_source,
-    folded,
     joined,
     json_block,
     table,
     verbatim,
     without_folders,
 )
-from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
-from embedsweep.data.examples import COLUMNS, Examples, Pairs, Splits, as_examples
+from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
+from embedsweep.data.examples import COLUMNS, Examples, Splits, as_examples
+from embedsweep.losses.nesting import nest
 from embedsweep.secrets import MASK, redact
 
 SAMPLES = 3
-FOLDED_FROM = 4
-"""Number of training datasets from which each is folded, as in the library's own card."""
-
 COUNTED = 104
 """The library counts the tokens of this many examples: the first 100, rounded up to chunks of 8."""
-
-LOSSES_PAGE = "https://sbert.net/docs/package_reference/sentence_transformer/losses.html"
 
 Findings = Mapping[str, Any]
 """What the library found out about a training dataset: an entry of its ``model_card_data.train_datasets``."""
 
 
-def training_data_section(
+def training_datasets(
     config: TrialConfig, splits: Splits, also: Mapping[str, Examples], findings: Sequence[Findings]
-) -> str:
-    """Describe the training data.
+) -> list[dict[str, Any]]:
+    """Describe the training data for the template.
 
     Args:
         config: the trial's configuration.
@@ -48,61 +43,38 @@ def training_data_section(
     for name, examples in also.items():
         further = config.data.also[name]
         datasets.append((name, further.data, further.loss, examples))
-    parts = [_trained_on(*dataset, found) for dataset, found in zip(datasets, findings, strict=True)]
-    if len(parts) >= FOLDED_FROM:
-        parts = [folded(name, part) for (name, *_), part in zip(datasets, parts, strict=True)]
-    return "\n\n".join([f"### Training Dataset{'s' if len(parts) > 1 else ''}", *parts])
-
-
-def evaluation_data_section(config: TrialConfig, splits: Splits) -> str:
-    """Describe dev, with samples, and test."""
-    evaluation = config.evaluation
-    parts = ["### Evaluation Datasets"]
-    for split, pairs, own, use in (
-        ("dev", splits.dev, evaluation.dev, "used to choose the model"),
-        ("test", splits.test, evaluation.test, "used to report scores, not to choose the model"),
-    ):
-        data = own.data if own is not None else config.data
-        examples = as_examples(pairs)
-        size = f"* Size: {len(pairs):,} evaluation samples, {use}"
-        samples = [f"* Samples:\n{_samples(examples)}"] if split == "dev" else []
-        title = f"#### {split}: {own.name if own is not None else data_name(data)}"
-        parts.append("\n".join([title, "", *_described(data, pairs, size, examples, []), *samples]))
-    return "\n\n".join(parts)
-
-
-def _trained_on(title: str, data: DataConfig, loss: LossConfig, examples: Examples, findings: Findings) -> str:
-    size = f"* Size: {len(examples):,} training samples"
-    return "\n".join(
-        [
-            f"#### {title}",
-            "",
-            *_described(data, examples, size, examples, _token_row(examples, findings), data.limit),
-            f"* Samples:\n{_samples(examples)}",
-            *_losses(loss, findings["loss"]),
-        ]
-    )
-
-
-def _described(
-    data: DataConfig,
-    read: Examples | Pairs,
-    size: str,
-    examples: Examples,
-    token_row: list[str],
-    limit: int | None = None,
-) -> list[str]:
-    places = verbatim(" + ".join(without_folders(part) for part in read.origin.split(" + ")))
-    first = "" if limit is None else f", at most the first {limit:,} rows"
-    converted = [f"* Converted: {without_folders(examples.conversion)}"] if examples.conversion else []
     return [
-        f"* Dataset: {data_source(data)}",
-        f"* Read from: {places}{first}",
-        size,
-        f"* Columns: {joined([f'<code>{name}</code>' for name in COLUMNS[examples.shape]])}",
-        *converted,
-        f"* Statistics of all {len(examples):,} samples:\n{_statistics(examples, token_row)}",
+        _described(name, data, examples, _token_row(examples, found))
+        | {"limit": data.limit, "loss": found["loss"], "inner_losses": _inner_losses(loss)}
+        for (name, data, loss, examples), found in zip(datasets, findings, strict=True)
     ]
+
+
+def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[str, Any]]:
+    """Describe the data of dev and test for the template."""
+    pairs = {"dev": (splits.dev, config.evaluation.dev), "test": (splits.test, config.evaluation.test)}
+    return {
+        split: _described(
+            own.name if own is not None else data_name(config.data),
+            own.data if own is not None else config.data,
+            as_examples(scored),
+            [],
+        )
+        for split, (scored, own) in pairs.items()
+    }
+
+
+def _described(name: str, data: DataConfig, examples: Examples, token_row: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": data_source(data),
+        "origin": verbatim(" + ".join(without_folders(part) for part in examples.origin.split(" + "))),
+        "size": len(examples),
+        "columns": joined([f"<code>{column}</code>" for column in COLUMNS[examples.shape]]),
+        "conversion": without_folders(examples.conversion or ""),
+        "statistics": _statistics(examples, token_row),
+        "samples": _samples(examples),
+    }
 
 
 def _statistics(examples: Examples, token_row: list[str]) -> str:
@@ -168,21 +140,16 @@ def _sample(text: str) -> str:
     return cell.replace("=", "&#61;").replace(":", "&#58;") if MASK in safe else cell
 
 
-def _losses(config: LossConfig, findings: Mapping[str, str]) -> list[str]:
-    """Describe a loss by the library's findings, which include the class's defaults, and the losses inside by ours."""
-    name = findings["fullname"].rpartition(".")[2]
-    is_library = findings["fullname"].startswith("sentence_transformers.")
-    shown = f"[<code>{name}</code>]({LOSSES_PAGE}#{name.lower()})" if is_library else f"<code>{name}</code>"
-    parameters = f" with these parameters:\n{findings['config_code']}" if "config_code" in findings else ""
-    items, inner = [f"* Loss: {shown}{parameters}"], config.inner
-    while inner is not None:
-        values = {
-            key: without_folders(value) if isinstance(value, str) else value for key, value in inner.parameters.items()
-        }
-        parameters = f" with these parameters:\n{json_block(values)}" if values else ", which has no parameters"
-        items.append(f"* Inside that loss: `{inner.name}`{parameters}")
-        inner = inner.inner
-    return items
+def _inner_losses(config: LossConfig) -> list[tuple[str, str]]:
+    """Return the name and the parameters, in JSON, of each loss inside, of which the library's findings say less."""
+    return [
+        (inner.name, json_block(_without_folders(inner.parameters)) if inner.parameters else "")
+        for inner in nest(config)[1:]
+    ]
+
+
+def _without_folders(parameters: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    return {key: without_folders(value) if isinstance(value, str) else value for key, value in parameters.items()}
 
 
 def _indented(text: str) -> str:

@@ -65,7 +65,7 @@ def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
         "Pearson and Spearman correlation, over all pairs, between the similarity of a pair's embeddings and its gold "
         "score. `euclidean` and `manhattan` are negated distances; `max` is the largest value of its column. "
         f"The objective, by which the model was chosen, is `{config.objective}`{_bold(config, after)}.",
-        _splits(after, config.objective),
+        _splits(after, objective=config.objective),
     ]
     if before:
         parts += [
@@ -74,8 +74,8 @@ def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
             _splits(before),
         ]
     for title, scores in (("", after), (" before training", before)):
-        if any(scored.dims is not None and scored.pairs in SPLITS for scored in scores):
-            parts += [f"### Truncated embeddings{title}", _truncated(scores)]
+        if dims := _truncated_to(scores):
+            parts += [f"### Truncated embeddings{title}", _splits(scores, dims)]
     if any(scored.pairs not in SPLITS for scored in after):
         parts += ["### Other benchmarks", _benchmarks(after, before)]
     return "\n\n".join(parts)
@@ -86,24 +86,23 @@ def _bold(config: TrialConfig, after: Scores) -> str:
     return ", in bold" if metric in after.get(Scored(pairs, None), {}) else ""
 
 
-def _splits(scores: Scores, objective: str = "") -> str:
-    splits = _splits_of(scores)
-    wanted = [Scored(split, None) for split in splits]
-    rows = [[similarity, *_cells(scores, wanted, similarity, objective)] for similarity in _ROWS]
-    return table(["similarity", *_heads(splits)], rows, texts=1)
+def _splits(scores: Scores, dims: Sequence[int | None] = (None,), objective: str = "") -> str:
+    """Return a table of dev and test, with a row for each similarity of embeddings truncated to each of ``dims``."""
+    splits = [split for split in SPLITS if any(scored.pairs == split for scored in scores)]
+    labels = ["similarity"] if dims == (None,) else ["dimensions", "similarity"]
+    rows = []
+    for number in dims:
+        scored = [Scored(split, number) for split in splits]
+        label = [] if number is None else [str(number)]
+        rows += [[*label, similarity, *_cells(scores, scored, similarity, objective)] for similarity in _ROWS]
+    heads = [f"{split} {correlation.title()}" for split in splits for correlation in CORRELATIONS]
+    return table([*labels, *heads], rows, texts=len(labels))
 
 
-def _truncated(scores: Scores) -> str:
-    splits = _splits_of(scores)
-    dims = sorted(
-        {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}, reverse=True
-    )
-    rows = [
-        [str(number), similarity, *_cells(scores, [Scored(split, number) for split in splits], similarity)]
-        for number in dims
-        for similarity in _ROWS
-    ]
-    return table(["dimensions", "similarity", *_heads(splits)], rows, texts=2)
+def _truncated_to(scores: Scores) -> list[int]:
+    """Return the numbers of dimensions that embeddings of dev and test were truncated to, descending."""
+    dims = {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}
+    return sorted(dims, reverse=True)
 
 
 def _benchmarks(after: Scores, before: Scores) -> str:
@@ -119,14 +118,6 @@ def _benchmarks(after: Scores, before: Scores) -> str:
         for similarity in _ROWS
     ]
     return table(["benchmark", "dimensions", "similarity", *heads], rows, texts=3)
-
-
-def _splits_of(scores: Scores) -> list[str]:
-    return [split for split in SPLITS if any(scored.pairs == split for scored in scores)]
-
-
-def _heads(splits: Sequence[str]) -> list[str]:
-    return [f"{split} {correlation.title()}" for split in splits for correlation in CORRELATIONS]
 
 
 def _cells(scores: Scores, wanted: Sequence[Scored], similarity: str, objective: str = "") -> list[str]:

@@ -51,17 +51,6 @@ def base_model_link(model: ModelConfig, hub_id: str | None) -> str:
     return f"{code(last_part(model.path))} (a local folder)"
 
 
-def introduction(config: TrialConfig, hub_id: str | None) -> str:
-    """Return what follows "This is a sentence-transformers model" in the card's first sentence."""
-    model = config.model
-    base = base_model_link(model, hub_id)
-    if model.static_dim is not None:
-        start = f"of static embeddings, trained from random weights over the tokenizer of {base}"
-    else:
-        start = f"trained from {base}" if model.path is None else f"finetuned from {base}"
-    return f"{start} on {', '.join(without_folders(name) for name in (data_name(config.data), *config.data.also))}"
-
-
 def origin_section(config: TrialConfig, result: TrialResult, selection: str, hub_id: str | None) -> str:
     """Describe how the model was trained and chosen."""
     objective = f"`{config.objective}`"

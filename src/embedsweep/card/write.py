@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedsweep.card.data import evaluation_data_section, training_data_section
+from embedsweep.card.data import evaluation_datasets, training_datasets
 from embedsweep.card.metadata import base_model, set_emissions, set_origin, set_results
 from embedsweep.card.scores import evaluation_section
 from embedsweep.card.text import data_name, data_source, without_folders
-from embedsweep.card.training import base_model_link, configuration_table, introduction, origin_section, read_hardware
+from embedsweep.card.training import base_model_link, configuration_table, origin_section, read_hardware
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Examples, Splits
@@ -68,16 +68,15 @@ def write_card(
     card = ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
-        introduction=introduction(config, data.base_model),
+        config=config,
+        result=result,
         base=base_model_link(config.model, data.base_model),
-        sources=[(name, data_source(source)) for name, source in sources],
-        training_data=training_data_section(config, splits, also, data.train_datasets),
-        evaluation_data=evaluation_data_section(config, splits),
+        sources=[(without_folders(name), data_source(source)) for name, source in sources],
+        training=training_datasets(config, splits, also, data.train_datasets),
+        evaluation=evaluation_datasets(config, splits),
         configuration=configuration_table(config, data.base_model),
-        emissions=result.emissions,
         estimated=[without_folders(item) for item in result.emissions.unmeasured],
         hardware=hardware,
-        peak_memory_gib=result.peak_memory_gib,
         own_versions={name: _version(package) for name, package in OWN_VERSIONS.items()},
     )
     card.data.model_name = data.model_name

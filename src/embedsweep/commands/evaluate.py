@@ -20,7 +20,6 @@ from embedsweep.commands.models import ResolvedModel, load_model, resolve_model
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, write_json
 from embedsweep.commands.similarity import SIMILARITY, Comparison, compared, correlations, normalized_text
 from embedsweep.config.compose import Composer, open_composer
-from embedsweep.config.reader import Reader
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.console import say
@@ -29,7 +28,7 @@ from embedsweep.data.examples import Pairs
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import redact
-from embedsweep.validation.sections.evaluation import read_benchmark
+from embedsweep.validation.sections import read_section
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -260,7 +259,7 @@ def _benchmarks(names: Sequence[str], composer: Composer, arguments: ParsedArgum
             continue
         try:
             tree = resolve({"benchmark": composer.benchmark(name)}, {}, ("benchmark",))
-            configs.append(read_benchmark(Reader(tree["benchmark"], f"benchmark {name}", arguments.problems)))
+            configs.append(read_section(BenchmarkConfig, f"benchmark {name}", tree["benchmark"], arguments.problems))
         except ConfigError as error:
             for problem in error.problems:
                 arguments.add_problem("--benchmark", str(problem))

@@ -15,7 +15,8 @@ import yaml
 
 from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
-from embedsweep.config.reader import Reader
+from embedsweep.config.study import TrackingConfig
+from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
@@ -24,8 +25,7 @@ from embedsweep.hub import cached_model_path
 from embedsweep.secrets import MASK, redact
 from embedsweep.validation.resume import SHORTEST_PREFIX
 from embedsweep.validation.rules.model import check_model
-from embedsweep.validation.sections.model import read_model
-from embedsweep.validation.sections.services import read_tracking
+from embedsweep.validation.sections import read_section
 from embedsweep.validation.services import check_tracking
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
     tree = composer.compose({"model": "pretrained"})
     tree["model"]["path"] = path
     problems: list[Problem] = []
-    config = read_model(Reader(resolve(tree, {}, ("model",))["model"], "model", problems))
+    config = read_section(ModelConfig, "model", resolve(tree, {}, ("model",))["model"], problems)
     return problems or list(check_model(config))
 
 
@@ -182,7 +182,9 @@ def _from_the_store(argument: str, run: _Run | None, composer: Composer) -> Reso
     from embedsweep.tracking.browse import download_model, runs_with_model
 
     problems: list[Problem] = []
-    tracking = read_tracking(resolve(composer.compose({}), {}, ("tracking",))["tracking"], problems)
+    tracking = read_section(
+        TrackingConfig, "tracking", resolve(composer.compose({}), {}, ("tracking",))["tracking"], problems
+    )
     problems += check_tracking(tracking)
     if problems:
         raise ConfigError(problems)

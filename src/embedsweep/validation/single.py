@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from embedsweep.config.compose import open_composer
-from embedsweep.config.reader import Reader
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.config.values import resolve
@@ -14,10 +13,7 @@ from embedsweep.errors import ConfigError, Problem
 from embedsweep.validation.cells import read_cell, trial_sections
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, services_said
 from embedsweep.validation.rules.training import check_processes
-from embedsweep.validation.sections.data import read_data
-from embedsweep.validation.sections.evaluation import read_evaluation
-from embedsweep.validation.sections.model import read_model
-from embedsweep.validation.sections.services import read_tracking
+from embedsweep.validation.sections import read_section
 from embedsweep.validation.services import Services, check_tracking, read_services
 from embedsweep.validation.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, compose_cells, section_of, sort_words
 
@@ -117,7 +113,9 @@ def read_store(words: Sequence[str]) -> TrackingConfig:
         overrides.axes.clear()
         (cell,) = compose_cells(overrides, composer, problems)
         try:
-            tracking = read_tracking(resolve(cell.composed, {}, ("tracking",))["tracking"], problems)
+            tracking = read_section(
+                TrackingConfig, "tracking", resolve(cell.composed, {}, ("tracking",))["tracking"], problems
+            )
             problems += check_tracking(tracking)
         except ConfigError as error:
             problems += error.problems
@@ -161,11 +159,10 @@ def pass_audit(words: Sequence[str]) -> AuditRequest:
         (cell,) = compose_cells(said, composer, problems)
         try:
             tree = resolve(cell.composed, {}, SECTIONS)
-            root = Reader({name: tree.get(name) for name in SECTIONS}, "", problems)
             request = AuditRequest(
-                data=read_data(root.section("data")),
-                evaluation=read_evaluation(root.section("evaluation")),
-                model=read_model(root.section("model")),
+                data=read_section(DataConfig, "data", tree["data"], problems),
+                evaluation=read_section(EvaluationConfig, "evaluation", tree["evaluation"], problems),
+                model=read_section(ModelConfig, "model", tree["model"], problems),
             )
         except ConfigError as error:
             problems += error.problems
