@@ -208,9 +208,9 @@ def _listed(names: Iterator[str] | list[str]) -> str:
 def _runs_of(prefix: str) -> list[_Run]:
     """All runs whose id begins so: runs by themselves by their folder, trials by what their study notes."""
     from embedsweep.study.record import RUN_ID, trial_folder
-    from embedsweep.tracking.spool import begun_as
+    from embedsweep.tracking.spool import spooled_ids
 
-    begun = begun_as(prefix)
+    begun = spooled_ids(prefix)
     single = {*SINGLE_RUNS.glob(f"{prefix}*"), *(path for path in SINGLE_RUNS.glob("*") if path.name in begun)}
     runs = [_Run(begun.get(path.name, path.name), path / MODEL, f"run {path.name}", None) for path in sorted(single)]
     for study in _studies():

@@ -13,8 +13,9 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
 from embedsweep.secrets import MASK, redact
-from embedsweep.tracking.journal import replay_spool, store_name
+from embedsweep.tracking.record_writer import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
+from embedsweep.tracking.store import locate
 from embedsweep.validation.single import pass_sync
 
 HELP = """\
@@ -60,7 +61,7 @@ def _target(store: str, tracking: TrackingConfig, *, is_said: bool) -> str:
         tracking: what the command and its environment say.
         is_said: whether the command does.
     """
-    if is_said or store_name(tracking.uri) == store:
+    if is_said or str(locate(tracking.uri)) == store:
         return tracking.uri
     if MASK in store:
         message = f"records wait for {store}, whose password is not kept: give it, or set MLFLOW_TRACKING_URI"
