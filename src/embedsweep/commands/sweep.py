@@ -30,7 +30,7 @@ from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
-from embedsweep.training.group import Group, open_group
+from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
 from embedsweep.validation.services import check_reach, check_shares
@@ -127,7 +127,7 @@ def _fill(
     crew: WorkerPool,
     console: Console,
     begun: float,
-    group: Group | None,
+    group: TrainingGroup | None,
 ) -> dict[str, float] | None:
     """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
     keep_models = study.services.keep_models

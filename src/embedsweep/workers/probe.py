@@ -11,7 +11,7 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -108,12 +108,10 @@ def _train(
 
     from embedsweep.models import torch_device
     from embedsweep.training.checkpoints import Checkpoints
-    from embedsweep.training.scoring import dev_evaluator
-    from embedsweep.training.train import build_task, train
+    from embedsweep.training.train import prepare_training, train
 
     model.to(torch_device(config.trainer.device) or get_device_name())
-    tasks = {name: build_task(config, part, model, processes=1) for name, part in parts.items()}
-    train(config, model, tasks, dev_evaluator(config, model), Checkpoints(folder), watcher)
+    train(prepare_training(config, model, parts, Checkpoints(folder), watcher, is_resumable=False))
 
 
 class _Lines:
@@ -139,17 +137,16 @@ class _Watcher:
     def __init__(self, lines: _Lines, stopped: threading.Event) -> None:
         self._lines = lines
         self._stopped = stopped
-        self.progressed: Callable[[int, int], None] = self._progressed
 
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Is of no account."""
 
-    def _progressed(self, step: int, _total: int) -> None:
+    def on_progress(self, step: int, _total: int) -> None:
         if self._stopped.is_set():
             raise _StoppedError
         self._lines.tell(STEPS, step, time.monotonic())
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
+    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
         """Never comes: it ends before."""
         return Decision.GO_ON
 

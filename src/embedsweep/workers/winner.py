@@ -11,7 +11,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
-from embedsweep.card import complete_card
+from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import KeepModels, TrialConfig
 from embedsweep.files import MODEL

@@ -43,8 +43,8 @@ from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
-from embedsweep.training.group import Group
-from embedsweep.training.trial import run_trial
+from embedsweep.training.group import TrainingGroup
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.cells import cell_config
 from embedsweep.workers.outcomes import Outcomes
 
@@ -76,7 +76,7 @@ class Worker:
     deadline: float | None
     number: int
     share: Path | None = None
-    group: Group | None = None
+    group: TrainingGroup | None = None
     _warned: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
@@ -260,7 +260,7 @@ class Worker:
             self.display.progress(label, step, total)
 
         self._warn(config)
-        return run_trial(
+        setup = TrialSetup(
             config,
             trial.folder,
             run,
@@ -273,6 +273,7 @@ class Worker:
             models=self._models,
             keeps_model=self._keeps_model,
         )
+        return run_trial(setup)
 
     def _keeps_model(self, objective: float) -> bool:
         """Whether a trial's model may be needed: all are kept, or it may be the best; a worse one never will be."""
