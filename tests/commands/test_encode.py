@@ -192,3 +192,8 @@ def test_similarity_takes_two_columns() -> None:
     with pytest.raises(ConfigError) as caught:
         similarity.run(words, Console(file=io.StringIO()))
     assert [problem.where for problem in caught.value.problems] == ["--columns", "--similarity", "--out"]
+
+
+@pytest.mark.parametrize(("word", "column"), [("0", 0), ("12", 12), ("text", "text"), ("-1", "-1")])
+def test_digits_are_a_position(word: str, column: str | int) -> None:
+    assert encode.as_column(word) == column

@@ -71,6 +71,8 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
         ("csv", "score_range", [False, True], "must be the lowest and the highest possible score, as [0,5], but"),
         ("csv", "columns", ["a", "b"], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
         ("csv", "columns", ["a", "b", 2], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
+        ("csv", "columns", ["a", "a", "b"], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
+        ("csv", "columns", [0, 1, -1], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
         (
             "csv",
             "format",

@@ -234,10 +234,10 @@ WRONG_VALUES = [
     ("model=pretrained", "model.path: model=pretrained needs one: a hub id (ORG/NAME) or a folder"),
     (
         "data=csv",
-        "data.path: is not given, and csv is on no hub: say data.path=FOLDER, with train.csv, dev.csv, test.csv in "
+        "data.path: is not set, and csv is not on the hub: set data.path=FOLDER, with train.csv, dev.csv, test.csv in "
         "that folder",
     ),
-    ("data.path=/x", "data.path: /x is not read: demo data is generated; say data=csv for files"),
+    ("data.path=/x", "data.path: /x is not read: demo data is generated; set data=csv for files"),
     ("data.limit=1", "data.limit: must be a whole number of at least 2, or null, but got 1"),
     (
         "data.columns=[a,b,b]",
@@ -367,7 +367,7 @@ def _folder(path: Path, **splits: str | bytes | None) -> Path:
 
 WRONG_FILES = [
     ({"dev": None}, "{}/dev.csv: no such file; in its folder: 'test.csv'"),
-    ({"train": ""}, "{}/train.csv: is empty: at least two rows are needed"),
+    ({"train": ""}, "{}/train.csv: is empty"),
     ({"train": HEADER}, "{}/train.csv: has no rows"),
     ({"dev": HEADER + "a,b,1\n"}, "{}/dev.csv: has only one row; at least two with different scores are needed"),
     (
@@ -376,7 +376,7 @@ WRONG_FILES = [
     ),
     (
         {"train": HEADER + "a,b,0\nc,d,7\n"},
-        "{}/train.csv, line 3: score 7 is outside data.score_range=[0,5]: mend it, or, if the scale is another, set "
+        "{}/train.csv, line 3: score 7 is outside data.score_range=[0,5]: fix it, or, if the scale is another, set "
         "data.score_range (the scores here go from 0 to 7)",
     ),
     (
@@ -394,7 +394,7 @@ WRONG_FILES = [
     ),
     (
         {"train": GOOD.replace(",", ";")},
-        "{}/train.csv: one column found with ',' between columns; with ';' there are 3: say 'data.delimiter=\";\"'",
+        "{}/train.csv: one column found with ',' between columns; with ';' there are 3: set 'data.delimiter=\";\"'",
     ),
     (
         {"train": "text1,text2,score\na,b,0\nc,d,5\n"},
@@ -964,7 +964,7 @@ def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> N
             f"los: no such key (did you mean loss?); there are: {GROUPS}",
             f"study.objective: no metric f1; there are: {METRICS}",
             "trainer.precision: fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16",
-            f"data.path: {folder} is not read: demo data is generated; say data=csv for files",
+            f"data.path: {folder} is not read: demo data is generated; set data=csv for files",
             f"{folder}/dev.csv: has no rows",
             "optimizer.lr: must be a number above 0 and at most 1, but got -1",
             "dataloader.batch_size: loss=mnrl compares examples inside a batch and needs at least 2, but got 1",

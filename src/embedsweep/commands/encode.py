@@ -13,9 +13,10 @@ from rich.console import Console
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse, whole_number
 from embedsweep.commands.models import MODEL, ResolvedModel, load_model, read_model_argument
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
-from embedsweep.commands.sources import as_column, read_texts
+from embedsweep.config.trial import Column
 from embedsweep.config.values import nearest
 from embedsweep.console import say
+from embedsweep.data.formats import read_texts
 from embedsweep.errors import ConfigError
 from embedsweep.machine import prepare_process
 
@@ -93,7 +94,7 @@ def run(words: Sequence[str], console: Console) -> int:
 def _read(arguments: ParsedArguments) -> _Request:
     values = arguments.values
     out = read_target(arguments, "out", (".parquet", ".npy"))
-    texts = read_texts_argument(arguments, [as_column(values.column or "")])
+    texts = read_texts_argument(arguments, [as_column(values.column or "")], "--column")
     model = read_model_argument(arguments)
     arguments.check()
     if out is None or texts is None or model is None:
@@ -110,12 +111,23 @@ def _read(arguments: ParsedArguments) -> _Request:
     )
 
 
-def read_texts_argument(arguments: ParsedArguments, columns: Sequence[str | int]) -> list[list[str]] | None:
-    """Return the texts of ``FILE``, a list for each column; None where it cannot be read, which is noted."""
+def as_column(word: str | int) -> Column:
+    """Return a column as typed: digits are a position from 0, anything else is a name."""
+    return int(word) if str(word).isdigit() else word
+
+
+def read_texts_argument(arguments: ParsedArguments, columns: Sequence[Column], flag: str) -> list[list[str]] | None:
+    """Return the texts of ``FILE``, a list for each column; None, and a problem, if it cannot be read.
+
+    Args:
+        arguments: the parsed arguments.
+        columns: names or positions of the columns.
+        flag: the option that sets them, for messages.
+    """
     if not arguments.positionals[1]:
         return None
     try:
-        return read_texts(Path(arguments.positionals[1][0]).expanduser(), columns)
+        return read_texts(Path(arguments.positionals[1][0]).expanduser(), columns, flag)
     except ConfigError as error:
         arguments.problems.extend(error.problems)
         return None

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, one_of, parse
-from embedsweep.commands.encode import encoded_chunks, read_texts_argument
+from embedsweep.commands.encode import as_column, encoded_chunks, read_texts_argument
 from embedsweep.commands.models import MODEL, ResolvedModel, load_model, read_model_argument
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
-from embedsweep.commands.sources import as_column
 from embedsweep.console import say
 from embedsweep.errors import TrialError
 from embedsweep.machine import prepare_process
@@ -150,7 +149,8 @@ def run(words: Sequence[str], console: Console) -> int:
 def _read(arguments: ParsedArguments) -> _Request:
     values = arguments.values
     out = read_target(arguments, "out", (".parquet", ".csv"))
-    texts = read_texts_argument(arguments, list(map(as_column, values.columns))) if values.columns else None
+    columns = [as_column(column) for column in values.columns or ()]
+    texts = read_texts_argument(arguments, columns, "--columns") if columns else None
     model = read_model_argument(arguments)
     arguments.check()
     if out is None or texts is None or model is None:
