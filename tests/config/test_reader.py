@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from embedsweep.config.reader import Reader, parse
+from embedsweep.config.reader import KeyReaders, Reader, parse
 from embedsweep.config.types import AllowedWords, Bounds
 from embedsweep.errors import Problem
 
@@ -106,7 +106,7 @@ def test_a_section_that_is_none_is_one_problem() -> None:
 
 def test_a_key_with_a_reader_of_its_own_is_read_by_it() -> None:
     problems: list[Problem] = []
-    readers = {(Layer, "size"): lambda reader: reader.raw("size") * 2}
+    readers: KeyReaders = {(Layer, "size"): lambda reader: reader.raw("size") * 2}
     assert Reader(RIGHT["layer"], "layer", problems, readers).read(Layer) == Layer(4, "relu")
     assert Reader(RIGHT, "net", problems, readers).read(Net).layer == Layer(4, "relu")
     assert problems == []

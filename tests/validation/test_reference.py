@@ -14,11 +14,12 @@ from tools.write_config_reference import PAGE, page
 from embedsweep.cli import main
 from embedsweep.config import trial
 from embedsweep.config.compose import open_composer, shipped_conf
-from embedsweep.config.identity import config_hash
+from embedsweep.config.identity import config_hash, trial_config_of
 from embedsweep.config.types import Bounds, fields_of
 from embedsweep.config.values import leaf_keys, resolve, value_at
 from embedsweep.errors import ConfigError
 from embedsweep.losses.table import LOSSES
+from embedsweep.tracking.records import flatten
 from embedsweep.validation import reference
 from embedsweep.validation.reference import allowed_words, as_text, groups, keys, option_names, reference_of
 from embedsweep.validation.single import pass_single
@@ -163,7 +164,6 @@ def smoothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "TrainerConfig", extended)
     for cached in (fields_of, reference._read_option, reference.types_of):
         cached.cache_clear()
-    monkeypatch.setattr(reference, "keys", reference.keys)
 
 
 @pytest.fixture(autouse=True)
@@ -176,8 +176,10 @@ def forget_types() -> object:
 @pytest.mark.usefixtures("smoothing")
 def test_a_new_plain_key_needs_its_yaml_and_its_dataclass_only() -> None:
     config = pass_single([]).config
-    assert asdict(config)["trainer"]["smoothing"] == 0.1  # so it stands in config.yaml and in the run's params
-    assert asdict(pass_single(["trainer.smoothing=0"]).config)["trainer"]["smoothing"] == 0.0
+    assert flatten(config)["trainer.smoothing"] == "0.1"
+    stored = asdict(pass_single(["trainer.smoothing=0"]).config)
+    assert stored["trainer"]["smoothing"] == 0.0
+    assert asdict(trial_config_of(stored)) == stored
     assert config_hash(pass_single(["trainer.smoothing=0.2"]).config) != config_hash(config)
     with pytest.raises(ConfigError) as error:
         pass_single(["trainer.smoothing=1"])
