@@ -175,7 +175,7 @@ def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
 
 def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) -> None:
     wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
-    dies = f'if first("died"):\n    begin("9"); open("begun", "x")\n    {wait.format("taken")}    sys.exit(1)'
+    dies = f'if first("died"):\n    begin("9"); time.sleep(0.5); open("begun", "x")\n    {wait.format("taken")}    sys.exit(1)'
     takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
     takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
     lines = Watched(job, [dies, takes]).run()
