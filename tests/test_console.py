@@ -28,7 +28,7 @@ from embedsweep.console import KEPT_ROWS, LiveTable, PlainLines, duration, open_
         (90000, "25h00m"),
     ],
 )
-def test_durations_read_as_people_say_them(seconds: float, expected: str) -> None:
+def test_durations_are_readable(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
 
 
@@ -41,12 +41,12 @@ def test_durations_read_as_people_say_them(seconds: float, expected: str) -> Non
         ({"model.pooling": None, "data.convert.both_directions": True}, "pooling=null both_directions=true"),
     ],
 )
-def test_swept_values_stand_in_one_line(params: dict[str, Choice], expected: str) -> None:
+def test_swept_values_are_shown_in_one_line(params: dict[str, Choice], expected: str) -> None:
     assert short_params(params) == expected
 
 
 def pass_time(of: PlainLines | LiveTable, label: str, seconds: float) -> None:
-    """Lets a trial have begun so much earlier."""
+    """Move a trial's start into the past."""
     of._rows[label].started -= seconds
 
 
@@ -55,7 +55,7 @@ def plain() -> tuple[PlainLines, io.StringIO]:
     return PlainLines(Console(file=output, width=40)), output
 
 
-def test_without_a_terminal_there_is_a_line_an_event() -> None:
+def test_without_a_terminal_each_event_prints_a_line() -> None:
     lines, output = plain()
     lines.begin("7", {"loss": "mnrl", "optimizer.lr": 1e-3}, "resumed")
     lines.progress("7", 25, 100)
@@ -70,7 +70,7 @@ def test_without_a_terminal_there_is_a_line_an_event() -> None:
     ]
 
 
-def test_a_failed_trial_has_its_reason_instead_of_a_value_markup_in_it_is_text() -> None:
+def test_a_failed_trial_shows_its_reason_and_escapes_markup() -> None:
     lines, output = plain()
     lines.begin("0", {}, "")
     lines.end("0", "FAIL", None, "ValueError: [red]no[/red] such [0]")
@@ -85,13 +85,13 @@ def live() -> LiveTable:
 
 
 def shown(table: LiveTable) -> list[list[str]]:
-    """The words of each line of the table as it stands."""
+    """Return the words of each line of the table."""
     console = Console(record=True, force_terminal=True, width=120, file=io.StringIO())
     console.print(table.live.get_renderable())
     return [line.split() for line in console.export_text().splitlines()]
 
 
-def test_the_table_shows_a_row_a_trial_as_it_is_now() -> None:
+def test_the_table_shows_the_current_state_of_each_trial() -> None:
     table = live()
     with table.live:
         table.begin("0", {"optimizer.lr": 1e-3}, "resumed")
@@ -122,7 +122,7 @@ def test_markup_in_a_reason_is_text() -> None:
         assert shown(table)[1][-4:] == ["KeyError:", "'[/x]'", "of", "[red]"]
 
 
-def test_the_oldest_row_scrolls_away() -> None:
+def test_the_oldest_finished_row_is_dropped() -> None:
     table = live()
     with table.live:
         for number in range(KEPT_ROWS + 5):
@@ -132,7 +132,7 @@ def test_the_oldest_row_scrolls_away() -> None:
     assert [row[0] for row in rows] == [str(number) for number in range(5, KEPT_ROWS + 5)]
 
 
-def test_a_trial_that_outlasts_many_others_keeps_its_row() -> None:
+def test_a_running_trial_keeps_its_row() -> None:
     table = live()
     with table.live:
         table.begin("slow", {}, "")
@@ -151,7 +151,7 @@ def test_a_terminal_gets_the_table_and_a_pipe_plain_lines() -> None:
         assert isinstance(rich, LiveTable)
 
 
-def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
+def test_a_closed_pipe_does_not_end_the_command(tmp_path: Path) -> None:
     program = """if True:
         import sys
         from contextlib import redirect_stdout

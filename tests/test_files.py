@@ -1,4 +1,4 @@
-"""A disk that takes no more, by real writers against a real limit."""
+"""Detection of disk-full errors, with real writers and a real limit on file sizes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 
 @contextmanager
 def limited_files(size: int) -> Iterator[None]:
-    """No file of this process may grow above ``size`` bytes."""
+    """Limit the files of this process to ``size`` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -33,7 +33,7 @@ def limited_files(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_what_a_full_disk_makes_of_a_writer_is_known_as_that(writer: str, tmp_path: Path) -> None:
+def test_a_writers_error_on_a_full_disk_is_detected(writer: str, tmp_path: Path) -> None:
     with limited_files(65_536), pytest.raises(Exception) as caught:  # noqa: PT011  (each writer has its own)
         WRITERS[writer](tmp_path / "file")
     assert is_disk_full(caught.value), repr(caught.value)
@@ -49,7 +49,7 @@ def test_what_a_full_disk_makes_of_a_writer_is_known_as_that(writer: str, tmp_pa
         (RuntimeError("I/O error: No space left on device (os error 28)"), True),
     ],
 )
-def test_what_says_that_a_disk_is_full(error: Exception, expected: bool) -> None:
+def test_disk_full_errors_are_detected_along_the_chain_of_causes(error: Exception, expected: bool) -> None:
     assert is_disk_full(error) is expected
     wrapped = RuntimeError("the checkpoint could not be written")
     wrapped.__cause__ = error

@@ -1,4 +1,4 @@
-"""The hub: one short probe, the local cache without any network, and what is said where neither helps."""
+"""The Hugging Face hub: the probe, the local cache without a network, and the messages if neither helps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ALL: tuple[Split, ...] = ("train", "dev", "test")
 
 
 def _read(config: DataConfig, splits: tuple[Split, ...] = ALL) -> dict[Split, Pairs]:
-    """The splits as scored pairs; what is wrong with any of them as one error."""
+    """Return the splits as scored pairs, or raise all their problems as one error."""
     problems: list[Problem] = []
     pairs: dict[Split, Pairs] = {}
     for split, table in read_hub("someone/stsb_multi_mt", config, splits, "say INSTEAD").items():
@@ -56,7 +56,7 @@ def _read(config: DataConfig, splits: tuple[Split, ...] = ALL) -> dict[Split, Pa
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Empty caches, a hub that refuses connections, and nothing known of it yet."""
+    """Set up empty caches, a hub that refuses connections, and no cached answer of the probe."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
@@ -144,14 +144,14 @@ def test_a_name_that_takes_long_to_resolve_does_not_hold_up_the_probe(monkeypatc
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://no-such-host.invalid", "not a url"])
-def test_a_hub_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_a_hub_that_refuses_connections_is_unreachable(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     began = time.monotonic()
     assert not hub_reachable()
     assert time.monotonic() - began < 4
 
 
-def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(200)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -196,7 +196,7 @@ def test_a_snapshot_without_a_configuration_is_no_model(own_cache: Path) -> None
 def _cache_dataset(
     cache: Path, splits: dict[str, Columns], commit: str = NEW, subset: str = "es", suffix: str = ""
 ) -> Path:
-    """Lays a dataset into the cache as ``datasets`` does once it has built it."""
+    """Write a dataset into the cache as ``datasets`` does after building it."""
     folder = cache / "datasets" / "someone___stsb_multi_mt" / subset / "0.0.0" / f"{commit}{suffix}"
     folder.mkdir(parents=True)
     infos = datasets.SplitDict(dataset_name="stsb_multi_mt")
@@ -240,7 +240,7 @@ def test_a_cached_dataset_is_read_without_network(own_cache: Path, dev: str) -> 
 
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(("revision", "text"), [(OLD, "old"), ("v1", "old"), (NEW, "new"), (None, "new")])
-def test_of_several_cached_revisions_the_one_asked_for_is_read(
+def test_of_several_cached_revisions_the_requested_one_is_read(
     own_cache: Path, revision: str | None, text: str
 ) -> None:
     # The old one was built last: the date alone would choose it.
@@ -261,13 +261,13 @@ def test_without_a_language_the_only_subset_is_read(own_cache: Path) -> None:
 @pytest.mark.parametrize(
     "config", [replace(STSB, revision=OLD), replace(STSB, language="en"), replace(STSB, revision="v2")]
 )
-def test_another_revision_or_language_in_the_cache_does_not_serve(own_cache: Path, config: DataConfig) -> None:
+def test_another_revision_or_language_in_the_cache_is_not_used(own_cache: Path, config: DataConfig) -> None:
     _cache_dataset(own_cache, SPLITS)
     with pytest.raises(ConfigError, match="is not in the local cache"):
         _read(config)
 
 
-def test_an_interrupted_build_does_not_serve(own_cache: Path) -> None:
+def test_an_interrupted_build_is_not_used(own_cache: Path) -> None:
     _cache_dataset(own_cache, SPLITS, suffix=".incomplete")
     with pytest.raises(ConfigError, match="is not in the local cache"):
         _read(STSB)
@@ -286,11 +286,11 @@ def test_an_interrupted_build_does_not_serve(own_cache: Path) -> None:
             replace(STSB, revision="v2"),
             True,
             "data.hub: someone/stsb_multi_mt at revision v2 is not in the local cache, and HF_HUB_OFFLINE is set, so "
-            "the hub was not asked: say INSTEAD",
+            "the hub was not contacted: say INSTEAD",
         ),
     ],
 )
-def test_an_unreachable_hub_is_told_at_once_with_the_way_out(
+def test_an_unreachable_hub_is_reported_at_once_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, config: DataConfig, offline: bool, message: str
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
@@ -301,7 +301,7 @@ def test_an_unreachable_hub_is_told_at_once_with_the_way_out(
     assert str(error.value) == message
 
 
-def test_the_environment_decides_which_hub_is_asked_and_which_cache_is_read(own_cache: Path) -> None:
+def test_the_environment_selects_the_hub_and_the_cache(own_cache: Path) -> None:
     script = f"from embedsweep.data import load_train\nfrom embedsweep.config.trial import *\nload_train({STSB!r})"
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(own_cache), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
@@ -311,7 +311,7 @@ def test_the_environment_decides_which_hub_is_asked_and_which_cache_is_read(own_
 
 
 class Download:
-    """Stands in for ``datasets.load_dataset``: remembers what it was asked and answers, or raises."""
+    """A fake ``datasets.load_dataset`` that records its arguments and returns a value or raises."""
 
     def __init__(self, answer: dict[str, Columns] | Exception) -> None:
         self.answer = answer
@@ -349,7 +349,7 @@ def test_columns_may_be_positions_so_that_one_option_serves_files_too(monkeypatc
     )
 
 
-def test_what_the_hub_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_by_the_hub_is_reported_with_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
     _downloading(monkeypatch, ValueError("BuilderConfig 'xx' not found.\nAvailable: ['en', 'es']"))
     with pytest.raises(ConfigError) as error:
         _read(replace(STSB, language="xx"))
@@ -359,7 +359,7 @@ def test_what_the_hub_refuses_is_told_in_its_words(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_problems_of_all_splits_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_of_all_splits_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: Columns = {"sentence1": ["a", None, "e"], "sentence2": ["b", "d", "f"], "similarity_score": [1.0, 9.0, None]}
     other: Columns = {"sentence1": ["a", "c"], "sentence2": ["b", "d"], "score": [1.0, 2.0]}
     _downloading(monkeypatch, {"train": wrong, "validation": other, "testing": ROWS})
@@ -368,9 +368,9 @@ def test_problems_of_all_splits_are_told_at_once(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError) as error:
         _read(config)
     assert str(error.value).splitlines() == [
-        f"{source} train, row 2: sentence1 is None, not a text: check data.columns, or leave the row out",
+        f"{source} train, row 2: sentence1 is None, not a text: choose another column, or leave the row out",
         f"{source} train, row 3: score None is not a number: fill it in or leave the row out",
-        f"{source} train, row 2: score 9 is outside data.score_range=[0,5]: mend it, or, if the scale is another, set "
+        f"{source} train, row 2: score 9 is outside data.score_range=[0,5]: fix it, or, if the scale is another, set "
         "data.score_range (the scores here go from 1 to 9)",
         f"{source} validation: has no column 'similarity_score' (data.columns); it has 'score', 'sentence1', "
         "'sentence2'",
@@ -378,23 +378,7 @@ def test_problems_of_all_splits_are_told_at_once(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (
-            replace(STSB, columns=("sentence1", "sentence2", 2)),
-            "data.columns: [sentence1,sentence2,2] mixes names and positions: names for a file with a header, "
-            "positions for one without",
-        ),
-    ],
-)
-def test_options_that_fit_no_dataset_are_refused(config: DataConfig, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        _read(config)
-    assert str(error.value) == message
-
-
-def test_only_the_splits_that_are_wanted_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_requested_splits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong: Columns = {"text": ["a"]}
     _downloading(monkeypatch, {"train": wrong, "test": ROWS})
     assert list(_read(STSB, ("test",))) == ["test"]
@@ -417,7 +401,7 @@ def test_rows_are_kept_by_their_values_whatever_their_type(monkeypatch: pytest.M
     assert _read(config, ("train",))["train"].scores == (0.4, 0.8)
 
 
-def test_classes_are_read_by_their_names_and_rows_without_one_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_are_read_by_name_and_rows_without_one_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["entailment", "contradiction"])}
     )

@@ -78,7 +78,7 @@ def test_a_secret_is_masked_and_the_rest_stays(text: str, expected: str) -> None
 
 
 @pytest.mark.parametrize("text", INNOCENT)
-def test_innocent_text_stays(text: str) -> None:
+def test_harmless_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
@@ -100,11 +100,11 @@ def test_innocent_text_stays(text: str) -> None:
         ("secrets.path", False),
     ],
 )
-def test_secret_keys_are_told_from_others(key: str, secret: bool) -> None:
+def test_secret_keys_are_recognised(key: str, secret: bool) -> None:
     assert is_secret_key(key) is secret
 
 
-def test_values_of_secret_variables_are_masked_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_secret_environment_variables_are_masked_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     value = "s3cr&t/pa ss"
     monkeypatch.setenv("MY_DB_PASSWORD", value)
     assert redact(f"it said {value}!") == "it said ***!"
@@ -120,7 +120,9 @@ def test_values_of_secret_variables_are_masked_wherever_they_stand(monkeypatch: 
         ("HF_TOKEN_PATH", "/home/me/token", "read /home/me/token"),
     ],
 )
-def test_values_of_other_variables_stay(monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str) -> None:
+def test_values_of_other_environment_variables_are_unchanged(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str
+) -> None:
     monkeypatch.setenv(name, value)
     assert redact(text) == text
 
@@ -162,7 +164,7 @@ def logged(*args: object, error: Exception | None = None) -> str:
     return stream.getvalue()
 
 
-def test_a_record_is_redacted_even_where_key_and_value_come_apart() -> None:
+def test_a_record_is_redacted_if_message_and_arguments_hold_key_and_value() -> None:
     assert logged("cannot open %s with password=%s", f"a://u:{SECRET}@h", SECRET) == (
         "cannot open a://u:***@h with password=***\n"
     )
@@ -181,7 +183,7 @@ def test_an_exception_is_redacted_with_its_cause() -> None:
     assert SECRET not in text.replace("{SECRET}", "")
 
 
-def test_an_innocent_record_keeps_its_arguments_and_exception() -> None:
+def test_a_harmless_record_keeps_its_arguments_and_exception() -> None:
     error = ValueError("harmless")
     record = logging.LogRecord("n", logging.INFO, "f", 1, "%d steps", (3,), (ValueError, error, None))
     assert RedactingFilter().filter(record)
@@ -208,7 +210,7 @@ def test_a_record_with_wrong_arguments_is_redacted_too() -> None:
         "x://y:" * 10_000,
     ],
 )
-def test_a_long_blob_takes_no_quadratic_time(blob: str) -> None:
+def test_redaction_of_a_long_blob_is_not_quadratic(blob: str) -> None:
     started = time.perf_counter()
     redact(blob)
     assert time.perf_counter() - started < 3

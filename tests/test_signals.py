@@ -1,4 +1,4 @@
-"""Signals: heeded at once, or when what is being written is written."""
+"""Signals are raised at once, or deferred inside `shielded()`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def interrupt_and_fail() -> None:
 
 @contextmanager
 def interrupted_after(statement: str) -> Iterator[None]:
-    """The block is interrupted in the middle of a transaction: after the first statement that begins so."""
+    """Send a signal in the middle of a transaction: after the first statement that starts with the given text."""
     done: list[bool] = []
 
     def listen(*arguments: object) -> None:
@@ -66,7 +66,7 @@ def test_a_signal_is_raised_at_once() -> None:
     assert done == []
 
 
-def test_a_shielded_block_is_finished_first_and_so_is_the_one_around_it() -> None:
+def test_a_signal_waits_for_the_outermost_shielded_block() -> None:
     done = []
 
     @shielded()
@@ -84,7 +84,7 @@ def test_a_shielded_block_is_finished_first_and_so_is_the_one_around_it() -> Non
     assert done == ["inner", "outer"]
 
 
-def test_a_block_that_fails_tells_its_error_and_the_next_one_the_signal() -> None:
+def test_a_failing_block_raises_its_error_and_the_next_one_the_signal() -> None:
     with handled():
         with pytest.raises(ValueError, match="broken"), shielded():
             interrupt_and_fail()
@@ -92,7 +92,7 @@ def test_a_block_that_fails_tells_its_error_and_the_next_one_the_signal() -> Non
             pass
 
 
-def test_what_another_thread_shields_holds_no_signal_up() -> None:
+def test_a_shield_in_another_thread_defers_no_signal() -> None:
     begun, over = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -111,7 +111,7 @@ def test_what_another_thread_shields_holds_no_signal_up() -> None:
         thread.join()
 
 
-def test_a_signal_ends_the_wait_for_a_locked_database_after_the_try_it_came_in() -> None:
+def test_a_signal_ends_the_wait_for_a_locked_database_after_the_current_attempt() -> None:
     tries: list[str] = []
 
     def write() -> None:
@@ -124,7 +124,7 @@ def test_a_signal_ends_the_wait_for_a_locked_database_after_the_try_it_came_in()
     assert tries == ["try"]
 
 
-def test_a_signal_that_nobody_heeded_is_over_with_its_handler() -> None:
+def test_a_pending_signal_is_dropped_with_its_handler() -> None:
     with handled(), pytest.raises(ValueError, match="broken"), shielded():
         interrupt_and_fail()
     with handled(), shielded():
@@ -156,7 +156,7 @@ def test_a_report_to_optuna_is_finished_first_and_leaves_the_database_unlocked(
     assert study.trials[0].intermediate_values == {3: 0.5}
 
 
-def test_a_study_whose_own_run_is_begun_as_a_signal_comes_is_ended(
+def test_a_study_interrupted_while_its_parent_run_is_opened_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: TrackingConfig
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,4 @@
-"""What a person sees while trials run: a live table in a terminal, plain lines elsewhere.
-
-Owns the screen. Knows nothing of how trials run; it is told.
-"""
+"""Display of running trials: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,20 +21,20 @@ KEPT_ROWS = 30
 
 
 class _LastingConsole(Console):
-    """A console whose reader may go away (``| head``, a closed terminal) without ending what runs."""
+    """A console that ignores a closed pipe (``| head``, a closed terminal), so that the command continues."""
 
     def on_broken_pipe(self) -> None:
-        """Sends what follows to nowhere."""
+        """Discard all further output."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 def open_console(file: TextIO) -> Console:
-    """The console of a file, stdout as a rule; bound to it, whatever is redirected later."""
+    """Return a console that writes to a file, usually stdout, even if stdout is redirected later."""
     return _LastingConsole(file=file)
 
 
 def short_params(params: Mapping[str, Choice]) -> str:
-    """Swept values in one line: ``loss=mnrl lr=2.1e-05``."""
+    """Return swept values in one line: ``loss=mnrl lr=2.1e-05``."""
     words = (f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in params.items())
     return " ".join(words)
 
@@ -49,7 +46,7 @@ def _short(value: Choice) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them: ``48s``, ``3m20s``, ``1h05m``."""
+    """Return seconds in a readable form: ``48s``, ``3m20s``, ``1h05m``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -59,7 +56,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class _Row:
-    """A trial as the table shows it."""
+    """A trial's row in the table."""
 
     label: str
     params: str
@@ -81,56 +78,56 @@ class _Row:
 
 
 def say(console: Console, text: str) -> None:
-    """One line for people, printed as it is."""
+    """Print a line without interpreting markup."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class Display(Protocol):
-    """Is told what happens to trials, each known by its label (``7``)."""
+    """Shows the events of trials, each identified by its label (``7``)."""
 
     def say(self, text: str) -> None:
-        """One line for people, above what is running."""
+        """Print a line above the running trials."""
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
-        """A trial begins or goes on."""
+        """Show that a trial starts or resumes."""
 
     def progress(self, label: str, step: int, total: int) -> None:
-        """``step`` of ``total`` optimizer steps of a trial are done."""
+        """Show that ``step`` of ``total`` optimizer steps of a trial are done."""
 
     def score(self, label: str, objective: float) -> None:
-        """A trial was evaluated."""
+        """Show the latest objective of a trial."""
 
     def end(self, label: str, state: str, objective: float | None, note: str) -> None:
-        """A trial came to its end, in Optuna's word."""
+        """Show that a trial ended, with Optuna's state."""
 
 
 class PlainLines:
-    """A line when a trial begins, is evaluated and ends."""
+    """Prints a line when a trial starts, is evaluated and ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: dict[str, _Row] = {}
 
     def say(self, text: str) -> None:
-        """Prints the line."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        """Print the line."""
+        say(self._console, text)
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
-        """Prints what begins."""
+        """Print that a trial starts."""
         self._rows[label] = _Row(label, short_params(params))
         self.say(" ".join(filter(None, (f"trial {label} RUNNING", self._rows[label].params, note))))
 
     def progress(self, label: str, step: int, total: int) -> None:
-        """Notes it for the next line."""
+        """Keep the progress for the next line."""
         self._rows[label].step, self._rows[label].total = step, total
 
     def score(self, label: str, objective: float) -> None:
-        """Prints how far the trial is."""
+        """Print the trial's progress and objective."""
         row = self._rows[label]
         self.say(f"trial {label} {row.progress} {row.time} {objective:.4f}")
 
     def end(self, label: str, state: str, objective: float | None, note: str) -> None:
-        """Prints what came of it."""
+        """Print the trial's result."""
         row = self._rows.pop(label)
         value = "" if objective is None else f"{objective:.4f}"
         self.say(" ".join(filter(None, (f"trial {label} {state} {row.time}", row.params, value, note))))
@@ -141,7 +138,7 @@ class LiveTable:
 
     Args:
         console: the terminal.
-        objective: the metric's name, for the column's head.
+        objective: the metric's name, used as a column header.
     """
 
     def __init__(self, console: Console, objective: str) -> None:
@@ -151,26 +148,26 @@ class LiveTable:
         self.live = Live(console=console, get_renderable=self._table, refresh_per_second=4, redirect_stdout=False)
 
     def say(self, text: str) -> None:
-        """Prints the line above the table."""
+        """Print a line above the table."""
         self._console.print(text, highlight=False, markup=False)
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
-        """Adds a row; the oldest one of a trial that has ended scrolls away."""
+        """Add a row; drop the oldest rows of finished trials beyond ``KEPT_ROWS``."""
         self._rows[label] = _Row(label, short_params(params), note=note)
         ended = [row.label for row in self._rows.values() if row.seconds is not None]
         for oldest in ended[: max(0, len(self._rows) - KEPT_ROWS)]:
             del self._rows[oldest]
 
     def progress(self, label: str, step: int, total: int) -> None:
-        """Moves the row's progress."""
+        """Update the row's progress."""
         self._rows[label].step, self._rows[label].total = step, total
 
     def score(self, label: str, objective: float) -> None:
-        """Shows the latest value."""
+        """Show the latest objective."""
         self._rows[label].objective = objective
 
     def end(self, label: str, state: str, objective: float | None, note: str) -> None:
-        """Shows what came of it."""
+        """Show the trial's result."""
         row = self._rows[label]
         row.state, row.objective, row.note = state, objective, note
         row.seconds = time.monotonic() - row.started
@@ -183,13 +180,13 @@ class LiveTable:
         for row in self._rows.values():
             value = "" if row.objective is None else f"{row.objective:.4f}"
             cells = (row.label, row.state, row.progress, row.time, value, row.params, row.note)
-            table.add_row(*map(Text, cells))  # as text: a reason such as "no [/x] in [0]" would be read as markup
+            table.add_row(*map(Text, cells))  # as Text: a reason such as "no [/x] in [0]" would be parsed as markup
         return table
 
 
 @contextmanager
 def open_display(console: Console, objective: str) -> Iterator[Display]:
-    """A live table where the console is a terminal, plain lines where it is a file or a pipe."""
+    """Open a live table if the console is a terminal, else plain lines."""
     if not console.is_terminal:
         yield PlainLines(console)
         return

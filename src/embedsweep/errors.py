@@ -1,21 +1,18 @@
-"""The exception tree: what can go wrong, told to the person who reads it.
-
-Owns the exceptions and the exit codes they stand for. Knows nothing of any library or other module.
-"""
+"""The exceptions that embedsweep raises, their exit codes, and what led to an exception."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with what the user asked for.
+    """One problem in a command, a configuration or a data file.
 
     Attributes:
         where: the key (``loss.scale``) or the file and line (``train.csv, line 12``).
-        message: which value, what is allowed and what to do.
+        message: the value, what is allowed and what to do.
     """
 
     where: str
@@ -26,11 +23,11 @@ class Problem:
 
 
 class EmbedsweepError(Exception):
-    """Root of all errors this package raises on purpose.
+    """Base class of all errors that this package raises on purpose.
 
     Attributes:
-        exit_code: of a command that it ends.
-        fails_again: whether a trial that raised it would for certain raise it once more.
+        exit_code: the exit code of a command that ends with this error.
+        fails_again: whether a trial that raised it is certain to raise it again, so that a retry is pointless.
     """
 
     exit_code = 1
@@ -38,7 +35,7 @@ class EmbedsweepError(Exception):
 
 
 class ConfigError(EmbedsweepError):
-    """What was asked cannot be done; nothing was trained.
+    """The configuration is invalid; nothing was trained.
 
     Args:
         problems: all problems found, each once, in the order they were found; at least one.
@@ -55,29 +52,29 @@ class ConfigError(EmbedsweepError):
 
     @classmethod
     def single(cls, where: str, message: str) -> ConfigError:
-        """A ConfigError of one problem."""
+        """Return a ConfigError of one problem."""
         return cls([Problem(where, message)])
 
 
 class TrialError(EmbedsweepError):
-    """A trial cannot have a result (a loss that is NaN, a score that is not a number)."""
+    """A trial cannot produce a result: its loss or a score is NaN, for example."""
 
     fails_again = True
 
 
 class TrialTakenError(EmbedsweepError):
-    """Another worker has taken a trial up, because this one was taken for dead; nothing of it is to be told here.
+    """Another worker has reclaimed a trial of this one, whose lease expired; this worker must not report its result.
 
     Args:
-        number: the trial's.
+        number: the trial's number.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"another worker has taken trial {number} up and tells what comes of it")
+        super().__init__(f"another worker has reclaimed trial {number} and will report its result")
 
 
 class GroupError(EmbedsweepError):
-    """A process of the group that trained a trial died or hung; the trial itself may be sound."""
+    """A process of the group that trained a trial died or hung; the trial itself may be fine."""
 
 
 class TrackingError(EmbedsweepError):
@@ -89,28 +86,30 @@ class UnreachableError(TrackingError):
 
 
 class StudyError(EmbedsweepError):
-    """Optuna's storage cannot be opened, or holds something this program did not write."""
+    """Optuna's storage cannot be opened, or holds data that embedsweep did not write."""
 
 
 class DeviceLostError(EmbedsweepError):
-    """This process cannot use its GPU any more; a new process can.
+    """The CUDA context of this process is broken for good; a new process can use the GPU.
 
     Args:
-        reason: what CUDA said.
+        reason: CUDA's error message.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"this process cannot use its GPU any more ({reason}); the same command goes on in a new one")
+        super().__init__(
+            f"this process can no longer use its GPU ({reason}); the same command resumes in a new process"
+        )
 
 
 class WorkerError(EmbedsweepError):
-    """Worker processes cannot start, died too often, or one of them met what ails all trials."""
+    """Worker processes cannot start, died too often, or one of them hit an error that would fail every trial."""
 
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived while a trial was training.
 
-    Derives from ``BaseException``, like ``KeyboardInterrupt``, so that no library's ``except Exception`` keeps it.
+    Derives from ``BaseException``, like ``KeyboardInterrupt``, so that no library's ``except Exception`` swallows it.
 
     Args:
         signum: the signal's number; the process exits with ``128 + signum``.
@@ -122,10 +121,23 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """130 for SIGINT, 143 for SIGTERM."""
+        """The process's exit code: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signum
 
 
 def first_line(error: BaseException) -> str:
-    """The gist of an exception; torch's go on with a stack of C++ calls."""
+    """Return the first line of an exception's message, or its type; torch appends a stack of C++ calls."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def causes(error: BaseException, *, implicit: bool = False) -> Iterator[BaseException]:
+    """Yield an exception and those that led to it, the last one first.
+
+    Args:
+        error: where the chain starts.
+        implicit: whether to follow ``__context__``, too, where an exception has no ``__cause__``.
+    """
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or (current.__context__ if implicit else None)

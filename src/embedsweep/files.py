@@ -1,4 +1,4 @@
-"""Folders of the working directory, one atomic writer, and detection of a full disk."""
+"""Folders of the working directory, one atomic writer, and detection of disk-full errors."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import errno
 import os
 from pathlib import Path
 
+from embedsweep.errors import causes
+
 SWEEPS = Path("sweeps")
-"""The state of studies, a folder each."""
+"""The state of studies, one folder each."""
 
 SINGLE = "single"
-"""The folder, and MLflow's experiment, of runs without a study; no study may be named so."""
+"""The folder, and MLflow's experiment, of runs without a study; not allowed as a study's name."""
 
 SINGLE_RUNS = SWEEPS / SINGLE
-"""Runs without a study, a folder each."""
+"""Runs without a study, one folder each."""
 
 MODEL = "model"
-"""A trial's model: the folder in its own, and among its run's artifacts."""
+"""The name of a trial's model: a folder in the trial's folder, and in its run's artifacts."""
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
-    """Write a text file in one step: whoever reads ``path`` finds the old text or the new one, whole.
+    """Write a text file in one step, so that a reader finds either the old text or the new one.
 
     Args:
         path: the file; its folder exists.
-        text: written in UTF-8, with its line ends as they are.
-        durable: whether the file must outlast a power cut once this returns, which costs a flush of the disk.
+        text: written in UTF-8, with its line ends unchanged.
+        durable: whether the text must survive a power cut once this returns, which costs a flush to the disk.
 
     Raises:
-        OSError: the disk is full or cannot be written; the file is as it was.
+        OSError: the disk is full or cannot be written; the file is unchanged.
     """
     temporary = path.with_name(f"{path.name}.part")
     with temporary.open("w", encoding="utf-8", newline="") as file:
@@ -39,28 +41,26 @@ def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
     temporary.replace(path)
 
 
-DISK_FULL = "the disk is full; the same command goes on when there is room"
+DISK_FULL = "the disk is full; the same command resumes when there is room"
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No room left, a quota used up, a limit on the size of files: each lasts until somebody does something about it."""
+"""Error numbers for a full disk, an exhausted quota and a limit on the size of files."""
 
-SIGNS = (
+MESSAGES = (
     *(f"(os error {number})" for number in FULL),
     "no space left on device",
     "pytorchstreamwriter failed writing",
     "inline_container.cc",
 )
-"""What the writers of safetensors, tokenizers and torch say, which pass no error number on."""
+"""Messages of safetensors, tokenizers and torch, which do not pass on the error number."""
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception, or one that led to it, says that a disk took no more."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in FULL:
-            return True
-        message = str(seen).lower()
-        if not isinstance(seen, OSError) and any(sign in message for sign in SIGNS):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    """Return whether an exception, or one that led to it, reports a full disk."""
+    return any(map(_reports_full_disk, causes(error, implicit=True)))
+
+
+def _reports_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(message in str(error).lower() for message in MESSAGES)

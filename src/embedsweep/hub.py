@@ -1,7 +1,4 @@
-"""The Hugging Face hub as seen from here: is it there, and what of it is already on this disk.
-
-Owns the one probe of the network and the look into the local cache. Downloads nothing and knows no library that does.
-"""
+"""Check whether the Hugging Face hub can be reached, and find models in its local cache."""
 
 from __future__ import annotations
 
@@ -16,22 +13,22 @@ from pathlib import Path
 
 @functools.cache
 def hub_reachable(timeout_s: float = 2.0) -> bool:
-    """Whether the hub answers; asked at most once a process (``hub_reachable.cache_clear()`` forgets the answer).
+    """Return whether the hub answers; tried once per process (``hub_reachable.cache_clear()`` resets it).
 
-    The libraries retry an unreachable hub for more than a minute, so it is asked before they are.
+    The libraries retry an unreachable hub for more than a minute, so check this before calling them.
 
     Args:
-        timeout_s: seconds after which no answer is a no.
+        timeout_s: seconds to wait for an answer.
 
     Returns:
-        Whether ``HF_ENDPOINT`` (or huggingface.co) answered; False, unasked, under ``HF_HUB_OFFLINE=1``.
+        Whether ``HF_ENDPOINT`` (or huggingface.co) answered; False without a request if ``HF_HUB_OFFLINE=1``.
     """
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
         return False
     answers: list[bool] = []
-    # A socket's time-out does not bound name resolution, which can hang for much longer; a thread left behind does.
+    # A socket's time-out does not limit name resolution, which can hang for much longer; so a thread is abandoned.
     probe = threading.Thread(target=lambda: answers.append(_answers(constants.ENDPOINT, timeout_s)), daemon=True)
     probe.start()
     probe.join(timeout_s)
@@ -47,30 +44,30 @@ def _answers(url: str, timeout_s: float) -> bool:
         with error:
             return error.code < 500
     except urllib.error.URLError as error:
-        # Something answered; whose certificates are trusted is for the library that downloads to say.
+        # A server answered; which certificates are trusted is decided by the library that downloads.
         return isinstance(error.reason, ssl.SSLError)
     except (OSError, ValueError, http.client.HTTPException):
         return False
 
 
 def why_unreachable() -> str:
-    """What was tried when the hub could not be reached, in words."""
+    """Return the reason why the hub could not be reached, for messages."""
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
-        return "HF_HUB_OFFLINE is set, so the hub was not asked"
+        return "HF_HUB_OFFLINE is set, so the hub was not contacted"
     return f"{constants.ENDPOINT} does not answer"
 
 
 def cached_model_path(repo_id: str, revision: str | None) -> Path | None:
-    """The folder of a model in the local cache.
+    """Return the folder of a model in the local cache, or None.
 
     Args:
         repo_id: the model's id on the hub.
         revision: a branch, tag or commit; None is ``main``.
 
     Returns:
-        The snapshot's folder if it has a ``modules.json`` or a ``config.json``; else None.
+        The snapshot's folder if it contains a ``modules.json`` or a ``config.json``; else None.
     """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError

@@ -13,13 +13,14 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedsweep.config.study import WorkersConfig
 from embedsweep.config.trial import Precision
+from embedsweep.errors import causes
 
 MPS_CONTROL = "nvidia-cuda-mps-control"
 MPS_FOLDERS = (Path("/usr/local/nvidia/bin"), Path("/usr/local/cuda/bin"))
@@ -256,7 +257,7 @@ DEVICE_LOST_SIGNS = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one that led to it, says that memory did not do."""
-    return any(isinstance(each, MemoryError) or _says(each, SIGNS) for each in _with_causes(error))
+    return any(isinstance(each, MemoryError) or _says(each, SIGNS) for each in causes(error))
 
 
 def is_device_lost(error: BaseException) -> bool:
@@ -265,16 +266,8 @@ def is_device_lost(error: BaseException) -> bool:
     Every later CUDA call of such a process fails, whichever trial makes it; only a new process gets a new context.
     Running out of memory is not of that kind.
     """
-    is_told = any("cuda" in str(each).lower() and _says(each, DEVICE_LOST_SIGNS) for each in _with_causes(error))
+    is_told = any("cuda" in str(each).lower() and _says(each, DEVICE_LOST_SIGNS) for each in causes(error))
     return is_told or not _device_answers()
-
-
-def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and those that led to it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
 
 
 def _says(error: BaseException, signs: Sequence[str]) -> bool:

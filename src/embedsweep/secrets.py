@@ -1,7 +1,6 @@
-"""Takes passwords and tokens out of whatever is about to be written.
+"""Redact passwords and tokens in text, nested values and log records.
 
-Owns what counts as a secret. Must not know who logs, stores or prints; everything here is a pure function of its
-argument and of the environment. In doubt it hides too much: a log without a harmless word is still a log.
+When in doubt, more is hidden than necessary: a log that lacks a harmless word is still useful.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 
-# Shorter values of secret variables are words and numbers that stand everywhere.
+# Shorter values of secret variables are words and numbers that occur everywhere.
 SHORTEST_ENVIRONMENT_SECRET = 6
 
 _SECRET_WORD = re.compile(
@@ -30,9 +29,9 @@ _TOKENIZER_WORDS = frozenset(
     | {"mask", "max", "mean", "min", "next", "num", "pad", "per", "pooling", "sep", "special", "unk", "weights"}
 )
 
-_PLACE_OR_MEASURE = re.compile(r"_(path|file|dir|folder|name|type|id|ids|count|length|limit|url|uri|env)$")
+_PATH_OR_COUNT = re.compile(r"_(path|file|dir|folder|name|type|id|ids|count|length|limit|url|uri|env)$")
 
-# A value that says whether or what kind, not which.
+# Values that say whether there is a secret, or of which type, but not which.
 _NO_SECRET = re.compile(r"(none|null|true|false|str|\*\*\*|)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d{1,9}(\.\d*)?(?![^\s,;)\]}])")
 
@@ -49,14 +48,14 @@ _KNOWN_FORMS = tuple(
     )
 )
 
-# Nothing here starts in the middle of a word or gives back part of one: a long blob must not take quadratic time.
+# These patterns neither start inside a word nor backtrack into one: a long blob must not take quadratic time.
 _URL_USER = r"((?<![\w+.-])[\w+.-]++://[^\s/:@'\"]*+:)"
-# Up to the last @ before a slash, since people forget to encode an @ ...
+# Up to the last @ before a slash, because people forget to encode an @ ...
 _URL_PASSWORD = re.compile(_URL_USER + r"[^\s/'\"]+@")
-# ... and up to the first @ after a slash, since SQLAlchemy takes one in a password; but not behind a port.
+# ... and up to the first @ after a slash, because SQLAlchemy accepts one in a password; but not after a port.
 _URL_PASSWORD_WITH_SLASH = re.compile(_URL_USER + r"(?!\d{1,5}(?:/|$))[^\s@'\"]{1,512}+@")
 
-# The key may stand in quotes, and the quotes may be escaped, where JSON stands inside a string.
+# The key may be quoted, and the quotes may be escaped (JSON inside a string).
 _KEY_AND_SIGN = re.compile(r"(?<![\w.-])(?P<key>[\w.-]++)(?:\\*['\"])?[ \t]*(?P<sign>[:=])[ \t]*(?:[bru](?=['\"]))?")
 _QUOTED = re.compile(r"(?P<quote>\\*['\"])(?P<value>(?:(?!(?P=quote))(?:\\.|.))*)")
 _IN_QUERY = re.compile(r"(?P<value>[^\s&#'\"]*)")
@@ -66,12 +65,11 @@ _LINE_BEGINNING = re.compile(r"[ \t]*(?:- )?")
 
 
 def redact(text: str) -> str:
-    """The text with every secret in it replaced by ``***``.
+    """Return the text with every secret replaced by ``***``.
 
     Secrets are: passwords in URLs, also in their queries; the values of keys such as ``password``, ``hf_token``,
     ``api-key`` in ``key: value`` and ``key=value``; tokens of known form (Hugging Face, AWS, GitHub, HTTP bearer);
-    and the values, of 6 characters and more, of environment variables with such names. Redacting twice changes
-    nothing more.
+    and the values, if at least 6 characters long, of environment variables with such names. Idempotent.
     """
     for value in _environment_secrets():
         text = value.sub(MASK, text)
@@ -84,14 +82,14 @@ def redact(text: str) -> str:
 
 
 def redact_tree(value: object) -> object:
-    """A copy of a nested value with every secret replaced, in keys as well.
+    """Return a copy of a nested value with every secret replaced, also in keys.
 
     Args:
-        value: mappings, lists, tuples and sets are walked, texts are redacted, anything else is returned as it is.
+        value: mappings, lists, tuples and sets are walked, strings are redacted, anything else is returned unchanged.
 
     Returns:
-        The same shape; what stands under a secret's key is ``***`` whole, but for None, booleans and empty texts,
-        which say that there is no secret, and for numbers under a ``token``.
+        The same structure. The value of a secret key is replaced by ``***``, except None, booleans and empty strings,
+        which mean that there is no secret, and numbers under a ``token`` key.
     """
     if isinstance(value, str):
         return redact(value)
@@ -105,18 +103,18 @@ def redact_tree(value: object) -> object:
 
 
 class RedactingFilter(logging.Filter):
-    """Redacts a record's message, arguments, exception and stack.
+    """Redact a record's message, arguments, exception and stack.
 
-    Belongs on handlers: a filter on a logger does not see what its children log.
+    Add it to handlers: a filter on a logger does not see what its child loggers log.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Redacts the record in place; always lets it pass."""
+        """Redact the record in place; never drop it."""
         self._redact_message(record)
         if record.exc_info and not record.exc_text:
             trace = logging.Formatter().formatException(record.exc_info)
             if redact(trace) != trace:
-                # A formatter prints exc_text where there is no exc_info; others would print the exception itself.
+                # A formatter prints exc_text if there is no exc_info, but would else format the exception again.
                 record.exc_text, record.exc_info = redact(trace), None
         elif record.exc_text and redact(record.exc_text) != record.exc_text:
             record.exc_text, record.exc_info = redact(record.exc_text), None
@@ -128,11 +126,11 @@ class RedactingFilter(logging.Filter):
     def _redact_message(record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # wrong arguments; logging will print both
+        except (TypeError, ValueError, KeyError):  # the arguments do not fit the message; logging will print both
             record.msg, args = redact(str(record.msg)), redact_tree(record.args)
             record.args = args if isinstance(args, (tuple, dict)) else ()
             return
-        # The whole is looked at, since the key may stand in the message and its value in the arguments.
+        # Redact the formatted message, because the key may be in the message and its value in the arguments.
         redacted = redact(message)
         if redacted != message:
             record.msg, record.args = redacted, ()
@@ -150,9 +148,9 @@ def _redact_item(key: object, item: object) -> object:
 
 @lru_cache(maxsize=4096)
 def is_secret_key(key: str) -> bool:
-    """Whether a key's value is a secret: ``hf_token`` and ``db.password`` are, ``max_tokens`` and ``pad_token`` not."""
+    """Return whether a key names a secret, as ``hf_token`` and ``db.password`` do, unlike ``max_tokens``."""
     name = _normalised(key)
-    if _PLACE_OR_MEASURE.search(name):
+    if _PATH_OR_COUNT.search(name):
         return False
     return bool(_SECRET_WORD.search(name)) or _is_token_key(name)
 
@@ -165,13 +163,13 @@ def _is_token_key(key: str) -> bool:
 
 
 def _normalised(key: str) -> str:
-    """The last part of a dotted key in lower case, its words joined by underscores: ``db.apiKey`` is ``api_key``."""
+    """Return the last part of a dotted key in lower case, words joined by underscores: ``db.apiKey`` -> ``api_key``."""
     last = key.rpartition(".")[2]
     return re.sub(r"[\W_]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last)).lower().strip("_")
 
 
 def _mask_pairs(text: str) -> str:
-    """Masks the values of secret keys; what follows another key may itself be a pair, so the search goes on there."""
+    """Mask the values of secret keys. The value of another key may itself be a pair, so the search continues there."""
     done: list[str] = []
     position = 0
     while pair := _KEY_AND_SIGN.search(text, position):
@@ -179,7 +177,7 @@ def _mask_pairs(text: str) -> str:
         if is_secret_key(pair["key"]):
             start, end = _value_of_pair(text, pair)
             value = text[start:end]
-            if not _is_innocent(pair["key"], value):
+            if not _is_harmless(pair["key"], value):
                 done += [text[position:start], MASK]
                 position = end
                 continue
@@ -190,7 +188,7 @@ def _mask_pairs(text: str) -> str:
 
 
 def _value_of_pair(text: str, pair: re.Match[str]) -> tuple[int, int]:
-    """Where the value begins and ends: at its quote, the next key of a query, the line's end in YAML, or a space."""
+    """Return the value's start and end: up to its quote, the next key of a query, the line's end (YAML) or a space."""
     begin = pair.end()
     if quoted := _QUOTED.match(text, begin):
         return quoted.span("value")
@@ -201,13 +199,13 @@ def _value_of_pair(text: str, pair: re.Match[str]) -> tuple[int, int]:
         pattern = _IN_QUERY
     else:
         pattern = _PLAIN
-    found = pattern.match(text, begin)
-    value = found["value"] if found else ""
+    match = pattern.match(text, begin)
+    value = match["value"] if match else ""
     return begin, begin + len(value.rstrip(",;)]} "))
 
 
-def _is_innocent(key: str, value: str) -> bool:
-    """Whether a secret's key holds no secret: nothing, a yes or no, a mask already, or a count of tokens."""
+def _is_harmless(key: str, value: str) -> bool:
+    """Return whether a secret key's value is harmless: empty, a boolean, already masked, or a number of tokens."""
     if _NO_SECRET.fullmatch(value.strip()) or value.startswith(MASK):
         return True
     return _is_token_key(key) and _NUMBER.match(value) is not None
@@ -219,18 +217,18 @@ def _environment_secrets() -> tuple[re.Pattern[str], ...]:
 
 @lru_cache(maxsize=2)
 def _secrets_in(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], ...]:
-    """Patterns of the secrets in an environment, which is as good as never changed between two texts."""
+    """Return patterns of the secrets in an environment; cached, because the environment hardly ever changes."""
     values = {value for name, value in environment if len(value) >= SHORTEST_ENVIRONMENT_SECRET and is_secret_key(name)}
     return _value_patterns(frozenset(values))
 
 
 def _value_patterns(values: frozenset[str]) -> tuple[re.Pattern[str], ...]:
-    """Patterns of the values as they are and percent-encoded, longest first so that none is cut in two."""
+    """Return patterns of the values, plain and percent-encoded, longest first so that none hides part of another."""
     forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value), quote(value))}
     return tuple(_value_pattern(form) for form in sorted(forms, key=len, reverse=True))
 
 
 def _value_pattern(value: str) -> re.Pattern[str]:
-    # A password that is a word, as "postgres", is not looked for inside other words.
+    # A password that is a word, such as "postgres", is not matched inside other words.
     edges = (r"(?<![A-Za-z])", r"(?![A-Za-z])") if value.isalpha() else ("", "")
     return re.compile(edges[0] + re.escape(value) + edges[1])

@@ -1,7 +1,4 @@
-"""SIGINT and SIGTERM: an exception where work is under way, a moment later where books are being kept.
-
-Owns the handlers, which a process has once. Knows nothing of what is interrupted.
-"""
+"""Handlers of SIGINT and SIGTERM: raise `Interrupted`, but defer signals inside `shielded()`."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _shield = _Shield()
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Turns signals into :class:`Interrupted` inside the block, in the main thread; gives the former handlers back."""
+    """Turn signals into `Interrupted` inside the block; call in the main thread. Restores the former handlers."""
     _shield.pending = None
     former = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:
@@ -40,13 +37,13 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Lets the block finish before a signal is raised: for writes that belong together.
+    """Defer signals until the block is finished, for writes that belong together.
 
-    Without it an exception may leave a database's transaction open, and whoever writes next finds the database locked.
-    Of use in the main thread only, as signals reach no other.
+    Without it an exception may leave a database's transaction open, so that the next write finds the database locked.
+    Has no effect outside the main thread, which alone receives signals.
 
     Raises:
-        Interrupted: a signal came during the block.
+        Interrupted: a signal arrived during the block.
     """
     if not _is_main_thread():
         yield
@@ -60,10 +57,10 @@ def shielded() -> Iterator[None]:
 
 
 def raise_pending() -> None:
-    """Raises the signal that came during a block that failed, if there was one, and no block is around this call.
+    """Raise the signal that was deferred by a `shielded` block that failed; no effect inside a `shielded` block.
 
     Raises:
-        Interrupted: there was.
+        Interrupted: a signal was deferred.
     """
     if _shield.pending is not None and not _shield.depth and _is_main_thread():
         signum, _shield.pending = _shield.pending, None

@@ -16,8 +16,9 @@ import pytest
 
 from embedsweep.cli import main
 from embedsweep.commands import single
-from embedsweep.data import demo
+from embedsweep.config.trial import SPLITS
 from embedsweep.validation.resume import alone_in
+from tests.demo_pairs import demo_pairs
 
 pytestmark = pytest.mark.slow  # each trains
 
@@ -278,8 +279,8 @@ def test_data_that_has_changed_is_refused(
     forget_data: Callable[[], None],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    for split, rows in demo.generate().items():
-        lines = [f'"{first}","{second}",{score}' for first, second, score in rows[:160]]
+    for split in SPLITS:
+        lines = [f'"{first}","{second}",{score}' for first, second, score in demo_pairs(split)[:160]]
         (tmp_path / f"{split}.csv").write_text("sentence1,sentence2,score\n" + "\n".join(lines) + "\n")
     run_id = broken_off(2, *WORDS, "data=csv", f"data.path={tmp_path}", "trainer.max_steps=3")
     train = tmp_path / "train.csv"

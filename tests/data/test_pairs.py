@@ -14,6 +14,7 @@ PAIRS = Pairs(
     scores=(1.0, 0.8, 0.5, 0.0),
     origin="train.csv",
 )
+FIRST_THREE = as_pairs(as_examples(PAIRS).kept(range(3), None))
 SPLITS = Splits(train=as_examples(PAIRS), dev=PAIRS, test=PAIRS)
 
 
@@ -29,7 +30,7 @@ def test_the_digest_is_short_and_stays_the_same_between_processes() -> None:
         replace(PAIRS, sentences2=("the cat!", *PAIRS.sentences2[1:])),
         replace(PAIRS, scores=(0.9, *PAIRS.scores[1:])),
         replace(PAIRS, sentences1=PAIRS.sentences2, sentences2=PAIRS.sentences1),
-        PAIRS.first(3),
+        FIRST_THREE,
     ],
     ids=["text", "other text", "score", "sides", "rows"],
 )
@@ -47,16 +48,9 @@ def test_the_digest_does_not_depend_on_where_the_content_came_from() -> None:
     assert replace(SPLITS, dev=replace(PAIRS, origin="elsewhere.csv")).digest == SPLITS.digest
 
 
-@pytest.mark.parametrize(("limit", "count"), [(None, 4), (2, 2), (9, 4)])
-def test_first_keeps_the_first_rows(limit: int | None, count: int) -> None:
-    first = PAIRS.first(limit)
-    assert (len(first), len(first.sentences1), len(first.sentences2)) == (count, count, count)
-    assert replace(PAIRS, places=("1", "2", "3", "4")).first(limit).places == ("1", "2", "3", "4")[:count]
-
-
 def test_the_digest_of_pairs_is_of_their_content() -> None:
     assert PAIRS.digest == replace(PAIRS, origin="elsewhere.csv", places=("1", "2", "3", "4")).digest
-    others = (PAIRS.first(3), replace(PAIRS, scores=(0.9, *PAIRS.scores[1:])), replace(PAIRS, sentences1=("x",) * 4))
+    others = (FIRST_THREE, replace(PAIRS, scores=(0.9, *PAIRS.scores[1:])), replace(PAIRS, sentences1=("x",) * 4))
     assert len({PAIRS.digest, *(other.digest for other in others)}) == 4
 
 

@@ -126,6 +126,7 @@ class Study:
     Attributes:
         trials: Optuna's.
         runs: all runs of the whole store, deleted ones too.
+        client: MLflow's, on that store.
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
@@ -133,7 +134,7 @@ class Study:
         self.folder = file.parent
         self.name = self.folder.name
         self._url = url
-        self._client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+        self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
         self.trials = self._read_trials()
         self.runs = self._read_runs()
 
@@ -149,8 +150,8 @@ class Study:
             database.engine.dispose()
 
     def _read_runs(self) -> list[Run]:
-        experiments = [experiment.experiment_id for experiment in self._client.search_experiments(ViewType.ALL)]
-        return list(self._client.search_runs(experiments, run_view_type=ViewType.ALL))
+        experiments = [experiment.experiment_id for experiment in self.client.search_experiments(ViewType.ALL)]
+        return list(self.client.search_runs(experiments, run_view_type=ViewType.ALL))
 
     @property
     def states(self) -> list[str]:
@@ -169,7 +170,7 @@ class Study:
     def history(self, run: Run) -> dict[str, list[tuple[int, float]]]:
         """Every point of every metric of a run, by step."""
         return {
-            name: sorted((point.step, point.value) for point in self._client.get_metric_history(run.info.run_id, name))
+            name: sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, name))
             for name in run.data.metrics
         }
 
@@ -195,7 +196,7 @@ def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
         assert run.data.tags["mlflow.parentRunId"] == study.parent.info.run_id
         assert run.info.run_id == trial.user_attrs["run_id"]
         assert run.data.params["loss.name"] == trial.params["loss"]
-        assert run.data.params["optimizer.lr"] == "0.01"
+        assert float(run.data.params["optimizer.lr"]) == trial.params.get("optimizer.lr", 0.01)
         assert run.data.metrics["dev/spearman_cosine"] == trial.value
         history = study.history(run)
         assert {"dev/spearman_cosine", "train/loss", "emissions/co2eq_kg"} <= history.keys()

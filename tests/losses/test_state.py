@@ -76,7 +76,7 @@ def test_a_state_of_another_loss_is_refused_by_the_names_that_differ(other_model
     model = fresh_model()
     loss = built(loss_config("softmax", other_model), model)
     state = {**own_state(loss, model), "classifier.bias": torch.zeros(5), "projection.weight": torch.zeros(1)}
-    with pytest.raises(TrialError, match=r"of another loss: classifier\.bias, projection\.weight$"):
+    with pytest.raises(TrialError, match=r"another loss; these differ: classifier\.bias, projection\.weight$"):
         load_own_state(loss, model, state)
 
 

@@ -369,7 +369,7 @@ def test_what_another_worker_took_up_is_told_by_it_alone(tell: str, is_told: boo
     if is_told:
         there.complete(taken, result(0.5))
     before = there.trials[0]
-    with pytest.raises(TrialTakenError, match="another worker has taken trial 0 up"):
+    with pytest.raises(TrialTakenError, match="another worker has reclaimed trial 0"):
         TELLS[tell](here, trial)
     assert open_study(asked()).trials[0] == before
 

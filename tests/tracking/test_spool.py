@@ -603,8 +603,8 @@ def test_waiting_for_a_lock_has_an_end() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("nonsense",), "nonsense: sync takes study.name= and tracking.uri= only"),
-        (("study.name=none",), "study.name: there is no study none"),
+        (("nonsense",), "nonsense: unexpected argument; the store is --tracking-uri URI"),
+        (("study.name=none",), "--study: there is no study none"),
         (("tracking.uri=file:///x",), "tracking.uri: MLflow keeps no records in plain folders"),
     ],
 )
@@ -619,7 +619,7 @@ def test_what_sync_does_not_understand_is_told(
     assert main(["sync", *words]) == 2
     assert problem in capsys.readouterr().err
     assert main(["sync", "--help"]) == 0
-    assert "embedsweep sync [study.name=NAME]" in capsys.readouterr().out
+    assert "embedsweep sync [key=value ...] [options]" in capsys.readouterr().out
 
 
 def test_sync_writes_one_study_where_it_is_asked_to(line: Line, mlflow_store: TrackingConfig) -> None:
@@ -629,7 +629,7 @@ def test_sync_writes_one_study_where_it_is_asked_to(line: Line, mlflow_store: Tr
         tracker = Tracker(elsewhere, lambda _: None)
         tracker.finish_parent(tracker.parent_run(study, {}), "FINISHED")
     line.is_cut = False
-    assert run_sync("study.name=b", f"tracking.uri={mlflow_store.uri}")[0] == 0
+    assert run_sync("--study", "b", "--tracking-uri", mlflow_store.uri)[0] == 0
     assert sorted(held(mlflow_store)) == ["b"]
     assert [spool.folder.parent.name for spool in all_spools()] == ["a"]
     assert json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0]) == {

@@ -9,15 +9,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_splits
-from embedsweep.models.tokenised import Tokenised
 from embedsweep.training.built_models import BuiltModels
-from embedsweep.training.checkpoints import Checkpoints
-from embedsweep.training.data import training_parts
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, build_task, train
+from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
-from tests.training.test_training import Witness
+from tests.training.cases import train_config
 
 SHORT = ("trainer.device=cpu", "data.limit=64", "trainer.max_steps=4", "trainer.eval_every=4")
 FIRST = ("trainer.seed=1", "optimizer.lr=1e-2")
@@ -28,10 +23,7 @@ def config_of(*words: str) -> TrialConfig:
 
 
 def trained(models: BuiltModels, config: TrialConfig, folder: Path) -> tuple[Outcome, SentenceTransformer]:
-    model = models.get(config).model
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
-    tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
-    return train(config, model, tasks, dev_evaluator(config, model), Checkpoints(folder), Witness()), model
+    return train_config(config, folder, built=models.get(config))
 
 
 def weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
@@ -108,7 +100,6 @@ def test_nothing_of_a_training_is_left_on_a_kept_model(tmp_path: Path) -> None:
     trained(models, config, tmp_path)
     kept = models.get(config).model
     assert {name: set(vars(module)) for name, module in kept.named_modules()} == names
-    assert isinstance(kept[0].preprocess, Tokenised)
     assert not kept.model_card_data.training_logs
     assert kept.model_card_data.model is kept
     assert [module.training for module in kept.modules()] == modes

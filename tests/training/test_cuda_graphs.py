@@ -12,19 +12,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_splits
 from embedsweep.errors import TrialError
 from embedsweep.losses.nesting import not_captured
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.built_models import BuiltModels
-from embedsweep.training.checkpoints import Checkpoints
 from embedsweep.training.cuda_graphs import GraphMemory, StepGraphs
-from embedsweep.training.data import training_parts
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, build_task, train
+from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
 from tests.loss_cases import batch, built, fresh_model, loss_config
-from tests.training.test_training import Witness
+from tests.training.cases import RecordingListener, crashing_at, train_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -167,15 +163,10 @@ def config_of(*words: str) -> TrialConfig:
 
 
 def trained(
-    config: TrialConfig, folder: Path, models: BuiltModels | None = None, watcher: Witness | None = None
+    config: TrialConfig, folder: Path, models: BuiltModels | None = None, listener: RecordingListener | None = None
 ) -> tuple[Outcome, SentenceTransformer]:
     built = (models or BuiltModels()).get(config)
-    model = dropping(built.model, 0.1)
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
-    tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
-    evaluator = dev_evaluator(config, model)
-    done = train(config, model, tasks, evaluator, Checkpoints(folder), watcher or Witness(), None, built)
-    return done, model
+    return train_config(config, folder, listener, built=built, change_model=lambda model: dropping(model, 0.1))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -203,7 +194,7 @@ def test_a_training_in_graphs_that_is_resumed_equals_an_undisturbed_one(tmp_path
     config = config_of("dataloader.batch_size=16", "trainer.eval_every=5")
     undisturbed, model = trained(config, tmp_path / "whole")
     with pytest.raises(ConnectionError):
-        trained(config, tmp_path / "cut", watcher=Witness(crash_at=15))
+        trained(config, tmp_path / "cut", listener=crashing_at(15))
     resumed, again = trained(config, tmp_path / "cut")
     assert resumed.dev == undisturbed.dev
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())

@@ -15,24 +15,20 @@ from datasets import Dataset
 from torch import nn
 
 from embedsweep.config.trial import ModelConfig, TrialConfig
-from embedsweep.data import load_splits
 from embedsweep.errors import TrialError
 from embedsweep.losses.nesting import not_captured
 from embedsweep.losses.table import LOSSES
 from embedsweep.training import graphed as module
 from embedsweep.training import train as train_module
 from embedsweep.training.built_models import BuiltModel, BuiltModels
-from embedsweep.training.checkpoints import Checkpoints
 from embedsweep.training.cuda_graphs import CaptureError, _key
-from embedsweep.training.data import training_parts
 from embedsweep.training.graphed import Graphed, Lengths, ModelGraphs
 from embedsweep.training.micro_batches import why_eager
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, build_task, train
+from embedsweep.training.train import Outcome
 from embedsweep.training.trainer import Trainer
 from embedsweep.validation.single import pass_single
 from tests.loss_cases import WRAPPERS, fresh_model, loss_config
-from tests.training.test_training import Witness
+from tests.training.cases import train_config
 
 
 class Memory:
@@ -83,11 +79,7 @@ def config_of(*words: str) -> TrialConfig:
 
 def trained(config: TrialConfig, folder: Path) -> tuple[Outcome, dict[str, torch.Tensor]]:
     model = Steps.model = fresh_model()
-    kept = BuiltModel(model, ModelGraphs(model), None)
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
-    tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
-    evaluator = dev_evaluator(config, model)
-    outcome = train(config, model, tasks, evaluator, Checkpoints(folder), Witness(), None, kept)
+    outcome, _ = train_config(config, folder, built=BuiltModel(model, ModelGraphs(model), None))
     return outcome, model.state_dict()
 
 
@@ -312,15 +304,12 @@ def test_a_trial_whose_captured_steps_are_refused_trains_without_them_and_the_ne
     config = config_of("trainer.max_steps=2")
     models = BuiltModels()
     built = models.get(config)
-    built.graphs.refused = "memory did not do for captured steps"
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
+    built.graphs.refused = "not enough memory for captured steps"
 
     def run(folder: str) -> Outcome:
-        tasks = {name: build_task(config, part, built.model, 1) for name, part in parts.items()}
-        evaluator = dev_evaluator(config, built.model)
-        return train(config, built.model, tasks, evaluator, Checkpoints(tmp_path / folder), Witness(), None, built)
+        return train_config(config, tmp_path / folder, built=built)[0]
 
-    assert run("refused").captured == "none: memory did not do for captured steps"
+    assert run("refused").captured == "none: not enough memory for captured steps"
     assert models.get(config) is built
     Steps.model = built.model
     assert "steps, padded to" in run("next").captured

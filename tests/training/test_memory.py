@@ -28,9 +28,9 @@ from embedsweep.tracking.runs import Tracker
 from embedsweep.training import memory, train
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.graphed import ModelGraphs
-from embedsweep.training.group import Group, open_group
+from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.training.memory import NOTE, Attempts, oom_kills, smaller_micro_batch
-from embedsweep.training.trial import run_trial
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
 
 CPU_ALLOCATOR = (
@@ -360,7 +360,7 @@ class Trials:
         *words: str,
         room: int = 10**6,
         calls: int = 0,
-        group: Group | None = None,
+        group: TrainingGroup | None = None,
     ) -> TrialResult:
         real = build_loss
         self.rooms = []
@@ -375,14 +375,16 @@ class Trials:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train, "build_loss", build)
             return run_trial(
-                config,
-                self.folder / name,
-                self.recorded,
-                lambda _step, _metrics: Decision.GO_ON,
-                lambda _step, _total: None,
-                EmissionsConfig("codecarbon", "FRA"),
-                single=False,
-                group=group,
+                TrialSetup(
+                    config,
+                    self.folder / name,
+                    self.recorded,
+                    lambda _step, _metrics: Decision.GO_ON,
+                    lambda _step, _total: None,
+                    EmissionsConfig("codecarbon", "FRA"),
+                    single=False,
+                    group=group,
+                )
             )
 
     @property
@@ -421,7 +423,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_result(words: list[str
     assert trials.params == params
     assert [max(room.seen) for room in trials.rooms] == [32, 16, 8]
     assert sum(len(room.seen) for room in trials.rooms[:2]) == calls + 2
-    assert "out of memory with micro-batches of 32: going on with 16" in trials.log("halved")
+    assert "out of memory with micro-batches of 32: continuing with 16" in trials.log("halved")
     assert result.steps == expected.steps == 6
     assert result.dev == pytest.approx(expected.dev, abs=2e-3)
     assert not (trials.folder / "halved" / NOTE).exists()
@@ -451,16 +453,16 @@ def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None
     trials.run("killed", "loss=cosine", room=16)
     assert [max(room.seen) for room in trials.rooms] == [16]
     assert trials.tags["embedsweep.micro_batch_size"] == "16"
-    assert "(the kernel killed the process) in the attempt before: this one begins with 16" in trials.log("killed")
+    assert "(the kernel killed the process) in the previous attempt: this one starts with 16" in trials.log("killed")
 
 
 CHILD = """
 import resource, sys
 import embedsweep.training, mlflow, peft
-from embedsweep import trial
+from embedsweep.training import trial
 from embedsweep.cli import main
 
-train = trial._train
+train = trial._TrialRun._train
 
 def limited(*arguments, **more):
     pages = int(open("/proc/self/statm").read().split()[0])
@@ -468,7 +470,7 @@ def limited(*arguments, **more):
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     return train(*arguments, **more)
 
-trial._train = limited
+trial._TrialRun._train = limited
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -569,7 +571,7 @@ def test_out_of_memory_of_one_process_halves_the_micro_batch_of_all(
     assert found.dev == pytest.approx(expected.dev, abs=1e-4)
     assert trials.tags["embedsweep.micro_batch_size"] == "16"
     assert trials.tags["embedsweep.processes"] == "2"
-    assert "out of memory with micro-batches of 32: going on with 16" in trials.log("together")
+    assert "out of memory with micro-batches of 32: continuing with 16" in trials.log("together")
 
 
 @pytest.mark.slow
@@ -619,7 +621,7 @@ def test_memory_that_captured_steps_held_is_given_back_and_the_trial_goes_on_wit
     trials.run("captured", "loss=cosine")
     assert [max(room.seen, default=0) for room in trials.rooms] == [0, 32]
     assert trials.tags["embedsweep.micro_batch_size"] == "32"
-    assert trials.tags["embedsweep.cuda_graphs"] == "none: memory did not do for captured steps"
+    assert trials.tags["embedsweep.cuda_graphs"] == "none: not enough memory for captured steps"
 
 
 def _once_too_much(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

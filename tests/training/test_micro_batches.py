@@ -16,7 +16,7 @@ from embedsweep.losses.nesting import in_batch, training_dataset, wants
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.checkpoints import CheckpointWriter
-from embedsweep.training.divergence import Watch
+from embedsweep.training.divergence import DivergenceCheck
 from embedsweep.training.micro_batches import (
     Split,
     averaged_over,
@@ -61,8 +61,9 @@ def trained(config: LossConfig, folder: Path, split: int | None, **arguments: An
     }
     trainer = Trainer(
         model=model,
-        divergence=Watch(fp16=False),
+        divergence=DivergenceCheck(fp16=False),
         split=None if split is None else Split(split, {"data": averaged_over(config)}),
+        merged=(),
         graphed=None,
         why_eager=None,
         writer=CheckpointWriter(),

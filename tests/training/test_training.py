@@ -22,21 +22,18 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
-from embedsweep.config.result import Decision
-from embedsweep.config.trial import EarlyStoppingConfig, TrialConfig
-from embedsweep.data import demo, load_splits
+from embedsweep.config.trial import EarlyStoppingConfig, Split, TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.losses.nesting import build_loss, training_dataset
 from embedsweep.models import build_model
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.built_models import BuiltModel
 from embedsweep.training.callback import out_of_patience
 from embedsweep.training.checkpoints import Checkpoints
-from embedsweep.training.data import training_parts
 from embedsweep.training.graphed import ModelGraphs
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, Task, train
+from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
+from tests.demo_pairs import demo_pairs
+from tests.training.cases import RecordingListener, crashing_at, train_config
 
 LIMIT = 192
 CPU = ("trainer.device=cpu", f"data.limit={LIMIT}")
@@ -55,62 +52,11 @@ def _tiny_model_found_once() -> Iterator[None]:
         yield
 
 
-class Witness:
-    """A watcher that notes what it is told, and raises or prunes when it is told to."""
-
-    def __init__(self, *, crash_at: int | None = None, prune_at: int | None = None) -> None:
-        self.crash_at, self.prune_at = crash_at, prune_at
-        self.points: dict[int, Mapping[str, float]] = {}
-        self.evaluations: dict[int, Mapping[str, float]] = {}
-        self.last: list[int] = []
-        self.total = 0
-        self.progressed: Callable[[int, int], None] = self._progressed
-
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        assert not self.points.keys() & dict(points).keys()
-        self.points |= dict(points)
-
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        if step == self.crash_at:
-            raise ConnectionError("the machine is gone")
-        assert step not in self.evaluations
-        self.evaluations[step] = metrics
-        self.last += [step] if last else []
-        return Decision.PRUNE if step == self.prune_at else Decision.GO_ON
-
-    def _progressed(self, step: int, total: int) -> None:
-        assert 0 < step <= total
-        self.total = total
-
-
-def _uncounted(_: object) -> list[int]:
-    raise AssertionError("tokens are counted where there is a maximum, and there is none")
-
-
-def train_anew(
-    config: TrialConfig, folder: Path, watcher: Witness | None = None, loss: nn.Module | None = None
-) -> tuple[Outcome, SentenceTransformer]:
-    """What a new process does: everything is built again, only the folder of checkpoints stays."""
-    splits = load_splits(config.data, config.evaluation)
-    model = build_model(config.model, "cpu")
-    ((name, part),) = training_parts(config, splits, _uncounted).items()
-    dataset = training_dataset(part.loss, part.examples, model, config.data.convert.seed)
-    outcome = train(
-        config,
-        model,
-        {name: Task(dataset, loss or build_loss(part.loss, model, None))},
-        dev_evaluator(config, model),
-        Checkpoints(folder),
-        watcher or Witness(),
-    )
-    return outcome, model
-
-
 # --- the same as sentence-transformers alone
 
 
-def rows_of(split: str) -> list[tuple[str, str, float]]:
-    rows = demo.generate()[split]
+def rows_of(split: Split) -> list[tuple[str, str, float]]:
+    rows = demo_pairs(split)
     return [(first, second, score / 5) for first, second, score in (rows[:LIMIT] if split == "train" else rows)]
 
 
@@ -208,11 +154,11 @@ def test_training_equals_a_plain_script_to_six_digits(plain: Any, words: list[st
     best = SentenceTransformer(str(tmp_path / "plain" / f"checkpoint-{best_step}"), device="cpu")
     expected = evaluator(best)["dev_spearman_cosine"]
 
-    witness = Witness()
-    outcome, trained = train_anew(config_of(*words), tmp_path / "ours", witness)
+    listener = RecordingListener()
+    outcome, trained = train_config(config_of(*words), tmp_path / "ours", listener)
     assert outcome.best_step == best_step
     assert f"{outcome.dev['dev/spearman_cosine']:.6f}" == f"{expected:.6f}"
-    ours = {step: metrics["dev/spearman_cosine"] for step, metrics in witness.evaluations.items()}
+    ours = {step: metrics["dev/spearman_cosine"] for step, metrics in listener.evaluations.items()}
     assert ours == pytest.approx(values, abs=1e-6)
     assert evaluator(trained)["dev_spearman_cosine"] == pytest.approx(expected, abs=1e-6)
     assert max(values.values()) - min(values.values()) > 0.01  # it trained
@@ -235,18 +181,18 @@ def test_training_equals_a_plain_script_to_six_digits(plain: Any, words: list[st
 def test_steps_and_evaluations_are_those_configured(
     words: list[str], steps: int, evaluations: list[int], tmp_path: Path
 ) -> None:
-    witness = Witness()
-    outcome, _ = train_anew(config_of(*words), tmp_path, witness)
-    assert outcome.steps == witness.total == steps
-    assert list(witness.evaluations) == evaluations
-    assert witness.last == [steps]
+    listener = RecordingListener()
+    outcome, _ = train_config(config_of(*words), tmp_path, listener)
+    assert outcome.steps == listener.total == steps
+    assert list(listener.evaluations) == evaluations
+    assert listener.last == [steps]
     assert outcome.best_step in evaluations
-    assert outcome.dev == pytest.approx(witness.evaluations[outcome.best_step], abs=1e-6)
-    assert set(witness.points) == set(range(1, steps + 1))
+    assert outcome.dev == pytest.approx(listener.evaluations[outcome.best_step], abs=1e-6)
+    assert set(listener.points) == set(range(1, steps + 1))
 
 
 def test_only_the_best_and_the_last_checkpoint_are_kept(tmp_path: Path) -> None:
-    outcome, _ = train_anew(config_of("optimizer.lr=3e-2", "trainer.epochs=2"), tmp_path)
+    outcome, _ = train_config(config_of("optimizer.lr=3e-2", "trainer.epochs=2"), tmp_path)
     kept = {path.name for path in tmp_path.glob("checkpoint-*")}
     assert outcome.best_step < outcome.steps
     assert kept == {f"checkpoint-{outcome.best_step}", f"checkpoint-{outcome.steps}"}
@@ -273,9 +219,9 @@ def with_rungs(config: TrialConfig, *rungs: float) -> TrialConfig:
 def test_dev_is_scored_once_at_each_rung_beside_the_interval(
     words: list[str], rungs: tuple[float, ...], evaluations: list[int], tmp_path: Path
 ) -> None:
-    witness = Witness()
-    outcome, _ = train_anew(with_rungs(config_of(*words), *rungs), tmp_path, witness)
-    assert list(witness.evaluations) == evaluations
+    listener = RecordingListener()
+    outcome, _ = train_config(with_rungs(config_of(*words), *rungs), tmp_path, listener)
+    assert list(listener.evaluations) == evaluations
     assert outcome.best_step in evaluations
     kept = {path.name for path in tmp_path.glob("checkpoint-*")}
     assert kept == {f"checkpoint-{outcome.best_step}", f"checkpoint-{outcome.steps}"}
@@ -284,9 +230,9 @@ def test_dev_is_scored_once_at_each_rung_beside_the_interval(
 @pytest.mark.slow
 def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=8", "trainer.eval_every=4", "optimizer.lr=3e-3")
-    plain, climbing = Witness(), Witness()
-    train_anew(config, tmp_path / "plain", plain)
-    train_anew(with_rungs(config, 0.125, 0.75), tmp_path / "rungs", climbing)
+    plain, climbing = RecordingListener(), RecordingListener()
+    train_config(config, tmp_path / "plain", plain)
+    train_config(with_rungs(config, 0.125, 0.75), tmp_path / "rungs", climbing)
     assert list(climbing.evaluations) == [1, 4, 6, 8]
     assert climbing.points == plain.points  # losses, and the learning rates of the whole schedule
     assert {step: climbing.evaluations[step] for step in (4, 8)} == plain.evaluations
@@ -296,26 +242,26 @@ def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -
 def test_a_resumed_training_scores_no_rung_twice(tmp_path: Path) -> None:
     config = with_rungs(config_of("trainer.max_steps=8", "trainer.eval_every=4"), 0.25, 0.75)
     with pytest.raises(ConnectionError):
-        train_anew(config, tmp_path, Witness(crash_at=6))
-    witness = Witness()
-    train_anew(config, tmp_path, witness)
-    assert list(witness.evaluations) == [6, 8]
+        train_config(config, tmp_path, crashing_at(6))
+    listener = RecordingListener()
+    train_config(config, tmp_path, listener)
+    assert list(listener.evaluations) == [6, 8]
 
 
 def test_a_pruned_training_ends_with_what_it_was_pruned_by(tmp_path: Path) -> None:
     # A rate so high that it is worse with every step.
     words = ("optimizer.lr=2e-2", "optimizer.warmup=0", "trainer.max_steps=12", "trainer.eval_every=2")
     config = with_rungs(config_of(*words), 0.5)
-    witness = Witness(prune_at=6)
-    outcome, _ = train_anew(config, tmp_path, witness)
-    values = {step: metrics["dev/spearman_cosine"] for step, metrics in witness.evaluations.items()}
+    listener = RecordingListener(prune_at=6)
+    outcome, _ = train_config(config, tmp_path, listener)
+    values = {step: metrics["dev/spearman_cosine"] for step, metrics in listener.evaluations.items()}
     assert max(values, key=lambda step: values[step]) < 6
     assert (outcome.pruned, outcome.best_step, outcome.steps) == (True, 6, 6)
-    assert outcome.dev == witness.evaluations[6]
+    assert outcome.dev == listener.evaluations[6]
 
     # Cut off after the checkpoint that followed, it is not trained on.
-    again = Witness()
-    resumed, _ = train_anew(config, tmp_path, again)
+    again = RecordingListener()
+    resumed, _ = train_config(config, tmp_path, again)
     assert not again.evaluations
     assert (resumed.pruned, resumed.steps) == (True, 6)
     assert resumed.dev == pytest.approx(outcome.dev, abs=1e-6)
@@ -379,24 +325,24 @@ def test_patience(history: list[float], patience: int | None, min_delta: float, 
 @pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     words = ["loss=cosine", "trainer.max_steps=8", "trainer.eval_every=4", "optimizer.lr=3e-3"]
-    witnesses = {}
+    listeners = {}
     for micro in ("null", "8"):
-        witnesses[micro] = Witness()
+        listeners[micro] = RecordingListener()
         config = config_of(*words, f"dataloader.micro_batch_size={micro}")
-        train_anew(config, tmp_path / micro, witnesses[micro])
-    assert witnesses["8"].evaluations[8] == pytest.approx(witnesses["null"].evaluations[8], abs=2e-3)
-    assert len(witnesses["8"].points) == len(witnesses["null"].points) == 8
-    for step, point in witnesses["null"].points.items():
-        assert witnesses["8"].points[step]["train/loss"] == pytest.approx(point["train/loss"], rel=1e-3)
+        train_config(config, tmp_path / micro, listeners[micro])
+    assert listeners["8"].evaluations[8] == pytest.approx(listeners["null"].evaluations[8], abs=2e-3)
+    assert len(listeners["8"].points) == len(listeners["null"].points) == 8
+    for step, point in listeners["null"].points.items():
+        assert listeners["8"].points[step]["train/loss"] == pytest.approx(point["train/loss"], rel=1e-3)
 
 
 @pytest.mark.slow
 def test_bf16_trains_on_a_cpu_and_differs_from_fp32(tmp_path: Path) -> None:
     losses = {}
     for precision in ("fp32", "bf16"):
-        witness = Witness()
-        train_anew(config_of("trainer.max_steps=3", f"trainer.precision={precision}"), tmp_path / precision, witness)
-        losses[precision] = [point["train/loss"] for point in witness.points.values()]
+        listener = RecordingListener()
+        train_config(config_of("trainer.max_steps=3", f"trainer.precision={precision}"), tmp_path / precision, listener)
+        losses[precision] = [point["train/loss"] for point in listener.points.values()]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
 
@@ -419,11 +365,11 @@ def test_a_loss_that_is_not_a_number_fails_and_names_the_step(tmp_path: Path) ->
     config = config_of("trainer.max_steps=6")
     loss = NanFrom(build_model(config.model, "cpu"), 3)
     with pytest.raises(TrialError, match=r"^the training loss became nan at step 3$"):
-        train_anew(config, tmp_path, loss=loss)
+        train_config(config, tmp_path, loss=loss)
 
 
 def test_pruning_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
-    outcome, _ = train_anew(config_of("trainer.max_steps=10"), tmp_path, Witness(prune_at=4))
+    outcome, _ = train_config(config_of("trainer.max_steps=10"), tmp_path, RecordingListener(prune_at=4))
     assert outcome.pruned
     assert outcome.steps == 4
 
@@ -451,7 +397,7 @@ def log_of(outcome: Outcome) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    outcome, _ = train_anew(config_of(*ENDS_EARLY), tmp_path_factory.mktemp("undisturbed"))
+    outcome, _ = train_config(config_of(*ENDS_EARLY), tmp_path_factory.mktemp("undisturbed"))
     assert outcome.best_step + 6 == outcome.steps < 24  # patience was lost
     return outcome
 
@@ -466,17 +412,17 @@ def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
     config = config_of(*ENDS_EARLY)
     step = crash_at if isinstance(crash_at, int) else undisturbed.steps
     with pytest.raises(ConnectionError):
-        train_anew(config, tmp_path, Witness(crash_at=step))
-    witness = Witness()
-    outcome, _ = train_anew(config, tmp_path, witness)
-    assert min(witness.evaluations) == step  # the rest was not trained again
+        train_config(config, tmp_path, crashing_at(step))
+    listener = RecordingListener()
+    outcome, _ = train_config(config, tmp_path, listener)
+    assert min(listener.evaluations) == step  # the rest was not trained again
     assert (outcome.steps, outcome.best_step) == (undisturbed.steps, undisturbed.best_step)
     assert outcome.dev == undisturbed.dev
     assert log_of(outcome) == log_of(undisturbed)
 
 
 def test_a_checkpoint_that_lost_any_of_its_files_or_the_end_of_one_is_not_gone_on_with(tmp_path: Path) -> None:
-    train_anew(config_of("trainer.max_steps=2", "trainer.eval_every=2"), tmp_path)
+    train_config(config_of("trainer.max_steps=2", "trainer.eval_every=2"), tmp_path)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.is_whole(2)
     files = sorted(path for path in checkpoints.path(2).rglob("*") if path.is_file())
@@ -499,10 +445,10 @@ def test_a_checkpoint_that_lost_any_of_its_files_or_the_end_of_one_is_not_gone_o
 def test_a_torn_checkpoint_is_trained_again(undisturbed: Outcome, tmp_path: Path) -> None:
     config = config_of(*ENDS_EARLY)
     with pytest.raises(ConnectionError):
-        train_anew(config, tmp_path, Witness(crash_at=8))
+        train_config(config, tmp_path, crashing_at(8))
     optimizer = tmp_path / "checkpoint-6" / "optimizer.pt"
     optimizer.write_bytes(optimizer.read_bytes()[:100])
-    outcome, _ = train_anew(config, tmp_path)
+    outcome, _ = train_config(config, tmp_path)
     assert outcome.dev == undisturbed.dev
     assert outcome.steps == undisturbed.steps
 
@@ -511,11 +457,11 @@ def test_a_torn_checkpoint_is_trained_again(undisturbed: Outcome, tmp_path: Path
 @pytest.mark.parametrize("words", [ENDS_EARLY, ["trainer.max_steps=6", "optimizer.lr=2e-2"]], ids=["early", "steps"])
 def test_a_finished_training_is_not_trained_on(words: list[str], tmp_path: Path) -> None:
     config = config_of(*words)
-    first, model = train_anew(config, tmp_path)
-    witness = Witness()
-    again, reloaded = train_anew(config, tmp_path, witness)
-    assert not witness.evaluations
-    assert not witness.points
+    first, model = train_config(config, tmp_path)
+    listener = RecordingListener()
+    again, reloaded = train_config(config, tmp_path, listener)
+    assert not listener.evaluations
+    assert not listener.points
     assert (again.steps, again.best_step) == (first.steps, first.best_step)
     assert again.dev == pytest.approx(first.dev, abs=1e-6)
     for one, other in itertools.zip_longest(model.state_dict().values(), reloaded.state_dict().values()):
@@ -526,10 +472,10 @@ def test_a_finished_training_is_not_trained_on(words: list[str], tmp_path: Path)
 def test_times_are_summed_over_attempts(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=6", "trainer.eval_every=2")
     with pytest.raises(ConnectionError):
-        train_anew(config, tmp_path, Witness(crash_at=6))
+        train_config(config, tmp_path, crashing_at(6))
     checkpoints = Checkpoints(tmp_path)
     checkpoints.seal(4, {"train_s": 1000.0, "eval_s": 100.0})
-    outcome, _ = train_anew(config, tmp_path)
+    outcome, _ = train_config(config, tmp_path)
     assert 1000 < outcome.train_s < 1060
     assert 100 < outcome.eval_s < 160
 
@@ -537,21 +483,19 @@ def test_times_are_summed_over_attempts(tmp_path: Path) -> None:
 # --- checkpoints that are written while training goes on
 
 
-def with_saver(config: TrialConfig, folder: Path, watcher: Witness | None = None, **given: Any) -> Outcome:
-    """As on a GPU: checkpoints are written from a copy of the model, by a thread."""
-    splits = load_splits(config.data, config.evaluation)
+def train_with_saver(
+    config: TrialConfig, folder: Path, listener: RecordingListener | None = None, *, is_resumable: bool = True
+) -> Outcome:
+    """Train as on a GPU: a thread writes checkpoints from a copy of the model."""
     model = build_model(config.model, "cpu")
-    kept = BuiltModel(model, ModelGraphs(model), copy.deepcopy(model))
-    ((name, part),) = training_parts(config, splits, _uncounted).items()
-    task = Task(training_dataset(part.loss, part.examples, model, 1), build_loss(part.loss, model, None))
-    evaluator = dev_evaluator(config, model)
-    return train(config, model, {name: task}, evaluator, Checkpoints(folder), watcher or Witness(), None, kept, **given)
+    built = BuiltModel(model, ModelGraphs(model), copy.deepcopy(model))
+    return train_config(config, folder, listener, built=built, is_resumable=is_resumable)[0]
 
 
 def test_a_checkpoint_written_from_a_copy_is_the_one_of_the_model(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=4", "trainer.eval_every=2")
-    with_saver(config, tmp_path / "copy")
-    train_anew(config, tmp_path / "model")
+    train_with_saver(config, tmp_path / "copy")
+    train_config(config, tmp_path / "model")
     copied, direct = (Checkpoints(tmp_path / name) for name in ("copy", "model"))
     assert copied.is_whole(4)
     one, other = copied.path(4), direct.path(4)
@@ -565,19 +509,23 @@ def test_a_checkpoint_written_from_a_copy_is_the_one_of_the_model(tmp_path: Path
 
 def test_a_training_resumed_from_a_checkpoint_written_from_a_copy_equals_an_undisturbed_one(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=6", "trainer.eval_every=2")
-    undisturbed = with_saver(config, tmp_path / "whole")
+    undisturbed = train_with_saver(config, tmp_path / "whole")
     with pytest.raises(ConnectionError):
-        with_saver(config, tmp_path / "cut", Witness(crash_at=6))
+        train_with_saver(config, tmp_path / "cut", crashing_at(6))
     assert Checkpoints(tmp_path / "cut").last_whole() == 4
-    assert with_saver(config, tmp_path / "cut").dev == undisturbed.dev
+    assert train_with_saver(config, tmp_path / "cut").dev == undisturbed.dev
 
 
-@pytest.mark.parametrize("may_go_on", [True, False])
-def test_the_last_checkpoint_holds_the_optimizer_only_where_training_may_go_on(may_go_on: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_resumable", [True, False])
+def test_the_last_checkpoint_has_an_optimizer_state_only_if_training_is_resumable(
+    is_resumable: bool, tmp_path: Path
+) -> None:
     config = config_of("trainer.max_steps=4", "trainer.eval_every=2")
-    outcome = with_saver(config, tmp_path, may_go_on=may_go_on)
-    assert (Checkpoints(tmp_path).path(4) / "optimizer.pt").exists() == may_go_on
-    again = with_saver(config, tmp_path, may_go_on=may_go_on)  # killed before it was told: nothing is trained again
+    outcome = train_with_saver(config, tmp_path, is_resumable=is_resumable)
+    assert (Checkpoints(tmp_path).path(4) / "optimizer.pt").exists() == is_resumable
+    again = train_with_saver(
+        config, tmp_path, is_resumable=is_resumable
+    )  # killed before it was told: nothing is trained again
     assert again.dev == outcome.dev
     assert again.steps == 4
 
@@ -588,11 +536,11 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, m
 
     monkeypatch.setattr(Checkpoints, "seal", full)
     with pytest.raises(OSError, match="No space left"):
-        with_saver(config_of("trainer.max_steps=6", "trainer.eval_every=2"), tmp_path)
+        train_with_saver(config_of("trainer.max_steps=6", "trainer.eval_every=2"), tmp_path)
     assert Checkpoints(tmp_path).last_whole() is None
 
 
-@pytest.mark.parametrize("train_it", [train_anew, with_saver])
+@pytest.mark.parametrize("train_it", [train_config, train_with_saver])
 def test_a_checkpoint_is_not_begun_before_the_last_one_is_sealed(
     train_it: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,9 +29,9 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result
-from embedsweep.training.group import Group
+from embedsweep.training.group import TrainingGroup
 from embedsweep.training.train import Outcome
-from embedsweep.training.trial import _figures, _gpus, run_trial
+from embedsweep.training.trial import TrialSetup, _figures, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
@@ -87,7 +87,7 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))
 
-    tried.result = run_trial(config, folder, run, report, progress, EMISSIONS, single=single)
+    tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
     return tried
 
 
@@ -245,7 +245,8 @@ def test_a_trial_with_a_result_is_not_trained_again(single: Attempt) -> None:
     def unwanted(*_: object) -> Any:
         raise AssertionError("it was trained")
 
-    again = run_trial(single.config, single.folder, run, unwanted, unwanted, EMISSIONS, single=True)
+    setup = TrialSetup(single.config, single.folder, run, unwanted, unwanted, EMISSIONS, single=True)
+    again = run_trial(setup)
     assert again == single.result
 
 
@@ -304,10 +305,16 @@ def test_what_a_gpu_gave_is_a_metric_where_there_was_one(single: Attempt) -> Non
     outcome = Outcome({}, 4, 9, pruned=False, train_s=2.0, eval_s=1.0, log=(), captured="none")
     result = result_of(single)
     names = {"time/gpu_h", "memory/peak_gib"}
-    assert not names & _figures(outcome, result, 50.0).keys()
+    assert not names & _figures(outcome, result).keys()
     on_gpu = replace(result, emissions=replace(result.emissions, gpu_h=0.25), peak_memory_gib=3.5)
-    figures = _figures(outcome, on_gpu, 50.0)
+    figures = _figures(outcome, on_gpu)
     assert {name: figures[name] for name in names} == {"time/gpu_h": 0.25, "memory/peak_gib": 3.5}
+
+
+def setup_of(config: TrialConfig, group: TrainingGroup | None) -> TrialSetup:
+    """Return a setup that is not run."""
+    unused: Any = None
+    return TrialSetup(config, Path(), unused, unused, unused, EMISSIONS, single=True, group=group)
 
 
 @pytest.mark.parametrize(
@@ -326,13 +333,13 @@ def test_a_trial_holds_the_gpu_that_its_process_sees(
 ) -> None:
     monkeypatch.setattr("embedsweep.training.trial.visible_devices", lambda: visible)
     trainer = replace(single.config.trainer, device=device)
-    assert _gpus(replace(single.config, trainer=trainer), None) == expected
+    assert setup_of(replace(single.config, trainer=trainer), None).gpus == expected
 
 
 def test_a_trial_of_several_processes_holds_the_gpus_of_all(single: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedsweep.training.group.visible_devices", lambda: ["4", "5", "6"])
-    assert _gpus(single.config, Group(2, "auto")) == ["4", "5"]
-    assert _gpus(single.config, Group(2, "cpu")) == []
+    assert setup_of(single.config, TrainingGroup(2, "auto")).gpus == ["4", "5"]
+    assert setup_of(single.config, TrainingGroup(2, "cpu")).gpus == []
 
 
 @pytest.mark.slow

@@ -128,7 +128,7 @@ NESTS = [
             loss_config("global_orthogonal_regularization", NOWHERE, loss_config("megabatch_margin", NOWHERE)),
         ),
         "loss.inner.inner: loss=global_orthogonal_regularization cannot be put around megabatch_margin: it embeds its "
-        "texts in a way of its own, so that there is nothing to share; choose another: loss@loss.inner.inner=cosent",
+        "texts by itself, so that there are no embeddings to share; choose another: loss@loss.inner.inner=cosent",
     ),
     (
         # Not the next one around, but the one around that.
@@ -325,7 +325,7 @@ MODELS: list[tuple[str, dict[str, Any], list[str]]] = [
         "gist",
         STATIC,
         [
-            "loss: loss=gist cannot train a static embedding (model.static_dim): the guide reads the words again from "
+            "loss: loss=gist cannot train a static embedding (model.static_dim): the guide decodes the texts from "
             "a transformer's token ids"
         ],
     ),

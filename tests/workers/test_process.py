@@ -113,8 +113,8 @@ print(sorted({name.partition(".")[0] for name in sys.modules} - before))
             DeviceLostError("CUDA error: device-side assert triggered"),
             1,
             [],
-            "this process cannot use its GPU any more (CUDA error: device-side assert triggered); the same command "
-            "goes on in a new one\n",
+            "this process can no longer use its GPU (CUDA error: device-side assert triggered); the same command "
+            "resumes in a new process\n",
         ),
         (Interrupted(signal.SIGTERM), 143, [], ""),
     ],

@@ -175,7 +175,8 @@ def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
 
 def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) -> None:
     wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
-    dies = f'if first("died"):\n    begin("9"); time.sleep(0.5); open("begun", "x")\n    {wait.format("taken")}    sys.exit(1)'
+    dies = 'if first("died"):\n    begin("9"); time.sleep(0.5); open("begun", "x")\n'
+    dies += f"    {wait.format('taken')}    sys.exit(1)"
     takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
     takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
     lines = Watched(job, [dies, takes]).run()
@@ -191,8 +192,8 @@ def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) 
 def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -> None:
     hangs = 'begin("0")\nif first("hung"):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)\nend("0")'
     slow = 'begin("1")\nfor step in range(8):\n    time.sleep(0.3); tell("progress", "1", step, 8)\nend("1")'
-    lines = Watched(job, [hangs, slow], silence=1.5).run()
-    assert "worker 0 made no progress for 1.5 s (workers.silence) and was killed" in lines
+    lines = Watched(job, [hangs, slow], silence=3.0).run()
+    assert "worker 0 made no progress for 3 s (workers.silence) and was killed" in lines
     assert "worker 0 is restarted (1/3)" in lines
     assert lines.count("trial 0 COMPLETE loss=mnrl 0.5000") == 1
     assert not any(line.startswith("worker 1") for line in lines)
@@ -202,9 +203,9 @@ def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) 
     hangs = 'begin("0")\nif first("hung"):\n    open("pid", "w").write(str(os.getpid())); time.sleep(60)\nend("0")'
     waits = 'begin("1")\nwhile not os.path.exists("pid"):\n    time.sleep(0.02)\npid = int(open("pid").read())\n'
     waits += 'while os.path.exists(f"/proc/{pid}/exe"):\n    time.sleep(0.02)\ntime.sleep(0.3)\nend("1")'
-    lines = Watched(job, [hangs, waits], silence=1.5).run()
+    lines = Watched(job, [hangs, waits], silence=3.0).run()
     assert [line for line in lines if "workers.silence" in line] == [
-        "worker 0 made no progress for 1.5 s (workers.silence) and was killed"
+        "worker 0 made no progress for 3 s (workers.silence) and was killed"
     ]
     assert "trial 1 COMPLETE loss=mnrl 0.5000" in lines
 

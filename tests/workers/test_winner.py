@@ -17,11 +17,10 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.cli import main
-from embedsweep.commands.models import choose_model
+from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
-from embedsweep.config.trial import DEV_METRICS
-from embedsweep.data import demo
+from embedsweep.config.trial import DEV_METRICS, SPLITS
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
@@ -30,6 +29,7 @@ from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import winner as winner_module
+from tests.demo_pairs import demo_pairs
 
 pytestmark = pytest.mark.slow  # each trains
 
@@ -125,7 +125,7 @@ def test_the_winner_alone_is_scored_on_test(best: Swept) -> None:
 
 
 def test_the_test_score_is_that_of_the_kept_model(best: Swept) -> None:
-    rows = demo.generate()["test"]
+    rows = demo_pairs("test")
     folder = best.study.trial_folder(1) / "model"
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     first, second = model.encode([row[0] for row in rows]), model.encode([row[1] for row in rows])
@@ -331,7 +331,7 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert metrics["best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
     assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials))
     with open_composer() as composer:
-        assert choose_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
+        assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 
 
 def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep: Sweep) -> None:
@@ -370,8 +370,8 @@ def test_a_name_alone_passes_the_gate(
 ) -> None:
     data = tmp_path / "pairs"
     data.mkdir()
-    for split, rows in demo.generate().items():
-        lines = [f'"{first}","{second}",{score}' for first, second, score in rows[:160]]
+    for split in SPLITS:
+        lines = [f'"{first}","{second}",{score}' for first, second, score in demo_pairs(split)[:160]]
         (data / f"{split}.csv").write_text("sentence1,sentence2,score\n" + "\n".join(lines) + "\n", encoding="utf-8")
     words = ("data=csv", f"data.path={data}", "optimizer.lr=1e-3,2e-3", "study.n_trials=1", *QUICK)
     assert sweep("gone", *words).code == 0

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from mlflow import MlflowClient
@@ -36,7 +36,7 @@ from embedsweep.study.record import FAILURE, RETRY_OF
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import write_config, write_result
-from embedsweep.training.trial import run_trial
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
@@ -67,9 +67,8 @@ class Trained:
     pruned: bool = False
     configs: list[TrialConfig] = field(default_factory=list)
 
-    def __call__(
-        self, config: TrialConfig, folder: Path, run: Any, report: Any, progress: Any, *_: Any, **__: Any
-    ) -> TrialResult:
+    def __call__(self, setup: TrialSetup) -> TrialResult:
+        config, folder, progress = setup.config, setup.folder, setup.progress
         self.configs.append(config)
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder / "config.yaml", config)
@@ -82,10 +81,10 @@ class Trained:
         progress(2, 2)
         value = 0.5 + config.dataloader.batch_size / 1000
         dev = dict.fromkeys(DEV_METRICS, value)
-        report(2, dev)
+        setup.report(2, dev)
         cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
         result = TrialResult(value, dev, {}, {}, {}, 2, 2, cost, self.pruned, None, 1.0)
-        run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
+        setup.run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
         write_result(folder, result)
         return result
 
@@ -315,7 +314,7 @@ def test_a_trial_that_another_worker_took_up_is_not_told(
     assert (first[LEASE], first["embedsweep.attempts"]) == (living.tree(), 1)
     assert not {"emissions_kg", FAILURE, "embedsweep.failed_attempts"} & first.keys()
     assert made.run_of(0).info.status == "RUNNING"
-    assert "abandoned: another worker has taken trial 0 up" in made.output.getvalue()
+    assert "abandoned: another worker has reclaimed trial 0" in made.output.getvalue()
 
 
 @pytest.mark.parametrize("end", ENDS)

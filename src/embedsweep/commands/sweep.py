@@ -26,7 +26,7 @@ from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
-from embedsweep.training.group import Group, open_group
+from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
 from embedsweep.validation.services import check_reach, check_shares
@@ -133,7 +133,7 @@ class _Run:
     console: Console
     start: float
 
-    def run(self, pool: WorkerPool, group: Group | None) -> dict[str, float] | None:
+    def run(self, pool: WorkerPool, group: TrainingGroup | None) -> dict[str, float] | None:
         """Run the trials that are left; return the test scores of the best one if the study is complete.
 
         Args:

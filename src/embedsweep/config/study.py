@@ -5,10 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from embedsweep.config.identity import canonical, digest, with_later_keys, without_later_keys
-from embedsweep.config.trial import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, Switch, WorkersName
+from embedsweep.config.trial import (
+    DEV_METRICS,
+    DIRECTIONS,
+    Count,
+    Duplicates,
+    KeepModels,
+    NotNegative,
+    Positive,
+    PrunerName,
+    SamplerName,
+    Switch,
+    WholeNumber,
+    WorkersName,
+)
+from embedsweep.config.types import AllowedWords, Bounds, Key
 from embedsweep.config.values import shown
 
 
@@ -52,11 +66,11 @@ class WorkersConfig:
     """
 
     name: WorkersName
-    count: int | None
-    per_device: int | Literal["auto"]
-    processes_per_trial: int
-    max_restarts: int
-    silence: float | None
+    count: Count | None
+    per_device: Count | Literal["auto"]
+    processes_per_trial: Count
+    max_restarts: WholeNumber
+    silence: Positive | None
     mps: Switch
 
 
@@ -73,12 +87,12 @@ class PruningConfig:
         p_threshold: below which p-value the Wilcoxon pruner takes a trial for worse than the best one.
     """
 
-    rungs: tuple[float, ...]
-    reduction_factor: int
-    n_startup_trials: int
-    patience: int
-    min_delta: float
-    p_threshold: float
+    rungs: tuple[Annotated[float, Bounds(above=0, below=1)], ...]
+    reduction_factor: Annotated[int, Bounds(at_least=2)]
+    n_startup_trials: WholeNumber
+    patience: WholeNumber
+    min_delta: NotNegative
+    p_threshold: Annotated[float, Bounds(above=0, at_most=1)]
 
 
 Scalar = str | int | float | bool | None
@@ -155,7 +169,7 @@ class SearchConfig:
     """
 
     name: str
-    n_trials: int | None
+    n_trials: Count | None
     space: Mapping[str, object]
     option_spaces: tuple[str, ...]
     constraints: tuple[str, ...]
@@ -186,17 +200,17 @@ class StudyConfig:
     """
 
     name: str | None
-    n_trials: int | None
-    timeout: float | None
-    objectives: tuple[str, ...]
+    n_trials: Count | None
+    timeout: Positive | None
+    objectives: Annotated[tuple[Annotated[str, AllowedWords(tuple(DIRECTIONS))], ...], Key("objective")]
     sampler: SamplerName
     pruner: PrunerName
     pruning: PruningConfig
-    seed: int
+    seed: WholeNumber
     storage: str | None
     keep_models: KeepModels
     duplicates: Duplicates
-    max_retries: int
+    max_retries: WholeNumber
     retry_failed: bool
     enqueue: tuple[Mapping[str, object], ...]
     warm_start: str | None

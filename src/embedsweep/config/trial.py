@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from embedsweep.config.types import AllowedWords, Bounds
 
 ParameterValue = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | None
 
@@ -27,6 +29,7 @@ class LossConfig:
 Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Switch = Literal["auto", True, False]
+OptimizerName = Literal["adamw", "adafactor", "schedule_free"]
 Schedule = Literal["linear", "cosine", "constant"]
 BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
 MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
@@ -65,6 +68,15 @@ DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
 """What ``study.objective`` may be, and which way is better."""
 
 
+Count = Annotated[int, Bounds(at_least=1)]
+"""A whole number of at least 1."""
+WholeNumber = Annotated[int, Bounds(at_least=0)]
+Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
+NotNegative = Annotated[float, Bounds(at_least=0)]
+Positive = Annotated[float, Bounds(above=0)]
+LearningRate = Annotated[float, Bounds(above=0, at_most=1)]
+"""No optimizer here trains anything beyond 1; a rate of 1e6 once trained without an error."""
+
 Column = str | int
 
 
@@ -80,9 +92,9 @@ class ConvertConfig:
     """
 
     to: Shape | None
-    positive_threshold: float
+    positive_threshold: Ratio
     both_directions: bool
-    seed: int
+    seed: WholeNumber
 
 
 @dataclass(frozen=True)
@@ -129,10 +141,10 @@ class DataConfig:
     delimiter: str
     encoding: str
     score_range: tuple[float, float]
-    max_tokens: tuple[int, ...] | None
+    max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig
     drop_leaked: bool
-    limit: int | None
+    limit: Annotated[int, Bounds(at_least=2)] | None
     also: Mapping[str, AlsoConfig]
 
 
@@ -172,9 +184,9 @@ class LoraConfig:
         target_modules: names of the layers that get adapters; None takes PEFT's choice for the architecture.
     """
 
-    rank: int | None
-    alpha: float
-    dropout: float
+    rank: Count | None
+    alpha: Positive
+    dropout: Annotated[float, Bounds(at_least=0, below=1)]
     target_modules: tuple[str, ...] | None
 
 
@@ -207,15 +219,15 @@ class ModelConfig:
     path: str | None
     revision: str | None
     parts: Parts
-    static_dim: int | None
-    pooling: str | None
-    dense: int | None
+    static_dim: Count | None
+    pooling: Annotated[str, AllowedWords(get_args(Pooling))] | None
+    dense: Count | None
     dense_activation: Activation
-    max_seq_length: int | None
+    max_seq_length: Count | None
     prompts: Mapping[str, str]
     default_prompt: str | None
     lora: LoraConfig
-    lr: float
+    lr: Positive
     trust_remote_code: bool
 
 
@@ -236,12 +248,12 @@ class DataloaderConfig:
     """
 
     name: str
-    batch_size: int
-    micro_batch_size: int | None
+    batch_size: Count
+    micro_batch_size: Count | None
     batch_sampler: BatchSampler
     multi_dataset_batch_sampler: MultiDatasetBatchSampler
     drop_last: bool
-    num_workers: int
+    num_workers: WholeNumber
 
 
 @dataclass(frozen=True)
@@ -257,12 +269,12 @@ class OptimizerConfig:
         max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
     """
 
-    name: str
-    lr: float
-    weight_decay: float
-    warmup: float
+    name: OptimizerName
+    lr: LearningRate
+    weight_decay: NotNegative
+    warmup: NotNegative
     schedule: Schedule
-    max_grad_norm: float
+    max_grad_norm: NotNegative
 
 
 @dataclass(frozen=True)
@@ -274,8 +286,8 @@ class EarlyStoppingConfig:
         min_delta: by how much the objective must rise to count as improvement.
     """
 
-    patience: int | None
-    min_delta: float
+    patience: Count | None
+    min_delta: NotNegative
 
 
 @dataclass(frozen=True)
@@ -300,13 +312,13 @@ class TrainerConfig:
     """
 
     name: str
-    epochs: float
-    max_steps: int | None
+    epochs: Positive
+    max_steps: Count | None
     precision: Precision
     device: str
-    seed: int
-    eval_every: float
-    log_every: float
+    seed: WholeNumber
+    eval_every: Positive
+    log_every: Positive
     load_best_model_at_end: bool
     merge_columns: bool
     cuda_graphs: Switch
@@ -330,12 +342,12 @@ class EvaluationConfig:
     """
 
     name: str
-    batch_size: int
+    batch_size: Count
     dev: BenchmarkConfig | None
     test: BenchmarkConfig | None
     benchmarks: tuple[BenchmarkConfig, ...]
     path: str | None
-    dims: tuple[int, ...]
+    dims: tuple[Count, ...]
     before: bool
 
 

@@ -120,11 +120,6 @@ class Pairs:
         """16 hex digits that change with any sentence, score or order, and with nothing else."""
         return _digest([self.sentences1, self.sentences2, self.scores])
 
-    def first(self, limit: int | None) -> Pairs:
-        """The first ``limit`` pairs; all of them for None."""
-        places = None if self.places is None else self.places[:limit]
-        return Pairs(self.sentences1[:limit], self.sentences2[:limit], self.scores[:limit], self.origin, places)
-
 
 @dataclass(frozen=True)
 class Splits:

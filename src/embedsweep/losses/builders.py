@@ -1,199 +1,140 @@
-"""Losses on two texts with a score, a 0 or 1, or a class."""
+"""Builders of losses. They import sentence-transformers when they are called: the table of losses needs no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from embedsweep.losses.rows import Ingredients
+from embedsweep.errors import TrialError
+from embedsweep.losses.rows import Build, LossArguments
 from embedsweep.losses.teachers import load_encoder
 
 if TYPE_CHECKING:
     from torch import nn
 
-SIAMESE_DISTANCES = ("cosine_distance", "euclidean", "manhattan")
-"""The members of sentence-transformers' ``SiameseDistanceMetric``, in small letters."""
+
+def library(class_name: str, **converted: Callable[[str], Any]) -> Build:
+    """Return a builder that calls one of sentence-transformers' losses with the loss's parameters.
+
+    Args:
+        class_name: a class of ``sentence_transformers.sentence_transformer.losses``.
+        converted: parameter -> what turns its value, a name, into the library's function of that name.
+    """
+
+    def build(args: LossArguments) -> nn.Module:
+        from sentence_transformers.sentence_transformer import losses
+
+        parameters = {**args.parameters, **{key: by(args.parameters[key]) for key, by in converted.items()}}
+        inner = [] if args.inner is None else [args.inner]
+        loss: nn.Module = getattr(losses, class_name)(args.model, *inner, **parameters)
+        return loss
+
+    return build
 
 
-def cosent(given: Ingredients) -> nn.Module:
-    """CoSENTLoss."""
-    from sentence_transformers.sentence_transformer.losses import CoSENTLoss
-
-    return CoSENTLoss(given.model, **given.parameters)
-
-
-def angle(given: Ingredients) -> nn.Module:
-    """AnglELoss, https://aclanthology.org/2024.acl-long.101."""
-    from sentence_transformers.sentence_transformer.losses import AnglELoss
-
-    return AnglELoss(given.model, **given.parameters)
-
-
-def cosine(given: Ingredients) -> nn.Module:
-    """CosineSimilarityLoss."""
-    from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
-
-    return CosineSimilarityLoss(given.model, **given.parameters)
-
-
-def contrastive(given: Ingredients) -> nn.Module:
-    """ContrastiveLoss (Hadsell et al., 2006)."""
-    from sentence_transformers.sentence_transformer.losses import ContrastiveLoss
-
-    return ContrastiveLoss(given.model, **_with_pair_distance(given))
-
-
-def online_contrastive(given: Ingredients) -> nn.Module:
-    """OnlineContrastiveLoss: ContrastiveLoss over the batch's hard pairs."""
-    from sentence_transformers.sentence_transformer.losses import OnlineContrastiveLoss
-
-    return OnlineContrastiveLoss(given.model, **_with_pair_distance(given))
-
-
-def _with_pair_distance(given: Ingredients) -> dict[str, Any]:
+def siamese_distance(name: str) -> Any:
+    """Return a member of ``SiameseDistanceMetric``; names are the members' in lower case."""
     from sentence_transformers.sentence_transformer.losses import SiameseDistanceMetric
 
-    word: str = given.parameters["distance_metric"]
-    return {**given.parameters, "distance_metric": getattr(SiameseDistanceMetric, word.upper())}
+    return getattr(SiameseDistanceMetric, name.upper())
 
 
-def softmax(given: Ingredients) -> nn.Module:
-    """SoftmaxLoss (https://arxiv.org/abs/1908.10084): a classifier of its own over both embeddings."""
-    from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
+def triplet_distance(name: str) -> Any:
+    """Return a member of ``TripletDistanceMetric``; names are the members' in lower case."""
+    from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric
 
-    width = given.model.get_embedding_dimension()
-    return SoftmaxLoss(given.model, embedding_dimension=width, num_labels=given.n_classes, **given.parameters)
-
-
-MARGIN_STRATEGIES = ("absolute", "relative")
+    return getattr(TripletDistanceMetric, name.upper())
 
 
-def mnrl(given: Ingredients) -> nn.Module:
-    """MultipleNegativesRankingLoss (https://arxiv.org/abs/1705.00652), or its cached form."""
-    return _mnrl(given)
+def batch_distance(name: str) -> Any:
+    """Return a function of ``BatchHardTripletLossDistanceFunction``."""
+    from sentence_transformers.sentence_transformer.losses import BatchHardTripletLossDistanceFunction
+
+    return getattr(BatchHardTripletLossDistanceFunction, name)
 
 
-def mnrl_symmetric(given: Ingredients) -> nn.Module:
-    """MultipleNegativesSymmetricRankingLoss: the library's own class of that name is these arguments, deprecated."""
-    return _mnrl(given, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
+def mnrl(args: LossArguments) -> nn.Module:
+    """Build MultipleNegativesRankingLoss (https://arxiv.org/abs/1705.00652), or its cached form."""
+    return _mnrl(args)
 
 
-def _mnrl(given: Ingredients, **fixed: Any) -> nn.Module:
+def mnrl_symmetric(args: LossArguments) -> nn.Module:
+    """Build MultipleNegativesSymmetricRankingLoss: the library deprecates that class in favour of these arguments."""
+    return _mnrl(args, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
+
+
+def _mnrl(args: LossArguments, **fixed: Any) -> nn.Module:
     from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MultipleNegativesRankingLoss,
     )
 
-    if given.micro_batch_size is None:
-        return MultipleNegativesRankingLoss(given.model, **given.parameters, **fixed)
+    if args.micro_batch_size is None:
+        return MultipleNegativesRankingLoss(args.model, **args.parameters, **fixed)
     return CachedMultipleNegativesRankingLoss(
-        given.model,
-        mini_batch_size=given.micro_batch_size,
-        gather_across_devices=given.processes > 1,
-        **given.parameters,
+        args.model,
+        mini_batch_size=args.micro_batch_size,
+        gather_across_devices=args.processes > 1,
+        **args.parameters,
         **fixed,
     )
 
 
-def gist(given: Ingredients) -> nn.Module:
-    """GISTEmbedLoss (https://arxiv.org/abs/2402.16829), or its cached form; the guide is frozen."""
+def gist(args: LossArguments) -> nn.Module:
+    """Build GISTEmbedLoss (https://arxiv.org/abs/2402.16829), or its cached form, with a frozen guide."""
     from sentence_transformers.sentence_transformer.losses import CachedGISTEmbedLoss, GISTEmbedLoss
 
-    guide = load_encoder(given.parameters["guide"], given.model.device)
-    parameters = {**given.parameters, "guide": guide, "gather_across_devices": given.processes > 1}
-    if given.micro_batch_size is None:
-        return GISTEmbedLoss(given.model, **parameters)
-    return CachedGISTEmbedLoss(given.model, mini_batch_size=given.micro_batch_size, **parameters)
+    guide = load_encoder(args.parameters["guide"], args.model.device)
+    parameters = {**args.parameters, "guide": guide, "gather_across_devices": args.processes > 1}
+    if args.micro_batch_size is None:
+        return GISTEmbedLoss(args.model, **parameters)
+    return CachedGISTEmbedLoss(args.model, mini_batch_size=args.micro_batch_size, **parameters)
 
 
-def megabatch_margin(given: Ingredients) -> nn.Module:
-    """MegaBatchMarginLoss (https://aclanthology.org/P18-1042): each anchor against its hardest negative."""
+def megabatch_margin(args: LossArguments) -> nn.Module:
+    """Build MegaBatchMarginLoss (https://aclanthology.org/P18-1042): each anchor against its hardest negative."""
     from sentence_transformers.sentence_transformer.losses import MegaBatchMarginLoss
 
-    if given.micro_batch_size is None:
-        return MegaBatchMarginLoss(given.model, use_mini_batched_version=False, **given.parameters)
-    return MegaBatchMarginLoss(given.model, mini_batch_size=given.micro_batch_size, **given.parameters)
+    if args.micro_batch_size is None:
+        return MegaBatchMarginLoss(args.model, use_mini_batched_version=False, **args.parameters)
+    return MegaBatchMarginLoss(args.model, mini_batch_size=args.micro_batch_size, **args.parameters)
 
 
-TRIPLET_DISTANCES = ("cosine", "euclidean", "manhattan")
-"""The members of sentence-transformers' ``TripletDistanceMetric``, in small letters."""
-BATCH_DISTANCES = ("cosine_distance", "euclidean_distance")
-"""The functions of sentence-transformers' ``BatchHardTripletLossDistanceFunction``."""
+def softmax(args: LossArguments) -> nn.Module:
+    """Build SoftmaxLoss (https://arxiv.org/abs/1908.10084), which trains a classifier over both embeddings."""
+    from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
+
+    width = args.model.get_embedding_dimension()
+    return SoftmaxLoss(args.model, embedding_dimension=width, num_labels=args.n_classes, **args.parameters)
 
 
-def triplet(given: Ingredients) -> nn.Module:
-    """TripletLoss."""
-    from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric, TripletLoss
+def denoising_autoencoder(args: LossArguments) -> nn.Module:
+    """Build DenoisingAutoEncoderLoss (TSDAE, https://arxiv.org/abs/2104.06979), its decoder tied to the encoder.
 
-    distance = getattr(TripletDistanceMetric, given.parameters["distance_metric"].upper())
-    return TripletLoss(given.model, **{**given.parameters, "distance_metric": distance})
+    Raises:
+        TrialError: transformers has no decoder of the model's architecture.
+    """
+    from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
 
-
-def batch_all_triplet(given: Ingredients) -> nn.Module:
-    """BatchAllTripletLoss (https://arxiv.org/abs/1703.07737): every triplet of the batch that is still wrong."""
-    from sentence_transformers.sentence_transformer.losses import BatchAllTripletLoss
-
-    return BatchAllTripletLoss(given.model, **_with_triplet_distance(given))
-
-
-def batch_hard_triplet(given: Ingredients) -> nn.Module:
-    """BatchHardTripletLoss: for each text its hardest positive and negative."""
-    from sentence_transformers.sentence_transformer.losses import BatchHardTripletLoss
-
-    return BatchHardTripletLoss(given.model, **_with_triplet_distance(given))
-
-
-def batch_semi_hard_triplet(given: Ingredients) -> nn.Module:
-    """BatchSemiHardTripletLoss: for each pair of a class the nearest negative that is farther than the positive."""
-    from sentence_transformers.sentence_transformer.losses import BatchSemiHardTripletLoss
-
-    return BatchSemiHardTripletLoss(given.model, **_with_triplet_distance(given))
+    device = args.model.device
+    try:
+        loss = DenoisingAutoEncoderLoss(args.model)
+    except ValueError as error:
+        kind = args.model.transformers_model.config.model_type
+        raise TrialError(
+            f"loss=denoising_autoencoder needs a decoder like the encoder, and transformers has none of type {kind}: "
+            "use a BERT, RoBERTa or XLM-RoBERTa"
+        ) from error
+    # The decoder is loaded on the CPU, and its weights have replaced the encoder's.
+    return loss.to(device)
 
 
-def batch_hard_soft_margin_triplet(given: Ingredients) -> nn.Module:
-    """BatchHardSoftMarginTripletLoss: BatchHardTripletLoss with softplus in place of a margin."""
-    from sentence_transformers.sentence_transformer.losses import BatchHardSoftMarginTripletLoss
-
-    return BatchHardSoftMarginTripletLoss(given.model, **_with_triplet_distance(given))
-
-
-def _with_triplet_distance(given: Ingredients) -> dict[str, Any]:
-    from sentence_transformers.sentence_transformer.losses import BatchHardTripletLossDistanceFunction
-
-    word: str = given.parameters["distance_metric"]
-    return {**given.parameters, "distance_metric": getattr(BatchHardTripletLossDistanceFunction, word)}
-
-
-LAYER_WEIGHTINGS = ("uniform", "log", "linear")
-AGGREGATIONS = ("mean", "sum")
-
-
-def matryoshka(given: Ingredients) -> nn.Module:
-    """MatryoshkaLoss (https://arxiv.org/abs/2205.13147)."""
-    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
-
-    return MatryoshkaLoss(given.model, given.inner, **given.parameters)
-
-
-def adaptive_layer(given: Ingredients) -> nn.Module:
-    """AdaptiveLayerLoss (https://arxiv.org/abs/2402.14776)."""
-    from sentence_transformers.sentence_transformer.losses import AdaptiveLayerLoss
-
-    return AdaptiveLayerLoss(given.model, given.inner, **given.parameters)
-
-
-def matryoshka2d(given: Ingredients) -> nn.Module:
-    """Matryoshka2dLoss (https://arxiv.org/abs/2402.14776): AdaptiveLayerLoss around MatryoshkaLoss."""
-    from sentence_transformers.sentence_transformer.losses import Matryoshka2dLoss
-
-    return Matryoshka2dLoss(given.model, given.inner, **given.parameters)
-
-
-def global_orthogonal_regularization(given: Ingredients) -> nn.Module:
-    """A loss and GlobalOrthogonalRegularizationLoss (https://arxiv.org/abs/1708.06320) on the same embeddings."""
+def global_orthogonal_regularization(args: LossArguments) -> nn.Module:
+    """Build a loss plus GlobalOrthogonalRegularizationLoss (https://arxiv.org/abs/1708.06320), same embeddings."""
     from sentence_transformers.sentence_transformer.losses import GlobalOrthogonalRegularizationLoss
 
     from embedsweep.losses.modules import RegularizedLoss
 
-    assert given.inner is not None, "the gate lets no wrapper pass without a loss inside"
-    regularizer = GlobalOrthogonalRegularizationLoss(given.model, **given.parameters)
-    return RegularizedLoss(given.model, given.inner, regularizer)
+    assert args.inner is not None, "validation refuses a wrapper without a loss inside"
+    regularizer = GlobalOrthogonalRegularizationLoss(args.model, **args.parameters)
+    return RegularizedLoss(args.model, args.inner, regularizer)

@@ -1,7 +1,4 @@
-"""A loss over the whole batch where several processes hold a share of it each.
-
-Owns how embeddings and labels come together. Knows no loss in particular. Imports torch.
-"""
+"""Modules around losses: merged columns, a batch split among processes, a regulariser; and a loss's own weights."""
 
 from __future__ import annotations
 
@@ -25,22 +22,22 @@ class FromEmbeddings(Protocol):
     def compute_loss_from_embeddings(
         self, embeddings: Sequence[torch.Tensor], labels: torch.Tensor | None
     ) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         ...
 
 
 def merged(loss: nn.Module) -> nn.Module:
-    """The same loss, changed in place so that it embeds all its columns in one forward pass.
+    """Change a loss in place so that it embeds all its columns in one forward pass; return it.
 
-    It stays of its class, which the card tells.
+    It keeps its class, which the model card names.
 
     Args:
-        loss: is a :class:`FromEmbeddings`.
+        loss: a :class:`FromEmbeddings`.
     """
     whole = cast("FromEmbeddings", loss)
 
     def forward(sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
-        # The trainer may have put a wrapped form of the model in its place since.
+        # The trainer may have replaced the model by a wrapped form since.
         return whole.compute_loss_from_embeddings(embed_together(whole.model, sentence_features), labels)
 
     loss.forward = forward
@@ -48,9 +45,9 @@ def merged(loss: nn.Module) -> nn.Module:
 
 
 def embed_together(model: nn.Module, sentence_features: Iterable[dict[str, Any]]) -> list[torch.Tensor]:
-    """The embeddings ``(batch, dim)`` of each column, from one forward pass.
+    """Return the embeddings ``(batch, dim)`` of each column, from one forward pass.
 
-    Columns that one pass cannot hold (prompts of different lengths, a static embedding's) are embedded as the library
+    Columns that cannot be merged (prompts of different lengths, a static embedding's) are embedded as the library
     does it, the first by itself.
     """
     columns = list(sentence_features)
@@ -61,53 +58,53 @@ def embed_together(model: nn.Module, sentence_features: Iterable[dict[str, Any]]
 
 
 class AcrossProcesses(nn.Module):
-    """A loss that every process of a group computes from the whole batch, each with gradients for its own share.
+    """Compute a loss from the whole batch in every process, with gradients for the process's own examples.
 
-    So it sees what it would see in one process, whatever it compares. Shares may differ in size, which the library's
-    own gathering does not bear.
+    The loss then compares the same examples as in one process. Processes may hold different numbers of examples, which
+    the library's own gathering does not support.
 
     Args:
-        model: what it trains.
-        loss: is a :class:`~embedsweep.losses.modules.FromEmbeddings` and has no weights of its own.
-        merge_columns: whether all columns are embedded in one forward pass.
+        model: the model to train.
+        loss: a :class:`FromEmbeddings` without weights of its own.
+        merge_columns: whether to embed all columns in one forward pass.
     """
 
     def __init__(self, model: SentenceTransformer, loss: nn.Module, *, merge_columns: bool) -> None:
         super().__init__()
-        # The trainer replaces what is called `model` by its wrapped form, here and inside.
+        # The trainer replaces attributes called `model` by the wrapped model, here and in the loss inside.
         self.model = model
         self.loss = loss
         self._merge_columns = merge_columns
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
-        """The loss of the whole batch, a scalar, equal in all processes."""
+        """Return the loss of the whole batch, a scalar, equal in all processes."""
         embed = embed_together if self._merge_columns else embed_columns
         own = embed(self.model, sentence_features)
         sizes = _sizes(own[0])
         embeddings = [_gathered(column, sizes) for column in own]
         whole_labels = None if labels is None else _gathered(labels, sizes)
         loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, whole_labels)
-        # The gradient of a process is the part that goes through its own share: they are to be added up, and
-        # DistributedDataParallel takes their mean.
+        # A process has the part of the gradient that flows through its own examples. The parts must be summed, but
+        # DistributedDataParallel averages them.
         return loss.detach() + len(sizes) * (loss - loss.detach())
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the card tells of it."""
+        """Return the parameters that the model card shows."""
         inner = getattr(self.loss, "get_config_dict", dict)
         return {"loss": type(self.loss).__name__, **cast("Mapping[str, Any]", inner())}
 
 
 def _sizes(own: torch.Tensor) -> list[int]:
-    """How many examples each process has."""
+    """Return how many examples each process has."""
     sizes = [torch.zeros(1, dtype=torch.long, device=own.device) for _ in range(distributed.get_world_size())]
     distributed.all_gather(sizes, torch.tensor([len(own)], device=own.device))
     return [int(size) for size in sizes]
 
 
 def _gathered(own: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """The rows ``(batch, ...)`` of all processes, in their order; gradients flow to those of this one."""
+    """Return the rows ``(batch, ...)`` of all processes in order of rank; gradients flow to this process's own."""
     rank, longest = distributed.get_rank(), max(sizes)
-    # gloo does not know every type of mixed precision; float32 holds all of them.
+    # gloo does not support every type of mixed precision; float32 holds the values of all.
     plain = own.detach().float() if own.is_floating_point() else own.detach()
     padded = pad(plain, (*[0, 0] * (plain.ndim - 1), 0, longest - len(own))).contiguous()
     parts = [torch.empty_like(padded) for _ in sizes]
@@ -118,7 +115,7 @@ def _gathered(own: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
 
 
 class _Regularizer(Protocol):
-    """The same as :class:`FromEmbeddings` without labels, with named terms."""
+    """A regulariser: like :class:`FromEmbeddings` without labels, and with named terms."""
 
     def compute_loss_from_embeddings(self, embeddings: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]: ...
 
@@ -126,56 +123,53 @@ class _Regularizer(Protocol):
 
 
 class RegularizedLoss(nn.Module):
-    """The sum of a loss and of a regulariser's terms.
+    """Add the terms of a regulariser to a loss.
 
     Args:
-        model: what it trains.
-        loss: has ``compute_loss_from_embeddings(embeddings, labels)``.
-        regularizer: has the same without labels, and gives named terms.
+        model: the model to train.
+        loss: a :class:`FromEmbeddings`.
+        regularizer: has ``compute_loss_from_embeddings(embeddings)``, which returns named terms.
     """
 
     def __init__(self, model: SentenceTransformer, loss: nn.Module, regularizer: nn.Module) -> None:
         super().__init__()
-        # The trainer replaces what is called `model` by its wrapped form, here and inside.
+        # The trainer replaces attributes called `model` by the wrapped model, here and in the loss inside.
         self.model = model
         self.loss = loss
         self.regularizer = regularizer
 
     def forward(self, sentence_features: Iterable[dict[str, Any]], labels: torch.Tensor | None = None) -> torch.Tensor:
-        """The sum, a scalar; one tensor, since a wrapper around this one adds and weighs it."""
+        """Return the sum, a scalar; a single tensor because a wrapper around this loss weighs and adds it."""
         embeddings = embed_columns(self.model, sentence_features)
         loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, labels)
         terms = cast("_Regularizer", self.regularizer).compute_loss_from_embeddings(embeddings)
         return torch.stack([loss, *terms.values()]).sum()
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the card tells of it."""
-        return {
-            "loss": type(self.loss).__name__,
-            **cast("_Regularizer", self.regularizer).get_config_dict(),
-        }
+        """Return the parameters that the model card shows."""
+        return {"loss": type(self.loss).__name__, **cast("_Regularizer", self.regularizer).get_config_dict()}
 
 
 def own_state(loss: nn.Module, model: nn.Module) -> dict[str, torch.Tensor]:
-    """Name -> weights and buffers of ``loss`` that are not the model's and that training changes, copied to the CPU.
+    """Return name -> weights and buffers of ``loss`` that training changes and that are not the model's, on the CPU.
 
-    Weights under several names (tied ones) are there once; frozen weights, as of a guide, are not. Empty for most.
+    Tied weights are included once; frozen weights, as of a guide, are not. Empty for most losses.
     """
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _own(loss, model).items()}
 
 
 def load_own_state(loss: nn.Module, model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Puts back, in place, what :func:`own_state` gave.
+    """Load in place what :func:`own_state` returned.
 
     Raises:
-        TrialError: ``state`` is of another loss: other names or shapes.
+        TrialError: ``state`` is of another loss: names or shapes differ.
     """
     own = _own(loss, model)
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     saved = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if shapes != saved:
         different = sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name))
-        raise TrialError(f"a checkpoint's weights of the loss are of another loss: {', '.join(different)}")
+        raise TrialError(f"the checkpoint holds the weights of another loss; these differ: {', '.join(different)}")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(state[name])

@@ -1,7 +1,4 @@
-"""A loss with those inside of it: what the table of losses says of such a nest, and how it is built.
-
-Needs no torch: builders import when they build.
-"""
+"""Nested losses: what the table of losses says of a wrapper and the losses inside it, and how they are built."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from embedsweep.config.trial import LossConfig, Shape
 from embedsweep.data.examples import COLUMNS, Examples
-from embedsweep.losses.rows import Across, InBatch, Ingredients
+from embedsweep.losses.rows import Across, InBatch, LossArguments
 from embedsweep.losses.table import LOSSES
 
 if TYPE_CHECKING:
@@ -19,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def nest(config: LossConfig) -> tuple[LossConfig, ...]:
-    """A loss and those inside of it, from the outermost to the innermost."""
+    """Return a loss and the losses inside it, from the outermost to the innermost."""
     return (config,) if config.inner is None else (config, *nest(config.inner))
 
 
 def wants(config: LossConfig) -> tuple[Shape, ...]:
-    """The shapes of an example that a loss takes, the best first; those of the loss inside, of a wrapper."""
+    """Return the shapes of examples that a loss takes, the best first; a wrapper takes those of the innermost loss."""
     return LOSSES[nest(config)[-1].name].wants
 
 
 def in_batch(config: LossConfig) -> InBatch:
-    """What a smaller micro-batch does to a loss, and to a loss inside of wrappers."""
+    """Return what a smaller micro-batch does to a loss with all losses inside it."""
     kinds = {LOSSES[part.name].in_batch for part in nest(config)}
     for kind in (InBatch.CACHED, InBatch.COMPARED):
         if kind in kinds:
@@ -38,11 +35,11 @@ def in_batch(config: LossConfig) -> InBatch:
 
 
 def across(config: LossConfig, *, cached: bool) -> Across:
-    """How a loss, and one inside of wrappers, sees the whole batch where processes share it.
+    """Return how a loss, with all inside it, sees the whole batch where that is split among processes.
 
     Args:
         config: the loss.
-        cached: whether its cached form is built, which gathers by itself.
+        cached: whether the cached form is built, which gathers by itself.
     """
     kinds = {LOSSES[part.name].across for part in nest(config)}
     if Across.NOT in kinds:
@@ -51,18 +48,18 @@ def across(config: LossConfig, *, cached: bool) -> Across:
 
 
 def merges_columns(config: LossConfig, *, cached: bool) -> bool:
-    """Whether one forward pass can embed all columns for a loss, and for one inside of wrappers.
+    """Return whether one forward pass can embed all columns for a loss with all losses inside it.
 
     Args:
         config: the loss.
-        cached: whether its cached form is built, which embeds in parts.
+        cached: whether the cached form is built, which embeds in parts.
     """
     has_columns = wants(config) != ("class_texts",)
     return has_columns and across(config, cached=cached) is Across.EMBEDDINGS
 
 
 def not_captured(config: LossConfig) -> str | None:
-    """Why steps of a loss, or of one inside of it, cannot be captured in CUDA graphs; None if they can."""
+    """Return why steps of a loss, or of one inside it, cannot be captured in CUDA graphs; None if they can."""
     for part in nest(config):
         row = LOSSES[part.name]
         if row.not_captured is not None:
@@ -74,12 +71,9 @@ def not_captured(config: LossConfig) -> str | None:
 
 
 def dims(config: LossConfig) -> tuple[int, ...]:
-    """The Matryoshka dimensions anywhere in a loss, descending; none where there is no Matryoshka loss."""
-    found: set[int] = set()
-    for part in nest(config):
-        given = part.parameters.get("matryoshka_dims")
-        found |= {int(dim) for dim in given} if isinstance(given, tuple) else set()
-    return tuple(sorted(found, reverse=True))
+    """Return the Matryoshka dimensions anywhere in a loss, descending; empty without a Matryoshka loss."""
+    values = [part.parameters.get("matryoshka_dims") for part in nest(config)]
+    return tuple(sorted({int(dim) for dims in values if isinstance(dims, tuple) for dim in dims}, reverse=True))
 
 
 def build_loss(
@@ -91,15 +85,15 @@ def build_loss(
     *,
     merge_columns: bool = False,
 ) -> nn.Module:
-    """The loss over ``model``.
+    """Build a loss that trains a model.
 
     Args:
-        config: its name, its parameters and the loss inside.
-        model: what it trains.
-        cached_micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
-        n_classes: how many classes the labels of the examples have; None where they are no classes.
-        processes: how many share a batch; this is to be one of them where they are several.
-        merge_columns: whether all columns are embedded in one forward pass, where the loss is computed from embeddings.
+        config: the loss's name, its parameters and the loss inside it.
+        model: the model to train.
+        cached_micro_batch_size: examples in memory at once in the cached form; None builds the plain form.
+        n_classes: number of classes of the labels; None if the labels are not classes.
+        processes: how many processes share a batch; if several, this process must be one of them.
+        merge_columns: whether to embed all columns in one forward pass, if the loss is computed from embeddings.
     """
     row, cached = LOSSES[config.name], cached_micro_batch_size
     merge_columns = merge_columns and merges_columns(config, cached=cached is not None)
@@ -108,7 +102,8 @@ def build_loss(
         if config.inner is None
         else build_loss(config.inner, model, cached, n_classes, processes, merge_columns=merge_columns)
     )
-    loss = row.build(Ingredients(model, config.parameters, cached, n_classes, inner, processes))
+    parameters = {key: value for key, value in config.parameters.items() if key not in row.dataset_parameters}
+    loss = row.build(LossArguments(model, parameters, cached, n_classes, inner, processes))
     if row.wraps:
         return loss
     if processes > 1 and across(config, cached=cached is not None) is Across.EMBEDDINGS:
@@ -123,19 +118,17 @@ def build_loss(
 
 
 def training_dataset(config: LossConfig, examples: Examples, model: SentenceTransformer, seed: int) -> Dataset:
-    """What a loss is trained on.
+    """Make the dataset that a loss is trained on.
 
     Args:
         config: the loss.
-        examples: of a shape that it wants.
-        model: what is trained; a teacher computes where it lies.
-        seed: of what is drawn at random: deleted words, negatives.
+        examples: of one of the shapes that it takes.
+        model: the model to train; a teacher is placed on its device.
+        seed: seed of random choices: deleted words, negatives.
     """
     innermost = nest(config)[-1]
     make = LOSSES[innermost.name].dataset
-    if make is not None:
-        return make(examples, innermost.parameters, model, seed)
-    return _plain(examples)
+    return _plain(examples) if make is None else make(examples, innermost.parameters, model, seed)
 
 
 def _plain(examples: Examples) -> Dataset:
@@ -144,6 +137,6 @@ def _plain(examples: Examples) -> Dataset:
     columns: list[list[str] | list[float] | list[int]] = [list(texts) for texts in examples.texts]
     if examples.labels is not None:
         scored = examples.shape == "scored_pairs"
-        # Classes are whole numbers: a classifier's loss and a sampler by label go by them.
+        # Classes must be integers: a classifier's loss indexes by them, a sampler groups by them.
         columns.append(list(examples.labels) if scored else [int(label) for label in examples.labels])
     return Dataset.from_dict(dict(zip(COLUMNS[examples.shape], columns, strict=True)))

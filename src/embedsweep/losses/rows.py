@@ -1,7 +1,4 @@
-"""What a row of the table of losses says.
-
-Owns the types of the table. Knows no loss in particular; needs no torch.
-"""
+"""Types of the table of losses: bounds of parameters, and what a row says about a loss."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Real:
-    """A finite number within bounds; a bound that is infinite does not bind."""
+    """A finite number within bounds; an infinite bound allows everything."""
 
     at_least: float = -math.inf
     above: float = -math.inf
@@ -31,7 +28,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from ``at_least`` up; or null, if ``optional``."""
+    """A whole number of at least ``at_least``; null is allowed if ``optional``."""
 
     at_least: int
     optional: bool = False
@@ -43,8 +40,8 @@ class Boolean:
 
 
 @dataclass(frozen=True)
-class Word:
-    """One of some words."""
+class Choice:
+    """One of several names."""
 
     allowed: tuple[str, ...]
 
@@ -56,52 +53,52 @@ class Text:
 
 @dataclass(frozen=True)
 class Wholes:
-    """A list of whole numbers from ``at_least`` up, with at least one in it."""
+    """A list of whole numbers of at least ``at_least``, not empty."""
 
     at_least: int
 
 
 @dataclass(frozen=True)
 class Reals:
-    """A list of numbers above ``above``; or null."""
+    """A list of numbers above ``above``, or null."""
 
     above: float
 
 
-Parameter = Real | Whole | Boolean | Word | Text | Wholes | Reals
+Parameter = Real | Whole | Boolean | Choice | Text | Wholes | Reals
 
 
 class InBatch(Enum):
-    """What a micro-batch smaller than the batch does to a loss."""
+    """How a loss depends on the other examples of a batch, and so what a smaller micro-batch does to it."""
 
-    INDEPENDENT = "each example counts by itself: gradients are accumulated, the result stays"
+    INDEPENDENT = "each example counts by itself: accumulating gradients gives the same result"
     CACHED = "examples are compared across the batch: the loss has a cached form that keeps the whole batch"
     COMPARED = "examples are compared within the micro-batch: the loss sees only that"
 
 
 class Across(Enum):
-    """How a loss sees the whole batch where several processes hold a share of it each."""
+    """How a loss sees the whole batch where it is split among several processes."""
 
-    EMBEDDINGS = "it is computed from embeddings, which are gathered: shares may differ in size"
-    ITSELF = "it gathers by itself: shares must be equal"
+    EMBEDDINGS = "it is computed from embeddings, which are gathered: processes may hold different numbers of examples"
+    ITSELF = "it gathers by itself: every process must hold the same number of examples"
     NOT = "it has no way to, or weights of its own, which nothing would keep equal"
 
 
 Average = Literal["examples", "words", "nothing"]
-"""What the value of a batch is a mean over; over ``nothing``, it is a sum. Parts of a batch count accordingly."""
+"""What the loss of a batch is a mean over; ``nothing`` means a sum. Weights the parts of a batch that is split."""
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class LossArguments:
     """What a loss is built from.
 
     Attributes:
-        model: what it trains.
-        parameters: the loss's own, by sentence-transformers' names.
-        micro_batch_size: examples in memory at once where the cached form is wanted; None builds the plain form.
-        n_classes: how many classes the labels have; None where they are no classes.
-        inner: the loss that a wrapper is put around; None for a loss that is no wrapper.
-        processes: how many share the batch.
+        model: the model to train.
+        parameters: the loss's own, under sentence-transformers' names.
+        micro_batch_size: examples in memory at once in the cached form; None builds the plain form.
+        n_classes: number of classes of the labels; None if the labels are not classes.
+        inner: the loss inside a wrapper; None for a loss that is not a wrapper.
+        processes: how many processes share the batch.
     """
 
     model: SentenceTransformer
@@ -112,7 +109,7 @@ class Ingredients:
     processes: int
 
 
-Build = Callable[[Ingredients], "nn.Module"]
+Build = Callable[[LossArguments], "nn.Module"]
 MakeDataset = Callable[[Examples, Mapping[str, Any], "SentenceTransformer", int], "Dataset"]
 
 
@@ -121,25 +118,26 @@ class Loss:
     """One row of the table.
 
     Attributes:
-        wants: shapes of an example that it takes, the best first; a wrapper has none of its own.
-        in_batch: what a smaller micro-batch does.
-        parameters: name -> what values it may have.
-        build: makes the loss.
-        dataset: makes the training dataset from the examples, the loss's parameters, the model and a seed, where a loss
-            wants other columns than its shape has.
-        wraps: whether it is put around another loss.
-        bears_cached: whether a wrapper can be put around a cached form.
-        not_inside: wrapper -> why this loss cannot be inside of it.
-        other_model: the parameter that names a further model, which guides or teaches; None for none.
-        groups_by_label: whether it finds something to compare only in batches that hold several examples of a class.
+        wants: shapes of the examples that it takes, the best first; empty for a wrapper.
+        in_batch: how it depends on the other examples of a batch.
+        parameters: name -> allowed values.
+        build: builds the loss; :func:`~embedsweep.losses.builders.library` where that is a call of the library's class.
+        dataset: makes the training dataset from the examples, the loss's parameters, the model and a seed, for a loss
+            that needs other columns than its shape has.
+        dataset_parameters: names of the parameters that only ``dataset`` uses; the library's class has none such.
+        wraps: whether it is a wrapper around another loss.
+        bears_cached: whether a wrapper works around the cached form of a loss.
+        not_inside: wrapper -> why this loss cannot be inside it.
+        other_model: name of the parameter that names another model, a guide or a teacher; None without one.
+        groups_by_label: whether it needs batches that hold several examples of a class.
         average: what its value for a batch is a mean over.
-        needs_transformer: why a static embedding cannot be trained by it; None if it can.
-        needs_whole_model: why low-rank adapters cannot be trained by it; None if they can.
-        needs_token_width: whether embeddings must be as wide as the transformer's tokens.
-        across: how it sees the whole batch where processes share it.
+        needs_transformer: why it cannot train a static embedding; None if it can.
+        needs_whole_model: why it cannot train low-rank adapters; None if it can.
+        needs_token_width: whether embeddings must have as many dimensions as the transformer's token embeddings.
+        across: how it sees the whole batch where that is split among processes.
         not_captured: why its steps cannot be captured in CUDA graphs; None if they can, unless a parameter of
-            ``not_captured_with`` says otherwise.
-        not_captured_with: parameter -> the value with which they can be captured, and why not with another.
+            ``not_captured_with`` has another value.
+        not_captured_with: parameter -> the value with which steps can be captured, and why not with another.
     """
 
     wants: tuple[Shape, ...]
@@ -147,6 +145,7 @@ class Loss:
     parameters: Mapping[str, Parameter]
     build: Build
     dataset: MakeDataset | None = None
+    dataset_parameters: tuple[str, ...] = ()
     wraps: bool = False
     bears_cached: bool = False
     not_inside: Mapping[str, str] = field(default_factory=dict)

@@ -1,23 +1,24 @@
-"""The table of losses.
-
-Adding a loss is one row here and one YAML file in ``conf/loss``. Needs no torch: builders import when they build.
-"""
+"""The table of losses. A new loss is one row here and one YAML file in ``conf/loss``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from embedsweep.losses import builders, teachers, unsupervised
-from embedsweep.losses.rows import Across, Boolean, InBatch, Loss, Parameter, Real, Reals, Text, Whole, Wholes, Word
+from embedsweep.losses.builders import library
+from embedsweep.losses.rows import Across, Boolean, Choice, InBatch, Loss, Parameter, Real, Reals, Text, Whole, Wholes
 
 _SCALE: Mapping[str, Parameter] = {"scale": Real(above=0)}
 _COSINE_RANGE = Real(at_least=-1, at_most=1)
 _SIAMESE: Mapping[str, Parameter] = {
-    "distance_metric": Word(builders.SIAMESE_DISTANCES),
+    "distance_metric": Choice(("cosine_distance", "euclidean", "manhattan")),
     "margin": Real(above=0),
 }
-_IN_BATCH: Mapping[str, Parameter] = {"distance_metric": Word(builders.BATCH_DISTANCES), "margin": Real(above=0)}
+_BATCH_DISTANCE = Choice(("cosine_distance", "euclidean_distance"))
+_SIMILARITY = Choice(("pairwise_dot_score", "pairwise_cos_sim"))
+_IN_BATCH: Mapping[str, Parameter] = {"distance_metric": _BATCH_DISTANCE, "margin": Real(above=0)}
 _TEACHER: Mapping[str, Parameter] = {"teacher": Text(), "teacher_batch_size": Whole(at_least=1)}
+_TEACHER_ONLY = tuple(_TEACHER)
 _MATRYOSHKA: Mapping[str, Parameter] = {
     "matryoshka_dims": Wholes(at_least=1),
     "matryoshka_weights": Reals(above=0),
@@ -29,7 +30,7 @@ _LAYERS: Mapping[str, Parameter] = {
     "prior_layers_weight": Real(at_least=0),
     "kl_div_weight": Real(at_least=0),
     "kl_temperature": Real(at_least=0),
-    "layer_weighting": Word(builders.LAYER_WEIGHTINGS),
+    "layer_weighting": Choice(("uniform", "log", "linear")),
 }
 
 
@@ -41,13 +42,13 @@ def _no_regularizer(why: str) -> dict[str, str]:
     return {"global_orthogonal_regularization": why}
 
 
-_EMBEDS_ITSELF = _no_regularizer("it embeds its texts in a way of its own, so that there is nothing to share")
-_LABELS = _no_regularizer("it does not compute its labels, a teacher's embeddings, as others do theirs")
+_EMBEDS_ITSELF = _no_regularizer("it embeds its texts by itself, so that there are no embeddings to share")
+_LABELS = _no_regularizer("it matches a teacher's embeddings with its texts only where it embeds them by itself")
 _CT_CUT = _no_cut("its second encoder's embeddings are not cut")
 
-_OWN_WEIGHTS = "has weights of its own, which are drawn anew for each trial"
-_CHOOSES = "chooses what it computes by the values of a batch"
-_MOVES = "moves a number to the device in each step"
+_OWN_WEIGHTS = "has weights of its own, which are initialised again for each trial"
+_CHOOSES = "computes different things for different values in a batch"
+_MOVES = "copies a number to the device in each step"
 _DRAWS_LAYERS = "draws the layers of each step at random"
 _DRAWS_DIMS = (-1, "draws the dimensions of each step at random")
 _PROJECTS = (None, _OWN_WEIGHTS)
@@ -63,7 +64,7 @@ LOSSES: Mapping[str, Loss] = {
         {
             "guide": Text(),
             "temperature": Real(above=0),
-            "margin_strategy": Word(builders.MARGIN_STRATEGIES),
+            "margin_strategy": Choice(("absolute", "relative")),
             "margin": Real(at_least=0),
             "contrast_anchors": Boolean(),
             "contrast_positives": Boolean(),
@@ -71,9 +72,9 @@ LOSSES: Mapping[str, Loss] = {
         builders.gist,
         not_inside=_EMBEDS_ITSELF,
         other_model="guide",
-        needs_transformer="the guide reads the words again from a transformer's token ids",
+        needs_transformer="the guide decodes the texts from a transformer's token ids",
         across=Across.ITSELF,
-        not_captured="reads the words again for its guide",
+        not_captured="tokenises the texts again for its guide",
     ),
     "megabatch_margin": Loss(
         ("positive_pairs",),
@@ -83,17 +84,23 @@ LOSSES: Mapping[str, Loss] = {
         not_inside=_EMBEDS_ITSELF,
         not_captured=_MOVES,
     ),
-    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, builders.cosent, across=Across.EMBEDDINGS),
-    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, builders.angle, across=Across.EMBEDDINGS),
-    "cosine": Loss(("scored_pairs",), InBatch.INDEPENDENT, {}, builders.cosine, across=Across.EMBEDDINGS),
+    "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, library("CoSENTLoss"), across=Across.EMBEDDINGS),
+    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, library("AnglELoss"), across=Across.EMBEDDINGS),
+    "cosine": Loss(
+        ("scored_pairs",), InBatch.INDEPENDENT, {}, library("CosineSimilarityLoss"), across=Across.EMBEDDINGS
+    ),
     "contrastive": Loss(
-        ("binary_pairs",), InBatch.INDEPENDENT, _SIAMESE, builders.contrastive, across=Across.EMBEDDINGS
+        ("binary_pairs",),
+        InBatch.INDEPENDENT,
+        _SIAMESE,
+        library("ContrastiveLoss", distance_metric=builders.siamese_distance),
+        across=Across.EMBEDDINGS,
     ),
     "online_contrastive": Loss(
         ("binary_pairs",),
         InBatch.COMPARED,
         _SIAMESE,
-        builders.online_contrastive,
+        library("OnlineContrastiveLoss", distance_metric=builders.siamese_distance),
         across=Across.EMBEDDINGS,
         not_captured=_CHOOSES,
     ),
@@ -112,15 +119,15 @@ LOSSES: Mapping[str, Loss] = {
     "triplet": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {"distance_metric": Word(builders.TRIPLET_DISTANCES), "triplet_margin": Real(above=0)},
-        builders.triplet,
+        {"distance_metric": Choice(("cosine", "euclidean", "manhattan")), "triplet_margin": Real(above=0)},
+        library("TripletLoss", distance_metric=builders.triplet_distance),
         across=Across.EMBEDDINGS,
     ),
     "batch_all_triplet": Loss(
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        builders.batch_all_triplet,
+        library("BatchAllTripletLoss", distance_metric=builders.batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
         not_captured=_CHOOSES,
@@ -129,7 +136,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        builders.batch_hard_triplet,
+        library("BatchHardTripletLoss", distance_metric=builders.batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
     ),
@@ -137,7 +144,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        builders.batch_semi_hard_triplet,
+        library("BatchSemiHardTripletLoss", distance_metric=builders.batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
         not_captured=_MOVES,
@@ -145,8 +152,8 @@ LOSSES: Mapping[str, Loss] = {
     "batch_hard_soft_margin_triplet": Loss(
         ("class_texts",),
         InBatch.COMPARED,
-        {"distance_metric": Word(builders.BATCH_DISTANCES)},
-        builders.batch_hard_soft_margin_triplet,
+        {"distance_metric": _BATCH_DISTANCE},
+        library("BatchHardSoftMarginTripletLoss", distance_metric=builders.batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
     ),
@@ -154,8 +161,9 @@ LOSSES: Mapping[str, Loss] = {
         ("texts", "positive_pairs"),
         InBatch.INDEPENDENT,
         {**_TEACHER, "projection_dim": Whole(at_least=1, optional=True)},
-        teachers.mse,
+        library("MSELoss"),
         dataset=teachers.with_embeddings,
+        dataset_parameters=_TEACHER_ONLY,
         not_inside=_LABELS,
         other_model="teacher",
         not_captured_with={"projection_dim": _PROJECTS},
@@ -165,11 +173,12 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {
             **_TEACHER,
-            "distance_metric": Word(teachers.DISTANCES),
+            "distance_metric": Choice(("cosine", "l2", "mse")),
             "projection_dim": Whole(at_least=1, optional=True),
         },
-        teachers.embed_distill,
+        library("EmbedDistillLoss"),
         dataset=teachers.with_embeddings,
+        dataset_parameters=_TEACHER_ONLY,
         not_inside=_LABELS,
         other_model="teacher",
         not_captured_with={"projection_dim": _PROJECTS},
@@ -177,18 +186,20 @@ LOSSES: Mapping[str, Loss] = {
     "margin_mse": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "similarity_fct": Word(teachers.SIMILARITIES)},
-        teachers.margin_mse,
+        {**_TEACHER, "similarity_fct": _SIMILARITY},
+        library("MarginMSELoss", similarity_fct=teachers.similarity_function),
         dataset=teachers.with_margins,
+        dataset_parameters=_TEACHER_ONLY,
         other_model="teacher",
         across=Across.EMBEDDINGS,
     ),
     "distill_kl_div": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "similarity_fct": Word(teachers.SIMILARITIES), "temperature": Real(above=0)},
-        teachers.distill_kl_div,
+        {**_TEACHER, "similarity_fct": _SIMILARITY, "temperature": Real(above=0)},
+        library("DistillKLDivLoss", similarity_fct=teachers.similarity_function),
         dataset=teachers.with_scores,
+        dataset_parameters=_TEACHER_ONLY,
         other_model="teacher",
         across=Across.EMBEDDINGS,
     ),
@@ -196,8 +207,9 @@ LOSSES: Mapping[str, Loss] = {
         ("texts",),
         InBatch.INDEPENDENT,
         {"del_ratio": Real(at_least=0, at_most=1)},
-        unsupervised.denoising_autoencoder,
+        builders.denoising_autoencoder,
         dataset=unsupervised.damaged,
+        dataset_parameters=("del_ratio",),
         average="words",
         not_inside={**_no_cut("its decoder takes embeddings of one width"), **_EMBEDS_ITSELF},
         needs_transformer="its decoder is the transformer itself",
@@ -209,8 +221,9 @@ LOSSES: Mapping[str, Loss] = {
         ("texts",),
         InBatch.INDEPENDENT,
         {"pos_neg_ratio": Whole(at_least=2)},
-        unsupervised.contrastive_tension,
+        library("ContrastiveTensionLoss"),
         dataset=unsupervised.tension_pairs,
+        dataset_parameters=("pos_neg_ratio",),
         average="nothing",
         not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
         not_captured=_OWN_WEIGHTS,
@@ -219,7 +232,7 @@ LOSSES: Mapping[str, Loss] = {
         ("texts",),
         InBatch.COMPARED,
         _SCALE,
-        unsupervised.contrastive_tension_in_batch,
+        library("ContrastiveTensionLossInBatchNegatives"),
         not_inside={**_CT_CUT, **_EMBEDS_ITSELF},
         not_captured=_OWN_WEIGHTS,
     ),
@@ -227,10 +240,10 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.INDEPENDENT,
         _MATRYOSHKA,
-        builders.matryoshka,
+        library("MatryoshkaLoss"),
         wraps=True,
         bears_cached=True,
-        not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it gives no single embedding")},
+        not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it has no single embedding")},
         across=Across.EMBEDDINGS,
         not_captured_with={"n_dims_per_step": _DRAWS_DIMS},
     ),
@@ -238,12 +251,12 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.INDEPENDENT,
         _LAYERS,
-        builders.adaptive_layer,
+        library("AdaptiveLayerLoss"),
         wraps=True,
         not_inside={
             **_no_cut("its layers would not be run for every dim: put it outside, or take loss=matryoshka2d"),
             "adaptive_layer": "its layers are left out already",
-            **_no_regularizer("it gives no single embedding"),
+            **_no_regularizer("it has no single embedding"),
         },
         needs_transformer="there are no layers to leave out",
         not_captured=_DRAWS_LAYERS,
@@ -252,12 +265,12 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.INDEPENDENT,
         {**_MATRYOSHKA, **_LAYERS},
-        builders.matryoshka2d,
+        library("Matryoshka2dLoss"),
         wraps=True,
         not_inside={
             **_no_cut("its dims are cut already"),
             "adaptive_layer": "its layers are left out already",
-            **_no_regularizer("it gives no single embedding"),
+            **_no_regularizer("it has no single embedding"),
         },
         needs_transformer="there are no layers to leave out",
         not_captured=_DRAWS_LAYERS,
@@ -268,7 +281,7 @@ LOSSES: Mapping[str, Loss] = {
         {
             "mean_weight": Real(at_least=0),
             "second_moment_weight": Real(at_least=0),
-            "aggregation": Word(builders.AGGREGATIONS),
+            "aggregation": Choice(("mean", "sum")),
         },
         builders.global_orthogonal_regularization,
         wraps=True,

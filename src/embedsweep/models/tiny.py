@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from embedsweep.data import demo
+from embedsweep.data.demo import demo_examples
 
 SEED = 20240521
 MAX_SEQ_LENGTH = 48
@@ -57,7 +57,7 @@ def tiny_model_path() -> Path:
 
 
 def _texts() -> tuple[str, ...]:
-    return tuple(text for first, second, _ in demo.generate()["train"] for text in (first, second))
+    return tuple(text for pair in zip(*demo_examples("demo", "train").texts, strict=True) for text in pair)
 
 
 def _cache_root() -> Path:

@@ -87,7 +87,7 @@ class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyp
             self.sampler.set_epoch(epoch)
 
 
-def tell_epochs(loader: Any) -> None:
+def pass_epochs_on(loader: Any) -> None:
     """Makes a prepared loader of :class:`Shares` tell them the epoch also where it is resumed in the middle of one.
 
     The trainer then wraps accelerate's wrapper once more and no longer reaches through to the sampler; accelerate

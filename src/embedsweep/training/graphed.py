@@ -111,7 +111,7 @@ class Graphed:
     is_required: bool
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """What is captured, in words."""
         if not len(self.graphs):
             return "none: no batch was whole, or all were trained before"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,12 +103,10 @@ def _train(
 
     from embedsweep.models import torch_device
     from embedsweep.training.checkpoints import Checkpoints
-    from embedsweep.training.scoring import dev_evaluator
-    from embedsweep.training.train import build_task, train
+    from embedsweep.training.train import prepare_training, train
 
     model.to(torch_device(config.trainer.device) or get_device_name())
-    tasks = {name: build_task(config, part, model, processes=1) for name, part in parts.items()}
-    train(config, model, tasks, dev_evaluator(config, model), Checkpoints(folder), watcher)
+    train(prepare_training(config, model, parts, Checkpoints(folder), watcher, is_resumable=False))
 
 
 class _StoppedError(Exception):
@@ -121,17 +119,17 @@ class _Watcher:
     def __init__(self, channel: ParentChannel, stopped: threading.Event) -> None:
         self._channel = channel
         self._stopped = stopped
-        self.progressed: Callable[[int, int], None] = self._progressed
 
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Ignore the metrics of training steps."""
 
-    def _progressed(self, step: int, _total: int) -> None:
+    def on_progress(self, step: int, _total: int) -> None:
+        """Send the optimizer steps so far, or end the training."""
         if self._stopped.is_set():
             raise _StoppedError
         self._channel.send((STEPS, step, time.monotonic()))
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
+    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
         """Continue; never called, as the training ends before its first evaluation."""
         return Decision.GO_ON
 

@@ -17,7 +17,7 @@ from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.processes import ParentChannel
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
-from embedsweep.training.group import Group, open_group
+from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.workers.job import OUTAGE, Job, RemoteDisplay
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _import_all(device: str, store: str) -> None:
         warm_up()
 
 
-def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group: Group | None) -> int:
+def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> int:
     from embedsweep.training.folder import train_log
 
     with train_log(job.log):
@@ -90,7 +90,7 @@ def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group
     return 0
 
 
-def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Group | None) -> None:
+def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> None:
     from embedsweep.emissions.share import share_path
     from embedsweep.study.opening import open_study
     from embedsweep.study.storage import storage_errors

@@ -42,8 +42,8 @@ from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
-from embedsweep.training.group import Group
-from embedsweep.training.trial import run_trial
+from embedsweep.training.group import TrainingGroup
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.cells import cell_config
 from embedsweep.workers.outcomes import Outcomes
 
@@ -71,7 +71,7 @@ class Worker:
     deadline: float | None = None
     number: int = 0
     share: Path | None = None
-    group: Group | None = None
+    group: TrainingGroup | None = None
     _shown_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
@@ -258,7 +258,7 @@ class Worker:
             if line not in self._shown_warnings:
                 self.display.say(f"data: {line}")
                 self._shown_warnings.add(line)
-        return run_trial(
+        setup = TrialSetup(
             config,
             trial.folder,
             run,
@@ -271,6 +271,7 @@ class Worker:
             models=self._models,
             keeps_model=self._keeps_model,
         )
+        return run_trial(setup)
 
     def _keeps_model(self, objective: float) -> bool:
         """Return whether a trial's model may be needed: all are kept, or it may be the best one."""

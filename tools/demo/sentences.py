@@ -1,7 +1,4 @@
-"""Sentences of the demo data: a meaning frame, and how English and Spanish put it into words.
-
-Owns the frame and both grammars. Knows nothing of pairs or scores.
-"""
+"""Sentences of the demo data: the frame of a meaning, and its rendering in English and Spanish."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from functools import cache
 from random import Random
 from typing import Literal
 
-from embedsweep.data.demo_words import (
+from tools.demo.words import (
     COUNTS,
     MANNERS,
     NOUNS,
@@ -64,7 +61,7 @@ ENGLISH_NOT = {"past": ("did", "did"), "present": ("does", "do"), "future": ("wi
 
 @dataclass(frozen=True)
 class Frame:
-    """What a sentence means; each part names a concept of ``demo_words``, None where nothing is said.
+    """The meaning of a sentence; each part names a concept of ``words``, None leaves it out.
 
     Attributes:
         agent: who acts.
@@ -74,7 +71,7 @@ class Frame:
         trait: a quality of the agent.
         quality: a quality of the object.
         place: where.
-        time: when; None is told in the past.
+        time: when; None is rendered in the past tense.
         manner: how.
         negated: whether it did not happen.
     """
@@ -92,12 +89,12 @@ class Frame:
 
     @property
     def tense(self) -> str:
-        """``past``, ``present`` or ``future``: the group of its time."""
+        """Return ``past``, ``present`` or ``future``: the group of its time."""
         return TIMES[self.time].group if self.time else "past"
 
 
 def render(frame: Frame, language: Language, rng: Random) -> str:
-    """One of the sentences that say ``frame``: word order, voice and synonyms are drawn from ``rng``."""
+    """Return a sentence with the meaning ``frame``; word order, voice and synonyms are drawn from ``rng``."""
     clause = _english(frame, rng) if language == "en" else _spanish(frame, rng)
     ends = []
     if frame.place:
@@ -190,7 +187,7 @@ def _english_plural(noun: str) -> str:
 
 @cache
 def _english_forms(verb: str) -> tuple[str, str, str, str]:
-    """Base, third person, past and participle of ``verb``, each with its particle (looks for)."""
+    """Return base, third person, past and participle of ``verb``, each with its particle (looks for)."""
     base, _, particle = verb.partition(" ")
     if base in ENGLISH_VERBS:
         third, past, participle = ENGLISH_VERBS[base]
@@ -203,7 +200,7 @@ def _english_forms(verb: str) -> tuple[str, str, str, str]:
 
 @cache
 def _spanish_forms(verb: str) -> tuple[str, ...]:
-    """Present, past and future of ``verb`` (each third person singular and plural), then its participle."""
+    """Return present, past and future of ``verb`` (each third person singular and plural), then its participle."""
     if verb in SPANISH_VERBS:
         present, presents, past, pasts, future, participle = SPANISH_VERBS[verb]
     else:

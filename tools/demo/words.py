@@ -1,7 +1,6 @@
 """The vocabulary of the demo data: concepts, and their words in English and Spanish.
 
-Owns plain tables. A concept's group says what it is related to; its words in one language are synonyms. Knows
-nothing of sentences or scores.
+Concepts of the same group are related; the words of a concept in one language are synonyms.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ class Noun(NamedTuple):
 
     Attributes:
         group: concepts of one group are related.
-        kind: what verbs ask for: person, animal, machine, thing, text or food.
+        kind: what verbs select by: person, animal, machine, thing, text or food.
         english: singular, without article.
         spanish: singular, with its article, which tells the gender.
     """
@@ -26,7 +25,7 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """What an agent does to an object.
+    """An action of an agent on an object.
 
     Attributes:
         group: concepts of one group are related.
@@ -55,7 +54,7 @@ class Quality(NamedTuple):
 
 
 class Phrase(NamedTuple):
-    """A whole phrase: where, when, how, how many."""
+    """A phrase for a place, a time, a manner or a count."""
 
     group: str
     english: tuple[str, ...]

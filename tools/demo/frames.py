@@ -1,7 +1,4 @@
-"""Meanings of the demo data: drawn at random, and changed.
-
-Owns what makes sense together. Knows nothing of sentences, pairs or scores.
-"""
+"""Meanings of the demo data: random ones that make sense, and changes to them."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from functools import cache
 from random import Random
 from typing import TypeVar
 
-from embedsweep.data.demo_sentences import Frame, Language
-from embedsweep.data.demo_words import COUNTS, MANNERS, NOUNS, PLACES, QUALITIES, TIMES, VERBS
+from tools.demo.sentences import Frame, Language
+from tools.demo.words import COUNTS, MANNERS, NOUNS, PLACES, QUALITIES, TIMES, VERBS
 
 T = TypeVar("T")
 Change = Callable[[Frame, Random], Frame]
@@ -40,10 +37,10 @@ CIRCUMSTANCES = {
     "count": tuple(COUNTS),
 }
 PARTS = ("action", "agent", "object", "place", "time", "manner", "trait", "quality", "count")
-"""What a meaning consists of; negation stands apart."""
+"""The parts of a meaning, without its negation."""
 
 DETAILS = ("trait", "quality", "place", "manner")
-"""Parts that only say more: with a time the tense goes, with a count the article."""
+"""Parts that only add information. Time and count are not among them: they also decide the tense and the article."""
 
 LANGUAGES: tuple[tuple[Language, Language], ...] = (
     *((("en", "en"),) * 3),
@@ -51,16 +48,16 @@ LANGUAGES: tuple[tuple[Language, Language], ...] = (
     ("en", "es"),
     ("es", "en"),
 )
-"""Of the two sentences of a pair, as often as they come."""
+"""Languages of the two sentences of a pair, repeated by their frequency."""
 
 
 def pick(rng: Random, choices: tuple[T, ...]) -> T:
-    """One of ``choices``; takes one number from ``rng``, in every version of Python."""
+    """Return one of ``choices``; draws one number from ``rng``, in every version of Python."""
     return choices[int(rng.random() * len(choices))]
 
 
 def random_frame(rng: Random) -> Frame:
-    """A meaning that makes sense."""
+    """Return a random meaning that makes sense."""
     action = pick(rng, ACTIONS)
     agent, thing = pick(rng, AGENTS[action]), pick(rng, OBJECTS[action])
     while thing == agent:
@@ -84,41 +81,41 @@ def _sometimes(rng: Random, probability: float, concepts: tuple[str, ...]) -> st
 
 
 def same(frame: Frame, _rng: Random) -> Frame:
-    """The meaning itself, for another sentence of it."""
+    """Return the meaning itself, to be rendered as another sentence."""
     return frame
 
 
 def other(_frame: Frame, rng: Random) -> Frame:
-    """Another meaning altogether."""
+    """Return an unrelated meaning."""
     return random_frame(rng)
 
 
 def negated(frame: Frame, _rng: Random) -> Frame:
-    """The same did not happen, or did after all."""
+    """Negate the meaning, or remove its negation."""
     return replace(frame, negated=not frame.negated)
 
 
 def swapped(frame: Frame, rng: Random) -> Frame:
-    """Agent and object trade places, each with its quality; where that makes no sense, something else changes."""
+    """Swap agent and object, each with its quality; where that makes no sense, change one part."""
     if frame.object in AGENTS[frame.action] and frame.agent in OBJECTS[frame.action]:
         return replace(frame, agent=frame.object, object=frame.agent, trait=frame.quality, quality=frame.trait)
     return changed(frame, rng)
 
 
 def shortened(frame: Frame, rng: Random) -> Frame:
-    """One part that is not needed is left out."""
+    """Leave out one optional part."""
     named = tuple(part for part in ("count", "trait", "quality", "place", "time", "manner") if getattr(frame, part))
     return replace(frame, **{pick(rng, named): None}) if named else frame  # type: ignore[arg-type]
 
 
 def less(frame: Frame, rng: Random) -> Frame:
-    """One detail is left out, so that the sentence says less; the same where it has none."""
+    """Leave out one detail, so that the sentence says less; a meaning without details is unchanged."""
     named = tuple(part for part in DETAILS if getattr(frame, part))
     return replace(frame, **{pick(rng, named): None}) if named else frame  # type: ignore[arg-type]
 
 
 def more(frame: Frame, rng: Random) -> Frame:
-    """One detail is added, so that the sentence says more; the same where none fits."""
+    """Add one detail, so that the sentence says more; a meaning that no detail fits is unchanged."""
     open_parts = {part: _alternatives(frame, part) for part in DETAILS if not getattr(frame, part)}
     open_parts = {part: concepts for part, concepts in open_parts.items() if concepts}
     if not open_parts:
@@ -128,7 +125,7 @@ def more(frame: Frame, rng: Random) -> Frame:
 
 
 def changed(frame: Frame, rng: Random) -> Frame:
-    """One part is another concept, by half of the times a related one."""
+    """Replace the concept of one part, with probability 0.5 by a related one."""
     part = pick(rng, tuple(part for part in PARTS if getattr(frame, part)))
     old = getattr(frame, part)
     taken = (old, frame.agent, frame.object)
@@ -140,7 +137,7 @@ def changed(frame: Frame, rng: Random) -> Frame:
 
 
 def _alternatives(frame: Frame, part: str) -> tuple[str, ...]:
-    """Concepts that make sense as ``part`` of ``frame``."""
+    """Return the concepts that make sense as ``part`` of ``frame``."""
     if part == "action":
         return _actions(frame.agent, frame.object, frame.manner is not None)
     if part == "agent":
@@ -166,7 +163,7 @@ def _of_kind(nouns: tuple[str, ...], kind: str) -> tuple[str, ...]:
 
 
 def times(change: Change, count: int) -> Change:
-    """A change made several times, one on top of the other."""
+    """Return a change that applies ``change`` ``count`` times."""
 
     def repeated(frame: Frame, rng: Random) -> Frame:
         for _ in range(count):

@@ -1,0 +1,91 @@
+"""A study that an earlier commit started, and that was interrupted in a trial, resumes under the same command.
+
+``earlier/make_fixture.py`` made what these tests start from, with the code of each commit.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from embedsweep.study.leases import Lease
+from tests.faults import studies
+from tests.faults.earlier.make_fixture import KILLED_TRIAL, N_TRIALS, PLACEHOLDERS, TEXTS, WORDS
+from tests.faults.studies import Study
+
+ARCHIVES = Path(__file__).with_name("earlier")
+COMMITS = ("34dd685",)
+"""The last commit of each form of a study."""
+TOLERANCE = 0.01
+"""Of a Spearman correlation; other processors round differently."""
+
+
+def unpack(commit: str, folder: Path, url: str | None) -> None:
+    """Lay out a killed study in ``folder`` and in the database at ``url``, as if this machine had run it."""
+    storage = "journal" if url is None else "postgresql"
+    with tarfile.open(ARCHIVES / f"{commit}-{storage}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    actual = (str(folder), Lease.mine().system, socket.gethostname(), url or "")
+    for path in (path for path in folder.rglob("*") if path.suffix in TEXTS):
+        text = path.read_text(encoding="utf-8")
+        if any(placeholder in text for placeholder in PLACEHOLDERS):
+            for placeholder, value in zip(PLACEHOLDERS, actual, strict=True):
+                text = text.replace(placeholder, value)
+            path.write_text(text, encoding="utf-8")
+    store = folder / "mlruns" / "mlflow.sql"
+    with sqlite3.connect(store.with_suffix(".db")) as connection:
+        connection.executescript(store.read_text(encoding="utf-8"))
+    connection.close()
+    if url is not None:
+        with psycopg.connect(url) as database:
+            database.execute((folder / "postgresql.sql").read_bytes())
+
+
+def points(study: Study, number: int) -> set[tuple[Any, ...]]:
+    """Every point of a trial's run, with the moment at which it was recorded."""
+    run = study.run_of(number)
+    return {
+        (name, point.step, point.value, point.timestamp)
+        for name in run.data.metrics
+        for point in study.client.get_metric_history(run.info.run_id, name)
+        if not name.startswith(("emissions/", "time/", "energy/"))  # summed over attempts
+    }
+
+
+@pytest.mark.slow
+@studies.each_storage
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_study_of_an_earlier_commit_resumes_in_the_same_runs(commit: str, url: str | None, tmp_path: Path) -> None:
+    unpack(commit, tmp_path, url)
+    expected = json.loads((tmp_path / "expected.json").read_text(encoding="utf-8"))
+    before = Study(tmp_path, url)
+    assert before.states == ["COMPLETE", "RUNNING"]
+    recorded = [points(before, number) for number in range(2)]
+    assert {step for name, step, *_ in recorded[KILLED_TRIAL] if name == "dev/spearman_cosine"} == {0, 3, 6}
+
+    ended = studies.run(tmp_path, (*WORDS, *studies.storage_words(url)))
+
+    assert ended.code == 0, ended.output
+    assert "Traceback" not in ended.output
+    assert [f"trial {number} RUNNING" in ended.output for number in range(N_TRIALS + 1)] == [False, True, True, False]
+    (resumed,) = (line for line in ended.output.splitlines() if line.startswith(f"trial {KILLED_TRIAL} RUNNING"))
+    assert " resumed" in resumed
+    study = Study(tmp_path, url)
+    studies.check_whole(study, N_TRIALS)
+    assert study.parent.info.run_id == before.parent.info.run_id
+    for number, earlier in enumerate(recorded):
+        assert study.run_of(number).info.run_id == before.run_of(number).info.run_id
+        assert earlier <= points(study, number)
+    for trial, wanted in zip(study.trials, expected, strict=True):
+        assert trial.params["loss"] == wanted["params"]["loss"]
+        assert trial.params["optimizer.lr"] == pytest.approx(wanted["params"]["optimizer.lr"])
+        assert trial.value == pytest.approx(wanted["value"], abs=TOLERANCE)
+        scores = {int(step): value for step, value in wanted["intermediate_values"].items()}
+        assert trial.intermediate_values == pytest.approx(scores, abs=TOLERANCE)

@@ -1,0 +1,126 @@
+"""Every file, test and heading that the documentation names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "sweeps" / "README.md", ROOT / "mlruns" / "README.md"]
+)
+FOLDERS = ("", "tests", "src/embedsweep")
+"""Where a path may begin."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+TREE = re.compile(r"\b(?:src/embedsweep|tests|conf|docs|benchmarks|tools)/[\w./-]*\w")
+PYTHON = re.compile(r"((?:[\w.-]+/)*\w+\.py)?(?:::(\w+))?")
+
+
+def ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def local_links(text: str) -> Iterator[tuple[str, str]]:
+    """Path and anchor of each link that leads nowhere else."""
+    for target in LINK.findall(text):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield path, anchor
+
+
+def python_names(text: str) -> Iterator[tuple[str, str]]:
+    """Each ``path.py``, ``path.py::test`` and ``::test`` in code; the last means the file named before it."""
+    path = ""
+    for code in CODE.findall(text):
+        match = PYTHON.fullmatch(code)
+        if match and (match[1] or match[2]):
+            path = match[1] or path
+            yield path, match[2] or ""
+
+
+@cache
+def python_files() -> list[str]:
+    """Every Python file of the repository, relative to it."""
+    folders = ("src", "tests", "docs", "benchmarks", "tools")
+    return [str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")] + ["train.py"]
+
+
+def resolve(path: str) -> list[Path]:
+    """The files that a documented path may mean: a path below one of FOLDERS, or a bare name of one file anywhere."""
+    below = [ROOT / folder / path for folder in FOLDERS if (ROOT / folder / path).is_file()]
+    return below or [ROOT / name for name in python_files() if name.endswith(f"/{path}") and "/" not in path]
+
+
+@cache
+def functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_pages_are_found() -> None:
+    assert len(PAGES) >= 9
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    assert sum(len(list(local_links(text))) for text in texts) >= 8
+    assert sum(len(list(python_names(text))) for text in texts) >= 40
+    assert sum(len(TREE.findall(text)) for text in texts) >= 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_local_links_lead_to_files_and_headings(page: Path) -> None:
+    broken = []
+    for path, anchor in local_links(page.read_text(encoding="utf-8")):
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists():
+            broken.append(path)
+        elif anchor:
+            headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.M)
+            broken += [] if anchor in map(slug, headings) else [f"{path}#{anchor}"]
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_paths_from_the_root_exist(page: Path) -> None:
+    paths = TREE.findall(page.read_text(encoding="utf-8"))
+    # In capitals, a placeholder of the reader's own; options of a user's conf/ are examples.
+    assert [
+        path for path in paths if "PLACE" not in path and not path.startswith("conf/") and not (ROOT / path).exists()
+    ] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_python_files_and_tests_named_in_code_exist(page: Path) -> None:
+    wrong = []
+    for path, test in python_names(page.read_text(encoding="utf-8")):
+        files = resolve(path)
+        if len(files) != 1:
+            wrong.append(f"{path}: {len(files)} files")
+        elif test and test not in functions(files[0]):
+            wrong.append(f"{path}::{test}")
+    assert wrong == []
+
+
+def test_the_walk_sees_every_kind_of_name() -> None:
+    text = "`faults/test_kill.py::test_a` and `::test_b`, `train.py`, [x](docs/A.md#b-c), [y](https://a.b/c), `a=b`"
+    assert list(python_names(text)) == [
+        ("faults/test_kill.py", "test_a"),
+        ("faults/test_kill.py", "test_b"),
+        ("train.py", ""),
+    ]
+    assert list(local_links(text)) == [("docs/A.md", "b-c")]
+    assert slug("On a GPU: `auto`, or not") == "on-a-gpu-auto-or-not"
+    assert resolve("no_such_file.py") == []
+    assert TREE.findall("in src/embedsweep/losses/table.py, and tests/faults.") == [
+        "src/embedsweep/losses/table.py",
+        "tests/faults",
+    ]

@@ -1,0 +1,1 @@
+"""The generator of the demo data, which the package ships as ``data/demo.parquet``."""
