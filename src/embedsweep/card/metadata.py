@@ -18,7 +18,7 @@ from embedsweep.card.scores import Scored, all_scores
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
 from embedsweep.card.training import Hardware
 from embedsweep.config.result import Emissions, TrialResult
-from embedsweep.config.trial import DataConfig, ModelConfig, Split, TrialConfig
+from embedsweep.config.trial import ModelConfig, Split, TrialConfig
 from embedsweep.hub import cached_model_path
 from embedsweep.secrets import redact
 
@@ -40,12 +40,6 @@ LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _NO_LICENSE = ("other", "unknown")
 
 
-def languages(config: TrialConfig) -> list[str]:
-    """Return the languages of the training data that are configured and that the Hub knows."""
-    named = (data.language for data in _trained_on(config))
-    return list(dict.fromkeys(code for code in named if code is not None and code in LANGUAGES))
-
-
 def base_model(config: TrialConfig, recorded: object) -> str | None:
     """Return the base model's id on the Hub; None for a folder.
 
@@ -56,7 +50,7 @@ def base_model(config: TrialConfig, recorded: object) -> str | None:
     return config.model.path if recorded == config.model.path and is_hub_id(recorded) else None
 
 
-def base_license(model: ModelConfig) -> str | None:
+def _base_license(model: ModelConfig) -> str | None:
     """Return the licence of the base model from its card on this disk; None without one that the Hub knows."""
     from huggingface_hub import ModelCard
 
@@ -81,11 +75,13 @@ def with_license(text: str, name: str) -> str:
 
 def set_origin(data: Any, config: TrialConfig) -> None:
     """Set base model, languages, licence and datasets in the library's ``model_card_data``; redact its examples."""
+    sources = [config.data, *(further.data for further in config.data.also.values())]
+    languages = dict.fromkeys(source.language for source in sources)
+    hub_ids = dict.fromkeys(hub_dataset(source) for source in sources)
     data.base_model = base_model(config, data.base_model)
-    data.language = languages(config)
-    data.license = base_license(config.model)
-    hubs = (hub_dataset(source) for source in _trained_on(config))
-    data.datasets = list(dict.fromkeys(name for name in hubs if name is not None))
+    data.language = [code for code in languages if code in LANGUAGES]
+    data.license = _base_license(config.model)
+    data.datasets = [name for name in hub_ids if name is not None]
     data.widget = [{key: _redacted(value) for key, value in example.items()} for example in data.widget]
 
 
@@ -155,10 +151,6 @@ def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
         "dataset_split": "+".join(data.splits[split]) or split,
         "dataset_revision": data.revision,
     }
-
-
-def _trained_on(config: TrialConfig) -> list[DataConfig]:
-    return [config.data, *(further.data for further in config.data.also.values())]
 
 
 def _redacted(value: object) -> object:

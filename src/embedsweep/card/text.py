@@ -1,4 +1,4 @@
-"""Markdown of the card: tables, escaped texts, folded parts, JSON; paths cut to names; names of datasets."""
+"""Markdown of the card: tables, escaped texts, JSON; paths cut to names; names of datasets."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ def verbatim(text: str) -> str:
 def code(text: str) -> str:
     """Return a short text as code, in backticks if nothing in it needs escaping."""
     return verbatim(text) if re.search(r"[`|\s]", text.replace(" ", "")) or not text else f"`{text}`"
-
-
-def folded(summary: str, body: str) -> str:
-    """Return a part that is shown on demand."""
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
 def json_block(value: object) -> str:

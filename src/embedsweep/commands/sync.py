@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse
+from embedsweep.commands.models import study_names
 from embedsweep.config.study import TrackingConfig
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
@@ -29,7 +30,7 @@ VERB = Verb(
         "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
         "comes from MLFLOW_TRACKING_URI."
     ),
-    options=(Option("--study", "NAME", "of one study only"), TRACKING_URI),
+    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
     overrides=TRACKING_OVERRIDES,
     former_keys={"study.name": "--study"},
 )
