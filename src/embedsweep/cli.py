@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -42,10 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["--version"] or words[:2] == ["train", "--version"]:
         print(f"embedsweep {version('embedsweep')}")
         return 0
-    if words and words[0] in COMPLETION:
-        # The script that Hydra installs calls the program itself, without the verb that is being completed.
-        os.environ["COMP_LINE"] = os.environ.get("COMP_LINE", "").replace(" train ", " ", 1)
-        return _run_hydra(words)
+    for flag in COMPLETION:
+        if flag in words:
+            return _complete("".join(words[words.index(flag) + 1 :][:1]))
     if not words or words[0] not in VERBS:
         return _print_usage(words[0] if words else "")
     return _run(words[0], words[1:])
@@ -69,6 +69,25 @@ def _run(verb: str, words: list[str]) -> int:
             unwritten = "; nothing was written" if verb in WRITE_AT_THE_END else ""
             print(f"embedsweep: interrupted{unwritten}", file=sys.stderr)
         return error.exit_code
+
+
+def _complete(request: str) -> int:
+    """Answer ``install=SHELL``, ``uninstall=SHELL``, or ``query=SHELL`` for the line in the environment."""
+    from embedsweep.commands.completion import candidates, script
+
+    if request.startswith("query="):
+        line = os.environ.get("COMP_LINE", "")
+        position = os.environ.get("COMP_POINT", "")
+        verbs = {name: command.verb for name, command in VERBS.items()}
+        print("\n".join(candidates(line[: int(position)] if position.isdigit() else line, verbs)))
+        return 0
+    name = Path(sys.argv[0]).name
+    try:
+        print(script(request, {"train.py": "python", "__main__.py": "embedsweep"}.get(name, name)), end="")
+    except ConfigError as error:
+        _print_problems(error, "done")
+        return error.exit_code
+    return 0
 
 
 def _print_usage(word: str) -> int:
@@ -102,6 +121,8 @@ def _print_problems(error: ConfigError, deed: str) -> None:
 
 def _train(words: Sequence[str], console: Console) -> int:
     """Run one configuration, or with ``-m`` a study."""
+    if topics := [topic for flag, topic in itertools.pairwise(words) if flag in HELP and not topic.startswith("-")]:
+        return _print_reference(topics)
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
         return _run_hydra(words)
     flags = [word for word in words if word.startswith("-")]
@@ -112,6 +133,14 @@ def _train(words: Sequence[str], console: Console) -> int:
         )
     overrides = [word for word in words if not word.startswith("-")]
     return _sweep(overrides, console) if flags else _single(overrides, console)
+
+
+def _print_reference(words: Sequence[str]) -> int:
+    """Print what is known of groups (``model``), options (``model=minilm``) and keys (``trainer.epochs``)."""
+    from embedsweep.validation.reference import as_text, reference_of
+
+    print("\n".join(as_text(reference_of(word)) for word in words), end="")
+    return 0
 
 
 def _single(overrides: list[str], console: Console) -> int:
@@ -185,7 +214,7 @@ TRAIN = Verb(
         Option("-m", "", "a study: comma lists and search=... are its search space"),
         Option("--multirun", "", "the same"),
         Option("--help", "", "options and how to sweep them"),
-        Option("--cfg", "job", "the configuration that this command would use"),
+        Option("--cfg", "job", "the configuration that this command would use", choices=("job",)),
         Option("--version", "", "the version"),
     ),
 )

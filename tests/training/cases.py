@@ -22,7 +22,7 @@ from embedsweep.training.train import Outcome, prepare_training, train
 
 @dataclass
 class RecordingListener:
-    """Records what it receives, acts at a step, and prunes where it is told to.
+    """Records what it receives, acts at a step, and prunes where it is configured to.
 
     Attributes:
         prune_at: step of the evaluation after which it prunes.
@@ -88,7 +88,7 @@ def train_config(
     Args:
         config: the trial.
         folder: its checkpoints.
-        listener: by default one that nothing is asked of.
+        listener: by default a new one.
         built: the model to train; by default it is built.
         loss: replaces the configured loss.
         change_model: changes the model before it is trained.

@@ -62,7 +62,7 @@ def test_a_trial_on_a_kept_model_equals_one_on_a_new_model_to_the_last_digit(
     assert all(torch.equal(value, fresh_weights[name]) for name, value in kept_weights.items())
 
 
-def test_new_layers_are_drawn_from_the_seed_of_the_trial_that_they_are_for(tmp_path: Path) -> None:
+def test_new_layers_are_drawn_from_the_seed_of_their_trial(tmp_path: Path) -> None:
     models = BuiltModels()
     one = models.get(config_of("model.dense=16", "trainer.seed=1")).model
     again = models.get(config_of("model.dense=16", "trainer.seed=1")).model
@@ -82,7 +82,7 @@ def test_new_layers_are_drawn_from_the_seed_of_the_trial_that_they_are_for(tmp_p
     ],
     ids=["a module more", "a weight replaced"],
 )
-def test_a_model_that_a_trial_has_changed_in_kind_is_built_anew(spoil: Callable[[SentenceTransformer], object]) -> None:
+def test_a_model_whose_modules_were_replaced_is_built_anew(spoil: Callable[[SentenceTransformer], object]) -> None:
     models = BuiltModels()
     first = models.get(config_of()).model
     spoil(first)
@@ -106,7 +106,7 @@ def test_nothing_of_a_training_is_left_on_a_kept_model(tmp_path: Path) -> None:
     assert all(parameter.grad is None for parameter in kept.parameters())
 
 
-def test_a_model_that_is_dropped_is_built_anew() -> None:
+def test_a_dropped_model_is_built_anew() -> None:
     models = BuiltModels()
     first = models.get(config_of()).model
     models.drop()
@@ -120,7 +120,7 @@ def test_a_single_run_keeps_no_second_copy_of_its_weights() -> None:
     assert models.get(config_of()).model is not first
 
 
-def test_a_model_that_is_dropped_is_gone_before_the_next_is_built() -> None:
+def test_a_dropped_model_is_freed_before_the_next_is_built() -> None:
     models = BuiltModels()
     first = weakref.ref(models.get(config_of()).model)
     models.get(config_of("model.pooling=cls"))

@@ -1,4 +1,4 @@
-"""Several processes train one trial together: to the result of one, and without ever leaving anybody waiting."""
+"""Several processes train one trial: the result equals that of one, and no failure leaves a process waiting."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from accelerate.data_loader import BatchSamplerShard
-from datasets import Dataset
 
-from embedsweep.config.trial import BatchSampler, DataloaderConfig, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, GroupError, TrialError
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.training.batches import batch_sampler_of
 from embedsweep.training.checkpoints import CHECKPOINTS
 from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.training.train import Outcome
@@ -34,7 +30,7 @@ STUCK_S = 20.0
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[TrainingGroup]:
-    """Two processes, which stay warm for all tests but those that lose one."""
+    """Two processes, which stay warm between tests unless a test loses one."""
     group = TrainingGroup(2, "cpu", STUCK_S)
     yield group
     group.close()
@@ -111,19 +107,21 @@ def assert_parity(words: list[str], group: TrainingGroup, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PARITY.values(), ids=PARITY)
-def test_two_processes_lead_to_the_result_of_one(words: list[str], group: TrainingGroup, tmp_path: Path) -> None:
+def test_two_processes_give_the_result_of_one(words: list[str], group: TrainingGroup, tmp_path: Path) -> None:
     assert_parity(words, group, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", MORE_PARITY.values(), ids=MORE_PARITY)
-def test_so_they_do_whatever_is_trained(words: list[str], group: TrainingGroup, tmp_path: Path) -> None:
+def test_two_processes_give_the_result_of_one_for_more_losses(
+    words: list[str], group: TrainingGroup, tmp_path: Path
+) -> None:
     assert_parity(words, group, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loader", ["plain", "no_duplicates"])
-def test_a_group_goes_on_in_the_middle_of_an_epoch(loader: str, group: TrainingGroup, tmp_path: Path) -> None:
+def test_a_group_resumes_in_the_middle_of_an_epoch(loader: str, group: TrainingGroup, tmp_path: Path) -> None:
     config = config_of("loss=mnrl", f"dataloader={loader}", "dataloader.batch_size=8", "trainer.eval_every=1")
     undisturbed, first, second = RecordingListener(), crashing_at(6), RecordingListener()
     expected = trained(config, tmp_path / "undisturbed", group, undisturbed)
@@ -155,7 +153,9 @@ def test_pruning_and_early_stopping_end_every_process(group: TrainingGroup, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_dies_ends_the_trial_and_not_the_next(rank: int, group: TrainingGroup, tmp_path: Path) -> None:
+def test_a_process_that_dies_ends_the_trial_but_not_the_next_trial(
+    rank: int, group: TrainingGroup, tmp_path: Path
+) -> None:
     listener = RecordingListener(at={3: lambda: os.kill(group.pids[rank], signal.SIGKILL)})
     started = time.monotonic()
     with pytest.raises(GroupError, match=rf"process {rank} of the group of 2 was killed by SIGKILL"):
@@ -174,7 +174,7 @@ def test_a_process_that_hangs_ends_the_trial(group: TrainingGroup, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_an_error_of_the_training_is_told_as_it_is(group: TrainingGroup, tmp_path: Path) -> None:
+def test_an_error_of_a_member_is_raised_unchanged(group: TrainingGroup, tmp_path: Path) -> None:
     with pytest.raises(TrialError, match=r"not a number|became (nan|inf)"):
         trained(config_of("loss=cosent", "loss.scale=1e39"), tmp_path, group)
     assert group.pids == []
@@ -209,56 +209,7 @@ def test_one_process_needs_no_group() -> None:
         assert group is None
 
 
-# --- batches
-
-TEXTS = [f"t{number % 30}" for number in range(101)]
-SAMPLED: dict[BatchSampler, Dataset] = {
-    "batch_sampler": Dataset.from_dict({"anchor": TEXTS}),
-    "no_duplicates": Dataset.from_dict({"anchor": TEXTS}),
-    "group_by_label": Dataset.from_dict({"anchor": TEXTS, "label": [number % 3 for number in range(101)]}),
-}
-
-
-def batches_of(name: BatchSampler, processes: int, rank: int, epoch: int, *, drop_last: bool) -> list[list[int]]:
-    config = DataloaderConfig(name, 16, None, name, "proportional", drop_last, num_workers=0)
-    make = batch_sampler_of(config, 2)  # of one share where `processes` is 1
-    assert callable(make)
-    generator = torch.Generator().manual_seed(3)
-    sampler = make(
-        SAMPLED[name],
-        batch_size=8,
-        drop_last=drop_last,
-        valid_label_columns=["label"],
-        generator=generator,
-        seed=3,
-    )
-    sampler.set_epoch(epoch)
-    if processes == 1:
-        return list(sampler._whole)
-    return list(BatchSamplerShard(sampler, processes, rank, even_batches=False))
-
-
-@pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize("name", SAMPLED)
-def test_shares_of_a_step_are_together_the_batch_of_one_process(name: BatchSampler, drop_last: bool) -> None:
-    for epoch in range(2):
-        whole = batches_of(name, 1, 0, epoch, drop_last=drop_last)
-        first, second = (batches_of(name, 2, rank, epoch, drop_last=drop_last) for rank in range(2))
-        assert [one + other for one, other in zip(first, second, strict=True)] == [
-            batch if len(batch) > 1 else batch * 2 for batch in whole
-        ]
-        assert all(abs(len(one) - len(other)) <= 1 for one, other in zip(first, second, strict=True))
-        assert len(set(chain(*first, *second))) >= 96
-
-
-def test_no_text_stands_in_two_shares_of_a_step() -> None:
-    first, second = (batches_of("no_duplicates", 2, rank, 0, drop_last=False) for rank in range(2))
-    for one, other in zip(first, second, strict=True):
-        texts = [TEXTS[index] for index in (*one, *other)]
-        assert len(texts) == len(set(texts))
-
-
-# --- what the gate says
+# --- validation
 
 REFUSED = {
     "a batch that cannot be shared": (
@@ -294,18 +245,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED)
-def test_the_gate_refuses_what_processes_cannot_share(words: list[str], message: str) -> None:
-    said = ["trainer.device=cpu", "workers.processes_per_trial=2", *words]
+def test_validation_refuses_what_processes_cannot_share(words: list[str], message: str) -> None:
+    overrides = ["trainer.device=cpu", "workers.processes_per_trial=2", *words]
     with pytest.raises(ConfigError) as single:
-        pass_single(said)
+        pass_single(overrides)
     assert [str(problem).startswith(message) for problem in single.value.problems] == [True]
     with pytest.raises(ConfigError) as study:
-        pass_sweep([*said, "trainer.seed=1,2"])
+        pass_sweep([*overrides, "trainer.seed=1,2"])
     assert [str(problem).startswith(message) for problem in study.value.problems] == [True]
     pass_single(["trainer.device=cpu", *words])  # one process can
 
 
-def test_a_group_takes_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_needs_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("embedsweep.machine", "embedsweep.validation.rules.training"):
         monkeypatch.setattr(f"{module}.visible_devices", lambda: ["0"])
     with pytest.raises(ConfigError, match="takes a GPU for each process, and this machine shows 1; use 1 or"):

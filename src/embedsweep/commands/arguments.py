@@ -6,6 +6,7 @@ Defaults stand in ``conf/commands.yaml``; a file of that name in the ``conf`` of
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ class Option:
         help: what it does, in one line.
         type: converts a word to the value; raises ArgumentTypeError where the word is not allowed.
         nargs: how many words it takes, as argparse has it; None is one.
-        choices: words that completion offers.
+        choices: values that completion offers, or a function that lists them.
         is_required: whether a value must be given.
     """
 
@@ -57,13 +58,26 @@ class Option:
     help: str
     type: Callable[[str], Any] = str
     nargs: int | str | None = None
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] | Callable[[], Sequence[str]] = ()
     is_required: bool = False
 
     @property
     def key(self) -> str:
         """Its key in ``conf/commands.yaml``."""
         return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def most_values(self) -> int:
+        """How many words it takes at most."""
+        if not self.metavar:
+            return 0
+        if isinstance(self.nargs, int):
+            return self.nargs
+        return sys.maxsize if self.nargs == "+" else 1
+
+    def known_values(self) -> Sequence[str]:
+        """Return the values that completion offers."""
+        return self.choices() if callable(self.choices) else self.choices
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,11 @@ def task_scores(model: SentenceTransformer, task: Any, similarity: Comparison, b
         yield TaskScore("/".join(parts), float(each[f"{similarity}_pearson"]), float(each[f"{similarity}_spearman"]))
 
 
+def _benchmark_names() -> list[str]:
+    with open_composer() as composer:
+        return composer.options("benchmark")
+
+
 VERB = Verb(
     name="evaluate",
     summary="score models on benchmarks, side by side",
@@ -107,7 +112,7 @@ VERB = Verb(
         Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
     ),
     options=(
-        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+"),
+        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
         Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
         Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
         SIMILARITY,

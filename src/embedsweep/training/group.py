@@ -27,8 +27,7 @@ import embedsweep
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import GroupError
-from embedsweep.machine import visible_cores, visible_devices
-from embedsweep.training.memory import oom_kills
+from embedsweep.machine import oom_kills, visible_cores, visible_devices
 
 if TYPE_CHECKING:
     from embedsweep.training.callback import TrainingListener

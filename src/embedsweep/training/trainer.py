@@ -29,7 +29,7 @@ from embedsweep.training.batches import batch_sampler_of
 from embedsweep.training.checkpoints import CheckpointWriter
 from embedsweep.training.cuda_graphs import CaptureError
 from embedsweep.training.divergence import DivergenceCheck
-from embedsweep.training.graphed import Graphed, PaddingCollator
+from embedsweep.training.graphed import Graphed, PaddingCollator, text_columns
 from embedsweep.training.micro_batches import N_EXAMPLES, PARTS, SHARES, Split, SplittingCollator, loss_batch_size_of
 from embedsweep.training.optimizers import optimizer_arguments
 
@@ -264,11 +264,6 @@ def training_arguments(
     # In a group of processes the library drops the last batch, which it shares out unevenly; here shares may be uneven.
     arguments.dataloader_drop_last = loader.drop_last
     return arguments
-
-
-def text_columns(dataset: Dataset) -> list[str]:
-    """Return the names of the columns that hold texts."""
-    return [name for name in dataset.column_names if name not in ("label", "score")]
 
 
 def _ratio_or_steps(value: float) -> float:

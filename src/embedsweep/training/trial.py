@@ -220,8 +220,8 @@ class _TrialRun:
     def _train(self, built: BuiltModel, parts: Mapping[str, Part], size: int) -> tuple[Training, Outcome]:
         """Train, and after each out-of-memory error train on from the last checkpoint with a smaller micro-batch.
 
-        If captured steps or other processes of the GPU held memory, the same size is tried once more; captured steps
-        are given up then. The recorded configuration does not change; the size that was used is a tag.
+        If captured steps or other processes of the GPU held memory, the same size is tried again once, without captured
+        steps. The recorded configuration does not change; the size that was used is a tag.
         """
         from embedsweep.training.train import prepare_training, train
 

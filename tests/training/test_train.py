@@ -44,8 +44,8 @@ def config_of(*words: str) -> TrialConfig:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _tiny_model_found_once() -> Iterator[None]:
-    """Its path is found by generating the demo data, half a second each time."""
+def _tiny_model_path_computed_once() -> Iterator[None]:
+    """Compute the path of the tiny model once: it depends on the demo data."""
     path = tiny_model_path()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedsweep.models.tiny_model_path", lambda: path)
@@ -228,7 +228,7 @@ def test_dev_is_scored_once_at_each_rung_beside_the_interval(
 
 
 @pytest.mark.slow
-def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -> None:
+def test_rungs_do_not_change_a_training_that_survives_them(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=8", "trainer.eval_every=4", "optimizer.lr=3e-3")
     plain, climbing = RecordingListener(), RecordingListener()
     train_config(config, tmp_path / "plain", plain)
@@ -239,7 +239,7 @@ def test_rungs_change_nothing_of_a_training_that_survives_them(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_resumed_training_scores_no_rung_twice(tmp_path: Path) -> None:
+def test_resumed_training_scores_no_rung_twice(tmp_path: Path) -> None:
     config = with_rungs(config_of("trainer.max_steps=8", "trainer.eval_every=4"), 0.25, 0.75)
     with pytest.raises(ConnectionError):
         train_config(config, tmp_path, crashing_at(6))
@@ -248,7 +248,7 @@ def test_a_resumed_training_scores_no_rung_twice(tmp_path: Path) -> None:
     assert list(listener.evaluations) == [6, 8]
 
 
-def test_a_pruned_training_ends_with_what_it_was_pruned_by(tmp_path: Path) -> None:
+def test_pruned_training_ends_with_the_scores_it_was_pruned_by(tmp_path: Path) -> None:
     # A rate so high that it is worse with every step.
     words = ("optimizer.lr=2e-2", "optimizer.warmup=0", "trainer.max_steps=12", "trainer.eval_every=2")
     config = with_rungs(config_of(*words), 0.5)
@@ -286,7 +286,7 @@ def stops_of_transformers(history: Sequence[float], patience: int, min_delta: fl
     return None
 
 
-def test_patience_ends_where_transformers_early_stopping_does() -> None:
+def test_patience_ends_training_where_transformers_early_stopping_does() -> None:
     draw = random.Random(0)
     ended = 0
     for _ in range(300):
@@ -361,7 +361,7 @@ class NanFrom(nn.Module):
         return loss * (float("nan") if self.calls >= self.step else 1.0)
 
 
-def test_a_loss_that_is_not_a_number_fails_and_names_the_step(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_fails_and_names_the_step(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=6")
     loss = NanFrom(build_model(config.model, "cpu"), 3)
     with pytest.raises(TrialError, match=r"^the training loss became nan at step 3$"):
@@ -406,7 +406,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 @pytest.mark.parametrize(
     "crash_at", [pytest.param(2, marks=pytest.mark.slow), 6, pytest.param("last", marks=pytest.mark.slow)]
 )
-def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
+def test_resumed_training_equals_undisturbed_training_including_early_stopping(
     undisturbed: Outcome, crash_at: int | str, tmp_path: Path
 ) -> None:
     config = config_of(*ENDS_EARLY)
@@ -421,7 +421,7 @@ def test_a_resumed_training_equals_an_undisturbed_one_early_stopping_included(
     assert log_of(outcome) == log_of(undisturbed)
 
 
-def test_a_checkpoint_that_lost_any_of_its_files_or_the_end_of_one_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_checkpoint_that_lacks_a_file_or_the_end_of_one_is_not_resumed(tmp_path: Path) -> None:
     train_config(config_of("trainer.max_steps=2", "trainer.eval_every=2"), tmp_path)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.is_whole(2)
@@ -455,7 +455,7 @@ def test_a_torn_checkpoint_is_trained_again(undisturbed: Outcome, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [ENDS_EARLY, ["trainer.max_steps=6", "optimizer.lr=2e-2"]], ids=["early", "steps"])
-def test_a_finished_training_is_not_trained_on(words: list[str], tmp_path: Path) -> None:
+def test_finished_training_is_not_continued(words: list[str], tmp_path: Path) -> None:
     config = config_of(*words)
     first, model = train_config(config, tmp_path)
     listener = RecordingListener()
@@ -480,7 +480,7 @@ def test_times_are_summed_over_attempts(tmp_path: Path) -> None:
     assert 100 < outcome.eval_s < 160
 
 
-# --- checkpoints that are written while training goes on
+# --- checkpoints that are written while training continues
 
 
 def train_with_saver(
@@ -492,7 +492,7 @@ def train_with_saver(
     return train_config(config, folder, listener, built=built, is_resumable=is_resumable)[0]
 
 
-def test_a_checkpoint_written_from_a_copy_is_the_one_of_the_model(tmp_path: Path) -> None:
+def test_a_checkpoint_written_from_a_copy_equals_the_models_own(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=4", "trainer.eval_every=2")
     train_with_saver(config, tmp_path / "copy")
     train_config(config, tmp_path / "model")
@@ -507,7 +507,7 @@ def test_a_checkpoint_written_from_a_copy_is_the_one_of_the_model(tmp_path: Path
         assert all(torch.equal(state[key][part], value) for part, value in parts.items())
 
 
-def test_a_training_resumed_from_a_checkpoint_written_from_a_copy_equals_an_undisturbed_one(tmp_path: Path) -> None:
+def test_training_resumed_from_a_checkpoint_of_a_copy_equals_undisturbed_training(tmp_path: Path) -> None:
     config = config_of("trainer.max_steps=6", "trainer.eval_every=2")
     undisturbed = train_with_saver(config, tmp_path / "whole")
     with pytest.raises(ConnectionError):
@@ -525,12 +525,12 @@ def test_the_last_checkpoint_has_an_optimizer_state_only_if_training_is_resumabl
     assert (Checkpoints(tmp_path).path(4) / "optimizer.pt").exists() == is_resumable
     again = train_with_saver(
         config, tmp_path, is_resumable=is_resumable
-    )  # killed before it was told: nothing is trained again
+    )  # killed before the result was recorded: nothing is trained again
     assert again.dev == outcome.dev
     assert again.steps == 4
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -541,18 +541,18 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("train_it", [train_config, train_with_saver])
-def test_a_checkpoint_is_not_begun_before_the_last_one_is_sealed(
+def test_no_checkpoint_is_started_before_the_last_one_is_sealed(
     train_it: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sealing one deletes those that it replaces, and would take one that is being written for such."""
-    seal, begun = Checkpoints.seal, list[list[str]]()
+    """Sealing one deletes those that it replaces, and would delete one that is being written."""
+    seal, started = Checkpoints.seal, list[list[str]]()
 
     def slowly(self: Checkpoints, step: int, times: Mapping[str, float]) -> None:
         time.sleep(0.3)
-        begun.append(sorted(path.name for path in self.folder.glob("checkpoint-*")))
+        started.append(sorted(path.name for path in self.folder.glob("checkpoint-*")))
         seal(self, step, times)
 
     monkeypatch.setattr(Checkpoints, "seal", slowly)
     train_it(config_of("trainer.max_steps=4", "trainer.eval_every=1"), tmp_path)
-    assert [max(names) for names in begun] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
+    assert [max(names) for names in started] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
     assert Checkpoints(tmp_path).is_whole(4)

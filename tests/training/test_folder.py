@@ -11,9 +11,7 @@ import transformers
 from embedsweep.training.folder import train_log
 
 
-def test_what_is_logged_warned_and_printed_goes_to_the_file_only(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_logs_warnings_and_output_go_to_the_file_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "trial" / "train.log"
     with train_log(path):
         print("printed")
@@ -56,9 +54,7 @@ def test_secrets_do_not_reach_the_log(tmp_path: Path) -> None:
     assert "s3cret-word" not in log
 
 
-def test_afterwards_logging_and_output_are_as_before_though_it_raised(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_logging_and_output_are_restored_after_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before = (root.level, root.handlers[:], sys.stdout, warnings.showwarning)
     with pytest.raises(KeyError), train_log(tmp_path / "train.log"):
