@@ -19,7 +19,7 @@ from embedsweep.config.types import Bounds, fields_of
 from embedsweep.config.values import leaf_keys, resolve, value_at
 from embedsweep.errors import ConfigError
 from embedsweep.losses.table import LOSSES
-from embedsweep.tracking.records import flatten
+from embedsweep.tracking.names import flatten
 from embedsweep.validation import reference
 from embedsweep.validation.reference import allowed_words, as_text, groups, keys, option_names, reference_of
 from embedsweep.validation.single import pass_single
