@@ -13,6 +13,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from embedsweep.config.types import (
+    Bounds,
     MayBeEmpty,
     allowed_words_of,
     alternatives,
