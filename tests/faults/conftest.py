@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest) -> str | None:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> studies.Study:
     """What the study of these tests looks like when nothing happens to it."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    ended = studies.run(folder)
+    ended = studies.run(folder, fresh=True)
     assert ended.code == 0, ended.output
     study = studies.Study(folder)
     studies.check_whole(study)

@@ -5,13 +5,16 @@ Owns how the tests of faults start commands and read what is left. Starts no fau
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,13 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
+from tests.faults.forks import ForkedCommand, ForkServer
+
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
 WITHIN_S = 600.0
+Command = subprocess.Popen[str] | ForkedCommand
+_STARTING = threading.Lock()
 
 # A learning rate this high leads past the best model soon: both trials stop early, well before their last step.
 WORDS = (
@@ -66,36 +73,70 @@ class Ended:
 
 
 def start(
-    folder: Path, words: Sequence[str], fault: Sequence[str] = (), output: Path | None = None
-) -> subprocess.Popen[str]:
-    """Starts ``train.py -m words`` in ``folder``; with a fault (action, place), by way of the driver.
+    folder: Path,
+    words: Sequence[str],
+    fault: Sequence[str] = (),
+    output: Path | None = None,
+    *,
+    fresh: bool = False,
+    at: float | None = None,
+) -> Command:
+    """Start ``train.py -m words`` in ``folder``.
 
-    What it prints goes to the file ``output``; None is a pipe, which somebody has to read.
+    Args:
+        folder: its working directory, made if it is missing.
+        words: what follows ``-m``.
+        fault: action and place of a fault, for ``driver.py``.
+        output: the file that gets what it prints; None is a pipe, which somebody has to read.
+        fresh: start an interpreter of its own, where imports are part of the test.
+        at: the moment at which a fork begins, by ``time.monotonic``; None is at once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     program = [str(DRIVER), *fault] if fault else [str(ROOT / "train.py")]
+    return start_program(folder, [*program, "-m", *words], output, fresh=fresh, at=at)
+
+
+def start_program(
+    folder: Path,
+    program: Sequence[str],
+    output: Path | None = None,
+    *,
+    fresh: bool = False,
+    at: float | None = None,
+) -> Command:
+    """Start what would follow ``python`` on a command line; arguments as those of ``start``."""
+    folder.mkdir(parents=True, exist_ok=True)
     # One thread each: two commands can run side by side on two cores, and results are the same to the last bit.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    if not fresh:
+        return fork_server().start(program, folder, environment, output, at)
     with output.open("wb") if output is not None else nullcontext(subprocess.PIPE) as printed:
         return subprocess.Popen(
-            [sys.executable, *program, "-m", *words],
-            cwd=folder,
-            env=environment,
-            text=True,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
+            [sys.executable, *program], cwd=folder, env=environment, text=True, stdout=printed, stderr=subprocess.STDOUT
         )
 
 
-def wait_for(command: subprocess.Popen[str], words: str) -> None:
+@cache
+def _fork_server() -> ForkServer:
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
+
+
+def fork_server() -> ForkServer:
+    """Return this process's only fork server, started by the first who needs it."""
+    with _STARTING:
+        return _fork_server()
+
+
+def wait_for(command: Command, words: str) -> None:
     """Reads a command's output up to a line with these words in it."""
     assert command.stdout is not None
     while words not in (line := command.stdout.readline()):
         assert line, f"the command ended before it said {words!r}"
 
 
-def finish(command: subprocess.Popen[str]) -> Ended:
+def finish(command: Command) -> Ended:
     """Waits for a command's end."""
     try:
         output, _ = command.communicate(timeout=WITHIN_S)
@@ -103,12 +144,12 @@ def finish(command: subprocess.Popen[str]) -> Ended:
         command.kill()
         output, _ = command.communicate()
         raise AssertionError(f"still running after {WITHIN_S:.0f} s:\n{output}") from None
-    return Ended(command.returncode, output)
+    return Ended(command.wait(), output)
 
 
-def run(folder: Path, words: Sequence[str] = WORDS, fault: Sequence[str] = ()) -> Ended:
-    """Starts a command and waits for its end."""
-    return finish(start(folder, words, fault))
+def run(folder: Path, words: Sequence[str] = WORDS, fault: Sequence[str] = (), *, fresh: bool = False) -> Ended:
+    """Run a command to its end; arguments as those of ``start``."""
+    return finish(start(folder, words, fault, fresh=fresh))
 
 
 def storage_words(url: str | None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from subprocess import Popen, TimeoutExpired
+from subprocess import TimeoutExpired
 
 import psutil
 import pytest
@@ -49,7 +49,7 @@ def test_a_study_whose_processes_are_killed_at_random_is_whole_in_the_end(tmp_pa
     deadline = time.monotonic() + WITHIN_S
     while True:
         log = tmp_path / f"{len(deeds):03d}.log"
-        command = studies.start(tmp_path, WORDS, output=log)
+        command = studies.start(tmp_path, WORDS, output=log, fresh=True)
         deed = disturb(command, chance, deeds, deadline)
         code = command.wait(studies.WITHIN_S)
         output = log.read_text()
@@ -73,7 +73,7 @@ def test_a_study_whose_processes_are_killed_at_random_is_whole_in_the_end(tmp_pa
         assert told.count(f"trial {number} COMPLETE") <= 1, f"trial {number} was trained twice"
 
 
-def disturb(command: Popen[str], chance: random.Random, deeds: list[str], deadline: float) -> str | None:
+def disturb(command: studies.Command, chance: random.Random, deeds: list[str], deadline: float) -> str | None:
     """Kills workers at random moments until it is the supervisor's turn or the command ends; what ended it."""
     while True:
         assert time.monotonic() < deadline, "too slow a machine"

@@ -99,12 +99,8 @@ def _check_equal(port: int, undisturbed: studies.Study) -> None:
         assert [item.path for item in client.list_artifacts(run.info.run_id, "scores")] == ["scores/dev.parquet"]
 
 
-def _sync(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    command = [sys.executable, "-m", "embedsweep", "sync", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def _sync(folder: Path, *words: str) -> studies.Command:
+    return studies.start_program(folder, ["-m", "embedsweep", "sync", *words])
 
 
 def test_a_server_that_goes_away_costs_no_trial_and_gets_all_by_sync(
@@ -157,7 +153,7 @@ def test_a_server_that_is_not_there_is_told_within_15_s(tmp_path: Path) -> None:
     # Seconds where the machine is idle, and not the server's fault where it is not.
     loading_s = time.monotonic() - began
     began = time.monotonic()
-    ended = studies.run(tmp_path, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}"))
+    ended = studies.run(tmp_path, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}"), fresh=True)
     assert ended.code == 1, ended.output
     assert time.monotonic() - began < 15 + loading_s
     assert f"http://127.0.0.1:{port} cannot be opened" in ended.output

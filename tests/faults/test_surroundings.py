@@ -38,7 +38,7 @@ def test_a_clock_that_is_an_hour_off_after_a_kill_changes_nothing(
 def test_what_is_embedded_needs_no_network(tmp_path: Path, undisturbed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    ended = studies.run(tmp_path, WORDS, ("offline", "start"))
+    ended = studies.run(tmp_path, WORDS, ("offline", "start"), fresh=True)
     assert ended.code == 0, ended.output
     studies.check_whole(Study(tmp_path))
     studies.check_equal(Study(tmp_path), undisturbed)

@@ -32,7 +32,7 @@ class Running:
     """A command whose workers train."""
 
     def __init__(self, folder: Path, words: tuple[str, ...] = FOUR) -> None:
-        self.command = studies.start(folder, words)
+        self.command = studies.start(folder, words, fresh=True)
         self._lines: list[str] = []
 
     def wait_for(self, *texts: str) -> None:
@@ -167,7 +167,7 @@ def test_a_worker_that_cannot_start_costs_no_trial(tmp_path: Path, monkeypatch: 
     broken.mkdir()
     (broken / "sentence_transformers.py").write_text('raise RuntimeError("broken by a test")')
     monkeypatch.setenv("PYTHONPATH", f"{broken}:{studies.ROOT / 'src'}")
-    ended = studies.run(tmp_path, FOUR)
+    ended = studies.run(tmp_path, FOUR, fresh=True)
     assert ended.code == 1, ended.output
     assert "embedsweep: workers cannot start; worker" in ended.output
     assert "RuntimeError: broken by a test" in ended.output
@@ -195,7 +195,7 @@ def test_the_winner_is_scored_by_a_worker_and_if_that_fails_by_the_command(
         "finals._reported = watched\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{watches}:{studies.ROOT / 'src'}")
-    ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"))
+    ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"), fresh=True)
     check_shared(Study(tmp_path), ended, 2)
     assert "test/spearman_cosine" in ended.output
     roles = (tmp_path / "scored").read_text().split()
