@@ -1,4 +1,4 @@
-"""The command line: exit codes, what is printed where, and how little is loaded to say that something is wrong."""
+"""The command line: exit codes, what is printed where, and how little is imported before an error is reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedsweep.cli import VERBS, main
+from embedsweep.cli import VERBS, Command, main
 from embedsweep.errors import Interrupted
 
 ROOT = Path(__file__).parents[1]
@@ -36,8 +36,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sys, "argv", ["embedsweep"])
     yield
-    left = sorted(path.name for path in tmp_path.iterdir() if path.name != "conf")
-    assert left == [], "no command here trains, so none leaves anything behind"
+    files = sorted(path.name for path in tmp_path.iterdir() if path.name != "conf")
+    assert files == [], "no command here trains, so none leaves anything behind"
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -52,7 +52,7 @@ def _own(path: str, text: str) -> None:
     file.write_text(text)
 
 
-def test_a_dry_run_says_what_the_study_would_be_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_previews_the_study_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("loss=mnrl,cosent", "optimizer.lr=tag(log,interval(1e-5,1e-3))", "study.n_trials=7", "loss.scale=30")
     code, out, err = run(capsys, "train", "-m", *words, "study.name=dry", "study.dry_run=true", "trainer.device=cpu")
     assert (code, err) == (0, "")
@@ -67,7 +67,7 @@ def test_a_dry_run_says_what_the_study_would_be_and_leaves_nothing(capsys: pytes
     ]
 
 
-def test_a_dry_run_says_where_keys_are_searched_and_what_is_tried_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_conditional_keys_and_enqueued_trials(capsys: pytest.CaptureFixture[str]) -> None:
     objective = "study.objective=[dev/spearman_cosine,emissions/co2eq_kg]"
     words = (
         "loss=mnrl,contrastive",
@@ -98,7 +98,7 @@ def test_a_dry_run_says_where_keys_are_searched_and_what_is_tried_first(capsys: 
     ]
 
 
-def test_a_dry_run_of_a_study_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_of_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "train", "-m", "study.name=nobodys", "study.dry_run=true")
     assert code == 2
     assert "no study nobodys" in err
@@ -108,8 +108,10 @@ def test_a_dry_run_of_a_study_that_is_not_there_is_refused(capsys: pytest.Captur
 def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
     assert (code, err) == (0, "")
-    verbs = ("train", "train -m", "train --help", "ui", "sync")
+    verbs = ("train [", "train -m", "train --help", *VERBS)
+    assert len(verbs) == 3 + 8
     assert [verb for verb in verbs if f"embedsweep {verb}" not in out] == []
+    assert max(map(len, out.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("words", [(), ("trian",), ("loss=mnrl",)])
@@ -119,6 +121,15 @@ def test_an_unknown_verb_is_answered_with_the_usage_on_stderr(
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
     assert "embedsweep train [key=value ...]" in err
+    assert ("did you mean train?" in err) == (words == ("trian",))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_has_help_of_its_own(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    code, out, err = run(capsys, verb, "--help")
+    assert (code, err) == (0, "")
+    assert f"embedsweep {verb}" in out
+    assert "train.py" not in out
 
 
 def test_the_version_is_this_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,29 +138,30 @@ def test_the_version_is_this_programs_own(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_help_of_ui_tells_its_words_and_the_port_of_the_users_own_file(
+def test_help_of_ui_shows_its_options_and_the_port_of_the_users_own_file(
     capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
     code, out, err = run(capsys, "ui", flag)
     assert (code, err) == (0, "")
-    assert [word for word in ("embedsweep ui", "port=N", "(5000)", "tracking.uri=URI") if word not in out] == []
+    words = ("embedsweep ui", "--port N", "(default: 5000)", "--tracking-uri URI")
+    assert [word for word in words if word not in out] == []
     _own("commands.yaml", "ui: {port: 6006}\n")
-    assert "(6006)" in run(capsys, "ui", flag)[1]
+    assert "(default: 6006)" in run(capsys, "ui", flag)[1]
 
 
 @pytest.mark.parametrize(
-    ("verb", "told"),
+    ("verb", "message"),
     [("encode", "interrupted; nothing was written\n"), ("publish", "interrupted\n"), ("train", None)],
 )
-def test_an_interrupt_is_told(
-    capsys: pytest.CaptureFixture[str], verb: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupt_is_reported(
+    capsys: pytest.CaptureFixture[str], verb: str, message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> int:
         raise Interrupted(signal.SIGINT)
 
-    monkeypatch.setattr("embedsweep.cli._train", interrupted)
-    monkeypatch.setattr("embedsweep.cli.VERBS", dict.fromkeys(VERBS, interrupted))
-    assert run(capsys, verb) == (130, "", f"embedsweep: {told}" if told else "")
+    commands = {name: Command(command.verb, interrupted) for name, command in VERBS.items()}
+    monkeypatch.setattr("embedsweep.cli.VERBS", commands)
+    assert run(capsys, verb) == (130, "", f"embedsweep: {message}" if message else "")
 
 
 def test_problems_are_listed_on_stderr_and_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,12 +170,12 @@ def test_problems_are_listed_on_stderr_and_end_with_2(capsys: pytest.CaptureFixt
     assert err.splitlines() == [
         "embedsweep: 2 problems; nothing was trained",
         f"  loss: no option bogus; there are: {', '.join(LOSSES)}",
-        "  trainer.epochs: must be above 0, but got 0",
+        "  trainer.epochs: must be a number above 0, but got 0",
     ]
 
 
 @pytest.mark.parametrize("words", [("train", "loss=bogus"), ("train", "-m"), ("ui", "port=x")])
-def test_one_problem_is_told_in_the_singular(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+def test_one_problem_is_reported_in_the_singular(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
     deed = "trained" if words[0] == "train" else "done"
@@ -180,7 +192,7 @@ def test_one_problem_is_told_in_the_singular(capsys: pytest.CaptureFixture[str],
         ("-x", " (did you mean -m?)"),
     ],
 )
-def test_an_unknown_flag_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str], flag: str, nearest: str) -> None:
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str], flag: str, nearest: str) -> None:
     code, _, err = run(capsys, "train", flag)
     assert code == 2
     assert f"  {flag}: no such flag{nearest}; there are: -m, --multirun, " in err
@@ -226,13 +238,13 @@ def test_cfg_shows_a_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(out) == {"name": "cosent", "scale": 20.0, "space": space}
 
 
-def test_cfg_of_several_values_says_that_it_shows_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cfg_of_several_values_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "train", "-m", "--cfg", "job", "loss=mnrl,cosent")
     assert code == 2
     assert err.splitlines()[1] == "  loss: --cfg shows one configuration: give one value"
 
 
-def test_cfg_of_an_option_that_is_not_there_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cfg_of_an_unknown_option_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "train", "--cfg", "job", "loss=bogus")
     assert code == 2
     assert "bogus" in err
@@ -281,7 +293,7 @@ def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> No
         ("train.py lo", ["loss.", "loss="]),
         ("train.py loss=", [f"loss={name}" for name in LOSSES]),
         ("train.py model=ti", ["model=tiny"]),
-        ("train.py loss=mnrl loss.", ["loss.name=", "loss.scale=", "loss.space."]),
+        ("train.py loss=mnrl loss.", ["loss.scale="]),
         ("train.py trainer.early_stopping.", ["trainer.early_stopping.min_delta=", "trainer.early_stopping.patience="]),
     ],
 )

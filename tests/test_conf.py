@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from embedsweep.config.compose import open_composer, shipped_conf
-from embedsweep.config.reader import Reader
-from embedsweep.config.trial import DEV_METRICS
+from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, TrackingConfig, WorkersConfig
+from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, OptimizerName
 from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.training.optimizers import OPTIMIZERS
-from embedsweep.validation.sections import TRIAL_SECTIONS, read_trial
-from embedsweep.validation.sections.evaluation import read_benchmark
-from embedsweep.validation.sections.services import read_emissions, read_search, read_study, read_tracking, read_workers
+from embedsweep.validation.sections import TRIAL_SECTIONS, read_section, read_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.validation.words import expand_benchmarks
@@ -55,12 +52,12 @@ GIVEN: dict[tuple[str, str], dict[str, Any]] = {
 }
 """What an option leaves to the user, by ``???``."""
 
-SERVICES: dict[str, Callable[[object, list[Problem]], object]] = {
-    "study": read_study,
-    "tracking": read_tracking,
-    "emissions": read_emissions,
-    "search": read_search,
-    "workers": read_workers,
+SERVICES = {
+    "study": StudyConfig,
+    "tracking": TrackingConfig,
+    "emissions": EmissionsConfig,
+    "search": SearchConfig,
+    "workers": WorkersConfig,
 }
 
 
@@ -78,8 +75,8 @@ def _read(group: str, option: str, given: dict[str, Any]) -> list[Problem]:
         expand_benchmarks(composed, composer, problems)
         tree = resolve(composed, given, GROUPS)
     read_trial({name: tree[name] for name in TRIAL_SECTIONS}, DEV_METRICS[0], (), problems)
-    for name, read in SERVICES.items():
-        read(tree[name], problems)
+    for name, kind in SERVICES.items():
+        read_section(kind, name, tree[name], problems)
     return problems
 
 
@@ -139,7 +136,7 @@ def test_each_benchmark_is_read_without_a_problem_and_carries_its_own_name(name:
     with open_composer() as composer:
         tree = composer.benchmark(name)
     problems: list[Problem] = []
-    benchmark = read_benchmark(Reader(tree, f"benchmark.{name}", problems))
+    benchmark = read_section(BenchmarkConfig, f"benchmark.{name}", tree, problems)
     assert problems == []
     assert benchmark.name == name
     assert benchmark.data.shape == "scored_pairs"
@@ -245,3 +242,4 @@ def test_the_defaults_pass_the_gate() -> None:
 
 def test_optimizers_are_those_of_the_table() -> None:
     assert [path.stem for path in OPTIONS if path.parts[0] == "optimizer"] == sorted(OPTIMIZERS)
+    assert sorted(get_args(OptimizerName)) == sorted(OPTIMIZERS)

@@ -368,30 +368,14 @@ def test_problems_of_all_splits_are_reported_at_once(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError) as error:
         _read(config)
     assert str(error.value).splitlines() == [
-        f"{source} train, row 2: sentence1 is None, not a text: check data.columns, or leave the row out",
+        f"{source} train, row 2: sentence1 is None, not a text: choose another column, or leave the row out",
         f"{source} train, row 3: score None is not a number: fill it in or leave the row out",
-        f"{source} train, row 2: score 9 is outside data.score_range=[0,5]: mend it, or, if the scale is another, set "
+        f"{source} train, row 2: score 9 is outside data.score_range=[0,5]: fix it, or, if the scale is another, set "
         "data.score_range (the scores here go from 1 to 9)",
         f"{source} validation: has no column 'similarity_score' (data.columns); it has 'score', 'sentence1', "
         "'sentence2'",
         f"data.splits.test: {source} has no split 'test'; it has 'testing'",
     ]
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (
-            replace(STSB, columns=("sentence1", "sentence2", 2)),
-            "data.columns: [sentence1,sentence2,2] mixes names and positions: names for a file with a header, "
-            "positions for one without",
-        ),
-    ],
-)
-def test_options_that_no_dataset_supports_are_refused(config: DataConfig, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        _read(config)
-    assert str(error.value) == message
 
 
 def test_only_the_requested_splits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""What this machine has to train on, found out without torch, whose import takes seconds.
+"""The machine: its devices, cores and memory, and how workers share them.
 
-Owns the question whether a device and a precision can be had here. Knows nothing of models or batches.
+It does not import torch, which takes seconds; memory functions use torch if this process has imported it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any
 
 from embedsweep.config.study import WorkersConfig
 from embedsweep.config.trial import Precision
@@ -24,18 +24,18 @@ from embedsweep.errors import causes
 
 MPS_CONTROL = "nvidia-cuda-mps-control"
 MPS_FOLDERS = (Path("/usr/local/nvidia/bin"), Path("/usr/local/cuda/bin"))
-"""Where containers have the control program of CUDA's Multi-Process Service, beside ``PATH``."""
+"""Folders in which containers have the control program of CUDA's Multi-Process Service, beside ``PATH``."""
 
 
 def visible_cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def visible_devices() -> list[str]:
-    """Names of the CUDA devices this process may use: all, or those of ``CUDA_VISIBLE_DEVICES``, which may be none."""
+    """Return the names of the CUDA devices for this process; those of ``CUDA_VISIBLE_DEVICES`` if it is set."""
     everything = [str(number) for number in range(cuda_device_count())]
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None or not everything:
@@ -44,7 +44,7 @@ def visible_devices() -> list[str]:
 
 
 def cuda_devices_of(device: str) -> list[str]:
-    """Names of the visible CUDA devices that trials on ``device`` (``trainer.device``) may be spread over."""
+    """Return the visible CUDA devices that trials on ``device`` (``trainer.device``) may be spread over, by name."""
     if device in ("auto", "cuda"):
         return visible_devices()
     one = re.fullmatch(r"cuda:(\d+)", device)
@@ -52,14 +52,14 @@ def cuda_devices_of(device: str) -> list[str]:
 
 
 def gpu_count(device: str) -> int:
-    """How many GPUs, of whichever kind, trials on ``device`` (``trainer.device``) have; 0 on a CPU."""
+    """Return how many GPUs of any kind trials on ``device`` (``trainer.device``) have; 0 on a CPU."""
     names = cuda_devices_of(device)
     return len(names) or int(device in ("auto", "mps") and has_metal())
 
 
 @functools.cache
 def cuda_device_count() -> int:
-    """How many CUDA devices the driver shows, visible or not; 0 without one."""
+    """Return how many CUDA devices the driver shows, visible or not; 0 without a driver."""
     import pynvml
 
     try:
@@ -77,9 +77,9 @@ class Gpu:
     """A GPU as its driver shows it.
 
     Attributes:
-        name: what it is.
-        used_bytes: of its memory, by whomever.
-        total_bytes: of its memory.
+        name: the product's name.
+        used_bytes: memory in use by all processes.
+        total_bytes: all of its memory.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Gpu:
 
 
 def read_gpu(visible: str) -> Gpu | None:
-    """The GPU of a name from :func:`visible_devices`, at this moment; None where the driver does not tell."""
+    """Return the GPU of a name from :func:`visible_devices`, as of now; None if the driver does not report it."""
     import pynvml
 
     try:
@@ -109,19 +109,19 @@ def read_gpu(visible: str) -> Gpu | None:
 
 
 def has_metal() -> bool:
-    """Whether this is an Apple machine with Metal."""
+    """Return whether this is an Apple machine with Metal."""
     return platform.system() == "Darwin" and platform.machine() == "arm64"
 
 
 def find_mps_control() -> Path | None:
-    """The control program of CUDA's Multi-Process Service; None where there is none."""
+    """Return the path of the control program of CUDA's Multi-Process Service; None if it is not installed."""
     folders = os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, MPS_FOLDERS)])
-    found = shutil.which(MPS_CONTROL, path=folders)
-    return Path(found) if found is not None else None
+    path = shutil.which(MPS_CONTROL, path=folders)
+    return Path(path) if path is not None else None
 
 
 def device_problem(device: str) -> str | None:
-    """Why ``device`` cannot be used here, or None."""
+    """Return why ``device`` cannot be used here; None if it can."""
     if device in ("auto", "cpu"):
         return None
     if device == "mps":
@@ -137,7 +137,7 @@ def device_problem(device: str) -> str | None:
 
 
 def precision_problem(precision: Precision, device: str) -> str | None:
-    """Why ``precision`` cannot be had on ``device``, or None; transformers would silently train in fp32."""
+    """Return why ``device`` lacks ``precision``, so that transformers would train in fp32; None if it has it."""
     on_cpu = device == "cpu" or (device == "auto" and not has_metal() and not visible_devices())
     if precision == "fp16" and on_cpu:
         return "fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16"
@@ -149,11 +149,11 @@ LIBRARIES = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-"""What libraries would write to the terminal or send home by themselves, and a warning about forks."""
+"""Settings against progress bars on the terminal, telemetry and a warning about forks."""
 
 
 def prepare_process(device: str) -> None:
-    """Prepares this process to train on ``device`` (``trainer.device``); call it before torch is imported."""
+    """Prepare this process to train on ``device`` (``trainer.device``); call it before torch is imported."""
     for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     if device not in ("cpu", "mps"):
@@ -161,36 +161,26 @@ def prepare_process(device: str) -> None:
 
 
 def end_at_once() -> None:
-    """Lets this process end without a last garbage collection: over all that torch and MLflow import, it takes 1 s."""
+    """Let this process end without a last garbage collection, which takes 1 s with torch and MLflow imported."""
     atexit.register(gc.freeze)
 
 
-def take_pipes() -> tuple[IO[bytes], TextIO]:
-    """Stdin and stdout for the supervisor alone: whatever prints goes where stderr goes, to this process's log."""
-    lifeline, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return lifeline, events
-
-
 def _pin_gpu(index: int) -> None:
-    """Lets this process see one of the visible GPUs only: a trainer that sees several spreads every batch over them."""
+    """Make only one of the visible GPUs visible: a trainer that sees several spreads every batch over them."""
     names = visible_devices()
     if index < len(names):
         os.environ["CUDA_VISIBLE_DEVICES"] = names[index]
 
 
 CORES_A_PROCESS = 2
-"""Without a GPU, and where no number was given: fewer cores leave no room for what a training does beside its steps."""
+"""Without a GPU and a configured number: training needs a core beside its steps."""
 
 
 def worker_count(workers: WorkersConfig, device: str, per_device: int) -> int:
-    """How many workers a command has, at least 1.
+    """Return how many workers a command has, at least 1.
 
     Args:
-        workers: what was asked.
+        workers: the configuration.
         device: ``trainer.device``.
         per_device: how many processes share a GPU.
     """
@@ -202,10 +192,10 @@ def worker_count(workers: WorkersConfig, device: str, per_device: int) -> int:
 
 
 def deal(workers: WorkersConfig, device: str, count: int) -> list[Mapping[str, str]]:
-    """What is added to the environment of each of ``count`` workers, none where no trial is left.
+    """Return what is added to the environment of each of ``count`` workers; empty if no trial is left.
 
-    All get equally many threads, so that a trial's numbers do not depend on who runs it; GPUs are dealt in turn. What
-    the user has set of threads stays.
+    All get equally many threads, so that a trial's numbers do not depend on its worker; GPUs are assigned in turn.
+    Numbers of threads that the user has set stay.
     """
     processes = count * workers.processes_per_trial
     common: dict[str, str] = {}
@@ -213,15 +203,15 @@ def deal(workers: WorkersConfig, device: str, count: int) -> list[Mapping[str, s
         threads = str(max(1, visible_cores() // max(1, processes)))
         common = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": os.environ.get("MKL_NUM_THREADS", threads)}
     if processes > 1 and "OMP_WAIT_POLICY" not in os.environ:
-        # Threads that wait by spinning take the cores away from the other workers: two trainings on two cores took
-        # 73 s each so, and 26 s with threads that sleep.
+        # Threads that spin while they wait take cores from other workers: two trainings on two cores took 73 s each,
+        # and 26 s with threads that sleep.
         common["OMP_WAIT_POLICY"] = "PASSIVE"
     names = cuda_devices_of(device)
     return [{**common, **_visible(names, worker, workers.processes_per_trial)} for worker in range(count)]
 
 
 def _visible(names: list[str], worker: int, processes: int) -> dict[str, str]:
-    """The GPUs of one worker, one for each of its processes as far as there are so many."""
+    """Return the GPUs of one worker, one for each of its processes if there are enough."""
     if not names:
         return {}
     own = (names[(worker * processes + process) % len(names)] for process in range(processes))
@@ -229,12 +219,12 @@ def _visible(names: list[str], worker: int, processes: int) -> dict[str, str]:
 
 
 def are_shared(shares: Sequence[Mapping[str, str]]) -> bool:
-    """Whether several of these workers are given the same GPU."""
-    given = [gpu for share in shares for gpu in share.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    return len(set(given)) < len(given)
+    """Return whether several of these workers have the same GPU."""
+    gpus = [gpu for share in shares for gpu in share.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return len(set(gpus)) < len(gpus)
 
 
-SIGNS = (
+OUT_OF_MEMORY_SIGNS = (
     "out of memory",
     "defaultcpuallocator: not enough memory",
     "can't allocate memory",
@@ -244,7 +234,7 @@ SIGNS = (
     "std::bad_alloc",
     "could not create a primitive",
 )
-"""What a RuntimeError says where memory did not do: torch's allocators, CUDA's libraries, the C++ runtime, oneDNN."""
+"""Parts of out-of-memory messages of torch's allocators, CUDA's libraries, the C++ runtime and oneDNN."""
 
 
 DEVICE_LOST_SIGNS = (
@@ -262,36 +252,36 @@ DEVICE_LOST_SIGNS = (
     "mps client",
     "mps server",
 )
-"""What CUDA says when a process's context is broken for good; the last two of its Multi-Process Service."""
+"""Parts of CUDA's messages when a context is broken for good; the last two are of its Multi-Process Service."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that led to it, says that memory did not do."""
-    return any(isinstance(each, MemoryError) or _says(each, SIGNS) for each in causes(error))
+    """Return whether an exception, or one of its causes, is an out-of-memory error."""
+    return any(isinstance(each, MemoryError) or _has_sign(each, OUT_OF_MEMORY_SIGNS) for each in causes(error))
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether this process can use its GPU no more, by what an exception says, one that led to it, or the GPU itself.
+    """Return whether this process can no longer use its GPU, by an exception, one of its causes, or the GPU itself.
 
-    Every later CUDA call of such a process fails, whichever trial makes it; only a new process gets a new context.
-    Running out of memory is not of that kind.
+    Every later CUDA call of such a process fails, in any trial; only a new process gets a new context. Running out of
+    memory is not such an error.
     """
-    is_told = any("cuda" in str(each).lower() and _says(each, DEVICE_LOST_SIGNS) for each in causes(error))
-    return is_told or not _device_answers()
+    is_reported = any("cuda" in str(each).lower() and _has_sign(each, DEVICE_LOST_SIGNS) for each in causes(error))
+    return is_reported or not _device_answers()
 
 
-def _says(error: BaseException, signs: Sequence[str]) -> bool:
+def _has_sign(error: BaseException, signs: Sequence[str]) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
 def _torch_on_gpu() -> Any:
-    """torch, where this process has used a GPU with it; else None. It is not imported for that."""
+    """Return torch if this process has used a GPU with it; else None. It is not imported for that."""
     torch: Any = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _device_answers() -> bool:
-    """Whether the GPU does what it is told to; true where this process has not used one."""
+    """Return whether the GPU carries out calls; true if this process has not used one."""
     if (torch := _torch_on_gpu()) is None:
         return True
     try:
@@ -302,47 +292,80 @@ def _device_answers() -> bool:
 
 
 def free_memory() -> None:
-    """Gives back what nothing refers to any more: a failed training leaves cycles, a GPU's allocator blocks."""
+    """Free what nothing refers to any more: a failed training leaves cycles, a GPU's allocator keeps blocks."""
     gc.collect()
     free_device_memory()
 
 
 def free_device_memory() -> None:
-    """Gives a GPU back what the last trial held: Python's own collector does not see when that runs out."""
+    """Free the GPU memory that the last trial held: Python's own collector does not notice when that runs out."""
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
 
 
+def oom_kills() -> int | None:
+    """Return how many processes the kernel has killed for lack of memory; None if it does not count them.
+
+    They are counted in this process's control group, else in the container, else on the whole machine.
+    """
+    for path in _kill_counters():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
+
+
+def _kill_counters() -> list[Path]:
+    """Return the files in which the kernel may count them, the closest first."""
+    groups: Mapping[str, str] = {}
+    try:
+        rows = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        groups = {kinds: path.lstrip("/") for _, kinds, path in (row.split(":", 2) for row in rows)}
+    except (OSError, ValueError):
+        pass
+    root = Path("/sys/fs/cgroup")
+    return [
+        root / groups.get("", "") / "memory.events",
+        root / "memory.events",
+        root / "memory" / groups.get("memory", "") / "memory.oom_control",
+        root / "memory" / "memory.oom_control",
+        Path("/proc/vmstat"),
+    ]
+
+
 def reset_peak_memory() -> None:
-    """Begins to count anew what `peak_memory_gib` tells, from what is reserved now."""
+    """Restart the measurement of `peak_memory_gib` from what is reserved now."""
     if (torch := _torch_on_gpu()) is not None:
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory_gib() -> float | None:
-    """The most memory of its GPU, in GiB, that torch reserved in this process since the count began.
+    """Return the most GPU memory, in GiB, that torch reserved in this process since the last reset.
 
-    Reserved, not allocated: that is what other trials on the GPU cannot have. None where nothing was reserved, as on a
-    CPU.
+    Reserved, not allocated: other trials on the GPU cannot use it. None if nothing was reserved, as on a CPU.
     """
     if (torch := _torch_on_gpu()) is None:
         return None
     try:
         reserved = int(torch.cuda.max_memory_reserved())
-    except RuntimeError:  # an error has broken the process's context on the GPU; it is told by whoever met it
+    except RuntimeError:  # the process's context on the GPU is broken, which was raised where it happened
         return None
     return reserved / 2**30 if reserved else None
 
 
 OTHERS_GIB = 2.0
-"""Memory of a GPU that is neither free nor torch's of this process, above which other processes hold some of it; a
-process's own context takes up to 1 GiB."""
+"""GPU memory in GiB that is neither free nor reserved by torch here, above which other processes hold some; the context
+of this process takes up to 1 GiB."""
 
 
 def others_hold_memory() -> bool:
-    """Whether other processes hold memory of this process's GPU, so that what was too little may do at another time."""
+    """Return whether other processes hold memory of this process's GPU, so that a later attempt may have more."""
     if (torch := _torch_on_gpu()) is None:
         return False
     free, total = torch.cuda.mem_get_info()

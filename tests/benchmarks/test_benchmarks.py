@@ -9,11 +9,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from embedsweep.config.compose import open_composer, shipped_conf
-from embedsweep.config.reader import Reader
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.data import load_benchmark
 from embedsweep.errors import Problem
-from embedsweep.validation.sections.evaluation import read_benchmark
+from embedsweep.validation.sections import read_section
 from tests.data_configs import EVALUATION
 
 NAMES = sorted(path.stem for path in (shipped_conf() / "benchmark").glob("*.yaml"))
@@ -40,7 +39,7 @@ def benchmarks() -> dict[str, BenchmarkConfig]:
     found: dict[str, BenchmarkConfig] = {}
     for name, plain in _composed().items():
         tree = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
-        found[name] = read_benchmark(Reader(tree, name, problems))
+        found[name] = read_section(BenchmarkConfig, name, tree, problems)
     assert problems == []
     return found
 

@@ -1,130 +1,38 @@
+"""Model cards as they are written after a training and completed after a study."""
+
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import jinja2.meta
 import psutil
 import pytest
+import torch
 import yaml
+from datasets import DatasetDict
 from huggingface_hub import EvalResult, ModelCard
+from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+from sentence_transformers.base.model_card import get_losses
+from sentence_transformers.sentence_transformer import losses
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-from embedsweep.card import complete_card, write_card
+from embedsweep.card.write import FOLLOWS, TEMPLATE, complete_card, write_card
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import DEV_METRICS, AlsoConfig, BenchmarkConfig, LossConfig, TrialConfig
 from embedsweep.data.examples import Examples, Pairs, Splits
 from embedsweep.emissions.rows import COLUMNS, write_rows
+from embedsweep.losses.nesting import training_dataset
+from embedsweep.losses.teachers import load_encoder
+from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
 
-# What sentence-transformers writes, shortened: the order of its sections, and those it comments out.
-LIBRARY = """\
----
-tags:
-- sentence-transformers
-- loss:MatryoshkaLoss
-widget:
-- source_sentence: A man is here, password=hunter22
-  sentences:
-  - A dog.
-pipeline_tag: sentence-similarity
-library_name: sentence-transformers
-metrics:
-- dev_spearman_cosine
-model-index:
-- name: SentenceTransformer
-  results:
-  - task:
-      type: semantic-similarity
-      name: Semantic Similarity
-    dataset:
-      name: dev
-      type: dev
-    metrics:
-    - type: spearman_cosine
-      value: 0.1111
-      name: Spearman Cosine
----
-
-# SentenceTransformer
-
-This is a [sentence-transformers](https://www.SBERT.net) model trained. It maps inputs to a vector space.
-
-## Model Details
-
-### Model Description
-- **Model Type:** Sentence Transformer
-<!-- - **Base model:** [Unknown](https://huggingface.co/unknown) -->
-- **Maximum Sequence Length:** 48 tokens
-<!-- - **Training Dataset:** Unknown -->
-<!-- - **Language:** Unknown -->
-<!-- - **License:** Unknown -->
-
-## Usage
-
-## Evaluation
-
-### Metrics
-
-* Evaluated with <code>embedsweep.evaluation.PairEvaluator</code>
-
-| spearman_cosine | 0.1111 |
-
-<!--
-## Bias, Risks and Limitations
-
-*What are the known issues?*
--->
-
-## Training Details
-
-### Training Dataset
-
-#### Unnamed Dataset
-
-* Size: 4 training samples
-* Columns: <code>sentence1</code>, <code>sentence2</code>, and <code>score</code>
-* Approximate statistics based on the first 3 samples:
-  |         | sentence1 | sentence2 | score |
-  |:--------|:----------|:----------|:------|
-  | details | <ul><li>min: 3 tokens</li><li>mean: 4.25 tokens</li><li>max: 6 tokens</li></ul> \
-| <ul><li>min: 2 tokens</li><li>mean: 3.0 tokens</li><li>max: 5 tokens</li></ul> | <ul><li>min: 0.0</li></ul> |
-* Samples:
-  | sentence1 | sentence2 | score |
-  |:----------|:----------|:------|
-  | <code>the library's sample</code> | <code>another</code> | <code>0.18</code> |
-* Loss: [<code>CoSENTLoss</code>](https://sbert.net/losses.html#cosentloss) with these parameters:
-  ```json
-  {
-      "scale": 20.0,
-      "similarity_fct": "pairwise_cos_sim"
-  }
-  ```
-
-### Training Hyperparameters
-#### Non-Default Hyperparameters
-
-- `max_steps`: 20
-
-### Training Logs
-| Epoch | Step |
-
-### Training Time
-- **Training**: 1.4 seconds
-
-### Framework Versions
-- Python: 3.11.7
-- Tokenizers: 0.23.3
-
-## Additional Resources
-
-## Citation
-
-### BibTeX
-"""
 DEV = {name: 0.5 + index / 100 for index, name in enumerate(DEV_METRICS)}
 TEST = {name.replace("dev/", "test/"): value + 0.2 for name, value in DEV.items()}
 BEFORE = {name: value - 0.3 for name, value in {**DEV, **TEST}.items()}
@@ -151,6 +59,9 @@ TRAIN = Examples(
 )
 PAIRS = Pairs(("a b", "c"), ("d", "e"), (0.0, 1.0), "/home/somebody/dev.csv")
 SPLITS = Splits(TRAIN, PAIRS, PAIRS)
+COSENT = LossConfig("cosent", {}, None)
+OLD_CARD = Path(__file__).parent / "cards" / "34dd685.md"
+"""Written by ``-m loss=cosent study.name=old optimizer.lr=1e-4,3e-4 data.limit=200 trainer.max_steps=4`` of 34dd685."""
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +69,48 @@ def config() -> TrialConfig:
     return pass_single(["loss=mnrl", "optimizer.lr=3e-4", "trainer.device=cpu"]).config
 
 
+@pytest.fixture(scope="module")
+def tiny() -> SentenceTransformer:
+    return SentenceTransformer(str(tiny_model_path()), device="cpu")
+
+
+@pytest.fixture
+def model(tiny: SentenceTransformer) -> SentenceTransformer:
+    """The tiny model with the card data that a training on TRAIN leaves."""
+    return as_trained(tiny, {"demo": (TRAIN, losses.CoSENTLoss(tiny))})
+
+
+def as_trained(
+    model: SentenceTransformer, datasets: Mapping[str, tuple[Examples, torch.nn.Module]]
+) -> SentenceTransformer:
+    """Fill a model's card data as the library's trainer does."""
+    data = SentenceTransformerModelCardData(local_files_only=True)
+    data.register_model(model)
+    trained = {name: training_dataset(COSENT, examples, model, seed=1) for name, (examples, _) in datasets.items()}
+    several = len(datasets) > 1
+    data.train_datasets = data.extract_dataset_metadata(
+        DatasetDict(trained) if several else next(iter(trained.values())),
+        [],
+        {name: loss for name, (_, loss) in datasets.items()} if several else next(iter(datasets.values()))[1],
+        "train",
+    )
+    data.set_losses(get_losses({name: loss for name, (_, loss) in datasets.items()}))
+    data.widget = [{"source_sentence": "A man is here, password=hunter22", "sentences": ["A dog."]}]
+    data.all_hyperparameters = {"max_steps": 20, "seed": 42}
+    data.non_default_hyperparameters = {"max_steps": 20}
+    data.training_logs = [{"Epoch": 1.0, "Step": 40, "Training Loss": 0.5}]
+    data.set_best_model_step(40)
+    # The library keeps the scores of its last evaluation, which are not those of the checkpoint that is kept.
+    evaluator = EmbeddingSimilarityEvaluator(["a"], ["b"], [1.0], name="dev")
+    data.set_evaluation_metrics(evaluator, {"dev_spearman_cosine": 0.1111})
+    model.model_card_data = data
+    return model
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     model = tmp_path / "model"
     model.mkdir()
-    (model / "README.md").write_text(LIBRARY, encoding="utf-8")
     row = dict.fromkeys(COLUMNS, "") | {"attempt": "1", "cpu_model": "Some CPU", "gpu_model": "1 x Some GPU"}
     write_rows(tmp_path / "emissions.csv", [row])
     return model
@@ -172,7 +120,7 @@ Write = Callable[..., str]
 
 
 @pytest.fixture
-def write(config: TrialConfig, folder: Path) -> Write:
+def write(config: TrialConfig, folder: Path, model: SentenceTransformer) -> Write:
     """Writes the card of ``folder`` and returns its text."""
 
     def written(
@@ -182,7 +130,7 @@ def write(config: TrialConfig, folder: Path) -> Write:
         also: dict[str, Examples] | None = None,
         selection: str = "It was run once.",
     ) -> str:
-        write_card(folder, config, result, splits, also or {}, selection, folder.parent / "emissions.csv")
+        write_card(model, folder, config, result, splits, also or {}, selection, folder.parent / "emissions.csv")
         return text_of(folder)
 
     return written
@@ -237,7 +185,7 @@ def test_emissions_are_metadata_in_grams(folder: Path, write: Write) -> None:
         "geographical_location": "FRA",
     }
     cost = part(text, "### Environmental Impact")
-    for words in ("0.0042 kWh", "1.25 g of CO2", "0.1 hours", "that of FRA", "cpu power estimated"):
+    for words in ("0.0042 kWh", "1.25 g of CO2", "0.1 hours", "**Electricity Mix**: FRA", "cpu power estimated"):
         assert words in cost
     assert "**GPU Model**: No GPU used\n- **CPU Model**: Some CPU" in part(text, "### Training Hardware")
     assert "Training Time" not in text
@@ -307,10 +255,10 @@ def test_scores_before_training_cut_and_of_benchmarks_have_tables(config: TrialC
     head, first, *_ = rows(part(text, "### Before training"))
     assert head == ["similarity", "dev Pearson", "dev Spearman", "test Pearson", "test Spearman"]
     assert first == ["cosine", "0.2000", "0.2500", "0.4000", "0.4500"]  # DEV and TEST, less 0.3
-    head, *body = rows(part(text, "### Embeddings cut to their first dimensions"))
+    head, *body = rows(part(text, "### Truncated embeddings"))
     assert head == ["dimensions", "similarity", "dev Pearson", "dev Spearman"]
     assert [body[0], body[5]] == [["64", "cosine", "0.4200", "-"], ["32", "cosine", "-", "0.4100"]]
-    head, *body = rows(part(text, "### Further benchmarks"))
+    head, *body = rows(part(text, "### Other benchmarks"))
     assert head[-4:] == ["Pearson", "Spearman", "Pearson before", "Spearman before"]
     assert [row for row in body if row[2] == "dot"] == [
         ["sts2017-es", "all", "dot", "0.4400", "-", "0.3300", "-"],
@@ -319,11 +267,12 @@ def test_scores_before_training_cut_and_of_benchmarks_have_tables(config: TrialC
     ]
 
 
-def test_writing_twice_is_writing_once_with_everything(config: TrialConfig, folder: Path, write: Write) -> None:
+def test_completing_a_card_gives_the_card_that_is_written_with_everything(
+    config: TrialConfig, folder: Path, write: Write
+) -> None:
     final = replace(RESULT, test=TEST, before=BEFORE)
     write(final, selection="It is the best of 3 trials.")
     expected = (folder / "README.md").read_text(encoding="utf-8")
-    (folder / "README.md").write_text(LIBRARY, encoding="utf-8")
     write(selection="It is one trial of a study.")
     for _ in range(2):
         complete_card(folder, config, final, "It is the best of 3 trials.")
@@ -334,16 +283,18 @@ def test_writing_twice_is_writing_once_with_everything(config: TrialConfig, fold
 
 def test_the_sections_stand_in_their_order_and_once(write: Write) -> None:
     text = write()
-    headings = [line for line in text.splitlines() if line.startswith("#")]
-    assert headings == [
+    prose = re.sub(r"^```.*?^```", "", re.sub("<!--.*?-->", "", text, flags=re.DOTALL), flags=re.DOTALL | re.MULTILINE)
+    assert [line for line in prose.splitlines() if line.startswith("#")] == [
         "# SentenceTransformer",
         "## Model Details",
         "### Model Description",
+        "### Model Sources",
+        "### Full Model Architecture",
         "## Usage",
+        "### Direct Usage (Sentence Transformers)",
         "## Evaluation",
-        "## Bias, Risks and Limitations",
         "## Training Details",
-        "### How this model came about",
+        "### How this model was trained",
         "### Training Dataset",
         "#### demo",
         "### Evaluation Datasets",
@@ -351,6 +302,7 @@ def test_the_sections_stand_in_their_order_and_once(write: Write) -> None:
         "#### test: demo",
         "### Training Hyperparameters",
         "#### Non-Default Hyperparameters",
+        "#### All Hyperparameters",
         "### Configuration of embedsweep",
         "### Training Logs",
         "### Environmental Impact",
@@ -359,30 +311,71 @@ def test_the_sections_stand_in_their_order_and_once(write: Write) -> None:
         "## Additional Resources",
         "## Citation",
         "### BibTeX",
+        "#### Sentence Transformers",
+        "#### CoSENTLoss",
     ]
-    for gone in ("0.1111", "PairEvaluator", "Unnamed Dataset", "the library's sample"):
-        assert gone not in text
+    for replaced in ("0.1111", "Evaluator", "Unnamed Dataset"):
+        assert replaced not in text
 
 
-@pytest.mark.parametrize(
-    "without",
-    [
-        "## Evaluation",
-        "## Training Details",
-        "### Training Dataset",
-        "### Training Hyperparameters",
-        "### Framework Versions",
-        "## Citation",
-    ],
-)
-def test_a_card_that_lacks_a_section_gets_ours_all_the_same(folder: Path, write: Write, without: str) -> None:
-    (folder / "README.md").write_text(LIBRARY.replace(without, "## Another"), encoding="utf-8")
-    text = write()
-    for heading in ("## Evaluation", "### How this model came about", "#### demo", "### Environmental Impact"):
-        assert text.splitlines().count(heading) == 1
+def test_the_template_uses_all_that_the_librarys_template_does_but_for_what_is_replaced(
+    model: SentenceTransformer,
+) -> None:
+    environment = jinja2.Environment(autoescape=False)
+    library, ours = (
+        jinja2.meta.find_undeclared_variables(environment.parse(path.read_text(encoding="utf-8")))
+        for path in (model.model_card_data.template_path, TEMPLATE)
+    )
+    of_training = {"co2_eq_emissions", "training_time", "evaluation_time", "total_time"}
+    assert library - ours == {"base_model", "base_model_revision", "eval_metrics", *of_training} | {
+        "train_datasets",
+        "eval_datasets",
+    }
 
 
-def test_the_training_data_is_described_in_full(write: Write) -> None:
+def test_the_training_log_marks_the_checkpoint_that_was_kept(write: Write) -> None:
+    assert rows(part(write(), "### Training Logs"))[1] == ["**1.0**", "**40**", "**0.5**"]
+
+
+def test_completing_a_card_of_an_earlier_version_changes_scores_and_selection_alone(
+    config: TrialConfig, folder: Path
+) -> None:
+    card = folder / "README.md"
+    card.write_bytes(OLD_CARD.read_bytes())
+    before = text_of(folder)
+    complete_card(folder, config, replace(RESULT, test=TEST), "It is the best of 3 trials.")
+    after = text_of(folder)
+    for name in ("evaluation", "origin"):
+        block = re.compile(f"<!-- embedsweep: {name} -->.*?<!-- embedsweep: {name}, end -->", re.DOTALL)
+        assert len(block.findall(after)) == 1
+        before, after = block.sub("", before), block.sub("", after)
+    assert after == before
+    text = text_of(folder)
+    assert rows(part(text, "## Evaluation"))[1] == ["cosine", "0.5000", "**0.5500**", "0.7000", "0.7500"]
+    assert "It is the best of 3 trials." in part(text, "### How this model was trained")
+    assert "### How this model came about" not in text
+    assert metadata_scores(folder) == DEV | TEST
+    assert front_matter(folder)["model-index"][0]["name"] == "SentenceTransformer"
+    assert front_matter(folder)["co2_eq_emissions"]["cpu_model"] == "AMD EPYC"
+
+
+def test_a_card_that_somebody_rewrote_gets_the_scores_at_its_end(config: TrialConfig, folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# My model\n\nIt is good.\n", encoding="utf-8")
+    for _ in range(2):
+        complete_card(folder, config, RESULT, "It is the best of 3 trials.")
+        text = text_of(folder)
+        assert text.startswith("# My model\n\nIt is good.\n")
+        assert text.count("## Evaluation") == text.count("It is the best of 3 trials.") == 1
+    assert metadata_scores(folder) == DEV
+    assert front_matter(folder)["license"] == "mit"
+
+
+def token_counts(model: SentenceTransformer, texts: Sequence[str]) -> str:
+    counts = [len(model.tokenizer(text)["input_ids"]) for text in texts]
+    return f"min {min(counts)}, mean {round(sum(counts) / len(counts), 2)}, max {max(counts)}"
+
+
+def test_the_training_data_is_described_in_full(model: SentenceTransformer, write: Write) -> None:
     text = part(write(), "#### demo")
     assert "* Size: 4 training samples\n* Columns: <code>sentence1</code>, <code>sentence2</code> and" in text
     assert "* Converted: pairs from nowhere\n" in text
@@ -391,7 +384,7 @@ def test_the_training_data_is_described_in_full(write: Write) -> None:
         ["type", "string", "string", "float"],
         ["characters", "min 4, mean 6.25, max 9", "min 1, mean 6.5, max 20"],
         ["words", "min 1, mean 2, max 4", "min 1, mean 1, max 1"],
-        ["tokens, of the first 3", "min 3, mean 4.25, max 6", "min 2, mean 3.0, max 5"],
+        ["tokens", *(token_counts(model, column) for column in TRAIN.texts)],
         ["values", "", "", "min 0, mean 0.4375, max 1"],
     ]
     assert rows(text.partition("* Samples")[2].partition("* Loss")[0]) == [
@@ -403,6 +396,15 @@ def test_the_training_data_is_described_in_full(write: Write) -> None:
     assert '"similarity_fct": "pairwise_cos_sim"' in text  # the library's own words on the loss
 
 
+def test_tokens_are_counted_in_as_many_examples_as_the_card_says(model: SentenceTransformer, write: Write) -> None:
+    texts = (*["one two"] * 103, "one two three", "one two three four"), ("x",) * 105
+    train = replace(TRAIN, texts=texts, labels=(0.0,) * 105)
+    as_trained(model, {"demo": (train, losses.CoSENTLoss(model))})
+    table = rows(part(write(splits=Splits(train, PAIRS, PAIRS)), "#### demo").partition("* Samples")[0])
+    assert table[4] == ["tokens, of the first 104", *(token_counts(model, column[:104]) for column in texts)]
+    assert table[3][1].endswith("max 4")  # words of all
+
+
 def test_classes_are_counted_by_name(config: TrialConfig, write: Write) -> None:
     train = Examples("class_texts", (("a", "b", "c", "d"),), (1.0, 0.0, 1.0, 1.0), ("no", "yes_no"), "x.csv", None)
     text = part(write(splits=Splits(train, PAIRS, PAIRS)), "#### demo")
@@ -410,43 +412,65 @@ def test_classes_are_counted_by_name(config: TrialConfig, write: Write) -> None:
     assert ["<code>a</code>", "<code>yes&#95;no</code>"] in rows(text)
 
 
-def test_several_datasets_are_each_described_with_their_loss(config: TrialConfig, folder: Path, write: Write) -> None:
+def test_several_datasets_are_each_described_with_their_loss(
+    config: TrialConfig, folder: Path, model: SentenceTransformer, write: Write
+) -> None:
     inner = LossConfig("cosent", {"scale": 7.0}, None)
-    loss = LossConfig("matryoshka", {"matryoshka_dims": (64, 32), "guide": "/home/somebody/guide"}, inner)
+    loss = LossConfig("matryoshka", {"matryoshka_dims": (64, 32)}, inner)
     more = replace(config.data, name="csv", path="/home/somebody/more", files="{split}.csv", language="en")
     data = replace(config.data, language="es", also={"more": AlsoConfig(more, loss)})
     also = {"more": Examples("positive_pairs", (("a", "b"), ("c", "d")), None, None, "more.csv", None)}
+    wrapper = losses.MatryoshkaLoss(model, losses.CoSENTLoss(model, scale=7.0), [64, 32])
+    as_trained(model, {"demo": (TRAIN, losses.CoSENTLoss(model)), "more": (also["more"], wrapper)})
     text = write(config=replace(config, data=data), also=also)
     described = part(text, "#### more")
     assert "local files, `more` (`{split}.csv`)" in described
     assert "* Size: 2 training samples\n* Columns: <code>anchor</code> and <code>positive</code>" in described
     blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", described, re.DOTALL)]
-    assert blocks == [{"matryoshka_dims": [64, 32], "guide": "guide"}, {"scale": 7.0}]
+    assert [block.get("matryoshka_dims") for block in blocks] == [[64, 32], None]
+    assert blocks[1] == {"scale": 7.0}
+    assert "* Loss: [<code>MatryoshkaLoss</code>](https://sbert.net/" in described
     assert "* Inside that loss: `cosent`" in described
     assert front_matter(folder)["language"] == ["es", "en"]
     assert "### Training Datasets\n" in text
     assert "- **Languages:** es, en\n" in text
 
 
+def test_four_datasets_are_folded_and_an_inner_loss_without_parameters_says_so(
+    config: TrialConfig, model: SentenceTransformer, write: Write
+) -> None:
+    loss = LossConfig("matryoshka", {"matryoshka_dims": (64,)}, LossConfig("cosine", {}, None))
+    names = ("one", "two", "three")
+    data = replace(config.data, also={name: AlsoConfig(config.data, loss) for name in names})
+    wrapper = losses.MatryoshkaLoss(model, losses.CosineSimilarityLoss(model), [64])
+    as_trained(model, {"demo": (TRAIN, losses.CoSENTLoss(model)), **dict.fromkeys(names, (TRAIN, wrapper))})
+    text = write(config=replace(config, data=data), also=dict.fromkeys(names, TRAIN))
+    described = text.partition("### Training Datasets\n")[2].partition("### Evaluation Datasets")[0]
+    for name in ("demo", *names):
+        assert f"<details><summary>{name}</summary>\n\n#### {name}\n\n* Dataset: generated" in described
+    assert described.count("\n\n</details>\n") == 4
+    assert described.count("\n* Inside that loss: `cosine`, which has no parameters\n") == 3
+
+
 @pytest.mark.parametrize(
     ("best", "words"),
     [
-        (True, "checkpoint of step 40 is kept, the best of those evaluated by `dev/spearman_cosine` (0.5500)"),
-        (False, "The last checkpoint is kept, that of step 40, with `dev/spearman_cosine` (0.5500)"),
+        (True, "checkpoint of step 40 was kept: it has the best `dev/spearman_cosine` (0.5500) of all that"),
+        (False, "The last checkpoint was kept, of step 40, with `dev/spearman_cosine` 0.5500."),
     ],
 )
 def test_the_card_says_how_the_model_was_chosen(config: TrialConfig, write: Write, best: bool, words: str) -> None:
     trainer = replace(config.trainer, load_best_model_at_end=best)
     text = write(config=replace(config, trainer=trainer))
-    origin = part(text, "### How this model came about")
+    origin = part(text, "### How this model was trained")
     assert words in origin
     assert "for 90 optimizer steps" in origin
 
 
 def test_a_dev_set_that_was_trained_on_is_not_trusted(config: TrialConfig, write: Write) -> None:
-    assert "not to be trusted" not in write()
+    assert "cannot be trusted" not in write()
     splits = {**config.data.splits, "train": ("train", "dev")}
-    assert "`dev` is part of the training data" in write(
+    assert "`dev` is part of the training data too: the dev scores cannot be trusted" in write(
         config=replace(config, data=replace(config.data, splits=splits))
     )
 
@@ -462,11 +486,12 @@ def test_a_local_base_model_is_named_by_its_folder_alone(
     assert "| `model.path` | `base` |" in text
 
 
-def test_a_base_model_from_the_hub_is_metadata_and_a_link(config: TrialConfig, folder: Path, write: Write) -> None:
-    card = LIBRARY.replace("pipeline_tag:", "base_model: org/base\npipeline_tag:")
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    model = replace(config.model, name="pretrained", path="org/base", revision="main")
-    text = write(config=replace(config, model=model))
+def test_a_base_model_from_the_hub_is_metadata_and_a_link(
+    config: TrialConfig, folder: Path, model: SentenceTransformer, write: Write
+) -> None:
+    model.model_card_data.base_model = "org/base"
+    base = replace(config.model, name="pretrained", path="org/base", revision="main")
+    text = write(config=replace(config, model=base))
     assert front_matter(folder)["base_model"] == "org/base"
     assert "finetuned from [org/base](https://huggingface.co/org/base) at [main](" in text
     assert "| `model.path` | `org/base` |" in text
@@ -532,15 +557,34 @@ def test_dev_has_samples_escaped_as_those_of_training_and_test_has_none(write: W
     assert "* Samples" not in test_part
 
 
-@pytest.mark.parametrize("said", ["SentenceTransformer(None)", "SentenceTransformer('/srv/guides/mine')"])
-def test_a_guide_is_called_by_its_name(config: TrialConfig, folder: Path, write: Write, said: str) -> None:
-    library = LIBRARY.replace('"scale": 20.0,', f'"guide": "{said}",\n      "scale": 20.0,')
-    assert library != LIBRARY
-    (folder / "README.md").write_text(library, encoding="utf-8")
-    loss = LossConfig("gist", {"guide": "/srv/guides/mine"}, None)
-    text = write(config=replace(config, loss=loss))
-    assert '"guide": "mine",\n' in text
-    assert "/srv" not in text
+def test_a_guide_is_called_by_its_name(tmp_path: Path, model: SentenceTransformer, write: Write) -> None:
+    model.save_pretrained(str(tmp_path / "mine"), create_model_card=False)
+    as_trained(
+        model, {"demo": (TRAIN, losses.GISTEmbedLoss(model, load_encoder(str(tmp_path / "mine"), model.device)))}
+    )
+    text = write()
+    assert """"guide": "SentenceTransformer('mine')",\n""" in text
+    assert str(tmp_path) not in text
+
+
+def test_every_loss_is_cited_once_with_those_inside(
+    model: SentenceTransformer, write: Write, config: TrialConfig
+) -> None:
+    nested = losses.Matryoshka2dLoss(model, losses.CoSENTLoss(model), [128, 64])
+    binary = Examples("binary_pairs", (("a", "b"), ("c", "d")), (0.0, 1.0), None, "more.csv", None)
+    as_trained(model, {"demo": (TRAIN, nested), "more": (binary, losses.OnlineContrastiveLoss(model))})
+    data = replace(config.data, also={"more": AlsoConfig(config.data, LossConfig("online_contrastive", {}, None))})
+    for _ in range(2):
+        cited = write(config=replace(config, data=data), also={"more": binary}).partition("## Citation")[2]
+        for paper in ("li20242d", "kusupati2024matryoshka", "10531646", "hadsell2006", "reimers-2019"):
+            assert cited.count(f"{{{paper}") == 1
+
+
+def test_losses_cited_here_have_no_citation_in_the_library() -> None:
+    for name, follows in FOLLOWS.items():
+        assert not hasattr(getattr(losses, name), "citation")
+        assert all(hasattr(getattr(losses, each), "citation") for each in follows)
+    assert len(FOLLOWS) == 2
 
 
 @pytest.mark.parametrize(
@@ -569,6 +613,11 @@ def test_the_versions_of_what_searched_are_told(write: Write) -> None:
     lines = part(write(), "### Framework Versions").split("\n")
     assert [line.split(":")[0] for line in lines if line.startswith("- ")] == [
         "- Python",
+        "- Sentence Transformers",
+        "- Transformers",
+        "- PyTorch",
+        "- Accelerate",
+        "- Datasets",
         "- Tokenizers",
         "- Optuna",
         "- CodeCarbon",

@@ -76,7 +76,7 @@ def _problems(*words: str) -> list[tuple[str, str]]:
 
 
 class _Hub:
-    """The Hub as far as publishing sees it; remembers what it was given."""
+    """The part of the Hub that publishing uses; it keeps what was uploaded."""
 
     def __init__(self, existing: dict[str, bool] | None = None) -> None:
         self.private = dict(existing or {})
@@ -150,12 +150,12 @@ def test_a_private_repository_gets_the_model_as_one_commit(hub: _Hub) -> None:
     assert 'SentenceTransformer("me/model")' in hub.files["README.md"]
 
 
-def test_everybody_sees_it_only_where_that_was_asked_for(hub: _Hub) -> None:
+def test_a_repository_is_public_only_with_the_flag(hub: _Hub) -> None:
     _run("mine", "--to", "me/model", "--public")
     assert hub.private["me/model"] is False
 
 
-def test_a_repository_that_is_there_is_left_alone_unless_told_otherwise(hub: _Hub) -> None:
+def test_an_existing_repository_is_left_alone_without_overwrite(hub: _Hub) -> None:
     with pytest.raises(EmbedsweepError, match="it is there already: give another name, or --overwrite"):
         _run("mine", "--to", "me/private")
     assert hub.files == {}
@@ -170,9 +170,9 @@ def test_nothing_private_goes_into_a_public_repository(hub: _Hub) -> None:
     assert "README.md" in hub.files
 
 
-def test_without_a_target_nothing_goes_out(hub: _Hub) -> None:
+def test_without_a_target_nothing_is_published(hub: _Hub) -> None:
     ((where, message),) = _problems("mine")
-    assert (where, "nothing goes out without it" in message, hub.calls) == ("--to", True, [])
+    assert (where, "must be given: --to" in message, hub.calls) == ("--to", True, [])
 
 
 @pytest.mark.parametrize(
@@ -185,20 +185,20 @@ def test_without_a_target_nothing_goes_out(hub: _Hub) -> None:
         ("checkpoint-500/config.json", "mine/checkpoint-500/config.json", "a trainer's"),
     ],
 )
-def test_a_model_with_such_a_file_does_not_go_out(name: str, where: str, message: str, hub: _Hub) -> None:
+def test_a_model_with_unsafe_or_training_files_is_refused(name: str, where: str, message: str, hub: _Hub) -> None:
     (Path("mine") / name).parent.mkdir(exist_ok=True)
     (Path("mine") / name).write_bytes(b"x")
-    ((found, told),) = _problems("mine", "--to", "me/model")
-    assert (found, message in told, hub.calls) == (where, True, [])
+    ((path, text),) = _problems("mine", "--to", "me/model")
+    assert (path, message in text, hub.calls) == (where, True, [])
 
 
-def test_a_model_without_its_card_or_safetensors_does_not_go_out() -> None:
+def test_a_model_without_card_or_safetensors_is_refused() -> None:
     Path("mine/README.md").unlink()
     Path("mine/model.safetensors").unlink()
     assert [problem.where for problem in find_problems(Path("mine"))] == ["mine", "mine/README.md"]
 
 
-def test_a_card_with_a_secret_does_not_go_out_and_the_secret_is_not_told() -> None:
+def test_a_card_with_a_secret_is_refused_and_the_secret_is_not_printed() -> None:
     token = "hf_" + "a1B2c3D4e5" * 3
     _write_card(CARD.format(base="me/base", data="x") + f"\nsee https://huggingface.co with {token}\n")
     ((where, message),) = _problems("mine", "--to", "./out")
@@ -220,15 +220,15 @@ def test_a_card_with_a_secret_does_not_go_out_and_the_secret_is_not_told() -> No
         ("language:\n", "language: [\n", "metadata cannot be read"),
     ],
 )
-def test_metadata_that_the_hub_would_refuse_does_not_go_out(old: str, new: str, message: str) -> None:
+def test_metadata_that_the_hub_would_refuse_is_refused(old: str, new: str, message: str) -> None:
     card = CARD.format(base="me/base", data="x")
     assert old in card
     _write_card(card.replace(old, new, 1))
-    ((where, told),) = _problems("mine", "--to", "./out")
-    assert (where, message in told) == ("mine/README.md", True)
+    ((where, text),) = _problems("mine", "--to", "./out")
+    assert (where, message in text) == ("mine/README.md", True)
 
 
-def test_the_published_card_has_names_in_the_place_of_local_paths(workplace: Path) -> None:
+def test_the_published_card_has_names_in_place_of_local_paths(workplace: Path) -> None:
     text = Path("mine/README.md").read_text(encoding="utf-8") + f"\nsee {workplace}/sweeps/my-study/notes.txt here\n"
     published = published_card(text, "me/model", None)
     for local in ("/models", "../data", str(workplace)):
@@ -260,15 +260,15 @@ def test_a_base_model_of_the_hub_keeps_its_name() -> None:
         (".", "lie in each other"),
     ],
 )
-def test_a_folder_that_is_not_free_is_left_alone(to: str, message: str) -> None:
+def test_a_target_that_is_not_an_empty_folder_is_refused(to: str, message: str) -> None:
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine", encoding="utf-8")
     Path("file").write_text("mine", encoding="utf-8")
-    ((where, told),) = _problems("mine", "--to", to)
-    assert (where, message in told) == ("--to", True)
+    ((where, text),) = _problems("mine", "--to", to)
+    assert (where, message in text) == ("--to", True)
 
 
-def test_overwriting_replaces_a_model_and_nothing_else() -> None:
+def test_overwrite_replaces_a_model_and_nothing_else() -> None:
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine", encoding="utf-8")
     assert "holds something that is no model" in _problems("mine", "--to", "./full", "--overwrite")[0][1]
@@ -301,12 +301,12 @@ def test_a_model_that_cannot_be_replaced_stays(error: BaseException, monkeypatch
     assert sorted(path.name for path in Path().iterdir()) == ["mine", "out"]
 
 
-def test_a_folder_that_cannot_be_written_is_told() -> None:
+def test_a_folder_that_cannot_be_written_is_reported() -> None:
     with pytest.raises(EmbedsweepError, match=r"^/proc/nowhere/model cannot be written: "):
         _run("mine", "--to", "/proc/nowhere/model")
 
 
-def test_the_licence_goes_into_metadata_and_description_and_has_the_hubs_form() -> None:
+def test_the_licence_is_written_to_metadata_and_description_and_has_the_hubs_form() -> None:
     _write_card(CARD.format(base="me/base", data="x") + "\n<!-- - **License:** Unknown -->\n")
     _run("mine", "--to", "./out", "--license", "cc-by-4.0")
     text = Path("out/README.md").read_text(encoding="utf-8")
@@ -333,20 +333,20 @@ def test_paths_in_prose_are_cut_to_their_last_part(line: str, expected: str) -> 
     assert published.endswith(f"\n{expected}\n")
 
 
-def test_what_is_for_the_hub_alone_is_refused_for_a_folder() -> None:
+def test_options_of_the_hub_are_refused_for_a_folder() -> None:
     assert _problems("mine", "--to", "./out", "--public") == [
         ("--public", "is for the Hub, and ./out is a folder: leave it out")
     ]
 
 
-def test_a_hub_that_does_not_answer_is_told_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_reported_before_anything_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "hub_reachable", lambda: False)
     ((where, message),) = _problems("mine", "--to", "me/model")
     assert (where, "for a folder say ./me/model" in message) == ("--to", True)
 
 
 @pytest.mark.slow
-def test_sentence_transformers_alone_loads_a_published_model_and_gives_the_same_embeddings(workplace: Path) -> None:
+def test_sentence_transformers_alone_loads_a_published_model_with_the_same_embeddings(workplace: Path) -> None:
     texts = ["El gato duerme", "The king sang"]
     _run("mine", "--to", "./out/model")
     code = (

@@ -1,28 +1,28 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
-from embedsweep.commands import encode, evaluate, publish, similarity
-from embedsweep.commands.arguments import Argument, Place, Takes, Verb, parse, print_help
+from embedsweep.cli import VERBS
+from embedsweep.commands.arguments import Option, Positional, Verb, format_help, parse, whole_number
 from embedsweep.config.compose import shipped_conf
 from embedsweep.errors import ConfigError
 
-VERBS = [evaluate.VERB, encode.VERB, similarity.VERB, publish.VERB]
+WITH_DEFAULTS = [command.verb for name, command in VERBS.items() if name != "train"]
 VERB = Verb(
-    "encode",
-    "About.",
-    (Place("MODEL", "a model"), Place("FILE", "a file")),
-    (
-        Argument("out", Takes.WORD, "FILE", "where to"),
-        Argument("batch-size", Takes.NUMBER, "N", "how many"),
-        Argument("columns", Takes.WORDS, "A B", "which"),
-        Argument("normalize", Takes.NOTHING, "", "whether"),
+    name="encode",
+    summary="a summary",
+    positionals=(Positional("MODEL", "a model"), Positional("FILE", "a file")),
+    options=(
+        Option("--out", "FILE", "where to", is_required=True),
+        Option("--batch-size", "N", "how many", whole_number(1)),
+        Option("--columns", "A B", "which", nargs=2),
+        Option("--names", "NAME", "100 % of them", nargs="+"),
+        Option("--normalize", "", "whether"),
     ),
+    former_keys={"target": "--out"},
 )
 
 
@@ -31,11 +31,12 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_every_argument_has_its_default_in_the_file_and_no_other_has(verb: Verb) -> None:
+@pytest.mark.parametrize("verb", WITH_DEFAULTS, ids=lambda verb: verb.name)
+def test_every_option_has_its_default_in_the_yaml_file_and_nothing_else_is_there(verb: Verb) -> None:
     tree = yaml.safe_load((shipped_conf() / "commands.yaml").read_text(encoding="utf-8"))
-    assert set(tree) == {"ui", *(verb.name for verb in VERBS)}
-    assert sorted(tree[verb.name]) == sorted(argument.key for argument in verb.arguments)
+    assert set(tree) == {verb.name for verb in WITH_DEFAULTS}
+    assert len(tree) == 7
+    assert sorted(tree[verb.name]) == sorted(option.key for option in verb.options)
 
 
 @pytest.mark.parametrize(
@@ -43,51 +44,77 @@ def test_every_argument_has_its_default_in_the_file_and_no_other_has(verb: Verb)
     [
         (["--out", "a.npy"], "out", "a.npy"),
         (["--out=a=b.npy"], "out", "a=b.npy"),
-        (["--batch-size", "8"], "batch_size", 8),
-        (["--columns", "a", "b", "--normalize"], "columns", ["a", "b"]),
-        (["--normalize"], "normalize", True),
-        ([], "normalize", False),
-        ([], "batch_size", 64),
+        (["target=a.npy"], "out", "a.npy"),
+        (["--out=a", "--batch-size", "8"], "batch_size", 8),
+        (["--out=a", "--columns", "a", "b", "--normalize"], "columns", ["a", "b"]),
+        (["--out=a", "--names", "a", "b", "c"], "names", ["a", "b", "c"]),
+        (["--out=a", "--normalize"], "normalize", True),
+        (["--out=a"], "normalize", False),
+        (["--out=a"], "batch_size", 64),
     ],
 )
-def test_an_argument_has_what_was_typed_or_else_its_default(words: list[str], key: str, expected: object) -> None:
-    typed = parse(VERB, ["m", "f", *words])
-    assert typed.problems == []
-    assert (typed.reader.raw(key) == expected, typed.places) == (True, [["m"], ["f"]])
+def test_an_option_has_its_value_or_its_default(words: list[str], key: str, expected: object) -> None:
+    arguments = parse(VERB, ["m", "f", *words])
+    assert arguments.problems == []
+    assert (getattr(arguments.values, key), arguments.positionals) == (expected, [["m"], ["f"]])
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    typed = parse(VERB, ["m", "f", "g", "--ot", "x", "--batch-size", "x", "--normalize=1", "--out", "--out", "a"])
-    typed.reader.integer("batch_size", at_least=1)
+@pytest.mark.parametrize("words", [["m", "--out", "a", "f"], ["--out", "a", "--normalize", "m", "f"]])
+def test_options_stand_anywhere(words: list[str]) -> None:
+    arguments = parse(VERB, words)
+    assert (arguments.problems, arguments.positionals, arguments.values.out) == ([], [["m"], ["f"]], "a")
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    words = ["m", "f", "g", "--ot", "x", "--batch-size", "x", "--normalize=1", "--out", "--out", "a"]
     with pytest.raises(ConfigError) as caught:
-        typed.check()
+        parse(VERB, [*words, "--columns", "a"]).check()
     assert [(problem.where, problem.message.split(";")[0].split(":")[0]) for problem in caught.value.problems] == [
-        ("--ot", "no such argument (did you mean --out?)"),
+        ("--out", "is given more than once"),
+        ("--batch-size", "must be a whole number of at least 1, but got x"),
         ("--normalize", "takes no value, but got 1"),
         ("--out", "needs a value"),
-        ("--out", "is given twice"),
-        ("g", "is one word too many"),
-        ("--batch-size", "must be a whole number of at least 1, but got 'x'"),
+        ("--columns", "needs 2 values"),
+        ("--ot", "no such option (did you mean --out?)"),
+        ("g", "unexpected argument"),
     ]
 
 
 def test_a_conf_of_the_working_directory_changes_a_default(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "commands.yaml").write_text("encode: {batch_size: 7}", encoding="utf-8")
-    typed = parse(VERB, ["m", "f"])
-    assert (typed.reader.integer("batch_size", 1), typed.reader.boolean("normalize")) == (7, False)
+    values = parse(VERB, ["m", "f", "--out", "a"]).values
+    assert (values.batch_size, values.normalize) == (7, False)
 
 
-def test_what_is_missing_is_told_with_the_usage() -> None:
-    (first, second) = parse(VERB, []).problems
-    assert (first.where, second.where) == ("MODEL", "FILE")
-    assert "embedsweep encode MODEL FILE" in first.message
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [
+        ("batch_size: 0", "--batch-size: must be a whole number of at least 1, but got 0"),
+        ("normalize: 3", "--normalize: must be one of true, false, but got 3"),
+        ("columns: [a]", "--columns: must be 2 words, but got [a]"),
+    ],
+)
+def test_a_wrong_default_names_its_file(tmp_path: Path, default: str, message: str) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "commands.yaml").write_text(f"encode: {{{default}}}", encoding="utf-8")
+    assert [str(each) for each in parse(VERB, ["m", "f", "--out=a"]).problems] == [f"{message} (in conf/commands.yaml)"]
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_help_names_every_argument(verb: Verb) -> None:
-    output = io.StringIO()
-    print_help(verb, Console(file=output))
-    lines = output.getvalue().splitlines()
-    for argument in verb.arguments:
-        assert any(line.startswith(f"  --{argument.name} ") and argument.help in line for line in lines)
+def test_missing_arguments_are_reported_with_the_usage() -> None:
+    (out, model, file) = parse(VERB, []).problems
+    assert (out.where, model.where, file.where) == ("--out", "MODEL", "FILE")
+    assert "must be given: --out FILE" in out.message
+    assert "embedsweep encode MODEL FILE" in model.message
+
+
+@pytest.mark.parametrize("verb", [*WITH_DEFAULTS, VERB], ids=lambda verb: verb.name)
+def test_help_names_every_argument_and_its_default(verb: Verb) -> None:
+    text = format_help(verb)
+    for option in verb.options:
+        assert f"  {option.name}" in text
+        assert " ".join(option.help.split()[:2]) in text
+    for positional in verb.positionals:
+        assert f"  {positional.metavar}" in text
+    assert ("(default: 64)" in text) == any(option.name == "--batch-size" for option in verb.options)
+    assert max(map(len, text.splitlines())) <= 120

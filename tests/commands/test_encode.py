@@ -13,7 +13,6 @@ from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.commands import encode, similarity
-from embedsweep.commands import encode as encode_module
 from embedsweep.errors import ConfigError, EmbedsweepError
 from embedsweep.models.tiny import tiny_model_path
 
@@ -41,7 +40,7 @@ def _encode(*words: str, terminal: bool = False) -> str:
     return output.getvalue()
 
 
-def test_parquet_has_the_texts_and_the_models_own_embeddings(model: SentenceTransformer) -> None:
+def test_parquet_holds_texts_and_the_models_embeddings(model: SentenceTransformer) -> None:
     output = _encode("tiny", "texts.txt", "--out", "a.parquet")
     table = pq.read_table("a.parquet")
     assert table.column_names == ["text", "embedding"]
@@ -51,14 +50,14 @@ def test_parquet_has_the_texts_and_the_models_own_embeddings(model: SentenceTran
 
 
 @pytest.mark.parametrize("batches", [1, 32])
-def test_npy_is_float32_in_the_order_of_the_file_however_it_was_cut(
+def test_npy_is_float32_in_the_order_of_the_file_for_any_chunks(
     model: SentenceTransformer, batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encode_module, "BATCHES_AT_ONCE", batches)
+    monkeypatch.setattr(encode, "BATCHES_AT_ONCE", batches)
     _encode("tiny", "texts.txt", "--out", "a.npy", "--batch-size", "2")
-    found = np.load("a.npy")
-    assert (found.dtype, found.shape) == (np.float32, (5, 128))
-    np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-6)
+    embeddings = np.load("a.npy")
+    assert (embeddings.dtype, embeddings.shape) == (np.float32, (5, 128))
+    np.testing.assert_allclose(embeddings, model.encode(TEXTS), atol=1e-6)
 
 
 def test_embeddings_are_cut_and_then_normalised(model: SentenceTransformer) -> None:
@@ -89,10 +88,10 @@ def test_a_bar_is_shown_in_a_terminal_only() -> None:
         (["tiny", "texts.txt", "--out", "a.npy", "--prompt", "ask"], ["--prompt"]),
         (["tiny", "texts.txt", "--out", "a.npy", "--truncate-dim", "129"], ["--truncate-dim"]),
         (["tyni", "text.txt", "--out", "a.npy", "--device", "gpu"], ["--device", "text.txt", "tyni"]),
-        ([], ["MODEL", "FILE", "--out"]),
+        ([], ["--out", "MODEL", "FILE"]),
     ],
 )
-def test_what_cannot_be_done_is_told_and_nothing_is_written(words: list[str], where: list[str]) -> None:
+def test_all_problems_are_reported_and_nothing_is_written(words: list[str], where: list[str]) -> None:
     before = sorted(Path().iterdir())
     with pytest.raises(ConfigError) as caught:
         _encode(*words)
@@ -100,7 +99,7 @@ def test_what_cannot_be_done_is_told_and_nothing_is_written(words: list[str], wh
     assert sorted(Path().iterdir()) == before
 
 
-def test_a_file_that_is_there_stays_unless_it_is_to_be_written_over() -> None:
+def test_an_existing_file_stays_without_overwrite() -> None:
     Path("a.npy").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="--overwrite"):
         _encode("tiny", "texts.txt", "--out", "a.npy")
@@ -110,7 +109,7 @@ def test_a_file_that_is_there_stays_unless_it_is_to_be_written_over() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
-def test_an_encoding_that_breaks_off_leaves_no_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_encoding_leaves_no_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object, **__: object) -> np.ndarray:
         raise MemoryError
 
@@ -122,7 +121,7 @@ def test_an_encoding_that_breaks_off_leaves_no_file(name: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.parquet"])
-def test_a_full_disk_is_told_and_leaves_no_file(name: str) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_file(name: str) -> None:
     before = sorted(Path().iterdir())
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, former[1]))
@@ -135,13 +134,13 @@ def test_a_full_disk_is_told_and_leaves_no_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.parquet"])
-def test_a_folder_that_cannot_be_written_is_told(name: str) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(name: str) -> None:
     with pytest.raises(EmbedsweepError, match=rf"^/proc/{name} cannot be written: "):
         _encode("tiny", "texts.txt", "--out", f"/proc/{name}")
 
 
 @pytest.mark.parametrize("content", [b"garbage", None])
-def test_a_model_whose_weights_are_broken_is_told(content: bytes | None) -> None:
+def test_broken_weights_are_reported(content: bytes | None) -> None:
     weights = Path("tiny/model.safetensors")
     weights.write_bytes(content if content is not None else weights.read_bytes()[:5000])
     with pytest.raises(EmbedsweepError, match=r"^the model tiny cannot be loaded: SafetensorError: .+"):
@@ -192,4 +191,9 @@ def test_similarity_takes_two_columns() -> None:
     words = ["tiny", "pairs.csv", "--columns", "sentence1", "--out", "a.txt", "--similarity", "dot"]
     with pytest.raises(ConfigError) as caught:
         similarity.run(words, Console(file=io.StringIO()))
-    assert [problem.where for problem in caught.value.problems] == ["--out", "--columns", "--similarity"]
+    assert [problem.where for problem in caught.value.problems] == ["--columns", "--similarity", "--out"]
+
+
+@pytest.mark.parametrize(("word", "column"), [("0", 0), ("12", 12), ("text", "text"), ("-1", "-1")])
+def test_digits_are_a_position(word: str, column: str | int) -> None:
+    assert encode.as_column(word) == column

@@ -62,7 +62,7 @@ def _problems(*words: str) -> tuple[Problem, ...]:
 
 
 def _expected(similarity: str, *, normalize: bool) -> dict[str, float]:
-    """The figures by formulas of a textbook, texts mended by hand."""
+    """The figures by formulas of a textbook, texts normalised by hand."""
     model = SentenceTransformer(str(tiny_model_path()), device="cpu")
     sides = []
     for side in (0, 1):
@@ -87,7 +87,7 @@ def _expected(similarity: str, *, normalize: bool) -> dict[str, float]:
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_figures_are_those_of_a_textbook_and_all_stand_in_the_json(similarity: str, normalize: bool) -> None:
+def test_figures_follow_the_textbook_and_are_all_in_the_json(similarity: str, normalize: bool) -> None:
     words = ["tiny", "--benchmark", "mine", "--data", "data", "--similarity", similarity, "--tag", "try 1"]
     code, output = _run(*words, "--json", "all.json", *(["--normalize-text"] if normalize else []))
     (figure,) = json.loads(Path("all.json").read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def test_normalising_changes_these_texts() -> None:
     )
 
 
-def test_the_table_has_a_row_a_model_and_a_column_a_benchmark_however_long(workplace: Path) -> None:
+def test_the_table_has_a_row_per_model_and_a_column_per_benchmark_whatever_their_length(workplace: Path) -> None:
     other = workplace / ("a_long_name" * 8)
     shutil.copytree(tiny_model_path(), other)
     code, output = _run("tiny", other.name, "--benchmark", "mine", "demo-dev", "--data", "data")
@@ -120,8 +120,8 @@ def test_the_table_has_a_row_a_model_and_a_column_a_benchmark_however_long(workp
     assert (code, head.split()) == (0, ["model", "mine", "demo-dev"])
     assert (first.split()[0], second.split()[0]) == ("tiny", other.name)
     assert first.split()[1:] == second.split()[1:]
-    assert "(p " in first  # five pairs tell little
-    assert len(first.split()) == 1 + 3 + 4 + 3  # and 200 much
+    assert "(p " in first  # p-values of five pairs are high
+    assert len(first.split()) == 1 + 3 + 4 + 3  # those of 200 pairs are not, and not shown
 
 
 def test_a_model_that_fails_does_not_lose_the_others_figures(workplace: Path) -> None:
@@ -144,7 +144,7 @@ def test_no_file_is_written_where_every_model_failed(workplace: Path) -> None:
     assert second.startswith("tiny failed: the model tiny cannot be loaded: SafetensorError: ")
 
 
-def test_a_benchmark_without_its_data_names_this_verbs_own_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_benchmark_without_its_data_names_the_verbs_own_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: False)
     for words in (["tiny", "--benchmark", "stsb-es-dev"], ["tiny", "--benchmark", "stsb-es-dev", "--data", "nowhere"]):
         (problem,) = _problems(*words)
@@ -153,7 +153,7 @@ def test_a_benchmark_without_its_data_names_this_verbs_own_argument(monkeypatch:
         assert "--data" in str(problem)
 
 
-def test_all_that_is_wrong_is_told_at_once_and_nothing_is_loaded() -> None:
+def test_all_problems_are_reported_at_once_and_nothing_is_loaded() -> None:
     words = ["tyni", "tiny", "tiny", "--benchmark", "mein", "--similarity", "dot", "--batch-size", "0"]
     problems = _problems(*words, "--device", "gpu", "--json", "no/all.json", "--benchmrk=x")
     assert {problem.where for problem in problems} == {
@@ -163,14 +163,14 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_loaded() -> None:
     assert "did you mean mine?" in benchmark
 
 
-def test_without_a_benchmark_those_there_are_are_told() -> None:
+def test_without_a_benchmark_the_known_ones_are_listed() -> None:
     (problem,) = _problems("tiny")
     assert problem.where == "--benchmark"
     assert "mine" in problem.message
     assert "sts2017-es" in problem.message
 
 
-def test_data_that_is_not_there_and_a_file_that_is_are_refused() -> None:
+def test_missing_data_and_an_existing_file_are_refused() -> None:
     Path("all.json").write_text("[]", encoding="utf-8")
     problems = _problems("tiny", "--benchmark", "mine", "--data", "dat", "--json", "all.json")
     assert len(problems) == 2
@@ -180,7 +180,7 @@ def test_data_that_is_not_there_and_a_file_that_is_are_refused() -> None:
     assert Path("all.json").read_text(encoding="utf-8") == "[]"
 
 
-def test_mteb_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mteb_without_its_package_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedsweep.commands.evaluate.find_spec", lambda _: None)
     (problem,) = _problems("tiny", "--mteb", "STS22")
     assert (problem.where, "pip install 'embedsweep[mteb]'" in problem.message) == ("--mteb", True)
@@ -210,11 +210,11 @@ def test_an_mteb_task_has_the_librarys_figures_and_unknown_ones_are_refused(monk
             self.data_loaded = True
 
     names = ["STSBenchmark", "STS22"]  # superseded, and reported by papers
-    found: list[Problem] = []
-    assert ([task.metadata.name for task in find_tasks(names, found)], found) == (names, [])
-    problems = _problems("tiny", "--mteb", "STS222", "--normalize-text")
-    assert [problem.where for problem in problems] == ["--normalize-text", "--mteb"]
-    assert "did you mean STS22" in problems[1].message
+    problems: list[Problem] = []
+    assert ([task.metadata.name for task in find_tasks(names, problems)], problems) == (names, [])
+    refused = _problems("tiny", "--mteb", "STS222", "--normalize-text")
+    assert [problem.where for problem in refused] == ["--normalize-text", "--mteb"]
+    assert "did you mean STS22" in refused[1].message
     monkeypatch.setattr(evaluate, "find_tasks", lambda *_: [LocalTask()])
     code, output = _run("tiny", "--mteb", "Local", "--json", "all.json")
     (figure,) = json.loads(Path("all.json").read_text(encoding="utf-8"))

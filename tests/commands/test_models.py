@@ -10,7 +10,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from embedsweep.commands.models import choose_model
+from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import ConfigError
@@ -23,7 +23,7 @@ TRIAL_RUNS = ["aaaaaa" + f"{number}" * 26 for number in range(3)]
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a run by itself, and a study of three trials: scores .5, .7 and failed."""
+    """A working directory with a single run, and a study of three trials: scores .5, .7 and failed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     hub_reachable.cache_clear()
@@ -42,23 +42,23 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _chosen(word: str) -> tuple[str, str]:
+def _resolved(argument: str) -> tuple[str, str]:
     with open_composer() as composer:
-        chosen = choose_model(word, composer)
-    assert (chosen.word, chosen.is_folder) == (word, True)
-    return chosen.source, chosen.what
+        model = resolve_model(argument, composer)
+    assert (model.argument, model.is_folder) == (argument, True)
+    return model.source, model.description
 
 
-def _problem(word: str) -> str:
+def _problem(argument: str) -> str:
     with open_composer() as composer, pytest.raises(ConfigError) as caught:
-        choose_model(word, composer)
+        resolve_model(argument, composer)
     (problem,) = caught.value.problems
-    assert problem.where == word
+    assert problem.where == argument
     return problem.message
 
 
 @pytest.mark.parametrize(
-    ("word", "source", "what"),
+    ("argument", "source", "description"),
     [
         ("mine", "sweeps/mine/trials/0001/model", "the best of study mine, trial 1"),
         (SINGLE_RUN, f"sweeps/single/{SINGLE_RUN}/model", f"run {SINGLE_RUN}"),
@@ -67,26 +67,26 @@ def _problem(word: str) -> str:
         ("aaaaaa11", "sweeps/mine/trials/0001/model", "trial 1 of study mine"),
     ],
 )
-def test_a_word_is_a_study_or_a_run_by_its_id_or_the_beginning_of_it(word: str, source: str, what: str) -> None:
-    assert _chosen(word) == (source, what)
+def test_an_argument_is_a_study_or_a_runs_id_or_its_first_digits(argument: str, source: str, description: str) -> None:
+    assert _resolved(argument) == (source, description)
 
 
 def test_a_folder_is_a_model_and_a_runs_folder_has_one(workplace: Path) -> None:
     shutil.copytree(tiny_model_path(), workplace / "run" / "model")
-    assert _chosen("run/model")[0] == "run/model"
-    assert _chosen("run")[0] == "run/model"
+    assert _resolved("run/model")[0] == "run/model"
+    assert _resolved("run")[0] == "run/model"
 
 
 def test_a_folder_comes_before_a_study_of_its_name(workplace: Path) -> None:
     shutil.copytree(tiny_model_path(), workplace / "mine")
-    assert _chosen("mine")[0] == "mine"
+    assert _resolved("mine")[0] == "mine"
 
 
 @pytest.mark.parametrize(
-    ("word", "parts"),
+    ("argument", "parts"),
     [
-        ("aaaaaa", ["begins the ids of 3 runs", *TRIAL_RUNS]),
-        ("aaaaaa0", ["trial 0 of study mine, whose model was not kept", "the study's best is called mine"]),
+        ("aaaaaa", ["3 runs have ids that start so", *TRIAL_RUNS]),
+        ("aaaaaa0", ["trial 0 of study mine, whose model was not kept", "the study's best model is mine"]),
         ("mien", ["no folder, no study and no run", "did you mean mine?", "studies: mine;", "a1b2c3d4"]),
         ("me/mien", ["no folder, no study and no run", "HF_HUB_OFFLINE is set"]),
         ("a1b2", ["no folder, no study and no run"]),  # shorter than a run's id may be
@@ -94,12 +94,12 @@ def test_a_folder_comes_before_a_study_of_its_name(workplace: Path) -> None:
         ("no such/thing", ["it is no hub id"]),
     ],
 )
-def test_a_word_that_means_no_model_is_told_with_what_there_is(word: str, parts: list[str]) -> None:
-    message = _problem(word)
+def test_an_argument_that_names_no_model_is_refused_with_the_known_ones(argument: str, parts: list[str]) -> None:
+    message = _problem(argument)
     assert [part for part in parts if part not in message] == []
 
 
-def test_a_model_that_only_mlflows_store_keeps_is_copied_here_once(
+def test_a_model_that_only_mlflows_store_keeps_is_downloaded_once(
     workplace: Path, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
@@ -110,30 +110,30 @@ def test_a_model_that_only_mlflows_store_keeps_is_copied_here_once(
     kept, other = (client.create_run(experiment).info.run_id for _ in range(2))
     client.log_artifacts(kept, str(tiny_model_path()), "model")
     expected = f"sweeps/downloads/{kept}/model", f"run {kept}, from MLflow's store"
-    assert _chosen(kept[:12]) == expected
+    assert _resolved(kept[:12]) == expected
     assert {path.name for path in Path(expected[0]).iterdir()} == {path.name for path in tiny_model_path().iterdir()}
     assert [path.name for path in Path(expected[0]).parent.iterdir()] == ["model"]
     shutil.rmtree(workplace / "artifacts" / kept / "artifacts" / "model" / "1_Pooling")
-    assert _chosen(kept) == expected
+    assert _resolved(kept) == expected
     assert "no folder, no study and no run" in _problem(other)
 
 
-def test_a_trials_model_that_is_not_in_its_folder_is_looked_for_in_the_store(
+def test_a_trials_model_that_is_not_in_its_folder_is_searched_in_the_store(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    searched: list[str] = []
 
-    def found(_: TrackingConfig, run_id: str) -> list[str]:
-        asked.append(run_id)
+    def runs_with_model(_: TrackingConfig, run_id: str) -> list[str]:
+        searched.append(run_id)
         return [run_id]
 
-    monkeypatch.setattr("embedsweep.tracking.browse.runs_with_model", found)
+    monkeypatch.setattr("embedsweep.tracking.browse.runs_with_model", runs_with_model)
     monkeypatch.setattr("embedsweep.tracking.browse.download_model", lambda _, run_id: workplace / run_id)
-    assert _chosen("aaaaaa0") == (
+    assert _resolved("aaaaaa0") == (
         str(workplace / TRIAL_RUNS[0]),
         "trial 0 of study mine, from MLflow's store",
     )
-    assert asked == [TRIAL_RUNS[0]]
+    assert searched == [TRIAL_RUNS[0]]
     assert not (workplace / "mlruns").exists()
 
 
@@ -150,12 +150,12 @@ def test_a_study_without_a_complete_trial_has_no_best(workplace: Path) -> None:
     )
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     optuna.create_study(study_name="new", storage=storage, direction="maximize")
-    assert _problem("new") == "has no complete trial yet; go on with it: -m study.name=new"
+    assert _problem("new") == "has no complete trial yet; resume it: -m study.name=new"
 
 
-def test_a_study_whose_storage_needs_a_password_says_so(workplace: Path) -> None:
+def test_a_study_whose_storage_needs_a_password_is_refused(workplace: Path) -> None:
     folder = workplace / "sweeps" / "far"
     folder.mkdir()
     (folder / "study.yaml").write_text(yaml.safe_dump({"storage": "postgresql://me:***@host/db"}), encoding="utf-8")
     assert "whose password is not kept" in _problem("far")
-    assert _chosen("aaaaaa11")[1] == "trial 1 of study mine"  # and it does not hide the others' runs
+    assert _resolved("aaaaaa11")[1] == "trial 1 of study mine"  # and it does not hide the others' runs

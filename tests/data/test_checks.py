@@ -73,19 +73,19 @@ def test_rows_become_examples_of_their_shape(
     [
         (POSITIVE, ("x", ""), "answer is empty: fill it in or leave the row out"),
         (TRIPLETS, ("x", "y", " \t"), "negative is only white space: fill it in or leave the row out"),
-        (TEXTS, (None,), "text is None, not a text: check data.columns, or leave the row out"),
-        (POSITIVE, (math.nan, "y"), "question is nan, not a text: check data.columns, or leave the row out"),
+        (TEXTS, (None,), "text is None, not a text: choose another column, or leave the row out"),
+        (POSITIVE, (math.nan, "y"), "question is nan, not a text: choose another column, or leave the row out"),
         (SCORED, ("x", "y", math.nan), "score 'nan' is not a finite number: fill it in or leave the row out"),
         (SCORED, ("x", "y", True), "score True is not a number: write a plain number such as 3.5"),
         (
             BINARY,
             ("x", "y", 0.3),
-            "label 0.3 is neither 0 nor 1: mend it, or, if these are scores, say data.shape=scored_pairs",
+            "label 0.3 is neither 0 nor 1: fix it, or, if these are scores, set data.shape=scored_pairs",
         ),
         (
             BINARY,
             ("x", "y", "5"),
-            "label 5 is neither 0 nor 1: mend it, or, if these are scores, say data.shape=scored_pairs",
+            "label 5 is neither 0 nor 1: fix it, or, if these are scores, set data.shape=scored_pairs",
         ),
         (BINARY, ("x", "y", "yes"), "label 'yes' is not a number: write 0 or 1"),
         (BINARY, ("x", "y", ""), "label '' is not a number: fill it in or leave the row out"),
@@ -96,12 +96,12 @@ def test_rows_become_examples_of_their_shape(
         (
             CLASS_PAIRS,
             ("x", "y", "0.3"),
-            "label 0.3 is a fraction, not a class: if these are scores, say data.shape=scored_pairs",
+            "label 0.3 is a fraction, not a class: if these are scores, set data.shape=scored_pairs",
         ),
         (
             replace(CLASS_PAIRS, labels=("0", "1")),
             ("x", "y", "2x"),
-            "label '2x' is none of data.labels=[0,1]: add it there, or leave the row out",
+            "label '2x' is not in data.labels=[0,1]: add it there, or leave the row out",
         ),
     ],
 )
@@ -169,7 +169,7 @@ def test_classes_given_by_their_numbers_are_those_of_the_labels(numbers: Cells) 
 def test_a_pair_nobody_agreed_on_is_refused_as_such(labels: Cells, told: dict[int, str]) -> None:
     rows = [(f"a{index}", f"b{index}", label) for index, label in enumerate(labels)]
     assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
-        f"row {row}: label {label} is none of data.labels=[contradiction,neutral,entailment]: it says that annotators "
+        f"row {row}: label {label} is not in data.labels=[contradiction,neutral,entailment]: it means that annotators "
         "did not agree: leave the row out"
         for row, label in told.items()
     ]
@@ -178,7 +178,7 @@ def test_a_pair_nobody_agreed_on_is_refused_as_such(labels: Cells, told: dict[in
 def test_a_number_beyond_the_labels_is_refused_and_no_other() -> None:
     rows = [("a", "b", 0), ("c", "d", 3), ("e", "f", 1)]
     assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
-        "row 2: label '3' is none of data.labels=[contradiction,neutral,entailment]: numbers go from 0 to 2: name more "
+        "row 2: label '3' is not in data.labels=[contradiction,neutral,entailment]: numbers go from 0 to 2: name more "
         "classes, or leave the row out"
     ]
 
@@ -186,7 +186,7 @@ def test_a_number_beyond_the_labels_is_refused_and_no_other() -> None:
 def test_names_and_numbers_are_not_mixed() -> None:
     rows = [("a", "b", "neutral"), ("c", "d", "entailment"), ("e", "f", 1)]
     assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
-        "row 3: label '1' is none of data.labels=[contradiction,neutral,entailment]: add it there, or leave the row out"
+        "row 3: label '1' is not in data.labels=[contradiction,neutral,entailment]: add it there, or leave the row out"
     ]
 
 

@@ -11,7 +11,8 @@ import pytest
 from embedsweep.config.trial import DataConfig
 from embedsweep.data.checks import checked_examples
 from embedsweep.data.examples import Examples
-from embedsweep.data.folders import read_json_lines
+from embedsweep.data.formats import read_json_lines
+from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
 from tests.data_configs import SCORED
 
@@ -28,7 +29,7 @@ def _written(folder: Path, content: str | bytes) -> Path:
 
 
 def _examples(path: Path, config: DataConfig) -> Examples:
-    return checked_examples(read_json_lines(path, config), config)
+    return checked_examples(read_json_lines(path, layout_of(config)), config)
 
 
 def _refusal(path: Path, config: DataConfig) -> list[str]:
@@ -92,7 +93,11 @@ def test_texts_are_read_as_they_stand(tmp_path: Path) -> None:
             NAMED,
             "score 'nan' is not a finite number: fill it in or leave the row ",
         ),
-        (FIRST.replace('"a"', "3").strip(), NAMED, "sentence1 is 3, not a text: check data.columns, or leave the row "),
+        (
+            FIRST.replace('"a"', "3").strip(),
+            NAMED,
+            "sentence1 is 3, not a text: choose another column, or leave the row ",
+        ),
     ],
 )
 def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config: DataConfig, message: str) -> None:
@@ -104,12 +109,12 @@ def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config:
 @pytest.mark.parametrize(
     ("content", "config", "messages"),
     [
-        ("", NAMED, ["train.jsonl: is empty: at least two rows are needed"]),
+        ("", NAMED, ["train.jsonl: is empty"]),
         (
             '[{"sentence1": "a"}, {"sentence1": "b"}]',
             NAMED,
             [
-                "train.jsonl: is one JSON document over all lines, not one value a line: turn it round with jq -c "
+                "train.jsonl: is one JSON document over all lines, not one value a line: convert it with jq -c "
                 "'.[]' train.jsonl"
             ],
         ),
@@ -117,7 +122,7 @@ def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config:
             '[\n {"sentence1": "a"}\n]',
             NAMED,
             [
-                "train.jsonl: is one JSON document over all lines, not one value a line: turn it round with jq -c "
+                "train.jsonl: is one JSON document over all lines, not one value a line: convert it with jq -c "
                 "'.[]' train.jsonl"
             ],
         ),
@@ -135,7 +140,7 @@ def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config:
             FIRST,
             BY_POSITION,
             [
-                "train.jsonl, line 1: is no list, and data.columns counts positions: name the columns; it has "
+                "train.jsonl, line 1: is not a list, and data.columns has positions: name the columns; it has "
                 "'score', 'sentence1', 'sentence2'"
             ],
         ),
@@ -150,7 +155,7 @@ def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config:
             NAMED,
             [
                 "train.jsonl, line 1: byte 16 (0xf1) is not UTF-8; the file is probably latin-1: convert it with "
-                "iconv -f latin1 -t utf-8, or say data.encoding=latin-1"
+                "iconv -f latin1 -t utf-8, or set data.encoding=latin-1"
             ],
         ),
     ],

@@ -14,7 +14,8 @@ import pytest
 from embedsweep.config.trial import DataConfig
 from embedsweep.data.checks import checked_examples
 from embedsweep.data.examples import Examples
-from embedsweep.data.folders import read_parquet
+from embedsweep.data.formats import read_parquet
+from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
 from tests.data_configs import SCORED
 
@@ -34,7 +35,7 @@ def _written(folder: Path, columns: dict[str, list[Any]]) -> Path:
 
 
 def _examples(path: Path, config: DataConfig) -> Examples:
-    return checked_examples(read_parquet(path, config), config)
+    return checked_examples(read_parquet(path, layout_of(config)), config)
 
 
 def _refusal(path: Path, config: DataConfig) -> list[str]:
@@ -70,7 +71,7 @@ def test_dictionaries_are_read_as_their_values(tmp_path: Path) -> None:
     [
         (
             {"sentence1": ["a", None, "c"]},
-            ["train.parquet, row 2: sentence1 is None, not a text: check data.columns, "],
+            ["train.parquet, row 2: sentence1 is None, not a text: choose another column, "],
         ),
         (
             {"score": [1.0, float("nan"), 2.0]},
@@ -78,7 +79,7 @@ def test_dictionaries_are_read_as_their_values(tmp_path: Path) -> None:
         ),
         (
             {"score": [1.0, 2.0, 9.0]},
-            ["train.parquet, row 3: score 9 is outside data.score_range=[0,5]: mend it, or, "],
+            ["train.parquet, row 3: score 9 is outside data.score_range=[0,5]: fix it, or, "],
         ),
     ],
 )
@@ -97,8 +98,8 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: at least two rows are needed"),
-        (b"sentence1,sentence2,score\na,b,1\n", "is no parquet file (it does not begin with PAR1): say what it is, "),
+        (b"", "is empty"),
+        (b"sentence1,sentence2,score\na,b,1\n", "is not a parquet file (it does not begin with PAR1): set data.format"),
         (b"PAR1" + b"\0" * 100, "is a broken parquet file: "),
     ],
 )

@@ -12,7 +12,8 @@ from embedsweep.config.trial import BenchmarkConfig, DataConfig
 from embedsweep.data import load_benchmark, load_splits
 from embedsweep.data.checks import checked_examples
 from embedsweep.data.examples import Examples
-from embedsweep.data.semeval import read_semeval
+from embedsweep.data.formats import read_semeval
+from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
 from tests.data_configs import EVALUATION, SCORED
 
@@ -26,7 +27,7 @@ def _part(folder: Path, name: str, pairs: str | bytes, scores: str) -> None:
 
 
 def _examples(folder: Path, config: DataConfig) -> Examples:
-    return checked_examples(read_semeval(folder / "STS.input.*.txt", config), config)
+    return checked_examples(read_semeval(folder / "STS.input.*.txt", layout_of(config)), config)
 
 
 def _refusal(folder: Path, config: DataConfig) -> list[str]:
@@ -85,8 +86,8 @@ def test_columns_are_chosen_as_elsewhere(
         (
             "a\tb\nc\td\n",
             "1\n2\n3\n",
-            "STS.input.news.txt: has 2 lines and STS.gs.news.txt has 3: line by line they are a pair and its score, "
-            "which is an empty line where nobody scored it",
+            "STS.input.news.txt: has 2 lines and STS.gs.news.txt has 3: a line of one belongs to the same line "
+            "of the other; the score of a pair without one is an empty line",
         ),
         (
             "a\tb\nc d\ne\tf\n",
@@ -117,7 +118,7 @@ def test_columns_are_chosen_as_elsewhere(
             "a\tb\nñ\td\n".encode("latin-1"),
             "1\n2\n",
             "STS.input.news.txt, line 2: byte 1 (0xf1) is not UTF-8; the file is probably latin-1: convert it with "
-            "iconv -f latin1 -t utf-8, or say data.encoding=latin-1",
+            "iconv -f latin1 -t utf-8, or set data.encoding=latin-1",
         ),
         ("", "", "STS.input.news.txt: has no rows"),
         (
@@ -149,9 +150,9 @@ def test_a_folder_without_input_files_is_told_with_what_is_there(tmp_path: Path)
 
 def test_names_that_cannot_have_scores_beside_them_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        read_semeval(tmp_path / "*.txt", SEMEVAL)
+        read_semeval(tmp_path / "*.txt", layout_of(SEMEVAL))
     assert str(error.value) == (
-        "data.files: '*.txt' has no .input. in it, whose place .gs. takes for the scores: STS.input.*.txt"
+        "data.files: '*.txt' lacks .input., which .gs. replaces in the names of the scores: STS.input.*.txt"
     )
 
 

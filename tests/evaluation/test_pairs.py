@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import Dataset
 from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -15,7 +17,14 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from embedsweep.config.trial import DEV_METRICS, EvaluationConfig
 from embedsweep.data.examples import Pairs, as_examples, as_pairs
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.pairs import PairEvaluator, metric_names, score_benchmarks, scores_of, write_scores
+from embedsweep.evaluation.pairs import (
+    PairEvaluator,
+    check_embeddings,
+    metric_names,
+    score_benchmarks,
+    scores_of,
+    write_scores,
+)
 from embedsweep.models.tiny import tiny_model_path
 from tests.demo_pairs import demo_pairs
 
@@ -107,13 +116,13 @@ class _Embedder(SentenceTransformer):  # type: ignore[misc]  # the library is un
         (math.nan, r"the embeddings of (\d+) of \1 dev sentences are not numbers"),
     ],
 )
-def test_constant_or_missing_embeddings_are_no_score(value: float, reason: str) -> None:
+def test_constant_or_missing_embeddings_raise(value: float, reason: str) -> None:
     constant = _Embedder(lambda texts: np.full((len(texts), 8), value))
     with pytest.raises(TrialError, match=reason):
         scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), constant)
 
 
-def test_pairs_of_one_similarity_are_no_score() -> None:
+def test_pairs_of_equal_similarity_raise() -> None:
     apart = _Embedder(lambda texts: np.eye(len(texts), 8))
     opposite = Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test")
     with (
@@ -133,14 +142,12 @@ def test_pairs_of_one_similarity_are_no_score() -> None:
         ({"eval_dev-64_spearman_max": 0.5, "eval_dev-x_spearman_max": 0.1}, {"dev-64/spearman_max": 0.5}),
     ],
 )
-def test_metrics_are_those_of_the_split_under_this_projects_names(
-    library: dict[str, float], expected: dict[str, float]
-) -> None:
+def test_metrics_of_the_split_get_this_projects_names(library: dict[str, float], expected: dict[str, float]) -> None:
     assert metric_names(library, "dev") == expected
 
 
 @pytest.mark.parametrize("dim", [32, 8])
-def test_cut_embeddings_score_as_the_library_scores_them_and_are_not_encoded_again(
+def test_shortened_embeddings_score_as_in_the_library_without_encoding_again(
     model: SentenceTransformer, dim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = EmbeddingSimilarityEvaluator(
@@ -170,18 +177,18 @@ def test_cut_embeddings_score_as_the_library_scores_them_and_are_not_encoded_aga
     assert {name: value for name, value in scores.items() if name.startswith("dev/")} == plain
 
 
-def test_the_evaluator_says_the_largest_spearman_is_its_own_and_tells_the_card_whole_embeddings_only(
+def test_the_primary_metric_is_the_largest_spearman_and_the_card_gets_whole_embeddings_only(
     model: SentenceTransformer,
 ) -> None:
     evaluator = PairEvaluator(PAIRS, "dev", CONFIG, (32,))
     evaluator(model)
     assert evaluator.primary_metric == "dev_spearman_max"
-    told = model.model_card_data.eval_results_dict[evaluator]
-    assert set(told) == {name.replace("/", "_") for name in DEV_METRICS}
+    card_results = model.model_card_data.eval_results_dict[evaluator]
+    assert set(card_results) == {name.replace("/", "_") for name in DEV_METRICS}
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*")
-def test_the_trainer_and_the_librarys_card_bear_cut_scores(tmp_path: Path) -> None:
+def test_the_trainer_and_the_librarys_card_accept_scores_of_shortened_embeddings(tmp_path: Path) -> None:
     model = SentenceTransformer(str(tiny_model_path()), device="cpu")
     rows = {"a": list(PAIRS.sentences1), "b": list(PAIRS.sentences2), "score": list(PAIRS.scores)}
     trainer = SentenceTransformerTrainer(
@@ -196,7 +203,7 @@ def test_the_trainer_and_the_librarys_card_bear_cut_scores(tmp_path: Path) -> No
     assert len(metric_names(metrics, "dev")) == 20
 
 
-def test_benchmarks_are_scored_each_under_its_name(model: SentenceTransformer) -> None:
+def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer) -> None:
     halves = {"sts2017-es": as_pairs(as_examples(PAIRS).kept(range(30), None)), "stsb-en-test": PAIRS}
     scores = score_benchmarks(halves, model, CONFIG, (32,))
     assert len(scores) == 40
@@ -207,7 +214,72 @@ def test_benchmarks_are_scored_each_under_its_name(model: SentenceTransformer) -
 
 
 @pytest.mark.filterwarnings("ignore:An input array is constant")
-def test_cut_embeddings_that_are_constant_are_no_score() -> None:
+def test_constant_shortened_embeddings_raise() -> None:
     ends = _Embedder(lambda texts: np.array([[1.0, 1.0, len(text)] for text in texts]))
     with pytest.raises(TrialError, match=r"dev-2/\w+ is not a number"):
         scores_of(PairEvaluator(PAIRS, "dev", CONFIG, (2,)), ends)
+
+
+def spread_of(relative: float) -> np.ndarray:
+    """1,000 embeddings of 8 dimensions around one of length 1, at such a distance."""
+    draw = np.random.default_rng(0).standard_normal((1000, 8))
+    draw *= relative / np.sqrt(np.square(draw).sum(axis=1).mean())
+    return np.asarray(draw + np.eye(8)[0], dtype=np.float32)
+
+
+@pytest.mark.parametrize(("relative", "passes"), [(0.2, True), (1e-3, True), (1e-4, False), (0.0, False)])
+def test_embeddings_that_differ_by_rounding_only_count_as_constant(relative: float, passes: bool) -> None:
+    sentences = [str(number) for number in range(1000)]
+    if passes:
+        check_embeddings(spread_of(relative), sentences, "dev", 5)
+        return
+    with pytest.raises(
+        TrialError, match=r"^the embeddings of 1000 different dev sentences are constant after step 5: "
+    ):
+        check_embeddings(spread_of(relative), sentences, "dev", 5)
+
+
+def test_one_repeated_sentence_may_have_one_embedding() -> None:
+    check_embeddings(np.ones((3, 4), dtype=np.float32), ["the same"] * 3, "dev", -1)
+
+
+def test_a_single_embedding_that_is_not_finite_fails() -> None:
+    embeddings = np.random.default_rng(0).standard_normal((5, 3))
+    embeddings[2, 1] = math.inf
+    with pytest.raises(TrialError, match=r"^the embeddings of 1 of 5 test sentences are not numbers$"):
+        check_embeddings(embeddings, list("abcde"), "test", -1)
+
+
+class Encoder:
+    """A model that encodes at most ``room`` sentences at once."""
+
+    similarity_fn_name = "cosine"
+    model_card_data = None
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.batch_sizes: list[int] = []
+
+    def encode(self, sentences: list[str], *, batch_size: int, **_: object) -> Any:
+        self.batch_sizes.append(batch_size)
+        if batch_size > self.room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+        return torch.eye(len(sentences), 5).cumsum(0).numpy()
+
+
+@pytest.fixture
+def evaluator() -> PairEvaluator:
+    return PairEvaluator(Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test"), "dev", CONFIG, ())
+
+
+def test_after_out_of_memory_evaluation_encodes_fewer_sentences_at_once(evaluator: PairEvaluator) -> None:
+    encoder = Encoder(room=5)
+    embeddings = evaluator.embed_inputs(encoder, ["a", "b", "c"])
+    assert embeddings.shape == (3, 5)
+    evaluator.embed_inputs(encoder, ["d", "e", "f"])
+    assert encoder.batch_sizes == [16, 8, 4, 4]
+
+
+def test_out_of_memory_for_a_single_sentence_fails(evaluator: PairEvaluator) -> None:
+    with pytest.raises(TrialError, match=r"^out of memory encoding one dev sentence: .*can't allocate memory"):
+        evaluator.embed_inputs(Encoder(room=0), ["a", "b", "c"])

@@ -25,7 +25,7 @@ from embedsweep.losses.table import LOSSES
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.data import Part
 from embedsweep.training.train import build_task
-from embedsweep.validation.sections.loss import read_loss
+from embedsweep.validation.sections import read_loss
 from embedsweep.validation.single import pass_single
 from tests.loss_cases import (
     EXAMPLES,
@@ -326,16 +326,16 @@ def test_columns_that_one_pass_cannot_hold_are_embedded_as_the_library_does_it(
 
 
 @pytest.mark.parametrize(("word", "passes"), [("true", 1), ("false", 2)])
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_trial_merges_columns_where_it_is_told_to(
-    word: str, passes: int, processes: int, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+def test_a_process_of_a_group_merges_columns_if_configured(
+    word: str, passes: int, model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The other process's share is not needed to count passes.
     monkeypatch.setattr("embedsweep.losses.modules._sizes", lambda own: [len(own)])
     monkeypatch.setattr("embedsweep.losses.modules._gathered", lambda own, _: own)
     config = pass_single(["data.limit=96", "loss=cosent", f"trainer.merge_columns={word}"]).config
-    task = build_task(config, Part(EXAMPLES["scored_pairs"], config.loss, 1), model, processes)
-    assert isinstance(task.loss, AcrossProcesses) is (processes == 2)
+    task = build_task(config, Part(EXAMPLES["scored_pairs"], config.loss, 1), model, processes=2)
+    assert isinstance(task.loss, AcrossProcesses)
+    assert not task.merges_columns  # the loss does it
     features, labels = batch(config.loss, model)
     assert passes_of(model, lambda: task.loss(features, labels)) == passes
 
@@ -408,7 +408,7 @@ WRONG = [
     ("cosent", {"scal": 1}, "loss.scal: loss=cosent has no such parameter (did you mean scale?); it has: scale"),
     ("cosine", {"scale": 1}, "loss.scale: loss=cosine has no such parameter; it has: none"),
     ("cosine", {"inner": {"name": "mnrl"}}, "loss.inner: loss=cosine has no such parameter; it has: none"),
-    ("angle", {"scale": 0}, "loss.scale: must be above 0, but got 0"),
+    ("angle", {"scale": 0}, "loss.scale: must be a number above 0, but got 0"),
     (
         "contrastive",
         {"distance_metric": "cosine"},
@@ -430,9 +430,13 @@ WRONG = [
     (
         "matryoshka",
         {"matryoshka_weights": [1, 0, 1]},
-        "loss.matryoshka_weights: must be a list of numbers above 0, as [1,0.5], or null, but got [1,0,1]",
+        "loss.matryoshka_weights: must be a list of numbers above 0, as [0.25,0.5], or null, but got [1,0,1]",
     ),
-    ("matryoshka", {"inner": {"name": "cosent", "scale": -1}}, "loss.inner.scale: must be above 0, but got -1"),
+    (
+        "matryoshka",
+        {"inner": {"name": "cosent", "scale": -1}},
+        "loss.inner.scale: must be a number above 0, but got -1",
+    ),
     ("matryoshka", {"inner": 3}, "loss.inner: must be a section with keys of its own, but got 3"),
 ]
 

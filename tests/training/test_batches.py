@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
@@ -57,16 +58,16 @@ def sampler(data: Dataset, batch_size: int, *, drop_last: bool = False, seed: in
 
 
 def epochs(source: NoDuplicates, count: int = EPOCHS) -> list[list[list[int]]]:
-    found = []
+    batches = []
     for epoch in range(count):
         source.set_epoch(epoch)
-        found.append(list(source))
-    return found
+        batches.append(list(source))
+    return batches
 
 
 @pytest.mark.parametrize("batch_size", [2, 7, 16])
 @pytest.mark.parametrize("name", DATA)
-def test_no_text_stands_in_two_examples_of_a_batch(name: str, batch_size: int) -> None:
+def test_no_batch_has_a_text_in_two_examples(name: str, batch_size: int) -> None:
     data = DATA[name]
     rows = [{first, second} for first, second in zip(data["anchor"], data["positive"], strict=True)]
     for batch in chain(*epochs(sampler(data, batch_size), 3)):
@@ -78,16 +79,16 @@ def test_no_text_stands_in_two_examples_of_a_batch(name: str, batch_size: int) -
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("batch_size", [2, 3, 16, 64])
 @pytest.mark.parametrize("name", DATA)
-def test_every_epoch_is_as_long_as_the_sampler_says(name: str, batch_size: int, drop_last: bool) -> None:
+def test_every_epoch_has_as_many_batches_as_len(name: str, batch_size: int, drop_last: bool) -> None:
     try:
         source = sampler(DATA[name], batch_size, drop_last=drop_last)
     except TrialError:
         assert drop_last
         return
-    found = epochs(source)
-    assert [len(batches) for batches in found] == [len(source)] * EPOCHS
+    every = epochs(source)
+    assert [len(batches) for batches in every] == [len(source)] * EPOCHS
     if drop_last:
-        assert {len(batch) for batch in chain(*found)} == {batch_size}
+        assert {len(batch) for batch in chain(*every)} == {batch_size}
 
 
 def test_epochs_of_other_shuffles_would_be_longer_and_shorter() -> None:
@@ -104,7 +105,7 @@ def test_the_first_epoch_has_every_example_once() -> None:
         assert sorted(chain(*first)) == list(range(len(data))), name
 
 
-def test_few_anchors_make_as_many_batches_as_the_most_frequent_one_asks() -> None:
+def test_few_anchors_make_as_many_batches_as_the_most_frequent_one_needs() -> None:
     source = sampler(FEW_ANCHORS, 512)  # each of 100 anchors stands in 20 pairs: 20 batches at least, not 4
     assert 20 <= len(source) <= 30
     assert all(len(batch) <= 100 for batch in chain(*epochs(source, 2)))
@@ -133,17 +134,17 @@ def test_epochs_are_shuffled_anew_and_repeat_by_their_number() -> None:
     first, second, *_ = epochs(one)
     assert first != second
     other.set_epoch(1)
-    next(iter(other))  # an epoch that was begun and left
+    next(iter(other))  # an epoch that was started and left
     assert list(other) == second
     assert epochs(sampler(DATA["both directions"], 16, seed=43), 1) != [first]
 
 
-def test_labels_and_dataset_names_are_no_texts() -> None:
+def test_labels_and_dataset_names_are_not_texts() -> None:
     data = pairs([f"a{n}" for n in range(32)], [f"b{n}" for n in range(32)], label=[1.0] * 32, dataset_name=["x"] * 32)
     assert [len(batch) for batch in epochs(sampler(data, 16), 1)[0]] == [16, 16]
 
 
-def test_a_batch_that_can_never_be_filled_is_told_with_the_way_out() -> None:
+def test_an_error_about_a_batch_that_cannot_be_filled_says_what_to_change() -> None:
     message = r"no batch of 16 can be filled .*; lower dataloader.batch_size, or set dataloader.drop_last=false"
     with pytest.raises(TrialError, match=message):
         sampler(DATA["one anchor"], 16, drop_last=True)
@@ -163,7 +164,7 @@ SAMPLERS: dict[BatchSampler, object] = {
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_trainer_takes_what_is_chosen(name: BatchSampler, tmp_path: Path) -> None:
+def test_the_trainer_gets_the_configured_sampler(name: BatchSampler, tmp_path: Path) -> None:
     chosen = batch_sampler_of(DataloaderConfig(name, 16, None, name, "proportional", drop_last=False, num_workers=0), 1)
     assert chosen == SAMPLERS[name]
     SentenceTransformerTrainingArguments(str(tmp_path), batch_sampler=chosen, report_to="none")
@@ -171,7 +172,7 @@ def test_the_trainer_takes_what_is_chosen(name: BatchSampler, tmp_path: Path) ->
 
 @pytest.mark.parametrize("sizes", [(9, 9), (30, 2), (7, 5, 4), (2, 2), (101, 3, 50)])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_the_librarys_grouping_is_as_long_as_it_says(sizes: tuple[int, ...], drop_last: bool) -> None:
+def test_the_librarys_grouping_has_as_many_batches_as_len(sizes: tuple[int, ...], drop_last: bool) -> None:
     """Its schedule would be wrong as well otherwise."""
     labels = [label for label, size in enumerate(sizes) for _ in range(size)]
     data = Dataset.from_dict({"text": [f"t{n}" for n in range(len(labels))], "label": labels})
@@ -230,3 +231,52 @@ def test_a_resumed_training_sees_the_same_batches(
     resumed.train(resume_from_checkpoint=f"{undisturbed.args.output_dir}/checkpoint-{step}")
     for name, value in undisturbed.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+TEXTS = [f"t{number % 30}" for number in range(101)]
+
+
+SAMPLED: dict[BatchSampler, Dataset] = {
+    "batch_sampler": Dataset.from_dict({"anchor": TEXTS}),
+    "no_duplicates": Dataset.from_dict({"anchor": TEXTS}),
+    "group_by_label": Dataset.from_dict({"anchor": TEXTS, "label": [number % 3 for number in range(101)]}),
+}
+
+
+def batches_of(name: BatchSampler, processes: int, rank: int, epoch: int, *, drop_last: bool) -> list[list[int]]:
+    config = DataloaderConfig(name, 16, None, name, "proportional", drop_last, num_workers=0)
+    make = batch_sampler_of(config, 2)  # of one share where `processes` is 1
+    assert callable(make)
+    generator = torch.Generator().manual_seed(3)
+    sampler = make(
+        SAMPLED[name],
+        batch_size=8,
+        drop_last=drop_last,
+        valid_label_columns=["label"],
+        generator=generator,
+        seed=3,
+    )
+    sampler.set_epoch(epoch)
+    if processes == 1:
+        return list(sampler._whole)
+    return list(BatchSamplerShard(sampler, processes, rank, even_batches=False))
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("name", SAMPLED)
+def test_shares_of_a_step_make_up_the_batch_of_one_process(name: BatchSampler, drop_last: bool) -> None:
+    for epoch in range(2):
+        whole = batches_of(name, 1, 0, epoch, drop_last=drop_last)
+        first, second = (batches_of(name, 2, rank, epoch, drop_last=drop_last) for rank in range(2))
+        assert [one + other for one, other in zip(first, second, strict=True)] == [
+            batch if len(batch) > 1 else batch * 2 for batch in whole
+        ]
+        assert all(abs(len(one) - len(other)) <= 1 for one, other in zip(first, second, strict=True))
+        assert len(set(chain(*first, *second))) >= 96
+
+
+def test_no_text_is_in_two_shares_of_a_step() -> None:
+    first, second = (batches_of("no_duplicates", 2, rank, 0, drop_last=False) for rank in range(2))
+    for one, other in zip(first, second, strict=True):
+        texts = [TEXTS[index] for index in (*one, *other)]
+        assert len(texts) == len(set(texts))

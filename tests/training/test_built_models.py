@@ -9,15 +9,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_splits
-from embedsweep.models.tokenised import Tokenised
 from embedsweep.training.built_models import BuiltModels
-from embedsweep.training.checkpoints import Checkpoints
-from embedsweep.training.data import training_parts
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, build_task, train
+from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
-from tests.training.test_training import Witness
+from tests.training.cases import train_config
 
 SHORT = ("trainer.device=cpu", "data.limit=64", "trainer.max_steps=4", "trainer.eval_every=4")
 FIRST = ("trainer.seed=1", "optimizer.lr=1e-2")
@@ -28,10 +23,7 @@ def config_of(*words: str) -> TrialConfig:
 
 
 def trained(models: BuiltModels, config: TrialConfig, folder: Path) -> tuple[Outcome, SentenceTransformer]:
-    model = models.get(config).model
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
-    tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
-    return train(config, model, tasks, dev_evaluator(config, model), Checkpoints(folder), Witness()), model
+    return train_config(config, folder, built=models.get(config))
 
 
 def weights_of(model: SentenceTransformer) -> dict[str, torch.Tensor]:
@@ -70,7 +62,7 @@ def test_a_trial_on_a_kept_model_equals_one_on_a_new_model_to_the_last_digit(
     assert all(torch.equal(value, fresh_weights[name]) for name, value in kept_weights.items())
 
 
-def test_new_layers_are_drawn_from_the_seed_of_the_trial_that_they_are_for(tmp_path: Path) -> None:
+def test_new_layers_are_drawn_from_the_seed_of_their_trial(tmp_path: Path) -> None:
     models = BuiltModels()
     one = models.get(config_of("model.dense=16", "trainer.seed=1")).model
     again = models.get(config_of("model.dense=16", "trainer.seed=1")).model
@@ -90,7 +82,7 @@ def test_new_layers_are_drawn_from_the_seed_of_the_trial_that_they_are_for(tmp_p
     ],
     ids=["a module more", "a weight replaced"],
 )
-def test_a_model_that_a_trial_has_changed_in_kind_is_built_anew(spoil: Callable[[SentenceTransformer], object]) -> None:
+def test_a_model_whose_modules_were_replaced_is_built_anew(spoil: Callable[[SentenceTransformer], object]) -> None:
     models = BuiltModels()
     first = models.get(config_of()).model
     spoil(first)
@@ -108,14 +100,13 @@ def test_nothing_of_a_training_is_left_on_a_kept_model(tmp_path: Path) -> None:
     trained(models, config, tmp_path)
     kept = models.get(config).model
     assert {name: set(vars(module)) for name, module in kept.named_modules()} == names
-    assert isinstance(kept[0].preprocess, Tokenised)
     assert not kept.model_card_data.training_logs
     assert kept.model_card_data.model is kept
     assert [module.training for module in kept.modules()] == modes
     assert all(parameter.grad is None for parameter in kept.parameters())
 
 
-def test_a_model_that_is_dropped_is_built_anew() -> None:
+def test_a_dropped_model_is_built_anew() -> None:
     models = BuiltModels()
     first = models.get(config_of()).model
     models.drop()
@@ -129,7 +120,7 @@ def test_a_single_run_keeps_no_second_copy_of_its_weights() -> None:
     assert models.get(config_of()).model is not first
 
 
-def test_a_model_that_is_dropped_is_gone_before_the_next_is_built() -> None:
+def test_a_dropped_model_is_freed_before_the_next_is_built() -> None:
     models = BuiltModels()
     first = weakref.ref(models.get(config_of()).model)
     models.get(config_of("model.pooling=cls"))

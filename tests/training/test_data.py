@@ -41,34 +41,34 @@ def words_of(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def test_leaks_go_first_then_long_texts_then_the_shape_is_the_losss(folder: Path) -> None:
-    asked = config(folder, "loss=contrastive", "data.drop_leaked=true", "data.max_tokens=[10,10]")
-    (part,) = training_parts(asked, load_splits(asked.data, asked.evaluation), words_of).values()
+def test_leaks_are_dropped_first_then_long_texts_then_examples_are_converted(folder: Path) -> None:
+    trial = config(folder, "loss=contrastive", "data.drop_leaked=true", "data.max_tokens=[10,10]")
+    (part,) = training_parts(trial, load_splits(trial.data, trial.evaluation), words_of).values()
     assert list(part.examples.texts) == [("a dog", "a car"), ("a hound", "a tree")]
     assert list(part.examples.labels or ()) == [1, 0]
-    said = str(conversion_of({"csv": part}))
-    assert said.index("leaked: 1 of 4") < said.index("tokens:") < said.index("binary pairs")
+    conversion = str(conversion_of({"csv": part}))
+    assert conversion.index("leaked: 1 of 4") < conversion.index("tokens:") < conversion.index("binary pairs")
 
 
-def test_each_dataset_has_its_own_loss_and_seed_and_is_named_where_there_are_several(
+def test_each_dataset_has_its_own_loss_and_seed_and_conversions_name_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = pass_single(["data=demo_mixed", "data.also.nli.convert.seed=7", "data.limit=50"]).config
-    parts = training_parts(asked, load_splits(asked.data, asked.evaluation), words_of)
-    found = {name: (part.examples.shape, part.loss.name, part.seed) for name, part in parts.items()}
-    assert found == {"demo_mixed": ("scored_pairs", "cosent", 42), "nli": ("triplets", "mnrl", 7)}
+    trial = pass_single(["data=demo_mixed", "data.also.nli.convert.seed=7", "data.limit=50"]).config
+    parts = training_parts(trial, load_splits(trial.data, trial.evaluation), words_of)
+    parts_by_name = {name: (part.examples.shape, part.loss.name, part.seed) for name, part in parts.items()}
+    assert parts_by_name == {"demo_mixed": ("scored_pairs", "cosent", 42), "nli": ("triplets", "mnrl", 7)}
     assert str(conversion_of(parts)).startswith("nli: ")
 
 
-def test_what_matters_of_the_data_is_warned_of_and_what_is_left_out_is_not(folder: Path) -> None:
-    asked = config(folder)
-    assert any("dev pairs" in line and "train" in line for line in data_warnings(asked))
-    dropped = replace(asked, data=replace(asked.data, drop_leaked=True))
+def test_problems_of_the_data_are_warned_of_but_not_those_that_are_dropped(folder: Path) -> None:
+    trial = config(folder)
+    assert any("dev pairs" in line and "train" in line for line in data_warnings(trial))
+    dropped = replace(trial, data=replace(trial.data, drop_leaked=True))
     assert not any("dev pairs" in line for line in data_warnings(dropped))
 
 
 @pytest.mark.parametrize(("words", "cut"), [((), True), (("model.max_seq_length=512",), False)])
-def test_texts_beyond_what_the_model_reads_are_warned_of(folder: Path, words: tuple[str, ...], cut: bool) -> None:
+def test_texts_longer_than_the_model_reads_are_warned_of(folder: Path, words: tuple[str, ...], cut: bool) -> None:
     """300 words are more than the 256 tokens that this encoder is configured to read, and fewer than 512."""
     lines = data_warnings(config(folder, "model=pretrained", f"model.path={ENCODER}", *words))
     assert any("sentence2" in line and "tokens" in line for line in lines) is cut

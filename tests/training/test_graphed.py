@@ -1,4 +1,4 @@
-"""What of captured steps needs no GPU: which batches are captured, how they are padded, what is kept, and why not."""
+"""Captured steps without a GPU: which batches are captured, how they are padded, what is kept, why some are not."""
 
 from __future__ import annotations
 
@@ -9,41 +9,38 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from torch import nn
 
 from embedsweep.config.trial import ModelConfig, TrialConfig
-from embedsweep.data import load_splits
 from embedsweep.errors import TrialError
 from embedsweep.losses.nesting import not_captured
 from embedsweep.losses.table import LOSSES
 from embedsweep.training import graphed as module
 from embedsweep.training import train as train_module
 from embedsweep.training.built_models import BuiltModel, BuiltModels
-from embedsweep.training.checkpoints import Checkpoints
 from embedsweep.training.cuda_graphs import CaptureError, _key
-from embedsweep.training.data import training_parts
-from embedsweep.training.graphed import Graphed, Lengths, ModelGraphs
+from embedsweep.training.graphed import MAX_COST, MULTIPLE, QUANTILES, Graphed, Lengths, ModelGraphs, lengths_of
 from embedsweep.training.micro_batches import why_eager
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, build_task, train
+from embedsweep.training.train import Outcome
 from embedsweep.training.trainer import Trainer
 from embedsweep.validation.single import pass_single
 from tests.loss_cases import WRAPPERS, fresh_model, loss_config
-from tests.training.test_training import Witness
+from tests.training.cases import train_config
 
 
 class Memory:
-    """Stands in for what graphs share on a device."""
+    """Replaces the memory that graphs share on a device."""
 
     def __init__(self, parameters: tuple[nn.Parameter, ...]) -> None:
         self.parameters = parameters
 
 
 class Steps:
-    """Computes each step as it comes, and notes what it was given."""
+    """Computes each step eagerly and records the keys of its batches."""
 
     made: list[Steps]
     model: nn.Module
@@ -83,11 +80,7 @@ def config_of(*words: str) -> TrialConfig:
 
 def trained(config: TrialConfig, folder: Path) -> tuple[Outcome, dict[str, torch.Tensor]]:
     model = Steps.model = fresh_model()
-    kept = BuiltModel(model, ModelGraphs(model), None)
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
-    tasks = {name: build_task(config, part, model, 1) for name, part in parts.items()}
-    evaluator = dev_evaluator(config, model)
-    outcome = train(config, model, tasks, evaluator, Checkpoints(folder), Witness(), None, kept)
+    outcome, _ = train_config(config, folder, built=BuiltModel(model, ModelGraphs(model), None))
     return outcome, model.state_dict()
 
 
@@ -111,13 +104,13 @@ def test_whole_batches_are_captured_at_a_few_lengths_and_train_like_others(
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_captured_steps_drop_out_also_before_the_first_evaluation(steps: type[Steps], tmp_path: Path) -> None:
-    """A model that was just loaded is in training mode, and the transformer inside of it is not."""
+def test_captured_steps_use_dropout_before_the_first_evaluation_too(steps: type[Steps], tmp_path: Path) -> None:
+    """A model that was just loaded is in training mode, but the transformer inside it is not."""
     trained(config_of("trainer.max_steps=4", "trainer.eval_every=2"), tmp_path)
     assert steps.made[0].modes == {True}
 
 
-def test_what_is_not_padded_is_not_captured(tmp_path: Path) -> None:
+def test_steps_of_texts_that_are_not_padded_are_not_captured(tmp_path: Path) -> None:
     config = config_of()
     config = replace(config, trainer=replace(config.trainer, device="cuda"))
     model = fresh_model()
@@ -133,22 +126,22 @@ def test_what_is_not_padded_is_not_captured(tmp_path: Path) -> None:
     assert train_module._why_eager(config, 1, OnCuda(model)) == "its texts are not padded to one length"
 
 
-def test_a_captured_step_calls_the_loss_once_and_leaves_the_norm_of_its_gradient(
+def test_a_captured_step_calls_the_loss_once_and_logs_the_norm_of_its_gradient(
     steps: type[Steps], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With more calls a step, gradients would be added up in the graph's own memory."""
+    """With more calls per step, gradients would be added up in the graph's own memory."""
     calls: list[object] = []
-    monkeypatch.setattr(Trainer, "compute_loss", lambda *given, **_: calls.append(given))
+    monkeypatch.setattr(Trainer, "compute_loss", lambda *arguments, **_: calls.append(arguments))
     outcome, _ = trained(config_of("dataloader.drop_last=true", "trainer.log_every=1", "trainer.max_steps=4"), tmp_path)
     assert len(steps.made[0].keys) == 4
-    assert calls == []  # what is captured is the library's own, which Python does not watch
+    assert calls == []  # the captured loss is not checked in Python
     norms = [entry["grad_norm"] for entry in outcome.log if "grad_norm" in entry]
     assert len(norms) == 4
     assert all(norm > 0 for norm in norms)
 
 
 @pytest.mark.parametrize(("word", "fails"), [("auto", False), (True, True)])
-def test_a_step_that_cannot_be_captured_is_trained_as_it_is_or_fails_the_trial_where_graphs_were_asked_for(
+def test_a_step_that_cannot_be_captured_is_trained_eagerly_or_fails_the_trial_if_graphs_are_required(
     word: Any, fails: bool, steps: type[Steps], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of("trainer.max_steps=3")
@@ -163,7 +156,7 @@ def test_a_step_that_cannot_be_captured_is_trained_as_it_is_or_fails_the_trial_w
         assert outcome.steps == 3
 
 
-def test_a_loss_that_is_not_a_number_is_seen_in_a_captured_step(
+def test_a_loss_that_is_not_finite_raises_in_a_captured_step(
     steps: type[Steps], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of("trainer.max_steps=9")
@@ -172,9 +165,9 @@ def test_a_loss_that_is_not_a_number_is_seen_in_a_captured_step(
         trained(config, tmp_path)
 
 
-def graphed(**given: Any) -> Graphed:
+def graphed(**changes: Any) -> Graphed:
     defaults = {"lengths": Lengths((8, 16), 0.1), "batch_size": 2, "padding_id": 7, "is_required": False}
-    return Graphed(Steps(Memory(()), 0.0), lambda: None, **{**defaults, **given})  # type: ignore[arg-type]
+    return Graphed(Steps(Memory(()), 0.0), lambda: None, **{**defaults, **changes})  # type: ignore[arg-type]
 
 
 def columns(rows: int, *widths: int) -> dict[str, Any]:
@@ -200,8 +193,8 @@ def test_the_columns_of_a_whole_batch_are_padded_to_one_edge(
     rows: int, widths: tuple[int, ...], expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Steps, "made", [], raising=False)
-    given = columns(rows, *widths)
-    padded = graphed().pad(dict(given))
+    inputs = columns(rows, *widths)
+    padded = graphed().pad(dict(inputs))
     assert [padded[f"text{n}_input_ids"].shape[1] for n in range(len(widths))] == list(expected)
     assert graphed().takes(padded) == (rows == 2 and max(expected) in (8, 16))
     for number, (width, edge) in enumerate(zip(widths, expected, strict=True)):
@@ -209,7 +202,7 @@ def test_the_columns_of_a_whole_batch_are_padded_to_one_edge(
         assert padded[f"text{number}_input_ids"][0, width:].tolist() == [7] * filled
         assert padded[f"text{number}_attention_mask"][0, width:].tolist() == [0] * filled
         assert padded[f"text{number}_token_type_ids"][0, width:].tolist() == [0] * filled
-    assert torch.equal(padded["label"], given["label"])
+    assert torch.equal(padded["label"], inputs["label"])
     assert padded["text0_modality"] == "text"
 
 
@@ -224,7 +217,7 @@ def test_the_columns_of_a_whole_batch_are_padded_to_one_edge(
         ({"dataset_name": "more"}, False),
     ],
 )
-def test_a_graph_serves_batches_of_equal_shapes_and_kinds(change: dict[str, Any], is_same: bool) -> None:
+def test_a_graph_serves_batches_of_equal_shapes_and_types(change: dict[str, Any], is_same: bool) -> None:
     batch = columns(2, 8)
     assert (_key(batch) == _key({**batch, **change})) == is_same
 
@@ -242,7 +235,7 @@ def test_a_graph_serves_batches_of_equal_shapes_and_kinds(change: dict[str, Any]
     ],
     ids=lambda value: ",".join(value) if isinstance(value, list) else None,
 )
-def test_trials_share_captured_steps_where_all_that_is_captured_is_equal(
+def test_trials_share_captured_steps_if_all_that_is_captured_is_equal(
     words: list[str], is_same: bool, steps: type[Steps]
 ) -> None:
     graphs = ModelGraphs(fresh_model())
@@ -252,10 +245,10 @@ def test_trials_share_captured_steps_where_all_that_is_captured_is_equal(
     assert graphs.graphed(config_of(), {"demo": texts}).graphs is first
 
 
-def test_the_steps_of_the_last_losses_are_kept_and_all_can_be_forgotten(steps: type[Steps]) -> None:
+def test_steps_of_the_last_losses_are_kept_and_can_be_cleared(steps: type[Steps]) -> None:
     graphs = ModelGraphs(fresh_model())
     texts = {"demo": Dataset.from_dict({"sentence1": ["one"], "sentence2": ["a b"], "score": [0.1]})}
-    scales = range(10, 10 + module.MOST_LOSSES + 1)
+    scales = range(10, 10 + module.MAX_LOSSES + 1)
     made = [graphs.graphed(config_of(f"loss.scale={scale}"), texts).graphs for scale in scales]
     assert graphs.graphed(config_of(f"loss.scale={scales[-1]}"), texts).graphs is made[-1]
     assert graphs.graphed(config_of(f"loss.scale={scales[0]}"), texts).graphs is not made[0]
@@ -282,12 +275,12 @@ def static(model: ModelConfig) -> ModelConfig:
     ],
 )
 def test_why_steps_are_not_captured(words: list[str], processes: int, on_cuda: bool, reason: str | None) -> None:
-    told = why_eager(config_of(*words), processes, on_cuda=on_cuda)
+    why = why_eager(config_of(*words), processes, on_cuda=on_cuda)
     if reason is None:
-        assert told is None
+        assert why is None
     else:
-        assert told is not None
-        assert re.search(reason, told)
+        assert why is not None
+        assert re.search(reason, why)
 
 
 def test_fp16_and_static_embeddings_are_not_captured() -> None:
@@ -299,28 +292,81 @@ def test_fp16_and_static_embeddings_are_not_captured() -> None:
     )
 
 
-def test_a_wrapper_is_captured_as_the_loss_inside_of_it_is() -> None:
+def test_a_wrapper_is_captured_only_if_the_loss_inside_it_is() -> None:
     for name in WRAPPERS:
         inside = loss_config(name, Path("x"), loss_config("online_contrastive", Path("x")))
         assert not_captured(inside) is not None
     assert LOSSES["mnrl"].not_captured is None
 
 
-def test_a_trial_whose_captured_steps_are_refused_trains_without_them_and_the_next_captures_again(
+def test_a_trial_with_refused_graphs_trains_eagerly_and_the_next_captures_again(
     steps: type[Steps], tmp_path: Path
 ) -> None:
     config = config_of("trainer.max_steps=2")
     models = BuiltModels()
     built = models.get(config)
-    built.graphs.refused = "memory did not do for captured steps"
-    parts = training_parts(config, load_splits(config.data, config.evaluation), lambda _: [])
+    built.graphs.refused = "not enough memory for captured steps"
 
     def run(folder: str) -> Outcome:
-        tasks = {name: build_task(config, part, built.model, 1) for name, part in parts.items()}
-        evaluator = dev_evaluator(config, built.model)
-        return train(config, built.model, tasks, evaluator, Checkpoints(tmp_path / folder), Witness(), None, built)
+        return train_config(config, tmp_path / folder, built=built)[0]
 
-    assert run("refused").captured == "none: memory did not do for captured steps"
+    assert run("refused").captured == "none: not enough memory for captured steps"
     assert models.get(config) is built
     Steps.model = built.model
     assert "steps, padded to" in run("next").captured
+
+
+def longest_of_random_batches(tokens: list[int], n: int, draws: int = 20_000) -> np.ndarray:
+    return np.random.default_rng(0).choice(tokens, (draws, n)).max(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "texts", "most", "edges"),
+    [
+        ([5] * 10, 4, None, (8,)),
+        ([8] * 10, 4, None, (8,)),
+        ([9] * 10, 4, None, (16,)),
+        ([30], 32, None, (32,)),
+        ([61] * 3, 2, 64, (64,)),
+        ([61] * 3, 2, 61, (61,)),  # the model reads no more
+        (list(range(1, 101)), 1, None, (32, 56, 80, 96, 104)),  # single texts: quantiles, rounded up
+        ([20] * 90 + [40] * 10, 1, None, (24, 40)),
+        (list(range(1, 101)), 1000, None, (104,)),  # one of 1000 is always among the longest
+    ],
+)
+def test_edges_are_quantiles_of_the_longest_text_of_a_batch(
+    tokens: list[int], texts: int, most: int | None, edges: tuple[int, ...]
+) -> None:
+    assert lengths_of(tokens, texts, most).edges == edges
+
+
+@pytest.mark.parametrize(("n", "quantiles"), [(1, QUANTILES[2]), (64, QUANTILES[2])])
+def test_random_batches_reach_each_edge_as_often_as_its_quantile_says(n: int, quantiles: tuple[float, ...]) -> None:
+    tokens = np.random.default_rng(1).geometric(0.002, 5000).tolist()  # long enough for rounding not to matter
+    longest = longest_of_random_batches(tokens, n)
+    for edge, quantile in zip(lengths_of(tokens, n, None).edges, quantiles, strict=True):
+        assert abs((longest <= edge).mean() - quantile) < 0.03
+
+
+def test_there_are_as_few_edges_as_keep_padding_small() -> None:
+    assert len(lengths_of([30] * 500 + [32] * 500, 16, None).edges) == 1
+    narrow, wide = (np.random.default_rng(3).normal(100, spread, 5000).astype(int).clip(3) for spread in (10, 60))
+    assert len(lengths_of(narrow, 32, None).edges) == 2
+    assert len(lengths_of(wide, 1, None).edges) == 5
+    assert lengths_of(narrow, 32, None).cost <= MAX_COST
+
+
+def test_the_cost_is_the_padding_of_random_batches() -> None:
+    tokens = np.random.default_rng(2).poisson(14, 3000).clip(3).tolist()
+    lengths = lengths_of(tokens, 32, 256)
+    longest = longest_of_random_batches(tokens, 32)
+    padded = np.array([lengths.edge(int(length)) for length in longest])
+    assert abs(lengths.cost - (padded.sum() / longest.sum() - 1)) < 0.01
+
+
+def test_no_batch_of_the_measured_texts_exceeds_the_last_edge() -> None:
+    tokens = [3, 200, 17, 17, 90]
+    lengths = lengths_of(tokens, 8, None)
+    assert lengths.edge(200) == 200
+    assert lengths.edge(201) is None
+    assert all(edge % MULTIPLE == 0 for edge in lengths.edges)

@@ -1,4 +1,4 @@
-"""Several processes train one trial together: to the result of one, and without ever leaving anybody waiting."""
+"""Several processes train one trial: the result equals that of one, and no failure leaves a process waiting."""
 
 from __future__ import annotations
 
@@ -6,67 +6,32 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from accelerate.data_loader import BatchSamplerShard
-from datasets import Dataset
 
-from embedsweep.config.result import Decision
-from embedsweep.config.trial import BatchSampler, DataloaderConfig, TrialConfig
-from embedsweep.data import load_splits
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, GroupError, TrialError
-from embedsweep.models import build_model
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.training.batches import batch_sampler_of
-from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
-from embedsweep.training.data import training_parts
-from embedsweep.training.group import Group, open_group
-from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.train import Outcome, build_task, train
+from embedsweep.training.checkpoints import CHECKPOINTS
+from embedsweep.training.group import TrainingGroup, open_group
+from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
+from tests.training.cases import RecordingListener, crashing_at, train_config
 
 # 100 rows in batches of 32 leave one of 4; of the positives, 37, one of 5, which two processes cannot halve.
 SMALL = ("trainer.device=cpu", "data.limit=100", "trainer.max_steps=7", "trainer.eval_every=3", "optimizer.lr=3e-3")
 STUCK_S = 20.0
 
 
-@dataclass
-class Witness:
-    """A watcher that notes what it is told, does something at a step, and prunes when it is told to."""
-
-    prune_at: int | None = None
-    at: Mapping[int, Callable[[], None]] = field(default_factory=dict)
-    points: dict[int, float] = field(default_factory=dict)
-    evaluations: dict[int, float] = field(default_factory=dict)
-    steps: list[int] = field(default_factory=list)
-    ended: bool = False
-
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        self.points |= {step: metrics["train/loss"] for step, metrics in points}
-
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        assert step not in self.evaluations
-        self.evaluations[step] = metrics["dev/spearman_cosine"]
-        self.ended = last
-        self.at.get(step, lambda: None)()
-        return Decision.PRUNE if step == self.prune_at else Decision.GO_ON
-
-    def progressed(self, step: int, total: int) -> None:
-        assert 0 < step <= total
-        self.steps.append(step)
-
-
 @pytest.fixture(scope="module")
-def group() -> Iterator[Group]:
-    """Two processes, which stay warm for all tests but those that lose one."""
-    group = Group(2, "cpu", STUCK_S)
+def group() -> Iterator[TrainingGroup]:
+    """Two processes, which stay warm between tests unless a test loses one."""
+    group = TrainingGroup(2, "cpu", STUCK_S)
     yield group
     group.close()
 
@@ -75,17 +40,21 @@ def config_of(*words: str) -> TrialConfig:
     return pass_single([*SMALL, *words]).config
 
 
-def trained(config: TrialConfig, folder: Path, group: Group | None, watcher: Witness | None = None) -> Outcome:
-    """A training as a trial does it."""
-    splits = load_splits(config.data, config.evaluation)
-    torch.manual_seed(config.trainer.seed)
-    model = build_model(config.model, "cpu")
-    parts = training_parts(config, splits, lambda texts: [1 for _ in texts])
-    tasks = {name: build_task(config, part, model, processes=1) for name, part in parts.items()}
+def trained(
+    config: TrialConfig, folder: Path, group: TrainingGroup | None, listener: RecordingListener | None = None
+) -> Outcome:
+    """Train as a trial does."""
     folder.mkdir(exist_ok=True)
-    evaluator = dev_evaluator(config, model)
-    watcher = watcher or Witness()
-    return train(config, model, tasks, evaluator, Checkpoints(folder / CHECKPOINTS), watcher, group)  # type: ignore[arg-type]
+    torch.manual_seed(config.trainer.seed)
+    return train_config(config, folder / CHECKPOINTS, listener, group=group)[0]
+
+
+def objectives(listener: RecordingListener) -> dict[int, float]:
+    return {step: metrics["dev/spearman_cosine"] for step, metrics in listener.evaluations.items()}
+
+
+def losses(listener: RecordingListener) -> dict[int, float]:
+    return {step: metrics["train/loss"] for step, metrics in listener.points.items()}
 
 
 # --- the result of one process
@@ -119,64 +88,63 @@ MORE_PARITY = {
 }
 
 
-def assert_parity(words: list[str], group: Group, folder: Path) -> None:
+def assert_parity(words: list[str], group: TrainingGroup, folder: Path) -> None:
     config = config_of(*words)
-    alone, together = Witness(), Witness()
+    alone, together = RecordingListener(), RecordingListener()
     expected = trained(config, folder / "alone", None, alone)
-    found = trained(config, folder / "together", group, together)
+    result = trained(config, folder / "together", group, together)
     # Of 800 pairs two change places by rounding, the more so where the hardest example of a batch is picked.
     tolerance = 1e-2 if config.trainer.precision == "bf16" else 1e-4
-    assert together.points == pytest.approx(alone.points, rel=tolerance)
-    assert together.evaluations == pytest.approx(alone.evaluations, abs=tolerance)
+    assert losses(together) == pytest.approx(losses(alone), rel=tolerance)
+    assert objectives(together) == pytest.approx(objectives(alone), abs=tolerance)
     kept = "dev/spearman_cosine"
-    assert found.dev[kept] == pytest.approx(expected.dev[kept], abs=tolerance)
-    assert (found.best_step, found.steps, found.pruned) == (expected.best_step, expected.steps, False)
+    assert result.dev[kept] == pytest.approx(expected.dev[kept], abs=tolerance)
+    assert (result.best_step, result.steps, result.pruned) == (expected.best_step, expected.steps, False)
     assert together.steps == alone.steps
-    assert together.ended
-    assert max(alone.points.values()) - min(alone.points.values()) > 1e-4  # it trained
+    assert together.last == [together.total]
+    assert max(losses(alone).values()) - min(losses(alone).values()) > 1e-4  # it trained
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", PARITY.values(), ids=PARITY)
-def test_two_processes_lead_to_the_result_of_one(words: list[str], group: Group, tmp_path: Path) -> None:
+def test_two_processes_give_the_result_of_one(words: list[str], group: TrainingGroup, tmp_path: Path) -> None:
     assert_parity(words, group, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", MORE_PARITY.values(), ids=MORE_PARITY)
-def test_so_they_do_whatever_is_trained(words: list[str], group: Group, tmp_path: Path) -> None:
+def test_two_processes_give_the_result_of_one_for_more_losses(
+    words: list[str], group: TrainingGroup, tmp_path: Path
+) -> None:
     assert_parity(words, group, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loader", ["plain", "no_duplicates"])
-def test_a_group_goes_on_in_the_middle_of_an_epoch(loader: str, group: Group, tmp_path: Path) -> None:
+def test_a_group_resumes_in_the_middle_of_an_epoch(loader: str, group: TrainingGroup, tmp_path: Path) -> None:
     config = config_of("loss=mnrl", f"dataloader={loader}", "dataloader.batch_size=8", "trainer.eval_every=1")
-    undisturbed, first, second = Witness(), Witness(at={6: _crash}), Witness()
+    undisturbed, first, second = RecordingListener(), crashing_at(6), RecordingListener()
     expected = trained(config, tmp_path / "undisturbed", group, undisturbed)
-    with pytest.raises(ConnectionError, match="tracking is gone"):
+    with pytest.raises(ConnectionError, match="the machine is gone"):
         trained(config, tmp_path / "resumed", group, first)
     assert group.pids == []
-    found = trained(config, tmp_path / "resumed", group, second)
+    result = trained(config, tmp_path / "resumed", group, second)
     assert list(second.evaluations) == [6, 7]
-    assert found.dev == pytest.approx(expected.dev, abs=1e-6)
-    assert second.evaluations == pytest.approx({step: undisturbed.evaluations[step] for step in (6, 7)}, abs=1e-6)
-
-
-def _crash() -> None:
-    raise ConnectionError("tracking is gone")
+    assert result.dev == pytest.approx(expected.dev, abs=1e-6)
+    expected_objectives = {step: objectives(undisturbed)[step] for step in (6, 7)}
+    assert objectives(second) == pytest.approx(expected_objectives, abs=1e-6)
 
 
 # --- ends that reach every process
 
 
 @pytest.mark.slow
-def test_pruning_and_early_stopping_end_every_process(group: Group, tmp_path: Path) -> None:
-    pruned = Witness(prune_at=3)
+def test_pruning_and_early_stopping_end_every_process(group: TrainingGroup, tmp_path: Path) -> None:
+    pruned = RecordingListener(prune_at=3)
     outcome = trained(config_of(), tmp_path / "pruned", group, pruned)
     assert (outcome.pruned, outcome.steps) == (True, 3)
     pids = group.pids
-    stopped = Witness()
+    stopped = RecordingListener()
     early = ["trainer.early_stopping.patience=1", "trainer.early_stopping.min_delta=1", "trainer.eval_every=2"]
     outcome = trained(config_of(*early), tmp_path / "stopped", group, stopped)
     assert (outcome.pruned, outcome.steps, list(stopped.evaluations)) == (False, 4, [2, 4])
@@ -185,33 +153,35 @@ def test_pruning_and_early_stopping_end_every_process(group: Group, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_dies_ends_the_trial_and_not_the_next(rank: int, group: Group, tmp_path: Path) -> None:
-    witness = Witness(at={3: lambda: os.kill(group.pids[rank], signal.SIGKILL)})
-    begun = time.monotonic()
+def test_a_process_that_dies_ends_the_trial_but_not_the_next_trial(
+    rank: int, group: TrainingGroup, tmp_path: Path
+) -> None:
+    listener = RecordingListener(at={3: lambda: os.kill(group.pids[rank], signal.SIGKILL)})
+    started = time.monotonic()
     with pytest.raises(GroupError, match=rf"process {rank} of the group of 2 was killed by SIGKILL"):
-        trained(config_of(), tmp_path / "dies", group, witness)
-    assert time.monotonic() - begun < 60
+        trained(config_of(), tmp_path / "dies", group, listener)
+    assert time.monotonic() - started < 60
     assert not psutil.Process().children(recursive=True)
     assert trained(config_of(), tmp_path / "next", group).steps == 7
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_ends_the_trial(group: Group, tmp_path: Path) -> None:
-    witness = Witness(at={3: lambda: os.kill(group.pids[1], signal.SIGSTOP)})
+def test_a_process_that_hangs_ends_the_trial(group: TrainingGroup, tmp_path: Path) -> None:
+    listener = RecordingListener(at={3: lambda: os.kill(group.pids[1], signal.SIGSTOP)})
     with pytest.raises(GroupError, match=rf"process 1 of the group of 2 did not answer the others for {STUCK_S:g} s"):
-        trained(config_of(), tmp_path, group, witness)
+        trained(config_of(), tmp_path, group, listener)
     assert not psutil.Process().children(recursive=True)
 
 
 @pytest.mark.slow
-def test_an_error_of_the_training_is_told_as_it_is(group: Group, tmp_path: Path) -> None:
+def test_an_error_of_a_member_is_raised_unchanged(group: TrainingGroup, tmp_path: Path) -> None:
     with pytest.raises(TrialError, match=r"not a number|became (nan|inf)"):
         trained(config_of("loss=cosent", "loss.scale=1e39"), tmp_path, group)
     assert group.pids == []
 
 
 @pytest.mark.slow
-def test_a_signal_ends_every_process_at_once(group: Group, tmp_path: Path) -> None:
+def test_a_signal_ends_every_process_at_once(group: TrainingGroup, tmp_path: Path) -> None:
     def interrupt() -> None:
         while len(group.pids) < 2:
             time.sleep(0.1)
@@ -239,56 +209,7 @@ def test_one_process_needs_no_group() -> None:
         assert group is None
 
 
-# --- batches
-
-TEXTS = [f"t{number % 30}" for number in range(101)]
-SAMPLED: dict[BatchSampler, Dataset] = {
-    "batch_sampler": Dataset.from_dict({"anchor": TEXTS}),
-    "no_duplicates": Dataset.from_dict({"anchor": TEXTS}),
-    "group_by_label": Dataset.from_dict({"anchor": TEXTS, "label": [number % 3 for number in range(101)]}),
-}
-
-
-def batches_of(name: BatchSampler, processes: int, rank: int, epoch: int, *, drop_last: bool) -> list[list[int]]:
-    config = DataloaderConfig(name, 16, None, name, "proportional", drop_last, num_workers=0)
-    make = batch_sampler_of(config, 2)  # of one share where `processes` is 1
-    assert callable(make)
-    generator = torch.Generator().manual_seed(3)
-    sampler = make(
-        SAMPLED[name],
-        batch_size=8,
-        drop_last=drop_last,
-        valid_label_columns=["label"],
-        generator=generator,
-        seed=3,
-    )
-    sampler.set_epoch(epoch)
-    if processes == 1:
-        return list(sampler._whole)
-    return list(BatchSamplerShard(sampler, processes, rank, even_batches=False))
-
-
-@pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize("name", SAMPLED)
-def test_shares_of_a_step_are_together_the_batch_of_one_process(name: BatchSampler, drop_last: bool) -> None:
-    for epoch in range(2):
-        whole = batches_of(name, 1, 0, epoch, drop_last=drop_last)
-        first, second = (batches_of(name, 2, rank, epoch, drop_last=drop_last) for rank in range(2))
-        assert [one + other for one, other in zip(first, second, strict=True)] == [
-            batch if len(batch) > 1 else batch * 2 for batch in whole
-        ]
-        assert all(abs(len(one) - len(other)) <= 1 for one, other in zip(first, second, strict=True))
-        assert len(set(chain(*first, *second))) >= 96
-
-
-def test_no_text_stands_in_two_shares_of_a_step() -> None:
-    first, second = (batches_of("no_duplicates", 2, rank, 0, drop_last=False) for rank in range(2))
-    for one, other in zip(first, second, strict=True):
-        texts = [TEXTS[index] for index in (*one, *other)]
-        assert len(texts) == len(set(texts))
-
-
-# --- what the gate says
+# --- validation
 
 REFUSED = {
     "a batch that cannot be shared": (
@@ -324,18 +245,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED.values(), ids=REFUSED)
-def test_the_gate_refuses_what_processes_cannot_share(words: list[str], message: str) -> None:
-    said = ["trainer.device=cpu", "workers.processes_per_trial=2", *words]
+def test_validation_refuses_what_processes_cannot_share(words: list[str], message: str) -> None:
+    overrides = ["trainer.device=cpu", "workers.processes_per_trial=2", *words]
     with pytest.raises(ConfigError) as single:
-        pass_single(said)
+        pass_single(overrides)
     assert [str(problem).startswith(message) for problem in single.value.problems] == [True]
     with pytest.raises(ConfigError) as study:
-        pass_sweep([*said, "trainer.seed=1,2"])
+        pass_sweep([*overrides, "trainer.seed=1,2"])
     assert [str(problem).startswith(message) for problem in study.value.problems] == [True]
     pass_single(["trainer.device=cpu", *words])  # one process can
 
 
-def test_a_group_takes_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_needs_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("embedsweep.machine", "embedsweep.validation.rules.training"):
         monkeypatch.setattr(f"{module}.visible_devices", lambda: ["0"])
     with pytest.raises(ConfigError, match="takes a GPU for each process, and this machine shows 1; use 1 or"):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,99 +19,21 @@ from torch import nn
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data.examples import Pairs
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.pairs import PairEvaluator
 from embedsweep.losses.nesting import build_loss
-from embedsweep.machine import is_device_lost, is_out_of_memory, others_hold_memory
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training import memory, train
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.graphed import ModelGraphs
-from embedsweep.training.group import Group, open_group
-from embedsweep.training.memory import NOTE, Attempts, oom_kills, smaller_micro_batch
-from embedsweep.training.trial import run_trial
+from embedsweep.training.group import TrainingGroup, open_group
+from embedsweep.training.memory import NOTE, Attempts, smaller_micro_batch
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
-
-CPU_ALLOCATOR = (
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
-    "4 bytes. Error code 12 (Cannot allocate memory)\nC++ stack"
-)
 
 
 def config_of(*words: str) -> TrialConfig:
     small = ("trainer.device=cpu", "data.limit=72", "trainer.max_steps=6", "trainer.eval_every=3")
     return pass_single([*small, *words]).config
-
-
-# --- how it shows
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
-        (RuntimeError(CPU_ALLOCATOR), True),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
-        (MemoryError(), True),
-        (RuntimeError("the size of tensor a must match"), False),
-        (ValueError("out of memory"), False),
-        (OSError(28, "No space left on device"), False),
-    ],
-)
-def test_what_is_out_of_memory(error: Exception, expected: bool) -> None:
-    assert is_out_of_memory(error) is expected
-    outer = RuntimeError("a worker failed")
-    outer.__cause__ = error
-    assert is_out_of_memory(outer) is expected
-
-
-ASSERT = (
-    "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported at some other API"
-)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (RuntimeError(ASSERT), True),
-        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), True),
-        (RuntimeError("CUDA error: unspecified launch failure"), True),
-        (RuntimeError("CUDA driver error: misaligned address"), True),
-        (RuntimeError("CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server"), True),
-        (RuntimeError("CUDA error: the MPS client has been terminated by the server"), True),
-        (RuntimeError("CUDA error: the remote procedural call between the MPS server and the MPS client failed"), True),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
-        (RuntimeError("CUDA error: out of memory"), False),
-        (RuntimeError("CUDA error: invalid argument"), False),
-        (RuntimeError("CUDA error: operation not permitted when stream is capturing"), False),
-        (RuntimeError("a device-side assert of another kind"), False),
-        (ValueError(ASSERT), False),
-    ],
-)
-def test_what_breaks_a_process_for_good(error: Exception, expected: bool) -> None:
-    assert is_device_lost(error) is expected
-    assert not (expected and is_out_of_memory(error))
-    outer = RuntimeError("a trial failed")
-    outer.__cause__ = error
-    assert is_device_lost(outer) is expected
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [(None, False), ("CUDA error: an error of tomorrow", True), ("CUDA error: out of memory", False)],
-)
-def test_a_gpu_that_does_not_answer_is_lost_whatever_the_error(
-    monkeypatch: pytest.MonkeyPatch, said: str | None, expected: bool
-) -> None:
-    def synchronize() -> None:
-        if said is not None:
-            raise RuntimeError(said)
-
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
-    assert is_device_lost(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")) is expected
 
 
 @pytest.mark.parametrize(
@@ -127,7 +49,7 @@ def test_a_gpu_that_does_not_answer_is_lost_whatever_the_error(
         (["loss=adaptive_layer", "loss@loss.inner=mnrl"], 32, "loss=adaptive_layer cannot be put around a cached form"),
     ],
 )
-def test_a_smaller_micro_batch_where_the_result_stays_and_else_a_reason(
+def test_a_smaller_micro_batch_if_it_does_not_change_the_result_else_a_reason(
     words: list[str], size: int, expected: int | str
 ) -> None:
     config = config_of(*words)
@@ -157,7 +79,7 @@ def test_a_smaller_micro_batch_is_shared_evenly_by_processes(words: list[str], s
         smaller_micro_batch(config, size, "why", 4)
 
 
-def test_processes_that_share_a_trial_begin_with_what_they_can_share(tmp_path: Path) -> None:
+def test_a_group_starts_with_a_micro_batch_that_it_can_share(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
     attempts.begin(3, None)  # one process came down to that
     attempts.finish()
@@ -165,27 +87,12 @@ def test_processes_that_share_a_trial_begin_with_what_they_can_share(tmp_path: P
     assert attempts.first_size(config_of("loss=mnrl"), None, 2) == (32, None)
 
 
-def test_the_closest_count_of_the_kernel_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    absent, vague, group, machine = (tmp_path / name for name in ("absent", "vague", "memory.events", "vmstat"))
-    vague.write_text("low 0\noom 3\n")
-    group.write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
-    machine.write_text("oom_kill 9\n")
-    monkeypatch.setattr(memory, "_counters", lambda: [absent, vague, group, machine])
-    assert oom_kills() == 2
-    monkeypatch.setattr(memory, "_counters", lambda: [absent, vague])
-    assert oom_kills() is None
-
-
-def test_this_machine_counts() -> None:
-    assert oom_kills() is not None
-
-
 # --- after the kernel has killed
 
 
 @pytest.fixture
 def kills(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """What the kernel's count is; a test changes it."""
+    """Replace the kernel's count; a test changes it."""
     count: list[int | None] = [4]
     monkeypatch.setattr(memory, "oom_kills", lambda: count[0])
     return count
@@ -195,15 +102,15 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     ("after", "expected"),
     [
         ({}, 8),  # killed, and the count rose
-        ({"kills": 4}, 16),  # killed by somebody else
+        ({"kills": 4}, 16),  # killed for another reason
         ({"kills": None}, 16),
-        ({"checkpoint": 3}, 16),  # it got further, so that memory did do
-        ({"finished": True}, 16),  # it answered
+        ({"checkpoint": 3}, 16),  # it got further, so memory was enough
+        ({"finished": True}, 16),  # it ended by itself
         ({"host": "elsewhere"}, 16),  # the count is another machine's
     ],
     ids=lambda after: "+".join(after) if isinstance(after, dict) else "",
 )
-def test_an_attempt_after_a_kill_begins_with_half_where_memory_was_the_reason(
+def test_an_attempt_after_a_kill_for_lack_of_memory_starts_with_half(
     after: dict[str, Any], expected: int, kills: list[int | None], tmp_path: Path
 ) -> None:
     config = config_of("loss=cosine")
@@ -222,14 +129,14 @@ def test_an_attempt_after_a_kill_begins_with_half_where_memory_was_the_reason(
     assert (why == "out of memory with micro-batches of 16 (the kernel killed the process)") is (expected == 8)
 
 
-def test_a_kill_where_half_is_another_training_fails(kills: list[int | None], tmp_path: Path) -> None:
+def test_a_kill_fails_the_trial_if_half_would_change_the_result(kills: list[int | None], tmp_path: Path) -> None:
     Attempts(tmp_path).begin(32, None)
     kills[0] = 5
     with pytest.raises(TrialError, match=r"the kernel killed the process\), and loss=cosent compares"):
         Attempts(tmp_path).first_size(config_of("loss=cosent"), None)
 
 
-def test_a_torn_note_is_none(tmp_path: Path) -> None:
+def test_a_torn_note_is_ignored(tmp_path: Path) -> None:
     (tmp_path / NOTE).write_text('{"micro_batch_size": 4, "che')
     assert Attempts(tmp_path).first_size(config_of("loss=cosine"), None) == (32, None)
 
@@ -239,20 +146,20 @@ def test_a_torn_note_is_none(tmp_path: Path) -> None:
 
 @dataclass
 class FakeGpu:
-    """The memory of a GPU as torch tells it; a test takes some."""
+    """The memory of a GPU as torch reports it; tests reserve some."""
 
     reserved: int = 0
     peak: int = 0
     is_broken: bool = False
 
     def take(self, gib: float) -> None:
-        """So much is reserved, and given back."""
+        """Reserve memory and free it."""
         self.peak = max(self.peak, self.reserved + int(gib * 2**30))
 
     def reset(self) -> None:
         self.peak = self.reserved
 
-    def told(self) -> int:
+    def max_reserved(self) -> int:
         if self.is_broken:
             raise RuntimeError("CUDA error: unspecified launch failure")
         return self.peak
@@ -264,11 +171,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", fake.reset)
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", fake.told)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", fake.max_reserved)
     return fake
 
 
-def test_the_peak_is_that_of_the_trial_and_not_of_those_before(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_the_peak_is_that_of_the_trial_and_not_of_earlier_trials(gpu: FakeGpu, tmp_path: Path) -> None:
     gpu.take(9)
     gpu.reserved = 2**30  # a model that stays
     attempts = Attempts(tmp_path)
@@ -281,7 +188,7 @@ def test_the_peak_is_the_largest_of_all_attempts(gpu: FakeGpu, tmp_path: Path) -
     first = Attempts(tmp_path)
     first.begin(32, None)
     gpu.take(7)
-    first.begin(16, None)  # smaller, as memory did not do; what follows is killed
+    first.begin(16, None)  # smaller after out of memory; the process is killed next
     second = Attempts(tmp_path)
     gpu.take(5)
     assert second.peak_memory_gib() == 7
@@ -303,7 +210,7 @@ def test_on_a_cpu_there_is_no_peak(tmp_path: Path) -> None:
     assert attempts.peak_memory_gib() is None
 
 
-def test_a_gpu_that_is_there_and_not_used_has_no_peak(gpu: FakeGpu, tmp_path: Path) -> None:
+def test_an_unused_gpu_has_no_peak(gpu: FakeGpu, tmp_path: Path) -> None:
     assert Attempts(tmp_path).peak_memory_gib() is None
 
 
@@ -330,7 +237,7 @@ def test_the_note_of_an_older_version_has_no_peak(gpu: FakeGpu, tmp_path: Path) 
 
 
 class Room(nn.Module):
-    """A loss for which memory does for so many examples only, from a call on."""
+    """A loss that runs out of memory for more than ``room`` examples, after a number of calls."""
 
     def __init__(self, loss: nn.Module, room: int, calls: int) -> None:
         super().__init__()
@@ -348,7 +255,7 @@ class Room(nn.Module):
 
 
 class Trials:
-    """Runs trials in one store, with as much room as a test says."""
+    """Runs trials in one store, with limited memory."""
 
     def __init__(self, store: TrackingConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store, self.folder, self.patch = store, folder, monkeypatch
@@ -360,14 +267,14 @@ class Trials:
         *words: str,
         room: int = 10**6,
         calls: int = 0,
-        group: Group | None = None,
+        group: TrainingGroup | None = None,
     ) -> TrialResult:
         real = build_loss
         self.rooms = []
 
-        def build(*ingredients: Any, **more: Any) -> nn.Module:
-            # What runs out of memory once has room for as much in the next attempt only if it asks for less.
-            self.rooms.append(Room(real(*ingredients, **more), room, calls if not self.rooms else 0))
+        def build(*arguments: Any, **more: Any) -> nn.Module:
+            # After the first attempt memory is limited from the first call.
+            self.rooms.append(Room(real(*arguments, **more), room, calls if not self.rooms else 0))
             return self.rooms[-1]
 
         config = config_of(*words)
@@ -375,14 +282,16 @@ class Trials:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(train, "build_loss", build)
             return run_trial(
-                config,
-                self.folder / name,
-                self.recorded,
-                lambda _step, _metrics: Decision.GO_ON,
-                lambda _step, _total: None,
-                EmissionsConfig("codecarbon", "FRA"),
-                single=False,
-                group=group,
+                TrialSetup(
+                    config,
+                    self.folder / name,
+                    self.recorded,
+                    lambda _step, _metrics: Decision.GO_ON,
+                    lambda _step, _total: None,
+                    EmissionsConfig("codecarbon", "FRA"),
+                    single=False,
+                    group=group,
+                )
             )
 
     @property
@@ -421,7 +330,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_result(words: list[str
     assert trials.params == params
     assert [max(room.seen) for room in trials.rooms] == [32, 16, 8]
     assert sum(len(room.seen) for room in trials.rooms[:2]) == calls + 2
-    assert "out of memory with micro-batches of 32: going on with 16" in trials.log("halved")
+    assert "out of memory with micro-batches of 32: continuing with 16" in trials.log("halved")
     assert result.steps == expected.steps == 6
     assert result.dev == pytest.approx(expected.dev, abs=2e-3)
     assert not (trials.folder / "halved" / NOTE).exists()
@@ -434,7 +343,7 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_result(words: list[str
         (["loss=cosine", "dataloader.batch_size=2"], 0, "micro-batches of 1 .*: nothing smaller is left"),
     ],
 )
-def test_where_nothing_fits_the_trial_fails_with_that_reason(
+def test_if_no_micro_batch_fits_the_trial_fails_with_that_reason(
     words: list[str], room: int, reason: str, trials: Trials
 ) -> None:
     with pytest.raises(TrialError, match=f"^out of memory with {reason}"):
@@ -443,7 +352,7 @@ def test_where_nothing_fits_the_trial_fails_with_that_reason(
     assert json.loads((trials.folder / "small" / NOTE).read_text())["finished"] is True
 
 
-def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None], trials: Trials) -> None:
+def test_a_trial_that_the_kernel_killed_resumes_with_half(kills: list[int | None], trials: Trials) -> None:
     folder = trials.folder / "killed"
     folder.mkdir()
     Attempts(folder).begin(32, Checkpoints(folder / CHECKPOINTS).last_sealed)
@@ -451,16 +360,16 @@ def test_a_trial_that_the_kernel_killed_goes_on_with_half(kills: list[int | None
     trials.run("killed", "loss=cosine", room=16)
     assert [max(room.seen) for room in trials.rooms] == [16]
     assert trials.tags["embedsweep.micro_batch_size"] == "16"
-    assert "(the kernel killed the process) in the attempt before: this one begins with 16" in trials.log("killed")
+    assert "(the kernel killed the process) in the previous attempt: this one starts with 16" in trials.log("killed")
 
 
 CHILD = """
 import resource, sys
 import embedsweep.training, mlflow, peft
-from embedsweep import trial
+from embedsweep.training import trial
 from embedsweep.cli import main
 
-train = trial._train
+train = trial._TrialRun._train
 
 def limited(*arguments, **more):
     pages = int(open("/proc/self/statm").read().split()[0])
@@ -468,7 +377,7 @@ def limited(*arguments, **more):
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     return train(*arguments, **more)
 
-trial._train = limited
+trial._TrialRun._train = limited
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -479,7 +388,7 @@ RETURNS_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "O
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "code"), [("mnrl", 0), ("cosent", 1)])
-def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tmp_path: Path) -> None:
+def test_an_address_space_too_small_for_a_batch_halves_it_or_fails(loss: str, code: int, tmp_path: Path) -> None:
     words = [f"loss={loss}", "dataloader.batch_size=2048", "trainer.max_steps=2", "data.limit=8000"]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *words, "evaluation.before=false"],
@@ -496,60 +405,21 @@ def test_an_address_space_that_is_too_small_for_a_batch(loss: str, code: int, tm
         assert "loss=cosent compares the examples it sees at once" in done.stdout
 
 
-# --- in an evaluation
-
-
-class Encoder:
-    """A model that has room for so many sentences at once."""
-
-    similarity_fn_name = "cosine"
-    model_card_data = None
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.asked: list[int] = []
-
-    def encode(self, sentences: list[str], *, batch_size: int, **_: object) -> Any:
-        self.asked.append(batch_size)
-        if batch_size > self.room:
-            raise RuntimeError(CPU_ALLOCATOR)
-        return torch.eye(len(sentences), 5).cumsum(0).numpy()
-
-
-@pytest.fixture
-def evaluator() -> PairEvaluator:
-    config = replace(config_of().evaluation, batch_size=16)
-    return PairEvaluator(Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test"), "dev", config, ())
-
-
-def test_an_evaluation_encodes_fewer_sentences_at_once_from_then_on(evaluator: PairEvaluator) -> None:
-    encoder = Encoder(room=5)
-    embeddings = evaluator.embed_inputs(encoder, ["a", "b", "c"])
-    assert embeddings.shape == (3, 5)
-    evaluator.embed_inputs(encoder, ["d", "e", "f"])
-    assert encoder.asked == [16, 8, 4, 4]
-
-
-def test_a_sentence_that_memory_does_not_do_for_fails(evaluator: PairEvaluator) -> None:
-    with pytest.raises(TrialError, match=r"^memory does not do to encode one dev sentence: .*can't allocate memory"):
-        evaluator.embed_inputs(Encoder(room=0), ["a", "b", "c"])
-
-
 LITTLE_ROOM = """
 import os
 if os.environ.get("RANK") == "1":
     import torch
-    from embedsweep import tasks
+    from embedsweep.training import train as tasks
 
     real = tasks.build_loss
 
-    def build_loss(*given, **more):
-        loss = real(*given, **more)
+    def build_loss(*arguments, **more):
+        loss = real(*arguments, **more)
         loss.register_forward_pre_hook(check)
         return loss
 
-    def check(loss, given):
-        if len(given[0][0]["input_ids"]) > 8:
+    def check(loss, inputs):
+        if len(inputs[0][0]["input_ids"]) > 8:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     tasks.build_loss = build_loss
@@ -565,15 +435,15 @@ def test_out_of_memory_of_one_process_halves_the_micro_batch_of_all(
     (tmp_path / "site" / "sitecustomize.py").write_text(LITTLE_ROOM)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     with open_group(2, "cpu") as group:
-        found = trials.run("together", "loss=cosine", group=group)
-    assert found.dev == pytest.approx(expected.dev, abs=1e-4)
+        result = trials.run("together", "loss=cosine", group=group)
+    assert result.dev == pytest.approx(expected.dev, abs=1e-4)
     assert trials.tags["embedsweep.micro_batch_size"] == "16"
     assert trials.tags["embedsweep.processes"] == "2"
-    assert "out of memory with micro-batches of 32: going on with 16" in trials.log("together")
+    assert "out of memory with micro-batches of 32: continuing with 16" in trials.log("together")
 
 
 @pytest.mark.slow
-def test_memory_that_others_held_is_asked_for_once_more_before_a_smaller_micro_batch(
+def test_if_others_held_memory_the_same_micro_batch_is_tried_again_first(
     trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embedsweep.training.trial.others_hold_memory", lambda: True)
@@ -584,7 +454,7 @@ def test_memory_that_others_held_is_asked_for_once_more_before_a_smaller_micro_b
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_a_loss_that_needs_its_whole_batch_fails_for_good_only_where_nobody_else_held_the_memory(
+def test_a_loss_that_needs_its_whole_batch_fails_for_good_only_if_no_other_process_held_memory(
     is_shared: bool, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embedsweep.training.trial.others_hold_memory", lambda: is_shared)
@@ -594,23 +464,8 @@ def test_a_loss_that_needs_its_whole_batch_fails_for_good_only_where_nobody_else
     assert len(trials.rooms) == 1 + is_shared
 
 
-@pytest.mark.parametrize(
-    ("free", "total", "reserved", "expected"), [(70, 80, 9, False), (40, 80, 9, True), (79, 80, 0, False)]
-)
-def test_memory_of_a_gpu_that_is_neither_free_nor_this_process_s_is_held_by_others(
-    free: int, total: int, reserved: int, expected: bool, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free * 2**30, total * 2**30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: reserved * 2**30)
-    assert others_hold_memory() == expected
-
-
-def test_without_a_gpu_nobody_else_holds_its_memory() -> None:
-    assert not others_hold_memory()
-
-
 @pytest.mark.slow
-def test_memory_that_captured_steps_held_is_given_back_and_the_trial_goes_on_without_them(
+def test_memory_of_captured_steps_is_freed_and_the_trial_continues_without_them(
     trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = iter([True, False, False])
@@ -619,15 +474,15 @@ def test_memory_that_captured_steps_held_is_given_back_and_the_trial_goes_on_wit
     trials.run("captured", "loss=cosine")
     assert [max(room.seen, default=0) for room in trials.rooms] == [0, 32]
     assert trials.tags["embedsweep.micro_batch_size"] == "32"
-    assert trials.tags["embedsweep.cuda_graphs"] == "none: memory did not do for captured steps"
+    assert trials.tags["embedsweep.cuda_graphs"] == "none: not enough memory for captured steps"
 
 
 def _once_too_much(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     calls = itertools.count()
 
-    def limited(self: Room, *given: Any) -> torch.Tensor:
+    def limited(self: Room, *inputs: Any) -> torch.Tensor:
         if next(calls) == 0:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return forward(self, *given)
+        return forward(self, *inputs)
 
     return limited

@@ -16,7 +16,7 @@ from embedsweep.losses.nesting import in_batch, training_dataset, wants
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.checkpoints import CheckpointWriter
-from embedsweep.training.divergence import Watch
+from embedsweep.training.divergence import DivergenceCheck
 from embedsweep.training.micro_batches import (
     Split,
     averaged_over,
@@ -61,8 +61,9 @@ def trained(config: LossConfig, folder: Path, split: int | None, **arguments: An
     }
     trainer = Trainer(
         model=model,
-        divergence=Watch(fp16=False),
+        divergence=DivergenceCheck(fp16=False),
         split=None if split is None else Split(split, {"data": averaged_over(config)}),
+        merged=(),
         graphed=None,
         why_eager=None,
         writer=CheckpointWriter(),
@@ -112,7 +113,7 @@ def test_a_split_batch_has_the_gradient_and_the_loss_of_the_whole(name: str, oth
     ],
     ids=lambda arguments: "-".join(map(str, arguments)),
 )
-def test_the_last_batch_dropped_or_not_and_samplers_stay_as_they_are(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_splitting_changes_neither_samplers_nor_the_last_batch(arguments: dict[str, Any], tmp_path: Path) -> None:
     config = loss_config("cosine", Path("unused"))
     whole, _ = trained(config, tmp_path / "whole", None, **arguments)
     parts, _ = trained(config, tmp_path / "split", 2, **arguments)
@@ -134,7 +135,7 @@ def config_of(*words: str) -> TrialConfig:
         (["loss=matryoshka"], InBatch.COMPARED, 8, 8, 4, None),
     ],
 )
-def test_what_a_micro_batch_is_to_each_kind_of_loss(
+def test_what_a_micro_batch_does_to_each_kind_of_loss(
     words: list[str], kind: InBatch, sees: int, drawn: int, accumulated: int, cached: int | None, tmp_path: Path
 ) -> None:
     config = config_of(*words, "dataloader.micro_batch_size=8")

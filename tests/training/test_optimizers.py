@@ -38,7 +38,7 @@ DATA = Dataset.from_dict(
 
 
 class Scores(BaseEvaluator):  # type: ignore[misc]  # the library is untyped
-    """Notes the weights it is asked to score."""
+    """Records the weights that it scores."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ EXPECTED: dict[str, tuple[type[torch.optim.Optimizer] | None, dict[str, object]]
 
 
 @pytest.mark.parametrize("config", EACH, ids=lambda config: config.name)
-def test_each_is_the_one_it_is_called(config: OptimizerConfig, tmp_path: Path) -> None:
+def test_each_name_builds_its_optimizer(config: OptimizerConfig, tmp_path: Path) -> None:
     optimizer = trainer(config, tmp_path).create_optimizer()
     kind, values = EXPECTED[config.name]
     assert type(optimizer).__name__.lower().startswith(config.name.replace("schedule_free", "adamwschedulefree"))
@@ -115,7 +115,7 @@ def test_each_is_the_one_it_is_called(config: OptimizerConfig, tmp_path: Path) -
         assert group["lr"] == 1e-3
 
 
-def test_every_optimizer_was_looked_at() -> None:
+def test_every_optimizer_is_tested() -> None:
     assert [config.name for config in EACH] == list(OPTIMIZERS)
 
 
@@ -123,12 +123,12 @@ def rates(config: OptimizerConfig, folder: Path) -> list[float]:
     """The learning rate of every step, without training one."""
     arguments = trainer(config, folder)
     arguments.create_optimizer_and_scheduler(STEPS)
-    found = []
+    measured = []
     for _ in range(STEPS):
-        found.append(arguments.optimizer.param_groups[0]["lr"])
+        measured.append(arguments.optimizer.param_groups[0]["lr"])
         arguments.optimizer.step()
         arguments.lr_scheduler.step()
-    return found
+    return measured
 
 
 def after_warm_up(schedule: Schedule, step: int) -> float:
@@ -141,8 +141,8 @@ def after_warm_up(schedule: Schedule, step: int) -> float:
 def test_rates_rise_for_a_ratio_or_a_number_of_steps_and_follow_the_schedule(
     schedule: Schedule, warmup: float, tmp_path: Path
 ) -> None:
-    found = rates(replace(ADAMW, lr=1.0, warmup=warmup, schedule=schedule), tmp_path)
-    assert found == pytest.approx([0.0, 0.5, *(after_warm_up(schedule, step) for step in range(2, STEPS))])
+    measured = rates(replace(ADAMW, lr=1.0, warmup=warmup, schedule=schedule), tmp_path)
+    assert measured == pytest.approx([0.0, 0.5, *(after_warm_up(schedule, step) for step in range(2, STEPS))])
 
 
 @pytest.mark.parametrize(("warmup", "expected"), [(0.2, [0.0, 0.5]), (2, [0.5, 1.0]), (0, [1.0, 1.0])])
@@ -150,12 +150,12 @@ def test_schedule_free_warms_up_once(warmup: float, expected: list[float], tmp_p
     trained = trainer(replace(SCHEDULE_FREE, lr=1e-3, warmup=warmup), tmp_path)
     trained.create_optimizer_and_scheduler(STEPS)
     trained.optimizer.train()
-    found = []
+    measured = []
     for _ in range(4):
         trained.optimizer.step()
-        found.append(trained.optimizer.param_groups[0]["scheduled_lr"])
+        measured.append(trained.optimizer.param_groups[0]["scheduled_lr"])
         trained.lr_scheduler.step()
-    assert found == pytest.approx([1e-3 * rate for rate in (*expected, 1.0, 1.0)])
+    assert measured == pytest.approx([1e-3 * rate for rate in (*expected, 1.0, 1.0)])
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -169,7 +169,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", EACH, ids=lambda config: config.name)
-def test_a_resumed_training_is_the_undisturbed_one_bit_for_bit(config: OptimizerConfig, tmp_path: Path) -> None:
+def test_resumed_training_equals_undisturbed_training_bit_for_bit(config: OptimizerConfig, tmp_path: Path) -> None:
     scores = Scores()
     undisturbed = trainer(config, tmp_path / "one", scores)
     undisturbed.train()

@@ -29,9 +29,9 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result
-from embedsweep.training.group import Group
+from embedsweep.training.group import TrainingGroup
 from embedsweep.training.train import Outcome
-from embedsweep.training.trial import _figures, _gpus, run_trial
+from embedsweep.training.trial import TrialSetup, _figures, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
@@ -48,7 +48,7 @@ PAST_ITS_BEST = ("optimizer.lr=4e-3", "optimizer.schedule=constant", "optimizer.
 
 @dataclass
 class Attempt:
-    """A trial and all that it told."""
+    """A trial and all that it reported."""
 
     config: TrialConfig
     folder: Path
@@ -87,7 +87,7 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))
 
-    tried.result = run_trial(config, folder, run, report, progress, EMISSIONS, single=single)
+    tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
     return tried
 
 
@@ -134,7 +134,7 @@ def test_the_result_is_that_of_the_best_checkpoint(single: Attempt) -> None:
     assert single.steps[-1] == (9, 9)
 
 
-def test_the_reported_spearman_is_that_of_the_file_of_scores(single: Attempt) -> None:
+def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) -> None:
     table = pq.read_table(single.folder / "scores" / "dev.parquet").to_pydict()
     assert len(table["gold"]) == 800
     recomputed = spearmanr(table["gold"], table["predicted_cosine"])[0]
@@ -188,7 +188,7 @@ def test_metrics_have_the_names_others_rely_on(single: Attempt) -> None:
     assert metrics["throughput/examples_per_s"] == pytest.approx(9 * 32 / metrics["time/train_s"])
 
 
-def test_the_latest_dev_value_is_the_result_though_an_earlier_checkpoint_is_the_best(single: Attempt) -> None:
+def test_the_latest_dev_value_is_the_result_even_if_an_earlier_checkpoint_is_the_best(single: Attempt) -> None:
     result = result_of(single)
     history = single.history("dev/spearman_cosine")
     assert [step for step, _ in history] == [0, 2, 4, 6, 8, 9]
@@ -220,7 +220,7 @@ def test_artifacts_data_sets_and_tags_are_recorded(single: Attempt) -> None:
     assert tags["embedsweep.conversion"] == "none"
 
 
-def test_the_card_is_the_librarys_with_one_evaluation_and_the_marked_checkpoint(single: Attempt) -> None:
+def test_the_card_has_one_evaluation_and_marks_the_checkpoint(single: Attempt) -> None:
     text = (single.folder / "model" / "README.md").read_text(encoding="utf-8")
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert len(headings) == len(set(headings))
@@ -245,7 +245,8 @@ def test_a_trial_with_a_result_is_not_trained_again(single: Attempt) -> None:
     def unwanted(*_: object) -> Any:
         raise AssertionError("it was trained")
 
-    again = run_trial(single.config, single.folder, run, unwanted, unwanted, EMISSIONS, single=True)
+    setup = TrialSetup(single.config, single.folder, run, unwanted, unwanted, EMISSIONS, single=True)
+    again = run_trial(setup)
     assert again == single.result
 
 
@@ -283,7 +284,7 @@ def test_a_failure_is_in_the_log_and_leaves_no_result(mlflow_store: TrackingConf
     assert (tmp_path / "trial" / "emissions.csv").is_file()  # what it cost is known all the same
 
 
-def test_a_result_that_was_cut_off_while_written_is_none(single: Attempt, tmp_path: Path) -> None:
+def test_a_torn_result_is_ignored(single: Attempt, tmp_path: Path) -> None:
     (tmp_path / "result.json.part").write_text('{"objective": 0.5', encoding="utf-8")
     assert read_result(tmp_path) is None
     tree = json.loads((single.folder / "result.json").read_text(encoding="utf-8"))
@@ -291,7 +292,7 @@ def test_a_result_that_was_cut_off_while_written_is_none(single: Attempt, tmp_pa
     assert read_result(tmp_path) == replace(result_of(single), objective=0.25)
 
 
-def test_the_result_of_an_older_version_lacks_what_it_did_not_know(single: Attempt, tmp_path: Path) -> None:
+def test_a_result_of_an_older_version_is_read(single: Attempt, tmp_path: Path) -> None:
     tree = json.loads((single.folder / "result.json").read_text(encoding="utf-8"))
     for name in ("examples_per_s", "peak_memory_gib"):
         del tree[name]
@@ -300,14 +301,20 @@ def test_the_result_of_an_older_version_lacks_what_it_did_not_know(single: Attem
     assert read_result(tmp_path) == replace(result_of(single), examples_per_s=None)
 
 
-def test_what_a_gpu_gave_is_a_metric_where_there_was_one(single: Attempt) -> None:
+def test_gpu_time_and_memory_are_metrics_if_there_is_a_gpu(single: Attempt) -> None:
     outcome = Outcome({}, 4, 9, pruned=False, train_s=2.0, eval_s=1.0, log=(), captured="none")
     result = result_of(single)
     names = {"time/gpu_h", "memory/peak_gib"}
-    assert not names & _figures(outcome, result, 50.0).keys()
+    assert not names & _figures(outcome, result).keys()
     on_gpu = replace(result, emissions=replace(result.emissions, gpu_h=0.25), peak_memory_gib=3.5)
-    figures = _figures(outcome, on_gpu, 50.0)
+    figures = _figures(outcome, on_gpu)
     assert {name: figures[name] for name in names} == {"time/gpu_h": 0.25, "memory/peak_gib": 3.5}
+
+
+def setup_of(config: TrialConfig, group: TrainingGroup | None) -> TrialSetup:
+    """Return a setup that is not run."""
+    unused: Any = None
+    return TrialSetup(config, Path(), unused, unused, unused, EMISSIONS, single=True, group=group)
 
 
 @pytest.mark.parametrize(
@@ -321,30 +328,31 @@ def test_what_a_gpu_gave_is_a_metric_where_there_was_one(single: Attempt) -> Non
         ("mps", [], []),
     ],
 )
-def test_a_trial_holds_the_gpu_that_its_process_sees(
+def test_a_trial_occupies_the_gpu_that_its_process_sees(
     single: Attempt, monkeypatch: pytest.MonkeyPatch, device: str, visible: list[str], expected: list[str]
 ) -> None:
     monkeypatch.setattr("embedsweep.training.trial.visible_devices", lambda: visible)
     trainer = replace(single.config.trainer, device=device)
-    assert _gpus(replace(single.config, trainer=trainer), None) == expected
+    assert setup_of(replace(single.config, trainer=trainer), None).gpus == expected
 
 
-def test_a_trial_of_several_processes_holds_the_gpus_of_all(single: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_of_a_group_occupies_the_gpus_of_all_members(single: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedsweep.training.group.visible_devices", lambda: ["4", "5", "6"])
-    assert _gpus(single.config, Group(2, "auto")) == ["4", "5"]
-    assert _gpus(single.config, Group(2, "cpu")) == []
+    assert setup_of(single.config, TrainingGroup(2, "auto")).gpus == ["4", "5"]
+    assert setup_of(single.config, TrainingGroup(2, "cpu")).gpus == []
 
 
 @pytest.mark.slow
-def test_a_worker_with_a_share_measures_its_trials_by_it(
+def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = pass_sweep([*SMALL, "study.name=shared", "trainer.seed=1,2", "trainer.max_steps=3"])
-    study, tracker = open_study(asked), Tracker(mlflow_store)
+    words = ("study.name=shared", "study.keep_models=none", "emissions.country_iso_code=FRA")
+    sweep = pass_sweep([*SMALL, *words, "trainer.seed=1,2", "trainer.max_steps=3"])
+    study, tracker = open_study(sweep), Tracker(mlflow_store)
     parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
     folder = tmp_path / "workers"
-    worker = Worker(study, tracker, parent, display, EMISSIONS, "none", None, 0, share_path(folder, 0))
+    worker = Worker(study, tracker, parent, display, share=share_path(folder, 0))
     with SharedEmissions(EMISSIONS, folder) as shared:
         shared.add(0, os.getpid())
         shared.add(1, psutil.Process().ppid())  # whoever started this uses next to nothing meanwhile
@@ -353,9 +361,9 @@ def test_a_worker_with_a_share_measures_its_trials_by_it(
     results = [read_result(study.trial_folder(number)) for number in (0, 1)]
     costs = [result.emissions for result in results if result is not None]
     assert len(costs) == 2
-    given = read_share(share_path(folder, 0))
-    assert given is not None
-    assert 0 < sum(cost.energy_kwh for cost in costs) < given.energy.total_kwh
+    share = read_share(share_path(folder, 0))
+    assert share is not None
+    assert 0 < sum(cost.energy_kwh for cost in costs) < share.energy.total_kwh
     for cost, trial in zip(costs, study.trials, strict=True):
         assert cost.unmeasured[0].startswith("approximate: this worker's part")
         assert not any("not measured" in word and "power" not in word for word in cost.unmeasured)

@@ -11,7 +11,7 @@ from embedsweep.training.cuda_graphs import CaptureError
 from embedsweep.training.warm_up import train_a_step, warm_up
 
 
-def test_a_step_of_warming_up_trains() -> None:
+def test_the_warm_up_step_trains() -> None:
     assert 0 < train_a_step(torch.device("cpu")) < math.inf
 
 
@@ -21,9 +21,7 @@ def test_without_a_gpu_nothing_is_warmed_up(monkeypatch: pytest.MonkeyPatch) -> 
     warm_up()
 
 
-def test_a_gpu_that_cannot_be_warmed_up_is_logged_and_left_to_the_first_trial(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_warm_up_is_logged_only(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def full(_: torch.device) -> float:
         raise CaptureError("CUDA error: out of memory")
 

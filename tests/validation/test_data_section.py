@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 
 from embedsweep.config.compose import open_composer
-from embedsweep.config.reader import Reader
-from embedsweep.config.trial import DataConfig
+from embedsweep.config.trial import BenchmarkConfig, DataConfig
 from embedsweep.config.values import resolve
 from embedsweep.errors import Problem
-from embedsweep.validation.sections.data import read_data
-from embedsweep.validation.sections.evaluation import read_benchmark
+from embedsweep.validation.sections import read_section
 
 
 @cache
@@ -26,7 +24,7 @@ def _read(option: str, **values: Any) -> tuple[DataConfig, list[str]]:
     given = {"data.path": "folder"} | {f"data.{key}": value for key, value in values.items()}
     problems: list[Problem] = []
     tree = resolve(_composed(option), given, ("data",))
-    config = read_data(Reader(tree["data"], "data", problems))
+    config = read_section(DataConfig, "data", tree["data"], problems)
     return config, [str(problem) for problem in problems]
 
 
@@ -73,6 +71,8 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
         ("csv", "score_range", [False, True], "must be the lowest and the highest possible score, as [0,5], but"),
         ("csv", "columns", ["a", "b"], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
         ("csv", "columns", ["a", "b", 2], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
+        ("csv", "columns", ["a", "a", "b"], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
+        ("csv", "columns", [0, 1, -1], "must be 3 names of a header (sentence1, sentence2, score of data.shape="),
         (
             "csv",
             "format",
@@ -89,7 +89,12 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
             [256],
             "must be a number for each of anchor, positive (data.shape=positive_pairs), but ",
         ),
-        ("news", "max_tokens", [256, 0], "must be a list of whole numbers of at least 1, as [64,32], but got [256,0]"),
+        (
+            "news",
+            "max_tokens",
+            [256, 0],
+            "must be a list of whole numbers of at least 1, as [64,32], or null, but",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_key(option: str, key: str, value: Any, message: str) -> None:
@@ -102,7 +107,8 @@ def test_a_benchmark_is_scored_whole() -> None:
     with open_composer() as composer:
         tree = composer.benchmark("demo-dev")
     problems: list[Problem] = []
-    read_benchmark(Reader({**tree, "data": {**tree["data"], "limit": 50}}, "evaluation.dev", problems))
+    wrong = {**tree, "data": {**tree["data"], "limit": 50}}
+    read_section(BenchmarkConfig, "evaluation.dev", wrong, problems)
     assert [str(problem) for problem in problems] == [
         "evaluation.dev.data.limit: cuts what is trained on, and a benchmark is scored whole: leave it out, but got 50"
     ]

@@ -177,7 +177,7 @@ def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trainer.epochs=0"], "trainer.epochs: must be above 0, but got 0"),
+        (["trainer.epochs=0"], "trainer.epochs: must be a number above 0, but got 0"),
         (["trainer.epoch=3"], "trainer.epoch: no such key (did you mean trainer.epochs?)"),
         (["trainer.epochs=2,3"], "trainer.epochs: several values make a study: add -m"),
         (["trainer.device=cuda:9"], "trainer.device: "),

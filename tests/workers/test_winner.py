@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.cli import main
-from embedsweep.commands.models import choose_model
+from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
 from embedsweep.config.trial import DEV_METRICS, SPLITS
@@ -171,7 +171,7 @@ def test_the_same_command_trains_and_scores_nothing_again(
     def unwanted(*_: object) -> dict[str, float]:
         raise AssertionError("test was scored twice")
 
-    monkeypatch.setattr(winner_module, "_reported", unwanted)
+    monkeypatch.setattr(winner_module, "_score", unwanted)
     before = {name: best.client.get_metric_history(best.run_of(1).info.run_id, name) for name in sorted(TEST_METRICS)}
     again = sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
     assert again.code == 0
@@ -253,7 +253,7 @@ def test_a_larger_budget_with_the_same_winner_tells_its_card_and_scores_nothing_
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:12]]
     assert {tuple(row[:2]) for row in rows} == {("demo-test", "all"), ("demo-test", "64")}
     assert "-" not in {cell for row in rows for cell in row}
-    monkeypatch.setattr(winner_module, "_reported", lambda *_: pytest.fail("test was scored twice"))
+    monkeypatch.setattr(winner_module, "_score", lambda *_: pytest.fail("test was scored twice"))
 
     grown = sweep("stays", *words)
 
@@ -331,7 +331,7 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert metrics["best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
     assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials))
     with open_composer() as composer:
-        assert choose_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
+        assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 
 
 def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep: Sweep) -> None:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from mlflow import MlflowClient
@@ -23,7 +23,7 @@ from rich.console import Console
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Emissions, TrialResult
-from embedsweep.config.study import EmissionsConfig, TrackingConfig
+from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
 from embedsweep.errors import ConfigError, Interrupted, TrialError
@@ -36,7 +36,7 @@ from embedsweep.study.record import FAILURE, RETRY_OF
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import write_config, write_result
-from embedsweep.training.trial import run_trial
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
@@ -67,9 +67,8 @@ class Trained:
     pruned: bool = False
     configs: list[TrialConfig] = field(default_factory=list)
 
-    def __call__(
-        self, config: TrialConfig, folder: Path, run: Any, report: Any, progress: Any, *_: Any, **__: Any
-    ) -> TrialResult:
+    def __call__(self, setup: TrialSetup) -> TrialResult:
+        config, folder, progress = setup.config, setup.folder, setup.progress
         self.configs.append(config)
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder / "config.yaml", config)
@@ -82,10 +81,10 @@ class Trained:
         progress(2, 2)
         value = 0.5 + config.dataloader.batch_size / 1000
         dev = dict.fromkeys(DEV_METRICS, value)
-        report(2, dev)
+        setup.report(2, dev)
         cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
         result = TrialResult(value, dev, {}, {}, {}, 2, 2, cost, self.pruned, None, 1.0)
-        run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
+        setup.run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
         write_result(folder, result)
         return result
 
@@ -101,9 +100,8 @@ class Bench:
     output: io.StringIO
 
     def work(self) -> None:
-        emissions = EmissionsConfig("codecarbon", None)
         display = PlainLines(Console(file=self.output, width=200))
-        Worker(self.study, self.tracker, self.parent, display, emissions, "best", None, 0).work()
+        Worker(self.study, self.tracker, self.parent, display).work()
 
     def run_of(self, number: int) -> Run:
         """The run of a trial; there must be one only."""
@@ -158,7 +156,7 @@ def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Ope
     assert FAILURE not in made.study.trials[0].user_attrs
     assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 2
     said = made.output.getvalue()
-    assert "failed, begun again (1 of 1): RuntimeError: [/no] such luck" in said
+    assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in said
     assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in said
     assert not made.study.has_failed_trials
 
@@ -316,7 +314,7 @@ def test_a_trial_that_another_worker_took_up_is_not_told(
     assert (first[LEASE], first["embedsweep.attempts"]) == (living.tree(), 1)
     assert not {"emissions_kg", FAILURE, "embedsweep.failed_attempts"} & first.keys()
     assert made.run_of(0).info.status == "RUNNING"
-    assert "given up: another worker has reclaimed trial 0" in made.output.getvalue()
+    assert "abandoned: another worker has reclaimed trial 0" in made.output.getvalue()
 
 
 @pytest.mark.parametrize("end", ENDS)

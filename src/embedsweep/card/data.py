@@ -1,127 +1,106 @@
-"""The card's datasets: where each came from, how large it is, what its texts and labels are like, three examples.
-
-Must not know how data is read or converted; says what is left after it.
-"""
+"""The card's datasets: origin, size, statistics and three samples of each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from embedsweep.card.template import DatasetFacts, with_guide
 from embedsweep.card.text import (
     data_name,
     data_source,
-    folded,
     joined,
     json_block,
-    last_part,
     table,
     verbatim,
     without_folders,
 )
 from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
-from embedsweep.data.examples import COLUMNS, Examples, Pairs, Splits, as_examples
+from embedsweep.data.examples import COLUMNS, Examples, Splits, as_examples
+from embedsweep.losses.nesting import nest
 from embedsweep.secrets import MASK, redact
 
 SAMPLES = 3
-FOLDED_FROM = 4
-"""So many training datasets are folded, as the library does it."""
+COUNTED = 104
+"""The library counts the tokens of this many examples: the first 100, rounded up to chunks of 8."""
+
+Findings = Mapping[str, Any]
+"""What the library found out about a training dataset: an entry of its ``model_card_data.train_datasets``."""
 
 
-def training_data_section(
-    config: TrialConfig, splits: Splits, also: Mapping[str, Examples], facts: Sequence[DatasetFacts]
-) -> str:
-    """What was trained on.
+def training_datasets(
+    config: TrialConfig, splits: Splits, also: Mapping[str, Examples], findings: Sequence[Findings]
+) -> list[dict[str, Any]]:
+    """Describe the training data for the template.
 
     Args:
         config: the trial's configuration.
         splits: its data; ``train`` as the loss saw it.
-        also: what else was trained on, by its name in ``data.also``, as the losses saw it.
-        facts: the library's findings, in the order of training; none where it has none.
+        also: further training data by its name in ``data.also``, as its loss saw it.
+        findings: the library's, one for each dataset, in the order of training.
     """
-    trained = [(data_name(config.data), config.data, config.loss, splits.train)]
+    datasets = [(data_name(config.data), config.data, config.loss, splits.train)]
     for name, examples in also.items():
         further = config.data.also[name]
-        trained.append((name, further.data, further.loss, examples))
-    found = [*facts, *[None] * len(trained)]
-    parts = [_trained_on(*each, found[index]) for index, each in enumerate(trained)]
-    titles = [name for name, *_ in trained]
-    if len(parts) >= FOLDED_FROM:
-        parts = [folded(title, part) for title, part in zip(titles, parts, strict=True)]
-    return "\n\n".join([f"### Training Dataset{'s' if len(parts) > 1 else ''}", *parts])
-
-
-def evaluation_data_section(config: TrialConfig, splits: Splits) -> str:
-    """What selected the model and what reports on it."""
-    evaluation = config.evaluation
-    parts = ["### Evaluation Datasets"]
-    for split, pairs, own, purpose in (
-        ("dev", splits.dev, evaluation.dev, "chooses"),
-        ("test", splits.test, evaluation.test, "reports, and has no part in any choice"),
-    ):
-        data = own.data if own is not None else config.data
-        title = f"{split}: {own.name if own is not None else data_name(data)}"
-        parts.append(_scored_on(title, data, pairs, purpose, has_samples=split == "dev"))
-    return "\n\n".join(parts)
-
-
-def _trained_on(title: str, data: DataConfig, loss: LossConfig, examples: Examples, facts: DatasetFacts | None) -> str:
-    items = [
-        f"* Dataset: {data_source(data)}",
-        f"* Read from: {_first_of(_places(examples.origin), data.limit)}",
-        f"* Size: {len(examples):,} training samples",
-        f"* Columns: {_columns(examples)}",
-        *([f"* Converted: {without_folders(examples.conversion)}"] if examples.conversion else []),
-        f"* Statistics of all {len(examples):,} samples:\n{_statistics(examples, facts)}",
-        f"* Samples:\n{_samples(examples)}",
-        *_loss(loss, facts),
+        datasets.append((name, further.data, further.loss, examples))
+    return [
+        _described(name, data, examples, _token_row(examples, found))
+        | {"limit": data.limit, "loss": found["loss"], "inner_losses": _inner_losses(loss)}
+        for (name, data, loss, examples), found in zip(datasets, findings, strict=True)
     ]
-    return "\n".join([f"#### {title}", "", *items])
 
 
-def _scored_on(title: str, data: DataConfig, pairs: Pairs, purpose: str, *, has_samples: bool) -> str:
-    examples = as_examples(pairs)
-    items = [
-        f"* Dataset: {data_source(data)}",
-        f"* Read from: {_places(pairs.origin)}",
-        f"* Size: {len(pairs):,} evaluation samples; {purpose}",
-        f"* Columns: {_columns(examples)}",
-        f"* Statistics of all {len(pairs):,} samples:\n{_statistics(examples, None)}",
-        *([f"* Samples:\n{_samples(examples)}"] if has_samples else []),
-    ]
-    return "\n".join([f"#### {title}", "", *items])
+def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[str, Any]]:
+    """Describe the data of dev and test for the template."""
+    pairs = {"dev": (splits.dev, config.evaluation.dev), "test": (splits.test, config.evaluation.test)}
+    return {
+        split: _described(
+            own.name if own is not None else data_name(config.data),
+            own.data if own is not None else config.data,
+            as_examples(scored),
+            [],
+        )
+        for split, (scored, own) in pairs.items()
+    }
 
 
-def _places(origin: str) -> str:
-    return verbatim(" + ".join(without_folders(part) for part in origin.split(" + ")))
+def _described(name: str, data: DataConfig, examples: Examples, token_row: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": data_source(data),
+        "origin": verbatim(" + ".join(without_folders(part) for part in examples.origin.split(" + "))),
+        "size": len(examples),
+        "columns": joined([f"<code>{column}</code>" for column in COLUMNS[examples.shape]]),
+        "conversion": without_folders(examples.conversion or ""),
+        "statistics": _statistics(examples, token_row),
+        "samples": _samples(examples),
+    }
 
 
-def _first_of(places: str, limit: int | None) -> str:
-    return places if limit is None else f"{places}, at most the first {limit:,} rows"
-
-
-def _columns(examples: Examples) -> str:
-    return joined([f"<code>{name}</code>" for name in COLUMNS[examples.shape]])
-
-
-def _statistics(examples: Examples, facts: DatasetFacts | None) -> str:
-    """A column for each of the examples' own; a row for each way to measure it."""
-    labels = [] if examples.labels is None else [_label_statistics(examples)]
-    blank = [""] * len(labels)
+def _statistics(examples: Examples, token_row: list[str]) -> str:
+    """Make a table with a column for each of the examples' own and a row for each statistic."""
+    has_labels = examples.labels is not None
+    blank = [""] if has_labels else []
     rows = [
-        ["type", *["string"] * len(examples.texts), *([] if examples.labels is None else [_label_type(examples)])],
+        ["type", *["string"] * len(examples.texts), *([_label_type(examples)] if has_labels else [])],
         ["characters", *(_spread([len(text) for text in column]) for column in examples.texts), *blank],
         ["words", *(_spread([len(text.split()) for text in column]) for column in examples.texts), *blank],
     ]
-    if facts is not None and len(facts.tokens) == len(examples.texts):
-        tokens = [f"min {low}, mean {mean}, max {high}" for low, mean, high in facts.tokens]
-        rows.append(
-            ["tokens" if facts.counted >= len(examples) else f"tokens, of the first {facts.counted}", *tokens, *blank]
-        )
-    if labels:
-        rows.append(["values", *[""] * len(examples.texts), *labels])
+    if token_row:
+        rows.append([*token_row, *blank])
+    if has_labels:
+        rows.append(["values", *[""] * len(examples.texts), _label_statistics(examples)])
     return _indented(table(["", *COLUMNS[examples.shape]], rows, texts=len(rows[0])))
+
+
+def _token_row(examples: Examples, findings: Findings) -> list[str]:
+    """Return the row of token counts, ``min 3, mean 4.25, max 6``; empty if the loss's dataset has other columns."""
+    counts = [column["data"] for column in findings["stats"].values()]
+    texts = [data for data in counts if str(data.get("min")).endswith(" tokens")]
+    if len(texts) != len(examples.texts):
+        return []
+    cells = [", ".join(f"{name} {value.removesuffix(' tokens')}" for name, value in data.items()) for data in texts]
+    return ["tokens" if len(examples) <= COUNTED else f"tokens, of the first {COUNTED}", *cells]
 
 
 def _label_type(examples: Examples) -> str:
@@ -134,9 +113,7 @@ def _label_statistics(examples: Examples) -> str:
         return _spread(examples.labels)
     names = examples.classes or ("0", "1")
     counts = Counter(int(label) for label in examples.labels)
-    return ", ".join(
-        f"{verbatim(names[number])} {count / len(examples):.2%}" for number, count in sorted(counts.items())
-    )
+    return ", ".join(f"{verbatim(names[label])} {count / len(examples):.2%}" for label, count in sorted(counts.items()))
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -156,41 +133,23 @@ def _samples(examples: Examples) -> str:
 
 
 def _sample(text: str) -> str:
-    """A text as a cell, without secrets: once escaped, they are not found any more."""
+    """Return a text as a cell; secrets are redacted before escaping, which would hide them from redaction."""
     safe = redact(text)
     cell = verbatim(safe)
-    # The whole card is redacted in the end, and must not take the escaped mask and the end of the cell for a secret.
+    # The whole card is redacted at the end, which must not take the escaped mask and the end of the cell for a secret.
     return cell.replace("=", "&#61;").replace(":", "&#58;") if MASK in safe else cell
 
 
-def _loss(config: LossConfig, facts: DatasetFacts | None) -> list[str]:
-    """The library's own words, which know the class and its defaults; and the losses inside, of which it says less."""
-    own = facts.loss if facts is not None else None
-    guide = next((each.parameters["guide"] for each in _nested(config) if "guide" in each.parameters), None)
-    if own is not None and isinstance(guide, str):
-        own = with_guide(own, last_part(guide))
-    items = [own or _parameters(f"* Loss: `{config.name}`", config)]
-    items += [_parameters(f"* Inside that loss: `{inner.name}`", inner) for inner in list(_nested(config))[1:]]
-    return items
+def _inner_losses(config: LossConfig) -> list[tuple[str, str]]:
+    """Return the name and the parameters, in JSON, of each loss inside, of which the library's findings say less."""
+    return [
+        (inner.name, json_block(_without_folders(inner.parameters)) if inner.parameters else "")
+        for inner in nest(config)[1:]
+    ]
 
 
-def _nested(config: LossConfig) -> Iterator[LossConfig]:
-    """A loss and those inside it, from the outside."""
-    loss: LossConfig | None = config
-    while loss is not None:
-        yield loss
-        loss = loss.inner
-
-
-def _parameters(words: str, config: LossConfig) -> str:
-    if not config.parameters:
-        return f"{words}, which has no parameters"
-    shown = {name: _shown(value) for name, value in config.parameters.items()}
-    return f"{words} with these parameters:\n{json_block(shown)}"
-
-
-def _shown(value: ParameterValue) -> ParameterValue:
-    return without_folders(value) if isinstance(value, str) else value
+def _without_folders(parameters: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    return {key: without_folders(value) if isinstance(value, str) else value for key, value in parameters.items()}
 
 
 def _indented(text: str) -> str:

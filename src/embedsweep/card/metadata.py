@@ -1,8 +1,8 @@
-"""The card's metadata: what the Hub reads, searches and shows beside the model.
+"""The card's metadata, which the Hub reads, searches and shows beside the model.
 
-Follows https://github.com/huggingface/hub-docs/blob/main/modelcard.md and model-cards-co2.md. What is not known is left
-out: the licence where the base model's card has none of the Hub's, a dataset's id where files were read, the place
-where the electricity's country is not known.
+Follows https://github.com/huggingface/hub-docs/blob/main/modelcard.md and model-cards-co2.md. Unknown values are left
+out: the licence if the base model's card has none that the Hub knows, a dataset's id if files were read, the location
+if the country of the electricity is unknown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from embedsweep.card.scores import Scored, all_scores
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
 from embedsweep.card.training import Hardware
 from embedsweep.config.result import Emissions, TrialResult
-from embedsweep.config.trial import DataConfig, ModelConfig, Split, TrialConfig
+from embedsweep.config.trial import ModelConfig, Split, TrialConfig
 from embedsweep.hub import cached_model_path
 from embedsweep.secrets import redact
 
@@ -33,60 +33,61 @@ nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl
 tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 """
 LANGUAGES = frozenset(_CODES.split())
-"""ISO 639-1. The Hub refuses other words as languages, and a subset of a dataset may be called ``all`` or ``pt-BR``."""
+"""ISO 639-1. The Hub refuses other names of languages, and a subset of a dataset may be called ``all`` or ``pt-BR``."""
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-"""The form of the Hub's ids of licences: https://huggingface.co/docs/hub/repositories-licenses."""
+"""The form of the Hub's licence ids: https://huggingface.co/docs/hub/repositories-licenses."""
 _NO_LICENSE = ("other", "unknown")
 
 
-def languages(config: TrialConfig) -> list[str]:
-    """The languages trained on, as far as they are named and the Hub knows them."""
-    named = (data.language for data in _trained_on(config))
-    return list(dict.fromkeys(code for code in named if code is not None and code in LANGUAGES))
-
-
-def base_model(config: TrialConfig, said: object) -> str | None:
-    """The base model's id on the hub; None for a folder.
+def base_model(config: TrialConfig, recorded: object) -> str | None:
+    """Return the base model's id on the Hub; None for a folder.
 
     Args:
         config: the trial's configuration.
-        said: what the library's card has: this was found out where the model was loaded.
+        recorded: the base model in the card, which was set when the model was loaded.
     """
-    return config.model.path if said == config.model.path and is_hub_id(said) else None
+    return config.model.path if recorded == config.model.path and is_hub_id(recorded) else None
 
 
-def base_license(model: ModelConfig) -> str | None:
-    """The licence of the base model, as its own card on this disk says; None where that names none of the Hub's."""
+def _base_license(model: ModelConfig) -> str | None:
+    """Return the licence of the base model from its card on this disk; None without one that the Hub knows."""
     from huggingface_hub import ModelCard
 
     if model.path is None:
         return None
     folder = Path(model.path).expanduser()
-    found = folder if folder.is_dir() else cached_model_path(model.path, model.revision)
+    source = folder if folder.is_dir() else cached_model_path(model.path, model.revision)
     try:
-        text = (found / "README.md").read_text(encoding="utf-8") if found is not None else ""
-        said = ModelCard(text, ignore_metadata_errors=True).data.get("license")
-    except (OSError, ValueError, YAMLError):  # somebody else's card, which may be anything
+        text = (source / "README.md").read_text(encoding="utf-8") if source is not None else ""
+        name = ModelCard(text, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # a card that somebody else wrote, which may hold anything
         return None
-    return said if isinstance(said, str) and LICENSE.fullmatch(said) and said not in _NO_LICENSE else None
+    return name if isinstance(name, str) and LICENSE.fullmatch(name) and name not in _NO_LICENSE else None
+
+
+def with_license(text: str, name: str) -> str:
+    """Return the card with a licence in the description of the model, where it is a comment if unknown."""
+    return re.sub(
+        r"^(?:<!-- )?- \*\*License:\*\*.*$", lambda _: f"- **License:** {name}", text, count=1, flags=re.MULTILINE
+    )
 
 
 def set_origin(data: Any, config: TrialConfig) -> None:
-    """Says in a card's ``data`` what the model was made from."""
+    """Set base model, languages, licence and datasets in the library's ``model_card_data``; redact its examples."""
+    sources = [config.data, *(further.data for further in config.data.also.values())]
+    languages = dict.fromkeys(source.language for source in sources)
+    hub_ids = dict.fromkeys(hub_dataset(source) for source in sources)
     data.base_model = base_model(config, data.base_model)
-    data.language = languages(config) or None
-    data.license = base_license(config.model)
-    hubs = (hub_dataset(source) for source in _trained_on(config))
-    data.datasets = list(dict.fromkeys(name for name in hubs if name is not None)) or None
-    for example in data.get("widget") or []:
-        example.update({key: _redacted(value) for key, value in example.items()})
+    data.language = [code for code in languages if code in LANGUAGES]
+    data.license = _base_license(config.model)
+    data.datasets = [name for name in hub_ids if name is not None]
+    data.widget = [{key: _redacted(value) for key, value in example.items()} for example in data.widget]
 
 
 def set_emissions(data: Any, cost: Emissions, hardware: Hardware) -> None:
-    """Says in a card's ``data`` what the training cost; nothing where no energy was measured."""
+    """Set the emissions in a card's ``data``, unless no energy was measured."""
     if cost.energy_kwh <= 0:
-        data.pop("co2_eq_emissions")
         return
     fields: dict[str, object] = {
         "emissions": cost.co2eq_kg * 1000,  # grams
@@ -98,29 +99,29 @@ def set_emissions(data: Any, cost: Emissions, hardware: Hardware) -> None:
         "ram_total_size": hardware.ram_gib,
         "hours_used": cost.duration_s / 3600,
         "hardware_used": hardware.gpu or hardware.cpu,
-        "geographical_location": cost.country if cost.country.isupper() else "",  # the world's average is no place
+        "geographical_location": cost.country if cost.country.isupper() else "",  # not of the world average
     }
     data.co2_eq_emissions = {name: value for name, value in fields.items() if value != ""}
 
 
-def set_results(data: Any, config: TrialConfig, result: TrialResult, model_name: str) -> None:
-    """Says in a card's ``data`` how the trained model scored."""
-    data.model_name = model_name
+def set_results(data: Any, config: TrialConfig, result: TrialResult) -> None:
+    """Set the scores of the trained model in a card's ``data``."""
+    data.model_name = data.get("model_name") or "SentenceTransformer"
     data.eval_results = list(_results(config, result))
-    data.metrics = list(dict.fromkeys(found.metric_type for found in data.eval_results))
+    data.metrics = list(dict.fromkeys(score.metric_type for score in data.eval_results))
 
 
 def _results(config: TrialConfig, result: TrialResult) -> Iterator[EvalResult]:
     from huggingface_hub import EvalResult
 
-    told: set[tuple[object, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for scored, metrics in all_scores(config, result).items():
         dataset = _dataset(config, scored)
         for metric, value in metrics.items():
             identity = (*dataset.values(), scored.dims, metric)
-            if identity in told:  # one set under two names
+            if identity in seen:  # the same pairs under two names
                 continue
-            told.add(identity)
+            seen.add(identity)
             name = metric.replace("_", " ").title()
             yield EvalResult(
                 task_type="semantic-similarity",
@@ -134,7 +135,7 @@ def _results(config: TrialConfig, result: TrialResult) -> Iterator[EvalResult]:
 
 
 def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
-    """The pairs of a score as the Hub's fields."""
+    """Return the pairs that were scored as the Hub's fields of a dataset."""
     evaluation = config.evaluation
     named = {benchmark.name: benchmark for benchmark in evaluation.benchmarks}
     own = {"dev": evaluation.dev, "test": evaluation.test}.get(scored.pairs, named.get(scored.pairs))
@@ -150,10 +151,6 @@ def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
         "dataset_split": "+".join(data.splits[split]) or split,
         "dataset_revision": data.revision,
     }
-
-
-def _trained_on(config: TrialConfig) -> list[DataConfig]:
-    return [config.data, *(further.data for further in config.data.also.values())]
 
 
 def _redacted(value: object) -> object:

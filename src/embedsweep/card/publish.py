@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from embedsweep.card.template import with_license
+from embedsweep.card.metadata import with_license
 from embedsweep.card.text import without_paths
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.secrets import redact

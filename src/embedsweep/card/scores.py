@@ -1,6 +1,6 @@
-"""The card's evaluation: all correlations before and after training, of cut embeddings and of further benchmarks.
+"""The card's evaluation: correlations before and after training, of truncated embeddings and of other benchmarks.
 
-Must not know where a score came from; their names say all there is to say (``dev/spearman_cosine``, ``dev-256/...``).
+Metrics are known by their names: ``dev/spearman_cosine``; ``dev-256/...`` of embeddings truncated to 256 dimensions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _CUT = re.compile(r"(.+)-(\d+)")
 
 @dataclass(frozen=True)
 class Scored:
-    """What a score is of.
+    """What was scored.
 
     Attributes:
         pairs: ``dev``, ``test`` or a benchmark's name.
-        dims: how many of its first dimensions were left of an embedding; None is all.
+        dims: the number of dimensions that embeddings were truncated to; None if they were not.
     """
 
     pairs: str
@@ -37,47 +37,47 @@ Scores = Mapping[Scored, Mapping[str, float]]
 
 
 def grouped(metrics: Mapping[str, float], benchmarks: Collection[str]) -> Scores:
-    """Metrics by what they are of; a number behind a name is its dimensions, unless a benchmark is called so."""
-    found: dict[Scored, dict[str, float]] = {}
+    """Group metrics by what was scored; a number at the end of a name is its dimensions, unless a benchmark has it."""
+    scores: dict[Scored, dict[str, float]] = {}
     for name, value in metrics.items():
         pairs, _, metric = name.rpartition("/")
         cut = None if pairs in benchmarks else _CUT.fullmatch(pairs)
         scored = Scored(cut[1], int(cut[2])) if cut else Scored(pairs, None)
-        found.setdefault(scored, {})[metric] = value
-    return found
+        scores.setdefault(scored, {})[metric] = value
+    return scores
 
 
 def all_scores(config: TrialConfig, result: TrialResult) -> Scores:
-    """All scores of the trained model."""
+    """Return all scores of the trained model."""
     return grouped({**result.dev, **result.test, **result.benchmarks}, benchmark_names(config))
 
 
 def benchmark_names(config: TrialConfig) -> set[str]:
-    """Names of the further benchmarks."""
+    """Return the names of the configured benchmarks."""
     return {benchmark.name for benchmark in config.evaluation.benchmarks}
 
 
 def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
-    """The whole section."""
+    """Write the section ``## Evaluation``."""
     after, before = all_scores(config, result), grouped(result.before, benchmark_names(config))
     parts = [
         "## Evaluation",
-        "Correlation, over all pairs, of the similarity of a pair's embeddings with its gold score. `euclidean` and "
-        "`manhattan` are negated distances; `max` is the largest of its column. "
-        f"The objective, by which models are chosen, is `{config.objective}`{_bold(config, after)}.",
-        _splits(after, config.objective),
+        "Pearson and Spearman correlation, over all pairs, between the similarity of a pair's embeddings and its gold "
+        "score. `euclidean` and `manhattan` are negated distances; `max` is the largest value of its column. "
+        f"The objective, by which the model was chosen, is `{config.objective}`{_bold(config, after)}.",
+        _splits(after, objective=config.objective),
     ]
     if before:
         parts += [
             "### Before training",
-            "The same pairs, scored by the model that training started from.",
+            "Scores of the model before it was trained, on the same pairs.",
             _splits(before),
         ]
     for title, scores in (("", after), (" before training", before)):
-        if any(scored.dims is not None and scored.pairs in SPLITS for scored in scores):
-            parts += [f"### Embeddings cut to their first dimensions{title}", _cut(scores)]
+        if dims := _truncated_to(scores):
+            parts += [f"### Truncated embeddings{title}", _splits(scores, dims)]
     if any(scored.pairs not in SPLITS for scored in after):
-        parts += ["### Further benchmarks", _further(after, before)]
+        parts += ["### Other benchmarks", _benchmarks(after, before)]
     return "\n\n".join(parts)
 
 
@@ -86,27 +86,26 @@ def _bold(config: TrialConfig, after: Scores) -> str:
     return ", in bold" if metric in after.get(Scored(pairs, None), {}) else ""
 
 
-def _splits(scores: Scores, objective: str = "") -> str:
-    splits = _splits_of(scores)
-    wanted = [Scored(split, None) for split in splits]
-    rows = [[similarity, *_cells(scores, wanted, similarity, objective)] for similarity in _ROWS]
-    return table(["similarity", *_heads(splits)], rows, texts=1)
+def _splits(scores: Scores, dims: Sequence[int | None] = (None,), objective: str = "") -> str:
+    """Return a table of dev and test, with a row for each similarity of embeddings truncated to each of ``dims``."""
+    splits = [split for split in SPLITS if any(scored.pairs == split for scored in scores)]
+    labels = ["similarity"] if dims == (None,) else ["dimensions", "similarity"]
+    rows = []
+    for number in dims:
+        scored = [Scored(split, number) for split in splits]
+        label = [] if number is None else [str(number)]
+        rows += [[*label, similarity, *_cells(scores, scored, similarity, objective)] for similarity in _ROWS]
+    heads = [f"{split} {correlation.title()}" for split in splits for correlation in CORRELATIONS]
+    return table([*labels, *heads], rows, texts=len(labels))
 
 
-def _cut(scores: Scores) -> str:
-    splits = _splits_of(scores)
-    dims = sorted(
-        {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}, reverse=True
-    )
-    rows = [
-        [str(number), similarity, *_cells(scores, [Scored(split, number) for split in splits], similarity)]
-        for number in dims
-        for similarity in _ROWS
-    ]
-    return table(["dimensions", "similarity", *_heads(splits)], rows, texts=2)
+def _truncated_to(scores: Scores) -> list[int]:
+    """Return the numbers of dimensions that embeddings of dev and test were truncated to, descending."""
+    dims = {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}
+    return sorted(dims, reverse=True)
 
 
-def _further(after: Scores, before: Scores) -> str:
+def _benchmarks(after: Scores, before: Scores) -> str:
     benchmarks = [scored for scored in after if scored.pairs not in SPLITS]
     sources = [after, *([before] if any(scored in before for scored in benchmarks) else [])]
     heads = [
@@ -121,16 +120,8 @@ def _further(after: Scores, before: Scores) -> str:
     return table(["benchmark", "dimensions", "similarity", *heads], rows, texts=3)
 
 
-def _splits_of(scores: Scores) -> list[str]:
-    return [split for split in SPLITS if any(scored.pairs == split for scored in scores)]
-
-
-def _heads(splits: Sequence[str]) -> list[str]:
-    return [f"{split} {correlation.title()}" for split in splits for correlation in CORRELATIONS]
-
-
 def _cells(scores: Scores, wanted: Sequence[Scored], similarity: str, objective: str = "") -> list[str]:
-    """Both correlations of each by one similarity; a dash is a score there is none of."""
+    """Return both correlations of each by one similarity; a dash is a missing score."""
     cells = []
     for scored in wanted:
         for correlation in CORRELATIONS:

@@ -1,7 +1,4 @@
-"""Markdown as the card needs it: tables, cells that say what a text is, folded parts, JSON.
-
-Must not know what is told.
-"""
+"""Markdown of the card: tables, escaped texts, JSON; paths cut to names; names of datasets."""
 
 from __future__ import annotations
 
@@ -18,37 +15,32 @@ _MARKUP = re.compile(r"[\\`*_\[\]{}|~$#!]")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> str:
-    """A table whose first ``texts`` columns are aligned to the left and the others, numbers, to the right."""
+    """Return a table whose first ``texts`` columns are aligned left, the others, numbers, right."""
     line = "".join("|:---" if index < texts else "|---:" for index in range(len(head)))
     return "\n".join([f"| {' | '.join(head)} |", f"{line}|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def verbatim(text: str) -> str:
-    """Any text as code that stands in one cell of a table: no markup in it works, and a long one is cut."""
+    """Return a text as code for one cell of a table: markup in it is escaped, and a long text is cut."""
     short = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
     lines = html.escape(short, quote=False).splitlines()
-    # What html.escape made has none of these but what it was made of; & alone begins an entity.
+    # The entities that html.escape makes contain none of these characters except what starts an entity, &.
     return f"<code>{'<br>'.join(_MARKUP.sub(lambda found: f'&#{ord(found[0])};', line) for line in lines)}</code>"
 
 
 def code(text: str) -> str:
-    """A short text as code, plain where that needs no escaping."""
+    """Return a short text as code, in backticks if nothing in it needs escaping."""
     return verbatim(text) if re.search(r"[`|\s]", text.replace(" ", "")) or not text else f"`{text}`"
 
 
-def folded(summary: str, body: str) -> str:
-    """A part that is shown on demand."""
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
-
-
 def json_block(value: object) -> str:
-    """A value as an indented JSON block that belongs to a list's item."""
+    """Return a value as a JSON block, indented to belong to an item of a list."""
     lines = ["```json", *json.dumps(value, indent=4, ensure_ascii=False).splitlines(), "```"]
     return "\n".join(f"  {line}" for line in lines)
 
 
 def joined(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: ``a, b and c``."""
+    """Join words as in a sentence: ``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
@@ -58,47 +50,47 @@ _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-
 
 
 def last_part(path: str) -> str:
-    """The name of a file or folder, without the folders it lies in."""
+    """Return the name of a file or folder without its parent folders."""
     flavour = PureWindowsPath if "\\" in path else PurePosixPath
     return flavour(path).name or "a folder"
 
 
 def without_folders(text: str) -> str:
-    """The text with every path in it, absolute or beginning with ``~``, ``.`` or ``..``, cut to its last part."""
+    """Cut every path in a text, absolute or beginning with ``~``, ``.`` or ``..``, to its last part."""
     if _BEGINNING.match(text) and "\n" not in text and " + " not in text:
-        return last_part(text)  # a path as a whole may have spaces in it
+        return last_part(text)  # a text that is one path may have spaces in it
     return without_paths(text)
 
 
 def without_paths(text: str) -> str:
-    """The text with every such path, and file URL, cut to its last part, wherever it stands: none has a space in it."""
+    """Cut every such path without spaces, and every file URL, to its last part, wherever it stands in a text."""
     return _PATH.sub(lambda found: last_part(found[0]), text)
 
 
 def is_hub_id(name: object) -> bool:
-    """Whether this could be the id of a repository on the hub."""
+    """Return whether this could be the id of a repository on the Hub."""
     return isinstance(name, str) and _HUB_ID.fullmatch(name) is not None
 
 
 def hub_dataset(data: DataConfig) -> str | None:
-    """The id of the dataset on the hub that was read; None where files were, or where it was generated."""
+    """Return the id of the dataset on the Hub that was read; None for files and for generated data."""
     return data.hub if data.path is None and is_hub_id(data.hub) else None
 
 
 def data_name(data: DataConfig) -> str:
-    """What a dataset is called: ``stsb_multi_mt (es)``."""
+    """Return the name of a dataset with its language: ``stsb_multi_mt (es)``."""
     return f"{data.name} ({data.language})" if data.language else data.name
 
 
 def data_source(data: DataConfig) -> str:
-    """Where a dataset came from, in Markdown."""
+    """Return the source of a dataset in Markdown."""
     hub = hub_dataset(data)
     if hub is not None:
         link = f"https://huggingface.co/datasets/{hub}"
         at = f" at [{data.revision[:12]}]({link}/tree/{data.revision})" if data.revision else ""
         return f"[{hub}]({link}){at}" + (f", subset `{data.language}`" if data.language else "")
     if data.path is not None:
-        # A name may hold any character but these two; a code span needs no escaping.
+        # Only these two characters end a code span; all others need no escaping.
         name = last_part(data.path).replace("`", "'").replace("\n", " ")
         return f"local files, `{name}`" + (f" (`{data.files}`)" if data.files else "")
     return "generated by embedsweep"

@@ -1,156 +1,292 @@
-"""The arguments of a verb: a literal table, the help it prints, and all that is wrong with what was typed, at once.
+"""The arguments of the verbs: their tables, read by argparse, with all problems of a command line at once.
 
-Owns the form of words (``--name value``). Their values are read as those of any option are, by the gate's reader; the
-defaults stand in ``conf/commands.yaml``. Knows no particular verb.
+Defaults stand in ``conf/commands.yaml``; a file of that name in the ``conf`` of the working directory overrides them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from embedsweep.config.compose import shipped_conf, user_conf
-from embedsweep.config.reader import Reader
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem
+from embedsweep.machine import device_problem
 
 DEFAULTS = "commands.yaml"
-HELP = ("-h", "--help")
-
-
-class Takes(Enum):
-    """What follows an argument's name."""
-
-    NOTHING = "nothing"
-    WORD = "one word"
-    NUMBER = "one whole number"
-    WORDS = "one word or more"
 
 
 @dataclass(frozen=True)
-class Argument:
-    """One ``--name``.
+class Positional:
+    """An argument without a name.
 
     Attributes:
-        name: without dashes at its beginning.
-        takes: what follows it.
-        shown: what follows it, as the help says it (``NAME...``); empty where nothing does.
-        help: what it does, in one line.
-    """
-
-    name: str
-    takes: Takes
-    shown: str
-    help: str
-
-    @property
-    def key(self) -> str:
-        """Its key in ``conf/commands.yaml``."""
-        return self.name.replace("-", "_")
-
-
-@dataclass(frozen=True)
-class Place:
-    """What stands without a name: ``MODEL``, ``FILE``; the last one may take several words.
-
-    Attributes:
-        shown: as the help says it (``MODEL...``).
+        metavar: its name in the help (``FILE``); with ``...`` at its end it takes one word or more.
         help: what it is, in one line.
     """
 
-    shown: str
+    metavar: str
     help: str
 
     @property
     def is_many(self) -> bool:
         """Whether it takes one word or more."""
-        return self.shown.endswith("...")
+        return self.metavar.endswith("...")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An argument with a name.
+
+    Attributes:
+        name: with its dashes (``--batch-size``).
+        metavar: its value in the help (``N``); empty for a flag, which takes none.
+        help: what it does, in one line.
+        type: converts a word to the value; raises ArgumentTypeError where the word is not allowed.
+        nargs: how many words it takes, as argparse has it; None is one.
+        choices: values that completion offers, or a function that lists them.
+        is_required: whether a value must be given.
+    """
+
+    name: str
+    metavar: str
+    help: str
+    type: Callable[[str], Any] = str
+    nargs: int | str | None = None
+    choices: Sequence[str] | Callable[[], Sequence[str]] = ()
+    is_required: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its key in ``conf/commands.yaml``."""
+        return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def most_values(self) -> int:
+        """How many words it takes at most."""
+        if not self.metavar:
+            return 0
+        if isinstance(self.nargs, int):
+            return self.nargs
+        return sys.maxsize if self.nargs == "+" else 1
+
+    def known_values(self) -> Sequence[str]:
+        """Return the values that completion offers."""
+        return self.choices() if callable(self.choices) else self.choices
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb's arguments and what its help says."""
-
-    name: str
-    about: str
-    places: tuple[Place, ...]
-    arguments: tuple[Argument, ...]
-
-
-class Typed:
-    """What was typed after a verb, with the defaults in the place of what was not.
+    """A verb of the command line.
 
     Attributes:
-        reader: reads the arguments by their keys; :meth:`finish` raises what it found.
-        problems: all that is wrong so far; what a verb finds itself is added.
-        places: the words of each place, as many lists as the verb has places.
-        said: keys that were typed.
+        name: as it is typed.
+        summary: what it does, in one line.
+        description: more of it, for its own help.
+        positionals: its arguments without a name.
+        options: its arguments with a name.
+        overrides: what its ``key=value`` words are; empty where it takes none.
+        former_keys: ``key`` of a ``key=value`` word -> the option that it sets.
     """
 
-    def __init__(
-        self, verb: Verb, values: Mapping[str, Any], places: list[list[str]], said: set[str], problems: list[Problem]
-    ) -> None:
-        self.problems = problems
-        self.places = places
-        self.said = said
-        self._verb = verb
-        self.reader = Reader(values, "", problems)
+    name: str
+    summary: str
+    description: str = ""
+    positionals: tuple[Positional, ...] = ()
+    options: tuple[Option, ...] = ()
+    overrides: str = ""
+    former_keys: Mapping[str, str] | None = None
 
-    def problem(self, where: str, message: str) -> None:
-        """Notes that something is wrong."""
+    @property
+    def usage(self) -> str:
+        """Its command line in short: ``embedsweep encode MODEL FILE [options]``."""
+        words = [positional.metavar for positional in self.positionals]
+        words += ["[key=value ...]"] if self.overrides else []
+        return " ".join(("embedsweep", self.name, *words, "[options]"))
+
+
+@dataclass(frozen=True)
+class ParsedArguments:
+    """The arguments of a command line.
+
+    Attributes:
+        values: the value of every option by its key, default values included; None where it has none.
+        positionals: the words of each positional argument.
+        overrides: the ``key=value`` words.
+        given: keys of the options that are on the command line.
+        problems: all that is wrong so far.
+    """
+
+    values: argparse.Namespace
+    positionals: list[list[str]]
+    overrides: list[str]
+    given: set[str]
+    problems: list[Problem]
+
+    def add_problem(self, where: str, message: str) -> None:
+        """Note that an argument is wrong."""
         self.problems.append(Problem(where, message))
 
-    def is_told(self, key: str) -> bool:
-        """Whether something is known to be wrong with an argument, so that no more need be said."""
-        return any(problem.where.removeprefix("--").replace("-", "_") == key for problem in self.problems)
-
     def check(self) -> None:
-        """Raises what was found so far, under the names that were typed.
-
-        Raises:
-            ConfigError: there is any problem.
-        """
+        """Raise a ConfigError with all problems noted so far, if there are any."""
         if self.problems:
-            names = {argument.key: f"--{argument.name}" for argument in self._verb.arguments}
-            raise ConfigError(replace(each, where=names.get(each.where, each.where)) for each in self.problems)
+            raise ConfigError(self.problems)
 
 
-def parse(verb: Verb, words: Sequence[str]) -> Typed:
-    """Sorts the words after a verb; what is wrong with them is in the result's ``problems``."""
+def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+    """Return the type of an option whose value is a whole number within bounds, both included."""
+    bounds = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+
+    def convert(word: str) -> int:
+        try:
+            number = int(word)
+        except ValueError:
+            number = at_least - 1
+        if number < at_least or (at_most is not None and number > at_most):
+            raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, but got {word}")
+        return number
+
+    return convert
+
+
+def one_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    """Return the type of an option whose value is one of some words."""
+
+    def convert(word: str) -> str:
+        if word not in allowed:
+            message = f"must be one of {', '.join(allowed)}, but got {word}{nearest(word, allowed)}"
+            raise argparse.ArgumentTypeError(message)
+        return word
+
+    return convert
+
+
+def usable_device(word: str) -> str:
+    """Check that this machine has a device; the type of ``--device``."""
+    if (message := device_problem(word)) is not None:
+        raise argparse.ArgumentTypeError(message)
+    return word
+
+
+def parse(verb: Verb, words: Sequence[str]) -> ParsedArguments:
+    """Parse the words after a verb; what is wrong with them is in the result's ``problems``."""
     problems: list[Problem] = []
-    values = dict(defaults(verb.name))
+    left = [_present_spelling(verb, word) for word in words]
+    values, rest = _parse_options(verb, left, problems)
+    given = {key for key, value in vars(values).items() if value is not None}
+    defaults = read_defaults(verb.name)
+    for option in verb.options:
+        if option.key not in given:
+            setattr(values, option.key, _default(option, defaults.get(option.key), problems))
+        is_reported = any(problem.where == option.name for problem in problems)
+        if option.is_required and getattr(values, option.key) is None and not is_reported:
+            problems.append(Problem(option.name, f"must be given: {option.name} {option.metavar}"))
+    rest = _without_unknown_options(verb, rest, problems)
+    positionals, rest = _place(verb, rest, problems)
+    if not verb.overrides:
+        problems += [Problem(word, f"unexpected argument: {verb.usage}") for word in rest]
+    return ParsedArguments(values, positionals, rest, given, problems)
+
+
+def _present_spelling(verb: Verb, word: str) -> str:
+    """Return ``--port=5055`` for ``port=5055``, which earlier versions took."""
+    key, sign, value = word.partition("=")
+    option = (verb.former_keys or {}).get(key)
+    return f"{option}={value}" if option and sign else word
+
+
+def _parser(verb: Verb, defaults: Mapping[str, Any], *, add_help: bool = False) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        usage=verb.usage,
+        description=verb.description or f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=120),
+        add_help=add_help,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    for option in verb.options:
+        how: dict[str, Any] = {"action": "store_const", "const": True}
+        if option.metavar:
+            metavar = tuple(option.metavar.split()) if option.nargs == 2 else option.metavar
+            how = {"metavar": metavar, "type": option.type, "nargs": option.nargs}
+        default = defaults.get(option.key)
+        spelled = " ".join(map(str, default)) if isinstance(default, list) else shown(default)
+        text = option.help if default in (None, False, []) else f"{option.help} (default: {spelled})"
+        parser.add_argument(option.name, dest=option.key, help=text.replace("%", "%%"), **how)
+    return parser
+
+
+def _parse_options(verb: Verb, words: list[str], problems: list[Problem]) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the options; argparse stops at the first wrong one, which is noted and left out until none is wrong."""
+    names = [word.partition("=")[0] for word in words]
+    repeated = [option.name for option in verb.options if names.count(option.name) > 1]
+    problems += [Problem(name, "is given more than once") for name in repeated]
+    parser = _parser(verb, {})
+    while True:
+        try:
+            return parser.parse_known_args(words)
+        except argparse.ArgumentError as error:
+            message = _in_plain_words(error.message)
+            problems.append(Problem(str(error.argument_name), message))
+            words = _without_option(words, str(error.argument_name), has_value=not message.startswith("needs"))
+
+
+def _without_option(words: list[str], name: str, *, has_value: bool) -> list[str]:
+    """Return the words without an option and its value; where it has too few values, without those beside it."""
+    start = [word.partition("=")[0] for word in words].index(name)
+    end = start + 1
+    if has_value and "=" not in words[start]:
+        end += 1
+    while not has_value and end < len(words) and not words[end].startswith("-"):
+        end += 1
+    return words[:start] + words[end:]
+
+
+def _in_plain_words(message: str) -> str:
+    """Return what argparse says of a missing or superfluous value as the other messages say it."""
+    if message.startswith("ignored explicit argument"):
+        return f"takes no value, but got {message.split(chr(39))[1]}"
+    if message.startswith("expected"):
+        count = message.split()[1]
+        return f"needs {count} values" if count.isdigit() else "needs a value"
+    return message
+
+
+def _without_unknown_options(verb: Verb, words: Sequence[str], problems: list[Problem]) -> list[str]:
+    names = [option.name for option in verb.options] + ["--help"]
     rest: list[str] = []
-    said: set[str] = set()
-    arguments = {f"--{argument.name}": argument for argument in verb.arguments}
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        name, sign, attached = word.partition("=")
-        argument = arguments.get(name)
-        if not word.startswith("-") or word == "-":
-            rest.append(word)
-        elif argument is None:
-            there = ", ".join((*arguments, "--help"))
-            problems.append(Problem(name, f"no such argument{nearest(name, arguments)}; there are: {there}"))
-            while left and not left[0].startswith("-") and len(rest) >= len(verb.places):
-                left.pop(0)  # it may have been meant for the unknown argument
-        elif argument.key in said:
-            problems.append(Problem(name, "is given twice; say it once"))
-            _take(argument, left)
+    is_after_unknown = False
+    for word in words:
+        if word.startswith("-") and word != "-":
+            name = word.partition("=")[0]
+            problems.append(Problem(name, f"no such option{nearest(name, names)}; there are: {', '.join(names)}"))
+            is_after_unknown = True
+        elif is_after_unknown and len(rest) >= len(verb.positionals):
+            is_after_unknown = False  # the word may be the unknown option's value
         else:
-            said.add(argument.key)
-            taken = [attached] if sign else _take(argument, left)
-            values[argument.key] = _value(argument, taken, problems)
-    return Typed(verb, values, _placed(verb, rest, problems), said, problems)
+            rest.append(word)
+    return rest
 
 
-def defaults(verb: str) -> Mapping[str, Any]:
-    """The verb's section of the shipped file, with what a file of the working directory's ``conf`` says instead."""
+def _place(verb: Verb, words: list[str], problems: list[Problem]) -> tuple[list[list[str]], list[str]]:
+    """Return the words of each positional argument, and those that are left."""
+    placed: list[list[str]] = []
+    for positional in verb.positionals:
+        count = len(words) if positional.is_many else 1
+        placed.append(words[:count])
+        words = words[count:]
+        if not placed[-1]:
+            problems.append(Problem(positional.metavar.removesuffix("..."), f"is missing: {verb.usage}"))
+    return placed, words
+
+
+def read_defaults(verb: str) -> Mapping[str, Any]:
+    """Read a verb's section of the shipped ``commands.yaml``, updated by that of the working directory's ``conf``."""
     values: dict[str, Any] = {}
     for folder in (shipped_conf(), user_conf()):
         if folder is not None and (path := folder / DEFAULTS).is_file():
@@ -163,72 +299,29 @@ def defaults(verb: str) -> Mapping[str, Any]:
     return values
 
 
-def _take(argument: Argument, left: list[str]) -> list[str]:
-    """Takes the words that belong to an argument off the rest of the command."""
-    most = {Takes.NOTHING: 0, Takes.WORDS: len(left)}.get(argument.takes, 1)
-    taken: list[str] = []
-    while left and len(taken) < most and not left[0].startswith("--"):
-        taken.append(left.pop(0))
-    return taken
+def _default(option: Option, default: Any, problems: list[Problem]) -> Any:
+    """Return an option's default value, checked like a word of the command line."""
+    if default is None:
+        return None
+    try:
+        if not option.metavar:
+            return one_of(("true", "false"))(shown(default)) == "true"
+        if option.nargs is None:
+            return option.type(str(default))
+        words = default if isinstance(default, list) else [default]
+        if isinstance(option.nargs, int) and len(words) != option.nargs:
+            raise argparse.ArgumentTypeError(f"must be {option.nargs} words, but got {shown(default)}")
+        return [option.type(str(word)) for word in words]
+    except argparse.ArgumentTypeError as error:
+        problems.append(Problem(option.name, f"{error} (in conf/{DEFAULTS})"))
+        return None
 
 
-def _value(argument: Argument, taken: list[str], problems: list[Problem]) -> Any:
-    if argument.takes is Takes.NOTHING:
-        if taken:
-            problems.append(Problem(f"--{argument.name}", f"takes no value, but got {taken[0]}"))
-        return True
-    if not taken:
-        problems.append(Problem(f"--{argument.name}", f"needs a value: --{argument.name} {argument.shown}"))
-        return _STAND_IN[argument.takes]
-    if argument.takes is Takes.WORDS:
-        return taken
-    if argument.takes is Takes.NUMBER:
-        try:
-            return int(taken[0])
-        except ValueError:
-            return taken[0]  # the reader says what is wrong with it
-    return taken[0]
-
-
-_STAND_IN: Mapping[Takes, Any] = {Takes.WORD: None, Takes.NUMBER: None, Takes.WORDS: []}
-"""What an argument has whose value is missing."""
-
-
-def _placed(verb: Verb, rest: list[str], problems: list[Problem]) -> list[list[str]]:
-    placed: list[list[str]] = []
-    for place in verb.places:
-        count = len(rest) if place.is_many else 1
-        placed.append(rest[:count])
-        rest = rest[count:]
-        if not placed[-1]:
-            problems.append(Problem(place.shown.removesuffix("..."), f"is missing: {usage(verb)}"))
-    problems += [Problem(word, f"is one word too many: {usage(verb)}") for word in rest]
-    return placed
-
-
-def usage(verb: Verb) -> str:
-    """The verb with its places: ``embedsweep encode MODEL FILE ...``."""
-    return " ".join(("embedsweep", verb.name, *(place.shown for place in verb.places), "[--argument value ...]"))
-
-
-def asks_for_help(words: Sequence[str]) -> bool:
-    """Whether the words ask for help and nothing else is to be done."""
-    return any(word in HELP for word in words)
-
-
-def print_help(verb: Verb, console: Console) -> None:
-    """Prints what the verb does, its arguments and their defaults."""
-    typed_nothing = defaults(verb.name)
-    rows = [(place.shown, place.help) for place in verb.places]
-    for argument in verb.arguments:
-        default = typed_nothing.get(argument.key)
-        told = "" if default in (None, False, []) else f" ({_spelt(default)})"
-        rows.append((f"--{argument.name} {argument.shown}".rstrip(), argument.help + told))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"  {name.ljust(width)}  {text}" for name, text in rows]
-    text = "\n".join([usage(verb), "", verb.about, "", *lines])
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _spelt(default: object) -> str:
-    return " ".join(map(str, default)) if isinstance(default, list) else shown(default)
+def format_help(verb: Verb) -> str:
+    """Return what a verb does, its arguments and their defaults."""
+    parser = _parser(verb, read_defaults(verb.name), add_help=True)
+    for positional in verb.positionals:
+        parser.add_argument(positional.metavar, help=positional.help)
+    if verb.overrides:
+        parser.add_argument("key=value", help=verb.overrides)
+    return parser.format_help()

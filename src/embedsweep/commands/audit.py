@@ -1,87 +1,90 @@
-"""``embedsweep audit``: what training data shares with dev and test, its repeats, labels and lengths.
-
-Owns how an audit looks. Counts nothing itself; imports no torch.
-"""
+"""``embedsweep audit``: what training data shares with dev and test, its duplicates, labels and lengths."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from embedsweep.commands.encode import written_whole
+from embedsweep.commands.arguments import Option, Verb, parse
+from embedsweep.commands.output import read_target, write_json
 from embedsweep.config.trial import DataConfig
 from embedsweep.console import say
 from embedsweep.data import load_also, load_splits
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Splits
 from embedsweep.data.tokens import model_folder, token_counter, tokens_read
+from embedsweep.errors import ConfigError
 from embedsweep.validation.single import pass_audit
 
-HELP = """\
-embedsweep audit [key=value ...] [json=FILE]
-
-Says what training data shares with dev and test, which examples come again, how labels are spread and how long texts
-are. It takes the words of embedsweep train; data, evaluation and model count. With a model of its own (model.path=...)
-tokens are counted as well. json=FILE writes all figures to a file.
-
-  embedsweep audit data=stsb_multi_mt data.path=FOLDER data.language=es
-  embedsweep audit recipe=bertin_nli_es data.path=FOLDER json=audit.json
-"""
+VERB = Verb(
+    name="audit",
+    summary="what training data shares with dev and test, duplicates, labels, lengths",
+    description=(
+        "Show what training data shares with dev and test, its duplicates, how labels are distributed and how long\n"
+        "texts are. With a model of its own (model.path=...) tokens are counted, too.\n\n"
+        "  embedsweep audit data=stsb_multi_mt data.path=FOLDER data.language=es\n"
+        "  embedsweep audit recipe=bertin_nli_es data.path=FOLDER --json audit.json"
+    ),
+    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"),),
+    overrides="as of embedsweep train; those of data, evaluation and model count",
+    former_keys={"json": "--json"},
+)
 BAR = 12
 """Characters of the longest bar in a histogram."""
 
 
 def run(words: Sequence[str], console: Console) -> int:
-    """Audits the data that a command for one run would train on.
+    """Audit the data that a command for one run would train on, and return 0.
 
     Raises:
-        ConfigError: what was asked cannot be read; nothing was written.
+        ConfigError: all that is wrong with the arguments; nothing was written.
         EmbedsweepError: the file cannot be written.
     """
-    if "--help" in words or "-h" in words:
-        say(console, HELP.rstrip())
-        return 0
-    request = pass_audit(words)
+    arguments = parse(VERB, words)
+    json = read_target(arguments, "json")
+    try:
+        request = pass_audit(arguments.overrides)
+    except ConfigError as error:
+        arguments.problems.extend(error.problems)
+    arguments.check()
     splits = load_splits(request.data, request.evaluation)
     also = load_also(request.data)
     folder = model_folder(request.model)
     count = None if folder is None else token_counter(folder)
     maximum = None if folder is None else tokens_read(request.model, folder)
-    found = {"data": audit(_kept(splits, request.data), count, maximum)}
+    audits = {"data": audit(_kept(splits, request.data), count, maximum)}
     for name, examples in also.items():
         kept = _kept(replace(splits, train=examples), request.data.also[name].data)
-        found[f"data.also.{name}"] = audit(kept, count, maximum)
-    for section, one in found.items():
-        print_audit(console, one, "" if len(found) == 1 else section)
-    if request.json is not None:
-        _write(request.json, found)
-        say(console, f"written to {request.json}")
+        audits[f"data.also.{name}"] = audit(kept, count, maximum)
+    for section, result in audits.items():
+        print_audit(console, result, "" if len(audits) == 1 else section)
+    if json is not None:
+        write_json(json, {name: {**asdict(result), "warnings": warnings(result)} for name, result in audits.items()})
+        say(console, f"written to {json}")
     return 0
 
 
-def print_audit(console: Console, found: Audit, heading: str) -> None:
-    """Prints an audit: what is shared, each split with its repeats, labels and lengths, then what matters of it.
+def print_audit(console: Console, result: Audit, heading: str) -> None:
+    """Print an audit: what is shared, each split with its duplicates, labels and lengths, then the warnings.
 
     Args:
-        console: where people look.
-        found: what was counted.
+        console: where it is printed.
+        result: the audit.
         heading: which dataset it is; empty where there is one only.
     """
     if heading:
         say(console, f"\n== {heading}")
-    _print_splits(console, found)
-    _print_shared(console, found.shared)
-    _print_lengths(console, found)
-    _print_labels(console, found)
-    told = warnings(found)
-    say(console, f"\n{len(told)} warning{'s' if len(told) > 1 else ''}" if told else "\nno warnings")
-    for line in told:
+    _print_splits(console, result)
+    _print_shared(console, result.shared)
+    _print_lengths(console, result)
+    _print_labels(console, result)
+    lines = warnings(result)
+    say(console, f"\n{len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else "\nno warnings")
+    for line in lines:
         say(console, f"  {line}")
 
 
@@ -89,48 +92,45 @@ def _kept(splits: Splits, data: DataConfig) -> Splits:
     return replace(splits, train=drop_leaked(splits)) if data.drop_leaked else splits
 
 
-def _print_splits(console: Console, found: Audit) -> None:
-    for split, one in found.splits.items():
-        say(console, f"{split}: {one.examples} {one.shape.replace('_', ' ')} from {one.origin}")
-        if one.conversion:
-            say(console, f"  {one.conversion}")
-    table = _table("", "come again", "turned round", "labels differ", "same text twice")
-    for split, one in found.splits.items():
-        table.add_row(*map(Text, (split, *map(str, (one.duplicates, one.turned, one.disagreeing, one.identical)))))
-    console.print()
-    console.print(table)
+def _print_splits(console: Console, result: Audit) -> None:
+    for name, split in result.splits.items():
+        say(console, f"{name}: {split.examples} {split.shape.replace('_', ' ')} from {split.origin}")
+        if split.conversion:
+            say(console, f"  {split.conversion}")
+    table = _table("", "duplicates", "reversed", "labels differ", "same text twice")
+    for name, split in result.splits.items():
+        counts = (split.duplicates, split.turned, split.disagreeing, split.identical)
+        table.add_row(*map(Text, (name, *map(str, counts))))
+    _print_table(console, table)
 
 
 def _print_shared(console: Console, shared: Mapping[str, Shared]) -> None:
     table = _table("shared by", "pairs", "sentences")
     for name, one in shared.items():
         table.add_row(*map(Text, (name.replace("/", " and "), f"{one.pairs} of {one.of}", str(one.sentences))))
-    console.print()
-    console.print(table)
+    _print_table(console, table)
 
 
-def _print_lengths(console: Console, found: Audit) -> None:
+def _print_lengths(console: Console, result: Audit) -> None:
     table = _table("lengths", "", "shortest", "median", "longest", "cut")
-    for split, one in found.splits.items():
-        for column, lengths in one.lengths.items():
+    for name, split in result.splits.items():
+        for column, lengths in split.lengths.items():
             for each in lengths:
                 cut = "" if each.maximum is None else f"{each.over} over {each.maximum}"
                 figures = (str(each.shortest), f"{each.median:g}", str(each.longest), cut)
-                table.add_row(*map(Text, (f"{split} {column}", each.unit, *figures)))
-    console.print()
-    console.print(table)
+                table.add_row(*map(Text, (f"{name} {column}", each.unit, *figures)))
+    _print_table(console, table)
 
 
-def _print_labels(console: Console, found: Audit) -> None:
-    """A histogram for each kind of labels; splits that have the same kind stand side by side."""
-    labelled = {split: one.labels for split, one in found.splits.items() if one.labels}
+def _print_labels(console: Console, result: Audit) -> None:
+    """Print a histogram of each kind of labels; splits that have the same kind share a table."""
+    labelled = {name: split.labels for name, split in result.splits.items() if split.labels}
     for names in dict.fromkeys(tuple(labels) for labels in labelled.values()):
         splits = {split: labels for split, labels in labelled.items() if tuple(labels) == names}
         table = _table("labels", *splits)
         for name in names:
             table.add_row(*map(Text, (name, *(_bar(labels, name) for labels in splits.values()))))
-        console.print()
-        console.print(table)
+        _print_table(console, table)
 
 
 def _bar(labels: Mapping[str, int], name: str) -> str:
@@ -144,7 +144,6 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _write(file: Path, found: dict[str, Audit]) -> None:
-    tree = {section: {**asdict(one), "warnings": warnings(one)} for section, one in found.items()}
-    with written_whole(file) as temporary:
-        temporary.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _print_table(console: Console, table: Table) -> None:
+    console.print()
+    console.print(table)

@@ -1,12 +1,7 @@
-"""``embedsweep evaluate``: models side by side on benchmarks, as a table and as JSON.
-
-Owns the story and the form of both. Everything typed is checked before a model is loaded; a model that fails does not
-lose the others' figures.
-"""
+"""``embedsweep evaluate``: scores of models on benchmarks, side by side, as a table and as JSON."""
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from embedsweep.commands.arguments import Argument, Place, Takes, Typed, Verb, asks_for_help, parse, print_help
-from embedsweep.commands.encode import read_device, read_target, shown_progress, written_whole
-from embedsweep.commands.models import ChosenModel, choose_model, load_model
-from embedsweep.commands.similarity import COMPARISONS, Comparison, compared, correlations, normalized_text
+from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse
+from embedsweep.commands.models import ResolvedModel, load_model, resolve_model
+from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, write_json
+from embedsweep.commands.similarity import SIMILARITY, Comparison, compared, correlations, normalized_text
 from embedsweep.config.compose import Composer, open_composer
-from embedsweep.config.reader import Reader
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.console import say
@@ -34,7 +28,7 @@ from embedsweep.data.examples import Pairs
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import redact
-from embedsweep.validation.sections.evaluation import read_benchmark
+from embedsweep.validation.sections import read_section
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,11 +38,11 @@ INSTALL = "pip install 'embedsweep[mteb]'"
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What a model reaches on one subset of a task.
+    """A model's score on one subset of a task.
 
     Attributes:
         name: ``STS22/es``, or the task's name alone where it has one subset.
-        pearson: of the similarity asked for, in [-1, 1].
+        pearson: of the requested similarity, in [-1, 1].
         spearman: likewise.
     """
 
@@ -58,79 +52,87 @@ class TaskScore:
 
 
 def find_tasks(names: Sequence[str], problems: list[Problem]) -> list[Any]:
-    """MTEB's tasks of these names; what is wrong goes to ``problems``. Imports the package, but no torch."""
+    """Return MTEB's tasks of these names; what is wrong goes to ``problems``. Imports the package, but no torch."""
     if not names:
         return []
     if find_spec("mteb") is None:
-        problems.append(Problem("mteb", f"needs the Python package mteb: {INSTALL}"))
+        problems.append(Problem("--mteb", f"needs the Python package mteb: {INSTALL}"))
         return []
     import mteb
 
-    # Those that MTEB has since superseded are the ones that papers report: STSBenchmark, STS22.
+    # Papers report tasks that MTEB has since superseded: STSBenchmark, STS22.
     known = {task.metadata.name for task in mteb.get_tasks(task_types=["STS"], exclude_superseded=False)}
     for name in names:
         if name not in known:
             message = f"MTEB has no STS task {name}{nearest(name, known)}; there are: {', '.join(sorted(known))}"
-            problems.append(Problem("mteb", message))
+            problems.append(Problem("--mteb", message))
     return [mteb.get_task(name) for name in names if name in known]
 
 
 def task_scores(model: SentenceTransformer, task: Any, similarity: Comparison, batch_size: int) -> Iterator[TaskScore]:
-    """Scores a model on a task, each of its subsets and splits.
+    """Score a model on a task, each of its subsets and splits.
 
     Args:
-        model: what is scored.
+        model: the model to score.
         task: one of MTEB's; its data comes from the hub.
-        similarity: the cosine, or the Euclidean distance itself, as MTEB has it.
+        similarity: the cosine, or the Euclidean distance itself, as MTEB defines it.
         batch_size: sentences encoded at once.
     """
     import mteb
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of its own code, in its own code
+        warnings.simplefilter("ignore", DeprecationWarning)  # MTEB uses what it has itself deprecated
         result = mteb.evaluate(
             model,
             task,
-            cache=None,  # else a figure of another day may be told for this model
+            cache=None,  # else it may return the figure of an earlier day
             co2_tracker=False,
             show_progress_bar=False,
             encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
         )
-    (found,) = result.task_results
-    scores = [(split, each) for split, subsets in found.scores.items() for each in subsets]
+    (task_result,) = result.task_results
+    scores = [(split, each) for split, subsets in task_result.scores.items() for each in subsets]
     for split, each in scores:
-        parts = [found.task_name]
+        parts = [task_result.task_name]
         parts += [each["hf_subset"]] if len({other["hf_subset"] for _, other in scores}) > 1 else []
-        parts += [split] if len(found.scores) > 1 else []
+        parts += [split] if len(task_result.scores) > 1 else []
         yield TaskScore("/".join(parts), float(each[f"{similarity}_pearson"]), float(each[f"{similarity}_spearman"]))
+
+
+def _benchmark_names() -> list[str]:
+    with open_composer() as composer:
+        return composer.options("benchmark")
 
 
 VERB = Verb(
     name="evaluate",
-    about="Compares models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
-    places=(Place("MODEL...", "folders, studies' names (their best), runs' ids or their first 6 digits, hub ids"),),
-    arguments=(
-        Argument("benchmark", Takes.WORDS, "NAME...", "options of conf/benchmark"),
-        Argument("data", Takes.WORD, "FOLDER", "has the benchmarks' folders in it; without it the hub is read"),
-        Argument("mteb", Takes.WORDS, "TASK...", "STS tasks of the mteb package"),
-        Argument("similarity", Takes.WORD, "NAME", "cosine, or euclidean: 1 / (1 + distance)"),
-        Argument("normalize-text", Takes.NOTHING, "", "lower case; tab, newline and comma become a space"),
-        Argument("json", Takes.WORD, "FILE", "writes all figures, p-values among them"),
-        Argument("tag", Takes.WORD, "TEXT", "a word of yours, written into the file"),
-        Argument("batch-size", Takes.NUMBER, "N", "sentences encoded at once"),
-        Argument("device", Takes.WORD, "D", "auto, cpu, cuda, cuda:N or mps"),
-        Argument("overwrite", Takes.NOTHING, "", "writes over a file that is there"),
+    summary="score models on benchmarks, side by side",
+    description="Score models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
+    positionals=(
+        Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
+    ),
+    options=(
+        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
+        Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
+        Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
+        SIMILARITY,
+        Option("--normalize-text", "", "lower case; tab, newline and comma become a space"),
+        Option("--json", "FILE", "write all figures, p-values among them"),
+        Option("--tag", "TEXT", "a label that is written into the JSON file"),
+        BATCH_SIZE,
+        DEVICE,
+        OVERWRITE,
     ),
 )
-TELLING_P = 0.01
+SHOWN_P = 0.01
 """P-values from here on are shown in the table."""
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """The arguments, checked."""
 
-    models: list[ChosenModel]
+    models: list[ResolvedModel]
     benchmarks: Mapping[str, Pairs]
     tasks: list[Any]
     similarity: Comparison
@@ -146,17 +148,17 @@ class Figure:
     """One model on one benchmark, as the JSON file has it.
 
     Attributes:
-        model: as it was called.
+        model: the MODEL argument.
         benchmark: its name; of an MTEB task with its subset.
         metric: ``cosine`` or ``euclidean``; of an MTEB task with ``mteb`` before it.
         pearson: in [-1, 1].
-        pearson_p: two-sided; None where MTEB tells none.
+        pearson_p: two-sided; None where MTEB gives none.
         spearman: in [-1, 1].
         spearman_p: likewise.
-        n: pairs; None where MTEB tells none.
+        n: pairs; None where MTEB gives none.
         normalized: whether texts were normalised.
         timestamp: when, in UTC.
-        tag: the word that was given.
+        tag: the value of ``--tag``.
     """
 
     model: str
@@ -173,122 +175,123 @@ class Figure:
 
 
 def run(words: Sequence[str], console: Console) -> int:
-    """Runs ``embedsweep evaluate`` with the words after it.
+    """Run ``embedsweep evaluate`` with the words after it.
 
     Returns:
-        0, or 1 where a model failed; the others' figures are printed and written all the same.
+        0, or 1 where a model failed; the other models' figures are still printed and written.
 
     Raises:
-        ConfigError: all that is wrong with what was typed; no model was loaded.
+        ConfigError: all that is wrong with the arguments; no model was loaded.
         EmbedsweepError: the file cannot be written.
     """
-    if asks_for_help(words):
-        print_help(VERB, console)
-        return 0
-    asked = _read(parse(VERB, words))
-    prepare_process(asked.device)
+    request = _read(parse(VERB, words))
+    prepare_process(request.device)
     figures: list[Figure] = []
     failures: list[str] = []
-    total = len(asked.models) * (len(asked.benchmarks) + len(asked.tasks))
+    total = len(request.models) * (len(request.benchmarks) + len(request.tasks))
     with shown_progress(console, total, "scored") as progress:
-        for chosen in asked.models:
+        for model in request.models:
             try:
-                for figure in _figures(chosen, asked):
+                for figure in _figures(model, request):
                     figures.append(figure)
                     progress(1)
-            except Exception as error:  # whatever a model's own code raises must not lose what others reached
-                logging.getLogger(__name__).debug("%s failed", chosen.word, exc_info=True)
+            except Exception as error:  # a model's own code may raise anything, and must not lose the others' figures
+                logging.getLogger(__name__).debug("%s failed", model.argument, exc_info=True)
                 reason = str(error) if isinstance(error, EmbedsweepError) else f"{type(error).__name__}: {error}"
-                failures.append(f"{chosen.word} failed: {redact(reason)}")
+                failures.append(f"{model.argument} failed: {redact(reason)}")
     if figures:
         _print_table(console, figures)
-    if asked.json is not None and not figures:
-        say(console, f"{asked.json}: not written, there are no figures")
-    elif asked.json is not None:
-        with written_whole(asked.json) as temporary:
-            tree = [asdict(figure) for figure in figures]
-            temporary.write_text(json.dumps(tree, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        say(console, f"{asked.json}: {len(figures)} figures")
+    if request.json is not None and not figures:
+        say(console, f"{request.json}: not written, there are no figures")
+    elif request.json is not None:
+        write_json(request.json, [asdict(figure) for figure in figures])
+        say(console, f"{request.json}: {len(figures)} figures")
     for failure in failures:
         say(console, failure)
     return 1 if failures else 0
 
 
-def _read(typed: Typed) -> _Asked:
-    reader = typed.reader
-    names, folder = reader.texts("benchmark"), reader.optional_text("data")
-    task_names = reader.texts("mteb")
-    similarity = reader.one_of("similarity", COMPARISONS)
-    normalize_text, tag = reader.boolean("normalize_text"), reader.optional_text("tag")
-    batch_size, device = reader.integer("batch_size", at_least=1), read_device(typed)
-    target = read_target(typed, "json", ())
-    reader.finish()
-    if normalize_text and task_names:
-        typed.problem("normalize_text", "MTEB's tasks are scored as MTEB has them: ask for them by themselves")
+def _read(arguments: ParsedArguments) -> _Request:
+    values = arguments.values
+    names, task_names = values.benchmark or [], values.mteb or []
+    target = read_target(arguments, "json")
+    if values.normalize_text and task_names:
+        arguments.add_problem("--normalize-text", "does not apply to MTEB's tasks: evaluate them by themselves")
     with open_composer() as composer:
-        if not names and not task_names and not typed.is_told("benchmark"):
-            there = ", ".join(composer.options("benchmark"))
-            typed.problem("benchmark", f"must be given: --benchmark NAME...; there are: {there}")
-        configs = _benchmarks(names, composer, typed)
-        models = _models(typed, composer)
-    tasks = find_tasks(task_names, typed.problems)
+        is_reported = any(problem.where == "--benchmark" for problem in arguments.problems)
+        if not names and not task_names and not is_reported:
+            known = ", ".join(composer.options("benchmark"))
+            arguments.add_problem("--benchmark", f"must be given: --benchmark NAME...; there are: {known}")
+        configs = _benchmarks(names, composer, arguments)
+        models = _models(composer, arguments)
+    tasks = find_tasks(task_names, arguments.problems)
     benchmarks: dict[str, Pairs] = {}
     for config in configs:
         try:
-            benchmarks[config.name] = load_benchmark(config, folder)
+            benchmarks[config.name] = load_benchmark(config, values.data)
         except ConfigError as error:
-            typed.problems.extend(map(_by_argument, error.problems))
-    typed.check()
-    return _Asked(models, benchmarks, tasks, similarity, normalize_text, target, tag, batch_size, device)
+            arguments.problems.extend(map(_in_terms_of_data, error.problems))
+    arguments.check()
+    return _Request(
+        models=models,
+        benchmarks=benchmarks,
+        tasks=tasks,
+        similarity=values.similarity,
+        normalize_text=values.normalize_text,
+        json=target,
+        tag=values.tag,
+        batch_size=values.batch_size,
+        device=values.device,
+    )
 
 
-def _by_argument(problem: Problem) -> Problem:
-    """A problem of a benchmark's data, told by this verb's argument and not by the option of ``train``."""
+def _in_terms_of_data(problem: Problem) -> Problem:
+    """Return a problem with a benchmark's data that names ``--data`` in place of the option of ``train``."""
     message = problem.message.replace("evaluation.path=", "--data ").replace("evaluation.path", "--data")
     return Problem("--data" if problem.where == "evaluation.path" else problem.where, message)
 
 
-def _benchmarks(names: Sequence[str], composer: Composer, typed: Typed) -> list[BenchmarkConfig]:
-    found: list[BenchmarkConfig] = []
+def _benchmarks(names: Sequence[str], composer: Composer, arguments: ParsedArguments) -> list[BenchmarkConfig]:
+    configs: list[BenchmarkConfig] = []
     for name in names:
         if names.count(name) > 1:
-            typed.problem("benchmark", f"names {name} twice")
+            arguments.add_problem("--benchmark", f"{name} is given more than once")
             continue
         try:
             tree = resolve({"benchmark": composer.benchmark(name)}, {}, ("benchmark",))
-            found.append(read_benchmark(Reader(tree["benchmark"], f"benchmark {name}", typed.problems)))
+            configs.append(read_section(BenchmarkConfig, f"benchmark {name}", tree["benchmark"], arguments.problems))
         except ConfigError as error:
             for problem in error.problems:
-                typed.problem("benchmark", str(problem))
-    return found
+                arguments.add_problem("--benchmark", str(problem))
+    return configs
 
 
-def _models(typed: Typed, composer: Composer) -> list[ChosenModel]:
-    words = typed.places[0]
-    for word in dict.fromkeys(word for word in words if words.count(word) > 1):
-        typed.problem("MODEL", f"{word} is given twice")
-    models: list[ChosenModel] = []
+def _models(composer: Composer, arguments: ParsedArguments) -> list[ResolvedModel]:
+    (words,) = arguments.positionals
+    models: list[ResolvedModel] = []
     for word in dict.fromkeys(words):
+        if words.count(word) > 1:
+            arguments.add_problem("MODEL", f"{word} is given more than once")
         try:
-            models.append(choose_model(word, composer))
+            models.append(resolve_model(word, composer))
         except ConfigError as error:
-            typed.problems.extend(error.problems)
+            arguments.problems.extend(error.problems)
     return models
 
 
-def _figures(chosen: ChosenModel, asked: _Asked) -> Iterator[Figure]:
-    """One model on all benchmarks and tasks."""
+def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure]:
+    """Score one model on all benchmarks and tasks."""
     from embedsweep.models import torch_device
 
-    model = load_model(chosen, torch_device(asked.device))
-    for name, pairs in asked.benchmarks.items():
-        yield _figure(chosen, model, name, pairs, asked)
-    for task in asked.tasks:
-        for score in task_scores(model, task, asked.similarity, asked.batch_size):
+    model = load_model(resolved, torch_device(request.device))
+    for name, pairs in request.benchmarks.items():
+        yield _figure(resolved.argument, model, name, pairs, request)
+    for task in request.tasks:
+        for score in task_scores(model, task, request.similarity, request.batch_size):
             yield Figure(
-                model=chosen.word,
+                model=resolved.argument,
                 benchmark=score.name,
-                metric=f"mteb {asked.similarity}",
+                metric=f"mteb {request.similarity}",
                 pearson=score.pearson,
                 pearson_p=None,
                 spearman=score.spearman,
@@ -296,25 +299,25 @@ def _figures(chosen: ChosenModel, asked: _Asked) -> Iterator[Figure]:
                 n=None,
                 normalized=False,
                 timestamp=_now(),
-                tag=asked.tag,
+                tag=request.tag,
             )
 
 
-def _figure(chosen: ChosenModel, model: SentenceTransformer, name: str, pairs: Pairs, asked: _Asked) -> Figure:
+def _figure(argument: str, model: SentenceTransformer, name: str, pairs: Pairs, request: _Request) -> Figure:
     sides = []
     for texts in (pairs.sentences1, pairs.sentences2):
-        given = [normalized_text(text) for text in texts] if asked.normalize_text else list(texts)
-        sides.append(model.encode(given, batch_size=asked.batch_size, show_progress_bar=False))
-    reached = correlations(pairs.scores, compared(sides[0], sides[1], asked.similarity))
+        inputs = [normalized_text(text) for text in texts] if request.normalize_text else list(texts)
+        sides.append(model.encode(inputs, batch_size=request.batch_size, show_progress_bar=False))
+    correlation = correlations(pairs.scores, compared(sides[0], sides[1], request.similarity))
     return Figure(
-        model=chosen.word,
+        model=argument,
         benchmark=name,
-        metric=asked.similarity,
-        **asdict(reached),
+        metric=request.similarity,
+        **asdict(correlation),
         n=len(pairs),
-        normalized=asked.normalize_text,
+        normalized=request.normalize_text,
         timestamp=_now(),
-        tag=asked.tag,
+        tag=request.tag,
     )
 
 
@@ -323,7 +326,7 @@ def _now() -> str:
 
 
 def _print_table(console: Console, figures: Sequence[Figure]) -> None:
-    """A row a model, a column a benchmark."""
+    """Print a row for each model and a column for each benchmark."""
     columns = list(dict.fromkeys(figure.benchmark for figure in figures))
     metrics = ", ".join(dict.fromkeys(figure.metric for figure in figures))
     normalized = "; texts normalised" if any(figure.normalized for figure in figures) else ""
@@ -336,11 +339,11 @@ def _print_table(console: Console, figures: Sequence[Figure]) -> None:
     for model in dict.fromkeys(figure.model for figure in figures):
         table.add_row(*(Text(text) for text in (model, *(cells.get((model, column), "") for column in columns))))
     if not console.is_terminal:
-        console.width = 10_000  # a file or a pipe has no width that a row would have to be broken for
+        console.width = 10_000  # a row is one line in a file or a pipe
     console.print(table)
 
 
 def _cell(figure: Figure) -> str:
     text = f"{figure.spearman:.4f} / {figure.pearson:.4f}"
     ps = [p for p in (figure.spearman_p, figure.pearson_p) if p is not None]
-    return text + (f" (p {' / '.join(f'{p:.2f}' for p in ps)})" if ps and max(ps) >= TELLING_P else "")
+    return text + (f" (p {' / '.join(f'{p:.2f}' for p in ps)})" if ps and max(ps) >= SHOWN_P else "")

@@ -1,12 +1,12 @@
-"""``embedsweep publish``: a model with its card into a folder, or on the Hub.
+"""``embedsweep publish``: put a model with its card into a folder, or on the Hub.
 
-Owns the arguments and what is said. Nothing goes anywhere without ``--to``, and nothing before all of it was looked at.
+Nothing goes anywhere without ``--to``, nor before everything was checked.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -20,72 +20,65 @@ from embedsweep.card.publish import (
     publish_to_hub,
     target_problem,
 )
-from embedsweep.commands.arguments import Argument, Takes, Typed, Verb, asks_for_help, parse, print_help
-from embedsweep.commands.encode import MODEL, model_of
-from embedsweep.commands.models import ChosenModel
-from embedsweep.config.compose import open_composer
+from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse
+from embedsweep.commands.models import MODEL, ResolvedModel, read_model_argument
 from embedsweep.console import say
 from embedsweep.hub import hub_reachable, why_unreachable
 
+
+def _license_id(word: str) -> str:
+    if LICENSE.fullmatch(word) is None:
+        message = f"must be an id such as apache-2.0 or cc-by-4.0, in small letters, but got {word}"
+        raise argparse.ArgumentTypeError(message)
+    return word
+
+
 VERB = Verb(
     name="publish",
-    about="Puts a model with its card into a folder, or on the Hugging Face Hub.",
-    places=(MODEL,),
-    arguments=(
-        Argument(
-            "to", Takes.WORD, "TO", "ORG/NAME is the Hub, unless there is a folder ORG here; anything else is a folder"
+    summary="put a model with its card into a folder, or on the Hugging Face Hub",
+    positionals=(MODEL,),
+    options=(
+        Option(
+            "--to",
+            "TARGET",
+            "ORG/NAME is the Hub, unless there is a folder ORG here; anything else is a folder; required: without it "
+            "nothing is published",
+            is_required=True,
         ),
-        Argument("public", Takes.NOTHING, "", "lets everybody see it on the Hub; without it the repository is private"),
-        Argument("message", Takes.WORD, "TEXT", "of the commit on the Hub"),
-        Argument("license", Takes.WORD, "ID", "the licence, as the Hub calls it; without it the card's own stays"),
-        Argument("overwrite", Takes.NOTHING, "", "replaces a model in the folder, adds a commit to a repository"),
+        Option("--public", "", "make a new repository on the Hub public; without it the repository is private"),
+        Option("--message", "TEXT", "of the commit on the Hub"),
+        Option("--license", "ID", "the licence, as the Hub calls it; without it the card's own stays", _license_id),
+        Option("--overwrite", "", "replace a model in the folder, add a commit to a repository"),
     ),
 )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The arguments, checked."""
-
-    model: ChosenModel
-    to: str
-    public: bool
-    message: str
-    overwrite: bool
-    license_id: str | None
-
-
 def run(words: Sequence[str], console: Console) -> int:
-    """Runs ``embedsweep publish`` with the words after it.
-
-    Returns:
-        0.
+    """Run ``embedsweep publish`` with the words after it and return 0.
 
     Raises:
-        ConfigError: all that is wrong with the arguments or the model; nothing went out.
-        EmbedsweepError: the Hub does not take it, or the folder cannot be written.
+        ConfigError: all that is wrong with the arguments or the model; nothing was published.
+        EmbedsweepError: the Hub refuses it, or the folder cannot be written.
     """
-    if asks_for_help(words):
-        print_help(VERB, console)
-        return 0
-    asked = _read(parse(VERB, words))
-    model = Path(asked.model.source)
-    if is_on_the_hub(asked.to):
+    arguments = parse(VERB, words)
+    values = arguments.values
+    model = _check(arguments)
+    if is_on_the_hub(values.to):
         publish_to_hub(
-            model,
-            asked.to,
+            Path(model.source),
+            values.to,
             _api(),
-            public=asked.public,
-            message=asked.message,
-            overwrite=asked.overwrite,
-            license_id=asked.license_id,
+            public=values.public,
+            message=values.message,
+            overwrite=values.overwrite,
+            license_id=values.license,
         )
-        visible = "public" if asked.public else "private"
-        say(console, f"{asked.model.what} is on the Hub, {visible}: https://huggingface.co/{asked.to}")
+        visible = "public" if values.public else "private"
+        say(console, f"{model.description} is on the Hub, {visible}: https://huggingface.co/{values.to}")
     else:
-        target = Path(asked.to).expanduser()
-        publish_to_folder(model, target, license_id=asked.license_id)
-        say(console, f"{asked.model.what} is in {target}")
+        target = Path(values.to).expanduser()
+        publish_to_folder(Path(model.source), target, license_id=values.license)
+        say(console, f"{model.description} is in {target}")
     return 0
 
 
@@ -95,40 +88,30 @@ def _api() -> HubApi:
     return HfApi()
 
 
-def _read(typed: Typed) -> _Asked:
-    reader = typed.reader
-    to, public = reader.optional_text("to"), reader.boolean("public")
-    message, overwrite = reader.text("message"), reader.boolean("overwrite")
-    license_id = reader.optional_text("license")
-    if license_id is not None and LICENSE.fullmatch(license_id) is None:
-        typed.problem(
-            "license", f"must be an id such as apache-2.0 or cc-by-4.0, in small letters, but got {license_id}"
-        )
-    reader.finish()
-    with open_composer() as composer:
-        model = model_of(typed, composer)
+def _check(arguments: ParsedArguments) -> ResolvedModel:
+    """Return the model, or raise all that is wrong with it, the target and the other arguments."""
+    model = read_model_argument(arguments)
     if model is not None and not model.is_folder:
-        typed.problem(model.word, "is on the Hub already; publish takes a model of this disk")
+        arguments.add_problem(model.argument, "is on the Hub already; publish takes a model of this disk")
+        model = None
     elif model is not None:
-        typed.problems.extend(find_problems(Path(model.source)))
-    if to is None and not typed.is_told("to"):
-        typed.problem("to", "must be given, nothing goes out without it: --to FOLDER or --to ORG/NAME")
-    elif to is not None:
-        _check_target(typed, to, model, overwrite=overwrite)
-    typed.check()
-    if to is None or model is None:
-        raise ValueError("what is missing was noted as a problem")
-    return _Asked(model, to, public, message, overwrite, license_id)
+        arguments.problems.extend(find_problems(Path(model.source)))
+    if arguments.values.to is not None:
+        _check_target(arguments, model)
+    arguments.check()
+    assert model is not None, "what is missing was noted as a problem"
+    return model
 
 
-def _check_target(typed: Typed, to: str, model: ChosenModel | None, *, overwrite: bool) -> None:
+def _check_target(arguments: ParsedArguments, model: ResolvedModel | None) -> None:
+    to = arguments.values.to
     if is_on_the_hub(to):
         if not hub_reachable():
-            typed.problem("to", f"{to} is on the Hub, and {why_unreachable()}; for a folder say ./{to}")
+            arguments.add_problem("--to", f"{to} is on the Hub, and {why_unreachable()}; for a folder say ./{to}")
         return
-    for key in {"public", "message"} & typed.said:
-        typed.problem(key, f"is for the Hub, and {to} is a folder: leave it out")
-    if model is not None and model.is_folder:
-        target = Path(to).expanduser()
-        if (problem := target_problem(Path(model.source), target, overwrite=overwrite)) is not None:
-            typed.problem("to", problem)
+    for key in sorted({"public", "message"} & arguments.given):
+        arguments.add_problem(f"--{key}", f"is for the Hub, and {to} is a folder: leave it out")
+    if model is not None:
+        problem = target_problem(Path(model.source), Path(to).expanduser(), overwrite=arguments.values.overwrite)
+        if problem is not None:
+            arguments.add_problem("--to", problem)

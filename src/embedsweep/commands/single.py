@@ -25,15 +25,15 @@ from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
-from embedsweep.training.group import Group
-from embedsweep.training.trial import run_trial
+from embedsweep.training.group import TrainingGroup
+from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.resume import EarlierRun, alone_in, copy_training, history_of
 from embedsweep.validation.single import SingleRun
 
 RESUMED_FROM = "embedsweep.resumed_from"
 
 
-def run_single(asked: SingleRun, console: Console, program: str, group: Group | None) -> int:
+def run_single(asked: SingleRun, console: Console, program: str, group: TrainingGroup | None) -> int:
     """Runs one configuration, records it in the experiment ``single`` and prints what came of it.
 
     An earlier run that is resumed unchanged goes on in its own MLflow run and folder; changed, as a new run from a
@@ -54,7 +54,9 @@ def run_single(asked: SingleRun, console: Console, program: str, group: Group | 
         tracker.close()
 
 
-def _run_recorded(asked: SingleRun, tracker: Tracker, console: Console, program: str, group: Group | None) -> int:
+def _run_recorded(
+    asked: SingleRun, tracker: Tracker, console: Console, program: str, group: TrainingGroup | None
+) -> int:
     earlier = asked.resumed.run if asked.resumed is not None else None
     goes_on = asked.resumed is not None and not asked.resumed.is_changed
     with ExitStack() as held:
@@ -131,7 +133,7 @@ def _run(
     run: TrialTracker,
     console: Console,
     program: str,
-    group: Group | None,
+    group: TrainingGroup | None,
 ) -> TrialResult | None:
     """Trains and ends the run; None where it failed, which is told."""
     config, label = asked.config, run.run_id[:8]
@@ -149,7 +151,8 @@ def _run(
             if asked.resumed is not None and asked.resumed.is_changed:
                 copy_training(asked.resumed.run, folder)
                 run.log_history(history_of(asked.resumed.run))
-            result = run_trial(config, folder, run, report, progress, asked.emissions, single=True, group=group)
+            setup = TrialSetup(config, folder, run, report, progress, asked.emissions, single=True, group=group)
+            result = run_trial(setup)
         except Interrupted:
             with shielded():
                 run.finish("RUNNING")

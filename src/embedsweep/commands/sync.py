@@ -1,93 +1,110 @@
-"""``embedsweep sync``: what was recorded while MLflow's store was away, written into it.
-
-Owns which store each spool is replayed to, and what is told of it.
-"""
+"""``embedsweep sync``: write what was recorded while MLflow's store did not answer into it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
+from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse
+from embedsweep.commands.models import study_names
 from embedsweep.config.study import TrackingConfig
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
+from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
-from embedsweep.tracking.journal import replay_spool, store_name
+from embedsweep.tracking.record_writer import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
-from embedsweep.validation.single import pass_sync
+from embedsweep.tracking.store import locate
+from embedsweep.validation.single import read_store
 
-HELP = """\
-embedsweep sync [study.name=NAME] [tracking.uri=URI]
+TRACKING_URI = Option("--tracking-uri", "URI", "MLflow's store: sqlite:///FILE or http://HOST:PORT")
+TRACKING_OVERRIDES = "options of the group tracking, as of train: tracking.uri=URI is --tracking-uri URI"
 
-Writes what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool) into it, in
-order and nothing twice. It may be broken off and said again. Exit code 1 where something is left.
-
-  study.name=NAME    of one study only
-  tracking.uri=URI   the store; without it the one that each command was given, whose password, if it has one, comes
-                     from MLFLOW_TRACKING_URI
-"""
+VERB = Verb(
+    name="sync",
+    summary="write what was recorded while MLflow's store did not answer",
+    description=(
+        "Write what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool)\n"
+        "into it, in order and nothing twice. It can be interrupted and repeated. Exit code 1: something is left.\n"
+        "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
+        "comes from MLFLOW_TRACKING_URI."
+    ),
+    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
+    overrides=TRACKING_OVERRIDES,
+    former_keys={"study.name": "--study"},
+)
 
 
 def run(words: Sequence[str], console: Console) -> int:
-    """Replays every spool of the working directory, or of a study.
+    """Replay every spool of the working directory, or of a study.
 
     Returns:
         0 where nothing is left, else 1.
 
     Raises:
-        ConfigError: what was asked cannot be read, or a store's password is not known.
+        ConfigError: all that is wrong with the arguments, or a store's password is not known.
     """
-    if "--help" in words or "-h" in words:
-        say(console, HELP.rstrip())
-        return 0
-    study, tracking, is_said = pass_sync(words)
+    arguments = parse(VERB, words)
+    study = arguments.values.study
+    if study is not None and not (SWEEPS / study).is_dir():
+        arguments.add_problem("--study", f"there is no study {study} in {Path.cwd() / SWEEPS}")
+    tracking = read_store_arguments(arguments)
     spools = all_spools(study)
     if not spools:
         say(console, "nothing waits" + (f" of study {study}" if study is not None else " in sweeps/*/spool"))
         return 0
+    has_store = bool(arguments.overrides) or "tracking_uri" in arguments.given
     stores = sorted({spool.origin(run_id).store for spool in spools for run_id in spool.waiting()})
-    targets = {store: _target(store, tracking, is_said=is_said) for store in stores}
+    targets = {store: _target(store, tracking, has_store=has_store) for store in stores}
     left = [_replay(spool, store, targets[store], console) for spool in spools for store in stores]
     return 1 if any(left) else 0
 
 
-def _target(store: str, tracking: TrackingConfig, *, is_said: bool) -> str:
-    """The URI that records for a store are written to.
+def read_store_arguments(arguments: ParsedArguments) -> TrackingConfig:
+    """Return the store of ``--tracking-uri`` and of the overrides of ``tracking``; raise all that is wrong so far."""
+    overrides = list(arguments.overrides)
+    if (uri := arguments.values.tracking_uri) is not None:
+        overrides.append(f"tracking.uri={uri}")
+    try:
+        tracking = read_store(overrides)
+    except ConfigError as error:
+        arguments.problems.extend(error.problems)
+    arguments.check()
+    return tracking
+
+
+def _target(store: str, tracking: TrackingConfig, *, has_store: bool) -> str:
+    """Return the URI of the store that records are written to.
 
     Args:
         store: the URI they were recorded for, without its password.
-        tracking: what the command and its environment say.
-        is_said: whether the command does.
+        tracking: the store of the command and its environment.
+        has_store: whether the command names one.
     """
-    if is_said or store_name(tracking.uri) == store:
+    if has_store or str(locate(tracking.uri)) == store:
         return tracking.uri
     if MASK in store:
         message = f"records wait for {store}, whose password is not kept: give it, or set MLFLOW_TRACKING_URI"
-        raise ConfigError.single("tracking.uri", message)
+        raise ConfigError.single("--tracking-uri", message)
     return store
 
 
 def _replay(spool: Spool, store: str, uri: str, console: Console) -> bool:
-    """Whether something is left."""
+    """Return whether something is left."""
     if not spool.waiting(store):
         return False
     try:
-        found = replay_spool(spool, store, uri, lambda line: say(console, line))
+        result = replay_spool(spool, store, uri, lambda line: say(console, line))
     except TrackingError as error:
         say(console, redact(str(error)))
         count = len(spool.waiting(store))
         say(console, f"{spool.folder}: {count} run{'s' if count > 1 else ''} left")
         return True
-    for run_id, run in found.done.items():
-        say(
-            console,
-            f"{spool.folder}: run {run.store_id}: {run.records} records written" + _called(run_id, run.store_id),
-        )
-    for run_id, reason in found.left.items():
+    for run_id, run in result.done.items():
+        former_id = "" if run_id == run.store_id else f" (started as {run_id})"
+        say(console, f"{spool.folder}: run {run.store_id}: {run.records} records written{former_id}")
+    for run_id, reason in result.left.items():
         say(console, f"{spool.folder}: run {run_id} is left: {redact(reason)}")
-    return bool(found.left)
-
-
-def _called(run_id: str, store_id: str) -> str:
-    return "" if run_id == store_id else f" (begun as {run_id})"
+    return bool(result.left)

@@ -1,232 +1,230 @@
-"""Reads typed values out of a composed configuration and notes every one that is wrong.
+"""Read a composed configuration into its dataclasses and note every key that is wrong.
 
-Owns the wording of type, range and name errors. Knows no particular key.
+What a key may hold is said once, by the types of the dataclass (:mod:`embedsweep.config.types`). A key whose value
+needs more than its type, such as ``data.columns``, has a reader of its own, which the caller hands in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from embedsweep.config.trial import Switch
+from embedsweep.config.types import (
+    allowed_words_of,
+    alternatives,
+    bounds_of,
+    describe,
+    fields_of,
+    is_optional,
+    plain_type,
+)
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import Problem
 
-T = TypeVar("T", bound=str)
+T = TypeVar("T")
 
 MISSING = "???"
+
+KeyReaders = Mapping[tuple[type, str], Callable[["Reader"], Any]]
+"""Dataclass and field -> what reads the field from its section, in place of its type alone."""
 
 
 class Reader:
     """One section of a configuration.
 
     Every method returns a value of the right type whatever the section holds; what was wrong is added to ``problems``,
-    so that all errors are found in one pass. Call :meth:`finish` last: it names the keys nobody asked for.
+    so that one pass finds all errors. Call :meth:`finish` last, which names the unknown keys; :meth:`read` does it.
 
     Args:
         section: key -> value.
         where: dotted name of the section, empty for the root.
         problems: where problems are added.
+        key_readers: readers of the keys whose type does not say all.
     """
 
-    def __init__(self, section: object, where: str, problems: list[Problem]) -> None:
+    def __init__(
+        self, section: object, where: str, problems: list[Problem], key_readers: KeyReaders | None = None
+    ) -> None:
         self.problems = problems
         self.where = where
+        self._key_readers = key_readers or {}
         self._section: Mapping[str, Any] = section if isinstance(section, Mapping) else {}
-        self._asked: set[str] = set()
-        self._broken = not isinstance(section, Mapping)
-        if self._broken:
+        self._known: set[str] = set()
+        self._is_broken = not isinstance(section, Mapping)
+        if self._is_broken:
             problems.append(Problem(where, f"must be a section with keys of its own, but got {shown(section)}"))
 
     def problem(self, key: str, message: str) -> None:
-        """Notes that ``key`` of this section is wrong; of a section that is none, that was said already."""
-        if not self._broken:
+        """Note that ``key`` of this section is wrong, unless the section itself was reported."""
+        if not self._is_broken:
             self.problems.append(Problem(f"{self.where}.{key}" if self.where else key, message))
 
     def section(self, key: str) -> Reader:
-        """The section ``key`` inside this one."""
-        # Of a broken section the sections inside cannot be read either; all of it is one problem.
-        problems = [] if self._broken else self.problems
-        return Reader(self.raw(key), f"{self.where}.{key}" if self.where else key, problems)
+        """Return a reader of the section ``key`` inside this one."""
+        # The sections inside a broken one cannot be read either: all of it is one problem.
+        problems = [] if self._is_broken else self.problems
+        return Reader(self.raw(key), f"{self.where}.{key}" if self.where else key, problems, self._key_readers)
 
     def raw(self, key: str) -> Any:
-        """The value of ``key`` as it stands; None where it is missing, which is noted."""
-        self._asked.add(key)
-        if self._broken:
+        """Return the value of ``key`` as it stands; None if it is missing, which is noted."""
+        self._known.add(key)
+        if self._is_broken:
             return None
         if key not in self._section:
             self.problem(key, "is missing from this option's YAML file")
             return None
         value = self._section[key]
-        if value == MISSING:
+        if isinstance(value, str) and value == MISSING:
             self.problem(key, f"must be given: {self.where}.{key}=VALUE")
             return None
         return value
 
+    def peek(self, key: str) -> Any:
+        """Return the value of ``key`` as it stands, or None, and note nothing."""
+        return self._section.get(key)
+
     def rest(self) -> dict[str, Any]:
-        """All keys not asked for so far, which then count as asked for."""
-        rest = {key: value for key, value in self._section.items() if key not in self._asked}
-        self._asked |= set(rest)
+        """Return all keys not read so far, which then count as known."""
+        rest = {key: value for key, value in self._section.items() if key not in self._known}
+        self._known |= set(rest)
         return rest
 
-    def text(self, key: str) -> str:
-        """A text that is not empty."""
-        return self.optional_text(key, required=True) or ""
+    def read(self, kind: type[T]) -> T:
+        """Return the whole section as a dataclass; unknown keys are problems."""
+        section: type = kind
+        values = {
+            name: self._key_readers[kind, name](self) if (kind, name) in self._key_readers else self.value(key, hint)
+            for name, (key, hint) in fields_of(section).items()
+        }
+        self.finish()
+        return kind(**values)
 
-    def optional_text(self, key: str, *, required: bool = False) -> str | None:
-        """A text, or None."""
+    def value(self, key: str, hint: Any) -> Any:
+        """Return the value of ``key`` as a type says; where it is wrong, a stand-in of that type."""
+        kinds = [kind for kind in alternatives(hint) if kind is not NoneType]
+        kind = plain_type(kinds[0])
+        if is_dataclass(kind):
+            is_null = is_optional(hint) and self.raw(key) is None
+            return None if is_null else self.section(key).read(kind)  # type: ignore[arg-type]  # a class
+        if get_origin(kind) is Mapping:
+            return self._mapping(key, kinds[0])
         before = len(self.problems)
         value = self.raw(key)
-        if value is None and not required:
-            return None
-        if isinstance(value, str) and value.strip():
-            return value
-        if len(self.problems) == before:
-            self.problem(key, f"must be a text, but got {_told(value)}")
-        return None
+        if len(self.problems) > before or self._is_broken:
+            return _stand_in(hint)
+        try:
+            return parse(value, hint)
+        except ValueError as error:
+            self.problem(key, str(error))
+            return _stand_in(hint)
 
-    def one_of(self, key: str, allowed: Sequence[T]) -> T:
-        """One of the words ``allowed``."""
-        return self.optional_one_of(key, allowed, required=True) or allowed[0]
-
-    def optional_one_of(self, key: str, allowed: Sequence[T], *, required: bool = False) -> T | None:
-        """One of the words ``allowed``, or None."""
-        before = len(self.problems)
-        value = self.raw(key)
-        if value is None and not required:
-            return None
-        if value in allowed:
-            return cast("T", value)
-        if len(self.problems) == before:
-            words = ", ".join(allowed) + ("" if required else ", null")
-            self.problem(key, f"must be one of {words}, but got {_told(value)}{nearest(str(value), allowed)}")
-        return None
-
-    def boolean(self, key: str) -> bool:
-        """True or false."""
-        before = len(self.problems)
-        value = self.raw(key)
-        if not isinstance(value, bool) and len(self.problems) == before:
-            self.problem(key, f"must be true or false, but got {_told(value)}")
-        return bool(value)
-
-    def switch(self, key: str) -> Switch:
-        """True, false, or the word auto."""
-        before = len(self.problems)
-        value = self.raw(key)
-        if isinstance(value, bool) or value == "auto":
-            return cast("Switch", value)
-        if len(self.problems) == before:
-            self.problem(key, f"must be auto, true or false, but got {_told(value)}")
-        return False
-
-    def integer(self, key: str, at_least: int) -> int:
-        """A whole number from ``at_least`` up."""
-        value = self.optional_integer(key, at_least, required=True)
-        return at_least if value is None else value
-
-    def optional_integer(self, key: str, at_least: int, *, required: bool = False) -> int | None:
-        """A whole number from ``at_least`` up, or None."""
-        before = len(self.problems)
-        value = self.raw(key)
-        if value is None and not required:
-            return None
-        if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
-            return value
-        if len(self.problems) == before:
-            hint = ""
-            if isinstance(value, float) and value.is_integer():
-                hint = f"; write {value:.0f}, and int(interval(...)) where it is swept"
-            self.problem(key, f"must be a whole number of at least {at_least}, but got {_told(value)}{hint}")
-        return None
-
-    def integer_or_auto(self, key: str, at_least: int) -> int | Literal["auto"]:
-        """A whole number from ``at_least`` up, or the word auto."""
-        before = len(self.problems)
-        value = self.raw(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= at_least:
-            return value
-        if value == "auto":
-            return "auto"
-        if len(self.problems) == before:
-            self.problem(key, f"must be auto or a whole number of at least {at_least}, but got {_told(value)}")
-        return at_least
-
-    def real(
-        self, key: str, *, at_least: float = -math.inf, above: float = -math.inf, at_most: float = math.inf
-    ) -> float:
-        """A finite number within the bounds; a bound not given does not bind."""
-        before = len(self.problems)
-        value = self.raw(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
-            if at_least <= value <= at_most and value > above:
-                return float(value)
-            self.problem(key, f"must be {_bounds(at_least, above, at_most)}, but got {value:g}")
-        elif len(self.problems) == before:
-            self.problem(key, f"must be a number, but got {_told(value)}")
-        return 1.0
-
-    def optional_real(self, key: str, *, above: float) -> float | None:
-        """A finite number above ``above``, or None."""
-        if self._section.get(key, MISSING) is None:
-            self._asked.add(key)
-            return None
-        return self.real(key, above=above)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, possibly empty; one text counts as a list of one, null as an empty one."""
-        value = self.raw(key)
-        items = [value] if isinstance(value, str) else value or []
-        if isinstance(items, list | tuple) and all(isinstance(item, str) and item.strip() for item in items):
-            return tuple(items)
-        self.problem(key, f"must be a list of texts, as [a,b], but got {_told(value)}")
-        return ()
-
-    def optional_texts(self, key: str) -> tuple[str, ...] | None:
-        """A list of texts with at least one in it, or None."""
-        return self.texts(key) or None
-
-    def integers(self, key: str, at_least: int) -> tuple[int, ...]:
-        """A list of whole numbers from ``at_least`` up, possibly empty; null counts as empty."""
-        value = self.raw(key)
-        items = [] if value is None else value
-        if isinstance(items, list | tuple) and all(
-            isinstance(item, int) and not isinstance(item, bool) and item >= at_least for item in items
-        ):
-            return tuple(items)
-        self.problem(key, f"must be a list of whole numbers of at least {at_least}, as [64,32], but got {_told(value)}")
-        return ()
-
-    def reals(self, key: str, *, above: float, below: float) -> tuple[float, ...]:
-        """A list of numbers between the bounds, possibly empty; null counts as empty."""
-        value = self.raw(key)
-        items = [] if value is None else value
-        if isinstance(items, list | tuple) and all(
-            isinstance(item, int | float) and not isinstance(item, bool) and above < item < below for item in items
-        ):
-            return tuple(map(float, items))
-        self.problem(key, f"must be a list of numbers above {above:g} and below {below:g}, but got {_told(value)}")
-        return ()
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        """Names with a value each, possibly none; null counts as none."""
+    def _mapping(self, key: str, hint: Any) -> dict[str, Any]:
+        """Names with a value each; null counts as none. A mapping whose names are given is a section."""
+        names, item = get_args(plain_type(hint))
+        if get_origin(names) is Literal:
+            section = self.section(key)
+            values = {name: section.value(name, item) for name in get_args(names)}
+            section.finish()
+            return values
         value = self.raw(key)
         if value is None:
             return {}
-        if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-            return dict(value)
-        self.problem(key, f"must map names to values, as {{a:1}}, but got {_told(value)}")
-        return {}
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            self.problem(key, f"must be {describe(hint)}, but got {as_typed(value)}")
+            return {}
+        inside = Reader(value, f"{self.where}.{key}", self.problems, self._key_readers)
+        return {name: inside.value(name, item) for name in value} if item is not object else dict(value)
+
+    def text(self, key: str) -> str:
+        """Return a text that is not empty."""
+        value: str = self.value(key, str)
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """Return a text, or None."""
+        value: str | None = self.value(key, str | None)
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a list of texts, possibly empty; one text counts as a list of one, null as an empty one."""
+        value: tuple[str, ...] = self.value(key, tuple[str, ...])
+        return value
 
     def finish(self) -> None:
-        """Notes every key that nobody asked for, with the nearest that exists."""
-        for key in sorted(set(self._section) - self._asked):
-            self.problem(key, f"no such key{nearest(key, self._asked)}; there are: {', '.join(sorted(self._asked))}")
+        """Note every unknown key, with the nearest known one."""
+        for key in sorted(str(name) for name in set(self._section) - self._known):
+            self.problem(key, f"no such key{nearest(key, self._known)}; there are: {', '.join(sorted(self._known))}")
 
 
-def _told(value: object) -> str:
-    """A wrong value: as it is typed, but texts in quotes, since "20" for 20 may be what is wrong."""
+def parse(value: object, hint: Any) -> Any:
+    """Return a plain value as a type says: a whole number as ``float``, a list as a tuple.
+
+    Raises:
+        ValueError: it is of another type, out of bounds or none of the allowed words; says what is allowed.
+    """
+    if value is None and is_optional(hint):
+        return None
+    kinds = [kind for kind in alternatives(hint) if kind is not NoneType]
+    for kind in kinds:
+        fits, parsed = _fits(value, kind)
+        if fits:
+            return None if parsed == () and is_optional(hint) else parsed
+    message = f"must be {describe(hint)}, but got {as_typed(value)}"
+    plain = plain_type(kinds[0])
+    if isinstance(value, str):
+        message += nearest(value, [word for word in allowed_words_of(kinds[0]) if plain is not bool])
+    if plain is int and isinstance(value, float) and value.is_integer():
+        message += f"; write {value:.0f}, and int(interval(...)) where it is swept"
+    raise ValueError(message)
+
+
+def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Whether a value fits one type, and the value as that type."""
+    kind, bounds = plain_type(hint), bounds_of(hint)
+    if get_origin(kind) is Literal:
+        return any(value == word and type(value) is type(word) for word in get_args(kind)), value
+    if kind is str:
+        allowed = allowed_words_of(hint)
+        return isinstance(value, str) and bool(value.strip()) and (not allowed or value in allowed), value
+    if kind is bool:
+        return isinstance(value, bool), value
+    if get_origin(kind) is tuple:
+        return _fits_list(value, get_args(kind)[0])
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return is_number and isinstance(value, int) and bounds.hold(value), value
+    if kind is float:
+        fits = is_number and _is_finite(value) and bounds.hold(value)
+        return fits, float(value) if fits else value
+    raise NotImplementedError(f"{kind} needs a reader of its own")
+
+
+def _fits_list(value: Any, item: Any) -> tuple[bool, Any]:
+    items = [] if value is None else [value] if isinstance(value, str) and plain_type(item) is str else value
+    if not isinstance(items, list | tuple):
+        return False, value
+    parts = [_fits(part, item) for part in items]
+    return all(fits for fits, _ in parts), tuple(part for _, part in parts)
+
+
+def _stand_in(hint: Any) -> Any:
+    """A value of the type in place of a wrong one, which lets the other keys be checked."""
+    kind = next(kind for kind in alternatives(hint))
+    plain = plain_type(kind)
+    if is_optional(hint):
+        return None
+    if get_origin(plain) is Literal:
+        return False if False in get_args(plain) else get_args(plain)[0]
+    if plain is int:
+        return max(1, int(bounds.at_least)) if math.isfinite((bounds := bounds_of(kind)).at_least) else 1
+    return {str: "", bool: False, float: 1.0}.get(plain, ())
+
+
+def as_typed(value: object) -> str:
+    """Return a wrong value as it is typed, but a text in quotes, since "20" for 20 may be what is wrong."""
     return repr(value) if isinstance(value, str) else shown(value)
 
 
@@ -235,9 +233,3 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an int beyond every float
         return False
-
-
-def _bounds(at_least: float, above: float, at_most: float) -> str:
-    lower = f"above {above:g}" if above > at_least else f"at least {at_least:g}" if at_least > -math.inf else ""
-    upper = f"at most {at_most:g}" if at_most < math.inf else ""
-    return " and ".join(part for part in (lower, upper) if part)

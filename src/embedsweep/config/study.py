@@ -5,10 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from embedsweep.config.identity import canonical, digest, with_later_keys, without_later_keys
-from embedsweep.config.trial import DEV_METRICS, Duplicates, KeepModels, PrunerName, SamplerName, Switch, WorkersName
+from embedsweep.config.trial import (
+    DEV_METRICS,
+    DIRECTIONS,
+    Count,
+    Duplicates,
+    KeepModels,
+    NotNegative,
+    Positive,
+    PrunerName,
+    SamplerName,
+    Switch,
+    WholeNumber,
+    WorkersName,
+)
+from embedsweep.config.types import AllowedWords, Bounds, Described, Key
 from embedsweep.config.values import shown
 
 
@@ -45,18 +59,18 @@ class WorkersConfig:
         count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
         per_device: how many share a GPU; ``auto`` is what a probe finds to be fastest.
         processes_per_trial: how many train one trial together.
-        max_restarts: how often a worker that died is started again, over the whole command.
+        max_restarts: how often a worker that died is restarted, over the whole command.
         silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
         mps: whether workers share GPUs through CUDA's Multi-Process Service; ``auto`` where several share one and it
             can be had.
     """
 
     name: WorkersName
-    count: int | None
-    per_device: int | Literal["auto"]
-    processes_per_trial: int
-    max_restarts: int
-    silence: float | None
+    count: Count | None
+    per_device: Count | Literal["auto"]
+    processes_per_trial: Count
+    max_restarts: WholeNumber
+    silence: Positive | None
     mps: Switch
 
 
@@ -73,12 +87,12 @@ class PruningConfig:
         p_threshold: below which p-value the Wilcoxon pruner takes a trial for worse than the best one.
     """
 
-    rungs: tuple[float, ...]
-    reduction_factor: int
-    n_startup_trials: int
-    patience: int
-    min_delta: float
-    p_threshold: float
+    rungs: tuple[Annotated[float, Bounds(above=0, below=1)], ...]
+    reduction_factor: Annotated[int, Bounds(at_least=2)]
+    n_startup_trials: WholeNumber
+    patience: WholeNumber
+    min_delta: NotNegative
+    p_threshold: Annotated[float, Bounds(above=0, at_most=1)]
 
 
 Scalar = str | int | float | bool | None
@@ -155,8 +169,11 @@ class SearchConfig:
     """
 
     name: str
-    n_trials: int | None
-    space: Mapping[str, object]
+    n_trials: Count | None
+    space: Annotated[
+        Mapping[str, object],
+        Described("a mapping of keys to what they are searched over"),
+    ]
     option_spaces: tuple[str, ...]
     constraints: tuple[str, ...]
 
@@ -178,7 +195,7 @@ class StudyConfig:
         keep_models: which trials' models stay on disk.
         duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
             trained with another seed.
-        max_retries: how often a trial that failed or whose worker died is begun again.
+        max_retries: how often a trial that failed or whose worker died is retried.
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
@@ -186,19 +203,22 @@ class StudyConfig:
     """
 
     name: str | None
-    n_trials: int | None
-    timeout: float | None
-    objectives: tuple[str, ...]
+    n_trials: Count | None
+    timeout: Positive | None
+    objectives: Annotated[tuple[Annotated[str, AllowedWords(tuple(DIRECTIONS))], ...], Key("objective")]
     sampler: SamplerName
     pruner: PrunerName
     pruning: PruningConfig
-    seed: int
+    seed: WholeNumber
     storage: str | None
     keep_models: KeepModels
     duplicates: Duplicates
-    max_retries: int
+    max_retries: WholeNumber
     retry_failed: bool
-    enqueue: tuple[Mapping[str, object], ...]
+    enqueue: Annotated[
+        tuple[Mapping[str, object], ...],
+        Described("a list of configurations, as [{optimizer.lr:2e-5,loss:mnrl}]"),
+    ]
     warm_start: str | None
     dry_run: bool
 
@@ -255,7 +275,7 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
-        max_retries: how often a trial that failed or whose worker died is begun again; as this command says.
+        max_retries: how often a trial that failed or whose worker died is retried; as this command says.
     """
 
     keep_models: KeepModels

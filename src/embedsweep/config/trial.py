@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from embedsweep.config.types import AllowedWords, Bounds, Described
 
 ParameterValue = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | None
 
@@ -27,10 +29,12 @@ class LossConfig:
 Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Switch = Literal["auto", True, False]
+OptimizerName = Literal["adamw", "adafactor", "schedule_free"]
 Schedule = Literal["linear", "cosine", "constant"]
 BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
 MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+POOLING_WORDS = f"of {', '.join(get_args(Pooling))}, several joined by + (mean+cls)"
 Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
@@ -65,6 +69,15 @@ DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
 """What ``study.objective`` may be, and which way is better."""
 
 
+Count = Annotated[int, Bounds(at_least=1)]
+"""A whole number of at least 1."""
+WholeNumber = Annotated[int, Bounds(at_least=0)]
+Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
+NotNegative = Annotated[float, Bounds(at_least=0)]
+Positive = Annotated[float, Bounds(above=0)]
+LearningRate = Annotated[float, Bounds(above=0, at_most=1)]
+"""No optimizer here trains anything beyond 1; a rate of 1e6 once trained without an error."""
+
 Column = str | int
 
 
@@ -80,9 +93,9 @@ class ConvertConfig:
     """
 
     to: Shape | None
-    positive_threshold: float
+    positive_threshold: Ratio
     both_directions: bool
-    seed: int
+    seed: WholeNumber
 
 
 @dataclass(frozen=True)
@@ -123,17 +136,17 @@ class DataConfig:
     files: str | None
     splits: Mapping[Split, tuple[str, ...]]
     shape: Shape
-    columns: tuple[Column, ...]
-    where: Mapping[str, str]
-    labels: tuple[str, ...] | None
-    delimiter: str
-    encoding: str
-    score_range: tuple[float, float]
-    max_tokens: tuple[int, ...] | None
+    columns: Annotated[tuple[Column, ...], Described("a list of names of the header, or of positions from 0")]
+    where: Annotated[Mapping[str, str], Described("a mapping of columns to values, as {language:es}")]
+    labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
+    delimiter: Annotated[str, Described("one character, or tab")]
+    encoding: Annotated[str, Described("an encoding that Python knows")]
+    score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
+    max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig
     drop_leaked: bool
-    limit: int | None
-    also: Mapping[str, AlsoConfig]
+    limit: Annotated[int, Bounds(at_least=2)] | None
+    also: Annotated[Mapping[str, AlsoConfig], Described("a mapping of names to data, each with a loss of its own")]
 
 
 @dataclass(frozen=True)
@@ -172,9 +185,9 @@ class LoraConfig:
         target_modules: names of the layers that get adapters; None takes PEFT's choice for the architecture.
     """
 
-    rank: int | None
-    alpha: float
-    dropout: float
+    rank: Count | None
+    alpha: Positive
+    dropout: Annotated[float, Bounds(at_least=0, below=1)]
     target_modules: tuple[str, ...] | None
 
 
@@ -207,15 +220,15 @@ class ModelConfig:
     path: str | None
     revision: str | None
     parts: Parts
-    static_dim: int | None
-    pooling: str | None
-    dense: int | None
+    static_dim: Count | None
+    pooling: Annotated[str, AllowedWords(get_args(Pooling)), Described(POOLING_WORDS)] | None
+    dense: Count | None
     dense_activation: Activation
-    max_seq_length: int | None
-    prompts: Mapping[str, str]
+    max_seq_length: Count | None
+    prompts: Annotated[Mapping[str, str], Described("a mapping of names to texts, as {query:'query: '}")]
     default_prompt: str | None
     lora: LoraConfig
-    lr: float
+    lr: Positive
     trust_remote_code: bool
 
 
@@ -236,12 +249,12 @@ class DataloaderConfig:
     """
 
     name: str
-    batch_size: int
-    micro_batch_size: int | None
+    batch_size: Count
+    micro_batch_size: Count | None
     batch_sampler: BatchSampler
     multi_dataset_batch_sampler: MultiDatasetBatchSampler
     drop_last: bool
-    num_workers: int
+    num_workers: WholeNumber
 
 
 @dataclass(frozen=True)
@@ -257,12 +270,12 @@ class OptimizerConfig:
         max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
     """
 
-    name: str
-    lr: float
-    weight_decay: float
-    warmup: float
+    name: OptimizerName
+    lr: LearningRate
+    weight_decay: NotNegative
+    warmup: NotNegative
     schedule: Schedule
-    max_grad_norm: float
+    max_grad_norm: NotNegative
 
 
 @dataclass(frozen=True)
@@ -274,8 +287,8 @@ class EarlyStoppingConfig:
         min_delta: by how much the objective must rise to count as improvement.
     """
 
-    patience: int | None
-    min_delta: float
+    patience: Count | None
+    min_delta: NotNegative
 
 
 @dataclass(frozen=True)
@@ -300,13 +313,13 @@ class TrainerConfig:
     """
 
     name: str
-    epochs: float
-    max_steps: int | None
+    epochs: Positive
+    max_steps: Count | None
     precision: Precision
-    device: str
-    seed: int
-    eval_every: float
-    log_every: float
+    device: Annotated[str, Described("auto, cpu, cuda, cuda:N or mps")]
+    seed: WholeNumber
+    eval_every: Positive
+    log_every: Positive
     load_best_model_at_end: bool
     merge_columns: bool
     cuda_graphs: Switch
@@ -330,12 +343,12 @@ class EvaluationConfig:
     """
 
     name: str
-    batch_size: int
-    dev: BenchmarkConfig | None
-    test: BenchmarkConfig | None
-    benchmarks: tuple[BenchmarkConfig, ...]
+    batch_size: Count
+    dev: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
+    test: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
+    benchmarks: Annotated[tuple[BenchmarkConfig, ...], Described("a list of names of benchmarks")]
     path: str | None
-    dims: tuple[int, ...]
+    dims: tuple[Count, ...]
     before: bool
 
 

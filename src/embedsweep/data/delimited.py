@@ -1,8 +1,4 @@
-"""Rows of a delimited text file.
-
-Owns quoting, headers and columns; every message names the file and the line. Knows neither splits nor where a path came
-from. What a text or a label may be is said by ``checks``.
-"""
+"""Read rows of a delimited text file: quoting, header, delimiter; messages name the file and the line."""
 
 from __future__ import annotations
 
@@ -10,87 +6,77 @@ import csv
 import io
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedsweep.config.trial import Column, DataConfig
+from embedsweep.config.trial import Column
 from embedsweep.data.checks import as_number
-from embedsweep.data.examples import LABELLED
-from embedsweep.data.tables import Choice, Findings, Picker, Table, check_columns, choose, text_of
-from embedsweep.errors import ConfigError
+from embedsweep.data.tables import Choice, Findings, Layout, Picker, Table, choose, text_of
 
 if TYPE_CHECKING:
     from _csv import Reader
 
 _DELIMITERS = (",", ";", "\t", "|")
-_LOOKED_AT = 20
-"""Records from which it is judged whether a delimiter fits."""
+_SAMPLE = 20
+"""Records that decide whether a delimiter fits."""
 
 USUAL_NAMES = {
     *("sentence", "sentence1", "sentence2", "text", "text1", "text2", "anchor", "positive", "negative"),
     *("label", "labels", "gold_label", "class", "score", "similarity", "similarity_score"),
     *("query", "document", "question", "answer", "headline", "title", "premise", "hypothesis"),
 }
-"""What columns are called, in small letters; a line of nothing else is a header."""
+"""Usual names of columns, in lower case; a line of nothing else is a header."""
 
 
 class Record(NamedTuple):
-    """What csv took for one row: the line it begins on, its fields, how many lines it runs over."""
+    """One row as csv reads it: its first line, its fields, the number of its lines."""
 
     line: int
     fields: list[str]
     lines: int
 
 
-def read_delimited(path: Path, config: DataConfig) -> Table:
-    """Reads one file.
+def read_delimited(path: Path, layout: Layout) -> Table:
+    """Read one file.
 
-    Texts are taken as they stand: ``NA``, ``null`` and ``None`` are texts. A file delimited by tabs is read without
+    Texts are taken as they are: ``NA``, ``null`` and ``None`` are texts. A file delimited by tabs is read without
     quoting, as such files are published; any other with CSV's double quotes. A byte-order mark is dropped, blank lines
     are skipped.
 
     Args:
         path: the file.
-        config: its columns (names: it has a header; positions: it has none), conditions, delimiter and encoding.
+        layout: its columns (names: it has a header; positions: it has none), conditions, delimiter and encoding.
 
     Raises:
         ConfigError: no row can be read.
     """
-    check_columns(config.columns)
-    delimiter = _checked_delimiter(config.delimiter)
-    text = text_of(path, config.encoding)
-    found = Findings(str(path))
-    records = _records(text, delimiter, found)
-    if not records and not found:
-        found.add("is empty: at least two rows are needed")
+    text = text_of(path, layout)
+    findings = Findings(str(path))
+    records = _records(text, layout.delimiter, findings)
+    if not records and not findings:
+        findings.add("is empty")
     if not records:
-        raise found.error()
-    if better := _better_delimiter(text, delimiter, config.columns):
-        found = Findings(str(path))
+        raise findings.error()
+    if better := _better_delimiter(text, layout):
+        findings = Findings(str(path))
         columns = "one column" if len(records[0].fields) == 1 else "the wrong columns"
-        found.add(f"{columns} found with {_quoted(delimiter)} between columns; {better}")
-        raise found.error()
-    has_header = isinstance(config.columns[0], str)
-    width = len(records[0].fields) if has_header else _usual_width(records)
-    choice = _choice(records[0], width, config, found)
+        findings.add(f"{columns} found with {_quoted(layout.delimiter)} between columns; {better}")
+        raise findings.error()
+    width = len(records[0].fields) if layout.has_names else _usual_width(records)
+    choice = _choice(records[0], width, layout, findings)
     if choice is None:
-        raise found.error()
-    body = records[1:] if has_header else records
-    if not has_header:
-        _check_no_header(body, width, choice, found, labelled=config.shape in LABELLED)
-    picker = Picker(choice, config)
+        raise findings.error()
+    body = records[1:] if layout.has_names else records
+    if not layout.has_names and _looks_like_header(body, width, choice, layout):
+        names = ",".join(records[0].fields[position].strip() for position in choice.cells)
+        line = f"line {records[0].line} looks like a header"
+        findings.add(f"{line}: name the columns, set 'data.columns=[{names}]'")
+    picker = Picker(choice, layout)
     for record in body:
-        if _is_whole(path, record, width, delimiter, found):
+        if _has_width(path, record, width, layout.delimiter, findings):
             picker.take(f"{path}, line {record.line}", record.fields)
-    return picker.table(found)
-
-
-def _checked_delimiter(delimiter: str) -> str:
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise ConfigError.single(
-            "data.delimiter", f"{delimiter!r} cannot stand between columns: give one character, such as , or ; or tab"
-        )
-    return delimiter
+    return picker.table(findings)
 
 
 def _reader(text: str, delimiter: str) -> Reader:
@@ -101,50 +87,49 @@ def _reader(text: str, delimiter: str) -> Reader:
     return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
-def _records(text: str, delimiter: str, found: Findings) -> list[Record]:
+def _records(text: str, delimiter: str, findings: Findings) -> list[Record]:
     reader = _reader(text, delimiter)
     records: list[Record] = []
     while True:
-        before = reader.line_num
+        first = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             return records
         except csv.Error:
-            # After an error csv begins anew on the next line, so what follows is still looked at.
-            found.add_row(
+            # After an error csv starts again on the next line, so the rest of the file is still checked.
+            last = reader.line_num
+            lines = "" if last == first else f" (lines {first} to {last} were read as one text)"
+            findings.add_row(
                 "unbalanced double quotes",
-                f"{found.origin}, line {before + 1}",
-                f"a text opened by a double quote here is not closed{_how_far(before + 1, reader.line_num)}: close it "
+                f"{findings.origin}, line {first}",
+                f"a text opened by a double quote here is not closed{lines}: close it "
                 'after the text, and write "" for a quote inside of it',
             )
             continue
         if fields:
-            records.append(Record(before + 1, fields, reader.line_num - before))
+            records.append(Record(first, fields, reader.line_num + 1 - first))
 
 
-def _how_far(first: int, last: int) -> str:
-    return "" if last == first else f" (lines {first} to {last} were read as one text)"
-
-
-def _better_delimiter(text: str, given: str, columns: tuple[Column, ...]) -> str | None:
-    """What to say where ``given`` does not fit the file's beginning but another delimiter does; else None."""
-    if _fitting_width(text, given, columns):
+def _better_delimiter(text: str, layout: Layout) -> str | None:
+    """Return advice if the layout's delimiter does not fit the file's first records but another does."""
+    if _fitting_width(text, layout.delimiter, layout.columns):
         return None
     for delimiter in _DELIMITERS:
-        if delimiter != given and (width := _fitting_width(text, delimiter, columns)):
-            # A single column has no delimiter, so any would fit it.
-            if width == 1:
-                continue
-            say = "data.delimiter=tab" if delimiter == "\t" else f"'data.delimiter=\"{delimiter}\"'"
-            return f"with {_quoted(delimiter)} there are {width}: say {say}"
+        width = 0 if delimiter == layout.delimiter else _fitting_width(text, delimiter, layout.columns)
+        if width > 1:  # any delimiter fits a single column
+            if layout.flag:
+                advice = "a .csv needs commas, a .tsv tabs"
+            else:
+                advice = "set data.delimiter=tab" if delimiter == "\t" else f"set 'data.delimiter=\"{delimiter}\"'"
+            return f"with {_quoted(delimiter)} there are {width}: {advice}"
     return None
 
 
 def _fitting_width(text: str, delimiter: str, columns: tuple[Column, ...]) -> int:
-    """How many columns the first records all have, if those asked for are among them; else 0."""
+    """Return the number of columns that all the first records have if it includes the chosen columns, else 0."""
     try:
-        records = [fields for fields in itertools.islice(_reader(text, delimiter), _LOOKED_AT) if fields]
+        records = [fields for fields in itertools.islice(_reader(text, delimiter), _SAMPLE) if fields]
     except csv.Error:
         return 0
     widths = {len(fields) for fields in records}
@@ -156,17 +141,18 @@ def _fitting_width(text: str, delimiter: str, columns: tuple[Column, ...]) -> in
     return width if fits else 0
 
 
-def _choice(first: Record, width: int, config: DataConfig, found: Findings) -> Choice | None:
-    """Where the columns asked for stand, or None with a problem for each that is not there."""
-    if isinstance(config.columns[0], int):
-        return choose([str(position) for position in range(width)], config, found, "there are")
+def _choice(first: Record, width: int, layout: Layout, findings: Findings) -> Choice | None:
+    """Return the positions of the layout's columns, or None with a problem for each missing column."""
+    if not layout.has_names:
+        return choose([str(position) for position in range(width)], layout, findings, "there are")
     header = [name.strip() for name in first.fields]
-    choice = choose(header, config, found, "its header has")
+    if layout.flag:
+        return choose(header, layout, findings, "a file without a header takes positions from 0; its header has")
+    choice = choose(header, layout, findings, "its header has")
     if choice is None and any(as_number(name) is not None for name in header):
-        positions = ",".join(str(position) for position in range(len(config.columns)))
-        found.add(
-            f"line {first.line} looks like data, not like a header: if there is none, say data.columns=[{positions}]"
-        )
+        looks = f"line {first.line} looks like data, not like a header"
+        positions = ",".join(str(position) for position in range(len(layout.columns)))
+        findings.add(f"{looks}: if the file has no header, set data.columns=[{positions}]")
     return choice
 
 
@@ -174,29 +160,22 @@ def _usual_width(records: list[Record]) -> int:
     return Counter(len(record.fields) for record in records).most_common(1)[0][0]
 
 
-def _check_no_header(body: list[Record], width: int, choice: Choice, found: Findings, *, labelled: bool) -> None:
-    """A first line of usual names, or the only one without a number for its label, is a header; none is skipped."""
-    fields = body[0].fields
-    if len(fields) == width and all(fields[position].strip().casefold() in USUAL_NAMES for position in choice.cells):
-        _tell_header(body[0], choice, found)
-    elif labelled:
-        _check_labels(body, width, choice, found)
+def _looks_like_header(body: Sequence[Record], width: int, choice: Choice, layout: Layout) -> bool:
+    """Return whether the first line has usual names only, or is the only one without a number for its label.
+
+    Lists of texts for a command may have such a first line.
+    """
+    if layout.flag or len(body[0].fields) != width:
+        return False
+    if all(body[0].fields[position].strip().casefold() in USUAL_NAMES for position in choice.cells):
+        return True
+    rows = [record.fields for record in body[:3] if len(record.fields) == width]
+    first, *others = (as_number(fields[choice.cells[-1]]) is not None for fields in rows)
+    return layout.is_labelled and not first and len(others) > 0 and all(others)
 
 
-def _check_labels(body: list[Record], width: int, choice: Choice, found: Findings) -> None:
-    first_rows = [record.fields for record in body[:3] if len(record.fields) == width]
-    numbers = [as_number(fields[choice.cells[-1]]) is not None for fields in first_rows]
-    if len(body[0].fields) == width and not numbers[0] and len(numbers) > 1 and all(numbers[1:]):
-        _tell_header(body[0], choice, found)
-
-
-def _tell_header(first: Record, choice: Choice, found: Findings) -> None:
-    names = ",".join(first.fields[position].strip() for position in choice.cells)
-    found.add(f"line {first.line} looks like a header: name the columns, say 'data.columns=[{names}]'")
-
-
-def _is_whole(path: Path, record: Record, width: int, delimiter: str, found: Findings) -> bool:
-    """Whether a record has all columns and no more."""
+def _has_width(path: Path, record: Record, width: int, delimiter: str, findings: Findings) -> bool:
+    """Return whether a record has exactly the columns of the others; a problem otherwise."""
     count = len(record.fields)
     if count == width:
         return True
@@ -209,7 +188,7 @@ def _is_whole(path: Path, record: Record, width: int, delimiter: str, found: Fin
         message += ": a text may not contain a tab"
     else:
         message += f": put a text that contains {_quoted(delimiter)} in double quotes"
-    found.add_row("lines with another number of columns", f"{path}, line {record.line}", message)
+    findings.add_row("lines with another number of columns", f"{path}, line {record.line}", message)
     return False
 
 

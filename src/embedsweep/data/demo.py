@@ -42,7 +42,7 @@ def _rows() -> Mapping[tuple[str, str], Sequence[tuple[Any, ...]]]:
     """Return (option, split) -> rows of first text, second text, score and label, in the order of the file."""
     import pyarrow.parquet as pq
 
-    columns = pq.read_table(FILE, use_threads=False).to_pydict().values()
+    columns = pq.ParquetFile(FILE).read(use_threads=False).to_pydict().values()
     rows: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for name, split, *row in zip(*columns, strict=True):
         rows.setdefault((name, split), []).append(tuple(row))

@@ -1,8 +1,4 @@
-"""Rows of a dataset on the Hugging Face hub.
-
-Owns what is asked of ``datasets`` and the order of it: the local cache, one probe of the network, then a download.
-Knows no files of the user's. What a text or a label may be is said by ``checks``.
-"""
+"""Read rows of a dataset on the Hugging Face hub: from the local cache of ``datasets``, else by a download."""
 
 from __future__ import annotations
 
@@ -11,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedsweep.config.trial import DataConfig, Split
-from embedsweep.data.tables import Findings, Picker, Table, check_columns, choose, joined, nearest
+from embedsweep.data.tables import Findings, Picker, Table, choose, closest_names, joined, layout_of
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import hub_reachable, why_unreachable
 
 
 class Build(NamedTuple):
-    """A dataset that ``datasets`` has built in its cache: ``<dataset>/<config>/<version>/<commit>``."""
+    """A dataset in the cache of ``datasets``: ``<dataset>/<config>/<version>/<commit>``."""
 
     config: str
     version: str
@@ -25,23 +21,22 @@ class Build(NamedTuple):
 
 
 def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str) -> dict[Split, Table]:
-    """Reads splits of a dataset, from the local cache where it is there.
+    """Read splits of a dataset, from the local cache if it is there.
 
-    Without a revision any cached copy serves, that of the hub's default branch first; a revision has to be in the cache
-    itself, or is downloaded.
+    Without a revision any cached copy will do, that of the hub's default branch first; a revision must itself be in the
+    cache, or is downloaded.
 
     Args:
         hub: its id.
         config: its revision, language (a subset's name), names of splits, columns (by name, or by position
             where an option serves files without header too) and conditions.
-        splits: which are wanted.
-        instead: what to say if the hub cannot be reached, so that it is not needed.
+        splits: the splits to read.
+        instead: advice for users who cannot reach the hub.
 
     Raises:
-        ConfigError: the dataset is not cached and the hub cannot be reached, or it cannot be loaded; what is wrong with
-            single splits is found in their tables.
+        ConfigError: the dataset is not cached and the hub cannot be reached, or it cannot be loaded; the problems of
+            single splits are in their tables.
     """
-    check_columns(config.columns)
     build = _cached_build(hub, config)
     if build is None and not hub_reachable():
         at = f"{hub} at revision {config.revision}" if config.revision else hub
@@ -57,45 +52,39 @@ def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str
 
 
 def _table(dataset: Any, name: str, config: DataConfig, split: Split, source: str) -> Table:
-    found = Findings(f"{source} {name}")
+    findings = Findings(f"{source} {name}")
     if name not in dataset:
-        message = f"{source} has no split {name!r}; it has {nearest(name, dataset)}"
-        found.add_problems([Problem(f"data.splits.{split}", message)])
-        return Table([], found)
-    table = dataset[name]
-    choice = choose(table.column_names, config, found, "it has")
+        message = f"{source} has no split {name!r}; it has {closest_names(name, dataset)}"
+        findings.add_problems([Problem(f"data.splits.{split}", message)])
+        return Table([], findings)
+    table, layout = dataset[name], layout_of(config)
+    choice = choose(table.column_names, layout, findings, "it has")
     if choice is None:
-        return Table([], found)
-    picker = Picker(choice, config)
-    needed = {*choice.cells, *(position for position, _ in choice.conditions)}
-    columns = [
-        _column(table, column) if index in needed else [None] * len(table)
-        for index, column in enumerate(table.column_names)
-    ]
-    for number, fields in enumerate(zip(*columns, strict=True), start=1):
-        picker.take(f"{found.origin}, row {number}", fields)
-    return picker.table(found)
+        return Table([], findings)
+    picker = Picker(choice, layout)
+    picker.take_columns(findings.origin, len(table), lambda position: _column(table, table.column_names[position]))
+    return picker.table(findings)
 
 
 def _column(table: Any, name: str) -> list[object]:
-    """A column's values; those of classes by their names, None where a row has none (-1)."""
+    """Return a column's values; classes by their names, None for a row without a class (-1)."""
     values: list[Any] = table[name][:]
     classes = getattr(table.features[name], "names", None)
     return values if classes is None else [classes[v] if v is not None and v >= 0 else None for v in values]
 
 
 def _cached_build(hub: str, config: DataConfig) -> Build | None:
-    """The build of this dataset in the cache of ``datasets`` that ``config`` asks for.
+    """Return the build in the cache of ``datasets`` that ``config`` selects; None if there is none.
 
-    ``datasets`` itself, when offline, takes the newest build there is, of whatever revision.
+    ``datasets`` itself, when offline, takes the newest build of any revision.
     """
     import datasets
 
     *namespace, name = hub.split("/")
     folder = "___".join([*namespace, datasets.naming.camelcase_to_snakecase(name)])
-    found = Path(datasets.config.HF_DATASETS_CACHE, folder).glob("*/*/*/dataset_info.json")
-    # A build that was interrupted lies in a folder of its own.
-    builds = [path.parent for path in found if path.parent.suffix != ".incomplete"]
+    files = Path(datasets.config.HF_DATASETS_CACHE, folder).glob("*/*/*/dataset_info.json")
+    # An interrupted build has a folder of its own.
+    builds = [path.parent for path in files if path.parent.suffix != ".incomplete"]
     subsets = {build.parts[-3] for build in builds}
     subset = config.language or ("default" if len(subsets) != 1 else subsets.pop())
     builds = sorted((build for build in builds if build.parts[-3] == subset), key=lambda build: build.stat().st_mtime)
@@ -107,7 +96,7 @@ def _cached_build(hub: str, config: DataConfig) -> Build | None:
 
 
 def _commit(hub: str, revision: str | None) -> str | None:
-    """The commit a branch or tag stood at when it was last downloaded; what may be a commit already is returned."""
+    """Return the commit of a branch or tag at its last download; a revision that may be a commit is returned itself."""
     from huggingface_hub import try_to_load_from_cache
 
     card = try_to_load_from_cache(hub, "README.md", revision=revision, repo_type="dataset")
@@ -134,6 +123,6 @@ def _download(hub: str, config: DataConfig) -> Any:
     try:
         return datasets.load_dataset(hub, name=config.language, revision=config.revision)
     except Exception as error:
-        # Three libraries raise what they like here; their words name the subsets there are, or how to be given access.
+        # Three libraries raise errors of many types here; their messages name the subsets, or how to get access.
         message = " ".join(str(error).split())
         raise ConfigError.single("data.hub", f"{hub} cannot be loaded: {type(error).__name__}: {message}") from error

@@ -1,30 +1,28 @@
-"""The rows of a split as their source had them, and what was found wrong with them on the way.
-
-Owns how many problems of a kind are told. Knows no source, and nothing of what a text or a label may be.
-"""
+"""The rows of a source before they are checked, the columns taken of them, and the problems found while reading."""
 
 from __future__ import annotations
 
 import codecs
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from embedsweep.config.trial import Column, DataConfig
 from embedsweep.config.values import shown
+from embedsweep.data.examples import LABELLED
 from embedsweep.errors import ConfigError, Problem
 
-_TOLD_PER_KIND = 5
+_SHOWN_PER_KIND = 5
 
 
 class Row(NamedTuple):
-    """One example as its source had it.
+    """One example as its source has it.
 
     Attributes:
-        where: ``train.csv, line 12`` or the like.
-        cells: the columns of the data's shape, in its order.
+        where: its place, as ``train.csv, line 12``.
+        cells: the chosen columns, in the order of the shape.
     """
 
     where: str
@@ -32,10 +30,10 @@ class Row(NamedTuple):
 
 
 class Findings:
-    """What is wrong with one source: the first five rows of each kind in full, the others counted.
+    """The problems of one source: the first five rows of each kind in full, the others counted.
 
     Args:
-        origin: the source's name, which a problem of the whole source and a count of the rest stand under.
+        origin: the source's name, under which problems of the whole source and counts are reported.
     """
 
     def __init__(self, origin: str) -> None:
@@ -44,98 +42,132 @@ class Findings:
         self._rows: dict[str, list[Problem]] = {}
 
     def add(self, message: str) -> None:
-        """Notes a problem of the whole source."""
+        """Add a problem of the whole source."""
         self._whole.append(Problem(self.origin, message))
 
     def add_row(self, kind: str, where: str, message: str) -> None:
-        """Notes a problem of a row; ``kind`` is a plural that goes after "... and 7 more "."""
+        """Add a problem of a row; ``kind`` is a plural that fits after "... and 7 more "."""
         self._rows.setdefault(kind, []).append(Problem(where, message))
 
     def add_problems(self, problems: Iterable[Problem]) -> None:
-        """Notes problems that say themselves where they are."""
+        """Add problems that have their own place."""
         self._whole += problems
 
     def __bool__(self) -> bool:
         return bool(self._whole or self._rows)
 
     def error(self) -> ConfigError:
-        """All that was found as one error."""
-        told = list(self._whole)
-        for kind, problems in self._rows.items():
-            told += problems[:_TOLD_PER_KIND]
-            if len(problems) > _TOLD_PER_KIND:
-                told.append(Problem(self.origin, f"... and {len(problems) - _TOLD_PER_KIND} more {kind}"))
-        return ConfigError(told)
+        """Return all problems as one error."""
+        problems = list(self._whole)
+        for kind, of_kind in self._rows.items():
+            problems += of_kind[:_SHOWN_PER_KIND]
+            if len(of_kind) > _SHOWN_PER_KIND:
+                problems.append(Problem(self.origin, f"... and {len(of_kind) - _SHOWN_PER_KIND} more {kind}"))
+        return ConfigError(problems)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one split, and what was found wrong with them so far."""
+    """The rows of one split or file, and the problems found so far."""
 
     rows: list[Row]
-    found: Findings
+    findings: Findings
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """Several tables as one, in that order; each problem keeps the place it was found at."""
+    """Join tables in their order; each problem keeps its place."""
     if len(tables) == 1:
         return tables[0]
-    found = Findings(" + ".join(table.found.origin for table in tables))
+    findings = Findings(" + ".join(table.findings.origin for table in tables))
     for table in tables:
-        if table.found:
-            found.add_problems(table.found.error().problems)
-    return Table([row for table in tables for row in table.rows], found)
+        if table.findings:
+            findings.add_problems(table.findings.error().problems)
+    return Table([row for table in tables for row in table.rows], findings)
 
 
-def nearest(word: str, names: Iterable[str], count: int = 3) -> str:
-    """The names most like ``word`` (else the first ones), quoted; ``nothing`` where there are none."""
+def joined_files(paths: Sequence[Path], read: Callable[[Path], Table]) -> Table:
+    """Read files and join them; the error of an unreadable file is among the findings."""
+    tables: list[Table] = []
+    for path in paths:
+        try:
+            tables.append(read(path))
+        except ConfigError as error:
+            tables.append(Table([], Findings(str(path))))
+            tables[-1].findings.add_problems(error.problems)
+    return joined(tables)
+
+
+def closest_names(word: str, names: Iterable[str]) -> str:
+    """Return up to three names similar to ``word``, else the first six, quoted; ``nothing`` without any names."""
     ordered = sorted(names)
-    chosen = difflib.get_close_matches(word, ordered, n=count) or ordered[: 2 * count]
-    rest = ", ..." if len(chosen) == 2 * count < len(ordered) else ""
+    chosen = difflib.get_close_matches(word, ordered) or ordered[:6]
+    rest = ", ..." if len(chosen) == 6 < len(ordered) else ""
     return (", ".join(repr(name) for name in chosen) + rest) or "nothing"
 
 
-class Choice(NamedTuple):
-    """What is taken of a row.
+@dataclass(frozen=True)
+class Layout:
+    """How rows are read from a source, and how messages name the settings for it.
 
     Attributes:
-        cells: positions of the columns that make an example, in the order of the shape.
-        conditions: (position, the text that must stand there) for rows that are kept.
+        columns: the columns of an example: names where the source has names, else positions from 0.
+        where: column -> the text it has in rows that are kept.
+        delimiter: the character between columns of a delimited file.
+        encoding: of a text file, as Python names it.
+        is_labelled: whether the last column is a score, a label or a class.
+        flag: the command-line flag that takes the columns and is the only setting; None where the ``data`` group has
+            all settings.
+    """
+
+    columns: tuple[Column, ...]
+    where: Mapping[str, str]
+    delimiter: str
+    encoding: str
+    is_labelled: bool
+    flag: str | None = None
+
+    @property
+    def has_names(self) -> bool:
+        """Whether columns are named, so that a text file has a header."""
+        return any(isinstance(column, str) for column in self.columns)
+
+    @property
+    def columns_key(self) -> str:
+        """The setting for the columns."""
+        return self.flag or "data.columns"
+
+
+def layout_of(config: DataConfig) -> Layout:
+    """Return the layout that the ``data`` group sets."""
+    return Layout(config.columns, config.where, config.delimiter, config.encoding, config.shape in LABELLED)
+
+
+class Choice(NamedTuple):
+    """The columns taken of a row.
+
+    Attributes:
+        cells: positions of the columns of an example, in the order of the shape.
+        conditions: (position, required text) for rows that are kept.
     """
 
     cells: tuple[int, ...]
     conditions: tuple[tuple[int, str], ...]
 
 
-def check_columns(columns: Sequence[Column]) -> None:
-    """Raises a ConfigError where ``data.columns`` cannot be columns of anything."""
-    told = shown(list(columns))
-    if len({type(column) for column in columns}) > 1:
-        message = f"{told} mixes names and positions: names for a file with a header, positions for one without"
-    elif len(set(columns)) < len(columns):
-        message = f"{told} names a column twice: each has a meaning of its own"
-    elif any(isinstance(column, int) and column < 0 for column in columns):
-        message = f"{told} has a negative position: columns are counted from 0"
-    else:
-        return
-    raise ConfigError.single("data.columns", message)
-
-
-def choose(names: Sequence[str], config: DataConfig, found: Findings, has: str) -> Choice | None:
-    """The positions of the columns asked for, or None with a problem for each that is not there.
+def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str) -> Choice | None:
+    """Return the positions of the layout's columns, or None with a problem for each missing column.
 
     Args:
-        names: of all columns there are; their positions as text where they have none.
-        config: its ``columns`` and ``where``.
-        found: where problems are noted.
-        has: what comes before the names there are (``its header has``).
+        names: of all columns; their positions as text where columns have no names.
+        layout: its ``columns`` and ``where``.
+        findings: takes the problems.
+        label: precedes the names in messages (``its header has``).
     """
-    cells = [_position(column, names, found, "data.columns", has) for column in config.columns]
-    counted = all(isinstance(column, int) for column in config.columns)
+    cells = [_position(column, names, findings, layout.columns_key, label) for column in layout.columns]
     conditions = []
-    for column, value in config.where.items():
-        by_position = counted and column not in names and column.isdecimal()
-        position = _position(int(column) if by_position else column, names, found, "data.where", has)
+    for column, value in layout.where.items():
+        by_position = not layout.has_names and column not in names and column.isdecimal()
+        position = _position(int(column) if by_position else column, names, findings, "data.where", label)
         conditions.append((position, value))
     if any(position is None for position in (*cells, *(position for position, _ in conditions))):
         return None
@@ -145,108 +177,124 @@ def choose(names: Sequence[str], config: DataConfig, found: Findings, has: str) 
     )
 
 
-def _position(column: Column, names: Sequence[str], found: Findings, key: str, has: str) -> int | None:
+def _position(column: Column, names: Sequence[str], findings: Findings, key: str, label: str) -> int | None:
     if isinstance(column, int) and column < len(names):
         return column
     if isinstance(column, int):
-        found.add(f"has no column {column} ({key}): there are 0 to {len(names) - 1}")
+        findings.add(f"has no column {column} ({key}): there are 0 to {len(names) - 1}")
     elif names.count(column) == 1:
         return names.index(column)
     elif column in names:
-        found.add(f"has {names.count(column)} columns named {column!r} ({key}), so it is not clear which")
+        findings.add(f"has {names.count(column)} columns named {column!r} ({key}), so it is not clear which")
     else:
-        found.add(f"has no column {column!r} ({key}); {has} {nearest(column, names)}")
+        findings.add(f"has no column {column!r} ({key}); {label} {closest_names(column, names)}")
     return None
 
 
 class Picker:
-    """Picks the cells of examples out of rows that fulfil all conditions.
+    """Picks the cells of examples out of the rows that fulfil all conditions.
 
     Args:
-        choice: what is taken.
-        config: its ``where``, for words.
+        choice: the columns to take.
+        layout: its ``where``, for messages.
     """
 
-    def __init__(self, choice: Choice, config: DataConfig) -> None:
+    def __init__(self, choice: Choice, layout: Layout) -> None:
         self._choice = choice
-        self._where = config.where
+        self._where = layout.where
         self._rows: list[Row] = []
         self._seen: tuple[set[str], ...] = tuple(set() for _ in choice.conditions)
 
-    def take(self, where: str, fields: Sequence[object]) -> None:
-        """Looks at a row, which has all columns; ``where`` says where it stands."""
+    def take(self, where: str, fields: Sequence[object] | Mapping[int, object]) -> None:
+        """Take a row with all its columns if it fulfils the conditions; ``where`` is its place."""
         keep = True
         for (position, value), seen in zip(self._choice.conditions, self._seen, strict=True):
-            there = shown(fields[position])
-            seen.add(there)
-            keep &= there == value
+            text = shown(fields[position])
+            seen.add(text)
+            keep &= text == value
         if keep:
             self._rows.append(Row(where, tuple(fields[position] for position in self._choice.cells)))
 
-    def table(self, found: Findings) -> Table:
-        """All that was picked; where the conditions left nothing of some rows, that is noted."""
+    def take_columns(self, origin: str, count: int, column: Callable[[int], Sequence[object]]) -> None:
+        """Take rows of a source that is stored by columns; a row's place is ``origin, row N``.
+
+        Args:
+            origin: the source's name.
+            count: the number of rows.
+            column: position -> values; called for the needed columns only.
+        """
+        needed = {*self._choice.cells, *(position for position, _ in self._choice.conditions)}
+        columns = {position: column(position) for position in needed}
+        for number in range(count):
+            fields = {position: values[number] for position, values in columns.items()}
+            self.take(f"{origin}, row {number + 1}", fields)
+
+    def table(self, findings: Findings) -> Table:
+        """Return all taken rows; where the conditions left no row, that is a problem."""
         if not self._rows and any(self._seen):
             for (column, value), seen in zip(self._where.items(), self._seen, strict=True):
                 if value not in seen:
-                    found.add(f"has no row where {column} is {value!r} (data.where); there are {nearest(value, seen)}")
-            if not found:
-                found.add(f"has no row that fulfils all of data.where={shown(self._where)}")
-        return Table(self._rows, found)
+                    names = closest_names(value, seen)
+                    findings.add(f"has no row where {column} is {value!r} (data.where); there are {names}")
+            if not findings:
+                findings.add(f"has no row that fulfils all of data.where={shown(self._where)}")
+        return Table(self._rows, findings)
 
 
 def content_of(path: Path) -> bytes:
-    """All of a file.
+    """Return the content of a file.
 
     Raises:
-        ConfigError: it is not there, is a folder or cannot be read.
+        ConfigError: the file does not exist, is a folder or cannot be read.
     """
     if path.is_dir():
-        raise ConfigError.single(str(path), f"is a folder, not a file; in it: {nearest('', _names_in(path))}")
+        raise ConfigError.single(str(path), f"is a folder, not a file; in it: {closest_names('', _names_in(path))}")
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError.single(str(path), where_it_ends(path)) from None
+        raise ConfigError.single(str(path), missing_file(path)) from None
     except OSError as error:
         raise ConfigError.single(str(path), f"cannot be read: {error.strerror}") from None
 
 
-def text_of(path: Path, encoding: str) -> str:
-    """All of a text file; a byte-order mark is dropped.
+def text_of(path: Path, layout: Layout) -> str:
+    """Return the text of a file in the layout's encoding, without its byte-order mark.
 
     Raises:
-        ConfigError: it cannot be read, or is in another encoding.
+        ConfigError: the file cannot be read, or has another encoding.
     """
     content = content_of(path)
-    codec = codecs.lookup(encoding).name
+    codec = codecs.lookup(layout.encoding).name
     try:
         text = content.decode("utf-8-sig" if codec == "utf-8" else codec)
     except UnicodeDecodeError as error:
         if codec == "utf-8":
-            raise _not_utf8(path, content, error) from None
-        message = f"is not in {encoding} ({error.reason} at byte {error.start}): say data.encoding="
+            raise _not_utf8(path, content, error, layout) from None
+        message = f"is not in {layout.encoding} ({error.reason} at byte {error.start}): set data.encoding="
         raise ConfigError.single(str(path), f"{message}{_encoding_of(content)}") from None
     if codec != "utf-8" and _is_utf8(content):
-        raise ConfigError.single(str(path), f"is in UTF-8, not in {encoding}: say data.encoding=utf-8")
+        raise ConfigError.single(str(path), f"is in UTF-8, not in {layout.encoding}: set data.encoding=utf-8")
     return text.removeprefix("\ufeff")
 
 
-def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError) -> ConfigError:
+def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError, layout: Layout) -> ConfigError:
     # The codec drops a byte-order mark before it counts.
     at = len(content) - len(error.object) + error.start
     line = content.count(b"\n", 0, at) + 1
     column = at - content.rfind(b"\n", 0, at)
     encoding = _encoding_of(content)
     names = {"latin-1": ("latin-1", "latin1"), "cp1252": ("Windows-1252", "cp1252"), "utf-16": ("UTF-16", "utf-16")}
-    told, iconv = names[encoding]
+    name, iconv = names[encoding]
+    setting = "" if layout.flag else f", or set data.encoding={encoding}"
     return ConfigError.single(
         f"{path}, line {line}",
-        f"byte {column} (0x{content[at]:02x}) is not UTF-8; the file is probably {told}: "
-        f"convert it with iconv -f {iconv} -t utf-8, or say data.encoding={encoding}",
+        f"byte {column} (0x{content[at]:02x}) is not UTF-8; the file is probably {name}: "
+        f"convert it with iconv -f {iconv} -t utf-8{setting}",
     )
 
 
 def _encoding_of(content: bytes) -> str:
-    """The likely encoding. Only Windows has letters at 0x80 to 0x9f; text in UTF-16 is half zeros."""
+    """Return the likely encoding. Only Windows has letters at 0x80 to 0x9f; text in UTF-16 is half zeros."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content.count(b"\0") > len(content) // 4:
         return "utf-16"
     if _is_utf8(content):
@@ -255,7 +303,7 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _is_utf8(content: bytes) -> bool:
-    """Whether there are letters beyond ASCII and all of them are UTF-8, which in another encoding none would be."""
+    """Return whether there are letters beyond ASCII and all are valid UTF-8, unlikely in any other encoding."""
     if content.isascii() or b"\0" in content:
         return False
     try:
@@ -265,14 +313,13 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
-def where_it_ends(path: Path) -> str:
-    """What there is of a path that is not there: its folder's files, or the nearest folder."""
+def missing_file(path: Path) -> str:
+    """Return the message for a missing file: similar names in its folder, or the closest folder that exists."""
     if path.parent.is_dir():
-        return f"no such file; in its folder: {nearest(path.name, _names_in(path.parent))}"
+        return f"no such file; in its folder: {closest_names(path.name, _names_in(path.parent))}"
     missing = next(part for part in (path, *path.parents) if part.parent.is_dir())
-    return f"no such file: there is no folder {missing}; in {missing.parent}: " + nearest(
-        missing.name, _names_in(missing.parent)
-    )
+    names = closest_names(missing.name, _names_in(missing.parent))
+    return f"no such file: there is no folder {missing}; in {missing.parent}: {names}"
 
 
 def _names_in(folder: Path) -> list[str]:

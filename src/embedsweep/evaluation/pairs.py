@@ -1,7 +1,6 @@
-"""How a model is scored on pairs: sentence-transformers' own evaluator, and every pair's predicted score.
+"""Score a model on sentence pairs by sentence-transformers' evaluator; metric names, predicted scores, checks.
 
-Owns the names of metrics (``dev/spearman_cosine``, ``dev-256/spearman_cosine``) and the file of scores. Knows nothing
-of training. Imports torch.
+Metrics are named ``dev/spearman_cosine``, or ``dev-256/spearman_cosine`` for shortened embeddings. Imports torch.
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ PREDICTIONS: Mapping[Similarity, Any] = {
 
 
 class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the library is untyped
-    """The library's evaluator over all four similarities, which remembers the embeddings it scored last.
+    """The library's evaluator over all four similarities, which keeps the embeddings it scored last.
 
-    Each pair's predicted score, and the scores of embeddings cut short, can then be had without encoding everything
-    again. Cut scores are among the metrics, as ``dev-256_spearman_cosine``; the library's card is told of the others.
+    Each pair's predicted score, and the scores of shortened embeddings, need no second encoding then. Scores of
+    shortened embeddings are among the metrics, as ``dev-256_spearman_cosine``; the library's card gets the others.
 
     Args:
-        pairs: what is scored; gold scores in [0, 1].
+        pairs: the pairs to score; gold scores in [0, 1].
         split: ``dev``, ``test`` or a benchmark's name: prefix of the metrics' names.
         config: how many sentences are encoded at once.
-        dims: embeddings are scored once more when cut to so many of their first dimensions, each at most their width.
+        dims: numbers of first dimensions for which shortened embeddings are scored too, each at most their width.
     """
 
     def __init__(self, pairs: Pairs, split: str, config: EvaluationConfig, dims: Sequence[int]) -> None:
@@ -70,7 +69,7 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         self._embeddings: list[np.ndarray] = []
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """All correlations of ``model``, by the library's names; the trainer calls it and names its ``steps``."""
+        """Return all correlations of ``model``, by the library's names; the trainer passes its step as ``steps``."""
         self._step = kwargs.get("steps", -1)
         metrics: dict[str, float] = super().__call__(model, *args, **kwargs)
         for dim in self._dims:
@@ -78,7 +77,7 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return metrics
 
     def _cut_scores(self, dim: int) -> dict[str, float]:
-        """The correlations of the first ``dim`` dimensions, as the library computes them with ``truncate_dim``."""
+        """Return the correlations of the first ``dim`` dimensions; the library's with ``truncate_dim`` are equal."""
         predicted = self._predicted(dim)
         scores: dict[str, float] = {}
         for correlation, function in (("pearson", pearsonr), ("spearman", spearmanr)):
@@ -88,10 +87,10 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return scores
 
     def embed_inputs(self, model: SentenceTransformer, sentences: list[str], **kwargs: Any) -> np.ndarray:
-        """Encodes sentences, as the library does, into ``(sentences, dim)``; keeps the last two results.
+        """Encode sentences as the library does into ``(sentences, dim)``; keep the last two results.
 
         Raises:
-            TrialError: no score can be computed of them, as the model has diverged; or memory does not do for one.
+            TrialError: the embeddings cannot be scored, as the model has diverged; or memory is too small for one.
         """
         encode = functools.partial(super().embed_inputs, model, sentences, **kwargs)
         embeddings: np.ndarray = self._within_memory(encode)
@@ -100,7 +99,7 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return embeddings
 
     def _within_memory(self, encode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Encodes fewer sentences at once, from now on, where memory does not do; their embeddings stay the same."""
+        """Encode; when out of memory, encode fewer sentences at once from now on, with the same embeddings."""
         while True:
             try:
                 return encode()
@@ -108,12 +107,10 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
                 if not is_out_of_memory(error):
                     raise
                 if self.batch_size == 1:
-                    raise TrialError(
-                        f"memory does not do to encode one {self.name} sentence: {first_line(error)}"
-                    ) from None
+                    raise TrialError(f"out of memory encoding one {self.name} sentence: {first_line(error)}") from None
             free_memory()
             self.batch_size //= 2
-            _log.warning("out of memory: evaluation goes on with %d sentences at once", self.batch_size)
+            _log.warning("out of memory: evaluation continues with %d sentences at once", self.batch_size)
 
     @property
     def has_scored(self) -> bool:
@@ -121,7 +118,7 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return bool(self._embeddings)
 
     def predicted(self) -> dict[Similarity, np.ndarray]:
-        """Every pair's score by each similarity, of the model scored last; each ``(pairs,)``."""
+        """Return every pair's score by each similarity, of the model scored last; each ``(pairs,)``."""
         return self._predicted(None)
 
     def _predicted(self, dim: int | None) -> dict[Similarity, np.ndarray]:
@@ -132,16 +129,16 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
 def score_benchmarks(
     benchmarks: Mapping[str, Pairs], model: SentenceTransformer, config: EvaluationConfig, dims: Sequence[int]
 ) -> dict[str, float]:
-    """Scores ``model`` on every benchmark: all correlations, by name (``sts2017-es/spearman_cosine``).
+    """Return all correlations of ``model`` on every benchmark, by name (``sts2017-es/spearman_cosine``).
 
     Args:
-        benchmarks: their pairs, by name.
-        model: what is scored.
+        benchmarks: pairs by the benchmark's name.
+        model: the model to score.
         config: how many sentences are encoded at once.
-        dims: embeddings are scored once more when cut to so many of their first dimensions.
+        dims: numbers of first dimensions for which shortened embeddings are scored too.
 
     Raises:
-        TrialError: all pairs have the same similarity, or the embeddings are not numbers.
+        TrialError: all pairs have the same similarity, or embeddings are not finite.
     """
     scores: dict[str, float] = {}
     for name, pairs in benchmarks.items():
@@ -150,34 +147,34 @@ def score_benchmarks(
 
 
 def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str, float]:
-    """Scores ``model``: all correlations, by name (``dev/spearman_cosine``).
+    """Return all correlations of ``model``, by name (``dev/spearman_cosine``).
 
     Raises:
-        TrialError: all pairs have the same similarity, or the embeddings are not numbers.
+        TrialError: all pairs have the same similarity, or embeddings are not finite.
     """
     return metric_names(evaluator(model), evaluator.name)
 
 
 def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
-    """The evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) under this project's names.
+    """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
 
     Raises:
-        TrialError: one of them is not a number.
+        TrialError: one of them is not finite.
     """
     pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_((?:pearson|spearman)_\w+)")
-    found = {
+    named = {
         f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
     }
-    broken = [name for name, value in found.items() if not math.isfinite(value)]
+    broken = [name for name, value in named.items() if not math.isfinite(value)]
     if broken:
         raise TrialError(
             f"{broken[0]} is not a number: all pairs have the same similarity, or the embeddings are not numbers"
         )
-    return found
+    return named
 
 
 def write_scores(path: Path, pairs: Pairs, evaluator: PairEvaluator) -> None:
-    """Writes every pair with its gold and predicted scores as a parquet file."""
+    """Write every pair with its gold and predicted scores as a parquet file."""
     columns: dict[str, Any] = {
         "sentence1": list(pairs.sentences1),
         "sentence2": list(pairs.sentences2),
@@ -188,24 +185,24 @@ def write_scores(path: Path, pairs: Pairs, evaluator: PairEvaluator) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-LEAST_SPREAD = math.sqrt(float(np.finfo(np.float32).eps))
-"""Spread of embeddings, relative to their length, below which they count as constant: 3.5e-4. The cosine of two that
-lie so close differs from 1 by the square of it, a float's last digit, so that scores rank rounding errors. Measured
-over the demo sentences: the untrained tiny model 0.22, trained 0.15 to 0.56, at a rate at which it gets worse and worse
-1e-3; collapsed at lr=1 3e-4, then 5e-5."""
+MIN_SPREAD = math.sqrt(float(np.finfo(np.float32).eps))
+"""Spread of embeddings, relative to their length, below which they count as constant: 3.5e-4. The cosine of two such
+embeddings differs from 1 by the square of it, a float's last digit, so that scores would rank rounding errors. Measured
+over the demo sentences: 0.22 for the untrained tiny model, 0.15 to 0.56 trained, 1e-3 at a learning rate that makes it
+worse and worse; collapsed at lr=1, 3e-4 and then 5e-5."""
 
 
 def check_embeddings(embeddings: np.ndarray, sentences: Sequence[str], where: str, step: int) -> None:
-    """Lets only embeddings pass that a score can be computed of.
+    """Check that a score can be computed from embeddings.
 
     Args:
         embeddings: ``(sentences, dim)``.
-        sentences: what they are of.
-        where: what is scored (``dev``), for the reason.
-        step: the optimizer step after which, for the reason; -1 outside of a training.
+        sentences: the sentences they belong to.
+        where: what is scored (``dev``), for the message.
+        step: the optimizer step after which it is scored, for the message; -1 outside a training.
 
     Raises:
-        TrialError: some are no numbers, or those of different sentences are all alike.
+        TrialError: some are not finite, or those of different sentences are all alike.
     """
     after = f" after step {step}" if step >= 0 else ""
     broken = int((~np.isfinite(embeddings).all(axis=1)).sum())
@@ -214,7 +211,7 @@ def check_embeddings(embeddings: np.ndarray, sentences: Sequence[str], where: st
     if len(set(sentences)) < 2:
         return
     spread = _spread(embeddings)
-    if spread < LEAST_SPREAD:
+    if spread < MIN_SPREAD:
         raise TrialError(
             f"the embeddings of {len(set(sentences))} different {where} sentences are constant{after}: they differ by "
             f"{spread:.1e} of their length; a lower optimizer.lr may help"
@@ -222,7 +219,7 @@ def check_embeddings(embeddings: np.ndarray, sentences: Sequence[str], where: st
 
 
 def _spread(embeddings: np.ndarray) -> float:
-    """Root mean square distance from the mean, relative to the root mean square length; 0 where all are zero."""
+    """Return the root mean square distance from the mean over the root mean square length; 0 if all are zero."""
     exact = embeddings.astype(np.float64)
     length = float(np.square(exact).sum())
     return math.sqrt(float(np.square(exact - exact.mean(axis=0)).sum()) / length) if length else 0.0

@@ -88,11 +88,6 @@ class AcrossProcesses(nn.Module):
         # DistributedDataParallel averages them.
         return loss.detach() + len(sizes) * (loss - loss.detach())
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """Return the parameters that the model card shows."""
-        inner = getattr(self.loss, "get_config_dict", dict)
-        return {"loss": type(self.loss).__name__, **cast("Mapping[str, Any]", inner())}
-
 
 def _sizes(own: torch.Tensor) -> list[int]:
     """Return how many examples each process has."""
@@ -114,14 +109,6 @@ def _gathered(own: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
     return torch.cat(rows)
 
 
-class _Regularizer(Protocol):
-    """A regulariser: like :class:`FromEmbeddings` without labels, and with named terms."""
-
-    def compute_loss_from_embeddings(self, embeddings: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]: ...
-
-    def get_config_dict(self) -> dict[str, Any]: ...
-
-
 class RegularizedLoss(nn.Module):
     """Add the terms of a regulariser to a loss.
 
@@ -130,6 +117,8 @@ class RegularizedLoss(nn.Module):
         loss: a :class:`FromEmbeddings`.
         regularizer: has ``compute_loss_from_embeddings(embeddings)``, which returns named terms.
     """
+
+    regularizer: Any
 
     def __init__(self, model: SentenceTransformer, loss: nn.Module, regularizer: nn.Module) -> None:
         super().__init__()
@@ -142,12 +131,12 @@ class RegularizedLoss(nn.Module):
         """Return the sum, a scalar; a single tensor because a wrapper around this loss weighs and adds it."""
         embeddings = embed_columns(self.model, sentence_features)
         loss = cast("FromEmbeddings", self.loss).compute_loss_from_embeddings(embeddings, labels)
-        terms = cast("_Regularizer", self.regularizer).compute_loss_from_embeddings(embeddings)
+        terms = self.regularizer.compute_loss_from_embeddings(embeddings)
         return torch.stack([loss, *terms.values()]).sum()
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the parameters that the model card shows."""
-        return {"loss": type(self.loss).__name__, **cast("_Regularizer", self.regularizer).get_config_dict()}
+        return {"loss": type(self.loss).__name__, **self.regularizer.get_config_dict()}
 
 
 def own_state(loss: nn.Module, model: nn.Module) -> dict[str, torch.Tensor]:

@@ -30,6 +30,8 @@ def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
     folder = Path(path).expanduser()
     source = folder if folder.is_dir() else cached_model_path(path, None) or path
     encoder = SentenceTransformer(str(source), device=str(device), model_kwargs={"use_safetensors": True})
+    # What a loss says of its guide in the model card.
+    encoder.model_card_data.base_model = folder.resolve().name if folder.is_dir() else path
     # The trainer passes every weight inside the loss that requires a gradient to its optimizer.
     return encoder.requires_grad_(False).eval()
 

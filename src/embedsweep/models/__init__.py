@@ -19,6 +19,8 @@ from embedsweep.models.tiny import tiny_model_path
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from embedsweep.models.tokenised import SentenceTransformer as RememberingModel
+
 
 def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
     """Loads a base model and builds onto it what the configuration asks for.
@@ -34,7 +36,6 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         TrialError: the model lacks what is to be replaced or adapted.
     """
     from embedsweep.models.parts import add_dense, cut_length, keep_transformer, replace_pooling
-    from embedsweep.models.tokenised import keep_tokenised
 
     model = _load_static(config, device) if config.static_dim is not None else _load(config, device)
     if config.path is not None and not Path(config.path).expanduser().is_dir():
@@ -54,7 +55,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
     if config.lora.rank is not None:
         folder = Path(_source(config))
         add_adapters(model, config.lora, transformer_folder(folder) if folder.is_dir() else None)
-    keep_tokenised(model)
+    model.remember_tokens()
     return model
 
 
@@ -126,8 +127,10 @@ def torch_device(device: str) -> str | None:
     return None if device == "auto" else device.partition(":")[0]
 
 
-def _load(config: ModelConfig, device: str | None) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+def _load(config: ModelConfig, device: str | None) -> RememberingModel:
+    from sentence_transformers import SentenceTransformerModelCardData
+
+    from embedsweep.models.tokenised import SentenceTransformer
 
     return SentenceTransformer(
         _source(config),
@@ -139,11 +142,12 @@ def _load(config: ModelConfig, device: str | None) -> SentenceTransformer:
     )
 
 
-def _load_static(config: ModelConfig, device: str | None) -> SentenceTransformer:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+def _load_static(config: ModelConfig, device: str | None) -> RememberingModel:
+    from sentence_transformers import SentenceTransformerModelCardData
     from transformers import AutoTokenizer
 
     from embedsweep.models.parts import static_embedding
+    from embedsweep.models.tokenised import SentenceTransformer
 
     assert config.static_dim is not None
     source = _source(config)

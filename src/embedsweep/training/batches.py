@@ -1,7 +1,6 @@
-"""How examples become batches: the samplers that the trainer draws from.
+"""Batch samplers: the library's, one without duplicate texts, and shares of a batch for a group of processes.
 
-Owns the choice of a batch sampler, the one that keeps equal texts apart, and how processes share a batch. Knows nothing
-of losses. Imports torch.
+Imports torch.
 """
 
 from __future__ import annotations
@@ -23,40 +22,42 @@ from embedsweep.errors import TrialError
 def batch_sampler_of(
     config: DataloaderConfig, processes: int
 ) -> str | type[DefaultBatchSampler] | Callable[..., DefaultBatchSampler]:
-    """The batch sampler as sentence-transformers' training arguments take it: a name of theirs, a class or a function.
+    """Return the batch sampler as sentence-transformers' training arguments take it: a name, a class or a function.
 
     Args:
-        config: which sampler.
-        processes: how many share every batch.
+        config: the dataloader's configuration.
+        processes: how many processes share every batch.
     """
     if processes > 1:
         return partial(_shared, config.batch_sampler, processes)
     return NoDuplicates if config.batch_sampler == "no_duplicates" else config.batch_sampler
 
 
-def _shared(name: BatchSampler, processes: int, dataset: Dataset, batch_size: int, **given: Any) -> DefaultBatchSampler:
-    """The sampler ``name`` of whole batches, ``processes`` times ``batch_size``, in shares."""
-    whole = {"batch_size": batch_size * processes, **given}
+def _shared(
+    name: BatchSampler, processes: int, dataset: Dataset, batch_size: int, **arguments: Any
+) -> DefaultBatchSampler:
+    """Return the sampler ``name`` of whole batches, ``processes`` times ``batch_size``, in shares."""
+    whole = {"batch_size": batch_size * processes, **arguments}
     if name == "no_duplicates":
         return Shares(NoDuplicates(dataset, **whole), processes)
     if name == "group_by_label":
         return Shares(GroupByLabelBatchSampler(dataset, **whole), processes)
-    order = RandomSampler(dataset, generator=given["generator"])
+    order = RandomSampler(dataset, generator=arguments["generator"])
     return Shares(DefaultBatchSampler(order, **whole), processes)
 
 
 class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyped
     """Every batch of another sampler, cut into one share for each process of a group, one after another.
 
-    accelerate gives batch ``n`` to process ``n % processes``. The library would build its sampler for a share's size,
-    so that a text may stand in two shares of one step, and leave out an epoch's last batch. Here the shares of a step
-    are together what one process would see.
+    accelerate gives batch ``n`` to process ``n % processes``. The library would build its sampler for the size of a
+    share, so that a text could be in two shares of one step, and would leave out an epoch's last batch. Here the shares
+    of a step together are the batch that one process would see.
 
-    Shares differ by at most one example. A batch of fewer examples than processes goes to each whole: a process without
-    any would have nothing to compute, and the others would wait for it.
+    Shares differ by at most one example. A batch of fewer examples than processes goes to each process whole: one
+    without examples would have nothing to compute, and the others would wait for it.
 
     Args:
-        whole: gives the batches to share; alike in every process.
+        whole: yields the batches to share; equal in all processes.
         processes: how many shares.
     """
 
@@ -70,7 +71,7 @@ class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyp
         return len(self._whole) * self._processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        # accelerate replaces the sampler of a plain order by one that every epoch shuffles anew.
+        # accelerate replaces the sampler of a plain order by one that shuffles anew in every epoch.
         self._whole.sampler = self.sampler
         for batch in self._whole:
             if len(batch) < self._processes:
@@ -80,18 +81,18 @@ class Shares(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyp
             yield from (batch[start:end] for start, end in pairwise(ends))
 
     def set_epoch(self, epoch: int) -> None:
-        """Passes the epoch's number on to whatever shuffles."""
+        """Pass the epoch's number on to whatever shuffles."""
         super().set_epoch(epoch)
         self._whole.set_epoch(epoch)
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
 
 
-def tell_epochs(loader: Any) -> None:
-    """Makes a prepared loader of :class:`Shares` tell them the epoch also where it is resumed in the middle of one.
+def pass_epochs_on(loader: Any) -> None:
+    """Make a prepared loader pass the epoch on to its :class:`Shares` even if it is resumed in the middle of one.
 
-    The trainer then wraps accelerate's wrapper once more and no longer reaches through to the sampler; accelerate
-    itself tells what is called ``sampler``.
+    The trainer then wraps accelerate's wrapper once more and no longer reaches the sampler; accelerate itself passes
+    the epoch to the attribute ``sampler``.
     """
     shard = loader.batch_sampler
     if isinstance(shares := getattr(shard, "batch_sampler", None), Shares):
@@ -99,25 +100,25 @@ def tell_epochs(loader: Any) -> None:
 
 
 class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is untyped
-    """Shuffled batches in which no text stands in two examples, in whichever columns; each epoch as long as it says.
+    """Shuffled batches in which no text is in two examples, in any column; every epoch has ``len()`` batches.
 
-    An example that shares a text with the batch being filled waits for a later batch, as in the library's own sampler.
-    How many batches that makes depends on the shuffle. Here every epoch has as many as the first: a schedule computed
-    from ``len()`` then ends when training ends. Of a longer epoch the last batches are left out (the smallest ones,
-    unless ``drop_last``); a shorter one goes on with a fresh shuffle.
+    An example that shares a text with the current batch waits for a later batch, as in the library's own sampler. The
+    number of batches then depends on the shuffle. Here every epoch has as many as the first, so that a schedule
+    computed from ``len()`` ends when training ends. The last batches of a longer epoch are left out (the smallest ones,
+    unless ``drop_last``); a shorter one continues with a new shuffle.
 
-    An epoch's batches depend on ``seed`` and its number alone, so that a resumed training sees the same.
+    An epoch's batches depend on ``seed`` and the epoch's number alone, so that a resumed training sees the same ones.
 
     Args:
-        dataset: the examples, with at least one; labels are no texts.
+        dataset: the examples, at least one; labels are not texts.
         batch_size: examples in a batch.
         drop_last: whether batches that cannot be filled are left out.
         valid_label_columns: names of columns that are labels.
-        generator: not used; several datasets would share it, and one's batches depend on the other's.
-        seed: of the shuffles.
+        generator: not used; several datasets would share it, and one's batches would depend on the other's.
+        seed: seed of the shuffles.
 
     Raises:
-        TrialError: with ``drop_last``, the texts repeat so often that no batch can be filled.
+        TrialError: with ``drop_last``, if texts repeat so often that no batch can be filled.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
         self._length = sum(1 for _ in self._shuffled(self._generator(0)))
         if self._length == 0:
             raise TrialError(
-                f"no batch of {batch_size} can be filled without a text standing in it twice; "
+                f"no batch of {batch_size} can be filled without a duplicate text; "
                 "lower dataloader.batch_size, or set dataloader.drop_last=false"
             )
 
@@ -143,7 +144,7 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = self._generator(self.epoch)
-        # The first epoch's shuffle alone makes enough batches, so that this ends even where a fresh one makes none.
+        # The first epoch's shuffle alone makes enough batches, so that this ends even if a new one makes none.
         passes = (
             self._shuffled(generator),
             self._shuffled(generator),
@@ -155,7 +156,7 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
         return torch.Generator().manual_seed(self.seed + epoch)
 
     def _shuffled(self, generator: torch.Generator) -> Iterator[list[int]]:
-        """The batches of one shuffle; it is drawn when the first is asked for."""
+        """Yield the batches of one shuffle, which is drawn before the first."""
         waiting: list[int] = torch.randperm(len(self._texts), generator=generator).tolist()
         start = 0
         deferred: list[int] = []
@@ -176,7 +177,7 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
                 yield batch
 
     def _take(self, index: int, batch: list[int], seen: set[int], deferred: list[int]) -> None:
-        """Puts an example into the batch, or leaves it for a later one."""
+        """Put an example into the batch, or defer it to a later one."""
         texts = self._texts[index]
         if seen.isdisjoint(texts):
             batch.append(index)
@@ -186,9 +187,9 @@ class NoDuplicates(DefaultBatchSampler):  # type: ignore[misc]  # the library is
 
 
 def _numbered_texts(dataset: Dataset, others: set[str]) -> list[tuple[int, ...]]:
-    """The texts of every example, equal ones under equal numbers; each is read once and kept as a number."""
+    """Return the texts of every example as numbers, equal for equal texts; columns in ``others`` are left out."""
     numbers: dict[str, int] = {}
-    plain = dataset.with_format(None)  # the trainer adds a column by a transform where there are several datasets
+    plain = dataset.with_format(None)  # the trainer adds a column by a transform if there are several datasets
     columns = [
         [numbers.setdefault(text, len(numbers)) for text in plain[name]]
         for name in dataset.column_names

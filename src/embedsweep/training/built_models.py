@@ -1,7 +1,7 @@
-"""The model that a process built last, kept for the next trial that trains the same. Imports torch where it is used.
+"""Keep the model that a process built last for the next trial that trains the same one.
 
-Loading a small model, and capturing its steps on a GPU, takes longer than many of its trials' steps. A kept model is
-given back as it was built, to the last bit: weights, random state, card, and nothing that a training has hung on it.
+Loading a small model, and capturing its steps on a GPU, takes longer than the steps of many trials. A kept model is
+restored to the last bit as it was built: weights, random state, card, and nothing that a training attached to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _RandomState:
-    """Of all generators that a model's new layers may be drawn from, or a training."""
+    """State of all generators that a model's new layers, or a training, may be drawn from."""
 
     python: Any
     numpy: Any
@@ -59,14 +59,14 @@ class _RandomState:
 
 @dataclass
 class BuiltModel:
-    """A model, as it was built, and what was made over it.
+    """A model as it was built, and what was made over it.
 
     Attributes:
-        model: what trials train, in place.
+        model: trained in place by trials.
         graphs: steps captured over its weights.
-        saver: a copy in main memory of a model on a GPU, which checkpoints are written from; None on a CPU, where the
-            threads that would write are those that train.
-        before: dev scores of the model as it was built, by what they were scored on.
+        saver: a copy in main memory of a model on a GPU, from which checkpoints are written; None on a CPU, where
+            writing and training compete for the same cores.
+        before: dev scores of the model as it was built, by the configuration they depend on.
     """
 
     model: SentenceTransformer
@@ -77,21 +77,21 @@ class BuiltModel:
 
 @dataclass(frozen=True)
 class _AsBuilt:
-    """How a model was when it was built.
+    """The state of a model when it was built.
 
     Attributes:
-        key: the configurations that build it so.
+        key: identifies the configurations that build an equal model.
         weights: copies of its parameters and buffers in main memory, by name.
-        places: the identity of each module, parameter and buffer: what replaced one has made another model of it.
+        identities: ``id`` of each module, parameter and buffer: a model of which one was replaced is another model.
         training: whether each of its modules was in training mode.
         forwards: names of the modules that had a ``forward`` of their own, not their class's.
         card: its card's data, without the model.
-        state: the random state that building it left.
+        state: the random state after it was built.
     """
 
     key: str
     weights: Mapping[str, Tensor]
-    places: Mapping[str, int]
+    identities: Mapping[str, int]
     training: tuple[bool, ...]
     forwards: frozenset[str]
     card: Any
@@ -99,7 +99,7 @@ class _AsBuilt:
 
 
 class BuiltModels:
-    """Builds models, and keeps the last one.
+    """Builds models and keeps the last one.
 
     A model with adapters is not kept: they are merged into it in the end.
 
@@ -113,9 +113,9 @@ class BuiltModels:
         self._as_built: _AsBuilt | None = None
 
     def get(self, config: TrialConfig) -> BuiltModel:
-        """The model of a trial, as a new process would build it, and the random state that this would leave.
+        """Return the model of a trial as a new process would build it, and set the random state it would have then.
 
-        The model of the trial before must not be used any more.
+        The model of the previous trial must not be used any more.
 
         Args:
             config: the trial.
@@ -125,10 +125,13 @@ class BuiltModels:
         """
         from transformers import set_seed
 
-        set_seed(config.trainer.seed)  # of layers the base model lacks; the trainer sets it again for what it does
+        set_seed(config.trainer.seed)  # for layers that the base model lacks; the trainer sets it again for itself
         if self._built is not None and self._as_built is not None:
             with_seed, without = _keys(config)
-            if self._as_built.key in (with_seed, without) and _places(self._built.model) == self._as_built.places:
+            if (
+                self._as_built.key in (with_seed, without)
+                and _identities(self._built.model) == self._as_built.identities
+            ):
                 _restore(self._built.model, self._as_built)
                 if self._as_built.key == with_seed:
                     self._as_built.state.restore()
@@ -138,10 +141,10 @@ class BuiltModels:
         return self._build(config)
 
     def drop(self) -> None:
-        """Forgets the model: a training failed on it, or another one is needed."""
+        """Discard the model: a training failed on it, or another one is needed."""
         if self._built is not None:
             self._built = self._as_built = None
-            free_memory()  # a model refers to itself, and would be there beside the next one
+            free_memory()  # a model refers to itself, and would exist beside the next one
 
     def _build(self, config: TrialConfig) -> BuiltModel:
         from embedsweep.models import build_model, torch_device
@@ -158,7 +161,7 @@ class BuiltModels:
             training = tuple(module.training for module in model.modules())
             self._built = built
             forwards = frozenset(name for name, module in model.named_modules() if "forward" in vars(module))
-            self._as_built = _AsBuilt(key, weights, _places(model), training, forwards, _card(model), state)
+            self._as_built = _AsBuilt(key, weights, _identities(model), training, forwards, _card(model), state)
         return built
 
 
@@ -173,12 +176,12 @@ def _saver(model: SentenceTransformer) -> SentenceTransformer | None:
 
 
 def _keys(config: TrialConfig) -> tuple[str, str]:
-    """What a model is built by: with the seed that its new layers are drawn from, and without."""
+    """Return what a built model depends on: with the seed that new layers are drawn from, and without."""
     without = repr((config.model, config.trainer.device))
     return repr((without, config.trainer.seed)), without
 
 
-def _places(model: SentenceTransformer) -> dict[str, int]:
+def _identities(model: SentenceTransformer) -> dict[str, int]:
     modules = {f"module {name}": id(module) for name, module in model.named_modules()}
     return modules | {name: id(value) for name, value in model.state_dict(keep_vars=True).items()}
 

@@ -1,8 +1,4 @@
-"""The callback that goes through a training: it reports, stops, seals checkpoints and looks for divergence.
-
-Owns what happens between a trainer's steps, and how a training's state is read: whether it is over, and its history.
-Knows neither studies nor MLflow, and not how a trainer is put together. Imports torch.
-"""
+"""The trainer callback: report progress, end training, seal checkpoints, check for divergence. Imports torch."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -24,36 +20,36 @@ from embedsweep.config.study import rung_steps
 from embedsweep.config.trial import EarlyStoppingConfig, TrialConfig
 from embedsweep.evaluation.pairs import metric_names
 from embedsweep.losses.modules import own_state
-from embedsweep.training.batches import tell_epochs
+from embedsweep.training.batches import pass_epochs_on
 from embedsweep.training.checkpoints import Checkpoints, CheckpointWriter
-from embedsweep.training.divergence import LOOK_EVERY, Watch
+from embedsweep.training.divergence import CHECK_EVERY, DivergenceCheck
 
 _log = logging.getLogger(__name__)
 LOSS_WEIGHTS = "loss.safetensors"
-"""Weights of the losses' own, beside a checkpoint of the model."""
+"""Weights that belong to the losses, beside a checkpoint of the model."""
 
 PRUNED = "pruned"
-"""Marks the evaluation after which a training was pruned, in the trainer's log and so in its checkpoint."""
+"""Marks the evaluation after which a training was pruned, in the trainer's log and therefore in its checkpoint."""
 
 
-class Watcher(Protocol):
-    """Who is told what a training does."""
+class TrainingListener(Protocol):
+    """Receives the progress and the metrics of a training, and decides whether it is pruned."""
 
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Training metrics by step since the last call."""
+    def on_progress(self, step: int, total: int) -> None:
+        """Receive the number of optimizer steps done, and of all."""
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        """Dev metrics after ``step`` optimizer steps, and whether training ends there; answers how to go on."""
+    def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Receive training metrics by step since the last call."""
 
-    progressed: Callable[[int, int], None]
-    """Is told how many optimizer steps of how many are done."""
+    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
+        """Receive the dev metrics after ``step`` steps, and whether training ends there; decide how it continues."""
 
 
 def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:
-    """Whether training ends early after these values of the objective, oldest first.
+    """Return whether early stopping ends training after these values of the objective, oldest first.
 
-    As transformers' EarlyStoppingCallback counts, but from the whole history, which a checkpoint carries: so a resumed
-    training stops where an undisturbed one does.
+    It counts as transformers' EarlyStoppingCallback does, but over the whole history, which a checkpoint contains: a
+    resumed training stops where an undisturbed one does.
     """
     if config.patience is None:
         return False
@@ -65,94 +61,104 @@ def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bo
 
 
 class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is untyped
-    """Reports, stops and seals: everything this project does while the trainer runs."""
+    """Report, end training and seal checkpoints while the trainer runs.
+
+    Args:
+        config: the trial.
+        checkpoints: the trial's.
+        listener: receives progress and metrics.
+        losses: the losses of all datasets.
+        divergence: checks losses and gradients.
+        writer: writes checkpoints.
+    """
 
     def __init__(
         self,
         config: TrialConfig,
         checkpoints: Checkpoints,
-        watcher: Watcher,
+        listener: TrainingListener,
         losses: nn.ModuleDict,
-        divergence: Watch,
+        divergence: DivergenceCheck,
         writer: CheckpointWriter,
     ) -> None:
-        self.writer = writer
-        self.config = config
         self.checkpoints = checkpoints
         self.losses = losses
-        self.divergence = divergence
-        self.watcher = watcher
+        self.writer = writer
+        self.objective = "eval_" + config.objective.replace("/", "_")
+        self._config = config
+        self._divergence = divergence
+        self._listener = listener
         resumed = checkpoints.last_whole()
         self._before = checkpoints.times(resumed) if resumed is not None else {"train_s": 0.0, "eval_s": 0.0}
         self._points: list[tuple[int, Mapping[str, float]]] = []
         self._started = time.monotonic()
         self._eval_s = 0.0
-        self.objective = "eval_" + config.objective.replace("/", "_")
 
     def is_over(self, state: TrainerState) -> bool:
-        """Whether training has come to its end: by its steps, because it was pruned, or by early stopping."""
+        """Return whether training has ended: all steps are done, or it was pruned or stopped early."""
         ended = 0 < state.max_steps <= state.global_step or self.was_pruned(state)
-        return ended or out_of_patience(self.history(state), self.config.trainer.early_stopping)
+        return ended or out_of_patience(self.history(state), self._config.trainer.early_stopping)
 
     def was_pruned(self, state: TrainerState) -> bool:
-        """Whether the watcher ended training, in this attempt or in one that was cut off after its checkpoint."""
+        """Return whether the listener ended training, in this attempt or one that was killed after its checkpoint."""
         return any(PRUNED in entry for entry in state.log_history)
 
     def history(self, state: TrainerState) -> list[float]:
-        """All values of the objective so far, oldest first."""
+        """Return all values of the objective so far, oldest first."""
         return [entry[self.objective] for entry in state.log_history if self.objective in entry]
 
     def times(self) -> dict[str, float]:
-        """Seconds spent so far, over all attempts."""
+        """Return seconds spent so far, over all attempts."""
         train_s = time.monotonic() - self._started - self._eval_s
         return {"train_s": self._before["train_s"] + train_s, "eval_s": self._before["eval_s"] + self._eval_s}
 
     def on_train_begin(
         self, args: Any, state: TrainerState, _control: TrainerControl, train_dataloader: Any = None, **_: Any
     ) -> None:
-        """Tells the loader where it goes on, and takes the intervals of this training."""
+        """Prepare the loader to be resumed, and use the intervals of this training."""
         if train_dataloader is not None:
-            tell_epochs(train_dataloader)
-        # A checkpoint brings the intervals of its own training, which may have had another end.
+            pass_epochs_on(train_dataloader)
+        # A checkpoint contains the intervals of its own training, which may have had another number of steps.
         state.compute_steps(args, state.max_steps)
         self._started = time.monotonic()
 
     def on_step_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        """Says which step a divergence belongs to."""
-        self.divergence.step = state.global_step + 1
+        """Set the step that a message about divergence names."""
+        self._divergence.step = state.global_step + 1
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Evaluates where pruning is decided, and looks for divergence and for a checkpoint that cannot be written."""
+        """Evaluate where pruning is decided; check for divergence and for failed writes of checkpoints."""
         self.writer.check()
         # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
-        if state.global_step in rung_steps(self.config.rungs, state.max_steps):
+        if state.global_step in rung_steps(self._config.rungs, state.max_steps):
             control.should_evaluate = control.should_save = True
-        if control.should_log or control.should_evaluate or control.should_save or state.global_step % LOOK_EVERY == 0:
-            self.divergence.look()
+        is_due = state.global_step % CHECK_EVERY == 0
+        if control.should_log or control.should_evaluate or control.should_save or is_due:
+            self._divergence.check_pending()
 
     def on_log(
         self, _args: Any, state: TrainerState, _control: TrainerControl, logs: Mapping[str, float], **_: Any
     ) -> None:
-        """Keeps the loss and the learning rate until they are recorded with the next evaluation."""
+        """Keep the loss and the learning rate until they are recorded with the next evaluation."""
         if "loss" not in logs:
             return
         self._points.append(
             (state.global_step, {"train/loss": logs["loss"], "train/learning_rate": logs["learning_rate"]})
         )
         _log.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, logs["loss"])
-        self.watcher.progressed(state.global_step, state.max_steps)
+        self._listener.on_progress(state.global_step, state.max_steps)
 
     def on_evaluate(
         self, _args: Any, state: TrainerState, control: TrainerControl, metrics: Mapping[str, float], **_: Any
     ) -> None:
-        """Reports an evaluation and ends the training where that is answered."""
+        """Report an evaluation, and end training if the listener decides so."""
         self._eval_s += metrics["eval_runtime"]
-        self.watcher.progressed(state.global_step, state.max_steps)
-        self.watcher.trained(self._points)
+        self._listener.on_progress(state.global_step, state.max_steps)
+        self._listener.on_metrics(self._points)
         self._points = []
         _log.info("step %d of %d: %s %.4f", state.global_step, state.max_steps, self.objective, metrics[self.objective])
         last = self.is_over(state)
-        decision = self.watcher.evaluated(state.global_step, metric_names(metrics, "dev"), last=last)
+        decision = self._listener.on_evaluation(state.global_step, metric_names(metrics, "dev"), last=last)
         if decision is Decision.PRUNE:
             state.log_history[-1][PRUNED] = 1.0
         if decision is Decision.PRUNE or last:
@@ -161,19 +167,19 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
     def on_save(
         self, args: Any, state: TrainerState, _control: TrainerControl, model: SentenceTransformer, **_: Any
     ) -> None:
-        """Seals a checkpoint and removes those that it replaces."""
-        begun = time.monotonic()
+        """Seal a checkpoint and delete those that it replaces."""
+        started = time.monotonic()
         args.distributed_state.wait_for_everyone()  # each process of a group writes its random state
         if args.process_index != 0:
             return
         step, own = state.global_step, own_state(self.losses, model)
         needed = {step, state.best_global_step or step}
-        self._eval_s += time.monotonic() - begun
+        self._eval_s += time.monotonic() - started
         self.writer.submit(functools.partial(self._seal, step, own, self.times(), needed))
 
     def _seal(self, step: int, own: dict[str, torch.Tensor], times: Mapping[str, float], needed: set[int]) -> None:
         if own:
             save_file(own, self.checkpoints.path(step) / LOSS_WEIGHTS)
         self.checkpoints.seal(step, times)
-        # Only a sealed checkpoint may replace another: a kill in between must find the older one.
+        # Only a sealed checkpoint may replace another: after a kill in between, the older one must still be there.
         self.checkpoints.keep_only(needed)

@@ -1,7 +1,6 @@
-"""Checkpoints of one trial: which are whole, which are still needed, and how they come to another trial.
+"""Checkpoints of one trial: sealed once they are whole, copied to another trial, and written by a thread.
 
-Owns the completion mark of a checkpoint. A checkpoint without its mark, or with a file that differs from it, was torn
-by a crash or a full disk and is passed over. Knows nothing of what is inside.
+A checkpoint without a seal, or with a file that differs from it, was torn by a crash or a full disk and is skipped.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ HASHES: Mapping[str, Callable[[], Any]] = {
 }
 HASH = "xxh3_128"
 OLDER_HASH = "blake2b"
-"""Of marks that name none: older versions knew one."""
+"""Of seals that name no hash: older versions used only this one."""
 
-MARK = "complete.json"
+SEAL = "complete.json"
 PREFIX = "checkpoint-"
 
 
@@ -47,55 +46,55 @@ class Checkpoints:
         self.folder = folder
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of an optimizer step lies."""
+        """Return the folder of the checkpoint of an optimizer step."""
         return self.folder / f"{PREFIX}{step}"
 
     def seal(self, step: int, times: Mapping[str, float]) -> None:
-        """Marks a checkpoint as whole, by size and hash of each of its files.
+        """Mark a checkpoint as whole, by size and hash of each of its files.
 
-        The hash is XXH3, which tells torn files as surely as a cryptographic one and takes a twentieth of its time.
+        The hash is XXH3, which detects torn files as reliably as a cryptographic one in a twentieth of its time.
 
         Args:
-            step: its optimizer step.
-            times: seconds spent so far, by kind, which a resumed trial goes on counting from.
+            step: the checkpoint's optimizer step.
+            times: seconds spent so far, by kind; a resumed trial adds to them.
         """
         path = self.path(step)
-        mark = {"hash": HASH, "files": _hashes(path, HASH), "times": dict(times)}
-        write_atomically(path / MARK, json.dumps(mark), durable=True)
+        seal = {"hash": HASH, "files": _hashes(path, HASH), "times": dict(times)}
+        write_atomically(path / SEAL, json.dumps(seal), durable=True)
 
     def last_whole(self) -> int | None:
-        """The step of the last checkpoint that is whole; None without one."""
+        """Return the step of the last checkpoint that is whole; None without one."""
         return next((step for step in sorted(self._steps(), reverse=True) if self.is_whole(step)), None)
 
     @property
     def last_sealed(self) -> int | None:
-        """The step of the last checkpoint that bears a mark, whole or not; None without one."""
-        return max((step for step in self._steps() if (self.path(step) / MARK).is_file()), default=None)
+        """The step of the last checkpoint that has a seal, whole or not; None without one."""
+        return max((step for step in self._steps() if (self.path(step) / SEAL).is_file()), default=None)
 
     def is_whole(self, step: int) -> bool:
-        """Whether the checkpoint of a step is there, and as it was sealed."""
+        """Return whether the checkpoint of a step exists and equals its seal."""
         path = self.path(step)
         try:
-            mark = json.loads((path / MARK).read_text(encoding="utf-8"))
+            seal = json.loads((path / SEAL).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        if not isinstance(mark, dict) or (kind := mark.get("hash", OLDER_HASH)) not in HASHES:
+        if not isinstance(seal, dict) or (kind := seal.get("hash", OLDER_HASH)) not in HASHES:
             return False
-        return mark.get("files") == _hashes(path, kind)
+        return seal.get("files") == _hashes(path, kind)
 
     def times(self, step: int) -> dict[str, float]:
-        """Seconds spent until a whole checkpoint, by kind."""
-        mark = json.loads((self.path(step) / MARK).read_text(encoding="utf-8"))
-        return {str(kind): float(seconds) for kind, seconds in mark["times"].items()}
+        """Return seconds spent until a whole checkpoint, by kind."""
+        seal = json.loads((self.path(step) / SEAL).read_text(encoding="utf-8"))
+        return {str(kind): float(seconds) for kind, seconds in seal["times"].items()}
 
     def keep_only(self, steps: set[int]) -> None:
-        """Deletes every checkpoint but those of ``steps``."""
+        """Delete every checkpoint but those of ``steps``."""
         for step in self._steps():
             if step not in steps:
                 shutil.rmtree(self.path(step))
 
     def copy(self, steps: set[int], to: Path) -> Checkpoints:
-        """Copies the checkpoints of ``steps``, seals included, into a folder that is not there yet."""
+        """Copy the checkpoints of ``steps`` with their seals into a folder that does not exist yet."""
         copied = Checkpoints(to)
         for step in steps:
             shutil.copytree(self.path(step), copied.path(step))
@@ -107,7 +106,7 @@ class Checkpoints:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def clear(self) -> None:
-        """Deletes them all."""
+        """Delete all checkpoints."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _steps(self) -> list[int]:
@@ -116,21 +115,21 @@ class Checkpoints:
 
 
 def _hashes(folder: Path, kind: str) -> dict[str, list[int | str]]:
-    """Size and hash of every file below ``folder`` but the mark itself."""
-    found: dict[str, list[int | str]] = {}
+    """Return size and hash of every file below ``folder`` but the seal itself."""
+    hashes: dict[str, list[int | str]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith(MARK):
+        if path.is_file() and not path.name.startswith(SEAL):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, HASHES[kind]).hexdigest()
-            found[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
-    return found
+            hashes[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
+    return hashes
 
 
 class CheckpointWriter:
-    """Carries out writes one after another, in the order they are handed over.
+    """Carry out writes one after another in a thread, in the order in which they are submitted.
 
-    After one that fails nothing more is written: a checkpoint must not be sealed that could not be written. Leaving the
-    block waits for what was handed over; of a trial that another worker has taken up, nothing more is begun.
+    After a write that fails nothing more is written: a checkpoint must not be sealed that could not be written. Leaving
+    the block waits for all submitted writes; if another worker has taken the trial, pending ones are cancelled.
     """
 
     def __init__(self) -> None:
@@ -139,10 +138,10 @@ class CheckpointWriter:
         self._error: BaseException | None = None
 
     def submit(self, write: Callable[[], None]) -> None:
-        """Hand a write over.
+        """Submit a write.
 
         Raises:
-            BaseException: what an earlier one raised.
+            BaseException: what an earlier write raised.
         """
         self.check()
         with shielded():
@@ -155,7 +154,7 @@ class CheckpointWriter:
             raise self._error
 
     def wait(self) -> None:
-        """Wait for all that was handed over.
+        """Wait for all submitted writes.
 
         Raises:
             BaseException: what one of them raised.
@@ -177,5 +176,5 @@ class CheckpointWriter:
         if self._error is None:
             try:
                 write()
-            except BaseException as error:  # whatever it is, the thread that trains raises it
+            except BaseException as error:  # the training thread raises it, whatever it is
                 self._error = error

@@ -1,4 +1,4 @@
-"""Forward and backward passes in CUDA graphs: captured once for each shape of a batch, then replayed.
+"""Capture forward and backward passes in CUDA graphs, once for each shape of a batch, and replay them.
 
 A small encoder's step is hundreds of kernels of a few microseconds; launching them one by one takes several times as
 long as running them. A replay launches all at once. Imports torch.
@@ -18,11 +18,11 @@ from embedsweep.errors import first_line
 from embedsweep.machine import is_out_of_memory
 
 WARM_UPS = 2
-"""Passes before a capture: libraries choose kernels and take workspaces in the first, gradients have their place in the
-second."""
+"""Passes before a capture: libraries choose kernels and allocate workspaces in the first, gradients have their place in
+the second."""
 
 Compute = Callable[[dict[str, Any]], torch.Tensor]
-"""A batch to its loss, a scalar; it may write to the mapping it is given."""
+"""Computes the loss of a batch, a scalar; it may write to the mapping."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class _Captured:
     """One captured pass.
 
     Attributes:
-        inputs: what is copied to before a replay, by name.
-        loss: what a replay leaves, a scalar.
-        norm: that of the gradient before it was clipped, likewise.
+        inputs: tensors that a batch is copied to before a replay, by name.
+        loss: the loss that a replay computes, a scalar.
+        norm: the norm of its gradient before clipping, a scalar.
         used: the parameters that have a gradient; the others must have none, or an optimizer would decay them.
         graph: the pass itself.
     """
@@ -45,16 +45,16 @@ class _Captured:
 
 
 class CaptureError(Exception):
-    """A pass cannot be captured; what was captured before over the same model is of no use any more."""
+    """A pass cannot be captured; earlier captures over the same model can no longer be used."""
 
 
 @dataclass
 class GraphMemory:
-    """What all graphs over one model share: they run one after another.
+    """Memory that all graphs over one model share, as they run one after another.
 
     Attributes:
-        parameters: of the model, those that are trained.
-        gradients: where each parameter's gradient is written; made at the first capture that writes it.
+        parameters: the trained parameters of the model.
+        gradients: where each parameter's gradient is written; allocated by the first capture that writes it.
     """
 
     parameters: tuple[nn.Parameter, ...]
@@ -69,12 +69,12 @@ class GraphMemory:
 class StepGraphs:
     """The captured passes of one model and one loss without weights of its own.
 
-    A gradient is written, not added to: one call is one optimizer step. Random numbers (dropout) go on from the
-    device's generator as they do without graphs, so that a training that is resumed draws the same.
+    A gradient is written, not added to: one call is one optimizer step. Random numbers (dropout) are drawn from the
+    device's generator as without graphs, so that a resumed training draws the same.
 
     Args:
         memory: shared with the other losses over the model.
-        max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
+        max_grad_norm: gradients are clipped to this norm; 0 does not clip them.
     """
 
     def __init__(self, memory: GraphMemory, max_grad_norm: float) -> None:
@@ -83,19 +83,19 @@ class StepGraphs:
         self._captured: dict[Hashable, _Captured] = {}
 
     def __len__(self) -> int:
-        """How many shapes were captured."""
+        """Return how many shapes were captured."""
         return len(self._captured)
 
     def step(self, batch: Mapping[str, Any], compute: Compute) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a batch and the norm of its gradient, which is left, clipped, in the parameters' ``grad``.
+        """Return the loss of a batch and the norm of its gradient, which is left, clipped, in the parameters' ``grad``.
 
         Args:
             batch: tensors on the device, copied into those that the graph reads, and whatever else ``compute`` takes.
-            compute: the loss of a batch; called only where the batch's shape is new.
+            compute: computes the loss of a batch; called only if the batch's shape is new.
 
         Raises:
             CaptureError: the pass cannot be captured.
-            RuntimeError: it cannot be computed at all, as memory does not do.
+            RuntimeError: it cannot be computed at all, as memory is too small.
         """
         key = _key(batch)
         captured = self._captured.get(key)
@@ -112,14 +112,14 @@ class StepGraphs:
     def _capture(self, batch: Mapping[str, Any], compute: Compute) -> _Captured:
         memory = self._memory
         inputs = {name: value.clone() for name, value in batch.items() if isinstance(value, torch.Tensor)}
-        drawn, stream = torch.cuda.get_rng_state(memory.device), torch.cuda.current_stream(memory.device)
+        random_state, stream = torch.cuda.get_rng_state(memory.device), torch.cuda.current_stream(memory.device)
         try:
             used = self._warm_up({**batch, **inputs}, compute)
             gradients = [memory.gradients[parameter] for parameter in used]
-            torch.cuda.set_rng_state(drawn, memory.device)
+            torch.cuda.set_rng_state(random_state, memory.device)
             graph = torch.cuda.CUDAGraph()
             try:
-                # Other threads (who writes a checkpoint) may use the device meanwhile.
+                # Other threads (the one that writes a checkpoint) may use the device meanwhile.
                 with torch.cuda.graph(graph, pool=memory.pool, stream=memory.stream, capture_error_mode="thread_local"):
                     torch._foreach_zero_(gradients)
                     loss = compute({**batch, **inputs})
@@ -128,7 +128,7 @@ class StepGraphs:
                     loss = loss.detach()
             except Exception as error:
                 torch.cuda.set_stream(stream)
-                _leave_capture(memory.device, drawn)
+                _leave_capture(memory.device, random_state)
                 cause = _first(error)
                 if is_out_of_memory(cause):
                     raise cause from None
@@ -138,7 +138,7 @@ class StepGraphs:
         return _Captured(inputs, loss, norm, used, graph)
 
     def _warm_up(self, batch: Mapping[str, Any], compute: Compute) -> tuple[nn.Parameter, ...]:
-        """Runs the pass before it is captured, on the capture's stream; the parameters that it has a gradient for."""
+        """Run the pass before it is captured, on the capture's stream; return the parameters that get a gradient."""
         memory = self._memory
         memory.stream.wait_stream(torch.cuda.current_stream(memory.device))
         used: tuple[nn.Parameter, ...] = ()
@@ -157,7 +157,7 @@ class StepGraphs:
 
 
 def _key(batch: Mapping[str, Any]) -> Hashable:
-    """What a graph depends on: shapes and kinds of tensors, and the values of all else."""
+    """Return what a graph depends on: shapes and types of tensors, and the values of everything else."""
     return tuple(
         (name, tuple(value.shape), value.dtype) if isinstance(value, torch.Tensor) else (name, repr(value))
         for name, value in sorted(batch.items())
@@ -170,14 +170,14 @@ def _forget_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def _first(error: BaseException) -> BaseException:
-    """What went wrong first: that a capture has failed is told again when it ends."""
+    """Return the first error: when a capture ends, its failure is raised once more."""
     while error.__context__ is not None:
         error = error.__context__
     return error
 
 
-def _leave_capture(device: torch.device, drawn: torch.Tensor) -> None:
-    """Gives the device a new generator: that of a capture which failed believes that it still captures."""
+def _leave_capture(device: torch.device, random_state: torch.Tensor) -> None:
+    """Give the device a new generator: that of a failed capture still counts as capturing."""
     generator = torch.Generator(device)
-    generator.set_state(drawn)
+    generator.set_state(random_state)
     torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(generator)

@@ -1,7 +1,4 @@
-"""What a trial is trained on: examples without leaks and long texts, each dataset in the shape its loss wants.
-
-Owns the order of these steps and the words that record them. Knows neither the trainer nor who records the words.
-"""
+"""The examples a trial is trained on, each dataset prepared for its loss, and warnings about them."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from embedsweep.losses.nesting import wants
 
 @dataclass(frozen=True)
 class Part:
-    """One dataset of a training, what it is trained by, and the seed of what the loss draws from it."""
+    """One dataset of a training, the loss it is trained by, and the seed of what the loss draws from it."""
 
     examples: Examples
     loss: LossConfig
@@ -29,47 +26,48 @@ class Part:
 
 
 def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[str, Part]:
-    """The examples of every dataset by its name, ready for its loss; the data's own comes first.
+    """Return the examples of every dataset by its name, ready for its loss; the main dataset comes first.
 
     Args:
         config: the trial.
-        splits: what is trained on before any of it is left out, and what it is held apart from.
+        splits: all examples to train on, before any is left out, with the dev and test pairs they are compared with.
         count: counts tokens by the model's own tokenizer.
 
     Raises:
-        ConfigError: too few examples are left.
+        ConfigError: too few examples remain.
     """
-    given = {config.data.name: (splits.train, config.data, config.loss)}
+    datasets = {config.data.name: (splits.train, config.data, config.loss)}
     for name, examples in load_also(config.data).items():
-        given[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
+        datasets[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
     return {
         name: Part(prepared(replace(splits, train=train), data, wants(loss), loss.name, count), loss, data.convert.seed)
-        for name, (train, data, loss) in given.items()
+        for name, (train, data, loss) in datasets.items()
     }
 
 
 def conversion_of(parts: Mapping[str, Part]) -> str | None:
-    """What was done to the examples, in words; by the dataset's name where there are several."""
-    said = {name: part.examples.conversion for name, part in parts.items() if part.examples.conversion}
+    """Return how the examples were converted, in words; with the dataset's name if there are several."""
+    conversions = {name: part.examples.conversion for name, part in parts.items() if part.examples.conversion}
     if len(parts) > 1:
-        return "; ".join(f"{name}: {words}" for name, words in said.items()) or None
-    return next(iter(said.values()), None)
+        return "; ".join(f"{name}: {words}" for name, words in conversions.items()) or None
+    return next(iter(conversions.values()), None)
 
 
 def data_warnings(config: TrialConfig) -> tuple[str, ...]:
-    """What of the data matters before anything is trained on it: leaks, duplicates, conflicting labels, cut texts.
+    """Return warnings about the data: leaks, duplicates, conflicting labels, truncated texts.
 
-    What ``data.drop_leaked`` will leave out is not warned of.
+    Examples that ``data.drop_leaked`` will leave out cause no warning.
     """
     splits = load_splits(config.data, config.evaluation)
     folder = model_folder(config.model)
     maximum = None if folder is None else tokens_read(config.model, folder)
-    found = list(_warnings_of(splits, config.data.drop_leaked, folder, maximum))
+    lines = list(_warnings_of(splits, config.data.drop_leaked, folder, maximum))
     for name, examples in load_also(config.data).items():
-        further = replace(splits, train=examples)
-        lines = _warnings_of(further, config.data.also[name].data.drop_leaked, folder, maximum)
-        found += [f"{name}: {line}" for line in lines if line not in found]
-    return tuple(found)
+        further = _warnings_of(
+            replace(splits, train=examples), config.data.also[name].data.drop_leaked, folder, maximum
+        )
+        lines += [f"{name}: {line}" for line in further if line not in lines]
+    return tuple(lines)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,7 +1,6 @@
-"""Whether a training has diverged: losses or gradients that are no numbers, embeddings that are none or all alike.
+"""Detect a diverged training: losses or gradients that are not finite. Imports torch.
 
-Owns the checks and their words. A diverged trial has failed for good: training it again leads to the same. Knows
-nothing of what a training is made of. Imports torch.
+A trial that diverges fails for good: training it again gives the same result.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ import torch
 
 from embedsweep.errors import TrialError
 
-LOOK_EVERY = 16
-"""Optimizer steps after which a GPU is waited for to look at what it noted; a CPU's values are looked at at once."""
+CHECK_EVERY = 16
+"""Optimizer steps after which values on a GPU are read, for which it is waited; values on a CPU are read at once."""
 
-FP16_SKIPPED = 40
-"""fp16 steps in a row that gradients may overflow in: the loss scale, 65,536 at first, is halved for each and the step
-left out, which is how it finds its place. After 40 it is 6e-8, and what still overflows is no matter of scale."""
+MAX_FP16_OVERFLOWS = 40
+"""Steps in a row in which fp16 gradients may overflow. Each time, the loss scale, 65,536 at first, is halved and the
+step is skipped, until the scale fits. After 40 steps it is 6e-8: what still overflows then is not a matter of scale."""
 
 
-class Watch:
-    """Sees every loss and every gradient of a training, and raises as soon as one is not a number.
+class DivergenceCheck:
+    """Check every loss and every gradient of a training, and raise as soon as one is not finite.
 
-    What a GPU computes stays there and is looked at every few steps, so that no step waits for it; the reason names the
-    step it happened in all the same.
+    Values on a GPU stay there and are read every few steps, so that no step waits for them; the message names the step
+    in which they were computed.
 
     Args:
         fp16: whether gradients are scaled, so that some may overflow.
@@ -32,62 +31,62 @@ class Watch:
 
     def __init__(self, *, fp16: bool) -> None:
         self.step = 1
-        """The optimizer step under way."""
+        """The current optimizer step."""
         self._loss = _Series("the training loss", tolerated=0)
-        self._gradient = _Series("the norm of the gradient", tolerated=FP16_SKIPPED if fp16 else 0)
+        self._gradient = _Series("the norm of the gradient", tolerated=MAX_FP16_OVERFLOWS if fp16 else 0)
 
-    def saw_loss(self, value: torch.Tensor) -> None:
-        """Is shown the loss of a batch, or of a part of one.
-
-        Raises:
-            TrialError: it is not a number.
-        """
-        self._loss.see(value.detach(), self.step)
-
-    def saw_gradient(self, norm: torch.Tensor | float) -> None:
-        """Is told the norm of the gradient before an optimizer step.
+    def check_loss(self, value: torch.Tensor) -> None:
+        """Check the loss of a batch, or of a part of one.
 
         Raises:
-            TrialError: it is not a number, or was none too often.
+            TrialError: it is not finite.
         """
-        self._gradient.see(torch.as_tensor(norm), self.step)
+        self._loss.add(value.detach(), self.step)
 
-    def look(self) -> None:
-        """Looks at what a GPU has computed since the last time.
+    def check_gradient(self, norm: torch.Tensor | float) -> None:
+        """Check the norm of the gradient before an optimizer step.
 
         Raises:
-            TrialError: a loss or gradient was not a number.
+            TrialError: it is not finite, with fp16 too many times in a row.
         """
-        self._loss.look()
-        self._gradient.look()
+        self._gradient.add(torch.as_tensor(norm), self.step)
+
+    def check_pending(self) -> None:
+        """Check the values that a GPU has computed since the last call.
+
+        Raises:
+            TrialError: a loss or gradient was not finite.
+        """
+        self._loss.check_pending()
+        self._gradient.check_pending()
 
 
 class _Series:
-    """One kind of value, as it comes: where it was first not a number more often in a row than is tolerated."""
+    """Values of one kind in order; raises when more of them in a row than tolerated are not finite."""
 
-    def __init__(self, what: str, tolerated: int) -> None:
-        self._what = what
+    def __init__(self, name: str, tolerated: int) -> None:
+        self._name = name
         self._tolerated = tolerated
-        self._in_a_row = 0
-        self._unseen: list[tuple[int, torch.Tensor]] = []
-        """Values that still lie on a device, each ``()``, with their steps."""
+        self._n_in_a_row = 0
+        self._pending: list[tuple[int, torch.Tensor]] = []
+        """Values ``()`` still on a device, with their steps."""
 
-    def see(self, value: torch.Tensor, step: int) -> None:
+    def add(self, value: torch.Tensor, step: int) -> None:
         if value.device.type == "cpu":
-            self._judge(step, value.item())
+            self._check(step, value.item())
         else:
-            self._unseen.append((step, value))
+            self._pending.append((step, value))
 
-    def look(self) -> None:
-        if not self._unseen:
+    def check_pending(self) -> None:
+        if not self._pending:
             return
-        steps, values = zip(*self._unseen, strict=True)
-        self._unseen.clear()
+        steps, values = zip(*self._pending, strict=True)
+        self._pending.clear()
         for step, number in zip(steps, torch.stack(values).tolist(), strict=True):
-            self._judge(step, number)
+            self._check(step, number)
 
-    def _judge(self, step: int, number: float) -> None:
-        self._in_a_row = 0 if math.isfinite(number) else self._in_a_row + 1
-        if self._in_a_row > self._tolerated:
-            often = f", for {self._tolerated + 1} steps in a row" if self._tolerated else ""
-            raise TrialError(f"{self._what} became {number} at step {step}{often}")
+    def _check(self, step: int, number: float) -> None:
+        self._n_in_a_row = 0 if math.isfinite(number) else self._n_in_a_row + 1
+        if self._n_in_a_row > self._tolerated:
+            how_often = f", for {self._tolerated + 1} steps in a row" if self._tolerated else ""
+            raise TrialError(f"{self._name} became {number} at step {step}{how_often}")

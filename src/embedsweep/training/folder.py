@@ -1,7 +1,4 @@
-"""What a trial leaves in its folder that others read: its configuration and its result.
-
-Owns the form of ``config.yaml`` and ``result.json``. Knows nothing of how they come about.
-"""
+"""Files of a trial's folder: its configuration, its result and the log of its training."""
 
 from __future__ import annotations
 
@@ -24,19 +21,19 @@ RESULT = "result.json"
 
 
 def write_config(path: Path, config: TrialConfig) -> None:
-    """Writes a trial's configuration, secrets redacted."""
+    """Write a trial's configuration, secrets redacted."""
     # The JSON round trip turns tuples into lists, which YAML can write plainly.
     tree = redact_tree(json.loads(json.dumps(asdict(config))))
     path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def write_result(folder: Path, result: TrialResult) -> None:
-    """Written last: a trial with a result is done and recorded."""
+    """Write a trial's result, as its last file: a trial with a result is complete and recorded."""
     write_atomically(folder / RESULT, json.dumps(asdict(result), indent=1), durable=True)
 
 
 def read_result(folder: Path) -> TrialResult | None:
-    """The result of a trial that was run to its end in ``folder``; None if it was not."""
+    """Return the result of the trial in ``folder``; None if it was not completed."""
     path = folder / RESULT
     if not path.is_file():
         return None
@@ -50,14 +47,14 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class _LogFile(logging.FileHandler):
-    """The file. A full disk may end the training, but not for the log's sake, which would be told to the log again."""
+    """A log file. A full disk may end training, but not by way of the log, where the error would be logged again."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's own name
-        """Drops the record."""
+        """Drop the record."""
 
 
-class _Lines(io.TextIOBase):
-    """A text stream whose lines become log records."""
+class _LoggingStream(io.TextIOBase):
+    """A text stream that logs its lines."""
 
     def __init__(self, logger: logging.Logger, level: int) -> None:
         self._logger = logger
@@ -72,7 +69,7 @@ class _Lines(io.TextIOBase):
 
 @contextmanager
 def train_log(path: Path) -> Iterator[None]:
-    """Appends everything logged, warned or printed inside the block to ``path``, secrets redacted."""
+    """Append everything logged, warned or printed inside the block to ``path``, secrets redacted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(FORMAT))
@@ -81,11 +78,12 @@ def train_log(path: Path) -> Iterator[None]:
     level, handlers = root.level, root.handlers[:]
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    _hand_over_library_loggers()
+    _take_over_library_loggers()
     logging.captureWarnings(True)
     output = logging.getLogger("output")
+    streams = _LoggingStream(output, logging.INFO), _LoggingStream(output, logging.WARNING)
     try:
-        with redirect_stdout(_Lines(output, logging.INFO)), redirect_stderr(_Lines(output, logging.WARNING)):
+        with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
             yield
     finally:
         logging.captureWarnings(False)
@@ -95,8 +93,8 @@ def train_log(path: Path) -> Iterator[None]:
             handler.close()
 
 
-def _hand_over_library_loggers() -> None:
-    """Takes the libraries' own handlers and progress bars away: they write to the terminal."""
+def _take_over_library_loggers() -> None:
+    """Remove the libraries' own handlers and progress bars, which write to the terminal."""
     import datasets
     import transformers
 
@@ -109,6 +107,6 @@ def _hand_over_library_loggers() -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # They answer for every file of every download, and say nothing of the trial.
+    # They log every file of every download, and nothing about the trial.
     for name in ("httpx", "httpcore", "urllib3", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.WARNING)

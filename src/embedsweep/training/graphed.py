@@ -1,4 +1,4 @@
-"""Which steps of a training are captured in CUDA graphs, and why others are not. Imports torch."""
+"""Which steps of a training are captured in CUDA graphs, the lengths that batches are padded to. Imports torch."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from embedsweep.training.cuda_graphs import GraphMemory, StepGraphs
 from embedsweep.training.micro_batches import losses_of
 
 QUANTILES = ((0.75, 1.0), (0.5, 0.8, 1.0), (0.25, 0.5, 0.75, 0.9, 1.0))
-"""Of a batch's longest text. Each is an edge, for which a graph is captured: the first of these that costs little."""
+"""Quantiles of a batch's longest text that become edges, with a graph for each: the first tuple that costs little."""
 
-LITTLE = 0.2
-"""Of the tokens of a batch: what padding may add before there are more edges."""
+MAX_COST = 0.2
+"""Share of a batch's tokens that padding may add before more edges are used."""
 
 MULTIPLE = 8
-"""Edges are rounded up to multiples of it, as matrix products on tensor cores like them."""
+"""Edges are rounded up to multiples of it, which suits matrix products on tensor cores."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Edges in tokens, rising, and what padding to them costs.
+    """Lengths in tokens that batches are padded to, and the cost of padding.
 
     Attributes:
-        edges: a batch is padded to the smallest that holds its longest text.
+        edges: rising; a batch is padded to the smallest that holds its longest text.
         cost: tokens of a padded batch over those of one padded to its own longest text, minus 1; expected over random
             batches.
     """
@@ -43,38 +43,40 @@ class Lengths:
     cost: float
 
     def edge(self, longest: int) -> int | None:
-        """What a batch whose longest text has ``longest`` tokens is padded to; None if it is beyond all edges."""
+        """Return the length to pad to for a longest text of ``longest`` tokens; None if it exceeds all edges."""
         return next((edge for edge in self.edges if longest <= edge), None)
 
 
-def lengths_of(tokens: Sequence[int] | NDArray[np.int64], texts_a_batch: int, most: int | None) -> Lengths:
-    """The edges for batches of ``texts_a_batch`` texts, over all their columns.
+def lengths_of(tokens: Sequence[int] | NDArray[np.int64], texts_per_batch: int, most: int | None) -> Lengths:
+    """Return the edges for batches of ``texts_per_batch`` texts, over all their columns.
 
     The longest of n texts is at most l with probability F(l)^n, where F is the distribution of single texts; so its
     p-quantile is the texts' p^(1/n)-quantile.
 
     Args:
-        tokens: of each text, special ones included; at least one text.
-        texts_a_batch: at least 1.
-        most: tokens that the model reads at most: no edge is beyond; None sets no limit.
+        tokens: tokens of each text, special ones included; at least one text.
+        texts_per_batch: at least 1.
+        most: the most tokens that the model reads, which no edge exceeds; None sets no limit.
     """
     rising = np.sort(np.asarray(tokens, dtype=np.int64))
     limit = None if most is None else max(most, int(rising[-1]))
-    tried = [_lengths(rising, texts_a_batch, limit, quantiles) for quantiles in QUANTILES]
-    return next((lengths for lengths in tried if lengths.cost <= LITTLE), tried[-1])
+    tried = [_lengths(rising, texts_per_batch, limit, quantiles) for quantiles in QUANTILES]
+    return next((lengths for lengths in tried if lengths.cost <= MAX_COST), tried[-1])
 
 
-def _lengths(rising: NDArray[np.int64], texts_a_batch: int, limit: int | None, quantiles: tuple[float, ...]) -> Lengths:
-    levels = np.array(quantiles) ** (1 / texts_a_batch)
+def _lengths(
+    rising: NDArray[np.int64], texts_per_batch: int, limit: int | None, quantiles: tuple[float, ...]
+) -> Lengths:
+    levels = np.array(quantiles) ** (1 / texts_per_batch)
     ranks = np.ceil(levels * len(rising)).astype(np.int64) - 1
-    edges = tuple(sorted({_raised(int(rising[rank]), limit) for rank in ranks}))
-    below = (np.arange(1, len(rising) + 1) / len(rising)) ** texts_a_batch
+    edges = tuple(sorted({_rounded_up(int(rising[rank]), limit) for rank in ranks}))
+    below = (np.arange(1, len(rising) + 1) / len(rising)) ** texts_per_batch
     chance = np.diff(below, prepend=0.0)
     padded = np.array(edges)[np.searchsorted(edges, rising)]
     return Lengths(edges, float((chance * padded).sum() / (chance * rising).sum() - 1))
 
 
-def _raised(length: int, limit: int | None) -> int:
+def _rounded_up(length: int, limit: int | None) -> int:
     multiple = -(-length // MULTIPLE) * MULTIPLE
     return multiple if limit is None else min(multiple, limit)
 
@@ -84,10 +86,10 @@ _log = logging.getLogger(__name__)
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 
 MEASURED_TEXTS = 20_000
-"""Of each column, evenly spread, at most; a longer text than any of these makes a batch that is not captured."""
+"""Texts of each column, evenly spread, that are measured at most; a batch with a longer text is not captured."""
 
-MOST_LOSSES = 4
-"""Losses whose graphs are kept at once, the last ones: a search may draw a loss's parameters anew for every trial."""
+MAX_LOSSES = 4
+"""Number of losses whose graphs are kept, the last ones: a search may draw a loss's parameters anew for every trial."""
 
 
 @dataclass
@@ -96,11 +98,11 @@ class Graphed:
 
     Attributes:
         graphs: the steps.
-        forget: forgets all steps over the model.
+        forget: discards all steps over the model.
         lengths: what batches are padded to.
-        batch_size: examples of a batch; one of fewer, an epoch's last, is not captured.
+        batch_size: examples of a batch; a smaller one, the last of an epoch, is not captured.
         padding_id: the token that texts are filled up with.
-        is_required: whether a step that cannot be captured fails the trial; else the training goes on without graphs.
+        is_required: whether a step that cannot be captured fails the trial; else training continues without graphs.
     """
 
     graphs: StepGraphs
@@ -111,7 +113,7 @@ class Graphed:
     is_required: bool
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """What is captured, in words."""
         if not len(self.graphs):
             return "none: no batch was whole, or all were trained before"
@@ -119,14 +121,14 @@ class Graphed:
         return f"{len(self.graphs)} steps, padded to {edges} tokens ({self.lengths.cost:.0%} more tokens)"
 
     def takes(self, batch: Mapping[str, Any]) -> bool:
-        """Whether a batch is of a shape that recurs: whole, and padded to one of the edges."""
+        """Return whether a batch has a shape that recurs: whole, and padded to one of the edges."""
         ids = [value for key, value in batch.items() if key.endswith(IDS)]
         return bool(ids) and all(
             value.shape[0] == self.batch_size and value.shape[1] in self.lengths.edges for value in ids
         )
 
     def pad(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A whole batch with all its columns padded to one edge; any other as it is."""
+        """Pad all columns of a whole batch to one edge; return any other batch unchanged."""
         texts = {key: value for key, value in batch.items() if _is_padded(value, key)}
         if not texts or any(value.shape[0] != self.batch_size for value in texts.values()):
             return batch
@@ -146,10 +148,10 @@ class ModelGraphs:
     """The captured steps over one model, by the loss they train.
 
     Args:
-        model: on a CUDA device once steps are captured; its weights stay where they are.
+        model: on a CUDA device once steps are captured; its weights stay in place.
 
     Attributes:
-        refused: why the trial under way captures nothing, whatever its configuration says; None if nothing forbids it.
+        refused: why the current trial captures nothing, whatever its configuration; None if nothing forbids it.
     """
 
     def __init__(self, model: SentenceTransformer) -> None:
@@ -160,11 +162,11 @@ class ModelGraphs:
         self._lengths: dict[str, Lengths] = {}
 
     def graphed(self, config: TrialConfig, datasets: Mapping[str, Dataset]) -> Graphed:
-        """The steps of a trial: those that earlier trials captured of the same, and room for more.
+        """Return the steps of a trial: those captured by earlier trials with the same loss, and room for more.
 
         Args:
             config: the trial.
-            datasets: what is trained on, by name.
+            datasets: the training datasets by name.
         """
         if self._memory is None:
             self._memory = GraphMemory(tuple(p for p in self._model.parameters() if p.requires_grad))
@@ -172,8 +174,8 @@ class ModelGraphs:
         max_norm = config.optimizer.max_grad_norm
         key = repr((losses, config.dataloader.batch_size, trainer.precision, trainer.merge_columns, max_norm))
         graphs = self._graphs.pop(key) if key in self._graphs else StepGraphs(self._memory, max_norm)
-        self._graphs[key] = graphs  # the last one, as it is used last
-        for oldest in list(self._graphs)[:-MOST_LOSSES]:
+        self._graphs[key] = graphs  # at the end: it was used last
+        for oldest in list(self._graphs)[:-MAX_LOSSES]:
             del self._graphs[oldest]
         return Graphed(
             graphs,
@@ -186,11 +188,11 @@ class ModelGraphs:
 
     @property
     def hold_memory(self) -> bool:
-        """Whether steps of a trial are captured, or were to be: a capture that runs out of memory holds some."""
+        """Whether steps of a trial were captured or about to be: a capture that runs out of memory holds some."""
         return bool(self._graphs)
 
     def clear(self) -> None:
-        """Forgets all captured steps: their memory is needed."""
+        """Discard all captured steps: their memory is needed."""
         self._memory = None
         self._graphs.clear()
 
@@ -206,25 +208,30 @@ class ModelGraphs:
         return self._lengths[key]
 
 
+def text_columns(dataset: Dataset) -> list[str]:
+    """Return the names of the columns that hold texts."""
+    return [name for name in dataset.column_names if name not in ("label", "score")]
+
+
 def _tokens(config: TrialConfig, model: SentenceTransformer, dataset: Dataset) -> list[list[int]]:
-    """Tokens of the texts of each column, as the trainer tokenises them."""
-    columns = [name for name in dataset.column_names if name not in ("label", "score")]
+    """Return the tokens of the texts of each column, as the trainer tokenises them."""
+    columns = text_columns(dataset)
     prompts = training_prompts(config.model, columns)
     step = max(1, len(dataset) // MEASURED_TEXTS)
-    found = []
+    lengths = []
     for column in columns:
         prompt = prompts.get(column) if isinstance(prompts, dict) else prompts
         features = model.preprocess(dataset[column][::step], prompt=prompt)
-        found.append(features[MASK].sum(dim=1).tolist())
-    return found
+        lengths.append(features[MASK].sum(dim=1).tolist())
+    return lengths
 
 
 class PaddingCollator:
-    """Pads what the trainer's own collator makes.
+    """Collate as the trainer's own collator does, and pad the batch to one of the lengths.
 
     Args:
-        collate: the trainer's own.
-        graphed: knows the lengths.
+        collate: the trainer's own collator.
+        graphed: pads a batch.
     """
 
     def __init__(self, collate: Any, graphed: Graphed) -> None:
@@ -233,5 +240,5 @@ class PaddingCollator:
         self._graphed = graphed
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A batch of examples."""
+        """Return a padded batch of examples."""
         return self._graphed.pad(self.collate(list(examples)))

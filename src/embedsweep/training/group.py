@@ -27,11 +27,10 @@ import embedsweep
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import GroupError
-from embedsweep.machine import visible_cores, visible_devices
-from embedsweep.training.memory import oom_kills
+from embedsweep.machine import oom_kills, visible_cores, visible_devices
 
 if TYPE_CHECKING:
-    from embedsweep.training.callback import Watcher
+    from embedsweep.training.callback import TrainingListener
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ LAST_WORDS_S = 2.0
 """Seconds after a failure in which others may tell theirs: the first to be heard of is seldom the cause."""
 
 
-class Group:
+class TrainingGroup:
     """Processes that train together, one GPU each where there are GPUs.
 
     Args:
@@ -112,18 +111,18 @@ class Group:
         self._members: list[_Member] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> None:
+    def train(self, config: TrialConfig, folder: Path, listener: TrainingListener) -> None:
         """Trains a trial to its end, from its last whole checkpoint if there is one.
 
         Args:
             config: the trial.
             folder: the trial's own; holds its checkpoints.
-            watcher: who is told, and decides for all.
+            listener: who is told, and decides for all.
 
         Raises:
             GroupError: a member died or hung; caused by a MemoryError where the kernel killed it for want of memory.
             MemoryError: memory did not do for a member's share.
-            Exception: what a member raised, or the watcher.
+            Exception: what a member raised, or the listener.
         """
         whole = False
         self._oom_kills = oom_kills()
@@ -131,7 +130,7 @@ class Group:
             self._start()
             for member in self._members:
                 member.send(Order(config, folder.absolute()))
-            self._follow(watcher)
+            self._follow(listener)
             whole = True
         finally:
             if not whole:
@@ -166,7 +165,7 @@ class Group:
             self._members.append(_Member(rank, Path(self._folder.name)))
             self._members[rank].start(_environment(rank, self.size, gpu), self._stuck_s)
 
-    def _follow(self, watcher: Watcher) -> None:
+    def _follow(self, listener: TrainingListener) -> None:
         """Passes on what members tell, and decisions back, until all are done."""
         done: set[int] = set()
         decisions: dict[int, Decision] = {}
@@ -175,13 +174,13 @@ class Group:
             for member, message in self._heard():
                 match message:
                     case Trained(points):
-                        watcher.trained(points)
+                        listener.on_metrics(points)
                     case Progressed(step, total):
-                        watcher.progressed(step, total)
+                        listener.on_progress(step, total)
                     case Evaluated(step, metrics, last):
                         asking.append((member, step))
                         if member.rank == 0:
-                            decisions[step] = watcher.evaluated(step, metrics, last=last)
+                            decisions[step] = listener.on_evaluation(step, metrics, last=last)
                     case Done():
                         done.add(member.rank)
                     case _:
@@ -309,7 +308,7 @@ def _environment(rank: int, size: int, gpu: str | None) -> dict[str, str]:
 
 
 @contextmanager
-def open_group(size: int, device: str) -> Iterator[Group | None]:
+def open_group(size: int, device: str) -> Iterator[TrainingGroup | None]:
     """The group that trains the trials of a block; None of one process, which is this one.
 
     Args:
@@ -319,7 +318,7 @@ def open_group(size: int, device: str) -> Iterator[Group | None]:
     if size == 1:
         yield None
         return
-    group = Group(size, device)
+    group = TrainingGroup(size, device)
     try:
         yield group
     finally:

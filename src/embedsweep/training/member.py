@@ -1,8 +1,6 @@
-"""A process of a group: trains its share of every batch when it is told to.
+"""A process of a training group: ``python -m embedsweep.training.member``, started by :class:`TrainingGroup`.
 
-``python -m embedsweep.training.member`` is started by the group, which says where to listen.
-Owns the process group of torch and
-the order of a member's steps, which are those of a trial up to the end of its training. Records nothing.
+It trains its share of every batch: the steps of a trial up to the end of its training. It records nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -105,8 +103,7 @@ def _train(order: Order, line: _Line, rank: int, size: int) -> None:
     from transformers import set_seed
 
     from embedsweep.models import build_model, count_tokens, torch_device
-    from embedsweep.training.scoring import dev_evaluator
-    from embedsweep.training.train import build_task, train_share
+    from embedsweep.training.train import prepare_training, train_share
 
     config = order.config
     name = "train.log" if rank == 0 else f"train-{rank}.log"
@@ -115,10 +112,9 @@ def _train(order: Order, line: _Line, rank: int, size: int) -> None:
         set_seed(config.trainer.seed)
         model = build_model(config.model, torch_device(config.trainer.device))
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-        tasks = {name: build_task(config, part, model, size) for name, part in parts.items()}
-        checkpoints = Checkpoints(order.folder / CHECKPOINTS)
-        watcher = _Leader(line, rank)
-        train_share(config, model, tasks, dev_evaluator(config, model), checkpoints, watcher, size)
+        checkpoints, listener = Checkpoints(order.folder / CHECKPOINTS), _Leader(line, rank)
+        training = prepare_training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
+        train_share(training, size)
 
 
 class _Leader:
@@ -127,17 +123,16 @@ class _Leader:
     def __init__(self, line: _Line, rank: int) -> None:
         self._line = line
         self._tells = rank == 0
-        self.progressed: Callable[[int, int], None] = self._progressed
 
-    def trained(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._tells:
             self._line.tell(Trained(tuple(points)))
 
-    def _progressed(self, step: int, total: int) -> None:
+    def on_progress(self, step: int, total: int) -> None:
         if self._tells:
             self._line.tell(Progressed(step, total))
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
         self._line.tell(Evaluated(step, dict(metrics), last))
         decision = self._line.hear()
         assert isinstance(decision, Decision)

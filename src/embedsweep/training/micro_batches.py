@@ -1,8 +1,8 @@
-"""Micro-batches: what a smaller one does to a trial, and how a batch of independent examples is split.
+"""Micro-batches: how many examples are in memory at once, what that changes, and how batches are split.
 
 A batch is what the loss sees, a micro-batch what memory holds. Losses in their cached form keep the batch whole by
-themselves; a batch of examples that count each by itself is drawn whole and split inside of the training step, so that
-samplers, schedules and checkpoints know nothing of it; other losses see the micro-batch alone. Needs no torch.
+themselves. A batch of independent examples is drawn whole and split inside the training step, so that samplers,
+schedules and checkpoints do not change. Other losses see the micro-batch alone. Needs no torch.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from embedsweep.losses.table import LOSSES
 
 
 def losses_of(config: TrialConfig) -> tuple[LossConfig, ...]:
-    """The loss of every dataset of a trial; the data's own comes first."""
+    """Return the loss of every dataset of a trial; the main dataset's comes first."""
     return (config.loss, *(also.loss for also in config.data.also.values()))
 
 
 def kind_of(config: TrialConfig) -> InBatch:
-    """What a micro-batch smaller than the batch does to a trial; COMPARED unless all its losses are of one kind."""
+    """Return what a micro-batch smaller than the batch does; COMPARED unless all losses are of one kind."""
     kinds = {in_batch(loss) for loss in losses_of(config)}
     return kinds.pop() if len(kinds) == 1 else InBatch.COMPARED
 
 
 def averaged_over(loss: LossConfig) -> Average:
-    """What a loss is a mean over: what the innermost is."""
+    """Return what a loss is a mean over, which its innermost loss decides."""
     return LOSSES[nest(loss)[-1].name].average
 
 
 def micro_batch_size_of(config: TrialConfig) -> int:
-    """Examples in memory at once."""
+    """Return the number of examples in memory at once."""
     return config.dataloader.micro_batch_size or config.dataloader.batch_size
 
 
 def has_micro_batches(config: TrialConfig) -> bool:
-    """Whether memory is to hold less than a batch at once."""
+    """Return whether memory holds less than a batch at once."""
     return micro_batch_size_of(config) < config.dataloader.batch_size
 
 
 def cached_micro_batch(config: TrialConfig) -> int | None:
-    """The micro-batch of losses in their cached form; None where none is wanted, or not every loss has one."""
+    """Return the micro-batch size of losses in their cached form; None if that is not needed or a loss has none."""
     is_cached = has_micro_batches(config) and kind_of(config) is InBatch.CACHED
     return micro_batch_size_of(config) if is_cached else None
 
 
 def loss_batch_size_of(config: TrialConfig) -> int:
-    """Examples that a loss sees at once, and that are drawn together."""
+    """Return the number of examples that a loss sees at once, which are drawn together."""
     loss_sees_it = kind_of(config) is InBatch.COMPARED
     return micro_batch_size_of(config) if loss_sees_it else config.dataloader.batch_size
 
 
 def why_eager(config: TrialConfig, processes: int, *, on_cuda: bool) -> str | None:
-    """Why the steps of a trial cannot be captured in CUDA graphs; None if nothing is known that forbids it.
+    """Return why the steps of a trial cannot be captured in CUDA graphs; None if no reason is known.
 
     Args:
         config: the trial.
-        processes: how many train it together.
+        processes: how many processes train it together.
         on_cuda: whether it trains on a CUDA device.
     """
     if not on_cuda:
@@ -77,26 +77,26 @@ def why_eager(config: TrialConfig, processes: int, *, on_cuda: bool) -> str | No
 
 
 def with_micro_batch(config: TrialConfig, size: int) -> TrialConfig:
-    """The same trial with so many examples in memory at once."""
+    """Return the same trial with ``size`` examples in memory at once."""
     if size == micro_batch_size_of(config):
         return config
     return replace(config, dataloader=replace(config.dataloader, micro_batch_size=size))
 
 
 PARTS, SHARES, N_EXAMPLES = "parts", "shares", "examples"
-"""What a split batch consists of: batches as they are otherwise, the share of each in the whole, and its examples."""
+"""Keys of a split batch: its parts, each a batch as usual, the weight of each part, and the number of examples."""
 
 
 @dataclass(frozen=True)
 class Split:
     """How batches of independent examples are computed in parts, one after another, with the gradient of the whole.
 
-    Dropout and whatever else a loss draws at random is drawn for each part, padding is that of each part, and sums are
-    rounded in another order; else nothing depends on the size, also where it does not divide a batch. Where processes
-    share a batch, each splits its own share, and all count by how many examples they hold.
+    Dropout and other random draws of a loss are drawn for each part, padding is that of each part, and sums are rounded
+    in another order; otherwise nothing depends on the size, even if it does not divide a batch. If processes share a
+    batch, each splits its own share, weighted by the examples in it.
 
     Attributes:
-        size: examples in a part, at most.
+        size: maximum number of examples in a part.
         averages: what the loss of each dataset is a mean over, by the dataset's name.
     """
 
@@ -105,11 +105,11 @@ class Split:
 
 
 class SplittingCollator:
-    """Makes a batch of examples into parts, each as the trainer's own collator makes it.
+    """Collate a batch of examples in parts, each as the trainer's own collator does.
 
     Args:
-        collate: the trainer's own.
-        split: the size of a part, and what it counts for.
+        collate: the trainer's own collator.
+        split: the size of a part, and what losses are means over.
     """
 
     def __init__(self, collate: Any, split: Split) -> None:
@@ -119,7 +119,7 @@ class SplittingCollator:
         self._averages = split.averages
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The parts of a batch, and what each counts for."""
+        """Return the parts of a batch, and the weight of each."""
         starts = range(0, len(examples), self._size)
         parts = [self.collate(list(examples[start : start + self._size])) for start in starts]
         name = examples[0].get("dataset_name", next(iter(self._averages)))
@@ -135,6 +135,6 @@ class SplittingCollator:
 
 
 def _words(part: Mapping[str, Any]) -> int:
-    """Tokens of the last text column that a decoder is to predict: all but the first of each text."""
+    """Return how many tokens of the last text column a decoder predicts: all but the first of each text."""
     mask = [value for key, value in part.items() if key.endswith("attention_mask")][-1]
     return int(mask[:, 1:].sum())

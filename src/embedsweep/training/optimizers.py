@@ -1,7 +1,4 @@
-"""Optimizers and schedules: sentence-transformers' training arguments for each.
-
-Owns the tables from this project's names to transformers'. Knows nothing of models. No torch.
-"""
+"""Optimizers and learning-rate schedules as sentence-transformers' training arguments."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ OPTIMIZERS: Mapping[str, str] = {
     "adafactor": "adafactor",
     "schedule_free": "schedule_free_adamw",
 }
-"""Name -> transformers' name. Its Lion is bitsandbytes', which this project does without."""
+"""Name -> transformers' name. Its Lion needs bitsandbytes, which is not a dependency here."""
 
 SCHEDULES: Mapping[Schedule, str] = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 def optimizer_arguments(config: OptimizerConfig) -> dict[str, Any]:
-    """The training arguments that make this optimizer and schedule.
+    """Return the training arguments of an optimizer and its schedule.
 
     ``schedule_free`` (Defazio et al. 2024, https://arxiv.org/abs/2405.15682) warms up by itself over a number of steps,
-    but takes a ratio for a number below 1, which leaves it without: so steps are left to it and ratios to the schedule,
-    or the rate would be warmed up twice. The rate that is logged is then without the warm-up over steps.
+    but takes a ratio for a number of steps below 1, which gives no warm-up: therefore steps are left to it and ratios
+    to the schedule; with both, the rate would be warmed up twice. The logged rate lacks the warm-up over steps.
     """
     in_steps = config.warmup >= 1
     schedule = SCHEDULES[config.schedule]

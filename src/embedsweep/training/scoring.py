@@ -1,8 +1,4 @@
-"""What a trial is scored on, and with how many dimensions.
-
-Owns which pairs select and which report. Knows nothing of training; test and benchmarks are scored when it is asked to,
-and who asks says why. Imports torch.
-"""
+"""Score a trial's model on dev, test and further benchmarks, with all dimensions and with fewer. Imports torch."""
 
 from __future__ import annotations
 
@@ -16,24 +12,24 @@ from embedsweep.losses.nesting import dims
 
 
 def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvaluator:
-    """Scores the pairs that select, with all dimensions of ``model`` and those that are asked for."""
+    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
     splits = load_splits(config.data, config.evaluation)
     return PairEvaluator(splits.dev, "dev", config.evaluation, _cut_dims(config, model))
 
 
 def score_dev(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """All dev metrics of ``model``, by name (``dev/spearman_cosine``, ``dev-256/spearman_cosine``)."""
+    """Return all dev metrics of ``model``, by name (``dev/spearman_cosine``, ``dev-256/spearman_cosine``)."""
     return scores_of(dev_evaluator(config, model), model)
 
 
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """All test metrics of ``model``, by name."""
+    """Return all test metrics of ``model``, by name."""
     splits = load_splits(config.data, config.evaluation)
     return scores_of(PairEvaluator(splits.test, "test", config.evaluation, _cut_dims(config, model)), model)
 
 
 def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """All metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
+    """Return all metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
 
     Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
     """
@@ -43,9 +39,9 @@ def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, 
 
 
 def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
-    """The numbers of dimensions to score beside all of them, descending."""
+    """Return the numbers of dimensions to score beside all of them, descending."""
     width = model.get_embedding_dimension()
-    asked = {*dims(config.loss), *config.evaluation.dims}
+    requested = {*dims(config.loss), *config.evaluation.dims}
     if too_many := [dim for dim in config.evaluation.dims if dim > width]:
-        raise TrialError(f"evaluation.dims asks for {too_many[0]} dimensions, and the model has {width}")
-    return tuple(sorted((dim for dim in asked if dim < width), reverse=True))
+        raise TrialError(f"evaluation.dims: must be at most {width}, the model's dimensions, but got {too_many[0]}")
+    return tuple(sorted((dim for dim in requested if dim < width), reverse=True))

@@ -1,15 +1,11 @@
-"""Training: a trainer put together from a configuration, run, and its checkpoint to keep chosen. Imports torch.
-
-Knows neither studies nor MLflow's names for runs.
-"""
+"""Train a model from a configuration, resume from its checkpoints and load the one to keep. Imports torch."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
@@ -22,14 +18,14 @@ from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.evaluation.pairs import PairEvaluator, metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
-from embedsweep.losses.nesting import build_loss, training_dataset
+from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
 from embedsweep.losses.rows import InBatch
 from embedsweep.models import load_weights
 from embedsweep.training.built_models import BuiltModel
-from embedsweep.training.callback import LOSS_WEIGHTS, TrainingCallback, Watcher
+from embedsweep.training.callback import LOSS_WEIGHTS, TrainingCallback, TrainingListener
 from embedsweep.training.checkpoints import Checkpoints, CheckpointWriter
 from embedsweep.training.data import Part
-from embedsweep.training.divergence import Watch
+from embedsweep.training.divergence import DivergenceCheck
 from embedsweep.training.graphed import ModelGraphs
 from embedsweep.training.micro_batches import (
     Split,
@@ -40,42 +36,70 @@ from embedsweep.training.micro_batches import (
     micro_batch_size_of,
     why_eager,
 )
+from embedsweep.training.scoring import dev_evaluator
 from embedsweep.training.trainer import Trainer, training_arguments
 
+if TYPE_CHECKING:
+    from embedsweep.training.group import TrainingGroup
+
+_log = logging.getLogger(__name__)
+
 RELOAD_TOLERANCE = 1e-4
-"""How far the best checkpoint's score may lie from the one it was chosen by: rounding on a GPU, no more."""
+"""How far the best checkpoint's score may differ from the score it was chosen by: rounding on a GPU, no more."""
 
 
-class TrainingGroup(Protocol):
-    """Processes that train together."""
+@dataclass(frozen=True)
+class Task:
+    """A dataset and the loss it is trained by.
 
-    @property
-    def size(self) -> int:
-        """How many."""
+    Attributes:
+        dataset: the examples as the loss takes them.
+        loss: the loss over the model.
+        merges_columns: whether the trainer embeds all columns of a batch in one forward pass for the loss.
+    """
 
-    def train(self, config: TrialConfig, folder: Path, watcher: Watcher) -> None:
-        """Trains to the end, each by :func:`train_share`.
+    dataset: Dataset
+    loss: nn.Module
+    merges_columns: bool
 
-        Args:
-            config: the trial.
-            folder: the trial's own.
-            watcher: who is told, and decides.
-        """
+
+@dataclass(frozen=True)
+class Training:
+    """One training: what is trained on what, and who follows it.
+
+    Attributes:
+        config: the trial.
+        model: the model, trained in place.
+        tasks: dataset and loss by name; batches of several alternate.
+        evaluator: scores dev.
+        checkpoints: where checkpoints are written; training resumes from the last whole one.
+        listener: receives progress and metrics, and may prune.
+        is_resumable: whether a later command may train on from the end; else the last checkpoint has no optimizer.
+        built: what earlier trials made over this very model; None makes it anew.
+    """
+
+    config: TrialConfig
+    model: SentenceTransformer
+    tasks: Mapping[str, Task]
+    evaluator: PairEvaluator
+    checkpoints: Checkpoints
+    listener: TrainingListener
+    is_resumable: bool
+    built: BuiltModel | None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training led to; the model holds the kept checkpoint's weights.
+    """The result of a training; the model holds the weights of the kept checkpoint.
 
     Attributes:
-        dev: dev metrics of the checkpoint that is kept: the best, or the last where that is asked or the training was
-            pruned.
+        dev: dev metrics of the kept checkpoint: the best, or the last if the configuration says so or it was pruned.
         best_step: its optimizer step.
         steps: optimizer steps trained.
-        pruned: whether the watcher ended it.
+        pruned: whether the listener ended it.
         train_s: seconds in training steps, over all attempts.
         eval_s: seconds in evaluations, over all attempts; what a thread writes meanwhile is in neither.
-        log: the trainer's log, one entry a logged step.
+        log: the trainer's log, one entry per logged step.
         captured: what was captured in CUDA graphs, in words, or why nothing was.
     """
 
@@ -89,138 +113,123 @@ class Outcome:
     captured: str
 
 
-@dataclass(frozen=True)
-class Task:
-    """A dataset and the loss it is trained by."""
-
-    dataset: Dataset
-    loss: nn.Module
-
-
-def train(
+def prepare_training(
     config: TrialConfig,
     model: SentenceTransformer,
-    tasks: Mapping[str, Task],
-    evaluator: PairEvaluator,
+    parts: Mapping[str, Part],
     checkpoints: Checkpoints,
-    watcher: Watcher,
-    group: TrainingGroup | None = None,
-    kept: BuiltModel | None = None,
+    listener: TrainingListener,
     *,
-    may_go_on: bool = True,
-) -> Outcome:
-    """Trains ``model`` in place, from the last whole checkpoint if there is one, and loads the one to keep.
-
-    A group of processes trains models of its own; what it led to is then loaded from its checkpoints.
+    is_resumable: bool,
+    built: BuiltModel | None = None,
+    processes: int = 1,
+) -> Training:
+    """Build datasets, losses and the evaluator of a training.
 
     Args:
         config: the trial.
-        model: what is trained.
-        tasks: dataset and loss by name; batches of several take turns.
-        evaluator: scores dev.
-        checkpoints: where they go.
-        watcher: who is told.
-        group: who trains; None trains in this process.
-        kept: what earlier trials made over this very model; None makes it anew.
-        may_go_on: whether a later command may train on from the end; else the last checkpoint has no optimizer's state.
+        model: the model to train.
+        parts: the datasets by name, from :func:`~embedsweep.training.data.training_parts`.
+        checkpoints: where checkpoints are written.
+        listener: receives progress and metrics, and may prune.
+        is_resumable: whether a later command may train on from the end.
+        built: what earlier trials made over this very model.
+        processes: how many processes share a batch; this one must be one of them if there are several.
+    """
+    tasks = {name: build_task(config, part, model, processes) for name, part in parts.items()}
+    evaluator = dev_evaluator(config, model)
+    return Training(config, model, tasks, evaluator, checkpoints, listener, is_resumable, built)
+
+
+def build_task(config: TrialConfig, part: Part, model: SentenceTransformer, processes: int) -> Task:
+    """Build the dataset and the loss of one part; ``processes`` share a batch."""
+    cached = cached_micro_batch(config)
+    # Losses of independent examples need not see the other processes' shares.
+    seen_by = 1 if kind_of(config) is InBatch.INDEPENDENT else processes
+    merge_columns = config.trainer.merge_columns
+    if merge_columns and cached is not None:
+        _log.info("columns are not merged: loss=%s is in its cached form, which embeds them in parts", part.loss.name)
+    # The trainer merges columns for a loss that it calls itself; one inside another loss has to do so on its own.
+    is_inside = part.loss.inner is not None or seen_by > 1
+    n_classes = len(part.examples.classes) if part.examples.classes is not None else None
+    loss = build_loss(
+        part.loss,
+        model,
+        None if cached is None else cached // processes,
+        n_classes,
+        seen_by,
+        merge_columns=merge_columns and is_inside,
+    )
+    by_trainer = merge_columns and not is_inside and merges_columns(part.loss, cached=cached is not None)
+    return Task(training_dataset(part.loss, part.examples, model, part.seed), loss, by_trainer)
+
+
+def train(training: Training, group: TrainingGroup | None = None) -> Outcome:
+    """Train the model in place, from the last whole checkpoint if there is one, and load the checkpoint to keep.
+
+    A group of processes trains models of its own, and the result is then loaded from its checkpoints.
 
     Raises:
-        TrialError: the training diverged, or a checkpoint is not what it was.
+        TrialError: the training diverged, or a checkpoint's score changed on loading.
         GroupError: a process of the group died or hung.
     """
+    checkpoints = training.checkpoints
     if group is not None:
-        group.train(config, checkpoints.folder.parent, watcher)
-    processes = group.size if group else 1
+        group.train(training.config, checkpoints.folder.parent, training.listener)
     with CheckpointWriter() as writer:
-        trainer, callback = _assembled(
-            config, model, tasks, evaluator, checkpoints, watcher, processes, writer, kept, may_go_on
-        )
-        return _trained(config, trainer, callback, evaluator, is_trained=group is not None)
+        trainer, callback = _assemble(training, group.size if group else 1, writer)
+        resumed = checkpoints.last_whole()
+        state = _state_of(checkpoints, resumed) if resumed is not None else None
+        was_trained = state is not None and (group is not None or callback.is_over(state))
+        if was_trained:
+            # The trainer would take one step more. Callbacks still see the arguments, which the card prints; one of
+            # the library's needs an optimizer.
+            trainer.callback_handler.optimizer = trainer.create_optimizer()
+            trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
+            trainer.state = state
+        else:
+            _run(trainer, callback, resumed)
+        return _finish(training, trainer, callback, has_last_weights=not was_trained)
 
 
-def _trained(
-    config: TrialConfig, trainer: Trainer, callback: TrainingCallback, evaluator: PairEvaluator, *, is_trained: bool
-) -> Outcome:
-    """Trains unless that was done, in a group or in an attempt that was cut off after its end."""
-    checkpoints = callback.checkpoints
-    resumed = checkpoints.last_whole()
-    state = _state_of(checkpoints, resumed) if resumed is not None else None
-    if state is not None and (is_trained or callback.is_over(state)):
-        # Trained to its end before: a trainer would take one step more. Callbacks still see the arguments, which the
-        # card tells; one of the library's wants an optimizer.
-        trainer.callback_handler.optimizer = trainer.create_optimizer()
-        trainer.callback_handler.on_train_begin(trainer.args, state, trainer.control)
-        trainer.state = state
-        return _finish(config, trainer, evaluator, checkpoints, callback, trained=False)
-    _train_on(trainer, callback, resumed)
-    return _finish(config, trainer, evaluator, checkpoints, callback, trained=True)
-
-
-def train_share(
-    config: TrialConfig,
-    model: SentenceTransformer,
-    tasks: Mapping[str, Task],
-    evaluator: PairEvaluator,
-    checkpoints: Checkpoints,
-    watcher: Watcher,
-    processes: int,
-) -> None:
-    """One process's part of a training in a group, to its end: all processes call it, alike.
-
-    Args:
-        config: the trial.
-        model: what is trained; alike in all processes.
-        tasks: dataset and loss by name.
-        evaluator: scores dev.
-        checkpoints: where the first process writes them.
-        watcher: who is told; decides alike in all processes.
-        processes: how many there are.
+def train_share(training: Training, processes: int) -> None:
+    """Train one process's share of every batch, to the end: all ``processes`` call it, with equal trainings.
 
     Raises:
         TrialError: the training diverged.
     """
+    checkpoints = training.checkpoints
     with CheckpointWriter() as writer:
-        trainer, callback = _assembled(
-            config, model, tasks, evaluator, checkpoints, watcher, processes, writer, None, may_go_on=True
-        )
+        trainer, callback = _assemble(training, processes, writer)
         resumed = checkpoints.last_whole()
         if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
-            _train_on(trainer, callback, resumed)
+            _run(trainer, callback, resumed)
 
 
-def _assembled(
-    config: TrialConfig,
-    model: SentenceTransformer,
-    tasks: Mapping[str, Task],
-    evaluator: PairEvaluator,
-    checkpoints: Checkpoints,
-    watcher: Watcher,
-    processes: int,
-    writer: CheckpointWriter,
-    kept: BuiltModel | None,
-    may_go_on: bool,
-) -> tuple[Trainer, TrainingCallback]:
+def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> tuple[Trainer, TrainingCallback]:
+    config, model, tasks, built = training.config, training.model, training.tasks, training.built
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
-    divergence = Watch(fp16=config.trainer.precision == "fp16")
-    callback = TrainingCallback(config, checkpoints, watcher, losses, divergence, writer)
+    divergence = DivergenceCheck(fp16=config.trainer.precision == "fp16")
+    callback = TrainingCallback(config, training.checkpoints, training.listener, losses, divergence, writer)
     datasets = {name: task.dataset for name, task in tasks.items()}
     several = len(tasks) > 1
-    graphs = kept.graphs if kept else ModelGraphs(model)
+    graphs = built.graphs if built else ModelGraphs(model)
     reason = graphs.refused or _why_eager(config, processes, model)
     trainer = Trainer(
         model=model,
         divergence=divergence,
         split=_split_of(config, list(tasks), processes),
+        merged={task.loss for task in tasks.values() if task.merges_columns},
         graphed=None if reason else graphs.graphed(config, datasets),
         why_eager=reason,
         writer=writer,
-        saver=kept.saver if kept else None,
-        is_over=lambda state: not may_go_on and callback.is_over(state),
+        saver=built.saver if built else None,
+        is_over=lambda state: not training.is_resumable and callback.is_over(state),
         trust_remote_code=config.model.trust_remote_code,
-        args=training_arguments(config, checkpoints.folder, datasets, processes),
+        args=training_arguments(config, training.checkpoints.folder, datasets, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
         loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,
-        evaluator=evaluator,
+        evaluator=training.evaluator,
         callbacks=[callback],
     )
     trainer.remove_callback(PrinterCallback)
@@ -228,7 +237,7 @@ def _assembled(
 
 
 def _why_eager(config: TrialConfig, processes: int, model: SentenceTransformer) -> str | None:
-    """Why no step is captured in CUDA graphs; None if steps are."""
+    """Return why no step is captured in CUDA graphs; None if steps are."""
     if config.trainer.cuda_graphs is False:
         return "trainer.cuda_graphs=false"
     reason = why_eager(config, processes, on_cuda=model.device.type == "cuda")
@@ -238,20 +247,20 @@ def _why_eager(config: TrialConfig, processes: int, model: SentenceTransformer) 
 
 
 def _split_of(config: TrialConfig, names: Sequence[str], processes: int) -> Split | None:
-    """How a batch of the datasets ``names`` is computed in parts; None computes it whole."""
+    """Return how a batch of the datasets ``names`` is computed in parts; None computes it whole."""
     size = micro_batch_size_of(config)
-    # Shares of a batch may differ in size, too, and are to count accordingly.
+    # Shares of processes may differ in size, too, and must be weighted accordingly.
     if kind_of(config) is not InBatch.INDEPENDENT or (size == config.dataloader.batch_size and processes == 1):
         return None
     averages = {name: averaged_over(loss) for name, loss in zip(names, losses_of(config), strict=True)}
     return Split(size // processes, averages)
 
 
-def _train_on(trainer: Trainer, callback: TrainingCallback, resumed: int | None) -> None:
-    """Trains from a checkpoint's step, or from the beginning."""
+def _run(trainer: Trainer, callback: TrainingCallback, resumed: int | None) -> None:
+    """Train from the checkpoint of step ``resumed``, or from the beginning."""
     folder = callback.checkpoints.path(resumed) if resumed is not None else None
-    if folder is not None:
-        _load_losses(callback.losses, trainer.model, folder)
+    if folder is not None and own_state(callback.losses, trainer.model):
+        load_own_state(callback.losses, trainer.model, load_file(folder / LOSS_WEIGHTS))
     trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
     callback.writer.wait()
 
@@ -260,31 +269,22 @@ def _state_of(checkpoints: Checkpoints, step: int) -> TrainerState:
     return TrainerState.load_from_json(str(checkpoints.path(step) / "trainer_state.json"))
 
 
-def _finish(
-    config: TrialConfig,
-    trainer: Trainer,
-    evaluator: PairEvaluator,
-    checkpoints: Checkpoints,
-    callback: TrainingCallback,
-    *,
-    trained: bool,
-) -> Outcome:
-    """Loads the checkpoint to keep and scores it once more, unless the weights at hand are the ones just scored.
+def _finish(training: Training, trainer: Trainer, callback: TrainingCallback, *, has_last_weights: bool) -> Outcome:
+    """Load the checkpoint to keep and score it again, unless the model holds the weights that were just scored.
 
     Args:
-        config: the trial.
+        training: the training.
         trainer: after training.
-        evaluator: scores dev.
-        checkpoints: where the best one is, and the last.
         callback: has the history.
-        trained: whether this process trained up to the last step, so that its weights are those of that step.
+        has_last_weights: whether this process trained to the last step, so that the model holds its weights.
     """
+    config, checkpoints, evaluator = training.config, training.checkpoints, training.evaluator
     state, times = trainer.state, callback.times()
     evaluations = {entry["step"]: entry for entry in state.log_history if callback.objective in entry}
     pruned = callback.was_pruned(state)
     # A pruned trial's value is the one it was pruned by, as in Optuna.
     kept = state.best_global_step if config.trainer.load_best_model_at_end and not pruned else state.global_step
-    if trained and evaluator.has_scored and kept == state.global_step == max(evaluations):
+    if has_last_weights and evaluator.has_scored and kept == state.global_step == max(evaluations):
         dev = metric_names(evaluations[kept], "dev")
     else:
         load_weights(trainer.model, checkpoints.path(kept), config.model.trust_remote_code)
@@ -293,7 +293,7 @@ def _finish(
         if abs(loaded - written) > RELOAD_TOLERANCE:
             raise TrialError(
                 f"the checkpoint of step {kept} scored {written:.6f} when it was written and {loaded:.6f} when it was "
-                "loaded again"
+                "loaded"
             )
     return Outcome(
         dev=dev,
@@ -304,41 +304,4 @@ def _finish(
         eval_s=times["eval_s"],
         log=state.log_history,
         captured=trainer.captured,
-    )
-
-
-def _load_losses(losses: nn.ModuleDict, model: SentenceTransformer, folder: Path) -> None:
-    """Gives losses with weights of their own those they had at a checkpoint."""
-    if own_state(losses, model):
-        load_own_state(losses, model, load_file(folder / LOSS_WEIGHTS))
-
-
-_log = logging.getLogger(__name__)
-
-
-def build_task(config: TrialConfig, part: Part, model: SentenceTransformer, processes: int) -> Task:
-    """The dataset and the loss of one part.
-
-    Args:
-        config: the trial.
-        part: the examples, and what they are trained by.
-        model: what is trained.
-        processes: how many share a batch; this is to be one of them where they are several.
-    """
-    cached = cached_micro_batch(config)
-    # Examples that count each by itself need not see the other shares.
-    seen_by = 1 if kind_of(config) is InBatch.INDEPENDENT else processes
-    if config.trainer.merge_columns and cached is not None:
-        _log.info("columns are not merged: loss=%s is in its cached form, which embeds them in parts", part.loss.name)
-    n_classes = len(part.examples.classes) if part.examples.classes is not None else None
-    return Task(
-        training_dataset(part.loss, part.examples, model, part.seed),
-        build_loss(
-            part.loss,
-            model,
-            None if cached is None else cached // processes,
-            n_classes,
-            seen_by,
-            merge_columns=config.trainer.merge_columns,
-        ),
     )

@@ -1,7 +1,6 @@
-"""The trainer: sentence-transformers' own, with what this project does differently as overrides. Imports torch.
+"""sentence-transformers' trainer with this project's overrides, and its training arguments. Imports torch.
 
-Nothing of the library's loop is copied. What is overridden and begins with an underscore is private there, so tests
-hold what is relied on of it.
+Overridden methods that begin with an underscore are private to the library: tests check that it still calls them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import copy
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,13 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
+from embedsweep.losses.modules import embed_together
 from embedsweep.models import load_weights, training_prompts
 from embedsweep.training.batches import batch_sampler_of
 from embedsweep.training.checkpoints import CheckpointWriter
 from embedsweep.training.cuda_graphs import CaptureError
-from embedsweep.training.divergence import Watch
-from embedsweep.training.graphed import Graphed, PaddingCollator
+from embedsweep.training.divergence import DivergenceCheck
+from embedsweep.training.graphed import Graphed, PaddingCollator, text_columns
 from embedsweep.training.micro_batches import N_EXAMPLES, PARTS, SHARES, Split, SplittingCollator, loss_batch_size_of
 from embedsweep.training.optimizers import optimizer_arguments
 
@@ -37,56 +37,59 @@ _log = logging.getLogger(__name__)
 
 
 class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library is untyped
-    """Trains as sentence-transformers does; watches for divergence, splits batches and replays captured steps.
+    """Train as sentence-transformers does; check for divergence, split batches, merge columns, replay captured steps.
 
     Args:
-        model: what is trained.
-        divergence: is shown every loss and every gradient.
+        model: the model to train.
+        divergence: checks every loss and every gradient.
         split: how a batch is computed in parts; None computes it whole.
+        merged: losses whose columns are embedded in one forward pass; each has ``compute_loss_from_embeddings``.
         graphed: the captured steps, and the lengths that batches are padded to; None captures nothing.
-        why_eager: why it is None, for people.
+        why_eager: why ``graphed`` is None, in words.
         writer: writes checkpoints.
-        saver: the model once more, in main memory, from which checkpoints are written while training goes on; None
-            writes them from the model itself, which waits.
-        is_over: whether training has ended for good, so that a checkpoint need not hold what it would go on with.
+        saver: a copy of the model in main memory, from which checkpoints are written while training continues; None
+            writes them from the model itself, and training waits.
+        is_over: whether training has ended for good, so that a checkpoint needs no optimizer state.
         trust_remote_code: whether code beside a checkpoint may be executed.
-        given: what the library's trainer takes beside these.
+        arguments: further arguments of the library's trainer.
     """
 
     def __init__(
         self,
         *,
         model: SentenceTransformer,
-        divergence: Watch,
+        divergence: DivergenceCheck,
         split: Split | None,
+        merged: Collection[nn.Module],
         graphed: Graphed | None,
         why_eager: str | None,
         writer: CheckpointWriter,
         saver: SentenceTransformer | None,
         is_over: Callable[[TrainerState], bool],
         trust_remote_code: bool,
-        **given: Any,
+        **arguments: Any,
     ) -> None:
         self._divergence = divergence
         self._split = split
+        self._merged = merged
         self._graphed = graphed
         self._why_eager = why_eager
         self._norm: torch.Tensor | None = None
-        """That of the gradient of a captured step, before it was clipped; None after any other step."""
+        """Gradient norm of a captured step before clipping; None after any other step."""
         self._writer = writer
         self._saver = saver
         self._is_over = is_over
         self._trust_remote_code = trust_remote_code
-        super().__init__(model=model, **given)
+        super().__init__(model=model, **arguments)
 
     @property
     def captured(self) -> str:
         """What was captured in CUDA graphs, in words, or why nothing was."""
-        return f"none: {self._why_eager}" if self._graphed is None else self._graphed.told
+        return f"none: {self._why_eager}" if self._graphed is None else self._graphed.summary
 
-    def get_data_collator(self, **given: Any) -> Any:
-        """The library's collator; around it what splits a batch, or pads it to a length that graphs are made for."""
-        collate = super().get_data_collator(**given)
+    def get_data_collator(self, **arguments: Any) -> Any:
+        """Return the library's collator, wrapped if it has to split batches or pad them to the lengths of graphs."""
+        collate = super().get_data_collator(**arguments)
         if self._split is not None:
             return SplittingCollator(collate, self._split)
         return collate if self._graphed is None else PaddingCollator(collate, self._graphed)
@@ -94,32 +97,39 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Gradients of a batch, and its loss."""
+        """Compute the gradients of a batch and return its loss."""
         if PARTS in inputs:
             return self._step_in_parts(model, inputs, num_items_in_batch)
         if self._graphed is not None and self._graphed.takes(inputs):
             return self._graphed_step(self._graphed, model, inputs)
         return super().training_step(model, inputs, num_items_in_batch)
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The library's, watched for divergence."""
-        loss = super().compute_loss(*args, **kwargs)
-        self._divergence.saw_loss(loss)
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch, checked for divergence."""
+        loss = self._batch_loss(model, inputs, *args, **kwargs)
+        self._divergence.check_loss(loss)
         return loss
+
+    def _batch_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        loss: Any = self.loss[inputs["dataset_name"]] if isinstance(self.loss, dict) else self.loss
+        if loss not in self._merged:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        columns, labels = self.collect_features(inputs)
+        return loss.compute_loss_from_embeddings(embed_together(model, columns), labels)
 
     def _step_in_parts(self, model: nn.Module, inputs: Mapping[str, Any], num_items_in_batch: Any) -> torch.Tensor:
         parts = list(zip(inputs[PARTS], inputs[SHARES], strict=True))
         weight = self._weight(inputs[N_EXAMPLES])
         value = torch.zeros((), device=self.args.device)
         for number, (part, share) in enumerate(parts, start=1):
-            # What the trainer divides the loss of a part by.
+            # The trainer divides the loss of a part by this.
             self.current_gradient_accumulation_steps = 1 / (share * weight)
             with nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
                 value = value + super().training_step(model, part, num_items_in_batch)
         return value
 
     def _weight(self, examples: int) -> float:
-        """What so many examples count for, of which every process has its own number: their mean gradient is taken."""
+        """Return the weight of this process's share, as shares may differ in size and gradients are averaged."""
         if self.accelerator.num_processes == 1:
             return 1.0
         mean = self.accelerator.reduce(torch.tensor(float(examples), device=self.args.device), "mean")
@@ -130,9 +140,9 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()  # schedule-free optimizers train with other weights than they evaluate with
         batch = self._prepare_inputs(inputs)
-        n_captured, begun = len(graphed.graphs), time.monotonic()
+        n_captured, started = len(graphed.graphs), time.monotonic()
         try:
-            loss, self._norm = graphed.graphs.step(batch, lambda given: super(Trainer, self).compute_loss(model, given))
+            loss, self._norm = graphed.graphs.step(batch, functools.partial(self._batch_loss, model))
         except CaptureError as error:
             graphed.forget()
             if graphed.is_required:
@@ -143,8 +153,8 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
             _log.warning("CUDA graphs: %s", self.captured)
             return super().training_step(model, inputs)
         if len(graphed.graphs) > n_captured:
-            _log.info("CUDA graphs: step %d captured in %.2f s", self.state.global_step + 1, time.monotonic() - begun)
-        self._divergence.saw_loss(loss)
+            _log.info("CUDA graphs: step %d captured in %.2f s", self.state.global_step + 1, time.monotonic() - started)
+        self._divergence.check_loss(loss)
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -154,15 +164,15 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm if self._norm is None else self._norm)
         self._norm = None
-        self._divergence.saw_gradient(norm)
+        self._divergence.check_gradient(norm)
         return norm
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        # The library's own takes a checkpoint of adapters for a whole model, with its base model where it once lay.
+        # The library would load a checkpoint of adapters as a whole model, with its base model from its former place.
         load_weights(self.model, Path(checkpoint_path), self._trust_remote_code)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002  # the library's
-        # Without its card, which takes longer than the weights of a small model, and without a pickle of the arguments.
+        # Without the card, which takes longer than a small model's weights, and without a pickle of the arguments.
         folder = output_dir or self.args.output_dir
         # Until the last checkpoint is sealed, the saver holds its weights; and sealing it deletes all it replaces.
         self._writer.wait()
@@ -192,7 +202,7 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
 
 
 def _in_main_memory(state: Any) -> Any:
-    """A copy of an optimizer's state that later steps do not change."""
+    """Return a copy of an optimizer's state that later steps do not change."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
@@ -203,20 +213,20 @@ def _in_main_memory(state: Any) -> Any:
 def training_arguments(
     config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset], processes: int
 ) -> SentenceTransformerTrainingArguments:
-    """sentence-transformers' arguments for a configuration.
+    """Return sentence-transformers' training arguments for a configuration.
 
     Args:
         config: the trial.
-        folder: where checkpoints go.
-        datasets: what is trained on, by name.
-        processes: how many share a batch, and each micro-batch of it, a divisor of both.
+        folder: where checkpoints are written.
+        datasets: the training datasets by name.
+        processes: how many processes share a batch; a divisor of the batch size and of the micro-batch size.
     """
     trainer, loader = config.trainer, config.dataloader
     # A smaller loss batch is drawn as such, so that it has no duplicates and whole groups; others are split later.
     loss_batch_size = loss_batch_size_of(config)
     pinned = trainer.device != "cpu" and torch.cuda.is_available()
     every = _ratio_or_steps(trainer.eval_every)
-    prompts = {name: training_prompts(config.model, _text_columns(dataset)) for name, dataset in datasets.items()}
+    prompts = {name: training_prompts(config.model, text_columns(dataset)) for name, dataset in datasets.items()}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
@@ -251,13 +261,9 @@ def training_arguments(
         report_to="none",
         **optimizer_arguments(config.optimizer),
     )
-    # The library drops the last batch in every group of processes, which share it out unevenly; here they can.
+    # In a group of processes the library drops the last batch, which it shares out unevenly; here shares may be uneven.
     arguments.dataloader_drop_last = loader.drop_last
     return arguments
-
-
-def _text_columns(dataset: Dataset) -> list[str]:
-    return [name for name in dataset.column_names if name not in ("label", "score")]
 
 
 def _ratio_or_steps(value: float) -> float:

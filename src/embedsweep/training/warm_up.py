@@ -1,6 +1,6 @@
-"""A GPU's first step takes seconds: its kernels are loaded when they are first launched.
+"""Warm up a GPU: its first step takes seconds, as kernels are loaded when they are first launched.
 
-A worker takes one while its supervisor still opens the stores, on a model that is thrown away.
+A worker does so while its supervisor still opens the stores, on a model that is thrown away.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def train_a_step(device: torch.device) -> float:
     batch["attention_mask"][:, 8:] = 0
     batch = {name: value.to(device) for name, value in batch.items()}
 
-    def compute(given: dict[str, torch.Tensor]) -> torch.Tensor:
+    def compute(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16):
-            embeddings: torch.Tensor = model(**given).last_hidden_state
+            embeddings: torch.Tensor = model(**inputs).last_hidden_state
         return embeddings.float().square().mean()
 
     if device.type == "cuda":

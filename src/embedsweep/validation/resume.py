@@ -18,15 +18,14 @@ import yaml
 from filelock import FileLock, Timeout
 
 from embedsweep.config.identity import trial_config_of
-from embedsweep.config.reader import Reader
 from embedsweep.config.trial import TrainerConfig, TrialConfig
 from embedsweep.config.values import has_key, resolve, set_value, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE_RUNS
-from embedsweep.tracking.spool import begun_as
+from embedsweep.tracking.spool import spooled_ids
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.validation.rules import check_trial
-from embedsweep.validation.sections.training import read_trainer
+from embedsweep.validation.sections import read_section
 from embedsweep.validation.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, section_of
 
 SHORTEST_PREFIX = 6
@@ -95,7 +94,7 @@ def _folder_of(prefix: str) -> Path:
     if len(prefix) < SHORTEST_PREFIX:
         message = f"takes at least {SHORTEST_PREFIX} characters of a run's id, or its folder, but got {prefix}"
         raise ConfigError.single("resume", message)
-    begun = begun_as(prefix)
+    begun = spooled_ids(prefix)
     found = [folder for folder in _runs() if folder.name.startswith(prefix) or folder.name in begun]
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)
@@ -261,7 +260,7 @@ def read_resumed(name: str, said: Words, cell: Cell) -> tuple[TrialConfig, Resum
     for key in said.values:
         if section_of(key) == "trainer" and has_key(trainer, key):
             set_value(trainer, key, value_at(asked, key))
-    config = replace(run.config, trainer=read_trainer(Reader(trainer["trainer"], "trainer", problems)))
+    config = replace(run.config, trainer=read_section(TrainerConfig, "trainer", trainer["trainer"], problems))
     problems += check_trial(config, broken={problem.where for problem in problems})
     is_changed = config != run.config
     if not problems and is_changed and (message := why_it_cannot_go_on(run, config.trainer)) is not None:

@@ -18,7 +18,7 @@ from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE, SWEEPS
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
-from embedsweep.validation.sections.services import read_emissions, read_study, read_tracking, read_workers
+from embedsweep.validation.sections import read_section
 from embedsweep.validation.words import Cell
 
 
@@ -107,10 +107,10 @@ def read_services(cell: Cell) -> Services:
     tree = resolve(cell.composed, {}, ("study", "tracking", "emissions", "workers"))
     problems: list[Problem] = []
     services = Services(
-        read_study(tree["study"], problems),
-        read_tracking(tree["tracking"], problems),
-        read_emissions(tree["emissions"], problems),
-        read_workers(tree["workers"], problems),
+        read_section(StudyConfig, "study", tree["study"], problems),
+        read_section(TrackingConfig, "tracking", tree["tracking"], problems),
+        read_section(EmissionsConfig, "emissions", tree["emissions"], problems),
+        read_section(WorkersConfig, "workers", tree["workers"], problems),
     )
     problems += _check_study(services.study)
     problems += check_tracking(services.tracking)

@@ -1,25 +1,19 @@
-"""The words of a command for one run, or for ``ui`` or ``sync``, past the gate."""
+"""Validate the overrides of a command for one run, of ``audit``, and of the store of ``ui`` and ``sync``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from embedsweep.config.compose import open_composer
-from embedsweep.config.reader import Reader
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.files import SWEEPS
 from embedsweep.validation.cells import read_cell, trial_sections
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, services_said
 from embedsweep.validation.rules.training import check_processes
-from embedsweep.validation.sections.data import read_data
-from embedsweep.validation.sections.evaluation import read_evaluation
-from embedsweep.validation.sections.model import read_model
-from embedsweep.validation.sections.services import read_tracking
+from embedsweep.validation.sections import read_section
 from embedsweep.validation.services import Services, check_tracking, read_services
 from embedsweep.validation.words import STUDY_KEYS_OF_A_TRIAL, Cell, Words, compose_cells, section_of, sort_words
 
@@ -103,68 +97,30 @@ def _only_for_studies(said: Words) -> Iterator[Problem]:
             yield Problem(key, "is a study's, and this is one run: add -m, or leave it out")
 
 
-def pass_ui(words: Sequence[str], default_port: object) -> tuple[TrackingConfig, int]:
-    """Passes the words of ``embedsweep ui``: options of ``tracking``, and ``port=5000``.
-
-    Args:
-        words: what was typed after ``ui``.
-        default_port: the port where none was typed.
+def read_store(words: Sequence[str]) -> TrackingConfig:
+    """Return the store that overrides of the group ``tracking`` name; without any, the default one.
 
     Raises:
         ConfigError: all that is wrong, at once.
     """
-    problems: list[Problem] = []
-    ports = [word.removeprefix("port=") for word in words if word.startswith("port=")]
-    port = ports[-1] if ports else str(default_port)
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        problems.append(Problem("port", f"must be a number from 1 to 65535, but got {port}"))
-    rest = [word for word in words if not word.startswith("port=")]
-    known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
-    problems += [Problem(word, "ui takes port= and tracking.uri= only") for word in rest if word not in known]
-    tracking = _read_store(known, problems)
-    if problems or tracking is None:
-        raise ConfigError(problems)
-    return tracking, int(port)
-
-
-def pass_sync(words: Sequence[str]) -> tuple[str | None, TrackingConfig, bool]:
-    """Passes the words of ``embedsweep sync``: ``study.name=NAME`` and options of ``tracking``.
-
-    Returns:
-        The study's name, if one was given; the store; and whether it was given, too.
-
-    Raises:
-        ConfigError: all that is wrong, at once.
-    """
-    problems: list[Problem] = []
-    names = [word.removeprefix("study.name=") for word in words if word.startswith("study.name=")]
-    rest = [word for word in words if not word.startswith("study.name=")]
-    known = [word for word in rest if word.startswith(("tracking.", "tracking="))]
-    problems += [Problem(word, "sync takes study.name= and tracking.uri= only") for word in rest if word not in known]
-    problems += [
-        Problem("study.name", f"there is no study {name} in {Path.cwd() / SWEEPS}")
-        for name in names
-        if not (SWEEPS / name).is_dir()
+    known = [word for word in words if word.startswith(("tracking.", "tracking="))]
+    problems = [
+        Problem(word, "unexpected argument; the store is --tracking-uri URI") for word in words if word not in known
     ]
-    tracking = _read_store(known, problems)
-    if problems or tracking is None:
-        raise ConfigError(problems)
-    return (names[-1] if names else None), tracking, bool(known)
-
-
-def _read_store(known: Sequence[str], problems: list[Problem]) -> TrackingConfig | None:
-    """The store that words of ``tracking`` name."""
     with open_composer() as composer:
-        said = sort_words(known, composer, problems)
-        problems += [Problem(axis.key, "takes one store") for axis in said.axes]
-        said.axes.clear()
-        (cell,) = compose_cells(said, composer, problems)
+        overrides = sort_words(known, composer, problems)
+        problems += [Problem(axis.key, "takes one store") for axis in overrides.axes]
+        overrides.axes.clear()
+        (cell,) = compose_cells(overrides, composer, problems)
         try:
-            tracking = read_tracking(resolve(cell.composed, {}, ("tracking",))["tracking"], problems)
+            tracking = read_section(
+                TrackingConfig, "tracking", resolve(cell.composed, {}, ("tracking",))["tracking"], problems
+            )
             problems += check_tracking(tracking)
         except ConfigError as error:
             problems += error.problems
-            return None
+    if problems:
+        raise ConfigError(problems)
     return tracking
 
 
@@ -179,13 +135,11 @@ class AuditRequest:
         data: what is trained on.
         evaluation: what selects and reports.
         model: whose tokens are counted.
-        json: a file that the figures are written to; None writes none.
     """
 
     data: DataConfig
     evaluation: EvaluationConfig
     model: ModelConfig
-    json: Path | None
 
 
 def pass_audit(words: Sequence[str]) -> AuditRequest:
@@ -197,36 +151,21 @@ def pass_audit(words: Sequence[str]) -> AuditRequest:
         ConfigError: all that is wrong, at once.
     """
     problems: list[Problem] = []
-    files = [word.removeprefix("json=") for word in words if word.startswith("json=")]
-    json = Path(files[-1]).expanduser() if files and files[-1] else None
-    if files:
-        problems += _check_file(json)
     request: AuditRequest | None = None
     with open_composer() as composer:
-        said = sort_words([word for word in words if not word.startswith("json=")], composer, problems)
+        said = sort_words(words, composer, problems)
         problems += [Problem(axis.key, "data is audited as one run has it: give one value") for axis in said.axes]
         said.axes.clear()
         (cell,) = compose_cells(said, composer, problems)
         try:
             tree = resolve(cell.composed, {}, SECTIONS)
-            root = Reader({name: tree.get(name) for name in SECTIONS}, "", problems)
             request = AuditRequest(
-                data=read_data(root.section("data")),
-                evaluation=read_evaluation(root.section("evaluation")),
-                model=read_model(root.section("model")),
-                json=json,
+                data=read_section(DataConfig, "data", tree["data"], problems),
+                evaluation=read_section(EvaluationConfig, "evaluation", tree["evaluation"], problems),
+                model=read_section(ModelConfig, "model", tree["model"], problems),
             )
         except ConfigError as error:
             problems += error.problems
     if problems or request is None:
         raise ConfigError(problems)
     return request
-
-
-def _check_file(file: Path | None) -> Iterator[Problem]:
-    if file is None:
-        yield Problem("json", "must be a file to write to: json=audit.json")
-    elif file.is_dir():
-        yield Problem("json", f"{file} is a folder: give a file in it, as json={file / 'audit.json'}")
-    elif not file.parent.is_dir():
-        yield Problem("json", f"there is no folder {file.parent.absolute()} to write {file.name} to")

@@ -23,8 +23,7 @@ from embedsweep.config.values import has_key, leaf_keys, nearest_key, resolve, s
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.validation.cells import count_cells, trial_sections
 from embedsweep.validation.search import check_cells, read_points, searched_axes
-from embedsweep.validation.sections import TRIAL_SECTIONS
-from embedsweep.validation.sections.services import read_search
+from embedsweep.validation.sections import TRIAL_SECTIONS, read_section
 from embedsweep.validation.services import Services, check_reach, check_shares, read_services
 from embedsweep.validation.words import ONE_FOR_ALL, Cell, Words, compose_cells, section_of, sort_words
 
@@ -133,7 +132,7 @@ def _read_search(cell: Cell, said: Words, problems: list[Problem]) -> SearchConf
     found: list[Problem] = []
     search = SearchConfig("", None, {}, (), ())
     try:
-        search = read_search(resolve(cell.composed, {}, ("search",))["search"], found)
+        search = read_section(SearchConfig, "search", resolve(cell.composed, {}, ("search",))["search"], found)
     except ConfigError as error:
         found += error.problems
     if found:
