@@ -1,7 +1,4 @@
-"""A small study whose trials stop early: its command, in child processes, and what Optuna and MLflow hold of it.
-
-Owns how the tests of faults start commands and read what is left. Starts no fault itself.
-"""
+"""A small study whose trials stop early: its command, in child processes, and what Optuna and MLflow hold of it."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ WITHIN_S = 600.0
 Command = subprocess.Popen[str] | ForkedCommand
 _STARTING = threading.Lock()
 
-# A learning rate this high leads past the best model soon: both trials stop early, well before their last step.
+# With a learning rate this high the best model comes early: both trials stop well before their last step.
 WORDS = (
     "loss=cosent,mnrl",
     "data=demo",
@@ -56,12 +53,12 @@ in_short = pytest.mark.parametrize(
     [pytest.param("journal", marks=pytest.mark.slow), pytest.param("postgresql", marks=pytest.mark.faults)],
     indirect=True,
 )
-"""On the journal in CI, on both by ``make faults``: for faults of which the storage sees little."""
+"""On the journal in CI, on both by ``make faults``: for faults that hardly involve the storage."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that came to its end.
+    """A command that has ended.
 
     Attributes:
         code: its exit code; of one that a signal killed, the signal's number, negative.
@@ -130,14 +127,14 @@ def fork_server() -> ForkServer:
 
 
 def wait_for(command: Command, words: str) -> None:
-    """Reads a command's output up to a line with these words in it."""
+    """Read a command's output up to a line that contains ``words``."""
     assert command.stdout is not None
     while words not in (line := command.stdout.readline()):
-        assert line, f"the command ended before it said {words!r}"
+        assert line, f"the command ended before it printed {words!r}"
 
 
 def finish(command: Command) -> Ended:
-    """Waits for a command's end."""
+    """Wait for a command's end."""
     try:
         output, _ = command.communicate(timeout=WITHIN_S)
     except subprocess.TimeoutExpired:
@@ -153,12 +150,12 @@ def run(folder: Path, words: Sequence[str] = WORDS, fault: Sequence[str] = (), *
 
 
 def storage_words(url: str | None) -> tuple[str, ...]:
-    """What a command says to keep the study in a database; nothing for the journal."""
+    """Return the override that stores the study in a database; nothing for the journal."""
     return (f"study.storage={url}",) if url else ()
 
 
 class Study:
-    """What Optuna and MLflow hold, at this moment, of the only study in a working directory.
+    """What Optuna and MLflow now hold of the only study in a working directory.
 
     Args:
         folder: the working directory.
@@ -204,12 +201,12 @@ class Study:
         return run
 
     def run_of(self, number: int) -> Run:
-        """The run of a trial; there must be exactly one."""
+        """Return the run of a trial; there must be exactly one."""
         (run,) = (run for run in self.runs if run.data.tags.get("embedsweep.trial") == str(number))
         return run
 
     def history(self, run: Run) -> dict[str, list[tuple[int, float]]]:
-        """Every point of every metric of a run, by step."""
+        """Return every point of every metric of a run, by step."""
         return {
             name: sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, name))
             for name in run.data.metrics
@@ -223,7 +220,7 @@ class Study:
 
 
 def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
-    """A study that is complete, each trial once, MLflow and Optuna agreeing on everything."""
+    """Check that a study is complete, with each trial once, and that MLflow and Optuna agree."""
     assert study.states == ["COMPLETE"] * n_trials
     assert len({json.dumps(trial.params, sort_keys=True) for trial in study.trials}) == n_trials
     assert len(study.runs) == n_trials + 1, [run.data.tags for run in study.runs]
@@ -247,7 +244,7 @@ def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
 
 
 def check_equal(study: Study, reference: Study) -> None:
-    """Every trial has the very result, step by step, that it has in a study that nothing disturbed."""
+    """Check that every trial has exactly the result, step by step, that it has in the undisturbed study."""
     assert len(study.trials) == len(reference.trials)
     for trial, expected in zip(study.trials, reference.trials, strict=True):
         number = trial.number

@@ -1,4 +1,4 @@
-"""Several commands at once: on one study, on no store at all, and on one name for two studies."""
+"""Several commands at once: on one study, without any store, and on one name for two studies."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def outputs(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @studies.each_storage
-def test_two_commands_begun_at_once_share_a_new_study(url: str | None, tmp_path: Path, undisturbed: Study) -> None:
+def test_two_commands_started_at_once_share_a_new_study(url: str | None, tmp_path: Path, undisturbed: Study) -> None:
     words = (*WORDS, *studies.storage_words(url))
-    # Each waits between counting the trials and adding one: whoever could step in between would double it.
+    # Each waits between counting the trials and adding one: a command that could add one in between would double it.
     commands = [studies.start(tmp_path, words, ("wait", "count")) for _ in range(2)]
     ended = [studies.finish(command) for command in commands]
 
@@ -64,7 +64,7 @@ def test_two_commands_begun_at_once_share_a_new_study(url: str | None, tmp_path:
 
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("storage", ["journal", "postgresql"])
-def test_four_workers_that_meet_no_store_at_all_share_a_study(
+def test_four_commands_started_without_any_store_share_a_study(
     storage: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     urls: list[str | None] = [None] * times
@@ -75,24 +75,22 @@ def test_four_workers_that_meet_no_store_at_all_share_a_study(
     commands = [[(*FOUR, *studies.storage_words(url))] * 4 for url in urls]
     for folder, url, words in zip(folders, urls, commands, strict=True):
         ended = start_at_once(folder, words)
-        told = "\n".join(outputs(folder))
-        assert ended == [0] * 4, told
-        assert "Traceback" not in told
-        assert [told.count(f"trial {number} RUNNING") for number in range(5)] == [1, 1, 1, 1, 0]
+        printed = "\n".join(outputs(folder))
+        assert ended == [0] * 4, printed
+        assert "Traceback" not in printed
+        assert [printed.count(f"trial {number} RUNNING") for number in range(5)] == [1, 1, 1, 1, 0]
         studies.check_whole(Study(folder, url), 4)
 
 
 @pytest.mark.slow
 @studies.each_storage
-def test_of_two_studies_of_one_name_begun_at_once_one_is_refused_with_the_difference(
-    url: str | None, tmp_path: Path
-) -> None:
+def test_of_two_studies_started_at_once_under_one_name_one_is_refused(url: str | None, tmp_path: Path) -> None:
     words = ("-m", *SHORT, "study.name=one", *studies.storage_words(url))
     folder = tmp_path / "work"
     codes = start_at_once(folder, [(*words, "loss=cosent,mnrl"), (*words, "loss=cosent,cosine")])
-    told = outputs(folder)
-    assert sorted(codes) == [0, 2], told
-    refused, other = (told[codes.index(2)], "mnrl" if codes.index(2) == 0 else "cosine")
+    printed = outputs(folder)
+    assert sorted(codes) == [0, 2], printed
+    refused, other = (printed[codes.index(2)], "mnrl" if codes.index(2) == 0 else "cosine")
     assert "study one" in refused
     assert "sweep of loss was" in refused
     assert " RUNNING " not in refused
@@ -102,7 +100,7 @@ def test_of_two_studies_of_one_name_begun_at_once_one_is_refused_with_the_differ
 
 
 @pytest.mark.slow
-def test_two_runs_begun_at_the_same_instant_are_two_runs(tmp_path: Path) -> None:
+def test_two_runs_started_at_the_same_instant_are_two_runs(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     codes = start_at_once(folder, [(*SHORT, "loss=cosent")] * 2)
     assert codes == [0, 0], outputs(folder)
