@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,16 +49,12 @@ Write = Callable[[Sequence[str], "np.ndarray"], object]
 
 @dataclass(frozen=True)
 class _Request:
-    """The arguments, checked."""
+    """The arguments, checked; those that need no more than that are in ``values``."""
 
     model: ResolvedModel
     texts: list[str]
     out: Path
-    prompt: str | None
-    batch_size: int
-    device: str
-    truncate_dim: int | None
-    normalize: bool
+    values: Namespace
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -68,16 +65,16 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
     request = _read(parse(VERB, words))
-    prepare_process(request.device)
+    prepare_process(request.values.device)
     from embedsweep.models import torch_device
 
-    model = load_model(request.model, torch_device(request.device))
+    model = load_model(request.model, torch_device(request.values.device))
     _check_model(model, request)
-    dim = min(filter(None, (request.truncate_dim, model.get_embedding_dimension())))
+    dim = min(filter(None, (request.values.truncate_dim, model.get_embedding_dimension())))
     encode_options: dict[str, Any] = {
-        "prompt_name": request.prompt,
-        "truncate_dim": request.truncate_dim,
-        "normalize_embeddings": request.normalize,
+        "prompt_name": request.values.prompt,
+        "truncate_dim": request.values.truncate_dim,
+        "normalize_embeddings": request.values.normalize,
     }
     open_writer = _parquet if request.out.suffix == ".parquet" else _npy
     with (
@@ -85,7 +82,9 @@ def run(words: Sequence[str], console: Console) -> int:
         open_writer(temporary, len(request.texts), dim) as write,
         shown_progress(console, len(request.texts), "encoded") as progress,
     ):
-        for texts, embeddings in encoded_chunks(model, request.texts, request.batch_size, progress, **encode_options):
+        for texts, embeddings in encoded_chunks(
+            model, request.texts, request.values.batch_size, progress, **encode_options
+        ):
             write(texts, embeddings)
     say(console, f"{request.out}: {len(request.texts)} embeddings of {dim} dimensions, by {request.model.description}")
     return 0
@@ -99,16 +98,7 @@ def _read(arguments: ParsedArguments) -> _Request:
     arguments.check()
     if out is None or texts is None or model is None:
         raise ValueError("what is missing was noted as a problem")
-    return _Request(
-        model=model,
-        texts=texts[0],
-        out=out,
-        prompt=values.prompt,
-        batch_size=values.batch_size,
-        device=values.device,
-        truncate_dim=values.truncate_dim,
-        normalize=values.normalize,
-    )
+    return _Request(model, texts[0], out, values)
 
 
 def as_column(word: str | int) -> Column:
@@ -158,13 +148,15 @@ def encoded_chunks(
 
 def _check_model(model: SentenceTransformer, request: _Request) -> None:
     """Raise where the loaded model has no such prompt, or fewer dimensions."""
-    if request.prompt is not None and request.prompt not in model.prompts:
+    if request.values.prompt is not None and request.values.prompt not in model.prompts:
         known = ", ".join(model.prompts) or "none"
-        hint = nearest(request.prompt, model.prompts)
-        raise ConfigError.single("--prompt", f"the model has no prompt {request.prompt}{hint}; there are: {known}")
+        hint = nearest(request.values.prompt, model.prompts)
+        raise ConfigError.single(
+            "--prompt", f"the model has no prompt {request.values.prompt}{hint}; there are: {known}"
+        )
     width = model.get_embedding_dimension()
-    if request.truncate_dim is not None and width is not None and request.truncate_dim > width:
-        message = f"the model's embeddings have {width} dimensions, but got {request.truncate_dim}"
+    if request.values.truncate_dim is not None and width is not None and request.values.truncate_dim > width:
+        message = f"the model's embeddings have {width} dimensions, but got {request.values.truncate_dim}"
         raise ConfigError.single("--truncate-dim", message)
 
 
