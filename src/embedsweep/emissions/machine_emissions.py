@@ -12,7 +12,6 @@ from typing import Self
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.emissions.allocation import (
     Allocation,
-    Energy,
     allocation_path,
     clear_trial,
     gpus_of_trial,
@@ -20,7 +19,7 @@ from embedsweep.emissions.allocation import (
     write_allocation,
 )
 from embedsweep.emissions.gpu_time import EQUAL_PARTS, GPU_TIME, GpuTime, fractions
-from embedsweep.emissions.tracker import EnergyTracker, Reading
+from embedsweep.emissions.tracker import Energy, EnergyTracker, Reading
 from embedsweep.emissions.usage import Usage
 
 READ_EVERY_S = 5.0
