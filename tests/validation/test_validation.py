@@ -485,8 +485,8 @@ def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("weights", "config", "message"),
     [
-        ("model.safetensors", "{torn", "{0}/config.json is no model's configuration (a JSON object)"),
-        ("model.safetensors", "[]", "{0}/config.json is no model's configuration (a JSON object)"),
+        ("model.safetensors", "{torn", "{0}/config.json is not the configuration of a model (a JSON object)"),
+        ("model.safetensors", "[]", "{0}/config.json is not the configuration of a model (a JSON object)"),
         (
             "pytorch_model.bin",
             None,
@@ -705,7 +705,10 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
         ["search: search=lr searches optimizer.lr, and this command fixes it; leave one out"],
     ),
     (["search=lr", "study.timeout=0"], ["study.timeout: must be a number above 0, or null, but got 0"]),
-    (["search.space=3"], ["search.space: must be a mapping of names to values, as {a:1}, but got 3"]),
+    (
+        ["search.space=3"],
+        ["search.space: must be a mapping of keys to what they are searched over, but got 3"],
+    ),
     (
         ["search.space={optimizer.lrr: 'interval(1,3)', loss: 'a,b', study.seed: '1,2'}"],
         [

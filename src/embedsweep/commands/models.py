@@ -76,12 +76,8 @@ def read_model_argument(arguments: ParsedArguments) -> ResolvedModel | None:
     """Return the model of a verb whose first positional argument is MODEL; None where it is wrong, which is noted."""
     if not arguments.positionals[0]:
         return None
-    try:
-        with open_composer() as composer:
-            return resolve_model(arguments.positionals[0][0], composer)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
-        return None
+    with open_composer() as composer:
+        return arguments.collect(resolve_model, arguments.positionals[0][0], composer)
 
 
 def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
@@ -225,9 +221,9 @@ def _listed(names: Iterable[str]) -> str:
 def _runs_of(prefix: str) -> list[_Run]:
     """Return all runs whose id starts so: single runs by their folders, trials by what their studies record."""
     from embedsweep.study.record import RUN_ID, trial_folder
-    from embedsweep.tracking.spool import begun_as
+    from embedsweep.tracking.spool import spooled_ids
 
-    store_ids = begun_as(prefix)
+    store_ids = spooled_ids(prefix)
     runs = [
         _Run(store_ids.get(path.name, path.name), path / MODEL_FOLDER, f"run {path.name}", None)
         for path in sorted(SINGLE_RUNS.glob("*"))

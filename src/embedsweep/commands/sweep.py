@@ -15,7 +15,7 @@ from rich.console import Console
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
 from embedsweep.console import Display, open_display, say
-from embedsweep.emissions.sharing import SharedEmissions
+from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.machine import cuda_devices_of, prepare_process
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
@@ -184,7 +184,7 @@ class _Run:
         gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
         with (
             tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-            SharedEmissions(emissions, Path(folder), gpus) as shared,
+            MachineEmissions(emissions, Path(folder), gpus) as shared,
         ):
             job = Job.of(self.study, self.request, parent, Path(folder))
             Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, display).run()

@@ -14,26 +14,13 @@ from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
 from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
-from embedsweep.tracking.journal import replay_spool, store_name
+from embedsweep.tracking.record_writer import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
+from embedsweep.tracking.store import locate
 from embedsweep.validation.single import read_store
 
 TRACKING_URI = Option("--tracking-uri", "URI", "MLflow's store: sqlite:///FILE or http://HOST:PORT")
 TRACKING_OVERRIDES = "options of the group tracking, as of train: tracking.uri=URI is --tracking-uri URI"
-
-VERB = Verb(
-    name="sync",
-    summary="write what was recorded while MLflow's store did not answer",
-    description=(
-        "Write what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool)\n"
-        "into it, in order and nothing twice. It can be interrupted and repeated. Exit code 1: something is left.\n"
-        "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
-        "comes from MLFLOW_TRACKING_URI."
-    ),
-    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
-    overrides=TRACKING_OVERRIDES,
-    former_keys={"study.name": "--study"},
-)
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -66,11 +53,10 @@ def read_store_arguments(arguments: ParsedArguments) -> TrackingConfig:
     overrides = list(arguments.overrides)
     if (uri := arguments.values.tracking_uri) is not None:
         overrides.append(f"tracking.uri={uri}")
-    try:
-        tracking = read_store(overrides)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
+    tracking = arguments.collect(read_store, overrides)
     arguments.check()
+    if tracking is None:
+        raise ValueError("what is missing was noted as a problem")
     return tracking
 
 
@@ -82,7 +68,7 @@ def _target(store: str, tracking: TrackingConfig, *, has_store: bool) -> str:
         tracking: the store of the command and its environment.
         has_store: whether the command names one.
     """
-    if has_store or store_name(tracking.uri) == store:
+    if has_store or str(locate(tracking.uri)) == store:
         return tracking.uri
     if MASK in store:
         message = f"records wait for {store}, whose password is not kept: give it, or set MLFLOW_TRACKING_URI"
@@ -107,3 +93,19 @@ def _replay(spool: Spool, store: str, uri: str, console: Console) -> bool:
     for run_id, reason in result.left.items():
         say(console, f"{spool.folder}: run {run_id} is left: {redact(reason)}")
     return bool(result.left)
+
+
+VERB = Verb(
+    name="sync",
+    summary="write what was recorded while MLflow's store did not answer",
+    run=run,
+    description=(
+        "Write what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool)\n"
+        "into it, in order and nothing twice. It can be interrupted and repeated. Exit code 1: something is left.\n"
+        "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
+        "comes from MLFLOW_TRACKING_URI."
+    ),
+    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
+    overrides=TRACKING_OVERRIDES,
+    former_keys={"study.name": "--study"},
+)

@@ -22,7 +22,7 @@ from embedsweep.config.trial import (
     WholeNumber,
     WorkersName,
 )
-from embedsweep.config.types import AllowedWords, Bounds, Key
+from embedsweep.config.types import AllowedWords, Bounds, Described, Key
 from embedsweep.config.values import shown
 
 
@@ -170,7 +170,10 @@ class SearchConfig:
 
     name: str
     n_trials: Count | None
-    space: Mapping[str, object]
+    space: Annotated[
+        Mapping[str, object],
+        Described("a mapping of keys to what they are searched over"),
+    ]
     option_spaces: tuple[str, ...]
     constraints: tuple[str, ...]
 
@@ -212,7 +215,10 @@ class StudyConfig:
     duplicates: Duplicates
     max_retries: WholeNumber
     retry_failed: bool
-    enqueue: tuple[Mapping[str, object], ...]
+    enqueue: Annotated[
+        tuple[Mapping[str, object], ...],
+        Described("a list of configurations, as [{optimizer.lr:2e-5,loss:mnrl}]"),
+    ]
     warm_start: str | None
     dry_run: bool
 
