@@ -103,7 +103,7 @@ def _train(order: Order, line: _Line, rank: int, size: int) -> None:
     from transformers import set_seed
 
     from embedsweep.models import build_model, count_tokens, torch_device
-    from embedsweep.training.train import prepare_training, train_share
+    from embedsweep.training.train import Training, train_share
 
     config = order.config
     name = "train.log" if rank == 0 else f"train-{rank}.log"
@@ -113,8 +113,8 @@ def _train(order: Order, line: _Line, rank: int, size: int) -> None:
         model = build_model(config.model, torch_device(config.trainer.device))
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
         checkpoints, listener = Checkpoints(order.folder / CHECKPOINTS), _Leader(line, rank)
-        training = prepare_training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
-        train_share(training, size)
+        training = Training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
+        train_share(training)
 
 
 class _Leader:
