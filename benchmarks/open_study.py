@@ -24,7 +24,7 @@ def fill() -> None:
     assert trial is not None
     for step in range(1, 6):
         study.report(trial, step * 50, {"dev/spearman_cosine": 0.1 * step}, 250)
-    study.identify(trial, "0" * 32, "0" * 12)
+    study.set_run(trial, "0" * 32, "0" * 12)
     study._study.tell(trial.number, 0.5)
     steps = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()[before:]]
     with journal.open("a", encoding="utf-8") as file:

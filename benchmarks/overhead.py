@@ -19,7 +19,7 @@ from embedsweep.data import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.trainer import training_arguments
 from embedsweep.validation.cells import cell_config
-from embedsweep.workers.worker import tidy
+from embedsweep.workers.worker import delete_unneeded
 
 ROUNDS = 7
 
@@ -60,7 +60,7 @@ if __name__ == "__main__":
         plain.append(plain_script(config))
         begun = time.monotonic()
         worker._attempt(trial)
-        tidy(worker.study, worker.keep_models)
+        delete_unneeded(worker.study)
         ours.append(time.monotonic() - begun)
     # The first round pays for what is loaded once a process.
     overhead = statistics.median(mine - other for mine, other in zip(ours[1:], plain[1:], strict=True))

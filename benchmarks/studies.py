@@ -23,4 +23,4 @@ def open_worker(n_trials: int, words: Sequence[str] = SHORT) -> Worker:
     study, tracker = open_study(asked), Tracker(asked.tracking)
     display = PlainLines(Console(quiet=True))
     parent = tracker.parent_run(study.name, {})
-    return Worker(study, tracker, parent, display, asked.emissions, asked.study.keep_models, None, 0)
+    return Worker(study, tracker, parent, display)

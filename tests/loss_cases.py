@@ -58,13 +58,13 @@ EXAMPLES: dict[Shape, Examples] = {
 
 
 def fresh_model() -> SentenceTransformer:
-    """The tiny model, untrained; its dropout is off, so that two forms of a loss can be compared."""
+    """Load the tiny model, untrained; its dropout is off, so that two forms of a loss can be compared."""
     torch.manual_seed(7)
     return SentenceTransformer(str(tiny_model_path()), device="cpu")
 
 
 def write_other_model(folder: Path) -> Path:
-    """A guide or teacher that differs from the tiny model, of the same size."""
+    """Save a guide or teacher of the tiny model's size with other weights; return its folder."""
     model = fresh_model()
     with torch.no_grad():
         for weights in model.parameters():
@@ -75,13 +75,13 @@ def write_other_model(folder: Path) -> Path:
 
 @functools.cache
 def option(name: str) -> Mapping[str, Any]:
-    """The values of ``conf/loss/NAME.yaml``, but for its name, its composition and its search space."""
+    """Return the values of ``conf/loss/NAME.yaml`` without its name, defaults list and search space."""
     tree: dict[str, Any] = yaml.safe_load((shipped_conf() / "loss" / f"{name}.yaml").read_text(encoding="utf-8"))
     return {key: value for key, value in tree.items() if key not in ("name", "defaults", "space")}
 
 
 def loss_config(name: str, other_model: Path, inner: LossConfig | None = None, **values: ParameterValue) -> LossConfig:
-    """A loss as its option has it, with ``other_model`` as guide or teacher; a wrapper is around CoSENT by default."""
+    """Configure a loss by its option, with ``other_model`` as guide or teacher; a wrapper gets CoSENT inside."""
     parameters = {key: tuple(value) if isinstance(value, list) else value for key, value in option(name).items()}
     row = LOSSES[name]
     if row.other_model is not None:
@@ -98,14 +98,14 @@ def built(
     *,
     merge_columns: bool = False,
 ) -> nn.Module:
-    """The loss, for the examples that it wants best."""
+    """Build the loss for the examples of its first shape."""
     classes = EXAMPLES[wants(config)[0]].classes
     n_classes = None if classes is None else len(classes)
     return build_loss(config, model, micro_batch_size, n_classes, merge_columns=merge_columns)
 
 
 def batch(config: LossConfig, model: SentenceTransformer) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | None]:
-    """Features of each text column, and labels, of all examples that a loss wants best."""
+    """Return the features of each text column and the labels of all examples of a loss's first shape."""
     dataset = training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1)
     *texts, last = dataset.column_names
     labels = torch.tensor(list(dataset[last])) if last in ("label", "score") else None
@@ -114,7 +114,7 @@ def batch(config: LossConfig, model: SentenceTransformer) -> tuple[list[dict[str
 
 
 def value_of(config: LossConfig, model: SentenceTransformer, micro_batch_size: int | None = None) -> torch.Tensor:
-    """A loss of all its examples, without having trained."""
+    """Return the loss of all its examples, before training."""
     features, labels = batch(config, model)
     value: torch.Tensor = built(config, model, micro_batch_size)(features, labels)
     return value
@@ -129,7 +129,7 @@ def trained(
     resume: Path | None = None,
     **arguments: Any,
 ) -> list[float]:
-    """Trains with the library's own trainer, in batches of 4; the losses of each step."""
+    """Train with the library's own trainer, in batches of 4; return the loss of each step."""
     by_label = LOSSES[nest(config)[-1].name].groups_by_label
     defaults = {
         "max_steps": 3,
@@ -151,7 +151,7 @@ def trained(
         loss=loss,
         callbacks=[] if callback is None else [callback],
     )
-    # The trainer collects garbage at its end: with all the libraries' objects looked at, most of a test's time.
+    # The trainer collects garbage at its end: slow, unless the libraries' objects are frozen.
     gc.freeze()
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     gc.unfreeze()

@@ -25,6 +25,7 @@ LAYERS: dict[str, int] = {
     "tracking": 2,
     "emissions": 2,
     "machine": 2,
+    "processes": 2,
     "models": 3,
     "losses": 3,
     "evaluation": 4,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -120,6 +121,8 @@ def _print_problems(error: ConfigError, deed: str) -> None:
 
 def _train(words: Sequence[str], console: Console) -> int:
     """Run one configuration, or with ``-m`` a study."""
+    if topics := [topic for flag, topic in itertools.pairwise(words) if flag in HELP and not topic.startswith("-")]:
+        return _print_reference(topics)
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
         return _run_hydra(words)
     flags = [word for word in words if word.startswith("-")]
@@ -130,6 +133,14 @@ def _train(words: Sequence[str], console: Console) -> int:
         )
     overrides = [word for word in words if not word.startswith("-")]
     return _sweep(overrides, console) if flags else _single(overrides, console)
+
+
+def _print_reference(words: Sequence[str]) -> int:
+    """Print what is known of groups (``model``), options (``model=minilm``) and keys (``trainer.epochs``)."""
+    from embedsweep.validation.reference import as_text, reference_of
+
+    print("\n".join(as_text(reference_of(word)) for word in words), end="")
+    return 0
 
 
 def _single(overrides: list[str], console: Console) -> int:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import Any
 
 from embedsweep.config.study import WorkersConfig
 from embedsweep.config.trial import Precision
@@ -163,16 +163,6 @@ def prepare_process(device: str) -> None:
 def end_at_once() -> None:
     """Let this process end without a last garbage collection, which takes 1 s with torch and MLflow imported."""
     atexit.register(gc.freeze)
-
-
-def take_pipes() -> tuple[IO[bytes], TextIO]:
-    """Stdin and stdout for the supervisor alone: whatever prints goes where stderr goes, to this process's log."""
-    lifeline, events = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return lifeline, events
 
 
 def _pin_gpu(index: int) -> None:

@@ -54,7 +54,7 @@ def test_warnings_name_the_lines_of_a_file(folder: Path) -> None:
     output = _run("data=csv", f"data.path={folder}")
     file_name = f"{folder}/train.csv"
     assert f"1 of 5 train examples have the same text twice ({file_name}, line 5)" in output
-    assert f"1 of 5 train examples come again ({file_name}, line 6); 1 of the repeated" in output
+    assert f"1 of 5 train examples are duplicates ({file_name}, line 6); 1 of the repeated" in output
     assert f"different labels ({file_name}, lines 2 and 6)" in output
 
 

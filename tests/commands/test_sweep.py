@@ -12,7 +12,6 @@ import pytest
 from embedsweep.commands import sweep
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
-from embedsweep.workers.job import Job
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +36,6 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
         ["optimizer.lr=1e-4,2e-4", "trainer.device=cpu", "workers=local", f"workers.processes_per_trial={processes}"]
     )
     study = open_study(asked)
-    job = Job.of(study, asked, "parent", "auto")
     measured: list[list[str]] = []
 
     class Shared:
@@ -48,12 +46,12 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(sweep, "cuda_devices_of", lambda device: visible if device == "auto" else [])
+    monkeypatch.setattr(sweep, "cuda_devices_of", lambda device: visible if device == "cpu" else [])
     monkeypatch.setattr(sweep, "SharedEmissions", Shared)
     monkeypatch.setattr(sweep, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
-    crew: Any = SimpleNamespace(children=[None] * children)
+    pool: Any = SimpleNamespace(processes=[None] * children)
     nothing: Any = None
-    sweep._supervise(study, job, crew, asked.workers, None, nothing)
+    sweep._Run(asked, study, nothing, nothing, 0.0)._supervise(pool, "parent", nothing)
     assert measured == [expected]
 
 

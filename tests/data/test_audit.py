@@ -103,7 +103,7 @@ def test_warnings_name_what_matters() -> None:
         "1 of 2 dev pairs and 2 sentences of dev also occur in train; data.drop_leaked=true leaves them out of train",
         "1 sentences of test also occur in train; data.drop_leaked=true leaves them out of train",
         "1 of 3 test pairs and 2 sentences of test also occur in dev",
-        "2 of 6 train examples come again, 1 of them turned round; 1 of the repeated have different labels",
+        "2 of 6 train examples are duplicates, 1 of them reversed; 1 of the repeated have different labels",
         "1 of 6 train examples have the same text twice",
         "1 of 6 texts in sentence1 of train are cut: the model reads 6 tokens, and they have up to 7",
         "4 of 6 texts in sentence2 of train are cut: the model reads 6 tokens, and they have up to 13",
@@ -115,7 +115,7 @@ def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
     lines = tuple(f"a/train.csv, line {number}" for number in (2, 3, 5, 6, 7, 8))
     train = replace(TRAIN, places=lines)
     assert warnings(audit(replace(CLEAN, train=train))) == [
-        "2 of 6 train examples come again, 1 of them turned round (a/train.csv, lines 5 and 6); 1 of the repeated have "
+        "2 of 6 train examples are duplicates, 1 of them reversed (a/train.csv, lines 5 and 6); 1 of the repeated have "
         "different labels (a/train.csv, lines 2, 5 and 6)",
         "1 of 6 train examples have the same text twice (a/train.csv, line 8)",
     ]
@@ -123,7 +123,7 @@ def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
         ("a",) * 5, ("b",) * 5, (0, 0, 0, 0, 0), "x + y", ("x, row 1", "x, row 2", "y, row 1", "y, row 2", "z")
     )
     (told,) = warnings(audit(replace(CLEAN, dev=pairs)))[1:]
-    assert told == "4 of 5 dev examples come again (x, row 2; y, rows 1 and 2)"
+    assert told == "4 of 5 dev examples are duplicates (x, row 2; y, rows 1 and 2)"
 
 
 def test_a_split_that_is_trained_on_is_told_as_such() -> None:
@@ -145,7 +145,7 @@ def test_scores_of_another_scale_are_warned_of(labels: tuple[float, ...], shape:
     train = replace(CLEAN.train, shape=shape, labels=labels, classes=classes)
     told = (
         f"the highest score of train is {labels[1]:g} of data.score_range, taken as 0-1: if 1 is the highest possible "
-        "score in the source, say data.score_range=[0,1]"
+        "score in the source, set data.score_range=[0,1]"
     )
     assert warnings(audit(replace(CLEAN, train=train))) == ([told] if warned else [])
 
@@ -174,7 +174,7 @@ def test_dropping_nearly_all_is_refused() -> None:
         drop_leaked(replace(CLEAN, dev=Pairs(("a", "x"), ("y", "z"), (0.0, 1.0), "dev.csv")))
     assert str(error.value) == (
         "data.drop_leaked: leaves 1 of 2 examples of train.csv, and training needs at least 2: the others share a "
-        "sentence with dev or test; give other data, or say data.drop_leaked=false"
+        "sentence with dev or test; use other data, or set data.drop_leaked=false"
     )
 
 

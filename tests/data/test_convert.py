@@ -193,38 +193,38 @@ REFUSED = [
     ),
     pytest.param(
         replace(INFERENCE, labels=(2, 1, 1, 2, 2)), 0.8, "triplets",
-        "data.convert.to: no triplet can be built of train.csv: none of its sentences has both an entailment and a "
-        "contradiction; say data.convert.to=positive_pairs where the loss takes those, which keeps the entailments",
+        "data.convert.to: no triplet can be built from train.csv: none of its sentences has both an entailment and a "
+        "contradiction; if the loss takes positive pairs, set data.convert.to=positive_pairs to keep entailments",
         id="no triplet",
     ),
     pytest.param(
         replace(INFERENCE, classes=("0", "1", "2")), 0.8, "triplets",
         "data.labels: the classes of train.csv are 0, 1, 2; only contradiction, neutral, entailment can become "
-        "triplets: name them so in the order of their numbers, or take a loss for class pairs",
+        "triplets: name them so in the order of their numbers, or use a loss for class pairs",
         id="other classes",
     ),
     pytest.param(
         replace(INFERENCE, labels=(0, 1, 1, 2, 0)), 0.8, "positive_pairs",
-        "data.convert.to: the 5 class pairs of train.csv become 1 positive pairs, and a loss needs at least 2: give "
-        "more rows, as by raising data.limit, or another loss",
+        "data.convert.to: the 5 class pairs of train.csv become 1 positive pairs, and a loss needs at least 2: use "
+        "more rows, for example by a higher data.limit, or another loss",
         id="one entailment",
     ),
     pytest.param(
         replace(INFERENCE, labels=(2, 1, 1, 2, 2)), 0.8, "binary_pairs",
-        "data.convert.to: train.csv has 3 entailments and 0 contradictions, and a loss on 0 and 1 needs both: give "
-        "rows of both, as by raising data.limit",
+        "data.convert.to: train.csv has 3 entailments and 0 contradictions, and a loss on 0 and 1 needs both: use "
+        "rows of both, for example by a higher data.limit",
         id="no contradiction",
     ),
     pytest.param(
         replace(INFERENCE, labels=(1, 1, 1, 1, 1)), 0.8, "scored_pairs",
         "data.convert.to: all 5 pairs of train.csv are of the class neutral, and a loss on scores needs different "
-        "ones: give rows of other classes, as by raising data.limit",
+        "ones: use rows of other classes, for example by a higher data.limit",
         id="one class",
     ),
     pytest.param(
         _examples("class_texts", ("a", 0), ("a", 1), classes=("x", "y")), 0.8, "texts",
-        "data.convert.to: the 2 class texts of train.csv become 1 texts, and a loss needs at least 2: give more rows, "
-        "as by raising data.limit, or another loss",
+        "data.convert.to: the 2 class texts of train.csv become 1 texts, and a loss needs at least 2: use more rows, "
+        "for example by a higher data.limit, or another loss",
         id="one text",
     ),
 ]  # fmt: skip
@@ -267,34 +267,34 @@ def test_data_stays_where_the_loss_takes_it_else_becomes_the_best_it_can(
     [
         pytest.param(
             "texts", ("triplets", "positive_pairs"), None,
-            "loss: loss=mnrl wants triplets (anchor, positive, negative: a text, one that means the same and one that "
+            "loss: loss=mnrl needs triplets (anchor, positive, negative: a text, one that means the same and one that "
             "does not), or positive_pairs (anchor, positive: two texts that mean the same); the data has texts (text: "
-            "single texts), which can become nothing else: take data of the shape triplets, positive_pairs, "
+            "single texts), which can be converted to nothing else: take data of the shape triplets, positive_pairs, "
             "scored_pairs, class_pairs, binary_pairs, or another loss",
             id="nothing will do",
         ),
         pytest.param(
             "scored_pairs", ("class_texts",), None,
-            "loss: loss=mnrl wants class_texts (text, label: a text and its class); the data has scored_pairs "
-            "(sentence1, sentence2, score: two texts and a similarity score), which can become only positive_pairs, "
-            "binary_pairs, texts: take data of the shape class_texts, or another loss",
+            "loss: loss=mnrl needs class_texts (text, label: a text and its class); the data has scored_pairs "
+            "(sentence1, sentence2, score: two texts and a similarity score), which can be converted to "
+            "positive_pairs, binary_pairs, texts: take data of the shape class_texts, or another loss",
             id="nothing the loss takes",
         ),
         pytest.param(
             "scored_pairs", ("triplets", "positive_pairs"), "triplets",
-            "data.convert.to: data.shape=scored_pairs cannot become triplets, only positive_pairs, binary_pairs, "
-            "texts; leave data.convert.to at null, which takes positive_pairs",
+            "data.convert.to: data.shape=scored_pairs cannot be converted to triplets, only to "
+            "positive_pairs, binary_pairs, texts; leave data.convert.to at null, which selects positive_pairs",
             id="not from this data",
         ),
         pytest.param(
             "scored_pairs", ("scored_pairs",), "texts",
             "data.convert.to: loss=mnrl does not take texts; it takes scored_pairs (sentence1, sentence2, score: two "
-            "texts and a similarity score); leave data.convert.to at null, which takes scored_pairs",
+            "texts and a similarity score); leave data.convert.to at null, which selects scored_pairs",
             id="not for this loss",
         ),
         pytest.param(
             "texts", ("scored_pairs",), "scored_pairs",
-            "data.convert.to: data.shape=texts cannot become scored_pairs, only stay what it is",
+            "data.convert.to: data.shape=texts cannot be converted to any other shape",
             id="asked for and impossible",
         ),
     ],

@@ -112,5 +112,5 @@ def test_a_machine_whose_runs_would_lie_apart_from_the_others_is_refused(tmp_pat
 
     refused = studies.run(here, (*words, "trainer.max_steps=2"))
     assert refused.code == 2
-    assert "tracking.uri: trials of this study that another-host began are recorded elsewhere" in refused.output
+    assert "tracking.uri: host another-host records trials of this study in another store" in refused.output
     assert " RUNNING " not in refused.output

@@ -91,6 +91,6 @@ def test_a_line_torn_by_another_process_harms_nobody_that_has_the_study_open(fol
     trial = study.ask()
 
     assert trial is not None
-    study.identify(trial, "run", "hash")
+    study.set_run(trial, "run", "hash")
     assert _open().trials[trial.number].user_attrs["run_id"] == "run"
     assert (folder / "journal.log.torn").read_bytes() == b'{"op_code": 5, "worker\n'

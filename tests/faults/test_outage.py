@@ -118,7 +118,7 @@ def test_a_server_that_goes_away_costs_no_trial_and_gets_all_by_sync(
         _end(process)
         ended = studies.finish(command)
     assert ended.code == 0, ended.output
-    assert "What is recorded waits on this disk" in ended.output
+    assert "Records wait on the local disk" in ended.output
     assert "embedsweep sync writes them when it answers" in ended.output
     assert "Traceback" not in ended.output
 

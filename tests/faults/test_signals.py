@@ -66,7 +66,7 @@ def test_an_interrupted_study_can_be_resumed_and_says_how(
     assert story.first.code == code, story.first.output
     assert "Traceback" not in story.first.output
     left = story.left
-    assert f"the same command, or -m study.name={left.name} alone, goes on" in story.first.output
+    assert f"the same command, or -m study.name={left.name} alone, resumes the study" in story.first.output
     assert left.states == ["RUNNING"]
     assert left.run_of(0).info.status == "KILLED"
     assert left.run_of(0).data.tags["embedsweep.state"] == "RUNNING"
@@ -124,7 +124,7 @@ def test_a_trial_that_raises_once_is_retried_in_the_same_trial(
 ) -> None:
     story = stories["a trial that raises once"].result()
     assert story.first.code == 0, story.first.output
-    assert "failed, begun again (1 of 1): RuntimeError: provoked by a test" in story.first.output
+    assert "failed, retrying (1/1): RuntimeError: provoked by a test" in story.first.output
     assert "trial 0 RUNNING loss=cosent resumed, attempt 2 of 2" in story.first.output
     studies.check_whole(story.left)
     studies.check_equal(story.left, undisturbed)

@@ -84,7 +84,7 @@ def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) 
     ended = running.finish()
     check_shared(Study(tmp_path), ended)
     assert "was killed by SIGKILL: perhaps out of memory" in ended.output
-    assert "is started again (1 of 10 times)" in ended.output
+    assert "is restarted (1/10)" in ended.output
     assert ended.output.count("resumed") == 1, ended.output
     assert gone([victim, other])
 
@@ -98,7 +98,7 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> 
     ended = running.finish()
     check_shared(Study(tmp_path), ended)
     assert "made no progress for 45 s (workers.silence) and was killed" in ended.output
-    assert "is started again (1 of 10 times)" in ended.output
+    assert "is restarted (1/10)" in ended.output
     assert ended.output.count("resumed") == 1, ended.output
     assert gone([victim, other])
 
@@ -123,8 +123,8 @@ def test_workers_end_with_their_supervisor_and_the_same_command_goes_on(
     assert left.states.count("RUNNING") == 2
     assert {left.run_of(n).info.status for n, state in enumerate(left.states) if state == "RUNNING"} == {"KILLED"}
     if signum != signal.SIGKILL:
-        assert f"the same command, or -m study.name={left.name} alone, goes on" in ended.output
-        assert ended.output.count("interrupted; the same command goes on with it") == 2
+        assert f"the same command, or -m study.name={left.name} alone, resumes the study" in ended.output
+        assert ended.output.count("interrupted; the same command resumes it") == 2
         assert "worker" not in ended.output
 
     again = studies.run(tmp_path, FOUR)
@@ -154,8 +154,8 @@ def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: P
         worker.kill()
     ended = running.finish()
     assert ended.code == 1, ended.output
-    reason = "died and is not started again, as workers were 0 times (workers.max_restarts); the same command"
-    assert f"{reason} goes on with the trials that are left" in ended.output
+    reason = "died and is not restarted, as workers.max_restarts=0 is reached; the same command"
+    assert f"{reason} resumes the study with the trials that are left" in ended.output
     assert "Traceback" not in ended.output
     again = studies.run(tmp_path, FOUR)
     check_shared(Study(tmp_path), again)
@@ -184,15 +184,15 @@ def test_the_winner_is_scored_by_a_worker_and_if_that_fails_by_the_command(
     watches.mkdir()
     (watches / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "from embedsweep.workers import winner as finals\n"
-        "scored = finals._reported\n"
+        "from embedsweep.workers import winner\n"
+        "score = winner._score\n"
         "def watched(*arguments):\n"
         "    role = 'worker' if 'embedsweep.workers.process' in sys.orig_argv else 'command'\n"
         "    open('scored', 'a').write(role + ' ')\n"
         f"    if {fails} and role == 'worker':\n"
         "        raise RuntimeError('broken by a test')\n"
-        "    return scored(*arguments)\n"
-        "finals._reported = watched\n"
+        "    return score(*arguments)\n"
+        "winner._score = watched\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{watches}:{studies.ROOT / 'src'}")
     ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"))

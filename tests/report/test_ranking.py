@@ -132,7 +132,7 @@ def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
         "3 4 0.7000 - - (reused from trial 1)",
         "4 5 0.7000 - - (replicate of trial 1)",
     ]
-    assert lines[8].strip() == "trial 0 failed: no; tried again as trial 6"
+    assert lines[8].strip() == "trial 0 failed: no; retried as trial 6"
     assert not study.has_failed_trials
     best = study.best
     assert best is not None

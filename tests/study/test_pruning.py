@@ -212,14 +212,12 @@ def test_hyperband_halves_in_each_bracket_from_its_own_rung_on() -> None:
                 assert (decision is Decision.GO_ON) is goes_on
                 if not goes_on:
                     words = f"is not among the best {max(1, len(rivals) // 2)} (1/2) of {len(rivals)} "
-                    assert f"{words}trials of bracket {bracket} there (hyperband)" in (
-                        study.pruned_because(trial) or ""
-                    )
+                    assert f"{words}trials of bracket {bracket} there (hyperband)" in (study.prune_reason(trial) or "")
                     pruned += 1
                     break
             else:
                 assert decision is Decision.GO_ON
-        study.complete(trial, result(value, pruned=study.pruned_because(trial) is not None))
+        study.complete(trial, result(value, pruned=study.prune_reason(trial) is not None))
     assert set(met) == {0, 1, 2}
     assert 10 < pruned < 28
 
@@ -285,14 +283,14 @@ def test_a_decision_stands_after_a_resume_and_nothing_is_reported_twice(pruner: 
         for step, value in zip(steps, values, strict=True)
         if study.report(trial, step, {METRIC: value}, STEPS) is Decision.PRUNE
     )
-    reason, reported = study.pruned_because(trial), dict(study.trials[1].intermediate_values)
+    reason, reported = study.prune_reason(trial), dict(study.trials[1].intermediate_values)
     assert reason is not None
 
     study, trial = taken_up(study, trial)  # its last checkpoint is from before the rungs
     for step in range(5, pruned_at, 5):
         assert study.report(trial, step, {METRIC: -1.0}, STEPS) is Decision.GO_ON
     assert study.report(trial, pruned_at, {METRIC: 0.99}, STEPS) is Decision.PRUNE
-    assert study.pruned_because(trial) == reason
+    assert study.prune_reason(trial) == reason
     assert study.trials[1].intermediate_values == reported
 
 

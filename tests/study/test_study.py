@@ -282,7 +282,7 @@ def test_a_dead_workers_trial_is_taken_up_with_its_number_values_and_run(left: s
     first, killed = before.ask(), before.ask()
     assert first is not None
     assert killed is not None
-    before.identify(killed, "run-1", "abc")
+    before.set_run(killed, "run-1", "abc")
     lease = LEFT[left]()
     before._open[killed.number].set_user_attr(LEASE, lease.tree() if lease else None)
     before.complete(first, result(0.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -24,12 +25,11 @@ from embedsweep.cli import main
 from embedsweep.commands.sync import run as sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
-from embedsweep.tracking import journal
-from embedsweep.tracking import journal as journal_module
-from embedsweep.tracking.lookup import SPOOL_ID, study_id
-from embedsweep.tracking.records import End, Files, Metrics, Tags, flatten
+from embedsweep.tracking import record_writer
+from embedsweep.tracking.names import SPOOL_ID, TRIAL, flatten, origin, study_id
+from embedsweep.tracking.records import End, Files, Metrics, Tags, Trial
 from embedsweep.tracking.runs import Tracker
-from embedsweep.tracking.spool import Origin, Spool, all_spools, begun_as
+from embedsweep.tracking.spool import Origin, Spool, all_spools, spooled_ids
 from embedsweep.tracking.store import locate, open_store, waiting_for_lock
 from tests.tracking.test_tracking import CONFIG, free_port
 
@@ -106,9 +106,8 @@ def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
             raise UnreachableError("Connection refused")
         return Client(open_store(store, tell), cut)
 
-    monkeypatch.setattr(journal, "open_store", opened)
-    monkeypatch.setattr(journal_module, "open_store", opened)
-    monkeypatch.setattr(journal, "PAUSES_S", (3600.0,))
+    monkeypatch.setattr(record_writer, "open_store", opened)
+    monkeypatch.setattr(record_writer, "PAUSES_S", (3600.0,))
     monkeypatch.chdir(tmp_path)
     return cut
 
@@ -176,7 +175,7 @@ def undisturbed(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory)
     config = TrackingConfig("local", f"sqlite:///{folder}/mlflow.db", spool=False)
     cut = Line()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
+        patch.setattr(record_writer, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
         patch.chdir(folder)
         said: list[str] = []
         assert write_study(config, said)
@@ -252,7 +251,7 @@ def test_a_store_that_is_away_from_the_start_gets_everything_later(
     line: Line, mlflow_store: TrackingConfig, undisturbed: tuple[dict[str, Any], int]
 ) -> None:
     line.is_cut = True
-    with pytest.raises(UnreachableError, match=r"Connection refused; or go on without it: tracking\.spool=true"):
+    with pytest.raises(UnreachableError, match=r"Connection refused; or start without it: tracking\.spool=true"):
         Tracker(mlflow_store)
     assert not Path("sweeps").exists()
     assert not write_study(replace(mlflow_store, spool=True), [])
@@ -272,27 +271,28 @@ def test_what_waits_is_written_by_itself_when_the_store_is_back(
     undisturbed: tuple[dict[str, Any], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(journal, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(record_writer, "PAUSES_S", (0.05,))
     line.cut_at = undisturbed[1] // 4
     said: list[str] = []
 
-    def mend() -> None:
+    def repair() -> None:
         while not line.is_cut:
             time.sleep(0.02)
         time.sleep(0.3)
         line.is_cut = False
 
-    mending = threading.Thread(target=mend)
-    mending.start()
-    slow = journal.RecordWriter.write
+    repairing = threading.Thread(target=repair, daemon=True)
+    repairing.start()
+    slow = record_writer.RecordWriter.write
 
-    def write_slowly(*args: Any) -> None:
-        slow(*args)
+    def write_slowly(*args: Any) -> str:
+        run_id = slow(*args)
         time.sleep(0.05)
+        return run_id
 
-    monkeypatch.setattr(journal.RecordWriter, "write", write_slowly)
+    monkeypatch.setattr(record_writer.RecordWriter, "write", write_slowly)
     assert write_study(mlflow_store, said)
-    mending.join()
+    repairing.join(30)
     assert ["Connection refused" in said[0], "MLflow's store answers" in said[-1]] == [True, True]
     check_undisturbed(mlflow_store, undisturbed)
 
@@ -351,8 +351,8 @@ def test_a_run_begun_while_the_store_was_away_is_known_by_both_of_its_ids(
     assert later.has_run(run.run_id)
     assert later.has_run(run.store_id)
     assert not later.has_run("0" * 32)
-    assert begun_as(run.store_id[:8]) == {run.run_id: run.store_id}
-    assert begun_as("0" * 8) == {}
+    assert spooled_ids(run.store_id[:8]) == {run.run_id: run.store_id}
+    assert spooled_ids("0" * 8) == {}
     again = later.trial_run(STUDY, 3, CONFIG, "abc", parent=later.parent_run(STUDY, {}), run_id=run.run_id)
     again.finish("COMPLETE")
     assert MlflowClient(mlflow_store.uri).get_run(run.store_id).info.status == "FINISHED"
@@ -372,6 +372,33 @@ def test_a_run_whose_id_was_lost_with_its_process_is_found_by_the_replay(
     assert tracker.close()
     assert len(held(mlflow_store)) == 2
     assert MlflowClient(mlflow_store.uri).get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_spool_of_an_earlier_version_is_replayed(
+    line: Line, mlflow_store: TrackingConfig, undisturbed: tuple[dict[str, Any], int]
+) -> None:
+    """`earlier_spool` holds what `write_study` recorded before `MlflowWriter` had one way for all records."""
+    spool = Path("sweeps", STUDY, "spool")
+    shutil.copytree(Path(__file__).with_name("earlier_spool"), spool)
+    for path in spool.glob("*.jsonl"):
+        text = path.read_text().replace('"someone"', json.dumps(origin()["mlflow.user"]))
+        path.write_text(text.replace('"somewhere"', json.dumps(origin()["embedsweep.host"])))
+    params = {
+        f"trial {record.tags[TRIAL]}": dict(record.params)
+        for run_id in Spool(spool).waiting()
+        for _, record in Spool(spool).records(run_id)
+        if isinstance(record, Trial)
+    }
+    code, output = run_sync(f"tracking.uri={mlflow_store.uri}")
+    assert code == 0, output
+    assert output.count("records written") == 3
+    found = held(mlflow_store)
+    assert {name: parts[1] for name, parts in found.items()} == {STUDY: {}, **params}
+    assert len(params["trial 0"]) == len(params["trial 1"]) == 81
+    # The fixture keeps the params that a configuration had then; all else is as a study records it now.
+    without_params = {name: (parts[0], *parts[2:]) for name, parts in undisturbed[0].items()}
+    assert {name: (parts[0], *parts[2:]) for name, parts in found.items()} == without_params
+    assert all_spools() == []
 
 
 def test_a_refusal_is_no_outage(line: Line, mlflow_store: TrackingConfig) -> None:
@@ -473,10 +500,10 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     assert [record for _, record in spool.records("a")] == [Tags({"x": "1"})]
     spool.append("a", Metrics([(3, {"m": 0.1})], 7), origin)
     assert [record for _, record in spool.records("a")] == [Tags({"x": "1"}), Metrics([(3, {"m": 0.1})], 7)]
-    spool.carried_out("a", 0)
+    spool.mark_written("a", 0)
     assert not spool.remove("a")
     assert [position for position, _ in spool.records("a")] == [1]
-    spool.carried_out("a", 1)
+    spool.mark_written("a", 1)
     assert spool.remove("a")
     assert not spool.waiting()
 
@@ -510,7 +537,7 @@ def test_files_outlive_the_folder_they_were_in(tmp_path: Path) -> None:
     (tmp_path / "model" / "weights").unlink()
     ((_, record),) = spool.records("a")
     assert isinstance(record, Files)
-    assert (spool.folder / record.path / "weights").read_text() == "heavy"
+    assert (Path(record.path) / "weights").read_text() == "heavy"
     with pytest.raises(TrackingError, match="no such file"):
         spool.append("a", Files(str(tmp_path / "nothing"), None), Origin("store", STUDY))
 
@@ -541,7 +568,7 @@ def test_a_locked_database_is_waited_for(line: Line, mlflow_store: TrackingConfi
     run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
     line.locked = 1
     run.log_metrics(0, {"train/loss": 1.0})
-    assert said == ["another process has locked MLflow's database; it is waited for, 120 s at most"] * 2
+    assert said == ["another process has locked MLflow's database; waiting up to 120 s"] * 2
     assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(0, 1.0)]}
     assert all_spools() == []
 
@@ -577,7 +604,7 @@ def test_a_database_that_is_locked_for_half_a_minute_is_waited_for(mlflow_store:
     run.log_metrics(0, {"train/loss": 1.0})
     assert 28 < time.monotonic() - began < 60
     holder.join()
-    assert said == ["another process has locked MLflow's database; it is waited for, 120 s at most"]
+    assert said == ["another process has locked MLflow's database; waiting up to 120 s"]
     assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(0, 1.0)]}
 
 

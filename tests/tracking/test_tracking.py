@@ -32,7 +32,8 @@ from embedsweep.config.trial import (
 )
 from embedsweep.errors import TrackingError
 from embedsweep.tracking.browse import open_ui
-from embedsweep.tracking.records import Metrics, flatten
+from embedsweep.tracking.names import flatten
+from embedsweep.tracking.records import Metrics
 from embedsweep.tracking.runs import ParentStatus, Tracker, TrialState, TrialTracker
 from embedsweep.tracking.spool import all_spools
 from tests.data_configs import EVALUATION, SCORED
@@ -288,7 +289,7 @@ def test_reopening_makes_a_run_running_and_rewrites_nothing_else(config: Trackin
 def test_reopening_adds_params_a_killed_process_did_not_log(mlflow_store: TrackingConfig) -> None:
     tracker = Tracker(mlflow_store)
     client = reader(mlflow_store)
-    run = client.create_run(tracker.experiment("torn"))
+    run = client.create_run(client.create_experiment("torn"))
     client.log_param(run.info.run_id, "loss.name", "matryoshka")
     begin(tracker, "torn", run_id=run.info.run_id)
     assert client.get_run(run.info.run_id).data.params == flatten(CONFIG)
@@ -379,22 +380,23 @@ def test_secrets_are_redacted(mlflow_store: TrackingConfig, monkeypatch: pytest.
     assert client.get_run(trial.run_id).data.tags["embedsweep.later"] == "postgresql://me:***@host/db"
 
 
-def test_an_experiment_is_one_for_all(config: TrackingConfig) -> None:
-    assert Tracker(config).experiment("single") == Tracker(config).experiment("single")
+def test_two_trackers_use_the_same_experiment(config: TrackingConfig) -> None:
+    runs = [reader(config).get_run(begin(Tracker(config), "single").run_id) for _ in range(2)]
+    assert runs[0].info.experiment_id == runs[1].info.experiment_id
 
 
 def test_a_deleted_experiment_stays_deleted(mlflow_store: TrackingConfig) -> None:
     tracker = Tracker(mlflow_store)
-    number = tracker.experiment("gone")
+    number = reader(mlflow_store).get_run(begin(tracker, "gone").run_id).info.experiment_id
     reader(mlflow_store).delete_experiment(number)
     with pytest.raises(TrackingError, match=f"'gone' was deleted. Restore it .*--experiment-id {number}"):
-        tracker.experiment("gone")
+        begin(tracker, "gone")
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "../../elsewhere", ""])
 def test_an_experiment_cannot_leave_its_folder(mlflow_store: TrackingConfig, name: str) -> None:
     with pytest.raises(TrackingError):
-        Tracker(mlflow_store).experiment(name)
+        begin(Tracker(mlflow_store), name)
 
 
 def test_artifacts_lie_beside_the_database(mlflow_store: TrackingConfig, tmp_path: Path) -> None:

@@ -347,11 +347,12 @@ def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sweep = pass_sweep([*SMALL, "study.name=shared", "trainer.seed=1,2", "trainer.max_steps=3"])
+    words = ("study.name=shared", "study.keep_models=none", "emissions.country_iso_code=FRA")
+    sweep = pass_sweep([*SMALL, *words, "trainer.seed=1,2", "trainer.max_steps=3"])
     study, tracker = open_study(sweep), Tracker(mlflow_store)
     parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
     folder = tmp_path / "workers"
-    worker = Worker(study, tracker, parent, display, EMISSIONS, "none", None, 0, share_path(folder, 0))
+    worker = Worker(study, tracker, parent, display, share=share_path(folder, 0))
     with SharedEmissions(EMISSIONS, folder) as shared:
         shared.add(0, os.getpid())
         shared.add(1, psutil.Process().ppid())  # whoever started this uses next to nothing meanwhile

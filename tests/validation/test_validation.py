@@ -705,7 +705,10 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
         ["search: search=lr searches optimizer.lr, and this command fixes it; leave one out"],
     ),
     (["search=lr", "study.timeout=0"], ["study.timeout: must be a number above 0, or null, but got 0"]),
-    (["search.space=3"], ["search.space: must be a mapping of names to values, as {a:1}, but got 3"]),
+    (
+        ["search.space=3"],
+        ["search.space: must be a mapping of keys to what they are searched over, but got 3"],
+    ),
     (
         ["search.space={optimizer.lrr: 'interval(1,3)', loss: 'a,b', study.seed: '1,2'}"],
         [

@@ -11,7 +11,7 @@ import pytest
 from embedsweep.config.study import RangeAxis, StudyPlan
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.sweep import pass_sweep
-from embedsweep.workers.probing import largest_cell
+from embedsweep.workers.largest import largest_cell
 
 BATCH, LENGTH, LR = "dataloader.batch_size", "model.max_seq_length", "optimizer.lr"
 PRODUCT = f"{LENGTH} * {BATCH}"
@@ -75,5 +75,5 @@ def test_a_model_reads_as_many_tokens_as_its_folder_says_where_nothing_else_is_s
 
 def test_a_plan_whose_constraints_nothing_keeps_is_an_error() -> None:
     plan = replace(plan_of(f"{BATCH}=8,16"), constraints=(f"{BATCH} < 8",))
-    with pytest.raises(ValueError, match=r"no trial keeps dataloader.batch_size < 8"):
+    with pytest.raises(ValueError, match=r"no trial satisfies dataloader.batch_size < 8"):
         largest_cell(plan)

@@ -193,10 +193,10 @@ def test_where_mps_cannot_be_had_the_reason_is_said_or_is_an_error(
         assert (service.is_on, service.environment) == (False, {})
         assert temporary_of(fake) == []
     (line,) = lines
-    assert line.startswith(f"workers share a GPU by time-slicing, as MPS cannot be had: {reason}")
+    assert line.startswith(f"workers share a GPU by time-slicing, as MPS is not available: {reason}")
     with pytest.raises(ConfigError) as error, Mps("0", lines.append, required=True):
         pass
-    assert str(error.value).startswith(f"workers.mps: MPS cannot be had: {reason}")
+    assert str(error.value).startswith(f"workers.mps: MPS is not available: {reason}")
     assert len(lines) == 1
     assert temporary_of(fake) == []
 
@@ -221,7 +221,7 @@ def test_a_named_daemon_that_does_not_answer_is_told(
     with Mps("0", lines.append, required=False) as service:
         assert not service.is_on
     assert lines == [
-        f"workers share a GPU by time-slicing, as MPS cannot be had: no daemon answers in {PIPE}={tmp_path}"
+        f"workers share a GPU by time-slicing, as MPS is not available: no daemon answers in {PIPE}={tmp_path}"
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -109,7 +108,7 @@ print(sorted({name.partition(".")[0] for name in sys.modules} - before))
 @pytest.mark.parametrize(
     ("error", "code", "outage", "logged"),
     [
-        (StudyError("the disk is full"), 1, ['["outage", "the disk is full"]'], ""),
+        (StudyError("the disk is full"), 1, [("outage", "the disk is full")], ""),
         (
             DeviceLostError("CUDA error: device-side assert triggered"),
             1,
@@ -125,18 +124,22 @@ def test_a_worker_without_its_gpu_ends_alone_and_what_ails_all_trials_is_told(
     capsys: pytest.CaptureFixture[str],
     error: BaseException,
     code: int,
-    outage: list[str],
+    outage: list[tuple[str, str]],
     logged: str,
 ) -> None:
     def fail(*_: object) -> int:
         raise error
 
-    told = io.StringIO()
+    class Channel:
+        def send(self, message: object) -> None:
+            sent.append(message)
+
+    sent: list[object] = []
     monkeypatch.setattr(sys, "argv", ["process", "cpu", "1", "database"])
-    monkeypatch.setattr(process, "take_pipes", lambda: (io.BytesIO(), told))
+    monkeypatch.setattr(process, "ParentChannel", Channel)
     monkeypatch.setattr("faulthandler.enable", lambda: None)
     monkeypatch.setattr(process, "end_at_once", lambda: None)
     monkeypatch.setattr(process, "_import_all", fail)
     assert process.main() == code
-    assert told.getvalue().splitlines() == outage
+    assert sent == outage
     assert capsys.readouterr().err == logged

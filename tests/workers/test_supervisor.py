@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
 import signal
 import sys
@@ -23,17 +22,16 @@ from embedsweep.console import PlainLines
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.signals import handled
 from embedsweep.validation.sweep import Sweep, pass_sweep
-from embedsweep.workers import child
 from embedsweep.workers import supervisor as supervisor_module
-from embedsweep.workers.child import WorkerPool
-from embedsweep.workers.job import Event, EventLines, Job, show
-from embedsweep.workers.supervisor import Supervisor
+from embedsweep.workers.job import Job, RemoteDisplay, show
+from embedsweep.workers.supervisor import Supervisor, WorkerPool
 
 CANARY = "kanarienvogel4711"
 WORKER = """if True:
-    import json, os, signal, sys, time
+    import os, pickle, signal, sys, time
     def tell(*event):
-        print(json.dumps(event), flush=True)
+        pickle.dump(event, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
     def begin(label):
         tell("begin", label, {"loss": "mnrl"}, "")
     def end(label):
@@ -65,8 +63,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.fixture
 def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(child, "COMMAND", (sys.executable, "-S", "-c", WORKER))
-    return Job(0, sweep, 6, "parent", "cpu", sweep.tracking, sweep.emissions, "best", None, None)
+    monkeypatch.setattr(supervisor_module, "COMMAND", (sys.executable, "-S", "-c", WORKER))
+    return Job(0, sweep, 6, "parent", seconds=None, share_folder=None)
 
 
 class Watched:
@@ -88,9 +86,9 @@ class Watched:
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
         folder = job.log.parents[1]
-        self.crew = WorkerPool(folder, ("cpu", "1", "database"), environments)
-        patience = (max_restarts, silence, deadline)
-        self.supervisor = Supervisor(self.crew, job, *patience, n_left, emissions, display)
+        self.pool = WorkerPool(folder, ("cpu", "1", "database"), environments)
+        workers = replace(job.sweep.workers, max_restarts=max_restarts, silence=silence)
+        self.supervisor = Supervisor(self.pool, job, workers, deadline, n_left, emissions, display)
 
     def add(self, worker: int, pid: int) -> None:
         """A worker's process is measured from now on; this stands in for the tracker of the machine."""
@@ -104,7 +102,7 @@ class Watched:
         """The lines that were shown; nothing that was started is left."""
         before = living_children()
         try:
-            with self.crew:
+            with self.pool:
                 self.supervisor.run()
         finally:
             assert living_children() <= before
@@ -151,11 +149,11 @@ def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
     lines = Watched(job, [program]).run()
     assert lines == [
         "trial 5 RUNNING loss=mnrl",
-        "trial 5 RUNNING loss=mnrl its worker died; it will be gone on with",
+        "trial 5 RUNNING loss=mnrl its worker died; the trial will be resumed",
         "worker 0 ended with exit code 7; sweeps/faked/workers/0.log ends",
         "  some noise",
         "  and the reason",
-        "worker 0 is started again (1 of 3 times)",
+        "worker 0 is restarted (1/3)",
         "trial 5 RUNNING loss=mnrl",
         "trial 5 COMPLETE loss=mnrl 0.5000",
     ]
@@ -172,18 +170,19 @@ def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
 )
 def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
     lines = Watched(job, [f'if first("died"):\n    begin("0"); {deed}']).run()
-    assert lines[2:] == [reason, "worker 0 is started again (1 of 3 times)"]
+    assert lines[2:] == [reason, "worker 0 is restarted (1/3)"]
 
 
 def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) -> None:
     wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
-    dies = f'if first("died"):\n    begin("9"); open("begun", "x")\n    {wait.format("taken")}    sys.exit(1)'
+    dies = 'if first("died"):\n    begin("9"); time.sleep(0.5); open("begun", "x")\n'
+    dies += f"    {wait.format('taken')}    sys.exit(1)"
     takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
     takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
     lines = Watched(job, [dies, takes]).run()
     assert [line for line in lines if line.startswith("trial")] == [
         "trial 9 RUNNING loss=mnrl",
-        "trial 9 RUNNING loss=mnrl its worker died; it will be gone on with",
+        "trial 9 RUNNING loss=mnrl its worker died; the trial will be resumed",
         "trial 9 RUNNING loss=mnrl",
         "trial 9 50% 0.4000",
         "trial 9 COMPLETE loss=mnrl 0.5000",
@@ -193,9 +192,9 @@ def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) 
 def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -> None:
     hangs = 'begin("0")\nif first("hung"):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)\nend("0")'
     slow = 'begin("1")\nfor step in range(8):\n    time.sleep(0.3); tell("progress", "1", step, 8)\nend("1")'
-    lines = Watched(job, [hangs, slow], silence=1.5).run()
-    assert "worker 0 made no progress for 1.5 s (workers.silence) and was killed" in lines
-    assert "worker 0 is started again (1 of 3 times)" in lines
+    lines = Watched(job, [hangs, slow], silence=3.0).run()
+    assert "worker 0 made no progress for 3 s (workers.silence) and was killed" in lines
+    assert "worker 0 is restarted (1/3)" in lines
     assert lines.count("trial 0 COMPLETE loss=mnrl 0.5000") == 1
     assert not any(line.startswith("worker 1") for line in lines)
 
@@ -204,9 +203,9 @@ def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) 
     hangs = 'begin("0")\nif first("hung"):\n    open("pid", "w").write(str(os.getpid())); time.sleep(60)\nend("0")'
     waits = 'begin("1")\nwhile not os.path.exists("pid"):\n    time.sleep(0.02)\npid = int(open("pid").read())\n'
     waits += 'while os.path.exists(f"/proc/{pid}/exe"):\n    time.sleep(0.02)\ntime.sleep(0.3)\nend("1")'
-    lines = Watched(job, [hangs, waits], silence=1.5).run()
+    lines = Watched(job, [hangs, waits], silence=3.0).run()
     assert [line for line in lines if "workers.silence" in line] == [
-        "worker 0 made no progress for 1.5 s (workers.silence) and was killed"
+        "worker 0 made no progress for 3 s (workers.silence) and was killed"
     ]
     assert "trial 1 COMPLETE loss=mnrl 0.5000" in lines
 
@@ -225,9 +224,9 @@ def test_after_so_many_restarts_the_others_go_on_and_the_command_fails(job: Job)
     dying = f'begin("0"); open("deaths", "a").write("x"); {CRASH}'
     living = 'begin("1")\nwhile not os.path.exists("deaths") or len(open("deaths").read()) < 3:\n    time.sleep(0.02)\n'
     watched = Watched(job, [dying, living + 'time.sleep(0.3); end("1")'], max_restarts=2)
-    with pytest.raises(WorkerError, match="the same command goes on with the trials that are left") as error:
+    with pytest.raises(WorkerError, match="the same command resumes the study with the trials that are left") as error:
         watched.run()
-    assert str(error.value).startswith("worker 0 died and is not started again, as workers were 2 times")
+    assert str(error.value).startswith("worker 0 died and is not restarted, as workers.max_restarts=2 is reached")
     assert Path("deaths").read_text() == "xxx"
     assert watched.lines[-1].startswith("trial 1 COMPLETE")
 
@@ -235,7 +234,7 @@ def test_after_so_many_restarts_the_others_go_on_and_the_command_fails(job: Job)
 def test_a_command_whose_other_workers_left_nothing_undone_does_not_fail(job: Job) -> None:
     left = iter([1, 0])
     lines = Watched(job, ['begin("0"); sys.exit(1)'], max_restarts=0, n_left=lambda: next(left)).run()
-    assert lines[-1].startswith("worker 0 died and is not started again, as workers were 0 times")
+    assert lines[-1].startswith("worker 0 died and is not restarted, as workers.max_restarts=0 is reached")
 
 
 def test_workers_that_cannot_start_are_given_up_at_the_second_one(job: Job) -> None:
@@ -290,7 +289,7 @@ def test_workers_that_do_not_heed_an_interrupt_are_killed(job: Job, monkeypatch:
 
 
 def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "COMMAND", ("/no/such/python",))
+    monkeypatch.setattr(supervisor_module, "COMMAND", ("/no/such/python",))
     with pytest.raises(WorkerError, match=r"worker 0 cannot be started: .*No such file"):
         Watched(job, [""]).run()
 
@@ -298,7 +297,7 @@ def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, mo
 def test_a_crew_that_is_never_sent_to_work_is_ended(job: Job) -> None:
     watched = Watched(job, ["time.sleep(60)", "time.sleep(60)"])
     began, before = time.monotonic(), living_children()
-    with watched.crew:
+    with watched.pool:
         assert len(living_children() - before) == 2
     assert living_children() == before
     assert time.monotonic() - began < 10
@@ -314,16 +313,11 @@ def test_a_password_reaches_a_worker_neither_by_its_command_line_nor_by_its_envi
     assert [Path(name).read_text() for name in ("environment", "stdin")] == ["False", "True"]
 
 
-def test_a_job_is_received_as_it_was_sent(job: Job) -> None:
-    stream = io.BytesIO()
-    told = replace(job, number=3, seconds=12.5)
-    pickle.dump(told, stream)
-    stream.seek(0)
-    assert Job.receive(stream) == told
-    assert told.log == Path("sweeps/faked/workers/3.log")
+def test_a_job_names_the_log_of_its_worker(job: Job) -> None:
+    assert replace(job, number=3).log == Path("sweeps/faked/workers/3.log")
 
 
-def test_a_display_at_the_other_end_is_called_as_this_one() -> None:
+def test_events_make_the_same_calls_on_the_supervisors_display() -> None:
     calls: list[tuple[Any, ...]] = [
         ("say", "a line\nof two"),
         ("begin", "0", {"loss": "mnrl", "optimizer.lr": 1e-3, "model.dense": None}, "resumed"),
@@ -332,26 +326,13 @@ def test_a_display_at_the_other_end_is_called_as_this_one() -> None:
         ("end", "0", "COMPLETE", 0.5, "Grüße"),
         ("end", "0", "FAIL", None, ""),
     ]
-    stream = io.StringIO()
     seen: list[tuple[object, ...]] = []
 
     class Recorder:
         def __getattr__(self, name: str) -> Callable[..., None]:
             return lambda *arguments: seen.append((name, *arguments))
 
-    lines = EventLines(stream)
+    display = RemoteDisplay(lambda event: show(event, Recorder()))
     for name, *arguments in calls:
-        getattr(lines, name)(*arguments)
-    for line in stream.getvalue().splitlines():
-        show(Event.of(line), Recorder())
+        getattr(display, name)(*arguments)
     assert seen == calls
-
-
-def test_a_supervisor_that_is_gone_is_told_nothing() -> None:
-    readable, writable = os.pipe()
-    os.close(readable)
-    stream = os.fdopen(writable, "w")
-    EventLines(stream).say("nobody reads it")
-    EventLines(stream).say("nor this")
-    with pytest.raises(BrokenPipeError):
-        stream.close()

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Emissions, TrialResult
-from embedsweep.config.study import EmissionsConfig, TrackingConfig
+from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
 from embedsweep.errors import ConfigError, Interrupted, TrialError
@@ -100,9 +100,8 @@ class Bench:
     output: io.StringIO
 
     def work(self) -> None:
-        emissions = EmissionsConfig("codecarbon", None)
         display = PlainLines(Console(file=self.output, width=200))
-        Worker(self.study, self.tracker, self.parent, display, emissions, "best", None, 0).work()
+        Worker(self.study, self.tracker, self.parent, display).work()
 
     def run_of(self, number: int) -> Run:
         """The run of a trial; there must be one only."""
@@ -157,7 +156,7 @@ def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Ope
     assert FAILURE not in made.study.trials[0].user_attrs
     assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 2
     said = made.output.getvalue()
-    assert "failed, begun again (1 of 1): RuntimeError: [/no] such luck" in said
+    assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in said
     assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in said
     assert not made.study.has_failed_trials
 
@@ -315,7 +314,7 @@ def test_a_trial_that_another_worker_took_up_is_not_told(
     assert (first[LEASE], first["embedsweep.attempts"]) == (living.tree(), 1)
     assert not {"emissions_kg", FAILURE, "embedsweep.failed_attempts"} & first.keys()
     assert made.run_of(0).info.status == "RUNNING"
-    assert "given up: another worker has reclaimed trial 0" in made.output.getvalue()
+    assert "abandoned: another worker has reclaimed trial 0" in made.output.getvalue()
 
 
 @pytest.mark.parametrize("end", ENDS)

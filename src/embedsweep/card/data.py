@@ -24,12 +24,12 @@ SAMPLES = 3
 COUNTED = 104
 """The library counts the tokens of this many examples: the first 100, rounded up to chunks of 8."""
 
-Findings = Mapping[str, Any]
-"""What the library found out about a training dataset: an entry of its ``model_card_data.train_datasets``."""
+LibraryFacts = Mapping[str, Any]
+"""What the library records of a training dataset: an entry of its ``model_card_data.train_datasets``."""
 
 
 def training_datasets(
-    config: TrialConfig, splits: Splits, also: Mapping[str, Examples], findings: Sequence[Findings]
+    config: TrialConfig, splits: Splits, also: Mapping[str, Examples], library_facts: Sequence[LibraryFacts]
 ) -> list[dict[str, Any]]:
     """Describe the training data for the template.
 
@@ -37,16 +37,16 @@ def training_datasets(
         config: the trial's configuration.
         splits: its data; ``train`` as the loss saw it.
         also: further training data by its name in ``data.also``, as its loss saw it.
-        findings: the library's, one for each dataset, in the order of training.
+        library_facts: one for each dataset, in the order of training.
     """
     datasets = [(data_name(config.data), config.data, config.loss, splits.train)]
     for name, examples in also.items():
         further = config.data.also[name]
         datasets.append((name, further.data, further.loss, examples))
     return [
-        _described(name, data, examples, _token_row(examples, found))
-        | {"limit": data.limit, "loss": found["loss"], "inner_losses": _inner_losses(loss)}
-        for (name, data, loss, examples), found in zip(datasets, findings, strict=True)
+        _described(name, data, examples, _token_row(examples, facts))
+        | {"limit": data.limit, "loss": facts["loss"], "inner_losses": _inner_losses(loss)}
+        for (name, data, loss, examples), facts in zip(datasets, library_facts, strict=True)
     ]
 
 
@@ -93,9 +93,9 @@ def _statistics(examples: Examples, token_row: list[str]) -> str:
     return _indented(table(["", *COLUMNS[examples.shape]], rows, texts=len(rows[0])))
 
 
-def _token_row(examples: Examples, findings: Findings) -> list[str]:
+def _token_row(examples: Examples, facts: LibraryFacts) -> list[str]:
     """Return the row of token counts, ``min 3, mean 4.25, max 6``; empty if the loss's dataset has other columns."""
-    counts = [column["data"] for column in findings["stats"].values()]
+    counts = [column["data"] for column in facts["stats"].values()]
     texts = [data for data in counts if str(data.get("min")).endswith(" tokens")]
     if len(texts) != len(examples.texts):
         return []
@@ -141,7 +141,7 @@ def _sample(text: str) -> str:
 
 
 def _inner_losses(config: LossConfig) -> list[tuple[str, str]]:
-    """Return the name and the parameters, in JSON, of each loss inside, of which the library's findings say less."""
+    """Return the name and the parameters, in JSON, of each loss inside, of which the library's facts say less."""
     return [
         (inner.name, json_block(_without_folders(inner.parameters)) if inner.parameters else "")
         for inner in nest(config)[1:]

@@ -25,7 +25,7 @@ def verbatim(text: str) -> str:
     short = text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
     lines = html.escape(short, quote=False).splitlines()
     # The entities that html.escape makes contain none of these characters except what starts an entity, &.
-    return f"<code>{'<br>'.join(_MARKUP.sub(lambda found: f'&#{ord(found[0])};', line) for line in lines)}</code>"
+    return f"<code>{'<br>'.join(_MARKUP.sub(lambda match: f'&#{ord(match[0])};', line) for line in lines)}</code>"
 
 
 def code(text: str) -> str:
@@ -64,7 +64,7 @@ def without_folders(text: str) -> str:
 
 def without_paths(text: str) -> str:
     """Cut every such path without spaces, and every file URL, to its last part, wherever it stands in a text."""
-    return _PATH.sub(lambda found: last_part(found[0]), text)
+    return _PATH.sub(lambda match: last_part(match[0]), text)
 
 
 def is_hub_id(name: object) -> bool:

@@ -12,7 +12,7 @@ from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.emissions.rows import read_rows
 from embedsweep.secrets import redact
-from embedsweep.tracking.records import flatten
+from embedsweep.tracking.names import flatten
 
 
 @dataclass(frozen=True)

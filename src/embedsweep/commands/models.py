@@ -225,9 +225,9 @@ def _listed(names: Iterable[str]) -> str:
 def _runs_of(prefix: str) -> list[_Run]:
     """Return all runs whose id starts so: single runs by their folders, trials by what their studies record."""
     from embedsweep.study.record import RUN_ID, trial_folder
-    from embedsweep.tracking.spool import begun_as
+    from embedsweep.tracking.spool import spooled_ids
 
-    store_ids = begun_as(prefix)
+    store_ids = spooled_ids(prefix)
     runs = [
         _Run(store_ids.get(path.name, path.name), path / MODEL_FOLDER, f"run {path.name}", None)
         for path in sorted(SINGLE_RUNS.glob("*"))

@@ -1,7 +1,4 @@
-"""A sweep: the command that fills a study, from opening it to the ranking.
-
-Owns the order of a sweep's steps and its exit code. Each step is another module's.
-"""
+"""The command for a study: open it, run its trials, score the best one and print the ranking."""
 
 from __future__ import annotations
 
@@ -9,13 +6,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.config.study import WorkersConfig
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
 from embedsweep.console import Display, open_display, say
@@ -35,200 +31,209 @@ from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
-from embedsweep.workers.child import WorkerPool
+from embedsweep.workers.environments import open_environments
 from embedsweep.workers.job import Job
-from embedsweep.workers.sharing import open_shares
-from embedsweep.workers.supervisor import Supervisor
+from embedsweep.workers.supervisor import Supervisor, WorkerPool
 from embedsweep.workers.winner import score_complete
-from embedsweep.workers.worker import Worker, tidy
+from embedsweep.workers.worker import Worker, delete_unneeded
 
 DONE, FAILED_TRIALS = 0, 3
 
 
-def run_sweep(asked: Sweep, console: Console, program: str) -> int:
-    """Fills a study and reports on it.
+def run_sweep(request: Sweep, console: Console, program: str) -> int:
+    """Run the trials of a study and report on it.
 
     Args:
-        asked: the command, past the gate.
-        console: where people look.
-        program: how this program was started, for the command that runs the best configuration again.
+        request: the validated command.
+        console: where output is printed.
+        program: how this program was started, for the printed command that trains the best configuration again.
 
     Returns:
-        0, or 3 where trials of the study failed.
+        0, or 3 if trials of the study failed.
 
     Raises:
         Interrupted: a signal came; the study can be resumed.
-        ConfigError: no study of that name, or what is asked differs from what was frozen.
+        ConfigError: there is no study of that name, or the request differs from what was frozen.
         TrackingError, StudyError: a store cannot be opened.
         WorkerError: worker processes cannot start, or died too often.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     with storage_errors():
-        if asked.study.dry_run:
-            print_preview(console, asked, program)
+        if request.study.dry_run:
+            print_preview(console, request, program)
             return DONE
-        study = open_study(asked)
-        device, processes = _device(study), asked.workers.processes_per_trial
-        # With a plan, the gate has seen to these.
-        if asked.plan is None and (
+        study = open_study(request)
+        device, processes = _device(study), request.workers.processes_per_trial
+        # With a plan, validation has checked these.
+        if request.plan is None and (
             problems := [
-                *check_shares(asked.workers, device),
+                *check_shares(request.workers, device),
                 *check_cells(study.plan, processes),
                 *check_reach(study.url, study.services.tracking),
             ]
         ):
             raise ConfigError(problems)
-        is_inline = asked.workers.name == "inline"
-        n_left = study.n_left + (len(study.failed_trials) if asked.study.retry_failed else 0)
-        words = (device, str(processes), store_kind(study.services.tracking.uri))
-        told = partial(say, console)
-        # A group deals the GPUs that this process still sees. A crew imports while the stores are opened here.
+        is_inline = request.workers.name == "inline"
+        n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
+        arguments = (device, str(processes), store_kind(study.services.tracking.uri))
+        print_line = partial(say, console)
+        # The group takes the GPUs that this process still sees. Workers import while the stores are opened here.
         with (
             open_group(processes if is_inline else 1, device) as group,
-            open_shares(asked.workers, device, n_left, study.plan, study.folder, told) as shares,
-            WorkerPool(study.folder, words, shares) as crew,
+            open_environments(request.workers, device, n_left, study, print_line) as environments,
+            WorkerPool(study.folder, arguments, environments) as pool,
         ):
             if is_inline:
                 prepare_process(device)
-            tracker = Tracker(study.services.tracking, told)
+            tracker = Tracker(study.services.tracking, print_line)
             try:
                 _check_one_store(study, tracker)
-                test = _fill(study, tracker, asked, crew, console, begun, group)
+                test = _Run(request, study, tracker, console, start).run(pool, group)
                 print_ranking(console, study)
                 print_best(console, study, program, test)
                 print_ui(console, tracker.ui_hint(), program)
                 if study.unfinished:
                     numbers = ", ".join(map(str, study.unfinished))
-                    say(console, f"unfinished: trials {numbers}, by other processes or the next command")
+                    say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
             finally:
                 tracker.close()
         return FAILED_TRIALS if study.has_failed_trials else DONE
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:
-    """Lets no machine begin whose runs would lie apart from those of others that work on the study now.
+    """Refuse to start if another host records this study in a different store.
 
     Raises:
-        ConfigError: no run of another machine is in this store.
+        ConfigError: no run of another host is in this store.
     """
     for host, run_ids in study.runs_elsewhere.items():
         if not any(tracker.has_run(run_id) for run_id in run_ids):
             message = (
-                f"trials of this study that {host} began are recorded elsewhere; give the commands of all machines the "
+                f"host {host} records trials of this study in another store; give the commands on all machines the "
                 "same server (tracking.uri=http://host:5000)"
             )
             raise ConfigError.single("tracking.uri", message)
 
 
-def _fill(
-    study: Study,
-    tracker: Tracker,
-    asked: Sweep,
-    crew: WorkerPool,
-    console: Console,
-    begun: float,
-    group: TrainingGroup | None,
-) -> dict[str, float] | None:
-    """Runs what is left of the study, keeping its own run; the winner's test scores, once the study is complete."""
-    keep_models = study.services.keep_models
-    tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
-    parent: str | None = None
-    status: ParentStatus = "FAILED"
-    test: dict[str, float] | None = None
-    try:
-        with shielded():
-            parent = tracker.parent_run(study.name, tags)
-        retried = study.retry_failed() if asked.study.retry_failed else []
-        say(console, _opening(study, retried))
-        deadline = begun + asked.study.timeout if asked.study.timeout is not None else None
-        with open_display(console, study.plan.objective) as display:
-            tidy(study, keep_models)
-            if asked.workers.name == "inline":
-                emissions = study.services.emissions
-                shared = (tracker, parent, display, emissions, keep_models, deadline)
-                Worker(study, *shared, number=0, group=group).work()
-            else:
-                job = Job.of(study, asked, parent, _device(study))
-                _supervise(study, job, crew, asked.workers, deadline, display)
-        if study.is_complete:
-            # Only now: what measures the workers has to see all their GPUs.
-            prepare_process(_device(study))
-            test = score_complete(study, tracker, parent, keep_models)
-        with shielded():
-            _log_study(study, tracker, parent, test or {})
-        status = "FINISHED" if study.is_complete else "KILLED"
-    except Interrupted:
-        status = "KILLED"
-        say(console, f"interrupted: the same command, or -m study.name={study.name} alone, goes on")
-        raise
-    finally:
-        if parent is not None:
-            _finish_parent(tracker, parent, status)
-    return test
+@dataclass(frozen=True)
+class _Run:
+    """One command's work on a study, with the study's own (parent) run in MLflow.
 
+    Attributes:
+        request: the validated command.
+        study: the study, open.
+        tracker: writes to MLflow.
+        console: where output is printed.
+        start: when the command started, by the monotonic clock.
+    """
 
-def _supervise(
-    study: Study,
-    job: Job,
-    crew: WorkerPool,
-    workers: WorkersConfig,
-    deadline: float | None,
-    display: Display,
-) -> None:
-    """Lets worker processes run what is left; one tracker measures the machine for all of them, with their GPUs."""
-    gpus = cuda_devices_of(job.device)[: len(crew.children) * workers.processes_per_trial]
-    with (
-        tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-        SharedEmissions(job.emissions, Path(folder), gpus) as emissions,
-    ):
-        told = replace(job, share_folder=Path(folder))
-        patience = (workers.max_restarts, workers.silence, deadline)
-        Supervisor(crew, told, *patience, lambda: study.n_left, emissions, display).run()
+    request: Sweep
+    study: Study
+    tracker: Tracker
+    console: Console
+    start: float
+
+    def run(self, pool: WorkerPool, group: TrainingGroup | None) -> dict[str, float] | None:
+        """Run the trials that are left; return the test scores of the best one if the study is complete.
+
+        Args:
+            pool: the worker processes; none with ``workers=inline``.
+            group: the processes that train each trial together with ``workers=inline``; None trains in this one.
+        """
+        study, tracker = self.study, self.tracker
+        tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
+        parent: str | None = None
+        status: ParentStatus = "FAILED"
+        test: dict[str, float] | None = None
+        try:
+            with shielded():
+                parent = tracker.parent_run(study.name, tags)
+            retried = study.retry_failed() if self.request.study.retry_failed else []
+            say(self.console, _opening_line(study, retried))
+            with open_display(self.console, study.plan.objective) as display:
+                delete_unneeded(study)
+                if self.request.workers.name == "inline":
+                    Worker(study, tracker, parent, display, self.deadline, group=group).work()
+                else:
+                    self._supervise(pool, parent, display)
+            if study.is_complete:
+                # Not earlier: while workers are measured, this process has to see all their GPUs.
+                prepare_process(_device(study))
+                test = score_complete(study, tracker, parent)
+            with shielded():
+                _log_study(study, tracker, parent, test or {})
+            status = "FINISHED" if study.is_complete else "KILLED"
+        except Interrupted:
+            status = "KILLED"
+            say(self.console, f"interrupted: the same command, or -m study.name={study.name} alone, resumes the study")
+            raise
+        finally:
+            if parent is not None:
+                _finish_parent(tracker, parent, status)
+        return test
+
+    @cached_property
+    def deadline(self) -> float | None:
+        """Time of the monotonic clock after which no trial is begun; None for no limit."""
+        timeout = self.request.study.timeout
+        return self.start + timeout if timeout is not None else None
+
+    def _supervise(self, pool: WorkerPool, parent: str, display: Display) -> None:
+        """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
+        workers, emissions = self.request.workers, self.study.services.emissions
+        gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
+        with (
+            tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
+            SharedEmissions(emissions, Path(folder), gpus) as shared,
+        ):
+            job = Job.of(self.study, self.request, parent, Path(folder))
+            Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, display).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
-    """Ends the study's own run; where something else has gone wrong already, that is what is told."""
-    under_way = sys.exc_info()[0] is not None
+    """End the study's own run; if another error is being raised already, that one is reported."""
+    is_raising = sys.exc_info()[0] is not None
     with shielded():
         try:
             tracker.finish_parent(parent, status)
         except TrackingError:
-            if not under_way:
+            if not is_raising:
                 raise
 
 
 def _device(study: Study) -> str:
-    """The device of the study's first cell; one process trains on one, and the gate lets no sweep of devices pass."""
+    """Return ``trainer.device``, which is the same in all cells: validation refuses a sweep over devices."""
     cell = next(iter(study.plan.cells.values()))
     return str(resolve(cell, {}, TRIAL_SECTIONS)["trainer"]["device"])
 
 
-def _opening(study: Study, retried: Sequence[int]) -> str:
+def _opening_line(study: Study, retried: Sequence[int]) -> str:
     finished = sum(trial.state.is_finished() for trial in study.trials)
-    begun = f"; {finished} finished before" if finished else ""
+    notes = f"; {finished} finished before" if finished else ""
     if retried:
         plural = "s" if len(retried) > 1 else ""
-        again = ", ".join(map(str, retried))
-        begun += f", {len(retried)} failed trial{plural} ({again}) no longer counted but tried again"
-    first = f"; first the best of {study.plan.warm_start}" if study.plan.warm_start and not finished else ""
-    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){begun}{first}, in {study.folder}"
+        numbers = ", ".join(map(str, retried))
+        notes += f", {len(retried)} failed trial{plural} ({numbers}) no longer counted but retried"
+    if study.plan.warm_start and not finished:
+        notes += f"; first the best of {study.plan.warm_start}"
+    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
 
 
 def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """The study's own run carries the best value of each objective and the sums of what its trials cost."""
+    """Record the best value of each objective and the sums of the trials' costs in the study's own run."""
     metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
         values = [trial.values[index] for trial in study.complete_trials]
         if values:
-            # The emissions of a study are those of all its trials.
-            shown = f"best/{name}" if name.startswith("emissions/") else name
-            metrics[shown] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
+            # Without "best/", the emissions are the sum over all trials.
+            metric = f"best/{name}" if name.startswith("emissions/") else name
+            metrics[metric] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, metrics)
 
 
 def _costs(study: Study) -> dict[str, float]:
-    """What all trials cost, by metric; without what none of them recorded."""
+    """Return the sum over all trials of each cost that any of them recorded, by metric."""
     names = {"emissions/co2eq_kg": EMISSIONS_KG, "emissions/energy_kwh": ENERGY_KWH, "time/gpu_h": GPU_H}
     known = {
         metric: [trial.user_attrs[name] for trial in study.trials if name in trial.user_attrs]

@@ -14,8 +14,9 @@ from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
 from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
-from embedsweep.tracking.journal import replay_spool, store_name
+from embedsweep.tracking.record_writer import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
+from embedsweep.tracking.store import locate
 from embedsweep.validation.single import read_store
 
 TRACKING_URI = Option("--tracking-uri", "URI", "MLflow's store: sqlite:///FILE or http://HOST:PORT")
@@ -82,7 +83,7 @@ def _target(store: str, tracking: TrackingConfig, *, has_store: bool) -> str:
         tracking: the store of the command and its environment.
         has_store: whether the command names one.
     """
-    if has_store or store_name(tracking.uri) == store:
+    if has_store or str(locate(tracking.uri)) == store:
         return tracking.uri
     if MASK in store:
         message = f"records wait for {store}, whose password is not kept: give it, or set MLFLOW_TRACKING_URI"

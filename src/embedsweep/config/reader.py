@@ -110,7 +110,7 @@ class Reader:
             is_null = is_optional(hint) and self.raw(key) is None
             return None if is_null else self.section(key).read(kind)  # type: ignore[arg-type]  # a class
         if get_origin(kind) is Mapping:
-            return self._mapping(key, kind)
+            return self._mapping(key, kinds[0])
         before = len(self.problems)
         value = self.raw(key)
         if len(self.problems) > before or self._is_broken:
@@ -121,9 +121,9 @@ class Reader:
             self.problem(key, str(error))
             return _stand_in(hint)
 
-    def _mapping(self, key: str, kind: Any) -> dict[str, Any]:
+    def _mapping(self, key: str, hint: Any) -> dict[str, Any]:
         """Names with a value each; null counts as none. A mapping whose names are given is a section."""
-        names, item = get_args(kind)
+        names, item = get_args(plain_type(hint))
         if get_origin(names) is Literal:
             section = self.section(key)
             values = {name: section.value(name, item) for name in get_args(names)}
@@ -133,7 +133,7 @@ class Reader:
         if value is None:
             return {}
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            self.problem(key, f"must be {describe(kind)}, but got {as_typed(value)}")
+            self.problem(key, f"must be {describe(hint)}, but got {as_typed(value)}")
             return {}
         inside = Reader(value, f"{self.where}.{key}", self.problems, self._key_readers)
         return {name: inside.value(name, item) for name in value} if item is not object else dict(value)

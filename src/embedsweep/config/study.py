@@ -22,7 +22,7 @@ from embedsweep.config.trial import (
     WholeNumber,
     WorkersName,
 )
-from embedsweep.config.types import AllowedWords, Bounds, Key
+from embedsweep.config.types import AllowedWords, Bounds, Described, Key
 from embedsweep.config.values import shown
 
 
@@ -59,7 +59,7 @@ class WorkersConfig:
         count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
         per_device: how many share a GPU; ``auto`` is what a probe finds to be fastest.
         processes_per_trial: how many train one trial together.
-        max_restarts: how often a worker that died is started again, over the whole command.
+        max_restarts: how often a worker that died is restarted, over the whole command.
         silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
         mps: whether workers share GPUs through CUDA's Multi-Process Service; ``auto`` where several share one and it
             can be had.
@@ -170,7 +170,10 @@ class SearchConfig:
 
     name: str
     n_trials: Count | None
-    space: Mapping[str, object]
+    space: Annotated[
+        Mapping[str, object],
+        Described("a mapping of keys to what they are searched over"),
+    ]
     option_spaces: tuple[str, ...]
     constraints: tuple[str, ...]
 
@@ -192,7 +195,7 @@ class StudyConfig:
         keep_models: which trials' models stay on disk.
         duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
             trained with another seed.
-        max_retries: how often a trial that failed or whose worker died is begun again.
+        max_retries: how often a trial that failed or whose worker died is retried.
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
@@ -212,7 +215,10 @@ class StudyConfig:
     duplicates: Duplicates
     max_retries: WholeNumber
     retry_failed: bool
-    enqueue: tuple[Mapping[str, object], ...]
+    enqueue: Annotated[
+        tuple[Mapping[str, object], ...],
+        Described("a list of configurations, as [{optimizer.lr:2e-5,loss:mnrl}]"),
+    ]
     warm_start: str | None
     dry_run: bool
 
@@ -269,7 +275,7 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
-        max_retries: how often a trial that failed or whose worker died is begun again; as this command says.
+        max_retries: how often a trial that failed or whose worker died is retried; as this command says.
     """
 
     keep_models: KeepModels

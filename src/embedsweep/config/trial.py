@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from embedsweep.config.types import AllowedWords, Bounds
+from embedsweep.config.types import AllowedWords, Bounds, Described
 
 ParameterValue = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | None
 
@@ -34,6 +34,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
 MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+POOLING_WORDS = f"of {', '.join(get_args(Pooling))}, several joined by + (mean+cls)"
 Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
@@ -135,17 +136,17 @@ class DataConfig:
     files: str | None
     splits: Mapping[Split, tuple[str, ...]]
     shape: Shape
-    columns: tuple[Column, ...]
-    where: Mapping[str, str]
-    labels: tuple[str, ...] | None
-    delimiter: str
-    encoding: str
-    score_range: tuple[float, float]
+    columns: Annotated[tuple[Column, ...], Described("a list of names of the header, or of positions from 0")]
+    where: Annotated[Mapping[str, str], Described("a mapping of columns to values, as {language:es}")]
+    labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
+    delimiter: Annotated[str, Described("one character, or tab")]
+    encoding: Annotated[str, Described("an encoding that Python knows")]
+    score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig
     drop_leaked: bool
     limit: Annotated[int, Bounds(at_least=2)] | None
-    also: Mapping[str, AlsoConfig]
+    also: Annotated[Mapping[str, AlsoConfig], Described("a mapping of names to data, each with a loss of its own")]
 
 
 @dataclass(frozen=True)
@@ -220,11 +221,11 @@ class ModelConfig:
     revision: str | None
     parts: Parts
     static_dim: Count | None
-    pooling: Annotated[str, AllowedWords(get_args(Pooling))] | None
+    pooling: Annotated[str, AllowedWords(get_args(Pooling)), Described(POOLING_WORDS)] | None
     dense: Count | None
     dense_activation: Activation
     max_seq_length: Count | None
-    prompts: Mapping[str, str]
+    prompts: Annotated[Mapping[str, str], Described("a mapping of names to texts, as {query:'query: '}")]
     default_prompt: str | None
     lora: LoraConfig
     lr: Positive
@@ -315,7 +316,7 @@ class TrainerConfig:
     epochs: Positive
     max_steps: Count | None
     precision: Precision
-    device: str
+    device: Annotated[str, Described("auto, cpu, cuda, cuda:N or mps")]
     seed: WholeNumber
     eval_every: Positive
     log_every: Positive
@@ -343,9 +344,9 @@ class EvaluationConfig:
 
     name: str
     batch_size: Count
-    dev: BenchmarkConfig | None
-    test: BenchmarkConfig | None
-    benchmarks: tuple[BenchmarkConfig, ...]
+    dev: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
+    test: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
+    benchmarks: Annotated[tuple[BenchmarkConfig, ...], Described("a list of names of benchmarks")]
     path: str | None
     dims: tuple[Count, ...]
     before: bool

@@ -44,6 +44,13 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Described:
+    """The value in words, where the type alone would say too little; for messages and the reference of keys."""
+
+    words: str
+
+
+@dataclass(frozen=True)
 class AllowedWords:
     """The words that a text, or each text of a list, may be made of, where a ``Literal`` cannot say it."""
 
@@ -112,23 +119,32 @@ def describe(hint: Any) -> str:
 def _is_words(hint: Any) -> bool:
     """Whether a type is nothing but words to choose from."""
     plain = plain_type(hint)
-    return get_origin(plain) is Literal or (plain is str and bool(allowed_words_of(hint)))
+    is_described = any(isinstance(note, Described) for note in annotations_of(hint))
+    return get_origin(plain) is Literal or (plain is str and not is_described and bool(allowed_words_of(hint)))
 
 
 def _one(hint: Any, *, many: bool = False) -> str:
     """One type in words; of ``many`` such values in the plural."""
+    if described := [note.words for note in annotations_of(hint) if isinstance(note, Described)]:
+        return described[0]
     kind, bounds = plain_type(hint), bounds_of(hint).words
     article, plural = ("", "s") if many else ("a ", "")
     if kind in (int, float):
         noun = f"{article}{'whole ' if kind is int else ''}number{plural}"
         return f"{noun} of {bounds}" if bounds.startswith("at ") else f"{noun} {bounds}".rstrip()
     if get_origin(kind) is tuple:
-        items = alternatives(get_args(kind)[0])
-        example = {int: "[64,32]", float: "[0.25,0.5]"}.get(plain_type(items[0]), "[a,b]")
-        return f"a list of {' or '.join(_one(item, many=True) for item in items)}, as {example}"
+        return _list(alternatives(get_args(kind)[0]))
     if get_origin(kind) is Mapping:
         return f"{article}mapping{plural} of names to values, as {{a:1}}"
     if is_dataclass(kind):
         return f"{article}section{plural} with keys of {'their' if many else 'its'} own"
     nouns = {str: f"{article}text{plural}", bool: "true or false"}
     return nouns.get(kind, f"{article}value{plural}")
+
+
+def _list(items: tuple[Any, ...]) -> str:
+    """A list of such items in words, with an example."""
+    if allowed := allowed_words_of(items[0]):
+        return f"a list of some of {', '.join(allowed)}"
+    example = {int: "[64,32]", float: "[0.25,0.5]"}.get(plain_type(items[0]), "[a,b]")
+    return f"a list of {' or '.join(_one(item, many=True) for item in items)}, as {example}"

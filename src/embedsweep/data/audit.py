@@ -1,10 +1,7 @@
-"""What is worth knowing of data before it is trained on: leaks, repeats, labels and lengths.
+"""Audit data before training: leaks between splits, duplicates, labels and lengths; train without its leaks.
 
-Owns the counts, and train without its leaks; which counts deserve a warning is said by ``audit_warnings``. Knows no
-source and no loss; no torch.
-
-Between splits texts are the same when they are equal but for case and outer white space (a model that has seen one
-knows the other); within a split, when they are equal to the letter.
+Between splits, texts are equal if they differ only in case and outer white space (a model that has seen one knows the
+other); within a split, if they are identical.
 """
 
 from __future__ import annotations
@@ -16,25 +13,23 @@ from itertools import combinations
 from statistics import median
 
 from embedsweep.config.trial import SPLITS, Shape, Split
-from embedsweep.data.examples import Examples, Pairs, Splits, as_examples, text_columns
+from embedsweep.data.examples import Examples, Splits, as_examples, text_columns
 from embedsweep.data.tokens import Count
 from embedsweep.errors import ConfigError
 
 BINS = 10
-TOLD = 3
-"""Examples of each kind whose places are told."""
-
-Pair = frozenset[str]
+SHOWN_PLACES = 3
+"""Examples of each kind whose places are shown."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What a later split has that an earlier one has too.
+    """What a later split has in common with an earlier one.
 
     Attributes:
-        pairs: examples of the later with a pair of texts, in either order, that stands in the earlier.
-        of: examples of the later.
-        sentences: different texts that stand in both.
+        pairs: number of examples of the later with a pair of texts, in either order, that is in the earlier.
+        of: number of examples of the later.
+        sentences: number of different texts in both.
     """
 
     pairs: int
@@ -44,15 +39,15 @@ class Shared:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the texts of one column are, in words or in tokens (special ones included).
+    """The lengths of the texts of one column, in words or in tokens (special tokens included).
 
     Attributes:
         unit: ``words`` or ``tokens``.
-        shortest: the fewest.
-        median: as many texts are shorter as are longer.
-        longest: the most.
-        maximum: how many tokens the model reads; None where it is not known, and for words.
-        over: texts longer than that, which are cut.
+        shortest: the smallest length.
+        median: the median length.
+        longest: the largest length.
+        maximum: the number of tokens that the model reads; None if unknown, and for words.
+        over: number of texts longer than ``maximum``, which are cut.
     """
 
     unit: str
@@ -65,22 +60,22 @@ class Lengths:
 
 @dataclass(frozen=True)
 class SplitAudit:
-    """One split by itself.
+    """The audit of one split.
 
     Attributes:
-        origin: where it came from.
-        conversion: what was done to it since it was read, in words; None where nothing was.
-        shape: what an example is.
-        examples: how many.
-        duplicates: examples whose texts stood in an earlier one in the same order.
-        turned: pairs that stood there in the other order only.
-        disagreeing: different pairs that come with more than one label.
-        identical: examples with a pair of equal texts.
-        places: duplicates (turned or not), disagreeing and identical -> where the first three examples of each stand,
-            as far as that is known.
-        highest: the highest score, in [0, 1]; None of other shapes.
-        labels: class, or score from-to, -> examples; empty where there is no label.
-        lengths: text column -> its lengths in words and, where tokens were counted, in tokens.
+        origin: the source of the examples.
+        conversion: description of what was done to them since they were read; None for nothing.
+        shape: of the examples.
+        examples: their number.
+        duplicates: number of examples with the same texts as an earlier one, in the same order.
+        turned: number of pairs that are duplicates only if reversed.
+        disagreeing: number of different pairs with more than one label.
+        identical: number of examples with two equal texts.
+        places: duplicates (reversed or not), disagreeing and identical -> places of the first three examples of each,
+            if known.
+        highest: the highest score, in [0, 1]; None for other shapes.
+        labels: class, or score from-to, -> number of examples; empty for shapes without labels.
+        lengths: text column -> its lengths in words and, if tokens were counted, in tokens.
     """
 
     origin: str
@@ -99,23 +94,25 @@ class SplitAudit:
 
 @dataclass(frozen=True)
 class Audit:
-    """All three splits, and what each later one shares with an earlier: ``train/dev``, ``train/test``, ``dev/test``."""
+    """The audits of all splits, and what each shares with an earlier: ``train/dev``, ``train/test``, ``dev/test``."""
 
     splits: Mapping[Split, SplitAudit]
     shared: Mapping[str, Shared]
 
 
 def audit(splits: Splits, count: Count | None = None, maximum: int | None = None) -> Audit:
-    """Counts what is worth knowing of training examples, before any conversion, and of the pairs they are scored on.
+    """Audit training examples, before any conversion, and the pairs that they are scored on.
 
     Args:
-        splits: what is trained on, selects and reports.
+        splits: the examples and pairs.
         count: counts the tokens of texts; None leaves tokens out.
-        maximum: how many tokens the model reads.
+        maximum: the number of tokens that the model reads.
     """
-    all_examples: dict[Split, Examples] = dict(
-        zip(SPLITS, (splits.train, as_examples(splits.dev), as_examples(splits.test)), strict=True)
-    )
+    all_examples: dict[Split, Examples] = {
+        "train": splits.train,
+        "dev": as_examples(splits.dev),
+        "test": as_examples(splits.test),
+    }
     return Audit(
         splits={split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()},
         shared={
@@ -126,41 +123,32 @@ def audit(splits: Splits, count: Count | None = None, maximum: int | None = None
 
 
 def drop_leaked(splits: Splits) -> Examples:
-    """The training examples none of whose texts occurs in dev or test; how many went is said in words.
+    """Return the training examples without texts that occur in dev or test; their ``conversion`` has the numbers.
 
     Raises:
         ConfigError: fewer than 2 are left.
     """
     train = splits.train
-    held_out = {_normal(text) for pairs in (splits.dev, splits.test) for text in _texts(pairs)}
+    held_out = _sentences(as_examples(splits.dev)) | _sentences(as_examples(splits.test))
     rows = zip(*train.texts, strict=True)
     kept = [index for index, row in enumerate(rows) if not any(_normal(text) in held_out for text in row)]
-    gone = f"{len(train) - len(kept)} of {len(train)} examples"
     if len(kept) < 2:
         raise ConfigError.single(
             "data.drop_leaked",
             f"leaves {len(kept)} of {len(train)} examples of {train.origin}, and training needs at least 2: the others "
-            "share a sentence with dev or test; give other data, or say data.drop_leaked=false",
+            "share a sentence with dev or test; use other data, or set data.drop_leaked=false",
         )
-    return train.kept(kept, f"leaked: {gone} share a sentence with dev or test, left out, {len(kept)} kept")
-
-
-def _texts(pairs: Pairs) -> Iterator[str]:
-    yield from pairs.sentences1
-    yield from pairs.sentences2
-
-
-def _normal(text: str) -> str:
-    return text.strip().casefold()
+    leaked = f"{len(train) - len(kept)} of {len(train)} examples"
+    return train.kept(kept, f"leaked: {leaked} share a sentence with dev or test, left out, {len(kept)} kept")
 
 
 def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -> SplitAudit:
     rows = list(zip(*examples.texts, strict=True))
     duplicates = len(rows) - len(set(rows))
-    again = _again([frozenset(row) for row in rows] if len(examples.texts) == 2 else rows)
-    disagreeing, differing = _disagreeing(examples, rows)
+    repeated = _repeated([frozenset(row) for row in rows] if len(examples.texts) == 2 else rows)
+    n_disagreeing, disagreeing = _disagreeing(examples, rows)
     identical = [index for index, row in enumerate(rows) if len(set(row)) < len(row)]
-    found = {"duplicates": again, "disagreeing": differing, "identical": identical}
+    indices = {"duplicates": repeated, "disagreeing": disagreeing, "identical": identical}
     scores = examples.labels if examples.shape == "scored_pairs" else None
     return SplitAudit(
         origin=examples.origin,
@@ -168,10 +156,10 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
         shape=examples.shape,
         examples=len(examples),
         duplicates=duplicates,
-        turned=len(again) - duplicates,
-        disagreeing=disagreeing,
+        turned=len(repeated) - duplicates,
+        disagreeing=n_disagreeing,
         identical=len(identical),
-        places={kind: _places(examples, indices) for kind, indices in found.items()},
+        places={kind: _places(examples, of_kind) for kind, of_kind in indices.items()},
         highest=max(scores) if scores else None,
         labels=_histogram(examples),
         lengths={
@@ -182,30 +170,25 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
 
 
 def _places(examples: Examples, indices: Sequence[int]) -> tuple[str, ...]:
-    return () if examples.places is None else tuple(examples.places[index] for index in indices[:TOLD])
+    return () if examples.places is None else tuple(examples.places[index] for index in indices[:SHOWN_PLACES])
 
 
-def _again(rows: Sequence[object]) -> list[int]:
-    """Where something stands that stood there before."""
-    seen: set[object] = set()
-    again: list[int] = []
-    for index, row in enumerate(rows):
-        if row in seen:
-            again.append(index)
-        seen.add(row)
-    return again
+def _repeated(rows: Sequence[object]) -> list[int]:
+    """Return the indices of rows that equal an earlier one."""
+    first: dict[object, int] = {}
+    return [index for index, row in enumerate(rows) if first.setdefault(row, index) != index]
 
 
 def _disagreeing(examples: Examples, rows: Sequence[tuple[str, ...]]) -> tuple[int, list[int]]:
-    """How many different pairs come with more than one label, and where they stand."""
+    """Return the number of different pairs with more than one label, and the indices of their rows."""
     if examples.labels is None:
         return 0, []
-    # What holds between two classed texts has a direction; a similarity has none.
+    # The relation of a class pair has a direction; a similarity has none.
     keys: list[object] = list(rows) if examples.shape == "class_pairs" else [frozenset(row) for row in rows]
     labels: dict[object, set[float]] = {}
     for key, label in zip(keys, examples.labels, strict=True):
         labels.setdefault(key, set()).add(label)
-    differing = {key for key, given in labels.items() if len(given) > 1}
+    differing = {key for key, of_key in labels.items() if len(of_key) > 1}
     return len(differing), [index for index, key in enumerate(keys) if key in differing]
 
 
@@ -241,36 +224,38 @@ def _shared(earlier: Examples, later: Examples) -> Shared:
     )
 
 
+def _normal(text: str) -> str:
+    return text.strip().casefold()
+
+
 def _sentences(examples: Examples) -> set[str]:
     return {_normal(text) for column in examples.texts for text in column}
 
 
-def _pairs(examples: Examples) -> Iterator[tuple[Pair, ...]]:
-    """The unordered pairs of texts that each example puts side by side: of a triplet its anchor with either other."""
-    first, *others = ([_normal(text) for text in column] for column in examples.texts)
-    for row in zip(first, *others, strict=True):
-        yield tuple(frozenset((row[0], other)) for other in row[1:])
+def _pairs(examples: Examples) -> Iterator[tuple[frozenset[str], ...]]:
+    """Yield the unordered pairs of texts of each example: of a triplet its anchor with each other text."""
+    for first, *others in zip(*examples.texts, strict=True):
+        yield tuple(frozenset((_normal(first), _normal(other))) for other in others)
 
 
 MANY_TOO_LONG = 0.05
-"""Share of texts cut by the model above which it is worth a warning."""
+"""Share of texts cut by the model above which there is a warning."""
 FEW = 0.01
-"""Share of examples below which a class is worth a warning."""
+"""Share of examples below which there is a warning for a class."""
 LOW = 0.25
-"""Highest score, in [0, 1], up to which it is likely that the scores have another range: 0-1 read as 0-4 or 0-5."""
+"""Highest score, in [0, 1], up to which scores probably have another range: 0-1 read as 0-4 or 0-5."""
 
 
-def warnings(found: Audit) -> list[str]:
-    """What of it matters, a line each; empty where nothing does."""
-    told: list[str] = []
-    for name, shared in found.shared.items():
-        told += _warn_of_shared(name, shared)
-    for split, one in found.splits.items():
-        told += _warn_of_repeats(split, one)
-        told += _warn_of_scale(split, one)
-        told += _warn_of_classes(split, one)
-        told += _warn_of_lengths(split, one)
-    return told
+def warnings(result: Audit) -> list[str]:
+    """Return the warnings of an audit, a line each."""
+    lines: list[str] = []
+    for name, shared in result.shared.items():
+        lines += _warn_of_shared(name, shared)
+    for name, split in result.splits.items():
+        lines += _warn_of_duplicates(name, split)
+        lines += _warn_of_labels(name, split)
+        lines += _warn_of_lengths(name, split)
+    return lines
 
 
 def _warn_of_shared(name: str, shared: Shared) -> Iterator[str]:
@@ -278,58 +263,51 @@ def _warn_of_shared(name: str, shared: Shared) -> Iterator[str]:
     if earlier == "train" and shared.pairs == shared.of:
         yield f"{later} is trained on: {shared.pairs} of {shared.of} pairs occur in train"
     elif shared.pairs or shared.sentences:
-        mend = "; data.drop_leaked=true leaves them out of train" if earlier == "train" else ""
+        advice = "; data.drop_leaked=true leaves them out of train" if earlier == "train" else ""
         pairs = f"{shared.pairs} of {shared.of} {later} pairs and " if shared.pairs else ""
-        yield f"{pairs}{shared.sentences} sentences of {later} also occur in {earlier}{mend}"
+        yield f"{pairs}{shared.sentences} sentences of {later} also occur in {earlier}{advice}"
 
 
-def _warn_of_repeats(split: str, one: SplitAudit) -> Iterator[str]:
-    if again := one.duplicates + one.turned:
-        turned = f", {one.turned} of them turned round" if one.turned else ""
-        labels = f"; {one.disagreeing} of the repeated have different labels" if one.disagreeing else ""
-        at = _at(one, "duplicates")
-        yield f"{again} of {one.examples} {split} examples come again{turned}{at}{labels}{_at(one, 'disagreeing')}"
-    if one.identical:
-        at = _at(one, "identical")
-        yield f"{one.identical} of {one.examples} {split} examples have the same text twice{at}"
+def _warn_of_duplicates(name: Split, split: SplitAudit) -> Iterator[str]:
+    if count := split.duplicates + split.turned:
+        turned = f", {split.turned} of them reversed" if split.turned else ""
+        labels = f"; {split.disagreeing} of the repeated have different labels" if split.disagreeing else ""
+        at, where = _at(split, "duplicates"), _at(split, "disagreeing")
+        yield f"{count} of {split.examples} {name} examples are duplicates{turned}{at}{labels}{where}"
+    if split.identical:
+        at = _at(split, "identical")
+        yield f"{split.identical} of {split.examples} {name} examples have the same text twice{at}"
 
 
-def _at(one: SplitAudit, kind: str) -> str:
-    """Where the first examples of a kind stand: `` (train.csv, lines 12, 57 and 103)``; empty where nobody knows."""
-    places = one.places[kind]
+def _at(split: SplitAudit, kind: str) -> str:
+    """Return the places of the first examples of a kind: `` (train.csv, lines 12, 57 and 103)``; empty if unknown."""
     numbers: dict[str, list[str]] = {}
-    for place in places:
+    for place in split.places[kind]:
         source, _, number = place.rpartition(" ")
         numbers.setdefault(source, []).append(number)
-    told = [
-        f"{source} {found[0]}" if len(found) == 1 else f"{source}s {', '.join(found[:-1])} and {found[-1]}"
-        for source, found in numbers.items()
-    ]
-    return f" ({'; '.join(told)})" if told else ""
+    places = []
+    for source, (*others, last) in numbers.items():
+        places.append(f"{source}s {', '.join(others)} and {last}" if others else f"{source} {last}")
+    return f" ({'; '.join(places)})" if places else ""
 
 
-def _warn_of_scale(split: str, one: SplitAudit) -> Iterator[str]:
-    # Dev and test are ranked only, which no scale changes.
-    if split == "train" and one.highest is not None and one.highest <= LOW:
+def _warn_of_labels(name: Split, split: SplitAudit) -> Iterator[str]:
+    # Dev and test are only ranked, whatever their scale.
+    if name == "train" and split.highest is not None and split.highest <= LOW:
         yield (
-            f"the highest score of train is {one.highest:g} of data.score_range, taken as 0-1: if 1 is the highest "
-            "possible score in the source, say data.score_range=[0,1]"
+            f"the highest score of train is {split.highest:g} of data.score_range, taken as 0-1: if 1 is the highest "
+            "possible score in the source, set data.score_range=[0,1]"
         )
+    for label, count in split.labels.items() if split.shape != "scored_pairs" else ():
+        if count < max(2, FEW * split.examples):
+            yield f"only {count} of {split.examples} {name} examples are of the class {label}"
 
 
-def _warn_of_classes(split: str, one: SplitAudit) -> Iterator[str]:
-    if one.shape == "scored_pairs":
-        return
-    for name, number in one.labels.items():
-        if number < max(2, FEW * one.examples):
-            yield f"only {number} of {one.examples} {split} examples are of the class {name}"
-
-
-def _warn_of_lengths(split: str, one: SplitAudit) -> Iterator[str]:
-    for column, lengths in one.lengths.items():
+def _warn_of_lengths(name: Split, split: SplitAudit) -> Iterator[str]:
+    for column, lengths in split.lengths.items():
         for each in lengths:
-            if each.over > MANY_TOO_LONG * one.examples:
+            if each.over > MANY_TOO_LONG * split.examples:
                 yield (
-                    f"{each.over} of {one.examples} texts in {column} of {split} are cut: the model reads "
+                    f"{each.over} of {split.examples} texts in {column} of {name} are cut: the model reads "
                     f"{each.maximum} tokens, and they have up to {each.longest}"
                 )

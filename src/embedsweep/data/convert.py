@@ -1,7 +1,4 @@
-"""Examples of one shape become examples of another, each conversion explicit and said in words with its counts.
-
-Owns which shape can become which. Knows no source and no loss.
-"""
+"""Convert examples from one shape to another; each conversion describes what it did, with the numbers."""
 
 from __future__ import annotations
 
@@ -20,46 +17,41 @@ Relation = Literal["contradiction", "neutral", "entailment"]
 Triplet = tuple[str, str, str]
 
 RELATIONS: tuple[Relation, ...] = ("contradiction", "neutral", "entailment")
-"""The classes of inference; without the middle one there is still something to build."""
+"""The classes of inference; ``neutral`` may be absent."""
 
 
 def is_inference(classes: Iterable[str]) -> bool:
-    """Whether classes of pairs are those of inference: entailment, contradiction and, where there is one, neutral."""
+    """Return whether these are the classes of inference: entailment, contradiction and optionally neutral."""
     named = set(classes)
     return {"entailment", "contradiction"} <= named <= set(RELATIONS)
 
 
 def triplets(pairs: Iterable[tuple[str, str, str]], seed: int) -> list[Triplet]:
-    """Two triplets of each sentence that entails something and contradicts something.
+    """Return two triplets of each sentence that has both entailments and contradictions.
 
     Every pair counts in both directions. A sentence ``s`` with the entailments ``E`` and the contradictions ``C`` gives
     ``(s, e, c)`` and ``(e', s, c')``, each of ``e, e'`` drawn from ``E`` and each of ``c, c'`` from ``C``. Sentences
-    come in the order of their first appearance, so that the same pairs and seed give the same triplets everywhere.
+    are in the order of their first occurrence, so that the same pairs and seed give the same triplets everywhere.
 
     The construction is that of sentence-transformers' ``training_nli_v2.py``, with the texts stripped as in
     `bertin-roberta-base-finetuning-esnli <https://huggingface.co/hackathon-pln-es/bertin-roberta-base-finetuning-esnli>`_.
 
     Args:
-        pairs: two sentences and what holds between them, a word of :data:`RELATIONS`.
+        pairs: two sentences and their relation, one of :data:`RELATIONS`.
         seed: of the draws.
     """
-    rng = Random(seed)
-    found: list[Triplet] = []
-    for sentence, related in _by_sentence(pairs).items():
-        entailed, contradicted = list(related["entailment"]), list(related["contradiction"])
-        if entailed and contradicted:
-            found.append((sentence, rng.choice(entailed), rng.choice(contradicted)))
-            found.append((rng.choice(entailed), sentence, rng.choice(contradicted)))
-    return found
-
-
-def _by_sentence(pairs: Iterable[tuple[str, str, str]]) -> Mapping[str, Mapping[str, Mapping[str, None]]]:
-    """Sentence -> relation -> the sentences it holds with; mappings to None are sets that keep their order."""
-    relations: dict[str, dict[str, dict[str, None]]] = {}
+    relations: dict[str, dict[str, dict[str, None]]] = {}  # sentence -> relation -> ordered set of sentences
     for first, second, relation in pairs:
         for one, other in ((first.strip(), second.strip()), (second.strip(), first.strip())):
-            relations.setdefault(one, {relation: {} for relation in RELATIONS})[relation][other] = None
-    return relations
+            relations.setdefault(one, {name: {} for name in RELATIONS})[relation][other] = None
+    rng = Random(seed)
+    rows: list[Triplet] = []
+    for sentence, related in relations.items():
+        entailed, contradicted = list(related["entailment"]), list(related["contradiction"])
+        if entailed and contradicted:
+            rows.append((sentence, rng.choice(entailed), rng.choice(contradicted)))
+            rows.append((rng.choice(entailed), sentence, rng.choice(contradicted)))
+    return rows
 
 
 T = TypeVar("T")
@@ -72,54 +64,53 @@ _INFERENCE_SCORES = {"contradiction": 0.0, "neutral": 0.5, "entailment": 1.0}
 
 
 def target_shape(shape: Shape, wants: Sequence[Shape], to: Shape | None, loss: str) -> Shape:
-    """The shape that data of ``shape`` takes for a loss.
+    """Return the shape to which data is converted for a loss.
 
     Args:
-        shape: what the data has.
-        wants: what the loss takes, the best first.
-        to: what the user asks for; None leaves the choice: as it is where the loss takes that, else the first of
-            ``wants`` that the data can become.
-        loss: its name, for the message.
+        shape: of the data.
+        wants: the shapes that the loss takes, the best first.
+        to: the user's choice; None keeps ``shape`` if the loss takes it, else is the first possible one of ``wants``.
+        loss: its name, for messages.
 
     Raises:
-        ConfigError: the loss does not take ``to``, or the data can become nothing that the loss takes.
+        ConfigError: the loss does not take ``to``, or the data cannot be converted to any shape that the loss takes.
     """
-    wanted = ", or ".join(in_words(name) for name in wants)
-    can = (shape, *(target for source, target in CONVERSIONS if source == shape))
-    would_do = [name for name in wants if name in can]
+    needed = ", or ".join(in_words(name) for name in wants)
+    targets = [target for source, target in CONVERSIONS if source == shape]
+    possible = [name for name in wants if name in (shape, *targets)]
     if to is not None:
-        if to in would_do:
+        if to in possible:
             return to
         if to not in wants:
-            message = f"loss={loss} does not take {to}; it takes {wanted}"
+            message = f"loss={loss} does not take {to}; it takes {needed}"
         else:
-            message = f"data.shape={shape} cannot become {to}, only {', '.join(can[1:]) or 'stay what it is'}"
-        mend = f"; leave data.convert.to at null, which takes {would_do[0]}" if would_do else ""
-        raise ConfigError.single("data.convert.to", message + mend)
+            others = f"{to}, only to {', '.join(targets)}" if targets else "any other shape"
+            message = f"data.shape={shape} cannot be converted to {others}"
+        advice = f"; leave data.convert.to at null, which selects {possible[0]}" if possible else ""
+        raise ConfigError.single("data.convert.to", message + advice)
     if shape in wants:
         return shape
-    if would_do:
-        return would_do[0]
-    others = f"only {', '.join(can[1:])}" if can[1:] else "nothing else"
+    if possible:
+        return possible[0]
     sources = dict.fromkeys((*wants, *(source for source, target in CONVERSIONS if target in wants)))
     raise ConfigError.single(
         "loss",
-        f"loss={loss} wants {wanted}; the data has {in_words(shape)}, which can become {others}: "
-        f"take data of the shape {', '.join(sources)}, or another loss",
+        f"loss={loss} needs {needed}; the data has {in_words(shape)}, which can be converted to "
+        f"{', '.join(targets) or 'nothing else'}: take data of the shape {', '.join(sources)}, or another loss",
     )
 
 
 def convert(examples: Examples, to: Shape, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
-    """Examples in another shape; unchanged where they have it, but for positive pairs asked for in both directions.
+    """Return examples in another shape; those of that shape are unchanged, except positive pairs in both directions.
 
     Args:
-        examples: what there is.
+        examples: the examples.
         to: a shape that :func:`target_shape` allows.
         config: thresholds, directions and the seed.
-        score_range: the lowest and highest score in the source, to say a threshold in its terms.
+        score_range: the lowest and highest score in the source, for messages.
 
     Raises:
-        ConfigError: too few examples are left, or the classes are none that this can be made of.
+        ConfigError: too few examples are left, or their classes cannot be converted.
     """
     if examples.shape != to:
         return CONVERSIONS[examples.shape, to](examples, config, score_range)
@@ -129,7 +120,7 @@ def convert(examples: Examples, to: Shape, config: ConvertConfig, score_range: t
 
 
 def _scored_to_positive(examples: Examples, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
-    """Keeps the pairs whose score reaches the threshold; then, with ``both_directions``, the same turned round."""
+    """Keep the pairs whose score reaches the threshold."""
     threshold, in_source = config.positive_threshold, _in_source(config, score_range)
     kept = _reaching(examples, threshold)
     if len(kept) < 2:
@@ -141,8 +132,8 @@ def _scored_to_positive(examples: Examples, config: ConvertConfig, score_range: 
             "lower data.convert.positive_threshold",
         )
     rows = _rows(examples)
-    words = f"score >= {threshold:g} ({in_source}), {len(kept)} of {len(examples)} kept"
-    return _positive(examples, [rows[index] for index in kept], words, config)
+    description = f"score >= {threshold:g} ({in_source}), {len(kept)} of {len(examples)} kept"
+    return _positive(examples, [rows[index] for index in kept], description, config)
 
 
 def _scored_to_binary(examples: Examples, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
@@ -157,28 +148,28 @@ def _scored_to_binary(examples: Examples, config: ConvertConfig, score_range: tu
             "positive, and a loss on 0 and 1 needs both; the scores there, on 0-1, go from "
             f"{min(scores):g} to {max(scores):g}: set data.convert.positive_threshold between them",
         )
-    words = (
+    description = (
         f"binary pairs: 1 where score >= {threshold:g} ({in_source}), {len(positive)} of {len(examples)}, "
         f"0 for the other {len(examples) - len(positive)}"
     )
-    return examples.became("binary_pairs", examples.texts, labels, None, words)
+    return examples.became("binary_pairs", examples.texts, labels, None, description)
 
 
 def _inference_to_triplets(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
     relations = _relations(examples, "triplets")
     rows = [(first, second, relation) for (first, second), relation in zip(_rows(examples), relations, strict=True)]
-    found = triplets(rows, config.seed)
-    if not found:
+    built = triplets(rows, config.seed)
+    if not built:
         raise ConfigError.single(
             "data.convert.to",
-            f"no triplet can be built of {examples.origin}: none of its sentences has both an entailment and a "
-            "contradiction; say data.convert.to=positive_pairs where the loss takes those, which keeps the entailments",
+            f"no triplet can be built from {examples.origin}: none of its sentences has both an entailment and a "
+            "contradiction; if the loss takes positive pairs, set data.convert.to=positive_pairs to keep entailments",
         )
-    words = (
-        f"triplets: 2 for each of the {len(found) // 2} sentences with an entailment and a contradiction, "
-        f"{len(found)} from {len(examples)} pairs in both directions, seed {config.seed}"
+    description = (
+        f"triplets: 2 for each of the {len(built) // 2} sentences with an entailment and a contradiction, "
+        f"{len(built)} from {len(examples)} pairs in both directions, seed {config.seed}"
     )
-    return examples.became("triplets", _columns(found), None, None, words)
+    return examples.became("triplets", _columns(built), None, None, description)
 
 
 def _inference_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
@@ -196,14 +187,14 @@ def _inference_to_binary(examples: Examples, _config: ConvertConfig, _range: tup
         raise ConfigError.single(
             "data.convert.to",
             f"{examples.origin} has {counts['entailment']} entailments and {counts['contradiction']} contradictions, "
-            "and a loss on 0 and 1 needs both: give rows of both, as by raising data.limit",
+            "and a loss on 0 and 1 needs both: use rows of both, for example by a higher data.limit",
         )
-    words = (
+    description = (
         f"binary pairs: entailment 1 ({counts['entailment']}), contradiction 0 ({counts['contradiction']}), "
         f"neutral left out ({counts['neutral']})"
     )
     texts = examples.kept(kept, None).texts
-    return examples.became("binary_pairs", texts, labels, None, words)
+    return examples.became("binary_pairs", texts, labels, None, description)
 
 
 def _inference_to_scored(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
@@ -213,17 +204,17 @@ def _inference_to_scored(examples: Examples, _config: ConvertConfig, _range: tup
         raise ConfigError.single(
             "data.convert.to",
             f"all {len(scores)} pairs of {examples.origin} are of the class {relations[0]}, and a loss on scores needs "
-            "different ones: give rows of other classes, as by raising data.limit",
+            "different ones: use rows of other classes, for example by a higher data.limit",
         )
-    told = ", ".join(f"{name} {_INFERENCE_SCORES[name]:g} ({relations.count(name)})" for name in reversed(RELATIONS))
-    return examples.became("scored_pairs", examples.texts, scores, None, f"scored pairs: {told}")
+    counts = ", ".join(f"{name} {_INFERENCE_SCORES[name]:g} ({relations.count(name)})" for name in reversed(RELATIONS))
+    return examples.became("scored_pairs", examples.texts, scores, None, f"scored pairs: {counts}")
 
 
 def _triplets_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
-    """The anchor with its positive, once, however many negatives there are to it."""
+    """Keep each pair of anchor and positive once, with any number of negatives."""
     rows = list(dict.fromkeys((anchor, positive) for anchor, positive, _ in _rows(examples)))
-    words = f"anchor and positive of {len(examples)} triplets, {len(rows)} different ones"
-    return _positive(examples, rows, words, config)
+    description = f"anchor and positive of {len(examples)} triplets, {len(rows)} different ones"
+    return _positive(examples, rows, description, config)
 
 
 def _binary_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
@@ -233,26 +224,26 @@ def _binary_to_positive(examples: Examples, config: ConvertConfig, _range: tuple
 
 def _binary_to_scored(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
     positive = sum(label == 1 for label in _labels(examples))
-    words = f"scored pairs: label 1 as score 1 ({positive}), label 0 as score 0 ({len(examples) - positive})"
-    return examples.became("scored_pairs", examples.texts, examples.labels, None, words)
+    description = f"scored pairs: label 1 as score 1 ({positive}), label 0 as score 0 ({len(examples) - positive})"
+    return examples.became("scored_pairs", examples.texts, examples.labels, None, description)
 
 
 def _to_texts(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
-    """Each text once, in the order of first appearance, row by row."""
+    """Keep each text once, in the order of first occurrence, row by row."""
     texts = tuple(dict.fromkeys(itertools.chain.from_iterable(_rows(examples))))
     _enough(len(texts), "texts", examples)
-    words = f"texts: {len(texts)} different ones of {len(examples)} {examples.shape.replace('_', ' ')}"
-    return examples.became("texts", (texts,), None, None, words)
+    description = f"texts: {len(texts)} different ones of {len(examples)} {examples.shape.replace('_', ' ')}"
+    return examples.became("texts", (texts,), None, None, description)
 
 
-def _positive(examples: Examples, rows: Sequence[tuple[str, ...]], words: str, config: ConvertConfig) -> Examples:
-    """Positive pairs of ``rows``; with ``both_directions`` then the same turned round."""
+def _positive(examples: Examples, rows: Sequence[tuple[str, ...]], description: str, config: ConvertConfig) -> Examples:
+    """Return positive pairs of ``rows``; with ``both_directions`` followed by the same pairs reversed."""
     _enough(len(rows), "positive pairs", examples)
     first, second = _columns(rows)
     if config.both_directions:
         first, second = first + second, second + first
-    words = f"positive pairs: {words}, both directions: {'yes' if config.both_directions else 'no'}"
-    return examples.became("positive_pairs", (first, second), None, None, words)
+    description = f"positive pairs: {description}, both directions: {'yes' if config.both_directions else 'no'}"
+    return examples.became("positive_pairs", (first, second), None, None, description)
 
 
 def _enough(count: int, what: str, examples: Examples) -> None:
@@ -260,18 +251,18 @@ def _enough(count: int, what: str, examples: Examples) -> None:
         raise ConfigError.single(
             "data.convert.to",
             f"the {len(examples)} {examples.shape.replace('_', ' ')} of {examples.origin} become {count} {what}, and a "
-            "loss needs at least 2: give more rows, as by raising data.limit, or another loss",
+            "loss needs at least 2: use more rows, for example by a higher data.limit, or another loss",
         )
 
 
 def _relations(examples: Examples, to: Shape) -> list[str]:
-    """What holds between the two texts of each class pair, in words of inference."""
+    """Return the relation of each class pair, one of :data:`RELATIONS`."""
     classes = examples.classes or ()
     if not is_inference(classes):
         raise ConfigError.single(
             "data.labels",
             f"the classes of {examples.origin} are {', '.join(classes)}; only {', '.join(RELATIONS)} can become {to}: "
-            "name them so in the order of their numbers, or take a loss for class pairs",
+            "name them so in the order of their numbers, or use a loss for class pairs",
         )
     return [classes[int(label)] for label in _labels(examples)]
 
@@ -315,21 +306,21 @@ CONVERSIONS: Mapping[tuple[Shape, Shape], Conversion] = {
     ("positive_pairs", "texts"): _to_texts,
     ("class_texts", "texts"): _to_texts,
 }
-"""(from, to) -> how; class pairs become anything but texts only where the classes are those of inference."""
+"""(from, to) -> conversion; class pairs that are not of inference can become texts only."""
 
 
 def prepared(splits: Splits, data: DataConfig, wants: Sequence[Shape], loss: str, count: Count | None) -> Examples:
-    """The training examples of ``splits`` as a loss takes them; what was done is said in their ``conversion``.
+    """Return the training examples of ``splits`` as a loss takes them; ``conversion`` describes what was done to them.
 
     Args:
-        splits: what was read; of a further dataset its examples with the trial's own dev and test.
-        data: where the training examples came from, and what is to become of them.
-        wants: the shapes the loss takes, the best first.
+        splits: the examples as they were read; those of a further dataset with the trial's own dev and test.
+        data: their configuration.
+        wants: the shapes that the loss takes, the best first.
         loss: its name, for messages.
-        count: counts tokens by the model's own tokenizer; None, where there is no model yet, keeps texts of any length.
+        count: counts tokens by the model's own tokenizer; None, without a model, keeps texts of any length.
 
     Raises:
-        ConfigError: the data cannot take a shape that the loss wants, or too few examples are left.
+        ConfigError: the data cannot be converted to a shape that the loss takes, or too few examples are left.
     """
     shape = target_shape(splits.train.shape, wants, data.convert.to, loss)
     examples = drop_leaked(splits) if data.drop_leaked else splits.train

@@ -74,7 +74,7 @@ def print_ranking(console: Console, study: StudyRecord) -> None:
         say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
     retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
     for trial in by_state[TrialState.FAIL]:
-        by = f"; tried again as trial {retried[trial.number]}" if trial.number in retried else ""
+        by = f"; retried as trial {retried[trial.number]}" if trial.number in retried else ""
         say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}{by}")
         say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
 
@@ -234,5 +234,5 @@ def _done(study: StudyRecord, asked: Sweep) -> str:
     if study.unfinished:
         words.append(f"{len(study.unfinished)} begun")
     if failed and asked.study.retry_failed:
-        words.append(f"{len(failed)} failed and would be tried again")
+        words.append(f"{len(failed)} failed and would be retried")
     return ", ".join(words)

@@ -233,7 +233,7 @@ class Study(StudyRecord):
                 self._open[trial.number].set_user_attr(DUPLICATE, found.tree())
             return found
 
-    def identify(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:
+    def set_run(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:
         """Notes the trial's MLflow run and the hash of its configuration."""
         self._open[trial.number].set_user_attr(RUN_ID, run_id)
         self._open[trial.number].set_user_attr(CONFIG_HASH, config_hash)
@@ -260,7 +260,7 @@ class Study(StudyRecord):
                 optuna_trial.report(value, step)
         return Decision.GO_ON
 
-    def pruned_because(self, trial: OpenTrial) -> str | None:
+    def prune_reason(self, trial: OpenTrial) -> str | None:
         """Why and when a trial of this process was pruned, in words; None where it was not."""
         return self._open[trial.number].user_attrs.get(PRUNED)
 

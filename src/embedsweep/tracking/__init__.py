@@ -1,7 +1,5 @@
-"""The only writer to MLflow: a store is opened, a study's and its trials' runs are written, people look at them.
+"""Recording of studies and trials in MLflow; while the store is unreachable, records are spooled on the local disk.
 
-Owns the names of experiments, tags and params that others read, and how MLflow is kept from blocking, chattering and
-losing data: where the store goes away, what is recorded waits on this disk. Must not know Optuna, Hydra or how a trial
-is trained, and never uses MLflow's active run: every call names its run, so a trial that died cannot catch the next
-one's numbers.
+No code here uses MLflow's active run: every call names its run, so that the run of a trial that died cannot receive
+the metrics of the next one.
 """

@@ -1,7 +1,4 @@
-"""MLflow's own web pages over the store.
-
-Owns the child process that serves them. Must not know what is in the store.
-"""
+"""Serve MLflow's web UI over the store, and download models from it."""
 
 from __future__ import annotations
 
@@ -18,17 +15,17 @@ from embedsweep.files import MODEL, SWEEPS
 from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
 
 _ENVIRONMENT = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a process more, for features that have nothing to show here
-    "PYTHONWARNINGS": "ignore",  # MLflow's own use of what is deprecated
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # one process less; its features are not used here
+    "PYTHONWARNINGS": "ignore",  # MLflow itself uses deprecated features
 }
-_PATIENCE_S = 10.0  # with a server that was told to end and still serves a page
+_TERMINATE_S = 10.0  # how long the server may take to finish a request after SIGTERM
 
 
 def open_ui(config: TrackingConfig, port: int) -> int:
-    """Serves MLflow's pages on 127.0.0.1 until Ctrl-C; of a tracking server, which serves its own, only the address.
+    """Serve MLflow's web UI on 127.0.0.1 until Ctrl-C; print only the address if the store is a tracking server.
 
     Args:
-        config: where the store is; it is created if there is none yet.
+        config: the store; it is created if it does not exist.
         port: a free port.
 
     Returns:
@@ -38,7 +35,7 @@ def open_ui(config: TrackingConfig, port: int) -> int:
         TrackingError: the store cannot be opened, or the port is taken.
     """
     store = locate(config.uri)
-    open_store(store)  # with one process still, before the server's own meet an empty file
+    open_store(store)  # create it here, before several processes of the server find an empty file
     if store.is_server:
         print(f"MLflow runs at {store}")
         return 0
@@ -52,19 +49,20 @@ def open_ui(config: TrackingConfig, port: int) -> int:
     except (KeyboardInterrupt, Interrupted):
         return 0
     finally:
-        # After Ctrl-C the terminal has told the child too; a second word does no harm and covers a signal sent to us
-        # alone.
+        # The terminal sends Ctrl-C to the child, too; terminate it in case the signal was sent to this process only.
         server.terminate()
         try:
-            server.wait(_PATIENCE_S)
+            server.wait(_TERMINATE_S)
         except subprocess.TimeoutExpired:
             server.kill()
 
 
 def _check_free(port: int) -> None:
-    """MLflow itself would end with exit code 0."""
+    """Raise if the port cannot be used; MLflow itself would end with exit code 0."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, or a port just left is taken
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does, else a recently used port counts as taken
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
@@ -84,11 +82,11 @@ DOWNLOADS = SWEEPS / "downloads"
 
 
 def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
-    """The ids of all runs that begin so and have a model among their artifacts; none where there is no store.
+    """Return the ids with this prefix of all runs that have a model as an artifact; none if there is no store.
 
     Args:
-        config: where the store is.
-        prefix: hexadecimal digits, an id or the beginning of one.
+        config: the store.
+        prefix: hexadecimal digits, an id or its start.
 
     Raises:
         TrackingError: the store cannot be opened or read.
@@ -98,24 +96,24 @@ def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
         return []
     client = open_store(store)
     with mlflow_errors(f"the runs of MLflow's store {store} cannot be searched"):
-        experiments = [found.experiment_id for found in client.search_experiments()]
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         runs = client.search_runs(experiments, f"attributes.run_id LIKE '{prefix}%'") if experiments else []
         ids = [str(run.info.run_id) for run in runs]
         return [run_id for run_id in ids if MODEL in {entry.path for entry in client.list_artifacts(run_id)}]
 
 
 def download_model(config: TrackingConfig, run_id: str) -> Path:
-    """The folder of a run's model on this disk; it is copied there at the first call, whole or not at all.
+    """Return the local folder of a run's model, which is downloaded at the first call, completely or not at all.
 
     Raises:
-        TrackingError: the store does not give it, or it cannot be written here.
+        TrackingError: the download fails, or the folder cannot be written.
     """
     folder = DOWNLOADS / run_id / MODEL
     if folder.is_dir():
         return folder
     store = locate(config.uri)
     client = open_store(store)
-    with mlflow_errors(f"the model of run {run_id} cannot be had from MLflow's store {store}"):
+    with mlflow_errors(f"the model of run {run_id} cannot be downloaded from MLflow's store {store}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
             Path(client.download_artifacts(run_id, MODEL, temporary)).rename(folder)

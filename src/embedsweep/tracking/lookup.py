@@ -1,17 +1,16 @@
-"""What the store holds already: experiments and runs, found by name, by trial or by id.
-
-Owns how a run is found by an id that was made up while the store was away. Writes nothing but new experiments.
-"""
+"""Find experiments and runs in an open store, by name, by trial or by id."""
 
 from __future__ import annotations
 
-import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
+from embedsweep.tracking import names
+from embedsweep.tracking.names import study_id
 from embedsweep.tracking.records import Trial
 from embedsweep.tracking.store import Store, mlflow_errors
 
@@ -19,21 +18,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-SPOOL_ID = "embedsweep.spool_id"
-"""The tag of a run that was begun while the store was away: the id it had until then, as its folder has it."""
-
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets MLflow's pages show training runs; without it they guess, and may show what language models need."""
+"""Makes MLflow's pages show training runs; without it they guess, and may show views for language models."""
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What a trial's run says of it.
+    """The state of a trial's run in the store.
 
     Attributes:
-        state: how it ended, in Optuna's word; RUNNING is under way or interrupted.
+        state: Optuna's state; RUNNING if the trial is under way or was interrupted.
         config_hash: the identity of its configuration.
-        data_digests: identities of its data; empty where it ended before data was recorded.
+        data_digests: digests of its data; empty if it ended before data was recorded.
     """
 
     state: str
@@ -42,23 +38,23 @@ class RecordedRun:
 
 
 class Lookup:
-    """An open store, asked.
+    """Reads an open store; creates nothing but experiments.
 
-    Every method raises UnreachableError where the store cannot be reached at this moment. A run's id may be the
-    store's, or one made up while it was away.
+    Every method but `answers` raises UnreachableError if the store cannot be reached at this moment. A ``run_id`` may
+    be the store's, or the one that the run was given while the store was unreachable.
     """
 
     def __init__(self, store: Store, client: MlflowClient) -> None:
         self._store = store
         self._client = client
-        self._ids: dict[str, str] = {}  # an id by which a run is asked for -> the store's
+        self._store_ids: dict[str, str] = {}  # ids by which runs were requested -> the store's
 
-    def know(self, run_id: str, store_id: str) -> None:
-        """Notes the store's id of a run, which is not looked for any more."""
-        self._ids[run_id] = store_id
+    def remember(self, run_id: str, store_id: str) -> None:
+        """Keep the store's id of a run, so that later requests need no search."""
+        self._store_ids[run_id] = store_id
 
     def answers(self) -> bool:
-        """Whether the store can be read at this moment."""
+        """Return whether the store can be read at this moment."""
         try:
             with mlflow_errors("MLflow's store cannot be read"):
                 self._client.search_experiments(max_results=1)
@@ -67,65 +63,78 @@ class Lookup:
         return True
 
     def experiment(self, name: str) -> str:
-        """The id of the experiment of that name, which is created where there is none."""
+        """Return the id of the experiment, which is created if it does not exist.
+
+        Raises:
+            TrackingError: the experiment was deleted, or its name cannot be a folder's.
+        """
         with mlflow_errors(f"MLflow's experiment {name!r} cannot be opened"):
             found = self._client.get_experiment_by_name(name) or self._create_experiment(name)
         if found.lifecycle_stage != "active":
-            raise TrackingError(_deleted_experiment(name, found.experiment_id, self._store))
+            command = f"MLFLOW_TRACKING_URI={self._store} mlflow experiments restore --experiment-id"
+            raise TrackingError(
+                f"MLflow's experiment {name!r} was deleted. Restore it ({command} {found.experiment_id}) or choose "
+                "another study.name"
+            )
         return str(found.experiment_id)
 
     def experiment_of(self, run_id: str) -> str:
-        """The name of a run's experiment."""
+        """Return the name of a run's experiment."""
         with mlflow_errors(f"run {run_id} cannot be read"):
-            number = self._client.get_run(run_id).info.experiment_id
-            return str(self._client.get_experiment(number).name)
+            experiment_id = self._client.get_run(run_id).info.experiment_id
+            return str(self._client.get_experiment(experiment_id).name)
 
     def find(self, run_id: str, experiment: str | None = None) -> str | None:
-        """The store's id of a run; None where it does not hold it.
+        """Return the store's id of a run, or None if the store does not have it.
 
         Args:
-            run_id: the store's, or one made up while it was away.
-            experiment: where it is looked for; None is everywhere.
+            run_id: the store's id, or the one it was given while the store was unreachable.
+            experiment: the experiment to search; None searches all.
         """
-        if run_id in self._ids:
-            return self._ids[run_id]
-        found = run_id if self._has(run_id) else self._find_spooled(run_id, experiment)
-        if found is not None:
-            self._ids[run_id] = found
-        return found
-
-    def find_trial(self, experiment: str, number: str, parent: str) -> str | None:
-        """The youngest run of a trial that is under way; None where there is none."""
-        experiment_id = self.experiment(experiment)
-        wanted = f"tags.`embedsweep.trial` = '{number}' AND tags.`embedsweep.state` = 'RUNNING'"
-        with mlflow_errors(f"the runs of experiment {experiment!r} cannot be searched"):
-            if parent == study_id(experiment):
-                parent = self.find_parent(experiment_id, experiment) or parent
-            runs = self._client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"])
-        ours = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
-        return str(ours[0].info.run_id) if ours else None
-
-    def find_created(self, experiment: str, record: Trial) -> str | None:
-        """The run of a creation that was cut off, or whose answer was lost; None where there is none."""
-        experiment_id = self.experiment(experiment)
-        with mlflow_errors("runs cannot be searched"):
-            runs = self._client.search_runs([experiment_id], f"attributes.start_time = {record.time_ms}")
-        ours = [run for run in runs if record.tags.items() <= run.data.tags.items() and SPOOL_ID not in run.data.tags]
-        return str(ours[0].info.run_id) if ours else None
+        if run_id not in self._store_ids:
+            found = self._search_id(run_id, experiment)
+            if found is None:
+                return None
+            self._store_ids[run_id] = found
+        return self._store_ids[run_id]
 
     def id_of(self, experiment: str, run_id: str) -> str:
-        """The store's id of a run that it holds."""
+        """Return the store's id of a run that it must have.
+
+        Raises:
+            TrackingError: it does not.
+        """
         found = self.find(run_id, experiment)
-        if found is None and run_id == study_id(experiment):
-            experiment_id = self.experiment(experiment)
-            with mlflow_errors(f"the run of study {experiment!r} cannot be found"):
-                found = self.find_parent(experiment_id, experiment)
         if found is None:
             raise TrackingError(f"MLflow's store {self._store} does not hold run {run_id}")
         return found
 
+    def find_parent(self, experiment_id: str, study: str) -> str | None:
+        """Return the id of a study's parent run, or None if it has none yet; the oldest if there are several."""
+        runs = self._search([experiment_id], f"tags.`{names.KIND}` = 'study'")
+        ours = [run for run in runs if run.data.tags.get(names.STUDY) == redact(study)]
+        first = min(ours, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+        return str(first.info.run_id) if first else None
+
+    def find_trial(self, experiment: str, number: str, parent: str) -> str | None:
+        """Return the id of the latest run of a trial that is RUNNING, or None."""
+        experiment_id = self.experiment(experiment)
+        if parent == study_id(experiment):
+            parent = self.find_parent(experiment_id, experiment) or parent
+        wanted = f"tags.`{names.TRIAL}` = '{number}' AND tags.`{names.STATE}` = 'RUNNING'"
+        runs = self._search([experiment_id], wanted, ["attributes.start_time DESC"])
+        return next((str(run.info.run_id) for run in runs if run.data.tags.get(names.PARENT) == parent), None)
+
+    def find_created(self, experiment_id: str, record: Trial) -> str | None:
+        """Return the id of a run whose creation was cut off, or whose answer was lost; None if there is none."""
+        runs = self._search([experiment_id], f"attributes.start_time = {record.time_ms}")
+        ours = [
+            run for run in runs if record.tags.items() <= run.data.tags.items() and names.SPOOL_ID not in run.data.tags
+        ]
+        return str(ours[0].info.run_id) if ours else None
+
     def recorded(self, run_id: str) -> RecordedRun | None:
-        """What the store knows of a run; None where it does not hold it."""
+        """Return what the store has of a trial's run, or None if it does not have the run."""
         found = self.find(run_id)
         if found is None:
             return None
@@ -133,15 +142,29 @@ class Lookup:
             run = self._client.get_run(found)
         tags = run.data.tags
         return RecordedRun(
-            state=tags.get("embedsweep.state", ""),
-            config_hash=tags.get("embedsweep.config_hash", ""),
+            state=tags.get(names.STATE, ""),
+            config_hash=tags.get(names.CONFIG_HASH, ""),
             data_digests=frozenset(entry.dataset.digest for entry in run.inputs.dataset_inputs),
         )
 
     def steps(self, run_id: str, metric: str) -> set[int]:
-        """The steps at which a run has the metric."""
+        """Return the steps at which a run has the metric."""
         with mlflow_errors(f"metrics of run {run_id} cannot be read"):
             return {point.step for point in self._client.get_metric_history(run_id, metric)}
+
+    def _search_id(self, run_id: str, experiment: str | None) -> str | None:
+        if self._has(run_id):
+            return run_id
+        if experiment is not None and run_id == study_id(experiment):
+            return self.find_parent(self.experiment(experiment), experiment)
+        with mlflow_errors(f"run {run_id} cannot be searched"):
+            if experiment is None:
+                experiments = list(self._client.search_experiments())
+            else:
+                experiments = list(filter(None, [self._client.get_experiment_by_name(experiment)]))
+        ids = [each.experiment_id for each in experiments]
+        runs = self._search(ids, f"tags.`{names.SPOOL_ID}` = '{run_id}'") if ids else []
+        return str(runs[0].info.run_id) if runs else None
 
     def _has(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -155,13 +178,9 @@ class Lookup:
                 return False
         return True
 
-    def _find_spooled(self, run_id: str, experiment: str | None) -> str | None:
-        with mlflow_errors(f"run {run_id} cannot be searched"):
-            found = [] if experiment is None else [self._client.get_experiment_by_name(experiment)]
-            experiments = found if experiment is not None else self._client.search_experiments()
-            ids = [each.experiment_id for each in experiments if each is not None]
-            runs = self._client.search_runs(ids, f"tags.`{SPOOL_ID}` = '{run_id}'") if ids else []
-        return str(runs[0].info.run_id) if runs else None
+    def _search(self, experiment_ids: Sequence[str], wanted: str, order_by: list[str] | None = None) -> list[Run]:
+        with mlflow_errors(f"MLflow's runs with {wanted} cannot be searched"):
+            return list(self._client.search_runs(list(experiment_ids), wanted, order_by=order_by))
 
     def _create_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException
@@ -169,7 +188,7 @@ class Lookup:
         location = None
         if self._store.artifacts is not None:
             if name in (".", "..") or Path(name).name != name:
-                raise TrackingError(f"experiment {name!r} cannot be a folder's name; choose another study.name")
+                raise TrackingError(f"experiment {name!r} cannot be the name of a folder; choose another study.name")
             location = (self._store.artifacts / name).as_uri()
         try:
             created = self._client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS)
@@ -177,21 +196,4 @@ class Lookup:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return self._client.get_experiment_by_name(name)  # another process was faster
-
-    def find_parent(self, experiment_id: str, study: str) -> str | None:
-        """The study's own run; None where it has none yet."""
-        runs: list[Run] = list(self._client.search_runs([experiment_id], "tags.`embedsweep.kind` = 'study'"))
-        ours = [run for run in runs if run.data.tags.get("embedsweep.study") == redact(study)]
-        first = min(ours, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
-        return str(first.info.run_id) if first else None
-
-
-def study_id(study: str) -> str:
-    """The id that a study's own run has while the store is away; the same for all who work on the study."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"embedsweep study {study}").hex
-
-
-def _deleted_experiment(name: str, experiment_id: str, store: Store) -> str:
-    command = f"MLFLOW_TRACKING_URI={store} mlflow experiments restore --experiment-id {experiment_id}"
-    return f"MLflow's experiment {name!r} was deleted. Restore it ({command}) or choose another study.name"
+            return self._client.get_experiment_by_name(name)  # another process created it in the meantime

@@ -1,27 +1,24 @@
-"""What is written into a run, one small record after the other, as it is carried out or spooled.
+"""The kinds of records that are written to MLflow, and their form as lines of JSON in a spool.
 
-Owns the kinds of records and their form as JSON. A record holds what it takes to be written later, times included, and
-no secrets. Must not know MLflow.
+A record holds all that is needed to write it later, including times, and no secrets.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import ClassVar
-
-from embedsweep.config.trial import BenchmarkConfig, LossConfig, TrialConfig
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's own run is found or created, and RUNNING from now on.
+    """Create a study's parent run, or reopen it; its status becomes RUNNING.
 
     Attributes:
-        study: its name, which is its experiment's, too.
-        tags: what is known about it.
-        time_ms: when that was.
+        study: the study's name, which is also the experiment's and the run's.
+        tags: tags to set; they replace those of the same name.
+        time_ms: the start of the run if it is created, in milliseconds since 1970.
     """
 
     kind: ClassVar[str] = "study"
@@ -32,15 +29,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial's run is created, or goes on.
+    """Create a trial's run, or reopen it; its status and state become RUNNING.
 
     Attributes:
-        name: the run's, if it is created.
-        tags: of the run, if it is created; its identity among them.
-        params: all of them.
-        parent: id of the study's own run, if there is one.
-        adopts: whether an earlier attempt may have created a run of which nobody knows the id.
-        time_ms: when it began.
+        name: the run's name if it is created.
+        tags: the run's tags if it is created; they identify the trial.
+        params: all params; a reopened run gets those it lacks.
+        parent: id of the study's parent run; None without a study.
+        adopts: whether an earlier attempt may have created a run whose id is not known.
+        time_ms: the start of the run if it is created, in milliseconds since 1970.
     """
 
     kind: ClassVar[str] = "trial"
@@ -54,7 +51,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Points of metrics: step, then values by name."""
+    """Log metrics; each of ``points`` is a step with values by name."""
 
     kind: ClassVar[str] = "metrics"
     points: list[tuple[int, dict[str, float]]]
@@ -63,7 +60,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Tags:
-    """Tags, over those of the same name."""
+    """Set tags; they replace those of the same name."""
 
     kind: ClassVar[str] = "tags"
     tags: Mapping[str, str]
@@ -71,7 +68,7 @@ class Tags:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set is an input of the run; attributes as in ``TrialTracker.log_dataset``."""
+    """Log a data set as an input of the run; attributes as in ``TrialTracker.log_dataset``."""
 
     kind: ClassVar[str] = "data_set"
     name: str
@@ -82,10 +79,11 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Files:
-    """A file, or what is in a folder, belongs to the artifacts, in ``folder`` of them if it is named.
+    """Copy a file, or the content of a folder, into the run's artifacts.
 
     Attributes:
-        path: where it lies; in a spool, relative to the spool's folder.
+        path: the file or folder; in a spool's file, relative to the spool's folder.
+        folder: the folder among the artifacts; None is their root.
     """
 
     kind: ClassVar[str] = "files"
@@ -95,11 +93,12 @@ class Files:
 
 @dataclass(frozen=True)
 class End:
-    """The run ends.
+    """End the run.
 
     Attributes:
-        status: MLflow's word.
-        state: Optuna's word, of a trial.
+        status: MLflow's status of the run.
+        state: Optuna's state of the trial; None for a parent run.
+        time_ms: the end of the run, in milliseconds since 1970.
     """
 
     kind: ClassVar[str] = "end"
@@ -110,78 +109,22 @@ class End:
 
 Record = Study | Trial | Metrics | Tags | DataSet | Files | End
 
-_KINDS: Mapping[str, type[Record]] = {
-    "study": Study,
-    "trial": Trial,
-    "metrics": Metrics,
-    "tags": Tags,
-    "data_set": DataSet,
-    "files": Files,
-    "end": End,
-}
+_KINDS: Mapping[str, type[Record]] = {kind.kind: kind for kind in (Study, Trial, Metrics, Tags, DataSet, Files, End)}
 
 
 def to_line(record: Record) -> str:
-    """The record as one line of JSON, without its end."""
+    """Return the record as one line of JSON, without the line's end."""
     return json.dumps({"record": record.kind, **asdict(record)}, ensure_ascii=False)
 
 
 def from_line(line: str) -> Record:
-    """The record of a line.
+    """Read the record of a line.
 
     Raises:
-        ValueError, KeyError, TypeError: the line is no record's.
+        ValueError, KeyError, TypeError: the line is not a valid record.
     """
     fields = json.loads(line)
     kind = _KINDS[fields.pop("record")]
     if kind is Metrics:
         fields["points"] = [(int(step), dict(values)) for step, values in fields["points"]]
     return kind(**fields)
-
-
-_MAX_LENGTH = 6000  # MLflow cuts longer values
-
-
-def flatten(config: TrialConfig) -> dict[str, str]:
-    """The configuration as MLflow's params: ``optimizer.lr`` -> ``2e-05``.
-
-    The loss's own parameters stand directly under ``loss.``. None is ``null``, a boolean ``true`` or ``false``, a
-    float its shortest exact form, a tuple a JSON list. A benchmark is its name; what it is stands in ``config.yaml``.
-    """
-    return dict(_flat("", config))
-
-
-def differences(logged: Mapping[str, str], params: Mapping[str, str]) -> list[str]:
-    """In words, which of the params a run has with another value; params it lacks do not differ."""
-    return [
-        f"{key} is {logged[key]} there and {value} now"
-        for key, value in params.items()
-        if key in logged and logged[key][:_MAX_LENGTH] != value[:_MAX_LENGTH]
-    ]
-
-
-def _flat(key: str, value: object) -> Iterator[tuple[str, str]]:
-    if isinstance(value, BenchmarkConfig):
-        yield key, value.name
-    elif isinstance(value, LossConfig):
-        yield f"{key}.name", value.name
-        yield from _flat(key, value.parameters)
-        if value.inner is not None:
-            yield from _flat(f"{key}.inner", value.inner)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _flat(f"{key}.{field.name}".lstrip("."), getattr(value, field.name))
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}", inner)
-    else:
-        yield key, _text(value)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        names = [item.name if isinstance(item, BenchmarkConfig) else item for item in value]
-        return json.dumps(names, ensure_ascii=False)
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    return repr(value) if isinstance(value, float) else str(value)

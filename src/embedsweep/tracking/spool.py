@@ -1,12 +1,12 @@
-"""Records that wait for the store: a folder with one file a run, ``sweeps/<study>/spool/<run id>.jsonl``.
+"""Records that wait on the local disk for the store: one file per run, ``sweeps/<study>/spool/<run id>.jsonl``.
 
-Owns the files: they are appended to, line by line and down to the disk, by whichever process writes into the run; read
-in order, with a note of how far; and deleted when all was carried out. Must not know how a record is carried out.
+    <run id>.jsonl   the store and the experiment; then one record per line
+    <run id>.done    the number of records that were written to the store
+    <run id>.files/  artifacts, linked or copied when they were recorded
+    <run id>.id      kept: the store's id of a run that was started while the store was unreachable
 
-    <run id>.jsonl   which store and experiment; then a record a line
-    <run id>.done    how many records were carried out
-    <run id>.files/  artifacts, linked or copied as they were recorded
-    <run id>.id      stays: the store's id of a run that was begun while the store was away
+Whichever process writes into a run appends records, line by line, flushed to the disk. They are replayed in order, and
+deleted when all are written.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from embedsweep.errors import TrackingError
 from embedsweep.files import SINGLE, SWEEPS, write_atomically
+from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
 
 SPOOL = "spool"
@@ -31,7 +32,7 @@ SPOOL = "spool"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where records belong.
+    """The target that a run's records were recorded for.
 
     Attributes:
         store: the store's URI, without secrets.
@@ -42,57 +43,52 @@ class Origin:
     experiment: str
 
 
+@dataclass(frozen=True)
 class Spool:
     """A folder of spooled records; it need not exist.
 
-    Args:
-        folder: ``sweeps/<study>/spool``, or ``sweeps/single/<run id>/spool`` of a run by itself.
+    Attributes:
+        folder: ``sweeps/<study>/spool``, or ``sweeps/single/<run id>/spool`` for a run without a study.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spool) and self.folder == other.folder
-
-    def __hash__(self) -> int:
-        return hash(self.folder)
+    folder: Path
 
     def holds(self, run_id: str, store: str) -> bool:
-        """Whether records of a run wait for the store."""
-        return self._is_begun(run_id) and self.origin(run_id).store == store
+        """Return whether records of a run wait for the store."""
+        return self._is_started(run_id) and self.origin(run_id).store == store
 
     def origin(self, run_id: str) -> Origin:
-        """Where the records of a run belong."""
+        """Return the target of a run's records."""
         with self._file(run_id).open(encoding="utf-8") as file:
             return Origin(**json.loads(file.readline()))
 
     def waiting(self, store: str | None = None) -> list[str]:
-        """Runs of which records wait for the store, or for any; a study's own first, then as they began."""
+        """Return the runs with records that wait for the store, or for any: a parent run first, then by start time."""
         if not self.folder.is_dir():
             return []
-        found: list[tuple[bool, int, str]] = []
+        runs: list[tuple[bool, int, str]] = []
         for path in self.folder.glob("*.jsonl"):
-            if self._is_begun(path.stem) if store is None else self.holds(path.stem, store):
+            if self._is_started(path.stem) if store is None else self.holds(path.stem, store):
                 first = next((record for _, record in self.records(path.stem)), None)
-                found.append((not isinstance(first, Study), getattr(first, "time_ms", 0), path.stem))
-        return [run_id for *_, run_id in sorted(found)]
+                runs.append((not isinstance(first, Study), getattr(first, "time_ms", 0), path.stem))
+        return [run_id for *_, run_id in sorted(runs)]
 
     def append(self, run_id: str, record: Record, origin: Origin) -> None:
-        """Adds a record, which is on the disk when this returns; the files it names are kept as they are now.
+        """Append a record and flush it to the disk; keep the files that it names as they are now.
 
         Raises:
-            OSError: the disk is full or cannot be written; the spool is as it was.
+            TrackingError: a file that the record names does not exist.
+            OSError: the disk is full or cannot be written; the spool is unchanged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if isinstance(record, Files):
-            record = self._kept(run_id, record)
-        with self._writing():
+            record = self._keep_files(run_id, record)
+        with self._write_lock():
             path = self._file(run_id)
             whole = _whole_length(path)
             lines = [to_line(record)] if whole else [json.dumps(asdict(origin)), to_line(record)]
             with path.open("ab") as file:
-                file.truncate(whole)  # what a process that was killed, or a full disk, left of a line
+                file.truncate(whole)  # drop a partial line that a killed process or a full disk left
                 try:
                     file.write("".join(f"{line}\n" for line in lines).encode())
                     file.flush()
@@ -101,33 +97,36 @@ class Spool:
                     os.truncate(path, whole)
                     raise
 
-    def records(self, run_id: str) -> Iterator[tuple[int, Record]]:
-        """The records of a run that were not carried out yet, with their positions.
+    def records(self, run_id: str, *, written: bool = False) -> Iterator[tuple[int, Record]]:
+        """Yield the waiting records of a run with their positions; with ``written`` those already written, too.
 
         Raises:
             TrackingError: the file is damaged.
         """
         path = self._file(run_id)
-        done = self._done(run_id)
+        start = 0 if written else self._count_written(run_id)
         with path.open("rb") as file:
             next(file, None)
             for position, line in enumerate(file):
-                if position >= done and line.endswith(b"\n"):
+                if position >= start and line.endswith(b"\n"):
                     try:
-                        yield position, from_line(line.decode())
+                        record = from_line(line.decode())
                     except (ValueError, KeyError, TypeError) as error:
                         raise TrackingError(f"{path}, line {position + 2}, cannot be read: {error}") from None
+                    if isinstance(record, Files):
+                        record = replace(record, path=str(self.folder / record.path))
+                    yield position, record
 
-    def carried_out(self, run_id: str, position: int) -> None:
-        """Notes that all records up to this one were carried out."""
+    def mark_written(self, run_id: str, position: int) -> None:
+        """Note that all records of a run up to this position are in the store."""
         write_atomically(self.folder / f"{run_id}.done", str(position + 1))
 
     def remove(self, run_id: str) -> bool:
-        """Deletes what there is of a run if all of it was carried out; says whether it was."""
-        with self._writing():
+        """Delete a run's records and files if all are in the store; return whether they were."""
+        with self._write_lock():
             if any(True for _ in self.records(run_id)):
                 return False
-            # The count goes first: records without it are carried out again, to no effect; a count without records
+            # Delete the count first: records without it are written again, to no effect, but a count without records
             # would skip the next ones.
             for path in (self.folder / f"{run_id}.done", self._file(run_id)):
                 path.unlink(missing_ok=True)
@@ -135,27 +134,21 @@ class Spool:
         return True
 
     def note_id(self, run_id: str, store_id: str) -> None:
-        """Notes, for those who look for the run by the store's id, under which id it was begun."""
+        """Keep a run's id in the store for those who look for the run by it."""
         if run_id != store_id:
             (self.folder / f"{run_id}.id").write_text(store_id, encoding="utf-8")
 
-    def of_trial(self, number: int, parent: str, store: str) -> str | None:
-        """The run of a trial whose creation waits here; None where there is none."""
+    def run_of_trial(self, number: int, parent: str, store: str) -> str | None:
+        """Return the run of a trial whose creation waits here, or None."""
         for run_id in self.waiting(store):
-            begun = [record for record in self.everything(run_id) if isinstance(record, Trial)]
-            if any(each.parent == parent and each.tags["embedsweep.trial"] == str(number) for each in begun):
-                return run_id
+            for _, record in self.records(run_id, written=True):
+                if isinstance(record, Trial) and (record.parent, record.tags[TRIAL]) == (parent, str(number)):
+                    return run_id
         return None
 
-    def everything(self, run_id: str) -> list[Record]:
-        """All records of a run, also those that were carried out."""
-        with self._file(run_id).open("rb") as file:
-            next(file, None)
-            return [from_line(line.decode()) for line in file if line.endswith(b"\n")]
-
     @contextmanager
-    def replaying(self) -> Iterator[bool]:
-        """Holds other processes off that would carry out the same records; false where one does so already."""
+    def replay_lock(self) -> Iterator[bool]:
+        """Keep other processes from replaying the same records; yield False if one does so already."""
         lock = FileLock(self.folder / ".replay.lock", timeout=0)
         try:
             lock.acquire()
@@ -167,22 +160,22 @@ class Spool:
         finally:
             lock.release()
 
-    def _is_begun(self, run_id: str) -> bool:
-        """Whether its file says where it belongs; a full disk may have left an empty one, or half a line."""
+    def _is_started(self, run_id: str) -> bool:
+        """Return whether a run's file has its first line; a full disk may have left an empty file or a partial line."""
         return _whole_length(self._file(run_id)) > 0
 
-    def _writing(self) -> FileLock:
+    def _write_lock(self) -> FileLock:
         return FileLock(self.folder / ".write.lock")
 
     def _file(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.jsonl"
 
-    def _done(self, run_id: str) -> int:
+    def _count_written(self, run_id: str) -> int:
         path = self.folder / f"{run_id}.done"
         return int(path.read_text(encoding="utf-8")) if path.is_file() else 0
 
-    def _kept(self, run_id: str, record: Files) -> Files:
-        """The record with its files in the spool: a trial's folder is tidied, and a user may delete it."""
+    def _keep_files(self, run_id: str, record: Files) -> Files:
+        """Link or copy the record's files into the spool, because a trial's folder may be cleaned up or deleted."""
         source = Path(record.path)
         if not source.exists():
             raise TrackingError(f"{source} cannot be stored with run {run_id}: there is no such file")
@@ -196,28 +189,28 @@ class Spool:
 
 
 def spool_of(experiment: str, run_id: str) -> Spool:
-    """The spool that records of a run go to."""
+    """Return the spool for a run's records."""
     if experiment == SINGLE:
         return Spool(SWEEPS / SINGLE / run_id / SPOOL)
     return Spool(SWEEPS / experiment / SPOOL)
 
 
 def all_spools(study: str | None = None) -> list[Spool]:
-    """The spools of the working directory in which records wait, or a study's only."""
+    """Return the spools of the working directory in which records wait, or only a study's."""
     patterns = [f"{study}/{SPOOL}"] if study is not None else [f"*/{SPOOL}", f"{SINGLE}/*/{SPOOL}"]
     folders = {folder for pattern in patterns for folder in SWEEPS.glob(pattern)}
     return [spool for folder in sorted(folders) if (spool := Spool(folder)).waiting()]
 
 
-def begun_as(prefix: str) -> dict[str, str]:
-    """Runs that were begun while the store was away and whose id there begins so: the id they have here -> there."""
-    places = (f"*/{SPOOL}/*.id", f"{SINGLE}/*/{SPOOL}/*.id")
-    found = {path.stem: path.read_text(encoding="utf-8") for place in places for path in SWEEPS.glob(place)}
-    return {run_id: store_id for run_id, store_id in found.items() if store_id.startswith(prefix)}
+def spooled_ids(prefix: str) -> dict[str, str]:
+    """Return the local id and the store's id of each run that was spooled and whose store's id has this prefix."""
+    patterns = (f"*/{SPOOL}/*.id", f"{SINGLE}/*/{SPOOL}/*.id")
+    ids = {path.stem: path.read_text(encoding="utf-8") for pattern in patterns for path in SWEEPS.glob(pattern)}
+    return {run_id: store_id for run_id, store_id in ids.items() if store_id.startswith(prefix)}
 
 
 def _whole_length(path: Path) -> int:
-    """How many bytes of the file there are up to its last line's end."""
+    """Return the number of bytes of a file up to the end of its last whole line; 0 if it does not exist."""
     if not path.is_file() or not (size := path.stat().st_size):
         return 0
     with path.open("rb") as file:
@@ -229,7 +222,7 @@ def _whole_length(path: Path) -> int:
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """A second name for the file, which takes no room and outlives the first; a copy where there can be none."""
+    """Hard-link a file, which takes no space and survives the deletion of the source; copy if links are impossible."""
     try:
         os.link(source, target)
     except OSError:

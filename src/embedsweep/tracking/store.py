@@ -1,7 +1,6 @@
-"""Where MLflow keeps its records: found by its URI, created once, opened without hanging.
+"""Locate, create and open MLflow's store: a sqlite file, another database or a tracking server.
 
-Owns everything that depends on the kind of store: sqlite's file, lock and artifacts, a server's time-outs, MLflow's
-environment and loggers. Must not know what a run is.
+Also MLflow's environment variables, its loggers and its errors.
 """
 
 from __future__ import annotations
@@ -27,43 +26,47 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-Tell = Callable[[str], None]
-"""Is given one line for people."""
+Notify = Callable[[str], None]
+"""Receives one line to show to the user."""
 
-_LOCKED_S = 120.0  # so long a database that another process has locked is waited for; each call waits 20 s by itself
+_LOCKED_S = 120.0  # how long to wait for a database that another process has locked; MLflow waits 20 s in each call
 _LOCKED = "database is locked"
 
-_PASSING = frozenset(
+_TEMPORARY_CODES = frozenset(
     (
-        "INTERNAL_ERROR",  # of the server, and what MLflow makes of a connection that was refused or swallowed
+        "INTERNAL_ERROR",  # of the server; also MLflow's code for a connection that was refused or timed out
         "TEMPORARILY_UNAVAILABLE",
         "DEADLINE_EXCEEDED",
         "REQUEST_LIMIT_EXCEEDED",
         "RESOURCE_EXHAUSTED",
         "CANCELLED",
         "ABORTED",
-        "UNAUTHENTICATED",  # a token that has run out concerns all records, and is cured by another token
+        "UNAUTHENTICATED",  # an expired token concerns all records, and a new token solves it
         "CUSTOMER_UNAUTHORIZED",
         "PERMISSION_DENIED",
     )
 )
-"""MLflow's words for what is wrong with the store, and not with what it was given."""
+"""MLflow's error codes that concern the store and not the record."""
 
-_PASSING_STATUS = (401, 403, 408, 429)
-_PASSING_ERRNO = (
+_TEMPORARY_STATUS = (401, 403, 408, 429)
+_TEMPORARY_ERRNO = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENOTCONN),
 )
-"""What an artifact store on a disk or network share says."""
+"""Error numbers of an artifact store on a disk or network share."""
 
 
 @contextmanager
 def mlflow_errors(doing: str, advice: str = "") -> Iterator[None]:
-    """Whatever MLflow raises inside becomes a TrackingError that says what was being done and what to do.
+    """Turn MLflow's errors inside the block into a TrackingError that says what failed and what to do.
+
+    Args:
+        doing: what cannot be done, as the start of the message: ``run 1a2b cannot be read``.
+        advice: what the user can do, as its end.
 
     Raises:
         UnreachableError: the store cannot be reached or written at this moment.
-        TrackingError: the store refuses what it is given.
+        TrackingError: the store refuses the request.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -71,42 +74,42 @@ def mlflow_errors(doing: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        # SQLAlchemy appends the statement and its values, which nobody can act on. The original error is not
-        # chained: its text may hold a password that redact has just taken out.
+        # SQLAlchemy appends the statement and its values, which help nobody. The original error is not chained,
+        # because its text may contain a password that redact has just masked.
         reason = str(error).partition("\n[SQL:")[0].strip() or type(error).__name__
-        kind = UnreachableError if _is_passing(error) else TrackingError
+        kind = UnreachableError if _is_temporary(error) else TrackingError
         raise kind(redact(". ".join(filter(None, (f"{doing}: {reason.rstrip('.')}", advice))))) from None
 
 
-def _is_passing(error: Exception) -> bool:
-    """Whether the store, and not what it was given, is what is wrong."""
+def _is_temporary(error: Exception) -> bool:
+    """Return whether an error concerns the store at this moment, and not the request."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     if isinstance(error, MlflowException):
-        return error.error_code in _PASSING
-    if isinstance(error, RequestException):  # of an artifact; it is an OSError, too
+        return error.error_code in _TEMPORARY_CODES
+    if isinstance(error, RequestException):  # of an artifact store; check before OSError, its base class
         status = error.response.status_code if error.response is not None else None
-        return status is None or status >= 500 or status in _PASSING_STATUS
+        return status is None or status >= 500 or status in _TEMPORARY_STATUS
     if isinstance(error, OSError):
-        return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING_ERRNO
+        return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _TEMPORARY_ERRNO
     return isinstance(error, (OperationalError, InterfaceError))
 
 
-def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKED_S) -> _T:
-    """Makes the call, again and again while another process has locked the database; signals wait between two tries.
+def waiting_for_lock(call: Callable[[], _T], notify: Notify, seconds: float = _LOCKED_S) -> _T:
+    """Make a call, and repeat it while another process has locked the database; signals are raised between attempts.
 
     Args:
-        call: raises UnreachableError where the database is locked; may be made several times.
-        tell: is told, once, that it is waited for.
-        seconds: how long.
+        call: raises UnreachableError if the database is locked; may be made several times.
+        notify: receives one line if the database is locked.
+        seconds: how long to repeat the call.
 
     Raises:
         UnreachableError: the database is still locked, or the store cannot be reached for another reason.
     """
     deadline, pause = time.monotonic() + seconds, 0.25
-    told = False
+    notified = False
     while True:
         try:
             with shielded():
@@ -115,15 +118,15 @@ def waiting_for_lock(call: Callable[[], _T], tell: Tell, seconds: float = _LOCKE
             if _LOCKED not in str(error) or time.monotonic() + pause > deadline:
                 raise
         raise_pending()
-        if not told:
-            tell(f"another process has locked MLflow's database; it is waited for, {seconds:.0f} s at most")
-            told = True
+        if not notified:
+            notify(f"another process has locked MLflow's database; waiting up to {seconds:.0f} s")
+            notified = True
         time.sleep(pause)
         pause = min(2 * pause, 8.0)
 
 
 def log_line(line: str) -> None:
-    """Tells those for whom there is no screen."""
+    """Log the line as a warning, where there is no console."""
     logging.getLogger(__name__).warning(line)
 
 
@@ -133,13 +136,13 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of copies, on stderr
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow's own values block 247 s on a server that is gone. These give up at once where connections are refused and
-    # after 5 s where they are swallowed: what could not be written is spooled and replayed, so that nothing is gained
-    # by waiting, and a call that MLflow repeated by itself could create a run twice.
+    # MLflow's defaults block for 247 s if a server is gone. These give up at once if connections are refused, and after
+    # 5 s if they time out. Waiting gains nothing, because records are spooled and replayed; and a call that MLflow
+    # repeats by itself could create a run twice.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
-"""What MLflow is told through its environment, where the user has not."""
+"""Defaults of MLflow's environment variables; those that the user has set are kept."""
 
 _SERVER_DEADLINE_S = 12.0
 _DATABASE_DEADLINE_S = 60.0  # a new PostgreSQL or MySQL store runs its migrations within this
@@ -148,10 +151,10 @@ _LOCK_DEADLINE_S = 120.0
 
 @dataclass(frozen=True)
 class Store:
-    """A store that was located, not necessarily opened.
+    """The location of a store.
 
     Attributes:
-        uri: MLflow's tracking URI; of a sqlite store with an absolute path.
+        uri: MLflow's tracking URI; with an absolute path if it is sqlite.
         database: the sqlite file; None for servers and other databases.
     """
 
@@ -163,20 +166,20 @@ class Store:
 
     @property
     def is_server(self) -> bool:
-        """Whether a tracking server answers at the URI."""
+        """Whether the URI is a tracking server's."""
         return store_kind(self.uri) == "server"
 
     @property
     def artifacts(self) -> Path | None:
-        """The folder of all artifacts; None where the server decides."""
+        """The folder of all artifacts; None if the server chooses it."""
         return self.database.parent / "artifacts" if self.database else None
 
 
 def locate(uri: str) -> Store:
-    """Reads a tracking URI; a relative sqlite path is relative to the working directory.
+    """Read a tracking URI; a relative sqlite path is relative to the working directory.
 
     Raises:
-        TrackingError: a sqlite URI names no file.
+        TrackingError: a sqlite URI without a file.
     """
     if not uri.startswith("sqlite:"):
         return Store(uri, None)
@@ -187,20 +190,20 @@ def locate(uri: str) -> Store:
     return Store(f"{_SQLITE}{database.as_posix()}{mark}{query}", database)
 
 
-def open_store(store: Store, tell: Tell = log_line) -> MlflowClient:
-    """A client of the store, which is created where it is a sqlite file that does not exist.
+def open_store(store: Store, notify: Notify = log_line) -> MlflowClient:
+    """Return a client of the store; create the store if it is a sqlite file that does not exist.
 
     Args:
-        store: where it is.
-        tell: is told that a locked database is waited for.
+        store: the location of the store.
+        notify: receives a line if the database is locked.
 
     Raises:
-        UnreachableError: a server did not answer; it is given up after 12 s, a locked database after two minutes.
+        UnreachableError: a server did not answer within 12 s, or a database stayed locked for two minutes.
         TrackingError: the store cannot be opened.
     """
     prepare_mlflow()
     if store.database is not None:
-        return _open_sqlite(store, store.database, tell)
+        return _open_sqlite(store, store.database, notify)
     deadline = _SERVER_DEADLINE_S if store.is_server else _DATABASE_DEADLINE_S
     with mlflow_errors(f"MLflow's store {store} cannot be opened", "Check that it runs and that tracking.uri is right"):
         try:
@@ -213,10 +216,10 @@ def open_store(store: Store, tell: Tell = log_line) -> MlflowClient:
 
 
 def prepare_mlflow() -> None:
-    """Sets MLflow's environment and makes its loggers ordinary ones; to be called before its first import."""
+    """Set MLflow's environment and remove the handlers of its loggers; call this before MLflow's first import."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow  # noqa: F401  (its import gives its loggers handlers of their own, which are taken away below)
+    import mlflow  # noqa: F401  (its import adds handlers to its loggers, which are removed below)
 
     for name in ("mlflow", "alembic", "sqlalchemy.engine", "huey"):
         logger = logging.getLogger(name)
@@ -224,45 +227,50 @@ def prepare_mlflow() -> None:
         logger.propagate = True
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logger.setLevel(logging.WARNING)
-    # It logs with a traceback what it raises too, and what is raised is reported by `mlflow_errors`.
+    # It logs a traceback of every error that it raises, and `mlflow_errors` reports those.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def import_mlflow(kind: str) -> None:
-    """Imports what a client of a store needs, so that it is there when one is opened; ``kind`` by `store_kind`."""
+    """Import in advance what a client of this kind of store (see `store_kind`) needs."""
     prepare_mlflow()
     if kind == "database":
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 def store_kind(uri: str) -> Literal["server", "database"]:
-    """What is at a tracking URI."""
+    """Return the kind of store at a tracking URI."""
     return "server" if uri.startswith(("http://", "https://")) else "database"
 
 
-def _open_sqlite(store: Store, database: Path, tell: Tell) -> MlflowClient:
+def _open_sqlite(store: Store, database: Path, notify: Notify) -> MlflowClient:
     from filelock import FileLock, Timeout
+
+    failure = f"MLflow's store {store} cannot be opened"
+
+    def connect() -> MlflowClient:
+        with mlflow_errors(failure):
+            return _connect(store.uri)
 
     lock = database.with_name(f"{database.name}.lock")
     with mlflow_errors(
-        f"MLflow's store {store} cannot be opened",
-        "Check that its folder can be written, or name another file by tracking.uri=sqlite:///PATH",
+        failure, "Check that its folder can be written, or name another file by tracking.uri=sqlite:///PATH"
     ):
         database.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(lock, timeout=_LOCK_DEADLINE_S):
                 if not database.exists() or database.stat().st_size == 0:
                     _create_sqlite(database)
-                return waiting_for_lock(lambda: _connect_told(store), tell)
+                return waiting_for_lock(connect, notify)
         except Timeout:
             raise TrackingError(f"another process has held {lock} for {_LOCK_DEADLINE_S:.0f} s; end it") from None
 
 
 def _create_sqlite(database: Path) -> None:
-    """Creates the database beside its place and moves it there.
+    """Create the database under a temporary name and rename it.
 
-    MLflow runs its migrations outside a transaction: a process killed among them would leave a file that can neither
-    be opened nor repaired.
+    MLflow runs its migrations outside a transaction: a process that is killed in between would leave a file that can
+    be neither opened nor repaired.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -274,7 +282,7 @@ def _create_sqlite(database: Path) -> None:
 
 
 def _connect(uri: str) -> MlflowClient:
-    """A client that has had an answer; MLflow itself connects to a server only at the first call."""
+    """Return a client after a first call has succeeded; MLflow does not connect before that."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
@@ -282,13 +290,8 @@ def _connect(uri: str) -> MlflowClient:
     return client
 
 
-def _connect_told(store: Store) -> MlflowClient:
-    with mlflow_errors(f"MLflow's store {store} cannot be opened"):
-        return _connect(store.uri)
-
-
 def _connect_within(seconds: float, uri: str) -> MlflowClient:
-    """The client, or TimeoutError; by a thread, because name resolution heeds no time-out of MLflow's."""
+    """Return a client, or raise TimeoutError; in a thread, because MLflow's time-out does not limit name resolution."""
     future: Future[MlflowClient] = Future()
 
     def connect() -> None:

@@ -22,7 +22,7 @@ from embedsweep.config.trial import TrainerConfig, TrialConfig
 from embedsweep.config.values import has_key, resolve, set_value, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE_RUNS
-from embedsweep.tracking.spool import begun_as
+from embedsweep.tracking.spool import spooled_ids
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.validation.rules import check_trial
 from embedsweep.validation.sections import read_section
@@ -94,7 +94,7 @@ def _folder_of(prefix: str) -> Path:
     if len(prefix) < SHORTEST_PREFIX:
         message = f"takes at least {SHORTEST_PREFIX} characters of a run's id, or its folder, but got {prefix}"
         raise ConfigError.single("resume", message)
-    begun = begun_as(prefix)
+    begun = spooled_ids(prefix)
     found = [folder for folder in _runs() if folder.name.startswith(prefix) or folder.name in begun]
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)

@@ -12,7 +12,14 @@ from dataclasses import fields
 from typing import Annotated, Any, TypeVar, get_args
 
 from embedsweep.config.reader import KeyReaders, Reader, as_typed
-from embedsweep.config.study import PruningConfig, StudyConfig
+from embedsweep.config.study import (
+    EmissionsConfig,
+    PruningConfig,
+    SearchConfig,
+    StudyConfig,
+    TrackingConfig,
+    WorkersConfig,
+)
 from embedsweep.config.trial import (
     DEV_METRICS,
     DIRECTIONS,
@@ -41,6 +48,15 @@ T = TypeVar("T")
 
 TRIAL_SECTIONS = tuple(field.name for field in fields(TrialConfig) if field.name not in ("objective", "rungs"))
 """The sections that decide the result of a trial: model, loss, data, dataloader, optimizer, trainer, evaluation."""
+
+SERVICES: Mapping[str, type] = {
+    "search": SearchConfig,
+    "study": StudyConfig,
+    "workers": WorkersConfig,
+    "tracking": TrackingConfig,
+    "emissions": EmissionsConfig,
+}
+"""The other sections, which all trials of a command share."""
 
 
 def read_trial(

@@ -99,9 +99,9 @@ class Mps:
         except _UnavailableError as error:
             self._stop()
             if self._required:
-                message = f"MPS cannot be had: {error}; set it to auto or false to share GPUs by time-slicing"
+                message = f"MPS is not available: {error}; set it to auto or false to share GPUs by time-slicing"
                 raise ConfigError.single("workers.mps", message) from None
-            self._say(f"workers share a GPU by time-slicing, as MPS cannot be had: {error}")
+            self._say(f"workers share a GPU by time-slicing, as MPS is not available: {error}")
             return
         self.is_on = True
         daemon = f"the MPS daemon that runs {running}" if running is not None else "an MPS daemon of this command"
@@ -198,7 +198,7 @@ class Mps:
 
 
 class _UnavailableError(Exception):
-    """Why MPS cannot be had."""
+    """Why MPS is not available."""
 
 
 def _answers(control: Path, environment: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
-"""How an attempt at a trial ends: what is told of it to MLflow, to Optuna and to people, in this order.
+"""How an attempt at a trial ends: reported to MLflow, to Optuna and to people, in this order.
 
-Owns that order: Optuna's record comes last and is the one that counts. Knows nothing of how trials run.
+Optuna's record comes last and is the one that counts, so that a kill in between loses nothing and doubles nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pathlib import Path
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import TrialResult
-from embedsweep.config.study import EmissionsConfig
-from embedsweep.config.trial import KeepModels, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrackingError, TrialTakenError
@@ -26,27 +25,27 @@ from embedsweep.training.folder import read_result, write_config, write_result
 
 
 def record_reuse(
-    config: TrialConfig, folder: Path, run: TrialTracker, source: Path, told: Mapping[str, float], last_step: int
+    config: TrialConfig, folder: Path, run: TrialTracker, source: Path, values: Mapping[str, float], last_step: int
 ) -> bool:
-    """Records the final scores of another trial as this one's; its emissions and its model stay the other's.
+    """Record the final scores of another trial as this one's; its emissions and its model stay the other's.
 
     Args:
-        config: of both.
-        folder: this trial's own; gets ``config.yaml`` and ``result.json``.
-        run: this trial's own.
-        source: the other one's folder.
-        told: what the study knows of the other: its objectives, by name.
-        last_step: the last optimizer step that it was evaluated at.
+        config: the configuration of both.
+        folder: this trial's folder; gets ``config.yaml`` and ``result.json``.
+        run: this trial's run.
+        source: the other trial's folder.
+        values: the other trial's objectives in Optuna, by name.
+        last_step: the last optimizer step at which the other was evaluated.
 
     Returns:
-        Whether all scores were found; where ``source`` lies on another machine, only ``told`` are recorded.
+        Whether all scores were found; where ``source`` is on another machine, only ``values`` are recorded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder / "config.yaml", config)
     run.log_artifact(folder / "config.yaml")
     result = read_result(source)
     if result is None:
-        run.log_metrics(last_step, {name: value for name, value in told.items() if name.startswith("dev")})
+        run.log_metrics(last_step, {name: value for name, value in values.items() if name.startswith("dev")})
         return False
     gpu_h = None if result.emissions.gpu_h is None else 0.0
     nothing = replace(result.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
@@ -56,43 +55,43 @@ def record_reuse(
 
 
 class Outcomes:
-    """Tells how attempts of one worker ended.
+    """Reports how a worker's attempts ended.
 
     Args:
-        study: whose trials they are.
-        display: where people see them.
-        emissions: whose electricity is used.
-        keep_models: which trials' models stay.
+        study: the study of its trials.
+        display: shows them.
     """
 
-    def __init__(self, study: Study, display: Display, emissions: EmissionsConfig, keep_models: KeepModels) -> None:
+    def __init__(self, study: Study, display: Display) -> None:
         self._study = study
         self._display = display
-        self._emissions = emissions
-        self._keep_models = keep_models
 
     def complete(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, result: TrialResult) -> None:
-        """Ends a trial that has a result, pruned or not.
+        """End a trial that has a result, pruned or not.
 
         Raises:
-            TrackingError: its run cannot be ended; nothing was told to Optuna then.
-            TrialTakenError: another worker has taken the trial up.
+            TrackingError: its run cannot be ended; nothing is reported to Optuna then.
+            TrialTakenError: another worker has resumed the trial.
         """
-        if self._keep_models == "all" and (trial.folder / MODEL).is_dir():
+        if self._study.services.keep_models == "all" and (trial.folder / MODEL).is_dir():
             run.log_artifacts(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
         note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"
-        if reason := self._study.pruned_because(trial):
+        if reason := self._study.prune_reason(trial):
             run.set_tags({PRUNED: reason})
             note += f", pruned {reason}"
         run.finish(state)
-        if (store_id := run.store_id) != run.run_id:  # it was begun while the store was away, which is back
-            self._study.identify(trial, store_id, config_hash(config))
+        if (store_id := run.store_id) != run.run_id:  # the store was away when the run began, and is back
+            self._study.set_run(trial, store_id, config_hash(config))
         self._study.complete(trial, result)
         self._display.end(str(trial.number), state, result.objective, note)
 
     def fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
-        """Records a failure wherever that is still possible; Optuna's record comes last and is the one that counts."""
+        """End a trial that failed; MLflow is told if possible, Optuna in any case.
+
+        Raises:
+            TrialTakenError: another worker has resumed the trial.
+        """
         if run is not None:
             try:
                 run.set_tags({"embedsweep.failure": reason})
@@ -101,42 +100,40 @@ class Outcomes:
                 run.finish("FAIL")
             except Exception as error:
                 reason += f" (and its run could not be ended: {redact(str(error))})"
-        cost = EmissionsMeter(self._emissions, trial.folder / "emissions.csv").total()
+        cost = EmissionsMeter(self._study.services.emissions, trial.folder / "emissions.csv").total()
         self._study.fail(trial, reason, cost)
         self._display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
     def reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
-        """Ends a trial that repeats trial ``number`` as that one ended, untrained."""
+        """End a trial that repeats trial ``number`` with that one's result, untrained."""
         original = self._study.trials[number]
         state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
-        told = dict(zip(self._study.plan.objectives, original.values or (), strict=False))
+        values = dict(zip(self._study.plan.objectives, original.values or (), strict=False))
         source = self._study.trial_folder(number)
-        is_whole = record_reuse(config, trial.folder, run, source, told, original.last_step or 0)
+        is_whole = record_reuse(config, trial.folder, run, source, values, original.last_step or 0)
         run.finish(state)
         self._study.reuse(trial, original)
         note = f"reused from trial {number}" + ("" if is_whole else ", whose other scores are on another machine")
-        self._display.end(str(trial.number), state, told.get(self._study.plan.objective), note)
+        self._display.end(str(trial.number), state, values.get(self._study.plan.objective), note)
 
     def retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
-        """Leaves a trial whose attempt failed to be begun again, by whoever asks next."""
+        """Release a trial whose attempt failed, so that whoever asks next retries it."""
         self._interrupt(run)
         self._study.retry(trial, reason)
-        begun_again = (
-            f"failed, begun again ({trial.attempt} of {self._study.services.max_retries}): {reason.splitlines()[0]}"
-        )
-        self._display.end(str(trial.number), "RUNNING", None, begun_again)
+        count = f"{trial.attempt}/{self._study.services.max_retries}"
+        self._display.end(str(trial.number), "RUNNING", None, f"failed, retrying ({count}): {reason.splitlines()[0]}")
 
-    def give_up(self, trial: OpenTrial, run: TrialTracker | None) -> None:
-        """Leaves an interrupted trial to be resumed."""
+    def interrupt(self, trial: OpenTrial, run: TrialTracker | None) -> None:
+        """Release an interrupted trial, so that it is resumed."""
         try:
             self._interrupt(run)
         finally:
             with suppress(TrialTakenError):
                 self._study.release(trial)
-            self._display.end(str(trial.number), "RUNNING", None, "interrupted; the same command goes on with it")
+            self._display.end(str(trial.number), "RUNNING", None, "interrupted; the same command resumes it")
 
     def _interrupt(self, run: TrialTracker | None) -> None:
-        """Ends a run that goes on later; if MLflow cannot be told, the trial's lease will show it."""
+        """End a run that will be resumed; if MLflow cannot be reached, the trial's lease shows it."""
         try:
             if run is not None:
                 run.finish("RUNNING")

@@ -1,211 +1,258 @@
-"""The supervisor: worker processes on this machine, sent to work, listened to, started again, and ended.
-
-Owns the processes and what is said of them. Knows nothing of what they do, beyond what they tell the display.
-"""
+"""The supervisor of worker processes on this machine: starts them, shows their events, restarts them and ends them."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
-from queue import Empty
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
+from embedsweep.config.study import WorkersConfig
 from embedsweep.console import Display
 from embedsweep.emissions.sharing import SharedEmissions
 from embedsweep.errors import Interrupted, WorkerError
+from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.signals import shielded
-from embedsweep.workers.child import WorkerPool, WorkerProcess
-from embedsweep.workers.job import Event, Job, show
+from embedsweep.workers.job import OUTAGE, Event, Job, show, worker_log
+
+COMMAND = (*PYTHON, "embedsweep.workers.process")
 
 GRACE_S = 30.0
-"""How long workers may take to give their trials up; a second signal ends them at once."""
+"""How long workers may take to release their trials; a second signal ends them at once."""
+
 FAILED_STARTS = 2
+"""Workers that end before any has started a trial; after these the command gives up."""
+
 WAIT_S = 1.0
-"""For the next event: a signal that comes just before the wait is heeded at its end only."""
+"""Seconds to wait for the next event, and so the longest delay of a signal; see `ProcessPool.receive`."""
+
+
+class WorkerPool(ProcessPool):
+    """Worker processes. On entering the block they are started and import their libraries while they wait for a job.
+
+    Args:
+        folder: the study's folder.
+        arguments: the command line of each: ``trainer.device``, the processes per trial, and the kind of MLflow store.
+        environments: variables added to the environment of each; one worker for each entry.
+    """
+
+    def __init__(self, folder: Path, arguments: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._arguments = arguments
+        self._environments = environments
+
+    def start_worker(self, number: int) -> ChildProcess:
+        """Start the worker with a number.
+
+        Raises:
+            WorkerError: the process cannot be started.
+        """
+        log = worker_log(self._folder, number)
+        try:
+            return self.start(number, (*COMMAND, *self._arguments), log, self._environments[number])
+        except OSError as error:
+            raise WorkerError(f"worker {number} cannot be started: {error}") from None
+
+    def __enter__(self) -> Self:
+        try:
+            for number in range(len(self._environments)):
+                self.start_worker(number)
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+
+@dataclass
+class _State:
+    """What the supervisor knows of one worker.
+
+    Attributes:
+        trial: the label of the trial that it runs; None while it runs none.
+        has_begun: whether it has begun a trial.
+        outage: a problem that affects all trials, as the worker reported it.
+        silent_s: seconds since its last event.
+    """
+
+    trial: str | None = None
+    has_begun: bool = False
+    outage: str | None = None
+    silent_s: float = 0.0
 
 
 class Supervisor:
     """Keeps workers running while there are trials for them.
 
     Args:
-        crew: the workers, started and waiting.
-        job: what every worker is told, but for its number and the time that is left.
-        max_restarts: how often a worker that died is started again, in all.
-        silence: seconds without a word from a worker after which it is killed; None waits for ever.
-        deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
-        n_left: tells how many trials nobody runs.
-        emissions: shares out what the machine draws.
-        display: where people see what the workers tell.
+        pool: the workers, started and waiting for their job.
+        job: the job of every worker, but for its number and the time that is left.
+        workers: how often workers are restarted in all, and after how many seconds without an event one is killed.
+        deadline: time of the monotonic clock after which no trial is begun; None for no limit.
+        n_left: returns the number of trials that are left and that no process runs.
+        emissions: measures the machine and splits its energy between the workers.
+        display: shows the workers' events.
     """
 
     def __init__(
         self,
-        crew: WorkerPool,
+        pool: WorkerPool,
         job: Job,
-        max_restarts: int,
-        silence: float | None,
+        workers: WorkersConfig,
         deadline: float | None,
         n_left: Callable[[], int],
         emissions: SharedEmissions,
         display: Display,
     ) -> None:
-        self._crew = crew
+        self._pool = pool
         self._job = job
-        self._max_restarts = max_restarts
-        self._silence = silence
-        self._watched = time.monotonic()
+        self._max_restarts = workers.max_restarts
+        self._silence = workers.silence
         self._deadline = deadline
         self._n_left = n_left
         self._emissions = emissions
         self._display = display
-        self._said: set[str] = set()
+        self._states: dict[int, _State] = {}
+        self._checked_at = time.monotonic()
+        self._shown_lines: set[str] = set()
         self._restarts = 0
         self._failed_starts = 0
         self._has_begun = False
         self._gave_up = ""
 
     def run(self) -> None:
-        """Sends the workers to work and returns when all have ended.
+        """Send the workers their job and return when all have ended.
 
         Raises:
-            Interrupted: a signal came; the workers gave their trials up.
-            WorkerError: workers cannot start or died too often, and trials are left; or something ails all trials.
+            Interrupted: a signal came; the workers released their trials.
+            WorkerError: trials are left, and workers cannot start or died too often; or a problem affects all trials.
         """
         try:
-            for child in self._crew.children:
-                self._send(child)
-            while self._crew.children:
-                with suppress(Empty):
-                    self._heed(*self._crew.told.get(timeout=WAIT_S))
-                self._watch()
+            for worker in self._pool.processes:
+                self._send_job(worker)
+            while self._pool.processes:
+                if (received := self._pool.receive(WAIT_S)) is not None:
+                    worker, event = received
+                    if event is not None:
+                        self._show(worker, event)
+                    else:
+                        self._handle_end(worker)
+                self._kill_hung_worker()
         finally:
             self._end_all()
         if self._gave_up and self._is_work_left():
-            raise WorkerError(f"{self._gave_up}; the same command goes on with the trials that are left")
+            raise WorkerError(f"{self._gave_up}; the same command resumes the study with the trials that are left")
 
     def _is_work_left(self) -> bool:
         return (self._deadline is None or time.monotonic() < self._deadline) and self._n_left() > 0
 
-    def _send(self, child: WorkerProcess) -> None:
+    def _send_job(self, worker: ChildProcess) -> None:
         seconds = max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
+        self._states[worker.number] = _State()
         with shielded():
-            self._emissions.add(child.number, child.pid)
-            child.send(replace(self._job, number=child.number, seconds=seconds))
+            self._emissions.add(worker.number, worker.pid)
+            worker.send(replace(self._job, number=worker.number, seconds=seconds))
 
-    def _heed(self, child: WorkerProcess, event: Event | None) -> None:
-        if event is None:
-            if child in self._crew.children:
-                self._forget(child)
-                self._judge(child)
-            return
-        self._show(child, event)
+    def _kill_hung_worker(self) -> None:
+        """Kill a worker that hangs, so that its trial is resumed by another.
 
-    def _watch(self) -> None:
-        """Kills a worker that hangs, so that its trial is begun again.
-
-        One at a time: others may be silent because they wait for a lock that it holds, and get some time to go on.
+        One at a time: others may be silent because they wait for a lock that it holds, and get time to continue.
         """
         now = time.monotonic()
-        # Where this process itself stood still (Ctrl-Z, a machine that slept), nobody was silent for it.
-        passed, self._watched = min(now - self._watched, 2 * WAIT_S), now
-        for child in self._crew.children:
-            child.silent_s += passed
-        longest = max(self._crew.children, key=lambda child: child.silent_s, default=None)
-        if longest is None or self._silence is None or longest.silent_s <= self._silence:
+        # If this process itself stood still (Ctrl-Z, a machine that slept), no worker was silent in that time.
+        passed, self._checked_at = min(now - self._checked_at, 2 * WAIT_S), now
+        for state in self._states.values():
+            state.silent_s += passed
+        worker = max(self._pool.processes, key=lambda each: self._states[each.number].silent_s, default=None)
+        if worker is None or self._silence is None or self._states[worker.number].silent_s <= self._silence:
             return
-        longest.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
-        longest.silent_s = 0.0
-        for child in self._crew.children:
-            child.silent_s = min(child.silent_s, self._silence / 2)
+        worker.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
+        for state in self._states.values():
+            state.silent_s = min(state.silent_s, self._silence / 2)
+        self._states[worker.number].silent_s = 0.0
 
-    def _show(self, child: WorkerProcess, event: Event) -> None:
-        child.silent_s = 0.0
-        if event.name == "outage":
-            child.outage = str(event.arguments[0])
+    def _show(self, worker: ChildProcess, event: Event) -> None:
+        state = self._states[worker.number]
+        state.silent_s = 0.0
+        name, argument, *_ = event
+        if name == OUTAGE:
+            state.outage = str(argument)
             return
-        if event.name == "say":
-            # What one worker says of the data, all do.
-            if event.arguments[0] in self._said:
+        if name == "say":
+            # All workers report the same about the data; it is shown once.
+            if argument in self._shown_lines:
                 return
-            self._said.add(event.arguments[0])
-        elif event.name == "begin":
-            self._take_from_others(event.arguments[0])
-            child.trial, child.has_begun = event.arguments[0], True
+            self._shown_lines.add(argument)
+        elif name == "begin":
+            self._report_lost(argument)
+            state.trial, state.has_begun = argument, True
             self._has_begun, self._failed_starts = True, 0
-        elif event.arguments[0] != child.trial:
-            return  # the trial is another worker's by now
-        elif event.name == "end":
-            child.trial = None
+        elif argument != state.trial:
+            return  # another worker runs the trial by now
+        elif name == "end":
+            state.trial = None
         show(event, self._display)
 
-    def _take_from_others(self, trial: str) -> None:
-        """A worker may take a dead one's trial up before it is heard here that it died."""
-        for other in self._crew.children:
-            if other.trial == trial:
-                self._lose(other)
+    def _report_lost(self, trial: str | None) -> None:
+        """Show that the worker which ran a trial died; another may resume it before its end is received here."""
+        for state in self._states.values():
+            if trial is not None and state.trial == trial:
+                self._display.end(trial, "RUNNING", None, "its worker died; the trial will be resumed")
+                state.trial = None
 
-    def _lose(self, child: WorkerProcess) -> None:
-        assert child.trial is not None
-        self._display.end(child.trial, "RUNNING", None, "its worker died; it will be gone on with")
-        child.trial = None
+    def _remove(self, worker: ChildProcess) -> _State:
+        self._pool.remove(worker)
+        self._emissions.remove(worker.number)
+        state = self._states[worker.number]
+        self._report_lost(state.trial)
+        return self._states.pop(worker.number)
 
-    def _forget(self, child: WorkerProcess) -> None:
-        self._crew.remove(child)
-        self._emissions.remove(child.number)
-        if child.trial is not None:
-            self._lose(child)
-
-    def _judge(self, child: WorkerProcess) -> None:
-        """What follows from the end of a worker that nobody ended: nothing, another start, or the end of all."""
-        if child.code == 0:
+    def _handle_end(self, worker: ChildProcess) -> None:
+        """Remove a worker that ended by itself; restart it, or end the command, where it failed."""
+        state = self._remove(worker)
+        if worker.exit_code == 0:
             return
-        if child.outage is not None:
-            raise WorkerError(child.outage)
-        number, reason = child.number, child.reason()
-        self._failed_starts += not child.has_begun
+        if state.outage is not None:
+            raise WorkerError(state.outage)
+        number, reason = worker.number, worker.describe_end()
+        self._failed_starts += not state.has_begun
         if self._failed_starts == FAILED_STARTS and not self._has_begun:
             raise WorkerError(f"workers cannot start; worker {number} {reason}")
         self._display.say(f"worker {number} {reason}")
         if not self._is_work_left():
             return
         if self._restarts == self._max_restarts:
-            times = f"{self._max_restarts} time{'s' if self._max_restarts != 1 else ''}"
-            self._gave_up = (
-                f"worker {number} died and is not started again, as workers were {times} (workers.max_restarts)"
-            )
+            limit = f"workers.max_restarts={self._max_restarts} is reached"
+            self._gave_up = f"worker {number} died and is not restarted, as {limit}"
             self._display.say(self._gave_up)
             return
         self._restarts += 1
-        self._display.say(f"worker {number} is started again ({self._restarts} of {self._max_restarts} times)")
-        self._send(self._crew.start(number))
+        self._display.say(f"worker {number} is restarted ({self._restarts}/{self._max_restarts})")
+        self._send_job(self._pool.start_worker(number))
 
     def _end_all(self) -> None:
-        """Ends the workers that still run: they give their trials up, if there is time for that."""
+        """End the workers that still run; they release their trials, if there is time for that."""
         try:
-            for child in self._crew.children:
-                child.send_signal(signal.SIGTERM)
-            self._hear_out(time.monotonic() + GRACE_S)
+            for worker in self._pool.processes:
+                worker.send_signal(signal.SIGTERM)
+            self._show_last_events(time.monotonic() + GRACE_S)
         except Interrupted:
             self._display.say("interrupted again: workers are killed")
         with shielded():
-            for child in self._crew.children:
-                child.send_signal(signal.SIGKILL)
-            self._hear_out(time.monotonic() + GRACE_S)
+            for worker in self._pool.processes:
+                worker.kill()
+            self._show_last_events(time.monotonic() + GRACE_S)
 
-    def _hear_out(self, until: float) -> None:
-        """Shows what workers that were ended still tell, until all have ended or the moment has come."""
-        while self._crew.children and (left := until - time.monotonic()) > 0:
-            try:
-                child, event = self._crew.told.get(timeout=min(left, WAIT_S))
-            except Empty:
-                ended = [child for child in self._crew.children if child.code is not None]
+    def _show_last_events(self, deadline: float) -> None:
+        """Show the events of workers that were told to end, until all have ended or the deadline has passed."""
+        while self._pool.processes and (left := deadline - time.monotonic()) > 0:
+            received = self._pool.receive(min(left, WAIT_S))
+            if received is None:
+                for worker in [each for each in self._pool.processes if each.exit_code is not None]:
+                    self._remove(worker)
+            elif received[1] is not None:
+                self._show(*received)
             else:
-                if event is not None:
-                    self._show(child, event)
-                    continue
-                ended = [child]
-            for child in ended:
-                if child in self._crew.children:
-                    self._forget(child)
+                self._remove(received[0])

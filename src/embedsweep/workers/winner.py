@@ -1,7 +1,4 @@
-"""The end of a complete study: its best model is scored on test, once, and recorded.
-
-Owns the rule that dev selects and test reports. Knows nothing of how trials run.
-"""
+"""Score the best trial of a complete study on test, once, and record it: dev selects, test reports."""
 
 from __future__ import annotations
 
@@ -9,11 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
-
 from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import KeepModels, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.files import MODEL
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
@@ -23,19 +18,25 @@ from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result, train_log
 
 
-def score_complete(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:
-    """Scores the winner of a study once it is complete; None before, and otherwise as :func:`score_winner`."""
+def score_complete(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
+    """Score the best trial of a study that is complete; return None before that, else as `score_winner`.
+
+    Args:
+        study: the study.
+        tracker: writes to MLflow.
+        parent: the id of the study's own run.
+    """
     if not study.is_complete:
         return None
-    with study.lock():  # two workers, or commands, may see the last trial end in the same moment
-        return score_winner(study, tracker, parent, keep_models)
+    with study.lock():  # two workers, or commands, may see the last trial end at the same time
+        return score_winner(study, tracker, parent)
 
 
-def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepModels) -> dict[str, float] | None:
-    """Scores the best trial on test, unless that was done before; its card says of how many trials it is the best.
+def score_winner(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
+    """Score the best trial on test, unless that was done before, and complete its card.
 
     Returns:
-        All test metrics; None where no trial is complete or the model lies on another machine.
+        All test metrics; None if no trial is complete or the model is on another machine.
     """
     winner = study.best
     if winner is None:
@@ -50,25 +51,31 @@ def score_winner(study: Study, tracker: Tracker, parent: str, keep_models: KeepM
     if result is None or not (folder / MODEL).is_dir():
         return done.scores if done is not None else None
     config = trained_config(study.plan, winner)
-    if done is not None:  # the study has more trials and the same winner, whose card must not say less
+    if done is not None:  # the study has more trials and the same winner: the card must give the new number
         before = {**result.before, **done.before}
-        reported = replace(result, test=done.test, before=before, benchmarks=done.benchmarks)
+        scored = replace(result, test=done.test, before=before, benchmarks=done.benchmarks)
     else:
         with train_log(folder / "train.log"):
-            reported = _reported(folder / MODEL, config, result)
+            scored = _score(folder / MODEL, config, result)
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
-    complete_card(folder / MODEL, config, reported, f"It is the best of {of}, chosen on dev.")
-    finals = Finals(winner.number, reported.test, reported.benchmarks, reported.before, n_trials)
-    with shielded():  # a run that is reopened is ended again
-        _record(study, tracker, parent, winner, config, result.steps, finals.scores, keep_models)
+    complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev.")
+    finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials)
+    with shielded():  # once a run is reopened, it must be ended
+        run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]
+        if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores
+            run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
+            run.log_metrics(result.steps, finals.scores)
+            if study.services.keep_models != "none":
+                run.log_artifacts(folder / MODEL, MODEL)
+            run.finish("COMPLETE")
         study.set_finals(finals)
-    if keep_models == "none":
+    if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
     return finals.scores
 
 
-def _reported(model_folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
-    """The result with the scores that report: of the model, and of the untrained one where that was scored on dev."""
+def _score(model_folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
+    """Return the result with test scores: of the model, and of the untrained one if that was scored on dev."""
     from transformers import set_seed
 
     from embedsweep.models import build_model, load_trained, torch_device
@@ -82,24 +89,3 @@ def _reported(model_folder: Path, config: TrialConfig, result: TrialResult) -> T
         before |= {**score_test(config, untrained), **score_further(config, untrained)}
     model = load_trained(model_folder, config.model, device)
     return replace(result, test=score_test(config, model), before=before, benchmarks=score_further(config, model))
-
-
-def _record(
-    study: Study,
-    tracker: Tracker,
-    parent: str,
-    winner: FrozenTrial,
-    config: TrialConfig,
-    step: int,
-    scores: dict[str, float],
-    keep_models: KeepModels,
-) -> None:
-    run_id = winner.user_attrs[RUN_ID]
-    if not tracker.has_run(run_id):
-        return  # it was recorded in another store; the study's own run carries the scores
-    identity = winner.user_attrs[CONFIG_HASH]
-    run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
-    run.log_metrics(step, scores)
-    if keep_models != "none":
-        run.log_artifacts(study.trial_folder(winner.number) / MODEL, MODEL)
-    run.finish("COMPLETE")

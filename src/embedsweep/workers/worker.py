@@ -1,7 +1,7 @@
-"""The worker: asks a study for a trial, runs it, tells the result, and again.
+"""The worker: asks the study for a trial, runs it, reports the result (see `outcomes`), and repeats.
 
-Owns the order of an attempt, so that a kill between any two steps loses and doubles nothing: ask, open the run, train,
-end the run and tell (see ``outcomes``), tidy up.
+The order of an attempt is such that a kill between any two steps loses nothing and doubles nothing: ask, open the run,
+train, end the run, tell Optuna, delete what is not kept.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from pathlib import Path
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
-from embedsweep.config.study import EmissionsConfig
-from embedsweep.config.trial import KeepModels, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display, short_params
 from embedsweep.errors import (
     DeviceLostError,
@@ -51,17 +50,15 @@ from embedsweep.workers.outcomes import Outcomes
 
 @dataclass(frozen=True)
 class Worker:
-    """All that a worker needs, the same for each of its trials.
+    """Runs trials of a study, one after another.
 
     Attributes:
         study: where trials come from.
-        tracker: where they are recorded.
+        tracker: records them in MLflow.
         parent: the id of the study's own run.
-        display: where people see them.
-        emissions: whose electricity is used.
-        keep_models: which trials' models stay.
-        deadline: the moment of the monotonic clock after which no trial is begun; None has no limit.
-        number: its own among the workers of its command, from 0.
+        display: shows them.
+        deadline: time of the monotonic clock after which no trial is begun; None for no limit.
+        number: its number among the workers of its command, from 0.
         share: the file with this worker's share of the machine's energy, where several run at once; None measures the
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
@@ -71,40 +68,38 @@ class Worker:
     tracker: Tracker
     parent: str
     display: Display
-    emissions: EmissionsConfig
-    keep_models: KeepModels
-    deadline: float | None
-    number: int
+    deadline: float | None = None
+    number: int = 0
     share: Path | None = None
     group: TrainingGroup | None = None
-    _warned: set[str] = field(default_factory=set, init=False)
+    _shown_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
     @cached_property
     def _outcomes(self) -> Outcomes:
-        return Outcomes(self.study, self.display, self.emissions, self.keep_models)
+        return Outcomes(self.study, self.display)
 
     def work(self) -> None:
-        """Runs trials until there are no more to begin, or time is up.
+        """Run trials until there are no more to begin, or the deadline has passed.
 
         Raises:
-            Interrupted: a signal came; the trial under way was given up and will be resumed.
+            Interrupted: a signal came; the running trial was released and will be resumed.
         """
         while (trial := self._next()) is not None:
             self._attempt(trial)
             free_device_memory()
-            tidy(self.study, self.keep_models)
+            delete_unneeded(self.study)
 
     def _next(self) -> OpenTrial | None:
         if self.deadline is not None and time.monotonic() > self.deadline:
-            self.display.say("study.timeout is over: no further trial is begun")
+            self.display.say("study.timeout has passed: no further trial is started")
             return None
         while True:
             trial = self._ask()
             if trial is not None or not (doubtful := self.study.doubtful):
                 return trial
             numbers = ", ".join(map(str, doubtful))
-            self.display.say(f"waiting to see whether trial {numbers}, begun on another machine, still runs")
+            self.display.say(f"waiting to see whether trial {numbers}, started on another machine, still runs")
             time.sleep(BEAT_EVERY_S)
 
     def _ask(self) -> OpenTrial | None:
@@ -123,9 +118,9 @@ class Worker:
         self.display.begin(str(trial.number), trial.params, self._note(trial))
         try:
             with self.study.alive(trial):
-                self._carry_out(trial)
+                self._run_attempt(trial)
         except TrialTakenError as taken:
-            self.display.end(str(trial.number), "RUNNING", None, f"given up: {taken}")
+            self.display.end(str(trial.number), "RUNNING", None, f"abandoned: {taken}")
 
     def _note(self, trial: OpenTrial) -> str:
         if trial.is_over or not trial.is_resumed:
@@ -138,8 +133,8 @@ class Worker:
     def _max_retries(self) -> int:
         return self.study.services.max_retries
 
-    def _carry_out(self, trial: OpenTrial) -> None:
-        """One attempt, up to what is told of it: a result, a failure, or that it is begun again."""
+    def _run_attempt(self, trial: OpenTrial) -> None:
+        """Make one attempt and report how it ended."""
         run: TrialTracker | None = None
         try:
             if not trial.is_resumed:
@@ -150,8 +145,8 @@ class Worker:
                 config = replicate_config(config, duplicate.replicate)
             with shielded():
                 run = self._open_run(trial, config)
-                run.set_tags(self._marks(trial, duplicate))
-            # One that was killed after its last step has its result already, and only that is to be told.
+                run.set_tags(self._origin_tags(trial, duplicate))
+            # A trial whose worker was killed after the last step has a result already, which is only to be reported.
             if trial.is_over and read_result(trial.folder) is None:
                 with shielded():
                     self._outcomes.fail(trial, run, failure_of(trial.failures))
@@ -159,31 +154,31 @@ class Worker:
                 with shielded():
                     self._outcomes.reuse(trial, config, run, duplicate.original)
             else:
-                result = self._run(trial, config, run)
+                result = self._train(trial, config, run)
                 with shielded():
-                    self._require(trial)
+                    self._check_held(trial)
                     self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
             raise
         except Interrupted:
-            # One that came while the result was told finds the trial finished: nothing is to be taken back.
+            # A signal during the report is raised after it: the trial is finished, and there is nothing to release.
             if self.study.holds(trial):
                 with shielded():
-                    self._outcomes.give_up(trial, run)
+                    self._outcomes.interrupt(trial, run)
             raise
         except Exception as error:
             self._end_failed(trial, run, error)
 
     def _end_failed(self, trial: OpenTrial, run: TrialTracker | None, error: Exception) -> None:
-        """Leaves a trial whose attempt raised to be retried, or records that it failed.
+        """Release a trial whose attempt raised, to be retried, or record that it failed.
 
         Raises:
-            EmbedsweepError: what ails all trials, or this process: it goes on no more.
+            EmbedsweepError: a problem that affects all trials, or this process: the worker ends.
         """
         with shielded():
-            self._require(trial)
+            self._check_held(trial)
             if (outage := self._outage(error)) is not None:
-                self._outcomes.give_up(trial, run)
+                self._outcomes.interrupt(trial, run)
                 raise outage from None
             reason = redact(f"{type(error).__name__}: {error}")
             if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
@@ -193,30 +188,30 @@ class Worker:
         if is_device_lost(error):
             raise DeviceLostError(first_line(error)) from None
 
-    def _require(self, trial: OpenTrial) -> None:
-        """Lets nothing be written of a trial that another worker runs now."""
+    def _check_held(self, trial: OpenTrial) -> None:
+        """Raise TrialTakenError before anything is written about a trial that another worker runs now."""
         if not self.study.holds(trial):
             raise TrialTakenError(trial.number)
 
-    def _marks(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
-        """Tags that tell how a trial's run came about, where it was not simply drawn and trained once."""
-        marks: dict[str, str] = {}
+    def _origin_tags(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
+        """Return tags about a trial that was not simply sampled and trained once."""
+        tags: dict[str, str] = {}
         if trial.attempt > 1:
-            marks["embedsweep.attempts"] = str(trial.attempt)
+            tags["embedsweep.attempts"] = str(trial.attempt)
         if (failed := self.study.trials[trial.number].user_attrs.get(RETRY_OF)) is not None:
-            marks["embedsweep.retry_of"] = str(failed)
+            tags["embedsweep.retry_of"] = str(failed)
         if duplicate is not None:
             name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
-            marks[name] = self.study.trials[duplicate.original].user_attrs[RUN_ID]
-            marks[f"{name}_trial"] = str(duplicate.original)
-        return marks
+            tags[name] = self.study.trials[duplicate.original].user_attrs[RUN_ID]
+            tags[f"{name}_trial"] = str(duplicate.original)
+        return tags
 
     def _outage(self, error: Exception) -> EmbedsweepError | None:
-        """What ails all trials and not only this one: it ends the command, and the study goes on when it is over."""
+        """Return the error that ends the command if the problem affects all trials; None if it is this trial's own."""
         if is_disk_full(error):
             return StudyError(f"{DISK_FULL} ({first_line(error)})")
-        if isinstance(error, UnreachableError):  # nor can what is recorded be kept on this disk
-            return TrackingError(f"{error}. The same command goes on when the store answers again")
+        if isinstance(error, UnreachableError):  # and records cannot be spooled on this disk either
+            return TrackingError(f"{error}. Run the same command again when the store answers")
         return error if isinstance(error, StudyError) else None
 
     def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
@@ -242,10 +237,10 @@ class Worker:
         )
         if run_id is not None:
             run.set_tags(tags)
-        self.study.identify(trial, run.run_id, identity)
+        self.study.set_run(trial, run.run_id, identity)
         return run
 
-    def _run(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
+    def _train(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
         label = str(trial.number)
         steps = 0
 
@@ -255,18 +250,21 @@ class Worker:
 
         def progress(step: int, total: int) -> None:
             nonlocal steps
-            steps = total  # a training says how long it is before it is evaluated
+            steps = total  # known before the first evaluation
             self.study.check_held(trial)
             self.display.progress(label, step, total)
 
-        self._warn(config)
+        for line in data_warnings(config):
+            if line not in self._shown_warnings:
+                self.display.say(f"data: {line}")
+                self._shown_warnings.add(line)
         setup = TrialSetup(
             config,
             trial.folder,
             run,
             report,
             progress,
-            self.emissions,
+            self.study.services.emissions,
             single=False,
             share=self.share,
             group=self.group,
@@ -276,31 +274,24 @@ class Worker:
         return run_trial(setup)
 
     def _keeps_model(self, objective: float) -> bool:
-        """Whether a trial's model may be needed: all are kept, or it may be the best; a worse one never will be."""
-        if self.keep_models == "all" or (best := self.study.best) is None:
+        """Return whether a trial's model may be needed: all are kept, or it may be the best one."""
+        if self.study.services.keep_models == "all" or (best := self.study.best) is None:
             return True
         objectives = self.study.plan.objectives
         return objective >= best.values[objectives.index(self.study.plan.objective)]
 
-    def _warn(self, config: TrialConfig) -> None:
-        """Says what matters of the data, once for all trials on it."""
-        for line in data_warnings(config):
-            if line not in self._warned:
-                self.display.say(f"data: {line}")
-                self._warned.add(line)
-
 
 def _set_aside(folder: Path) -> None:
-    """Moves a folder out of a new trial's way: it is of another study of that name, whose storage is gone."""
+    """Rename a folder that is in a new trial's way: it belongs to a study of the same name whose storage is gone."""
     if folder.exists():
         aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
         folder.rename(aside)
 
 
-def tidy(study: Study, keep_models: KeepModels) -> None:
-    """Deletes checkpoints of finished trials, and models that are not kept.
+def delete_unneeded(study: Study) -> None:
+    """Delete checkpoints of finished trials, and models that are not kept.
 
-    The best model so far stays in any case: it is scored on test when the study is complete.
+    The best model so far is kept in any case: it is scored on test when the study is complete.
     """
     with study.lock():
         best = study.best
@@ -310,6 +301,6 @@ def tidy(study: Study, keep_models: KeepModels) -> None:
                 continue
             folder = study.trial_folder(trial.number)
             Checkpoints(folder / CHECKPOINTS).clear()
-            is_kept = trial.number in complete and keep_models == "all"
+            is_kept = trial.number in complete and study.services.keep_models == "all"
             if not is_kept and (best is None or trial.number != best.number):
                 shutil.rmtree(folder / MODEL, ignore_errors=True)

@@ -121,7 +121,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(config: TrialConfig, folder: Path, model: SentenceTransformer) -> Write:
-    """Writes the card of ``folder`` and returns its text."""
+    """Return a function that writes the card of ``folder`` and returns its text."""
 
     def written(
         result: TrialResult = RESULT,
@@ -138,8 +138,8 @@ def write(config: TrialConfig, folder: Path, model: SentenceTransformer) -> Writ
 
 def front_matter(folder: Path) -> dict[str, Any]:
     _, matter, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
-    found: dict[str, Any] = yaml.safe_load(matter)
-    return found
+    data: dict[str, Any] = yaml.safe_load(matter)
+    return data
 
 
 def text_of(folder: Path) -> str:
@@ -147,7 +147,7 @@ def text_of(folder: Path) -> str:
 
 
 def metadata_scores(folder: Path) -> dict[str, float]:
-    """Scores of the model-index, under this project's names."""
+    """Return the scores of the model-index under this project's names."""
     (index,) = front_matter(folder)["model-index"]
     return {
         f"{result['dataset']['split']}/{metric['type']}": metric["value"]
@@ -157,7 +157,7 @@ def metadata_scores(folder: Path) -> dict[str, float]:
 
 
 def part(text: str, heading: str) -> str:
-    """From a heading to the next of its level or above, or to the end of what was written with it."""
+    """Return the text from a heading to the next of its level or above, or to a marker."""
     level = len(heading.split(maxsplit=1)[0])
     begin = re.search(f"^{re.escape(heading)}$", text, re.MULTILINE)
     assert begin is not None, f"no {heading}"
@@ -181,7 +181,7 @@ def test_emissions_are_metadata_in_grams(folder: Path, write: Write) -> None:
         "cpu_model": "Some CPU",
         "ram_total_size": pytest.approx(psutil.virtual_memory().total / 2**30),
         "hours_used": pytest.approx(0.1),
-        "hardware_used": "Some CPU",  # trainer.device=cpu: the GPU that is there was not used
+        "hardware_used": "Some CPU",  # trainer.device=cpu: the machine's GPU was not used
         "geographical_location": "FRA",
     }
     cost = part(text, "### Environmental Impact")
@@ -198,7 +198,7 @@ def test_a_gpu_that_was_used_is_named(config: TrialConfig, folder: Path, write: 
     assert "**GPU Model**: 1 x Some GPU" in text
 
 
-def test_what_a_gpu_gave_is_told_where_there_was_one(write: Write) -> None:
+def test_gpu_hours_and_memory_are_shown_if_a_gpu_was_used(write: Write) -> None:
     text = write()
     assert "GPU Hours" not in text
     assert "Peak GPU Memory" not in text
@@ -208,7 +208,7 @@ def test_what_a_gpu_gave_is_told_where_there_was_one(write: Write) -> None:
     assert "- **Peak GPU Memory**: 3.46 GiB\n" in part(text, "### Training Hardware")
 
 
-def test_what_was_not_measured_is_no_metadata(folder: Path, write: Write) -> None:
+def test_emissions_that_were_not_measured_are_left_out_of_the_metadata(folder: Path, write: Write) -> None:
     write(replace(RESULT, emissions=Emissions(0.0, 0.0, 360.0, "world average", ("attempt 1 not measured",))))
     assert "co2_eq_emissions" not in front_matter(folder)
     write(replace(RESULT, emissions=replace(RESULT.emissions, country="world average")))
@@ -223,7 +223,7 @@ def test_all_scores_are_metadata_and_replace_the_librarys(config: TrialConfig, f
     assert metadata_scores(folder) == DEV | TEST
 
 
-def test_the_table_holds_every_score_and_marks_the_objective(write: Write) -> None:
+def test_the_table_has_every_score_and_marks_the_objective(write: Write) -> None:
     head, *body = rows(part(write(replace(RESULT, test=TEST)), "## Evaluation"))
     assert head == ["similarity", "dev Pearson", "dev Spearman", "test Pearson", "test Spearman"]
     scores = DEV | TEST
@@ -236,7 +236,9 @@ def test_the_table_holds_every_score_and_marks_the_objective(write: Write) -> No
     assert [cell for row in body for cell in row if cell.startswith("**")] == [f"**{DEV['dev/spearman_cosine']:.4f}**"]
 
 
-def test_scores_before_training_cut_and_of_benchmarks_have_tables(config: TrialConfig, write: Write) -> None:
+def test_scores_before_training_of_truncated_embeddings_and_of_benchmarks_have_tables(
+    config: TrialConfig, write: Write
+) -> None:
     benchmarks = tuple(BenchmarkConfig(name, "folder", "test", config.data) for name in ("sts2017-es", "news-2024"))
     cut = {"dev-32/spearman_cosine": 0.41, "dev-64/pearson_cosine": 0.42}
     text = write(
@@ -281,7 +283,7 @@ def test_completing_a_card_gives_the_card_that_is_written_with_everything(
     assert (folder / "README.md").read_text(encoding="utf-8") == expected
 
 
-def test_the_sections_stand_in_their_order_and_once(write: Write) -> None:
+def test_every_section_is_there_once_and_in_order(write: Write) -> None:
     text = write()
     prose = re.sub(r"^```.*?^```", "", re.sub("<!--.*?-->", "", text, flags=re.DOTALL), flags=re.DOTALL | re.MULTILINE)
     assert [line for line in prose.splitlines() if line.startswith("#")] == [
@@ -318,7 +320,7 @@ def test_the_sections_stand_in_their_order_and_once(write: Write) -> None:
         assert replaced not in text
 
 
-def test_the_template_uses_all_that_the_librarys_template_does_but_for_what_is_replaced(
+def test_the_template_uses_all_variables_of_the_librarys_except_those_it_replaces(
     model: SentenceTransformer,
 ) -> None:
     environment = jinja2.Environment(autoescape=False)
@@ -393,7 +395,7 @@ def test_the_training_data_is_described_in_full(model: SentenceTransformer, writ
         ["<code>three</code>", "<code>yy</code>", "<code>0.5</code>"],
         ["<code>a &#124; b &lt;i&gt;</code>", "<code>zzz</code>", "<code>1</code>"],
     ]
-    assert '"similarity_fct": "pairwise_cos_sim"' in text  # the library's own words on the loss
+    assert '"similarity_fct": "pairwise_cos_sim"' in text  # the library's facts about the loss
 
 
 def test_tokens_are_counted_in_as_many_examples_as_the_card_says(model: SentenceTransformer, write: Write) -> None:
@@ -467,7 +469,7 @@ def test_the_card_says_how_the_model_was_chosen(config: TrialConfig, write: Writ
     assert "for 90 optimizer steps" in origin
 
 
-def test_a_dev_set_that_was_trained_on_is_not_trusted(config: TrialConfig, write: Write) -> None:
+def test_the_card_warns_of_a_dev_split_that_was_trained_on(config: TrialConfig, write: Write) -> None:
     assert "cannot be trusted" not in write()
     splits = {**config.data.splits, "train": ("train", "dev")}
     assert "`dev` is part of the training data too: the dev scores cannot be trusted" in write(
@@ -524,7 +526,7 @@ def test_a_hub_dataset_and_its_language_are_metadata(
     assert (link in text) == (path is None)
 
 
-def test_nothing_of_this_machine_is_told(config: TrialConfig, folder: Path, write: Write) -> None:
+def test_folders_of_this_machine_are_left_out(config: TrialConfig, folder: Path, write: Write) -> None:
     data = replace(config.data, name="csv", path="/home/somebody/data", files="{split}.csv")
     evaluation = replace(config.evaluation, path="/home/somebody/sts")
     write(config=replace(config, data=data, evaluation=evaluation))
@@ -534,7 +536,7 @@ def test_nothing_of_this_machine_is_told(config: TrialConfig, folder: Path, writ
     assert "private data" not in whole
 
 
-def test_secrets_in_the_data_are_not_told(folder: Path, write: Write) -> None:
+def test_secrets_in_the_data_are_redacted(folder: Path, write: Write) -> None:
     texts = (("api_key=abcdef123456", "b", "c", "d"), ("a", "b", "c", "d"))
     write(splits=Splits(replace(TRAIN, texts=texts), PAIRS, PAIRS))
     whole = (folder / "README.md").read_text(encoding="utf-8")
@@ -544,7 +546,7 @@ def test_secrets_in_the_data_are_not_told(folder: Path, write: Write) -> None:
     assert "<code>api&#95;key&#61;&#42;&#42;&#42;</code>" in whole
 
 
-def test_dev_has_samples_escaped_as_those_of_training_and_test_has_none(write: Write) -> None:
+def test_dev_has_escaped_samples_and_test_has_none(write: Write) -> None:
     texts = ("a | <i>", "b", "c", "d"), ("password=hunter22", "y", "z", "w")
     dev = Pairs(*texts, (0.0, 1.0, 0.5, 0.25), "dev.csv")
     dev_part, test_part = part(write(splits=Splits(TRAIN, dev, PAIRS)), "### Evaluation Datasets").split("#### test")
@@ -609,7 +611,7 @@ def test_the_licence_is_the_base_models_own(
     assert line in text
 
 
-def test_the_versions_of_what_searched_are_told(write: Write) -> None:
+def test_versions_include_optuna_codecarbon_and_embedsweep(write: Write) -> None:
     lines = part(write(), "### Framework Versions").split("\n")
     assert [line.split(":")[0] for line in lines if line.startswith("- ")] == [
         "- Python",
@@ -631,7 +633,7 @@ def test_a_folder_without_a_card_is_refused(config: TrialConfig, tmp_path: Path)
         complete_card(tmp_path / "nowhere", config, RESULT, "")
 
 
-def test_metadata_survives_the_hubs_own_reader(config: TrialConfig, folder: Path, write: Write) -> None:
+def test_metadata_is_unchanged_by_the_hubs_reader(config: TrialConfig, folder: Path, write: Write) -> None:
     benchmark = BenchmarkConfig("sts2017-es", "folder", "test", config.data)
     write(
         replace(RESULT, test=TEST, benchmarks={"sts2017-es/spearman_dot": 0.4, "sts2017-es-64/spearman_dot": 0.3}),
@@ -639,9 +641,9 @@ def test_metadata_survives_the_hubs_own_reader(config: TrialConfig, folder: Path
     )
     card = ModelCard.load(folder / "README.md", ignore_metadata_errors=False)
     assert len(card.data.eval_results) == 22
-    assert all(isinstance(found, EvalResult) for found in card.data.eval_results)
-    cut = [found for found in card.data.eval_results if found.metric_args is not None]
-    assert [(found.metric_args, found.metric_name) for found in cut] == [
+    assert all(isinstance(score, EvalResult) for score in card.data.eval_results)
+    truncated = [score for score in card.data.eval_results if score.metric_args is not None]
+    assert [(score.metric_args, score.metric_name) for score in truncated] == [
         ({"truncate_dim": 64}, "Spearman Dot, 64 dimensions")
     ]
     before = front_matter(folder)
@@ -650,10 +652,10 @@ def test_metadata_survives_the_hubs_own_reader(config: TrialConfig, folder: Path
 
 
 @pytest.mark.parametrize("place", ["local", "hub", "demo"])
-def test_metadata_has_the_types_that_the_hub_demands(
+def test_metadata_has_the_types_that_the_hub_requires(
     config: TrialConfig, folder: Path, write: Write, place: str
 ) -> None:
-    """By the Hub's specification, https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
+    """Check the Hub's specification, https://github.com/huggingface/hub-docs/blob/main/modelcard.md."""
     data = {
         "local": replace(config.data, name="my data: 1+1", path="/home/somebody/data", language="pt-BR"),
         "hub": replace(config.data, name="sts", hub="ORG/STS", revision="abc", language="no"),

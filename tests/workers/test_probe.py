@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,11 +18,13 @@ from embedsweep import machine
 from embedsweep.config.study import StudyPlan
 from embedsweep.errors import WorkerError
 from embedsweep.machine import Gpu
+from embedsweep.processes import PYTHON
 from embedsweep.validation.sweep import pass_sweep
-from embedsweep.workers import probing
-from embedsweep.workers.child import PYTHON
-from embedsweep.workers.probe import FOR_EVER, endless
-from embedsweep.workers.probing import GIB, Findings, Processes, find_per_device, largest_cell, levels_for, rate
+from embedsweep.workers import probe
+from embedsweep.workers.largest import largest_cell
+from embedsweep.workers.probe import GIB, Findings, Probe, find_per_device, levels_for, rate
+from embedsweep.workers.probe_process import UNLIMITED_STEPS as STEPS
+from embedsweep.workers.probe_process import endless
 
 ROOMY = 80 * GIB
 
@@ -56,17 +59,17 @@ def test_more_trials_share_a_gpu_while_they_fit_and_gain(
     [
         (
             Findings({1: 24.04, 2: 45.0, 4: 80.0, 8: 85.0}, round(4.1 * GIB), ROOMY, None),
-            "probe: 1 worker 24 steps/s, 2: 45, 4: 80, 8: 85 (4.1 GiB a trial): 4 share a GPU",
+            "probe: 1 worker 24 steps/s, 2: 45, 4: 80, 8: 85 (4.1 GiB per trial): 4 share a GPU",
         ),
         (
             Findings({1: 3.456, 2: 6.5}, 20 * GIB, ROOMY, 4),
-            "probe: 1 worker 3.46 steps/s, 2: 6.5, 4 do not fit (20.0 GiB a trial): 2 share a GPU",
+            "probe: 1 worker 3.46 steps/s, 2: 6.5, 4 do not fit (20.0 GiB per trial): 2 share a GPU",
         ),
         (
             Findings({1: 120.0, 2: 125.0}, GIB // 2, ROOMY, None),
-            "probe: 1 worker 120 steps/s, 2: 125 (0.5 GiB a trial): one trial a GPU",
+            "probe: 1 worker 120 steps/s, 2: 125 (0.5 GiB per trial): one trial per GPU",
         ),
-        (Findings({}, 0, ROOMY, 1), "probe: memory does not do for the largest configuration: one trial a GPU"),
+        (Findings({}, 0, ROOMY, 1), "probe: memory is too small for the largest configuration: one trial per GPU"),
     ],
 )
 def test_what_was_found_is_one_line(findings: Findings, line: str) -> None:
@@ -91,13 +94,13 @@ def test_a_probe_trains_without_an_end_an_evaluation_or_an_effect() -> None:
     plan = plan_of("study.pruner=median", "optimizer.warmup=0.1")
     _, config = largest_cell(plan)
     trained = endless(config)
-    assert (trained.trainer.max_steps, trained.trainer.eval_every, trained.rungs) == (FOR_EVER, FOR_EVER, ())
+    assert (trained.trainer.max_steps, trained.trainer.eval_every, trained.rungs) == (STEPS, STEPS, ())
     assert trained.optimizer.lr <= 1e-9
     # What is left decides over time and memory, and is the trial's own.
     same = replace(
         config,
         rungs=(),
-        trainer=replace(config.trainer, max_steps=FOR_EVER, eval_every=FOR_EVER, log_every=trained.trainer.log_every),
+        trainer=replace(config.trainer, max_steps=STEPS, eval_every=STEPS, log_every=trained.trainer.log_every),
         optimizer=replace(config.optimizer, lr=trained.optimizer.lr),
     )
     assert trained == same
@@ -107,10 +110,11 @@ def test_a_probe_trains_without_an_end_an_evaluation_or_an_effect() -> None:
 
 
 PROCESS = """if True:
-    import json, os, pickle, sys, time
+    import os, pickle, sys, time
     stdin = open(0, "rb")
     def tell(*event):
-        print(json.dumps(event), flush=True)
+        pickle.dump(event, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
     def arrived():
         return len([name for name in os.listdir() if name.startswith("went-")])
     def train(per_s):
@@ -142,8 +146,8 @@ GO = 'tell("ready"); pickle.load(stdin); threading.Thread(target=end, daemon=Tru
 @pytest.fixture(autouse=True)
 def in_a_hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(probing, "WARM_S", 0.1)
-    monkeypatch.setattr(probing, "COUNTED_S", 0.4)
+    monkeypatch.setattr(probe, "WARM_S", 0.1)
+    monkeypatch.setattr(probe, "COUNTED_S", 0.4)
 
 
 class Card80:
@@ -154,18 +158,18 @@ class Card80:
         self._trial = round(trial_gib * GIB)
         self._used = round(used_gib * GIB)
 
-    def __call__(self) -> tuple[int, int]:
-        return self._used + self._trial * len(list(self._folder.glob("went-*"))), 80 * GIB
+    def __call__(self) -> Gpu:
+        return Gpu("a card", self._used + self._trial * len(list(self._folder.glob("went-*"))), 80 * GIB)
 
 
 def measured(
     folder: Path, program: str, levels: tuple[int, ...] = (1, 2, 4), limit_s: float = 30.0, card: Card80 | None = None
 ) -> Findings:
-    processes = Processes((sys.executable, "-c", PROCESS), folder / "logs", limit_s)
+    measurement = Probe((sys.executable, "-c", PROCESS), folder / "logs", limit_s)
     _, config = largest_cell(plan_of())
     before = living_children()
     try:
-        return processes.measure(config, levels, {"PROGRAM": program}, card or Card80(folder))
+        return measurement.measure(config, levels, {"PROGRAM": program}, card or Card80(folder))
     finally:
         assert living_children() <= before
 
@@ -227,25 +231,25 @@ def test_memory_that_does_not_do_for_one_leaves_one(tmp_path: Path) -> None:
 def test_a_process_that_fails_or_hangs_ends_the_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
 ) -> None:
-    monkeypatch.setattr(probing, "END_S", 0.2)
+    monkeypatch.setattr(probe, "END_S", 0.2)
     with pytest.raises(WorkerError, match=f"(?s){reason}"):
         measured(tmp_path, program, limit_s=1.0)
 
 
 def test_a_process_that_cannot_be_started_ends_the_probe(tmp_path: Path) -> None:
-    processes = Processes(("/no/such/python",), tmp_path / "logs")
+    measurement = Probe(("/no/such/python",), tmp_path / "logs")
     with pytest.raises(WorkerError, match=r"a process cannot be started: .*No such file"):
-        processes.measure(largest_cell(plan_of())[1], (1,), {}, Card80(tmp_path))
+        measurement.measure(largest_cell(plan_of())[1], (1,), {}, Card80(tmp_path))
 
 
 @pytest.mark.slow
 def test_a_real_process_trains_on_the_cpu_and_leaves_nothing_behind(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    processes = Processes((*PYTHON, "embedsweep.workers.probe", "cpu", str(scratch)), tmp_path / "logs")
+    measurement = Probe((*PYTHON, "embedsweep.workers.probe_process", "cpu", str(scratch)), tmp_path / "logs")
     _, config = largest_cell(plan_of("dataloader.batch_size=16", "evaluation.before=false"))
     before = living_children()
-    findings = processes.measure(config, (1, 2), {"OMP_NUM_THREADS": "1"}, Card80(tmp_path))
+    findings = measurement.measure(config, (1, 2), {"OMP_NUM_THREADS": "1"}, Card80(tmp_path))
     assert living_children() <= before
     log = (tmp_path / "logs" / "probe-0.log").read_text()
     assert findings.steps_per_s.keys() == {1, 2}, log
@@ -267,8 +271,8 @@ class Machine:
         self.lines: list[str] = []
         self.levels: list[tuple[int, ...]] = []
         self.environments: list[Mapping[str, str]] = []
-        monkeypatch.setattr(probing, "read_gpu", lambda _: self.gpu)
-        monkeypatch.setattr(Processes, "measure", self._measure)
+        monkeypatch.setattr(probe, "read_gpu", lambda _: self.gpu)
+        monkeypatch.setattr(Probe, "measure", self._measure)
 
     def _measure(self, _config: object, levels: tuple[int, ...], environment: Mapping[str, str], _: object) -> Findings:
         self.levels.append(levels)
@@ -281,8 +285,8 @@ class Machine:
         def environment(processes: int) -> dict[str, str]:
             return {"PROCESSES": str(processes)}
 
-        asked: tuple[Any, ...] = (plan_of(*words), self.folder, "cpu", "0", trials, environment, self.lines.append)
-        return find_per_device(*asked, mps=mps)
+        study: Any = SimpleNamespace(plan=plan_of(*words), folder=self.folder)
+        return find_per_device(study, "cpu", "0", trials, environment, self.lines.append, mps=mps)
 
 
 @pytest.fixture
@@ -290,7 +294,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return Machine(monkeypatch, tmp_path)
 
 
-LINE = "probe: 1 worker 10 steps/s, 2: 19, 4: 20 (1.0 GiB a trial): 2 share a GPU"
+LINE = "probe: 1 worker 10 steps/s, 2: 19, 4: 20 (1.0 GiB per trial): 2 share a GPU"
 
 
 def test_what_is_found_is_said_and_kept_and_not_measured_again(gpu: Machine, tmp_path: Path) -> None:
@@ -339,14 +343,14 @@ def test_a_probe_for_few_trials_does_not_answer_for_many(gpu: Machine) -> None:
 def test_a_probe_that_fails_is_said_gives_one_and_is_tried_again(gpu: Machine, tmp_path: Path) -> None:
     gpu.findings = WorkerError("it took over 120 s")
     assert (gpu.ask(), gpu.ask()) == (1, 1)
-    assert gpu.lines == ["probe: one trial a GPU, as it failed: it took over 120 s"] * 2
+    assert gpu.lines == ["probe: one trial per GPU, as the probe failed: it took over 120 s"] * 2
     assert not (tmp_path / "probe.json").exists()
 
 
 def test_a_gpu_whose_driver_tells_nothing_is_not_shared(gpu: Machine) -> None:
     gpu.gpu = None
     assert gpu.ask() == 1
-    assert gpu.lines == ["probe: one trial a GPU, as it failed: the driver tells nothing of GPU 0"]
+    assert gpu.lines == ["probe: one trial per GPU, as the probe failed: the driver reports nothing about GPU 0"]
 
 
 def test_a_machine_without_a_driver_has_no_card() -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, Self
 
 import pytest
@@ -17,8 +18,8 @@ from embedsweep.config.study import StudyPlan, WorkersConfig
 from embedsweep.config.trial import Switch
 from embedsweep.machine import Gpu
 from embedsweep.validation.sweep import pass_sweep
-from embedsweep.workers import probing, sharing
-from embedsweep.workers.sharing import open_shares
+from embedsweep.workers import environments, probe
+from embedsweep.workers.environments import open_environments
 
 PIPE = {"CUDA_MPS_PIPE_DIRECTORY": "/t/mps/pipe"}
 
@@ -46,9 +47,8 @@ class Machine:
         monkeypatch.setattr(machine_module, "visible_cores", lambda: 8)
         monkeypatch.setattr(machine_module, "cuda_device_count", lambda: self.gpus)
         monkeypatch.setattr(machine_module, "has_metal", lambda: False)
-        monkeypatch.setattr(sharing, "Mps", self._mps)
-        monkeypatch.setattr(sharing, "find_per_device", self._find)
-        self._plan = any_plan()
+        monkeypatch.setattr(environments, "Mps", self._mps)
+        monkeypatch.setattr(environments, "find_per_device", self._find)
 
     def _mps(self, gpu: str, _say: Callable[[str], None], *, required: bool) -> FakeMps:
         self.events.append(f"mps on {gpu}" + (", required" if required else ""))
@@ -56,8 +56,7 @@ class Machine:
 
     def _find(
         self,
-        _plan: StudyPlan,
-        _folder: Path,
+        _study: object,
         _device: str,
         gpu: str,
         trials: int,
@@ -71,9 +70,10 @@ class Machine:
         return self.finds
 
     def open(self, workers: WorkersConfig, device: str = "auto", trials: int = 20) -> list[Mapping[str, str]]:
-        with open_shares(workers, device, trials, self._plan, self._folder, lambda _: None) as given:
+        study: Any = SimpleNamespace(plan=any_plan(), folder=self._folder)
+        with open_environments(workers, device, trials, study, lambda _: None) as opened:
             self.events.append("work")
-        return given
+        return opened
 
 
 class FakeMps:
@@ -179,20 +179,20 @@ def test_a_sweep_probes_shares_and_goes_on_with_what_it_found(
     monkeypatch.setattr(sys, "argv", ["embedsweep"])
     monkeypatch.setattr(machine_module, "cuda_device_count", lambda: 1)
     monkeypatch.setattr(machine_module, "MPS_FOLDERS", ())
-    monkeypatch.setattr(probing, "read_gpu", lambda _: Gpu("a card", 0, 2**36))
+    monkeypatch.setattr(probe, "read_gpu", lambda _: Gpu("a card", 0, 2**36))
     words = ["train", "-m", "study.name=s", "workers=local", "workers.per_device=auto"]
     trials = ["trainer.seed=1,2,3,4", "trainer.max_steps=4", "evaluation.before=false", "data.limit=64"]
     found: list[str] = []
     for asked in ([*words, *trials, "study.n_trials=2"], [*words, "study.n_trials=4"]):
         assert main(asked) == 0
-        mps, probe, begun, *rest = capsys.readouterr().out.splitlines()
+        mps, measured, opening, *rest = capsys.readouterr().out.splitlines()
         reason = "nvidia-cuda-mps-control is not found"
-        assert mps == f"workers share a GPU by time-slicing, as MPS cannot be had: {reason}"
-        assert begun.startswith("study s: ")
+        assert mps == f"workers share a GPU by time-slicing, as MPS is not available: {reason}"
+        assert opening.startswith("study s: ")
         assert sum(" COMPLETE " in line for line in rest) == 2
-        found.append(probe)
+        found.append(measured)
     assert re.fullmatch(
-        r"probe: 1 worker \S+ steps/s, 2: \S+ \(0\.0 GiB a trial\): (2 share|one trial) a GPU", found[0]
+        r"probe: 1 worker \S+ steps/s, 2: \S+ \(0\.0 GiB per trial\): (2 share a|one trial per) GPU", found[0]
     )
     assert found[1] == f"{found[0]}, as measured before"
     assert (tmp_path / "sweeps" / "s" / "probe.json").is_file()

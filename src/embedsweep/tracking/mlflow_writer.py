@@ -1,0 +1,218 @@
+"""Write records to an open MLflow store; writing a record again changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedsweep.errors import TrackingError
+from embedsweep.secrets import redact
+from embedsweep.tracking import names
+from embedsweep.tracking.lookup import Lookup
+from embedsweep.tracking.names import differences, origin, redacted, study_id
+from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Study, Tags, Trial
+from embedsweep.tracking.store import Store, mlflow_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+_MAX_DIGEST = 36
+_MAX_TAGS = 100  # per call
+_MAX_METRICS = 1000  # per call
+
+ALREADY_EXISTS = ("UNIQUE constraint failed", "duplicate key value", "Duplicate entry")
+"""Messages of SQLite, PostgreSQL and MySQL about a row that another process has just written."""
+
+
+class MlflowWriter:
+    """The one way into an open store: records are written, or what the store lacks of them.
+
+    Attributes:
+        lookup: reads the same store.
+    """
+
+    def __init__(self, store: Store, client: MlflowClient) -> None:
+        self._client = client
+        self.lookup = Lookup(store, client)
+        # The metrics of runs that this process alone writes into: their steps, or None if not read from the store yet.
+        self._steps: dict[str, dict[str, set[int] | None]] = {}
+
+    def write(self, experiment: str, run_id: str | None, record: Record) -> str:
+        """Write a record, or what the store lacks of it.
+
+        Args:
+            experiment: the experiment's name.
+            run_id: the run's id in the store, or the one that it was given while the store was unreachable; None opens
+                a run whose id the store chooses.
+            record: what to write.
+
+        Returns:
+            The store's id of the run.
+
+        Raises:
+            UnreachableError: the store cannot be reached or written at this moment.
+            TrackingError: the store refuses the record.
+        """
+        if isinstance(record, Study):
+            return self._open_study(record)
+        if isinstance(record, Trial):
+            return self._open_trial(experiment, run_id, record)
+        if run_id is None:
+            raise TypeError(f"a record of kind {record.kind!r} needs the id of its run")
+        store_id = self.lookup.id_of(experiment, run_id)
+        match record:
+            case Metrics():
+                self._log_metrics(store_id, record)
+            case Tags():
+                self._set_tags(store_id, record.tags)
+            case DataSet():
+                self._log_data_set(store_id, record)
+            case Files():
+                self._log_files(store_id, record)
+            case End():
+                self._end(store_id, record)
+        return store_id
+
+    def _open_study(self, record: Study) -> str:
+        experiment_id = self.lookup.experiment(record.study)
+        run_id = self.lookup.find_parent(experiment_id, record.study) or self._create_parent(experiment_id, record)
+        with mlflow_errors(f"the run of study {record.study!r} cannot be opened"):
+            self._client.update_run(run_id, status="RUNNING")
+        self._set_tags(run_id, record.tags)
+        for known_id in (run_id, study_id(record.study)):
+            self.lookup.remember(known_id, run_id)
+        return run_id
+
+    def _create_parent(self, experiment_id: str, record: Study) -> str:
+        """Create a parent run; if another process did so at the same moment, all use the first one."""
+        tags = redacted({**origin(), names.KIND: "study", names.STUDY: record.study})
+        with mlflow_errors(f"the run of study {record.study!r} cannot be created"):
+            run = self._client.create_run(experiment_id, record.time_ms, tags, redact(record.study))
+            created = str(run.info.run_id)
+            first = self.lookup.find_parent(experiment_id, record.study) or created
+            if first != created:
+                self._client.delete_run(created)
+        return first
+
+    def _open_trial(self, experiment: str, run_id: str | None, record: Trial) -> str:
+        """Reopen the run that the id names or an earlier attempt has created; create one if there is none."""
+        experiment_id = self.lookup.experiment(experiment)
+        found = self.lookup.find(run_id, experiment) if run_id is not None else None
+        found = found or self.lookup.find_created(experiment_id, record)
+        if found is None and record.adopts and record.parent is not None:
+            found = self.lookup.find_trial(experiment, record.tags[names.TRIAL], record.parent)
+        spool_tag = {names.SPOOL_ID: run_id} if run_id is not None and run_id != found else {}
+        if found is None:
+            found = self._create_trial(experiment_id, experiment, record, spool_tag)
+        else:
+            self._set_tags(found, spool_tag)
+            self._reopen(found, record.params)
+        for known_id in (found, run_id or found):
+            self.lookup.remember(known_id, found)
+        return found
+
+    def _create_trial(self, experiment_id: str, experiment: str, record: Trial, spool_tag: Mapping[str, str]) -> str:
+        tags = {**record.tags, **spool_tag}
+        if record.parent == study_id(experiment):
+            parent = self.lookup.find_parent(experiment_id, experiment)
+            tags[names.PARENT] = parent or self._open_study(Study(experiment, {}, record.time_ms))
+        elif record.parent is not None:
+            tags[names.PARENT] = record.parent
+        with mlflow_errors(f"a run for {record.name} cannot be created in experiment {experiment!r}"):
+            run = self._client.create_run(experiment_id, record.time_ms, tags, redact(record.name))
+            run_id = str(run.info.run_id)
+            self._log_params(run_id, record.params)
+        self._steps[run_id] = {}
+        return run_id
+
+    def _reopen(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Make a run RUNNING and add the params that it lacks.
+
+        Raises:
+            TrackingError: the run was deleted, or has a param with another value.
+        """
+        with mlflow_errors(f"run {run_id} cannot be reopened"):
+            run = self._client.get_run(run_id)
+            if run.info.lifecycle_stage != "active":
+                raise TrackingError(f"run {run_id} was deleted; restore it in MLflow, or start anew")
+            if different := differences(redacted(run.data.params), params):
+                raise TrackingError(f"run {run_id} has another configuration: {'; '.join(different)}")
+            self._log_params(run_id, {key: value for key, value in params.items() if key not in run.data.params})
+            self._client.update_run(run_id, status="RUNNING")
+        self._set_tags(run_id, {names.STATE: "RUNNING"})
+        self._steps[run_id] = dict.fromkeys(run.data.metrics)
+
+    def _log_metrics(self, run_id: str, record: Metrics) -> None:
+        try:
+            points = self._missing_points(run_id, record)
+            with mlflow_errors(f"metrics cannot be logged to run {run_id}"):
+                for start in range(0, len(points), _MAX_METRICS):
+                    self._client.log_batch(run_id, metrics=points[start : start + _MAX_METRICS], synchronous=True)
+        except BaseException:
+            if run_id in self._steps:  # some may have been written: read the steps from the store next time
+                self._steps[run_id] = dict.fromkeys(self._steps[run_id])
+            raise
+
+    def _missing_points(self, run_id: str, record: Metrics) -> list[Metric]:
+        """Return the points at steps at which the run does not have the metric yet."""
+        from mlflow.entities import Metric
+
+        steps = self._steps.get(run_id)
+        if steps is None:
+            steps = dict.fromkeys(name for _, values in record.points for name in values)
+        points = []
+        for step, values in record.points:
+            for name, value in values.items():
+                logged = steps.setdefault(name, set())
+                if logged is None:
+                    logged = steps[name] = self.lookup.steps(run_id, name)
+                if step not in logged:
+                    logged.add(step)
+                    points.append(Metric(name, value, record.time_ms, step))
+        return points
+
+    def _log_data_set(self, run_id: str, record: DataSet) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source_type = "http" if record.source.startswith(("http://", "https://")) else "local"
+        source = json.dumps({"url" if source_type == "http" else "uri": record.source})
+        dataset = Dataset(record.name, record.digest[:_MAX_DIGEST], source_type, source)
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", record.context)])]
+        with mlflow_errors(f"data set {record.name!r} cannot be logged to run {run_id}"):
+            try:
+                self._client.log_inputs(run_id, datasets=inputs)
+            except Exception as error:
+                if not any(message in str(error) for message in ALREADY_EXISTS):
+                    raise
+                # Another run wrote the same data set at the same moment; now MLflow finds it.
+                self._client.log_inputs(run_id, datasets=inputs)
+
+    def _log_files(self, run_id: str, record: Files) -> None:
+        path = Path(record.path)
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
+            log(run_id, str(path), record.folder)
+
+    def _end(self, run_id: str, record: End) -> None:
+        if record.state is not None:
+            self._set_tags(run_id, {names.STATE: record.state})
+        with mlflow_errors(f"run {run_id} cannot be ended as {record.state or record.status}"):
+            self._client.set_terminated(run_id, record.status, end_time=record.time_ms)
+        self._steps.pop(run_id, None)  # another process may continue the run
+
+    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        if params:
+            self._client.log_batch(run_id, params=[Param(*item) for item in params.items()], synchronous=True)
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(*tag) for tag in tags.items()]
+        with mlflow_errors(f"tags cannot be set on run {run_id}"):
+            for start in range(0, len(entities), _MAX_TAGS):
+                self._client.log_batch(run_id, tags=entities[start : start + _MAX_TAGS], synchronous=True)

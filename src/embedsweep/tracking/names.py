@@ -1,0 +1,100 @@
+"""Names in MLflow: tags of runs, params of a configuration, and ids of runs that the store does not have yet."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from socket import gethostname
+
+from embedsweep.config.trial import BenchmarkConfig, LossConfig, TrialConfig
+from embedsweep.secrets import MASK, is_secret_key, redact
+
+KIND = "embedsweep.kind"
+"""Tag: ``study`` for a study's parent run, ``trial`` for a trial's run."""
+
+STUDY = "embedsweep.study"
+"""Tag of a parent run: the study's name."""
+
+TRIAL = "embedsweep.trial"
+"""Tag of a trial's run: the trial's number."""
+
+STATE = "embedsweep.state"
+"""Tag of a trial's run: Optuna's state; RUNNING if it is under way or was interrupted."""
+
+CONFIG_HASH = "embedsweep.config_hash"
+"""Tag of a trial's run: the identity of its configuration."""
+
+PARENT = "mlflow.parentRunId"
+"""Tag of a trial's run: the id of the study's parent run."""
+
+SPOOL_ID = "embedsweep.spool_id"
+"""Tag of a run that was started while the store was unreachable: the id that it has in spool and folder names."""
+
+_MAX_PARAM_LENGTH = 6000  # MLflow truncates longer values
+
+
+def study_id(study: str) -> str:
+    """Return the id of a study's parent run while the store is unreachable; the same for all workers of the study."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"embedsweep study {study}").hex
+
+
+def origin() -> dict[str, str]:
+    """Return tags that say who creates a run, and on which host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"  # a container may have no user of this number
+    return {"mlflow.user": user, "mlflow.source.name": "embedsweep", "embedsweep.host": gethostname()}
+
+
+def redacted(values: Mapping[str, str]) -> dict[str, str]:
+    """Return tags or params with the secrets in their values masked."""
+    return {key: MASK if is_secret_key(key) else redact(value) for key, value in values.items()}
+
+
+def flatten(config: TrialConfig) -> dict[str, str]:
+    """Return the configuration as MLflow params: ``optimizer.lr`` -> ``2e-05``.
+
+    The loss's own parameters are directly under ``loss.``. None becomes ``null``, a boolean ``true`` or ``false``, a
+    float its shortest exact form, a tuple a JSON list. A benchmark is its name; its details are in ``config.yaml``.
+    """
+    return dict(_flatten_value("", config))
+
+
+def differences(logged: Mapping[str, str], params: Mapping[str, str]) -> list[str]:
+    """Describe the params that a run has with another value; params that it lacks do not count."""
+    return [
+        f"{key} is {logged[key]} there and {value} now"
+        for key, value in params.items()
+        if key in logged and logged[key][:_MAX_PARAM_LENGTH] != value[:_MAX_PARAM_LENGTH]
+    ]
+
+
+def _flatten_value(key: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, BenchmarkConfig):
+        yield key, value.name
+    elif isinstance(value, LossConfig):
+        yield f"{key}.name", value.name
+        yield from _flatten_value(key, value.parameters)
+        if value.inner is not None:
+            yield from _flatten_value(f"{key}.inner", value.inner)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _flatten_value(f"{key}.{field.name}".lstrip("."), getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flatten_value(f"{key}.{name}", inner)
+    else:
+        yield key, _format_value(value)
+
+
+def _format_value(value: object) -> str:
+    if isinstance(value, tuple):
+        names = [item.name if isinstance(item, BenchmarkConfig) else item for item in value]
+        return json.dumps(names, ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return repr(value) if isinstance(value, float) else str(value)
