@@ -33,7 +33,7 @@ INDEPENDENT = [name for name in LEAVES if LOSSES[name].in_batch is InBatch.INDEP
 
 
 class Gradients(TrainerCallback):  # type: ignore[misc]  # the library is untyped
-    """Keeps the gradient of each optimizer step."""
+    """Records the gradient of each optimizer step."""
 
     def __init__(self, model: SentenceTransformer) -> None:
         self.model = model
@@ -45,7 +45,7 @@ class Gradients(TrainerCallback):  # type: ignore[misc]  # the library is untype
 
 
 def trained(config: LossConfig, folder: Path, split: int | None, **arguments: Any) -> tuple[list[torch.Tensor], Any]:
-    """Gradients of two epochs over all examples, and the losses logged."""
+    """Train two epochs over all examples; return the gradients and the logged losses."""
     model = fresh_model()
     gradients = Gradients(model)
     defaults = {
