@@ -156,7 +156,7 @@ def test_a_repository_is_public_only_with_the_flag(hub: _Hub) -> None:
 
 
 def test_an_existing_repository_is_left_alone_without_overwrite(hub: _Hub) -> None:
-    with pytest.raises(EmbedsweepError, match="it is there already: give another name, or --overwrite"):
+    with pytest.raises(EmbedsweepError, match="it exists already: give another name, or --overwrite"):
         _run("mine", "--to", "me/private")
     assert hub.files == {}
     _run("mine", "--to", "me/private", "--overwrite")
@@ -180,9 +180,9 @@ def test_without_a_target_nothing_is_published(hub: _Hub) -> None:
     [
         ("pytorch_model.bin", "mine/pytorch_model.bin", "can execute code"),
         ("2_Dense/weights.pt", "mine/2_Dense/weights.pt", "can execute code"),
-        ("optimizer.pt", "mine/optimizer.pt", "a trainer's"),
-        ("trainer_state.json", "mine/trainer_state.json", "a trainer's"),
-        ("checkpoint-500/config.json", "mine/checkpoint-500/config.json", "a trainer's"),
+        ("optimizer.pt", "mine/optimizer.pt", "a file of the trainer"),
+        ("trainer_state.json", "mine/trainer_state.json", "a file of the trainer"),
+        ("checkpoint-500/config.json", "mine/checkpoint-500/config.json", "a file of the trainer"),
     ],
 )
 def test_a_model_with_unsafe_or_training_files_is_refused(name: str, where: str, message: str, hub: _Hub) -> None:
@@ -212,8 +212,8 @@ def test_a_card_with_a_secret_is_refused_and_the_secret_is_not_printed() -> None
     ("old", "new", "message"),
     [
         ("- es\n", "- spanish\n", "language 'spanish'"),
-        ("base_model: me/base", "base_model: me/my base", "base_model 'me/my base' is no id"),
-        ("language:\n", "datasets: [a/b/c]\nlanguage:\n", "datasets 'a/b/c' is no id"),
+        ("base_model: me/base", "base_model: me/my base", "base_model 'me/my base' is not an id"),
+        ("language:\n", "datasets: [a/b/c]\nlanguage:\n", "datasets 'a/b/c' is not an id"),
         ("  emissions: 0.5", "  emissions: much", "must be grams"),
         ("- sentence-transformers", "- 3", "tags must be a list of texts"),
         ("    dataset: {name: dev, type: dev}\n", "", "metadata cannot be read"),
@@ -255,9 +255,9 @@ def test_a_base_model_of_the_hub_keeps_its_name() -> None:
     [
         ("./full", "is not empty"),
         ("./file", "is a file"),
-        ("./mine", "lie in each other"),
-        ("./mine/inside", "lie in each other"),
-        (".", "lie in each other"),
+        ("./mine", "contain each other"),
+        ("./mine/inside", "contain each other"),
+        (".", "contain each other"),
     ],
 )
 def test_a_target_that_is_not_an_empty_folder_is_refused(to: str, message: str) -> None:
@@ -271,7 +271,7 @@ def test_a_target_that_is_not_an_empty_folder_is_refused(to: str, message: str) 
 def test_overwrite_replaces_a_model_and_nothing_else() -> None:
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine", encoding="utf-8")
-    assert "holds something that is no model" in _problems("mine", "--to", "./full", "--overwrite")[0][1]
+    assert "holds something other than a model" in _problems("mine", "--to", "./full", "--overwrite")[0][1]
     _run("mine", "--to", "./out")
     Path("out/old.json").write_text("{}", encoding="utf-8")
     _run("mine", "--to", "./out", "--overwrite")

@@ -22,8 +22,8 @@ from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
 from embedsweep.data import load_splits
-from embedsweep.emissions.share import read_share, share_path
-from embedsweep.emissions.sharing import SharedEmissions
+from embedsweep.emissions.allocation import allocation_path, read_allocation
+from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import TrialError
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG
@@ -352,8 +352,8 @@ def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     study, tracker = open_study(sweep), Tracker(mlflow_store)
     parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
     folder = tmp_path / "workers"
-    worker = Worker(study, tracker, parent, display, share=share_path(folder, 0))
-    with SharedEmissions(EMISSIONS, folder) as shared:
+    worker = Worker(study, tracker, parent, display, share=allocation_path(folder, 0))
+    with MachineEmissions(EMISSIONS, folder) as shared:
         shared.add(0, os.getpid())
         shared.add(1, psutil.Process().ppid())  # the parent process uses almost nothing meanwhile
         worker.work()
@@ -361,7 +361,7 @@ def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     results = [read_result(study.trial_folder(number)) for number in (0, 1)]
     costs = [result.emissions for result in results if result is not None]
     assert len(costs) == 2
-    share = read_share(share_path(folder, 0))
+    share = read_allocation(allocation_path(folder, 0))
     assert share is not None
     assert 0 < sum(cost.energy_kwh for cost in costs) < share.energy.total_kwh
     for cost, trial in zip(costs, study.trials, strict=True):

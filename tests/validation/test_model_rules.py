@@ -133,7 +133,7 @@ def test_texts_are_no_longer_than_the_positions_wherever_the_transformer_lies(
 def test_modules_that_cannot_be_understood_are_told_by_their_file(text: str, tmp_path: Path) -> None:
     path = folder(tmp_path, TRANSFORMER)
     (path / "modules.json").write_text(text, encoding="utf-8")
-    expected = f"model.path: {path}/modules.json is no list of modules, each with a type and a path"
+    expected = f"model.path: {path}/modules.json is not a list of modules, each with a type and a path"
     assert told(replace(PLAIN, path=str(path))) == [expected]
 
 

@@ -485,8 +485,8 @@ def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("weights", "config", "message"),
     [
-        ("model.safetensors", "{torn", "{0}/config.json is no model's configuration (a JSON object)"),
-        ("model.safetensors", "[]", "{0}/config.json is no model's configuration (a JSON object)"),
+        ("model.safetensors", "{torn", "{0}/config.json is not the configuration of a model (a JSON object)"),
+        ("model.safetensors", "[]", "{0}/config.json is not the configuration of a model (a JSON object)"),
         (
             "pytorch_model.bin",
             None,

@@ -1,8 +1,4 @@
-"""A model leaves this machine: looked through, its card made fit for others, put into a folder or on the Hub.
-
-Owns what may go out and what the published card says of names and paths. Knows nothing of how the model was made. Only
-what is asked for by name is ever sent anywhere.
-"""
+"""Publish a model: check its files and card, remove local paths from the card, copy it to a folder or to the Hub."""
 
 from __future__ import annotations
 
@@ -21,10 +17,10 @@ from embedsweep.secrets import redact
 
 CARD = "README.md"
 PLACEHOLDER = "sentence_transformers_model_id"
-"""What the library's card calls a model that has no name yet."""
+"""The name in the library's card of a model that has none yet."""
 
 EXECUTABLE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npz", ".h5", ".msgpack"}
-"""Weights that are no safetensors; most of them are pickles, which can execute code when they are loaded."""
+"""Suffixes of weights other than safetensors; most are pickles, which can execute code when they are loaded."""
 
 TRAINING = (
     "checkpoint-*",
@@ -36,7 +32,7 @@ TRAINING = (
     "complete.json",
     "training_args.*",
 )
-"""What a trainer leaves in a folder and nobody needs to use the model."""
+"""Files of a trainer that are not needed to use the model."""
 
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LOCAL_KEYS = re.compile(r"^\| `(?:model|data|evaluation)\.[\w.]*path` \| `([^`]+)` \|$", re.MULTILINE)
@@ -47,25 +43,25 @@ class HubApi(Protocol):
     """The part of ``huggingface_hub.HfApi`` that is used."""
 
     def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> object:
-        """Makes a repository; raises where it is there and ``exist_ok`` is false."""
+        """Create a repository; raise where it exists and ``exist_ok`` is false."""
 
     def repo_info(self, repo_id: str) -> Any:
-        """What is known of a repository: ``private`` is a part of it."""
+        """Return the attributes of a repository, ``private`` among them."""
 
     def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> object:
-        """Uploads all files of a folder as one commit."""
+        """Upload all files of a folder as one commit."""
 
 
 def is_on_the_hub(to: str) -> bool:
-    """Whether ``--to`` means the Hub: ORG/NAME does, unless there is a folder ORG here; anything else is a folder.
+    """Return whether ``--to`` names the Hub: ORG/NAME does, unless there is a folder ORG here.
 
-    In doubt it is a folder: nothing is sent away that was meant to stay.
+    In doubt it is a folder, so that nothing is uploaded that was meant to stay.
     """
     return REPO_ID.fullmatch(to) is not None and not Path(to.partition("/")[0]).exists()
 
 
 def find_problems(model: Path) -> list[Problem]:
-    """Why the model in this folder cannot go out as it is: all reasons, none where it can."""
+    """Return all reasons why the model in a folder cannot be published as it is."""
     files = sorted(path for path in model.rglob("*") if path.is_file())
     names = [path.relative_to(model) for path in files]
     problems = []
@@ -73,24 +69,24 @@ def find_problems(model: Path) -> list[Problem]:
         problems.append(Problem(str(model), "has no safetensors weights"))
     for name in names:
         if any(part.match(pattern) for part in (name, *name.parents) for pattern in TRAINING):
-            message = "is a trainer's, and nobody needs it to use the model: publish the folder of the finished model"
+            message = "is a file of the trainer, not needed to use the model: publish the folder of the finished model"
             problems.append(Problem(str(model / name), message))
         elif name.suffix in EXECUTABLE:
-            message = "is no safetensors, and such files can execute code: save the model again by save_pretrained()"
+            message = "is not safetensors, and such files can execute code: save the model again by save_pretrained()"
             problems.append(Problem(str(model / name), message))
     if not (model / CARD).is_file():
-        problems.append(Problem(str(model / CARD), "is not there: a model goes out with its card"))
+        problems.append(Problem(str(model / CARD), "is missing: a model is published with its card"))
     else:
         problems += find_card_problems(model / CARD)
     return problems
 
 
 def find_card_problems(path: Path) -> Iterator[Problem]:
-    """What is wrong with a card: secrets, and metadata that the Hub would refuse, as far as can be told offline."""
+    """Yield what is wrong with a card: secrets, and metadata that the Hub would refuse, as far as is known offline."""
     text = path.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), start=1):
         if redact(line) != line:
-            yield Problem(f"{path}, line {number}", "looks as if it held a password or token: take it out")
+            yield Problem(f"{path}, line {number}", "seems to contain a password or token: remove it")
     from huggingface_hub import ModelCard
 
     try:
@@ -102,20 +98,20 @@ def find_card_problems(path: Path) -> Iterator[Problem]:
 
 
 def _metadata_problems(data: Any) -> Iterator[str]:
-    """The Hub's rules for a card's metadata that are published: https://huggingface.co/docs/hub/model-cards."""
+    """Yield violations of the Hub's rules for metadata: https://huggingface.co/docs/hub/model-cards."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
 
     for language in _listed(data.language):
         if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
-            yield f"language {language!r} is no ISO 639 code of two or three letters, nor multilingual"
+            yield f"language {language!r} is neither an ISO 639 code of two or three letters nor multilingual"
     for key in ("datasets", "base_model"):
         for name in _listed(getattr(data, key)):
             try:
                 validate_repo_id(name)
             except HFValidationError:
-                if key != "base_model" or not _is_local(str(name)):  # a local path is taken out when it goes out
-                    yield f"{key} {name!r} is no id on the Hub"
+                if key != "base_model" or not _is_local(str(name)):  # a local path is removed from the published card
+                    yield f"{key} {name!r} is not an id on the Hub"
     for key in ("tags", "metrics"):
         if not all(isinstance(item, str) for item in _listed(getattr(data, key))):
             yield f"{key} must be a list of texts"
@@ -130,12 +126,12 @@ def _listed(value: Any) -> list[Any]:
 
 
 def published_card(text: str, name: str, license_id: str | None) -> str:
-    """The card as others read it: the model called by its name, local paths reduced to their last part.
+    """Return the card to publish: with the model's name, and local paths reduced to their last part.
 
     Args:
         text: the card as it was saved, metadata at its head.
         name: the id on the Hub, or the folder's name.
-        license_id: what the metadata say of the licence; None leaves what they say.
+        license_id: the licence to set in the metadata; None keeps theirs.
     """
     from huggingface_hub import ModelCard
 
@@ -150,16 +146,16 @@ def published_card(text: str, name: str, license_id: str | None) -> str:
         card.text = with_license(card.text, license_id)
     text = str(card)
     for path in sorted(paths, key=len, reverse=True):
-        # "." has no last part, and stands everywhere.
+        # The path "." has no last part, and its dot occurs everywhere.
         last = Path(path).name.replace("\\", r"\\")
         text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", last, text) if last else text
-    for begin in {str(Path.cwd()), str(Path.home())} - {"/"}:
-        text = re.sub(rf"(?<![\w/]){re.escape(begin)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
+    for folder in {str(Path.cwd()), str(Path.home())} - {"/"}:
+        text = re.sub(rf"(?<![\w/]){re.escape(folder)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
     return _prose_without_paths(text).replace(PLACEHOLDER, name)
 
 
 def _prose_without_paths(text: str) -> str:
-    """The card with every path in its prose cut to its last part; metadata, code and tables' texts stay as they are."""
+    """Cut every path in the card's prose to its last part; metadata, code and tables stay as they are."""
     head, body = re.fullmatch(r"(---\n.*?\n---\n)?(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]
     lines, is_code = [], False
     for line in body.split("\n"):
@@ -170,17 +166,17 @@ def _prose_without_paths(text: str) -> str:
 
 
 def _is_local(path: str) -> bool:
-    """Whether it is a path of this machine, and no id on the Hub."""
+    """Return whether it is a path of this machine, and not an id on the Hub."""
     return path.startswith(("/", "~", ".", "\\")) or path.count("/") > 1 or Path(path).exists()
 
 
 def publish_to_folder(model: Path, target: Path, *, license_id: str | None) -> None:
-    """Puts a copy of the model with its published card into ``target``; it appears whole or not at all.
+    """Copy the model with its published card into ``target``; it appears whole or not at all.
 
     Args:
         model: a folder in which :func:`find_problems` finds none.
         target: a folder in which :func:`target_problem` finds none; a model in it is replaced, and stays if that fails.
-        license_id: what the card's metadata say of the licence; None leaves what they say.
+        license_id: the licence to set in the card's metadata; None keeps theirs.
 
     Raises:
         EmbedsweepError: the folder cannot be written, or the disk is full.
@@ -196,7 +192,7 @@ def publish_to_folder(model: Path, target: Path, *, license_id: str | None) -> N
 
 
 def _replace(target: Path, staged: Path, old: Path) -> None:
-    """Puts ``staged`` into the place of ``target``; what is there comes back if that fails or a signal interrupts."""
+    """Replace ``target`` by ``staged``; the former is restored if that fails or a signal interrupts it."""
     try:
         if target.exists():
             target.rename(old)
@@ -208,38 +204,38 @@ def _replace(target: Path, staged: Path, old: Path) -> None:
 
 
 def target_problem(model: Path, target: Path, *, overwrite: bool) -> str | None:
-    """Why the model cannot be put into ``target``, or None."""
+    """Return why the model cannot be put into ``target``, or None."""
     if target.exists() and not target.is_dir():
         return f"{target} is a file: give a folder"
     inner, outer = target.resolve(), model.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
-        return f"{target} and the model's folder {model} lie in each other: give another folder"
+        return f"{target} and the model's folder {model} contain each other: give another folder"
     if not target.is_dir() or not any(target.iterdir()):
         return None
     if not overwrite:
         return f"{target} is not empty: give another folder, or --overwrite"
     if not (target / "modules.json").is_file():
-        return f"{target} holds something that is no model, and is not overwritten: give another folder"
+        return f"{target} holds something other than a model, and is not overwritten: give another folder"
     return None
 
 
 def publish_to_hub(
     model: Path, repo_id: str, api: HubApi, *, public: bool, message: str, overwrite: bool, license_id: str | None
 ) -> None:
-    """Puts the model with its published card on the Hub, as one commit.
+    """Upload the model with its published card to the Hub, as one commit.
 
     Args:
         model: a folder in which :func:`find_problems` finds none.
         repo_id: ``ORG/NAME``.
-        api: who talks to the Hub.
-        public: whether everybody may see it; else the repository is private.
-        message: the commit's.
-        overwrite: whether the repository may be there already.
-        license_id: what the card's metadata say of the licence; None leaves what they say.
+        api: the Hub's client.
+        public: whether a new repository is public; else it is private.
+        message: of the commit.
+        overwrite: whether the repository may exist already.
+        license_id: the licence to set in the card's metadata; None keeps theirs.
 
     Raises:
-        ConfigError: the repository is there already and everybody can see it, which was not asked for.
-        EmbedsweepError: the Hub does not take it.
+        ConfigError: the repository exists already and is public, without ``public``.
+        EmbedsweepError: the Hub refuses it.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -248,14 +244,14 @@ def publish_to_hub(
             api.create_repo(repo_id, private=not public, exist_ok=overwrite)
             if overwrite and not public and not api.repo_info(repo_id).private:
                 # exist_ok leaves a repository as it is, and so a public one public.
-                raise ConfigError.single("--to", f"{repo_id} is public on the Hub: say --public, or give another name")
+                raise ConfigError.single("--to", f"{repo_id} is public on the Hub: add --public, or give another name")
             api.upload_folder(repo_id=repo_id, folder_path=str(staged), commit_message=message)
         except LocalTokenNotFoundError:
-            raise EmbedsweepError("the Hub wants to know who you are: run `hf auth login`, or set HF_TOKEN") from None
+            raise EmbedsweepError("the Hub needs a token: run `hf auth login`, or set HF_TOKEN") from None
         except (HfHubHTTPError, OSError) as error:
-            advice = "; it is there already: give another name, or --overwrite" if _is_conflict(error) else ""
+            advice = "; it exists already: give another name, or --overwrite" if _is_conflict(error) else ""
             reason = redact(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-            raise EmbedsweepError(f"the Hub did not take {repo_id}: {reason}{advice}") from None
+            raise EmbedsweepError(f"the Hub refused {repo_id}: {reason}{advice}") from None
 
 
 def _is_conflict(error: Exception) -> bool:
@@ -269,7 +265,7 @@ def _staged(model: Path, name: str, license_id: str | None) -> Iterator[Path]:
 
 
 def _stage(model: Path, staged: Path, name: str, license_id: str | None) -> Path:
-    """A copy of the model with its card as others read it; what hides behind a dot stays here."""
+    """Copy the model with its published card to ``staged``; files whose names start with a dot are left out."""
     shutil.copytree(model, staged, ignore=shutil.ignore_patterns(".*"))
     card = staged / CARD
     card.write_text(published_card(card.read_text(encoding="utf-8"), name, license_id), encoding="utf-8")

@@ -9,14 +9,18 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import yaml
+from rich.console import Console
 
 from embedsweep.config.compose import shipped_conf, user_conf
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.machine import device_problem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DEFAULTS = "commands.yaml"
 
@@ -87,6 +91,7 @@ class Verb:
     Attributes:
         name: as it is typed.
         summary: what it does, in one line.
+        run: runs it with the words after it, and returns its exit code.
         description: more of it, for its own help.
         positionals: its arguments without a name.
         options: its arguments with a name.
@@ -96,6 +101,7 @@ class Verb:
 
     name: str
     summary: str
+    run: Callable[[Sequence[str], Console], int]
     description: str = ""
     positionals: tuple[Positional, ...] = ()
     options: tuple[Option, ...] = ()
@@ -131,6 +137,14 @@ class ParsedArguments:
     def add_problem(self, where: str, message: str) -> None:
         """Note that an argument is wrong."""
         self.problems.append(Problem(where, message))
+
+    def collect(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Call a function and return its result; where it raises a ConfigError, note the problems and return None."""
+        try:
+            return function(*args, **kwargs)
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
 
     def check(self) -> None:
         """Raise a ConfigError with all problems noted so far, if there are any."""
@@ -176,15 +190,15 @@ def usable_device(word: str) -> str:
 def parse(verb: Verb, words: Sequence[str]) -> ParsedArguments:
     """Parse the words after a verb; what is wrong with them is in the result's ``problems``."""
     problems: list[Problem] = []
-    left = [_present_spelling(verb, word) for word in words]
-    values, rest = _parse_options(verb, left, problems)
+    values, rest = _parse_options(verb, [_present_spelling(verb, word) for word in words], problems)
     given = {key for key, value in vars(values).items() if value is not None}
-    defaults = read_defaults(verb.name)
-    for option in verb.options:
-        if option.key not in given:
-            setattr(values, option.key, _default(option, defaults.get(option.key), problems))
+    left = [option for option in verb.options if option.key not in given]
+    defaults = _read_defaults(verb, left, problems)
+    for option in left:
+        default = getattr(defaults, option.key)
+        setattr(values, option.key, default if option.metavar else bool(default))
         is_reported = any(problem.where == option.name for problem in problems)
-        if option.is_required and getattr(values, option.key) is None and not is_reported:
+        if option.is_required and default is None and not is_reported:
             problems.append(Problem(option.name, f"must be given: {option.name} {option.metavar}"))
     rest = _without_unknown_options(verb, rest, problems)
     positionals, rest = _place(verb, rest, problems)
@@ -210,7 +224,7 @@ def _parser(verb: Verb, defaults: Mapping[str, Any], *, add_help: bool = False) 
         exit_on_error=False,
     )
     for option in verb.options:
-        how: dict[str, Any] = {"action": "store_const", "const": True}
+        how: dict[str, Any] = {"action": "store_const", "const": True}  # None where it is not given
         if option.metavar:
             metavar = tuple(option.metavar.split()) if option.nargs == 2 else option.metavar
             how = {"metavar": metavar, "type": option.type, "nargs": option.nargs}
@@ -231,9 +245,9 @@ def _parse_options(verb: Verb, words: list[str], problems: list[Problem]) -> tup
         try:
             return parser.parse_known_args(words)
         except argparse.ArgumentError as error:
-            message = _in_plain_words(error.message)
-            problems.append(Problem(str(error.argument_name), message))
-            words = _without_option(words, str(error.argument_name), has_value=not message.startswith("needs"))
+            name = str(error.argument_name)
+            problems.append(Problem(name, error.message))
+            words = _without_option(words, name, has_value=not error.message.startswith("expected"))
 
 
 def _without_option(words: list[str], name: str, *, has_value: bool) -> list[str]:
@@ -245,16 +259,6 @@ def _without_option(words: list[str], name: str, *, has_value: bool) -> list[str
     while not has_value and end < len(words) and not words[end].startswith("-"):
         end += 1
     return words[:start] + words[end:]
-
-
-def _in_plain_words(message: str) -> str:
-    """Return what argparse says of a missing or superfluous value as the other messages say it."""
-    if message.startswith("ignored explicit argument"):
-        return f"takes no value, but got {message.split(chr(39))[1]}"
-    if message.startswith("expected"):
-        count = message.split()[1]
-        return f"needs {count} values" if count.isdigit() else "needs a value"
-    return message
 
 
 def _without_unknown_options(verb: Verb, words: Sequence[str], problems: list[Problem]) -> list[str]:
@@ -299,22 +303,24 @@ def read_defaults(verb: str) -> Mapping[str, Any]:
     return values
 
 
-def _default(option: Option, default: Any, problems: list[Problem]) -> Any:
-    """Return an option's default value, checked like a word of the command line."""
-    if default is None:
-        return None
-    try:
-        if not option.metavar:
-            return one_of(("true", "false"))(shown(default)) == "true"
-        if option.nargs is None:
-            return option.type(str(default))
-        words = default if isinstance(default, list) else [default]
-        if isinstance(option.nargs, int) and len(words) != option.nargs:
-            raise argparse.ArgumentTypeError(f"must be {option.nargs} words, but got {shown(default)}")
-        return [option.type(str(word)) for word in words]
-    except argparse.ArgumentTypeError as error:
-        problems.append(Problem(option.name, f"{error} (in conf/{DEFAULTS})"))
-        return None
+def _read_defaults(verb: Verb, options: Sequence[Option], problems: list[Problem]) -> argparse.Namespace:
+    """Return the default values of options, checked like those of the command line."""
+    defaults = read_defaults(verb.name)
+    words: list[str] = []
+    for option in options:
+        default = defaults.get(option.key)
+        if default in ([], None) or default is False:
+            continue
+        if option.nargs is not None:
+            words += [option.name, *map(str, default if isinstance(default, list) else [default])]
+        elif default is True and not option.metavar:
+            words.append(option.name)
+        else:
+            words.append(f"{option.name}={default}")
+    default_problems: list[Problem] = []
+    values, _ = _parse_options(verb, words, default_problems)
+    problems += [Problem(each.where, f"{each.message} (in conf/{DEFAULTS})") for each in default_problems]
+    return values
 
 
 def format_help(verb: Verb) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,37 +28,17 @@ if TYPE_CHECKING:
 BATCHES_AT_ONCE = 32
 """Batches that are encoded in one call, in which the library sorts texts by length."""
 
-VERB = Verb(
-    name="encode",
-    summary="write the embedding of every text of a file",
-    positionals=(MODEL, Positional("FILE", "texts: .txt (one a line), .csv, .tsv, .jsonl or .parquet")),
-    options=(
-        Option("--out", "FILE", ".parquet (text, embedding) or .npy (float32, texts x dim)", is_required=True),
-        Option("--column", "NAME", "column of the texts: by name, or by position from 0 without a header"),
-        Option("--prompt", "NAME", "one of the model's prompts, put before every text"),
-        BATCH_SIZE,
-        DEVICE,
-        Option("--truncate-dim", "N", "keep the first N dimensions", whole_number(1)),
-        Option("--normalize", "", "give every embedding length 1"),
-        OVERWRITE,
-    ),
-)
-
 Write = Callable[[Sequence[str], "np.ndarray"], object]
 
 
 @dataclass(frozen=True)
 class _Request:
-    """The arguments, checked."""
+    """The arguments, checked; those that need no more than that are in ``values``."""
 
     model: ResolvedModel
     texts: list[str]
     out: Path
-    prompt: str | None
-    batch_size: int
-    device: str
-    truncate_dim: int | None
-    normalize: bool
+    values: Namespace
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -68,16 +49,16 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
     request = _read(parse(VERB, words))
-    prepare_process(request.device)
+    prepare_process(request.values.device)
     from embedsweep.models import torch_device
 
-    model = load_model(request.model, torch_device(request.device))
+    model = load_model(request.model, torch_device(request.values.device))
     _check_model(model, request)
-    dim = min(filter(None, (request.truncate_dim, model.get_embedding_dimension())))
+    dim = min(filter(None, (request.values.truncate_dim, model.get_embedding_dimension())))
     encode_options: dict[str, Any] = {
-        "prompt_name": request.prompt,
-        "truncate_dim": request.truncate_dim,
-        "normalize_embeddings": request.normalize,
+        "prompt_name": request.values.prompt,
+        "truncate_dim": request.values.truncate_dim,
+        "normalize_embeddings": request.values.normalize,
     }
     open_writer = _parquet if request.out.suffix == ".parquet" else _npy
     with (
@@ -85,7 +66,9 @@ def run(words: Sequence[str], console: Console) -> int:
         open_writer(temporary, len(request.texts), dim) as write,
         shown_progress(console, len(request.texts), "encoded") as progress,
     ):
-        for texts, embeddings in encoded_chunks(model, request.texts, request.batch_size, progress, **encode_options):
+        for texts, embeddings in encoded_chunks(
+            model, request.texts, request.values.batch_size, progress, **encode_options
+        ):
             write(texts, embeddings)
     say(console, f"{request.out}: {len(request.texts)} embeddings of {dim} dimensions, by {request.model.description}")
     return 0
@@ -99,16 +82,7 @@ def _read(arguments: ParsedArguments) -> _Request:
     arguments.check()
     if out is None or texts is None or model is None:
         raise ValueError("what is missing was noted as a problem")
-    return _Request(
-        model=model,
-        texts=texts[0],
-        out=out,
-        prompt=values.prompt,
-        batch_size=values.batch_size,
-        device=values.device,
-        truncate_dim=values.truncate_dim,
-        normalize=values.normalize,
-    )
+    return _Request(model, texts[0], out, values)
 
 
 def as_column(word: str | int) -> Column:
@@ -126,11 +100,7 @@ def read_texts_argument(arguments: ParsedArguments, columns: Sequence[Column], f
     """
     if not arguments.positionals[1]:
         return None
-    try:
-        return read_texts(Path(arguments.positionals[1][0]).expanduser(), columns, flag)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
-        return None
+    return arguments.collect(read_texts, Path(arguments.positionals[1][0]).expanduser(), columns, flag)
 
 
 def encoded_chunks(
@@ -158,13 +128,15 @@ def encoded_chunks(
 
 def _check_model(model: SentenceTransformer, request: _Request) -> None:
     """Raise where the loaded model has no such prompt, or fewer dimensions."""
-    if request.prompt is not None and request.prompt not in model.prompts:
+    if request.values.prompt is not None and request.values.prompt not in model.prompts:
         known = ", ".join(model.prompts) or "none"
-        hint = nearest(request.prompt, model.prompts)
-        raise ConfigError.single("--prompt", f"the model has no prompt {request.prompt}{hint}; there are: {known}")
+        hint = nearest(request.values.prompt, model.prompts)
+        raise ConfigError.single(
+            "--prompt", f"the model has no prompt {request.values.prompt}{hint}; there are: {known}"
+        )
     width = model.get_embedding_dimension()
-    if request.truncate_dim is not None and width is not None and request.truncate_dim > width:
-        message = f"the model's embeddings have {width} dimensions, but got {request.truncate_dim}"
+    if request.values.truncate_dim is not None and width is not None and request.values.truncate_dim > width:
+        message = f"the model's embeddings have {width} dimensions, but got {request.values.truncate_dim}"
         raise ConfigError.single("--truncate-dim", message)
 
 
@@ -189,3 +161,21 @@ def _npy(path: Path, count: int, dim: int) -> Iterator[Write]:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         yield lambda _, embeddings: file.write(embeddings.astype("<f4").tobytes())
+
+
+VERB = Verb(
+    name="encode",
+    summary="write the embedding of every text of a file",
+    run=run,
+    positionals=(MODEL, Positional("FILE", "texts: .txt (one a line), .csv, .tsv, .jsonl or .parquet")),
+    options=(
+        Option("--out", "FILE", ".parquet (text, embedding) or .npy (float32, texts x dim)", is_required=True),
+        Option("--column", "NAME", "column of the texts: by name, or by position from 0 without a header"),
+        Option("--prompt", "NAME", "one of the model's prompts, put before every text"),
+        BATCH_SIZE,
+        DEVICE,
+        Option("--truncate-dim", "N", "keep the first N dimensions", whole_number(1)),
+        Option("--normalize", "", "give every embedding length 1"),
+        OVERWRITE,
+    ),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,14 @@ from rich.text import Text
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse
 from embedsweep.commands.models import ResolvedModel, load_model, resolve_model
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, write_json
-from embedsweep.commands.similarity import SIMILARITY, Comparison, compared, correlations, normalized_text
+from embedsweep.commands.similarity import (
+    SIMILARITY,
+    Comparison,
+    Correlations,
+    compared,
+    correlations,
+    normalized_text,
+)
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
@@ -34,21 +42,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 INSTALL = "pip install 'embedsweep[mteb]'"
-
-
-@dataclass(frozen=True)
-class TaskScore:
-    """A model's score on one subset of a task.
-
-    Attributes:
-        name: ``STS22/es``, or the task's name alone where it has one subset.
-        pearson: of the requested similarity, in [-1, 1].
-        spearman: likewise.
-    """
-
-    name: str
-    pearson: float
-    spearman: float
 
 
 def find_tasks(names: Sequence[str], problems: list[Problem]) -> list[Any]:
@@ -69,8 +62,10 @@ def find_tasks(names: Sequence[str], problems: list[Problem]) -> list[Any]:
     return [mteb.get_task(name) for name in names if name in known]
 
 
-def task_scores(model: SentenceTransformer, task: Any, similarity: Comparison, batch_size: int) -> Iterator[TaskScore]:
-    """Score a model on a task, each of its subsets and splits.
+def task_scores(
+    model: SentenceTransformer, task: Any, similarity: Comparison, batch_size: int
+) -> Iterator[tuple[str, Correlations]]:
+    """Score a model on a task; yield the name (``STS22/es``) and the score of each of its subsets and splits.
 
     Args:
         model: the model to score.
@@ -96,7 +91,8 @@ def task_scores(model: SentenceTransformer, task: Any, similarity: Comparison, b
         parts = [task_result.task_name]
         parts += [each["hf_subset"]] if len({other["hf_subset"] for _, other in scores}) > 1 else []
         parts += [split] if len(task_result.scores) > 1 else []
-        yield TaskScore("/".join(parts), float(each[f"{similarity}_pearson"]), float(each[f"{similarity}_spearman"]))
+        pearson, spearman = (float(each[f"{similarity}_{kind}"]) for kind in ("pearson", "spearman"))
+        yield "/".join(parts), Correlations(pearson, None, spearman, None)
 
 
 def _benchmark_names() -> list[str]:
@@ -104,43 +100,19 @@ def _benchmark_names() -> list[str]:
         return composer.options("benchmark")
 
 
-VERB = Verb(
-    name="evaluate",
-    summary="score models on benchmarks, side by side",
-    description="Score models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
-    positionals=(
-        Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
-    ),
-    options=(
-        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
-        Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
-        Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
-        SIMILARITY,
-        Option("--normalize-text", "", "lower case; tab, newline and comma become a space"),
-        Option("--json", "FILE", "write all figures, p-values among them"),
-        Option("--tag", "TEXT", "a label that is written into the JSON file"),
-        BATCH_SIZE,
-        DEVICE,
-        OVERWRITE,
-    ),
-)
 SHOWN_P = 0.01
 """P-values from here on are shown in the table."""
 
 
 @dataclass(frozen=True)
 class _Request:
-    """The arguments, checked."""
+    """The arguments, checked; those that need no more than that are in ``values``."""
 
     models: list[ResolvedModel]
     benchmarks: Mapping[str, Pairs]
     tasks: list[Any]
-    similarity: Comparison
-    normalize_text: bool
     json: Path | None
-    tag: str | None
-    batch_size: int
-    device: str
+    values: Namespace
 
 
 @dataclass(frozen=True)
@@ -185,7 +157,7 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the file cannot be written.
     """
     request = _read(parse(VERB, words))
-    prepare_process(request.device)
+    prepare_process(request.values.device)
     figures: list[Figure] = []
     failures: list[str] = []
     total = len(request.models) * (len(request.benchmarks) + len(request.tasks))
@@ -232,17 +204,7 @@ def _read(arguments: ParsedArguments) -> _Request:
         except ConfigError as error:
             arguments.problems.extend(map(_in_terms_of_data, error.problems))
     arguments.check()
-    return _Request(
-        models=models,
-        benchmarks=benchmarks,
-        tasks=tasks,
-        similarity=values.similarity,
-        normalize_text=values.normalize_text,
-        json=target,
-        tag=values.tag,
-        batch_size=values.batch_size,
-        device=values.device,
-    )
+    return _Request(models, benchmarks, tasks, target, values)
 
 
 def _in_terms_of_data(problem: Problem) -> Problem:
@@ -272,57 +234,48 @@ def _models(composer: Composer, arguments: ParsedArguments) -> list[ResolvedMode
     for word in dict.fromkeys(words):
         if words.count(word) > 1:
             arguments.add_problem("MODEL", f"{word} is given more than once")
-        try:
-            models.append(resolve_model(word, composer))
-        except ConfigError as error:
-            arguments.problems.extend(error.problems)
+        model = arguments.collect(resolve_model, word, composer)
+        models += [model] if model is not None else []
     return models
 
 
-def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure]:
+def _figures(model: ResolvedModel, request: _Request) -> Iterator[Figure]:
     """Score one model on all benchmarks and tasks."""
+    values = request.values
+    for benchmark, metric, n, correlation in _scores(model, request):
+        timestamp = datetime.now(UTC).isoformat(timespec="seconds")
+        yield Figure(
+            model.argument,
+            benchmark,
+            metric,
+            **asdict(correlation),
+            n=n,
+            normalized=values.normalize_text,
+            timestamp=timestamp,
+            tag=values.tag,
+        )
+
+
+def _scores(resolved: ResolvedModel, request: _Request) -> Iterator[tuple[str, str, int | None, Correlations]]:
+    """Yield the name of each benchmark and task, the metric, the number of pairs, and the score."""
     from embedsweep.models import torch_device
 
-    model = load_model(resolved, torch_device(request.device))
+    values = request.values
+    model = load_model(resolved, torch_device(values.device))
     for name, pairs in request.benchmarks.items():
-        yield _figure(resolved.argument, model, name, pairs, request)
+        sides = []
+        for texts in (pairs.sentences1, pairs.sentences2):
+            inputs = [normalized_text(text) for text in texts] if values.normalize_text else list(texts)
+            sides.append(model.encode(inputs, batch_size=values.batch_size, show_progress_bar=False))
+        yield (
+            name,
+            values.similarity,
+            len(pairs),
+            correlations(pairs.scores, compared(sides[0], sides[1], values.similarity)),
+        )
     for task in request.tasks:
-        for score in task_scores(model, task, request.similarity, request.batch_size):
-            yield Figure(
-                model=resolved.argument,
-                benchmark=score.name,
-                metric=f"mteb {request.similarity}",
-                pearson=score.pearson,
-                pearson_p=None,
-                spearman=score.spearman,
-                spearman_p=None,
-                n=None,
-                normalized=False,
-                timestamp=_now(),
-                tag=request.tag,
-            )
-
-
-def _figure(argument: str, model: SentenceTransformer, name: str, pairs: Pairs, request: _Request) -> Figure:
-    sides = []
-    for texts in (pairs.sentences1, pairs.sentences2):
-        inputs = [normalized_text(text) for text in texts] if request.normalize_text else list(texts)
-        sides.append(model.encode(inputs, batch_size=request.batch_size, show_progress_bar=False))
-    correlation = correlations(pairs.scores, compared(sides[0], sides[1], request.similarity))
-    return Figure(
-        model=argument,
-        benchmark=name,
-        metric=request.similarity,
-        **asdict(correlation),
-        n=len(pairs),
-        normalized=request.normalize_text,
-        timestamp=_now(),
-        tag=request.tag,
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+        for name, correlation in task_scores(model, task, values.similarity, values.batch_size):
+            yield name, f"mteb {values.similarity}", None, correlation
 
 
 def _print_table(console: Console, figures: Sequence[Figure]) -> None:
@@ -347,3 +300,26 @@ def _cell(figure: Figure) -> str:
     text = f"{figure.spearman:.4f} / {figure.pearson:.4f}"
     ps = [p for p in (figure.spearman_p, figure.pearson_p) if p is not None]
     return text + (f" (p {' / '.join(f'{p:.2f}' for p in ps)})" if ps and max(ps) >= SHOWN_P else "")
+
+
+VERB = Verb(
+    name="evaluate",
+    summary="score models on benchmarks, side by side",
+    run=run,
+    description="Score models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
+    positionals=(
+        Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
+    ),
+    options=(
+        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
+        Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
+        Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
+        SIMILARITY,
+        Option("--normalize-text", "", "lower case; tab, newline and comma become a space"),
+        Option("--json", "FILE", "write all figures, p-values among them"),
+        Option("--tag", "TEXT", "a label that is written into the JSON file"),
+        BATCH_SIZE,
+        DEVICE,
+        OVERWRITE,
+    ),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +59,15 @@ def normalized_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Correlations:
-    """How well predicted scores follow gold ones, with two-sided p-values of the hypothesis of no correlation."""
+    """How well predicted scores follow gold ones, each in [-1, 1].
+
+    The p-values are two-sided, of the hypothesis of no correlation; None where they are not known.
+    """
 
     pearson: float
-    pearson_p: float
+    pearson_p: float | None
     spearman: float
-    spearman_p: float
+    spearman_p: float | None
 
 
 def correlations(gold: Sequence[float], predicted: np.ndarray) -> Correlations:
@@ -85,32 +89,15 @@ def correlations(gold: Sequence[float], predicted: np.ndarray) -> Correlations:
     return Correlations(float(pearson[0]), float(pearson[1]), float(spearman[0]), float(spearman[1]))
 
 
-VERB = Verb(
-    name="similarity",
-    summary="score every pair of texts of a file",
-    positionals=(MODEL, Positional("FILE", "pairs of texts: .csv, .tsv, .jsonl or .parquet")),
-    options=(
-        Option("--out", "FILE", ".parquet or .csv (sentence1, sentence2, score)", is_required=True),
-        Option("--columns", "A B", "the two columns: by name, or by position from 0 without a header", nargs=2),
-        SIMILARITY,
-        BATCH_SIZE,
-        DEVICE,
-        OVERWRITE,
-    ),
-)
-
-
 @dataclass(frozen=True)
 class _Request:
-    """The arguments, checked."""
+    """The arguments, checked; those that need no more than that are in ``values``."""
 
     model: ResolvedModel
     sentences1: list[str]
     sentences2: list[str]
     out: Path
-    similarity: Comparison
-    batch_size: int
-    device: str
+    values: Namespace
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -121,25 +108,28 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
     request = _read(parse(VERB, words))
-    prepare_process(request.device)
+    prepare_process(request.values.device)
     import numpy as np
 
     from embedsweep.models import torch_device
 
-    model = load_model(request.model, torch_device(request.device))
+    model = load_model(request.model, torch_device(request.values.device))
     chunks: list[np.ndarray] = []
     with shown_progress(console, 2 * len(request.sentences1), "encoded") as progress:
         sides = (
-            encoded_chunks(model, texts, request.batch_size, progress)
+            encoded_chunks(model, texts, request.values.batch_size, progress)
             for texts in (request.sentences1, request.sentences2)
         )
         for (_, first), (_, second) in zip(*sides, strict=True):
-            chunks.append(compared(first, second, request.similarity))
+            chunks.append(compared(first, second, request.values.similarity))
     write = _write_parquet if request.out.suffix == ".parquet" else _write_csv
     scores = np.concatenate(chunks)
     with written_whole(request.out) as temporary:
         write(temporary, request, scores)
-    say(console, f"{request.out}: {len(scores)} pairs scored by {request.similarity}, by {request.model.description}")
+    say(
+        console,
+        f"{request.out}: {len(scores)} pairs scored by {request.values.similarity}, by {request.model.description}",
+    )
     if missing := int(np.isnan(scores).sum()):
         pairs = f"{missing} pair{'s' if missing > 1 else ''}"
         say(console, f"{pairs} without a score (nan): an embedding is zero, which has no cosine, or is not a number")
@@ -155,7 +145,7 @@ def _read(arguments: ParsedArguments) -> _Request:
     arguments.check()
     if out is None or texts is None or model is None:
         raise ValueError("what is missing was noted as a problem")
-    return _Request(model, texts[0], texts[1], out, values.similarity, values.batch_size, values.device)
+    return _Request(model, texts[0], texts[1], out, values)
 
 
 def _write_parquet(path: Path, request: _Request, scores: np.ndarray) -> None:
@@ -171,3 +161,19 @@ def _write_csv(path: Path, request: _Request, scores: np.ndarray) -> None:
         writer = csv.writer(file)
         writer.writerow(("sentence1", "sentence2", "score"))
         writer.writerows(zip(request.sentences1, request.sentences2, scores.tolist(), strict=True))
+
+
+VERB = Verb(
+    name="similarity",
+    summary="score every pair of texts of a file",
+    run=run,
+    positionals=(MODEL, Positional("FILE", "pairs of texts: .csv, .tsv, .jsonl or .parquet")),
+    options=(
+        Option("--out", "FILE", ".parquet or .csv (sentence1, sentence2, score)", is_required=True),
+        Option("--columns", "A B", "the two columns: by name, or by position from 0 without a header", nargs=2),
+        SIMILARITY,
+        BATCH_SIZE,
+        DEVICE,
+        OVERWRITE,
+    ),
+)

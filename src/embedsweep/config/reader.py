@@ -13,8 +13,11 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from embedsweep.config.types import (
+    Bounds,
+    MayBeEmpty,
     allowed_words_of,
     alternatives,
+    annotations_of,
     bounds_of,
     describe,
     fields_of,
@@ -109,6 +112,8 @@ class Reader:
         if is_dataclass(kind):
             is_null = is_optional(hint) and self.raw(key) is None
             return None if is_null else self.section(key).read(kind)  # type: ignore[arg-type]  # a class
+        if get_origin(kind) is tuple and is_dataclass(plain_type(get_args(kind)[0])):
+            return self._sections(key, plain_type(get_args(kind)[0]))
         if get_origin(kind) is Mapping:
             return self._mapping(key, kinds[0])
         before = len(self.problems)
@@ -120,6 +125,16 @@ class Reader:
         except ValueError as error:
             self.problem(key, str(error))
             return _stand_in(hint)
+
+    def _sections(self, key: str, kind: type[T]) -> tuple[T, ...]:
+        """A list of sections, possibly empty."""
+        value = self.raw(key)
+        if value is not None and not isinstance(value, list | tuple):
+            self.problem(key, f"must be a list of sections, but got {as_typed(value)}")
+            return ()
+        where = f"{self.where}.{key}"
+        readers = [Reader(item, f"{where}.{i}", self.problems, self._key_readers) for i, item in enumerate(value or ())]
+        return tuple(reader.read(kind) for reader in readers)
 
     def _mapping(self, key: str, hint: Any) -> dict[str, Any]:
         """Names with a value each; null counts as none. A mapping whose names are given is a section."""
@@ -183,30 +198,39 @@ def parse(value: object, hint: Any) -> Any:
 
 def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
     """Whether a value fits one type, and the value as that type."""
-    kind, bounds = plain_type(hint), bounds_of(hint)
+    kind = plain_type(hint)
+    if len(kinds := alternatives(hint)) > 1:
+        return next((found for each in kinds if (found := _fits(value, each))[0]), (False, value))
     if get_origin(kind) is Literal:
         return any(value == word and type(value) is type(word) for word in get_args(kind)), value
     if kind is str:
         allowed = allowed_words_of(hint)
-        return isinstance(value, str) and bool(value.strip()) and (not allowed or value in allowed), value
+        may_be_empty = any(isinstance(note, MayBeEmpty) for note in annotations_of(hint))
+        fits = isinstance(value, str) and (may_be_empty or bool(value.strip()))
+        return fits and (not allowed or value in allowed), value
+    if get_origin(kind) is tuple:
+        return _fits_list(value, get_args(kind))
     if kind is bool:
         return isinstance(value, bool), value
-    if get_origin(kind) is tuple:
-        return _fits_list(value, get_args(kind)[0])
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return is_number and isinstance(value, int) and bounds.hold(value), value
-    if kind is float:
-        fits = is_number and _is_finite(value) and bounds.hold(value)
-        return fits, float(value) if fits else value
-    raise NotImplementedError(f"{kind} needs a reader of its own")
+    return _fits_number(value, kind, bounds_of(hint))
 
 
-def _fits_list(value: Any, item: Any) -> tuple[bool, Any]:
-    items = [] if value is None else [value] if isinstance(value, str) and plain_type(item) is str else value
+def _fits_number(value: Any, kind: Any, bounds: Bounds) -> tuple[bool, Any]:
+    if kind not in (int, float):
+        raise NotImplementedError(f"{kind} needs a reader of its own")
+    is_number = isinstance(value, int | (float if kind is float else int)) and not isinstance(value, bool)
+    fits = is_number and (kind is int or _is_finite(value)) and bounds.hold(value)
+    return fits, float(value) if fits and kind is float else value
+
+
+def _fits_list(value: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
+    items = [] if value is None else [value] if isinstance(value, str) and plain_type(kinds[0]) is str else value
     if not isinstance(items, list | tuple):
         return False, value
-    parts = [_fits(part, item) for part in items]
+    kinds = kinds if kinds[-1] is not Ellipsis else (kinds[0],) * len(items)
+    if len(kinds) != len(items):
+        return False, value
+    parts = [_fits(part, kind) for part, kind in zip(items, kinds, strict=True)]
     return all(fits for fits, _ in parts), tuple(part for _, part in parts)
 
 

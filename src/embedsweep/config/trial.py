@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from embedsweep.config.types import AllowedWords, Bounds, Described
+from embedsweep.config.types import AllowedWords, Bounds, Described, MayBeEmpty
 
 ParameterValue = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | None
 
@@ -78,6 +78,7 @@ Positive = Annotated[float, Bounds(above=0)]
 LearningRate = Annotated[float, Bounds(above=0, at_most=1)]
 """No optimizer here trains anything beyond 1; a rate of 1e6 once trained without an error."""
 
+AnyText = Annotated[str, MayBeEmpty()]
 Column = str | int
 
 
@@ -137,9 +138,9 @@ class DataConfig:
     splits: Mapping[Split, tuple[str, ...]]
     shape: Shape
     columns: Annotated[tuple[Column, ...], Described("a list of names of the header, or of positions from 0")]
-    where: Annotated[Mapping[str, str], Described("a mapping of columns to values, as {language:es}")]
+    where: Annotated[Mapping[str, AnyText], Described("a mapping of columns to values, as {language:es}")]
     labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
-    delimiter: Annotated[str, Described("one character, or tab")]
+    delimiter: Annotated[AnyText, Described("one character, or tab")]
     encoding: Annotated[str, Described("an encoding that Python knows")]
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
@@ -225,7 +226,7 @@ class ModelConfig:
     dense: Count | None
     dense_activation: Activation
     max_seq_length: Count | None
-    prompts: Annotated[Mapping[str, str], Described("a mapping of names to texts, as {query:'query: '}")]
+    prompts: Annotated[Mapping[str, AnyText], Described("a mapping of names to texts, as {query:'query: '}")]
     default_prompt: str | None
     lora: LoraConfig
     lr: Positive

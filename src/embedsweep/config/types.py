@@ -51,6 +51,11 @@ class Described:
 
 
 @dataclass(frozen=True)
+class MayBeEmpty:
+    """A text that may be empty or blank."""
+
+
+@dataclass(frozen=True)
 class AllowedWords:
     """The words that a text, or each text of a list, may be made of, where a ``Literal`` cannot say it."""
 

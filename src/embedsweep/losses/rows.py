@@ -81,7 +81,7 @@ class Across(Enum):
 
     EMBEDDINGS = "it is computed from embeddings, which are gathered: processes may hold different numbers of examples"
     ITSELF = "it gathers by itself: every process must hold the same number of examples"
-    NOT = "it has no way to, or weights of its own, which nothing would keep equal"
+    NOT = "it cannot gather the batch, or has weights of its own, which would differ between processes"
 
 
 Average = Literal["examples", "words", "nothing"]

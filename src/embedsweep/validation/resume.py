@@ -84,8 +84,10 @@ def find_run(asked: str) -> EarlierRun:
         raise ConfigError.single("resume", message)
     try:
         config = trial_config_of(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (TypeError, yaml.YAMLError) as error:
-        message = f"{path} cannot be read back, another version wrote it or it was edited: {error}"
+    except (ConfigError, yaml.YAMLError) as error:
+        message = (
+            f"{path} cannot be read: another version wrote it, or it was edited: {'; '.join(str(error).splitlines())}"
+        )
         raise ConfigError.single("resume", message) from error
     return EarlierRun(folder.resolve().name, folder, config)
 
