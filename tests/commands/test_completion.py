@@ -35,7 +35,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _offered(line: str) -> list[str]:
-    return candidates(line, {name: command.verb for name, command in VERBS.items()})
+    return candidates(line, VERBS)
 
 
 @pytest.mark.parametrize(
