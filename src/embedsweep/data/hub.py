@@ -68,8 +68,8 @@ def _column(table: Any, name: str) -> list[object]:
 def _cached_build(hub: str, config: DataConfig) -> Path | None:
     """Return the folder in the cache of ``datasets`` that ``config`` selects; None if there is none.
 
-    A dataset is cached in ``<dataset>/<subset>/<version>/<commit>``. Offline, ``datasets`` itself takes the newest build
-    of any revision.
+    A dataset is cached in ``<dataset>/<subset>/<version>/<commit>``. Offline, ``datasets`` itself takes the newest
+    build of any revision.
     """
     import datasets
 
