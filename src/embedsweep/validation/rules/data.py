@@ -1,4 +1,4 @@
-"""Whether the data is there, and leaves each loss examples of a shape it wants. No torch."""
+"""Whether the data is there, and leaves each loss examples of a shape it takes. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedsweep.data.convert import prepared
 from embedsweep.data.demo import DEMOS
 from embedsweep.data.examples import Splits
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.losses.nesting import in_batch, wants
+from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 
 
@@ -68,7 +68,7 @@ def _scored_on(scored: _Scored) -> tuple[str, str]:
 
 
 def check_conversion(config: TrialConfig) -> list[Problem]:
-    """Whether each dataset leaves its loss examples of a shape it wants."""
+    """Whether each dataset leaves its loss examples of a shape it takes."""
     if check_data(config):
         return []
     problems: list[Problem] = []
@@ -130,7 +130,7 @@ def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
     for name, examples in load_also(config.data).items():
         given[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
     for section, (examples, data, loss) in given.items():
-        key = canonical([asdict(data), asdict(config.evaluation), loss.name, wants(loss)])
+        key = canonical([asdict(data), asdict(config.evaluation), loss.name, shapes_of(loss)])
         yield _Dataset(key, section, replace(splits, train=examples), data, loss)
 
 
@@ -138,7 +138,7 @@ def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
 def _count(dataset: _Dataset) -> int | ConfigError:
     """How many examples a loss is given, or why none; kept, since the cells of a sweep mostly share their data."""
     try:
-        return len(prepared(dataset.splits, dataset.data, wants(dataset.loss), dataset.loss.name, None))
+        return len(prepared(dataset.splits, dataset.data, shapes_of(dataset.loss), dataset.loss.name, None))
     except ConfigError as error:
         return error
 
@@ -147,7 +147,7 @@ def _in_section(problem: Problem, dataset: _Dataset) -> Problem:
     """A problem of one dataset under its own keys; of a loss without data, with the demo data that would do."""
     section, message = dataset.section, problem.message
     if problem.where == "loss":
-        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in wants(dataset.loss)]
+        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in shapes_of(dataset.loss)]
         message += f" (to try it: {demos[0]})" if demos else ""
         return Problem("loss" if section == "data" else f"{section}.loss", message)
     return Problem(problem.where.replace("data.", f"{section}.", 1), message.replace("data.", f"{section}."))
