@@ -249,8 +249,9 @@ def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: 
 
 
 def test_a_study_keeps_its_parent_run(config: TrackingConfig) -> None:
-    first = Tracker(config).parent_run("parents", {"embedsweep.workers": "1"})
-    Tracker(config).finish_parent(first, "KILLED")
+    tracker = Tracker(config)
+    first = tracker.parent_run("parents", {"embedsweep.workers": "1"})
+    tracker.finish_parent(first, "KILLED")
     again = Tracker(config).parent_run("parents", {"embedsweep.workers": "4"})
     run = reader(config).get_run(again)
     assert again == first

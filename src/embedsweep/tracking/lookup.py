@@ -78,12 +78,6 @@ class Lookup:
             )
         return str(found.experiment_id)
 
-    def experiment_of(self, run_id: str) -> str:
-        """Return the name of a run's experiment."""
-        with mlflow_errors(f"run {run_id} cannot be read"):
-            experiment_id = self._client.get_run(run_id).info.experiment_id
-            return str(self._client.get_experiment(experiment_id).name)
-
     def find(self, run_id: str, experiment: str | None = None) -> str | None:
         """Return the store's id of a run, or None if the store does not have it.
 
