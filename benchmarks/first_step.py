@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 
 PROGRAM = """
 import sys, time
@@ -34,5 +34,5 @@ def measure() -> float:
 
 
 if __name__ == "__main__":
-    measure()  # builds the tiny model and the store, once a machine
-    hand_on(Figure("command to first training step", min(measure() for _ in range(2)), 12.0, "s"))
+    measure()  # builds the tiny model and the store, once per machine
+    print_figures(Figure("command to first training step", min(measure() for _ in range(2)), 12.0, "s"))

@@ -110,7 +110,7 @@ def test_python_files_and_tests_named_in_code_exist(page: Path) -> None:
     assert wrong == []
 
 
-def test_the_walk_sees_every_kind_of_name() -> None:
+def test_every_kind_of_name_is_found() -> None:
     text = "`faults/test_kill.py::test_a` and `::test_b`, `train.py`, [x](docs/A.md#b-c), [y](https://a.b/c), `a=b`"
     assert list(python_names(text)) == [
         ("faults/test_kill.py", "test_a"),

@@ -97,7 +97,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                     say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
             finally:
                 tracker.close()
-        return FAILED_TRIALS if study.has_failed_trials else DONE
+        return FAILED_TRIALS if study.failed_trials else DONE
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:
