@@ -154,13 +154,16 @@ def inline(
             inline(per_device=2),
             "auto",
             1,
-            ["workers.per_device: inline is this process alone, and 2 are to share a GPU: add workers=local"],
+            ["workers.per_device: inline is this process alone, but 2 are to share a GPU: add workers=local"],
         ),
         (
             inline(per_device="auto"),
             "auto",
             1,
-            ["workers.per_device: inline is this process alone, and auto asks how many share a GPU: add workers=local"],
+            [
+                "workers.per_device: inline is this process alone, but auto measures "
+                "how many share a GPU: add workers=local"
+            ],
         ),
         (
             inline(mps="auto"),
@@ -178,13 +181,13 @@ def inline(
             inline(max_restarts=3),
             "auto",
             0,
-            ["workers.max_restarts: inline is this process, which nobody starts again, but got 3: add workers=local"],
+            ["workers.max_restarts: inline is this process, which cannot be restarted, but got 3: add workers=local"],
         ),
         (
             inline(silence=60.0),
             "auto",
             0,
-            ["workers.silence: inline is this process, which nobody watches, but got 60: add workers=local"],
+            ["workers.silence: inline is this process, which is not supervised, but got 60: add workers=local"],
         ),
         (local(4), "auto", 0, []),
         (local(4), "cpu", 1, []),

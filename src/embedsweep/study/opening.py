@@ -245,7 +245,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> St
     given: dict[str, Any] = {KEEP_MODELS: asked.study.keep_models, COUNTRY: asked.emissions.country_iso_code}
     if asked.plan is None:  # with one, all the rest was compared as part of it
         given |= _frozen_keys(asked.study)
-        given = {key: value for key, value in given.items() if key in asked.said}
+        given = {key: value for key, value in given.items() if key in asked.overridden}
     frozen = {**kept, **_frozen_keys(plan)}
     problems = [
         Problem(key, f"is {shown(frozen[key])} in this study and cannot be changed to {shown(value)}; leave it out")
@@ -255,7 +255,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> St
     if problems:
         raise ConfigError(problems)
     tracking = asked.tracking
-    if asked.plan is None and not {TRACKING, "tracking"} & asked.said and MASK not in kept[TRACKING]:
+    if asked.plan is None and not {TRACKING, "tracking"} & asked.overridden and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
     emissions = replace(asked.emissions, country_iso_code=kept[COUNTRY])
     return StudyServices(kept[KEEP_MODELS], emissions, tracking, asked.study.max_retries)
