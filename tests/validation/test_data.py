@@ -78,7 +78,7 @@ def test_a_further_dataset_is_converted_for_its_own_loss() -> None:
 def test_a_further_dataset_s_problems_stand_under_its_keys() -> None:
     (problem,) = told("data=mixed", "data.also.nli.convert.to=texts")
     assert problem.startswith("data.also.nli.convert.to: loss=mnrl does not take texts; it takes triplets (")
-    assert problem.endswith("leave data.also.nli.convert.to at null, which takes triplets")
+    assert problem.endswith("leave data.also.nli.convert.to at null, which means triplets")
 
 
 def test_every_dataset_must_fill_a_batch_where_the_last_is_dropped() -> None:
@@ -119,7 +119,7 @@ def test_training_on_what_scores_is_refused_where_leaks_are_dropped(folder: Path
     assert pass_single(words).config.data.drop_leaked is False
     assert told(*words, "data.drop_leaked=true") == [
         f"data.splits.train: has {split}, which {does}: data.drop_leaked=true leaves all of it out of train; "
-        f"take it out there, or choose evaluation.{split}"
+        f"remove it there, or set evaluation.{split}"
         for split, does in (("dev", "selects"), ("test", "reports"))
     ]
     benchmarks = ["evaluation.dev=demo-dev", "evaluation.test=demo-test"]

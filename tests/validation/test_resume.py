@@ -119,7 +119,7 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> 
     ]
     begun()
     begun(run_id=ANOTHER)
-    assert told("resume=50e12") == ["resume: takes at least 6 characters of a run's id, or its folder, but got 50e12"]
+    assert told("resume=50e12") == ["resume: must be a run's folder, or at least 6 characters of its id, but got 50e12"]
     assert told("resume=50e123")[0].startswith("resume: 50e123 begins the ids of 2 runs: ")
     assert told("resume=abcdef")[0].endswith(("; the latest are 50e12345, 50e12399", "are 50e12399, 50e12345"))
     assert told("resume=sweeps/single/none")[0].startswith("resume: there is no folder sweeps/single/none; the latest")
@@ -178,8 +178,8 @@ def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None
         "trainer.seed",
     ]
     assert (
-        "optimizer.lr: cannot change when a run is resumed: the checkpoint brings the state of its optimizer and "
-        "schedule, which would ignore it; leave it out, or start a new run"
+        "optimizer.lr: cannot change when a run is resumed: the checkpoint holds the state of its optimizer and "
+        "schedule, which would override it; leave it out, or start a new run"
     ) in refused
 
 

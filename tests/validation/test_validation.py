@@ -119,12 +119,13 @@ WRONG_WORDS = [
     ),
     (
         "loss@trainer.early_stopping=mnrl",
-        "loss@trainer.early_stopping: there is no section trainer.early_stopping for an option of loss; its own "
-        "section's is loss=OPTION",
+        "loss@trainer.early_stopping: there is no section trainer.early_stopping for an option of loss; loss=OPTION "
+        "chooses its own section's",
     ),
     (
         "model@model.base=tiny",
-        "model@model.base: there is no section model.base for an option of model; its own section's is model=OPTION",
+        "model@model.base: there is no section model.base for an option of "
+        "model; model=OPTION chooses its own section's",
     ),
     ("loss.inner=mnrl", "loss.inner: is the name of the option; choose another one by loss@loss.inner=OPTION"),
     (
@@ -493,8 +494,8 @@ def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.Monk
         (
             "pytorch_model.bin",
             None,
-            "{0} has no safetensors weights; a pickle could execute code. Load it where you trust it and save it again "
-            "with save_pretrained()",
+            "{0} has no safetensors weights, and a pickle could execute code: if you trust it, load it and save it "
+            "again with save_pretrained()",
         ),
     ],
 )
@@ -509,7 +510,7 @@ def test_a_folder_without_a_model_a_file_and_nothing_at_all_are_told_apart(tmp_p
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     messages = {
-        tmp_path / "empty": f"{tmp_path}/empty holds no model: neither config.json nor modules.json is in it",
+        tmp_path / "empty": f"{tmp_path}/empty holds no model: it has neither config.json nor modules.json",
         tmp_path / "file": f"{tmp_path}/file is a file; a model is a folder with config.json or modules.json",
         tmp_path / "none": f"there is no folder {tmp_path}/none, and it is not a hub id (ORG/NAME) either",
     }
@@ -788,8 +789,8 @@ def test_a_study_that_other_machines_may_join_needs_a_store_they_reach(
         assert pass_sweep(words[1:]).study.storage == f"postgresql://{host}/db"
         return
     assert told(*words) == [
-        f"tracking.uri: study.storage is on {machine}, so that other machines may join, which a file on this one "
-        "keeps no records of: give all of them the same server (tracking.uri=http://host:5000)"
+        f"tracking.uri: study.storage is on {machine}, so that other machines may join, but a file on this one "
+        "cannot take their records: give all of them the same server (tracking.uri=http://host:5000)"
     ]
 
 
@@ -940,7 +941,8 @@ def test_points_that_do_not_are_told_all_at_once() -> None:
     only = "is searched with {} only: set that, or leave {} out"
     assert told("-m", "loss=mnrl,cosent", "search=full", f"study.enqueue=[{','.join(points)}]", "study.n_trials=9") == [
         "study.enqueue, 1: optimizer.lr must be a number from 0.0001 to 0.01, but got 1",
-        "study.enqueue, 1: optimizer.warmupp is not searched (did you mean optimizer.warmup?); these are: " + known,
+        "study.enqueue, 1: optimizer.warmupp is not searched (did you mean "
+        "optimizer.warmup?); these keys are: " + known,
         "study.enqueue, 2: loss.scale " + only.format("loss=mnrl or loss=cosent", "loss.scale"),
         "study.enqueue, 3: loss must be one of mnrl, cosent, but got cosine",
         "study.enqueue, 4: dataloader.batch_sampler " + only.format("loss=mnrl", "dataloader.batch_sampler"),

@@ -198,7 +198,7 @@ def inline(
             "auto",
             1,
             [
-                "workers.count: 4 processes do not fit on 1 GPU with 1 process each: say workers.per_device=4 if they "
+                "workers.count: 4 processes do not fit on 1 GPU with 1 process each: set workers.per_device=4 if they "
                 "fit in its memory"
             ],
         ),
@@ -207,7 +207,7 @@ def inline(
             "auto",
             2,
             [
-                "workers.count: 5 processes do not fit on 2 GPUs with 2 processes each: say workers.per_device=3 if "
+                "workers.count: 5 processes do not fit on 2 GPUs with 2 processes each: set workers.per_device=3 if "
                 "they fit in its memory"
             ],
         ),
@@ -216,7 +216,7 @@ def inline(
             "cpu",
             1,
             [
-                "workers.per_device: there is no GPU that 2 could share (trainer.device=cpu): say workers.count=N "
+                "workers.per_device: there is no GPU that 2 could share (trainer.device=cpu): set workers.count=N "
                 "instead"
             ],
         ),

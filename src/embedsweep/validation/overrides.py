@@ -261,8 +261,7 @@ def _no_place(key: str, composed: Mapping[str, Any]) -> Problem:
         around = ", ".join(name for name, loss in LOSSES.items() if loss.wraps)
         return Problem(key, f"loss={outer} wraps no other loss; the losses that do: {around}")
     return Problem(
-        key,
-        f"there is no section {place} for an option of {group}; choose the one of its own section by {group}=OPTION",
+        key, f"there is no section {place} for an option of {group}; {group}=OPTION chooses its own section's"
     )
 
 
