@@ -1,4 +1,4 @@
-# Everything a person types. Each target does all the set-up it needs.
+# Commands for people. Each target does all the set-up it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,22 +19,22 @@ $(READY): pyproject.toml constraints.txt
 sweep: $(READY)
 	$(BIN)/python train.py -m loss=mnrl,cosent
 
-# The default tests. TESTS= takes what pytest takes: make test TESTS="-m slow"
+# The default tests. TESTS= takes arguments of pytest: make test TESTS="-m slow"
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
-# Every fault there is a test for; docs/RELIABILITY.md tells them. TESTS= takes what pytest takes.
+# All tests of faults; docs/RELIABILITY.md lists them. TESTS= takes arguments of pytest.
 faults: $(READY)
 	$(BIN)/python -m pytest -m 'not chaos' tests/faults $(TESTS)
 
-# A study of 30 trials whose processes are killed at random until it is complete.
+# Kill a study's processes at random until its 30 trials are complete.
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos tests/faults $(TESTS)
 
 ui: $(READY)
 	$(BIN)/embedsweep ui
 
-# The wheel, installed into an empty venv, runs in an empty folder.
+# Install the wheel into an empty venv and run it in an empty folder.
 wheel-test: $(READY)
 	PYTHON=$(BIN)/python tests/wheel.sh
 

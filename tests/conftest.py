@@ -1,4 +1,4 @@
-"""What several test files start from."""
+"""Fixtures that several test files use, and the order of the files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from embedsweep import data
-from embedsweep import data as data_module
 from embedsweep.config.study import TrackingConfig
 from embedsweep.tracking.runs import Tracker
 
@@ -20,22 +19,49 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+LONGEST_FIRST = (
+    "faults/test_workers.py",
+    "faults/test_outage.py",
+    "faults/test_kill.py",
+    "training/test_group.py",
+    "faults/test_together.py",
+    "faults/test_signals.py",
+    "training/test_memory.py",
+    "training/test_every_option.py",
+    "workers/test_winner.py",
+    "faults/",
+    "validation/",
+    "tracking/",
+    "emissions/",
+)
+"""Files and folders that take longest. A file stays on one core: begun last, it would leave the others idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first; within a file, and among the others, the order stays."""
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((rank for rank, name in enumerate(LONGEST_FIRST) if path.startswith(name)), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture
 def forget_data() -> Callable[[], None]:
-    """Makes the next who asks read data again, as a new process does; it is read once a process."""
+    """A function after which data are read again, as in a new process; otherwise they are read once per process."""
 
     def forget() -> None:
-        for module in (data, data_module):
-            for value in vars(module).values():
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
+        for value in vars(data).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
 
     return forget
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data, laid beside the repository where it is developed; not part of a clone."""
+    """Real data beside the repository on development machines; not part of a clone."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data at {SHARED_DATA}")
     return SHARED_DATA
@@ -51,7 +77,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_store(mlflow_template: Path, tmp_path: Path) -> TrackingConfig:
-    """A test's own empty MLflow store, ``mlruns/mlflow.db`` in its ``tmp_path``."""
+    """An empty MLflow store of the test, ``mlruns/mlflow.db`` in its ``tmp_path``."""
     database = tmp_path / "mlruns" / "mlflow.db"
     database.parent.mkdir()
     shutil.copy(mlflow_template, database)

@@ -1,6 +1,6 @@
-"""A real PostgreSQL server for tests, on a free port of this machine, gone when they end.
+"""A real PostgreSQL server for tests, on a free port of this machine; it is removed when they end.
 
-Owns the server's process and folder. ``initdb`` refuses root, so root's server runs as the Debian package's user.
+``initdb`` refuses root, so root's server runs as the Debian package's user.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ START_WITHIN_S = 30.0
 
 
 class Server:
-    """A running server; everyone on this machine may connect.
+    """A running server; every user of this machine may connect.
 
     Attributes:
-        port: where on 127.0.0.1 it listens.
+        port: its port on 127.0.0.1.
     """
 
     def __init__(self, binary_folder: Path, folder: Path, data: Path, identity: dict[str, Any]) -> None:
@@ -56,25 +56,25 @@ class Server:
         return process
 
     def restart(self, down_s: float) -> None:
-        """Stops it, dropping every connection, and starts it again after so many seconds; what it holds stays."""
+        """Stop it, which drops every connection, and start it again after ``down_s`` seconds, with its data."""
         self.stop(signal.SIGINT)
         time.sleep(down_s)
         self._process = self._start()
 
     def stop(self, signum: signal.Signals) -> None:
-        """Ends it: SIGINT keeps what it holds, SIGQUIT throws it away at once."""
+        """Stop it: SIGINT keeps its data, SIGQUIT stops at once without a checkpoint."""
         self._process.send_signal(signum)
         self._process.wait(30)
 
     def new_database(self) -> str:
-        """The SQLAlchemy URL of a database that was just created and is empty."""
+        """Create an empty database and return its SQLAlchemy URL."""
         name = f"study_{next(self._numbers)}"
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self._address(name)
 
     def answers(self) -> bool:
-        """Whether it takes connections yet."""
+        """Return whether it accepts connections."""
         try:
             psycopg.connect(self._address("postgres")).close()
         except psycopg.OperationalError:
@@ -86,16 +86,16 @@ class Server:
 
 
 def binaries() -> Path | None:
-    """The folder of ``initdb`` and ``postgres``, in PATH or where Debian puts the newest; None without one."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else []
+    """Return the folder of ``initdb`` and ``postgres``, from PATH or Debian's newest; None without one."""
+    program = shutil.which("initdb")
+    folders = [Path(program).resolve().parent] if program else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
     return next((path for path in folders if (path / "initdb").is_file() and (path / "postgres").is_file()), None)
 
 
 @contextmanager
 def running_server(binary_folder: Path) -> Iterator[Server]:
-    """Starts a server with a new, empty cluster and ends it after the block."""
+    """Start a server with a new, empty cluster and stop it after the block."""
     identity = _unprivileged()
     # Not below pytest's own folders, which only their owner may enter.
     folder = Path(tempfile.mkdtemp(prefix="embedsweep-postgres-"))
@@ -121,11 +121,11 @@ def running_server(binary_folder: Path) -> Iterator[Server]:
 
 
 def _unprivileged() -> dict[str, Any]:
-    """As whom root starts the server, as ``subprocess`` takes it; empty for anybody else."""
+    """Return the user as whom root starts the server, as arguments of ``subprocess``; empty for other users."""
     if os.geteuid() != 0:
         return {}
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = next(known[name] for name in USERS if name in known)
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = next(entries[name] for name in USERS if name in entries)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from embedsweep.cli import VERBS, Command, main
+from embedsweep.cli import VERBS, main
 from embedsweep.errors import Interrupted
 
 ROOT = Path(__file__).parents[1]
@@ -159,8 +160,8 @@ def test_an_interrupt_is_reported(
     def interrupted(*_: object) -> int:
         raise Interrupted(signal.SIGINT)
 
-    commands = {name: Command(command.verb, interrupted) for name, command in VERBS.items()}
-    monkeypatch.setattr("embedsweep.cli.VERBS", commands)
+    verbs = {name: replace(verb, run=interrupted) for name, verb in VERBS.items()}
+    monkeypatch.setattr("embedsweep.cli.VERBS", verbs)
     assert run(capsys, verb) == (130, "", f"embedsweep: {message}" if message else "")
 
 

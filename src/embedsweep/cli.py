@@ -10,8 +10,7 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
 from embedsweep.training.group import open_group
+from embedsweep.validation.reference import as_text, keys, reference_of
 
 HELP = ("-h", "--help")
 HYDRA_FLAGS = (*HELP, "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, words: list[str]) -> int:
     if verb != "train" and any(word in HELP for word in words):
-        print(format_help(VERBS[verb].verb), end="")
+        print(format_help(VERBS[verb]), end="")
         return 0
     try:
         with handled():
@@ -78,8 +78,7 @@ def _complete(request: str) -> int:
     if request.startswith("query="):
         line = os.environ.get("COMP_LINE", "")
         position = os.environ.get("COMP_POINT", "")
-        verbs = {name: command.verb for name, command in VERBS.items()}
-        print("\n".join(candidates(line[: int(position)] if position.isdigit() else line, verbs)))
+        print("\n".join(candidates(line[: int(position)] if position.isdigit() else line, VERBS)))
         return 0
     name = Path(sys.argv[0]).name
     try:
@@ -99,7 +98,7 @@ def _print_usage(word: str) -> int:
         ("embedsweep train [key=value ...]", "one run"),
         ("embedsweep train -m [key=values ...]", "a study; the same command resumes it"),
         ("embedsweep train --help", TRAIN.summary),
-        *((command.verb.usage, command.verb.summary) for name, command in VERBS.items() if name != "train"),
+        *((verb.usage, verb.summary) for verb in VERBS.values() if verb is not TRAIN),
         ("embedsweep --version", "the version"),
     ]
     width = max(len(usage) for usage, _ in rows)
@@ -137,8 +136,6 @@ def _train(words: Sequence[str], console: Console) -> int:
 
 def _print_reference(words: Sequence[str]) -> int:
     """Print what is known of groups (``model``), options (``model=minilm``) and keys (``trainer.epochs``)."""
-    from embedsweep.validation.reference import as_text, reference_of
-
     print("\n".join(as_text(reference_of(word)) for word in words), end="")
     return 0
 
@@ -209,32 +206,19 @@ def _do_nothing(_: object) -> None:
 TRAIN = Verb(
     name="train",
     summary="options and how to sweep them",
+    run=_train,
     overrides="options and values, as train --help lists them",
     options=(
         Option("-m", "", "a study: comma lists and search=... are its search space"),
         Option("--multirun", "", "the same"),
-        Option("--help", "", "options and how to sweep them"),
+        Option("--help", "NAME", "options and how to sweep them, or all of a group, option or key", choices=keys),
         Option("--cfg", "job", "the configuration that this command would use", choices=("job",)),
         Option("--version", "", "the version"),
     ),
 )
 
 
-@dataclass(frozen=True)
-class Command:
-    """A row of the table of verbs: its arguments, and the function that runs it with the words after it."""
-
-    verb: Verb
-    run: Callable[[Sequence[str], Console], int]
-
-
-VERBS: Mapping[str, Command] = {
-    "train": Command(TRAIN, _train),
-    "audit": Command(audit.VERB, audit.run),
-    "ui": Command(ui.VERB, ui.run),
-    "sync": Command(sync.VERB, sync.run),
-    "evaluate": Command(evaluate.VERB, evaluate.run),
-    "encode": Command(encode.VERB, encode.run),
-    "similarity": Command(similarity.VERB, similarity.run),
-    "publish": Command(publish.VERB, publish.run),
+VERBS: Mapping[str, Verb] = {
+    verb.name: verb
+    for verb in (TRAIN, audit.VERB, ui.VERB, sync.VERB, evaluate.VERB, encode.VERB, similarity.VERB, publish.VERB)
 }

@@ -10,10 +10,11 @@ from embedsweep.commands.arguments import Option, Positional, Verb, format_help,
 from embedsweep.config.compose import shipped_conf
 from embedsweep.errors import ConfigError
 
-WITH_DEFAULTS = [command.verb for name, command in VERBS.items() if name != "train"]
+WITH_DEFAULTS = [verb for name, verb in VERBS.items() if name != "train"]
 VERB = Verb(
     name="encode",
     summary="a summary",
+    run=lambda *_: 0,
     positionals=(Positional("MODEL", "a model"), Positional("FILE", "a file")),
     options=(
         Option("--out", "FILE", "where to", is_required=True),

@@ -35,7 +35,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _offered(line: str) -> list[str]:
-    return candidates(line, {name: command.verb for name, command in VERBS.items()})
+    return candidates(line, VERBS)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,12 @@ def _offered(line: str) -> list[str]:
         ("embedsweep train loss=bogus loss.", ["loss.scale="]),
         ("embedsweep train trainer.early_stopping.m", ["trainer.early_stopping.min_delta="]),
         ("embedsweep train data.drop_leaked=", ["data.drop_leaked=false", "data.drop_leaked=true"]),
+        ("embedsweep train study.sampler=q", ["study.sampler=qmc"]),
+        ("embedsweep train model.pooling=me", ["model.pooling=mean", "model.pooling=mean_sqrt_len_tokens"]),
+        ("embedsweep train optimizer.weight_decay=", ["optimizer.weight_decay=0.01"]),
+        ("embedsweep train optimizer.lr=", []),
+        ("embedsweep train loss=matryoshka loss@loss.inner=cosi", ["loss@loss.inner=cosine"]),
+        ("embedsweep train --help trainer.ep", ["trainer.epochs"]),
         ("embedsweep train study.name=", ["study.name=night"]),
         ("embedsweep train resume=", [f"resume={RUN}"]),
         ("embedsweep train --mu", ["--multirun"]),

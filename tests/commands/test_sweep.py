@@ -47,7 +47,7 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(sweep, "cuda_devices_of", lambda device: visible if device == "cpu" else [])
-    monkeypatch.setattr(sweep, "SharedEmissions", Shared)
+    monkeypatch.setattr(sweep, "MachineEmissions", Shared)
     monkeypatch.setattr(sweep, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
     pool: Any = SimpleNamespace(processes=[None] * children)
     nothing: Any = None

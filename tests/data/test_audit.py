@@ -1,4 +1,4 @@
-"""What an audit counts, what it warns of, and what leaks are dropped."""
+"""Audits: counts, warnings and dropped leaks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_shared_pairs_and_sentences_count_whatever_their_case_order_and_outer_sp
     }
 
 
-def test_repeats_within_a_split_are_told_apart() -> None:
+def test_kinds_of_duplicates_within_a_split_are_distinguished() -> None:
     train = audit(SPLITS).splits["train"]
     assert (train.examples, train.duplicates, train.turned, train.identical) == (6, 1, 1, 1)
     # "a cat" with "the cat" has 1.0 twice and 0.2 once.
@@ -111,7 +111,7 @@ def test_warnings_name_what_matters() -> None:
     ]
 
 
-def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
+def test_duplicates_are_reported_with_the_places_of_the_first() -> None:
     lines = tuple(f"a/train.csv, line {number}" for number in (2, 3, 5, 6, 7, 8))
     train = replace(TRAIN, places=lines)
     assert warnings(audit(replace(CLEAN, train=train))) == [
@@ -122,11 +122,11 @@ def test_repeats_are_told_with_where_the_first_of_them_stand() -> None:
     pairs = Pairs(
         ("a",) * 5, ("b",) * 5, (0, 0, 0, 0, 0), "x + y", ("x, row 1", "x, row 2", "y, row 1", "y, row 2", "z")
     )
-    (told,) = warnings(audit(replace(CLEAN, dev=pairs)))[1:]
-    assert told == "4 of 5 dev examples are duplicates (x, row 2; y, rows 1 and 2)"
+    (reported,) = warnings(audit(replace(CLEAN, dev=pairs)))[1:]
+    assert reported == "4 of 5 dev examples are duplicates (x, row 2; y, rows 1 and 2)"
 
 
-def test_a_split_that_is_trained_on_is_told_as_such() -> None:
+def test_a_split_that_is_trained_on_is_reported_as_such() -> None:
     train = Examples("scored_pairs", (("a", "e", "f"), ("b", "G", "h")), (0.0, 1.0, 0.5), None, "t", None)
     assert warnings(audit(replace(CLEAN, train=train))) == ["dev is trained on: 2 of 2 pairs occur in train"]
 
@@ -143,11 +143,11 @@ def test_a_split_that_is_trained_on_is_told_as_such() -> None:
 def test_scores_of_another_scale_are_warned_of(labels: tuple[float, ...], shape: Shape, warned: bool) -> None:
     classes = ("x",) if shape == "class_pairs" else None
     train = replace(CLEAN.train, shape=shape, labels=labels, classes=classes)
-    told = (
+    reported = (
         f"the highest score of train is {labels[1]:g} of data.score_range, taken as 0-1: if 1 is the highest possible "
         "score in the source, set data.score_range=[0,1]"
     )
-    assert warnings(audit(replace(CLEAN, train=train))) == ([told] if warned else [])
+    assert warnings(audit(replace(CLEAN, train=train))) == ([reported] if warned else [])
 
 
 def test_a_class_that_hardly_occurs_is_warned_of() -> None:

@@ -1,4 +1,4 @@
-"""What must hold for the examples of each shape, and how labels become numbers."""
+"""Checks of examples of each shape, and the conversion of labels to numbers."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ def test_a_wrong_row_is_refused_by_its_place(config: DataConfig, row: Cells, mes
         (
             BINARY,
             [("a", "b", 1), ("c", "d", "1")],
-            "all 2 labels are 1, so nothing can be told apart: is the third of data.columns the label?",
+            "all 2 labels are 1, so there is nothing to learn from: is the third of data.columns the label?",
         ),
         (
             CLASS_TEXTS,
             [("a", "x"), ("b", "x")],
-            "all 2 labels are 'x', so nothing can be told apart: is the second of data.columns the label?",
+            "all 2 labels are 'x', so there is nothing to learn from: is the second of data.columns the label?",
         ),
         (
             CLASS_TEXTS,
@@ -151,7 +151,7 @@ def test_rows_that_teach_nothing_together_are_refused(config: DataConfig, rows: 
 
 
 @pytest.mark.parametrize("numbers", [(2, 0, 1, 2), ("2", "0", "1", "2"), (2.0, 0.0, 1.0, 2.0)])
-def test_classes_given_by_their_numbers_are_those_of_the_labels(numbers: Cells) -> None:
+def test_numbers_of_classes_refer_to_the_labels(numbers: Cells) -> None:
     rows = [(f"a{index}", f"b{index}", number) for index, number in enumerate(numbers)]
     examples = _examples(replace(CLASS_PAIRS, labels=NLI), *rows)
     assert (examples.labels, examples.classes) == ((2.0, 0.0, 1.0, 2.0), NLI)
@@ -159,19 +159,19 @@ def test_classes_given_by_their_numbers_are_those_of_the_labels(numbers: Cells) 
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "reported"),
     [
         ((0, 1, -1), {3: "'-1'"}),
         ((0, 1, "-"), {3: "'-'"}),
         (("neutral", "entailment", "-"), {3: "'-'"}),
     ],
 )
-def test_a_pair_nobody_agreed_on_is_refused_as_such(labels: Cells, told: dict[int, str]) -> None:
+def test_a_pair_without_agreement_of_annotators_is_refused_as_such(labels: Cells, reported: dict[int, str]) -> None:
     rows = [(f"a{index}", f"b{index}", label) for index, label in enumerate(labels)]
     assert _refusal(replace(CLASS_PAIRS, labels=NLI), *rows) == [
         f"row {row}: label {label} is not in data.labels=[contradiction,neutral,entailment]: it means that annotators "
         "did not agree: leave the row out"
-        for row, label in told.items()
+        for row, label in reported.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""Which shape becomes which, what is made of the rows, and what is said of it."""
+"""Conversions between shapes: possible targets, converted rows and descriptions."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("both_directions", [False, True])
 @pytest.mark.parametrize(("examples", "threshold", "to", "message"), REFUSED)
-def test_too_little_left_is_refused_with_the_mend(
+def test_too_few_examples_left_are_refused_with_advice(
     examples: Examples, threshold: float, to: Shape, message: str, both_directions: bool
 ) -> None:
     config = replace(CONFIG, positive_threshold=threshold, both_directions=both_directions)
@@ -256,7 +256,7 @@ def test_too_little_left_is_refused_with_the_mend(
         ("class_texts", ("texts",), None, "texts"),
     ],
 )
-def test_data_stays_where_the_loss_takes_it_else_becomes_the_best_it_can(
+def test_data_keeps_its_shape_if_the_loss_takes_it_else_gets_the_best_possible(
     shape: Shape, wants: tuple[Shape, ...], to: Shape | None, expected: Shape
 ) -> None:
     assert target_shape(shape, wants, to, "some") == expected

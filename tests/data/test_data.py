@@ -1,4 +1,4 @@
-"""Loading all splits: which source is asked, a folder's files by split and language, limits, all errors at once."""
+"""Loading splits: sources, a folder's files by split and language, limits, all errors at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_each_split_of_a_folder_is_its_file(folder: Path) -> None:
     assert splits.train.origin == str(folder / "train.csv")
 
 
-def test_a_path_is_read_before_the_hub_is_asked(folder: Path) -> None:
+def test_a_path_has_priority_over_the_hub(folder: Path) -> None:
     splits = load_splits(replace(CSV, path=str(folder), hub="someone/stsb_multi_mt"), EVALUATION)
     assert len(splits.train) == 3
 
@@ -89,13 +89,15 @@ def test_a_limit_that_leaves_nothing_to_rank_is_refused(folder: Path) -> None:
     for shape, what in (("scored_pairs", "scores"), ("binary_pairs", "labels")):
         with pytest.raises(ConfigError) as error:
             load_train(replace(CSV, path=str(folder), shape=shape, limit=2))  # type: ignore[arg-type]
-        told = f"data.limit: the first 2 rows of {folder}/train.csv do not have two different {what}: raise the limit"
-        assert str(error.value) == told
-    assert _refusal(replace(CSV, path=str(folder), limit=2)) == [told.replace("labels", "scores")]
+        reported = (
+            f"data.limit: the first 2 rows of {folder}/train.csv do not have two different {what}: raise the limit"
+        )
+        assert str(error.value) == reported
+    assert _refusal(replace(CSV, path=str(folder), limit=2)) == [reported.replace("labels", "scores")]
     assert len(load_splits(replace(CSV, path=str(folder), limit=3), EVALUATION).train) == 3
 
 
-def test_problems_of_all_splits_are_told_at_once(folder: Path) -> None:
+def test_problems_of_all_splits_are_reported_at_once(folder: Path) -> None:
     (folder / "train.csv").write_text("a,b,1\nc,d,high\n")
     (folder / "dev.csv").unlink()
     (folder / "test.csv").write_text("a,b,3\nc,d,3\n")
@@ -117,7 +119,7 @@ def test_problems_of_all_splits_are_told_at_once(folder: Path) -> None:
         ),
     ],
 )
-def test_a_language_that_is_not_there_is_told_with_those_that_are(
+def test_a_missing_language_is_reported_with_the_existing_ones(
     folder: Path, language: str | None, message: str
 ) -> None:
     for name in ("stsb-es-train.csv", "stsb-en-dev.csv", "stsb-es-test.csv", "notes-de-train.csv"):
@@ -126,9 +128,9 @@ def test_a_language_that_is_not_there_is_told_with_those_that_are(
 
 
 def test_files_without_any_language_are_missed_by_name(folder: Path) -> None:
-    told = _refusal(replace(STSB, path=str(folder), language="es"))
-    assert told[0] == f"{folder}/stsb-es-train.csv: no such file; in its folder: 'train.csv', 'test.csv'"
-    assert len(told) == 3
+    reported = _refusal(replace(STSB, path=str(folder), language="es"))
+    assert reported[0] == f"{folder}/stsb-es-train.csv: no such file; in its folder: 'train.csv', 'test.csv'"
+    assert len(reported) == 3
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_path_that_cannot_be_all_splits_is_refused(folder: Path) -> None:
     ]
 
 
-def test_without_path_and_hub_the_files_are_told() -> None:
+def test_without_path_and_hub_the_needed_files_are_named() -> None:
     assert _refusal(CSV) == [
         "data.path: is not set, and csv is not on the hub: set data.path=FOLDER, with train.csv, dev.csv, test.csv in "
         "that folder"
@@ -178,7 +180,7 @@ def test_without_path_and_hub_the_files_are_told() -> None:
 
 @pytest.mark.parametrize("name", ["demo", "demo_nli", "demo_topics"])
 @pytest.mark.parametrize("option", [None, "mine"])
-def test_demo_data_is_generated_by_its_shape_and_scored_by_the_same_pairs(name: DemoName, option: str | None) -> None:
+def test_demo_data_is_selected_by_its_shape_and_scored_by_the_same_pairs(name: DemoName, option: str | None) -> None:
     shape = DEMOS[name]
     config = replace(DEMO, name=option or name, shape=shape, columns=COLUMNS[shape], limit=100)
     splits = load_splits(config, EVALUATION)
@@ -193,8 +195,8 @@ def test_demo_data_is_generated_by_its_shape_and_scored_by_the_same_pairs(name: 
 
 
 def test_demo_data_reads_no_path(folder: Path) -> None:
-    told = f"data.path: {folder} is not read: demo data is generated"
-    assert _refusal(replace(DEMO, path=str(folder))) == [f"{told}; set data=csv for files"]
+    reported = f"data.path: {folder} is not read: demo data is generated"
+    assert _refusal(replace(DEMO, path=str(folder))) == [f"{reported}; set data=csv for files"]
 
 
 def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
@@ -210,17 +212,17 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
         encoding="latin-1",
         score_range=(0.0, 1.0),
     )
-    told = "is not read: demo data is generated; leave it at"
+    reported = "is not read: demo data is generated; leave it at"
     assert sorted(_refusal(config)) == [
-        f"data.columns: [0,1,2] {told} [sentence1,sentence2,score]",
-        f"data.delimiter: ';' {told} ','",
-        f"data.encoding: 'latin-1' {told} 'utf-8'",
-        f"data.labels: [a,b] {told} null",
-        f"data.language: 'es' {told} null",
-        f"data.revision: 'v1' {told} null",
-        f"data.score_range: [0,1] {told} [0,5]",
-        f"data.splits: {{train:[train],dev:[],test:[test]}} {told} {{train:[train],dev:[dev],test:[test]}}",
-        f"data.where: {{lang:es}} {told} {{}}",
+        f"data.columns: [0,1,2] {reported} [sentence1,sentence2,score]",
+        f"data.delimiter: ';' {reported} ','",
+        f"data.encoding: 'latin-1' {reported} 'utf-8'",
+        f"data.labels: [a,b] {reported} null",
+        f"data.language: 'es' {reported} null",
+        f"data.revision: 'v1' {reported} null",
+        f"data.score_range: [0,1] {reported} [0,5]",
+        f"data.splits: {{train:[train],dev:[],test:[test]}} {reported} {{train:[train],dev:[dev],test:[test]}}",
+        f"data.where: {{lang:es}} {reported} {{}}",
     ]
 
 
@@ -230,7 +232,7 @@ def test_what_demo_data_does_not_read_is_every_key_without_an_effect_on_it() -> 
     assert {*DEMO_VALUES, *chosen_by, *read} == {field.name for field in fields(DataConfig)}
 
 
-def test_a_shape_there_is_no_demo_data_of_is_told_with_those_there_are() -> None:
+def test_a_shape_without_demo_data_is_refused_with_the_shapes_that_have_some() -> None:
     assert _refusal(replace(DEMO, shape="triplets", columns=("a", "b", "c"))) == [
         "data.shape: there is no demo data of triplets (anchor, positive, negative: a text, one that means the same "
         "and one that does not): demo data is scored_pairs (data=demo), class_pairs (data=demo_nli), class_texts "
@@ -296,7 +298,7 @@ def test_a_file_is_what_is_trained_on_where_something_else_is_scored(folder: Pat
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "reported"),
     [
         (PAIRED, "has two texts that mean the same (data.shape=positive_pairs), which cannot be scored"),
         (
@@ -305,10 +307,10 @@ def test_a_file_is_what_is_trained_on_where_something_else_is_scored(folder: Pat
         ),
     ],
 )
-def test_data_that_cannot_be_scored_needs_benchmarks(folder: Path, config: DataConfig, told: str) -> None:
+def test_data_that_cannot_be_scored_needs_benchmarks(folder: Path, config: DataConfig, reported: str) -> None:
     config = replace(config, name="mine", path=str(folder))
     assert _refusal(config) == [
-        f"evaluation.{split}: is not set, and data=mine {told.format(split=split)}: choose a benchmark of "
+        f"evaluation.{split}: is not set, and data=mine {reported.format(split=split)}: choose a benchmark of "
         f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
         for split in ("dev", "test")
     ]
@@ -319,7 +321,7 @@ def test_data_without_anything_to_train_on_is_refused(folder: Path) -> None:
     assert _refusal(config) == ["data.splits.train: data=csv has nothing to train on: name its split, as [train]"]
 
 
-def test_problems_of_data_and_benchmarks_are_told_at_once(folder: Path) -> None:
+def test_problems_of_data_and_benchmarks_are_reported_at_once(folder: Path) -> None:
     (folder / "train.csv").write_text("a,b,1\nc,d,high\n")
     (folder / "bench").mkdir()
     (folder / "bench" / "test.csv").write_text("a,b,1\n,d,2\n")
@@ -337,7 +339,7 @@ def _benchmark_refusal(benchmark: BenchmarkConfig, path: str | None) -> str:
     return str(error.value)
 
 
-def test_a_benchmark_without_hub_says_where_its_files_are_wanted(folder: Path) -> None:
+def test_a_benchmark_without_hub_names_the_place_of_its_files(folder: Path) -> None:
     benchmark = replace(BENCHMARK, data=replace(CSV, name="bench", files="STS.tsv"))
     assert _benchmark_refusal(benchmark, None) == (
         "evaluation.path: benchmark bench: is not set, and bench is not on the hub: set evaluation.path=FOLDER, with "
@@ -348,7 +350,7 @@ def test_a_benchmark_without_hub_says_where_its_files_are_wanted(folder: Path) -
     )
 
 
-def test_a_benchmark_is_told_by_its_own_keys(folder: Path) -> None:
+def test_problems_of_a_benchmark_have_its_own_keys(folder: Path) -> None:
     benchmark = replace(BENCHMARK, folder=".", data=replace(CSV, files=None))
     assert _benchmark_refusal(benchmark, str(folder)) == (
         "benchmark bench, data.files: is not set: set the file name of a split, as in '{split}.csv'"
@@ -378,7 +380,7 @@ def test_further_datasets_are_loaded_by_name(folder: Path) -> None:
     }
 
 
-def test_problems_of_further_datasets_are_told_by_their_own_keys(folder: Path) -> None:
+def test_problems_of_further_datasets_have_their_own_keys(folder: Path) -> None:
     also = {
         "one": AlsoConfig(replace(PAIRED, path=str(folder), columns=(0, 7)), LOSS),
         "two": AlsoConfig(replace(CSV, path=str(folder / "data.path")), LOSS),

@@ -1,4 +1,4 @@
-"""Reading delimited files: what is read as what, and what is said about files that cannot be trained on."""
+"""Reading delimited files: texts, headers, delimiters, encodings, and messages for wrong files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _pairs(path: Path, config: DataConfig) -> Pairs:
 
 
 def _refusal(path: Path, config: DataConfig) -> list[str]:
-    """The problems told, one a line, without the folder."""
+    """The problems reported, one a line, without the folder."""
     with pytest.raises(ConfigError) as error:
         _pairs(path, config)
     return [str(problem).replace(f"{path.parent}{os.sep}", "") for problem in error.value.problems]
@@ -64,7 +64,7 @@ def _refusal(path: Path, config: DataConfig) -> list[str]:
         ("\ufeffa,b,1\nc,d,2\n", replace(BY_POSITION, encoding="UTF8"), "a", "b"),
     ],
 )
-def test_texts_are_read_as_they_stand(
+def test_texts_are_read_unchanged(
     tmp_path: Path, content: str | bytes, config: DataConfig, first: str, second: str
 ) -> None:
     path = _written(tmp_path, content)
@@ -109,23 +109,23 @@ WRONG_ROWS = [
 
 
 @pytest.mark.parametrize(("row", "message"), WRONG_ROWS)
-def test_a_wrong_row_is_told_with_its_line(tmp_path: Path, row: str, message: str) -> None:
+def test_a_wrong_row_is_reported_with_its_line(tmp_path: Path, row: str, message: str) -> None:
     # The quoted line break and the blank line make the third row stand on line 5.
     path = _written(tmp_path, f'"a\nb",b,1\n\nc,d,2\n{row}\ne,f,3\n')
     assert _refusal(path, BY_POSITION) == [f"train.csv, line 5: {message}"]
 
 
-def test_problems_of_all_kinds_are_told_together_and_counted_by_kind(tmp_path: Path) -> None:
+def test_problems_of_all_kinds_are_reported_together_and_counted_by_kind(tmp_path: Path) -> None:
     good = "a,b,1\nc,d,2\n"
     path = _written(tmp_path, HEADER + good + "x,y,high\n" * 7 + "x,y\n" + ",y,3\n" * 5)
-    told = _refusal(path, NAMED)
-    assert [line.split(":")[0] for line in told] == [
+    reported = _refusal(path, NAMED)
+    assert [line.split(":")[0] for line in reported] == [
         "train.csv, line 11",
         *(f"train.csv, line {line}" for line in range(12, 17)),
         *(f"train.csv, line {line}" for line in range(4, 9)),
         "train.csv",
     ]
-    assert told[-1] == "train.csv: ... and 2 more scores that are not numbers"
+    assert reported[-1] == "train.csv: ... and 2 more scores that are not numbers"
 
 
 @pytest.mark.parametrize(
@@ -233,16 +233,16 @@ def test_problems_of_all_kinds_are_told_together_and_counted_by_kind(tmp_path: P
         ),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_mend(
+def test_a_wrong_file_is_refused_with_advice(
     tmp_path: Path, content: str, config: DataConfig, messages: list[str]
 ) -> None:
     assert _refusal(_written(tmp_path, content), config) == messages
 
 
-def test_a_quote_that_swallows_a_large_rest_of_the_file_is_told_where_it_was_opened(tmp_path: Path) -> None:
+def test_an_unclosed_quote_over_much_of_the_file_is_reported_where_it_was_opened(tmp_path: Path) -> None:
     path = _written(tmp_path, 'a,b,1\nc,d,2\n"e,f,3\n' + "some words,other words,4\n" * 8_000)
-    told = _refusal(path, BY_POSITION)
-    assert told[0].startswith("train.csv, line 3: a text opened by a double quote here is not closed (lines 3 to ")
+    reported = _refusal(path, BY_POSITION)
+    assert reported[0].startswith("train.csv, line 3: a text opened by a double quote here is not closed (lines 3 to ")
 
 
 @pytest.mark.parametrize(
@@ -268,21 +268,21 @@ def test_a_quote_that_swallows_a_large_rest_of_the_file_is_told_where_it_was_ope
         ),
     ],
 )
-def test_another_encoding_is_told_by_line_and_byte(tmp_path: Path, content: bytes, line: int, message: str) -> None:
+def test_another_encoding_is_reported_by_line_and_byte(tmp_path: Path, content: bytes, line: int, message: str) -> None:
     assert _refusal(_written(tmp_path, content), BY_POSITION) == [f"train.csv, line {line}: {message}"]
 
 
-def test_a_missing_file_is_told_with_the_nearest_names(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_similar_names(tmp_path: Path) -> None:
     for name in ("train.tsv", "dev.tsv", "notes.md", ".train.csv.swp"):
         _written(tmp_path, "", name)
-    told = _refusal(tmp_path / "train.csv", BY_POSITION)
-    assert told == ["train.csv: no such file; in its folder: 'train.tsv'"]
+    reported = _refusal(tmp_path / "train.csv", BY_POSITION)
+    assert reported == ["train.csv: no such file; in its folder: 'train.tsv'"]
 
 
-def test_a_missing_folder_is_told_with_what_is_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_with_the_existing_ones(tmp_path: Path) -> None:
     (tmp_path / "spanish").mkdir()
-    told = _refusal(tmp_path / "spanich" / "sts" / "train.csv", BY_POSITION)
-    assert told == [f"train.csv: no such file: there is no folder {tmp_path}/spanich; in {tmp_path}: 'spanish'"]
+    reported = _refusal(tmp_path / "spanich" / "sts" / "train.csv", BY_POSITION)
+    assert reported == [f"train.csv: no such file: there is no folder {tmp_path}/spanich; in {tmp_path}: 'spanish'"]
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_rows_are_kept_where_a_column_has_the_value(
         ),
     ],
 )
-def test_conditions_that_leave_nothing_are_told_with_what_there_is(
+def test_conditions_without_matching_rows_are_reported_with_existing_values(
     tmp_path: Path, where: dict[str, str], message: str
 ) -> None:
     path = _written(tmp_path, "sentence1,sentence2,score,lang\na,b,1,es\nc,d,2,en\n")
@@ -371,12 +371,10 @@ def test_conditions_that_leave_nothing_are_told_with_what_there_is(
         (b"a,b,1\n\x81,d,2\n", "cp1252", "is not in cp1252 (character maps to <undefined> at byte 6): "),
     ],
 )
-def test_an_encoding_that_is_said_and_wrong_is_refused(
-    tmp_path: Path, content: bytes, encoding: str, message: str
-) -> None:
-    told = _refusal(_written(tmp_path, content), replace(BY_POSITION, encoding=encoding))
-    assert len(told) == 1
-    assert told[0].startswith(f"train.csv: {message}")
+def test_a_wrong_encoding_setting_is_refused(tmp_path: Path, content: bytes, encoding: str, message: str) -> None:
+    reported = _refusal(_written(tmp_path, content), replace(BY_POSITION, encoding=encoding))
+    assert len(reported) == 1
+    assert reported[0].startswith(f"train.csv: {message}")
 
 
 def test_files_of_a_single_column_are_read_whatever_their_texts_contain(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_training_examples_never_change(name: DemoName, digest: str) -> None:
     assert hashlib.sha256(repr(demo_examples(name, "train")).encode()).hexdigest() == digest
 
 
-def test_no_pair_comes_twice_in_any_order_or_split() -> None:
+def test_no_pair_is_repeated_in_any_order_or_split() -> None:
     assert len({frozenset(pair[:2]) for pair in PAIRS}) == len(PAIRS)
 
 

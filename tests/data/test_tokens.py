@@ -1,4 +1,4 @@
-"""The filter by length, and tokens counted without a model."""
+"""Filtering by length, and counting tokens without a model."""
 
 from __future__ import annotations
 

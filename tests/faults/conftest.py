@@ -1,4 +1,4 @@
-"""What the tests of faults start from: a PostgreSQL server, and a study that nothing disturbed."""
+"""Fixtures of the tests of faults: a PostgreSQL server, and an undisturbed study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults import studies
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Server]:
-    """A server of the test session's own."""
+    """A PostgreSQL server for this test session."""
     binaries = postgres.binaries()
     if binaries is None:
         pytest.skip(postgres.MISSING)
@@ -34,9 +34,9 @@ def url(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> studies.Study:
-    """What the study of these tests looks like when nothing happens to it."""
+    """The study of these tests without any fault, by an interpreter of its own."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    ended = studies.run(folder)
+    ended = studies.run(folder, fresh=True)
     assert ended.code == 0, ended.output
     study = studies.Study(folder)
     studies.check_whole(study)

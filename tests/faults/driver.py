@@ -3,19 +3,19 @@
     python driver.py ACTION PLACE train-words...
 
 ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process), ``raise``,
-``wait`` (so that another process meets this one there), ``memory`` (none is left), ``full`` (from then on no file may
-grow above the size of a small one), ``clock:3600`` (the clock is so many seconds ahead) or ``offline`` (nothing
+``wait`` (so that another process meets this one there), ``memory`` (out of memory), ``full`` (from then on no file may
+grow beyond a small size), ``clock:3600`` (the clock is 3600 seconds ahead) or ``offline`` (nothing
 outside this machine can be reached).
 PLACE is where:
 
     start          before anything else
-    count          the trials were counted, and the next is about to be made (grids only)
+    count          the trials were counted, and the next is about to be added (grids only)
     ask            a trial was asked for, and its lease taken
-    run            its MLflow run was created, but the study does not know its id yet
+    run            its MLflow run was created, but the study does not have its id yet
     step:7         after an optimizer step, whichever trial comes to it first
     checkpoint:9   while the checkpoint of a step is written; half of a file is there
-    tell           the trial is done and recorded in MLflow; Optuna is not told yet
-    told           Optuna was just told
+    tell           the trial is recorded in MLflow; Optuna has not been told
+    told           Optuna has just been told
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def main() -> int:
-    """Runs the command with its fault; the exit code is the command's."""
+    """Run the command with its fault; return the command's exit code."""
     action, place, *words = sys.argv[1:]
     name, _, step = place.partition(":")
     _arm(name, int(step or 0), _once(action))
@@ -106,14 +106,14 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
 
 
 def _set_clock(ahead_s: float) -> None:
-    """Shifts what Python's code sees as the time of day; the monotonic clock goes on as it was."""
+    """Shift the time of day that Python code sees; the monotonic clock is unchanged."""
     real, real_ns = time.time, time.time_ns
     time.time = lambda: real() + ahead_s
     time.time_ns = lambda: real_ns() + int(ahead_s * 1e9)
 
 
 def _cut_off() -> None:
-    """Refuses every connection and every name that is not this machine's."""
+    """Refuse every connection to, and every name of, other machines."""
     connect, look_up = socket.socket.connect, socket.getaddrinfo
 
     def refuse(self: socket.socket, address: Any) -> None:
@@ -121,13 +121,13 @@ def _cut_off() -> None:
             raise OSError(101, "Network is unreachable")
         connect(self, address)
 
-    def know_no_name(host: Any, *args: Any, **kwargs: Any) -> Any:
+    def look_up_locally(host: Any, *args: Any, **kwargs: Any) -> Any:
         if host not in (*LOCAL, None):
             raise socket.gaierror(-3, "Temporary failure in name resolution")
         return look_up(host, *args, **kwargs)
 
     socket.socket.connect = refuse  # type: ignore[method-assign,assignment]
-    socket.getaddrinfo = know_no_name
+    socket.getaddrinfo = look_up_locally
 
 
 def _after(owner: type, name: str, fault: Callable[[], None], when: Callable[..., bool] = lambda *_: True) -> None:
@@ -153,7 +153,7 @@ def _before(owner: type, name: str, fault: Callable[[], None]) -> None:
 
 
 def _tear_checkpoint(step: int, fault: Callable[[], None]) -> None:
-    """At ``step``, only half of the model's weights get to the disk, and nothing of what follows them."""
+    """Write only half of the model's weights at ``step``, and none of the files that follow them."""
     from embedsweep.training.trainer import Trainer
 
     original = Trainer._save_optimizer_and_scheduler

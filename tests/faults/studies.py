@@ -1,17 +1,17 @@
-"""A small study whose trials stop early: its command, in child processes, and what Optuna and MLflow hold of it.
-
-Owns how the tests of faults start commands and read what is left. Starts no fault itself.
-"""
+"""A small study whose trials stop early: its command, in child processes, and what Optuna and MLflow hold of it."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
+from tests.faults.forks import ForkedCommand, ForkServer
+
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
 WITHIN_S = 600.0
+Command = subprocess.Popen[str] | ForkedCommand
+_STARTING = threading.Lock()
 
-# A learning rate this high leads past the best model soon: both trials stop early, well before their last step.
+# With a learning rate this high the best model comes early: both trials stop well before their last step.
 WORDS = (
     "loss=cosent,mnrl",
     "data=demo",
@@ -49,12 +53,12 @@ in_short = pytest.mark.parametrize(
     [pytest.param("journal", marks=pytest.mark.slow), pytest.param("postgresql", marks=pytest.mark.faults)],
     indirect=True,
 )
-"""On the journal in CI, on both by ``make faults``: for faults of which the storage sees little."""
+"""On the journal in CI, on both by ``make faults``: for faults that hardly involve the storage."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that came to its end.
+    """A command that has ended.
 
     Attributes:
         code: its exit code; of one that a signal killed, the signal's number, negative.
@@ -66,58 +70,92 @@ class Ended:
 
 
 def start(
-    folder: Path, words: Sequence[str], fault: Sequence[str] = (), output: Path | None = None
-) -> subprocess.Popen[str]:
-    """Starts ``train.py -m words`` in ``folder``; with a fault (action, place), by way of the driver.
+    folder: Path,
+    words: Sequence[str],
+    fault: Sequence[str] = (),
+    output: Path | None = None,
+    *,
+    fresh: bool = False,
+    at: float | None = None,
+) -> Command:
+    """Start ``train.py -m words`` in ``folder``.
 
-    What it prints goes to the file ``output``; None is a pipe, which somebody has to read.
+    Args:
+        folder: its working directory, made if it is missing.
+        words: what follows ``-m``.
+        fault: action and place of a fault, for ``driver.py``.
+        output: the file that gets what it prints; None is a pipe, which somebody has to read.
+        fresh: start an interpreter of its own, where imports are part of the test.
+        at: the moment at which a fork begins, by ``time.monotonic``; None is at once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     program = [str(DRIVER), *fault] if fault else [str(ROOT / "train.py")]
+    return start_program(folder, [*program, "-m", *words], output, fresh=fresh, at=at)
+
+
+def start_program(
+    folder: Path,
+    program: Sequence[str],
+    output: Path | None = None,
+    *,
+    fresh: bool = False,
+    at: float | None = None,
+) -> Command:
+    """Start what would follow ``python`` on a command line; arguments as those of ``start``."""
+    folder.mkdir(parents=True, exist_ok=True)
     # One thread each: two commands can run side by side on two cores, and results are the same to the last bit.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
+    if not fresh:
+        return fork_server().start(program, folder, environment, output, at)
     with output.open("wb") if output is not None else nullcontext(subprocess.PIPE) as printed:
         return subprocess.Popen(
-            [sys.executable, *program, "-m", *words],
-            cwd=folder,
-            env=environment,
-            text=True,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
+            [sys.executable, *program], cwd=folder, env=environment, text=True, stdout=printed, stderr=subprocess.STDOUT
         )
 
 
-def wait_for(command: subprocess.Popen[str], words: str) -> None:
-    """Reads a command's output up to a line with these words in it."""
+@cache
+def _fork_server() -> ForkServer:
+    server = ForkServer()
+    atexit.register(server.close)
+    return server
+
+
+def fork_server() -> ForkServer:
+    """Return this process's only fork server, started by the first who needs it."""
+    with _STARTING:
+        return _fork_server()
+
+
+def wait_for(command: Command, words: str) -> None:
+    """Read a command's output up to a line that contains ``words``."""
     assert command.stdout is not None
     while words not in (line := command.stdout.readline()):
-        assert line, f"the command ended before it said {words!r}"
+        assert line, f"the command ended before it printed {words!r}"
 
 
-def finish(command: subprocess.Popen[str]) -> Ended:
-    """Waits for a command's end."""
+def finish(command: Command) -> Ended:
+    """Wait for a command's end."""
     try:
         output, _ = command.communicate(timeout=WITHIN_S)
     except subprocess.TimeoutExpired:
         command.kill()
         output, _ = command.communicate()
         raise AssertionError(f"still running after {WITHIN_S:.0f} s:\n{output}") from None
-    return Ended(command.returncode, output)
+    return Ended(command.wait(), output)
 
 
-def run(folder: Path, words: Sequence[str] = WORDS, fault: Sequence[str] = ()) -> Ended:
-    """Starts a command and waits for its end."""
-    return finish(start(folder, words, fault))
+def run(folder: Path, words: Sequence[str] = WORDS, fault: Sequence[str] = (), *, fresh: bool = False) -> Ended:
+    """Run a command to its end; arguments as those of ``start``."""
+    return finish(start(folder, words, fault, fresh=fresh))
 
 
 def storage_words(url: str | None) -> tuple[str, ...]:
-    """What a command says to keep the study in a database; nothing for the journal."""
+    """Return the override that stores the study in a database; nothing for the journal."""
     return (f"study.storage={url}",) if url else ()
 
 
 class Study:
-    """What Optuna and MLflow hold, at this moment, of the only study in a working directory.
+    """What Optuna and MLflow now hold of the only study in a working directory.
 
     Args:
         folder: the working directory.
@@ -163,12 +201,12 @@ class Study:
         return run
 
     def run_of(self, number: int) -> Run:
-        """The run of a trial; there must be exactly one."""
+        """Return the run of a trial; there must be exactly one."""
         (run,) = (run for run in self.runs if run.data.tags.get("embedsweep.trial") == str(number))
         return run
 
     def history(self, run: Run) -> dict[str, list[tuple[int, float]]]:
-        """Every point of every metric of a run, by step."""
+        """Return every point of every metric of a run, by step."""
         return {
             name: sorted((point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, name))
             for name in run.data.metrics
@@ -182,7 +220,7 @@ class Study:
 
 
 def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
-    """A study that is complete, each trial once, MLflow and Optuna agreeing on everything."""
+    """Check that a study is complete, with each trial once, and that MLflow and Optuna agree."""
     assert study.states == ["COMPLETE"] * n_trials
     assert len({json.dumps(trial.params, sort_keys=True) for trial in study.trials}) == n_trials
     assert len(study.runs) == n_trials + 1, [run.data.tags for run in study.runs]
@@ -206,7 +244,7 @@ def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
 
 
 def check_equal(study: Study, reference: Study) -> None:
-    """Every trial has the very result, step by step, that it has in a study that nothing disturbed."""
+    """Check that every trial has exactly the result, step by step, that it has in the undisturbed study."""
     assert len(study.trials) == len(reference.trials)
     for trial, expected in zip(study.trials, reference.trials, strict=True):
         number = trial.number

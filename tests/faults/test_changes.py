@@ -1,4 +1,4 @@
-"""What a user changes while a study is under way, or between its commands."""
+"""Changes that a user makes during a study, or between its commands."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from embedsweep.validation.sweep import pass_sweep
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
-ASKED = ("loss=mnrl,cosent", "optimizer.lr=interval(1e-5,1e-3)", "study.name=asked", "study.n_trials=4")
+REQUEST = ("loss=mnrl,cosent", "optimizer.lr=interval(1e-5,1e-3)", "study.name=changed", "study.n_trials=4")
 CHANGES = {
-    "space": (("loss=mnrl,cosine", *ASKED[1:]), "sweep of loss was mnrl,cosent and is now mnrl,cosine"),
-    "range": ((ASKED[0], "optimizer.lr=interval(1e-5,1e-2)", *ASKED[2:]), "sweep of optimizer.lr was"),
-    "fixed value": ((*ASKED, "data.limit=100"), "data.limit was null and is now 100"),
-    "direction": ((*ASKED, "study.objective=[dev/spearman_cosine,emissions/co2eq_kg]"), "objective"),
+    "space": (("loss=mnrl,cosine", *REQUEST[1:]), "sweep of loss was mnrl,cosent and is now mnrl,cosine"),
+    "range": ((REQUEST[0], "optimizer.lr=interval(1e-5,1e-2)", *REQUEST[2:]), "sweep of optimizer.lr was"),
+    "fixed value": ((*REQUEST, "data.limit=100"), "data.limit was null and is now 100"),
+    "direction": ((*REQUEST, "study.objective=[dev/spearman_cosine,emissions/co2eq_kg]"), "objective"),
 }
 
 
 @pytest.fixture
 def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Closes what a process that ends would close."""
+    """Close the connections that the end of a process would close."""
     opened: list[RDBStorage] = []
     original = RDBStorage.__init__
 
-    def noting(storage: RDBStorage, *args: Any, **kwargs: Any) -> None:
+    def record(storage: RDBStorage, *args: Any, **kwargs: Any) -> None:
         original(storage, *args, **kwargs)
         opened.append(storage)
 
-    monkeypatch.setattr(RDBStorage, "__init__", noting)
+    monkeypatch.setattr(RDBStorage, "__init__", record)
     yield
     for storage in opened:
         storage.remove_session()
@@ -47,7 +47,7 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("closing")
 @studies.each_storage
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_command_that_asks_something_else_is_refused_with_the_difference(
+def test_a_command_with_another_configuration_is_refused_with_the_difference(
     change: str,
     url: str | None,
     tmp_path: Path,
@@ -56,19 +56,19 @@ def test_a_command_that_asks_something_else_is_refused_with_the_difference(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     storage = studies.storage_words(url)
-    study = open_study(pass_sweep([*ASKED, *storage]))
+    study = open_study(pass_sweep([*REQUEST, *storage]))
     assert study.ask() is not None
 
     words, difference = CHANGES[change]
     assert main(["train", "-m", *words, *storage]) == 2
-    told = capsys.readouterr().err
-    assert "study asked" in told
-    assert difference in told
-    assert [trial.state.name for trial in open_study(pass_sweep([*ASKED, *storage])).trials] == ["RUNNING"]
+    error = capsys.readouterr().err
+    assert "study changed" in error
+    assert difference in error
+    assert [trial.state.name for trial in open_study(pass_sweep([*REQUEST, *storage])).trials] == ["RUNNING"]
 
 
 @pytest.mark.slow
-def test_yaml_that_is_edited_in_the_middle_changes_no_later_trial(tmp_path: Path, undisturbed: Study) -> None:
+def test_a_yaml_file_edited_during_a_study_changes_no_later_trial(tmp_path: Path, undisturbed: Study) -> None:
     option = tmp_path / "conf" / "optimizer" / "adamw.yaml"
     option.parent.mkdir(parents=True)
     shutil.copy(studies.ROOT / "conf" / "optimizer" / "adamw.yaml", option)
@@ -91,7 +91,7 @@ def test_yaml_that_is_edited_in_the_middle_changes_no_later_trial(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_machine_whose_runs_would_lie_apart_from_the_others_is_refused(tmp_path: Path, postgres_url: str) -> None:
+def test_a_machine_that_records_its_runs_in_another_store_is_refused(tmp_path: Path, postgres_url: str) -> None:
     words = (*WORDS, *studies.storage_words(postgres_url))
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()

@@ -1,4 +1,4 @@
-"""Databases that are restarted, or locked for a while, in the middle of a study."""
+"""Databases that are restarted, or locked for a while, during a study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.faults.studies import WORDS, Study
 @pytest.mark.parametrize(
     "down_s", [pytest.param(0.0, marks=pytest.mark.slow), pytest.param(20.0, marks=pytest.mark.faults)]
 )
-def test_postgresql_may_be_restarted_in_the_middle(down_s: float, tmp_path: Path, undisturbed: Study) -> None:
+def test_a_study_survives_a_restart_of_postgresql(down_s: float, tmp_path: Path, undisturbed: Study) -> None:
     binaries = postgres.binaries()
     if binaries is None:
         pytest.skip(postgres.MISSING)
@@ -41,18 +41,18 @@ def test_postgresql_may_be_restarted_in_the_middle(down_s: float, tmp_path: Path
 @pytest.mark.parametrize(
     "seconds", [pytest.param(10.0, marks=pytest.mark.slow), pytest.param(30.0, marks=pytest.mark.faults)]
 )
-def test_a_locked_tracking_database_is_waited_for(seconds: float, tmp_path: Path, undisturbed: Study) -> None:
+def test_a_study_waits_for_a_locked_tracking_database(seconds: float, tmp_path: Path, undisturbed: Study) -> None:
     command = studies.start(tmp_path, WORDS)
     studies.wait_for(command, "trial 0 11%")
     locker = sqlite3.connect(tmp_path / "mlruns" / "mlflow.db", timeout=60, isolation_level=None)
     locker.execute("BEGIN EXCLUSIVE")
-    begun = time.monotonic()
+    started = time.monotonic()
     time.sleep(seconds)
     assert command.poll() is None, "nothing had to wait"
     locker.execute("COMMIT")
     locker.close()
     ended = studies.finish(command)
-    assert time.monotonic() - begun >= seconds
+    assert time.monotonic() - started >= seconds
     assert ended.code == 0, ended.output
     assert "Traceback" not in ended.output
     studies.check_whole(Study(tmp_path))

@@ -17,7 +17,7 @@ from tests.faults.studies import WORDS, Study
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["step:5", "tell"])
-def test_a_limit_on_the_size_of_files_ends_the_command_and_no_trial(
+def test_a_limit_on_file_sizes_ends_the_command_and_fails_no_trial(
     place: str, tmp_path: Path, undisturbed: Study
 ) -> None:
     full = studies.run(tmp_path, WORDS, ("full", place))
@@ -32,7 +32,7 @@ def test_a_limit_on_the_size_of_files_ends_the_command_and_no_trial(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, that only root can have."""
+    """A small disk; only root can mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder], check=False)
@@ -43,14 +43,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.faults
-def test_a_disk_that_fills_up_ends_the_command_and_no_trial(small_disk: Path, undisturbed: Study) -> None:
+def test_a_full_disk_ends_the_command_and_fails_no_trial(small_disk: Path, undisturbed: Study) -> None:
     folder = small_disk / "work"
     command = studies.start(folder, WORDS)
     studies.wait_for(command, "trial 0 11%")
-    room = os.statvfs(small_disk)
+    free = os.statvfs(small_disk)
     ballast = small_disk / "ballast"
     with suppress(OSError), ballast.open("wb") as file:  # the trial has written since, and leaves less
-        file.write(bytes(max(0, room.f_bavail * room.f_frsize - 16384)))
+        file.write(bytes(max(0, free.f_bavail * free.f_frsize - 16384)))
     full = studies.finish(command)
     assert full.code == 1, full.output
     assert "Traceback" not in full.output
@@ -63,7 +63,7 @@ def test_a_disk_that_fills_up_ends_the_command_and_no_trial(small_disk: Path, un
 
 @pytest.mark.parametrize("words", [(), ("-m",)], ids=["run", "study"])
 @pytest.mark.parametrize("name", ["sweeps", "mlruns"])
-def test_a_file_in_a_folders_place_is_told_before_anything_is_trained(
+def test_a_file_in_place_of_a_folder_is_refused_before_training(
     name: str,
     words: tuple[str, ...],
     tmp_path: Path,
@@ -73,13 +73,13 @@ def test_a_file_in_a_folders_place_is_told_before_anything_is_trained(
     monkeypatch.chdir(tmp_path)
     Path(name).write_text("in the way")
     assert main(["train", *words, "data=demo"]) == 2
-    told = capsys.readouterr().err
-    assert f"{name}: must be a folder, but {tmp_path / name} is a file" in told
+    error = capsys.readouterr().err
+    assert f"{name}: must be a folder, but {tmp_path / name} is a file" in error
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["sweeps", "mlruns", "."])
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+def test_a_read_only_folder_is_refused_before_training(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
     folder.chmod(0o555)
     try:
         if os.access(folder, os.W_OK):
-            pytest.skip("whoever runs the tests may write everywhere")
+            pytest.skip("the user who runs the tests may write everywhere")
         assert main(["train", "-m", "data=demo", "loss=mnrl,cosent"]) == 2
     finally:
         folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""A model whose result depends on random numbers while it trains: they, too, go on where a kill cut them off."""
+"""A model whose result depends on random numbers during training: resuming continues their sequence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.faults.studies import WORDS, Study
 pytestmark = pytest.mark.slow
 
 
-def test_a_model_with_dropout_goes_on_after_a_kill_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_model_with_dropout_resumes_after_a_kill_with_equal_results(tmp_path: Path) -> None:
     model = SentenceTransformer(str(tiny_model_path()), device="cpu")
     model[0].auto_model.config.hidden_dropout_prob = 0.2
     model.save_pretrained(str(tmp_path / "with_dropout"))

@@ -1,4 +1,4 @@
-"""Trials that cannot go on as they are: a training that diverges, a memory that does not do."""
+"""Trials that diverge or run out of memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT = (
 
 
 @pytest.mark.slow
-def test_a_training_that_diverges_fails_with_its_reason_and_the_others_complete(tmp_path: Path) -> None:
+def test_a_diverging_trial_fails_with_its_reason_and_the_others_complete(tmp_path: Path) -> None:
     words = (*SHORT, "loss=cosent", "loss.scale=1e39,20", "study.max_retries=2")
     ended = studies.run(tmp_path, words)
     assert ended.code == 3, ended.output

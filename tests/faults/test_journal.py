@@ -1,4 +1,4 @@
-"""The journal after a crash: a torn last line and stale locks."""
+"""The journal after a crash: a truncated last line and stale locks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a study that has one trial, running."""
+    """The folder of a study with one running trial."""
     monkeypatch.chdir(tmp_path)
     assert _open().ask() is not None
     return tmp_path / "sweeps" / "torn"
@@ -38,23 +38,23 @@ def _open() -> Study:
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"op_code": 5, "worker_id": "a', b"\x00" * 512])
-def test_a_torn_last_line_is_cut_off_and_kept(folder: Path, torn: bytes) -> None:
+def test_a_truncated_last_line_is_moved_to_a_file(folder: Path, torn: bytes) -> None:
     journal = folder / "journal.log"
-    whole = journal.read_bytes()
-    journal.write_bytes(whole + torn)
+    intact = journal.read_bytes()
+    journal.write_bytes(intact + torn)
 
     study = _open()
-    assert journal.read_bytes() == whole
+    assert journal.read_bytes() == intact
     assert (folder / "journal.log.torn").read_bytes() == torn + b"\n"
     assert [trial.state.name for trial in study.trials] == ["RUNNING"]
     assert study.ask() is not None
     assert [trial.state.name for trial in _open().trials] == ["RUNNING", "RUNNING"]
 
 
-def test_a_whole_journal_is_left_as_it_is(folder: Path) -> None:
-    whole = (folder / "journal.log").read_bytes()
+def test_an_intact_journal_is_not_changed(folder: Path) -> None:
+    intact = (folder / "journal.log").read_bytes()
     _open()
-    assert (folder / "journal.log").read_bytes() == whole
+    assert (folder / "journal.log").read_bytes() == intact
     assert not (folder / "journal.log.torn").exists()
 
 
@@ -64,25 +64,25 @@ def test_locks_of_a_killed_process_do_not_block(folder: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", HOLD, *locks], check=False)
     assert killed.returncode == -signal.SIGKILL
 
-    begun = time.monotonic()
+    started = time.monotonic()
     assert _open().ask() is not None
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - started < 10
 
 
-def test_a_stale_lock_of_optunas_own_neither_blocks_nor_harms(folder: Path) -> None:
+def test_a_stale_lock_of_optuna_does_not_block(folder: Path) -> None:
     journal = folder / "journal.log"
-    whole = journal.read_bytes()
+    intact = journal.read_bytes()
     stale = folder / "journal.log.lock"
     stale.unlink(missing_ok=True)
-    stale.symlink_to(journal)  # as Optuna's own backend locks, and as its dashboard leaves it when killed
+    stale.symlink_to(journal)  # Optuna's own backend locks so, and its dashboard leaves this when it is killed
 
-    begun = time.monotonic()
+    started = time.monotonic()
     assert _open().ask() is not None
-    assert time.monotonic() - begun < 10
-    assert journal.read_bytes().startswith(whole)
+    assert time.monotonic() - started < 10
+    assert journal.read_bytes().startswith(intact)
 
 
-def test_a_line_torn_by_another_process_harms_nobody_that_has_the_study_open(folder: Path) -> None:
+def test_a_line_truncated_by_another_process_does_not_affect_an_open_study(folder: Path) -> None:
     study = _open()
     journal = folder / "journal.log"
     with journal.open("ab") as file:

@@ -1,4 +1,4 @@
-"""A study that is killed, at any place, goes on by the same command as if nothing had happened."""
+"""A study that is killed at any point is resumed by the same command, with the results of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STORAGES = ("journal", "postgresql")
 
 @dataclass(frozen=True)
 class Story:
-    """A study that was killed and taken up again.
+    """A study that was killed and resumed.
 
     Attributes:
         killed: the command that was killed.
@@ -37,7 +37,7 @@ class Story:
     study: Study
 
 
-def tell_story(folder: Path, url: str | None, words: tuple[str, ...], place: str) -> Story:
+def kill_and_resume(folder: Path, url: str | None, words: tuple[str, ...], place: str) -> Story:
     command = (*words, *studies.storage_words(url))
     killed = studies.run(folder, command, ("kill", place))
     left = Study(folder, url)
@@ -48,7 +48,7 @@ def tell_story(folder: Path, url: str | None, words: tuple[str, ...], place: str
 
 
 def fault_place(place: str, undisturbed: Study) -> str:
-    """Where trial 0 is hit: in the last steps before it stops early, when its patience is nearly used up."""
+    """Return where trial 0 is killed: in the last steps before it stops early, when its patience is nearly used up."""
     last = undisturbed.result(0)["steps"]
     return {"training": f"step:{last - 1}", "checkpoint": f"checkpoint:{last}"}.get(place, place)
 
@@ -57,22 +57,22 @@ def fault_place(place: str, undisturbed: Study) -> str:
 def stories(
     request: pytest.FixtureRequest, undisturbed: Study, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Story]:
-    """What happened after a kill at one place, by storage; both at once, as starting Python takes most of the time."""
+    """What happened after a kill at one place, by storage; both are run at once."""
     urls: dict[str, str | None] = {"journal": None}
     if postgres.binaries() is not None:
         server: postgres.Server = request.getfixturevalue("postgres_server")
         urls["postgresql"] = server.new_database()
     place = fault_place(request.param, undisturbed)
     with ThreadPoolExecutor() as pool:
-        told = {
-            storage: pool.submit(tell_story, tmp_path_factory.mktemp(storage), url, studies.WORDS, place)
+        futures = {
+            storage: pool.submit(kill_and_resume, tmp_path_factory.mktemp(storage), url, studies.WORDS, place)
             for storage, url in urls.items()
         }
-    return {storage: future.result() for storage, future in told.items()}
+    return {storage: future.result() for storage, future in futures.items()}
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_the_same_command_goes_on_after_a_kill(
+def test_the_same_command_resumes_after_a_kill(
     stories: dict[str, Story], storage: str, undisturbed: Study, request: pytest.FixtureRequest
 ) -> None:
     if storage not in stories:
@@ -89,12 +89,12 @@ def test_the_same_command_goes_on_after_a_kill(
 
 
 def check_place(place: str, story: Story, undisturbed: Study) -> None:
-    """The kill came where it was meant to."""
+    """Check that the kill came at the intended place."""
     result = undisturbed.result(0)
     best, last = result["best_step"], result["steps"]
     trial_runs = [run for run in story.left.runs if run.data.tags["embedsweep.kind"] == "trial"]
-    known = "run_id" in story.left.trials[0].user_attrs
-    assert (len(trial_runs), known) == {"ask": (0, False), "run": (1, False)}.get(place, (1, True))
+    is_known = "run_id" in story.left.trials[0].user_attrs
+    assert (len(trial_runs), is_known) == {"ask": (0, False), "run": (1, False)}.get(place, (1, True))
     if trial_runs:
         assert trial_runs[0].info.status == ("FINISHED" if place == "tell" else "RUNNING")
     before_last = sorted(step for step in undisturbed.trials[0].intermediate_values if step < last)[-1]

@@ -1,4 +1,4 @@
-"""A tracking server that goes away, or is not there at all, costs no trial and no record."""
+"""A tracking server that becomes unreachable, or never was reachable, costs no trial and no record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @contextmanager
 def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real tracking server over a store in ``folder``; ended by the block, if not before."""
+    """Run a real tracking server over a store in ``folder``; the block ends it if it still runs."""
     where = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/artifacts"]
     command = [sys.executable, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -64,14 +64,14 @@ def _wait_for(url: str) -> None:
 
 
 def _runs(port: int) -> tuple[MlflowClient, list[Run]]:
-    """All runs that the server holds."""
+    """Return a client and all runs of the server."""
     client = MlflowClient(f"http://127.0.0.1:{port}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return client, list(client.search_runs(experiments, run_view_type=ViewType.ALL))
 
 
 def _check_equal(port: int, undisturbed: studies.Study) -> None:
-    """The server holds each trial once, as a study that nothing disturbed has it, point by point."""
+    """Check that the server has each trial once, with the points of the undisturbed study."""
     client, runs = _runs(port)
     assert sorted(run.data.tags["embedsweep.kind"] for run in runs) == ["study", "trial", "trial"]
     (parent,) = (run for run in runs if run.data.tags["embedsweep.kind"] == "study")
@@ -99,17 +99,11 @@ def _check_equal(port: int, undisturbed: studies.Study) -> None:
         assert [item.path for item in client.list_artifacts(run.info.run_id, "scores")] == ["scores/dev.parquet"]
 
 
-def _sync(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    command = [sys.executable, "-m", "embedsweep", "sync", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def _sync(folder: Path, *words: str) -> studies.Command:
+    return studies.start_program(folder, ["-m", "embedsweep", "sync", *words])
 
 
-def test_a_server_that_goes_away_costs_no_trial_and_gets_all_by_sync(
-    tmp_path: Path, undisturbed: studies.Study
-) -> None:
+def test_records_of_an_outage_are_written_by_sync(tmp_path: Path, undisturbed: studies.Study) -> None:
     port, folder = free_port(), tmp_path / "work"
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
@@ -134,7 +128,7 @@ def test_a_server_that_goes_away_costs_no_trial_and_gets_all_by_sync(
         _check_equal(port, undisturbed)
 
 
-def test_a_server_that_comes_back_gets_all_by_itself(tmp_path: Path, undisturbed: studies.Study) -> None:
+def test_records_of_an_outage_are_written_when_the_server_is_back(tmp_path: Path, undisturbed: studies.Study) -> None:
     port, folder = free_port(), tmp_path / "work"
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
@@ -150,14 +144,14 @@ def test_a_server_that_comes_back_gets_all_by_itself(tmp_path: Path, undisturbed
     assert list(folder.glob("sweeps/*/spool/*.jsonl")) == []
 
 
-def test_a_server_that_is_not_there_is_told_within_15_s(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_within_15_s(tmp_path: Path) -> None:
     port = free_port()
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import embedsweep.commands.sweep, mlflow"], check=True)
-    # Seconds where the machine is idle, and not the server's fault where it is not.
+    # Seconds on an idle machine; on a busy one they are not the server's fault.
     loading_s = time.monotonic() - began
     began = time.monotonic()
-    ended = studies.run(tmp_path, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}"))
+    ended = studies.run(tmp_path, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}"), fresh=True)
     assert ended.code == 1, ended.output
     assert time.monotonic() - began < 15 + loading_s
     assert f"http://127.0.0.1:{port} cannot be opened" in ended.output
@@ -165,9 +159,7 @@ def test_a_server_that_is_not_there_is_told_within_15_s(tmp_path: Path) -> None:
     assert "Traceback" not in ended.output
 
 
-def test_a_server_that_is_not_there_gets_all_later_even_if_the_sync_is_killed(
-    tmp_path: Path, undisturbed: studies.Study
-) -> None:
+def test_sync_writes_everything_even_if_it_is_killed_once(tmp_path: Path, undisturbed: studies.Study) -> None:
     port, folder = free_port(), tmp_path / "work"
     ended = studies.run(folder, (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}", "tracking.spool=true"))
     assert ended.code == 0, ended.output
@@ -185,14 +177,14 @@ def test_a_server_that_is_not_there_gets_all_later_even_if_the_sync_is_killed(
         _check_equal(port, undisturbed)
 
 
-def test_a_server_that_hangs_for_a_while_holds_no_trial_up(tmp_path: Path, undisturbed: studies.Study) -> None:
+def test_a_server_that_hangs_for_a_while_delays_no_trial(tmp_path: Path, undisturbed: studies.Study) -> None:
     port, folder = free_port(), tmp_path / "work"
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}")
     with server(tmp_path, port) as process:
         command = studies.start(folder, words)
         studies.wait_for(command, "trial 0 11%")
         os.killpg(process.pid, signal.SIGSTOP)
-        # Requests that were given up, and are carried out by the server when it goes on, must not be there twice.
+        # Requests that timed out, and that the server carries out once it continues, must not be recorded twice.
         studies.wait_for(command, "trial 1 11%")
         os.killpg(process.pid, signal.SIGCONT)
         ended = studies.finish(command)
@@ -202,9 +194,7 @@ def test_a_server_that_hangs_for_a_while_holds_no_trial_up(tmp_path: Path, undis
         _check_equal(port, undisturbed)
 
 
-def test_a_command_killed_while_the_server_is_away_goes_on_without_it(
-    tmp_path: Path, undisturbed: studies.Study
-) -> None:
+def test_a_command_killed_during_an_outage_resumes_during_it(tmp_path: Path, undisturbed: studies.Study) -> None:
     port, folder = free_port(), tmp_path / "work"
     words = (*studies.WORDS, f"tracking.uri=http://127.0.0.1:{port}", "tracking.spool=true")
     killed = studies.run(folder, words, ("kill", "step:8"))

@@ -1,4 +1,4 @@
-"""A canary secret in environment and URLs, searched for in every byte that a sweep and its errors wrote."""
+"""Search every byte that a sweep and its errors wrote for a canary secret from environment and URLs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORT = ("loss=mnrl,cosent", "data.limit=100", "trainer.max_steps=2", "trainer.e
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """``train.py`` with a token in its environment."""
+    """Run ``train.py`` with a token in its environment."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_TOKEN": f"hf_{CANARY}"}
     return subprocess.run(
         [sys.executable, str(studies.ROOT / "train.py"), *words],
@@ -29,7 +29,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def holding(folder: Path, word: str) -> list[Path]:
-    """The files that hold the word, databases and binary ones too."""
+    """Return the files that contain the word, databases and binary files included."""
     return [path for path in folder.rglob("*") if path.is_file() and word.encode() in path.read_bytes()]
 
 
@@ -45,7 +45,7 @@ def test_no_file_of_a_sweep_holds_a_password_or_token(tmp_path: Path, postgres_u
     assert CANARY not in done.stdout + done.stderr
     assert (tmp_path / "mlruns" / "mlflow.db").is_file()
     assert holding(tmp_path, CANARY) == []
-    assert holding(tmp_path, "study.storage") == [], "the search finds what is not there"
+    assert holding(tmp_path, "study.storage") == [], "the search finds what does not exist"
     assert holding(tmp_path, "quiet") != []
 
     by_name = command(tmp_path, "-m", "study.name=quiet")
@@ -62,7 +62,7 @@ def test_no_file_of_a_sweep_holds_a_password_or_token(tmp_path: Path, postgres_u
     ],
     ids=["configuration error", "composed configuration", "storage that does not answer"],
 )
-def test_what_is_printed_holds_no_password(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+def test_output_contains_no_password(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
     done = command(tmp_path, *words)
 
     assert done.returncode == code, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a trial that raises: what the command says and leaves, and what the next one makes of it."""
+"""Ctrl-C, SIGTERM and a trial that raises: what the command prints and leaves, and what the next command does."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ pytestmark = pytest.mark.slow
 FAULTS = {
     "Ctrl-C": ("int", "step:5"),
     "SIGTERM": ("term", "step:5"),
-    "Ctrl-C while a result is told": ("int", "told"),
+    "Ctrl-C while Optuna is told a result": ("int", "told"),
     "a trial that raises": ("raise", "step:5"),
     "a trial that raises once": ("raise", "step:5"),
 }
 MORE_WORDS: Mapping[str, tuple[str, ...]] = {"a trial that raises": ("study.max_retries=0",)}
 BY_NAME = {"SIGTERM"}
-"""After these, the study is taken up by ``-m study.name=NAME`` alone; after the others, by the same command."""
+"""After these, ``-m study.name=NAME`` alone resumes the study; after the others, the same command."""
 
 
 @dataclass(frozen=True)
 class Story:
-    """A command that something happened to, and the next one.
+    """A command with a fault, and the next one.
 
     Attributes:
         first: how it ended.
@@ -45,12 +45,12 @@ class Story:
 
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Story]]]:
-    """All of them, two at a time, as starting Python takes most of the time."""
+    """All of them, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(_tell, tmp_path_factory.mktemp("signals"), name) for name in FAULTS}
+        yield {name: pool.submit(_run_twice, tmp_path_factory.mktemp("signals"), name) for name in FAULTS}
 
 
-def _tell(folder: Path, name: str) -> Story:
+def _run_twice(folder: Path, name: str) -> Story:
     words = (*WORDS, *MORE_WORDS.get(name, ()))
     first = studies.run(folder, words, FAULTS[name])
     left = Study(folder)
@@ -59,7 +59,7 @@ def _tell(folder: Path, name: str) -> Story:
 
 
 @pytest.mark.parametrize(("name", "code"), [("Ctrl-C", 130), ("SIGTERM", 143)])
-def test_an_interrupted_study_can_be_resumed_and_says_how(
+def test_an_interrupted_command_says_how_to_resume_and_resumes(
     stories: Mapping[str, Future[Story]], name: str, code: int, undisturbed: Study
 ) -> None:
     story = stories[name].result()
@@ -78,10 +78,10 @@ def test_an_interrupted_study_can_be_resumed_and_says_how(
     studies.check_equal(story.study, undisturbed)
 
 
-def test_a_signal_that_comes_while_a_result_is_told_takes_nothing_back(
+def test_a_signal_while_optuna_is_told_a_result_loses_nothing(
     stories: Mapping[str, Future[Story]], undisturbed: Study
 ) -> None:
-    story = stories["Ctrl-C while a result is told"].result()
+    story = stories["Ctrl-C while Optuna is told a result"].result()
     assert story.first.code == 130, story.first.output
     assert "Traceback" not in story.first.output
     assert story.left.states == ["COMPLETE"]
@@ -94,7 +94,7 @@ def test_a_signal_that_comes_while_a_result_is_told_takes_nothing_back(
     studies.check_equal(story.study, undisturbed)
 
 
-def test_a_trial_that_raises_is_recorded_and_the_others_go_on(
+def test_a_trial_that_raises_is_recorded_and_the_others_complete(
     stories: Mapping[str, Future[Story]], undisturbed: Study
 ) -> None:
     story = stories["a trial that raises"].result()

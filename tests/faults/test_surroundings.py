@@ -1,4 +1,4 @@
-"""A clock that is wrong, and a network that is not there."""
+"""A wrong clock, and no network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.faults.studies import WORDS, Study
     ],
     indirect=["url"],
 )
-def test_a_clock_that_is_an_hour_off_after_a_kill_changes_nothing(
+def test_a_clock_set_by_an_hour_after_a_kill_changes_nothing(
     url: str | None, ahead: str, tmp_path: Path, undisturbed: Study
 ) -> None:
     words = (*WORDS, *studies.storage_words(url))
@@ -35,10 +35,12 @@ def test_a_clock_that_is_an_hour_off_after_a_kill_changes_nothing(
 
 
 @pytest.mark.slow
-def test_what_is_embedded_needs_no_network(tmp_path: Path, undisturbed: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_built_in_model_and_data_need_no_network(
+    tmp_path: Path, undisturbed: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    ended = studies.run(tmp_path, WORDS, ("offline", "start"))
+    ended = studies.run(tmp_path, WORDS, ("offline", "start"), fresh=True)
     assert ended.code == 0, ended.output
     studies.check_whole(Study(tmp_path))
     studies.check_equal(Study(tmp_path), undisturbed)

@@ -1,11 +1,8 @@
-"""Several commands at once: on one study, on no store at all, and on one name for two studies."""
+"""Several commands at once: on one study, without any store, and on one name for two studies."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +13,7 @@ from mlflow import MlflowClient
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
-CROWD = Path(__file__).with_name("crowd.py")
+HEAD_START_S = 0.3
 SHORT = (
     "data=demo",
     "data.limit=64",
@@ -30,16 +27,19 @@ SHORT = (
 FOUR = ("-m", *SHORT, "loss=cosent,mnrl", "trainer.seed=1,2")
 
 
-def begin_at_once(rounds: Sequence[tuple[Path, Sequence[Sequence[str]]]]) -> list[list[int]]:
-    """Runs each round's commands, all begun at the same instant; their exit codes."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    told = json.dumps([[str(folder), [list(words) for words in commands]] for folder, commands in rounds])
-    done = subprocess.run(
-        [sys.executable, str(CROWD)], input=told, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def start_at_once(folder: Path, commands: Sequence[Sequence[str]]) -> list[int]:
+    """Run commands that begin at the same instant in ``folder``; return their exit codes, in order.
+
+    What each prints is in ``N.out``.
+    """
+    studies.fork_server()  # none of them waits for the libraries
+    at = time.monotonic() + HEAD_START_S
+    train = str(studies.ROOT / "train.py")
+    started = [
+        studies.start_program(folder, [train, *words], folder / f"{number}.out", at=at)
+        for number, words in enumerate(commands)
+    ]
+    return [command.wait(studies.WITHIN_S) for command in started]
 
 
 def outputs(folder: Path) -> list[str]:
@@ -48,9 +48,9 @@ def outputs(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @studies.each_storage
-def test_two_commands_begun_at_once_share_a_new_study(url: str | None, tmp_path: Path, undisturbed: Study) -> None:
+def test_two_commands_started_at_once_share_a_new_study(url: str | None, tmp_path: Path, undisturbed: Study) -> None:
     words = (*WORDS, *studies.storage_words(url))
-    # Each waits between counting the trials and adding one: whoever could step in between would double it.
+    # Each waits between counting the trials and adding one: a command that could add one in between would double it.
     commands = [studies.start(tmp_path, words, ("wait", "count")) for _ in range(2)]
     ended = [studies.finish(command) for command in commands]
 
@@ -64,7 +64,7 @@ def test_two_commands_begun_at_once_share_a_new_study(url: str | None, tmp_path:
 
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("storage", ["journal", "postgresql"])
-def test_four_workers_that_meet_no_store_at_all_share_a_study(
+def test_four_commands_started_without_any_store_share_a_study(
     storage: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     urls: list[str | None] = [None] * times
@@ -73,27 +73,24 @@ def test_four_workers_that_meet_no_store_at_all_share_a_study(
         urls = [server.new_database() for _ in range(times)]
     folders = [tmp_path / str(number) for number in range(times)]
     commands = [[(*FOUR, *studies.storage_words(url))] * 4 for url in urls]
-    codes = begin_at_once(list(zip(folders, commands, strict=True)))
-
-    for folder, url, ended in zip(folders, urls, codes, strict=True):
-        told = "\n".join(outputs(folder))
-        assert ended == [0] * 4, told
-        assert "Traceback" not in told
-        assert [told.count(f"trial {number} RUNNING") for number in range(5)] == [1, 1, 1, 1, 0]
+    for folder, url, words in zip(folders, urls, commands, strict=True):
+        ended = start_at_once(folder, words)
+        printed = "\n".join(outputs(folder))
+        assert ended == [0] * 4, printed
+        assert "Traceback" not in printed
+        assert [printed.count(f"trial {number} RUNNING") for number in range(5)] == [1, 1, 1, 1, 0]
         studies.check_whole(Study(folder, url), 4)
 
 
 @pytest.mark.slow
 @studies.each_storage
-def test_of_two_studies_of_one_name_begun_at_once_one_is_refused_with_the_difference(
-    url: str | None, tmp_path: Path
-) -> None:
+def test_of_two_studies_started_at_once_under_one_name_one_is_refused(url: str | None, tmp_path: Path) -> None:
     words = ("-m", *SHORT, "study.name=one", *studies.storage_words(url))
     folder = tmp_path / "work"
-    (codes,) = begin_at_once([(folder, [(*words, "loss=cosent,mnrl"), (*words, "loss=cosent,cosine")])])
-    told = outputs(folder)
-    assert sorted(codes) == [0, 2], told
-    refused, other = (told[codes.index(2)], "mnrl" if codes.index(2) == 0 else "cosine")
+    codes = start_at_once(folder, [(*words, "loss=cosent,mnrl"), (*words, "loss=cosent,cosine")])
+    printed = outputs(folder)
+    assert sorted(codes) == [0, 2], printed
+    refused, other = (printed[codes.index(2)], "mnrl" if codes.index(2) == 0 else "cosine")
     assert "study one" in refused
     assert "sweep of loss was" in refused
     assert " RUNNING " not in refused
@@ -103,9 +100,9 @@ def test_of_two_studies_of_one_name_begun_at_once_one_is_refused_with_the_differ
 
 
 @pytest.mark.slow
-def test_two_runs_begun_at_the_same_instant_are_two_runs(tmp_path: Path) -> None:
+def test_two_runs_started_at_the_same_instant_are_two_runs(tmp_path: Path) -> None:
     folder = tmp_path / "work"
-    (codes,) = begin_at_once([(folder, [(*SHORT, "loss=cosent")] * 2)])
+    codes = start_at_once(folder, [(*SHORT, "loss=cosent")] * 2)
     assert codes == [0, 0], outputs(folder)
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])

@@ -1,4 +1,4 @@
-"""Local workers: they share a study exactly, and whoever of them or their supervisor is killed, nothing is lost."""
+"""Local workers share a study exactly, and nothing is lost when one of them or their supervisor is killed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Running:
     """A command whose workers train."""
 
     def __init__(self, folder: Path, words: tuple[str, ...] = FOUR) -> None:
-        self.command = studies.start(folder, words)
+        self.command = studies.start(folder, words, fresh=True)
         self._lines: list[str] = []
 
     def wait_for(self, *texts: str) -> None:
-        """Reads what the command prints until each text was in it."""
+        """Read the command's output until it contains each text."""
         assert self.command.stdout is not None
         while any(text not in "".join(self._lines) for text in texts):
             line = self.command.stdout.readline()
@@ -45,8 +45,8 @@ class Running:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        found = psutil.Process(self.command.pid).children()
-        return [one for one in found if "embedsweep.workers.process" in one.cmdline()]
+        children = psutil.Process(self.command.pid).children()
+        return [one for one in children if "embedsweep.workers.process" in one.cmdline()]
 
     def finish(self) -> Ended:
         ended = studies.finish(self.command)
@@ -59,7 +59,7 @@ def gone(workers: list[psutil.Process]) -> bool:
 
 
 def check_shared(study: Study, ended: Ended, n_trials: int = 4) -> None:
-    """Complete, every trial once, each recorded by a worker of its own number."""
+    """Check that every trial completed once, each recorded with the number of its worker."""
     assert ended.code == 0, ended.output
     assert "Traceback" not in ended.output
     studies.check_whole(study, n_trials)
@@ -76,7 +76,7 @@ def test_two_workers_share_a_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) -> None:
+def test_a_killed_worker_is_restarted_and_its_trial_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path)
     running.wait_for("trial 0 20%", "trial 1 20%")
     victim, other = running.workers
@@ -90,7 +90,7 @@ def test_a_killed_worker_is_started_again_and_its_trial_goes_on(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> None:
+def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path, (*FOUR, "workers.silence=45"))
     running.wait_for("trial 0 20%", "trial 1 20%")
     victim, other = running.workers
@@ -107,7 +107,7 @@ def test_a_worker_that_hangs_is_killed_and_its_trial_goes_on(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["kill", "int", "term"]
 )
-def test_workers_end_with_their_supervisor_and_the_same_command_goes_on(
+def test_workers_end_with_their_supervisor_and_the_same_command_resumes(
     signum: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     running = Running(tmp_path)
@@ -133,7 +133,7 @@ def test_workers_end_with_their_supervisor_and_the_same_command_goes_on(
 
 
 @pytest.mark.faults
-def test_a_study_in_a_database_goes_on_after_its_supervisor_was_killed(tmp_path: Path, postgres_url: str) -> None:
+def test_a_study_in_a_database_resumes_after_its_supervisor_was_killed(tmp_path: Path, postgres_url: str) -> None:
     words = (*FOUR, *studies.storage_words(postgres_url))
     running = Running(tmp_path, words)
     running.wait_for("trial 0 20%", "trial 1 20%")
@@ -167,7 +167,7 @@ def test_a_worker_that_cannot_start_costs_no_trial(tmp_path: Path, monkeypatch: 
     broken.mkdir()
     (broken / "sentence_transformers.py").write_text('raise RuntimeError("broken by a test")')
     monkeypatch.setenv("PYTHONPATH", f"{broken}:{studies.ROOT / 'src'}")
-    ended = studies.run(tmp_path, FOUR)
+    ended = studies.run(tmp_path, FOUR, fresh=True)
     assert ended.code == 1, ended.output
     assert "embedsweep: workers cannot start; worker" in ended.output
     assert "RuntimeError: broken by a test" in ended.output
@@ -180,22 +180,22 @@ def test_a_worker_that_cannot_start_costs_no_trial(tmp_path: Path, monkeypatch: 
 def test_the_winner_is_scored_by_a_worker_and_if_that_fails_by_the_command(
     fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watches = tmp_path / "watches"
-    watches.mkdir()
-    (watches / "sitecustomize.py").write_text(
+    patches = tmp_path / "patches"
+    patches.mkdir()
+    (patches / "sitecustomize.py").write_text(
         "import os, sys\n"
         "from embedsweep.workers import winner\n"
         "score = winner._score\n"
-        "def watched(*arguments):\n"
+        "def wrapped(*arguments):\n"
         "    role = 'worker' if 'embedsweep.workers.process' in sys.orig_argv else 'command'\n"
         "    open('scored', 'a').write(role + ' ')\n"
         f"    if {fails} and role == 'worker':\n"
         "        raise RuntimeError('broken by a test')\n"
         "    return score(*arguments)\n"
-        "winner._score = watched\n"
+        "winner._score = wrapped\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{watches}:{studies.ROOT / 'src'}")
-    ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"))
+    monkeypatch.setenv("PYTHONPATH", f"{patches}:{studies.ROOT / 'src'}")
+    ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"), fresh=True)
     check_shared(Study(tmp_path), ended, 2)
     assert "test/spearman_cosine" in ended.output
     roles = (tmp_path / "scored").read_text().split()

@@ -36,8 +36,6 @@ LIBRARY: dict[str, str] = {
     "global_orthogonal_regularization": "GlobalOrthogonalRegularizationLoss",
 }
 """Option -> the library's class."""
-
-
 CACHED: dict[str, str] = {
     "mnrl": "CachedMultipleNegativesRankingLoss",
     "mnrl_symmetric": "CachedMultipleNegativesSymmetricRankingLoss",
@@ -45,8 +43,6 @@ CACHED: dict[str, str] = {
     "megabatch_margin": "MegaBatchMarginLoss",
 }
 """Option -> the class of its cached form."""
-
-
 NOWHERE = Path("/nowhere")
 
 

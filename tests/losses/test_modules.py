@@ -139,13 +139,9 @@ CROSS_ATTENTION = {
     for part in ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
     for kind in ("weight", "bias")
 }
-
-
 HEAD = {
     f"decoder.cls.predictions.transform.{part}.{kind}" for part in ("dense", "LayerNorm") for kind in ("weight", "bias")
 }
-
-
 OWN: dict[str, set[str]] = {
     "softmax": {"classifier.weight", "classifier.bias"},
     "denoising_autoencoder": CROSS_ATTENTION | HEAD | {"decoder.cls.predictions.bias"},

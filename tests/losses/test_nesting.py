@@ -106,8 +106,6 @@ def combinations() -> list[tuple[str, str, int | None]]:
 
 
 COMBINATIONS = combinations()
-
-
 DEPENDS_ON_CHANCE = {
     # The same wrapper twice: works for some random choices of layers and dims, and has no meaning.
     ("adaptive_layer", "adaptive_layer"),

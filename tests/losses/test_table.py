@@ -40,16 +40,12 @@ WANTS: dict[Shape, set[str]] = {
     },
     "texts": {"mse", "embed_distill", "denoising_autoencoder", "contrastive_tension", "contrastive_tension_in_batch"},
 }
-
-
 ALSO_WANTS = {
     "mnrl": "positive_pairs",
     "gist": "positive_pairs",
     "mse": "positive_pairs",
     "embed_distill": "positive_pairs",
 }
-
-
 OURS = {
     # The library leaves these to whoever prepares the data.
     "mse": {"teacher", "teacher_batch_size"},
@@ -59,8 +55,6 @@ OURS = {
     "denoising_autoencoder": {"del_ratio"},
     "contrastive_tension": {"pos_neg_ratio"},
 }
-
-
 NO_DEFAULT = {("gist", "guide"), ("matryoshka", "matryoshka_dims"), ("matryoshka2d", "matryoshka_dims")}
 """What the library has no default for."""
 

@@ -101,7 +101,7 @@ def test_pooling_is_the_one_configured_and_several_are_joined(pooling: str) -> N
 
 def test_a_model_without_pooling_cannot_have_it_replaced(tmp_path: Path) -> None:
     build_model(STATIC, "cpu").save(str(tmp_path))
-    with pytest.raises(TrialError, match=r"model.pooling: this model has no pooling to replace by cls; leave it"):
+    with pytest.raises(TrialError, match=r"model.pooling: this model has no pooling to replace with cls; leave it"):
         build_model(replace(PLAIN, path=str(tmp_path), pooling="cls"), "cpu")
 
 
@@ -127,7 +127,7 @@ def test_a_model_whose_transformer_was_taken_out_is_saved_and_loaded(with_dense:
 
 def test_only_a_transformer_can_be_taken_out(tmp_path: Path) -> None:
     build_model(STATIC, "cpu").save(str(tmp_path))
-    with pytest.raises(TrialError, match=r"no transformer to take out, but begins with StaticEmbedding; use all"):
+    with pytest.raises(TrialError, match=r"begins with StaticEmbedding, not with a transformer; set it to all"):
         build_model(replace(PLAIN, path=str(tmp_path), parts="transformer"), "cpu")
 
 
@@ -156,7 +156,7 @@ def test_a_dense_layer_follows_the_pooling(activation: Activation) -> None:
     np.testing.assert_allclose(model.encode(TEXTS)[0], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_dense_layer_replaces_nothing_and_stands_before_what_normalises(with_dense: Path) -> None:
+def test_a_dense_layer_is_added_before_the_normalisation(with_dense: Path) -> None:
     model = build_model(replace(PLAIN, path=str(with_dense), dense=5), "cpu")
     assert kinds(model) == ["Transformer", "Pooling", "Dense", "Dense"]
     assert model.get_embedding_dimension() == 5
@@ -177,7 +177,7 @@ def test_a_static_embedding_is_the_mean_of_its_tokens_vectors() -> None:
 
 
 @pytest.mark.parametrize(("length", "read"), [(None, 400), (10, 10)])
-def test_a_static_embedding_reads_to_the_end_or_to_the_length_given(
+def test_a_static_embedding_reads_whole_texts_or_to_the_configured_length(
     length: int | None, read: int, tmp_path: Path
 ) -> None:
     model = build_model(replace(MINILM, static_dim=8, max_seq_length=length), "cpu")  # MiniLM's own limit is 128
@@ -190,7 +190,7 @@ def test_a_static_embedding_finds_the_tokenizer_inside(with_dense: Path) -> None
     assert build_model(replace(PLAIN, path=str(with_dense), static_dim=3), "cpu").encode(TEXTS).shape == (2, 3)
 
 
-def test_prompts_are_saved_and_the_default_is_used_where_none_is_asked_for(tmp_path: Path) -> None:
+def test_prompts_are_saved_and_the_default_is_used_without_a_request(tmp_path: Path) -> None:
     prompts = {"query": "the ", "topic": "about "}
     model = build_model(replace(TINY, prompts=prompts, default_prompt="topic"), "cpu")
     model.save_pretrained(str(tmp_path))
@@ -268,7 +268,7 @@ def test_texts_are_cut_to_the_positions_there_are(
         model = build_model(config, "cpu")
     assert model.max_seq_length == usable
     assert [record.getMessage() for record in caplog.records] == [
-        f"texts are cut to {usable} tokens, all that the model's positions allow, not to {POSITIONS}"
+        f"texts are cut to {usable} tokens, the number of the model's positions, not to {POSITIONS}"
     ] * (usable < POSITIONS)
     model.encode(["cat " * 100])
     model.max_seq_length = usable + 1
@@ -346,7 +346,7 @@ def test_a_checkpoint_of_adapters_needs_no_base_model_where_it_was(tmp_path: Pat
 def test_a_checkpoint_of_other_adapters_is_refused(tmp_path: Path) -> None:
     build_model(replace(TINY, lora=LORA), "cpu").save_pretrained(str(tmp_path))
     for lora in (replace(LORA, rank=8), replace(LORA, target_modules=("query",))):
-        with pytest.raises(TrialError, match=r"holds the weights of other adapters; model.lora has changed since"):
+        with pytest.raises(TrialError, match=r"has the weights of other adapters; model.lora has changed since"):
             load_weights(build_model(replace(TINY, lora=lora), "cpu"), tmp_path, trust_remote_code=False)
 
 
@@ -414,13 +414,13 @@ def test_layers_are_chosen_for_transformers_that_peft_does_not_know(kind: str, t
     assert {name.rpartition(".")[2] for name in adapted} == {name.rpartition(".")[2] for name in QUERY_AND_VALUE[kind]}
 
 
-def test_layers_that_are_not_there_are_told_with_those_that_are(tmp_path: Path) -> None:
+def test_missing_layers_are_reported_with_the_existing_ones(tmp_path: Path) -> None:
     names = "dense, key, query, value"
     with pytest.raises(TrialError, match=f"model.lora.target_modules: .* no layer valeu; name some of {names}"):
         build_model(replace(TINY, lora=replace(LORA, target_modules=("query", "valeu"))), "cpu")
     config = replace(PLAIN, path=str(transformer("albert", tmp_path)), lora=LORA)
     with pytest.raises(
-        TrialError, match=r"PEFT has no choice of layers for albert; name some of dense, .*, query, value"
+        TrialError, match=r"PEFT has no default layers for albert; name some of dense, .*, query, value"
     ):
         build_model(config, "cpu")
 

@@ -37,7 +37,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_it_lies_in_the_cache_as_safetensors(built: Path) -> None:
+def test_the_model_is_cached_as_safetensors(built: Path) -> None:
     assert built.parent.name == "embedsweep"
     assert built.name.startswith("tiny-")
     assert (built / "model.safetensors").is_file()
@@ -45,7 +45,7 @@ def test_it_lies_in_the_cache_as_safetensors(built: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_loads_and_encodes_in_a_process_that_is_offline(built: Path) -> None:
+def test_the_model_loads_and_encodes_offline(built: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     environment = {**os.environ, "XDG_CACHE_HOME": str(built.parents[1]), "HF_HUB_OFFLINE": "1"}
@@ -58,7 +58,7 @@ def test_it_loads_and_encodes_in_a_process_that_is_offline(built: Path) -> None:
     assert there.stdout == hashlib.sha256(vectors.tobytes()).hexdigest()
 
 
-def test_it_knows_the_words_of_the_demo(built: Path) -> None:
+def test_the_vocabulary_has_the_words_of_the_demo(built: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     tokenizer = SentenceTransformer(str(built), device="cpu").tokenizer
@@ -75,7 +75,7 @@ def test_a_second_build_is_identical(built: Path, tmp_path: Path, monkeypatch: p
     assert _digests(second) == _digests(built)
 
 
-def test_building_leaves_random_states_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_keeps_random_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
     tiny.tiny_model_path()
@@ -84,7 +84,7 @@ def test_building_leaves_random_states_alone(tmp_path: Path, monkeypatch: pytest
     assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before[2]
 
 
-def test_it_is_built_once(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_is_built_once(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(built.parents[1]))
     monkeypatch.setattr(tiny, "_build", pytest.fail)
     assert tiny.tiny_model_path() == built
@@ -102,7 +102,7 @@ def test_a_build_that_fails_leaves_no_model(tmp_path: Path, monkeypatch: pytest.
     assert not [path for path in (tmp_path / "embedsweep").iterdir() if path.is_dir()]
 
 
-def test_what_a_killed_build_left_is_cleared_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_build_removes_the_folder_of_a_killed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(folder: Path, texts: list[str]) -> None:
         (folder / "model.safetensors").write_bytes(b"whole")
 

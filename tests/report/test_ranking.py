@@ -133,7 +133,7 @@ def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
         "4 5 0.7000 - - (replicate of trial 1)",
     ]
     assert lines[8].strip() == "trial 0 failed: no; retried as trial 6"
-    assert not study.has_failed_trials
+    assert study.failed_trials == []
     best = study.best
     assert best is not None
     assert best.number == 1

@@ -76,7 +76,7 @@ def test_a_clock_that_is_set_makes_no_process_another_one(monkeypatch: pytest.Mo
 
 def test_a_process_that_is_hidden_is_judged_by_its_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = held(Lease.mine())
-    monkeypatch.setattr("embedsweep.study.leases._started", hide)
+    monkeypatch.setattr("embedsweep.study.leases._start_time", hide)
     assert Leases().judge(0, attributes) == "unknown"
 
 

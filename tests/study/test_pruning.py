@@ -13,7 +13,7 @@ from embedsweep.config.study import rung_steps
 from embedsweep.config.trial import PrunerName, SamplerName
 from embedsweep.errors import ConfigError
 from embedsweep.study.opening import open_study
-from embedsweep.study.pruning import COMPARED, PRUNED, PRUNERS, places
+from embedsweep.study.pruning import PRUNED, PRUNERS, REASONS, report_steps
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
@@ -53,7 +53,7 @@ def run(study: Study, values: Sequence[float], steps: Sequence[int] = (10, 20, 4
 
 def test_every_pruner_of_the_schema_is_there() -> None:
     assert set(PRUNERS) == set(get_args(PrunerName))
-    assert set(COMPARED) == set(PRUNERS) - {"none"}
+    assert set(REASONS) == set(PRUNERS) - {"none"}
     assert len(PRUNERS) == 6
 
 
@@ -89,7 +89,7 @@ def test_a_rung_is_its_fraction_of_all_steps_rounded_up(
 )
 def test_a_rung_has_the_same_place_in_every_trial(pruner: str, expected: tuple[int, ...]) -> None:
     study = study_of(pruner, "study.pruning.reduction_factor=3")
-    assert places(study.plan) == expected
+    assert report_steps(study.plan) == expected
     for total in (8, 80, 81):
         trial = study.ask()
         assert trial is not None

@@ -18,7 +18,7 @@ from embedsweep.config.study import Axis, Choice, DiscreteAxis, RangeAxis, Study
 from embedsweep.config.trial import SamplerName
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.study.opening import open_study
-from embedsweep.study.sampling import AcceptedSampler, Drawing
+from embedsweep.study.sampling import ConstrainedSampler, TrialSampler
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.validation.sweep import Sweep
 from tests.study.test_study import asked, result
@@ -101,7 +101,7 @@ def test_a_cell_that_breaks_a_constraint_is_never_drawn(sampler: SamplerName) ->
 
 def test_constraints_that_leave_nothing_are_said_and_cost_no_values() -> None:
     study = open_study(sweep((LR,), "tpe", 3, constraints=("optimizer.lr > 1",), groups=(), cells={"": {}}))
-    with pytest.raises(StudyError, match=r"keeps the constraints optimizer\.lr > 1: they leave almost nothing"):
+    with pytest.raises(StudyError, match=r"satisfies the constraints optimizer\.lr > 1: they leave almost nothing"):
         study.ask()
 
 
@@ -189,7 +189,7 @@ def test_a_proposal_that_runs_elsewhere_is_let_through_where_there_is_nothing_el
         seen.append(cell)
         return True
 
-    study = optuna.create_study(sampler=AcceptedSampler(plan, distributions(plan.axes), 0, avoid))
+    study = optuna.create_study(sampler=ConstrainedSampler(plan, distributions(plan.axes), 0, avoid))
     assert study.ask().relative_params == {"dataloader.batch_size": 16}
     assert len(seen) < 20
 
@@ -245,13 +245,13 @@ def test_a_study_begins_with_what_it_shares_with_anothers_best() -> None:
         (
             "first",
             (BATCH,),
-            "trial 0, the best of study first, has optimizer.lr=0.0001: none of it lies in what is searched here, "
+            "trial 0, the best of study first, has optimizer.lr=0.0001: none of it is in what is searched here, "
             "dataloader.batch_size",
         ),
         (
             "first",
             (replace(LR, low=1e-3),),
-            "trial 0, the best of study first, has optimizer.lr=0.0001: none of it lies in what is searched here, "
+            "trial 0, the best of study first, has optimizer.lr=0.0001: none of it is in what is searched here, "
             "optimizer.lr",
         ),
     ],
@@ -290,7 +290,7 @@ def test_drawing_takes_up_a_waiting_trial_as_it_is() -> None:
     assert plan is not None
     study = optuna.create_study()
     study.enqueue_trial({"loss": "mnrl", "loss.scale [loss=mnrl]": 9.0, "loss.dims [loss=mnrl]": "[8]"})
-    trial = Drawing(plan, []).draw(study, study.trials, 0)
+    trial = TrialSampler(plan, []).ask(study, study.trials, 0)
     assert trial.params["loss.scale [loss=mnrl]"] == 9.0
     assert trial.params["loss.dims [loss=mnrl]"] == "[8]"
     assert set(trial.params) == {

@@ -327,7 +327,7 @@ def test_a_death_that_was_noted_twice_counts_once(monkeypatch: pytest.MonkeyPatc
     again = open_study(asked(n_trials=1)).ask()
     assert again is not None
     (death,) = again.failures
-    assert death.endswith("came 45 s after the attempt had begun)")
+    assert death.endswith("came 45 s after the attempt had started)")
     assert BEAT in study.trials[0].user_attrs
     assert study.trials[0].user_attrs[BEAT] == 0  # of the attempt that begins
 
@@ -585,7 +585,7 @@ def test_a_study_that_is_there_is_found_as_it_is(storage: str, tmp_path: Path) -
         study = find_study(command)
         assert study is not None
         assert (study.n_trials, len(study.trials), study.fixed) == (5, 3, ["trainer.x=1"])
-    with pytest.raises(ConfigError, match="was asked something else"):
+    with pytest.raises(ConfigError, match="exists with a different plan"):
         find_study(asked(lr=2e-3, storage=url))
     assert every_file(tmp_path) == before
     assert open_study(by_name("compare")).n_trials == 6
@@ -643,8 +643,8 @@ def test_a_torn_journal_is_opened_and_what_was_torn_kept(caplog: pytest.LogCaptu
     study = open_study(by_name("compare"))
     said = [record.getMessage() for record in caplog.records if record.name == "embedsweep.study.storage"]
     assert said == [
-        "a crash tore the last line of sweeps/compare/journal.log; its 19 bytes were cut off and are kept in "
-        "sweeps/compare/journal.log.torn"
+        "a crash left the last line of sweeps/compare/journal.log incomplete; its 19 bytes were removed and are kept "
+        "in sweeps/compare/journal.log.torn"
     ]
     assert len(study.trials) == 2
     assert len(run(study)) == 4
@@ -663,7 +663,7 @@ def test_the_frozen_plan_lies_in_the_storage_and_beside_it() -> None:
 def test_a_study_stays_in_the_storage_it_was_made_in(tmp_path: Path) -> None:
     open_study(asked())
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
-    with pytest.raises(ConfigError, match=r"study compare lies in the journal in sweeps/compare, but got sqlite"):
+    with pytest.raises(ConfigError, match=r"study compare is stored in the journal in sweeps/compare, but got sqlite"):
         open_study(asked(storage=url))
 
 

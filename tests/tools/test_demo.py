@@ -36,7 +36,7 @@ def test_the_generator_makes_exactly_the_shipped_file(tmp_path: Path) -> None:
     assert len(rows()) == 18_400
 
 
-def test_generating_leaves_the_global_random_state_alone() -> None:
+def test_generating_keeps_the_global_random_state() -> None:
     before = random.getstate()
     rows()
     assert random.getstate() == before
@@ -139,7 +139,7 @@ def _relation(premise: Frame, hypothesis: Frame) -> str:
     return "entailment" if premise.negated == hypothesis.negated else "contradiction"
 
 
-def test_hypotheses_stand_to_their_premise_as_they_say() -> None:
+def test_hypotheses_have_the_stated_relation_to_their_premise() -> None:
     rng = random.Random(0)
     negated = 0
     for _ in range(2000):

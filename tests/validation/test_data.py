@@ -78,7 +78,7 @@ def test_a_further_dataset_is_converted_for_its_own_loss() -> None:
 def test_a_further_dataset_s_problems_stand_under_its_keys() -> None:
     (problem,) = told("data=mixed", "data.also.nli.convert.to=texts")
     assert problem.startswith("data.also.nli.convert.to: loss=mnrl does not take texts; it takes triplets (")
-    assert problem.endswith("leave data.also.nli.convert.to at null, which means triplets")
+    assert problem.endswith("leave data.also.nli.convert.to at null, which selects triplets")
 
 
 def test_every_dataset_must_fill_a_batch_where_the_last_is_dropped() -> None:

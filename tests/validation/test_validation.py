@@ -120,7 +120,7 @@ WRONG_WORDS = [
     (
         "loss@trainer.early_stopping=mnrl",
         "loss@trainer.early_stopping: there is no section trainer.early_stopping for an option of loss; loss=OPTION "
-        "chooses its own section's",
+        "chooses its own",
     ),
     (
         "model@model.base=tiny",
@@ -489,8 +489,8 @@ def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("weights", "config", "message"),
     [
-        ("model.safetensors", "{torn", "{0}/config.json is no model's configuration (a JSON object)"),
-        ("model.safetensors", "[]", "{0}/config.json is no model's configuration (a JSON object)"),
+        ("model.safetensors", "{torn", "{0}/config.json is not the configuration of a model (a JSON object)"),
+        ("model.safetensors", "[]", "{0}/config.json is not the configuration of a model (a JSON object)"),
         (
             "pytorch_model.bin",
             None,

@@ -158,7 +158,7 @@ def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Ope
     said = made.output.getvalue()
     assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in said
     assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in said
-    assert not made.study.has_failed_trials
+    assert made.study.failed_trials == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_trial_is_begun_again_so_often_and_no_more(
     assert made.study.trials[0].user_attrs[FAILURE] == reason
     run = made.run_of(0)
     assert (run.info.status, run.data.tags["embedsweep.failure"]) == ("FAILED", reason)
-    assert made.study.has_failed_trials
+    assert made.study.failed_trials
     assert made.study.is_complete
 
 
@@ -340,13 +340,13 @@ def test_a_worker_that_finds_its_trial_taken_stops_training_it(
     def act() -> None:
         made.study._open[0].set_user_attr(LEASE, living.tree())
         deadline = time.monotonic() + 20
-        while not made.study._taken and time.monotonic() < deadline:
+        while not made.study._lost and time.monotonic() < deadline:
             time.sleep(0.01)
 
     trained.acts = [act]
     made.work()
     assert not (made.study.trial_folder(0) / "result.json").exists()
-    assert 0 in made.study._taken
+    assert 0 in made.study._lost
     assert made.states == ["RUNNING", "COMPLETE"]
 
 
@@ -391,7 +391,7 @@ def test_failed_configurations_get_new_trials_once_each(bench: Open, trained: Tr
     assert again.study.retry_failed() == [3]
     again.work()
     assert again.states == ["FAIL", "FAIL", "COMPLETE", "FAIL", "COMPLETE"]
-    assert not again.study.has_failed_trials
+    assert again.study.failed_trials == []
     assert again.study.is_complete
 
 

@@ -149,8 +149,8 @@ def published_card(text: str, name: str, license_id: str | None) -> str:
         # The path "." has no last part, and its dot occurs everywhere.
         last = Path(path).name.replace("\\", r"\\")
         text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", last, text) if last else text
-    for begin in {str(Path.cwd()), str(Path.home())} - {"/"}:
-        text = re.sub(rf"(?<![\w/]){re.escape(begin)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
+    for folder in {str(Path.cwd()), str(Path.home())} - {"/"}:
+        text = re.sub(rf"(?<![\w/]){re.escape(folder)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
     return _prose_without_paths(text).replace(PLACEHOLDER, name)
 
 

@@ -1,5 +1,4 @@
-"""The verbs of the command line beside ``train`` and ``ui``, a file each.
+"""The verbs of the command line, one per file, and what they share.
 
-Owns their arguments, help and output. A verb is ``run(words, console) -> int``: it raises a ConfigError before anything
-was done, and returns 1 where some of it could not be.
+A verb's ``run(words, console) -> int`` raises a ConfigError before anything was done, and returns 1 where a part fails.
 """

@@ -9,14 +9,18 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import yaml
+from rich.console import Console
 
 from embedsweep.config.compose import shipped_conf, user_conf
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.machine import device_problem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DEFAULTS = "commands.yaml"
 
@@ -87,6 +91,7 @@ class Verb:
     Attributes:
         name: as it is typed.
         summary: what it does, in one line.
+        run: runs it with the words after it, and returns its exit code.
         description: more of it, for its own help.
         positionals: its arguments without a name.
         options: its arguments with a name.
@@ -96,6 +101,7 @@ class Verb:
 
     name: str
     summary: str
+    run: Callable[[Sequence[str], Console], int]
     description: str = ""
     positionals: tuple[Positional, ...] = ()
     options: tuple[Option, ...] = ()
@@ -131,6 +137,14 @@ class ParsedArguments:
     def add_problem(self, where: str, message: str) -> None:
         """Note that an argument is wrong."""
         self.problems.append(Problem(where, message))
+
+    def collect(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Call a function and return its result; where it raises a ConfigError, note the problems and return None."""
+        try:
+            return function(*args, **kwargs)
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+            return None
 
     def check(self) -> None:
         """Raise a ConfigError with all problems noted so far, if there are any."""

@@ -17,22 +17,8 @@ from embedsweep.data import load_also, load_splits
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Splits
 from embedsweep.data.tokens import model_folder, token_counter, tokens_read
-from embedsweep.errors import ConfigError
 from embedsweep.validation.single import pass_audit
 
-VERB = Verb(
-    name="audit",
-    summary="what training data shares with dev and test, duplicates, labels, lengths",
-    description=(
-        "Show what training data shares with dev and test, its duplicates, how labels are distributed and how long\n"
-        "texts are. With a model of its own (model.path=...) tokens are counted, too.\n\n"
-        "  embedsweep audit data=stsb_multi_mt data.path=FOLDER data.language=es\n"
-        "  embedsweep audit recipe=bertin_nli_es data.path=FOLDER --json audit.json"
-    ),
-    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"),),
-    overrides="as of embedsweep train; those of data, evaluation and model count",
-    former_keys={"json": "--json"},
-)
 BAR = 12
 """Characters of the longest bar in a histogram."""
 
@@ -46,11 +32,10 @@ def run(words: Sequence[str], console: Console) -> int:
     """
     arguments = parse(VERB, words)
     json = read_target(arguments, "json")
-    try:
-        request = pass_audit(arguments.overrides)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
+    request = arguments.collect(pass_audit, arguments.overrides)
     arguments.check()
+    if request is None:
+        raise ValueError("what is missing was noted as a problem")
     splits = load_splits(request.data, request.evaluation)
     also = load_also(request.data)
     folder = model_folder(request.model)
@@ -147,3 +132,19 @@ def _table(*columns: str) -> Table:
 def _print_table(console: Console, table: Table) -> None:
     console.print()
     console.print(table)
+
+
+VERB = Verb(
+    name="audit",
+    summary="what training data shares with dev and test, duplicates, labels, lengths",
+    run=run,
+    description=(
+        "Show what training data shares with dev and test, its duplicates, how labels are distributed and how long\n"
+        "texts are. With a model of its own (model.path=...) tokens are counted, too.\n\n"
+        "  embedsweep audit data=stsb_multi_mt data.path=FOLDER data.language=es\n"
+        "  embedsweep audit recipe=bertin_nli_es data.path=FOLDER --json audit.json"
+    ),
+    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"),),
+    overrides="as of embedsweep train; those of data, evaluation and model count",
+    former_keys={"json": "--json"},
+)

@@ -28,22 +28,6 @@ if TYPE_CHECKING:
 BATCHES_AT_ONCE = 32
 """Batches that are encoded in one call, in which the library sorts texts by length."""
 
-VERB = Verb(
-    name="encode",
-    summary="write the embedding of every text of a file",
-    positionals=(MODEL, Positional("FILE", "texts: .txt (one a line), .csv, .tsv, .jsonl or .parquet")),
-    options=(
-        Option("--out", "FILE", ".parquet (text, embedding) or .npy (float32, texts x dim)", is_required=True),
-        Option("--column", "NAME", "column of the texts: by name, or by position from 0 without a header"),
-        Option("--prompt", "NAME", "one of the model's prompts, put before every text"),
-        BATCH_SIZE,
-        DEVICE,
-        Option("--truncate-dim", "N", "keep the first N dimensions", whole_number(1)),
-        Option("--normalize", "", "give every embedding length 1"),
-        OVERWRITE,
-    ),
-)
-
 Write = Callable[[Sequence[str], "np.ndarray"], object]
 
 
@@ -116,11 +100,7 @@ def read_texts_argument(arguments: ParsedArguments, columns: Sequence[Column], f
     """
     if not arguments.positionals[1]:
         return None
-    try:
-        return read_texts(Path(arguments.positionals[1][0]).expanduser(), columns, flag)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
-        return None
+    return arguments.collect(read_texts, Path(arguments.positionals[1][0]).expanduser(), columns, flag)
 
 
 def encoded_chunks(
@@ -181,3 +161,21 @@ def _npy(path: Path, count: int, dim: int) -> Iterator[Write]:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         yield lambda _, embeddings: file.write(embeddings.astype("<f4").tobytes())
+
+
+VERB = Verb(
+    name="encode",
+    summary="write the embedding of every text of a file",
+    run=run,
+    positionals=(MODEL, Positional("FILE", "texts: .txt (one a line), .csv, .tsv, .jsonl or .parquet")),
+    options=(
+        Option("--out", "FILE", ".parquet (text, embedding) or .npy (float32, texts x dim)", is_required=True),
+        Option("--column", "NAME", "column of the texts: by name, or by position from 0 without a header"),
+        Option("--prompt", "NAME", "one of the model's prompts, put before every text"),
+        BATCH_SIZE,
+        DEVICE,
+        Option("--truncate-dim", "N", "keep the first N dimensions", whole_number(1)),
+        Option("--normalize", "", "give every embedding length 1"),
+        OVERWRITE,
+    ),
+)

@@ -100,26 +100,6 @@ def _benchmark_names() -> list[str]:
         return composer.options("benchmark")
 
 
-VERB = Verb(
-    name="evaluate",
-    summary="score models on benchmarks, side by side",
-    description="Score models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
-    positionals=(
-        Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
-    ),
-    options=(
-        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
-        Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
-        Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
-        SIMILARITY,
-        Option("--normalize-text", "", "lower case; tab, newline and comma become a space"),
-        Option("--json", "FILE", "write all figures, p-values among them"),
-        Option("--tag", "TEXT", "a label that is written into the JSON file"),
-        BATCH_SIZE,
-        DEVICE,
-        OVERWRITE,
-    ),
-)
 SHOWN_P = 0.01
 """P-values from here on are shown in the table."""
 
@@ -254,10 +234,8 @@ def _models(composer: Composer, arguments: ParsedArguments) -> list[ResolvedMode
     for word in dict.fromkeys(words):
         if words.count(word) > 1:
             arguments.add_problem("MODEL", f"{word} is given more than once")
-        try:
-            models.append(resolve_model(word, composer))
-        except ConfigError as error:
-            arguments.problems.extend(error.problems)
+        model = arguments.collect(resolve_model, word, composer)
+        models += [model] if model is not None else []
     return models
 
 
@@ -322,3 +300,26 @@ def _cell(figure: Figure) -> str:
     text = f"{figure.spearman:.4f} / {figure.pearson:.4f}"
     ps = [p for p in (figure.spearman_p, figure.pearson_p) if p is not None]
     return text + (f" (p {' / '.join(f'{p:.2f}' for p in ps)})" if ps and max(ps) >= SHOWN_P else "")
+
+
+VERB = Verb(
+    name="evaluate",
+    summary="score models on benchmarks, side by side",
+    run=run,
+    description="Score models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
+    positionals=(
+        Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
+    ),
+    options=(
+        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
+        Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
+        Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
+        SIMILARITY,
+        Option("--normalize-text", "", "lower case; tab, newline and comma become a space"),
+        Option("--json", "FILE", "write all figures, p-values among them"),
+        Option("--tag", "TEXT", "a label that is written into the JSON file"),
+        BATCH_SIZE,
+        DEVICE,
+        OVERWRITE,
+    ),
+)

@@ -76,12 +76,8 @@ def read_model_argument(arguments: ParsedArguments) -> ResolvedModel | None:
     """Return the model of a verb whose first positional argument is MODEL; None where it is wrong, which is noted."""
     if not arguments.positionals[0]:
         return None
-    try:
-        with open_composer() as composer:
-            return resolve_model(arguments.positionals[0][0], composer)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
-        return None
+    with open_composer() as composer:
+        return arguments.collect(resolve_model, arguments.positionals[0][0], composer)
 
 
 def resolve_model(argument: str, composer: Composer) -> ResolvedModel:

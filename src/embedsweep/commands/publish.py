@@ -33,26 +33,6 @@ def _license_id(word: str) -> str:
     return word
 
 
-VERB = Verb(
-    name="publish",
-    summary="put a model with its card into a folder, or on the Hugging Face Hub",
-    positionals=(MODEL,),
-    options=(
-        Option(
-            "--to",
-            "TARGET",
-            "ORG/NAME is the Hub, unless there is a folder ORG here; anything else is a folder; required: without it "
-            "nothing is published",
-            is_required=True,
-        ),
-        Option("--public", "", "make a new repository on the Hub public; without it the repository is private"),
-        Option("--message", "TEXT", "of the commit on the Hub"),
-        Option("--license", "ID", "the licence, as the Hub calls it; without it the card's own stays", _license_id),
-        Option("--overwrite", "", "replace a model in the folder, add a commit to a repository"),
-    ),
-)
-
-
 def run(words: Sequence[str], console: Console) -> int:
     """Run ``embedsweep publish`` with the words after it and return 0.
 
@@ -115,3 +95,24 @@ def _check_target(arguments: ParsedArguments, model: ResolvedModel | None) -> No
         problem = target_problem(Path(model.source), Path(to).expanduser(), overwrite=arguments.values.overwrite)
         if problem is not None:
             arguments.add_problem("--to", problem)
+
+
+VERB = Verb(
+    name="publish",
+    summary="put a model with its card into a folder, or on the Hugging Face Hub",
+    run=run,
+    positionals=(MODEL,),
+    options=(
+        Option(
+            "--to",
+            "TARGET",
+            "ORG/NAME is the Hub, unless there is a folder ORG here; anything else is a folder; required: without it "
+            "nothing is published",
+            is_required=True,
+        ),
+        Option("--public", "", "make a new repository on the Hub public; without it the repository is private"),
+        Option("--message", "TEXT", "of the commit on the Hub"),
+        Option("--license", "ID", "the licence, as the Hub calls it; without it the card's own stays", _license_id),
+        Option("--overwrite", "", "replace a model in the folder, add a commit to a repository"),
+    ),
+)

@@ -89,21 +89,6 @@ def correlations(gold: Sequence[float], predicted: np.ndarray) -> Correlations:
     return Correlations(float(pearson[0]), float(pearson[1]), float(spearman[0]), float(spearman[1]))
 
 
-VERB = Verb(
-    name="similarity",
-    summary="score every pair of texts of a file",
-    positionals=(MODEL, Positional("FILE", "pairs of texts: .csv, .tsv, .jsonl or .parquet")),
-    options=(
-        Option("--out", "FILE", ".parquet or .csv (sentence1, sentence2, score)", is_required=True),
-        Option("--columns", "A B", "the two columns: by name, or by position from 0 without a header", nargs=2),
-        SIMILARITY,
-        BATCH_SIZE,
-        DEVICE,
-        OVERWRITE,
-    ),
-)
-
-
 @dataclass(frozen=True)
 class _Request:
     """The arguments, checked; those that need no more than that are in ``values``."""
@@ -176,3 +161,19 @@ def _write_csv(path: Path, request: _Request, scores: np.ndarray) -> None:
         writer = csv.writer(file)
         writer.writerow(("sentence1", "sentence2", "score"))
         writer.writerows(zip(request.sentences1, request.sentences2, scores.tolist(), strict=True))
+
+
+VERB = Verb(
+    name="similarity",
+    summary="score every pair of texts of a file",
+    run=run,
+    positionals=(MODEL, Positional("FILE", "pairs of texts: .csv, .tsv, .jsonl or .parquet")),
+    options=(
+        Option("--out", "FILE", ".parquet or .csv (sentence1, sentence2, score)", is_required=True),
+        Option("--columns", "A B", "the two columns: by name, or by position from 0 without a header", nargs=2),
+        SIMILARITY,
+        BATCH_SIZE,
+        DEVICE,
+        OVERWRITE,
+    ),
+)

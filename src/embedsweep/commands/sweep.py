@@ -15,7 +15,7 @@ from rich.console import Console
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
 from embedsweep.console import Display, open_display, say
-from embedsweep.emissions.sharing import SharedEmissions
+from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.machine import cuda_devices_of, prepare_process
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
@@ -97,7 +97,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                     say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
             finally:
                 tracker.close()
-        return FAILED_TRIALS if study.has_failed_trials else DONE
+        return FAILED_TRIALS if study.failed_trials else DONE
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:
@@ -184,7 +184,7 @@ class _Run:
         gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
         with (
             tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-            SharedEmissions(emissions, Path(folder), gpus) as shared,
+            MachineEmissions(emissions, Path(folder), gpus) as shared,
         ):
             job = Job.of(self.study, self.request, parent, Path(folder))
             Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, display).run()

@@ -22,20 +22,6 @@ from embedsweep.validation.single import read_store
 TRACKING_URI = Option("--tracking-uri", "URI", "MLflow's store: sqlite:///FILE or http://HOST:PORT")
 TRACKING_OVERRIDES = "options of the group tracking, as of train: tracking.uri=URI is --tracking-uri URI"
 
-VERB = Verb(
-    name="sync",
-    summary="write what was recorded while MLflow's store did not answer",
-    description=(
-        "Write what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool)\n"
-        "into it, in order and nothing twice. It can be interrupted and repeated. Exit code 1: something is left.\n"
-        "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
-        "comes from MLFLOW_TRACKING_URI."
-    ),
-    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
-    overrides=TRACKING_OVERRIDES,
-    former_keys={"study.name": "--study"},
-)
-
 
 def run(words: Sequence[str], console: Console) -> int:
     """Replay every spool of the working directory, or of a study.
@@ -67,11 +53,10 @@ def read_store_arguments(arguments: ParsedArguments) -> TrackingConfig:
     overrides = list(arguments.overrides)
     if (uri := arguments.values.tracking_uri) is not None:
         overrides.append(f"tracking.uri={uri}")
-    try:
-        tracking = read_store(overrides)
-    except ConfigError as error:
-        arguments.problems.extend(error.problems)
+    tracking = arguments.collect(read_store, overrides)
     arguments.check()
+    if tracking is None:
+        raise ValueError("what is missing was noted as a problem")
     return tracking
 
 
@@ -108,3 +93,19 @@ def _replay(spool: Spool, store: str, uri: str, console: Console) -> bool:
     for run_id, reason in result.left.items():
         say(console, f"{spool.folder}: run {run_id} is left: {redact(reason)}")
     return bool(result.left)
+
+
+VERB = Verb(
+    name="sync",
+    summary="write what was recorded while MLflow's store did not answer",
+    run=run,
+    description=(
+        "Write what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool)\n"
+        "into it, in order and nothing twice. It can be interrupted and repeated. Exit code 1: something is left.\n"
+        "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
+        "comes from MLFLOW_TRACKING_URI."
+    ),
+    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
+    overrides=TRACKING_OVERRIDES,
+    former_keys={"study.name": "--study"},
+)

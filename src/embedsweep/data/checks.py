@@ -68,7 +68,7 @@ def _zeros_and_ones(rows: Sequence[Row], config: DataConfig, findings: Findings)
         labels.append(label)
     if not findings and len(set(labels)) == 1:
         same = f"all {len(labels)} labels are {labels[0]:g}"
-        findings.add(f"{same}, so nothing can be told apart: {_is_it(config, 'label')}")
+        findings.add(f"{same}, so there is nothing to learn from: {_is_it(config, 'label')}")
     return tuple(labels)
 
 
@@ -101,7 +101,7 @@ def _class_numbers(
     occurring = {name for _, name in names}
     if not findings and len(occurring) == 1:
         same = f"all {len(names)} labels are {occurring.pop()!r}"
-        findings.add(f"{same}, so nothing can be told apart: {_is_it(config, 'label')}")
+        findings.add(f"{same}, so there is nothing to learn from: {_is_it(config, 'label')}")
     elif not findings and config.shape == "class_texts" and len(occurring) == len(names) > 1:
         findings.add(f"each of the {len(names)} rows has a class of its own: {_is_it(config, 'label')}")
     return tuple(numbers.get(name, 0.0) for _, name in names), tuple(classes), conversion

@@ -1,7 +1,4 @@
-"""The shapes of training examples: which columns each has, and examples of one shape.
-
-Owns the names and the order of columns. Knows no source and no loss.
-"""
+"""The shapes of training examples and their columns; examples of one shape, scored pairs, and splits."""
 
 from __future__ import annotations
 
@@ -35,16 +32,16 @@ WORDS: Mapping[Shape, str] = {
 }
 
 LABELLED: tuple[Shape, ...] = ("scored_pairs", "binary_pairs", "class_pairs", "class_texts")
-"""Shapes whose last column is no text."""
+"""Shapes whose last column is not a text."""
 
 
 def text_columns(shape: Shape) -> tuple[str, ...]:
-    """The columns of a shape that are texts."""
+    """Return the columns of a shape that are texts."""
     return COLUMNS[shape][:-1] if shape in LABELLED else COLUMNS[shape]
 
 
 def in_words(shape: Shape) -> str:
-    """A shape with its columns and what they hold: ``texts (text: single texts)``."""
+    """Return a shape with its columns and their meaning: ``texts (text: single texts)``."""
     return f"{shape} ({', '.join(COLUMNS[shape])}: {WORDS[shape]})"
 
 
@@ -53,14 +50,14 @@ class Examples:
     """Training examples of one shape.
 
     Attributes:
-        shape: what each consists of.
-        texts: one tuple a text column, each as long as there are examples.
-        labels: scores in [0, 1], 0 and 1, or class numbers from 0; None for shapes without.
+        shape: their shape.
+        texts: a tuple for each text column, with a text for each example.
+        labels: scores in [0, 1], 0 and 1, or class numbers from 0; None for shapes without labels.
         classes: the classes' names by number, for shapes with classes; else None.
-        origin: where they came from, for people.
-        conversion: what was done to them since they were read, in words; None where nothing was.
-        places: where each stood, for people (``train.csv, line 12``); None where they stood nowhere, as what is
-            generated or was made of others.
+        origin: their source, for messages.
+        conversion: description of what was done to them since they were read; None for nothing.
+        places: the place of each in its source, for messages (``train.csv, line 12``); None for demo data and for
+            examples made from others.
     """
 
     shape: Shape
@@ -75,7 +72,7 @@ class Examples:
         return len(self.texts[0])
 
     def kept(self, indices: Sequence[int], conversion: str | None) -> Examples:
-        """The examples at ``indices``, in that order; ``conversion`` is added to what was said before."""
+        """Return the examples at ``indices``, in that order; ``conversion`` is appended to their own."""
         texts = tuple(tuple(column[index] for index in indices) for column in self.texts)
         labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
         places = None if self.places is None else tuple(self.places[index] for index in indices)
@@ -89,21 +86,21 @@ class Examples:
         classes: tuple[str, ...] | None,
         conversion: str | None,
     ) -> Examples:
-        """What was made of these; ``conversion``, in words, is added to what was said before."""
-        said = "; ".join(words for words in (self.conversion, conversion) if words)
-        return Examples(shape, texts, labels, classes, self.origin, said or None)
+        """Return examples made from these; ``conversion`` is appended to their own."""
+        conversions = "; ".join(filter(None, (self.conversion, conversion)))
+        return Examples(shape, texts, labels, classes, self.origin, conversions or None)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of sentences with the score people gave them.
+    """Pairs of sentences with their gold scores.
 
     Attributes:
         sentences1: the first sentence of every pair.
-        sentences2: the second; as many.
-        scores: in [0, 1]; as many.
-        origin: where they came from, for people: a file, ``demo train``, ``id@revision[language] split``.
-        places: where each stood there, for people; as many, or None.
+        sentences2: the second sentence of every pair.
+        scores: the score of every pair, in [0, 1].
+        origin: their source, for messages: a file, ``demo train``, ``id@revision[language] split``.
+        places: the place of every pair in its source, for messages; or None.
     """
 
     sentences1: tuple[str, ...]
@@ -117,13 +114,13 @@ class Pairs:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that change with any sentence, score or order, and with nothing else."""
+        """Return 16 hex digits that change with any sentence, score or order, and with nothing else."""
         return _digest([self.sentences1, self.sentences2, self.scores])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on, what selects and what reports."""
+    """The examples to train on, the pairs that select a model and the pairs for its reported score."""
 
     train: Examples
     dev: Pairs
@@ -131,7 +128,7 @@ class Splits:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that change with any text, label or order in any split, and with nothing else."""
+        """Return 16 hex digits that change with any text, label or order in any split, and with nothing else."""
         scored = [[split.sentences1, split.sentences2, split.scores] for split in (self.dev, self.test)]
         return _digest([[*self.train.texts, self.train.labels], *scored])
 
@@ -141,13 +138,17 @@ def _digest(content: object) -> str:
 
 
 def as_examples(pairs: Pairs) -> Examples:
-    """Scored pairs to train on."""
+    """Return scored pairs as examples to train on."""
     texts = (pairs.sentences1, pairs.sentences2)
     return Examples("scored_pairs", texts, pairs.scores, None, pairs.origin, None, pairs.places)
 
 
 def as_pairs(examples: Examples) -> Pairs:
-    """Scored pairs to evaluate on."""
+    """Return scored examples as pairs to evaluate on.
+
+    Raises:
+        ValueError: the examples have another shape.
+    """
     if examples.shape != "scored_pairs" or examples.labels is None:
         raise ValueError(f"only scored pairs can be evaluated on, but got {examples.shape}")
     return Pairs(examples.texts[0], examples.texts[1], examples.labels, examples.origin, examples.places)

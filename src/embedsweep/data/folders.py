@@ -12,11 +12,11 @@ from embedsweep.data.tables import Table, closest_names, joined_files, layout_of
 from embedsweep.errors import ConfigError
 
 
-def read_path(given: str, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Table]:
+def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Table]:
     """Read splits from the files of a folder, or one split from a file.
 
     Args:
-        given: the folder, or the file.
+        text: path of the folder, or of the file.
         config: its format and the names of its files.
         splits: the splits to read.
 
@@ -26,7 +26,7 @@ def read_path(given: str, config: DataConfig, splits: Sequence[Split]) -> dict[S
     if config.format is None:
         raise ConfigError.single("data.format", f"is not set: set the format of the files, one of {', '.join(READERS)}")
     read, layout = READERS[config.format], layout_of(config)
-    path = Path(given).expanduser()
+    path = Path(text).expanduser()
     if path.is_file():
         if len(splits) > 1:
             raise ConfigError.single("data.path", _one_file(path, splits))

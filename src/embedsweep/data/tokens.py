@@ -1,7 +1,4 @@
-"""Examples within a number of tokens, and tokens counted without a model.
-
-Owns the filter by length and where a model's folder keeps its tokenizer. Knows no source and no loss; no torch.
-"""
+"""Filter examples by their number of tokens; count tokens by the tokenizer in a model's folder, without torch."""
 
 from __future__ import annotations
 
@@ -15,18 +12,18 @@ from embedsweep.errors import ConfigError
 from embedsweep.hub import cached_model_path
 
 Count = Callable[[Sequence[str]], list[int]]
-"""The number of tokens of each text, special ones included, uncut."""
+"""Returns the number of tokens of each text, special tokens included, without truncation."""
 
 UNLIMITED = 10**6
-"""From here on a tokenizer's maximum is transformers' word for none."""
+"""A tokenizer's maximum from which transformers means that there is none."""
 
 
 def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Examples:
-    """The examples whose every text has fewer tokens than its column may have.
+    """Return the examples whose texts all have fewer tokens than the limit of their column.
 
     Args:
-        examples: what there is, before any conversion.
-        max_tokens: for each text column the number of tokens that a text must stay below.
+        examples: the examples, before any conversion.
+        max_tokens: for each text column, the number of tokens from which a text is too long.
         count: counts the tokens of texts, by the model's own tokenizer.
 
     Raises:
@@ -44,13 +41,13 @@ def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Exa
             f"{below} leaves {len(kept)} of {len(examples)} examples of {examples.origin}, and training needs at least "
             f"2; the shortest texts there have {shortest} tokens: raise data.max_tokens",
         )
-    gone = len(examples) - len(kept)
-    return examples.kept(kept, f"tokens: {below}, {gone} of {len(examples)} left out, {len(kept)} kept")
+    left_out = len(examples) - len(kept)
+    return examples.kept(kept, f"tokens: {below}, {left_out} of {len(examples)} left out, {len(kept)} kept")
 
 
 def token_counter(model: Path) -> Count | None:
-    """Counts tokens by the tokenizer in a model's folder, uncut; None where the folder has none of the fast kind."""
-    # sentence-transformers keeps the transformer beside the other modules, or in a folder of its own.
+    """Return a counter by the tokenizer in a model's folder; None if the folder has no fast tokenizer."""
+    # The transformer's files are beside those of the other modules, or in a folder of their own.
     candidates = (model / "tokenizer.json", *sorted(model.glob("*/tokenizer.json")))
     file = next((file for file in candidates if file.is_file()), None)
     if file is None:
@@ -68,7 +65,7 @@ def token_counter(model: Path) -> Count | None:
 
 
 def model_folder(model: ModelConfig) -> Path | None:
-    """Where a model lies on this disk, a folder or the hub's cache; None where it does not, or is built here."""
+    """Return a model's folder on this disk, its own or in the hub's cache; None if there is none, or for ``tiny``."""
     if model.path is None:
         return None
     folder = Path(model.path).expanduser()
@@ -76,7 +73,7 @@ def model_folder(model: ModelConfig) -> Path | None:
 
 
 def tokens_read(model: ModelConfig, folder: Path) -> int | None:
-    """How many tokens of a text a model reads: as it is configured, as its folder says, or else its tokenizer."""
+    """Return how many tokens of a text a model reads, by its configuration, its folder or its tokenizer."""
     if model.max_seq_length is not None:
         return model.max_seq_length
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):

@@ -1,6 +1,5 @@
-"""What a trial costs in energy and CO2, attempt by attempt.
+"""Energy and CO2 of trials, measured with CodeCarbon and recorded per attempt in a trial's ``emissions.csv``.
 
-Owns ``emissions.csv`` of a trial's folder and is the only package that knows CodeCarbon. Must not know Optuna, MLflow,
-torch's training or which trial it measures. Every tracker counts the whole machine: in a process group only rank 0
-may measure, and workers that run at the same time share the one of the process that started them.
+Every tracker measures the whole machine: in a process group only rank 0 may measure, and workers that run at the same
+time share one tracker in the process that started them.
 """

@@ -1,4 +1,4 @@
-"""The meter of one attempt, which keeps its row of the trial's ``emissions.csv``."""
+"""Measure one attempt of a trial and record it as a row of the trial's ``emissions.csv``."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from embedsweep.config.result import Emissions
 from embedsweep.config.study import EmissionsConfig
+from embedsweep.emissions.allocation import AllocationTracker
 from embedsweep.emissions.rows import COLUMNS, WORLD_AVERAGE, Row, read_rows, sum_rows, write_rows
-from embedsweep.emissions.share import Portion
-from embedsweep.emissions.tracker import Reading, Tracker
+from embedsweep.emissions.tracker import EnergyTracker, Reading
 
 
 class EmissionsMeter:
-    """Measures one attempt of a trial and keeps its row of the trial's ``emissions.csv``.
+    """Measures one attempt of a trial and keeps its row of the trial's ``emissions.csv`` up to date.
 
-    As a context manager it stops on any exception: a tracker left running keeps two threads. Nothing here raises
-    because something could not be measured; that is said in ``unmeasured`` instead.
+    As a context manager it stops on any exception, because a running tracker has two threads. Nothing here raises
+    because something could not be measured; ``unmeasured`` describes that instead.
 
     Args:
-        config: where the electricity comes from.
+        config: the country whose electricity is used.
         path: the trial's ``emissions.csv``; its earlier rows are kept.
-        share: the file with this worker's share, where the machine is measured for several at once (`SharedEmissions`);
-            None measures here.
-        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that the trial holds; none on a CPU.
+        allocation: the file with this worker's allocation, if the machine is measured for several workers at once
+            (`MachineEmissions`); None measures in this process.
+        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that the trial holds; empty on a CPU.
     """
 
     def __init__(
-        self, config: EmissionsConfig, path: Path, share: Path | None = None, gpus: Sequence[str] = ()
+        self, config: EmissionsConfig, path: Path, allocation: Path | None = None, gpus: Sequence[str] = ()
     ) -> None:
         self._country_iso_code = config.country_iso_code
+        self._country = config.country_iso_code or WORLD_AVERAGE
         self._gpus = gpus
-        self._share = share
+        self._allocation = allocation
         self._path = path
         self._earlier: list[Row] = []
-        self._row: Row | None = None
-        self._tracker: Tracker | Portion | None = None
+        self._row: Row = {}  # empty until the attempt starts
+        self._tracker: EnergyTracker | AllocationTracker | None = None
         self._write_problem: tuple[str, ...] = ()
 
     def start(self) -> None:
-        """Begins the attempt: its row, still of next to nothing, is written.
+        """Start the attempt and write its first row.
 
         Raises:
-            RuntimeError: this meter was started before; an attempt has a meter of its own.
+            RuntimeError: this meter was started before; every attempt needs its own.
         """
-        if self._row is not None:
+        if self._row:
             raise RuntimeError("this EmissionsMeter was started before; every attempt needs its own")
         self._earlier = read_rows(self._path)
         attempt = 1 + max((int(row["attempt"]) for row in self._earlier), default=0)
@@ -57,10 +57,10 @@ class EmissionsMeter:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "country": self._country,
         }
-        if self._share is None:
-            self._tracker = Tracker(self._country_iso_code, self._gpus)
+        if self._allocation is None:
+            self._tracker = EnergyTracker(self._country_iso_code, self._gpus)
         else:
-            self._tracker = Portion(self._share, self._gpus)
+            self._tracker = AllocationTracker(self._allocation, self._gpus)
         try:
             self._tracker.start()
             self.flush()
@@ -71,21 +71,17 @@ class EmissionsMeter:
             raise
 
     def flush(self) -> None:
-        """Measures now and rewrites this attempt's row, so that it counts up to here if the process is killed.
+        """Measure now and rewrite this attempt's row, so that it counts up to here if the process is killed.
 
         Raises:
             RuntimeError: the meter is not running.
         """
         if self._tracker is None:
             raise RuntimeError("an EmissionsMeter can only be flushed between start and stop")
-        self._record(self._tracker.read(), f"attempt {self._own['attempt']} counted up to its last flush")
+        self._record(self._tracker.read(), f"attempt {self._row['attempt']} counted up to its last flush")
 
     def stop(self) -> Emissions:
-        """Ends the attempt; a second call changes nothing.
-
-        Returns:
-            The sum of all attempts, as `total`.
-        """
+        """End the attempt and return the sum of all attempts, as `total`; a second call changes nothing."""
         if self._tracker is not None:
             reading = self._tracker.stop()
             self._tracker = None
@@ -93,8 +89,8 @@ class EmissionsMeter:
         return self.total()
 
     def total(self) -> Emissions:
-        """The sum of all attempts in the file, this meter's included, up to its last flush."""
-        if self._row is None:
+        """Return the sum of all attempts in the file, including this meter's up to its last flush."""
+        if not self._row:
             return sum_rows(read_rows(self._path), self._country)
         total = sum_rows([*self._earlier, self._row], self._country)
         return replace(total, unmeasured=total.unmeasured + self._write_problem)
@@ -103,28 +99,17 @@ class EmissionsMeter:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def _country(self) -> str:
-        return self._country_iso_code or WORLD_AVERAGE
-
-    @property
-    def _own(self) -> Row:
-        assert self._row is not None
-        return self._row
-
     def _record(self, reading: Reading, *remarks: str) -> None:
-        if self._share is None and self._gpus:  # it has them to itself
+        if self._allocation is None and self._gpus:  # the trial has them to itself
             reading = replace(reading, gpu_h=len(self._gpus) * reading.duration_s / 3600)
-        self._row = self._own | reading.cells() | {"unmeasured": "; ".join((*reading.unmeasured, *remarks))}
+        self._row = self._row | reading.cells() | {"unmeasured": "; ".join((*reading.unmeasured, *remarks))}
         try:
             write_rows(self._path, [*self._earlier, self._row])
         except OSError as error:
-            # A full disk may end the training, but not for the sake of this file.
+            # A full disk may end the training, but not because of this file.
             self._write_problem = (f"{self._path.name} could not be written ({error.strerror})",)
         else:
             self._write_problem = ()

@@ -1,7 +1,4 @@
-"""The rows of ``emissions.csv``, one an attempt: written, read and summed.
-
-Owns the file's columns. Must not know where figures come from.
-"""
+"""Write, read and sum the rows of ``emissions.csv``, one per attempt; check country codes."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ COLUMNS = (
     "gpu_model",
     "unmeasured",
 )
-"""The header of ``emissions.csv``; an empty cell is a figure that was not measured."""
+"""The header of ``emissions.csv``; an empty cell was not measured."""
 
 _OLDER_COLUMNS = tuple(column for column in COLUMNS if column != "gpu_h")
 
@@ -40,7 +37,7 @@ Row = dict[str, str]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of an ``emissions.csv``; none if there is no file, one that says so if it cannot be understood."""
+    """Return the rows of an ``emissions.csv``; none if there is no file, one with a remark if the file is invalid."""
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             header, *lines = list(csv.reader(file)) or [list(COLUMNS)]
@@ -56,7 +53,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes the file anew, in one step: whoever reads it finds the old rows or the new ones."""
+    """Replace the file in one step, so that a reader finds either the old rows or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
@@ -66,11 +63,11 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def sum_rows(rows: Iterable[Row], country: str) -> Emissions:
-    """Sums attempts.
+    """Sum attempts.
 
     Args:
-        rows: of ``emissions.csv``.
-        country: stands where no attempt names one.
+        rows: the rows of ``emissions.csv``.
+        country: the country if no attempt names one.
     """
     co2eq_kg = energy_kwh = duration_s = 0.0
     gpu_h: list[float] = []
@@ -106,7 +103,7 @@ def _figure(cell: str) -> float | None:
 WORLD_AVERAGE = "world average"
 
 WORLD_AVERAGE_G_PER_KWH = 475.0
-"""Grams of CO2 equivalent per kWh of the world's electricity, as CodeCarbon assumes for a country it does not know.
+"""Grams of CO2 equivalent per kWh of the world's electricity, which CodeCarbon uses for an unknown country.
 
 ``world_average`` in its ``data/private_infra/carbon_intensity_per_source.json``, after the IEA's Global Energy and
 CO2 Status Report 2019, https://www.iea.org/reports/global-energy-co2-status-report-2019/emissions.
@@ -114,7 +111,7 @@ CO2 Status Report 2019, https://www.iea.org/reports/global-energy-co2-status-rep
 
 
 def country_problem(code: str) -> str | None:
-    """What is wrong with a country code, or None if CodeCarbon knows the country's electricity.
+    """Describe the problem with a country code; return None if CodeCarbon knows the country's electricity.
 
     Reads CodeCarbon's data file without importing CodeCarbon (5 ms instead of 100).
 
@@ -133,17 +130,17 @@ def country_problem(code: str) -> str | None:
 
 
 def _energy_mixes() -> dict[str, dict[str, Any]]:
-    # Not importlib.resources.files: that imports the package, and with it psutil, requests and a logger's handlers.
-    found = importlib.util.find_spec("codecarbon")
-    if found is None or found.origin is None:
+    # Not importlib.resources.files, which imports the package and with it psutil, requests and logging handlers.
+    spec = importlib.util.find_spec("codecarbon")
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError("codecarbon is not installed", name="codecarbon")
-    data = Path(found.origin).with_name("data") / "private_infra" / "global_energy_mix.json"
+    data = Path(spec.origin).with_name("data") / "private_infra" / "global_energy_mix.json"
     mixes: dict[str, dict[str, Any]] = json.loads(data.read_text(encoding="utf-8"))
     return mixes
 
 
 def _nearest_codes(code: str, countries: Mapping[str, str]) -> list[str]:
-    """At most four codes: the country of that name, else those that begin alike, then those that look alike."""
+    """Return up to four codes: of the country with that name, else those with the same start, then similar ones."""
     wanted = code.strip().upper()
     named = [key for key, name in countries.items() if name.upper() == wanted]
     if named or wanted in countries:

@@ -1,23 +1,21 @@
-"""CodeCarbon's tracker, believed in nothing but figures that arrive.
-
-Owns every call of CodeCarbon and what its way of measuring is worth, in words. Must not know trials or files.
-"""
+"""Measure energy and emissions with CodeCarbon, and describe how its figures were obtained."""
 
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from embedsweep.emissions.rows import WORLD_AVERAGE_G_PER_KWH, Row
 from embedsweep.emissions.usage import gpu_indexes
 
-# Between two measurements CodeCarbon samples loads and powers every second anyway, and flush and stop measure too, so
-# that a trial of 10 s is measured at this interval as well as one of an hour. Only energy counters that wrap need it.
+# CodeCarbon samples load and power every second anyway, and flush and stop measure, too, so that a short trial is
+# measured as well as a long one. Only energy counters that overflow need an interval.
 MEASURE_EVERY_S = 15.0
 
 # CodeCarbon does not measure again within 0.05 s of its last measurement.
@@ -27,8 +25,50 @@ NO_GPU_FOUND = "no gpu measured (codecarbon found none, torch did)"
 
 
 @dataclass(frozen=True)
+class Energy:
+    """Energy by part of the machine, and its emissions; ``rest_kwh`` is what belongs to no named part.
+
+    Attributes:
+        cpu_kwh, gpu_kwh, ram_kwh, rest_kwh: kilowatt-hours.
+        co2eq_kg: kilograms of CO2 equivalent.
+    """
+
+    cpu_kwh: float = 0.0
+    gpu_kwh: float = 0.0
+    ram_kwh: float = 0.0
+    rest_kwh: float = 0.0
+    co2eq_kg: float = 0.0
+
+    @property
+    def total_kwh(self) -> float:
+        """The sum of all parts."""
+        return self.cpu_kwh + self.gpu_kwh + self.ram_kwh + self.rest_kwh
+
+    def __add__(self, other: Energy) -> Energy:
+        return Energy(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: Energy) -> Energy:
+        return Energy(*map(operator.sub, astuple(self), astuple(other)))
+
+    def part(self, by_cpu: float, by_gpu: float) -> Energy:
+        """Return a part: ``by_gpu`` of the GPUs' energy and ``by_cpu`` of all other; both in [0, 1]."""
+        mine = Energy(self.cpu_kwh * by_cpu, self.gpu_kwh * by_gpu, self.ram_kwh * by_cpu, self.rest_kwh * by_cpu)
+        # Emissions are in proportion to energy; without energy they are negligible.
+        portion = mine.total_kwh / self.total_kwh if self.total_kwh else by_cpu
+        return replace(mine, co2eq_kg=self.co2eq_kg * portion)
+
+
+_FIGURES = ("duration_s", "energy_kwh", "co2eq_kg", "cpu_energy_kwh", "gpu_energy_kwh", "ram_energy_kwh", "gpu_h")
+
+
+@dataclass(frozen=True)
 class Reading:
-    """What an attempt has cost so far; None is not measured."""
+    """The cost of an attempt so far; None is not measured.
+
+    Attributes:
+        unmeasured: what was only estimated or not measured, in words.
+        gpu_h: hours of GPUs, summed over GPUs.
+    """
 
     duration_s: float
     unmeasured: tuple[str, ...]
@@ -42,22 +82,19 @@ class Reading:
     gpu_h: float | None = None
 
     def cells(self) -> Row:
-        """The figures as cells of ``emissions.csv``; one that was not measured is empty."""
-        figures = {
-            "duration_s": self.duration_s,
-            "energy_kwh": self.energy_kwh,
-            "co2eq_kg": self.co2eq_kg,
-            "cpu_energy_kwh": self.cpu_energy_kwh,
-            "gpu_energy_kwh": self.gpu_energy_kwh,
-            "ram_energy_kwh": self.ram_energy_kwh,
-            "gpu_h": self.gpu_h,
-        }
+        """Return the cells of ``emissions.csv``; those that were not measured are empty."""
+        figures = {name: getattr(self, name) for name in _FIGURES}
         texts = {"cpu_model": self.cpu_model, "gpu_model": self.gpu_model}
         return {name: "" if figure is None else repr(figure) for name, figure in figures.items()} | texts
 
+    def energy(self) -> Energy:
+        """Return the energy by part; what was not measured counts as 0."""
+        cpu, gpu, ram = self.cpu_energy_kwh or 0.0, self.gpu_energy_kwh or 0.0, self.ram_energy_kwh or 0.0
+        return Energy(cpu, gpu, ram, (self.energy_kwh or 0.0) - cpu - gpu - ram, self.co2eq_kg or 0.0)
+
 
 class _Receiver:
-    """An output method of CodeCarbon's that keeps the latest figures: the public way to read a running tracker."""
+    """An output method for CodeCarbon that keeps the latest figures: the public way to read a running tracker."""
 
     def __init__(self) -> None:
         self.latest: Any = None
@@ -72,19 +109,19 @@ class _Receiver:
     def exit(self) -> None: ...
 
 
-class Tracker:
-    """A CodeCarbon tracker that says in words what it could not do.
+class EnergyTracker:
+    """A CodeCarbon tracker that describes what it could not measure.
 
-    CodeCarbon logs its own exceptions and goes on dead; so nothing is believed but figures that arrive. A tracker that
-    was stopped and started again goes on counting, so each of these serves one attempt.
+    CodeCarbon logs its own exceptions and continues without measuring; so only figures that arrive are used. A
+    CodeCarbon tracker that is stopped and restarted continues its sums, so each of these serves one attempt.
 
-    The energy of a GPU is read from NVML's counter of all that it drew (CodeCarbon averages its power where it has
-    none, which is said); several GPUs are summed.
+    The energy of a GPU is read from NVML's energy counter (CodeCarbon averages the power of a GPU without one, and the
+    reading says so); several GPUs are summed.
 
     Args:
-        country_iso_code: whose electricity is used; None is the world's average.
-        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that count; without any, all visible ones do.
-        measure_every_s: seconds between measurements of its own.
+        country_iso_code: the country whose electricity is used; None is the world average.
+        gpus: names, as in ``CUDA_VISIBLE_DEVICES``, of the GPUs that count; if empty, all visible ones do.
+        measure_every_s: seconds between CodeCarbon's own measurements.
     """
 
     def __init__(
@@ -101,10 +138,10 @@ class Tracker:
         self._last = Reading(0.0, ())
 
     def start(self) -> None:
-        """Begins to measure; what keeps it from that is said by the readings."""
+        """Start to measure; a failure is described in the readings."""
         self._started = time.perf_counter()
         try:
-            # CodeCarbon 3.3.2 knows GPUs by number, not by the UUIDs that CUDA_VISIBLE_DEVICES may have as well.
+            # CodeCarbon 3.3.2 identifies GPUs by number, not by the UUIDs that CUDA_VISIBLE_DEVICES may contain.
             self._numbers = gpu_indexes(self._gpus) if self._gpus else []
             self._tracker = _new_tracker(self._country_iso_code, self._numbers, self._measure_every_s, self._receiver)
             self._tracker.start()
@@ -112,14 +149,14 @@ class Tracker:
             self._failure = f"codecarbon did not start ({type(error).__name__}: {error})".replace(";", ",")
 
     def read(self) -> Reading:
-        """Measures now."""
-        return self._ask("flush")
+        """Measure now."""
+        return self._call("flush")
 
     def stop(self) -> Reading:
-        """Measures for the last time and ends the tracker's threads."""
-        return self._ask("stop")
+        """Measure for the last time and end the tracker's threads."""
+        return self._call("stop")
 
-    def _ask(self, method: str) -> Reading:
+    def _call(self, method: str) -> Reading:
         self._receiver.latest = None
         try:
             if self._tracker is not None:
@@ -140,11 +177,11 @@ def _new_tracker(
 ) -> Any:
     from codecarbon import OfflineEmissionsTracker
 
-    # It announces itself before it reads the level it is given.
+    # It logs before it reads the level that it is given.
     logging.getLogger("codecarbon").setLevel(logging.ERROR)
-    # Every option is given that a user's .codecarbon.config or CODECARBON_* could set to upload something, to write
-    # elsewhere, to assume another place or to fail. Left to the user are force_cpu_power and force_ram_power, which
-    # say what the machine draws and are ignored where they are not numbers.
+    # Set every option by which a user's .codecarbon.config or CODECARBON_* could make it upload data, write elsewhere,
+    # assume another location or fail. The user may set force_cpu_power and force_ram_power, which describe the machine
+    # and are ignored if they are not numbers.
     return OfflineEmissionsTracker(
         country_iso_code=country_iso_code,
         force_carbon_intensity_g_co2e_kwh=None if country_iso_code else WORLD_AVERAGE_G_PER_KWH,
@@ -168,8 +205,8 @@ def _new_tracker(
         log_level="error",
         metadata=None,
         allow_multiple_runs=True,
-        # Trials run one at a time or share one tracker; "process" would still count the whole card and, with RAPL, the
-        # whole socket.
+        # Trials run one at a time or share one tracker; "process" would still count the whole GPU and, with RAPL, the
+        # whole CPU socket.
         tracking_mode="machine",
         measure_power_secs=measure_every_s,
         gpu_ids=list(gpu_numbers) or None,  # None: those of CUDA_VISIBLE_DEVICES, else all
@@ -205,9 +242,9 @@ def _reading(figures: Any, hardware: Iterable[Any], gpu_numbers: Sequence[int]) 
 
 
 def _cpu_remarks(hardware: Iterable[Any]) -> list[str]:
-    """How the CPU's power came about, where no energy counter was read.
+    """Describe how the CPU's power was obtained, if no energy counter was read.
 
-    Hardware is told apart by class name, as CodeCarbon's own cache does: its classes differ by platform.
+    Hardware is distinguished by class name, as in CodeCarbon's own cache, because its classes differ by platform.
     """
     if any(getattr(part, "chip_part", "") == "CPU" for part in hardware):
         return []
@@ -226,14 +263,14 @@ def _cpu_remarks(hardware: Iterable[Any]) -> list[str]:
 
 
 def is_cpu_estimated(unmeasured: Iterable[str]) -> bool:
-    """Whether the CPU's power was estimated, for want of an energy counter, by what a reading says in words."""
+    """Return whether a reading's remarks say that the CPU's power was estimated, because it has no energy counter."""
     return any(word.startswith(("cpu power estimated", "cpu power assumed")) for word in unmeasured)
 
 
 def _gpu_remarks(
     hardware: Iterable[Any], gpu_energy_kwh: float, duration_s: float, gpu_numbers: Sequence[int]
 ) -> list[str]:
-    """Whether a GPU that is there went uncounted, one was counted that nobody asked for, or one was estimated."""
+    """Describe whether a GPU was not counted, was counted although it was not requested, or was estimated."""
     if any(getattr(part, "chip_part", "") == "GPU" for part in hardware):
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -242,7 +279,7 @@ def _gpu_remarks(
         return [NO_GPU_FOUND] if torch_has_gpu() else []
     counted = gpu.gpu_ids or []
     if not counted:
-        # CodeCarbon 3.3.2 takes the G off "GPU-<uuid>" and then finds no such card.
+        # CodeCarbon 3.3.2 strips the G of "GPU-<uuid>" and then finds no such GPU.
         return [f"no gpu measured (codecarbon cannot match CUDA_VISIBLE_DEVICES={visible})"] if torch_has_gpu() else []
     if gpu_energy_kwh <= 0 and duration_s >= 1:
         return ["no gpu measured (its energy was read as 0)"]
@@ -252,13 +289,13 @@ def _gpu_remarks(
 
 
 def _lacks_counter(gpu: Any) -> bool:
-    """Whether CodeCarbon averages the power of a GPU that it counts, for want of an energy counter."""
+    """Return whether CodeCarbon averages the power of a GPU that it counts, because it has no energy counter."""
     devices = getattr(getattr(gpu, "devices", None), "devices", [])
     return any(each.gpu_index in gpu.gpu_ids and getattr(each, "_use_power_fallback", False) for each in devices)
 
 
 def torch_has_gpu() -> bool:
-    """Whether torch, where this process has imported it, sees a GPU."""
-    # A trial that uses a GPU has imported torch; importing it only to ask would take seconds.
+    """Return whether torch, if this process has imported it, sees a GPU."""
+    # A trial that uses a GPU has imported torch; importing it only to check would take seconds.
     torch: Any = sys.modules.get("torch")
     return torch is not None and bool(torch.cuda.is_available() or torch.backends.mps.is_available())

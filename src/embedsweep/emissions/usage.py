@@ -1,7 +1,4 @@
-"""What the processes of workers use of the machine: CPU time, and GPU time where the driver tells it by process.
-
-Owns every call of psutil and NVML of this package. Must not know how energy and time are shared out.
-"""
+"""Read what the processes of workers use: CPU time from psutil, and GPU time and energy from NVML."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import psutil
 
 
 class Usage:
-    """Reads what each worker used."""
+    """Reads the CPU and GPU time of each worker, and the energy of GPUs."""
 
     def __init__(self) -> None:
         self._processes: dict[int, list[psutil.Process]] = {}
@@ -22,13 +19,13 @@ class Usage:
 
     @property
     def workers(self) -> list[int]:
-        """The workers that are read."""
+        """The workers that are counted."""
         return list(self._processes)
 
     def add(self, worker: int, pid: int) -> None:
-        """Counts a process and its children as a worker's from now on; a worker may have several.
+        """Count a process and its children as a worker's from now on; a worker may have several.
 
-        One that has ended already counts as a worker that uses nothing.
+        A process that has already ended uses nothing.
         """
         processes = self._processes.setdefault(worker, [])
         with suppress(psutil.Error):
@@ -36,25 +33,25 @@ class Usage:
         self._cpu_s[worker] = sum(_cpu_s(each) for process in processes for each in _with_children(process))
 
     def remove(self, worker: int) -> None:
-        """Counts nothing for a worker any more."""
+        """Stop counting for a worker."""
         self._processes.pop(worker, None)
         self._cpu_s.pop(worker, None)
 
     def cpu_s(self) -> dict[int, float]:
-        """Seconds of CPU time, user and system, that each worker used since the last call, or since it was added."""
+        """Return the seconds of CPU time, user and system, by worker since the last call, or since it was added."""
         used = {}
         for worker, roots in self._processes.items():
             cpu_s = sum(_cpu_s(each) for process in roots for each in _with_children(process))
-            # A process that nobody waited for takes its time with it, so that the sum may fall.
+            # The time of a process that its parent did not wait for is lost when it ends, so the sum may decrease.
             used[worker] = max(0.0, cpu_s - self._cpu_s[worker])
             self._cpu_s[worker] = cpu_s
         return used
 
     def gpu_times(self) -> dict[str, dict[int, float]]:
-        """GPU time by GPU and worker since the last call, in a unit that is the same for all of a GPU.
+        """Return the GPU time by GPU and worker since the last call, in a unit that is the same for all of a GPU.
 
-        As far as the driver tells it of workers' processes: not at all in another container or on a part of a GPU
-        (MIG), and with CUDA MPS of the server's process instead, which is no worker's.
+        Contains what the driver reports for workers' processes: nothing in another container or on a part of a GPU
+        (MIG), and nothing under CUDA MPS, where it reports the server's process instead.
         """
         times: dict[str, dict[int, float]] = {}
         for gpu, of_processes in self._gpus.times().items():
@@ -66,20 +63,20 @@ class Usage:
         return times
 
     def gpu_energy(self) -> dict[str, float]:
-        """Millijoules that each GPU drew since the last call, of those with an energy counter."""
+        """Return the millijoules that each GPU with an energy counter drew since the last call."""
         return self._gpus.energy()
 
     def gpu(self, name: str) -> str:
-        """The UUID of the GPU of a name in ``CUDA_VISIBLE_DEVICES``; the name itself where NVML does not know it."""
+        """Return the UUID of a GPU by its name in ``CUDA_VISIBLE_DEVICES``, or the name if NVML does not know it."""
         index = self._gpus.index(name)
         return name if index is None else self._gpus.uuids[index]
 
     def close(self) -> None:
-        """Lets the driver go."""
+        """Close NVML."""
         self._gpus.close()
 
     def _worker_of(self, pid: int) -> int | None:
-        """The worker that a process or one of its ancestors is; None without one."""
+        """Return the worker that a process belongs to, itself or by an ancestor; None if there is none."""
         roots = {process.pid: worker for worker, processes in self._processes.items() for process in processes}
         if pid in roots:
             return roots[pid]
@@ -91,7 +88,7 @@ class Usage:
 
 
 def gpu_indexes(names: Iterable[str]) -> list[int]:
-    """NVML's indexes of the GPUs of some names in ``CUDA_VISIBLE_DEVICES``; none unless all of them are found."""
+    """Return NVML's indexes of GPUs by their names in ``CUDA_VISIBLE_DEVICES``; empty unless all are found."""
     gpus = _Gpus()
     try:
         indexes = [gpus.index(name) for name in names]
@@ -109,7 +106,7 @@ def _with_children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    """Seconds of CPU time of a process and of its children that have ended; 0 where it has itself."""
+    """Return the seconds of CPU time of a process and of its ended children; 0 if it has ended itself."""
     try:
         times = process.cpu_times()
     except psutil.Error:
@@ -119,7 +116,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 class _Gpus:
-    """The GPUs that NVML shows, each known by its UUID.
+    """The GPUs that NVML shows, identified by UUID.
 
     Attributes:
         uuids: in the order of NVML's indexes.
@@ -145,11 +142,11 @@ class _Gpus:
                 uuid = pynvml.nvmlDeviceGetUUID(handle)
                 self._handles[uuid.decode() if isinstance(uuid, bytes) else uuid] = handle
         self.uuids = list(self._handles)
-        self.times()  # what was before does not count
+        self.times()  # discard earlier usage
         self.energy()
 
     def index(self, name: str) -> int | None:
-        """NVML's index of the GPU of a name in ``CUDA_VISIBLE_DEVICES``, a number or the beginning of a UUID.
+        """Return NVML's index of a GPU by its name in ``CUDA_VISIBLE_DEVICES``, a number or the start of a UUID.
 
         CUDA may number GPUs of different models in another order than NVML (``CUDA_DEVICE_ORDER``).
         """
@@ -158,13 +155,13 @@ class _Gpus:
         return next((index for index, uuid in enumerate(self.uuids) if name and uuid.startswith(name)), None)
 
     def times(self) -> dict[str, dict[int, float]]:
-        """GPU time by GPU and process id since the last call."""
+        """Return the GPU time by GPU and process id since the last call."""
         times: dict[str, dict[int, float]] = {}
         for uuid, handle in self._handles.items():
             seen = self._seen.get(uuid, 0)
             try:
                 samples = self._nvml.nvmlDeviceGetProcessUtilization(handle, seen)
-            except self._nvml.NVMLError:  # also where no process has used it lately
+            except self._nvml.NVMLError:  # also if no process has used it recently
                 continue
             of_processes = times.setdefault(uuid, {})
             for sample in samples:
@@ -174,12 +171,12 @@ class _Gpus:
         return times
 
     def energy(self) -> dict[str, float]:
-        """Millijoules by GPU since the last call; without those whose counter cannot be read."""
+        """Return the millijoules by GPU since the last call, without GPUs whose counter cannot be read."""
         drawn: dict[str, float] = {}
         for uuid, handle in self._handles.items():
             with suppress(self._nvml.NVMLError):
                 counted = int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-                # A driver that was loaded again counts from 0.
+                # A driver that was reloaded counts from 0.
                 drawn[uuid] = float(max(0, counted - self._counted.get(uuid, counted)))
                 self._counted[uuid] = counted
         return drawn

@@ -1,8 +1,4 @@
-"""Base models: built from their configuration, ready to train; saved and loaded again.
-
-Owns how a model is loaded, put together, cut to length, spared from tokenising a text twice and given the weights of a
-checkpoint. Knows nothing of training or data. Imports torch where it is used.
-"""
+"""Build base models from their configuration; load trained models and the weights of checkpoints."""
 
 from __future__ import annotations
 
@@ -23,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
-    """Loads a base model and builds onto it what the configuration asks for.
+    """Load a base model and change its modules as configured.
 
     Weights are read from safetensors only, and code that comes with a model runs only with ``trust_remote_code``. New
-    layers, adapters and static embeddings are drawn from torch's seed, which the caller has set.
+    layers, adapters and static embeddings are drawn from torch's random state, which the caller has seeded.
 
     Args:
-        config: which model.
-        device: torch's name of where it goes; None is the best there is.
+        config: the model.
+        device: torch's name; None selects the best device.
 
     Raises:
-        TrialError: the model lacks what is to be replaced or adapted.
+        TrialError: the model lacks a module that is to be replaced or adapted.
     """
     from embedsweep.models.parts import add_dense, cut_length, keep_transformer, replace_pooling
 
     model = _load_static(config, device) if config.static_dim is not None else _load(config, device)
     if config.path is not None and not Path(config.path).expanduser().is_dir():
-        # The library would ask the hub for it, and a cached model's folder does not tell its id.
+        # The library would ask the hub, and a cached model's folder does not have its id.
         model.model_card_data.base_model = config.path
     if config.parts == "transformer":
         keep_transformer(model)
@@ -60,22 +56,22 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
 
 
 def load_trained(folder: Path, config: ModelConfig, device: str | None) -> SentenceTransformer:
-    """Loads a model that was trained here, from its folder."""
+    """Load a trained model from its folder."""
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(folder), device=device, trust_remote_code=config.trust_remote_code)
 
 
 def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bool) -> None:
-    """Gives ``model`` the weights of a checkpoint of its own training.
+    """Load the weights of a checkpoint into ``model``.
 
-    A checkpoint of a model with adapters holds these alone and a path to the base model on the machine that wrote it,
-    so that it cannot be loaded as a model everywhere; here the base model is the one at hand.
+    A checkpoint of a model with adapters contains these alone and a path to the base model on the machine that wrote
+    it, so it cannot always be loaded as a model; here ``model`` is the base model.
 
     Args:
-        model: as it was built for that training; changed in place.
+        model: as it was built for the training of the checkpoint; changed in place.
         folder: written by ``model.save_pretrained``, as the trainer does.
-        trust_remote_code: the configuration's.
+        trust_remote_code: as configured.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Transformer
@@ -93,15 +89,15 @@ def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bo
 
 
 def training_prompts(config: ModelConfig, columns: Sequence[str]) -> str | dict[str, str] | None:
-    """What the trainer puts before the texts of an example, as its argument ``prompts`` takes it.
+    """Return the trainer's argument ``prompts``.
 
     Args:
         config: the model with its prompts.
         columns: names of the text columns, in order.
 
     Returns:
-        ``query`` for the first column and ``document`` for the others where there are both; else the default prompt
-        for all; None for none.
+        If the model has both, ``query`` for the first column and ``document`` for the others; else the default prompt
+        for all; None without one.
     """
     prompts = config.prompts
     if "query" in prompts and "document" in prompts:
@@ -110,9 +106,9 @@ def training_prompts(config: ModelConfig, columns: Sequence[str]) -> str | dict[
 
 
 def count_tokens(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text by the model's own tokenizer, special ones included, uncut."""
+    """Return the number of tokens of each text, special tokens included, without truncation."""
     tokenizer = model.tokenizer
-    if hasattr(tokenizer, "encode_batch_fast"):  # that of a static embedding is the tokenizers library's own
+    if hasattr(tokenizer, "encode_batch_fast"):  # a static embedding has a tokenizer of the tokenizers library
         limit = tokenizer.truncation
         tokenizer.no_truncation()
         counts = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts))]
@@ -123,7 +119,7 @@ def count_tokens(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
 
 
 def torch_device(device: str) -> str | None:
-    """``trainer.device`` as torch says it; which GPU ``cuda:N`` is was settled when the process was started."""
+    """Return torch's name of ``trainer.device``; the GPU of ``cuda:N`` was selected when the process started."""
     return None if device == "auto" else device.partition(":")[0]
 
 
@@ -162,10 +158,10 @@ def _load_static(config: ModelConfig, device: str | None) -> RememberingModel:
 
 
 def _source(config: ModelConfig) -> str:
-    """A folder wherever there is one: a cached model is loaded without asking the hub, which may not be there."""
+    """Return the model's folder if there is one, else its id; a cached model needs no hub."""
     if config.name == "tiny":
         return str(tiny_model_path())
-    assert config.path is not None, "the gate lets no other model pass without a path"
+    assert config.path is not None, "validation refuses other models without a path"
     folder = Path(config.path).expanduser()
     if folder.is_dir():
         return str(folder)

@@ -1,8 +1,4 @@
-"""What a model's folder says of itself before it is loaded: its modules, and how long a text it can read.
-
-Owns the reading of ``modules.json`` and of a transformer's ``config.json``. Knows nothing of this project's
-configuration. No torch.
-"""
+"""Read a model's folder without loading the model or torch: its modules and its number of positions."""
 
 from __future__ import annotations
 
@@ -26,8 +22,8 @@ class Module:
     """One module of a sentence-transformers model.
 
     Attributes:
-        kind: its class's name, as ``Transformer``, ``Pooling``, ``Dense``.
-        folder: where its files lie.
+        kind: the name of its class: ``Transformer``, ``Pooling``, ``Dense`` ...
+        folder: of its files.
     """
 
     kind: str
@@ -35,10 +31,10 @@ class Module:
 
 
 def modules_of(folder: Path) -> tuple[Module, ...] | None:
-    """The modules of the sentence-transformers model in ``folder``, in order; None if it is a plain transformer.
+    """Return the modules of the sentence-transformers model in ``folder``, in order; None for a plain transformer.
 
     Raises:
-        ValueError: its ``modules.json`` cannot be understood.
+        ValueError: its ``modules.json`` is invalid.
     """
     file = folder / "modules.json"
     if not file.is_file():
@@ -48,24 +44,24 @@ def modules_of(folder: Path) -> tuple[Module, ...] | None:
         entries[0]  # without one there is no model
         return tuple(Module(entry["type"].rpartition(".")[2], folder / entry["path"]) for entry in entries)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no list of modules, each with a type and a path") from error
+        raise ValueError(f"{file} is not a list of modules, each with a type and a path") from error
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Where the transformer of the model in ``folder`` lies, and its tokenizer with it: there, or in a folder inside.
+    """Return the folder of the transformer and tokenizer of the model in ``folder``: ``folder`` or one inside.
 
     Raises:
-        ValueError: its ``modules.json`` cannot be understood.
+        ValueError: its ``modules.json`` is invalid.
     """
     modules = modules_of(folder) or ()
     return next((module.folder for module in modules if module.kind == "Transformer"), folder)
 
 
 def transformer_config(folder: Path) -> dict[str, Any] | None:
-    """The ``config.json`` of the transformer in ``folder``; None where there is none.
+    """Return the ``config.json`` of the transformer in ``folder``; None without one.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is not a JSON object.
     """
     file = folder / "config.json"
     if not file.is_file():
@@ -73,18 +69,18 @@ def transformer_config(folder: Path) -> dict[str, Any] | None:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file} is no model's configuration (a JSON object)") from error
+        raise ValueError(f"{file} is not the configuration of a model (a JSON object)") from error
 
 
 def usable_positions(transformer: Mapping[str, Any]) -> int | None:
-    """How many tokens a transformer can read; None where nothing limits them.
+    """Return how many tokens a transformer can read; None without a limit.
 
     Args:
-        transformer: its ``config.json``. RoBERTa's kind keeps the positions up to the padding token's id for padding,
+        transformer: its ``config.json``. RoBERTa and its relatives reserve the positions up to the padding token's id,
             so that 514 positions are 512 tokens; one more is an index error in the middle of a training.
     """
     positions = transformer.get("max_position_embeddings")
-    if not isinstance(positions, int) or positions < 1:  # XLNet says -1
+    if not isinstance(positions, int) or positions < 1:  # XLNet has -1
         return None
     if transformer.get("model_type") not in POSITIONS_FROM_PADDING:
         return positions

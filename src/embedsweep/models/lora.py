@@ -1,7 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685): added to a model, saved, loaded and merged.
-
-Owns all that is PEFT's. Knows nothing of training. Imports torch and PEFT where it is used.
-"""
+"""Low-rank adapters (Hu et al. 2021, https://arxiv.org/abs/2106.09685): add them to a model, load and merge them."""
 
 from __future__ import annotations
 
@@ -26,21 +23,21 @@ QUERY_AND_VALUE: Mapping[str, Sequence[str]] = {
     "modernbert": ("Wqkv",),
     "mpnet": ("attn.q", "attn.v"),
 }
-"""Type of transformer -> its query and value layers, PEFT's choice, where PEFT's own table lacks it."""
+"""Type of transformer -> its query and value layers, which PEFT adapts by default, for types missing in PEFT."""
 
 
 def add_adapters(model: SentenceTransformer, config: LoraConfig, folder: Path | None) -> None:
-    """Adds adapters to the model's transformer, whose own weights are then no longer trained.
+    """Add adapters to the model's transformer and freeze its own weights.
 
-    The adapters are drawn from torch's seed; the embeddings are at first unchanged, since an update begins at zero.
+    The adapters are drawn from torch's random state; embeddings are unchanged at first, since an update starts at zero.
 
     Args:
         model: changed in place.
-        config: with a rank.
-        folder: the transformer's, where it has one; PEFT would otherwise ask the hub at every checkpoint.
+        config: its rank is set.
+        folder: of the transformer, if it has one; without it PEFT asks the hub at every checkpoint.
 
     Raises:
-        TrialError: the transformer has no such layers.
+        TrialError: the transformer lacks the layers.
     """
     from peft import LoraConfig as PeftConfig
     from peft import TaskType
@@ -62,14 +59,14 @@ def add_adapters(model: SentenceTransformer, config: LoraConfig, folder: Path | 
         model.add_adapter(adapters, adapter_name=ADAPTER)
     except ValueError as error:
         kind = transformer.config.model_type
-        message = f"PEFT has no choice of layers for {kind}; name some of {_layers(model)}"
+        message = f"PEFT has no default layers for {kind}; name some of {_layers(model)}"
         raise TrialError(f"model.lora.target_modules: {message} ({error})") from error
     if folder is not None:
         transformer.peft_config[ADAPTER].base_model_name_or_path = str(folder)
 
 
 def _check_targets(model: SentenceTransformer, targets: Sequence[str]) -> None:
-    """PEFT itself takes a list of which one name is right."""
+    """Raise a TrialError for every missing layer; PEFT accepts a list with one right name."""
     names = [name for name, _ in model.transformers_model.named_modules()]
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in names):
@@ -86,25 +83,24 @@ def _layers(model: SentenceTransformer) -> str:
 
 
 def has_adapters(model: SentenceTransformer) -> bool:
-    """Whether the model's transformer has adapters that are not merged."""
+    """Return whether the model's transformer has adapters that are not merged."""
     return bool(getattr(model.transformers_model, "_hf_peft_config_loaded", False))
 
 
 def load_adapters(model: SentenceTransformer, folder: Path) -> None:
-    """Gives the model's adapters the weights saved in the transformer's ``folder``.
+    """Load the weights saved in the transformer's ``folder`` into the model's adapters.
 
-    Only those are read: a checkpoint says where the base model lay on the machine that wrote it, which is of no concern
-    here, since ``model`` has it.
+    Nothing else is read: a checkpoint has the path of the base model on the machine that wrote it, which is not needed.
 
     Raises:
-        TrialError: the adapters saved there are others.
+        TrialError: the saved adapters have other layers or shapes.
     """
     from safetensors.torch import load_file
 
     saved = {key.removeprefix(_PREFIX): value for key, value in load_file(folder / WEIGHTS).items()}
     own = {key.replace(f".{ADAPTER}.", "."): value for key, value in _adapter_weights(model).items()}
     if own.keys() != saved.keys() or any(own[key].shape != saved[key].shape for key in own):
-        raise TrialError(f"{folder / WEIGHTS} holds the weights of other adapters; model.lora has changed since")
+        raise TrialError(f"{folder / WEIGHTS} has the weights of other adapters; model.lora has changed since")
     for key, value in own.items():
         value.data.copy_(saved[key])
 
@@ -114,10 +110,10 @@ def _adapter_weights(model: SentenceTransformer) -> dict[str, Parameter]:
 
 
 def merge_adapters(model: SentenceTransformer) -> None:
-    """Adds the adapters' updates to the weights they belong to, and takes the adapters out.
+    """Add the adapters' updates to the weights and remove the adapters.
 
-    The model is then an ordinary one with the same embeddings (up to rounding, 1e-5) and needs no PEFT to be loaded.
-    A model without adapters is left as it is.
+    The model then has the same embeddings (up to rounding, 1e-5) and can be loaded without PEFT. A model without
+    adapters is unchanged.
     """
     if not has_adapters(model):
         return
@@ -128,7 +124,7 @@ def merge_adapters(model: SentenceTransformer) -> None:
         if isinstance(module, BaseTunerLayer):
             module.merge(safe_merge=True)  # refuses weights that are not numbers
             transformer.set_submodule(name, module.get_base_layer())
-    # What transformers goes by when it saves.
+    # transformers checks these when it saves.
     del transformer.peft_config
     transformer._hf_peft_config_loaded = False
     transformer.requires_grad_(requires_grad=True)

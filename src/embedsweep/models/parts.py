@@ -1,7 +1,4 @@
-"""The modules around a transformer, changed in a model that is loaded; and the model that is none but a table.
-
-Owns pooling, dense layers, lengths and static embeddings. Knows no paths. Imports torch.
-"""
+"""Change the modules of a loaded model: pooling, dense layer, length; create static embeddings. Imports torch."""
 
 from __future__ import annotations
 
@@ -31,17 +28,17 @@ ACTIVATIONS: Mapping[Activation, type[nn.Module]] = {
 
 
 def keep_transformer(model: SentenceTransformer) -> None:
-    """Leaves of all modules the transformer, with a mean pooling behind it.
+    """Remove all modules but the transformer, and add a mean pooling.
 
     Raises:
-        TrialError: the first module is no transformer.
+        TrialError: the first module is not a transformer.
     """
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     (first, transformer), *others = model.named_children()
     if not isinstance(transformer, Transformer):
         kind = type(transformer).__name__
-        raise TrialError(f"model.parts: this model has no transformer to take out, but begins with {kind}; use all")
+        raise TrialError(f"model.parts: this model begins with {kind}, not with a transformer; set it to all")
     for name, _ in others:
         delattr(model, name)
     model.module_kwargs = {first: (model.module_kwargs or {}).get(first, [])}
@@ -49,10 +46,10 @@ def keep_transformer(model: SentenceTransformer) -> None:
 
 
 def replace_pooling(model: SentenceTransformer, pooling: str) -> None:
-    """Replaces the model's pooling, in its place; modes joined by ``+`` are concatenated in that order.
+    """Replace the model's pooling; modes joined by ``+`` are concatenated in that order.
 
     Raises:
-        TrialError: it has none.
+        TrialError: the model has no pooling.
     """
     from sentence_transformers.sentence_transformer.modules import Pooling
 
@@ -62,44 +59,48 @@ def replace_pooling(model: SentenceTransformer, pooling: str) -> None:
             new = Pooling(module.embedding_dimension, pooling_mode=modes, include_prompt=module.include_prompt)
             setattr(model, name, new)
             return
-    raise TrialError(f"model.pooling: this model has no pooling to replace by {pooling}; leave it at null")
+    raise TrialError(f"model.pooling: this model has no pooling to replace with {pooling}; leave it at null")
 
 
 def add_dense(model: SentenceTransformer, dim: int, activation: Activation) -> None:
-    """Adds a dense layer behind the modules there are, before one that normalises; its weights from torch's seed."""
+    """Add a dense layer at the end, before a normalisation; its weights are drawn from torch's random state."""
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
     width = model.get_embedding_dimension()
-    behind = []
+    last = []
     while isinstance(model[-1], Normalize):
-        behind.append(model.pop(-1))
+        last.append(model.pop(-1))
     dense = Dense(width, dim, activation_function=ACTIVATIONS[activation]())
-    for module in (dense, *behind):
+    for module in (dense, *last):
         model.append(module.to(model.device, model.dtype))
 
 
 def cut_length(model: SentenceTransformer, tokens: int | None) -> None:
-    """Cuts texts to ``tokens``; None to what the model says; never beyond what its positions allow, which is logged.
+    """Set the length to which texts are cut; longer than the model's positions is reduced, with a warning.
 
-    A RoBERTa's 514 positions, which cards and the library itself take for its length, are 512 tokens.
+    RoBERTa's 514 positions, which model cards and the library itself take for its length, are 512 tokens.
+
+    Args:
+        model: changed in place.
+        tokens: the length; None keeps the model's.
     """
-    asked = model.max_seq_length if tokens is None else tokens
+    length = model.max_seq_length if tokens is None else tokens
     transformer = model.transformers_model
     positions = None if transformer is None else usable_positions(transformer.config.to_dict())
-    if positions is not None and asked is not None and asked > positions:
-        _log.warning("texts are cut to %d tokens, all that the model's positions allow, not to %d", positions, asked)
-        asked = positions
-    if asked != model.max_seq_length:
-        model.max_seq_length = asked
+    if positions is not None and length is not None and length > positions:
+        _log.warning("texts are cut to %d tokens, the number of the model's positions, not to %d", positions, length)
+        length = positions
+    if length != model.max_seq_length:
+        model.max_seq_length = length
 
 
 def static_embedding(tokenizer: Any, dim: int, tokens: int | None) -> StaticEmbedding:
-    """A table of one vector a token, drawn from torch's seed; a text is the mean of its tokens' vectors.
+    """Return a table of a vector for each token, drawn from torch's random state; a text is the mean of its vectors.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        dim: the vectors' length.
-        tokens: texts are cut to so many; None reads them to their end, whatever the tokenizer's own limit is.
+        dim: the length of a vector.
+        tokens: the number of tokens to which texts are cut; None reads all, whatever the tokenizer's own limit is.
     """
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 

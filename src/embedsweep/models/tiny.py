@@ -1,7 +1,4 @@
-"""``model=tiny``: a small BERT with random weights, built here, so that everything runs offline and fast.
-
-Owns how it is built and where it is cached. Knows nothing of trials; libraries are imported when it is built.
-"""
+"""Build and cache ``model=tiny``: a small BERT with random weights, so that everything runs offline and fast."""
 
 from __future__ import annotations
 
@@ -32,15 +29,15 @@ SIZES: dict[str, Any] = {
 }
 LIBRARIES = ("torch", "tokenizers", "transformers", "sentence-transformers")
 LAYOUT = 1
-"""Raised when the code below builds something else from the same values."""
+"""Increase it when the code below builds another model from the same values."""
 
 
 def tiny_model_path() -> Path:
-    """A folder that ``SentenceTransformer`` loads offline; built by the first who asks, identical every time.
+    """Return the model's folder, which ``SentenceTransformer`` loads offline; built at the first call, always the same.
 
-    It lies in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``). Safe among processes: one builds and
-    the others wait; a build that was killed leaves nothing that would be taken for a model. Random states of the
-    caller are left as they were.
+    It is in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``). Of several processes one builds and the
+    others wait; a killed build leaves no folder that could be mistaken for a model. The caller's random states are
+    unchanged.
     """
     from filelock import FileLock
 
@@ -66,7 +63,7 @@ def _cache_root() -> Path:
 
 
 def _fingerprint(texts: Iterable[str]) -> str:
-    """A hash of everything that decides the model: its texts, its sizes and the libraries that make it."""
+    """Return a hash of all that determines the model: its texts, its sizes and the versions of the libraries."""
     values = [LAYOUT, SEED, MAX_SEQ_LENGTH, VOCABULARY, SIZES, {name: version(name) for name in LIBRARIES}]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for text in texts:
@@ -75,12 +72,12 @@ def _fingerprint(texts: Iterable[str]) -> str:
 
 
 def _build_into_place(path: Path, texts: Sequence[str]) -> None:
-    """Build beside ``path``, then rename: a folder of that name is always whole."""
-    for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
+    """Build in a folder beside ``path``, then rename it, so that ``path`` is always complete."""
+    for killed_build in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(killed_build, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        folder.chmod(0o755)  # mkdtemp's folders are for their owner alone
+        folder.chmod(0o755)  # mkdtemp's folders are readable by their owner only
         _build(folder, texts)
         folder.replace(path)
     finally:
@@ -108,7 +105,7 @@ def _build(folder: Path, texts: Sequence[str]) -> None:
 
 
 def _vocabulary(texts: Sequence[str]) -> dict[str, int]:
-    """Word pieces and their ids, learnt from ``texts``."""
+    """Return word pieces and their ids, trained on ``texts``."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.normalizers import BertNormalizer
@@ -120,7 +117,7 @@ def _vocabulary(texts: Sequence[str]) -> dict[str, int]:
     tokenizer.normalizer = BertNormalizer(strip_accents=False)
     tokenizer.pre_tokenizer = BertPreTokenizer()
     # The trainer numbers letters inside words in the order of a randomly seeded hash table, and breaks ties by
-    # number; named as special tokens they have theirs before it begins.
+    # number; as special tokens they are numbered before it starts.
     fixed = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
     trainer = WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=fixed, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)

@@ -1,5 +1,4 @@
-"""A study: Optuna by ask and tell, with a frozen plan, an exact budget and trials that survive their worker.
+"""A study: Optuna by ask and tell, with a frozen plan, an exact number of trials, and trials that survive their worker.
 
-Owns what lies in Optuna's storage and in the study's folder, ``sweeps/<study>``. Knows neither Hydra nor MLflow nor
-how a trial is trained.
+`opening` creates or opens a study, `study` asks Optuna for trials and tells it their results, `record` reads them.
 """

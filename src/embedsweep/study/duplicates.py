@@ -1,7 +1,4 @@
-"""Duplicates: which finished trial a drawn configuration repeats, and what is trained in its place.
-
-Owns the marks of a trial that repeats another, and the seed of a replicate. Knows nothing of how either is recorded.
-"""
+"""Duplicates: detect that a trial repeats a finished one, and reuse that one's scores or train with another seed."""
 
 from __future__ import annotations
 
@@ -24,11 +21,11 @@ SEED = "trainer.seed"
 
 @dataclass(frozen=True)
 class Duplicate:
-    """What becomes of a trial that repeats another.
+    """How a trial that repeats another is treated.
 
     Attributes:
-        original: the number of the trial it repeats.
-        replicate: which replicate of it this is, from 1; None reuses its scores.
+        original: the number of the trial that it repeats.
+        replicate: which replicate of that trial it is, from 1; None reuses the scores.
     """
 
     original: int
@@ -36,17 +33,17 @@ class Duplicate:
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Duplicate | None:
-        """What was made of a trial that repeats another; None of one that does not."""
+        """Return how a trial was treated; None if it repeats no other."""
         tree = trial.user_attrs.get(DUPLICATE)
         return cls(**tree) if tree else None
 
     def tree(self) -> dict[str, int | None]:
-        """The mark as JSON can hold it."""
+        """Return the value of the trial's user attribute."""
         return asdict(self)
 
 
 def is_reused(trial: FrozenTrial) -> bool:
-    """Whether the trial has another's scores and was not trained."""
+    """Return whether the trial has another's scores and was not trained."""
     duplicate = Duplicate.of(trial)
     return duplicate is not None and duplicate.replicate is None
 
@@ -54,13 +51,13 @@ def is_reused(trial: FrozenTrial) -> bool:
 def find_duplicate(
     config: TrialConfig, number: int, trials: Sequence[FrozenTrial], duplicates: Duplicates
 ) -> Duplicate | None:
-    """What is to become of a drawn configuration, if a trial that is finished was trained with it.
+    """Return how to treat a trial whose configuration a finished trial was trained with; None if there is none.
 
     Args:
-        config: as it was drawn.
-        number: the trial's.
-        trials: all of the study.
-        duplicates: reuse or replicate.
+        config: the trial's sampled configuration.
+        number: the trial's number.
+        trials: all trials of the study.
+        duplicates: ``study.duplicates``.
     """
     identity = config_hash(config)
     original = next((trial for trial in trials if trial.number != number and _was_trained(trial, identity)), None)
@@ -69,9 +66,9 @@ def find_duplicate(
     if duplicates == "reuse":
         return Duplicate(original.number, None)
     taken = {trial.user_attrs.get(CONFIG_HASH) for trial in trials}
-    marks = [mark for trial in trials if (mark := Duplicate.of(trial)) is not None]
-    replicates = sum(mark.original == original.number for mark in marks)
-    # Where the seed is searched, too, another trial may have a replicate's.
+    known = [each for trial in trials if (each := Duplicate.of(trial)) is not None]
+    replicates = sum(each.original == original.number for each in known)
+    # If the seed is searched as well, another trial may already have the seed of a replicate.
     free = (k for k in itertools.count(replicates + 1) if config_hash(replicate_config(config, k)) not in taken)
     return Duplicate(original.number, next(free))
 
@@ -82,18 +79,18 @@ def _was_trained(trial: FrozenTrial, identity: str) -> bool:
 
 
 def replicate_config(config: TrialConfig, replicate: int) -> TrialConfig:
-    """What the ``replicate``-th replicate of a configuration is trained with: another seed."""
+    """Return the configuration of the ``replicate``-th replicate: the same with another seed."""
     return replace(config, trainer=replace(config.trainer, seed=config.trainer.seed + replicate))
 
 
 def trained_config(plan: StudyPlan, trial: FrozenTrial) -> TrialConfig:
-    """What a trial was trained with: what was drawn, a replicate with its seed."""
+    """Return the configuration that a trial was trained with: the sampled one, for a replicate with its own seed."""
     config, duplicate = cell_config(plan, config_params(plan.axes, trial.params)), Duplicate.of(trial)
     return replicate_config(config, duplicate.replicate) if duplicate and duplicate.replicate else config
 
 
 def trained_params(plan: StudyPlan, trial: FrozenTrial) -> dict[str, Choice]:
-    """The values that make a trial of a study's fixed words: those drawn, and a replicate's seed."""
+    """Return a trial's sampled values by key, and the seed of a replicate."""
     params, duplicate = config_params(plan.axes, trial.params), Duplicate.of(trial)
     if duplicate is None or duplicate.replicate is None:
         return params

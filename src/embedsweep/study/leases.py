@@ -1,8 +1,7 @@
-"""Who runs a trial, and whether they still do.
+"""Leases of running trials: which process runs a trial, and whether it is still alive.
 
-Owns the lease that a running trial carries in its user attributes: host, system, process, when that process began, and
-a beat counted up while it lives. No clock that may be set is asked. Optuna's own heartbeat exists only inside
-``optimize()``. Knows nothing of results.
+A running trial carries its lease in its user attributes: host, system, process, that process's start time, and a beat
+that counts up while it lives. No wall clock is compared. Optuna's own heartbeat exists only inside ``optimize()``.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class Lease:
     """The process that runs a trial.
 
     Attributes:
-        host: its machine's name, for people: containers may share one.
-        system: what numbers it: the running kernel and, within that, the container.
-        pid: its number there.
-        started: when it began, as its system counts it; tells it apart from a later process of the same number.
+        host: its machine's name, for people; containers may share one.
+        system: identifies what numbers the process: the running kernel and, within that, the container.
+        pid: its process id there.
+        started: its start time, as its system counts it; tells it apart from a later process with the same id.
     """
 
     host: str
@@ -48,38 +47,43 @@ class Lease:
 
     @classmethod
     def mine(cls) -> Lease:
-        """This process's own."""
+        """Return the lease of this process."""
         return cls.of(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Lease:
-        """That of a process of this system.
+        """Return the lease of a process of this system.
 
         Raises:
-            psutil.NoSuchProcess: there is none of that number.
+            psutil.NoSuchProcess: there is no process with that id.
         """
-        return cls(socket.gethostname(), _system(), pid, _started(pid))
+        return cls(socket.gethostname(), _system(), pid, _start_time(pid))
 
     def tree(self) -> dict[str, Any]:
-        """The lease as JSON can hold it."""
+        """Return the lease in a form that JSON can hold."""
         return asdict(self)
 
 
 class Leases:
     """Judges leases over time; keep one while a study is open.
 
-    A holder in this very system is asked for by its process, which is exact. One elsewhere - on another machine, before
-    this one was booted, in another container of it - is dead when its beat has stood still for a minute of this
-    process's monotonic clock, which no clock that was set wrong can fool.
+    For a holder on this system the process itself is looked up, which is exact. A holder elsewhere (another machine,
+    another container, or this machine before it was rebooted) is dead when its beat has not changed for a minute of
+    this process's monotonic clock, so that a wall clock that is wrong does no harm.
     """
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, Lease], tuple[int, float]] = {}
 
     def judge(self, number: int, attributes: Mapping[str, Any]) -> Verdict:
-        """Whether somebody still runs trial ``number``, by its user attributes; of another system it takes a minute."""
+        """Return whether the process that runs a trial is alive; on another system that takes up to a minute.
+
+        Args:
+            number: the trial's number.
+            attributes: the trial's user attributes.
+        """
         if attributes.get(LEASE) is None:
-            # Leases are taken under the same lock as the trial: without one, its worker died in between or gave it up.
+            # Leases are taken under the same lock as the trial: without one, its worker died in between or released it.
             return "dead"
         lease = Lease(**attributes[LEASE])
         if lease.system == _system() and (runs := _runs(lease)) is not None:
@@ -93,9 +97,9 @@ class Leases:
 
 
 def _runs(lease: Lease) -> bool | None:
-    """Whether the holder runs in this system; None where that is hidden (``hidepid``, processes of other users)."""
+    """Return whether the holder runs on this system; None if that is hidden (``hidepid``, other users' processes)."""
     try:
-        return _started(lease.pid) == lease.started and psutil.Process(lease.pid).status() != psutil.STATUS_ZOMBIE
+        return _start_time(lease.pid) == lease.started and psutil.Process(lease.pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None if psutil.pid_exists(lease.pid) else False
 
@@ -105,10 +109,10 @@ _START_TICKS = 19
 """Field 22 of ``/proc/PID/stat``, counted from the third."""
 
 
-def _started(pid: int) -> float:
-    """When a process of this system began, in a unit of its own: on Linux, clock ticks since the machine was booted.
+def _start_time(pid: int) -> float:
+    """Return when a process of this system started: on Linux, in clock ticks since the machine was booted.
 
-    psutil counts them from the boot, told by the wall clock: when that is set, a process began at another moment.
+    psutil's start time depends on the wall clock, and changes for a running process when that clock is set.
     """
     if not _LINUX:
         return psutil.Process(pid).create_time()
@@ -116,13 +120,13 @@ def _started(pid: int) -> float:
         stat = Path("/proc", str(pid), "stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None
-    # The second field is the program's name, which may hold spaces and brackets.
+    # The second field is the program's name, which may contain spaces and brackets.
     return float(stat.rpartition(")")[2].split()[_START_TICKS])
 
 
 @cache
 def _system() -> str:
-    """Identifies what gives processes their numbers; equal numbers of different systems are different processes."""
+    """Return an identifier of what numbers processes; equal ids on different systems are different processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
@@ -132,7 +136,7 @@ def _system() -> str:
 
 @contextmanager
 def beating(beat: Callable[[int], None]) -> Iterator[None]:
-    """Calls ``beat`` with a growing count, from a thread, while the block runs."""
+    """Call ``beat`` with a growing count from a thread, every `BEAT_EVERY_S` seconds, while the block runs."""
     over = threading.Event()
 
     def run() -> None:
@@ -141,7 +145,7 @@ def beating(beat: Callable[[int], None]) -> Iterator[None]:
             count += 1
             try:
                 beat(count)
-            except Exception:  # a storage that is away for a moment: the next beat may reach it
+            except Exception:  # the storage may be away for a moment: the next beat may reach it
                 logging.getLogger(__name__).exception("the lease could not be renewed")
 
     thread = threading.Thread(target=run, name="lease", daemon=True)

@@ -1,7 +1,4 @@
-"""A study is created, opened again, or refused.
-
-Owns what is frozen with a study and what later commands may change. Knows nothing of its trials.
-"""
+"""Create a study or open an existing one, after checking that the request agrees with what was frozen with it."""
 
 from __future__ import annotations
 
@@ -39,103 +36,41 @@ from embedsweep.study.study import Study
 from embedsweep.validation.cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep
 
-KEY = "study.warm_start"
-
-
-def first_point(
-    plan: StudyPlan, sweeps: Path, storage: BaseStorage, url: str | None, plan_attribute: str
-) -> dict[str, Any] | None:
-    """The trial and the values that a study takes from the one it is to start from; None where it names none.
-
-    Args:
-        plan: the new study's.
-        sweeps: where studies' folders are.
-        storage: the new study's.
-        url: what it was opened by; None is a journal of its own.
-        plan_attribute: under which name a study keeps its plan.
-
-    Raises:
-        ConfigError: there is no such study, it has no complete trial, or nothing of it fits.
-    """
-    if plan.warm_start is None:
-        return None
-    other = _load(plan.warm_start, sweeps, storage, url)
-    written = other.user_attrs.get(plan_attribute)
-    if written is None:
-        raise ConfigError.single(KEY, f"the study {plan.warm_start} was not made by embedsweep")
-    complete = other.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    values = [(trial.values[0], -trial.number, trial) for trial in complete]
-    if not values:
-        raise ConfigError.single(KEY, f"the study {plan.warm_start} has no complete trial yet")
-    best = max(values, key=lambda entry: entry[:2])[2]
-    params = config_params(plan_of(json.loads(written)).axes, best.params)
-    point = _fitting(plan, params)
-    told = f"trial {best.number}, the best of study {plan.warm_start},"
-    if not point:
-        here = ", ".join(dict.fromkeys(axis.key for axis in plan.axes))
-        there = ", ".join(f"{key}={value}" for key, value in params.items())
-        raise ConfigError.single(KEY, f"{told} has {there}: none of it lies in what is searched here, {here}")
-    if (broken := broken_constraint(plan, point)) is not None:
-        raise ConfigError.single(KEY, f"{told} does not keep the constraint {broken}")
-    return {"trial": best.number, "params": point}
-
-
-def _load(name: str, sweeps: Path, storage: BaseStorage, url: str | None) -> optuna.Study:
-    known = {found.study_name for found in storage.get_all_studies()} if url is not None else set()
-    local = {path.parent.name for path in sweeps.glob("*/study.yaml")}
-    if name in known:
-        return optuna.load_study(study_name=name, storage=storage)
-    if name in local:
-        kept = yaml.safe_load((sweeps / name / "study.yaml").read_text(encoding="utf-8"))["storage"]
-        if kept is not None:
-            raise ConfigError.single(KEY, f"the study {name} lies in {kept}: give this study.storage as well")
-        return optuna.load_study(study_name=name, storage=open_storage(None, sweeps / name))
-    names = sorted(known | local)
-    there = ", ".join(names) or f"none in {sweeps.resolve()}"
-    raise ConfigError.single(KEY, f"no study {name}{nearest(name, names)}; there are: {there}")
-
-
-def _fitting(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Choice]:
-    """The values that lie on the plan's axes; those of conditional axes only where their options do."""
-    point: dict[str, Choice] = {}
-    for axis in sorted(plan.axes, key=lambda axis: bool(axis.when)):
-        if axis.key in params and axis.when.items() <= point.items():
-            try:
-                point[axis.key] = value_on(axis, params[axis.key])
-            except ValueError:
-                continue  # searched here, but not as far as that
-    return point
-
-
 PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"
 SERVICES = "embedsweep.services"
 KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
+WARM_START_KEY = "study.warm_start"
 
 
 def open_study(sweep: Sweep) -> Study:
-    """Creates the study a command asks for, or opens it if it exists.
+    """Open the study that a command requests, and create it if it does not exist.
 
     Raises:
-        ConfigError: there is no study of that name, or what is asked differs from what was frozen.
+        ConfigError: there is no study of that name, or the request differs from what was frozen.
         StudyError: its storage cannot be opened.
     """
-    _quieten_optuna()
-    asked = sweep.plan
+    _quiet_optuna()
+    plan = sweep.plan
     name, folder, url = _place(sweep)
-    if asked is None and url is None and not (folder / STUDY_FILE).is_file():
+    if plan is None and url is None and not (folder / STUDY_FILE).is_file():
         raise _no_such_study(name, [])
     with study_lock(url, folder, name):
         storage = open_storage(url, folder)
         try:
             study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
         except KeyError:
-            if asked is None:
-                raise _no_such_study(name, [found.study_name for found in storage.get_all_studies()]) from None
-            study = _create(name, storage, asked)
-        if asked is not None and _is_unmade(study, asked):
-            first = first_point(asked, SWEEPS, storage, url, PLAN)  # it may be refused, and nothing is frozen then
-            _freeze(study, asked, sweep, first)
+            if plan is None:
+                raise _no_such_study(name, _names(storage)) from None
+            study = optuna.create_study(
+                study_name=name,
+                storage=storage,
+                directions=directions_of(plan.objectives),
+                pruner=NopPruner(),  # Optuna's default prunes by the median; the plan's own is set later
+            )
+        if plan is not None and _is_new(study, plan):
+            first = _first_point(plan, storage, url)  # may be refused; nothing is frozen then
+            _freeze(study, plan, sweep, first)
         opened = _agree(study, name, url, sweep)
         if study.user_attrs.get(N_TRIALS) != opened.n_trials:
             study.set_user_attr(N_TRIALS, opened.n_trials)
@@ -144,46 +79,50 @@ def open_study(sweep: Sweep) -> Study:
 
 
 def find_study(sweep: Sweep) -> Study | None:
-    """Opens the study a command asks for as it is, and changes nothing; None where the command would create it.
+    """Open the study that a command requests and change nothing; return None if the command would create it.
 
     Raises:
-        ConfigError: there is no study of that name, or what is asked differs from what was frozen.
+        ConfigError: there is no study of that name, or the request differs from what was frozen.
         StudyError: its storage cannot be opened.
     """
-    _quieten_optuna()
+    _quiet_optuna()
     name, folder, url = _place(sweep)
     storage = existing_storage(url, folder)
-    there = {found.study_name for found in storage.get_all_studies()} if storage is not None else set()
+    names = _names(storage) if storage is not None else []
     study = None
-    if storage is not None and name in there:
+    if storage is not None and name in names:
         study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
-    if study is None or (sweep.plan is not None and _is_unmade(study, sweep.plan)):
+    if study is None or (sweep.plan is not None and _is_new(study, sweep.plan)):
         if sweep.plan is None:
-            raise _no_such_study(name, sorted(there))
+            raise _no_such_study(name, names)
         return None
     return _agree(study, name, url, sweep)
 
 
-def _quieten_optuna() -> None:
+def _quiet_optuna() -> None:
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
 
 
 def _place(sweep: Sweep) -> tuple[str, Path, str | None]:
-    """The study's name, its folder and its storage."""
-    if sweep.plan is None and sweep.study.name is None:
-        raise ValueError("a sweep has a plan or names a study")
-    name = sweep.study.name or study_name(sweep.plan)  # type: ignore[arg-type]  # one of both is given
+    """Return the study's name, its folder and its storage's URL."""
+    name = sweep.study.name
+    if name is None:
+        assert sweep.plan is not None, "a sweep has a plan or names a study"
+        name = study_name(sweep.plan)
     folder = SWEEPS / name
     return name, folder, _agree_on_storage(folder, sweep.study.storage)
 
 
 def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Study:
-    """The study, if what is asked may be asked of it."""
-    asked = sweep.plan
-    plan = _frozen_plan(study, name, url)
-    if asked is not None and (different := plan_differences(plan, asked)):
-        message = f"exists and was asked something else: {'; '.join(different)}. Give another study.name, or only it"
+    """Return the study if the request agrees with what was frozen with it."""
+    written = study.user_attrs.get(PLAN)
+    if written is None:
+        where = redact(url) if url else str(SWEEPS / name)
+        raise StudyError(f"the study {name} in {where} was not made by embedsweep; give another study.name")
+    plan = plan_of(json.loads(written))
+    if sweep.plan is not None and (different := plan_differences(plan, sweep.plan)):
+        message = f"exists with a different plan: {'; '.join(different)}. Give another study.name, or study.name alone"
         raise ConfigError.single(f"study {name}", message)
     n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
     services = _agree_on_services(study, plan, sweep)
@@ -191,78 +130,61 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     return Study(name, plan, services, n_trials, url, study)
 
 
-def _create(name: str, storage: BaseStorage, plan: StudyPlan) -> optuna.Study:
-    return optuna.create_study(
-        study_name=name,
-        storage=storage,
-        directions=directions_of(plan.objectives),
-        pruner=NopPruner(),  # Optuna's default prunes by the median; the plan's own is made once that is known
-    )
-
-
-def _is_unmade(study: optuna.Study, plan: StudyPlan) -> bool:
-    """Whether the study is new, or whoever made it was killed before its plan was written."""
+def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
+    """Return whether the study is new, or its creator was killed before the plan was written."""
     return PLAN not in study.user_attrs and not study.trials and study.directions == directions_of(plan.objectives)
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, asked: Sweep, first: Mapping[str, Any] | None) -> None:
-    """Writes the plan into an empty study; it comes last, so that a study that has it is whole."""
+def _freeze(study: optuna.Study, plan: StudyPlan, request: Sweep, first: Mapping[str, Any] | None) -> None:
+    """Write the plan into an empty study; it comes last, so that a study with a plan is complete."""
     study.set_user_attr(WARM_START, first)
-    study.set_user_attr(FIXED, [redact(word) for word in asked.fixed])
+    study.set_user_attr(FIXED, [redact(word) for word in request.fixed])
     services = {
-        KEEP_MODELS: asked.study.keep_models,
-        COUNTRY: asked.emissions.country_iso_code,
-        TRACKING: redact(asked.tracking.uri),
+        KEEP_MODELS: request.study.keep_models,
+        COUNTRY: request.emissions.country_iso_code,
+        TRACKING: redact(request.tracking.uri),
     }
     study.set_user_attr(SERVICES, services)
     study.set_user_attr(PLAN, json.dumps(plan_tree(plan)))
 
 
-def _frozen_plan(study: optuna.Study, name: str, url: str | None) -> StudyPlan:
-    written = study.user_attrs.get(PLAN)
-    if written is None:
-        where = redact(url) if url else str(SWEEPS / name)
-        raise StudyError(f"the study {name} in {where} was not made by embedsweep; give another study.name")
-    return plan_of(json.loads(written))
-
-
-def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, asked: int | None) -> int:
-    """How many trials the study has in total: what this command says, else what the last one said."""
-    n_trials = asked if asked is not None else study.user_attrs.get(N_TRIALS)
+def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | None) -> int:
+    """Return how many trials the study has in total: as this command requests, else as the last one did."""
+    n_trials = requested if requested is not None else study.user_attrs.get(N_TRIALS)
     if n_trials is None:
-        raise ConfigError.single("study.n_trials", "was never said for this study: add study.n_trials=20")
+        raise ConfigError.single("study.n_trials", "was never set for this study: add study.n_trials=20")
     if plan.sampler == "exhaustive" and n_trials > (size := count_cells(plan)):
         raise ConfigError.single("study.n_trials", f"the grid has {size} cells, each run once, but got {n_trials}")
     return int(n_trials)
 
 
-def _agree_on_services(study: optuna.Study, plan: StudyPlan, asked: Sweep) -> StudyServices:
-    """What all trials share: as the first command said it, which later ones need not say and cannot change.
+def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
+    """Return what all trials share, as the first command set it; later ones need not repeat it and cannot change it.
 
-    Only where runs are recorded and how often a trial is retried may change.
+    Only ``tracking.uri`` and ``study.max_retries`` may change.
     """
     kept: Mapping[str, Any] = study.user_attrs[SERVICES]
-    given: dict[str, Any] = {KEEP_MODELS: asked.study.keep_models, COUNTRY: asked.emissions.country_iso_code}
-    if asked.plan is None:  # with one, all the rest was compared as part of it
-        given |= _frozen_keys(asked.study)
-        given = {key: value for key, value in given.items() if key in asked.overridden}
+    requested: dict[str, Any] = {KEEP_MODELS: request.study.keep_models, COUNTRY: request.emissions.country_iso_code}
+    if request.plan is None:  # else the other keys were compared as part of the plan
+        requested |= _frozen_keys(request.study)
+        requested = {key: value for key, value in requested.items() if key in request.overridden}
     frozen = {**kept, **_frozen_keys(plan)}
     problems = [
         Problem(key, f"is {shown(frozen[key])} in this study and cannot be changed to {shown(value)}; leave it out")
-        for key, value in given.items()
+        for key, value in requested.items()
         if canonical(value) != canonical(frozen[key])
     ]
     if problems:
         raise ConfigError(problems)
-    tracking = asked.tracking
-    if asked.plan is None and not {TRACKING, "tracking"} & asked.overridden and MASK not in kept[TRACKING]:
+    tracking = request.tracking
+    if request.plan is None and not {TRACKING, "tracking"} & request.overridden and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
-    emissions = replace(asked.emissions, country_iso_code=kept[COUNTRY])
-    return StudyServices(kept[KEEP_MODELS], emissions, tracking, asked.study.max_retries)
+    emissions = replace(request.emissions, country_iso_code=kept[COUNTRY])
+    return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries)
 
 
 def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:
-    """What a study's plan holds beside its trials, by the keys that say it."""
+    """Return what a plan holds beside the trials' values, by configuration key."""
     return {
         "study.sampler": study.sampler,
         "study.seed": study.seed,
@@ -275,23 +197,23 @@ def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:
     }
 
 
-def _agree_on_storage(folder: Path, asked: str | None) -> str | None:
-    """The storage of a study: what this command says, which must be what the first one said, or what that said.
+def _agree_on_storage(folder: Path, requested: str | None) -> str | None:
+    """Return a study's storage: that of the first command, which a later one need not repeat and cannot change.
 
     Trials' folders belong to the trials of one storage. A URL with a password is not kept and has to be given again.
     """
     path = folder / STUDY_FILE
     if not path.is_file():
-        return asked
+        return requested
     kept = yaml.safe_load(path.read_text(encoding="utf-8"))["storage"]
-    if asked is None and kept is not None and MASK in kept:
-        message = f"this study lies in {kept}, whose password is not kept: give study.storage again"
+    if requested is None and kept is not None and MASK in kept:
+        message = f"this study is stored in {kept}, whose password is not kept: give study.storage again"
         raise ConfigError.single("study.storage", message)
-    if asked is not None and redact(asked) != kept:
+    if requested is not None and redact(requested) != kept:
         where = kept or f"the journal in {folder}"
-        message = f"study {folder.name} lies in {where}, but got {redact(asked)}; give another study.name"
+        message = f"study {folder.name} is stored in {where}, but got {redact(requested)}; give another study.name"
         raise ConfigError.single("study.storage", message)
-    return asked or kept
+    return requested or kept
 
 
 def _write_study_file(folder: Path, plan: StudyPlan, url: str | None) -> None:
@@ -303,7 +225,75 @@ def _write_study_file(folder: Path, plan: StudyPlan, url: str | None) -> None:
     write_atomically(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
+def _names(storage: BaseStorage) -> list[str]:
+    return [study.study_name for study in storage.get_all_studies()]
+
+
 def _no_such_study(name: str, stored: Sequence[str]) -> ConfigError:
     known = sorted({*stored, *(path.parent.name for path in SWEEPS.glob(f"*/{STUDY_FILE}"))})
     there = ", ".join(known) if known else f"none in {SWEEPS.resolve()}"
     return ConfigError([Problem("study.name", f"no study {name}; there are: {there}")])
+
+
+def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict[str, Any] | None:
+    """Return the best trial's number and values of the study in ``study.warm_start``; None if that is not set.
+
+    Args:
+        plan: the new study's plan.
+        storage: the new study's storage.
+        url: the storage's URL; None is a journal of its own.
+
+    Raises:
+        ConfigError: there is no such study, it has no complete trial, or none of its values can be used.
+    """
+    if plan.warm_start is None:
+        return None
+    other = _load(plan.warm_start, storage, url)
+    written = other.user_attrs.get(PLAN)
+    if written is None:
+        raise ConfigError.single(WARM_START_KEY, f"the study {plan.warm_start} was not made by embedsweep")
+    complete = other.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if not complete:
+        raise ConfigError.single(WARM_START_KEY, f"the study {plan.warm_start} has no complete trial yet")
+    best = max(complete, key=lambda trial: (trial.values[0], -trial.number))
+    params = config_params(plan_of(json.loads(written)).axes, best.params)
+    point = _fitting(plan, params)
+    source = f"trial {best.number}, the best of study {plan.warm_start},"
+    if not point:
+        here = ", ".join(dict.fromkeys(axis.key for axis in plan.axes))
+        there = ", ".join(f"{key}={value}" for key, value in params.items())
+        raise ConfigError.single(
+            WARM_START_KEY, f"{source} has {there}: none of it is in what is searched here, {here}"
+        )
+    if (broken := broken_constraint(plan, point)) is not None:
+        raise ConfigError.single(WARM_START_KEY, f"{source} does not satisfy the constraint {broken}")
+    return {"trial": best.number, "params": point}
+
+
+def _load(name: str, storage: BaseStorage, url: str | None) -> optuna.Study:
+    known = set(_names(storage)) if url is not None else set()
+    local = {path.parent.name for path in SWEEPS.glob(f"*/{STUDY_FILE}")}
+    if name in known:
+        return optuna.load_study(study_name=name, storage=storage)
+    if name in local:
+        kept = yaml.safe_load((SWEEPS / name / STUDY_FILE).read_text(encoding="utf-8"))["storage"]
+        if kept is not None:
+            raise ConfigError.single(
+                WARM_START_KEY, f"the study {name} is stored in {kept}: give this study.storage as well"
+            )
+        return optuna.load_study(study_name=name, storage=open_storage(None, SWEEPS / name))
+    names = sorted(known | local)
+    there = ", ".join(names) or f"none in {SWEEPS.resolve()}"
+    raise ConfigError.single(WARM_START_KEY, f"no study {name}{nearest(name, names)}; there are: {there}")
+
+
+def _fitting(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Return the values that are on the plan's axes; those of conditional axes only if their options are."""
+    point: dict[str, Choice] = {}
+    for axis in sorted(plan.axes, key=lambda axis: bool(axis.when)):
+        if axis.key in params and axis.when.items() <= point.items():
+            try:
+                point[axis.key] = value_on(axis, params[axis.key])
+            except ValueError:
+                continue  # searched here, but not at this value
+    return point

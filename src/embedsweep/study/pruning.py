@@ -1,7 +1,6 @@
-"""Who ends a trial early: Optuna's pruners by their names here, when they decide, and their verdicts in words.
+"""Optuna's pruners by name, the rungs at which they decide, and the reasons they give.
 
-Owns the table and the steps by which trials are compared, the same whatever their batch sizes. Knows nothing of how a
-trial is trained.
+Trials are compared at rungs, fractions of a training, and so independently of their batch sizes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from embedsweep.config.study import PruningConfig, StudyPlan, rung_steps
 from embedsweep.config.trial import PrunerName
 
 PRUNED = "embedsweep.pruned"
-"""Why and when a trial was ended: an attribute of the trial, and a tag of its run."""
+"""Why and when a trial was pruned: an attribute of the trial and a tag of its run."""
 
 HALVING = ("successive_halving", "hyperband")
 
@@ -47,51 +46,49 @@ PRUNERS: Mapping[PrunerName, Callable[[PruningConfig], BasePruner]] = {
 
 
 def make_pruner(plan: StudyPlan) -> BasePruner:
-    """The pruner of a study. Under Hyperband each bracket halves by itself; samplers learn from all trials."""
+    """Return the pruner of a study. Under Hyperband each bracket halves by itself; samplers learn from all trials."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return PRUNERS[plan.pruner](plan.pruning)
 
 
-def places(plan: StudyPlan) -> tuple[int, ...]:
-    """The step by which each rung is told to Optuna: trials of any batch size meet there.
+def report_steps(plan: StudyPlan) -> tuple[int, ...]:
+    """Return the step under which each rung is reported to Optuna, the same for trials of any batch size.
 
-    Halving compares at powers of its factor; the others count the rungs from 1.
+    Halving compares at powers of its factor; for the other pruners the rungs are counted from 1.
     """
-    halves = plan.pruner in HALVING
-    return tuple(
-        plan.pruning.reduction_factor**index if halves else index + 1 for index in range(len(plan.pruning.rungs))
-    )
+    indices = range(len(plan.pruning.rungs))
+    return tuple(plan.pruning.reduction_factor**index if plan.pruner in HALVING else index + 1 for index in indices)
 
 
 def decide(plan: StudyPlan, trial: optuna.Trial, step: int, total: int, value: float) -> Decision:
-    """Reports an evaluation if it is that of a rung, and decides there; the reason to prune is noted in the trial.
+    """Report an evaluation to Optuna if it is at a rung, and decide there; the reason to prune is set in the trial.
 
-    A rung that an earlier attempt reported is not reported again. What was decided there stands: a trial that went
-    past it survives it again, one that was pruned there is pruned again.
+    A rung that an earlier attempt reported is not reported again, and its decision stands: a trial that passed it
+    passes again, one that was pruned there is pruned again.
 
     Args:
-        plan: the study's.
-        trial: one of this process's.
+        plan: the study's plan.
+        trial: a trial of this process.
         step: optimizer steps trained.
-        total: optimizer steps of the whole training. Nothing is pruned that has reached them.
-        value: of the objective.
+        total: optimizer steps of the whole training; a trial that has reached them is not pruned.
+        value: the objective.
     """
     steps = rung_steps(plan.pruning.rungs, total)
-    for fraction, at, place in zip(plan.pruning.rungs, steps, places(plan), strict=True):
+    for fraction, rung_step, reported_as in zip(plan.pruning.rungs, steps, report_steps(plan), strict=True):
         last = max(_frozen(trial).intermediate_values, default=0)
-        if at != step or place < last:
+        if rung_step != step or reported_as < last:
             continue
-        if place > last:
-            trial.report(value, place)
+        if reported_as > last:
+            trial.report(value, reported_as)
         if step == total:
             continue
         if PRUNED in trial.user_attrs:
             return Decision.PRUNE
         if _should_prune(trial):
-            compared = COMPARED[plan.pruner](trial.study, plan, _frozen(trial))
+            reason = REASONS[plan.pruner](trial.study, plan, _frozen(trial))
             where = f"at step {step} of {total} (rung {fraction:g})"
-            trial.set_user_attr(PRUNED, f"{where}: {plan.objective} {value:.4f} {compared} ({plan.pruner})")
+            trial.set_user_attr(PRUNED, f"{where}: {plan.objective} {value:.4f} {reason} ({plan.pruner})")
             return Decision.PRUNE
     return Decision.GO_ON
 
@@ -102,7 +99,7 @@ def _frozen(trial: optuna.Trial) -> FrozenTrial:
 
 def _should_prune(trial: optuna.Trial) -> bool:
     with warnings.catch_warnings():
-        # Wilcoxon's warns at each rung that the best trial, stopped early, lacks; it compares at those both have.
+        # The Wilcoxon pruner warns at each rung that the best trial lacks; it compares at those that both have.
         warnings.filterwarnings("ignore", message="WilcoxonPruner finds steps existing")
         return trial.should_prune()
 
@@ -121,8 +118,8 @@ def _of_halving(study: optuna.Study, plan: StudyPlan, trial: FrozenTrial) -> str
 
 def _of_median(study: optuna.Study, _: StudyPlan, trial: FrozenTrial) -> str:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    place = trial.last_step
-    values = [other.intermediate_values[place] for other in complete if place in other.intermediate_values]
+    rung = trial.last_step
+    values = [other.intermediate_values[rung] for other in complete if rung in other.intermediate_values]
     trials = f"{len(values)} complete trial{'s' if len(values) > 1 else ''} there"
     return f"is below the median {statistics.median(values):.4f} of {trials}"
 
@@ -139,11 +136,11 @@ def _of_patience(_: optuna.Study, plan: StudyPlan, trial: FrozenTrial) -> str:
     return f"is the last of {count} below the {max(values[:-count]):.4f} of an earlier rung{margin}"
 
 
-COMPARED: Mapping[PrunerName, Callable[[optuna.Study, StudyPlan, FrozenTrial], str]] = {
+REASONS: Mapping[PrunerName, Callable[[optuna.Study, StudyPlan, FrozenTrial], str]] = {
     "median": _of_median,
     "successive_halving": _of_halving,
     "hyperband": _of_halving,
     "wilcoxon": _of_wilcoxon,
     "patience": _of_patience,
 }
-"""Pruner -> what it compared a trial with that it has just pruned, in words."""
+"""Pruner -> describes what the trial that it has just pruned was compared with."""

@@ -1,7 +1,4 @@
-"""What stands in a study: its trials, and what follows from them.
-
-Owns how trials are counted and which of them is the best. Changes nothing: :class:`embedsweep.study.study.Study` does.
-"""
+"""A study read from its storage: its trials, how they are counted, and which of them is the best."""
 
 from __future__ import annotations
 
@@ -24,20 +21,20 @@ from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
 from embedsweep.study.leases import LEASE, Leases
-from embedsweep.study.pruning import places
+from embedsweep.study.pruning import report_steps
 from embedsweep.study.storage import study_lock
 
 
 @dataclass(frozen=True)
 class Finals:
-    """What was scored of the best trial when the study was complete.
+    """The test scores of the best trial of a complete study.
 
     Attributes:
-        number: the trial's.
+        number: the trial's number.
         test: its test metrics, by name.
         benchmarks: its metrics on further benchmarks, by name.
-        before: those of the untrained model, where they were asked for.
-        n_trials: how many trials it was the best of; None where an older version noted no number.
+        before: the same metrics of the untrained model, if requested.
+        n_trials: how many trials it was the best of; None if an older version recorded no number.
     """
 
     number: int
@@ -48,12 +45,12 @@ class Finals:
 
     @property
     def scores(self) -> dict[str, float]:
-        """All metrics that report."""
+        """All test and benchmark metrics."""
         return {**self.test, **self.benchmarks}
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Finals:
-        """The finals as a study keeps them; older versions noted the trial and all its scores only."""
+        """Return the finals from the study's user attribute; older versions kept the trial and all scores only."""
         scores, further = tree["scores"], tree.get("benchmarks")
         if further is None:
             further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
@@ -61,7 +58,7 @@ class Finals:
         return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"))
 
     def tree(self) -> dict[str, Any]:
-        """The finals as JSON can hold them."""
+        """Return the value of the study's user attribute."""
         return {
             "trial": self.number,
             "scores": self.scores,
@@ -72,17 +69,17 @@ class Finals:
 
 
 def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
-    """Optuna's direction of each objective."""
+    """Return Optuna's direction of each objective."""
     return [
         StudyDirection.MAXIMIZE if DIRECTIONS[name] == "maximize" else StudyDirection.MINIMIZE for name in objectives
     ]
 
 
 def values_of(result: TrialResult, objectives: Sequence[str]) -> list[float]:
-    """A result's value of each objective; emissions are summed over the trial's own attempts.
+    """Return a result's value of each objective; emissions are the sum over the trial's attempts.
 
     Raises:
-        ValueError: an older version wrote the result, without one of them.
+        ValueError: an older version wrote the result, without one of the objectives.
     """
     cost = result.emissions
     known = {
@@ -99,11 +96,11 @@ def values_of(result: TrialResult, objectives: Sequence[str]) -> list[float]:
 
 
 def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tuple[float, ...]]:
-    """A key that sorts complete trials, best first: by one objective, ties by the others in order, then by number.
+    """Return a sort key that puts the best complete trial first: by one objective, then the others, then the number.
 
     Args:
-        objectives: all of the study's.
-        first: the index of the one that counts first.
+        objectives: all objectives of the study.
+        first: the index of the objective that counts first.
     """
     order = [first, *(index for index in range(len(objectives)) if index != first)]
 
@@ -115,10 +112,10 @@ def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tup
 
 
 def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
-    """The complete trial with the best dev metric, of several the first; None without a complete trial.
+    """Return the complete trial with the best value of the first dev metric; None without a complete trial.
 
-    One that has another's scores has no model, and is passed over for that other.
-    Ties are decided by the other objectives and then by the number, so it always lies on the Pareto front.
+    A trial that reuses another's scores has no model, so the other one is returned. Ties are decided by the other
+    objectives and then by the number, so that the trial is always on the Pareto front.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
     first = next(index for index, name in enumerate(objectives) if name in DEV_METRICS)
@@ -140,14 +137,14 @@ UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 @dataclass(eq=False, repr=False)
 class StudyRecord:
-    """A study and its trials, as its storage has them at each moment.
+    """A study and its trials, read from the storage at each access.
 
     Attributes:
-        name: its name.
-        plan: what was frozen when it was created.
-        n_trials: how many trials it has when it is complete.
+        name: the study's name.
+        plan: its plan, frozen when it was created.
         services: what all its trials share.
-        url: of its storage; None is the journal in its folder.
+        n_trials: how many trials it has when it is complete.
+        url: its storage's URL; None is the journal in its folder.
         folder: ``sweeps/<name>``.
     """
 
@@ -164,7 +161,7 @@ class StudyRecord:
         self._leases = Leases()
 
     def lock(self) -> AbstractContextManager[None]:
-        """Holds other processes' steps on this study off."""
+        """Exclude other processes from this study; see `study_lock`."""
         return study_lock(self.url, self.folder, self.name)
 
     @property
@@ -173,20 +170,20 @@ class StudyRecord:
         return self._study.get_trials(deepcopy=False)
 
     def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
-        """A trial's value of every axis that is searched in it, by key."""
+        """Return a trial's value of every axis that is searched in it, by key."""
         return config_params(self.plan.axes, trial.params)
 
     @property
     def doubtful(self) -> list[int]:
-        """Numbers of running trials of which it cannot be said yet whether their worker, on another host, lives."""
+        """Numbers of running trials whose worker, on another host, is not yet known to be alive or dead."""
         running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
         return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
 
     @property
     def runs_elsewhere(self) -> dict[str, list[str]]:
-        """The ids of the MLflow runs of each other machine that runs a trial of this study now, by its name.
+        """Host name -> ids of its MLflow runs, for each other host that runs a trial of this study now.
 
-        Only of a study in a database: a journal lies beside the runs, wherever its folder is taken.
+        Only for a study in a database: a journal is in a folder beside the runs, and moves with them.
         """
         runs: dict[str, list[str]] = {}
         active: set[str] = set()
@@ -201,34 +198,31 @@ class StudyRecord:
 
     @property
     def n_left(self) -> int:
-        """How many trials nobody runs at this moment, as far as can be said: new ones, and those of dead workers."""
+        """How many trials are left that no live worker runs, as far as is known: new ones and those of dead workers."""
         trials = self.trials
-        mine = sum(
+        waiting = sum(
             trial.state is TrialState.WAITING
             or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
             for trial in trials
         )
-        return max(0, self.n_trials - count_trials(trials)) + mine
+        return max(0, self.n_trials - count_trials(trials)) + waiting
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The complete trial with the best dev metric, of several objectives the first; None without a complete one.
-
-        It lies on the Pareto front: of equals the one that is better by the other objectives, then the first.
-        """
+        """The best complete trial; see `best_of`."""
         return best_of(self.trials, self.plan.objectives)
 
     @property
     def front(self) -> frozenset[int]:
-        """Numbers of the complete trials that no other is better than by one objective and as good by the others."""
+        """Numbers of the trials on the Pareto front: no other is better in one objective and as good in the others."""
         return frozenset(trial.number for trial in self._study.best_trials)
 
     @property
     def pruned_at(self) -> dict[float, int]:
-        """How many trials were pruned at each rung that pruned any."""
+        """Rung -> number of trials that were pruned there, for rungs with any."""
         last = [trial.last_step for trial in self.trials if trial.state is TrialState.PRUNED]
         counts = {
-            rung: last.count(place) for rung, place in zip(self.plan.pruning.rungs, places(self.plan), strict=True)
+            rung: last.count(step) for rung, step in zip(self.plan.pruning.rungs, report_steps(self.plan), strict=True)
         }
         return {rung: count for rung, count in counts.items() if count}
 
@@ -239,15 +233,10 @@ class StudyRecord:
 
     @property
     def failed_trials(self) -> list[FrozenTrial]:
-        """The trials that failed and that no later one replaces."""
+        """The trials that failed and that no later trial replaces."""
         trials = self.trials
         replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
         return [trial for trial in trials if trial.state is TrialState.FAIL and trial.number not in replaced]
-
-    @property
-    def has_failed_trials(self) -> bool:
-        """Whether a trial failed and no later one replaces it."""
-        return bool(self.failed_trials)
 
     @property
     def is_complete(self) -> bool:
@@ -257,30 +246,30 @@ class StudyRecord:
 
     @property
     def unfinished(self) -> list[int]:
-        """Numbers of the trials that run, here or elsewhere, or wait to be taken up."""
+        """Numbers of the trials that run, here or elsewhere, or wait to be resumed."""
         return [trial.number for trial in self.trials if trial.state in UNFINISHED]
 
     def trial_folder(self, number: int) -> Path:
-        """The folder of a trial."""
+        """Return the folder of a trial."""
         return trial_folder(self.name, number)
 
     @property
     def finals(self) -> Finals | None:
-        """Which trial was scored on test, and what came of it; None before that."""
-        found = self._study.user_attrs.get(FINALS)
-        return Finals.of(found) if found else None
+        """The test scores of the best trial; None before it was scored."""
+        tree = self._study.user_attrs.get(FINALS)
+        return Finals.of(tree) if tree else None
 
     @property
     def fixed(self) -> list[str]:
-        """The words of the command that made the study, less those that were swept."""
+        """The overrides of the command that created the study, without the swept ones."""
         return list(self._study.user_attrs.get(FIXED, []))
 
 
 def trial_folder(study: str, number: int) -> Path:
-    """The folder of a study's trial."""
+    """Return the folder of a study's trial."""
     return SWEEPS / study / "trials" / f"{number:04d}"
 
 
 def count_trials(trials: Iterable[FrozenTrial]) -> int:
-    """How many trials count towards ``n_trials``: one that is a failed one's retry counts in its place."""
+    """Return how many trials count towards ``n_trials``: the retry of a failed trial replaces it."""
     return sum(RETRY_OF not in trial.user_attrs for trial in trials)

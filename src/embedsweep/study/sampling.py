@@ -1,7 +1,6 @@
-"""Drawing a trial: the points that are tried first, the cells of a grid, or what a sampler proposes.
+"""Values of a new trial: points that are tried first, cells of a grid, or Optuna samplers by name, seeded per trial.
 
-Owns that a drawn trial has a value for exactly the axes that are searched in it, and keeps the constraints. Knows
-neither budgets nor leases; the caller holds the study's lock.
+A trial has a value for exactly the axes that are searched in it, and satisfies the constraints.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from embedsweep.config.axes import active_axes, config_params, distributions, op
 from embedsweep.config.study import Choice, Scalar, StudyPlan
 from embedsweep.config.trial import SamplerName
 from embedsweep.errors import StudyError
-from embedsweep.study.storage import written_at_once
+from embedsweep.study.storage import batched_writes
 from embedsweep.validation.cells import broken_constraint, grid_cells
 
 POPULATION = 10
-"""Trials in a generation of NSGA; Optuna's 50 would leave a study of 20 to 200 trials none or three to select in."""
+"""Trials in a generation of NSGA; with Optuna's 50 a study of 20 to 200 trials would have at most four generations."""
 
 SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
@@ -48,23 +47,23 @@ SAMPLERS: Mapping[SamplerName, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
     "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=POPULATION),
 }
-"""All but ``exhaustive``, which proposes the cells of the grid in order."""
+"""All samplers but ``exhaustive``, which proposes the cells of the grid in order."""
 
 
 def make_sampler(name: SamplerName, seed: int, number: int, attempt: int, *, is_conditional: bool) -> BaseSampler:
-    """The sampler that makes a proposal for trial ``number``.
+    """Return the sampler that proposes values for a trial.
 
-    A sampler with the study's seed would repeat its draws after a resume, and two workers would draw the same. So each
-    trial has a seed of its own, made of the study's and its number, and whoever asks for it gets the same proposal.
+    With the study's seed, a sampler would repeat its proposals after a resume, and two workers would get the same. So
+    each trial has its own seed, made of the study's seed and its number, and whoever asks for it gets the same values.
     Quasi-random points are one sequence over all trials and need one seed.
 
     Args:
-        name: which.
-        seed: the study's.
-        number: the trial's.
-        attempt: how many proposals for the trial were refused before; each has a seed of its own.
-        is_conditional: whether some axes belong to some trials only. TPE then learns each group of axes from the trials
-            that have it; as a rule it learns only what all trials have.
+        name: the sampler's name.
+        seed: the study's seed.
+        number: the trial's number.
+        attempt: how many proposals for the trial were rejected before; each has its own seed.
+        is_conditional: whether some axes are searched in some trials only. TPE then learns each group of axes from the
+            trials that have it; otherwise it would learn only from the axes that all trials have.
     """
     digest = hashlib.sha256(f"{seed} {number} {attempt}".encode()).digest()
     own = seed if name == "qmc" else int.from_bytes(digest[:4])
@@ -77,18 +76,18 @@ def make_sampler(name: SamplerName, seed: int, number: int, attempt: int, *, is_
 
 POINT = "embedsweep.point"
 PROPOSALS = 20
-"""Proposals of the sampler for one trial; a new one differs by its seed only, and soon has nothing new to say."""
+"""Proposals of the sampler for one trial; they differ by the seed only, so that more of them bring little new."""
 RANDOM_CELLS = 2000
-"""Random cells that are tried after that: enough to find one in some hundred that keeps the constraints."""
+"""Random cells that are tried after that: enough if one in some hundred satisfies the constraints."""
 AVOIDED = 5
-"""Proposals that run elsewhere already, before one of them is let through."""
+"""Proposals that another worker already runs, before one of them is accepted."""
 
 
-class Drawing:
-    """Draws the trials of one study.
+class TrialSampler:
+    """Asks Optuna for the trials of one study.
 
     Args:
-        plan: the study's.
+        plan: the study's plan.
         further: points that are tried after those of the plan.
     """
 
@@ -100,34 +99,39 @@ class Drawing:
         ]
         self._distributions = distributions(plan.axes)
 
-    def draw(self, study: optuna.Study, trials: Sequence[FrozenTrial], number: int) -> optuna.Trial:
-        """Asks Optuna for trial ``number``: a new one, or one that waits to be taken up, whose values stay.
+    def ask(self, study: optuna.Study, trials: Sequence[FrozenTrial], number: int) -> optuna.Trial:
+        """Ask Optuna for a trial; the caller holds the study's lock.
+
+        Args:
+            study: Optuna's study.
+            trials: its trials so far.
+            number: the trial's number: a new one, or a trial that waits to be resumed, which keeps its values.
 
         Raises:
-            StudyError: no values were found that keep the constraints.
+            StudyError: no values were found that satisfy the constraints.
         """
         if number == len(trials):
             self._enqueue_next(study, trials)
         axes = self._plan.axes
         running = [config_params(axes, trial.params) for trial in trials if trial.state is TrialState.RUNNING]
-        study.sampler = AcceptedSampler(self._plan, self._distributions, number, running.__contains__)
+        study.sampler = ConstrainedSampler(self._plan, self._distributions, number, running.__contains__)
         trial = study.ask()
-        known = config_params(axes, _given(study._storage.get_trial(trial._trial_id)))
+        known = config_params(axes, _known_params(study._storage.get_trial(trial._trial_id)))
         if any(axis.key not in known for axis in active_axes(axes, known)):
             known = config_params(axes, trial.relative_params)
-        # Samplers read what they have written, so they are asked before: from here on nothing is read back.
-        with written_at_once(study._storage):
+        # Samplers read what they wrote, and have proposed everything by now: the writes that follow are not read back.
+        with batched_writes(study._storage):
             for axis in active_axes(axes, known):
                 _suggest(trial, axis.name, self._distributions[axis.name])
         return trial
 
     def _enqueue_next(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
-        """Queues what the next trial is to be, where that is settled: a point, or a cell of the grid."""
+        """Enqueue the next trial's values if they are given: a point, or a cell of the grid."""
         tried = {trial.user_attrs.get(POINT) for trial in trials}
         index = next((index for index in range(len(self._points)) if index not in tried), None)
         point = self._points[index] if index is not None else {}
         if self._plan.sampler == "exhaustive":
-            taken = {frozenset(_given(trial).items()) for trial in trials}
+            taken = {frozenset(_known_params(trial).items()) for trial in trials}
             left = [cell for key, cell in self._cells.items() if key not in taken]
             fitting = [cell for cell in left if point.items() <= cell.items()]
             point = next(iter(fitting or left), {})
@@ -137,12 +141,12 @@ class Drawing:
 
     @cached_property
     def _cells(self) -> dict[frozenset[tuple[str, Scalar]], dict[str, Choice]]:
-        """The cells of the grid by what Optuna has of them."""
+        """The cells of the grid by their Optuna parameters."""
         return {frozenset(optuna_params(self._plan.axes, cell).items()): cell for cell in grid_cells(self._plan)}
 
 
-def _given(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial's parameters are, or will be once it is taken up."""
+def _known_params(trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial's parameters, or those it will have once it runs."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
@@ -156,16 +160,16 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
             trial.suggest_categorical(name, choices)
 
 
-class AcceptedSampler(BaseSampler):
-    """Optuna's sampler of the plan, of whose proposals one is taken that the plan accepts.
+class ConstrainedSampler(BaseSampler):
+    """The plan's Optuna sampler, of whose proposals the first that satisfies the constraints is taken.
 
-    To Optuna it is a sampler that proposes all parameters of a trial at once, those of other options left out.
+    To Optuna it is a sampler that proposes all parameters of a trial at once, without those of other options.
 
     Args:
-        plan: what is searched.
+        plan: the study's plan.
         space: the axes as Optuna's distributions, by name.
-        number: the trial's.
-        avoid: whether the same values run elsewhere already: another proposal is asked for then, a few times.
+        number: the trial's number.
+        avoid: returns whether another worker already runs these values; then another proposal is made, a few times.
     """
 
     def __init__(
@@ -182,19 +186,19 @@ class AcceptedSampler(BaseSampler):
         self._first = self._sampler(0)
 
     def _sampler(self, attempt: int) -> BaseSampler:
-        # Of a grid nothing is left to be proposed but what a point leaves open when all its cells are taken.
+        # In a grid only a point that names some of the axes, when all its cells are taken, leaves values to propose.
         name = "random" if self._plan.sampler == "exhaustive" else self._plan.sampler
         is_conditional = any(axis.when for axis in self._plan.axes)
         return make_sampler(name, self._plan.seed, self._number, attempt, is_conditional=is_conditional)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Optuna's, before a trial's first parameter."""
+        """Prepare the sampler for a trial; called by Optuna."""
         self._first.before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Optuna's, when a trial is told."""
+        """Let the sampler learn from a trial that ended; called by Optuna."""
         self._first.after_trial(study, trial, state, values)
 
     def infer_relative_search_space(
@@ -202,7 +206,7 @@ class AcceptedSampler(BaseSampler):
         study: optuna.Study,  # noqa: ARG002  # Optuna's signature
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        """All axes: which of them a trial has is said by the values."""
+        """Return all axes; `sample_relative` decides which of them the trial has."""
         return dict(self._space)
 
     def sample_relative(
@@ -211,53 +215,52 @@ class AcceptedSampler(BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],  # noqa: ARG002  # Optuna's signature
     ) -> dict[str, Any]:
-        """Values of all axes of the trial; those it has already stay.
+        """Return values of all axes of the trial; those it already has stay.
 
         Raises:
-            StudyError: none of many proposals keeps the constraints.
+            StudyError: none of many proposals satisfies the constraints.
         """
-        given = _given(trial)
-        let_through: dict[str, Choice] | None = None
+        known = _known_params(trial)
+        accepted: dict[str, Choice] | None = None
         avoided = 0
-        for cell in self._proposals(study, trial, given):
+        for cell in self._proposals(study, trial, known):
             if broken_constraint(self._plan, cell) is not None:
                 continue
-            let_through = cell
+            accepted = cell
             avoided += self._avoid(cell)
             if avoided > AVOIDED or not self._avoid(cell):
                 break
-        if let_through is None:
+        if accepted is None:
             raise StudyError(
-                f"none of {PROPOSALS + RANDOM_CELLS} proposals for trial {self._number} keeps the constraints "
+                f"none of {PROPOSALS + RANDOM_CELLS} proposals for trial {self._number} satisfies the constraints "
                 f"{' and '.join(self._plan.constraints)}: they leave almost nothing of the search space"
             )
-        return dict(optuna_params(self._plan.axes, let_through))
+        return dict(optuna_params(self._plan.axes, accepted))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A parameter by itself: Optuna asks for none, since all are proposed at once."""
+        """Return one parameter; Optuna never asks for one, as all are proposed at once."""
         return self._first.sample_independent(study, trial, param_name, param_distribution)
 
     def _proposals(
-        self, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
+        self, study: optuna.Study, trial: FrozenTrial, known: Mapping[str, Any]
     ) -> Iterator[dict[str, Choice]]:
         for attempt in range(PROPOSALS):
             sampler = self._first if attempt == 0 else self._sampler(attempt)
-            yield self._proposal(sampler, study, trial, given)
+            yield self._proposal(sampler, study, trial, known)
         source = random.Random(f"{self._plan.seed} {self._number}")
-        known = config_params(self._plan.axes, given)
-        yield from (random_cell(self._plan.axes, known, source) for _ in itertools.repeat(None, RANDOM_CELLS))
+        values = config_params(self._plan.axes, known)
+        yield from (random_cell(self._plan.axes, values, source) for _ in itertools.repeat(None, RANDOM_CELLS))
 
     def _proposal(
-        self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]
+        self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, known: Mapping[str, Any]
     ) -> dict[str, Choice]:
         axes = self._plan.axes
         space = sampler.infer_relative_search_space(study, trial)
-        params = {**sampler.sample_relative(study, trial, space), **given}
+        params = {**sampler.sample_relative(study, trial, space), **known}
         for always in (True, False):
-            known = config_params(axes, params)
-            for axis in active_axes(axes, known):
+            for axis in active_axes(axes, config_params(axes, params)):
                 if axis.name not in params and (not axis.when) is always:
                     distribution = self._space[axis.name]
                     params[axis.name] = sampler.sample_independent(study, trial, axis.name, distribution)

@@ -1,7 +1,4 @@
-"""Where Optuna keeps a study: a journal file or a database, opened safely, and the lock around it.
-
-Owns the journal's repair and the lock that makes several steps one. Knows nothing of trials.
-"""
+"""Optuna's storage of a study: a journal file, which is repaired after a crash, or a database; and the study's lock."""
 
 from __future__ import annotations
 
@@ -29,81 +26,81 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal.log"
 JOURNAL_LOCK = "journal.lock"
-"""Not ``journal.log.lock``: Optuna's own lock, which other programs on this journal take, is a link of that name."""
+"""Not ``journal.log.lock``: that is the name of Optuna's own lock, a link, which other programs may take."""
 LOCK = "study.lock"
 
 
-class _DyingLock:
-    """A lock that the system gives back when its holder is killed; Optuna's own would block everyone for 30 s."""
+class _JournalLock:
+    """The journal's lock, which the system releases when its holder is killed; Optuna's own would block for 30 s."""
 
     def __init__(self, path: Path, journal: Path) -> None:
         self._lock = FileLock(path)
         self._journal = journal
 
     def acquire(self) -> bool:
-        # Optuna takes the lock to append only: what another process tore since this one opened is cut off first.
+        # Optuna takes the lock only to append: a line that another process left incomplete since is removed first.
         self._lock.acquire()
-        _cut_torn_tail(self._journal)
+        _remove_torn_line(self._journal)
         return True
 
     def release(self) -> None:
         self._lock.release()
 
 
-class _OneAppend:
-    """A journal that holds back what is written in a ``with`` block and appends it at its end, all at once.
+class _BatchedJournal:
+    """A journal that collects what is written in a `batch` block and appends it in one step at its end.
 
-    Each append takes the lock and waits for the disk, some milliseconds that a trial of six parameters took six times.
+    Each append takes the lock and waits for the disk, some milliseconds, which a trial of six parameters did six times.
     """
 
     def __init__(self, journal: JournalFileBackend) -> None:
         self._journal = journal
-        self._held: list[dict[str, Any]] | None = None
+        self._batch: list[dict[str, Any]] | None = None
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         return self._journal.read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if self._held is None:
+        if self._batch is None:
             self._journal.append_logs(logs)
         else:
-            self._held += logs
+            self._batch += logs
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        self._held = []
+    def batch(self) -> Iterator[None]:
+        self._batch = []
         try:
             yield
         finally:
-            logs, self._held = self._held, None
+            logs, self._batch = self._batch, None
             if logs:
                 self._journal.append_logs(logs)
 
 
-def written_at_once(storage: BaseStorage) -> AbstractContextManager[None]:
-    """A block whose writes reach a journal together; nothing in it may read what it wrote. Databases do as ever."""
+def batched_writes(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Append all writes of the block to a journal in one step; the block must not read them. No effect on databases."""
     journal = getattr(storage, "_backend", None)
-    return journal.held() if isinstance(journal, _OneAppend) else nullcontext()
+    return journal.batch() if isinstance(journal, _BatchedJournal) else nullcontext()
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
-    """Opens Optuna's storage; the caller holds the study's lock, as creating tables twice at once fails.
+    """Open Optuna's storage. The caller holds the study's lock, as two processes cannot create tables at once.
 
     Args:
         url: an Optuna storage URL; None is a journal file in ``folder``.
-        folder: the study's own.
+        folder: the study's folder.
 
     Raises:
-        StudyError: it cannot be opened.
+        StudyError: the storage cannot be opened.
     """
     try:
         if url is None:
             path = folder / JOURNAL
             repair_journal(path)
-            lock = _DyingLock(path.with_name(JOURNAL_LOCK), path)
+            lock = _JournalLock(path.with_name(JOURNAL_LOCK), path)
             journal = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # same methods
-            return JournalStorage(_OneAppend(journal))  # type: ignore[arg-type]  # same methods
-        # A database that was restarted drops its connections; the ping replaces them before they are used.
+            return JournalStorage(_BatchedJournal(journal))  # type: ignore[arg-type]  # same methods
+        # A restarted database has dropped its connections; the ping replaces them before they are used.
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
@@ -111,10 +108,10 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
 
 
 def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
-    """Opens Optuna's storage if it is there, and creates none.
+    """Open Optuna's storage if it exists; create nothing.
 
     Raises:
-        StudyError: it cannot be opened.
+        StudyError: the storage cannot be opened.
     """
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.engine import make_url
@@ -122,7 +119,7 @@ def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
     if url is None:
         return open_storage(url, folder) if (folder / JOURNAL).is_file() else None
     parts = make_url(url)
-    # To ask sqlite for a file's tables creates the file.
+    # Asking sqlite for the tables of a file creates the file.
     if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
         return None
     engine = create_engine(url)
@@ -135,16 +132,16 @@ def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
 
 
 def repair_journal(path: Path) -> None:
-    """Cuts a last line off that a crash tore: once something was appended to it, nobody could read the journal again.
+    """Remove an incomplete last line that a crash left: if something were appended to it, the journal were unreadable.
 
-    What is cut off is kept beside the journal, in ``journal.log.torn``.
+    What is removed is kept beside the journal, in ``journal.log.torn``.
     """
     if path.is_file():
         with FileLock(path.with_name(JOURNAL_LOCK)):
-            _cut_torn_tail(path)
+            _remove_torn_line(path)
 
 
-def _cut_torn_tail(path: Path) -> None:
+def _remove_torn_line(path: Path) -> None:
     with path.open("r+b") as journal:
         size = journal.seek(0, os.SEEK_END)
         if size == 0 or (journal.seek(-1, os.SEEK_END), journal.read(1))[1] == b"\n":
@@ -155,13 +152,13 @@ def _cut_torn_tail(path: Path) -> None:
         with kept.open("ab") as torn:
             torn.write(content[whole:] + b"\n")
         journal.truncate(whole)
-    message = "a crash tore the last line of %s; its %d bytes were cut off and are kept in %s"
+    message = "a crash left the last line of %s incomplete; its %d bytes were removed and are kept in %s"
     logging.getLogger(__name__).warning(message, path, size - whole, kept)
 
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Whatever a storage raises inside becomes a StudyError, its password taken out.
+    """Turn what a storage raises in the block into a StudyError, without passwords.
 
     Raises:
         StudyError: the storage cannot be read or written, or the disk is full.
@@ -182,7 +179,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def study_lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
-    """Holds everyone else's steps on the study off: by a file, or by PostgreSQL's advisory lock across machines."""
+    """Exclude other processes from the study while the block runs: by a file, or by an advisory lock of PostgreSQL."""
     if url is not None and url.startswith("postgresql"):
         with _advisory_lock(url, name):
             yield
@@ -199,13 +196,13 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
     key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
     engine = create_engine(url)
     try:
-        with ExitStack() as held:
+        with ExitStack() as stack:
             try:
-                connection = held.enter_context(engine.connect())
+                connection = stack.enter_context(engine.connect())
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
             except SQLAlchemyError as error:
                 reason = _first_line(error)
                 raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
-            yield  # the lock is the connection's and ends with it
+            yield  # the lock belongs to the connection and ends with it
     finally:
         engine.dispose()

@@ -91,7 +91,7 @@ def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group
 
 
 def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> None:
-    from embedsweep.emissions.share import share_path
+    from embedsweep.emissions.allocation import allocation_path
     from embedsweep.study.opening import open_study
     from embedsweep.study.storage import storage_errors
     from embedsweep.tracking.runs import Tracker
@@ -102,7 +102,7 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
         study.n_trials = job.n_trials  # of this command; another one may have raised it since
         # The supervisor has opened the store: if it cannot be reached now, records are replayed later.
         tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
-        share = share_path(job.share_folder, job.number) if job.share_folder is not None else None
+        share = allocation_path(job.share_folder, job.number) if job.share_folder is not None else None
         try:
             Worker(study, tracker, job.parent, display, deadline, job.number, share, group).work()
             _score_best(study, tracker, job.parent)

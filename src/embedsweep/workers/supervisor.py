@@ -11,7 +11,7 @@ from typing import Self
 
 from embedsweep.config.study import WorkersConfig
 from embedsweep.console import Display
-from embedsweep.emissions.sharing import SharedEmissions
+from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.signals import shielded
@@ -103,7 +103,7 @@ class Supervisor:
         workers: WorkersConfig,
         deadline: float | None,
         n_left: Callable[[], int],
-        emissions: SharedEmissions,
+        emissions: MachineEmissions,
         display: Display,
     ) -> None:
         self._pool = pool

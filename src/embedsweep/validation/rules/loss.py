@@ -57,7 +57,7 @@ def check_cached(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_matryoshka(config: TrialConfig) -> Iterator[Problem]:
-    """Check that Matryoshka dims descend within the model's width, with a weight each, and nothing needs one width."""
+    """Check that Matryoshka dims descend within the model's width, with a weight each, around a loss of any width."""
     width = embedding_width(config.model)
     for where, loss in _losses(config):
         for key, part in _parts(where, loss):

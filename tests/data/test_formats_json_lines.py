@@ -1,4 +1,4 @@
-"""Reading JSON lines: what a line may be, and what is said about those that are something else."""
+"""Reading JSON lines: values, and messages for wrong lines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_lines_are_read_by_name_or_by_position(tmp_path: Path, content: str | by
     assert examples.labels == (0.2, 0.5)
 
 
-def test_texts_are_read_as_they_stand(tmp_path: Path) -> None:
+def test_texts_are_read_unchanged(tmp_path: Path) -> None:
     content = FIRST.replace('"a"', '"NA"') + FIRST.replace('"a"', '"two\\nlines \\u00f1\u2028"').replace("1}", "2}")
     assert _examples(_written(tmp_path, content), NAMED).texts[0] == ("NA", "two\nlines ñ\u2028")
 
@@ -100,10 +100,10 @@ def test_texts_are_read_as_they_stand(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config: DataConfig, message: str) -> None:
-    told = _refusal(_written(tmp_path, f"{FIRST}\n{line}\n{GOOD}"), config)
-    assert len(told) == 1
-    assert told[0].startswith(f"train.jsonl, line 3: {message}")
+def test_a_wrong_line_is_reported_with_its_number(tmp_path: Path, line: str, config: DataConfig, message: str) -> None:
+    reported = _refusal(_written(tmp_path, f"{FIRST}\n{line}\n{GOOD}"), config)
+    assert len(reported) == 1
+    assert reported[0].startswith(f"train.jsonl, line 3: {message}")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, config:
         ),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_mend(
+def test_a_wrong_file_is_refused_with_advice(
     tmp_path: Path, content: str | bytes, config: DataConfig, messages: list[str]
 ) -> None:
     assert _refusal(_written(tmp_path, content), config) == messages

@@ -128,22 +128,26 @@ def test_columns_are_chosen_as_elsewhere(
         ),
     ],
 )
-def test_wrong_parts_are_told_by_file_and_line(tmp_path: Path, pairs: str | bytes, scores: str, message: str) -> None:
+def test_wrong_parts_are_reported_by_file_and_line(
+    tmp_path: Path, pairs: str | bytes, scores: str, message: str
+) -> None:
     _part(tmp_path, "news", pairs, scores)
     assert _refusal(tmp_path, SEMEVAL) == [message]
 
 
-def test_problems_of_all_parts_are_told_at_once(tmp_path: Path) -> None:
+def test_problems_of_all_parts_are_reported_at_once(tmp_path: Path) -> None:
     _part(tmp_path, "news", "a\tb\n", "1\n2\n")
     _part(tmp_path, "wiki", "a\tb\nc\td\n", "1\n2\n")
     (tmp_path / "STS.gs.wiki.txt").rename(tmp_path / "STS.gs.wikipedia.txt")
-    told = _refusal(tmp_path, SEMEVAL)
-    assert told[0].startswith("STS.input.news.txt: has 1 lines and STS.gs.news.txt has 2: ")
-    assert told[1].startswith("STS.input.wiki.txt: has no scores: no such file; in its folder: 'STS.gs.wikipedia.txt'")
-    assert told[1].endswith("(looked for STS.gs.wiki.txt)")
+    reported = _refusal(tmp_path, SEMEVAL)
+    assert reported[0].startswith("STS.input.news.txt: has 1 lines and STS.gs.news.txt has 2: ")
+    assert reported[1].startswith(
+        "STS.input.wiki.txt: has no scores: no such file; in its folder: 'STS.gs.wikipedia.txt'"
+    )
+    assert reported[1].endswith("(looked for STS.gs.wiki.txt)")
 
 
-def test_a_folder_without_input_files_is_told_with_what_is_there(tmp_path: Path) -> None:
+def test_a_folder_without_input_files_is_reported_with_its_files(tmp_path: Path) -> None:
     (tmp_path / "STS.output.news.txt").write_text("")
     assert _refusal(tmp_path, SEMEVAL) == ["STS.input.*.txt: no such file; in its folder: 'STS.output.news.txt'"]
 

@@ -71,7 +71,7 @@ def test_an_attempt_is_measured_and_recorded(tmp_path: Path) -> None:
     assert not list(path.parent.glob("*.part"))
 
 
-def test_what_was_estimated_is_said(tmp_path: Path) -> None:
+def test_estimated_figures_are_reported(tmp_path: Path) -> None:
     with EmissionsMeter(WORLD, tmp_path / "emissions.csv") as meter:
         time.sleep(MEASURABLE_S)
     words = meter.total().unmeasured
@@ -120,7 +120,7 @@ def test_attempts_are_summed(tmp_path: Path) -> None:
     assert total.unmeasured == ("a", "b", "attempt 3 not measured", "codecarbon did not start")
 
 
-def test_the_file_of_an_older_version_goes_on(tmp_path: Path) -> None:
+def test_the_file_of_an_earlier_version_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "emissions.csv"
     path.write_text(
         "attempt,started_at,duration_s,energy_kwh,co2eq_kg,country,cpu_energy_kwh,gpu_energy_kwh,ram_energy_kwh,"
@@ -138,7 +138,7 @@ def test_the_file_of_an_older_version_goes_on(tmp_path: Path) -> None:
     assert second.total().energy_kwh > 0.002
 
 
-def test_a_trial_by_itself_holds_its_gpus_as_long_as_it_lasts(tmp_path: Path) -> None:
+def test_a_trial_without_a_supervisor_holds_its_gpus_all_the_time(tmp_path: Path) -> None:
     path = tmp_path / "emissions.csv"
     with EmissionsMeter(WORLD, path, gpus=["0", "1"]) as meter:
         time.sleep(MEASURABLE_S)
@@ -154,13 +154,13 @@ def test_a_trial_by_itself_holds_its_gpus_as_long_as_it_lasts(tmp_path: Path) ->
     assert meter.total().gpu_h is None
 
 
-def test_no_file_is_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_sums_to_nothing(tmp_path: Path) -> None:
     total = EmissionsMeter(FRANCE, tmp_path / "emissions.csv").total()
     assert (total.energy_kwh, total.duration_s, total.country, total.unmeasured) == (0, 0, "FRA", ())
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\x00", b"a,b\n1,2\n", b"attempt\n1,2\n"])
-def test_a_broken_file_is_said_and_does_not_stop_the_attempt(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_file_is_reported_and_does_not_stop_the_attempt(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "emissions.csv"
     path.write_bytes(content)
     with EmissionsMeter(WORLD, path) as meter:
@@ -233,7 +233,7 @@ def test_an_interrupt_while_starting_leaves_no_threads(tmp_path: Path, monkeypat
     assert new_threads(before) == []
 
 
-def test_a_tracker_that_is_dead_is_said_and_not_a_measured_zero(
+def test_a_tracker_that_did_not_start_is_reported_as_unmeasured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from codecarbon import OfflineEmissionsTracker
@@ -277,7 +277,7 @@ def test_a_tracker_that_dies_keeps_what_it_measured(tmp_path: Path, monkeypatch:
         ([0, 1], 0.1, "", None),
     ],
 )
-def test_a_gpu_that_went_uncounted_is_said(
+def test_a_gpu_that_was_not_counted_is_reported(
     monkeypatch: pytest.MonkeyPatch, counted: list[int] | None, energy_kwh: float, visible: str, remark: str | None
 ) -> None:
     class GPU:
@@ -289,9 +289,7 @@ def test_a_gpu_that_went_uncounted_is_said(
     assert tracker._gpu_remarks(hardware, energy_kwh, 10, []) == ([remark] if remark else [])
 
 
-def test_of_several_gpus_the_counters_of_those_are_summed_that_trials_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_counters_of_the_gpus_that_trials_hold_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from codecarbon.core import gpu as devices
     from codecarbon.core import gpu_nvidia, hardware_cache
 
@@ -333,7 +331,7 @@ def test_of_several_gpus_the_counters_of_those_are_summed_that_trials_hold(
         hardware_cache.clear_cache()
 
 
-def test_a_gpu_without_an_energy_counter_is_said_to_be_estimated() -> None:
+def test_a_gpu_without_an_energy_counter_is_reported_as_estimated() -> None:
     class GPU:
         gpu_ids: list[int]
         devices = SimpleNamespace(
@@ -351,7 +349,7 @@ def test_a_gpu_without_an_energy_counter_is_said_to_be_estimated() -> None:
     assert tracker._gpu_remarks([gpu], 0.1, 10, [0, 1]) == [remark]
 
 
-def test_a_full_disk_is_said_and_does_not_stop_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_does_not_stop_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, target: object) -> Path:
         raise OSError(28, "No space left on device")
 
@@ -422,7 +420,7 @@ def test_a_meter_measures_one_attempt_only(tmp_path: Path) -> None:
         ("US", "USA (United States)"),
     ],
 )
-def test_a_wrong_country_names_the_nearest(code: str, suggested: str) -> None:
+def test_an_unknown_country_suggests_similar_ones(code: str, suggested: str) -> None:
     problem = country_problem(code)
     assert problem is not None
     assert repr(code) in problem

@@ -83,14 +83,14 @@ def test_dictionaries_are_read_as_their_values(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_row_is_told_with_its_number(
+def test_a_wrong_row_is_reported_with_its_number(
     tmp_path: Path, changed: dict[str, list[Any]], messages: list[str]
 ) -> None:
-    told = _refusal(_written(tmp_path, {**COLUMNS, **changed}), NAMED)
-    assert [line[: len(message)] for line, message in zip(told, messages, strict=True)] == messages
+    reported = _refusal(_written(tmp_path, {**COLUMNS, **changed}), NAMED)
+    assert [line[: len(message)] for line, message in zip(reported, messages, strict=True)] == messages
 
 
-def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> None:
+def test_a_missing_column_is_reported_with_the_existing_ones(tmp_path: Path) -> None:
     path = _written(tmp_path, {"text1": ["a"], "sentence2": ["b"], "score": [1.0]})
     assert _refusal(path, NAMED) == ["train.parquet: has no column 'sentence1' (data.columns); it has 'sentence2'"]
 
@@ -103,12 +103,12 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> N
         (b"PAR1" + b"\0" * 100, "is a broken parquet file: "),
     ],
 )
-def test_what_is_no_parquet_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "train.parquet"
     path.write_bytes(content)
-    told = _refusal(path, NAMED)
-    assert len(told) == 1
-    assert told[0].startswith(f"train.parquet: {message}")
+    reported = _refusal(path, NAMED)
+    assert len(reported) == 1
+    assert reported[0].startswith(f"train.parquet: {message}")
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several workers, one machine: what each is given of its energy, and that nothing is lost or counted twice."""
+"""The machine's energy and GPU time are allocated to its workers; nothing is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from typing import Any
 import pytest
 
 from embedsweep.config.study import EmissionsConfig
-from embedsweep.emissions import gpu_time, share, usage
-from embedsweep.emissions import share as share_module
-from embedsweep.emissions import sharing as sharing_module
+from embedsweep.emissions import allocation, gpu_time, machine_emissions, usage
+from embedsweep.emissions.allocation import (
+    allocation_path,
+    clear_trial,
+    gpus_of_trial,
+    note_trial,
+    read_allocation,
+    request_allocation,
+)
 from embedsweep.emissions.gpu_time import EQUAL_PARTS, GPU_TIME, fractions
+from embedsweep.emissions.machine_emissions import MachineEmissions, gpu_parts
 from embedsweep.emissions.meter import EmissionsMeter
-from embedsweep.emissions.share import Energy, ask_share, begin_trial, end_trial, gpus_of_trial, read_share, share_path
-from embedsweep.emissions.sharing import SharedEmissions, gpu_parts
-from embedsweep.emissions.tracker import Reading
+from embedsweep.emissions.tracker import Energy, Reading
 from embedsweep.emissions.usage import Usage, gpu_indexes
 
 WORLD = EmissionsConfig(name="world", country_iso_code=None)
@@ -36,7 +41,7 @@ KG_PER_KWH = 0.5
 
 @dataclass
 class FakeTracker:
-    """Tells the energy that a test says was drawn."""
+    """Reports the energy that a test draws."""
 
     cpu: float = 0.0
     gpu: float = 0.0
@@ -61,7 +66,7 @@ class FakeTracker:
 
 @dataclass
 class FakeUsage:
-    """Tells the time that a test says workers used since the last reading, and what GPUs drew."""
+    """Reports the times and GPU energy that a test sets, since the last reading."""
 
     used: dict[int, float] = field(default_factory=dict)
     times: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -97,7 +102,7 @@ class FakeUsage:
 
 @dataclass
 class Clock:
-    """The seconds that a test says have gone by."""
+    """A clock that a test advances."""
 
     now: float = 100.0
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -108,38 +113,38 @@ class Clock:
 
 @dataclass
 class Machine:
-    """A supervisor's sharing, over fakes."""
+    """A supervisor's `MachineEmissions`, with a fake tracker, usage and clock."""
 
-    shared: SharedEmissions
+    shared: MachineEmissions
     tracker: FakeTracker
     usage: FakeUsage
     folder: Path
     clock: Clock
 
     def draw(self, cpu: float, *, gpu: float = 0.0, ram: float = 0.0, **cpu_s: float) -> None:
-        """So much energy is drawn while workers (``w0=2.0``) use so much CPU time."""
+        """Draw energy while workers (``w0=2.0``) use seconds of CPU time."""
         for worker, used in cpu_s.items():
             self.usage.used[int(worker[1:])] += used
         self.tracker.draw(cpu, gpu, ram)
 
     def energy(self, worker: int) -> Energy:
-        """The worker's share now, as the worker would ask for it; its last one after its end."""
-        found = read_share(share_path(self.folder, worker))
+        """Return the worker's energy, as the worker would request it; after its end, its last one."""
+        found = read_allocation(allocation_path(self.folder, worker))
         if worker in self.usage.used:
-            found, is_fresh = ask_share(share_path(self.folder, worker))
+            found, is_fresh = request_allocation(allocation_path(self.folder, worker))
             assert is_fresh
         assert found is not None
         return found.energy
 
     def pass_s(self, seconds: float, **gpu_times: dict[int, float]) -> None:
-        """So many seconds go by, in which the driver tells so much GPU time of workers on GPUs (``a={0: 3}``)."""
+        """Let seconds pass, for which the driver reports GPU time of workers (``a={0: 3}``)."""
         self.usage.times = {f"GPU-{name}": times for name, times in gpu_times.items()}
         self.clock.now += seconds
 
     def begin(self, worker: int, *gpus: str) -> EmissionsMeter:
-        """A trial of a worker begins; stop it by the meter."""
+        """Start a trial of a worker and return its meter."""
         path = self.folder / f"trial-{next(self.clock.numbers)}" / "emissions.csv"
-        meter = EmissionsMeter(WORLD, path, share_path(self.folder, worker), gpus)
+        meter = EmissionsMeter(WORLD, path, allocation_path(self.folder, worker), gpus)
         meter.start()
         return meter
 
@@ -148,12 +153,12 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     tracker, use, clock = FakeTracker(), FakeUsage(), Clock()
     monkeypatch.setattr(gpu_time, "time", clock)
-    monkeypatch.setattr(sharing_module, "Tracker", lambda *_: tracker)
-    monkeypatch.setattr(sharing_module, "Usage", lambda: use)
-    monkeypatch.setattr(sharing_module, "READ_EVERY_S", 1e9)  # it reads when it is told to, only
-    monkeypatch.setattr(sharing_module, "LOOK_EVERY_S", 0.005)
+    monkeypatch.setattr(machine_emissions, "EnergyTracker", lambda *_: tracker)
+    monkeypatch.setattr(machine_emissions, "Usage", lambda: use)
+    monkeypatch.setattr(machine_emissions, "READ_EVERY_S", 1e9)  # read on request only
+    monkeypatch.setattr(machine_emissions, "POLL_EVERY_S", 0.005)
     before = set(threading.enumerate())
-    with SharedEmissions(WORLD, tmp_path / "workers") as sharing:
+    with MachineEmissions(WORLD, tmp_path / "workers") as sharing:
         yield Machine(sharing, tracker, use, tmp_path / "workers", clock)
     assert set(threading.enumerate()) - before == set()
 
@@ -200,7 +205,7 @@ def test_energy_of_gpus_goes_to_the_trials_that_held_them(
     assert list(parts.values()) == pytest.approx(expected)
 
 
-def test_each_interval_is_shared_by_what_was_used_in_it(machine: Machine) -> None:
+def test_each_interval_is_allocated_by_the_cpu_time_used_in_it(machine: Machine) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     machine.draw(4.0, ram=8.0, w0=3.0, w1=1.0)
@@ -210,8 +215,9 @@ def test_each_interval_is_shared_by_what_was_used_in_it(machine: Machine) -> Non
     assert machine.energy(1) == Energy(5.0, 0.0, 10.0, 0.0, 15.0 * KG_PER_KWH)
 
 
-def test_what_workers_are_given_sums_to_what_was_measured(machine: Machine) -> None:
+def test_energy_of_workers_sums_to_what_was_measured_while_they_were_there(machine: Machine) -> None:
     chance = random.Random(7)
+    expected, idle_draws = {"cpu": 0.0, "gpu": 0.0, "ram": 0.0}, 0
     for _ in range(60):
         worker = chance.randrange(5)
         if worker in machine.usage.workers:
@@ -219,21 +225,23 @@ def test_what_workers_are_given_sums_to_what_was_measured(machine: Machine) -> N
         else:
             machine.shared.add(worker, pid=worker)
         used = {f"w{number}": chance.choice([0.0, chance.random()]) for number in machine.usage.workers}
-        machine.draw(chance.random(), gpu=chance.random(), ram=chance.random(), **used)
+        drawn = {"cpu": chance.random(), "gpu": chance.random(), "ram": chance.random()}
+        if used:
+            expected = {part: expected[part] + kwh for part, kwh in drawn.items()}
+        else:
+            idle_draws += 1
+        machine.draw(**drawn, **used)
     for worker in machine.usage.workers:
         machine.shared.remove(worker)
     parts = [machine.energy(worker) for worker in range(5)]
     assert all(part.total_kwh > 0 for part in parts)
-    assert machine.shared.unshared.total_kwh > 0
-    whole = sum(parts, machine.shared.unshared)
-    tracker = machine.tracker
-    assert (whole.cpu_kwh, whole.gpu_kwh, whole.ram_kwh) == pytest.approx(
-        (tracker.cpu, tracker.gpu, tracker.ram), rel=1e-12
-    )
-    assert whole.co2eq_kg == pytest.approx(KG_PER_KWH * (tracker.cpu + tracker.gpu + tracker.ram), rel=1e-12)
+    assert idle_draws > 0
+    whole = sum(parts, Energy())
+    assert (whole.cpu_kwh, whole.gpu_kwh, whole.ram_kwh) == pytest.approx(tuple(expected.values()), rel=1e-12)
+    assert whole.co2eq_kg == pytest.approx(KG_PER_KWH * sum(expected.values()), rel=1e-12)
 
 
-def test_what_is_drawn_while_there_is_no_worker_is_nobodys(machine: Machine) -> None:
+def test_energy_drawn_without_workers_is_not_allocated(machine: Machine) -> None:
     machine.draw(1.0)
     machine.shared.add(0, pid=1)
     machine.draw(2.0, w0=1.0)
@@ -241,10 +249,9 @@ def test_what_is_drawn_while_there_is_no_worker_is_nobodys(machine: Machine) -> 
     machine.draw(4.0)
     machine.shared.add(0, pid=2)
     assert machine.energy(0).cpu_kwh == pytest.approx(2.0)
-    assert machine.shared.unshared.cpu_kwh == pytest.approx(5.0)
 
 
-def test_a_worker_started_again_goes_on_with_its_sums(machine: Machine) -> None:
+def test_a_restarted_worker_continues_its_sums(machine: Machine) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     machine.draw(4.0, w0=1.0, w1=1.0)
@@ -257,7 +264,7 @@ def test_a_worker_started_again_goes_on_with_its_sums(machine: Machine) -> None:
     assert machine.energy(1).cpu_kwh == pytest.approx(13.0)
 
 
-def test_what_was_used_counts_when_its_energy_arrives(machine: Machine) -> None:
+def test_usage_counts_when_its_energy_is_measured(machine: Machine) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     machine.draw(0.0, w0=3.0)  # CodeCarbon does not measure again at once
@@ -266,12 +273,12 @@ def test_what_was_used_counts_when_its_energy_arrives(machine: Machine) -> None:
     assert machine.energy(0).total_kwh == pytest.approx(3.0)
 
 
-def test_trials_are_measured_by_their_workers_share(machine: Machine, tmp_path: Path) -> None:
+def test_trials_are_measured_by_their_workers_allocation(machine: Machine, tmp_path: Path) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     machine.draw(100.0, w0=1.0, w1=1.0)  # before the trial, which is on a CPU
     path = tmp_path / "trial" / "emissions.csv"
-    with EmissionsMeter(WORLD, path, share_path(machine.folder, 0)) as first:
+    with EmissionsMeter(WORLD, path, allocation_path(machine.folder, 0)) as first:
         machine.draw(4.0, gpu=8.0, ram=2.0, w0=3.0, w1=1.0)
         first.flush()
     total = first.total()
@@ -287,15 +294,15 @@ def test_trials_are_measured_by_their_workers_share(machine: Machine, tmp_path: 
     assert (row["attempt"], row["country"], row["cpu_model"]) == ("1", "world average", "a cpu")
 
     machine.draw(100.0, w0=1.0)  # between attempts
-    with EmissionsMeter(WORLD, path, share_path(machine.folder, 0)) as second:
+    with EmissionsMeter(WORLD, path, allocation_path(machine.folder, 0)) as second:
         machine.draw(4.0, w0=1.0, w1=3.0)
     assert second.total().energy_kwh == pytest.approx(10.5 + 1.0)
     assert [row["attempt"] for row in rows_of(path)] == ["1", "2"]
 
 
-def test_a_flush_takes_the_last_reading_without_waiting_for_another(machine: Machine, tmp_path: Path) -> None:
+def test_a_flush_uses_the_last_reading_without_waiting(machine: Machine, tmp_path: Path) -> None:
     machine.shared.add(0, pid=1)
-    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", share_path(machine.folder, 0)) as meter:
+    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", allocation_path(machine.folder, 0)) as meter:
         machine.draw(2.0, w0=1.0)
         machine.energy(0)
         machine.draw(4.0, w0=1.0)
@@ -306,23 +313,23 @@ def test_a_flush_takes_the_last_reading_without_waiting_for_another(machine: Mac
     assert meter.total().energy_kwh == pytest.approx(6.0)
 
 
-def test_the_machine_is_read_by_itself_too(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_machine_is_read_at_intervals_without_a_request(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.shared.add(0, pid=1)
     machine.draw(2.0, w0=1.0)
-    monkeypatch.setattr(sharing_module, "READ_EVERY_S", 0.05)
+    monkeypatch.setattr(machine_emissions, "READ_EVERY_S", 0.05)
     until = time.monotonic() + 10
-    while not (found := read_share(share_path(machine.folder, 0))) or not found.energy.cpu_kwh:
+    while not (found := read_allocation(allocation_path(machine.folder, 0))) or not found.energy.cpu_kwh:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert found.energy.cpu_kwh == pytest.approx(2.0)
 
 
-def test_a_tracker_that_is_dead_is_said_and_not_a_measured_zero(machine: Machine, tmp_path: Path) -> None:
+def test_a_tracker_that_did_not_start_is_reported_as_unmeasured(machine: Machine, tmp_path: Path) -> None:
     machine.tracker.failure = "codecarbon did not start"
     machine.shared.add(0, pid=1)
-    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", share_path(machine.folder, 0)) as meter:
+    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", allocation_path(machine.folder, 0)) as meter:
         pass
-    assert meter.total().unmeasured == ("attempt 1 not measured", "codecarbon did not start", share_module.NO_ENERGY)
+    assert meter.total().unmeasured == ("attempt 1 not measured", "codecarbon did not start", allocation.NO_ENERGY)
     assert rows_of(tmp_path / "emissions.csv")[0]["energy_kwh"] == ""
 
 
@@ -331,7 +338,7 @@ def test_a_tracker_that_dies_leaves_later_trials_unmeasured(machine: Machine, tm
     machine.draw(2.0, w0=1.0)
     machine.energy(0)
     machine.tracker.failure = "codecarbon stopped measuring after 9.0 s"
-    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", share_path(machine.folder, 0)) as meter:
+    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", allocation_path(machine.folder, 0)) as meter:
         pass
     assert "attempt 1 not measured" in meter.total().unmeasured
     assert machine.tracker.failure in meter.total().unmeasured
@@ -340,7 +347,7 @@ def test_a_tracker_that_dies_leaves_later_trials_unmeasured(machine: Machine, tm
 # --- the time of GPUs
 
 
-def test_a_trial_alone_on_its_gpu_is_given_all_of_its_time_and_not_marked(machine: Machine) -> None:
+def test_a_trial_alone_on_its_gpu_gets_all_of_its_time_and_is_not_approximate(machine: Machine) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     machine.pass_s(50)  # before the trial
@@ -369,7 +376,7 @@ def test_a_trial_alone_on_its_gpu_is_given_all_of_its_time_and_not_marked(machin
         ({}, [0.002, 0.002], EQUAL_PARTS),
         ({"b": {0: 50.0}}, [0.002, 0.002], EQUAL_PARTS),
     ],
-    ids=["by GPU time", "one idle", "MPS: none told of workers", "told of another GPU"],
+    ids=["by GPU time", "one idle", "MPS: no worker reported", "reported on another GPU"],
 )
 def test_trials_that_share_a_gpu_share_its_time_and_energy(
     machine: Machine, times: dict[str, dict[int, float]], hours: list[float], how: str
@@ -389,7 +396,7 @@ def test_trials_that_share_a_gpu_share_its_time_and_energy(
     assert costs[1].unmeasured[:2] == (energy[how], f"approximate: this worker's part of the GPU's time, {how}")
 
 
-def test_a_trial_that_the_driver_told_of_at_times_is_marked_by_gpu_time(machine: Machine) -> None:
+def test_a_trial_that_the_driver_reports_sometimes_is_marked_by_gpu_time(machine: Machine) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     trial = machine.begin(0, "a")
@@ -420,7 +427,7 @@ def test_energy_of_a_gpu_goes_by_its_time_since_the_energy_before(machine: Machi
     assert second.stop().energy_kwh == pytest.approx(3.5)  # no time went by, and both used no CPU
 
 
-def test_what_gpus_drew_before_there_was_a_worker_weighs_nothing(machine: Machine) -> None:
+def test_gpu_energy_before_the_first_worker_is_discarded(machine: Machine) -> None:
     machine.usage.drawn = {"GPU-a": 9e9, "GPU-b": 1.0}
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
@@ -429,9 +436,9 @@ def test_what_gpus_drew_before_there_was_a_worker_weighs_nothing(machine: Machin
 
 def test_the_gpus_that_count_are_those_of_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(sharing_module, "Tracker", lambda *arguments: made.append(arguments))
-    SharedEmissions(EmissionsConfig("fra", "FRA"), tmp_path, ["0", "3"])
-    assert made == [("FRA", ["0", "3"], sharing_module.NEVER_S)]
+    monkeypatch.setattr(machine_emissions, "EnergyTracker", lambda *arguments: made.append(arguments))
+    MachineEmissions(EmissionsConfig("fra", "FRA"), tmp_path, ["0", "3"])
+    assert made == [("FRA", ["0", "3"], machine_emissions.NEVER_S)]
 
 
 def test_energy_of_two_gpus_is_not_mixed_up(machine: Machine) -> None:
@@ -446,7 +453,7 @@ def test_energy_of_two_gpus_is_not_mixed_up(machine: Machine) -> None:
     assert [cost.gpu_h for cost in costs] == pytest.approx([0.00025, 0.00075, 0.001])
 
 
-def test_hours_of_trials_add_up_to_the_time_in_which_gpus_were_held(machine: Machine) -> None:
+def test_gpu_hours_of_trials_add_up_to_the_time_gpus_were_held(machine: Machine) -> None:
     chance = random.Random(11)
     dealt = {0: ("a",), 1: ("a",), 2: ("b",), 3: ("a", "b"), 4: ()}
     for worker in dealt:
@@ -471,7 +478,7 @@ def test_hours_of_trials_add_up_to_the_time_in_which_gpus_were_held(machine: Mac
     assert given_h * 3600 == pytest.approx(held_s, rel=1e-9)
 
 
-def test_a_killed_workers_trial_holds_its_gpu_no_longer(machine: Machine) -> None:
+def test_a_killed_workers_trial_no_longer_holds_its_gpu(machine: Machine) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     machine.begin(0, "a")
@@ -485,16 +492,16 @@ def test_a_killed_workers_trial_holds_its_gpu_no_longer(machine: Machine) -> Non
     assert trial.stop().gpu_h == pytest.approx(0.001 + 0.002 + 0.002)
 
 
-def test_attempts_on_a_gpu_are_summed_and_one_that_had_it_alone_is_not_marked(machine: Machine, tmp_path: Path) -> None:
+def test_attempts_on_a_gpu_are_summed_and_only_shared_time_is_approximate(machine: Machine, tmp_path: Path) -> None:
     machine.shared.add(0, pid=1)
     machine.shared.add(1, pid=2)
     path = tmp_path / "trial" / "emissions.csv"
     other = machine.begin(1, "a")
-    with EmissionsMeter(WORLD, path, share_path(machine.folder, 0), ["a"]):
+    with EmissionsMeter(WORLD, path, allocation_path(machine.folder, 0), ["a"]):
         machine.draw(1.0)
         machine.pass_s(7.2)
     other.stop()
-    with EmissionsMeter(WORLD, path, share_path(machine.folder, 0), ["a"]) as second:
+    with EmissionsMeter(WORLD, path, allocation_path(machine.folder, 0), ["a"]) as second:
         machine.draw(1.0)
         machine.pass_s(3.6)
     assert [float(row["gpu_h"]) for row in rows_of(path)] == pytest.approx([0.001, 0.001])
@@ -503,64 +510,64 @@ def test_attempts_on_a_gpu_are_summed_and_one_that_had_it_alone_is_not_marked(ma
     assert marked == [True, False]
 
 
-def test_hours_are_counted_where_no_energy_is_measured(machine: Machine) -> None:
+def test_gpu_hours_are_counted_if_no_energy_is_measured(machine: Machine) -> None:
     machine.tracker.failure = "codecarbon did not start"
     machine.shared.add(0, pid=1)
     trial = machine.begin(0, "a")
     machine.pass_s(3.6)
     cost = trial.stop()
     assert cost.gpu_h == pytest.approx(0.001)
-    assert share_module.NO_ENERGY in cost.unmeasured
+    assert allocation.NO_ENERGY in cost.unmeasured
 
 
-def test_a_trial_whose_gpu_was_not_noted_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_gpu_was_not_noted_reports_that(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, gpus: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(share_module, "begin_trial", full)
+    monkeypatch.setattr(allocation, "note_trial", full)
     machine.shared.add(0, pid=1)
     trial = machine.begin(0, "a")
     machine.draw(1.0)
     machine.pass_s(3.6)
     cost = trial.stop()
     assert cost.gpu_h is None
-    assert share_module.NO_GPU_TIME in cost.unmeasured
+    assert allocation.NO_GPU_TIME in cost.unmeasured
 
 
 @pytest.mark.parametrize(
     ("content", "expected"), [('["0", "1"]', ("0", "1")), ("[]", ()), (None, None), ("", None), ("3", None)]
 )
-def test_the_note_of_a_trial_is_read_or_there_is_none(
+def test_an_invalid_note_of_a_trial_counts_as_none(
     tmp_path: Path, content: str | None, expected: tuple[str, ...] | None
 ) -> None:
-    path = share_path(tmp_path, 0)
+    path = allocation_path(tmp_path, 0)
     if content is not None:
-        begin_trial(path, json.loads(content) if content.startswith("[") else [])
+        note_trial(path, json.loads(content) if content.startswith("[") else [])
         path.with_suffix(".trial").write_text(content)
     assert gpus_of_trial(path) == expected
-    end_trial(path)
-    end_trial(path)
+    clear_trial(path)
+    clear_trial(path)
     assert gpus_of_trial(path) is None
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"energy": 1}', "\x00"])
-def test_without_anybody_who_measures_a_trial_says_so(
+def test_a_trial_without_a_measuring_supervisor_reports_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
-    monkeypatch.setattr(share, "ANSWERED_WITHIN_S", 0.05)
-    path = share_path(tmp_path, 0)
+    monkeypatch.setattr(allocation, "ANSWERED_WITHIN_S", 0.05)
+    path = allocation_path(tmp_path, 0)
     if content is not None:
         path.write_text(content)
     with EmissionsMeter(WORLD, tmp_path / "trial" / "emissions.csv", path) as meter:
         time.sleep(0.05)
         meter.flush()
-    assert meter.total().unmeasured[:2] == ("attempt 1 not measured", share_module.NO_SHARE)
+    assert meter.total().unmeasured[:2] == ("attempt 1 not measured", allocation.NO_ALLOCATION)
     assert meter.total().duration_s >= 0.05
     assert not list(tmp_path.glob("*.ask"))
 
 
-def test_a_folder_that_is_gone_does_not_stop_the_trial(tmp_path: Path) -> None:
-    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", share_path(tmp_path / "nowhere", 0)) as meter:
+def test_a_missing_folder_does_not_stop_the_trial(tmp_path: Path) -> None:
+    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", allocation_path(tmp_path / "nowhere", 0)) as meter:
         pass
     assert "attempt 1 not measured" in meter.total().unmeasured
 
@@ -569,31 +576,31 @@ def test_a_trial_whose_supervisor_dies_keeps_what_was_measured(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.shared.add(0, pid=1)
-    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", share_path(machine.folder, 0)) as meter:
+    with EmissionsMeter(WORLD, tmp_path / "emissions.csv", allocation_path(machine.folder, 0)) as meter:
         machine.draw(2.0, w0=1.0)
         machine.energy(0)
-        monkeypatch.setattr(share, "ANSWERED_WITHIN_S", 0.05)
+        monkeypatch.setattr(allocation, "ANSWERED_WITHIN_S", 0.05)
         machine.shared._over.set()
         machine.shared._thread.join()
     assert meter.total().energy_kwh == pytest.approx(2.0)
-    assert share_module.NO_ANSWER in meter.total().unmeasured
+    assert allocation.NO_ANSWER in meter.total().unmeasured
 
 
 def test_files_of_an_earlier_command_are_deleted(tmp_path: Path) -> None:
     for name in ("worker-0.json", "worker-7.ask", "worker-2.trial"):
         (tmp_path / name).write_text("old")
-    with SharedEmissions(WORLD, tmp_path):
+    with MachineEmissions(WORLD, tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_does_not_stop_the_sharing(
+def test_a_full_disk_does_not_stop_the_measurement(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(path: Path, text: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(sharing_module, "write_share", full)
+        disk.setattr(machine_emissions, "write_allocation", full)
         machine.shared.add(0, pid=1)
         machine.draw(2.0, w0=1.0)
         machine.shared.add(1, pid=2)
@@ -645,7 +652,7 @@ def test_a_worker_of_several_processes_uses_what_they_all_use(monkeypatch: pytes
 
 
 class FakeNvml:
-    """Two GPUs whose driver tells what a test gives it."""
+    """Two GPUs whose driver reports what a test sets."""
 
     NVMLError = RuntimeError
 
@@ -656,7 +663,7 @@ class FakeNvml:
         self.is_open = 0
 
     def sample(self, gpu: int, pid: int, *used: int) -> None:
-        """Adds samples of a process, one a moment."""
+        """Add samples of a process, one per time stamp."""
         begin = max((sample.timeStamp for samples in self.samples.values() for sample in samples), default=0) + 1
         self.samples[gpu] += [
             SimpleNamespace(pid=pid, timeStamp=stamp, smUtil=each) for stamp, each in enumerate(used, begin)
@@ -695,7 +702,7 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     return fake
 
 
-def test_gpu_time_is_what_the_driver_tells_of_workers_processes(nvml: FakeNvml) -> None:
+def test_gpu_time_is_what_the_driver_reports_for_workers_processes(nvml: FakeNvml) -> None:
     nvml.sample(0, os.getpid(), 90)
     use = Usage()
     use.add(0, os.getpid())
@@ -711,14 +718,14 @@ def test_gpu_time_is_what_the_driver_tells_of_workers_processes(nvml: FakeNvml) 
     assert nvml.is_open == 0
 
 
-def test_gpu_time_of_a_workers_children_is_the_workers(nvml: FakeNvml) -> None:
+def test_gpu_time_of_a_workers_children_counts_for_the_worker(nvml: FakeNvml) -> None:
     use = Usage()
     use.add(4, os.getppid())
     nvml.sample(0, os.getpid(), 30)
     assert use.gpu_times() == {"GPU-aa11": {4: 30.0}}
 
 
-def test_gpu_time_of_the_mps_server_and_of_processes_that_are_gone_is_nobodys(nvml: FakeNvml) -> None:
+def test_gpu_time_of_the_mps_server_and_of_ended_processes_is_ignored(nvml: FakeNvml) -> None:
     use = Usage()
     use.add(0, os.getpid())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ended:
@@ -731,7 +738,7 @@ def test_gpu_time_of_the_mps_server_and_of_processes_that_are_gone_is_nobodys(nv
     assert use.gpu_times() == {}
 
 
-def test_a_driver_that_refuses_one_gpu_tells_the_other(nvml: FakeNvml) -> None:
+def test_a_gpu_that_the_driver_refuses_does_not_affect_the_other(nvml: FakeNvml) -> None:
     nvml.refuses = {1}
     use = Usage()
     use.add(0, os.getpid())
@@ -776,7 +783,7 @@ def test_without_a_driver_there_is_no_gpu(nvml: FakeNvml, monkeypatch: pytest.Mo
         ("", "", None),
     ],
 )
-def test_a_gpu_is_known_by_each_name_that_cuda_takes(nvml: FakeNvml, name: str, uuid: str, index: int | None) -> None:
+def test_a_gpu_is_found_by_each_name_that_cuda_accepts(nvml: FakeNvml, name: str, uuid: str, index: int | None) -> None:
     assert Usage().gpu(name) == uuid
     assert gpu_indexes([name, "0"]) == ([] if index is None else [index, 0])
     assert nvml.is_open == 1  # the Usage's own
@@ -800,13 +807,16 @@ TRIAL = """if True:
 """
 
 
-def test_two_processes_are_given_energy_as_they_used_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing_module, "READ_EVERY_S", 1e9)  # one interval, whoever else keeps the cores busy
+def test_energy_of_two_processes_is_in_proportion_to_their_cpu_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_emissions, "READ_EVERY_S", 1e9)  # one interval, whoever else keeps the cores busy
     seconds, folder = (1.5, 0.5), tmp_path / "workers"
     rows = [tmp_path / f"{worker}.csv" for worker in (0, 1)]
-    with SharedEmissions(WORLD, folder) as sharing:
+    before: Energy | None = None
+    with MachineEmissions(WORLD, folder) as sharing:
         words = [
-            [sys.executable, "-c", TRIAL, str(share_path(folder, worker)), str(rows[worker]), str(seconds[worker])]
+            [sys.executable, "-c", TRIAL, str(allocation_path(folder, worker)), str(rows[worker]), str(seconds[worker])]
             for worker in (0, 1)
         ]
         children = [subprocess.Popen(word, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for word in words]
@@ -823,12 +833,14 @@ def test_two_processes_are_given_energy_as_they_used_the_cpu(tmp_path: Path, mon
         wait_for("ready")
         for worker, child in enumerate(children):
             sharing.add(worker, child.pid)
+            before = before or sharing._total
         go_on()
         wait_for("burnt")
         go_on()
         assert [child.wait(30) for child in children] == [0, 0]
         for worker in (0, 1):
             sharing.remove(worker)
+        after = sharing._total
     for child in children:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -838,12 +850,16 @@ def test_two_processes_are_given_energy_as_they_used_the_cpu(tmp_path: Path, mon
     trials = [EmissionsMeter(WORLD, path).total() for path in rows]
     assert all(trial.unmeasured[0].startswith("approximate") for trial in trials)
     assert trials[0].energy_kwh / trials[1].energy_kwh == pytest.approx(3.0, rel=0.2)
-    shares = [read_share(share_path(folder, worker)) for worker in (0, 1)]
+    shares = [read_allocation(allocation_path(folder, worker)) for worker in (0, 1)]
     energies = [found.energy for found in shares if found is not None]
-    whole = sum(energies, sharing.unshared)
-    assert sum(trial.energy_kwh for trial in trials) <= whole.total_kwh
+    allocated = sum(energies, Energy())
+    assert sum(trial.energy_kwh for trial in trials) <= allocated.total_kwh
+    assert before is not None
+    while_there = after - before
+    assert allocated.total_kwh == pytest.approx(while_there.total_kwh, rel=1e-9)
+    assert allocated.co2eq_kg == pytest.approx(while_there.co2eq_kg, rel=1e-9)
     measured = sharing._tracker._tracker.final_emissions_data
-    assert whole.total_kwh == pytest.approx(measured.energy_consumed, rel=1e-9)
-    assert whole.co2eq_kg == pytest.approx(measured.emissions, rel=1e-9)
+    assert sharing._total.total_kwh == pytest.approx(measured.energy_consumed, rel=1e-9)
+    assert sharing._total.co2eq_kg == pytest.approx(measured.emissions, rel=1e-9)
     # Between a watt and ten kilowatts.
-    assert 1 < whole.total_kwh * 1000 * 3600 / measured.duration < 10_000
+    assert 1 < sharing._total.total_kwh * 1000 * 3600 / measured.duration < 10_000

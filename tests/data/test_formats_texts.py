@@ -24,7 +24,7 @@ from embedsweep.errors import ConfigError
         ("a.jsonl", '{"text": "uno\\ndos"}\n\n{"text": "tres"}\n', ["text"], [["uno\ndos", "tres"]]),
     ],
 )
-def test_texts_are_read_as_they_stand(
+def test_texts_are_read_unchanged(
     tmp_path: Path, name: str, content: str, columns: Sequence[str | int], expected: list[list[str]]
 ) -> None:
     (tmp_path / name).write_bytes(content.encode())

@@ -1,0 +1,79 @@
+"""The card's account of base model, selection and hardware."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from embedsweep.config.trial import TrialConfig
+from tests.card.cases import (
+    RESULT,
+    Write,
+    front_matter,
+    part,
+)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda:0"])
+def test_a_gpu_that_was_used_is_named(config: TrialConfig, folder: Path, write: Write, device: str) -> None:
+    text = write(config=replace(config, trainer=replace(config.trainer, device=device)))
+    assert front_matter(folder)["co2_eq_emissions"]["hardware_used"] == "1 x Some GPU"
+    assert "**GPU Model**: 1 x Some GPU" in text
+
+
+def test_gpu_hours_and_memory_are_shown_if_a_gpu_was_used(write: Write) -> None:
+    text = write()
+    assert "GPU Hours" not in text
+    assert "Peak GPU Memory" not in text
+    emissions = replace(RESULT.emissions, gpu_h=0.01234)
+    text = write(replace(RESULT, emissions=emissions, peak_memory_gib=3.456))
+    assert "- **GPU Hours**: 0.01234 hours\n" in part(text, "### Environmental Impact")
+    assert "- **Peak GPU Memory**: 3.46 GiB\n" in part(text, "### Training Hardware")
+
+
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [
+        (True, "checkpoint of step 40 was kept: it has the best `dev/spearman_cosine` (0.5500) of all that"),
+        (False, "The last checkpoint was kept, of step 40, with `dev/spearman_cosine` 0.5500."),
+    ],
+)
+def test_the_card_says_how_the_model_was_chosen(config: TrialConfig, write: Write, best: bool, words: str) -> None:
+    trainer = replace(config.trainer, load_best_model_at_end=best)
+    text = write(config=replace(config, trainer=trainer))
+    origin = part(text, "### How this model was trained")
+    assert words in origin
+    assert "for 90 optimizer steps" in origin
+
+
+def test_the_card_warns_of_a_dev_split_that_was_trained_on(config: TrialConfig, write: Write) -> None:
+    assert "cannot be trusted" not in write()
+    splits = {**config.data.splits, "train": ("train", "dev")}
+    assert "`dev` is part of the training data too: the dev scores cannot be trusted" in write(
+        config=replace(config, data=replace(config.data, splits=splits))
+    )
+
+
+@pytest.mark.parametrize("path", ["/home/somebody/models/base", "~/models/base", "../base", "base"])
+def test_a_local_base_model_is_named_by_its_folder_alone(
+    config: TrialConfig, folder: Path, write: Write, path: str
+) -> None:
+    text = write(config=replace(config, model=replace(config.model, name="pretrained", path=path)))
+    assert "base_model" not in front_matter(folder)
+    assert "model finetuned from `base` (a local folder) on demo. It maps" in text
+    assert "- **Base model:** `base` (a local folder)\n" in text
+    assert "| `model.path` | `base` |" in text
+
+
+def test_a_base_model_from_the_hub_is_metadata_and_a_link(
+    config: TrialConfig, folder: Path, model: SentenceTransformer, write: Write
+) -> None:
+    model.model_card_data.base_model = "org/base"
+    base = replace(config.model, name="pretrained", path="org/base", revision="main")
+    text = write(config=replace(config, model=base))
+    assert front_matter(folder)["base_model"] == "org/base"
+    assert "finetuned from [org/base](https://huggingface.co/org/base) at [main](" in text
+    assert "| `model.path` | `org/base` |" in text
