@@ -190,4 +190,4 @@ def _command(asked: SingleRun, run: TrialTracker, program: str) -> str:
     folder = asked.resumed.run.folder if asked.resumed is not None and not asked.resumed.is_changed else None
     elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
     name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
-    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in asked.services_said)))
+    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in asked.service_overrides)))
