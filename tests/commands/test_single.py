@@ -180,7 +180,7 @@ def test_a_failed_run_goes_on_as_itself_and_ends_as_if_nothing_had_happened(
 ) -> None:
     run_id = broken_off(7)
     assert place.client.get_run(run_id).info.status == "FAILED"
-    assert f"go on from step 6: embedsweep train resume={run_id[:8]}" in capsys.readouterr().out
+    assert f"resume from step 6: embedsweep train resume={run_id[:8]}" in capsys.readouterr().out
 
     assert place.train(f"resume=sweeps/single/{run_id}") == (0, None)
 
@@ -269,7 +269,7 @@ def test_a_configuration_that_was_edited_is_refused(
     path = place.run_folder(run_id) / "config.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("lr: 0.01", "lr: 0.02"), encoding="utf-8")
     assert place.train(f"resume={run_id}") == (2, None)
-    assert f"config.yaml is not what run {run_id[:8]} was begun with" in capfd.readouterr().err
+    assert f"config.yaml is not the configuration that run {run_id[:8]} was started with" in capfd.readouterr().err
 
 
 def test_data_that_has_changed_is_refused(
@@ -311,7 +311,7 @@ def test_a_run_that_was_stopped_from_outside_goes_on_as_if_nothing_had_happened(
     (run,) = here.runs
     run_id = run.info.run_id
     if code > 0:
-        assert f"resume={run_id[:8]} goes on with it" in stopped.stdout
+        assert f"resume={run_id[:8]} resumes it" in stopped.stdout
         assert run.info.status == "KILLED"
 
     assert here.train(f"resume={run_id[:8]}") == (0, None)

@@ -109,7 +109,7 @@ def test_several_objectives_are_columns_the_front_is_marked_and_the_best_is_told
         ["2", "2", "2e-06", "0.1000", "0.002", "10", "lr=0.0003"],
         ["3*", "0", "5.123e-06", "0.7000", "0.00512", "10", "lr=0.0001"],
     ]
-    assert lines[3] == "* no other trial is better by one objective and as good by the others"
+    assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
     to, output = console()
     print_best(to, study, "embedsweep train", {"test/spearman_cosine": 0.5})
     told = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
