@@ -1,1 +1,1 @@
-"""What the project promises of its speed, measured beside what it is compared with. ``make bench`` prints it."""
+"""Benchmarks: each promised limit beside its measurement. ``make bench`` prints them."""

@@ -1,6 +1,6 @@
-"""Runs every benchmark in a process and folder of its own and prints a table: what, measured, promised.
+"""Run every benchmark in its own process and folder and print a table: name, measured, promised.
 
-``python -m benchmarks overhead memory`` runs some of them. ``peers``, the search beside those of others, takes most of
+``python -m benchmarks overhead memory`` runs some of them. ``peers``, the comparison with other tools, takes most of
 the twenty minutes.
 """
 
@@ -19,7 +19,7 @@ BENCHMARKS = ("config_error", "first_step", "overhead", "kept_model", "memory", 
 
 
 def main(names: list[str]) -> int:
-    """Prints a line a figure; 1 if one misses its promise."""
+    """Print one line per figure; return 1 if one misses its limit."""
     missed = 0
     print(f"{'':58} {'measured':>9} {'promised':>9}")
     for name in names or BENCHMARKS:

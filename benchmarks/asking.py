@@ -1,4 +1,4 @@
-"""Milliseconds to ask a study of 1,000 finished trials for the next: TPE on the journal, options' own axes included."""
+"""Milliseconds to ask a study of 1,000 finished trials for the next one: TPE, journal storage, conditional axes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import optuna
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 from embedsweep.config.axes import distributions, optuna_params, random_cell
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
@@ -18,7 +18,7 @@ FINISHED, ASKED = 1000, 40
 
 
 def fill(study: Study) -> None:
-    """Finished trials with made-up results, added without asking for them."""
+    """Add finished trials with invented results, without asking for them."""
     source = random.Random(1)
     space = distributions(study.plan.axes)
     for _ in range(FINISHED):
@@ -34,9 +34,9 @@ if __name__ == "__main__":
     fill(study)
     asking = 0.0
     for result in range(ASKED):
-        begun = time.monotonic()
+        started = time.monotonic()
         trial = study.ask()
-        asking += time.monotonic() - begun
+        asking += time.monotonic() - started
         assert trial is not None
         study._study.tell(trial.number, result / ASKED)
-    hand_on(Figure("asking at 1,000 finished trials", 1000 * asking / ASKED, 50.0, "ms"))
+    print_figures(Figure("asking at 1,000 finished trials", 1000 * asking / ASKED, 50.0, "ms"))

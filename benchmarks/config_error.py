@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 
 COMMAND = (
     "embedsweep train -m loss=mnrl,cosent,cosine optimizer.lr=1e-5,2e-5,5e-5 dataloader.batch_size=8,16,32 loss.scal=3"
@@ -14,13 +14,13 @@ COMMAND = (
 
 
 def measure() -> float:
-    begun = time.monotonic()
+    started = time.monotonic()
     words = COMMAND.split()[1:]
     done = subprocess.run([sys.executable, "-m", "embedsweep", *words], capture_output=True, check=False)
     if done.returncode != 2:
         raise SystemExit(f"expected exit code 2, but got {done.returncode}")
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 if __name__ == "__main__":
-    hand_on(Figure("configuration error in a grid of 27 cells", min(measure() for _ in range(3)), 2.0, "s"))
+    print_figures(Figure("configuration error in a grid of 27 cells", min(measure() for _ in range(3)), 2.0, "s"))

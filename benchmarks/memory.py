@@ -1,10 +1,10 @@
-"""Growth of a process's memory over 100 trials, after the first five, which load what is loaded once."""
+"""Growth of a process's memory over 100 trials, after five that include one-time loading."""
 
 from __future__ import annotations
 
 import psutil
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
 from embedsweep.workers.worker import delete_unneeded
 
@@ -15,4 +15,4 @@ if __name__ == "__main__":
         delete_unneeded(worker.study)
         sizes.append(psutil.Process().memory_info().rss)
     growth = 100 * (max(sizes[-5:]) / max(sizes[:5]) - 1)
-    hand_on(Figure(f"memory over {len(sizes)} trials ({sizes[-1] / 2**20:.0f} MiB), growth", growth, 5.0, "%"))
+    print_figures(Figure(f"memory over {len(sizes)} trials ({sizes[-1] / 2**20:.0f} MiB), growth", growth, 5.0, "%"))

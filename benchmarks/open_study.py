@@ -1,4 +1,4 @@
-"""Seconds to open a study of 10,000 finished trials, asked for the next one included."""
+"""Seconds to open a study of 10,000 finished trials and to ask it for the next one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import optuna
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
 
@@ -16,7 +16,7 @@ FINISHED = 10_000
 
 
 def fill() -> None:
-    """Runs one trial by the study's own calls and repeats what that wrote into the journal, once for each trial."""
+    """Run one trial through the study's methods and repeat what it wrote to the journal, once for each trial."""
     study = open_study(pass_sweep([*WORDS, f"study.n_trials={FINISHED}"]))
     journal = study.folder / "journal.log"
     before = len(journal.read_text(encoding="utf-8").splitlines())
@@ -37,16 +37,16 @@ def fill() -> None:
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     fill()
-    asked = pass_sweep([*WORDS, f"study.n_trials={FINISHED + 1}"])
-    begun = time.monotonic()
-    study = open_study(asked)
-    opened = time.monotonic() - begun
+    request = pass_sweep([*WORDS, f"study.n_trials={FINISHED + 1}"])
+    started = time.monotonic()
+    study = open_study(request)
+    opened = time.monotonic() - started
     assert sum(trial.state.is_finished() for trial in study.trials) == FINISHED
     trial = study.ask()
-    asking = time.monotonic() - begun - opened
+    asking = time.monotonic() - started - opened
     assert trial is not None
     assert trial.number == FINISHED
-    hand_on(
+    print_figures(
         Figure(f"opening a study of {FINISHED:,} finished trials", opened, 15.0, "s"),
-        Figure("and asking it for a trial", asking, 15.0, "s"),
+        Figure("then asking it for a trial", asking, 15.0, "s"),
     )

@@ -1,4 +1,4 @@
-"""What a trial costs over a plain SentenceTransformerTrainer script with the same arguments, in a warm process."""
+"""Overhead of a trial over a plain SentenceTransformerTrainer script with the same arguments, in a warm process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data import load_splits
@@ -25,8 +25,8 @@ ROUNDS = 7
 
 
 def plain_script(config: TrialConfig) -> float:
-    """Seconds of the script anyone would write, saving its model at the end."""
-    begun = time.monotonic()
+    """Return the seconds of a plain script that saves its model at the end."""
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         splits = load_splits(config.data, config.evaluation)
         (first, second), scores, dev = splits.train.texts, splits.train.labels, splits.dev
@@ -49,7 +49,7 @@ def plain_script(config: TrialConfig) -> float:
         )
         trainer.train()
         model.save_pretrained(f"{folder}/model")
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 if __name__ == "__main__":
@@ -58,11 +58,11 @@ if __name__ == "__main__":
     while (trial := worker.study.ask()) is not None:
         config = cell_config(worker.study.plan, trial.params)
         plain.append(plain_script(config))
-        begun = time.monotonic()
+        started = time.monotonic()
         worker._attempt(trial)
         delete_unneeded(worker.study)
-        ours.append(time.monotonic() - begun)
-    # The first round pays for what is loaded once a process.
+        ours.append(time.monotonic() - started)
+    # The first round includes what is loaded once per process.
     overhead = statistics.median(mine - other for mine, other in zip(ours[1:], plain[1:], strict=True))
     what = f"overhead of a trial over the plain trainer ({statistics.median(plain[1:]):.1f} s)"
-    hand_on(Figure(what, overhead, 0.3, "s"))
+    print_figures(Figure(what, overhead, 0.3, "s"))

@@ -1,10 +1,10 @@
-"""The five recipes as plain sentence-transformers scripts, to lay beside embedsweep's figures.
+"""The five recipes as plain sentence-transformers scripts, for comparison with embedsweep's scores.
 
     python benchmarks/plain_recipes.py RECIPE --model FOLDER --data FOLDER [--epochs N] [--eval-steps N]
 
 ``--data`` is a folder with stsb_multi_mt/, esxnli/, news_es/, sts2017_es/ and sts2012_en/ in it. Nothing of embedsweep
-is imported: data is read, trained on and scored as someone would write it by hand, with what the smaller encoder and
-the files at hand force (docs/RECIPES.md says what). Prints one JSON object.
+is imported: reading, training and scoring are written by hand, with the changes that the smaller encoder and the
+available files require (see docs/RECIPES.md). Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ Rows = list[tuple[str, str, float]]
 
 
 def read_sts(data: Path, language: str, split: str) -> Rows:
-    """The STS benchmark: two sentences and a score from 0 to 5, here divided by 5."""
+    """Return the STS benchmark: two sentences and a score from 0 to 5, here divided by 5."""
     with (data / "stsb_multi_mt" / f"stsb-{language}-{split}.csv").open(encoding="utf-8", newline="") as file:
         return [(first, second, float(score) / 5) for first, second, score in csv.reader(file)]
 
 
 def read_sts2017(data: Path) -> Rows:
-    """SemEval-2017, Spanish."""
+    """Return SemEval-2017, Spanish."""
     lines = (data / "sts2017_es" / "STS2017.track3.es-es.tsv").read_text(encoding="utf-8").splitlines()
     return [(first, second, float(score) / 5) for first, second, score in (line.split("\t") for line in lines)]
 
 
 def read_sts2012(data: Path) -> Rows:
-    """SemEval-2012, the two parts at hand; pairs without a score are left out."""
+    """Return the two available parts of SemEval-2012, without pairs that have no score."""
     rows: Rows = []
     for part in ("MSRvid", "surprise.OnWN"):
         pairs = (data / "sts2012_en" / f"STS.input.{part}.txt").read_text(encoding="utf-8").splitlines()
@@ -66,7 +66,7 @@ def read_sts2012(data: Path) -> Rows:
 
 
 def read_triplets(data: Path) -> list[tuple[str, str, str]]:
-    """Triplets from ESXNLI's Spanish rows, as seed 2's script made them."""
+    """Return triplets from ESXNLI's Spanish rows, built as the recipe's authors did."""
     lines = (data / "esxnli" / "esxnli.tsv").read_text(encoding="utf-8").split("\n")
     header = lines[0].split("\t")
     known: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -90,7 +90,7 @@ def read_triplets(data: Path) -> list[tuple[str, str, str]]:
 
 
 def read_news(data: Path, model: SentenceTransformer) -> list[tuple[str, str]]:
-    """Articles below 512 tokens with their titles below 64: an English tokenizer takes twice as many for Spanish."""
+    """Return articles below 512 tokens with titles below 64: an English tokenizer takes twice as many for Spanish."""
     with (data / "news_es" / "train.csv").open(encoding="utf-8", newline="") as file:
         rows = [(row["text"], row["headline"]) for row in csv.DictReader(file)]
 
@@ -102,12 +102,12 @@ def read_news(data: Path, model: SentenceTransformer) -> list[tuple[str, str]]:
 
 
 def columns(rows: list[Any], *names: str) -> Dataset:
-    """Rows as a dataset with these columns."""
+    """Return rows as a dataset with these columns."""
     return Dataset.from_dict({name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)})
 
 
 def evaluator(rows: Rows, name: str) -> EmbeddingSimilarityEvaluator:
-    """All four similarities."""
+    """Return an evaluator of all four similarities."""
     first, second, scores = (list(column) for column in zip(*rows, strict=True))
     similarities = ["cosine", "euclidean", "manhattan", "dot"]
     return EmbeddingSimilarityEvaluator(
@@ -116,7 +116,7 @@ def evaluator(rows: Rows, name: str) -> EmbeddingSimilarityEvaluator:
 
 
 def transformer_and_mean(path: str, max_seq_length: int) -> SentenceTransformer:
-    """The transformer of a sentence-transformers model with a mean pooling of its own."""
+    """Return the transformer of a sentence-transformers model with a new mean pooling."""
     transformer = Transformer(path, max_seq_length=max_seq_length)
     return SentenceTransformer(
         modules=[transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")]
@@ -124,18 +124,18 @@ def transformer_and_mean(path: str, max_seq_length: int) -> SentenceTransformer:
 
 
 def main() -> None:
-    """Trains one recipe and prints its figures."""
+    """Train one recipe and print its scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", choices=list(RECIPES))
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--eval-steps", type=int)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     set_seed(SEED)
-    made = RECIPES[asked.recipe](asked.model, asked.data)
-    said = {"num_train_epochs": asked.epochs, "eval_steps": asked.eval_steps}
-    arguments = {**made["arguments"], **{key: value for key, value in said.items() if value}}
+    made = RECIPES[options.recipe](options.model, options.data)
+    overrides = {"num_train_epochs": options.epochs, "eval_steps": options.eval_steps}
+    arguments = {**made["arguments"], **{key: value for key, value in overrides.items() if value}}
     best_at_end = arguments.pop("best_at_end", None)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SentenceTransformerTrainer(
@@ -165,7 +165,7 @@ def main() -> None:
         if "eval_dev_spearman_cosine" in entry
     ]
     result = {
-        "recipe": asked.recipe,
+        "recipe": options.recipe,
         "steps": trainer.state.global_step,
         "seconds": round(seconds),
         "dev": dev,

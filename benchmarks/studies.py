@@ -1,4 +1,4 @@
-"""A study of equal short trials, run by a worker in this process, for benchmarks that look inside."""
+"""A study of equal short trials, run by a worker in this process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SHORT = ("loss=cosent", "data.limit=640", "trainer.max_steps=40", "trainer.eval_
 
 
 def open_worker(n_trials: int, words: Sequence[str] = SHORT) -> Worker:
-    """A worker on a fresh study of ``n_trials`` trials that differ in their seed only."""
+    """Return a worker on a new study of ``n_trials`` trials that differ only in their seed."""
     seeds = ",".join(map(str, range(n_trials)))
-    asked = pass_sweep([*words, f"trainer.seed={seeds},{n_trials}"])
-    study, tracker = open_study(asked), Tracker(asked.tracking)
+    request = pass_sweep([*words, f"trainer.seed={seeds},{n_trials}"])
+    study, tracker = open_study(request), Tracker(request.tracking)
     display = PlainLines(Console(quiet=True))
     parent = tracker.parent_run(study.name, {})
     return Worker(study, tracker, parent, display)

@@ -19,6 +19,7 @@ FOLDERS = ("", "tests", "src/embedsweep")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 TREE = re.compile(r"\b(?:src/embedsweep|tests|conf|docs|benchmarks|tools)/[\w./-]*\w")
+CONSTANT = re.compile(r"`([A-Z]\w{4,})`\s+\(`([\w/]+\.py)`")
 PYTHON = re.compile(r"((?:[\w.-]+/)*\w+\.py)?(?:::(\w+))?")
 
 
@@ -98,6 +99,13 @@ def test_paths_from_the_root_exist(page: Path) -> None:
     ] == []
 
 
+def test_constants_named_with_their_file_are_in_it() -> None:
+    named = CONSTANT.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) >= 5
+    wrong = [(name, path) for name, path in named if not re.search(rf"\b{name}\b", resolve(path)[0].read_text("utf-8"))]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_python_files_and_tests_named_in_code_exist(page: Path) -> None:
     wrong = []
@@ -110,7 +118,7 @@ def test_python_files_and_tests_named_in_code_exist(page: Path) -> None:
     assert wrong == []
 
 
-def test_the_walk_sees_every_kind_of_name() -> None:
+def test_every_kind_of_name_is_found() -> None:
     text = "`faults/test_kill.py::test_a` and `::test_b`, `train.py`, [x](docs/A.md#b-c), [y](https://a.b/c), `a=b`"
     assert list(python_names(text)) == [
         ("faults/test_kill.py", "test_a"),

@@ -1,4 +1,4 @@
-"""The design held: imports go to the same or a lower layer, and libraries have owners."""
+"""Imports go to the same or a lower layer, and each library is imported only by its owners."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LAYERS: dict[str, int] = {
     "cli": 11,
     "__main__": 12,
 }
-"""Module or package -> layer; a module imports only from its own layer or from below."""
+"""Module or package -> layer; a module imports only from its own layer or a lower one."""
 
 OWNERS: dict[str, set[str]] = {
     "optuna": {"config", "study", "report", "workers", "commands"},
@@ -57,7 +57,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def _unit(module: str) -> str:
-    """The row of the table a dotted module belongs to."""
+    """Return the row of the table to which a dotted module belongs."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else parts[0]
 
@@ -68,14 +68,14 @@ def _module(path: Path) -> str:
 
 
 def _imports(source: str) -> Iterator[str]:
-    """Every module that a source imports, wherever in it."""
+    """Yield every module that a source imports, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
-            # `from embedsweep import gate` imports a module, too.
+            # `from embedsweep import data` imports a module, too.
             yield from (
                 (f"{node.module}.{alias.name}" for alias in node.names)
                 if node.module == "embedsweep"
@@ -91,18 +91,18 @@ def _is_allowed(importer: str, imported: str) -> bool:
     return LAYERS[_unit(imported)] <= LAYERS[_unit(importer)]
 
 
-def test_the_table_has_every_module_and_no_other() -> None:
+def test_the_table_lists_exactly_the_modules_that_exist() -> None:
     assert {_unit(_module(path)) for path in FILES} == set(LAYERS)
     assert len(FILES) >= 50
 
 
 @pytest.mark.parametrize("path", FILES, ids=_module)
-def test_imports_go_down(path: Path) -> None:
+def test_imports_go_to_the_same_or_a_lower_layer(path: Path) -> None:
     upward = [name for name in _own_imports(path) if not _is_allowed(_module(path), name)]
     assert upward == []
 
 
-def test_modules_do_not_import_each_other_in_a_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     graph = {unit: set[str]() for unit in LAYERS}
     for path in FILES:
         graph[_unit(_module(path))] |= {_unit(name) for name in _own_imports(path)}
@@ -115,18 +115,18 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("library", OWNERS)
-def test_a_library_is_imported_by_its_owners_only(library: str) -> None:
+def test_a_library_is_imported_only_by_its_owners(library: str) -> None:
     users = {
         _unit(_module(path))
         for path in FILES
         if any(name.split(".")[0] == library for name in _imports(path.read_text(encoding="utf-8")))
     }
     assert users <= OWNERS[library]
-    assert users, f"{library} is imported nowhere: take it out of the table"
+    assert users, f"nothing imports {library}: remove it from the table"
 
 
-def test_the_walk_sees_every_kind_of_import() -> None:
-    source = "import a.b, c\nfrom d.e import f\nfrom embedsweep import gate\ndef g():\n    if x:\n        import h\n"
-    assert list(_imports(source)) == ["a.b", "c", "d.e", "embedsweep.gate", "h"]
+def test_every_kind_of_import_is_found() -> None:
+    source = "import a.b, c\nfrom d.e import f\nfrom embedsweep import data\ndef g():\n    if x:\n        import h\n"
+    assert list(_imports(source)) == ["a.b", "c", "d.e", "embedsweep.data", "h"]
     assert not _is_allowed("embedsweep.config", "embedsweep.validation")
     assert _is_allowed("embedsweep.validation.rules", "embedsweep.data.examples")

@@ -56,8 +56,8 @@ class Benchmark:
     """Run ways and keep their results.
 
     Args:
-        task: what a way of embedsweep is given.
-        n_points_of_peer: how many of its points A is given, the first ones.
+        task: the task of each way of embedsweep.
+        n_points_of_peer: how many of its points A gets, the first ones.
         extra: overrides for embedsweep.
         limits: time limits, counted from now.
         mps: whether CUDA MPS is there.

@@ -91,7 +91,7 @@ def _read_trial(frozen: FrozenTrial, point: Point, task: Task) -> Trial:
     complete, pruned = frozen.state is TrialState.COMPLETE, frozen.state is TrialState.PRUNED
     steps = task.steps(point) if complete else 0
     if pruned:
-        # It reported once at each rung, last where it was pruned.
+        # It reported once at each rung, the last time where it was pruned.
         steps = task.steps_at_rung(point, len(frozen.intermediate_values))
     return Trial(
         number=task.number_of(point),

@@ -1,4 +1,4 @@
-"""Runs the searches, each as its user's command in a process and folder of its own, and compares time and scores."""
+"""Run the searches, each as a user's command in its own process and folder, and compare time and scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.figures import Figure, hand_on
+from benchmarks.figures import Figure, print_figures
 from benchmarks.peers.task import BATCH_SIZES, LEARNING_RATE, WARMUP
 from embedsweep.data import load_splits
 from embedsweep.models.tiny import tiny_model_path
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 HYDRA = "hydra-optuna-sweeper==1.2.0"
 SAME = ("hydra-core", "torch", "sentence-transformers", "transformers", "accelerate", "datasets")
-"""Packages that the peer's environment has in the versions that are here."""
+"""Packages that the peer's environment gets in the installed versions."""
 
 PEERS = {"trainer": "hyperparameter_search", "hydra": "hydra-optuna-sweeper"}
 OURS = {"unpruned": "embedsweep", "pruned": "embedsweep with pruning"}
@@ -39,14 +39,14 @@ SPACE = (
     f"dataloader.batch_size=choice({','.join(map(str, BATCH_SIZES))})",
 )
 FASTER = ("workers=local", "workers.count=2", "trainer.merge_columns=true")
-"""What embedsweep offers to be faster. This model has no dropout: merged columns differ by rounding alone."""
+"""Options that make embedsweep faster. This model has no dropout, so merged columns differ only by rounding."""
 PRUNING = ("study.pruner=successive_halving", "study.pruning.reduction_factor=4")
 COLUMNS = ("sentence1", "sentence2", "score")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every search is given.
+    """The task of every search.
 
     Attributes:
         folder: has the data as files.
@@ -62,23 +62,23 @@ class Task:
 
     @property
     def words(self) -> list[str]:
-        """The task in embedsweep's words."""
+        """Return the task as overrides of embedsweep."""
         limit = [] if self.limit is None else [f"data.limit={self.limit}"]
-        # Scored where a pruner decides and at the end only, as the others are.
+        # Scored only at rungs and at the end, like the others.
         training = ["loss=cosent", f"trainer.epochs={self.epochs}", "trainer.eval_every=1e6", "evaluation.before=false"]
         return ["model=tiny", "data=demo", *training, *limit]
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search took, in seconds, and the best dev Spearman it found."""
+    """The duration of a search, in seconds, and its best dev Spearman."""
 
     seconds: float
     best: float
 
 
 def write_task(task: Task) -> None:
-    """Writes the pairs that embedsweep trains and selects on as files that anyone reads."""
+    """Write the pairs of train and dev as files for the other tools."""
     config = pass_single(task.words).config
     splits = load_splits(config.data, config.evaluation)
     (first, second), labels, dev = splits.train.texts, splits.train.labels or (), splits.dev
@@ -88,18 +88,18 @@ def write_task(task: Task) -> None:
 
 
 def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, str]:
-    """Seconds of a command from start to end, imports included, and what it printed."""
+    """Return the seconds of a command, imports included, and its output."""
     folder.mkdir()
-    begun = time.monotonic()
+    started = time.monotonic()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return seconds, done.stdout
 
 
 def plain_environment(**more: str) -> dict[str, str]:
-    """The environment, less what says how many threads torch takes: each search decides that as for its users."""
+    """Return the environment without the number of torch's threads, which each search chooses itself."""
     return {name: value for name, value in os.environ.items() if not name.startswith("OMP_")} | more
 
 
@@ -125,7 +125,7 @@ def by_hydra(task: Task, folder: Path) -> Search:
 
 
 def hydra_python() -> Path:
-    """The peer's interpreter, in an environment under build/ that is made the first time."""
+    """Return the peer's interpreter, in an environment under build/ that the first call creates."""
     wanted = [HYDRA, *(f"{name}=={version(name).partition('+')[0]}" for name in SAME)]
     venv = REPOSITORY / "build" / "peers" / "hydra"
     ready = venv / "installed.txt"
@@ -141,9 +141,11 @@ def by_embedsweep(task: Task, folder: Path, *pruning: str) -> Search:
     words = [*task.words, *SPACE, f"study.n_trials={task.n_trials}", "study.name=peers"]
     command = [sys.executable, "-m", "embedsweep", "train", "-m", *words, *FASTER, *pruning]
     seconds, _ = run(command, folder, plain_environment())
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("sweeps/peers/trials/*/result.json")]
-    assert len(found) == task.n_trials, f"{len(found)} of {task.n_trials} trials have a result"
-    return Search(seconds, max(result["objective"] for result in found if not result["pruned"]))
+    results = [
+        json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("sweeps/peers/trials/*/result.json")
+    ]
+    assert len(results) == task.n_trials, f"{len(results)} of {task.n_trials} trials have a result"
+    return Search(seconds, max(result["objective"] for result in results if not result["pruned"]))
 
 
 SEARCHES: dict[str, Callable[[Task, Path], Search]] = {
@@ -154,11 +156,11 @@ SEARCHES: dict[str, Callable[[Task, Path], Search]] = {
 }
 
 
-def figures(found: Mapping[str, Search]) -> list[Figure]:
-    """Each of ours beside each peer: wall time as a ratio, and by how much the best score is lower, in points."""
+def figures(searches: Mapping[str, Search]) -> list[Figure]:
+    """Compare each of our searches with each peer: ratio of wall times, and difference of the best scores in points."""
     made = []
-    for ours, peer in ((ours, peer) for ours in OURS for peer in PEERS if {ours, peer} <= found.keys()):
-        mine, theirs = found[ours], found[peer]
+    for ours, peer in ((ours, peer) for ours in OURS for peer in PEERS if {ours, peer} <= searches.keys()):
+        mine, theirs = searches[ours], searches[peer]
         made += [
             Figure(
                 f"{OURS[ours]}: time of {PEERS[peer]}'s ({mine.seconds:.0f} of {theirs.seconds:.0f} s)",
@@ -182,15 +184,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=EPOCHS)
     parser.add_argument("--limit", type=int, help="training pairs, for a try")
     parser.add_argument("--only", default=",".join(SEARCHES), help="searches, by comma: " + ", ".join(SEARCHES))
-    asked = parser.parse_args()
-    task = Task(Path("task").resolve(), asked.epochs, asked.trials, asked.limit)
+    options = parser.parse_args()
+    task = Task(Path("task").resolve(), options.epochs, options.trials, options.limit)
     task.folder.mkdir()
     write_task(task)
-    found = {}
-    for name in asked.only.split(","):
-        found[name] = SEARCHES[name](task, Path(name).resolve())
-        print(f"{name}: {found[name].seconds:.1f} s, best dev Spearman {found[name].best:.4f}", flush=True)
-    hand_on(*figures(found))
+    searches = {}
+    for name in options.only.split(","):
+        searches[name] = SEARCHES[name](task, Path(name).resolve())
+        print(f"{name}: {searches[name].seconds:.1f} s, best dev Spearman {searches[name].best:.4f}", flush=True)
+    print_figures(*figures(searches))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The search by hydra-optuna-sweeper over a plain training function; its best value lies in optimization_results.yaml.
+"""The search by hydra-optuna-sweeper over a plain training function; its best value is in optimization_results.yaml.
 
-The space stands in hydra_search.yaml, as its users write it. https://hydra.cc/docs/plugins/optuna_sweeper
+The search space is in hydra_search.yaml, as its users write it. https://hydra.cc/docs/plugins/optuna_sweeper
 """
 
 from __future__ import annotations

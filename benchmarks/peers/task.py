@@ -1,4 +1,4 @@
-"""The task of the search as a plain sentence-transformers script has it: data, model, evaluator, arguments.
+"""The task of the search as in a plain sentence-transformers script: data, model, evaluator, arguments.
 
 Reads ``train.json`` and ``dev.json`` (lists of sentence1, sentence2, score) of a folder. Imports nothing of embedsweep.
 """
@@ -30,7 +30,7 @@ def dev_evaluator(folder: Path) -> EmbeddingSimilarityEvaluator:
 
 
 def arguments(epochs: float, **searched: Any) -> SentenceTransformerTrainingArguments:
-    """As sentence-transformers' example of a search has them: evaluated once, at the end, and nothing saved."""
+    """Return arguments as in sentence-transformers' example of a search: one evaluation, at the end, nothing saved."""
     return SentenceTransformerTrainingArguments(
         output_dir="checkpoints",
         num_train_epochs=epochs,

@@ -36,7 +36,7 @@ def search_space(trial: optuna.Trial) -> dict[str, Any]:
 def main(task: Path, model: str, epochs: float, n_trials: int) -> None:
     trainer = SentenceTransformerTrainer(
         model=None,
-        # The search casts to the type it finds here, and a fraction as a whole number would be no warm-up.
+        # The search casts to the type of this value; as an integer, a fraction would be no warm-up.
         args=arguments(epochs, warmup_steps=0.1),
         train_dataset=train_dataset(task),
         evaluator=dev_evaluator(task),

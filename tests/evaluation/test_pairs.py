@@ -45,7 +45,7 @@ def model() -> SentenceTransformer:
 
 @pytest.fixture(scope="module")
 def similarities(model: SentenceTransformer) -> dict[str, np.ndarray]:
-    """Every pair's similarities, by the formulas of a textbook; each ``(pairs,)``."""
+    """Every pair's similarities by textbook formulas; each ``(pairs,)``."""
     first = model.encode(list(PAIRS.sentences1), batch_size=16).astype(np.float64)
     second = model.encode(list(PAIRS.sentences2), batch_size=16).astype(np.float64)
     dot = (first * second).sum(axis=1)
@@ -221,7 +221,7 @@ def test_constant_shortened_embeddings_raise() -> None:
 
 
 def spread_of(relative: float) -> np.ndarray:
-    """1,000 embeddings of 8 dimensions around one of length 1, at such a distance."""
+    """Return 1,000 embeddings of 8 dimensions around one of length 1, at the distance ``relative``."""
     draw = np.random.default_rng(0).standard_normal((1000, 8))
     draw *= relative / np.sqrt(np.square(draw).sum(axis=1).mean())
     return np.asarray(draw + np.eye(8)[0], dtype=np.float32)

@@ -17,7 +17,7 @@ from embedsweep.training.built_models import BuiltModel
 from embedsweep.training.checkpoints import Checkpoints
 from embedsweep.training.data import training_parts
 from embedsweep.training.group import TrainingGroup
-from embedsweep.training.train import Outcome, prepare_training, train
+from embedsweep.training.train import Outcome, Training, train
 
 
 @dataclass
@@ -98,7 +98,7 @@ def train_config(
     splits = load_splits(config.data, config.evaluation)
     model = built.model if built is not None else build_model(config.model, "cpu")
     change_model(model)
-    training = prepare_training(
+    training = Training(
         config,
         model,
         training_parts(config, splits, _no_count),
@@ -108,6 +108,5 @@ def train_config(
         built=built,
     )
     if loss is not None:
-        tasks = {name: replace(task, loss=loss) for name, task in training.tasks.items()}
-        training = replace(training, tasks=tasks)
+        training.tasks = {name: replace(task, loss=loss) for name, task in training.tasks.items()}
     return train(training, group), model

@@ -29,7 +29,7 @@ def pairs(firsts: Sequence[str], seconds: Sequence[str], **labels: Sequence[obje
 
 
 def chained(count: int) -> Dataset:
-    """Every second text is the next pair's first."""
+    """Return pairs whose second text is the next pair's first."""
     return pairs([f"t{number}" for number in range(count)], [f"t{number + 1}" for number in range(count)])
 
 
@@ -92,7 +92,7 @@ def test_every_epoch_has_as_many_batches_as_len(name: str, batch_size: int, drop
 
 
 def test_epochs_of_other_shuffles_would_be_longer_and_shorter() -> None:
-    """Without which the test above would show nothing."""
+    """Otherwise the test above could not fail."""
     source = sampler(DATA["one common text"], 3, drop_last=True)
     raw = {len(list(source._shuffled(source._generator(epoch)))) for epoch in range(EPOCHS)}
     assert min(raw) < len(source) or max(raw) > len(source)
@@ -106,7 +106,7 @@ def test_the_first_epoch_has_every_example_once() -> None:
 
 
 def test_few_anchors_make_as_many_batches_as_the_most_frequent_one_needs() -> None:
-    source = sampler(FEW_ANCHORS, 512)  # each of 100 anchors stands in 20 pairs: 20 batches at least, not 4
+    source = sampler(FEW_ANCHORS, 512)  # each of 100 anchors is in 20 pairs: 20 batches at least, not 4
     assert 20 <= len(source) <= 30
     assert all(len(batch) <= 100 for batch in chain(*epochs(source, 2)))
 
@@ -173,7 +173,7 @@ def test_the_trainer_gets_the_configured_sampler(name: BatchSampler, tmp_path: P
 @pytest.mark.parametrize("sizes", [(9, 9), (30, 2), (7, 5, 4), (2, 2), (101, 3, 50)])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_the_librarys_grouping_has_as_many_batches_as_len(sizes: tuple[int, ...], drop_last: bool) -> None:
-    """Its schedule would be wrong as well otherwise."""
+    """Otherwise its schedule would be wrong, too."""
     labels = [label for label, size in enumerate(sizes) for _ in range(size)]
     data = Dataset.from_dict({"text": [f"t{n}" for n in range(len(labels))], "label": labels})
     for batch_size in (4, 6, 16):
@@ -209,7 +209,7 @@ TRAINED = pairs(
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformerTrainer:
-    """Trained to its end, with a checkpoint every five steps."""
+    """A training without interruption, with a checkpoint every five steps."""
     trained = trainer(tmp_path_factory.mktemp("undisturbed"), TRAINED)
     trained.train()
     return trained
@@ -245,7 +245,7 @@ SAMPLED: dict[BatchSampler, Dataset] = {
 
 def batches_of(name: BatchSampler, processes: int, rank: int, epoch: int, *, drop_last: bool) -> list[list[int]]:
     config = DataloaderConfig(name, 16, None, name, "proportional", drop_last, num_workers=0)
-    make = batch_sampler_of(config, 2)  # of one share where `processes` is 1
+    make = batch_sampler_of(config, 2)  # one share if `processes` is 1
     assert callable(make)
     generator = torch.Generator().manual_seed(3)
     sampler = make(

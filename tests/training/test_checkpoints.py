@@ -37,7 +37,7 @@ def cut(path: Path) -> None:
 
 
 def other_content(path: Path) -> None:
-    """Of the same length, as a crash leaves a file whose blocks never reached the disk."""
+    """Replace the content with as many other bytes: after a crash, blocks may not have reached the disk."""
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
@@ -82,7 +82,7 @@ def test_a_crash_while_the_seal_is_written_leaves_no_seal(
         checkpoints.seal(20, TIMES)
     monkeypatch.undo()
     assert checkpoints.last_whole() == 10
-    checkpoints.seal(20, TIMES)  # the half-written mark does not stand in the way
+    checkpoints.seal(20, TIMES)  # the torn seal is no obstacle
     assert checkpoints.last_whole() == 20
 
 
@@ -123,7 +123,7 @@ def test_clear_deletes_them_all(checkpoints: Checkpoints) -> None:
 
 
 def test_a_checkpoint_that_an_older_version_sealed_is_whole_until_it_is_damaged(checkpoints: Checkpoints) -> None:
-    """Its mark names no hash: BLAKE2b of 16 bytes was the only one."""
+    """Its seal names no hash: BLAKE2b of 16 bytes was the only one."""
     path = written(checkpoints, 10, sealed=False)
     hashes = {
         name: [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()] for name, content in FILES.items()

@@ -35,7 +35,7 @@ def dropping(model: SentenceTransformer, p: float) -> SentenceTransformer:
 
 
 def on_device(features: list[dict[str, Any]]) -> dict[str, Any]:
-    """One mapping of all columns, padded to one length, as the trainer has it."""
+    """Return one mapping of all columns, padded to one length, as the trainer has it."""
     longest = max(column["input_ids"].shape[1] for column in features)
     return {
         f"{number}_{key}": torch.nn.functional.pad(value, (0, longest - value.shape[1])).cuda()
@@ -59,7 +59,7 @@ def compute_with(loss: torch.nn.Module, n_columns: int, autocast: bool) -> Calla
 
 
 def backward(loss: torch.Tensor) -> float:
-    """Its value; the graph of it is gone, as after a trainer's step."""
+    """Compute gradients and return the loss; its autograd graph is freed, as after a trainer's step."""
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.item()
 

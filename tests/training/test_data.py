@@ -24,7 +24,7 @@ def _write(path: Path, rows: list[tuple[str, str, int]]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four training pairs, one with a long text and one that dev has, too."""
+    """Four training pairs, one with a long text and one that is also in dev."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _write(tmp_path / "train.csv", ROWS)

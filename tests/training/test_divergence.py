@@ -34,7 +34,7 @@ def test_a_gradient_that_is_not_finite_raises_at_once_unless_fp16_scales_it() ->
         check.check_gradient(torch.tensor(INF))
 
     scaled = DivergenceCheck(fp16=True)
-    for _ in range(3):  # a step that was taken ends a run of those left out
+    for _ in range(3):  # a finite gradient ends a run of overflows
         for _ in range(MAX_FP16_OVERFLOWS):
             scaled.check_gradient(torch.tensor(INF))
         scaled.check_gradient(torch.tensor(1.0))

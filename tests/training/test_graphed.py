@@ -90,7 +90,7 @@ def test_whole_batches_are_captured_at_a_few_lengths_and_train_like_others(
     config = config_of("trainer.epochs=2")
     outcome, weights = trained(config, tmp_path / "captured")
     (made,) = steps.made
-    assert len(made.keys) == 4  # of 72 examples two batches of 32 in each epoch; the rest of 8 is trained as it is
+    assert len(made.keys) == 4  # of 72 examples two batches of 32 in each epoch; the last 8 are trained eagerly
     widths = {shape[1] for key in made.keys for name, shape, *_ in key if name.endswith("input_ids")}
     assert len(widths) <= 5
     assert all(shape[0] == 32 for key in made.keys for name, shape, *_ in key if name.endswith("input_ids"))

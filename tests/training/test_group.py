@@ -93,7 +93,7 @@ def assert_parity(words: list[str], group: TrainingGroup, folder: Path) -> None:
     alone, together = RecordingListener(), RecordingListener()
     expected = trained(config, folder / "alone", None, alone)
     result = trained(config, folder / "together", group, together)
-    # Of 800 pairs two change places by rounding, the more so where the hardest example of a batch is picked.
+    # Rounding may swap two of 800 pairs, the more so if the hardest example of a batch is selected.
     tolerance = 1e-2 if config.trainer.precision == "bf16" else 1e-4
     assert losses(together) == pytest.approx(losses(alone), rel=tolerance)
     assert objectives(together) == pytest.approx(objectives(alone), abs=tolerance)
@@ -135,7 +135,7 @@ def test_a_group_resumes_in_the_middle_of_an_epoch(loader: str, group: TrainingG
     assert objectives(second) == pytest.approx(expected_objectives, abs=1e-6)
 
 
-# --- ends that reach every process
+# --- failures and early ends reach every process
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_pruning_and_early_stopping_end_every_process(group: TrainingGroup, tmp_
     early = ["trainer.early_stopping.patience=1", "trainer.early_stopping.min_delta=1", "trainer.eval_every=2"]
     outcome = trained(config_of(*early), tmp_path / "stopped", group, stopped)
     assert (outcome.pruned, outcome.steps, list(stopped.evaluations)) == (False, 4, [2, 4])
-    assert group.pids == pids  # warm all the time: none was left waiting in the middle
+    assert group.pids == pids  # the same processes: none was left waiting
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_a_signal_ends_every_process_at_once(group: TrainingGroup, tmp_path: Pat
     pids: list[int] = []
     thread = threading.Thread(target=interrupt)
     group.close()
-    # A shell lets what it starts in the background ignore SIGINT, and these tests with it.
+    # A process that a shell starts in the background ignores SIGINT, and so may these tests.
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
     try:

@@ -81,13 +81,13 @@ def test_a_smaller_micro_batch_is_shared_evenly_by_processes(words: list[str], s
 
 def test_a_group_starts_with_a_micro_batch_that_it_can_share(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
-    attempts.begin(3, None)  # one process came down to that
+    attempts.begin(3, None)  # a single process needed that
     attempts.finish()
     assert attempts.first_size(config_of("loss=cosine"), None, 2) == (2, None)
     assert attempts.first_size(config_of("loss=mnrl"), None, 2) == (32, None)
 
 
-# --- after the kernel has killed
+# --- after a kill by the kernel
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_torn_note_is_ignored(tmp_path: Path) -> None:
     assert Attempts(tmp_path).first_size(config_of("loss=cosine"), None) == (32, None)
 
 
-# --- the most of a GPU's memory
+# --- peak GPU memory
 
 
 @dataclass
@@ -382,7 +382,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
-# What glibc frees goes back to the system at once: else its own free lists would fill the address space.
+# glibc returns freed memory to the system at once; otherwise its free lists would fill the address space.
 RETURNS_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 
 

@@ -25,7 +25,7 @@ from embedsweep.training.micro_batches import (
     loss_batch_size_of,
     with_micro_batch,
 )
-from embedsweep.training.trainer import Trainer, training_arguments
+from embedsweep.training.trainer import Trainer, TrainerOptions, training_arguments
 from embedsweep.validation.single import pass_single
 from tests.loss_cases import EXAMPLES, LEAVES, built, fresh_model, loss_config, write_other_model
 
@@ -33,7 +33,7 @@ INDEPENDENT = [name for name in LEAVES if LOSSES[name].in_batch is InBatch.INDEP
 
 
 class Gradients(TrainerCallback):  # type: ignore[misc]  # the library is untyped
-    """Keeps the gradient of each optimizer step."""
+    """Records the gradient of each optimizer step."""
 
     def __init__(self, model: SentenceTransformer) -> None:
         self.model = model
@@ -45,7 +45,7 @@ class Gradients(TrainerCallback):  # type: ignore[misc]  # the library is untype
 
 
 def trained(config: LossConfig, folder: Path, split: int | None, **arguments: Any) -> tuple[list[torch.Tensor], Any]:
-    """Gradients of two epochs over all examples, and the losses logged."""
+    """Train two epochs over all examples; return the gradients and the logged losses."""
     model = fresh_model()
     gradients = Gradients(model)
     defaults = {
@@ -59,17 +59,14 @@ def trained(config: LossConfig, folder: Path, split: int | None, **arguments: An
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    trainer = Trainer(
-        model=model,
-        divergence=DivergenceCheck(fp16=False),
+    options = TrainerOptions(
+        DivergenceCheck(fp16=False),
+        CheckpointWriter(),
         split=None if split is None else Split(split, {"data": averaged_over(config)}),
-        merged=(),
-        graphed=None,
-        why_eager=None,
-        writer=CheckpointWriter(),
-        saver=None,
-        is_over=lambda _: False,
-        trust_remote_code=False,
+    )
+    trainer = Trainer(
+        options,
+        model=model,
         args=SentenceTransformerTrainingArguments(str(folder), **{**defaults, **arguments}),
         train_dataset=training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1),
         loss=built(config, model),

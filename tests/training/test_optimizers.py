@@ -74,7 +74,7 @@ def trainer(
 
 
 def distilbert(folder: Path) -> SentenceTransformer:
-    """A small one with the tiny model's tokenizer."""
+    """A small DistilBERT with the tiny model's tokenizer."""
     tiny = Transformer(str(tiny_model_path()))
     config = DistilBertConfig(vocab_size=len(tiny.tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
     DistilBertModel(config).save_pretrained(folder)
@@ -120,7 +120,7 @@ def test_every_optimizer_is_tested() -> None:
 
 
 def rates(config: OptimizerConfig, folder: Path) -> list[float]:
-    """The learning rate of every step, without training one."""
+    """Return the learning rate of every step, without training."""
     arguments = trainer(config, folder)
     arguments.create_optimizer_and_scheduler(STEPS)
     measured = []

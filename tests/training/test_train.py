@@ -52,7 +52,7 @@ def _tiny_model_path_computed_once() -> Iterator[None]:
         yield
 
 
-# --- the same as sentence-transformers alone
+# --- parity with a plain script
 
 
 def rows_of(split: Split) -> list[tuple[str, str, float]]:
@@ -259,7 +259,7 @@ def test_pruned_training_ends_with_the_scores_it_was_pruned_by(tmp_path: Path) -
     assert (outcome.pruned, outcome.best_step, outcome.steps) == (True, 6, 6)
     assert outcome.dev == listener.evaluations[6]
 
-    # Cut off after the checkpoint that followed, it is not trained on.
+    # If it is killed after the next checkpoint, it is not continued.
     again = RecordingListener()
     resumed, _ = train_config(config, tmp_path, again)
     assert not again.evaluations
@@ -271,7 +271,7 @@ def test_pruned_training_ends_with_the_scores_it_was_pruned_by(tmp_path: Path) -
 
 
 def stops_of_transformers(history: Sequence[float], patience: int, min_delta: float) -> int | None:
-    """After how many values transformers' own callback ends a training."""
+    """Return after how many values transformers' own callback ends a training."""
     callback = EarlyStoppingCallback(patience, min_delta)
     arguments = SentenceTransformerTrainingArguments(
         output_dir="unused", metric_for_best_model="eval_x", greater_is_better=True, use_cpu=True
@@ -281,7 +281,7 @@ def stops_of_transformers(history: Sequence[float], patience: int, min_delta: fl
         callback.on_evaluate(arguments, state, control, {"eval_x": value})
         if control.should_training_stop:
             return count
-        # As Trainer does after its callbacks.
+        # As the Trainer does after its callbacks.
         state.best_metric = value if state.best_metric is None else max(state.best_metric, value)
     return None
 
@@ -290,7 +290,7 @@ def test_patience_ends_training_where_transformers_early_stopping_does() -> None
     draw = random.Random(0)
     ended = 0
     for _ in range(300):
-        # 64ths are exact in binary, so that a tie is one.
+        # 64ths are exact in binary, so that ties are exact.
         history = [draw.randint(-8, 8) / 64 for _ in range(draw.randint(1, 12))]
         patience, min_delta = draw.randint(1, 4), draw.choice([0.0, 1 / 64, 3 / 64])
         config = EarlyStoppingConfig(patience, min_delta)
@@ -348,7 +348,7 @@ def test_bf16_trains_on_a_cpu_and_differs_from_fp32(tmp_path: Path) -> None:
 
 
 class NanFrom(nn.Module):
-    """A loss that is not a number from a step on."""
+    """A loss that is NaN from a step on."""
 
     def __init__(self, model: SentenceTransformer, step: int) -> None:
         super().__init__()
@@ -374,7 +374,7 @@ def test_pruning_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
     assert outcome.steps == 4
 
 
-# --- going on where an attempt was cut off
+# --- resuming an interrupted attempt
 
 ENDS_EARLY = [
     "optimizer.lr=2e-2",
@@ -386,7 +386,7 @@ ENDS_EARLY = [
 
 
 def log_of(outcome: Outcome) -> list[dict[str, float]]:
-    """The trainer's log without what depends on the machine's speed."""
+    """Return the trainer's log without entries that depend on the machine's speed."""
     timing = ("runtime", "per_second", "total_flos")
     return [
         {key: value for key, value in entry.items() if not any(word in key for word in timing)}

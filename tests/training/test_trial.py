@@ -157,7 +157,7 @@ def test_params_are_the_flattened_configuration_and_nothing_else(single: Attempt
             yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
 
     written = yaml.safe_load((single.folder / "config.yaml").read_text(encoding="utf-8"))
-    # A loss has its own parameters, and one inside only where it is a wrapper.
+    # A loss has its own parameters, and an inner loss only if it is a wrapper.
     expected = {key.replace("loss.parameters.", "loss.") for key in leaves(written)} - {"loss.inner"}
     assert set(single.run.data.params) == expected
     assert single.run.data.params["loss.name"] == "cosent"
@@ -215,7 +215,7 @@ def test_artifacts_data_sets_and_tags_are_recorded(single: Attempt) -> None:
     assert tags["embedsweep.kind"] == "trial"
     assert tags["embedsweep.trial"] == "0"
     assert tags["embedsweep.config_hash"] == "abc123"
-    assert tags["embedsweep.state"] == "RUNNING"  # whoever runs it ends it
+    assert tags["embedsweep.state"] == "RUNNING"  # the caller ends the run
     assert tags["embedsweep.micro_batch_size"] == "32"
     assert tags["embedsweep.conversion"] == "none"
 
@@ -281,7 +281,7 @@ def test_a_failure_is_in_the_log_and_leaves_no_result(mlflow_store: TrackingConf
         )
     assert read_result(tmp_path / "trial") is None
     assert "TrialError" in (tmp_path / "trial" / "train.log").read_text(encoding="utf-8")
-    assert (tmp_path / "trial" / "emissions.csv").is_file()  # what it cost is known all the same
+    assert (tmp_path / "trial" / "emissions.csv").is_file()  # its cost is known nevertheless
 
 
 def test_a_torn_result_is_ignored(single: Attempt, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     worker = Worker(study, tracker, parent, display, share=allocation_path(folder, 0))
     with MachineEmissions(EMISSIONS, folder) as shared:
         shared.add(0, os.getpid())
-        shared.add(1, psutil.Process().ppid())  # whoever started this uses next to nothing meanwhile
+        shared.add(1, psutil.Process().ppid())  # the parent process uses almost nothing meanwhile
         worker.work()
         shared.remove(0)
     results = [read_result(study.trial_folder(number)) for number in (0, 1)]

@@ -9,12 +9,13 @@ from typing import Any
 
 from embedsweep.commands.arguments import Verb
 from embedsweep.commands.models import MODEL, single_runs_with_model, study_names
-from embedsweep.config.compose import Composer, open_composer
+from embedsweep.config.compose import open_composer
 from embedsweep.config.values import leaf_keys, shown, value_at
 from embedsweep.errors import ConfigError
 from embedsweep.files import MODEL as MODEL_FOLDER
 from embedsweep.files import SINGLE_RUNS
 from embedsweep.tracking.store import locate
+from embedsweep.validation.reference import allowed_words, groups
 from embedsweep.validation.single import read_store
 
 SHELLS = ("bash", "zsh", "fish")
@@ -74,8 +75,7 @@ def _known_words(words: Sequence[str], current: str, verbs: Mapping[str, Verb]) 
     if option:
         return next(each for each in verb.options if each.name == option).known_values()
     if verb.overrides:
-        with open_composer() as composer:
-            return _overrides(words[1:], current, composer)
+        return _overrides(words[1:], current)
     is_model = n_positionals == 0 or verb.positionals[0].is_many
     return _models() if verb.positionals[0].metavar.startswith(MODEL.metavar) and is_model else ()
 
@@ -109,16 +109,15 @@ def _models() -> list[str]:
     return [*study_names(), *single_runs_with_model(), *(path.parents[1].name for path in stored)]
 
 
-def _overrides(words: Sequence[str], current: str, composer: Composer) -> list[str]:
+def _overrides(words: Sequence[str], current: str) -> list[str]:
     """Return groups and keys, one level at a time; after ``=``, options or values, also those after a comma."""
-    composed = _compose(words, composer)
     key, sign, value = current.partition("=")
     if sign:
         before = value[: value.rfind(",") + 1]
-        return [f"{key}={before}{word}" for word in _values(key, composed, composer)]
+        return [f"{key}={before}{word}" for word in _values(key, words)]
     head = current[: current.rfind(".") + 1]
-    names = [] if head else [f"{group}=" for group in composer.groups]
-    for leaf in leaf_keys(composed):
+    names = [] if head else [f"{group}=" for group in groups()]
+    for leaf in leaf_keys(_compose(words)):
         is_option_name = leaf.endswith(".name") and leaf != "study.name"  # GROUP=OPTION sets it
         if leaf.startswith(head) and not is_option_name:
             name, dot, _ = leaf.removeprefix(head).partition(".")
@@ -126,25 +125,24 @@ def _overrides(words: Sequence[str], current: str, composer: Composer) -> list[s
     return names
 
 
-def _compose(words: Sequence[str], composer: Composer) -> dict[str, Any]:
-    """Compose the options chosen so far, of several the first; the default ones where these cannot be composed."""
-    choices = {key: value.split(",")[0] for key, _, value in (word.partition("=") for word in words)}
-    choices = {key: option for key, option in choices.items() if option in composer.options(key)}
-    try:
-        return composer.compose(choices)
-    except ConfigError:
-        return composer.compose({})
-
-
-def _values(key: str, composed: Mapping[str, Any], composer: Composer) -> Sequence[str]:
-    if options := composer.options(key):
-        return options
-    if key == "study.name":
+def _values(key: str, words: Sequence[str]) -> Sequence[str]:
+    """Return the words that can follow ``key=``; where any value can, the present one."""
+    if key in ("study.name", "study.warm_start"):
         return study_names()
     if key == "resume":
         return [path.name for path in SINGLE_RUNS.glob("*")]
-    value = value_at(composed, key)
-    if isinstance(value, bool):
-        return ["true", "false"]
-    text = shown(value)
+    if allowed := allowed_words(key):
+        return allowed
+    text = shown(value_at(_compose(words), key))
     return [] if "${" in text or text == "???" else [text]
+
+
+def _compose(words: Sequence[str]) -> dict[str, Any]:
+    """Compose the options chosen so far, of several the first; the default ones where these cannot be composed."""
+    choices = {key: value.split(",")[0] for key, _, value in (word.partition("=") for word in words)}
+    with open_composer() as composer:
+        choices = {key: option for key, option in choices.items() if option in composer.options(key)}
+        try:
+            return composer.compose(choices)
+        except ConfigError:
+            return composer.compose({})

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.tables import Findings, Picker, Table, choose, closest_names, joined, layout_of
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import hub_reachable, why_unreachable
-
-
-class Build(NamedTuple):
-    """A dataset in the cache of ``datasets``: ``<dataset>/<config>/<version>/<commit>``."""
-
-    config: str
-    version: str
-    commit: str
 
 
 def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str) -> dict[Split, Table]:
@@ -43,7 +35,7 @@ def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str
         raise ConfigError.single("data.hub", f"{at} is not in the local cache, and {why_unreachable()}: {instead}")
     dataset = _download(hub, config) if build is None else _from_cache(hub, build)
     build = build or _cached_build(hub, config)
-    revision = build.commit[:12] if build else config.revision or "main"
+    revision = build.name[:12] if build else config.revision or "main"
     source = f"{hub}@{revision}" + (f"[{config.language}]" if config.language else "")
     return {
         split: joined([_table(dataset, name, config, split, source) for name in config.splits[split]])
@@ -73,10 +65,11 @@ def _column(table: Any, name: str) -> list[object]:
     return values if classes is None else [classes[v] if v is not None and v >= 0 else None for v in values]
 
 
-def _cached_build(hub: str, config: DataConfig) -> Build | None:
-    """Return the build in the cache of ``datasets`` that ``config`` selects; None if there is none.
+def _cached_build(hub: str, config: DataConfig) -> Path | None:
+    """Return the folder in the cache of ``datasets`` that ``config`` selects; None if there is none.
 
-    ``datasets`` itself, when offline, takes the newest build of any revision.
+    A dataset is cached in ``<dataset>/<subset>/<version>/<commit>``. Offline, ``datasets`` itself takes the newest
+    build of any revision.
     """
     import datasets
 
@@ -92,7 +85,7 @@ def _cached_build(hub: str, config: DataConfig) -> Build | None:
     chosen = [build for build in builds if build.name == commit]
     if not chosen and config.revision is None:
         chosen = builds
-    return Build(*chosen[-1].parts[-3:]) if chosen else None
+    return chosen[-1] if chosen else None
 
 
 def _commit(hub: str, revision: str | None) -> str | None:
@@ -103,17 +96,12 @@ def _commit(hub: str, revision: str | None) -> str | None:
     return Path(card).parent.name if isinstance(card, str) else revision
 
 
-def _from_cache(hub: str, build: Build) -> Any:
+def _from_cache(hub: str, build: Path) -> Any:
     # Not load_dataset: it would ask the hub first, and without one forget the revision.
     from datasets.packaged_modules.cache.cache import Cache
 
-    builder = Cache(
-        repo_id=hub,
-        dataset_name=hub.rsplit("/", 1)[-1],
-        config_name=build.config,
-        version=build.version,
-        hash=build.commit,
-    )
+    subset, version, commit = build.parts[-3:]
+    builder = Cache(repo_id=hub, dataset_name=hub.rsplit("/", 1)[-1], config_name=subset, version=version, hash=commit)
     return builder.as_dataset()
 
 

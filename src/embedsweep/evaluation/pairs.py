@@ -78,7 +78,7 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
 
     def _cut_scores(self, dim: int) -> dict[str, float]:
         """Return the correlations of the first ``dim`` dimensions; the library's with ``truncate_dim`` are equal."""
-        predicted = self._predicted(dim)
+        predicted = self.predicted(dim)
         scores: dict[str, float] = {}
         for correlation, function in (("pearson", pearsonr), ("spearman", spearmanr)):
             values = {name: float(function(self.scores, each)[0]) for name, each in predicted.items()}
@@ -117,11 +117,12 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         """Whether a model was scored in this process."""
         return bool(self._embeddings)
 
-    def predicted(self) -> dict[Similarity, np.ndarray]:
-        """Return every pair's score by each similarity, of the model scored last; each ``(pairs,)``."""
-        return self._predicted(None)
+    def predicted(self, dim: int | None = None) -> dict[Similarity, np.ndarray]:
+        """Return every pair's score by each similarity, of the model scored last; each ``(pairs,)``.
 
-    def _predicted(self, dim: int | None) -> dict[Similarity, np.ndarray]:
+        Args:
+            dim: number of first dimensions to use; None uses all.
+        """
         first, second = (embeddings[:, :dim] for embeddings in self._embeddings)
         return {name: np.asarray(score(first, second)) for name, score in PREDICTIONS.items()}
 

@@ -198,7 +198,7 @@ def _card(model: SentenceTransformer) -> Any:
 def _restore(model: SentenceTransformer, built: _AsBuilt) -> None:
     import torch
 
-    # What accelerate puts around a model for mixed precision, and losses leave that cut embeddings or leave layers out.
+    # Left by accelerate for mixed precision, and by losses that cut embeddings or skip layers.
     for name, module in model.named_modules():
         if name not in built.forwards:
             module.__dict__.pop("forward", None)

@@ -15,76 +15,63 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from embedsweep.config.result import Decision
 from embedsweep.data import load_splits
 from embedsweep.errors import first_line
 from embedsweep.machine import is_out_of_memory, prepare_process
+from embedsweep.processes import ParentChannel
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import training_parts
 from embedsweep.training.folder import train_log
-from embedsweep.training.group import Done, Evaluated, Failed, Order, Progressed, Trained
+from embedsweep.training.group import Done, Evaluation, Failed, Metrics, Order, Progress
 
-ORPHANED_AFTER_S = 1.0
+LEADER_POLL_S = 1.0
 
 
 def main() -> None:
-    """Trains what the leader orders, until the leader closes the connection or is gone."""
-    line, leader, store, stuck_s = _Line(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+    """Train what the leader orders, until the leader closes the connection or is gone."""
+    leader, store, stuck_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    channel = ParentChannel()
     threading.Thread(target=_end_with, args=(leader, store), daemon=True).start()
-    prepare_process("cpu")  # which GPU it has was settled when it was started
+    prepare_process("cpu")  # its GPU was assigned when it was started
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         _join(rank, size, store, stuck_s)
         while True:
-            order = line.hear()
+            order = _receive(channel)
             assert isinstance(order, Order)
-            _train(order, line, rank, size)
-            line.tell(Done())
+            _train(order, channel, rank, size)
+            channel.send(Done())
     except Exception as error:
-        line.tell(_failure(error))
-        # The others' errors would come of this one's end, and be heard first.
+        channel.send(_failure(error))
+        # If this process ended, the others' errors would be reported first.
         time.sleep(stuck_s)
 
 
-class _Line:
-    """The connection to the leader; without one this process ends at once.
+def _receive(channel: ParentChannel) -> Any:
+    """Return the leader's next message; end this process at once if the leader has closed the connection.
 
-    Shutting torch down takes seconds, in which the leader's successor may begin to train in the same folder. Errors of
-    this connection are not those of the training, which may be of the same type.
-
-    Args:
-        number: of the open file that the leader gave.
+    Shutting torch down takes seconds, in which the leader's successor may start to train in the same folder.
     """
-
-    def __init__(self, number: int) -> None:
-        self._connection = Connection(number)
-
-    def tell(self, message: object) -> None:
-        try:
-            self._connection.send(message)
-        except ConnectionError:
-            os._exit(1)
-
-    def hear(self) -> object:
-        try:
-            return self._connection.recv()
-        except (EOFError, ConnectionError):
-            os._exit(1)
+    try:
+        return channel.receive()
+    except EOFError:
+        os._exit(1)
 
 
 def _end_with(leader: int, store: str) -> None:
-    """Ends this process when its leader is gone: it may wait for the others in a call that nothing else ends."""
+    """End this process when its leader is gone: it may wait for the others in a call that nothing else ends."""
     while os.getppid() == leader:
-        time.sleep(ORPHANED_AFTER_S)
-    shutil.rmtree(Path(store).parent, ignore_errors=True)  # the leader's own, who was killed
+        time.sleep(LEADER_POLL_S)
+    shutil.rmtree(Path(store).parent, ignore_errors=True)  # of the leader, which was killed
     os._exit(1)
 
 
 def _join(rank: int, size: int, store: str, stuck_s: float) -> None:
-    """Enters the group; before accelerate does, which on CPUs would wait for a lost member for ever."""
+    """Join torch's process group; if accelerate did it, on CPUs a lost member would be waited for without limit."""
     if platform.system() == "Linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this machine
     import torch
@@ -99,11 +86,11 @@ def _join(rank: int, size: int, store: str, stuck_s: float) -> None:
     )
 
 
-def _train(order: Order, line: _Line, rank: int, size: int) -> None:
+def _train(order: Order, channel: ParentChannel, rank: int, size: int) -> None:
     from transformers import set_seed
 
     from embedsweep.models import build_model, count_tokens, torch_device
-    from embedsweep.training.train import prepare_training, train_share
+    from embedsweep.training.train import Training, train_share
 
     config = order.config
     name = "train.log" if rank == 0 else f"train-{rank}.log"
@@ -112,47 +99,47 @@ def _train(order: Order, line: _Line, rank: int, size: int) -> None:
         set_seed(config.trainer.seed)
         model = build_model(config.model, torch_device(config.trainer.device))
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-        checkpoints, listener = Checkpoints(order.folder / CHECKPOINTS), _Leader(line, rank)
-        training = prepare_training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
-        train_share(training, size)
+        checkpoints, listener = Checkpoints(order.folder / CHECKPOINTS), _Leader(channel, rank)
+        training = Training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
+        train_share(training)
 
 
 class _Leader:
-    """The leader, as the watcher of the training: the first member tells, all ask for decisions."""
+    """The leader as the listener of the training: the first member reports, all wait for decisions."""
 
-    def __init__(self, line: _Line, rank: int) -> None:
-        self._line = line
-        self._tells = rank == 0
+    def __init__(self, channel: ParentChannel, rank: int) -> None:
+        self._channel = channel
+        self._reports = rank == 0
 
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        if self._tells:
-            self._line.tell(Trained(tuple(points)))
+        if self._reports:
+            self._channel.send(Metrics(tuple(points)))
 
     def on_progress(self, step: int, total: int) -> None:
-        if self._tells:
-            self._line.tell(Progressed(step, total))
+        if self._reports:
+            self._channel.send(Progress(step, total))
 
     def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        self._line.tell(Evaluated(step, dict(metrics), last))
-        decision = self._line.hear()
+        self._channel.send(Evaluation(step, dict(metrics), last))
+        decision = _receive(self._channel)
         assert isinstance(decision, Decision)
         return decision
 
 
 def _failure(error: Exception) -> Failed:
-    """An error as it can be told to another process."""
+    """Return an error in a form that can be sent to another process."""
     import torch
 
     trace = "".join(traceback.format_exception(error))
     # gloo raises plain RuntimeErrors, which begin with the place in its source.
     lost = isinstance(error, torch.distributed.DistError) or "gloo/" in str(error)
     if is_out_of_memory(error):
-        return Failed(MemoryError(first_line(error)), trace, lost=False)  # whatever it was, and came of
+        return Failed(MemoryError(first_line(error)), trace, lost=False)  # whatever its class and cause
     try:
-        told: Exception | None = pickle.loads(pickle.dumps(error))
+        sent: Exception | None = pickle.loads(pickle.dumps(error))
     except Exception:
-        told = None
-    return Failed(told, trace, lost)
+        sent = None
+    return Failed(sent, trace, lost)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from datasets import Dataset, DatasetDict
@@ -37,7 +37,7 @@ from embedsweep.training.micro_batches import (
     why_eager,
 )
 from embedsweep.training.scoring import dev_evaluator
-from embedsweep.training.trainer import Trainer, training_arguments
+from embedsweep.training.trainer import Trainer, TrainerOptions, training_arguments
 
 if TYPE_CHECKING:
     from embedsweep.training.group import TrainingGroup
@@ -63,29 +63,40 @@ class Task:
     merges_columns: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
     """One training: what is trained on what, and who follows it.
 
-    Attributes:
+    Args:
         config: the trial.
         model: the model, trained in place.
-        tasks: dataset and loss by name; batches of several alternate.
-        evaluator: scores dev.
+        parts: the datasets by name, from :func:`~embedsweep.training.data.training_parts`; several alternate.
         checkpoints: where checkpoints are written; training resumes from the last whole one.
         listener: receives progress and metrics, and may prune.
         is_resumable: whether a later command may train on from the end; else the last checkpoint has no optimizer.
         built: what earlier trials made over this very model; None makes it anew.
+        processes: how many processes share a batch; this one must be one of them if there are several.
+
+    Attributes:
+        tasks: dataset and loss by name.
+        evaluator: scores dev.
     """
 
     config: TrialConfig
     model: SentenceTransformer
-    tasks: Mapping[str, Task]
-    evaluator: PairEvaluator
+    parts: InitVar[Mapping[str, Part]]
     checkpoints: Checkpoints
     listener: TrainingListener
+    _: KW_ONLY
     is_resumable: bool
-    built: BuiltModel | None
+    built: BuiltModel | None = None
+    processes: int = 1
+    tasks: dict[str, Task] = field(init=False)
+    evaluator: PairEvaluator = field(init=False)
+
+    def __post_init__(self, parts: Mapping[str, Part]) -> None:
+        self.tasks = {name: build_task(self.config, part, self.model, self.processes) for name, part in parts.items()}
+        self.evaluator = dev_evaluator(self.config, self.model)
 
 
 @dataclass(frozen=True)
@@ -111,34 +122,6 @@ class Outcome:
     eval_s: float
     log: Sequence[Mapping[str, float]]
     captured: str
-
-
-def prepare_training(
-    config: TrialConfig,
-    model: SentenceTransformer,
-    parts: Mapping[str, Part],
-    checkpoints: Checkpoints,
-    listener: TrainingListener,
-    *,
-    is_resumable: bool,
-    built: BuiltModel | None = None,
-    processes: int = 1,
-) -> Training:
-    """Build datasets, losses and the evaluator of a training.
-
-    Args:
-        config: the trial.
-        model: the model to train.
-        parts: the datasets by name, from :func:`~embedsweep.training.data.training_parts`.
-        checkpoints: where checkpoints are written.
-        listener: receives progress and metrics, and may prune.
-        is_resumable: whether a later command may train on from the end.
-        built: what earlier trials made over this very model.
-        processes: how many processes share a batch; this one must be one of them if there are several.
-    """
-    tasks = {name: build_task(config, part, model, processes) for name, part in parts.items()}
-    evaluator = dev_evaluator(config, model)
-    return Training(config, model, tasks, evaluator, checkpoints, listener, is_resumable, built)
 
 
 def build_task(config: TrialConfig, part: Part, model: SentenceTransformer, processes: int) -> Task:
@@ -192,15 +175,15 @@ def train(training: Training, group: TrainingGroup | None = None) -> Outcome:
         return _finish(training, trainer, callback, has_last_weights=not was_trained)
 
 
-def train_share(training: Training, processes: int) -> None:
-    """Train one process's share of every batch, to the end: all ``processes`` call it, with equal trainings.
+def train_share(training: Training) -> None:
+    """Train this process's share of every batch, to the end: all processes of a group call it, with equal trainings.
 
     Raises:
         TrialError: the training diverged.
     """
     checkpoints = training.checkpoints
     with CheckpointWriter() as writer:
-        trainer, callback = _assemble(training, processes, writer)
+        trainer, callback = _assemble(training, training.processes, writer)
         resumed = checkpoints.last_whole()
         if resumed is None or not callback.is_over(_state_of(checkpoints, resumed)):
             _run(trainer, callback, resumed)
@@ -215,17 +198,20 @@ def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> t
     several = len(tasks) > 1
     graphs = built.graphs if built else ModelGraphs(model)
     reason = graphs.refused or _why_eager(config, processes, model)
-    trainer = Trainer(
-        model=model,
-        divergence=divergence,
+    options = TrainerOptions(
+        divergence,
+        writer,
         split=_split_of(config, list(tasks), processes),
         merged={task.loss for task in tasks.values() if task.merges_columns},
         graphed=None if reason else graphs.graphed(config, datasets),
         why_eager=reason,
-        writer=writer,
         saver=built.saver if built else None,
         is_over=lambda state: not training.is_resumable and callback.is_over(state),
         trust_remote_code=config.model.trust_remote_code,
+    )
+    trainer = Trainer(
+        options,
+        model=model,
         args=training_arguments(config, training.checkpoints.folder, datasets, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
         loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,

@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import recursively_apply
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import nn
@@ -36,11 +38,11 @@ from embedsweep.training.optimizers import optimizer_arguments
 _log = logging.getLogger(__name__)
 
 
-class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library is untyped
-    """Train as sentence-transformers does; check for divergence, split batches, merge columns, replay captured steps.
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What the trainer does differently from the library's.
 
-    Args:
-        model: the model to train.
+    Attributes:
         divergence: checks every loss and every gradient.
         split: how a batch is computed in parts; None computes it whole.
         merged: losses whose columns are embedded in one forward pass; each has ``compute_loss_from_embeddings``.
@@ -51,36 +53,33 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
             writes them from the model itself, and training waits.
         is_over: whether training has ended for good, so that a checkpoint needs no optimizer state.
         trust_remote_code: whether code beside a checkpoint may be executed.
-        arguments: further arguments of the library's trainer.
     """
 
-    def __init__(
-        self,
-        *,
-        model: SentenceTransformer,
-        divergence: DivergenceCheck,
-        split: Split | None,
-        merged: Collection[nn.Module],
-        graphed: Graphed | None,
-        why_eager: str | None,
-        writer: CheckpointWriter,
-        saver: SentenceTransformer | None,
-        is_over: Callable[[TrainerState], bool],
-        trust_remote_code: bool,
-        **arguments: Any,
-    ) -> None:
-        self._divergence = divergence
-        self._split = split
-        self._merged = merged
-        self._graphed = graphed
-        self._why_eager = why_eager
+    divergence: DivergenceCheck
+    writer: CheckpointWriter
+    split: Split | None = None
+    merged: Collection[nn.Module] = ()
+    graphed: Graphed | None = None
+    why_eager: str | None = None
+    saver: SentenceTransformer | None = None
+    is_over: Callable[[TrainerState], bool] = lambda _: False
+    trust_remote_code: bool = False
+
+
+class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library is untyped
+    """Train as sentence-transformers does; check for divergence, split batches, merge columns, replay captured steps.
+
+    Args:
+        options: what it does differently.
+        arguments: arguments of the library's trainer.
+    """
+
+    def __init__(self, options: TrainerOptions, **arguments: Any) -> None:
+        self._options = options
+        self._graphed, self._why_eager = options.graphed, options.why_eager
         self._norm: torch.Tensor | None = None
         """Gradient norm of a captured step before clipping; None after any other step."""
-        self._writer = writer
-        self._saver = saver
-        self._is_over = is_over
-        self._trust_remote_code = trust_remote_code
-        super().__init__(model=model, **arguments)
+        super().__init__(**arguments)
 
     @property
     def captured(self) -> str:
@@ -90,8 +89,8 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def get_data_collator(self, **arguments: Any) -> Any:
         """Return the library's collator, wrapped if it has to split batches or pad them to the lengths of graphs."""
         collate = super().get_data_collator(**arguments)
-        if self._split is not None:
-            return SplittingCollator(collate, self._split)
+        if self._options.split is not None:
+            return SplittingCollator(collate, self._options.split)
         return collate if self._graphed is None else PaddingCollator(collate, self._graphed)
 
     def training_step(
@@ -107,12 +106,12 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch, checked for divergence."""
         loss = self._batch_loss(model, inputs, *args, **kwargs)
-        self._divergence.check_loss(loss)
+        self._options.divergence.check_loss(loss)
         return loss
 
     def _batch_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         loss: Any = self.loss[inputs["dataset_name"]] if isinstance(self.loss, dict) else self.loss
-        if loss not in self._merged:
+        if loss not in self._options.merged:
             return super().compute_loss(model, inputs, *args, **kwargs)
         columns, labels = self.collect_features(inputs)
         return loss.compute_loss_from_embeddings(embed_together(model, columns), labels)
@@ -154,7 +153,7 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
             return super().training_step(model, inputs)
         if len(graphed.graphs) > n_captured:
             _log.info("CUDA graphs: step %d captured in %.2f s", self.state.global_step + 1, time.monotonic() - started)
-        self._divergence.check_loss(loss)
+        self._options.divergence.check_loss(loss)
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -164,50 +163,44 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm if self._norm is None else self._norm)
         self._norm = None
-        self._divergence.check_gradient(norm)
+        self._options.divergence.check_gradient(norm)
         return norm
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
         # The library would load a checkpoint of adapters as a whole model, with its base model from its former place.
-        load_weights(self.model, Path(checkpoint_path), self._trust_remote_code)
+        load_weights(self.model, Path(checkpoint_path), self._options.trust_remote_code)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002  # the library's
         # Without the card, which takes longer than a small model's weights, and without a pickle of the arguments.
         folder = output_dir or self.args.output_dir
         # Until the last checkpoint is sealed, the saver holds its weights; and sealing it deletes all it replaces.
-        self._writer.wait()
-        if self._saver is None:
+        self._options.writer.wait()
+        if self._options.saver is None:
             self.model.save_pretrained(folder, create_model_card=False)
             return
         Path(folder).mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
             weights = self.model.state_dict()
-            for name, value in self._saver.state_dict().items():
+            for name, value in self._options.saver.state_dict().items():
                 value.copy_(weights[name])
-        save = functools.partial(self._saver.save_pretrained, folder, create_model_card=False)
-        self._writer.submit(save)
+        save = functools.partial(self._options.saver.save_pretrained, folder, create_model_card=False)
+        self._options.writer.submit(save)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self._is_over(self.state):
+        if self._options.is_over(self.state):
             return
-        if self._saver is None:
+        if self._options.saver is None:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         states = {
-            OPTIMIZER_NAME: _in_main_memory(self.optimizer.state_dict()),
+            # Copies, which later steps do not change.
+            OPTIMIZER_NAME: recursively_apply(
+                lambda each: each.detach().to("cpu", copy=True), self.optimizer.state_dict()
+            ),
             SCHEDULER_NAME: copy.deepcopy(self.lr_scheduler.state_dict()),
         }
         for name, state in states.items():
-            self._writer.submit(functools.partial(torch.save, state, Path(output_dir) / name))
-
-
-def _in_main_memory(state: Any) -> Any:
-    """Return a copy of an optimizer's state that later steps do not change."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, dict):
-        return {key: _in_main_memory(value) for key, value in state.items()}
-    return [_in_main_memory(value) for value in state] if isinstance(state, list) else state
+            self._options.writer.submit(functools.partial(torch.save, state, Path(output_dir) / name))
 
 
 def training_arguments(

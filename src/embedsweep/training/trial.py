@@ -142,7 +142,9 @@ class _TrialRun:
         from embedsweep.models.lora import merge_adapters
 
         setup, config = self._setup, self._config
-        size = self._first_micro_batch()
+        size, why = self._attempts.first_size(config, self._checkpoints.last_sealed, setup.processes)
+        if why is not None:
+            _log.warning("%s in the previous attempt: this one starts with %d", why, size)
         _freeze_imports()
         write_config(setup.folder / "config.yaml", config)
         splits = load_splits(config.data, config.evaluation)
@@ -178,12 +180,6 @@ class _TrialRun:
             self._setup.run.log_metrics(step, metrics)
         self._meter.flush()
         return decision
-
-    def _first_micro_batch(self) -> int:
-        size, why = self._attempts.first_size(self._config, self._checkpoints.last_sealed, self._setup.processes)
-        if why is not None:
-            _log.warning("%s in the previous attempt: this one starts with %d", why, size)
-        return size
 
     def _record_data(self, splits: Splits, conversion: str | None, size: int) -> None:
         config, run = self._config, self._setup.run
@@ -223,7 +219,7 @@ class _TrialRun:
         If captured steps or other processes of the GPU held memory, the same size is tried again once, without captured
         steps. The recorded configuration does not change; the size that was used is a tag.
         """
-        from embedsweep.training.train import prepare_training, train
+        from embedsweep.training.train import Training, train
 
         setup = self._setup
         is_retry = False
@@ -232,7 +228,7 @@ class _TrialRun:
             running = with_micro_batch(self._config, size)
             training = None
             try:
-                training = prepare_training(
+                training = Training(
                     running, built.model, parts, self._checkpoints, self, is_resumable=setup.single, built=built
                 )
                 return training, train(training, setup.group)

@@ -22,7 +22,7 @@ from embedsweep.config.types import allowed_words_of, describe, fields_of, plain
 from embedsweep.config.values import has_key, nearest, nearest_key, set_value, shown, value_at
 from embedsweep.errors import ConfigError
 from embedsweep.losses.table import LOSSES
-from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS, parameter_type
+from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS
 
 _DEFAULT = re.compile(r"\s*- (\w+): (\w+)\s*(?:# (.*))?")
 _KEY = re.compile(r"( *)(\w+):(.*)")
@@ -111,7 +111,7 @@ def types_of(group: str, option: str) -> Mapping[str, Any]:
     """Return the keys of a group with their types; of a loss, those of the loss named ``option``."""
     if group == "loss":
         row = LOSSES.get(option)
-        return {f"loss.{name}": parameter_type(each) for name, each in row.parameters.items()} if row else {}
+        return {f"loss.{name}": kind for name, kind in row.parameters.items()} if row else {}
     if group in TRIAL_SECTIONS:
         return dict(_leaves(fields_of(TrialConfig)[group][1], group))
     return dict(_leaves(SERVICES[group], group)) if group in SERVICES else {}

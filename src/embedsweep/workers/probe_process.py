@@ -103,10 +103,10 @@ def _train(
 
     from embedsweep.models import torch_device
     from embedsweep.training.checkpoints import Checkpoints
-    from embedsweep.training.train import prepare_training, train
+    from embedsweep.training.train import Training, train
 
     model.to(torch_device(config.trainer.device) or get_device_name())
-    train(prepare_training(config, model, parts, Checkpoints(folder), watcher, is_resumable=False))
+    train(Training(config, model, parts, Checkpoints(folder), watcher, is_resumable=False))
 
 
 class _StoppedError(Exception):
