@@ -105,7 +105,8 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         message = f"does not hold run {label}: give the one it was recorded in"
         raise ConfigError.single("tracking.uri", message)
     if recorded.config_hash != config_hash(earlier.config):
-        message = f"{earlier.folder / 'config.yaml'} is not the configuration that run {label} was started with: start a new run"
+        path = earlier.folder / "config.yaml"
+        message = f"{path} is not the configuration that run {label} was started with: start a new run"
         raise ConfigError.single("resume", message)
     digest = load_splits(request.config.data, request.config.evaluation).digest
     if recorded.data_digests and recorded.data_digests != {digest}:
