@@ -135,6 +135,7 @@ def test_each_verb_has_help_of_its_own(capsys: pytest.CaptureFixture[str], verb:
 
 def test_the_version_is_this_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "train", "--version") == (0, "embedsweep 0.1.0\n", "")
+    assert run(capsys, "train", "loss=mnrl", "--version") == (0, "embedsweep 0.1.0\n", "")
     assert run(capsys, "--version") == (0, "embedsweep 0.1.0\n", "")
 
 
@@ -258,6 +259,18 @@ def test_cfg_redacts_secrets(capsys: pytest.CaptureFixture[str], key: str) -> No
     assert code == 0
     assert "http://user:***@host" in out
     assert "hunter2222" not in out
+
+
+@pytest.mark.parametrize(
+    ("program", "command"), [("train.py", "python train.py"), ("/usr/bin/embedsweep", "embedsweep train")]
+)
+def test_help_names_the_command_that_was_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, program: str, command: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    out = run(capsys, "train", "--help")[1]
+    assert f"\n  {command} -m study.name=NAME " in out
+    assert f'eval "$({command} -sc install=bash)"' in out
 
 
 def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> None:

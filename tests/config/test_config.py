@@ -88,21 +88,25 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
         ("data.where={a:1", "data.where={a:1: cannot be read as key=value: no viable alternative at input '{a:1'"),
         (
             "model.pooling=choice(null,mean)",
-            "model.pooling=choice(null,mean): Hydra's choice() takes no null: write the choices as key=null,a,b",
+            "model.pooling=choice(null,mean): Hydra's choice() cannot contain null: write the choices as key=null,a,b",
         ),
-        ("~loss", "loss: ~loss cannot be: nothing is taken out of the configuration; set the key to null instead"),
+        (
+            "~loss",
+            "loss: ~loss cannot be used: keys cannot be removed from the configuration; set the key to null instead",
+        ),
         (
             "hydra/launcher=joblib",
-            "hydra/launcher: this program starts its own workers: run the same command again beside this one to add a "
+            "hydra/launcher: embedsweep starts its own workers: run the same command again beside this one to add a "
             "worker",
         ),
         (
             "hydra/sweeper=optuna",
-            "hydra/sweeper: the sweep is this program's own: choose who proposes trials by study.sampler=tpe",
+            "hydra/sweeper: embedsweep has its own sweeper: choose the sampler that "
+            "proposes trials by study.sampler=tpe",
         ),
         (
             "hydra.job.chdir=true",
-            "hydra.job.chdir: Hydra's own settings are not used here: results go to sweeps/ and to tracking.uri",
+            "hydra.job.chdir: Hydra's own settings are not used: results go to sweeps/ and to tracking.uri",
         ),
     ],
 )

@@ -357,7 +357,7 @@ def test_a_resumed_study_samples_the_same_under_hyperband(
         (
             ["study.pruner=median", f"study.objective=[{METRIC},emissions/co2eq_kg]"],
             "study.pruner",
-            "several objectives exclude pruning; set it to none",
+            "several objectives cannot be pruned; set it to none",
         ),
         (
             ["study.sampler=cmaes", f"study.objective=[{METRIC},emissions/co2eq_kg]"],

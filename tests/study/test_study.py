@@ -512,7 +512,7 @@ def test_keys_that_decide_no_result_may_differ_between_commands(said: str) -> No
     open_study(asked())
     command = asked(n_trials=MAY_DIFFER[said].get("n_trials"))
     command = replace(command, study=replace(command.study, **MAY_DIFFER[said]))
-    for again in (command, replace(command, plan=None, said=frozenset({f"study.{said}"}))):
+    for again in (command, replace(command, plan=None, overridden=frozenset({f"study.{said}"}))):
         study = open_study(again)
         assert study.services.max_retries == MAY_DIFFER[said].get("max_retries", 1)
         assert study.n_trials == MAY_DIFFER[said].get("n_trials", 6)
@@ -549,7 +549,7 @@ def test_frozen_keys_cannot_be_changed_when_only_the_name_is_given(key: str) -> 
     open_study(asked())
     changed, message = FROZEN[key]
     command = by_name("compare")
-    command = replace(command, study=replace(command.study, **changed), said=frozenset({"study.name", key}))
+    command = replace(command, study=replace(command.study, **changed), overridden=frozenset({"study.name", key}))
     with pytest.raises(ConfigError) as caught:
         open_study(command)
     (problem,) = caught.value.problems

@@ -118,8 +118,8 @@ def test_training_on_what_scores_is_refused_where_leaks_are_dropped(folder: Path
     words = ["data=csv", f"data.path={folder}", "data.splits.train=[train,dev,test]"]
     assert pass_single(words).config.data.drop_leaked is False
     assert told(*words, "data.drop_leaked=true") == [
-        f"data.splits.train: has {split}, which {does}: data.drop_leaked=true leaves all of it out of train again; "
-        f"take it out there, or choose evaluation.{split}"
+        f"data.splits.train: has {split}, which {does}: data.drop_leaked=true leaves all of it out of train; "
+        f"remove it there, or set evaluation.{split}"
         for split, does in (("dev", "selects"), ("test", "reports"))
     ]
     benchmarks = ["evaluation.dev=demo-dev", "evaluation.test=demo-test"]

@@ -108,17 +108,17 @@ def test_embeddings_are_cut_to_dimensions_that_they_have(base: TrialConfig) -> N
 NESTS = [
     (
         loss_config("matryoshka", NOWHERE, loss_config("softmax", NOWHERE)),
-        "loss.inner: loss=matryoshka cannot be put around softmax: its classifier takes embeddings of one width; "
+        "loss.inner: loss=matryoshka cannot wrap softmax: its classifier takes embeddings of one width; "
         "choose another: loss@loss.inner=cosent",
     ),
     (
         loss_config("matryoshka", NOWHERE, loss_config("adaptive_layer", NOWHERE)),
-        "loss.inner: loss=matryoshka cannot be put around adaptive_layer: its layers would not be run for every dim: "
+        "loss.inner: loss=matryoshka cannot wrap adaptive_layer: its layers would not be run for every dim: "
         "put it outside, or take loss=matryoshka2d; choose another: loss@loss.inner=cosent",
     ),
     (
         loss_config("adaptive_layer", NOWHERE, loss_config("adaptive_layer", NOWHERE)),
-        "loss.inner: loss=adaptive_layer cannot be put around adaptive_layer: its layers are left out already; "
+        "loss.inner: loss=adaptive_layer cannot wrap adaptive_layer: its layers are left out already; "
         "choose another: loss@loss.inner=cosent",
     ),
     (
@@ -127,7 +127,7 @@ NESTS = [
             NOWHERE,
             loss_config("global_orthogonal_regularization", NOWHERE, loss_config("megabatch_margin", NOWHERE)),
         ),
-        "loss.inner.inner: loss=global_orthogonal_regularization cannot be put around megabatch_margin: it embeds its "
+        "loss.inner.inner: loss=global_orthogonal_regularization cannot wrap megabatch_margin: it embeds its "
         "texts by itself, so that there are no embeddings to share; choose another: loss@loss.inner.inner=cosent",
     ),
     (
@@ -137,7 +137,7 @@ NESTS = [
             NOWHERE,
             loss_config("global_orthogonal_regularization", NOWHERE, loss_config("softmax", NOWHERE)),
         ),
-        "loss.inner.inner: loss=matryoshka2d cannot be put around softmax: its classifier takes embeddings of one "
+        "loss.inner.inner: loss=matryoshka2d cannot wrap softmax: its classifier takes embeddings of one "
         "width; choose another: loss@loss.inner.inner=cosent",
     ),
 ]
@@ -181,7 +181,7 @@ def test_a_loss_beside_one_without_a_cached_form_takes_no_micro_batch(base: Tria
     config = replace(base, loss=loss("adaptive_layer", loss("mnrl")), dataloader=smaller)
     problems = list(check_cached(replace(config, data=replace(base.data, also=also))))
     assert [str(problem) for problem in problems] == [
-        "dataloader.micro_batch_size: must be null where not all losses have a cached form: each would be trained on "
+        "dataloader.micro_batch_size: must be null unless all losses have a cached form: each would be trained on "
         "micro-batches alone, and cosent has none"
     ]
 
@@ -204,7 +204,7 @@ DIMS: list[tuple[dict[str, ParameterValue], dict[str, Any], list[str]]] = [
     (
         {"matryoshka_dims": (128, 64), "matryoshka_weights": (1.0, 0.5, 2.0)},
         {},
-        ["loss.matryoshka_weights: must have one for each of the 2 dims, but got 3: [1.0,0.5,2.0]"],
+        ["loss.matryoshka_weights: must be a weight for each of the 2 dims, but got 3: [1.0,0.5,2.0]"],
     ),
     # What cannot be known is left to the library.
     ({"matryoshka_dims": (9999,)}, {"name": "pretrained", "path": "ORG/NAME"}, []),
@@ -237,7 +237,7 @@ def test_a_guide_or_teacher_that_is_not_there_is_told_by_its_own_key(
     base: TrialConfig, tmp_path: Path, name: str, key: str
 ) -> None:
     missing = loss(name, None, **{key: "/no/such/folder"})
-    message = "there is no folder /no/such/folder, and it is no hub id (ORG/NAME) either"
+    message = "there is no folder /no/such/folder, and it is not a hub id (ORG/NAME) either"
     assert told(base, missing) == [f"loss.{key}: {message}"]
     assert told(base, loss("adaptive_layer", missing)) == [f"loss.inner.{key}: {message}"]
     empty = loss(name, None, **{key: str(tmp_path)})
@@ -344,7 +344,7 @@ MODELS: list[tuple[str, dict[str, Any], list[str]]] = [
         {"dense": 64},
         [
             "loss: loss=denoising_autoencoder needs embeddings as wide as the transformer's tokens (128), but they "
-            "have 64: use no model.dense and one way of model.pooling"
+            "have 64: use no model.dense and a single mode of model.pooling"
         ],
     ),
     ("denoising_autoencoder", {"dense": 128}, []),
@@ -363,19 +363,19 @@ UNMERGED: list[tuple[LossConfig, dict[str, Any], dict[str, Any], str | None]] = 
     (loss("cosent"), {}, {}, None),
     (loss("matryoshka", loss("mnrl")), {}, {}, None),
     (loss("cosine"), {}, SMALLER, None),
-    (loss("mnrl"), {}, SMALLER, "where dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
-    (loss("softmax"), {}, {}, "for loss=softmax, whose columns cannot be merged here"),
+    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
+    (loss("softmax"), {}, {}, "for loss=softmax, whose columns cannot be merged"),
     (
         loss("batch_all_triplet"),
         {},
         GROUPED,
-        "for loss=batch_all_triplet, whose columns cannot be merged here",
+        "for loss=batch_all_triplet, whose columns cannot be merged",
     ),
     (
         loss("adaptive_layer", loss("cosent")),
         {},
         {},
-        "for loss=adaptive_layer, whose columns cannot be merged here",
+        "for loss=adaptive_layer, whose columns cannot be merged",
     ),
     (loss("cosent"), STATIC, {}, "for a static embedding (model.static_dim): it has no forward pass to share"),
 ]
@@ -394,7 +394,7 @@ def test_columns_of_a_further_datasets_loss_are_looked_at_too(base: TrialConfig)
     also = {"more": AlsoConfig(base.data, loss("softmax"))}
     config = replace(base, data=replace(base.data, also=also), trainer=replace(base.trainer, merge_columns=True))
     assert [str(problem) for problem in check_merged_columns(config)] == [
-        "trainer.merge_columns: must be false for data.also.more.loss=softmax, whose columns cannot be merged here"
+        "trainer.merge_columns: must be false for data.also.more.loss=softmax, whose columns cannot be merged"
     ]
 
 

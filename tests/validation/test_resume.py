@@ -119,7 +119,7 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> 
     ]
     begun()
     begun(run_id=ANOTHER)
-    assert told("resume=50e12") == ["resume: takes at least 6 characters of a run's id, or its folder, but got 50e12"]
+    assert told("resume=50e12") == ["resume: must be a run's folder, or at least 6 characters of its id, but got 50e12"]
     assert told("resume=50e123")[0].startswith("resume: 50e123 begins the ids of 2 runs: ")
     assert told("resume=abcdef")[0].endswith(("; the latest are 50e12345, 50e12399", "are 50e12399, 50e12345"))
     assert told("resume=sweeps/single/none")[0].startswith("resume: there is no folder sweeps/single/none; the latest")
@@ -128,13 +128,15 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> 
 def test_a_folder_that_is_no_single_runs_is_told() -> None:
     trial = Path("sweeps/lr-1234/trials/0007")
     trial.mkdir(parents=True)
-    assert told(f"resume={trial}") == [f"resume: {trial} is a trial of a study, which goes on by -m study.name=lr-1234"]
+    assert told(f"resume={trial}") == [
+        f"resume: {trial} is a trial of a study, which is resumed by -m study.name=lr-1234"
+    ]
     folder = begun()
     (folder / "config.yaml").write_text("trainer: [", encoding="utf-8")
     assert "config.yaml cannot be read: another version wrote it, or it was edited" in told(f"resume={ID}")[0]
     (folder / "config.yaml").unlink()
     assert told(f"resume={ID}") == [
-        f"resume: {folder} has no config.yaml: it is no run's, or the run ended before it began; start it anew"
+        f"resume: {folder} has no config.yaml: it is not a run's folder, or the run ended too early; start a new run"
     ]
 
 
@@ -149,7 +151,7 @@ def test_the_runs_own_configuration_counts_with_the_words_on_top() -> None:
     early_stopping = replace(own.trainer.early_stopping, patience=2)
     assert asked.config == replace(own, trainer=replace(own.trainer, epochs=4.0, early_stopping=early_stopping))
     assert (asked.emissions.country_iso_code, asked.tracking.uri) == ("FRA", "http://host:5000")
-    assert asked.services_said == ("emissions.country_iso_code=FRA", "tracking.uri=http://host:5000")
+    assert asked.service_overrides == ("emissions.country_iso_code=FRA", "tracking.uri=http://host:5000")
 
 
 def test_services_alone_change_nothing_of_the_run() -> None:
@@ -176,8 +178,8 @@ def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None
         "trainer.seed",
     ]
     assert (
-        "optimizer.lr: cannot change when a run is resumed: the checkpoint brings the state of its optimizer and "
-        "schedule, which would ignore it; leave it out, or start a new run"
+        "optimizer.lr: cannot change when a run is resumed: the checkpoint holds the state of its optimizer and "
+        "schedule, which would override it; leave it out, or start a new run"
     ) in refused
 
 
@@ -186,12 +188,12 @@ def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None
     [
         (["trainer.epochs=0"], "trainer.epochs: must be a number above 0, but got 0"),
         (["trainer.epoch=3"], "trainer.epoch: no such key (did you mean trainer.epochs?)"),
-        (["trainer.epochs=2,3"], "trainer.epochs: several values make a study: add -m"),
+        (["trainer.epochs=2,3"], "trainer.epochs: several values need a study: add -m"),
         (["trainer.device=cuda:9"], "trainer.device: "),
-        (["trainer.epochs=1.5"], "resume: run 50e12345 has trained 2 epochs: trainer.epochs must be more"),
-        (["trainer.log_every=7"], "resume: run 50e12345 has trained 2 epochs: trainer.epochs must be more"),
-        (["trainer.max_steps=12"], "resume: run 50e12345 has trained 12 steps: trainer.max_steps must be more"),
-        (["study.name=x"], "study.name: is a study's, and this is one run: add -m, or leave it out"),
+        (["trainer.epochs=1.5"], "resume: run 50e12345 has trained 2 epochs: trainer.epochs must be above that"),
+        (["trainer.log_every=7"], "resume: run 50e12345 has trained 2 epochs: trainer.epochs must be above that"),
+        (["trainer.max_steps=12"], "resume: run 50e12345 has trained 12 steps: trainer.max_steps must be above that"),
+        (["study.name=x"], "study.name: is for studies, and this is one run: add -m, or leave it out"),
         (["trainer.early_stopping=3"], "trainer.early_stopping: must be a section with keys of its own, but got 3"),
     ],
 )
@@ -204,7 +206,9 @@ def test_a_word_that_is_wrong_is_told_once(words: list[str], message: str) -> No
 def test_a_run_that_lost_its_checkpoints_can_go_on_but_not_be_changed() -> None:
     begun(step=None)
     assert pass_single([f"resume={ID}"]).resumed is not None
-    assert told(f"resume={ID}", "trainer.epochs=4") == ["resume: run 50e12345 has no whole checkpoint: start a new run"]
+    assert told(f"resume={ID}", "trainer.epochs=4") == [
+        "resume: run 50e12345 has no complete checkpoint: start a new run"
+    ]
 
 
 def test_a_lost_best_checkpoint_is_told() -> None:
@@ -220,9 +224,9 @@ def test_a_study_is_not_resumed_so() -> None:
     with pytest.raises(ConfigError) as error:
         pass_sweep([f"resume={ID}", "trainer.epochs=2,3"])
     assert [str(problem) for problem in error.value.problems] == [
-        "resume: is for a run by itself: a study goes on by its own -m command"
+        "resume: is for a single run: repeat a study's own -m command to resume it"
     ]
-    assert told(f"resume={ID},{ANOTHER}") == ["resume: one run is resumed at a time"]
+    assert told(f"resume={ID},{ANOTHER}") == ["resume: only one run can be resumed at a time"]
 
 
 def test_a_copy_is_whole_open_ended_and_leaves_the_earlier_run_alone(tmp_path: Path) -> None:

@@ -114,20 +114,24 @@ def passed(*words: str) -> Sweep:
 WRONG_WORDS = [
     (
         "loss@loss.inner=mnrl",
-        "loss@loss.inner: loss=cosent is around no other loss; those around one are: matryoshka, adaptive_layer, "
+        "loss@loss.inner: loss=cosent wraps no other loss; the losses that do: matryoshka, adaptive_layer, "
         "matryoshka2d, global_orthogonal_regularization",
     ),
     (
         "loss@trainer.early_stopping=mnrl",
-        "loss@trainer.early_stopping: there is no section trainer.early_stopping for an option of loss; its own "
-        "section's is loss=OPTION",
+        "loss@trainer.early_stopping: there is no section trainer.early_stopping for an option of loss; loss=OPTION "
+        "chooses its own",
     ),
     (
         "model@model.base=tiny",
-        "model@model.base: there is no section model.base for an option of model; its own section's is model=OPTION",
+        "model@model.base: there is no section model.base for an option of "
+        "model; model=OPTION chooses its own section's",
     ),
-    ("loss.inner=mnrl", "loss.inner: is the name of the option; choose another by loss@loss.inner=OPTION"),
-    ("loss.inner.name=mnrl", "loss.inner.name: is the name of the option; choose another by loss@loss.inner=OPTION"),
+    ("loss.inner=mnrl", "loss.inner: is the name of the option; choose another one by loss@loss.inner=OPTION"),
+    (
+        "loss.inner.name=mnrl",
+        "loss.inner.name: is the name of the option; choose another one by loss@loss.inner=OPTION",
+    ),
     ("los=mnrl", f"los: no such key (did you mean loss?); there are: {GROUPS}"),
     ("lr=1", f"lr: no such key (did you mean model.lr or optimizer.lr?); there are: {GROUPS}"),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
@@ -135,9 +139,9 @@ WRONG_WORDS = [
     ("+loss.typo=1", "loss.typo: no such key; it has: loss.scale"),
     ("loss=mnlr", f"loss: no option mnlr (did you mean mnrl?); {LOSSES}"),
     ("loss=bogus", f"loss: no option bogus; {LOSSES}"),
-    ("loss=", f"loss: takes the name of an option, but got nothing; {LOSSES}"),
-    ("loss=null", f"loss: takes the name of an option, but got null; {LOSSES}"),
-    ("loss=[mnrl]", f"loss: takes the name of an option, but got [mnrl]; {LOSSES}"),
+    ("loss=", f"loss: must be the name of an option, but got nothing; {LOSSES}"),
+    ("loss=null", f"loss: must be the name of an option, but got null; {LOSSES}"),
+    ("loss=[mnrl]", f"loss: must be the name of an option, but got [mnrl]; {LOSSES}"),
     ("model=minlm", f"model: no option minlm (did you mean minilm?); {MODELS}"),
     ("loss.scal=3", "loss.scal: no such key (did you mean loss.scale?); it has: loss.scale"),
     (
@@ -145,12 +149,12 @@ WRONG_WORDS = [
         "optimizer.warm_up: no such key (did you mean optimizer.warmup?); it has: optimizer.lr, "
         "optimizer.weight_decay, optimizer.warmup, optimizer.schedule, optimizer.max_grad_norm",
     ),
-    ("loss.name=mnrl", "loss.name: is the name of the option; choose another by loss=OPTION"),
+    ("loss.name=mnrl", "loss.name: is the name of the option; choose another one by loss=OPTION"),
     ("loss", "loss: is not key=value"),
-    ("~loss", "loss: ~loss cannot be: nothing is taken out of the configuration; set the key to null instead"),
-    ("loss=mnrl,cosent", "loss: several values make a study: add -m"),
-    ("optimizer.lr=interval(0,1)", "optimizer.lr: several values make a study: add -m"),
-    ("search=lr", "search: search=lr makes a study: add -m"),
+    ("~loss", "loss: ~loss cannot be used: keys cannot be removed from the configuration; set the key to null instead"),
+    ("loss=mnrl,cosent", "loss: several values need a study: add -m"),
+    ("optimizer.lr=interval(0,1)", "optimizer.lr: several values need a study: add -m"),
+    ("search=lr", "search: search=lr needs a study: add -m"),
     ("workers=local", "workers: workers=local runs the trials of a study: add -m"),
     ("workers.count=4", "workers.count: inline is this process alone, but got 4: add workers=local"),
     ("workers.per_device=0", "workers.per_device: must be a whole number of at least 1, or auto, but got 0"),
@@ -158,7 +162,7 @@ WRONG_WORDS = [
     ("workers.per_device=many", "workers.per_device: must be a whole number of at least 1, or auto, but got 'many'"),
     ("workers.mps=on", "workers.mps: must be one of auto, true, false, but got 'on'"),
     ("workers.mps=null", "workers.mps: must be one of auto, true, false, but got null"),
-    ("study.n_trials=3", "study.n_trials: is a study's, and this is one run: add -m, or leave it out"),
+    ("study.n_trials=3", "study.n_trials: is for studies, and this is one run: add -m, or leave it out"),
 ]
 
 
@@ -229,7 +233,7 @@ WRONG_VALUES = [
         "model.pooling: must be of mean, cls, max, mean_sqrt_len_tokens, weightedmean, lasttoken, several joined by + "
         "(mean+cls), or null, but got avg",
     ),
-    ("model.path=/x", "model.path: model=tiny is built here and takes none; use model=pretrained"),
+    ("model.path=/x", "model.path: model=tiny is built here and has none; use model=pretrained"),
     ("model.max_seq_length=65", "model.max_seq_length: model=tiny reads at most 64 tokens, but got 65"),
     ("model=pretrained", "model.path: model=pretrained needs one: a hub id (ORG/NAME) or a folder"),
     (
@@ -273,9 +277,9 @@ WRONG_VALUES = [
     ),
     (
         "tracking.uri=file:///tmp/mlruns",
-        "tracking.uri: MLflow keeps no records in plain folders any more; say sqlite:///mlruns/mlflow.db",
+        "tracking.uri: MLflow no longer keeps records in plain folders; use sqlite:///mlruns/mlflow.db",
     ),
-    ("tracking.uri='sqlite://'", "tracking.uri: names no file: say sqlite:///mlruns/mlflow.db, not sqlite://"),
+    ("tracking.uri='sqlite://'", "tracking.uri: names no file: use sqlite:///mlruns/mlflow.db, not sqlite://"),
     ("loss.scale=${model.foo}", "loss.scale: Interpolation key 'model.foo' not found"),
 ]
 
@@ -490,8 +494,8 @@ def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.Monk
         (
             "pytorch_model.bin",
             None,
-            "{0} has no safetensors weights; a pickle could execute code. Load it where you trust it and save it again "
-            "with save_pretrained()",
+            "{0} has no safetensors weights, and a pickle could execute code: if you trust it, load it and save it "
+            "again with save_pretrained()",
         ),
     ],
 )
@@ -506,9 +510,9 @@ def test_a_folder_without_a_model_a_file_and_nothing_at_all_are_told_apart(tmp_p
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     messages = {
-        tmp_path / "empty": f"{tmp_path}/empty holds no model: neither config.json nor modules.json is in it",
+        tmp_path / "empty": f"{tmp_path}/empty holds no model: it has neither config.json nor modules.json",
         tmp_path / "file": f"{tmp_path}/file is a file; a model is a folder with config.json or modules.json",
-        tmp_path / "none": f"there is no folder {tmp_path}/none, and it is no hub id (ORG/NAME) either",
+        tmp_path / "none": f"there is no folder {tmp_path}/none, and it is not a hub id (ORG/NAME) either",
     }
     for path, message in messages.items():
         assert told("model=pretrained", f"model.path={path}") == [f"model.path: {message}"]
@@ -625,7 +629,7 @@ def test_the_loss_inside_of_another_is_swept_as_options_are() -> None:
 
 
 SWEPT = "model, loss, data, dataloader, optimizer, trainer"
-WRAPPERS = "loss={} is around no other loss; those around one are: matryoshka, adaptive_layer, matryoshka2d, " + (
+WRAPPERS = "loss={} wraps no other loss; the losses that do: matryoshka, adaptive_layer, matryoshka2d, " + (
     "global_orthogonal_regularization"
 )
 WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
@@ -642,17 +646,17 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
         ],
     ),
     (["loss=a,b", "loss.margin=3"], [f"loss: no option a; {LOSSES}", f"loss: no option b; {LOSSES}"]),
-    (["loss=mnrl,mnrl"], ["loss: the choices mnrl, mnrl name one value twice"]),
-    (["loss=mnrl,cosent", "loss=cosine"], ["loss: is swept and given a second time; say it once"]),
-    (["trainer.seed=1,2", "trainer.seed=3"], ["trainer.seed: is swept and given a second time; say it once"]),
+    (["loss=mnrl,mnrl"], ["loss: the choices mnrl, mnrl contain a value twice"]),
+    (["loss=mnrl,cosent", "loss=cosine"], ["loss: is swept and set a second time; give it once"]),
+    (["trainer.seed=1,2", "trainer.seed=3"], ["trainer.seed: is swept and set a second time; give it once"]),
     (["loss=mnrl,cosent", "loss.scal=3"], ["loss.scal: no such key (did you mean loss.scale?); it has: loss.scale"]),
-    (["loss.name=mnrl,cosent"], ["loss.name: is the name of the option; choose another by loss=OPTION"]),
+    (["loss.name=mnrl,cosent"], ["loss.name: is the name of the option; choose another one by loss=OPTION"]),
     (
         ["model.pooling=choice(null,mean)"],
-        ["model.pooling=choice(null,mean): Hydra's choice() takes no null: write the choices as key=null,a,b"],
+        ["model.pooling=choice(null,mean): Hydra's choice() cannot contain null: write the choices as key=null,a,b"],
     ),
-    (["study.seed=1,2"], [f"study.seed: is the same for all trials of a study; swept can be {SWEPT}"]),
-    (["search=lr,none"], [f"search: is the same for all trials of a study; swept can be {SWEPT}"]),
+    (["study.seed=1,2"], [f"study.seed: is the same for all trials of a study; what can be swept: {SWEPT}"]),
+    (["search=lr,none"], [f"search: is the same for all trials of a study; what can be swept: {SWEPT}"]),
     (
         ["trainer.device=cpu,cuda"],
         ["trainer.device: is the same for all trials of a command, since a process trains on one device"],
@@ -661,7 +665,7 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
         ["evaluation.batch_size=16,32"],
         ["evaluation.batch_size: is the same for all trials of a study, since their scores are compared"],
     ),
-    (["recipe=none,distilbert_sts_es"], [f"recipe: is the same for all trials of a study; swept can be {SWEPT}"]),
+    (["recipe=none,distilbert_sts_es"], [f"recipe: is the same for all trials of a study; what can be swept: {SWEPT}"]),
     (
         ["loss=mnrl,matryoshka,cosine", "loss@loss.inner=mnrl,cosent"],
         [f"loss@loss.inner: {WRAPPERS.format('mnrl')}", f"loss@loss.inner: {WRAPPERS.format('cosine')}"],
@@ -676,11 +680,11 @@ WRONG_SWEEPS: list[tuple[Sequence[str], list[str]]] = [
     ),
     (
         ["optimizer.lr=interval(1e-5,1e-3)"],
-        ["study.n_trials: optimizer.lr is sampled: say how many trials, as study.n_trials=20"],
+        ["study.n_trials: optimizer.lr is sampled: set a number of trials, as study.n_trials=20"],
     ),
     (
         ["optimizer.lr=interval(1e-3,1e-5)", "study.n_trials=3"],
-        ["optimizer.lr: interval(0.001,1e-05) must have its lower end first"],
+        ["optimizer.lr: interval(0.001,1e-05) must have its lower bound first"],
     ),
     (
         ["optimizer.warmup=interval(-1,1.5)", "study.n_trials=3"],
@@ -785,8 +789,8 @@ def test_a_study_that_other_machines_may_join_needs_a_store_they_reach(
         assert pass_sweep(words[1:]).study.storage == f"postgresql://{host}/db"
         return
     assert told(*words) == [
-        f"tracking.uri: study.storage is on {machine}, so that other machines may join, which a file on this one "
-        "keeps no records of: give all of them the same server (tracking.uri=http://host:5000)"
+        f"tracking.uri: study.storage is on {machine}, so that other machines may join, but a file on this one "
+        "cannot take their records: give all of them the same server (tracking.uri=http://host:5000)"
     ]
 
 
@@ -851,10 +855,10 @@ def test_a_space_is_no_key_of_a_trial() -> None:
 
 WRONG_SPACES = [
     ("loss.scael: interval(1, 2)", ["loss=mine, loss.scael: no such key (did you mean loss.scale?)"]),
-    ("loss.scale: 3", ["loss=mine, loss.scale: 3 sweeps nothing; use choice(), range() or interval()"]),
+    ("loss.scale: 3", ["loss=mine, loss.scale: 3 is a single value; use choice(), range() or interval()"]),
     (
         "{optimizer.lr: 'interval(1e-4, 1e-3)'}",
-        ["loss=mine, optimizer.lr: model=tiny brings it, too: leave it out of one's space"],
+        ["loss=mine, optimizer.lr: model=tiny searches it, too: leave it out of one space"],
     ),
     (
         "evaluation.batch_size: choice(1, 2)",
@@ -887,7 +891,7 @@ def test_constraints_are_kept_by_every_cell_and_told_where_they_are_wrong() -> N
         "dataloader.batch_siz < 3": "'dataloader.batch_siz < 3': no such key: dataloader.batch_siz (did you mean "
         "dataloader.batch_size?)",
         "dataloader.batch_size > 64": "no trial keeps dataloader.batch_size > 64: change one of them",
-        "loss.name > 2": "loss.name is cosent, and only numbers are compared",
+        "loss.name > 2": "loss.name is cosent, but only numbers can be compared",
     }.items():
         # A cell that is never run has no problems of its own.
         (refusal,) = told("-m", "dataloader.batch_size=8,16", f'search.constraints=["{constraint}"]')
@@ -934,10 +938,11 @@ def test_points_that_do_not_are_told_all_at_once() -> None:
         "{dataloader.batch_size:true}",
     ]
     known = "loss, optimizer.warmup, dataloader.batch_size, optimizer.lr, loss.scale, dataloader.batch_sampler"
-    only = "is searched with {} only: give that, or leave {} out"
+    only = "is searched with {} only: set that, or leave {} out"
     assert told("-m", "loss=mnrl,cosent", "search=full", f"study.enqueue=[{','.join(points)}]", "study.n_trials=9") == [
         "study.enqueue, 1: optimizer.lr must be a number from 0.0001 to 0.01, but got 1",
-        "study.enqueue, 1: optimizer.warmupp is not searched (did you mean optimizer.warmup?); these are: " + known,
+        "study.enqueue, 1: optimizer.warmupp is not searched (did you mean "
+        "optimizer.warmup?); these keys are: " + known,
         "study.enqueue, 2: loss.scale " + only.format("loss=mnrl or loss=cosent", "loss.scale"),
         "study.enqueue, 3: loss must be one of mnrl, cosent, but got cosine",
         "study.enqueue, 4: dataloader.batch_sampler " + only.format("loss=mnrl", "dataloader.batch_sampler"),
@@ -952,7 +957,7 @@ def test_points_that_do_not_are_told_all_at_once() -> None:
         "optimizer.warmup=0,0.1",
         'search.constraints=["optimizer.warmup<0.1"]',
         "study.enqueue={optimizer.warmup:0.1}",
-    ) == ["study.enqueue: does not keep the constraint optimizer.warmup<0.1"]
+    ) == ["study.enqueue: breaks the constraint optimizer.warmup<0.1"]
 
 
 def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> None:
@@ -991,7 +996,7 @@ def test_options_that_train_on_other_devices_are_refused(tmp_path: Path) -> None
     (folder / "slow.yaml").write_text(text)
     assert told("-m", "trainer=default,slow") == [
         "trainer.device: is the same for all trials of a command, since a process trains on one device; the swept "
-        "options say auto, cpu"
+        "options have auto, cpu"
     ]
 
 

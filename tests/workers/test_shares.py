@@ -154,13 +154,16 @@ def inline(
             inline(per_device=2),
             "auto",
             1,
-            ["workers.per_device: inline is this process alone, and 2 are to share a GPU: add workers=local"],
+            ["workers.per_device: inline is this process alone, but 2 are to share a GPU: add workers=local"],
         ),
         (
             inline(per_device="auto"),
             "auto",
             1,
-            ["workers.per_device: inline is this process alone, and auto asks how many share a GPU: add workers=local"],
+            [
+                "workers.per_device: inline is this process alone, but auto measures "
+                "how many share a GPU: add workers=local"
+            ],
         ),
         (
             inline(mps="auto"),
@@ -178,13 +181,13 @@ def inline(
             inline(max_restarts=3),
             "auto",
             0,
-            ["workers.max_restarts: inline is this process, which nobody starts again, but got 3: add workers=local"],
+            ["workers.max_restarts: inline is this process, which cannot be restarted, but got 3: add workers=local"],
         ),
         (
             inline(silence=60.0),
             "auto",
             0,
-            ["workers.silence: inline is this process, which nobody watches, but got 60: add workers=local"],
+            ["workers.silence: inline is this process, which is not supervised, but got 60: add workers=local"],
         ),
         (local(4), "auto", 0, []),
         (local(4), "cpu", 1, []),
@@ -195,7 +198,7 @@ def inline(
             "auto",
             1,
             [
-                "workers.count: 4 processes do not fit on 1 GPU with 1 process each: say workers.per_device=4 if they "
+                "workers.count: 4 processes do not fit on 1 GPU with 1 process each: set workers.per_device=4 if they "
                 "fit in its memory"
             ],
         ),
@@ -204,7 +207,7 @@ def inline(
             "auto",
             2,
             [
-                "workers.count: 5 processes do not fit on 2 GPUs with 2 processes each: say workers.per_device=3 if "
+                "workers.count: 5 processes do not fit on 2 GPUs with 2 processes each: set workers.per_device=3 if "
                 "they fit in its memory"
             ],
         ),
@@ -213,7 +216,7 @@ def inline(
             "cpu",
             1,
             [
-                "workers.per_device: there is no GPU that 2 could share (trainer.device=cpu): say workers.count=N "
+                "workers.per_device: there is no GPU that 2 could share (trainer.device=cpu): set workers.count=N "
                 "instead"
             ],
         ),

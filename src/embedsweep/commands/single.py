@@ -188,4 +188,4 @@ def _command(request: SingleRun, run: TrialTracker, program: str) -> str:
     folder = request.resumed.run.folder if request.resumed is not None and not request.resumed.is_changed else None
     elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
     name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
-    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in request.services_said)))
+    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in request.service_overrides)))

@@ -117,7 +117,7 @@ def _parameter(reader: Reader, key: str, kind: Any) -> ParameterValue:
 
 
 def _shape(reader: Reader) -> Shape:
-    """The shape of the data in a section, whatever else is wrong; its own reader reports a wrong one."""
+    """Return the shape of the data in a section, whatever else is wrong; its own reader reports a wrong one."""
     shape = reader.peek("shape")
     return shape if shape in SHAPES else SHAPES[0]
 
@@ -226,7 +226,7 @@ def _scored_data(reader: Reader) -> DataConfig:
 
 
 def _benchmarks(reader: Reader) -> tuple[BenchmarkConfig, ...]:
-    """The benchmarks, each as its whole option: the composer has put it in the place of its name."""
+    """Return the benchmarks, each as its whole option: the composer has put it in the place of its name."""
     value = reader.raw("benchmarks")
     items = [] if value is None else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, Mapping) for item in items):
@@ -282,7 +282,7 @@ def _rungs(reader: Reader) -> tuple[float, ...]:
 
 
 def _points(reader: Reader) -> tuple[Mapping[str, object], ...]:
-    """A list of configurations; one counts as a list of one, null as none."""
+    """Return a list of configurations; one counts as a list of one, null as none."""
     value = reader.raw("enqueue")
     points = [value] if isinstance(value, Mapping) else value or []
     if isinstance(points, list) and all(isinstance(point, Mapping) and point for point in points):

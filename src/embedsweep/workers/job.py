@@ -94,7 +94,7 @@ class Job:
             n_trials=None,
             study=replace(request.study, name=study.name),
             tracking=study.services.tracking,
-            said=frozenset({TRACKING}),  # all other values are the study's own
+            overridden=frozenset({TRACKING}),  # all other values are the study's own
         )
         return cls(0, by_name, study.n_trials, parent, seconds=None, share_folder=share_folder)
 
