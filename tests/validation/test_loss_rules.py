@@ -168,7 +168,7 @@ def test_a_micro_batch_that_makes_a_loss_cached_is_refused_inside_of_what_cannot
     smaller: dict[str, Any] = {"batch_size": 16, "micro_batch_size": 4}
     assert told(base, loss(outer, loss("mnrl")), dataloader=smaller) == [
         "dataloader.micro_batch_size: 4, below dataloader.batch_size=16, makes loss=mnrl its cached form, which "
-        f"loss={outer} cannot be put around; set it to null"
+        f"loss={outer} cannot wrap; set it to null"
     ]
     assert told(base, loss(outer, loss("mnrl")), dataloader={**smaller, "micro_batch_size": 16}) == []
     assert told(base, loss(outer, loss("cosent")), dataloader=smaller) == []
@@ -241,9 +241,7 @@ def test_a_guide_or_teacher_that_is_not_there_is_told_by_its_own_key(
     assert told(base, missing) == [f"loss.{key}: {message}"]
     assert told(base, loss("adaptive_layer", missing)) == [f"loss.inner.{key}: {message}"]
     empty = loss(name, None, **{key: str(tmp_path)})
-    assert told(base, empty) == [
-        f"loss.{key}: {tmp_path} holds no model: neither config.json nor modules.json is in it"
-    ]
+    assert told(base, empty) == [f"loss.{key}: {tmp_path} holds no model: it has neither config.json nor modules.json"]
 
 
 def test_a_guide_or_teacher_is_not_asked_for_what_is_built_onto_the_model(base: TrialConfig) -> None:
@@ -363,7 +361,7 @@ UNMERGED: list[tuple[LossConfig, dict[str, Any], dict[str, Any], str | None]] = 
     (loss("cosent"), {}, {}, None),
     (loss("matryoshka", loss("mnrl")), {}, {}, None),
     (loss("cosine"), {}, SMALLER, None),
-    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
+    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4: a loss then embeds its columns in parts"),
     (loss("softmax"), {}, {}, "for loss=softmax, whose columns cannot be merged"),
     (
         loss("batch_all_triplet"),
