@@ -67,7 +67,7 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
     ],
     ids=["nothing yet", "an older version's", "all of it"],
 )
-def test_the_costs_of_a_study_are_the_sums_of_its_trials(
+def test_the_costs_of_a_study_are_the_sums_over_its_trials(
     trials: list[dict[str, float]], expected: dict[str, float]
 ) -> None:
     study = open_study(pass_sweep(["optimizer.lr=1e-4,2e-4", "study.name=costs"]))

@@ -128,7 +128,7 @@ def test_the_grid_runs_every_cell_once_in_order() -> None:
     assert not any(trial.is_resumed for trial in trials)
 
 
-def test_a_grid_cut_off_anywhere_goes_on_with_the_next_cell() -> None:
+def test_a_grid_interrupted_anywhere_continues_with_the_next_cell() -> None:
     seen = []
     for _ in range(6):
         seen += run(open_study(asked()), 1)
@@ -201,7 +201,7 @@ def costs_of(study: Study, number: int) -> dict[str, float]:
     return {name: figure for name, figure in study.trials[number].user_attrs.items() if name in COSTS}
 
 
-def test_what_a_trial_cost_is_recorded_however_it_ended() -> None:
+def test_a_trials_cost_is_recorded_however_it_ended() -> None:
     study = open_study(asked(n_trials=4))
     on_cpu = Emissions(0.001, 0.01, 1.0, "FRA", ())
     on_gpu = replace(on_cpu, gpu_h=0.25)
@@ -241,7 +241,7 @@ def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
     assert study.best.number == 1
 
 
-def test_test_scores_are_remembered() -> None:
+def test_test_scores_are_kept_in_the_study() -> None:
     study = open_study(asked())
     assert study.finals is None
     finals = Finals(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, {"test/spearman_cosine": 0.1}, 20)
@@ -249,7 +249,7 @@ def test_test_scores_are_remembered() -> None:
     assert open_study(by_name("compare")).finals == finals
 
 
-def test_finals_of_older_versions_are_read_without_what_they_lack() -> None:
+def test_finals_of_older_versions_are_read() -> None:
     scores = {"test/spearman_cosine": 0.5, "test-64/spearman_cosine": 0.4, "testing/spearman_cosine": 0.3}
     finals = Finals.of({"trial": 3, "scores": scores})
     assert finals.scores == scores
@@ -277,7 +277,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize("left", LEFT)
-def test_a_dead_workers_trial_is_taken_up_with_its_number_values_and_run(left: str) -> None:
+def test_a_dead_workers_trial_is_resumed_with_its_number_values_and_run(left: str) -> None:
     before = open_study(asked((LOSS, LR, WARMUP), "random", 3))
     first, killed = before.ask(), before.ask()
     assert first is not None
@@ -298,7 +298,7 @@ def test_a_dead_workers_trial_is_taken_up_with_its_number_values_and_run(left: s
     assert len(after.trials) == 3
 
 
-def test_attempts_are_counted_before_they_begin_and_interrupted_ones_are_not() -> None:
+def test_attempts_are_counted_before_they_start_and_interrupted_ones_are_not() -> None:
     counted = []
     for give_up in (True, True, False, False):
         study = open_study(asked(n_trials=1))
@@ -316,7 +316,7 @@ def test_attempts_are_counted_before_they_begin_and_interrupted_ones_are_not() -
     assert failure_of(over.failures).startswith("its worker died 2 times (the last sign of life of process ")
 
 
-def test_a_death_that_was_noted_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_that_was_recorded_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     study = open_study(asked(n_trials=1))
     assert study.ask() is not None
     study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
@@ -342,7 +342,7 @@ def test_a_death_that_was_noted_twice_counts_once(monkeypatch: pytest.MonkeyPatc
         (["its worker died (a)", "no"], "no; attempt 1: its worker died (a)"),
     ],
 )
-def test_why_a_trial_failed_is_told_of_all_its_attempts(reasons: list[str], expected: str) -> None:
+def test_the_reason_of_a_failure_covers_all_attempts(reasons: list[str], expected: str) -> None:
     assert failure_of(reasons) == expected
 
 
@@ -357,7 +357,7 @@ TELLS: dict[str, Callable[[Study, OpenTrial], None]] = {
 
 @pytest.mark.parametrize("tell", TELLS)
 @pytest.mark.parametrize("is_told", [False, True], ids=["running there", "told there"])
-def test_what_another_worker_took_up_is_told_by_it_alone(tell: str, is_told: bool) -> None:
+def test_a_reclaimed_trial_is_ended_by_its_new_worker_only(tell: str, is_told: bool) -> None:
     here = open_study(asked())
     trial = here.ask()
     assert trial is not None
@@ -374,7 +374,7 @@ def test_what_another_worker_took_up_is_told_by_it_alone(tell: str, is_told: boo
     assert open_study(asked()).trials[0] == before
 
 
-def test_of_several_that_find_a_dead_worker_one_takes_its_trial_up() -> None:
+def test_only_one_process_reclaims_a_dead_workers_trial() -> None:
     study = open_study(asked(n_trials=1))
     assert study.ask() is not None
     study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
@@ -384,7 +384,7 @@ def test_of_several_that_find_a_dead_worker_one_takes_its_trial_up() -> None:
     assert sorted(trial.attempt for trial in taken if trial is not None) == [2]
 
 
-def test_a_killed_trial_of_the_grid_is_taken_up_and_no_cell_runs_twice() -> None:
+def test_a_killed_trial_of_the_grid_is_resumed_and_no_cell_runs_twice() -> None:
     before = open_study(asked())
     killed = before.ask()
     assert killed is not None
@@ -394,7 +394,7 @@ def test_a_killed_trial_of_the_grid_is_taken_up_and_no_cell_runs_twice() -> None
     assert len(trials) == len({json.dumps(dict(trial.params), sort_keys=True) for trial in trials}) == 6
 
 
-def test_a_trial_that_was_given_up_is_resumed() -> None:
+def test_a_released_trial_is_resumed() -> None:
     study = open_study(asked())
     trial = study.ask()
     assert trial is not None
@@ -419,7 +419,7 @@ class Clock:
         return self.now
 
 
-def test_a_trial_on_another_host_is_doubted_for_a_minute_and_then_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_trial_on_another_host_is_resumed_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedsweep.study.leases.time.monotonic", clock := Clock())
     there = open_study(asked(n_trials=1))
     trial = there.ask()
@@ -470,7 +470,7 @@ def draws(sampler: SamplerName, name: str, stops: list[int]) -> list[dict[str, A
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "cmaes"])
-def test_a_resumed_study_draws_what_an_undisturbed_one_does_and_nothing_twice(sampler: SamplerName) -> None:
+def test_a_resumed_study_samples_as_an_undisturbed_one_and_nothing_twice(sampler: SamplerName) -> None:
     whole = draws(sampler, "whole", [])
     assert len({json.dumps(params, sort_keys=True) for params in whole}) == 8
     assert draws(sampler, "resumed", [1, 4]) == whole
@@ -488,9 +488,7 @@ def test_a_resumed_study_draws_what_an_undisturbed_one_does_and_nothing_twice(sa
         ({"sampler": "tpe", "n_trials": 6}, "sampler was exhaustive and is now tpe"),
     ],
 )
-def test_a_study_that_was_asked_something_else_is_refused_with_the_difference(
-    changed: dict[str, Any], message: str
-) -> None:
+def test_a_request_with_another_plan_is_refused_with_the_difference(changed: dict[str, Any], message: str) -> None:
     open_study(asked())
     with pytest.raises(ConfigError) as caught:
         open_study(asked(**changed))
@@ -510,7 +508,7 @@ MAY_DIFFER: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("said", MAY_DIFFER)
-def test_what_decides_no_result_may_differ_between_commands(said: str) -> None:
+def test_keys_that_decide_no_result_may_differ_between_commands(said: str) -> None:
     open_study(asked())
     command = asked(n_trials=MAY_DIFFER[said].get("n_trials"))
     command = replace(command, study=replace(command.study, **MAY_DIFFER[said]))
@@ -547,7 +545,7 @@ FROZEN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("key", FROZEN)
-def test_what_is_frozen_cannot_be_changed_by_the_name_alone(key: str) -> None:
+def test_frozen_keys_cannot_be_changed_when_only_the_name_is_given(key: str) -> None:
     open_study(asked())
     changed, message = FROZEN[key]
     command = by_name("compare")
@@ -567,7 +565,7 @@ def every_file(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
-def test_a_study_that_is_not_there_is_found_by_nobody_and_not_created(storage: str, tmp_path: Path) -> None:
+def test_finding_a_missing_study_creates_nothing(storage: str, tmp_path: Path) -> None:
     url = None if storage == "journal" else f"sqlite:///{tmp_path / 'optuna.db'}"
     assert find_study(asked(storage=url)) is None
     assert list(tmp_path.iterdir()) == []
@@ -577,7 +575,7 @@ def test_a_study_that_is_not_there_is_found_by_nobody_and_not_created(storage: s
 
 
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
-def test_a_study_that_is_there_is_found_as_it_is(storage: str, tmp_path: Path) -> None:
+def test_an_existing_study_is_found_unchanged(storage: str, tmp_path: Path) -> None:
     url = None if storage == "journal" else f"sqlite:///{tmp_path / 'optuna.db'}"
     run(open_study(asked(storage=url)), 3)
     before = every_file(tmp_path)
@@ -591,14 +589,14 @@ def test_a_study_that_is_there_is_found_as_it_is(storage: str, tmp_path: Path) -
     assert open_study(by_name("compare")).n_trials == 6
 
 
-def test_a_study_without_a_name_is_known_by_what_it_asks() -> None:
+def test_a_study_without_a_name_is_identified_by_its_plan() -> None:
     first = open_study(asked(name=None))
     assert open_study(asked(name=None)).name == first.name
     assert open_study(asked(name=None, lr=2e-3)).name != first.name
     assert open_study(asked(name=None, n_trials=2)).name == first.name
 
 
-def test_an_unknown_name_lists_those_there_are() -> None:
+def test_an_unknown_name_lists_the_existing_studies() -> None:
     for name in ("beta", "alpha"):
         open_study(asked(name=name))
     with pytest.raises(ConfigError, match=r"^study.name: no study gamma; there are: alpha, beta$"):
@@ -630,12 +628,12 @@ def test_a_study_in_a_database_is_found_again_by_its_name(tmp_path: Path) -> Non
     }
 
 
-def test_a_storage_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"the study's storage sqlite:.* cannot be opened"):
         open_study(asked(storage=f"sqlite:///{tmp_path / 'nowhere' / 'optuna.db'}"))
 
 
-def test_a_torn_journal_is_opened_and_what_was_torn_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_journal_with_an_incomplete_line_is_opened_and_the_line_kept(caplog: pytest.LogCaptureFixture) -> None:
     run(open_study(asked()), 2)
     journal = Path("sweeps/compare/journal.log")
     with journal.open("ab") as file:
@@ -652,7 +650,7 @@ def test_a_torn_journal_is_opened_and_what_was_torn_kept(caplog: pytest.LogCaptu
     assert len(open_study(by_name("compare")).trials) == 6
 
 
-def test_the_frozen_plan_lies_in_the_storage_and_beside_it() -> None:
+def test_the_frozen_plan_is_in_the_storage_and_in_the_folder() -> None:
     study = open_study(asked())
     Path("sweeps/compare/study.yaml").write_text("storage: null\n", encoding="utf-8")
     again = open_study(by_name("compare"))
@@ -667,7 +665,7 @@ def test_a_study_stays_in_the_storage_it_was_made_in(tmp_path: Path) -> None:
         open_study(asked(storage=url))
 
 
-def test_an_unknown_name_lists_what_its_storage_holds(tmp_path: Path) -> None:
+def test_an_unknown_name_lists_the_studies_of_its_storage(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     open_study(asked(name="alpha", storage=url))
     shutil.rmtree("sweeps")  # as on another machine
@@ -675,7 +673,9 @@ def test_an_unknown_name_lists_what_its_storage_holds(tmp_path: Path) -> None:
         open_study(replace(by_name("gamma"), study=replace(by_name("gamma").study, storage=url)))
 
 
-def test_a_study_whose_maker_was_killed_before_the_plan_is_made_by_the_same_command(tmp_path: Path) -> None:
+def test_a_study_whose_creator_was_killed_before_the_plan_was_written_is_created_by_the_same_command(
+    tmp_path: Path,
+) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     optuna.create_study(study_name="compare", storage=url, direction="maximize")
     study = open_study(asked(storage=url))
@@ -683,7 +683,7 @@ def test_a_study_whose_maker_was_killed_before_the_plan_is_made_by_the_same_comm
     assert len(run(study)) == 6
 
 
-def test_what_is_left_counts_new_trials_and_those_of_dead_workers_only() -> None:
+def test_trials_that_are_left_are_new_ones_and_those_of_dead_workers() -> None:
     study = open_study(asked())
     assert study.n_left == 6
     mine, theirs, done = (study.ask() for _ in range(3))

@@ -145,7 +145,7 @@ def test_mps_comes_first_then_the_probe_then_the_workers(
     assert [PIPE.items() <= share.items() for share in given] == [has_metal] * count
 
 
-def test_mps_ends_before_the_work_where_one_trial_a_gpu_is_best(machine: Machine) -> None:
+def test_mps_ends_before_the_work_if_one_trial_per_gpu_is_best(machine: Machine) -> None:
     machine.finds = 1
     assert machine.open(local(per_device="auto")) == [
         {"OMP_NUM_THREADS": "8", "MKL_NUM_THREADS": "8", "CUDA_VISIBLE_DEVICES": "0"}
@@ -154,7 +154,7 @@ def test_mps_ends_before_the_work_where_one_trial_a_gpu_is_best(machine: Machine
 
 
 @pytest.mark.parametrize("has_metal", [True, False])
-def test_a_probe_measures_what_workers_will_have(machine: Machine, has_metal: bool) -> None:
+def test_a_probe_measures_in_the_workers_environment(machine: Machine, has_metal: bool) -> None:
     machine.has_metal, machine.gpus = has_metal, 2
     given = machine.open(local(per_device="auto"), device="cuda:1")
     share = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "1"}
@@ -167,7 +167,7 @@ def test_a_probe_measures_what_workers_will_have(machine: Machine, has_metal: bo
 
 
 @pytest.mark.slow
-def test_a_sweep_probes_shares_and_goes_on_with_what_it_found(
+def test_a_sweep_probes_once_and_reuses_the_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A GPU that only this process sees: trials and the probe's processes train on the CPU."""

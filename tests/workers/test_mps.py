@@ -121,7 +121,7 @@ def test_the_daemon_ends_when_the_command_is_killed(fake: Path) -> None:
 
 
 @pytest.mark.parametrize(("gpu", "visible", "seen"), [("3", "3,4", "all"), ("GPU-5e", "GPU-5e", "GPU-5e")])
-def test_the_daemon_sees_gpus_under_the_names_that_workers_ask_for(
+def test_the_daemon_sees_gpus_under_the_names_that_workers_use(
     fake: Path, monkeypatch: pytest.MonkeyPatch, gpu: str, visible: str, seen: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -183,7 +183,7 @@ def _mute(fake: Path) -> None:
         (_mute, "it was started and did not answer for 0.5 s"),
     ],
 )
-def test_where_mps_cannot_be_had_the_reason_is_said_or_is_an_error(
+def test_if_mps_is_not_available_the_reason_is_printed_or_is_an_error(
     fake: Path, monkeypatch: pytest.MonkeyPatch, deed: Callable[[Path], None], reason: str
 ) -> None:
     monkeypatch.setattr(mps, "START_S", 0.5)
@@ -213,7 +213,7 @@ def test_a_daemon_through_which_no_process_can_use_the_gpu_is_stopped(
     assert is_gone(daemon_of(fake))
 
 
-def test_a_named_daemon_that_does_not_answer_is_told(
+def test_a_named_daemon_that_does_not_answer_is_reported(
     fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PIPE, str(tmp_path))
@@ -232,7 +232,7 @@ def test_the_daemons_sockets_have_short_paths(fake: Path, monkeypatch: pytest.Mo
         assert len(f"{service.environment[PIPE]}/control_privileged") < 108
 
 
-def test_without_a_cuda_driver_the_real_client_says_what_failed(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cuda_driver_the_real_client_reports_what_failed(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if machine.cuda_device_count():
         pytest.skip("this machine has a CUDA device")
     monkeypatch.undo()
