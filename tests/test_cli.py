@@ -63,7 +63,7 @@ def test_a_dry_run_previews_the_study_and_leaves_nothing(capsys: pytest.CaptureF
         "  optimizer.lr: log 1e-05 to 0.001",
         "  the same for all: loss.scale=30 trainer.device=cpu",
         "  pruner: none; duplicates: reuse",
-        "one of them, by itself: embedsweep train loss.scale=30 trainer.device=cpu loss=mnrl optimizer.lr=1e-05",
+        "example, as a single run: embedsweep train loss.scale=30 trainer.device=cpu loss=mnrl optimizer.lr=1e-05",
         "study.dry_run: nothing was created or trained",
     ]
 
@@ -93,7 +93,7 @@ def test_a_dry_run_shows_conditional_keys_and_enqueued_trials(capsys: pytest.Cap
         "  pruner: none; duplicates: reuse",
         "  constraint: dataloader.batch_size <= 48",
         "  tried first: loss=contrastive loss.margin=0.5",
-        f"one of them, by itself: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 "
+        f"example, as a single run: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 "
         "dataloader.batch_size=16 optimizer.lr=0.0001 loss.scale=5.0 dataloader.batch_sampler=batch_sampler",
         "study.dry_run: nothing was created or trained",
     ]

@@ -84,10 +84,10 @@ Column = str | int
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """How training examples take the shape a loss wants.
+    """How training examples take the shape that a loss takes.
 
     Attributes:
-        to: the shape to convert to; None takes the first that the loss wants and the data can become.
+        to: the shape to convert to; None takes the first that the loss takes and the data can become.
         positive_threshold: in [0, 1], on the normalised score; a scored pair at or above it is positive.
         both_directions: whether a positive pair (a, b) is also used as (b, a).
         seed: of what is drawn at random: the triplets from NLI, noise, negatives.
@@ -122,7 +122,7 @@ class DataConfig:
         score_range: the lowest and highest possible score in the files; scores are normalised to [0, 1] by it.
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
-        convert: how examples take the shape the loss wants.
+        convert: how examples take the shape that the loss takes.
         drop_leaked: whether training examples that share a sentence with dev or test are left out.
         limit: the first rows to train on; None takes all. Dev and test stay whole, so that scores can be compared.
         also: name -> a further dataset that is trained on in turn, with a loss of its own.

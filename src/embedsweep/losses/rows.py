@@ -66,7 +66,7 @@ class Loss:
     """One row of the table.
 
     Attributes:
-        wants: shapes of the examples that it takes, the best first; empty for a wrapper.
+        shapes: shapes of the examples that it takes, the best first; empty for a wrapper.
         in_batch: how it depends on the other examples of a batch.
         parameters: name -> type, with bounds as the fields of the configuration's dataclasses have them.
         build: builds the loss; :func:`~embedsweep.losses.builders.library` where that is a call of the library's class.
@@ -74,7 +74,7 @@ class Loss:
             that needs other columns than its shape has.
         dataset_parameters: names of the parameters that only ``dataset`` uses; the library's class has none such.
         wraps: whether it is a wrapper around another loss.
-        bears_cached: whether a wrapper works around the cached form of a loss.
+        wraps_cached: whether a wrapper works around the cached form of a loss.
         not_inside: wrapper -> why this loss cannot be inside it.
         other_model: name of the parameter that names another model, a guide or a teacher; None without one.
         groups_by_label: whether it needs batches that hold several examples of a class.
@@ -88,14 +88,14 @@ class Loss:
         not_captured_with: parameter -> the value with which steps can be captured, and why not with another.
     """
 
-    wants: tuple[Shape, ...]
+    shapes: tuple[Shape, ...]
     in_batch: InBatch
     parameters: Mapping[str, Any]
     build: Build
     dataset: MakeDataset | None = None
     dataset_parameters: tuple[str, ...] = ()
     wraps: bool = False
-    bears_cached: bool = False
+    wraps_cached: bool = False
     not_inside: Mapping[str, str] = field(default_factory=dict)
     other_model: str | None = None
     groups_by_label: bool = False

@@ -248,7 +248,7 @@ LOSSES: Mapping[str, Loss] = {
         _MATRYOSHKA,
         library("MatryoshkaLoss"),
         wraps=True,
-        bears_cached=True,
+        wraps_cached=True,
         not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it has no single embedding")},
         across=Across.EMBEDDINGS,
         not_captured_with={"n_dims_per_step": _DRAWS_DIMS},

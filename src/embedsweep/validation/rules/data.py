@@ -13,7 +13,7 @@ from embedsweep.data.convert import prepared
 from embedsweep.data.demo import DEMOS
 from embedsweep.data.examples import Splits
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.losses.nesting import in_batch, wants
+from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 
 
@@ -128,7 +128,7 @@ def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
     for name, examples in load_also(config.data).items():
         datasets[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
     for section, (examples, data, loss) in datasets.items():
-        key = canonical([asdict(data), asdict(config.evaluation), loss.name, wants(loss)])
+        key = canonical([asdict(data), asdict(config.evaluation), loss.name, shapes_of(loss)])
         yield _Dataset(key, section, replace(splits, train=examples), data, loss)
 
 
@@ -136,7 +136,7 @@ def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
 def _count(dataset: _Dataset) -> int | ConfigError:
     """Return the number of examples for a loss, or why there are none; cached, since cells mostly share their data."""
     try:
-        return len(prepared(dataset.splits, dataset.data, wants(dataset.loss), dataset.loss.name, None))
+        return len(prepared(dataset.splits, dataset.data, shapes_of(dataset.loss), dataset.loss.name, None))
     except ConfigError as error:
         return error
 
@@ -145,7 +145,7 @@ def _in_section(problem: Problem, dataset: _Dataset) -> Problem:
     """Return a problem of one dataset under its own keys; of a loss without data, with demo data that suits it."""
     section, message = dataset.section, problem.message
     if problem.where == "loss":
-        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in wants(dataset.loss)]
+        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in shapes_of(dataset.loss)]
         message += f" (to try it: {demos[0]})" if demos else ""
         return Problem("loss" if section == "data" else f"{section}.loss", message)
     return Problem(problem.where.replace("data.", f"{section}.", 1), message.replace("data.", f"{section}."))

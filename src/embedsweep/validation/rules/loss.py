@@ -9,7 +9,7 @@ from embedsweep.config.trial import LossConfig, ModelConfig, ParameterValue, Tri
 from embedsweep.config.values import shown
 from embedsweep.data.convert import target_shape
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.losses.nesting import in_batch, merges_columns, nest, wants
+from embedsweep.losses.nesting import in_batch, merges_columns, nest, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.micro_batches import cached_micro_batch, has_micro_batches
@@ -47,7 +47,7 @@ def check_cached(config: TrialConfig) -> Iterator[Problem]:
             f"{loader.micro_batch_size}, below dataloader.batch_size={loader.batch_size}, makes loss={innermost.name} "
             "its cached form, which "
         )
-        names = [part.name for part in wrappers if not LOSSES[part.name].bears_cached]
+        names = [part.name for part in wrappers if not LOSSES[part.name].wraps_cached]
         if names:
             message = f"{made}loss={names[0]} cannot wrap; set it to null"
             yield Problem("dataloader.micro_batch_size", message)
@@ -141,7 +141,7 @@ def check_grouping(config: TrialConfig) -> Iterator[Problem]:
         datasets = [(config.data, config.loss), *((also.data, also.loss) for also in config.data.also.values())]
         for data, loss in datasets:
             try:
-                shape = target_shape(data.shape, wants(loss), data.convert.to, loss.name)
+                shape = target_shape(data.shape, shapes_of(loss), data.convert.to, loss.name)
             except ConfigError:
                 continue  # reported by the rules of the data
             if shape not in CLASSES:
