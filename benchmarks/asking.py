@@ -34,9 +34,9 @@ if __name__ == "__main__":
     fill(study)
     asking = 0.0
     for result in range(ASKED):
-        begun = time.monotonic()
+        started = time.monotonic()
         trial = study.ask()
-        asking += time.monotonic() - begun
+        asking += time.monotonic() - started
         assert trial is not None
         study._study.tell(trial.number, result / ASKED)
     print_figures(Figure("asking at 1,000 finished trials", 1000 * asking / ASKED, 50.0, "ms"))

@@ -14,12 +14,12 @@ COMMAND = (
 
 
 def measure() -> float:
-    begun = time.monotonic()
+    started = time.monotonic()
     words = COMMAND.split()[1:]
     done = subprocess.run([sys.executable, "-m", "embedsweep", *words], capture_output=True, check=False)
     if done.returncode != 2:
         raise SystemExit(f"expected exit code 2, but got {done.returncode}")
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from benchmarks.figures import Figure, print_figures
 
 PROGRAM = """
 import sys, time
-begun = float(sys.argv[1])
+started = float(sys.argv[1])
 import transformers
 class First(transformers.TrainerCallback):
     def on_step_end(self, *_, **__):
-        print("FIRST", time.time() - begun, file=sys.__stdout__, flush=True)
+        print("FIRST", time.time() - started, file=sys.__stdout__, flush=True)
         import os
         os._exit(0)
 original = transformers.Trainer.__init__

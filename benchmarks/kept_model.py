@@ -32,10 +32,10 @@ if __name__ == "__main__":
     while (trial := worker.study.ask()) is not None:
         if not keeps:
             worker._models.drop()
-        begun = time.monotonic()
+        started = time.monotonic()
         worker._attempt(trial)
         delete_unneeded(worker.study)
-        seconds[keeps].append(time.monotonic() - begun)
+        seconds[keeps].append(time.monotonic() - started)
         keeps = not keeps
     # The first round includes what is loaded once per process.
     kept, anew = (statistics.median(seconds[keeps][1:]) for keeps in (True, False))

@@ -38,12 +38,12 @@ if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     fill()
     request = pass_sweep([*WORDS, f"study.n_trials={FINISHED + 1}"])
-    begun = time.monotonic()
+    started = time.monotonic()
     study = open_study(request)
-    opened = time.monotonic() - begun
+    opened = time.monotonic() - started
     assert sum(trial.state.is_finished() for trial in study.trials) == FINISHED
     trial = study.ask()
-    asking = time.monotonic() - begun - opened
+    asking = time.monotonic() - started - opened
     assert trial is not None
     assert trial.number == FINISHED
     print_figures(

@@ -26,7 +26,7 @@ ROUNDS = 7
 
 def plain_script(config: TrialConfig) -> float:
     """Return the seconds of a plain script that saves its model at the end."""
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         splits = load_splits(config.data, config.evaluation)
         (first, second), scores, dev = splits.train.texts, splits.train.labels, splits.dev
@@ -49,7 +49,7 @@ def plain_script(config: TrialConfig) -> float:
         )
         trainer.train()
         model.save_pretrained(f"{folder}/model")
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 if __name__ == "__main__":
@@ -58,10 +58,10 @@ if __name__ == "__main__":
     while (trial := worker.study.ask()) is not None:
         config = cell_config(worker.study.plan, trial.params)
         plain.append(plain_script(config))
-        begun = time.monotonic()
+        started = time.monotonic()
         worker._attempt(trial)
         delete_unneeded(worker.study)
-        ours.append(time.monotonic() - begun)
+        ours.append(time.monotonic() - started)
     # The first round includes what is loaded once per process.
     overhead = statistics.median(mine - other for mine, other in zip(ours[1:], plain[1:], strict=True))
     what = f"overhead of a trial over the plain trainer ({statistics.median(plain[1:]):.1f} s)"

@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the MLflow UI: ``python docs/take_pictures.py FOLDER`` after a sweep in FOLDER."""
+"""Take the README's pictures of the MLflow UI: ``python docs/take_pictures.py FOLDER`` after a sweep in FOLDER."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DOCS = Path(__file__).resolve().parent
 
 
 def newest_study(address: str) -> str:
-    """The id of the experiment that was made last, ``single`` and MLflow's own aside."""
-    studies = [found for found in ask(address, "experiments") if found["name"] not in ("single", "Default")]
-    return str(max(studies, key=lambda found: int(found["creation_time"]))["experiment_id"])
+    """Return the id of the newest experiment, except ``single`` and MLflow's own."""
+    studies = [each for each in ask(address, "experiments") if each["name"] not in ("single", "Default")]
+    return str(max(studies, key=lambda each: int(each["creation_time"]))["experiment_id"])
 
 
 def curves(address: str, study: str) -> str:
-    """The address of the page that shows dev Spearman of all trials over their steps."""
+    """Return the address of the page that plots dev Spearman of all trials over their steps."""
     runs = ask(address, "runs", experiment_ids=[study], filter="tags.`embedsweep.kind` = 'trial'")
     question = {
         "runs": [run["info"]["run_id"] for run in runs],
@@ -39,7 +39,7 @@ def curves(address: str, study: str) -> str:
 
 
 def toggle_columns(page: Any, names: tuple[str, ...]) -> None:
-    """Adds metrics and params to the table of runs, and takes away what is shown."""
+    """Add metrics and params to the table of runs, or remove those that are shown."""
     page.get_by_role("button", name="Columns").click()
     for name in names:
         page.get_by_placeholder("Search columns").fill(name)
@@ -50,7 +50,7 @@ def toggle_columns(page: Any, names: tuple[str, ...]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Opens the pages over the store in ``folder`` and writes the pictures beside this file."""
+    """Open the pages over the store in ``folder`` and write the pictures beside this file."""
     with served(folder) as address, browser_page() as page:
         study = newest_study(address)
         page.goto(f"{address}/#/experiments/{study}/runs")

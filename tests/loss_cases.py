@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from embedsweep.config.compose import shipped_conf
 from embedsweep.config.trial import LossConfig, ParameterValue, Shape
 from embedsweep.data.examples import Examples
-from embedsweep.losses.nesting import build_loss, nest, training_dataset, wants
+from embedsweep.losses.nesting import build_loss, nest, shapes_of, training_dataset
 from embedsweep.losses.table import LOSSES
 from embedsweep.models.tiny import tiny_model_path
 
@@ -99,14 +99,14 @@ def built(
     merge_columns: bool = False,
 ) -> nn.Module:
     """Build the loss for the examples of its first shape."""
-    classes = EXAMPLES[wants(config)[0]].classes
+    classes = EXAMPLES[shapes_of(config)[0]].classes
     n_classes = None if classes is None else len(classes)
     return build_loss(config, model, micro_batch_size, n_classes, merge_columns=merge_columns)
 
 
 def batch(config: LossConfig, model: SentenceTransformer) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor | None]:
     """Return the features of each text column and the labels of all examples of a loss's first shape."""
-    dataset = training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1)
+    dataset = training_dataset(config, EXAMPLES[shapes_of(config)[0]], model, seed=1)
     *texts, last = dataset.column_names
     labels = torch.tensor(list(dataset[last])) if last in ("label", "score") else None
     columns = texts if labels is not None else dataset.column_names
@@ -147,7 +147,7 @@ def trained(
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(str(folder), **{**defaults, **arguments}),
-        train_dataset=training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1),
+        train_dataset=training_dataset(config, EXAMPLES[shapes_of(config)[0]], model, seed=1),
         loss=loss,
         callbacks=[] if callback is None else [callback],
     )

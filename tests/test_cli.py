@@ -63,7 +63,7 @@ def test_a_dry_run_previews_the_study_and_leaves_nothing(capsys: pytest.CaptureF
         "  optimizer.lr: log 1e-05 to 0.001",
         "  the same for all: loss.scale=30 trainer.device=cpu",
         "  pruner: none; duplicates: reuse",
-        "one of them, by itself: embedsweep train loss.scale=30 trainer.device=cpu loss=mnrl optimizer.lr=1e-05",
+        "example, as a single run: embedsweep train loss.scale=30 trainer.device=cpu loss=mnrl optimizer.lr=1e-05",
         "study.dry_run: nothing was created or trained",
     ]
 
@@ -93,7 +93,7 @@ def test_a_dry_run_shows_conditional_keys_and_enqueued_trials(capsys: pytest.Cap
         "  pruner: none; duplicates: reuse",
         "  constraint: dataloader.batch_size <= 48",
         "  tried first: loss=contrastive loss.margin=0.5",
-        f"one of them, by itself: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 "
+        f"example, as a single run: embedsweep train '{objective}' loss=mnrl optimizer.warmup=0.0 "
         "dataloader.batch_size=16 optimizer.lr=0.0001 loss.scale=5.0 dataloader.batch_sampler=batch_sampler",
         "study.dry_run: nothing was created or trained",
     ]
@@ -135,6 +135,7 @@ def test_each_verb_has_help_of_its_own(capsys: pytest.CaptureFixture[str], verb:
 
 def test_the_version_is_this_programs_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "train", "--version") == (0, "embedsweep 0.1.0\n", "")
+    assert run(capsys, "train", "loss=mnrl", "--version") == (0, "embedsweep 0.1.0\n", "")
     assert run(capsys, "--version") == (0, "embedsweep 0.1.0\n", "")
 
 
@@ -258,6 +259,18 @@ def test_cfg_redacts_secrets(capsys: pytest.CaptureFixture[str], key: str) -> No
     assert code == 0
     assert "http://user:***@host" in out
     assert "hunter2222" not in out
+
+
+@pytest.mark.parametrize(
+    ("program", "command"), [("train.py", "python train.py"), ("/usr/bin/embedsweep", "embedsweep train")]
+)
+def test_help_names_the_command_that_was_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, program: str, command: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    out = run(capsys, "train", "--help")[1]
+    assert f"\n  {command} -m study.name=NAME " in out
+    assert f'eval "$({command} -sc install=bash)"' in out
 
 
 def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ FOLDERS = ("", "tests", "src/embedsweep")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 TREE = re.compile(r"\b(?:src/embedsweep|tests|conf|docs|benchmarks|tools)/[\w./-]*\w")
+CONSTANT = re.compile(r"`([A-Z]\w{4,})`\s+\(`([\w/]+\.py)`")
 PYTHON = re.compile(r"((?:[\w.-]+/)*\w+\.py)?(?:::(\w+))?")
 
 
@@ -96,6 +97,13 @@ def test_paths_from_the_root_exist(page: Path) -> None:
     assert [
         path for path in paths if "PLACE" not in path and not path.startswith("conf/") and not (ROOT / path).exists()
     ] == []
+
+
+def test_constants_named_with_their_file_are_in_it() -> None:
+    named = CONSTANT.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) >= 5
+    wrong = [(name, path) for name, path in named if not re.search(rf"\b{name}\b", resolve(path)[0].read_text("utf-8"))]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

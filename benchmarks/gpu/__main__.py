@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
-        description="The same trials by sentence-transformers' own search (A) and by embedsweep with so many workers "
+        description="The same trials by sentence-transformers' own search (A) and by embedsweep with N workers "
         "on the GPU (B8), +m under CUDA MPS, +g with CUDA graphs, +p with pruning.",
     )
     parser.add_argument("--model", default=os.environ.get("GPU_MODEL"), help="folder of an encoder (GPU_MODEL)")

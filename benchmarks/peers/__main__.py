@@ -90,9 +90,9 @@ def write_task(task: Task) -> None:
 def run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, str]:
     """Return the seconds of a command, imports included, and its output."""
     folder.mkdir()
-    begun = time.monotonic()
+    started = time.monotonic()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return seconds, done.stdout

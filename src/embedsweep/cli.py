@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
     end_at_once()
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["--version"] or words[:2] == ["train", "--version"]:
+    if "--version" in words and words[0] in ("--version", "train"):
         print(f"embedsweep {version('embedsweep')}")
         return 0
     for flag in COMPLETION:

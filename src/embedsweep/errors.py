@@ -38,7 +38,7 @@ class ConfigError(EmbedsweepError):
     """The configuration is invalid; nothing was trained.
 
     Args:
-        problems: all problems found, each once, in the order they were found; at least one.
+        problems: all problems, without duplicates, in order; at least one.
     """
 
     exit_code = 2

@@ -74,9 +74,9 @@ def cached_model_path(repo_id: str, revision: str | None) -> Path | None:
 
     for name in ("modules.json", "config.json"):
         try:
-            found = try_to_load_from_cache(repo_id, name, revision=revision)
+            path = try_to_load_from_cache(repo_id, name, revision=revision)
         except HFValidationError:
             return None
-        if isinstance(found, str):
-            return Path(found).parent
+        if isinstance(path, str):
+            return Path(path).parent
     return None

@@ -1,1 +1,1 @@
-"""A real Chromium looks at a real MLflow UI over the store of a real sweep."""
+"""Tests of MLflow's UI in a real Chromium, over the store of a real sweep."""

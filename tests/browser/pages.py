@@ -20,13 +20,13 @@ PATIENCE_S = 60
 
 
 def find_chromium() -> str | None:
-    """The browser's path; None where there is none (Debian: chromium)."""
+    """Return the path of a browser; None without one (Debian: chromium)."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of ``embedsweep ui`` over the store in ``folder``."""
+    """Run ``embedsweep ui`` over the store in ``folder``; yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -59,7 +59,7 @@ def _wait_for(address: str) -> None:
 
 @contextmanager
 def browser_page() -> Iterator[Any]:
-    """A page of headless Chromium that reaches loopback only."""
+    """Yield a page of headless Chromium."""
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -72,7 +72,7 @@ def browser_page() -> Iterator[Any]:
 
 
 def ask(address: str, what: str, **question: object) -> Any:
-    """Asks MLflow's REST API."""
+    """Search MLflow by its REST API."""
     request = urllib.request.Request(
         f"{address}/ajax-api/2.0/mlflow/{what}/search",
         data=json.dumps({"max_results": 100, **question}).encode(),
@@ -83,7 +83,7 @@ def ask(address: str, what: str, **question: object) -> Any:
 
 
 def open_study(page: Any, address: str, study: str) -> None:
-    """Opens the study's runs as a table, trials unfolded below their parent."""
+    """Open the study's runs as a table, with the trials expanded below their parent."""
     page.goto(f"{address}/#/experiments/{study}/runs")
     page.get_by_role("link", name=re.compile("^(?!Experiments)")).first.wait_for()
     page.locator(".ag-row button:has(svg)").locator("visible=true").last.click()

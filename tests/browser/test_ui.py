@@ -1,4 +1,4 @@
-"""What a person sees in MLflow after a sweep."""
+"""MLflow's pages after a sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SWEEP = ("-m", "loss=mnrl,cosent", "study.name=seen", "data.limit=200", "trainer
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory in which a small sweep was run by its command."""
+    """A working directory after a small sweep."""
     folder = tmp_path_factory.mktemp("swept")
     subprocess.run([sys.executable, "-m", "embedsweep", "train", *SWEEP], cwd=folder, check=True, capture_output=True)
     return folder
@@ -33,13 +33,13 @@ def address(folder: Path) -> Any:
         yield address
 
 
-def test_a_study_is_an_experiment_whose_run_unfolds_into_its_trials(address: str) -> None:
-    (study,) = (found for found in ask(address, "experiments") if found["name"] == "seen")
+def test_a_study_is_an_experiment_whose_run_expands_into_its_trials(address: str) -> None:
+    (study,) = (each for each in ask(address, "experiments") if each["name"] == "seen")
     with browser_page() as page:
         open_study(page, address, study["experiment_id"])
         page.get_by_role("link", name="0000 loss=mnrl").wait_for()
         page.get_by_role("link", name="0001 loss=cosent").wait_for()
 
 
-def test_the_sweep_left_nothing_outside_its_own_folders(folder: Path) -> None:
+def test_the_sweep_writes_only_into_its_own_folders(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"sweeps", "mlruns"}

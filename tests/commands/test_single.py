@@ -1,4 +1,4 @@
-"""Single runs through the command line: how they end, and how they go on."""
+"""Single runs through the command line: how they end and how they are resumed."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_a_complete_run_keeps_its_last_and_its_best_checkpoint(place: Place, com
     assert place.checkpoints(complete) == {STEPS, place.result(complete)["best_step"]}
 
 
-def test_a_complete_run_is_told_and_not_trained_again(
+def test_a_complete_run_is_printed_and_not_trained_again(
     place: Place, complete: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unwanted(*_: object, **__: object) -> None:
@@ -175,12 +175,12 @@ def test_a_run_killed_between_its_result_and_its_end_is_ended(place: Place, comp
     assert (run.info.status, run.data.tags["embedsweep.state"]) == ("FINISHED", "COMPLETE")
 
 
-def test_a_failed_run_goes_on_as_itself_and_ends_as_if_nothing_had_happened(
+def test_a_failed_run_is_resumed_and_ends_as_an_undisturbed_one(
     place: Place, complete: str, broken_off: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = broken_off(7)
     assert place.client.get_run(run_id).info.status == "FAILED"
-    assert f"go on from step 6: embedsweep train resume={run_id[:8]}" in capsys.readouterr().out
+    assert f"resume from step 6: embedsweep train resume={run_id[:8]}" in capsys.readouterr().out
 
     assert place.train(f"resume=sweeps/single/{run_id}") == (0, None)
 
@@ -194,7 +194,7 @@ def test_a_failed_run_goes_on_as_itself_and_ends_as_if_nothing_had_happened(
     assert "from step 6\n" in capsys.readouterr().out
 
 
-def test_more_epochs_are_a_new_run_that_ends_as_one_that_had_them_from_the_start(place: Place, complete: str) -> None:
+def test_more_epochs_are_a_new_run_that_equals_one_trained_that_long(place: Place, complete: str) -> None:
     before = place.bytes_of(complete)
     code, longer = place.train(f"resume={complete[:8]}", "trainer.epochs=4")
     assert code == 0
@@ -229,7 +229,7 @@ def test_the_best_checkpoint_of_a_longer_run_may_be_the_earlier_runs(place: Plac
     assert best in place.checkpoints(longer)
 
 
-def test_a_longer_run_that_broke_off_goes_on_and_keeps_where_it_came_from(
+def test_a_longer_run_that_was_interrupted_is_resumed_and_keeps_its_origin(
     place: Place, complete: str, broken_off: Callable[..., str]
 ) -> None:
     run_id = broken_off(17, f"resume={complete}", "trainer.epochs=4", "trainer.eval_every=0.25")
@@ -269,7 +269,7 @@ def test_a_configuration_that_was_edited_is_refused(
     path = place.run_folder(run_id) / "config.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("lr: 0.01", "lr: 0.02"), encoding="utf-8")
     assert place.train(f"resume={run_id}") == (2, None)
-    assert f"config.yaml is not what run {run_id[:8]} was begun with" in capfd.readouterr().err
+    assert f"config.yaml is not the configuration that run {run_id[:8]} was started with" in capfd.readouterr().err
 
 
 def test_data_that_has_changed_is_refused(
@@ -292,7 +292,7 @@ def test_data_that_has_changed_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("action", "code"), [("kill", -9), ("int", 130), ("term", 143)])
-def test_a_run_that_was_stopped_from_outside_goes_on_as_if_nothing_had_happened(
+def test_a_run_that_was_interrupted_is_resumed_and_ends_as_an_undisturbed_one(
     place: Place, complete: str, mlflow_template: Path, tmp_path: Path, action: str, code: int
 ) -> None:
     here = _place(tmp_path / "here", mlflow_template)
@@ -311,7 +311,7 @@ def test_a_run_that_was_stopped_from_outside_goes_on_as_if_nothing_had_happened(
     (run,) = here.runs
     run_id = run.info.run_id
     if code > 0:
-        assert f"resume={run_id[:8]} goes on with it" in stopped.stdout
+        assert f"resume={run_id[:8]} resumes it" in stopped.stdout
         assert run.info.status == "KILLED"
 
     assert here.train(f"resume={run_id[:8]}") == (0, None)

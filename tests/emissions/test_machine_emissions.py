@@ -469,9 +469,9 @@ def test_gpu_hours_of_trials_add_up_to_the_time_gpus_were_held(machine: Machine)
             under_way[worker] = machine.begin(worker, *dealt[worker])
         seconds = chance.random()
         held_s += seconds * len({gpu for each in under_way for gpu in dealt[each]})
-        told = {gpu: {each: chance.random() for each in dealt if chance.random() < 0.5} for gpu in ("a", "b")}
+        reported = {gpu: {each: chance.random() for each in dealt if chance.random() < 0.5} for gpu in ("a", "b")}
         machine.draw(chance.choice([0.0, 1.0]), gpu=chance.random())  # CodeCarbon may not have measured
-        machine.pass_s(seconds, **told)
+        machine.pass_s(seconds, **reported)
     shares += [trial.stop().gpu_h or 0.0 for trial in under_way.values()]
     given_h = sum(shares)
     assert held_s > 20
@@ -486,7 +486,7 @@ def test_a_killed_workers_trial_no_longer_holds_its_gpu(machine: Machine) -> Non
     machine.pass_s(7.2)
     machine.shared.remove(0)
     machine.pass_s(7.2)
-    machine.shared.add(0, pid=3)  # started again, and its trial not begun yet
+    machine.shared.add(0, pid=3)  # restarted, and its trial not started yet
     machine.energy(1)
     machine.pass_s(7.2)
     assert trial.stop().gpu_h == pytest.approx(0.001 + 0.002 + 0.002)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class Running:
         return Ended(ended.code, "".join(self._lines) + ended.output)
 
 
+def count_resumed(output: str) -> int:
+    """How often a trial was resumed; not how often one was about to be, as its worker had died."""
+    return len(re.findall("(?<!will be )resumed", output))
+
+
 def gone(workers: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(workers, timeout=GONE_WITHIN_S)
     return not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
@@ -85,7 +91,7 @@ def test_a_killed_worker_is_restarted_and_its_trial_resumed(tmp_path: Path) -> N
     check_shared(Study(tmp_path), ended)
     assert "was killed by SIGKILL: perhaps out of memory" in ended.output
     assert "is restarted (1/10)" in ended.output
-    assert ended.output.count("resumed") == 1, ended.output
+    assert count_resumed(ended.output) == 1, ended.output
     assert gone([victim, other])
 
 
@@ -99,7 +105,7 @@ def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     check_shared(Study(tmp_path), ended)
     assert "made no progress for 45 s (workers.silence) and was killed" in ended.output
     assert "is restarted (1/10)" in ended.output
-    assert ended.output.count("resumed") == 1, ended.output
+    assert count_resumed(ended.output) == 1, ended.output
     assert gone([victim, other])
 
 
@@ -129,7 +135,7 @@ def test_workers_end_with_their_supervisor_and_the_same_command_resumes(
 
     again = studies.run(tmp_path, FOUR)
     check_shared(Study(tmp_path), again)
-    assert again.output.count("resumed") == 2
+    assert count_resumed(again.output) == 2
 
 
 @pytest.mark.faults
@@ -143,7 +149,7 @@ def test_a_study_in_a_database_resumes_after_its_supervisor_was_killed(tmp_path:
     assert gone(workers)
     again = studies.run(tmp_path, words)
     check_shared(Study(tmp_path, postgres_url), again)
-    assert again.output.count("resumed") == 2
+    assert count_resumed(again.output) == 2
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from embedsweep.config.reader import Reader
 from embedsweep.config.trial import LossConfig
 from embedsweep.data.examples import COLUMNS
 from embedsweep.errors import Problem
-from embedsweep.losses.nesting import dims, in_batch, training_dataset, wants
+from embedsweep.losses.nesting import dims, in_batch, shapes_of, training_dataset
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.validation.sections import read_loss
@@ -35,7 +35,7 @@ from tests.losses.cases import NOWHERE
 def test_dims_and_shapes_are_those_of_any_loss_inside() -> None:
     inner = loss_config("matryoshka", NOWHERE, loss_config("mnrl", NOWHERE), matryoshka_dims=(16, 128))
     config = loss_config("adaptive_layer", NOWHERE, inner)
-    assert (dims(config), wants(config), in_batch(config)) == (
+    assert (dims(config), shapes_of(config), in_batch(config)) == (
         (128, 16),
         ("triplets", "positive_pairs"),
         InBatch.CACHED,
@@ -121,7 +121,7 @@ DEPENDS_ON_CHANCE = {
 
 def is_allowed(outer: str, inner: str, micro_batch_size: int | None) -> bool:
     """Return whether the table allows a combination."""
-    return outer not in LOSSES[inner].not_inside and (micro_batch_size is None or LOSSES[outer].bears_cached)
+    return outer not in LOSSES[inner].not_inside and (micro_batch_size is None or LOSSES[outer].wraps_cached)
 
 
 def test_all_combinations_of_wrappers_and_losses_are_tested() -> None:
@@ -189,7 +189,7 @@ PLAIN = [name for name in LEAVES if LOSSES[name].dataset is None]
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_dataset_has_the_columns_of_its_shape_in_order(model: SentenceTransformer, name: str) -> None:
     config = loss_config(name, NOWHERE)
-    for shape in wants(config):
+    for shape in shapes_of(config):
         examples = EXAMPLES[shape]
         dataset = training_dataset(config, examples, model, seed=1)
         assert tuple(dataset.column_names) == COLUMNS[shape]
@@ -207,7 +207,7 @@ def test_sixteen_losses_have_plain_datasets() -> None:
 )
 def test_scores_are_floats_and_classes_are_integers(model: SentenceTransformer, name: str, kind: type) -> None:
     config = loss_config(name, NOWHERE)
-    examples = EXAMPLES[wants(config)[0]]
+    examples = EXAMPLES[shapes_of(config)[0]]
     labels = list(training_dataset(config, examples, model, seed=1)[COLUMNS[examples.shape][-1]])
     assert {type(label) for label in labels} == {kind}
 

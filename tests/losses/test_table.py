@@ -25,7 +25,7 @@ from tests.loss_cases import (
 )
 from tests.losses.cases import CACHED, LIBRARY
 
-WANTS: dict[Shape, set[str]] = {
+FIRST_SHAPE: dict[Shape, set[str]] = {
     # The best shape of each, as the library's own table of losses has it.
     "triplets": {"mnrl", "gist", "triplet", "margin_mse", "distill_kl_div"},
     "positive_pairs": {"mnrl_symmetric", "megabatch_margin"},
@@ -40,7 +40,7 @@ WANTS: dict[Shape, set[str]] = {
     },
     "texts": {"mse", "embed_distill", "denoising_autoencoder", "contrastive_tension", "contrastive_tension_in_batch"},
 }
-ALSO_WANTS = {
+FURTHER_SHAPES = {
     "mnrl": "positive_pairs",
     "gist": "positive_pairs",
     "mse": "positive_pairs",
@@ -116,15 +116,15 @@ def test_defaults_of_dataset_parameters_are_those_of_the_librarys_data_loaders()
 
 
 def test_each_loss_takes_the_shapes_that_the_librarys_table_says() -> None:
-    assert {name: LOSSES[name].wants[0] for name in LEAVES} == {
-        name: shape for shape, names in WANTS.items() for name in names
+    assert {name: LOSSES[name].shapes[0] for name in LEAVES} == {
+        name: shape for shape, names in FIRST_SHAPE.items() for name in names
     }
-    assert {name: LOSSES[name].wants[1] for name in LEAVES if len(LOSSES[name].wants) > 1} == ALSO_WANTS
-    assert all(LOSSES[name].wants == () for name in WRAPPERS)
+    assert {name: LOSSES[name].shapes[1] for name in LEAVES if len(LOSSES[name].shapes) > 1} == FURTHER_SHAPES
+    assert all(LOSSES[name].shapes == () for name in WRAPPERS)
 
 
 def test_every_shape_has_examples_to_test_with() -> None:
-    assert set(EXAMPLES) == set(WANTS)
+    assert set(EXAMPLES) == set(FIRST_SHAPE)
     assert all(yaml.safe_load(path.read_text(encoding="utf-8"))["name"] == path.stem for path in OPTIONS)
 
 

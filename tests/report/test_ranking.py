@@ -64,7 +64,7 @@ def ranking(study: Study) -> list[str]:
     return output.getvalue().splitlines()
 
 
-def test_the_ranking_is_by_value_ties_by_number_failures_with_their_reasons() -> None:
+def test_the_ranking_sorts_by_value_then_number_and_gives_reasons_of_failures() -> None:
     study = study_of(0.5, 0.7, "TrialError: [nan]", -0.2, 0.7, "pruned", 0.0)
     blank, title, head, *lines = ranking(study)
     assert blank == ""
@@ -95,7 +95,7 @@ def test_pruned_trials_are_counted_by_their_rung() -> None:
     assert lines[-1] == "pruned: 2 at rung 0.125, 1 at rung 0.25"
 
 
-def test_several_objectives_are_columns_the_front_is_marked_and_the_best_is_told_by_all() -> None:
+def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None:
     objectives = "study.objective=[emissions/co2eq_kg,dev/spearman_cosine]"
     study = study_of(name="several", words=(objectives, "study.n_trials=3"), rates=3)
     for spearman, kilograms in ((0.7, 0.0000051234), (0.2, 0.000001), (0.1, 0.000002)):
@@ -109,14 +109,14 @@ def test_several_objectives_are_columns_the_front_is_marked_and_the_best_is_told
         ["2", "2", "2e-06", "0.1000", "0.002", "10", "lr=0.0003"],
         ["3*", "0", "5.123e-06", "0.7000", "0.00512", "10", "lr=0.0001"],
     ]
-    assert lines[3] == "* no other trial is better by one objective and as good by the others"
+    assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
     to, output = console()
     print_best(to, study, "embedsweep train", {"test/spearman_cosine": 0.5})
-    told = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
-    assert told in output.getvalue()
+    line = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
+    assert line in output.getvalue()
 
 
-def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
+def test_repeated_and_retried_trials_are_marked() -> None:
     study = study_of("no", 0.7, 0.7, 0.6)
     mark = {"reuse": {"original": 1, "replicate": None}, "replicate": {"original": 1, "replicate": 1}}
     trials = [
@@ -139,7 +139,7 @@ def test_what_repeats_another_trial_and_what_was_tried_again_is_told() -> None:
     assert best.number == 1
 
 
-def test_a_long_ranking_is_cut_and_says_so() -> None:
+def test_a_long_ranking_is_cut_and_gives_the_number_left_out() -> None:
     lines = ranking(study_of(*(number / 100 for number in range(13))))
     assert [line.split()[1] for line in lines[3:13]] == [str(number) for number in range(12, 2, -1)]
     assert lines[13] == "and 3 more"
@@ -151,7 +151,7 @@ def test_without_a_complete_trial_there_is_no_best() -> None:
     assert output.getvalue() == "no trial is complete\n"
 
 
-def test_the_best_is_told_with_its_scores_command_and_the_cost_of_all() -> None:
+def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
     study = study_of(0.5, 0.7, "no", words=("loss=mnrl", "trainer.epochs=3"))
     to, output = console()
     print_best(to, study, "python train.py", {"test/spearman_cosine": 0.66666})
@@ -172,7 +172,7 @@ def total_of(study: Study) -> str:
     return output.getvalue().splitlines()[-1]
 
 
-def test_hours_of_gpus_are_a_column_and_a_total_where_a_trial_ran_on_one() -> None:
+def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:
     study = study_of(0.5, name="on_gpus", rates=4, words=("study.n_trials=4",))
     hours = (0.0016, 0.25, 0.5)
     for value, gpu_h in zip((0.7, 0.6), hours, strict=False):
@@ -192,7 +192,7 @@ def test_hours_of_gpus_are_a_column_and_a_total_where_a_trial_ran_on_one() -> No
     assert total_of(study) == "emissions of all trials: 8 g CO2eq, 40 Wh, 0.752 GPU h"
 
 
-def test_a_study_of_an_older_version_is_reported_by_what_it_has() -> None:
+def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None:
     study = study_of(name="older", words=("study.n_trials=3",), rates=3)
     for value in (0.7, 0.6):
         trial = study.ask()
@@ -210,14 +210,14 @@ def test_a_study_of_an_older_version_is_reported_by_what_it_has() -> None:
     assert total_of(study) == "emissions of all trials: 6 g CO2eq, 10 Wh (1 of 3 trials)"
 
 
-def test_energy_that_was_estimated_is_said_to_be() -> None:
+def test_estimated_energy_is_marked() -> None:
     study = study_of(0.5, 0.7, name="estimated")
     assert total_of(study).endswith(" Wh")
-    for how, said in (("estimated (load x", True), ("assumed (half of", True), ("", False)):
+    for how, is_marked in (("estimated (load x", True), ("assumed (half of", True), ("", False)):
         words = (f"cpu power {how} TDP of 8 W, no RAPL)",) if how else ("ram power estimated (not measured)",)
         study.trial_folder(1).mkdir(parents=True, exist_ok=True)
         write_result(study.trial_folder(1), replace(result(0.7), emissions=replace(COST, unmeasured=words)))
-        assert total_of(study).endswith(" Wh (CPU power estimated)") is said
+        assert total_of(study).endswith(" Wh (CPU power estimated)") is is_marked
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ SWEEPS = [
 
 
 @pytest.mark.parametrize("words", SWEEPS, ids=lambda words: words[0])
-def test_the_command_to_run_again_makes_the_very_same_trial(words: list[str]) -> None:
+def test_the_printed_command_gives_the_same_configuration(words: list[str]) -> None:
     words = [word for word in words if not word.startswith("+")] + ["trainer.device=cpu"]
     study = open_study(pass_sweep(words))
     checked = 0
@@ -277,7 +277,7 @@ def test_words_with_spaces_and_quotes_survive_the_shell(tmp_path: Path) -> None:
     assert config_hash(pass_single(again).config) == config_hash(cell_config(study.plan, trial.params))
 
 
-def test_a_single_run_is_told_with_both_splits_and_its_cost() -> None:
+def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
@@ -293,5 +293,5 @@ def test_a_single_run_is_told_with_both_splits_and_its_cost() -> None:
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
     print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"))
-    told = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
-    assert told in output.getvalue()
+    line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
+    assert line in output.getvalue()

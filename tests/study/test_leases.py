@@ -50,7 +50,7 @@ ELSEWHERE = Lease("another-host", "another-boot 1", 1, 0.0)
     ],
     ids=[
         "none",
-        "given up",
+        "released",
         "mine",
         "of a renamed host",
         "of a container of my name",
@@ -58,11 +58,11 @@ ELSEWHERE = Lease("another-host", "another-boot 1", 1, 0.0)
         "elsewhere",
     ],
 )
-def test_a_lease_is_judged(attributes: dict[str, Any], expected: Verdict) -> None:
+def test_a_lease_is_alive_dead_or_unknown(attributes: dict[str, Any], expected: Verdict) -> None:
     assert Leases().judge(0, attributes) == expected
 
 
-def test_a_clock_that_is_set_makes_no_process_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_stays_the_same_when_the_wall_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     attributes = [held(Lease.mine()), held(Lease.of(process.pid))]
     # As psutil sees a clock that was set an hour ahead: Linux tells the time of the boot by the wall clock.
@@ -125,7 +125,7 @@ def test_another_host_is_dead_after_a_minute_of_silence_and_no_sooner(clock: Clo
     assert verdicts == ["unknown", "unknown", "unknown", "dead"]
 
 
-def test_another_host_whose_beat_moves_is_alive_and_its_silence_counts_anew(clock: Clock) -> None:
+def test_another_host_whose_beat_moves_is_alive_and_its_silence_restarts(clock: Clock) -> None:
     judges = Leases()
     assert judges.judge(0, held(ELSEWHERE)) == "unknown"
     clock.now = 59.0
@@ -144,7 +144,7 @@ def test_trials_are_judged_each_by_itself(clock: Clock) -> None:
     assert judges.judge(0, held(ELSEWHERE, 1)) == "dead"
 
 
-def test_it_beats_with_a_growing_count_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beats_count_up_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "BEAT_EVERY_S", 0.01)
     third = threading.Event()
     counts: list[int] = []

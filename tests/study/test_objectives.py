@@ -1,4 +1,4 @@
-"""Several objectives: what is told of a trial, which one is the best, and which lie on the front."""
+"""Several objectives: the values of a trial, the best trial, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_objective_has_optunas_direction() -> None:
     assert len(directions_of(list(DIRECTIONS))) == 14
 
 
-def test_a_trial_is_told_with_a_value_of_each_objective_in_their_order() -> None:
+def test_a_result_has_a_value_of_each_objective_in_order() -> None:
     objectives = ("emissions/energy_kwh", SPEARMAN, "emissions/duration_s", CO2, RATE, PEARSON)
     study = fill(study_of(*objectives), [(0.5, 0.002)])
     assert study.trials[0].values == [0.5, 0.5, 60.0, 0.002, 50.0, 0.25]
@@ -67,7 +67,7 @@ def test_a_result_of_an_older_version_has_no_throughput() -> None:
         values_of(result(0.5, 0.1, None), (SPEARMAN, RATE))
 
 
-def test_evaluations_of_several_objectives_are_not_reported_and_prune_nobody() -> None:
+def test_evaluations_of_several_objectives_are_not_reported_and_prune_no_trial() -> None:
     study = study_of(SPEARMAN, CO2)
     trial = study.ask()
     assert trial is not None
@@ -80,7 +80,7 @@ ROWS = [(0.7, 0.005), (0.7, 0.006), (0.2, 0.001), (0.6, 0.002), (0.5, 0.003), (0
 
 
 @pytest.mark.parametrize("objectives", [(SPEARMAN, CO2), (CO2, SPEARMAN)])
-def test_the_front_and_its_best_by_dev(objectives: tuple[str, str]) -> None:
+def test_the_pareto_front_and_its_best_trial_on_dev(objectives: tuple[str, str]) -> None:
     study = fill(study_of(*objectives), ROWS)
     assert study.front == {0, 2, 3, 5}
     assert study.best is not None
@@ -99,7 +99,7 @@ def test_trials_are_sorted_by_the_objective_that_counts_first() -> None:
 
 
 @pytest.mark.parametrize("other", [(SPEARMAN,), (CO2, SPEARMAN), (SPEARMAN, RATE)])
-def test_a_study_that_is_asked_other_objectives_is_refused(other: tuple[str, ...]) -> None:
+def test_a_request_with_other_objectives_is_refused(other: tuple[str, ...]) -> None:
     study_of(SPEARMAN, CO2)
     with pytest.raises(ConfigError, match="objectives was"):
         study_of(*other)
@@ -114,7 +114,7 @@ def test_samplers_propose_for_several_objectives(sampler: str) -> None:
     assert len({str(trial.params) for trial in study.trials}) == 14
 
 
-def test_the_gate_wants_a_dev_metric_among_them() -> None:
+def test_validation_requires_a_dev_metric_among_the_objectives() -> None:
     with pytest.raises(ConfigError, match=r"study.objective: must have a dev metric"):
         pass_sweep(["optimizer.lr=1e-4,1e-3", f"study.objective=[{CO2},{RATE}]"])
 

@@ -1,4 +1,4 @@
-"""Who is pruned where, and what is said of it: decisions computed by hand, through a study."""
+"""Which trials are pruned where, and the reason given: decisions computed by hand, made through a study."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_rung_is_its_fraction_of_all_steps_rounded_up(
         ("patience", (1, 2, 3)),
     ],
 )
-def test_a_rung_has_the_same_place_in_every_trial(pruner: str, expected: tuple[int, ...]) -> None:
+def test_a_rung_is_reported_under_the_same_step_in_every_trial(pruner: str, expected: tuple[int, ...]) -> None:
     study = study_of(pruner, "study.pruning.reduction_factor=3")
     assert report_steps(study.plan) == expected
     for total in (8, 80, 81):
@@ -98,7 +98,7 @@ def test_a_rung_has_the_same_place_in_every_trial(pruner: str, expected: tuple[i
         assert tuple(study.trials[trial.number].intermediate_values) == expected
 
 
-def test_without_a_pruner_evaluations_are_reported_by_their_step_and_nobody_is_pruned() -> None:
+def test_without_a_pruner_evaluations_are_reported_by_their_step_and_no_trial_is_pruned() -> None:
     study = study_of("none", n_trials=6)
     for value in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4):
         assert run(study, (value, value, value)) is None
@@ -110,7 +110,7 @@ def test_without_a_pruner_evaluations_are_reported_by_their_step_and_nobody_is_p
 Rows = list[tuple[tuple[float, ...], int | None, str]]
 
 HALVING: Rows = [
-    ((0.50, 0.60, 0.70), None, ""),  # the first meets nobody
+    ((0.50, 0.60, 0.70), None, ""),  # the first has no rival
     ((0.40, 0.0, 0.0), 10, "at step 10 of 80 (rung 0.125): {} 0.4000 is not among the best 1 (1/2) of 2 trials there"),
     ((0.45, 0.0, 0.0), 10, "is not among the best 1 (1/2) of 3 trials there (successive_halving)"),
     ((0.45, 0.65, 0.0), 40, "at step 40 of 80 (rung 0.5): {} 0.0000 is not among the best 1 (1/2) of 2"),  # ties go on
@@ -178,7 +178,7 @@ DECISIONS: list[tuple[str, list[str], Rows]] = [
 
 
 @pytest.mark.parametrize(("pruner", "words", "rows"), DECISIONS, ids=[f"{row[0]}{row[1]}" for row in DECISIONS])
-def test_decisions_are_those_computed_by_hand(pruner: str, words: list[str], rows: Rows) -> None:
+def test_decisions_equal_those_computed_by_hand(pruner: str, words: list[str], rows: Rows) -> None:
     study = study_of(pruner, *words)
     for number, (values, pruned_at, reason) in enumerate(rows):
         assert run(study, values, (10, 20, 40)[: len(values)]) == pruned_at, number
@@ -236,7 +236,7 @@ def test_hyperband_has_a_bracket_for_each_rung_and_one_without(factor: int, rung
 # --- short trainings, several rungs on one step, the last step
 
 
-def test_rungs_on_one_step_are_decided_in_turn_and_the_last_step_prunes_nobody() -> None:
+def test_rungs_on_one_step_are_decided_in_turn_and_the_last_step_prunes_no_trial() -> None:
     study = study_of("successive_halving", n_trials=4)
 
     def short(value: float, total: int) -> dict[int, Decision]:
@@ -294,7 +294,7 @@ def test_a_decision_stands_after_a_resume_and_nothing_is_reported_twice(pruner: 
     assert study.trials[1].intermediate_values == reported
 
 
-def test_a_trial_that_was_cut_off_between_report_and_decision_is_decided_then() -> None:
+def test_a_trial_killed_between_report_and_decision_is_decided_on_resume() -> None:
     study = study_of("median", "study.pruning.n_startup_trials=1")
     run(study, (0.5, 0.6, 0.7))
     trial = study.ask()
@@ -309,7 +309,7 @@ def test_a_trial_that_was_cut_off_between_report_and_decision_is_decided_then() 
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "qmc"])
-def test_a_resumed_study_draws_the_same_under_hyperband(
+def test_a_resumed_study_samples_the_same_under_hyperband(
     sampler: SamplerName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draws(folder: str, stops: Sequence[int]) -> list[dict[str, Any]]:
@@ -357,7 +357,7 @@ def test_a_resumed_study_draws_the_same_under_hyperband(
         (
             ["study.pruner=median", f"study.objective=[{METRIC},emissions/co2eq_kg]"],
             "study.pruner",
-            "several objectives exclude pruning; set it to none",
+            "several objectives cannot be pruned; set it to none",
         ),
         (
             ["study.sampler=cmaes", f"study.objective=[{METRIC},emissions/co2eq_kg]"],
@@ -366,7 +366,7 @@ def test_a_resumed_study_draws_the_same_under_hyperband(
         ),
     ],
 )
-def test_the_gate_refuses_a_pruner_that_cannot_prune(words: list[str], where: str, message: str) -> None:
+def test_validation_refuses_a_pruner_that_cannot_prune(words: list[str], where: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         pass_sweep(["optimizer.lr=1e-3,1e-4", *words])
     (problem,) = caught.value.problems

@@ -1,4 +1,4 @@
-"""Which values a trial gets: of conditional axes, under constraints, from points that come first, beside others."""
+"""Values of a trial: conditional axes, constraints, points that are tried first, and several workers at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.sampling import ConstrainedSampler, TrialSampler
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.validation.sweep import Sweep
-from tests.study.test_study import asked, result
+from tests.study.test_study import make_request, result
 
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
@@ -41,7 +41,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(axes: tuple[Axis, ...], sampler: SamplerName, n_trials: int, name: str = "drawn", **changes: Any) -> Sweep:
-    one = asked(axes, sampler, n_trials, name)
+    one = make_request(axes, sampler, n_trials, name)
     assert one.plan is not None
     return replace(one, plan=replace(one.plan, **changes))
 
@@ -87,7 +87,7 @@ def test_tpe_learns_the_axes_of_an_option_from_the_trials_that_have_them() -> No
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "nsga2"])
-def test_a_cell_that_breaks_a_constraint_is_never_drawn(sampler: SamplerName) -> None:
+def test_a_cell_that_violates_a_constraint_is_never_sampled(sampler: SamplerName) -> None:
     constraints = ("optimizer.warmup < 0.1", "100 * optimizer.lr + optimizer.warmup <= 0.4")
     trials = list(run(open_study(sweep((LR, WARMUP), sampler, 25, constraints=constraints, groups=(), cells={"": {}}))))
     assert len(trials) == 25
@@ -99,13 +99,13 @@ def test_a_cell_that_breaks_a_constraint_is_never_drawn(sampler: SamplerName) ->
     assert len({str(trial.params) for trial in trials}) == 25 or sampler == "nsga2"
 
 
-def test_constraints_that_leave_nothing_are_said_and_cost_no_values() -> None:
+def test_constraints_that_leave_nothing_are_an_error_and_use_no_trial() -> None:
     study = open_study(sweep((LR,), "tpe", 3, constraints=("optimizer.lr > 1",), groups=(), cells={"": {}}))
     with pytest.raises(StudyError, match=r"satisfies the constraints optimizer\.lr > 1: they leave almost nothing"):
         study.ask()
 
 
-def test_a_constraint_looks_at_fixed_values_too() -> None:
+def test_a_constraint_applies_to_fixed_values_too() -> None:
     cells = {"": {"dataloader": {"micro_batch_size": 32}}}
     micro = ("dataloader.micro_batch_size <= dataloader.batch_size",)
     trials = list(run(open_study(sweep((BATCH,), "random", 12, constraints=micro, groups=(), cells=cells))))
@@ -132,7 +132,7 @@ POINTS = (
 )
 
 
-def test_points_are_tried_first_in_order_and_the_sampler_draws_what_they_leave_open() -> None:
+def test_points_are_tried_first_in_order_and_the_sampler_fills_their_other_axes() -> None:
     trials = list(run(open_study(sweep(CONDITIONAL, "tpe", 5, enqueue=POINTS))))
     assert dict(trials[0].params) == POINTS[0]
     assert trials[1].params["optimizer.lr"] == 3e-3
@@ -141,7 +141,7 @@ def test_points_are_tried_first_in_order_and_the_sampler_draws_what_they_leave_o
     assert len({str(trial.params) for trial in trials}) == 5
 
 
-def test_points_are_tried_once_whenever_the_study_is_stopped() -> None:
+def test_points_are_tried_once_wherever_the_study_is_interrupted() -> None:
     for stop in range(3):
         study = open_study(sweep(CONDITIONAL, "tpe", 4, enqueue=POINTS))
         trial = study.ask()
@@ -152,7 +152,7 @@ def test_points_are_tried_once_whenever_the_study_is_stopped() -> None:
     assert study.params_of(study.trials[2])["loss"] == "cosent"
 
 
-def test_a_grid_begins_with_its_points_and_runs_no_cell_twice() -> None:
+def test_a_grid_starts_with_its_points_and_runs_no_cell_twice() -> None:
     points = ({"loss": "cosent", "dataloader.batch_size": 64, "trainer.max_steps": 4}, {"loss": "mnrl"})
     trials = list(run(open_study(sweep(GRID, "exhaustive", 18, enqueue=points))))
     assert dict(trials[0].params) == points[0]
@@ -161,7 +161,7 @@ def test_a_grid_begins_with_its_points_and_runs_no_cell_twice() -> None:
     assert len(trials) == 18
 
 
-def test_a_trial_whose_worker_died_while_its_values_were_drawn_keeps_those_it_has() -> None:
+def test_a_trial_whose_worker_died_while_sampling_keeps_the_values_it_has() -> None:
     study = open_study(sweep(CONDITIONAL, "tpe", 3))
     torn = study._study.ask()
     torn.suggest_categorical("loss", ("mnrl", "cosent"))
@@ -179,7 +179,7 @@ def test_workers_that_ask_at_the_same_time_do_not_get_the_same_values() -> None:
     assert len({str(trial.params) for trial in trials if trial is not None}) >= 5
 
 
-def test_a_proposal_that_runs_elsewhere_is_let_through_where_there_is_nothing_else() -> None:
+def test_a_proposal_that_another_worker_runs_is_accepted_if_there_is_no_other() -> None:
     only = DiscreteAxis("dataloader.batch_size", (16,), {})
     plan = sweep((only,), "tpe", 2, groups=(), cells={"": {}}).plan
     assert plan is not None
@@ -195,7 +195,7 @@ def test_a_proposal_that_runs_elsewhere_is_let_through_where_there_is_nothing_el
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_resumed_study_draws_what_an_undisturbed_one_does_and_nothing_twice(sampler: SamplerName) -> None:
+def test_a_resumed_study_samples_as_an_undisturbed_one_and_nothing_twice(sampler: SamplerName) -> None:
     def draws(name: str, stops: list[int]) -> list[dict[str, Choice]]:
         trials: list[OpenTrial] = []
         for stop in stops:
@@ -220,7 +220,7 @@ def finished(name: str, axes: tuple[Axis, ...], *points: dict[str, Choice]) -> N
         study.complete(trial, result(score / 10))
 
 
-def test_a_study_begins_with_what_it_shares_with_anothers_best() -> None:
+def test_a_warm_start_tries_the_values_that_the_other_studys_best_shares() -> None:
     low: dict[str, Choice] = {"loss": "mnrl", "optimizer.lr": 1e-4, "optimizer.warmup": 0.1, "loss.scale": 7.0}
     best: dict[str, Choice] = {"loss": "cosent", "optimizer.lr": 5e-3, "optimizer.warmup": 0.15}
     finished("first", (LOSS, LR, WARMUP, SCALE), low, best)
@@ -256,7 +256,7 @@ def test_a_study_begins_with_what_it_shares_with_anothers_best() -> None:
         ),
     ],
 )
-def test_a_study_that_nothing_can_be_taken_from_is_refused(
+def test_a_warm_start_from_a_study_without_usable_values_is_refused(
     warm_start: str, axes: tuple[Axis, ...], message: str
 ) -> None:
     finished("first", (LR,), {"optimizer.lr": 1e-4})
@@ -267,7 +267,7 @@ def test_a_study_that_nothing_can_be_taken_from_is_refused(
     assert open_study(sweep(axes, "tpe", 3, "second")).plan.warm_start is None
 
 
-def test_values_reach_the_journal_together() -> None:
+def test_a_trials_values_are_appended_to_the_journal_at_once() -> None:
     study = open_study(sweep(CONDITIONAL, "random", 2))
     appended: list[int] = []
     journal: Any = study._storage
@@ -285,7 +285,7 @@ def test_values_reach_the_journal_together() -> None:
     assert [trial.state for trial in open_study(sweep(CONDITIONAL, "random", 2)).trials] == [TrialState.RUNNING]
 
 
-def test_drawing_takes_up_a_waiting_trial_as_it_is() -> None:
+def test_asking_returns_a_waiting_trial_with_its_values() -> None:
     plan: StudyPlan | None = sweep(CONDITIONAL, "tpe", 3).plan
     assert plan is not None
     study = optuna.create_study()

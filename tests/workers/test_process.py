@@ -57,7 +57,7 @@ def test_a_machine_without_gpus_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
-def test_libraries_are_kept_quiet_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_are_kept_quiet_unless_the_user_sets_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     prepare_process("cpu")
     assert {name: os.environ[name] for name in LIBRARIES} == {
@@ -119,7 +119,7 @@ print(sorted({name.partition(".")[0] for name in sys.modules} - before))
         (Interrupted(signal.SIGTERM), 143, [], ""),
     ],
 )
-def test_a_worker_without_its_gpu_ends_alone_and_what_ails_all_trials_is_told(
+def test_a_worker_that_lost_its_gpu_ends_alone_and_a_problem_of_all_trials_is_sent(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: BaseException,

@@ -90,7 +90,7 @@ class Recorded:
 
 
 @pytest.mark.parametrize(("gpu_h", "expected"), [(None, None), (0.25, 0.0)], ids=["on a CPU", "on a GPU"])
-def test_what_repeats_another_trial_costs_nothing(tmp_path: Path, gpu_h: float | None, expected: float | None) -> None:
+def test_a_reused_result_costs_nothing(tmp_path: Path, gpu_h: float | None, expected: float | None) -> None:
     source, folder = tmp_path / "source", tmp_path / "again"
     source.mkdir()
     dev = {"dev/spearman_cosine": 0.5}

@@ -1,4 +1,4 @@
-"""Cores and GPUs, dealt out: a table of machines and what each worker gets of them."""
+"""Distribution of cores and GPUs: a table of machines and what each worker gets."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def set_machine(monkeypatch: pytest.MonkeyPatch, cores: int, gpus: int, *, mps: 
         (local(processes=3), "auto", 8, 2, 1),
     ],
 )
-def test_without_a_number_workers_are_as_many_as_the_machine_feeds(
+def test_the_default_number_of_workers_follows_the_machine(
     monkeypatch: pytest.MonkeyPatch, workers: WorkersConfig, device: str, cores: int, gpus: int, expected: int
 ) -> None:
     set_machine(monkeypatch, cores, gpus)
@@ -78,7 +78,7 @@ def test_metal_counts_as_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, 4, 1, "1", "PASSIVE"),
     ],
 )
-def test_cores_are_dealt_out_evenly(
+def test_cores_are_divided_evenly(
     monkeypatch: pytest.MonkeyPatch, cores: int, count: int, processes: int, threads: str, policy: str | None
 ) -> None:
     set_machine(monkeypatch, cores, 0)
@@ -88,19 +88,19 @@ def test_cores_are_dealt_out_evenly(
 
 
 @pytest.mark.parametrize(
-    ("said", "given"),
+    ("settings", "expected"),
     [
         ({"OMP_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
         ({"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "ACTIVE"}, {}),
         ({"MKL_NUM_THREADS": "3"}, {"OMP_NUM_THREADS": "4", "MKL_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE"}),
     ],
 )
-def test_what_the_user_said_of_threads_stays(
-    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], given: dict[str, str]
+def test_thread_settings_of_the_user_stay(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], expected: dict[str, str]
 ) -> None:
-    for name, value in said.items():
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert deal(local(), "cpu", 2) == [given] * 2
+    assert deal(local(), "cpu", 2) == [expected] * 2
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_the_user_said_of_threads_stays(
         ("cuda:1", None, 1, 2, ["1"]),
     ],
 )
-def test_gpus_are_dealt_out_in_turn(
+def test_gpus_are_assigned_in_turn(
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     visible: str | None,
@@ -154,13 +154,16 @@ def inline(
             inline(per_device=2),
             "auto",
             1,
-            ["workers.per_device: inline is this process alone, and 2 are to share a GPU: add workers=local"],
+            ["workers.per_device: inline is this process alone, but 2 are to share a GPU: add workers=local"],
         ),
         (
             inline(per_device="auto"),
             "auto",
             1,
-            ["workers.per_device: inline is this process alone, and auto asks how many share a GPU: add workers=local"],
+            [
+                "workers.per_device: inline is this process alone, but auto measures "
+                "how many share a GPU: add workers=local"
+            ],
         ),
         (
             inline(mps="auto"),
@@ -178,13 +181,13 @@ def inline(
             inline(max_restarts=3),
             "auto",
             0,
-            ["workers.max_restarts: inline is this process, which nobody starts again, but got 3: add workers=local"],
+            ["workers.max_restarts: inline is this process, which cannot be restarted, but got 3: add workers=local"],
         ),
         (
             inline(silence=60.0),
             "auto",
             0,
-            ["workers.silence: inline is this process, which nobody watches, but got 60: add workers=local"],
+            ["workers.silence: inline is this process, which is not supervised, but got 60: add workers=local"],
         ),
         (local(4), "auto", 0, []),
         (local(4), "cpu", 1, []),
@@ -195,7 +198,7 @@ def inline(
             "auto",
             1,
             [
-                "workers.count: 4 processes do not fit on 1 GPU with 1 process each: say workers.per_device=4 if they "
+                "workers.count: 4 processes do not fit on 1 GPU with 1 process each: set workers.per_device=4 if they "
                 "fit in its memory"
             ],
         ),
@@ -204,7 +207,7 @@ def inline(
             "auto",
             2,
             [
-                "workers.count: 5 processes do not fit on 2 GPUs with 2 processes each: say workers.per_device=3 if "
+                "workers.count: 5 processes do not fit on 2 GPUs with 2 processes each: set workers.per_device=3 if "
                 "they fit in its memory"
             ],
         ),
@@ -213,7 +216,7 @@ def inline(
             "cpu",
             1,
             [
-                "workers.per_device: there is no GPU that 2 could share (trainer.device=cpu): say workers.count=N "
+                "workers.per_device: there is no GPU that 2 could share (trainer.device=cpu): set workers.count=N "
                 "instead"
             ],
         ),
@@ -237,14 +240,14 @@ def inline(
         ),
     ],
 )
-def test_what_cannot_be_had_is_refused(
+def test_what_the_machine_does_not_have_is_refused(
     monkeypatch: pytest.MonkeyPatch, workers: WorkersConfig, device: str, gpus: int, problems: list[str]
 ) -> None:
     set_machine(monkeypatch, 8, gpus)
     assert [str(problem) for problem in (*check_workers(workers), *check_shares(workers, device))] == problems
 
 
-def test_mps_can_be_had_where_its_control_program_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mps_is_available_where_its_control_program_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     set_machine(monkeypatch, 8, 1)
     program = tmp_path / "nvidia-cuda-mps-control"
     program.touch(mode=0o755)
@@ -255,5 +258,5 @@ def test_mps_can_be_had_where_its_control_program_is(monkeypatch: pytest.MonkeyP
     assert machine_module.find_mps_control() is None
 
 
-def test_where_no_trial_is_left_nothing_is_dealt() -> None:
+def test_no_trial_left_means_no_worker() -> None:
     assert deal(local(), "cpu", 0) == []

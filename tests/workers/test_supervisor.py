@@ -1,4 +1,4 @@
-"""The supervisor, with workers that are a few lines of Python: what it shows, when it starts another, how it ends."""
+"""The supervisor, with workers that are a few lines of Python: what it shows, when it restarts one, how all end."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ WORKER = """if True:
     def released(*_):
         end_of = globals().get("trial")
         if end_of is not None:
-            tell("end", end_of, "RUNNING", None, "given up")
+            tell("end", end_of, "RUNNING", None, "released")
         sys.exit(143)
     signal.signal(signal.SIGTERM, released)
     exec(os.environ["PROGRAM"])
 """
-"""A worker that does what its environment says, with the words of the protocol at hand."""
+"""A worker that runs the program in its environment, with functions that send events."""
 
 CRASH = 'print("some noise\\nand the reason", file=sys.stderr); sys.exit(7)'
 
@@ -68,7 +68,7 @@ def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 class Watched:
-    """A supervisor of workers that run the given programs, and what it has shown."""
+    """A supervisor of workers that run these programs, and what it has shown."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ def interrupt(watched: Watched, signum: int, after: str, times: int = 1) -> None
     threading.Thread(target=wait_and_send, daemon=True).start()
 
 
-def test_what_every_worker_tells_is_shown_and_the_same_line_once(job: Job) -> None:
+def test_events_of_all_workers_are_shown_and_equal_lines_once(job: Job) -> None:
     program = 'tell("say", "data: few rows"); begin("{0}"); tell("progress", "{0}", 1, 4); tell("score", "{0}", 0.25); '
     program += 'end("{0}")'
     lines = Watched(job, [program.format(0), program.format(1)]).run()
@@ -144,7 +144,7 @@ def test_what_every_worker_tells_is_shown_and_the_same_line_once(job: Job) -> No
     ]
 
 
-def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
+def test_a_worker_that_dies_is_reported_and_restarted(job: Job) -> None:
     program = f'begin("5")\nif first("died"):\n    {CRASH}\nend("5")'
     lines = Watched(job, [program]).run()
     assert lines == [
@@ -168,16 +168,16 @@ def test_a_worker_that_dies_is_told_of_and_started_again(job: Job) -> None:
         ("sys.exit(1)", "worker 0 ended with exit code 1"),
     ],
 )
-def test_how_a_worker_ended_is_said(job: Job, deed: str, reason: str) -> None:
+def test_the_end_of_a_worker_is_described(job: Job, deed: str, reason: str) -> None:
     lines = Watched(job, [f'if first("died"):\n    begin("0"); {deed}']).run()
     assert lines[2:] == [reason, "worker 0 is restarted (1/3)"]
 
 
-def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) -> None:
+def test_a_trial_may_be_resumed_before_its_workers_death_is_noticed(job: Job) -> None:
     wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
-    dies = 'if first("died"):\n    begin("9"); time.sleep(0.5); open("begun", "x")\n'
+    dies = 'if first("died"):\n    begin("9"); time.sleep(0.5); open("started", "x")\n'
     dies += f"    {wait.format('taken')}    sys.exit(1)"
-    takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
+    takes = f'if True:\n    {wait.format("started")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
     takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
     lines = Watched(job, [dies, takes]).run()
     assert [line for line in lines if line.startswith("trial")] == [
@@ -189,7 +189,7 @@ def test_a_trial_may_be_taken_up_before_its_workers_death_is_heard_of(job: Job) 
     ]
 
 
-def test_a_worker_that_makes_no_progress_is_killed_and_started_again(job: Job) -> None:
+def test_a_worker_that_makes_no_progress_is_killed_and_restarted(job: Job) -> None:
     hangs = 'begin("0")\nif first("hung"):\n    signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)\nend("0")'
     slow = 'begin("1")\nfor step in range(8):\n    time.sleep(0.3); tell("progress", "1", step, 8)\nend("1")'
     lines = Watched(job, [hangs, slow], silence=3.0).run()
@@ -210,17 +210,17 @@ def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) 
     assert "trial 1 COMPLETE loss=mnrl 0.5000" in lines
 
 
-def test_a_worker_whose_death_leaves_no_trial_is_not_started_again(job: Job) -> None:
+def test_a_worker_whose_death_leaves_no_trial_is_not_restarted(job: Job) -> None:
     lines = Watched(job, ['begin("0"); end("0"); sys.exit(1)'], n_left=lambda: 0).run()
     assert lines[-1] == "worker 0 ended with exit code 1"
 
 
-def test_after_the_deadline_nobody_is_started_again(job: Job) -> None:
+def test_after_the_deadline_no_worker_is_restarted(job: Job) -> None:
     lines = Watched(job, ['begin("0"); sys.exit(1)'], deadline=time.monotonic()).run()
     assert lines[-1] == "worker 0 ended with exit code 1"
 
 
-def test_after_so_many_restarts_the_others_go_on_and_the_command_fails(job: Job) -> None:
+def test_after_the_last_restart_the_other_workers_continue_and_the_command_fails(job: Job) -> None:
     dying = f'begin("0"); open("deaths", "a").write("x"); {CRASH}'
     living = 'begin("1")\nwhile not os.path.exists("deaths") or len(open("deaths").read()) < 3:\n    time.sleep(0.02)\n'
     watched = Watched(job, [dying, living + 'time.sleep(0.3); end("1")'], max_restarts=2)
@@ -237,7 +237,7 @@ def test_a_command_whose_other_workers_left_nothing_undone_does_not_fail(job: Jo
     assert lines[-1].startswith("worker 0 died and is not restarted, as workers.max_restarts=0 is reached")
 
 
-def test_workers_that_cannot_start_are_given_up_at_the_second_one(job: Job) -> None:
+def test_the_command_fails_after_two_workers_that_cannot_start(job: Job) -> None:
     program = 'open("starts", "a").write("x"); import no_such_library'
     with pytest.raises(WorkerError) as error:
         Watched(job, [program], max_restarts=100).run()
@@ -246,8 +246,8 @@ def test_workers_that_cannot_start_are_given_up_at_the_second_one(job: Job) -> N
     assert Path("starts").read_text() == "xx"
 
 
-def test_what_ails_all_trials_is_told_once_and_ends_all(job: Job) -> None:
-    gone = 'begin("0"); tell("end", "0", "RUNNING", None, "given up"); tell("outage", "the store is gone"); sys.exit(1)'
+def test_a_problem_of_all_trials_is_reported_once_and_ends_all_workers(job: Job) -> None:
+    gone = 'begin("0"); tell("end", "0", "RUNNING", None, "released"); tell("outage", "the store is gone"); sys.exit(1)'
     gone = f'while not os.path.exists("waits"):\n    time.sleep(0.02)\n{gone}'
     waiting = 'trial = "1"; begin("1"); open("waits", "w"); time.sleep(60)'
     watched = Watched(job, [waiting, gone])
@@ -256,16 +256,16 @@ def test_what_ails_all_trials_is_told_once_and_ends_all(job: Job) -> None:
     assert "worker" not in "".join(watched.lines)
 
 
-def test_an_interrupt_reaches_every_worker_once_and_they_give_their_trials_up(job: Job) -> None:
+def test_an_interrupt_reaches_every_worker_once_and_they_release_their_trials(job: Job) -> None:
     program = 'trial = "{0}"; begin("{0}"); time.sleep(60)'
     watched = Watched(job, [program.format(0), program.format(1)])
     interrupt(watched, signal.SIGINT, "RUNNING loss=mnrl", times=2)
     with handled(), pytest.raises(Interrupted) as error:
         watched.run()
     assert error.value.exit_code == 130
-    begun = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
-    assert sorted(watched.lines[:2]) == begun
-    assert sorted(watched.lines[2:]) == [f"{line} given up" for line in begun]
+    started = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
+    assert sorted(watched.lines[:2]) == started
+    assert sorted(watched.lines[2:]) == [f"{line} released" for line in started]
 
 
 def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None:
@@ -280,7 +280,7 @@ def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None
     assert "interrupted again: workers are killed" in watched.lines
 
 
-def test_workers_that_do_not_heed_an_interrupt_are_killed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_ignore_an_interrupt_are_killed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor_module, "GRACE_S", 0.5)
     watched = Watched(job, ['signal.signal(signal.SIGTERM, signal.SIG_IGN); begin("0"); time.sleep(60)'])
     interrupt(watched, signal.SIGINT, "trial 0 RUNNING")
@@ -294,7 +294,7 @@ def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, mo
         Watched(job, [""]).run()
 
 
-def test_a_crew_that_is_never_sent_to_work_is_ended(job: Job) -> None:
+def test_workers_that_never_get_a_job_are_ended(job: Job) -> None:
     watched = Watched(job, ["time.sleep(60)", "time.sleep(60)"])
     began, before = time.monotonic(), living_children()
     with watched.pool:

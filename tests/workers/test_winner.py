@@ -1,4 +1,4 @@
-"""One small sweep through the command line, and what is left when it is over."""
+"""One small sweep through the command line, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Swept:
         return run
 
     def models_on_disk(self) -> list[int]:
-        """Numbers of the trials whose model lies in their folder."""
+        """Numbers of the trials with a model in their folder."""
         study = self.study
         return [trial.number for trial in study.trials if (study.trial_folder(trial.number) / "model").is_dir()]
 
@@ -104,7 +104,7 @@ def best(sweep: Sweep) -> Swept:
     return sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
 
 
-def test_a_complete_study_exits_0_and_knows_its_best(best: Swept) -> None:
+def test_a_complete_study_exits_0_and_has_a_best_trial(best: Swept) -> None:
     assert best.code == 0
     study = best.study
     assert study.is_complete
@@ -138,7 +138,7 @@ def test_the_test_score_is_that_of_the_kept_model(best: Swept) -> None:
     assert "the best of 3 trials of study best" in card
 
 
-def test_runs_end_in_the_truth(best: Swept) -> None:
+def test_runs_have_the_status_of_their_trials(best: Swept) -> None:
     assert best.parent.info.status == "FINISHED"
     for number in (0, 1, 2):
         run = best.run_of(number)
@@ -194,7 +194,7 @@ def test_the_command_to_run_again_is_the_winners_configuration(
 @pytest.mark.parametrize(
     ("keep_models", "on_disk", "recorded"), [("all", [0, 1], [0, 1]), ("none", [], [])], ids=["all", "none"]
 )
-def test_the_models_kept_are_those_asked_for(
+def test_the_models_kept_are_those_requested(
     sweep: Sweep, keep_models: str, on_disk: list[int], recorded: list[int]
 ) -> None:
     swept = sweep(keep_models, "optimizer.lr=3e-3,1e-7", f"study.keep_models={keep_models}", *QUICK)
@@ -239,7 +239,7 @@ def test_a_signal_while_the_winner_is_recorded_ends_the_command_when_all_is_writ
     assert swept.models_recorded() == [0]
 
 
-def test_a_larger_budget_with_the_same_winner_tells_its_card_and_scores_nothing_again(
+def test_a_larger_budget_with_the_same_winner_updates_the_card_and_scores_nothing_again(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     further = ["evaluation.benchmarks=[demo-test]", "evaluation.before=true", "evaluation.dims=[64]"]
@@ -266,7 +266,7 @@ def test_a_larger_budget_with_the_same_winner_tells_its_card_and_scores_nothing_
     assert (grown.study.finals.number, grown.study.finals.n_trials) == (0, 2)
 
 
-def test_a_trial_that_raises_is_failed_with_its_reason_and_the_others_go_on(
+def test_a_trial_that_raises_fails_with_its_reason_and_the_others_continue(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept = sweep("fails", "loss.scale=1e39,20", *QUICK)
@@ -279,7 +279,7 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_the_others_go_on(
     assert "trial 0 failed: TrialError" in capsys.readouterr().out
 
 
-def test_a_pruned_trial_says_why_and_when_and_leaves_its_scores_and_no_model(
+def test_a_pruned_trial_records_why_and_when_and_leaves_its_scores_and_no_model(
     sweep: Sweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["optimizer.lr=3e-3,1e-7,1e-8", "study.pruner=successive_halving", "study.keep_models=all"]
@@ -307,10 +307,10 @@ def test_a_pruned_trial_says_why_and_when_and_leaves_its_scores_and_no_model(
     assert artifacts == {"config.yaml", "train.log", "emissions.csv", "scores"}
     assert swept.models_on_disk() == swept.models_recorded() == [0]
 
-    told = capsys.readouterr().out
-    assert f"g CO2eq, pruned {reason}" in told
-    assert "pruned: 2 at rung 0.5" in told
-    (command,) = [line for line in told.splitlines() if line.startswith("run it again: ")]
+    output = capsys.readouterr().out
+    assert f"g CO2eq, pruned {reason}" in output
+    assert "pruned: 2 at rung 0.5" in output
+    (command,) = [line for line in output.splitlines() if line.startswith("run it again: ")]
     config = pass_single(shlex.split(command.removeprefix("run it again: "))[2:]).config
     assert config_hash(config) == swept.study.trials[0].user_attrs[CONFIG_HASH]
 
@@ -334,7 +334,7 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
         assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 
 
-def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep: Sweep) -> None:
+def test_a_study_whose_journal_is_lost_starts_over_and_reuses_nothing(sweep: Sweep) -> None:
     before = sweep("lost", "optimizer.lr=1e-3,2e-3", *QUICK)
     first = before.run_of(0).info.run_id
     (before.study.folder / "journal.log").unlink()
@@ -346,18 +346,18 @@ def test_a_study_whose_journal_is_lost_starts_anew_and_takes_nothing_over(sweep:
     assert {path.name for path in (after.study.folder / "trials").iterdir()} == {"0000", "0000.1", "0001", "0001.1"}
 
 
-def test_what_the_first_command_said_of_all_trials_holds_for_its_name_alone(
+def test_the_first_commands_keys_hold_when_only_the_name_is_given(
     sweep: Sweep, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = ("study.keep_models=all", "emissions.country_iso_code=FRA")
-    sweep("kept", "optimizer.lr=1e-3,2e-3", *said, *QUICK)
+    overrides = ("study.keep_models=all", "emissions.country_iso_code=FRA")
+    sweep("kept", "optimizer.lr=1e-3,2e-3", *overrides, *QUICK)
     assert sweep("kept").models_on_disk() == [0, 1]
     assert sweep("kept", "study.keep_models=none").code == 2
     assert "study.keep_models: is all in this study" in capfd.readouterr().err
     assert sweep("kept").models_on_disk() == [0, 1]
 
 
-def test_a_study_goes_on_in_another_store(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_study_can_be_resumed_in_another_store(sweep: Sweep, tmp_path: Path) -> None:
     assert sweep("moved", "optimizer.lr=1e-3,2e-3", "study.n_trials=1", *QUICK).code == 0
     uri = f"tracking.uri=sqlite:///{tmp_path}/other.db"
     assert sweep("moved", "study.n_trials=2", uri).code == 0
@@ -365,7 +365,7 @@ def test_a_study_goes_on_in_another_store(sweep: Sweep, tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
 
 
-def test_a_name_alone_passes_the_gate(
+def test_a_name_alone_is_validated(
     sweep: Sweep, tmp_path: Path, capfd: pytest.CaptureFixture[str], forget_data: Callable[[], None]
 ) -> None:
     data = tmp_path / "pairs"

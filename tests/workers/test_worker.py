@@ -1,4 +1,4 @@
-"""A worker whose trials are made up: what is told of them, and when they are begun again."""
+"""A worker with fake trainings: what is recorded about its trials, and when they are retried."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Trained:
 
 @dataclass
 class Bench:
-    """A study with a worker on it, and what was said."""
+    """A study with a worker on it, and what was printed."""
 
     study: Study
     tracker: Tracker
@@ -145,7 +145,7 @@ def bench(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.Monk
 # --- attempts
 
 
-def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Open, trained: Trained) -> None:
+def test_a_trial_that_raised_is_retried_in_the_same_trial_and_run(bench: Open, trained: Trained) -> None:
     trained.acts = [RuntimeError("[/no] such luck"), None]
     made = bench(*TWO, "study.n_trials=1")
     made.work()
@@ -155,9 +155,9 @@ def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Ope
     assert (run.info.status, run.data.tags["embedsweep.attempts"]) == ("FINISHED", "2")
     assert FAILURE not in made.study.trials[0].user_attrs
     assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 2
-    said = made.output.getvalue()
-    assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in said
-    assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in said
+    printed = made.output.getvalue()
+    assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in printed
+    assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in printed
     assert made.study.failed_trials == []
 
 
@@ -172,7 +172,7 @@ def test_a_trial_that_raised_is_begun_again_in_the_same_trial_and_run(bench: Ope
     ],
     ids=["once more", "thrice more", "never", "what has no result", "what cannot be"],
 )
-def test_a_trial_is_begun_again_so_often_and_no_more(
+def test_a_trial_is_retried_max_retries_times_and_no_more(
     bench: Open, trained: Trained, words: list[str], error: Exception, attempts: int, reason: str
 ) -> None:
     trained.acts = [error] * attempts
@@ -187,14 +187,14 @@ def test_a_trial_is_begun_again_so_often_and_no_more(
     assert made.study.is_complete
 
 
-def test_reasons_that_differ_are_all_told(bench: Open, trained: Trained) -> None:
+def test_different_reasons_of_a_failure_are_all_given(bench: Open, trained: Trained) -> None:
     trained.acts = [RuntimeError("first"), TrialError("second")]
     made = bench(*TWO, "study.n_trials=1")
     made.work()
     assert made.study.trials[0].user_attrs[FAILURE] == "TrialError: second; attempt 1: RuntimeError: first"
 
 
-def test_an_interruption_uses_no_attempt_up(bench: Open, trained: Trained) -> None:
+def test_an_interruption_uses_up_no_attempt(bench: Open, trained: Trained) -> None:
     words = (*TWO, "study.n_trials=1")
     for _ in range(3):
         trained.acts = [Interrupted(signal.SIGINT)]
@@ -243,7 +243,7 @@ def test_a_later_command_may_allow_more_attempts(bench: Open, trained: Trained) 
     assert made.states == ["COMPLETE"]
 
 
-def test_a_trial_whose_worker_died_before_it_was_told_is_told_though_its_attempts_are_used_up(
+def test_the_result_of_a_dead_worker_is_recorded_though_its_attempts_are_used_up(
     bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (*TWO, "study.n_trials=1", "study.max_retries=0")
@@ -261,9 +261,7 @@ def test_a_trial_whose_worker_died_before_it_was_told_is_told_though_its_attempt
     assert len(trained.configs) == 1
 
 
-def test_a_signal_that_comes_while_a_trial_is_asked_for_uses_no_attempt_up(
-    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_during_ask_uses_up_no_attempt(bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Study.ask
 
     def ask(study: Study) -> OpenTrial | None:
@@ -280,7 +278,7 @@ def test_a_signal_that_comes_while_a_trial_is_asked_for_uses_no_attempt_up(
     assert trained.configs == []
 
 
-# --- told once
+# --- recorded once
 
 
 @pytest.fixture
@@ -298,7 +296,7 @@ ENDS: dict[str, Callable[[], None]] = {"well": lambda: None, "badly": fail}
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_trial_that_another_worker_took_up_is_not_told(
+def test_nothing_is_recorded_about_a_trial_that_another_worker_reclaimed(
     bench: Open, trained: Trained, living: Lease, end: str
 ) -> None:
     made = bench(*TWO)
@@ -318,7 +316,7 @@ def test_a_trial_that_another_worker_took_up_is_not_told(
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_trial_that_another_worker_told_stays_as_it_was_told(bench: Open, trained: Trained, end: str) -> None:
+def test_a_trial_that_another_worker_ended_stays_unchanged(bench: Open, trained: Trained, end: str) -> None:
     made = bench(*TWO)
 
     def act() -> None:
@@ -331,7 +329,7 @@ def test_a_trial_that_another_worker_told_stays_as_it_was_told(bench: Open, trai
     assert made.study.trials[0].value == 0.125
 
 
-def test_a_worker_that_finds_its_trial_taken_stops_training_it(
+def test_a_worker_stops_training_a_trial_that_was_reclaimed(
     bench: Open, trained: Trained, living: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("embedsweep.study.leases.BEAT_EVERY_S", 0.01)
@@ -350,7 +348,7 @@ def test_a_worker_that_finds_its_trial_taken_stops_training_it(
     assert made.states == ["RUNNING", "COMPLETE"]
 
 
-def test_a_signal_ends_the_command_though_its_trial_was_taken(bench: Open, trained: Trained, living: Lease) -> None:
+def test_a_signal_ends_the_command_though_its_trial_was_reclaimed(bench: Open, trained: Trained, living: Lease) -> None:
     made = bench(*TWO)
 
     def act() -> None:
@@ -386,7 +384,7 @@ def test_failed_configurations_get_new_trials_once_each(bench: Open, trained: Tr
     assert [trial.number for trial in made.study.failed_trials] == [3]
 
     again = bench(*words)
-    again.work()  # without being asked to, it tries none of them again
+    again.work()  # by default none of them is retried
     assert len(again.study.trials) == 4
     assert again.study.retry_failed() == [3]
     again.work()
@@ -410,7 +408,9 @@ def test_the_rest_of_a_grid_follows_the_failed_ones(bench: Open, trained: Traine
 
 
 @pytest.mark.parametrize("pruned", [False, True], ids=["complete", "pruned"])
-def test_a_configuration_that_is_drawn_again_is_not_trained_again(bench: Open, trained: Trained, pruned: bool) -> None:
+def test_a_configuration_that_is_sampled_again_is_not_trained_again(
+    bench: Open, trained: Trained, pruned: bool
+) -> None:
     trained.pruned = pruned
     made = bench(*DRAWN)
     made.work()
@@ -446,11 +446,11 @@ def test_a_configuration_that_is_drawn_again_is_not_trained_again(bench: Open, t
 
 
 def line_of(made: Bench, number: int) -> str:
-    """What was said at the end of a trial."""
+    """What was printed at the end of a trial."""
     return [line for line in made.output.getvalue().splitlines() if line.startswith(f"trial {number} ")][-1]
 
 
-def test_what_ends_while_its_scores_are_copied_is_copied_again(
+def test_a_reuse_that_was_interrupted_is_repeated(
     bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Study.reuse
@@ -465,7 +465,7 @@ def test_what_ends_while_its_scores_are_copied_is_copied_again(
     assert [len(made.run_of(number).data.metrics) > 0 for number in range(5)] == [True] * 5
 
 
-def test_the_objective_is_copied_though_the_other_folder_is_elsewhere(bench: Open, trained: Trained) -> None:
+def test_the_objective_is_reused_though_the_other_folder_is_elsewhere(bench: Open, trained: Trained) -> None:
     made = bench(*DRAWN, "study.n_trials=2")
     made.work()
     shutil.rmtree(made.study.folder / "trials")
@@ -497,7 +497,7 @@ def test_replicates_are_trained_with_seeds_of_their_own(bench: Open, trained: Tr
     assert sum(seen.values()) == 5
 
 
-def test_a_replicate_that_failed_goes_on_with_its_seed(bench: Open, trained: Trained) -> None:
+def test_a_replicate_that_failed_is_retried_with_its_seed(bench: Open, trained: Trained) -> None:
     made = bench(*DRAWN, "study.duplicates=replicate")
     seeds = iter([None, None, None, RuntimeError("no"), None])
     trained.acts = list(seeds)

@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -239,7 +238,8 @@ def publish_to_hub(
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
-    with _staged(model, repo_id, license_id) as staged:
+    with tempfile.TemporaryDirectory(prefix="embedsweep-publish-") as temporary:
+        staged = _stage(model, Path(temporary) / "new", repo_id, license_id)
         try:
             api.create_repo(repo_id, private=not public, exist_ok=overwrite)
             if overwrite and not public and not api.repo_info(repo_id).private:
@@ -256,12 +256,6 @@ def publish_to_hub(
 
 def _is_conflict(error: Exception) -> bool:
     return getattr(getattr(error, "response", None), "status_code", None) == 409
-
-
-@contextmanager
-def _staged(model: Path, name: str, license_id: str | None) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="embedsweep-publish-") as temporary:
-        yield _stage(model, Path(temporary) / "new", name, license_id)
 
 
 def _stage(model: Path, staged: Path, name: str, license_id: str | None) -> Path:

@@ -1,7 +1,4 @@
-"""A single run: one trial without a study, begun anew or gone on with.
-
-Owns which MLflow run and which folder, ``sweeps/single/<run id>``, it has, and how it ends.
-"""
+"""A single run: train one configuration without a study, in ``sweeps/single/<run id>``, or resume an earlier one."""
 
 from __future__ import annotations
 
@@ -33,59 +30,59 @@ from embedsweep.validation.single import SingleRun
 RESUMED_FROM = "embedsweep.resumed_from"
 
 
-def run_single(asked: SingleRun, console: Console, program: str, group: TrainingGroup | None) -> int:
-    """Runs one configuration, records it in the experiment ``single`` and prints what came of it.
+def run_single(request: SingleRun, console: Console, program: str, group: TrainingGroup | None) -> int:
+    """Train one configuration, record it in the experiment ``single`` and print the result.
 
-    An earlier run that is resumed unchanged goes on in its own MLflow run and folder; changed, as a new run from a
-    copy of its checkpoints. One that is complete is only told.
+    With ``resume``, an earlier run is continued: in its own MLflow run and folder if its configuration is unchanged,
+    else as a new run from a copy of its checkpoints. If it is complete, its result is printed.
 
     Returns:
-        0, or 1 where the run failed; the reason is printed and recorded.
+        0, or 1 if the run failed; the reason is printed and recorded.
 
     Raises:
-        ConfigError: the earlier run is under way elsewhere, recorded elsewhere, or its data has changed.
+        ConfigError: another process runs the earlier run, it is recorded elsewhere, or its data has changed.
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    tracker = Tracker(asked.tracking, lambda line: say(console, line))
+    tracker = Tracker(request.tracking, lambda line: say(console, line))
     try:
-        return _run_recorded(asked, tracker, console, program, group)
+        return _run_recorded(request, tracker, console, program, group)
     finally:
         tracker.close()
 
 
 def _run_recorded(
-    asked: SingleRun, tracker: Tracker, console: Console, program: str, group: TrainingGroup | None
+    request: SingleRun, tracker: Tracker, console: Console, program: str, group: TrainingGroup | None
 ) -> int:
-    earlier = asked.resumed.run if asked.resumed is not None else None
-    goes_on = asked.resumed is not None and not asked.resumed.is_changed
-    with ExitStack() as held:
+    earlier = request.resumed.run if request.resumed is not None else None
+    continues = request.resumed is not None and not request.resumed.is_changed
+    with ExitStack() as stack:
         if earlier is not None:
-            held.enter_context(alone_in(earlier.folder))
-            if goes_on and (done := read_result(earlier.folder)) is not None:
-                _finish_complete(asked, earlier, tracker)
+            stack.enter_context(alone_in(earlier.folder))
+            if continues and (done := read_result(earlier.folder)) is not None:
+                _finish_complete(request, earlier, tracker)
                 console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
                 print_single(console, done, earlier.folder)
                 return 0
-            _check_recorded(asked, earlier, tracker)
+            _check_recorded(request, earlier, tracker)
         with shielded():
-            run = _open_run(asked, tracker)
-        folder = earlier.folder if goes_on and earlier is not None else SINGLE_RUNS / run.run_id
-        if not goes_on:
-            held.enter_context(alone_in(folder))
-        result = _run(asked, folder, run, console, program, group)
+            run = _open_run(request, tracker)
+        folder = earlier.folder if continues and earlier is not None else SINGLE_RUNS / run.run_id
+        if not continues:
+            stack.enter_context(alone_in(folder))
+        result = _run(request, folder, run, console, program, group)
     if result is None:
         return 1
     print_single(console, result, folder)
     megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
-    more = "trainer.epochs=N" if asked.config.trainer.max_steps is None else "trainer.max_steps=N"
-    say(console, f"train on: {_command(asked, run, program)} {more} ({megabytes:.3g} MB of checkpoints)")
+    more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
+    say(console, f"train further: {_command(request, run, program)} {more} ({megabytes:.3g} MB of checkpoints)")
     print_ui(console, tracker.ui_hint(), program)
     return 0
 
 
-def _open_run(asked: SingleRun, tracker: Tracker) -> TrialTracker:
-    config, resumed = asked.config, asked.resumed
+def _open_run(request: SingleRun, tracker: Tracker) -> TrialTracker:
+    config, resumed = request.config, request.resumed
     return tracker.trial_run(
         SINGLE,
         0,
@@ -97,46 +94,47 @@ def _open_run(asked: SingleRun, tracker: Tracker) -> TrialTracker:
     )
 
 
-def _check_recorded(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
-    """Raises unless this store knows the earlier run as what its folder says, on the data that is there now."""
+def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
+    """Raise ConfigError unless this store has the earlier run with the folder's configuration and the present data."""
     label = earlier.run_id[:8]
     try:
         recorded = tracker.recorded(earlier.run_id)
     except UnreachableError:
-        return  # a replay refuses another configuration
+        return  # the replay refuses a run with another configuration
     if recorded is None:
         message = f"does not hold run {label}: give the one it was recorded in"
         raise ConfigError.single("tracking.uri", message)
     if recorded.config_hash != config_hash(earlier.config):
-        message = f"{earlier.folder / 'config.yaml'} is not what run {label} was begun with: start a new run"
+        path = earlier.folder / "config.yaml"
+        message = f"{path} is not the configuration that run {label} was started with: start a new run"
         raise ConfigError.single("resume", message)
-    digest = load_splits(asked.config.data, asked.config.evaluation).digest
+    digest = load_splits(request.config.data, request.config.evaluation).digest
     if recorded.data_digests and recorded.data_digests != {digest}:
-        message = f"is not what run {label} was trained on, though it lies in the same place: start a new run"
+        message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)
 
 
-def _finish_complete(asked: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
-    """Ends the record of a run that was killed between its result and its end."""
+def _finish_complete(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
+    """End the MLflow run of a run that was killed between its result and its end."""
     try:
         recorded = tracker.recorded(earlier.run_id)
-        is_left = recorded is not None and recorded.state != "COMPLETE"
+        is_open = recorded is not None and recorded.state != "COMPLETE"
     except UnreachableError:
-        is_left = True  # it cannot be known; what is there already is not written again
-    if is_left:
-        _open_run(asked, tracker).finish("COMPLETE")
+        is_open = True  # unknown; nothing is written twice
+    if is_open:
+        _open_run(request, tracker).finish("COMPLETE")
 
 
 def _run(
-    asked: SingleRun,
+    request: SingleRun,
     folder: Path,
     run: TrialTracker,
     console: Console,
     program: str,
     group: TrainingGroup | None,
 ) -> TrialResult | None:
-    """Trains and ends the run; None where it failed, which is told."""
-    config, label = asked.config, run.run_id[:8]
+    """Train and end the run; return None if it failed, after printing and recording the reason."""
+    config, label = request.config, run.run_id[:8]
     with open_display(console, config.objective) as display:
 
         def report(_: int, metrics: Mapping[str, float]) -> Decision:
@@ -147,16 +145,16 @@ def _run(
             display.progress(label, step, total)
 
         try:
-            _begin(asked, label, display)
-            if asked.resumed is not None and asked.resumed.is_changed:
-                copy_training(asked.resumed.run, folder)
-                run.log_history(history_of(asked.resumed.run))
-            setup = TrialSetup(config, folder, run, report, progress, asked.emissions, single=True, group=group)
+            _show_start(request, label, display)
+            if request.resumed is not None and request.resumed.is_changed:
+                copy_training(request.resumed.run, folder)
+                run.log_history(history_of(request.resumed.run))
+            setup = TrialSetup(config, folder, run, report, progress, request.emissions, single=True, group=group)
             result = run_trial(setup)
         except Interrupted:
             with shielded():
                 run.finish("RUNNING")
-                display.end(label, "RUNNING", None, f"interrupted; {_command(asked, run, program)} goes on with it")
+                display.end(label, "RUNNING", None, f"interrupted; {_command(request, run, program)} resumes it")
             raise
         except Exception as error:
             reason = redact(f"{type(error).__name__}: {error}")
@@ -166,7 +164,7 @@ def _run(
                 run.finish("FAIL")
             say(console, f"log: {folder / 'train.log'}")
             if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
-                say(console, f"go on from step {step}: {_command(asked, run, program)}")
+                say(console, f"resume from step {step}: {_command(request, run, program)}")
             return None
         with shielded():
             run.finish("COMPLETE")
@@ -174,8 +172,8 @@ def _run(
     return result
 
 
-def _begin(asked: SingleRun, label: str, display: Display) -> None:
-    config, resumed = asked.config, asked.resumed
+def _show_start(request: SingleRun, label: str, display: Display) -> None:
+    config, resumed = request.config, request.resumed
     note = ""
     if resumed is not None:
         step = resumed.run.last_step or 0
@@ -185,9 +183,9 @@ def _begin(asked: SingleRun, label: str, display: Display) -> None:
         display.say(f"data: {line}")
 
 
-def _command(asked: SingleRun, run: TrialTracker, program: str) -> str:
-    """The command that goes on with the run."""
-    folder = asked.resumed.run.folder if asked.resumed is not None and not asked.resumed.is_changed else None
+def _command(request: SingleRun, run: TrialTracker, program: str) -> str:
+    """Return the command that resumes the run."""
+    folder = request.resumed.run.folder if request.resumed is not None and not request.resumed.is_changed else None
     elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
     name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
-    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in asked.services_said)))
+    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in request.service_overrides)))

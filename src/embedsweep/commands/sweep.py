@@ -174,7 +174,7 @@ class _Run:
 
     @cached_property
     def deadline(self) -> float | None:
-        """Time of the monotonic clock after which no trial is begun; None for no limit."""
+        """Time of the monotonic clock after which no trial is started; None for no limit."""
         timeout = self.request.study.timeout
         return self.start + timeout if timeout is not None else None
 

@@ -1,7 +1,7 @@
-"""What is swept, in Hydra's words and in a ``space``, as axes.
+"""Axes of a search space, from Hydra's sweep syntax and from a ``space``.
 
-Owns the meaning of ``a,b``, ``choice()``, ``range()``, ``interval()`` and ``tag(log, ...)``, and of an entry of the
-``space`` of a search or of an option. Knows nothing of what is made of an axis.
+The meaning of ``a,b``, ``choice()``, ``range()``, ``interval()`` and ``tag(log, ...)``, and of the entries of the
+``space`` of a search or of an option; the values of axes, and axes as Optuna's distributions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TAGS = ("log",)
 
 
 def axis_of(word: Word) -> Axis:
-    """The axis a word that sweeps stands for.
+    """Return the axis of an override that sweeps.
 
     ``range(start, stop, step)`` leaves ``stop`` out, as in Hydra; ``int(interval(1, 8))`` draws whole numbers,
     both ends included, as in Hydra's Optuna plugin.
@@ -45,14 +45,14 @@ def axis_of(word: Word) -> Axis:
         return _stepped(key, sweep)
     if isinstance(sweep, IntervalSweep):
         return _interval(key, sweep)
-    raise ConfigError.single(key, f"{word.text} cannot be searched; use a,b or range() or interval()")
+    raise ConfigError.single(key, f"{word.text} cannot be searched; use a,b, range() or interval()")
 
 
 def _check_tags(key: str, sweep: Sweep) -> None:
     for tag in sorted(sweep.tags - set(TAGS)):
         raise ConfigError.single(key, f"no tag {tag}{nearest(tag, TAGS)}; there are: {', '.join(TAGS)}")
     if "log" in sweep.tags and not isinstance(sweep, IntervalSweep):
-        raise ConfigError.single(key, "tag(log, ...) takes an interval(): what has steps is not drawn by its logarithm")
+        raise ConfigError.single(key, "tag(log, ...) takes an interval(): values with steps have no logarithmic scale")
 
 
 def _choices(key: str, items: Sequence[Any]) -> DiscreteAxis:
@@ -61,7 +61,7 @@ def _choices(key: str, items: Sequence[Any]) -> DiscreteAxis:
     if any(choice in choices[:index] for index, choice in enumerate(choices)) or len(set(map(shown, choices))) < len(
         choices
     ):
-        raise ConfigError.single(key, f"the choices {', '.join(map(shown, items))} name one value twice")
+        raise ConfigError.single(key, f"the choices {', '.join(map(shown, items))} contain a value twice")
     return DiscreteAxis(key, choices, {})
 
 
@@ -79,12 +79,12 @@ def _choice(key: str, item: Any) -> Choice:
 def _stepped(key: str, sweep: RangeSweep) -> RangeAxis:
     start, stop, step = float(sweep.start or 0), float(sweep.stop or 0), float(sweep.step)
     if sweep.shuffle or step <= 0 or stop <= start:
-        raise ConfigError.single(key, f"range({start:g},{stop:g},{step:g}) must go up, by a step above 0, unshuffled")
+        raise ConfigError.single(key, f"range({start:g},{stop:g},{step:g}) must rise, by a step above 0, unshuffled")
     count = math.ceil(round((stop - start) / step, 9))
     integer = all(isinstance(bound, int) for bound in (sweep.start or 0, sweep.stop or 0, sweep.step))
     if count == 1 and not integer:
         raise ConfigError.single(
-            key, f"range({start:g},{stop:g},{step:g}) is one value; make its third, the step, less"
+            key, f"range({start:g},{stop:g},{step:g}) is a single value; make the step, its third number, smaller"
         )
     return RangeAxis(key, start, rounded(start + (count - 1) * step), log=False, step=step, integer=integer, when={})
 
@@ -92,33 +92,33 @@ def _stepped(key: str, sweep: RangeSweep) -> RangeAxis:
 def _interval(key: str, sweep: IntervalSweep) -> RangeAxis:
     low, high = sweep.start, sweep.end
     if low is None or high is None or not low < high:
-        raise ConfigError.single(key, f"interval({low},{high}) must have its lower end first")
+        raise ConfigError.single(key, f"interval({low},{high}) must have its lower bound first")
     log = "log" in sweep.tags
     if log and low <= 0:
-        raise ConfigError.single(key, f"a log interval must begin above 0, but got {low}")
+        raise ConfigError.single(key, f"the lower bound of a log interval must be above 0, but got {low}")
     integer = isinstance(low, int) and isinstance(high, int)
     return RangeAxis(key, float(low), float(high), log=log, step=None, integer=integer, when={})
 
 
 def rounded(value: float) -> float:
-    """Takes the last digits of binary noise off a bound (0.30000000000000004)."""
+    """Round the binary noise off a bound (0.30000000000000004)."""
     return float(f"{value:.12g}")
 
 
 def axis_of_entry(key: str, entry: Any, lookup: Mapping[str, Any], place: str) -> Axis:
-    """The axis of an entry of a ``space``.
+    """Return the axis of an entry of a ``space``.
 
     An entry is a sweep in the command line's words, a list, or relative to another key:
     ``{of: model.lr, low: 0.1, high: 10, log: true}`` is an interval from a tenth to ten times that key's value.
 
     Args:
-        key: what is searched.
-        entry: over what.
+        key: the searched key.
+        entry: what it is searched over.
         lookup: values of the keys that relative entries name.
         place: whose space it is (``search=lr``, ``loss=mnrl``), for messages.
 
     Raises:
-        ConfigError: the entry is wrong.
+        ConfigError: the entry is invalid.
     """
     if isinstance(entry, list):
         return _choices(key, entry)
@@ -127,7 +127,7 @@ def axis_of_entry(key: str, entry: Any, lookup: Mapping[str, Any], place: str) -
     (word,) = parse_words([f"{key}={shown(entry)}"])
     if not word.sweeps:
         raise ConfigError.single(
-            f"{place}, {key}", f"{shown(entry)} sweeps nothing; use choice(), range() or interval()"
+            f"{place}, {key}", f"{shown(entry)} is a single value; use choice(), range() or interval()"
         )
     return axis_of(word)
 
@@ -156,12 +156,12 @@ def _relative(key: str, entry: Mapping[str, Any], lookup: Mapping[str, Any], pla
 
 
 def is_discrete(axis: Axis) -> bool:
-    """Whether the axis has finitely many values by itself (``a,b`` and ``range()``; not ``interval()``)."""
+    """Return whether the axis has finitely many values by itself (``a,b`` and ``range()``; not ``interval()``)."""
     return isinstance(axis, DiscreteAxis) or axis.step is not None
 
 
 def values_of(axis: Axis) -> list[Choice]:
-    """All values of a discrete axis, in order."""
+    """Return all values of a discrete axis, in order."""
     if isinstance(axis, DiscreteAxis):
         return list(axis.choices)
     if axis.step is None:
@@ -172,7 +172,7 @@ def values_of(axis: Axis) -> list[Choice]:
 
 
 def probes_of(axis: Axis) -> list[Choice]:
-    """The values that show whether an axis is right: all of a discrete one, both ends of an interval."""
+    """Return the values that show whether an axis is valid: all of a discrete one, both ends of an interval."""
     if is_discrete(axis):
         return values_of(axis)
     assert isinstance(axis, RangeAxis)
@@ -180,31 +180,31 @@ def probes_of(axis: Axis) -> list[Choice]:
 
 
 def value_on(axis: Axis, value: object) -> Choice:
-    """A value as the axis has it: ``2`` is 2.0 on an axis of reals.
+    """Return a value as the axis has it: ``2`` is 2.0 on an axis of real numbers.
 
     Raises:
-        ValueError: it does not lie on the axis.
+        ValueError: it is not on the axis.
     """
     plain = tuple(value) if isinstance(value, list | tuple) else value
     if isinstance(axis, DiscreteAxis):
         for choice in axis.choices:
             if choice == plain and isinstance(choice, bool) == isinstance(plain, bool):
                 return choice
-        raise ValueError(f"{value} is none of the choices")
+        raise ValueError(f"{value} is not one of the choices")
     if isinstance(plain, bool) or not isinstance(plain, int | float) or not axis.low <= plain <= axis.high:
         raise ValueError(f"{value} is not between {axis.low:g} and {axis.high:g}")
     if axis.step is not None:
         near = rounded(axis.low + round((plain - axis.low) / axis.step) * axis.step)
         if not math.isclose(near, plain, rel_tol=1e-9, abs_tol=1e-9 * axis.step):
-            raise ValueError(f"{value} is no step")
+            raise ValueError(f"{value} is not on a step")
         return int(near) if axis.integer else near
     if axis.integer and plain != int(plain):
-        raise ValueError(f"{value} is no whole number")
+        raise ValueError(f"{value} is not a whole number")
     return int(plain) if axis.integer else float(plain)
 
 
 def active_axes(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> list[Axis]:
-    """The axes that are searched with these options, the unconditional ones first.
+    """Return the axes that are searched with these options, the unconditional ones first.
 
     Args:
         axes: the search space.
@@ -215,7 +215,7 @@ def active_axes(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> list[Axis]:
 
 
 def completed(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> dict[str, Choice]:
-    """The cell with the first value of every axis that it lacks, the conditional ones among them."""
+    """Return the cell with the first value of every axis that it lacks, the conditional ones among them."""
     values = dict(cell)
     for part in ([axis for axis in axes if not axis.when], [axis for axis in axes if axis.when]):
         for axis in part:
@@ -225,7 +225,7 @@ def completed(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> dict[str, Cho
 
 
 def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
-    """Every cell of discrete axes once, the last axis changing fastest and conditional ones inside of the others."""
+    """Return every cell of discrete axes once; the last axis changes fastest, conditional ones inside the others."""
     always = [axis for axis in axes if not axis.when]
     for outer in itertools.product(*(values_of(axis) for axis in always)):
         cell = dict(zip((axis.key for axis in always), outer, strict=True))
@@ -235,7 +235,7 @@ def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
 
 
 def grid_size(axes: Sequence[Axis]) -> int:
-    """How many cells the grid of discrete axes has."""
+    """Return how many cells the grid of discrete axes has."""
     return sum(
         math.prod(len(values_of(axis)) for axis in active_axes(axes, options) if axis.key not in options)
         for options in _options(axes)
@@ -243,16 +243,16 @@ def grid_size(axes: Sequence[Axis]) -> int:
 
 
 def _options(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
-    """Every combination of the options that conditions look at."""
+    """Return every combination of the options that conditions look at."""
     groups = {group for axis in axes for group in axis.when}
     chosen = [axis for axis in axes if axis.key in groups]
     for values in itertools.product(*(values_of(axis) for axis in chosen)):
         yield dict(zip((axis.key for axis in chosen), values, strict=True))
 
 
-def random_cell(axes: Sequence[Axis], given: Mapping[str, Choice], source: random.Random) -> dict[str, Choice]:
-    """A cell drawn evenly, but for the values that are given."""
-    cell = dict(given)
+def random_cell(axes: Sequence[Axis], fixed: Mapping[str, Choice], source: random.Random) -> dict[str, Choice]:
+    """Return a cell drawn uniformly, but for the values of ``fixed``."""
+    cell = dict(fixed)
     for axis in (axis for axis in axes if not axis.when):
         cell.setdefault(axis.key, _random_value(axis, source))
     for axis in active_axes(axes, cell):
@@ -276,7 +276,7 @@ def _random_value(axis: Axis, source: random.Random) -> Choice:
 
 
 def distributions(axes: Sequence[Axis]) -> dict[str, BaseDistribution]:
-    """The axes as Optuna's distributions, by name."""
+    """Return the axes as Optuna's distributions, by name."""
     return {axis.name: _distribution(axis) for axis in axes}
 
 
@@ -295,18 +295,18 @@ def _stored(value: Choice) -> Scalar:
 
 
 def optuna_params(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> dict[str, Scalar]:
-    """A cell's values as Optuna has them, by the names of the axes; keys that are no axis there are left out."""
+    """Return a cell's values as Optuna parameters, by the names of the axes; other keys are left out."""
     return {axis.name: _stored(cell[axis.key]) for axis in active_axes(axes, cell) if axis.key in cell}
 
 
 def config_params(axes: Sequence[Axis], params: Mapping[str, Any]) -> dict[str, Choice]:
-    """What Optuna has of a trial as values by their keys, in the order of the axes; it may lack some.
+    """Return a trial's Optuna parameters as values by their keys, in the order of the axes; some may be missing.
 
     Values of axes whose condition does not hold are left out.
     """
-    given = {axis.name: axis for axis in axes if axis.name in params}
-    cell = {axis.key: _value(axis, params[axis.name]) for axis in given.values() if not axis.when}
-    searched = [axis for axis in axes if axis.name in given and axis.when.items() <= cell.items()]
+    known = {axis.name: axis for axis in axes if axis.name in params}
+    cell = {axis.key: _value(axis, params[axis.name]) for axis in known.values() if not axis.when}
+    searched = [axis for axis in axes if axis.name in known and axis.when.items() <= cell.items()]
     return {axis.key: _value(axis, params[axis.name]) for axis in searched}
 
 

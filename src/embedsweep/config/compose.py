@@ -1,6 +1,6 @@
-"""Compose: the options on the search path become plain configurations.
+"""Compose options to plain configurations with Hydra, and parse overrides with its grammar.
 
-Owns Hydra's compose API and the search path (``conf/`` of the working directory before the shipped one).
+Options in ``conf/`` of the working directory take precedence over the shipped ones.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from embedsweep.errors import ConfigError, Problem
 PRIMARY = "train"
 
 BASES = ("base", "benchmark")
-"""Folders of ``conf`` that hold parts of options, and are no groups to choose from."""
+"""Folders of ``conf`` that hold parts of options; not groups to choose from."""
 
 
 def shipped_conf() -> Path:
-    """The folder of the options that come with the package: inside an installed copy, beside ``src`` in a checkout."""
+    """Return the folder of the shipped options: inside the installed package, or beside ``src`` in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def user_conf() -> Path | None:
-    """The ``conf`` folder of the working directory, unless there is none or it is the shipped one."""
+    """Return the ``conf`` folder of the working directory; None if there is none or it is the shipped one."""
     folder = Path.cwd() / "conf"
     return folder if folder.is_dir() and folder.resolve() != shipped_conf() else None
 
@@ -60,22 +60,22 @@ class Composer:
         self._spaces: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
 
     def options(self, group: str) -> list[str]:
-        """Names of the options of ``group`` (``loss``, ``loss@loss.inner``); empty where there is no such group."""
+        """Return names of the options of ``group`` (``loss``, ``loss@loss.inner``); empty if there is no such group."""
         options: list[str] = self._hydra.config_loader.get_group_options(group.partition("@")[0])
         return options
 
     def is_group(self, name: str) -> bool:
-        """Whether ``name`` is a group of options (``loss``, ``loss@loss.inner``), and not a key (``loss.scale``)."""
+        """Return whether ``name`` is a group of options (``loss``, ``loss@loss.inner``), not a key (``loss.scale``)."""
         if name.partition("@")[0] in BASES:
             return False
         groups = self._hydra.config_loader.get_group_options(name, results_filter=ObjectType.GROUP)
         return bool(self.options(name)) or bool(groups)
 
     def benchmark(self, name: str) -> dict[str, Any]:
-        """The option ``conf/benchmark/NAME.yaml``, interpolations as they stand.
+        """Return the option ``conf/benchmark/NAME.yaml``, interpolations as they stand.
 
         Raises:
-            ConfigError: there is none of that name, or it cannot be read.
+            ConfigError: there is no benchmark of that name, or it cannot be read.
         """
         known = self.options("benchmark")
         if name not in known:
@@ -90,20 +90,20 @@ class Composer:
         return [name for name in names if name not in ("hydra", *BASES) and self.options(name)]
 
     def compose(self, choices: Mapping[str, str]) -> dict[str, Any]:
-        """The configuration with these options chosen, others by default; interpolations and ``???`` as they stand.
+        """Return the configuration with these options and the default ones; interpolations and ``???`` as they stand.
 
-        The search spaces that options bring are left out: no part of a trial.
+        The search spaces of options are left out, since they are not part of a trial.
 
         Args:
             choices: group -> option; ``loss@loss.inner`` is the loss inside of one that wraps another.
 
         Raises:
-            ConfigError: a YAML file cannot be read or names what is not there.
+            ConfigError: a YAML file cannot be read or names something that does not exist.
         """
         return copy.deepcopy(self._composed[self._compose_once(choices)])
 
     def option_spaces(self, choices: Mapping[str, str]) -> dict[str, Any]:
-        """The search spaces that the options of :meth:`compose` bring, as they stand in their YAML, by their places.
+        """Return the search spaces of the options of :meth:`compose`, as they stand in their YAML, by their places.
 
         A place is a section (``model``), or that of an option inside another (``loss.inner``).
         """
@@ -138,7 +138,7 @@ class Composer:
 
 
 def _take_spaces(section: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Takes the ``space`` out of an option, and of those inside of it; of a further dataset's it is dropped."""
+    """Take the ``space`` out of an option and of the options inside it; that of a further dataset is dropped."""
     if isinstance(section, dict):
         if (space := section.pop("space", None)) is not None:
             yield place, space
@@ -150,7 +150,7 @@ def _take_spaces(section: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def open_composer() -> Iterator[Composer]:
-    """A composer over the user's and the shipped options, for the duration of the ``with`` block."""
+    """Return a composer over the user's and the shipped options, for the duration of the ``with`` block."""
     path = create_config_search_path(str(shipped_conf()))
     if (user := user_conf()) is not None:
         path.prepend(provider="user", path=f"file://{user}", anchor="main")
@@ -163,20 +163,20 @@ def open_composer() -> Iterator[Composer]:
 
 
 REFUSED_GROUPS = {
-    "hydra/launcher": "this program starts its own workers: run the same command again beside this one to add a worker",
-    "hydra/sweeper": "the sweep is this program's own: choose who proposes trials by study.sampler=tpe",
+    "hydra/launcher": "embedsweep starts its own workers: run the same command again beside this one to add a worker",
+    "hydra/sweeper": "embedsweep has its own sweeper: choose the sampler that proposes trials by study.sampler=tpe",
 }
 
 
 @dataclass(frozen=True)
 class Word:
-    """One ``key=value`` of a command.
+    """One override of a command: ``key=value``.
 
     Attributes:
         text: as it was typed.
         key: the key or the group of options, with the place of one inside another (``loss@loss.inner``).
-        value: a plain value; of a word that sweeps, what Hydra's grammar makes of it.
-        sweeps: whether it gives several values.
+        value: a plain value; of an override that sweeps, Hydra's sweep object.
+        sweeps: whether it has several values.
     """
 
     text: str
@@ -186,10 +186,10 @@ class Word:
 
 
 def parse_words(texts: Sequence[str]) -> list[Word]:
-    """Parses ``key=value`` words with Hydra's own grammar.
+    """Parse ``key=value`` words with Hydra's own grammar.
 
     Raises:
-        ConfigError: a word that is no override, or chooses one of Hydra's launchers or sweepers; all of them at once.
+        ConfigError: all words that are not overrides or choose one of Hydra's launchers or sweepers.
     """
     parser = OverridesParser.create()
     words: list[Word] = []
@@ -216,7 +216,7 @@ def _grammar_message(text: str, reason: str) -> str:
     if "=" not in text:
         return "is not key=value"
     if "NoneType is incompatible" in reason:
-        return "Hydra's choice() takes no null: write the choices as key=null,a,b"
+        return "Hydra's choice() cannot contain null: write the choices as key=null,a,b"
     key, _, value = text.partition("=")
     # To Hydra a file's {split} begins a mapping.
     if "token recognition error" in reason or re.search(r"\{\w+\}", value):
@@ -228,14 +228,14 @@ def _refusal(key: str, override: Override) -> str | None:
     if key in REFUSED_GROUPS:
         return REFUSED_GROUPS[key]
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
-        return "Hydra's own settings are not used here: results go to sweeps/ and to tracking.uri"
+        return "Hydra's own settings are not used: results go to sweeps/ and to tracking.uri"
     if override.is_delete():
-        return f"~{key} cannot be: nothing is taken out of the configuration; set the key to null instead"
+        return f"~{key} cannot be used: keys cannot be removed from the configuration; set the key to null instead"
     return None if key else "has no key before the ="
 
 
 def unquote(value: Any) -> Any:
-    """A value of Hydra's grammar as plain Python."""
+    """Return a value of Hydra's grammar as plain Python."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, list):

@@ -1,7 +1,7 @@
 """Constraints between keys: ``dataloader.micro_batch_size <= dataloader.batch_size``.
 
-Owns their grammar: one comparison, of keys and numbers with ``+``, ``-`` and ``*`` on either side. Nothing of a text is
-ever executed. Knows not where values come from.
+A constraint is one comparison of keys and numbers, with ``+``, ``-`` and ``*`` on either side. Its text is parsed,
+never executed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARITHMETIC: Mapping[type[ast.operator], Callable[[float, float], float]] = {
 
 @dataclass(frozen=True)
 class Constraint:
-    """A comparison that every trial keeps.
+    """A comparison that every trial must keep.
 
     Attributes:
         text: as it was written.
@@ -45,13 +45,13 @@ class Constraint:
     _tree: ast.Compare
 
     def holds(self, value_of: Callable[[str], object]) -> bool:
-        """Whether the comparison holds; it does where a key has no value.
+        """Return whether the comparison holds; it does if a key has no value.
 
         Args:
             value_of: the value of a key; None where it has none.
 
         Raises:
-            ValueError: a value is no number.
+            ValueError: a value is not a number.
         """
         values: dict[str, float] = {}
         for key in self.keys:
@@ -59,7 +59,7 @@ class Constraint:
             if value is None:
                 return True
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"{key} is {shown(value)}, and only numbers are compared")  # noqa: TRY004  # a wrong value
+                raise ValueError(f"{key} is {shown(value)}, but only numbers can be compared")  # noqa: TRY004  # a wrong value
             values[key] = value
         sides = [_number(side, values) for side in (self._tree.left, *self._tree.comparators)]
         return all(
@@ -70,10 +70,10 @@ class Constraint:
 
 @lru_cache
 def parse_constraint(text: str) -> Constraint:
-    """Reads a constraint.
+    """Parse a constraint.
 
     Raises:
-        ValueError: it is none; the message says what one is.
+        ValueError: it is not a constraint; the message says what one is.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -90,7 +90,7 @@ def parse_constraint(text: str) -> Constraint:
 
 
 def _collect(node: ast.expr, keys: dict[str, None]) -> None:
-    """Adds the keys of one side; refuses what the grammar has not."""
+    """Add the keys of one side; raise ValueError for anything outside the grammar."""
     if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
         _collect(node.left, keys)
         _collect(node.right, keys)
@@ -99,7 +99,7 @@ def _collect(node: ast.expr, keys: dict[str, None]) -> None:
     elif isinstance(node, ast.Name | ast.Attribute):
         keys[_key(node)] = None
     elif not isinstance(node, ast.Constant) or isinstance(node.value, bool) or not isinstance(node.value, int | float):
-        raise ValueError(f"'{ast.unparse(node)}' cannot stand in it: {GRAMMAR}, with +, - and *")
+        raise ValueError(f"'{ast.unparse(node)}' is not allowed: {GRAMMAR}, with +, - and *")
 
 
 def _key(node: ast.expr) -> str:
@@ -107,7 +107,7 @@ def _key(node: ast.expr) -> str:
         return node.id
     if isinstance(node, ast.Attribute):
         return f"{_key(node.value)}.{node.attr}"
-    raise ValueError(f"'{ast.unparse(node)}' cannot stand in it: {GRAMMAR}")
+    raise ValueError(f"'{ast.unparse(node)}' is not allowed: {GRAMMAR}")
 
 
 def _number(node: ast.expr, values: Mapping[str, float]) -> float:

@@ -1,7 +1,4 @@
-"""The identity of a configuration: a hash of what decides a trial's result.
-
-Owns when two configurations are equal. Knows nothing of how they came about.
-"""
+"""The identity of a configuration: a hash of everything that decides a trial's result."""
 
 from __future__ import annotations
 
@@ -21,13 +18,13 @@ captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and w
 
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's tree, whichever version wrote it, with the keys of this one in the sections that it has."""
+    """Return a trial's tree, whichever version wrote it, with the keys of this one in the sections that it has."""
     later = {name: {**LATER_KEYS[name], **tree[name]} for name in LATER_KEYS if isinstance(tree.get(name), Mapping)}
     return {**tree, **later}
 
 
 def without_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's tree as the oldest version that could do the same wrote it: equal trials keep one identity."""
+    """Return a trial's tree as the oldest version that could do the same wrote it: equal trials keep one identity."""
     return {name: _without(section, LATER_KEYS.get(name, {})) for name, section in tree.items()}
 
 
@@ -38,7 +35,7 @@ def _without(section: Any, later: Mapping[str, object]) -> Any:
 
 
 def config_hash(config: TrialConfig) -> str:
-    """The identity of a trial: 12 hexadecimal digits of a hash over all that decides its result."""
+    """Return the identity of a trial: 12 hexadecimal digits of a hash over all that decides its result."""
     return digest(without_later_keys(asdict(config)))
 
 

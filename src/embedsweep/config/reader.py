@@ -127,7 +127,7 @@ class Reader:
             return _stand_in(hint)
 
     def _sections(self, key: str, kind: type[T]) -> tuple[T, ...]:
-        """A list of sections, possibly empty."""
+        """Return a list of sections, possibly empty."""
         value = self.raw(key)
         if value is not None and not isinstance(value, list | tuple):
             self.problem(key, f"must be a list of sections, but got {as_typed(value)}")
@@ -137,7 +137,7 @@ class Reader:
         return tuple(reader.read(kind) for reader in readers)
 
     def _mapping(self, key: str, hint: Any) -> dict[str, Any]:
-        """Names with a value each; null counts as none. A mapping whose names are given is a section."""
+        """Return names with a value each; null counts as none. A mapping whose names are given is a section."""
         names, item = get_args(plain_type(hint))
         if get_origin(names) is Literal:
             section = self.section(key)
@@ -197,7 +197,7 @@ def parse(value: object, hint: Any) -> Any:
 
 
 def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
-    """Whether a value fits one type, and the value as that type."""
+    """Return whether a value fits one type, and the value as that type."""
     kind = plain_type(hint)
     if len(kinds := alternatives(hint)) > 1:
         return next((found for each in kinds if (found := _fits(value, each))[0]), (False, value))
@@ -235,7 +235,7 @@ def _fits_list(value: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
 
 
 def _stand_in(hint: Any) -> Any:
-    """A value of the type in place of a wrong one, which lets the other keys be checked."""
+    """Return a value of the type in place of a wrong one, which lets the other keys be checked."""
     kind = next(kind for kind in alternatives(hint))
     plain = plain_type(kind)
     if is_optional(hint):

@@ -1,4 +1,4 @@
-"""What comes of a trial, as frozen types."""
+"""The result of a trial as frozen types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Decision(Enum):
-    """What a trial does after an evaluation was reported."""
+    """What a trial does after it reported an evaluation."""
 
     GO_ON = "go on"
     PRUNE = "prune"
@@ -38,18 +38,18 @@ class Emissions:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What came of a trial that ended by itself.
+    """The result of a trial that ended by itself.
 
     Attributes:
         objective: the value of the configured objective, of the best checkpoint; of a pruned trial, where it ended.
         dev: all dev metrics of that checkpoint, by name (``dev/spearman_cosine``).
         test: all test metrics, of a run by itself; empty in a study, where only the winner is scored on test.
         before: metrics of the untrained model on dev, and on test and benchmarks where those were scored; empty where
-            it was not asked for.
+            it was not requested.
         benchmarks: metrics of further benchmarks (``sts2017-es/spearman_cosine``), where ``test`` was scored.
         best_step: its optimizer step.
         steps: optimizer steps trained.
-        emissions: what it cost.
+        emissions: its emissions.
         pruned: whether the study ended it early; then it has no model.
         conversion: how the training data was converted for the loss, in words; None where it was not.
         examples_per_s: training examples a second, over all attempts; None in results of older versions.

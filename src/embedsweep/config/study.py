@@ -1,4 +1,4 @@
-"""What a study is asked, and what its trials share, as frozen types."""
+"""A study as frozen types: its configuration, its search space and plan, and what its trials share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from embedsweep.config.values import shown
 
 @dataclass(frozen=True)
 class EmissionsConfig:
-    """Where the electricity comes from: a three-letter ISO code, or None for the world average."""
+    """Whose electricity is used: a three-letter ISO code, or None for the world average."""
 
     name: str
     country_iso_code: str | None
@@ -41,7 +41,7 @@ class TrackingConfig:
     Attributes:
         name: the option's name.
         uri: a store's or server's URI.
-        spool: whether a command goes on when its store cannot be reached at the start; what it records is replayed
+        spool: whether a command runs although its store cannot be reached at the start; its records are replayed
             later.
     """
 
@@ -80,7 +80,7 @@ class PruningConfig:
 
     Attributes:
         rungs: fractions of a trial's optimizer steps, rising, in (0, 1), at which dev is scored and the pruner decides.
-        reduction_factor: successive halving and Hyperband let the best 1/n of the trials at a rung go on.
+        reduction_factor: successive halving and Hyperband keep the best 1/n of the trials at a rung.
         n_startup_trials: finished trials before the median pruner prunes.
         patience: rungs without improvement that the patience pruner bears.
         min_delta: what counts as an improvement, to the patience pruner.
@@ -102,7 +102,7 @@ Choice = Scalar | tuple[Scalar, ...]
 
 @dataclass(frozen=True)
 class DiscreteAxis:
-    """A swept key with its choices, in the order they were given.
+    """A swept key with its choices, in the order of the command.
 
     Attributes:
         key: the option's key.
@@ -162,7 +162,7 @@ class SearchConfig:
 
     Attributes:
         name: the option's name.
-        n_trials: how many trials the search is meant for; None says nothing.
+        n_trials: the number of trials the search is meant for; None sets none.
         space: key -> what it is searched over.
         option_spaces: sections whose options' own spaces are searched, too.
         constraints: comparisons between keys that every trial keeps.
@@ -180,12 +180,12 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """What a study is asked to do.
+    """The ``study`` section: what a study does.
 
     Attributes:
         name: the study's name; None derives one from what decides its results.
         n_trials: how many trials in total, over all commands; None is the grid's size.
-        timeout: seconds after which no trial is begun by this command; None has no limit.
+        timeout: seconds after which this command starts no trial; None has no limit.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
         sampler: who proposes the trials of a search.
         pruner: who ends trials early.
@@ -199,7 +199,7 @@ class StudyConfig:
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
-        dry_run: whether the command ends once it has said what it would do.
+        dry_run: whether the command ends once it has printed what it would do.
     """
 
     name: str | None
@@ -230,7 +230,7 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study was asked when it was created, frozen: its identity.
+    """The plan of a study, frozen when it is created: its identity.
 
     Attributes:
         axes: the search space.
@@ -275,7 +275,7 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
-        max_retries: how often a trial that failed or whose worker died is retried; as this command says.
+        max_retries: how often a trial that failed or whose worker died is retried; as this command has it.
     """
 
     keep_models: KeepModels
@@ -285,7 +285,7 @@ class StudyServices:
 
 
 def plan_tree(plan: StudyPlan) -> dict[str, Any]:
-    """The plan as plain containers."""
+    """Return the plan as plain containers."""
     tree = asdict(plan)
     return {**tree, "axes": [_axis_tree(axis) for axis in plan.axes], "groups": list(plan.groups)}
 
@@ -296,12 +296,12 @@ def _axis_tree(axis: Axis) -> dict[str, Any]:
 
 
 def _frozen(value: Any) -> Choice:
-    """A value as it was before JSON made lists of tuples."""
+    """Return a value as it was before JSON made lists of tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
-    """The plan that :func:`plan_tree` wrote."""
+    """Return the plan that :func:`plan_tree` wrote."""
     axes = tuple(_axis_of(axis) for axis in tree["axes"])
     pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
     lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
@@ -317,28 +317,28 @@ def _axis_of(tree: Mapping[str, Any]) -> Axis:
 
 
 def study_name(plan: StudyPlan) -> str:
-    """A name for a study that was given none: what it sweeps and a hash of all that decides its results."""
+    """Return a name for a study without one: what it sweeps and a hash of everything that decides its results."""
     words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
     cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
     return f"{words}-{digest(plan_tree(replace(plan, cells=cells)))[:8]}"
 
 
-def plan_differences(frozen: StudyPlan, asked: StudyPlan) -> list[str]:
-    """In words, where what is asked differs from what was frozen; empty where it does not."""
-    # A combination of options that only one of them has is told by the axes; the others are compared key by key.
-    common = frozen.cells.keys() & asked.cells.keys()
+def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
+    """Return in words how the requested plan differs from the frozen one; empty if they are equal."""
+    # A combination of options that only one of them has shows in the axes; the others are compared key by key.
+    common = frozen.cells.keys() & requested.cells.keys()
     old, new = (
         dict(_flat({**plan_tree(plan), "cells": {cell: plan.cells[cell] for cell in sorted(common)}}))
-        for plan in (frozen, asked)
+        for plan in (frozen, requested)
     )
-    # Every cell repeats what is fixed, so a difference is told once, by its key within a cell.
-    found: dict[str, str] = {}
+    # Every cell repeats the fixed values, so a difference is listed once, by its key within a cell.
+    differences: dict[str, str] = {}
     for key in (*old, *(key for key in new if key not in old)):
         before, after = old.get(key, "absent"), new.get(key, "absent")
         if canonical(before) != canonical(after):
             name = key.split("/")[-1]
-            found.setdefault(name, f"{name} was {shown(before)} and is now {shown(after)}")
-    return list(found.values())
+            differences.setdefault(name, f"{name} was {shown(before)} and is now {shown(after)}")
+    return list(differences.values())
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -355,7 +355,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def axis_words(axis: Axis) -> str:
-    """What an axis draws from, in words: its choices or its range."""
+    """Return what an axis draws from, in words: its choices or its range."""
     return _axis_words(_axis_tree(axis))
 
 
@@ -367,7 +367,7 @@ def _axis_words(tree: Mapping[str, Any]) -> str:
 
 
 def rung_steps(rungs: Sequence[float], total: int) -> tuple[int, ...]:
-    """The optimizer step of each rung: its fraction of all steps, rounded up.
+    """Return the optimizer step of each rung: its fraction of all steps, rounded up.
 
     Args:
         rungs: fractions in (0, 1), rising.

@@ -1,4 +1,4 @@
-"""All that decides the result of a trial, as frozen types."""
+"""Everything that decides the result of a trial, as frozen types with the bounds of their values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WorkersName = Literal["inline", "local"]
 Split = Literal["train", "dev", "test"]
 
 Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
-"""What one example consists of; ``data.shapes`` has its columns and says it in words."""
+"""What one example consists of; ``data.examples`` has its columns and describes it."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
@@ -76,7 +76,7 @@ Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
 NotNegative = Annotated[float, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
 LearningRate = Annotated[float, Bounds(above=0, at_most=1)]
-"""No optimizer here trains anything beyond 1; a rate of 1e6 once trained without an error."""
+"""No optimizer here learns with a rate above 1, though a rate of 1e6 raises no error."""
 
 AnyText = Annotated[str, MayBeEmpty()]
 Column = str | int
@@ -84,12 +84,12 @@ Column = str | int
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """How training examples take the shape a loss wants.
+    """How training examples take the shape that a loss takes.
 
     Attributes:
-        to: the shape to convert to; None takes the first that the loss wants and the data can become.
+        to: the shape to convert to; None takes the first that the loss takes and the data can become.
         positive_threshold: in [0, 1], on the normalised score; a scored pair at or above it is positive.
-        both_directions: whether a positive pair (a, b) is also given as (b, a).
+        both_directions: whether a positive pair (a, b) is also used as (b, a).
         seed: of what is drawn at random: the triplets from NLI, noise, negatives.
     """
 
@@ -122,7 +122,7 @@ class DataConfig:
         score_range: the lowest and highest possible score in the files; scores are normalised to [0, 1] by it.
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
-        convert: how examples take the shape the loss wants.
+        convert: how examples take the shape that the loss takes.
         drop_leaked: whether training examples that share a sentence with dev or test are left out.
         limit: the first rows to train on; None takes all. Dev and test stay whole, so that scores can be compared.
         also: name -> a further dataset that is trained on in turn, with a loss of its own.
@@ -210,8 +210,8 @@ class ModelConfig:
         dense_activation: its activation.
         max_seq_length: tokens beyond this are cut; None keeps the model's own.
         prompts: name -> text put before every sentence, saved with the model. ``query`` and ``document``, where both
-            are given, go before the first and the other texts of a training example.
-        default_prompt: name of the prompt that is used where none is asked for; None uses none.
+            exist, go before the first and the other texts of a training example.
+        default_prompt: name of the prompt that is used unless another is requested; None uses none.
         lora: low-rank adapters.
         lr: the learning rate that suits this model, centre of the relative search ranges.
         trust_remote_code: whether code that comes with the model may be executed.
@@ -298,7 +298,7 @@ class TrainerConfig:
 
     Attributes:
         name: the option's name.
-        epochs: passes over the training data, where ``max_steps`` does not say otherwise.
+        epochs: passes over the training data, unless ``max_steps`` is set.
         max_steps: optimizer steps; None trains ``epochs``.
         precision: ``fp16`` and ``bf16`` are automatic mixed precision.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -338,8 +338,8 @@ class EvaluationConfig:
         test: what reports; None is the data's own test split.
         benchmarks: what else is scored, together with test.
         path: a folder that has the folders of benchmarks in it; None reads the hub.
-        dims: embeddings are also scored when cut to so many of their first dimensions; a Matryoshka loss's own dims are
-            scored without being named.
+        dims: embeddings are also scored when truncated to these first dimensions; a Matryoshka loss's own dims are
+            scored anyway.
         before: whether the untrained model is scored too.
     """
 

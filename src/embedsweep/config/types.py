@@ -122,7 +122,7 @@ def describe(hint: Any) -> str:
 
 
 def _is_words(hint: Any) -> bool:
-    """Whether a type is nothing but words to choose from."""
+    """Return whether a type is nothing but words to choose from."""
     plain = plain_type(hint)
     is_described = any(isinstance(note, Described) for note in annotations_of(hint))
     return get_origin(plain) is Literal or (plain is str and not is_described and bool(allowed_words_of(hint)))
@@ -148,7 +148,7 @@ def _one(hint: Any, *, many: bool = False) -> str:
 
 
 def _list(items: tuple[Any, ...]) -> str:
-    """A list of such items in words, with an example."""
+    """Return a list of such items in words, with an example."""
     if allowed := allowed_words_of(items[0]):
         return f"a list of some of {', '.join(allowed)}"
     example = {int: "[64,32]", float: "[0.25,0.5]"}.get(plain_type(items[0]), "[a,b]")

@@ -1,7 +1,4 @@
-"""Plain configurations: nested mappings, read and set by dotted keys, resolved, and shown.
-
-Owns interpolation. Knows nothing of options or of what a key means.
-"""
+"""Plain configurations: nested mappings with dotted keys and interpolations; values as text; the nearest name."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from embedsweep.errors import ConfigError, Problem
 
 
 def has_key(composed: Mapping[str, Any], key: str) -> bool:
-    """Whether ``key`` (dotted) stands in a plain configuration, whatever its value, ``???`` included."""
+    """Return whether ``key`` (dotted) exists in a plain configuration, whatever its value, ``???`` included."""
     node: Any = composed
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
@@ -27,7 +24,7 @@ def has_key(composed: Mapping[str, Any], key: str) -> bool:
 
 
 def value_at(composed: Mapping[str, Any], key: str) -> Any:
-    """The value of ``key`` (dotted) in a plain configuration; None where it is not."""
+    """Return the value of ``key`` (dotted) in a plain configuration; None if it does not exist."""
     node: Any = composed
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
@@ -35,14 +32,14 @@ def value_at(composed: Mapping[str, Any], key: str) -> Any:
 
 
 def set_value(composed: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a key (dotted) that a plain configuration has."""
+    """Set a key (dotted) that a plain configuration has."""
     head, _, leaf = key.rpartition(".")
     node = value_at(composed, head) if head else composed
     node[leaf] = value
 
 
 def leaf_keys(composed: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Every dotted key of nested mappings that can be set; an empty mapping counts as a value."""
+    """Return every dotted key of nested mappings that can be set; an empty mapping counts as a value."""
     for name, value in composed.items():
         if isinstance(value, Mapping) and value:
             yield from leaf_keys(value, f"{prefix}{name}.")
@@ -51,10 +48,10 @@ def leaf_keys(composed: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Collection[str]) -> dict[str, Any]:
-    """Sets ``values`` (by dotted key) in a plain configuration and resolves the interpolations of some sections.
+    """Set ``values`` (by dotted key) in a plain configuration and resolves the interpolations of some sections.
 
     Raises:
-        ConfigError: interpolations that lead nowhere; one of each section.
+        ConfigError: interpolations that cannot be resolved; one for each section.
     """
     resolved: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -74,7 +71,7 @@ def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Colle
 
 
 def shown(value: object) -> str:
-    """A value as it is typed: ``null``, ``true``, ``[0,5]``, ``{a:1}``."""
+    """Return a value as it is typed: ``null``, ``true``, ``[0,5]``, ``{a:1}``."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, list | tuple):
@@ -85,13 +82,13 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean ...?)`` with the known word most like ``word``, or the empty string."""
+    """Return `` (did you mean ...?)`` with the known word most like ``word``, or the empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]}?)" if match else ""
 
 
 def nearest_key(key: str, known: Collection[str]) -> str:
-    """`` (did you mean ...?)`` with the known dotted keys most like ``key``: beside it, else of that name elsewhere."""
+    """Return `` (did you mean ...?)`` with the keys most like ``key``: beside it, else of that name elsewhere."""
     head, _, leaf = key.rpartition(".")
     beside = [name for name in known if name.rpartition(".")[0] == head]
     for names, cutoff in ((beside, 0.6), (known, 0.8)):

@@ -94,8 +94,8 @@ def gpu_indexes(names: Iterable[str]) -> list[int]:
         indexes = [gpus.index(name) for name in names]
     finally:
         gpus.close()
-    found = [index for index in indexes if index is not None]
-    return found if len(found) == len(indexes) else []
+    known = [index for index in indexes if index is not None]
+    return known if len(known) == len(indexes) else []
 
 
 def _with_children(process: psutil.Process) -> list[psutil.Process]:

@@ -20,9 +20,9 @@ def nest(config: LossConfig) -> tuple[LossConfig, ...]:
     return (config,) if config.inner is None else (config, *nest(config.inner))
 
 
-def wants(config: LossConfig) -> tuple[Shape, ...]:
+def shapes_of(config: LossConfig) -> tuple[Shape, ...]:
     """Return the shapes of examples that a loss takes, the best first; a wrapper takes those of the innermost loss."""
-    return LOSSES[nest(config)[-1].name].wants
+    return LOSSES[nest(config)[-1].name].shapes
 
 
 def in_batch(config: LossConfig) -> InBatch:
@@ -54,7 +54,7 @@ def merges_columns(config: LossConfig, *, cached: bool) -> bool:
         config: the loss.
         cached: whether the cached form is built, which embeds in parts.
     """
-    has_columns = wants(config) != ("class_texts",)
+    has_columns = shapes_of(config) != ("class_texts",)
     return has_columns and across(config, cached=cached) is Across.EMBEDDINGS
 
 

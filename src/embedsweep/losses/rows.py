@@ -1,8 +1,7 @@
-"""Types of the table of losses: bounds of parameters, and what a row says about a loss."""
+"""Types of the table of losses: what a row says about a loss, and what a loss is built from."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,57 +14,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Real:
-    """A finite number within bounds; an infinite bound allows everything."""
-
-    at_least: float = -math.inf
-    above: float = -math.inf
-    at_most: float = math.inf
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number of at least ``at_least``; null is allowed if ``optional``."""
-
-    at_least: int
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Boolean:
-    """True or false."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several names."""
-
-    allowed: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text that is not empty."""
-
-
-@dataclass(frozen=True)
-class Wholes:
-    """A list of whole numbers of at least ``at_least``, not empty."""
-
-    at_least: int
-
-
-@dataclass(frozen=True)
-class Reals:
-    """A list of numbers above ``above``, or null."""
-
-    above: float
-
-
-Parameter = Real | Whole | Boolean | Choice | Text | Wholes | Reals
 
 
 class InBatch(Enum):
@@ -118,15 +66,15 @@ class Loss:
     """One row of the table.
 
     Attributes:
-        wants: shapes of the examples that it takes, the best first; empty for a wrapper.
+        shapes: shapes of the examples that it takes, the best first; empty for a wrapper.
         in_batch: how it depends on the other examples of a batch.
-        parameters: name -> allowed values.
+        parameters: name -> type, with bounds as the fields of the configuration's dataclasses have them.
         build: builds the loss; :func:`~embedsweep.losses.builders.library` where that is a call of the library's class.
         dataset: makes the training dataset from the examples, the loss's parameters, the model and a seed, for a loss
             that needs other columns than its shape has.
         dataset_parameters: names of the parameters that only ``dataset`` uses; the library's class has none such.
         wraps: whether it is a wrapper around another loss.
-        bears_cached: whether a wrapper works around the cached form of a loss.
+        wraps_cached: whether a wrapper works around the cached form of a loss.
         not_inside: wrapper -> why this loss cannot be inside it.
         other_model: name of the parameter that names another model, a guide or a teacher; None without one.
         groups_by_label: whether it needs batches that hold several examples of a class.
@@ -140,14 +88,14 @@ class Loss:
         not_captured_with: parameter -> the value with which steps can be captured, and why not with another.
     """
 
-    wants: tuple[Shape, ...]
+    shapes: tuple[Shape, ...]
     in_batch: InBatch
-    parameters: Mapping[str, Parameter]
+    parameters: Mapping[str, Any]
     build: Build
     dataset: MakeDataset | None = None
     dataset_parameters: tuple[str, ...] = ()
     wraps: bool = False
-    bears_cached: bool = False
+    wraps_cached: bool = False
     not_inside: Mapping[str, str] = field(default_factory=dict)
     other_model: str | None = None
     groups_by_label: bool = False

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
+from embedsweep.config.trial import Count, NotNegative, Positive, Ratio
+from embedsweep.config.types import Bounds
 from embedsweep.losses import builders, teachers, unsupervised
 from embedsweep.losses.builders import library
-from embedsweep.losses.rows import Across, Boolean, Choice, InBatch, Loss, Parameter, Real, Reals, Text, Whole, Wholes
+from embedsweep.losses.rows import Across, InBatch, Loss
 
-_SCALE: Mapping[str, Parameter] = {"scale": Real(above=0)}
-_COSINE_RANGE = Real(at_least=-1, at_most=1)
-_SIAMESE: Mapping[str, Parameter] = {
-    "distance_metric": Choice(("cosine_distance", "euclidean", "manhattan")),
-    "margin": Real(above=0),
+_Cosine = Annotated[float, Bounds(at_least=-1, at_most=1)]
+_AllOrCount = Annotated[int, Bounds(at_least=-1)]
+"""-1 means all of them."""
+_BatchDistance = Literal["cosine_distance", "euclidean_distance"]
+_Similarity = Literal["pairwise_dot_score", "pairwise_cos_sim"]
+
+_SCALE: Mapping[str, Any] = {"scale": Positive}
+_SIAMESE: Mapping[str, Any] = {
+    "distance_metric": Literal["cosine_distance", "euclidean", "manhattan"],
+    "margin": Positive,
 }
-_BATCH_DISTANCE = Choice(("cosine_distance", "euclidean_distance"))
-_SIMILARITY = Choice(("pairwise_dot_score", "pairwise_cos_sim"))
-_IN_BATCH: Mapping[str, Parameter] = {"distance_metric": _BATCH_DISTANCE, "margin": Real(above=0)}
-_TEACHER: Mapping[str, Parameter] = {"teacher": Text(), "teacher_batch_size": Whole(at_least=1)}
+_IN_BATCH: Mapping[str, Any] = {"distance_metric": _BatchDistance, "margin": Positive}
+_TEACHER: Mapping[str, Any] = {"teacher": str, "teacher_batch_size": Count}
 _TEACHER_ONLY = tuple(_TEACHER)
-_MATRYOSHKA: Mapping[str, Parameter] = {
-    "matryoshka_dims": Wholes(at_least=1),
-    "matryoshka_weights": Reals(above=0),
-    "n_dims_per_step": Whole(at_least=-1),
+_MATRYOSHKA: Mapping[str, Any] = {
+    "matryoshka_dims": tuple[Count, ...],
+    "matryoshka_weights": tuple[Positive, ...] | None,
+    "n_dims_per_step": _AllOrCount,
 }
-_LAYERS: Mapping[str, Parameter] = {
-    "n_layers_per_step": Whole(at_least=-1),
-    "last_layer_weight": Real(at_least=0),
-    "prior_layers_weight": Real(at_least=0),
-    "kl_div_weight": Real(at_least=0),
-    "kl_temperature": Real(at_least=0),
-    "layer_weighting": Choice(("uniform", "log", "linear")),
+_LAYERS: Mapping[str, Any] = {
+    "n_layers_per_step": _AllOrCount,
+    "last_layer_weight": NotNegative,
+    "prior_layers_weight": NotNegative,
+    "kl_div_weight": NotNegative,
+    "kl_temperature": NotNegative,
+    "layer_weighting": Literal["uniform", "log", "linear"],
 }
 
 
@@ -62,12 +68,12 @@ LOSSES: Mapping[str, Loss] = {
         ("triplets", "positive_pairs"),
         InBatch.CACHED,
         {
-            "guide": Text(),
-            "temperature": Real(above=0),
-            "margin_strategy": Choice(("absolute", "relative")),
-            "margin": Real(at_least=0),
-            "contrast_anchors": Boolean(),
-            "contrast_positives": Boolean(),
+            "guide": str,
+            "temperature": Positive,
+            "margin_strategy": Literal["absolute", "relative"],
+            "margin": NotNegative,
+            "contrast_anchors": bool,
+            "contrast_positives": bool,
         },
         builders.gist,
         not_inside=_EMBEDS_ITSELF,
@@ -79,7 +85,7 @@ LOSSES: Mapping[str, Loss] = {
     "megabatch_margin": Loss(
         ("positive_pairs",),
         InBatch.CACHED,
-        {"positive_margin": _COSINE_RANGE, "negative_margin": _COSINE_RANGE},
+        {"positive_margin": _Cosine, "negative_margin": _Cosine},
         builders.megabatch_margin,
         not_inside=_EMBEDS_ITSELF,
         not_captured=_MOVES,
@@ -108,9 +114,9 @@ LOSSES: Mapping[str, Loss] = {
         ("class_pairs",),
         InBatch.INDEPENDENT,
         {
-            "concatenation_sent_rep": Boolean(),
-            "concatenation_sent_difference": Boolean(),
-            "concatenation_sent_multiplication": Boolean(),
+            "concatenation_sent_rep": bool,
+            "concatenation_sent_difference": bool,
+            "concatenation_sent_multiplication": bool,
         },
         builders.softmax,
         not_inside={**_no_cut("its classifier takes embeddings of one width"), **_EMBEDS_ITSELF},
@@ -119,7 +125,7 @@ LOSSES: Mapping[str, Loss] = {
     "triplet": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {"distance_metric": Choice(("cosine", "euclidean", "manhattan")), "triplet_margin": Real(above=0)},
+        {"distance_metric": Literal["cosine", "euclidean", "manhattan"], "triplet_margin": Positive},
         library("TripletLoss", distance_metric=builders.triplet_distance),
         across=Across.EMBEDDINGS,
     ),
@@ -152,7 +158,7 @@ LOSSES: Mapping[str, Loss] = {
     "batch_hard_soft_margin_triplet": Loss(
         ("class_texts",),
         InBatch.COMPARED,
-        {"distance_metric": _BATCH_DISTANCE},
+        {"distance_metric": _BatchDistance},
         library("BatchHardSoftMarginTripletLoss", distance_metric=builders.batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
@@ -160,7 +166,7 @@ LOSSES: Mapping[str, Loss] = {
     "mse": Loss(
         ("texts", "positive_pairs"),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "projection_dim": Whole(at_least=1, optional=True)},
+        {**_TEACHER, "projection_dim": Count | None},
         library("MSELoss"),
         dataset=teachers.with_embeddings,
         dataset_parameters=_TEACHER_ONLY,
@@ -173,8 +179,8 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {
             **_TEACHER,
-            "distance_metric": Choice(("cosine", "l2", "mse")),
-            "projection_dim": Whole(at_least=1, optional=True),
+            "distance_metric": Literal["cosine", "l2", "mse"],
+            "projection_dim": Count | None,
         },
         library("EmbedDistillLoss"),
         dataset=teachers.with_embeddings,
@@ -186,7 +192,7 @@ LOSSES: Mapping[str, Loss] = {
     "margin_mse": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "similarity_fct": _SIMILARITY},
+        {**_TEACHER, "similarity_fct": _Similarity},
         library("MarginMSELoss", similarity_fct=teachers.similarity_function),
         dataset=teachers.with_margins,
         dataset_parameters=_TEACHER_ONLY,
@@ -196,7 +202,7 @@ LOSSES: Mapping[str, Loss] = {
     "distill_kl_div": Loss(
         ("triplets",),
         InBatch.INDEPENDENT,
-        {**_TEACHER, "similarity_fct": _SIMILARITY, "temperature": Real(above=0)},
+        {**_TEACHER, "similarity_fct": _Similarity, "temperature": Positive},
         library("DistillKLDivLoss", similarity_fct=teachers.similarity_function),
         dataset=teachers.with_scores,
         dataset_parameters=_TEACHER_ONLY,
@@ -206,7 +212,7 @@ LOSSES: Mapping[str, Loss] = {
     "denoising_autoencoder": Loss(
         ("texts",),
         InBatch.INDEPENDENT,
-        {"del_ratio": Real(at_least=0, at_most=1)},
+        {"del_ratio": Ratio},
         builders.denoising_autoencoder,
         dataset=unsupervised.damaged,
         dataset_parameters=("del_ratio",),
@@ -220,7 +226,7 @@ LOSSES: Mapping[str, Loss] = {
     "contrastive_tension": Loss(
         ("texts",),
         InBatch.INDEPENDENT,
-        {"pos_neg_ratio": Whole(at_least=2)},
+        {"pos_neg_ratio": Annotated[int, Bounds(at_least=2)]},
         library("ContrastiveTensionLoss"),
         dataset=unsupervised.tension_pairs,
         dataset_parameters=("pos_neg_ratio",),
@@ -242,7 +248,7 @@ LOSSES: Mapping[str, Loss] = {
         _MATRYOSHKA,
         library("MatryoshkaLoss"),
         wraps=True,
-        bears_cached=True,
+        wraps_cached=True,
         not_inside={**_no_cut("its dims are cut already"), **_no_regularizer("it has no single embedding")},
         across=Across.EMBEDDINGS,
         not_captured_with={"n_dims_per_step": _DRAWS_DIMS},
@@ -279,9 +285,9 @@ LOSSES: Mapping[str, Loss] = {
         (),
         InBatch.COMPARED,
         {
-            "mean_weight": Real(at_least=0),
-            "second_moment_weight": Real(at_least=0),
-            "aggregation": Choice(("mean", "sum")),
+            "mean_weight": NotNegative,
+            "second_moment_weight": NotNegative,
+            "aggregation": Literal["mean", "sum"],
         },
         builders.global_orthogonal_regularization,
         wraps=True,

@@ -1,7 +1,4 @@
-"""What people look at when a command ends: the ranking, the best configuration, what it cost and where it lies.
-
-Owns the wording. Reads a study; changes nothing.
-"""
+"""Ranking and summary, printed when a command ends: the best trials, what they cost, and where models and logs are."""
 
 from __future__ import annotations
 
@@ -33,11 +30,11 @@ from embedsweep.validation.sweep import Sweep
 SHOWN = 10
 
 COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
-"""What trials cost: the unit, the trial's attribute, and how many of the unit one of the attribute's are."""
+"""Unit -> the trial's user attribute, and the factor from that attribute to the unit."""
 
 
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
-    """The command that runs one configuration of a study again, by itself."""
+    """Return the command that trains one configuration of a study again as a single run."""
     words = [*fixed, *(f"{key}={_word(value)}" for key, value in params.items())]
     return " ".join([program, *(shlex.quote(word) for word in words)])
 
@@ -47,7 +44,7 @@ def _word(value: Choice) -> str:
 
 
 def print_ranking(console: Console, study: StudyRecord) -> None:
-    """Prints the complete trials, best first by the first objective, how many were pruned where, and what failed."""
+    """Print the complete trials, best first by the first objective, how many were pruned where, and what failed."""
     by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
     objectives = study.plan.objectives
     complete = sorted(by_state[TrialState.COMPLETE], key=better(objectives, 0))
@@ -59,17 +56,17 @@ def print_ranking(console: Console, study: StudyRecord) -> None:
     for column in ("", "trial", *objectives, *costs, "values"):
         table.add_column(column, overflow="fold")
     for rank, trial in enumerate(complete[:SHOWN], start=1):
-        place = f"{rank}{'*' if trial.number in front else ''}"
-        params = short_params(study.params_of(trial)) + _repeats(trial)
-        spent = (_spent(trial, unit) for unit in costs)
-        cells = (place, str(trial.number), *_values(trial, objectives), *spent, params)
+        position = f"{rank}{'*' if trial.number in front else ''}"
+        params = short_params(study.params_of(trial)) + _repeat_note(trial)
+        spent = (_cost(trial, unit) for unit in costs)
+        cells = (position, str(trial.number), *_values(trial, objectives), *spent, params)
         table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
     console.print()
     console.print(table)
     if len(complete) > SHOWN:
         say(console, f"and {len(complete) - SHOWN} more")
     if front:
-        say(console, "* no other trial is better by one objective and as good by the others")
+        say(console, "* on the Pareto front: no other trial is better in one objective and as good in the others")
     if pruned := study.pruned_at:
         say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
     retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
@@ -80,37 +77,41 @@ def print_ranking(console: Console, study: StudyRecord) -> None:
 
 
 def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
-    """A complete trial's value of each objective; costs may be very small."""
+    """Return a complete trial's value of each objective as text; costs may be very small."""
     pairs = zip(objectives, trial.values, strict=True)
     return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
 
 
 def _known_costs(trials: Iterable[FrozenTrial]) -> list[str]:
-    """The units of `COSTS` that trials have: no GPU hours where none ran on a GPU, grams only of older versions."""
+    """Return the units of `COSTS` that trials recorded: no GPU hours on a CPU, grams only from older versions."""
     known = {name for trial in trials for name in trial.user_attrs}
     return [unit for unit, (name, _) in COSTS.items() if name in known or name == EMISSIONS_KG]
 
 
-def _spent(trial: FrozenTrial, unit: str) -> str:
-    """A trial's cost in a unit; a dash where it was not recorded."""
+def _cost(trial: FrozenTrial, unit: str) -> str:
+    """Return a trial's cost in a unit as text; a dash if it was not recorded."""
     name, factor = COSTS[unit]
     return f"{factor * trial.user_attrs[name]:.3g}" if name in trial.user_attrs else "-"
 
 
 def _total_costs(trials: Iterable[FrozenTrial]) -> str:
-    """What trials cost together, in each unit; of how many, where an older version recorded some without it."""
+    """Return the sum of the trials' costs in each unit, and of how many if an older version did not record some."""
     counted = [trial for trial in trials if EMISSIONS_KG in trial.user_attrs]
-    told = [trial for trial in counted if ENERGY_KWH in trial.user_attrs]
+    with_energy = [trial for trial in counted if ENERGY_KWH in trial.user_attrs]
     words = []
     for unit in _known_costs(counted):
         name, factor = COSTS[unit]
-        of = "" if name == EMISSIONS_KG or len(told) == len(counted) else f" ({len(told)} of {len(counted)} trials)"
+        of = (
+            ""
+            if name == EMISSIONS_KG or len(with_energy) == len(counted)
+            else f" ({len(with_energy)} of {len(counted)} trials)"
+        )
         words.append(f"{factor * sum(trial.user_attrs.get(name, 0.0) for trial in counted):.3g} {unit}{of}")
     return ", ".join(words)
 
 
-def _repeats(trial: FrozenTrial) -> str:
-    """Which trial another one repeats, if it does."""
+def _repeat_note(trial: FrozenTrial) -> str:
+    """Return which trial this one repeats, in words; empty if it repeats none."""
     duplicate = Duplicate.of(trial)
     if duplicate is None:
         return ""
@@ -129,42 +130,44 @@ def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
 
 
 def print_best(console: Console, study: StudyRecord, program: str, test: Mapping[str, float] | None) -> None:
-    """Prints the best trial: its scores, how to run it again, where its model lies, and what all of them cost."""
+    """Print the best trial: its scores, how to train it again, where its model is, and what all trials cost."""
     best = study.best
     if best is None:
         say(console, "no trial is complete")
         return
     objective = study.plan.objective
-    reported = f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
+    test_score = (
+        f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
+    )
     values = zip(study.plan.objectives, _values(best, study.plan.objectives), strict=True)
-    say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{reported}")
+    say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{test_score}")
     say(console, f"run it again: {rerun_command(program, study.fixed, trained_params(study.plan, best))}")
     model = study.trial_folder(best.number) / "model"
     if model.is_dir():
         say(console, f"model: {model}")
     result = read_result(study.trial_folder(best.number))
-    how = _how_measured(result.emissions) if result is not None else ""
-    say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({how})' if how else ''}")
+    note = _energy_note(result.emissions) if result is not None else ""
+    say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({note})' if note else ''}")
 
 
-def _how_measured(cost: Emissions) -> str:
-    """What is to be known of energy figures beside them; empty where they were measured."""
+def _energy_note(cost: Emissions) -> str:
+    """Return a note on how energy was obtained; empty if it was measured."""
     return "CPU power estimated" if is_cpu_estimated(cost.unmeasured) else ""
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
-    """Prints how to compare runs; in a checkout, whose commands may not be on the path, by ``make``.
+    """Print the command that compares runs; in a checkout, where `embedsweep` may not be on the path, ``make ui``.
 
     Args:
-        console: where people look.
-        hint: what shows the runs of this store.
+        console: where to print.
+        hint: the command that shows the runs of this store.
         program: how this program was started.
     """
     say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
 
 
 def print_single(console: Console, result: TrialResult, folder: Path) -> None:
-    """Prints what came of a single run."""
+    """Print the result of a single run."""
     say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
@@ -182,35 +185,35 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
     say(
         console,
         f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {1000 * emissions.energy_kwh:.3g} Wh{gpu_h}"
-        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _how_measured(emissions))))})",
+        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _energy_note(emissions))))})",
     )
     say(console, f"model: {folder / 'model'}")
     say(console, f"log: {folder / 'train.log'}")
 
 
 def _change(result: TrialResult, split: str, metric: str) -> str:
-    """A score, and what it was before training where that is known."""
+    """Return a score as text, with the score before training if that is known."""
     name = f"{split}/{metric}"
     after = {**result.dev, **result.test}[name]
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
-def print_preview(console: Console, asked: Sweep, program: str) -> None:
-    """Prints the study a command asks for: its name, budget, axes, first points, what is done, one configuration.
+def print_preview(console: Console, request: Sweep, program: str) -> None:
+    """Print the study that a command requests: name, number of trials, axes, first points, progress, an example.
 
     Raises:
-        ConfigError: the command would be refused by the study that exists.
+        ConfigError: the existing study does not agree with the request.
         StudyError: its storage cannot be opened.
     """
-    study = find_study(asked)
-    plan = study.plan if study is not None else asked.plan
-    assert plan is not None, "a study that a command only names was found"
-    name = study.name if study is not None else asked.study.name or study_name(plan)
-    n_trials = study.n_trials if study is not None else asked.n_trials
-    fixed = study.fixed if study is not None else asked.fixed
-    done = _done(study, asked) if study is not None else "would be created"
+    study = find_study(request)
+    plan = study.plan if study is not None else request.plan
+    assert plan is not None, "a command without a plan names an existing study"
+    name = study.name if study is not None else request.study.name or study_name(plan)
+    n_trials = study.n_trials if study is not None else request.n_trials
+    fixed = study.fixed if study is not None else request.fixed
+    progress = _progress(study, request) if study is not None else "would be created"
     of = " and ".join(plan.objectives)
-    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {done}, in {SWEEPS / name}")
+    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
@@ -223,16 +226,16 @@ def print_preview(console: Console, asked: Sweep, program: str) -> None:
         say(console, f"  tried first: the best of study {plan.warm_start}")
     example = completed(plan.axes, {})
     if broken_constraint(plan, example) is None:
-        say(console, f"one of them, by itself: {rerun_command(program, fixed, example)}")
+        say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
     say(console, "study.dry_run: nothing was created or trained")
 
 
-def _done(study: StudyRecord, asked: Sweep) -> str:
+def _progress(study: StudyRecord, request: Sweep) -> str:
     finished = sum(trial.state.is_finished() for trial in study.trials)
     failed = [trial.number for trial in study.failed_trials]
     words = [f"exists, {finished} finished"]
     if study.unfinished:
-        words.append(f"{len(study.unfinished)} begun")
-    if failed and asked.study.retry_failed:
+        words.append(f"{len(study.unfinished)} unfinished")
+    if failed and request.study.retry_failed:
         words.append(f"{len(failed)} failed and would be retried")
     return ", ".join(words)

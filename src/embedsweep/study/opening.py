@@ -167,7 +167,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> 
     requested: dict[str, Any] = {KEEP_MODELS: request.study.keep_models, COUNTRY: request.emissions.country_iso_code}
     if request.plan is None:  # else the other keys were compared as part of the plan
         requested |= _frozen_keys(request.study)
-        requested = {key: value for key, value in requested.items() if key in request.said}
+        requested = {key: value for key, value in requested.items() if key in request.overridden}
     frozen = {**kept, **_frozen_keys(plan)}
     problems = [
         Problem(key, f"is {shown(frozen[key])} in this study and cannot be changed to {shown(value)}; leave it out")
@@ -177,7 +177,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> 
     if problems:
         raise ConfigError(problems)
     tracking = request.tracking
-    if request.plan is None and not {TRACKING, "tracking"} & request.said and MASK not in kept[TRACKING]:
+    if request.plan is None and not {TRACKING, "tracking"} & request.overridden and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
     emissions = replace(request.emissions, country_iso_code=kept[COUNTRY])
     return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries)

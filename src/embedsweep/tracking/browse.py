@@ -60,9 +60,8 @@ def open_ui(config: TrackingConfig, port: int) -> int:
 def _check_free(port: int) -> None:
     """Raise if the port cannot be used; MLflow itself would end with exit code 0."""
     with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the server does, else a recently used port counts as taken
+        # As the server does; otherwise a port that was used a moment ago counts as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:

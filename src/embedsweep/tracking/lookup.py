@@ -49,9 +49,9 @@ class Lookup:
         self._client = client
         self._store_ids: dict[str, str] = {}  # ids by which runs were requested -> the store's
 
-    def remember(self, run_id: str, store_id: str) -> None:
-        """Keep the store's id of a run, so that later requests need no search."""
-        self._store_ids[run_id] = store_id
+    def remember(self, store_id: str, other_id: str) -> None:
+        """Keep both ids of a run, so that later requests need no search."""
+        self._store_ids |= {store_id: store_id, other_id: store_id}
 
     def answers(self) -> bool:
         """Return whether the store can be read at this moment."""
@@ -69,20 +69,14 @@ class Lookup:
             TrackingError: the experiment was deleted, or its name cannot be a folder's.
         """
         with mlflow_errors(f"MLflow's experiment {name!r} cannot be opened"):
-            found = self._client.get_experiment_by_name(name) or self._create_experiment(name)
-        if found.lifecycle_stage != "active":
-            command = f"MLFLOW_TRACKING_URI={self._store} mlflow experiments restore --experiment-id"
+            experiment = self._client.get_experiment_by_name(name) or self._create_experiment(name)
+        if experiment.lifecycle_stage != "active":
+            command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             raise TrackingError(
-                f"MLflow's experiment {name!r} was deleted. Restore it ({command} {found.experiment_id}) or choose "
-                "another study.name"
+                f"MLflow's experiment {name!r} was deleted. Restore it (MLFLOW_TRACKING_URI={self._store} {command}) "
+                "or choose another study.name"
             )
-        return str(found.experiment_id)
-
-    def experiment_of(self, run_id: str) -> str:
-        """Return the name of a run's experiment."""
-        with mlflow_errors(f"run {run_id} cannot be read"):
-            experiment_id = self._client.get_run(run_id).info.experiment_id
-            return str(self._client.get_experiment(experiment_id).name)
+        return str(experiment.experiment_id)
 
     def find(self, run_id: str, experiment: str | None = None) -> str | None:
         """Return the store's id of a run, or None if the store does not have it.
@@ -92,10 +86,10 @@ class Lookup:
             experiment: the experiment to search; None searches all.
         """
         if run_id not in self._store_ids:
-            found = self._search_id(run_id, experiment)
-            if found is None:
+            store_id = self._search_id(run_id, experiment)
+            if store_id is None:
                 return None
-            self._store_ids[run_id] = found
+            self._store_ids[run_id] = store_id
         return self._store_ids[run_id]
 
     def id_of(self, experiment: str, run_id: str) -> str:
@@ -104,10 +98,10 @@ class Lookup:
         Raises:
             TrackingError: it does not.
         """
-        found = self.find(run_id, experiment)
-        if found is None:
+        store_id = self.find(run_id, experiment)
+        if store_id is None:
             raise TrackingError(f"MLflow's store {self._store} does not hold run {run_id}")
-        return found
+        return store_id
 
     def find_parent(self, experiment_id: str, study: str) -> str | None:
         """Return the id of a study's parent run, or None if it has none yet; the oldest if there are several."""
@@ -135,11 +129,11 @@ class Lookup:
 
     def recorded(self, run_id: str) -> RecordedRun | None:
         """Return what the store has of a trial's run, or None if it does not have the run."""
-        found = self.find(run_id)
-        if found is None:
+        store_id = self.find(run_id)
+        if store_id is None:
             return None
         with mlflow_errors(f"run {run_id} cannot be read"):
-            run = self._client.get_run(found)
+            run = self._client.get_run(store_id)
         tags = run.data.tags
         return RecordedRun(
             state=tags.get(names.STATE, ""),

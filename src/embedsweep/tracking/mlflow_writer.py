@@ -59,7 +59,9 @@ class MlflowWriter:
         if isinstance(record, Study):
             return self._open_study(record)
         if isinstance(record, Trial):
-            return self._open_trial(experiment, run_id, record)
+            opened = self._open_trial(experiment, run_id, record)
+            self.lookup.remember(opened, run_id or opened)
+            return opened
         if run_id is None:
             raise TypeError(f"a record of kind {record.kind!r} needs the id of its run")
         store_id = self.lookup.id_of(experiment, run_id)
@@ -82,8 +84,7 @@ class MlflowWriter:
         with mlflow_errors(f"the run of study {record.study!r} cannot be opened"):
             self._client.update_run(run_id, status="RUNNING")
         self._set_tags(run_id, record.tags)
-        for known_id in (run_id, study_id(record.study)):
-            self.lookup.remember(known_id, run_id)
+        self.lookup.remember(run_id, study_id(record.study))
         return run_id
 
     def _create_parent(self, experiment_id: str, record: Study) -> str:
@@ -99,23 +100,21 @@ class MlflowWriter:
 
     def _open_trial(self, experiment: str, run_id: str | None, record: Trial) -> str:
         """Reopen the run that the id names or an earlier attempt has created; create one if there is none."""
-        experiment_id = self.lookup.experiment(experiment)
-        found = self.lookup.find(run_id, experiment) if run_id is not None else None
-        found = found or self.lookup.find_created(experiment_id, record)
-        if found is None and record.adopts and record.parent is not None:
-            found = self.lookup.find_trial(experiment, record.tags[names.TRIAL], record.parent)
-        spool_tag = {names.SPOOL_ID: run_id} if run_id is not None and run_id != found else {}
-        if found is None:
-            found = self._create_trial(experiment_id, experiment, record, spool_tag)
-        else:
-            self._set_tags(found, spool_tag)
-            self._reopen(found, record.params)
-        for known_id in (found, run_id or found):
-            self.lookup.remember(known_id, found)
-        return found
+        store_id = self.lookup.find(run_id, experiment) if run_id is not None else None
+        if store_id is None:
+            experiment_id = self.lookup.experiment(experiment)
+            store_id = self.lookup.find_created(experiment_id, record)
+            if store_id is None and record.adopts and record.parent is not None:
+                store_id = self.lookup.find_trial(experiment, record.tags[names.TRIAL], record.parent)
+            if store_id is None:
+                return self._create_trial(experiment_id, experiment, run_id, record)
+        if run_id is not None and run_id != store_id:
+            self._set_tags(store_id, {names.SPOOL_ID: run_id})
+        self._reopen(store_id, record.params)
+        return store_id
 
-    def _create_trial(self, experiment_id: str, experiment: str, record: Trial, spool_tag: Mapping[str, str]) -> str:
-        tags = {**record.tags, **spool_tag}
+    def _create_trial(self, experiment_id: str, experiment: str, run_id: str | None, record: Trial) -> str:
+        tags = {**record.tags, **({names.SPOOL_ID: run_id} if run_id is not None else {})}
         if record.parent == study_id(experiment):
             parent = self.lookup.find_parent(experiment_id, experiment)
             tags[names.PARENT] = parent or self._open_study(Study(experiment, {}, record.time_ms))
@@ -123,10 +122,10 @@ class MlflowWriter:
             tags[names.PARENT] = record.parent
         with mlflow_errors(f"a run for {record.name} cannot be created in experiment {experiment!r}"):
             run = self._client.create_run(experiment_id, record.time_ms, tags, redact(record.name))
-            run_id = str(run.info.run_id)
-            self._log_params(run_id, record.params)
-        self._steps[run_id] = {}
-        return run_id
+            store_id = str(run.info.run_id)
+            self._log_params(store_id, record.params)
+        self._steps[store_id] = {}
+        return store_id
 
     def _reopen(self, run_id: str, params: Mapping[str, str]) -> None:
         """Make a run RUNNING and add the params that it lacks.

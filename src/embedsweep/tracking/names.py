@@ -1,4 +1,8 @@
-"""Names in MLflow: tags of runs, params of a configuration, and ids of runs that the store does not have yet."""
+"""Names in MLflow: tags of runs, params of a configuration, and ids of runs that the store does not have yet.
+
+Metrics are named where they are measured: ``train/...`` in `training.callback`, ``dev/...`` in `evaluation`, those of a
+trial's result in `training.trial`. `config.trial.DIRECTIONS` lists the metrics that can be an objective.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from filelock import Timeout
+
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
@@ -61,26 +63,13 @@ def replay(writer: MlflowWriter, spool: Spool, store: str, deadline: float | Non
         store: the store's URI without secrets; records for other stores stay.
         deadline: the time on the monotonic clock to stop at, between two records; None does not stop.
     """
-    result = Replay()
     if not spool.waiting(store):
-        return result
-    with spool.replay_lock() as alone:
-        if not alone:
-            return _unfinished(result, spool, store, "another process replays them")
-        for run_id in spool.waiting(store):
-            try:
-                written = _replay_run(writer, spool, run_id, deadline)
-            except UnreachableError as error:
-                if not writer.lookup.answers():
-                    return _unfinished(result, spool, store, str(error))
-                result.left[run_id] = str(error)
-            except TrackingError as error:
-                result.left[run_id] = str(error)
-            else:
-                if written is None:
-                    return _unfinished(result, spool, store, "the time limit was reached")
-                result.done[run_id] = written
-    return result
+        return Replay()
+    try:
+        with spool.replay_lock():
+            return _replay_alone(writer, spool, store, deadline)
+    except Timeout:
+        return _unfinished(Replay(), spool, store, "another process replays them")
 
 
 def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:
@@ -97,6 +86,24 @@ def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:
     """
     store = locate(uri)
     return replay(MlflowWriter(store, open_store(store, notify)), spool, origin)
+
+
+def _replay_alone(writer: MlflowWriter, spool: Spool, store: str, deadline: float | None) -> Replay:
+    result = Replay()
+    for run_id in spool.waiting(store):
+        try:
+            written = _replay_run(writer, spool, run_id, deadline)
+        except UnreachableError as error:
+            if not writer.lookup.answers():
+                return _unfinished(result, spool, store, str(error))
+            result.left[run_id] = str(error)
+        except TrackingError as error:
+            result.left[run_id] = str(error)
+        else:
+            if written is None:
+                return _unfinished(result, spool, store, "the time limit was reached")
+            result.done[run_id] = written
+    return result
 
 
 def _unfinished(result: Replay, spool: Spool, store: str, reason: str) -> Replay:

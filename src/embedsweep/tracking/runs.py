@@ -121,7 +121,7 @@ class Tracker:
 
     def __init__(self, config: TrackingConfig, notify: Notify = log_line) -> None:
         self._writer = RecordWriter(config, notify)
-        self._studies: dict[str, str] = {}  # id of a parent run -> its study
+        self._studies: dict[str, str] = {}  # id of a parent run that this tracker opened -> its study
 
     def close(self) -> bool:
         """End the command's recording: write what waits if the store answers, within a minute, and report the rest.
@@ -150,15 +150,15 @@ class Tracker:
         """Log metrics of a study.
 
         Args:
-            run_id: the study's parent run.
+            run_id: the study's parent run, from ``parent_run``.
             step: the number of finished trials.
             metrics: values by name; those that the run already has at this step keep their value.
         """
-        TrialTracker(self._writer, self._study_of(run_id), run_id).log_metrics(step, metrics)
+        TrialTracker(self._writer, self._studies[run_id], run_id).log_metrics(step, metrics)
 
     def finish_parent(self, run_id: str, status: ParentStatus) -> None:
-        """End a study's parent run, until the next command opens it."""
-        self._writer.write(self._study_of(run_id), run_id, End(status, None, now_ms()))
+        """End a study's parent run, whose id is from ``parent_run``, until the next command opens it."""
+        self._writer.write(self._studies[run_id], run_id, End(status, None, now_ms()))
 
     def trial_run(
         self,
@@ -247,14 +247,6 @@ class Tracker:
         if store.database == _DEFAULT_DATABASE.resolve():
             return "embedsweep ui"
         return f"embedsweep ui tracking.uri={store}"
-
-    def _study_of(self, run_id: str) -> str:
-        if run_id not in self._studies:
-            name = self._writer.query(lambda writer: writer.lookup.experiment_of(run_id))
-            if name is None:
-                raise UnreachableError(f"the study of run {run_id} is not known while MLflow's store is unreachable")
-            self._studies[run_id] = name
-        return self._studies[run_id]
 
 
 def now_ms() -> int:

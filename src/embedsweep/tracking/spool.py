@@ -16,11 +16,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from embedsweep.errors import TrackingError
 from embedsweep.files import SINGLE, SWEEPS, write_atomically
@@ -146,19 +145,9 @@ class Spool:
                     return run_id
         return None
 
-    @contextmanager
-    def replay_lock(self) -> Iterator[bool]:
-        """Keep other processes from replaying the same records; yield False if one does so already."""
-        lock = FileLock(self.folder / ".replay.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+    def replay_lock(self) -> FileLock:
+        """Return the lock under which records are replayed; it raises ``filelock.Timeout`` if a process holds it."""
+        return FileLock(self.folder / ".replay.lock", timeout=0)
 
     def _is_started(self, run_id: str) -> bool:
         """Return whether a run's file has its first line; a full disk may have left an empty file or a partial line."""

@@ -13,7 +13,7 @@ from embedsweep.data.audit import audit, drop_leaked, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
 from embedsweep.data.tokens import Count, model_folder, token_counter, tokens_read
-from embedsweep.losses.nesting import wants
+from embedsweep.losses.nesting import shapes_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
     for name, examples in load_also(config.data).items():
         datasets[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
     return {
-        name: Part(prepared(replace(splits, train=train), data, wants(loss), loss.name, count), loss, data.convert.seed)
+        name: Part(
+            prepared(replace(splits, train=train), data, shapes_of(loss), loss.name, count), loss, data.convert.seed
+        )
         for name, (train, data, loss) in datasets.items()
     }
 

@@ -1,7 +1,6 @@
-"""A cell becomes a frozen configuration: its options as plain containers, with the drawn values in place.
+"""Make the frozen configuration of a cell, and check the constraints of a plan.
 
-Owns the one way from containers to a ``TrialConfig``, for the command that asks and the worker that draws, and whether
-a cell keeps the plan's constraints.
+A command and the workers of its study make a ``TrialConfig`` in the same way.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import resolve, value_at
 from embedsweep.errors import ConfigError, Problem
+from embedsweep.validation.overrides import Cell, cell_name, section_of
 from embedsweep.validation.rules import check_trial
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_trial
-from embedsweep.validation.words import Cell, cell_name, section_of
 
 
 def trial_sections(cell: Cell) -> dict[str, Any]:
-    """The sections of a composed configuration that decide a trial, unresolved."""
+    """Return the sections of a composed configuration that decide a trial, unresolved."""
     return {name: cell.composed.get(name) for name in TRIAL_SECTIONS}
 
 
 def read_cell(
     cell: Mapping[str, Any], values: Mapping[str, Any], objective: str, rungs: tuple[float, ...] = ()
 ) -> TrialConfig:
-    """A cell as its frozen type.
+    """Return a cell as its frozen type.
 
     Raises:
-        ConfigError: all that is wrong with it.
+        ConfigError: everything wrong with it.
     """
     tree = resolve(cell, values, TRIAL_SECTIONS)
     problems: list[Problem] = []
@@ -43,10 +42,10 @@ def read_cell(
 
 
 def cell_config(plan: StudyPlan, params: Mapping[str, Choice]) -> TrialConfig:
-    """The configuration of one cell of a study: its frozen options with the drawn values in place.
+    """Return the configuration of one cell of a study: its frozen options with the drawn values in place.
 
     Raises:
-        ConfigError: all that is wrong with it.
+        ConfigError: everything wrong with it.
     """
     rungs = plan.pruning.rungs if plan.pruner != "none" else ()
     return read_cell(_options(plan, params), _values(plan, params), plan.objective, rungs)
@@ -65,14 +64,14 @@ def _values(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Any]:
 
 
 def broken_constraint(plan: StudyPlan, params: Mapping[str, Choice]) -> str | None:
-    """The first constraint that a cell does not keep; None where it keeps all.
+    """Return the first constraint that a cell breaks; None if it breaks none.
 
     Args:
         plan: what holds the constraints.
-        params: a value for each axis, or for some of them: a constraint that looks at another one is kept.
+        params: a value for each axis, or for some of them: a constraint on any other axis counts as kept.
 
     Raises:
-        ValueError: a constraint looks at what is no number.
+        ValueError: a constraint is on a value that is not a number.
     """
 
     def value_of(key: str) -> object:
@@ -95,14 +94,14 @@ def _may_hold(when: Mapping[str, str], params: Mapping[str, Choice]) -> bool:
 
 
 def grid_cells(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
-    """Every cell of a plan whose axes are discrete, less those that break a constraint.
+    """Return every cell of a plan with discrete axes, without those that break a constraint.
 
     Raises:
-        ValueError: a constraint looks at what is no number.
+        ValueError: a constraint is on a value that is not a number.
     """
     return (cell for cell in grid(plan.axes) if broken_constraint(plan, cell) is None)
 
 
 def count_cells(plan: StudyPlan) -> int:
-    """How many cells :func:`grid_cells` has; with constraints each is looked at."""
+    """Return the number of cells of :func:`grid_cells`; with constraints, each is checked."""
     return sum(1 for _ in grid_cells(plan)) if plan.constraints else grid_size(plan.axes)

@@ -22,7 +22,7 @@ from embedsweep.config.types import allowed_words_of, describe, fields_of, plain
 from embedsweep.config.values import has_key, nearest, nearest_key, set_value, shown, value_at
 from embedsweep.errors import ConfigError
 from embedsweep.losses.table import LOSSES
-from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS, parameter_type
+from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS
 
 _DEFAULT = re.compile(r"\s*- (\w+): (\w+)\s*(?:# (.*))?")
 _KEY = re.compile(r"( *)(\w+):(.*)")
@@ -111,14 +111,14 @@ def types_of(group: str, option: str) -> Mapping[str, Any]:
     """Return the keys of a group with their types; of a loss, those of the loss named ``option``."""
     if group == "loss":
         row = LOSSES.get(option)
-        return {f"loss.{name}": parameter_type(each) for name, each in row.parameters.items()} if row else {}
+        return {f"loss.{name}": kind for name, kind in row.parameters.items()} if row else {}
     if group in TRIAL_SECTIONS:
         return dict(_leaves(fields_of(TrialConfig)[group][1], group))
     return dict(_leaves(SERVICES[group], group)) if group in SERVICES else {}
 
 
 def _leaves(kind: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """The keys of a section and of those inside it; the name of an option is no key to set."""
+    """Return the keys of a section and of those inside it; the name of an option is no key to set."""
     plain = plain_type(kind)
     if is_dataclass(plain):
         for name, (own, hint) in fields_of(plain).items():  # type: ignore[arg-type]  # a class
@@ -153,7 +153,7 @@ def reference_of(word: str) -> Reference:
 
 
 def _all_keys(section: str) -> list[KeyEntry]:
-    """The keys of a section as its default option has them; of losses, those of each."""
+    """Return the keys of a section as its default option has them; of losses, those of each."""
     if section not in groups():
         return []
     options = option_names(section) if section == "loss" else [groups()[section][0]]
@@ -188,12 +188,12 @@ def _of_option(group: str, option: str) -> Reference:
 
 
 def _folders() -> list[Path]:
-    """The folders of options, the user's own first."""
+    """Return the folders of options, the user's own first."""
     return [folder for folder in (user_conf(), shipped_conf()) if folder is not None]
 
 
 def _files(group: str, option: str) -> list[Path]:
-    """The YAML files of an option, those it builds upon first."""
+    """Return the YAML files of an option, those it builds upon first."""
     path = next((path for folder in _folders() if (path := folder / group / f"{option}.yaml").is_file()), None)
     if path is None:
         return []
@@ -207,7 +207,7 @@ def _files(group: str, option: str) -> list[Path]:
 
 @cache
 def _read_option(group: str, option: str) -> tuple[str, Mapping[str, str], dict[str, Any]]:
-    """An option's own comment, the comments of its keys by key, and its values; with those of what it builds upon."""
+    """Return an option's own comment, the comments of its keys, and its values; those of its bases are included."""
     comments: dict[str, str] = {}
     values: dict[str, Any] = {}
     header = ""
@@ -227,7 +227,7 @@ def _read_option(group: str, option: str) -> tuple[str, Mapping[str, str], dict[
 
 
 def _comments(text: str) -> tuple[str, dict[str, str]]:
-    """The comment at the top of a YAML file, and the comment of each key beside or below it."""
+    """Return the comment at the top of a YAML file, and the comment of each key beside or below it."""
     lines = text.splitlines()
     start = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     header = "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines[:start] if "@package" not in line)

@@ -1,6 +1,6 @@
-"""What a command searches beside what it sweeps: the space of its search, and those that its options bring.
+"""Validate what a command searches beside what it sweeps: the space of its search, and the spaces of its options.
 
-Owns where each key is searched: everywhere, or in trials of certain options. Knows nothing of values' types.
+A key is searched everywhere, or in the trials of certain options.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, St
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.validation.cells import broken_constraint, cell_config
+from embedsweep.validation.overrides import Cell, Overrides, one_for_all, section_of
 from embedsweep.validation.rules.data import scored_on
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import TRIAL_SECTIONS
-from embedsweep.validation.words import Cell, Words, one_for_all, section_of
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class _Entry:
     """What a key is searched over in one cell.
 
     Attributes:
-        place: whose space says so, as it is told (``search=lr``, ``loss=mnrl``).
-        groups: the swept groups whose options bring the entry; none for one of the search itself.
+        place: whose space the entry is in, for messages (``search=lr``, ``loss=mnrl``).
+        groups: the swept groups whose options have the entry; empty for an entry of the search itself.
         axis: the key's axis there, unconditional.
     """
 
@@ -41,24 +41,24 @@ class _Entry:
 
 
 def searched_axes(
-    search: SearchConfig, cells: Sequence[Cell], said: Words, composer: Composer, problems: list[Problem]
+    search: SearchConfig, cells: Sequence[Cell], overrides: Overrides, composer: Composer, problems: list[Problem]
 ) -> list[Axis]:
-    """The axes of the search and of the options it asks for, less those that the command itself sweeps or fixes.
+    """Return the axes of the search and of its options' spaces, without keys that the command itself sweeps or fixes.
 
-    A key is searched in trials of an option if that option brings it, or if the option decides over what. An option's
-    own entry comes before the search's.
+    A key is searched in the trials of an option if the option's space has it, or if the option decides its range. An
+    option's own entry takes precedence over the search's.
     """
-    mine = {axis.key for axis in said.axes} | said.refused | said.keys
-    found = list(_check_search(search, mine, cells, composer))
+    mine = {axis.key for axis in overrides.axes} | overrides.refused | overrides.keys
+    wrong = list(_check_search(search, mine, cells, composer))
     entries: list[dict[str, _Entry]] = []
     for cell in cells:
         try:
-            entries.append(_entries(search, cell, said, mine, composer))
+            entries.append(_entries(search, cell, overrides, mine, composer))
         except ConfigError as error:
-            found += error.problems
-    if found:
-        problems += dict.fromkeys(found)
-        said.refused.add("search")
+            wrong += error.problems
+    if wrong:
+        problems += dict.fromkeys(wrong)
+        overrides.refused.add("search")
         return []
     keys = dict.fromkeys(key for cell_entries in entries for key in cell_entries)
     return [axis for key in keys for axis in _axes_of(cells, [cell.get(key) for cell in entries])]
@@ -90,17 +90,17 @@ def _check_same_for_all(where: str, key: str) -> Iterator[Problem]:
 
 
 def _entries(
-    search: SearchConfig, cell: Cell, said: Words, mine: Collection[str], composer: Composer
+    search: SearchConfig, cell: Cell, overrides: Overrides, mine: Collection[str], composer: Composer
 ) -> dict[str, _Entry]:
-    """What is searched in one cell, by key.
+    """Return what is searched in one cell, by key.
 
     Raises:
-        ConfigError: all entries that are wrong, at once.
+        ConfigError: all invalid entries.
     """
     problems: list[Problem] = []
     spaces: list[tuple[str, frozenset[str], Mapping[str, Any]]] = [
         (f"search={search.name}", frozenset(), search.space),
-        *_option_spaces(search, cell, said, problems),
+        *_option_spaces(search, cell, overrides, problems),
     ]
     entries: dict[str, _Entry] = {}
     for place, groups, space in spaces:
@@ -112,7 +112,7 @@ def _entries(
             if place != spaces[0][0]:
                 problems += _check_key_of_option(where, key, cell, composer)
             if other is not None and other.place != spaces[0][0]:
-                problems.append(Problem(where, f"{other.place} brings it, too: leave it out of one's space"))
+                problems.append(Problem(where, f"{other.place} searches it, too: leave it out of one space"))
             try:
                 axis = axis_of_entry(key, entry, _lookup(entry, cell), place)
             except ConfigError as error:
@@ -125,28 +125,28 @@ def _entries(
 
 
 def _option_spaces(
-    search: SearchConfig, cell: Cell, said: Words, problems: list[Problem]
+    search: SearchConfig, cell: Cell, overrides: Overrides, problems: list[Problem]
 ) -> Iterator[tuple[str, frozenset[str], Mapping[str, Any]]]:
-    """Each space that the cell's options bring: as it is told, the swept groups it comes from, and what it says.
+    """Return each space of the cell's options: its name in messages, the swept groups it comes from, and its entries.
 
     An option inside another names its keys as if it stood by itself; ``loss.scale`` of one inside is
     ``loss.inner.scale``.
     """
-    chosen = {**said.choices, **cell.swept}
+    chosen = {**overrides.choices, **cell.swept}
     for place, space in cell.spaces.items():
         section = section_of(place)
         if section not in search.option_spaces:
             continue
         groups = [section, *(f"{section}@{section}{'.inner' * depth}" for depth in range(1, place.count(".") + 1))]
-        told = f"{groups[-1]}={chosen.get(groups[-1], value_at(cell.composed, f'{place}.name'))}"
+        name = f"{groups[-1]}={chosen.get(groups[-1], value_at(cell.composed, f'{place}.name'))}"
         if not isinstance(space, Mapping):
             problems.append(
-                Problem(told, f"space must map keys to what they are searched over, but got {shown(space)}")
+                Problem(name, f"space must map keys to what they are searched over, but got {shown(space)}")
             )
             continue
         own = f"{section}."
         placed = {place + "." + key.removeprefix(own) if key.startswith(own) else key: space[key] for key in space}
-        yield told, frozenset(groups) & cell.swept.keys(), placed
+        yield name, frozenset(groups) & cell.swept.keys(), placed
 
 
 def _check_key_of_option(where: str, key: str, cell: Cell, composer: Composer) -> Iterator[Problem]:
@@ -159,7 +159,7 @@ def _check_key_of_option(where: str, key: str, cell: Cell, composer: Composer) -
 
 
 def _lookup(entry: Any, cell: Cell) -> dict[str, Any]:
-    """The value of the key that a relative entry is relative to."""
+    """Return the value of the key that a relative entry is relative to."""
     centre = entry.get("of") if isinstance(entry, Mapping) else None
     section = section_of(centre) if isinstance(centre, str) else ""
     if section not in cell.composed:
@@ -168,11 +168,11 @@ def _lookup(entry: Any, cell: Cell) -> dict[str, Any]:
 
 
 def _axes_of(cells: Sequence[Cell], entries: Sequence[_Entry | None]) -> Iterator[Axis]:
-    """A key's axes: one for all cells, or one for each combination of the options that decide over what it is searched.
+    """Return a key's axes: one for all cells, or one for each combination of the options that decide its range.
 
     Args:
         cells: every combination of swept options.
-        entries: what the key is searched over in each; None where it is not.
+        entries: the key's entry in each cell; None where it is not searched.
     """
     needed = {group for entry in entries if entry is not None for group in entry.groups}
     optional = [group for group in cells[0].swept if group not in needed]
@@ -193,24 +193,24 @@ def _axes_of(cells: Sequence[Cell], entries: Sequence[_Entry | None]) -> Iterato
 
 
 def read_points(
-    plan: StudyPlan, asked: tuple[Mapping[str, object], ...], problems: list[Problem]
+    plan: StudyPlan, points: tuple[Mapping[str, object], ...], problems: list[Problem]
 ) -> tuple[Mapping[str, Choice], ...]:
-    """The points with their values as the axes have them; what is wrong goes to ``problems``.
+    """Return the points with their values as the axes have them; invalid ones are added to ``problems``.
 
     Args:
         plan: what is searched.
-        asked: the points, each a value for some of the axes.
+        points: the configurations to try first, each a value for some of the axes.
         problems: where problems are added.
     """
-    points = []
-    for number, point in enumerate(asked, start=1):
-        where = f"study.enqueue, {number}" if len(asked) > 1 else "study.enqueue"
-        found = len(problems)
+    read_points = []
+    for number, point in enumerate(points, start=1):
+        where = f"study.enqueue, {number}" if len(points) > 1 else "study.enqueue"
+        before = len(problems)
         read = dict(_values(plan, point, where, problems))
-        if len(problems) == found:
+        if len(problems) == before:
             problems += _check_whole(plan, read, where)
-            points.append(read)
-    return tuple(points)
+            read_points.append(read)
+    return tuple(read_points)
 
 
 def _values(
@@ -222,11 +222,11 @@ def _values(
         if not axes:
             known = ", ".join(dict.fromkeys(axis.key for axis in plan.axes))
             problems.append(
-                Problem(where, f"{key} is not searched{nearest(key, known.split(', '))}; these are: {known}")
+                Problem(where, f"{key} is not searched{nearest(key, known.split(', '))}; these keys are: {known}")
             )
         elif not here:
             options = " or ".join(", ".join(f"{group}={option}" for group, option in a.when.items()) for a in axes)
-            problems.append(Problem(where, f"{key} is searched with {options} only: give that, or leave {key} out"))
+            problems.append(Problem(where, f"{key} is searched with {options} only: set that, or leave {key} out"))
         else:
             try:
                 yield key, value_on(here[0], value)
@@ -242,13 +242,13 @@ def _allowed(axis: Axis) -> str:
 
 
 def _check_whole(plan: StudyPlan, point: Mapping[str, Choice], where: str) -> Iterator[Problem]:
-    """Whether the constraints hold, and, where the point leaves nothing open, whether its configuration does."""
+    """Check whether the constraints hold and, if the point sets every axis, whether its configuration is valid."""
     try:
         broken = broken_constraint(plan, point)
     except ValueError:
-        return  # told of the constraint already
+        return  # the constraint is reported already
     if broken is not None:
-        yield Problem(where, f"does not keep the constraint {broken}")
+        yield Problem(where, f"breaks the constraint {broken}")
     elif all(axis.key in point for axis in active_axes(plan.axes, point)):
         try:
             cell_config(plan, point)
@@ -258,15 +258,15 @@ def _check_whole(plan: StudyPlan, point: Mapping[str, Choice], where: str) -> It
 
 EVERY_CELL_UP_TO = 256
 DRAWS = 500
-"""Random cells that are tried where none of the others keeps the constraints."""
+"""Random cells that are tried if none of the others keeps the constraints."""
 
 
 def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
-    """What is wrong with any cell of a plan that keeps its constraints, or that there is none.
+    """Report everything wrong with the cells that keep a plan's constraints, or that no cell keeps them.
 
     Args:
-        plan: the study's.
-        processes: how many train each trial together.
+        plan: the study's plan.
+        processes: how many processes train each trial together.
     """
     pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     try:
@@ -289,7 +289,7 @@ def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
 
 
 def _check_scored_alike(axis: str, pairs: Sequence[tuple[Mapping[str, Choice], tuple[str, str]]]) -> Iterator[Problem]:
-    """Whether cells that differ in one axis only are scored on the same pairs; ``pairs`` has those of sound cells."""
+    """Check that cells that differ in one axis only are scored on the same pairs; ``pairs`` is of valid cells."""
     alike: dict[str, list[tuple[str, str]]] = {}
     for params, digests in pairs:
         rest = canonical({key: value for key, value in params.items() if key != axis})
@@ -300,15 +300,15 @@ def _check_scored_alike(axis: str, pairs: Sequence[tuple[Mapping[str, Choice], t
         if any(len({digests[index] for digests in cells}) > 1 for cells in alike.values())
     ]
     if differing:
-        mend = " and ".join(f"evaluation.{split}" for split in differing)
+        keys = " and ".join(f"evaluation.{split}" for split in differing)
         message = (
-            f"gives the cells different {' and '.join(differing)} pairs, whose scores cannot be compared: set {mend}"
+            f"gives the cells different {' and '.join(differing)} pairs, whose scores cannot be compared: set {keys}"
         )
         yield Problem(axis, message)
 
 
 def _probe_cells(plan: StudyPlan) -> list[dict[str, Choice]]:
-    """Cells that show whether a plan is right, each once: those that are run, so that no other is complained of."""
+    """Return cells that show whether a plan is valid, each once; only those that would be run."""
     source = random.Random(plan.seed)
     for candidates in (_probes(plan.axes), (random_cell(plan.axes, {}, source) for _ in range(DRAWS))):
         cells = {canonical(cell): cell for cell in candidates if broken_constraint(plan, cell) is None}
@@ -318,7 +318,7 @@ def _probe_cells(plan: StudyPlan) -> list[dict[str, Choice]]:
 
 
 def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
-    """All cells of the axes' probes where they are few; where they are many, all pairs of two axes' values."""
+    """Return all cells of the axes' probes if they are few; else all pairs of two axes' values."""
     probes = {axis.name: probes_of(axis) for axis in axes}
     always = [axis for axis in axes if not axis.when]
     outer = math.prod(len(probes[axis.name]) for axis in always)
@@ -345,6 +345,6 @@ def _every_cell(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
 
 
 def _agree(parts: Sequence[Mapping[str, Choice]]) -> bool:
-    """Whether no key is given two values."""
+    """Return whether no key has two values."""
     values: dict[str, Choice] = {}
     return all(values.setdefault(key, value) == value for part in parts for key, value in part.items())

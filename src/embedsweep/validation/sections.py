@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from embedsweep.config.reader import KeyReaders, Reader, as_typed
 from embedsweep.config.study import (
@@ -37,11 +37,10 @@ from embedsweep.config.trial import (
     Shape,
     TrialConfig,
 )
-from embedsweep.config.types import AllowedWords, Bounds, fields_of
+from embedsweep.config.types import fields_of
 from embedsweep.config.values import nearest, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
-from embedsweep.losses.rows import Boolean, Choice, Parameter, Real, Reals, Whole, Wholes
 from embedsweep.losses.table import LOSSES
 
 T = TypeVar("T")
@@ -99,7 +98,7 @@ def read_loss(reader: Reader) -> LossConfig:
             reader.problem("name", f"no loss {name}{nearest(name, LOSSES)}; there are: {', '.join(LOSSES)}")
         return LossConfig(name, {}, None)
     row = LOSSES[name]
-    parameters = {key: _parameter(reader, key, parameter) for key, parameter in row.parameters.items()}
+    parameters = {key: _parameter(reader, key, kind) for key, kind in row.parameters.items()}
     inner = read_loss(reader.section("inner")) if row.wraps else None
     known = [*row.parameters, *(["inner"] if row.wraps else [])]
     for key in reader.rest():
@@ -109,36 +108,16 @@ def read_loss(reader: Reader) -> LossConfig:
     return LossConfig(name, parameters, inner)
 
 
-def _parameter(reader: Reader, key: str, parameter: Parameter) -> ParameterValue:
+def _parameter(reader: Reader, key: str, kind: Any) -> ParameterValue:
     before = len(reader.problems)
-    value: ParameterValue = reader.value(key, parameter_type(parameter))
+    value: ParameterValue = reader.value(key, kind)
     if value == () and len(reader.problems) == before:
         reader.problem(key, "must have at least one number in it, as [128,64]")
     return value
 
 
-def parameter_type(parameter: Parameter) -> Any:
-    """Return the type of a loss's parameter, as the fields of the dataclasses have theirs."""
-    kind: Any = str
-    match parameter:
-        case Real(at_least, above, at_most):
-            kind = Annotated[float, Bounds(at_least=at_least, above=above, at_most=at_most)]
-        case Whole(at_least, optional):
-            kind = Annotated[int, Bounds(at_least=at_least)]
-            kind = kind | None if optional else kind
-        case Boolean():
-            kind = bool
-        case Choice(allowed):
-            kind = Annotated[str, AllowedWords(tuple(allowed))]
-        case Wholes(at_least):
-            kind = tuple[Annotated[int, Bounds(at_least=at_least)], ...]
-        case Reals(above):
-            kind = tuple[Annotated[float, Bounds(above=above)], ...] | None
-    return kind
-
-
 def _shape(reader: Reader) -> Shape:
-    """The shape of the data in a section, whatever else is wrong; its own reader reports a wrong one."""
+    """Return the shape of the data in a section, whatever else is wrong; its own reader reports a wrong one."""
     shape = reader.peek("shape")
     return shape if shape in SHAPES else SHAPES[0]
 
@@ -247,7 +226,7 @@ def _scored_data(reader: Reader) -> DataConfig:
 
 
 def _benchmarks(reader: Reader) -> tuple[BenchmarkConfig, ...]:
-    """The benchmarks, each as its whole option: the composer has put it in the place of its name."""
+    """Return the benchmarks, each as its whole option: the composer has put it in the place of its name."""
     value = reader.raw("benchmarks")
     items = [] if value is None else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, Mapping) for item in items):
@@ -303,7 +282,7 @@ def _rungs(reader: Reader) -> tuple[float, ...]:
 
 
 def _points(reader: Reader) -> tuple[Mapping[str, object], ...]:
-    """A list of configurations; one counts as a list of one, null as none."""
+    """Return a list of configurations; one counts as a list of one, null as none."""
     value = reader.raw("enqueue")
     points = [value] if isinstance(value, Mapping) else value or []
     if isinstance(points, list) and all(isinstance(point, Mapping) and point for point in points):

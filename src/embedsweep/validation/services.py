@@ -1,7 +1,4 @@
-"""What every trial of a command shares: the study, where it is recorded, whose electricity is used.
-
-Owns the checks of those sections. Knows nothing of trials.
-"""
+"""Validate the sections that all trials of a command share: study, workers, tracking and emissions."""
 
 from __future__ import annotations
 
@@ -18,56 +15,56 @@ from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE, SWEEPS
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
+from embedsweep.validation.overrides import Cell
 from embedsweep.validation.sections import read_section
-from embedsweep.validation.words import Cell
 
 
 def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
-    """What cannot be had of ``workers=inline``, which is this process."""
+    """Report settings that ``workers=inline``, which is this process, cannot have."""
     if workers.name != "inline":
         return
     if workers.count not in (None, 1):
         yield Problem("workers.count", f"inline is this process alone, but got {workers.count}: add workers=local")
     if workers.per_device != 1:
-        several = "auto asks how many" if workers.per_device == "auto" else f"{workers.per_device} are to"
-        message = f"inline is this process alone, and {several} share a GPU: add workers=local"
+        several = "auto measures how many" if workers.per_device == "auto" else f"{workers.per_device} are to"
+        message = f"inline is this process alone, but {several} share a GPU: add workers=local"
         yield Problem("workers.per_device", message)
     if workers.mps is not False:
         message = f"inline is this process, which shares no GPU, but got {str(workers.mps).lower()}: add workers=local"
         yield Problem("workers.mps", message)
     if workers.max_restarts > 0:
         message = (
-            f"inline is this process, which nobody starts again, but got {workers.max_restarts}: add workers=local"
+            f"inline is this process, which cannot be restarted, but got {workers.max_restarts}: add workers=local"
         )
         yield Problem("workers.max_restarts", message)
     if workers.silence is not None:
-        message = f"inline is this process, which nobody watches, but got {workers.silence:g}: add workers=local"
+        message = f"inline is this process, which is not supervised, but got {workers.silence:g}: add workers=local"
         yield Problem("workers.silence", message)
 
 
 def check_shares(workers: WorkersConfig, device: str) -> Iterator[Problem]:
-    """What does not fit of local workers whose trials run on ``device`` (``trainer.device``)."""
+    """Report what does not fit on this machine of local workers whose trials run on ``device`` (``trainer.device``)."""
     if workers.name == "inline":
         return
     yield from _check_mps(workers, device)
     gpus, share = gpu_count(device), workers.per_device
     if share == "auto":
-        return  # without a GPU it is of no account; with one, a number of workers that is given decides
+        return  # without a GPU it is ignored; with one, workers.count decides if it is set
     if not gpus:
         if share > 1:
-            message = f"there is no GPU that {share} could share (trainer.device={device}): say workers.count=N instead"
+            message = f"there is no GPU that {share} could share (trainer.device={device}): set workers.count=N instead"
             yield Problem("workers.per_device", message)
         return
     processes = (workers.count or 1) * workers.processes_per_trial
     if processes > gpus * share:
         on = f"{gpus} GPU{'s' if gpus > 1 else ''} with {share} process{'es' if share > 1 else ''} each"
         enough = -(-processes // gpus)
-        message = f"{processes} processes do not fit on {on}: say workers.per_device={enough} if they fit in its memory"
+        message = f"{processes} processes do not fit on {on}: set workers.per_device={enough} if they fit in its memory"
         yield Problem("workers.count", message)
 
 
 def _check_mps(workers: WorkersConfig, device: str) -> Iterator[Problem]:
-    """What ``workers.mps=true`` lacks here; whether a daemon can be started is found out when it is."""
+    """Report what ``workers.mps=true`` lacks here; only starting the daemon shows whether it can be started."""
     if workers.mps is not True:
         return
     if not cuda_devices_of(device):
@@ -82,10 +79,10 @@ def _check_mps(workers: WorkersConfig, device: str) -> Iterator[Problem]:
         yield Problem("workers.mps", message)
 
 
-STORAGE_DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mariadb": "MySQLdb", "sqlite": "sqlite3"}
-"""Databases a study can lie in -> the driver SQLAlchemy takes where the URL names none."""
+STORAGE_DRIVERS = {"postgresql": "psycopg", "sqlite": "sqlite3"}
+"""Databases that can hold a study -> the driver that SQLAlchemy takes if the URL names none."""
 
-TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -99,10 +96,10 @@ class Services:
 
 
 def read_services(cell: Cell) -> Services:
-    """The services of a command, which every cell has alike.
+    """Return the sections of a command that every cell shares.
 
     Raises:
-        ConfigError: all that is wrong with them.
+        ConfigError: everything wrong with them.
     """
     tree = resolve(cell.composed, {}, ("study", "tracking", "emissions", "workers"))
     problems: list[Problem] = []
@@ -134,36 +131,36 @@ def read_services(cell: Cell) -> Services:
 
 
 def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
-    """Whether MLflow knows stores of this kind; whether this one answers is found out when it is opened."""
+    """Report a URI of a kind that MLflow does not know; only opening the store shows whether it answers."""
     uri = tracking.uri
     if not uri:
         return
     scheme = re.split(r"[:+]", uri, maxsplit=1)[0]
     if scheme == "file":
-        message = "MLflow keeps no records in plain folders any more; say sqlite:///mlruns/mlflow.db"
+        message = "MLflow no longer keeps records in plain folders; use sqlite:///mlruns/mlflow.db"
         yield Problem("tracking.uri", message)
-    elif scheme not in TRACKING_SCHEMES or (scheme == uri != "databricks"):
+    elif scheme not in TRACKING_SCHEMES or scheme == uri:
         message = "must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000"
         yield Problem("tracking.uri", f"{message}, but got {uri}")
     elif scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]*[^/?][^?]*(\?.*)?", uri):
-        yield Problem("tracking.uri", f"names no file: say sqlite:///mlruns/mlflow.db, not {uri}")
+        yield Problem("tracking.uri", f"names no file: use sqlite:///mlruns/mlflow.db, not {uri}")
 
 
 def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Problem]:
-    """Whether a study that other machines may join is recorded where they can record, too."""
+    """Report a study that other machines may join but whose records only this machine can write."""
     host = _database_host(storage)
     if host is None or host == "localhost" or host.startswith(("127.", "/")) or host == "::1":
         return
     if (tracking.uri or "sqlite:").startswith("sqlite:"):
         message = (
-            f"study.storage is on {host}, so that other machines may join, which a file on this one keeps no records "
-            "of: give all of them the same server (tracking.uri=http://host:5000)"
+            f"study.storage is on {host}, so that other machines may join, but a file on this one cannot take their "
+            "records: give all of them the same server (tracking.uri=http://host:5000)"
         )
         yield Problem("tracking.uri", message)
 
 
 def _database_host(url: str | None) -> str | None:
-    """Where a database is; None where that is not said, or the URL is none."""
+    """Where a database is; None where that is not overrides, or the URL is none."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -184,7 +181,7 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
     if study.storage is not None:
         yield from _check_storage(study.storage)
     if len(study.objectives) > 1 and study.pruner != "none":
-        message = "several objectives exclude pruning; set it to none, or study.objective to one metric"
+        message = "several objectives cannot be pruned; set it to none, or study.objective to one metric"
         yield Problem("study.pruner", message)
     if len(study.objectives) > 1 and study.sampler == "cmaes":
         message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"
@@ -193,24 +190,24 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
 
 
 def _check_rungs(study: StudyConfig) -> Iterator[Problem]:
-    """Whether a pruner has rungs to decide at, and enough of them that it can ever prune."""
+    """Check whether a pruner has rungs, and enough of them that it can ever prune."""
     pruning, count = study.pruning, len(study.pruning.rungs)
     if study.pruner == "none":
         return
     if count == 0:
-        message = f"{study.pruner} decides at rungs, and there are none: give fractions of a trial, as [0.25,0.5]"
+        message = f"{study.pruner} decides at rungs, and there are none: set fractions of a trial, as [0.25,0.5]"
         yield Problem("study.pruning.rungs", message)
     elif study.pruner == "wilcoxon" and (count < 2 or 0.5**count >= pruning.p_threshold):
         # Of n paired values that are all worse, the test's p is 2 ** -n.
         message = (
-            f"over {shown(pruning.rungs)} p is never below study.pruning.p_threshold={pruning.p_threshold:g}, so that "
+            f"with {shown(pruning.rungs)} p is never below study.pruning.p_threshold={pruning.p_threshold:g}, so "
             f"nothing would be pruned; raise that above {0.5 ** max(2, count):g} or give more rungs"
         )
         yield Problem("study.pruning.rungs", message)
     elif study.pruner == "patience" and count < pruning.patience + 2:
         message = (
             f"with study.pruning.patience={pruning.patience} rung {pruning.patience + 2} is the first that can prune, "
-            f"and there are {count}; give more, or less patience"
+            f"and there are {count}; set more, or less patience"
         )
         yield Problem("study.pruning.rungs", message)
 
@@ -225,6 +222,6 @@ def _check_storage(url: str) -> Iterator[Problem]:
         )
         return
     driver = parts[2] or STORAGE_DRIVERS[parts[1]]
-    if find_spec("mysql" if driver == "mysqlconnector" else driver) is None:
+    if find_spec(driver) is None:
         install = "pip install 'embedsweep[postgresql]'" if driver == "psycopg" else "install it"
         yield Problem("study.storage", f"needs the Python package {driver}: {install}")

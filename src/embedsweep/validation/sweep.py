@@ -1,4 +1,4 @@
-"""The words of a command for a study, past the gate: one plan, and every cell of it checked."""
+"""Validate a command for a study: one plan, with every cell of it checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from embedsweep.config.axes import grid_size, is_discrete
 from embedsweep.config.compose import open_composer
 from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import (
+    Axis,
     DiscreteAxis,
     EmissionsConfig,
     PruningConfig,
@@ -22,30 +23,30 @@ from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.validation.cells import count_cells, trial_sections
+from embedsweep.validation.overrides import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_section
 from embedsweep.validation.services import Services, check_reach, check_shares, read_services
-from embedsweep.validation.words import ONE_FOR_ALL, Cell, Words, compose_cells, section_of, sort_words
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
-"""Cells of a grid that are looked at one by one to count those that keep the constraints; some ten seconds."""
+"""The most cells of a grid that are checked one by one to count those that keep the constraints: about ten seconds."""
 NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A command for a study, past the gate.
+    """A validated command for a study.
 
     Attributes:
-        plan: what a new study freezes; None where the command only names a study that exists.
-        study: what this command asks of it.
-        n_trials: how many trials it asks for in total; None leaves the number as it was.
+        plan: what a new study freezes; None if the command only names an existing study.
+        study: the ``study`` section of this command.
+        n_trials: the requested number of trials, in total; None leaves the number as it was.
         tracking: where its runs are recorded.
         emissions: whose electricity is used.
         workers: who runs its trials on this machine.
-        fixed: the words that decide a trial and are the same for all.
-        said: keys and groups that the command names.
+        fixed: the overrides that decide a trial and are the same for all.
+        overridden: keys and groups that the command sets to one value.
     """
 
     plan: StudyPlan | None
@@ -55,44 +56,85 @@ class Sweep:
     emissions: EmissionsConfig
     workers: WorkersConfig
     fixed: tuple[str, ...]
-    said: frozenset[str]
+    overridden: frozenset[str]
 
 
 def pass_sweep(words: Sequence[str]) -> Sweep:
-    """Passes the words of a command for a study.
+    """Validate a command for a study.
+
+    Args:
+        words: the command's overrides (``loss=mnrl,cosent``).
 
     Raises:
-        ConfigError: all that is wrong with any cell, at once.
+        ConfigError: everything wrong with any cell.
     """
     problems: list[Problem] = []
     services: Services | None = None
     with open_composer() as composer:
-        said = sort_words(words, composer, problems)
-        if said.values.get("resume") is not None:
-            problems.append(Problem("resume", "is for a run by itself: a study goes on by its own -m command"))
-        cells = compose_cells(said, composer, problems)
+        overrides = sort_overrides(words, composer, problems)
+        if overrides.values.get("resume") is not None:
+            problems.append(Problem("resume", "is for a single run: repeat a study's own -m command to resume it"))
+        cells = compose_cells(overrides, composer, problems)
         try:
             services = read_services(cells[0])
         except ConfigError as error:
             problems += error.problems
-        names_study = "study.name" in said.values or (services is not None and services.study.name is not None)
-        if names_study and not said.touches_trials:
+        names_study = "study.name" in overrides.values or (services is not None and services.study.name is not None)
+        if names_study and not overrides.touches_trials:
             if problems or services is None:
                 raise ConfigError(problems)
-            return _resumed(services, said)
-        search = _read_search(cells[0], said, problems)
-        searched = searched_axes(search, cells, said, composer, problems)
-        problems += _check_search(search, searched, said)
-        groups = tuple(axis.key for axis in said.axes if composer.is_group(axis.key))
-    axes = (*said.axes, *searched)
-    sampled = bool(searched) or not all(is_discrete(axis) for axis in axes)
-    study = services.study if services is not None else None
-    asked = study.sampler if study is not None else "exhaustive"
-    plan = StudyPlan(
+            return _sweep(None, services, services.study.n_trials, overrides)
+        search = _read_search(cells[0], overrides, problems)
+        searched = searched_axes(search, cells, overrides, composer, problems)
+        problems += _check_search(search, searched, overrides)
+        groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
+    plan = _plan(overrides, searched, cells, groups, services.study if services is not None else None)
+    plan = replace(plan, constraints=tuple(_sound_constraints(search, cells, problems)))
+    n_trials = None
+    if services is not None:
+        study = services.study
+        if plan.axes:
+            plan = replace(plan, enqueue=read_points(plan, study.enqueue, problems))
+        n_trials = _count_trials(plan, study, search, overrides, problems)
+        problems += _check_points(plan, n_trials)
+        problems += check_reach(study.storage, services.tracking)
+        problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
+    problems += _check_device(cells)
+    problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
+    if problems or services is None:
+        raise ConfigError(problems)
+    return _sweep(plan, services, n_trials, overrides)
+
+
+def _sweep(plan: StudyPlan | None, services: Services, n_trials: int | None, overrides: Overrides) -> Sweep:
+    fixed = tuple(overrides.fixed) if plan is not None else ()
+    return Sweep(
+        plan,
+        services.study,
+        n_trials,
+        services.tracking,
+        services.emissions,
+        services.workers,
+        fixed,
+        overrides.keys,
+    )
+
+
+def _plan(
+    overrides: Overrides,
+    searched: Sequence[Axis],
+    cells: Sequence[Cell],
+    groups: tuple[str, ...],
+    study: StudyConfig | None,
+) -> StudyPlan:
+    """Return the plan without points and constraints; with stand-ins if the ``study`` section is invalid."""
+    axes = (*overrides.axes, *searched)
+    is_sampled = bool(searched) or not all(is_discrete(axis) for axis in axes)
+    return StudyPlan(
         axes=axes,
         cells={cell.name: trial_sections(cell) for cell in cells},
         groups=groups,
-        sampler=asked if sampled else "exhaustive",
+        sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
         objectives=study.objectives if study is not None else DEV_METRICS[:1],
         pruner=study.pruner if study is not None else "none",
@@ -100,50 +142,33 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         duplicates=study.duplicates if study is not None else "reuse",
         enqueue=(),
         warm_start=study.warm_start if study is not None else None,
-        constraints=tuple(_sound_constraints(search, cells, problems)),
+        constraints=(),
     )
-    if study is not None and axes:
-        plan = replace(plan, enqueue=read_points(plan, study.enqueue, problems))
-    n_trials = _count_trials(plan, study, search, said, problems) if study is not None else None
+
+
+def _check_points(plan: StudyPlan, n_trials: int | None) -> Iterator[Problem]:
+    """Check whether there are enough trials for the configurations to try first."""
     if n_trials is not None and len(plan.enqueue) > n_trials:
-        message = (
-            f"has {len(plan.enqueue)} configurations, and study.n_trials={n_trials} is less: try fewer, or say more"
-        )
-        problems.append(Problem("study.enqueue", message))
-    problems += _check_device(cells)
-    if services is not None:
-        problems += check_reach(services.study.storage, services.tracking)
-        problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
-    problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
-    if problems or services is None:
-        raise ConfigError(problems)
-    fixed = tuple(said.fixed)
-    return Sweep(
-        plan, services.study, n_trials, services.tracking, services.emissions, services.workers, fixed, said.keys
-    )
+        message = f"has {len(plan.enqueue)} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
+        yield Problem("study.enqueue", message)
 
 
-def _resumed(services: Services, said: Words) -> Sweep:
-    study = services.study
-    return Sweep(None, study, study.n_trials, services.tracking, services.emissions, services.workers, (), said.keys)
-
-
-def _read_search(cell: Cell, said: Words, problems: list[Problem]) -> SearchConfig:
-    found: list[Problem] = []
+def _read_search(cell: Cell, overrides: Overrides, problems: list[Problem]) -> SearchConfig:
+    wrong: list[Problem] = []
     search = SearchConfig("", None, {}, (), ())
     try:
-        search = read_section(SearchConfig, "search", resolve(cell.composed, {}, ("search",))["search"], found)
+        search = read_section(SearchConfig, "search", resolve(cell.composed, {}, ("search",))["search"], wrong)
     except ConfigError as error:
-        found += error.problems
-    if found:
-        said.refused.add("search")
-        problems += found
+        wrong += error.problems
+    if wrong:
+        overrides.refused.add("search")
+        problems += wrong
     return search
 
 
-def _check_search(search: SearchConfig, searched: Sequence[object], said: Words) -> Iterator[Problem]:
-    """Whether the command sweeps or searches anything."""
-    if searched or said.axes or said.refused:
+def _check_search(search: SearchConfig, searched: Sequence[object], overrides: Overrides) -> Iterator[Problem]:
+    """Check whether the command sweeps or searches anything."""
+    if searched or overrides.axes or overrides.refused:
         return
     if search.space:
         fixed = ", ".join(search.space)
@@ -152,18 +177,17 @@ def _check_search(search: SearchConfig, searched: Sequence[object], said: Words)
         sections = " and ".join(search.option_spaces)
         message = f"search={search.name} searches what options of {sections} bring: these bring none, or it is fixed"
         yield Problem("search", message)
-    elif not said.unknown:
+    elif not overrides.unknown:
         message = "nothing is swept; give several values (loss=mnrl,cosent), a search (search=lr), or only study.name"
-        if "study.name" in said.values:
-            frozen = ", ".join(key for key in sorted(said.keys) if section_of(key) in TRIAL_SECTIONS)
-            message = (
-                f"nothing is swept; to go on with study {said.values['study.name']} leave out {frozen}: it is frozen"
-            )
+        if "study.name" in overrides.values:
+            frozen = ", ".join(key for key in sorted(overrides.keys) if section_of(key) in TRIAL_SECTIONS)
+            name = overrides.values["study.name"]
+            message = f"nothing is swept; to resume study {name} leave out {frozen}, which is frozen"
         yield Problem("-m", message)
 
 
 def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: list[Problem]) -> Iterator[str]:
-    """The constraints that can be read and name keys that there are."""
+    """Return the constraints that can be parsed and name keys that exist."""
     for text in search.constraints:
         try:
             constraint = parse_constraint(text)
@@ -179,16 +203,16 @@ def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: li
 
 
 def _count_trials(
-    plan: StudyPlan, study: StudyConfig, search: SearchConfig, said: Words, problems: list[Problem]
+    plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
-    """How many trials the command asks for; None where that cannot be said, which is noted."""
-    if said.refused or not plan.axes:
+    """Return how many trials the command asks for; None where that cannot be overrides, which is noted."""
+    if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":
-        return _count_cells(plan, study, search, said, problems)
+        return _count_cells(plan, study, search, overrides, problems)
     if study.n_trials is None:
         drawn = ", ".join(axis.key for axis in plan.axes if not is_discrete(axis)) or "the search"
-        problems.append(Problem("study.n_trials", f"{drawn} is sampled: say how many trials, as study.n_trials=20"))
+        problems.append(Problem("study.n_trials", f"{drawn} is sampled: set a number of trials, as study.n_trials=20"))
     categorical = [axis.key for axis in plan.axes if isinstance(axis, DiscreteAxis)]
     if plan.sampler in NUMERIC_SAMPLERS and categorical:
         message = f"{plan.sampler} takes ranges only, and {', '.join(categorical)} is a list of choices; use tpe or gp"
@@ -197,23 +221,23 @@ def _count_trials(
 
 
 def _count_cells(
-    plan: StudyPlan, study: StudyConfig, search: SearchConfig, said: Words, problems: list[Problem]
+    plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
-    """How many of a grid's cells the command asks for: all, where it does not say itself."""
+    """Return the requested number of a grid's cells: all, unless the command sets another."""
     if continuous := ", ".join(dict.fromkeys(axis.key for axis in plan.axes if not is_discrete(axis))):
         message = f"exhaustive runs every cell once, and {continuous} is an interval: give it values, or use tpe"
         problems.append(Problem("study.sampler", message))
         return study.n_trials
     if plan.constraints and (size := grid_size(plan.axes)) > COUNTED_UP_TO:
-        message = f"exhaustive looks at each cell, and there are {size}: sweep fewer values, or use tpe"
+        message = f"exhaustive checks each of the {size} cells: sweep fewer values, or use tpe"
         problems.append(Problem("study.sampler", message))
         return study.n_trials
     try:
         size = count_cells(plan)
     except ValueError:
-        return study.n_trials  # told with the cells
-    is_said = bool({"study.n_trials", "search.n_trials"} & set(said.values)) or study.n_trials != search.n_trials
-    if study.n_trials is None or not is_said or size == 0:
+        return study.n_trials  # reported with the cells
+    is_set = bool({"study.n_trials", "search.n_trials"} & set(overrides.values)) or study.n_trials != search.n_trials
+    if study.n_trials is None or not is_set or size == 0:
         return size
     if study.n_trials > size:
         cells = f"{size} cell{'s' if size > 1 else ''}, each run once"
@@ -224,4 +248,4 @@ def _count_cells(
 def _check_device(cells: Sequence[Cell]) -> Iterator[Problem]:
     devices = dict.fromkeys(shown(value_at(cell.composed, "trainer.device")) for cell in cells)
     if len(devices) > 1:
-        yield Problem("trainer.device", f"{ONE_FOR_ALL['trainer.device']}; the swept options say {', '.join(devices)}")
+        yield Problem("trainer.device", f"{ONE_FOR_ALL['trainer.device']}; the swept options have {', '.join(devices)}")

@@ -49,7 +49,7 @@ class RemoteDisplay:
         self._send(("say", text))
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
-        """Send that a trial begins."""
+        """Send that a trial starts."""
         self._send(("begin", label, dict(params), note))
 
     def progress(self, label: str, step: int, total: int) -> None:
@@ -74,7 +74,7 @@ class Job:
         sweep: how the study is opened: by its name, in whatever storage.
         n_trials: how many trials the study has when it is complete.
         parent: the id of the study's own run.
-        seconds: time from receiving the job after which no trial is begun; None for no limit.
+        seconds: time from receiving the job after which no trial is started; None for no limit.
         share_folder: the folder with the workers' shares of the machine's energy.
     """
 
@@ -94,7 +94,7 @@ class Job:
             n_trials=None,
             study=replace(request.study, name=study.name),
             tracking=study.services.tracking,
-            said=frozenset({TRACKING}),  # all other values are the study's own
+            overridden=frozenset({TRACKING}),  # all other values are the study's own
         )
         return cls(0, by_name, study.n_trials, parent, seconds=None, share_folder=share_folder)
 

@@ -1,6 +1,6 @@
 """CUDA's Multi-Process Service (MPS), through which processes use a GPU at the same time instead of in turn.
 
-Owns the daemon that a command starts for its workers: its folders, the checks, its end. Changes no setting of a GPU.
+A command finds a running daemon or starts its own, and ends that. No setting of a GPU is changed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from embedsweep.signals import shielded
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 
 LONGEST_TEMPORARY = 60
-"""Characters of the temporary folder's path; the daemon's sockets in it must stay below 108, the system's limit."""
+"""Characters of the temporary folder's path: the system limits the paths of the daemon's sockets in it to 107."""
 
 CONTROL_S, START_S, CLIENT_S, STOP_S = 10.0, 10.0, 60.0, 20.0
 """Seconds that a command to the daemon, its start, a client's first use of the GPU, and the daemon's end may take."""
 
 KEEPER = 'cat >/dev/null; echo quit | "$1" >/dev/null 2>&1; rm -rf "$2" || { sleep 1; rm -rf "$2"; }'
-"""Waits for the end of its input, which is this process's end at the latest, however it comes; then ends the daemon."""
+"""Waits for the end of its stdin, which comes with the end of this process at the latest, and then ends the daemon."""
 
 CLIENT = """if True:
     import ctypes, sys
@@ -44,24 +44,24 @@ CLIENT = """if True:
             cuda.cuGetErrorName(code, ctypes.byref(name))
             sys.exit(f"{call.__name__} failed with {(name.value or b'').decode() or code}")
 """
-"""Takes a GPU into use, which starts the server behind the daemon; where rights are lacking, only that fails."""
+"""Uses a GPU, which starts the server behind the daemon; if permissions are missing, it is only this that fails."""
 
 CLIENT_COMMAND = (sys.executable, "-I", "-S", "-c", CLIENT)
 
 
 class Mps:
-    """The daemon for a command's workers. Entered, it is found running or started; left, what was started is ended.
+    """The MPS daemon of a command's workers: found running, or started for the block.
 
-    Where it cannot be had, workers use a GPU in turn (time-slicing), as they do without it.
+    If it is not available, workers use a GPU in turn (time-slicing), as they do without MPS.
 
     Args:
         gpu: the name of one of the GPUs that are shared, as in ``CUDA_VISIBLE_DEVICES``.
-        say: is told in one line how GPUs are shared.
-        required: whether it is an error that it cannot be had.
+        say: prints a line about how GPUs are shared.
+        required: whether it is an error if MPS is not available.
 
     Attributes:
-        environment: what is added to the environment of each worker; nothing where they find the daemon by themselves.
-        is_on: whether workers use it.
+        environment: variables added to the environment of each worker; none if they find the daemon by themselves.
+        is_on: whether workers use MPS.
     """
 
     def __init__(self, gpu: str, say: Callable[[str], None], *, required: bool) -> None:
@@ -74,10 +74,10 @@ class Mps:
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Finds or starts the daemon.
+        """Find or start the daemon.
 
         Raises:
-            ConfigError: it is required and cannot be had.
+            ConfigError: MPS is required and not available.
         """
         try:
             self._open()
@@ -108,7 +108,7 @@ class Mps:
         self._say(f"workers share a GPU through {daemon}")
 
     def _find(self) -> str | None:
-        """Where a daemon runs already that workers will use by themselves, in words; None where one is to be started.
+        """Describe where a daemon runs that workers will use by themselves; return None if one has to be started.
 
         Raises:
             _UnavailableError: the environment names a daemon's folder, and no daemon answers there.
@@ -116,17 +116,17 @@ class Mps:
         named, control = os.environ.get(PIPE), find_mps_control()
         if named is None:
             return "at the default place" if control is not None and _answers(control, os.environ) else None
-        # Workers need the daemon, not the program that asks it.
+        # Workers need the daemon, not the control program.
         answers = _answers(control, os.environ) if control is not None else (Path(named) / "control").exists()
         if not answers:
             raise _UnavailableError(f"no daemon answers in {PIPE}={named}")
         return f"in {named} ({PIPE})"
 
     def _start(self) -> None:
-        """Starts a daemon in folders of its own, and sees whether a process can use the GPU through it.
+        """Start a daemon in its own folders, and check that a process can use the GPU through it.
 
         Raises:
-            _UnavailableError: it cannot be had.
+            _UnavailableError: the daemon cannot be started or used.
         """
         control = find_mps_control()
         if control is None:
@@ -144,7 +144,7 @@ class Mps:
         self.environment = {PIPE: environment[PIPE], LOG: environment[LOG]}
 
     def _make_folders(self, control: Path) -> dict[str, str]:
-        """Makes the daemon's folders and starts its keeper, before there is a daemon: nothing may be left behind."""
+        """Make the daemon's folders and start its keeper, before the daemon, so that nothing can be left behind."""
         parent = tempfile.gettempdir()
         with shielded():
             short = parent if len(parent) <= LONGEST_TEMPORARY else "/tmp"
@@ -153,7 +153,7 @@ class Mps:
                 folder.mkdir()
             environment = {**os.environ, PIPE: str(self._pipe), LOG: str(self._log)}
             if self._gpu.isdigit():
-                # A daemon that sees some GPUs counts them anew from 0, and workers would ask for others than they get.
+                # A daemon that sees some of the GPUs numbers them from 0: workers would ask for others than they get.
                 environment.pop("CUDA_VISIBLE_DEVICES", None)
             self._keeper = subprocess.Popen(
                 ["/bin/sh", "-c", KEEPER, "sh", str(control), str(self._folder)],
@@ -181,7 +181,7 @@ class Mps:
             raise _UnavailableError(f"a process cannot use GPU {self._gpu} through it ({failure})")
 
     def _stop(self) -> None:
-        """Ends the daemon, if this command started one."""
+        """End the daemon, if this command started one."""
         keeper, self._keeper = self._keeper, None
         self.environment, self.is_on = {}, False
         if keeper is None:
@@ -198,13 +198,13 @@ class Mps:
 
 
 class _UnavailableError(Exception):
-    """Why MPS is not available."""
+    """Says why MPS is not available."""
 
 
 def _answers(control: Path, environment: Mapping[str, str]) -> bool:
-    """Whether a daemon answers where an environment says that it is."""
+    """Return whether a daemon answers in the folder that an environment names."""
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             [str(control)],
             input=b"get_server_list\n",
             stdout=subprocess.PIPE,
@@ -215,14 +215,14 @@ def _answers(control: Path, environment: Mapping[str, str]) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return told.returncode == 0 and b"cannot find" not in told.stdout.lower()
+    return answer.returncode == 0 and b"cannot find" not in answer.stdout.lower()
 
 
 def _failure(command: Sequence[str], environment: Mapping[str, str], seconds: float, output: Path) -> str | None:
-    """Runs a command; the last line it printed, or what else is known, where it failed, and None where it did not."""
+    """Run a command; return the last line it printed, or what else is known, if it failed, else None."""
     with output.open("wb") as file:
         try:
-            ended = subprocess.run(
+            result = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -235,7 +235,7 @@ def _failure(command: Sequence[str], environment: Mapping[str, str], seconds: fl
             return str(error)
         except subprocess.TimeoutExpired:
             return f"no answer for {seconds:g} s"
-    if ended.returncode == 0:
+    if result.returncode == 0:
         return None
     lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit code {ended.returncode}"
+    return lines[-1].strip() if lines else f"exit code {result.returncode}"

@@ -72,13 +72,13 @@ class _State:
 
     Attributes:
         trial: the label of the trial that it runs; None while it runs none.
-        has_begun: whether it has begun a trial.
+        has_started: whether it has started a trial.
         outage: a problem that affects all trials, as the worker reported it.
         silent_s: seconds since its last event.
     """
 
     trial: str | None = None
-    has_begun: bool = False
+    has_started: bool = False
     outage: str | None = None
     silent_s: float = 0.0
 
@@ -90,7 +90,7 @@ class Supervisor:
         pool: the workers, started and waiting for their job.
         job: the job of every worker, but for its number and the time that is left.
         workers: how often workers are restarted in all, and after how many seconds without an event one is killed.
-        deadline: time of the monotonic clock after which no trial is begun; None for no limit.
+        deadline: time of the monotonic clock after which no trial is started; None for no limit.
         n_left: returns the number of trials that are left and that no process runs.
         emissions: measures the machine and splits its energy between the workers.
         display: shows the workers' events.
@@ -119,7 +119,7 @@ class Supervisor:
         self._shown_lines: set[str] = set()
         self._restarts = 0
         self._failed_starts = 0
-        self._has_begun = False
+        self._has_started = False
         self._gave_up = ""
 
     def run(self) -> None:
@@ -187,8 +187,8 @@ class Supervisor:
             self._shown_lines.add(argument)
         elif name == "begin":
             self._report_lost(argument)
-            state.trial, state.has_begun = argument, True
-            self._has_begun, self._failed_starts = True, 0
+            state.trial, state.has_started = argument, True
+            self._has_started, self._failed_starts = True, 0
         elif argument != state.trial:
             return  # another worker runs the trial by now
         elif name == "end":
@@ -217,8 +217,8 @@ class Supervisor:
         if state.outage is not None:
             raise WorkerError(state.outage)
         number, reason = worker.number, worker.describe_end()
-        self._failed_starts += not state.has_begun
-        if self._failed_starts == FAILED_STARTS and not self._has_begun:
+        self._failed_starts += not state.has_started
+        if self._failed_starts == FAILED_STARTS and not self._has_started:
             raise WorkerError(f"workers cannot start; worker {number} {reason}")
         self._display.say(f"worker {number} {reason}")
         if not self._is_work_left():

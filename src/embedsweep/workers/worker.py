@@ -57,7 +57,7 @@ class Worker:
         tracker: records them in MLflow.
         parent: the id of the study's own run.
         display: shows them.
-        deadline: time of the monotonic clock after which no trial is begun; None for no limit.
+        deadline: time of the monotonic clock after which no trial is started; None for no limit.
         number: its number among the workers of its command, from 0.
         share: the file with this worker's share of the machine's energy, where several run at once; None measures the
             machine for each trial.

@@ -1,7 +1,4 @@
-"""How the sections of a trial go together with each other, with the data and with this machine.
-
-Owns every check that needs more than one value, a file or the hub. Knows neither commands nor studies. No torch.
-"""
+"""The rules of a trial: checks that need more than one value, a file, the hub or this machine. No torch."""
 
 from __future__ import annotations
 
@@ -39,18 +36,18 @@ DATA_KEYS = (
     *(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert"),
     "evaluation",
 )
-"""What decides which examples and pairs there are."""
+"""The keys that decide which examples and pairs there are."""
 
 LOSS_KEYS = ("loss", "data.also")
-"""What the losses of all datasets are."""
+"""The keys that decide the losses of all datasets."""
 
 
 def check_trial(config: TrialConfig, broken: Collection[str]) -> list[Problem]:
-    """Everything wrong with how a trial's values go together.
+    """Return everything wrong with how a trial's values go together.
 
     Args:
         config: the trial.
-        broken: keys that are wrong by themselves; rules that look at those are not asked.
+        broken: keys that are invalid by themselves; rules that look at them are skipped.
     """
     problems: list[Problem] = []
     for rule, needs in RULES:

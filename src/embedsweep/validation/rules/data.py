@@ -1,4 +1,4 @@
-"""Whether the data is there, and leaves each loss examples of a shape it wants. No torch."""
+"""Rules of the data: it can be read, and gives each loss examples of a shape that the loss takes. No torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from embedsweep.data.convert import prepared
 from embedsweep.data.demo import DEMOS
 from embedsweep.data.examples import Splits
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.losses.nesting import in_batch, wants
+from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 
 
 def check_data(config: TrialConfig) -> Sequence[Problem]:
-    """Whether every split, every further dataset and every benchmark can be read."""
+    """Check that every split, every further dataset and every benchmark can be read."""
     evaluation = config.evaluation
     loads: list[Callable[[], object]] = [lambda: load_splits(config.data, evaluation), lambda: load_also(config.data)]
     loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in evaluation.benchmarks]
@@ -33,7 +33,7 @@ def check_data(config: TrialConfig) -> Sequence[Problem]:
 
 
 def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
-    """Whether what is trained on is a split that scores, all of which would be left out again."""
+    """Check that no split is both trained on and scored, since ``drop_leaked`` would leave out all of it."""
     data, evaluation = config.data, config.evaluation
     scored: tuple[tuple[Split, BenchmarkConfig | None, str], ...] = (
         ("dev", evaluation.dev, "selects"),
@@ -42,20 +42,18 @@ def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
     for split, benchmark, does in scored:
         own = () if is_generated(data) or benchmark is not None else data.splits[split]
         if data.drop_leaked and (both := [name for name in data.splits["train"] if name in own]):
-            message = (
-                f"has {', '.join(both)}, which {does}: data.drop_leaked=true leaves all of it out of train again; "
-            )
-            yield Problem("data.splits.train", f"{message}take it out there, or choose evaluation.{split}")
+            message = f"has {', '.join(both)}, which {does}: data.drop_leaked=true leaves all of it out of train; "
+            yield Problem("data.splits.train", f"{message}remove it there, or set evaluation.{split}")
 
 
 def scored_on(config: TrialConfig) -> tuple[str, str]:
-    """What the pairs of dev and of test are, as digests; of data that can be read."""
+    """Return the digests of the pairs of dev and of test; for data that can be read."""
     return _scored_on(_Scored(canonical([asdict(config.data), asdict(config.evaluation)]), config))
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """What a trial is scored on; equal to another by the canonical form of what decides it."""
+    """What a trial is scored on; equal if the canonical forms of what decides it are."""
 
     key: str
     config: TrialConfig = field(compare=False)
@@ -68,7 +66,7 @@ def _scored_on(scored: _Scored) -> tuple[str, str]:
 
 
 def check_conversion(config: TrialConfig) -> list[Problem]:
-    """Whether each dataset leaves its loss examples of a shape it wants."""
+    """Check that each dataset gives its loss examples of a shape that the loss takes."""
     if check_data(config):
         return []
     problems: list[Problem] = []
@@ -79,7 +77,7 @@ def check_conversion(config: TrialConfig) -> list[Problem]:
 
 
 def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
-    """Whether losses that compare examples have some to compare."""
+    """Check that losses that compare examples have several in a batch."""
     loader = config.dataloader
     for loss in (config.loss, *(also.loss for also in config.data.also.values())):
         kind = in_batch(loss)
@@ -92,7 +90,7 @@ def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
-    """Whether each dataset has a batch left where the last one is dropped."""
+    """Check that each dataset has a batch left if the last one is dropped."""
     if not config.dataloader.drop_last or check_data(config) or check_conversion(config):
         return
     batch = config.dataloader.batch_size
@@ -106,14 +104,14 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class _Dataset:
-    """A dataset that is trained on; equal to another by the canonical form of what decides its examples.
+    """A dataset that is trained on; equal if the canonical forms of what decides its examples are.
 
     Attributes:
-        key: that form.
-        section: where it stands in the configuration.
-        splits: its examples, with what they must not leak into.
-        data: where they come from.
-        loss: what it is trained by.
+        key: that canonical form.
+        section: its place in the configuration.
+        splits: its examples, with the dev and test splits that they must not share.
+        data: their source.
+        loss: the loss it is trained by.
     """
 
     key: str
@@ -126,28 +124,28 @@ class _Dataset:
 def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
     splits = load_splits(config.data, config.evaluation)
     also = config.data.also
-    given = {"data": (splits.train, replace(config.data, also={}), config.loss)}
+    datasets = {"data": (splits.train, replace(config.data, also={}), config.loss)}
     for name, examples in load_also(config.data).items():
-        given[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
-    for section, (examples, data, loss) in given.items():
-        key = canonical([asdict(data), asdict(config.evaluation), loss.name, wants(loss)])
+        datasets[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
+    for section, (examples, data, loss) in datasets.items():
+        key = canonical([asdict(data), asdict(config.evaluation), loss.name, shapes_of(loss)])
         yield _Dataset(key, section, replace(splits, train=examples), data, loss)
 
 
 @functools.lru_cache(maxsize=32)
 def _count(dataset: _Dataset) -> int | ConfigError:
-    """How many examples a loss is given, or why none; kept, since the cells of a sweep mostly share their data."""
+    """Return the number of examples for a loss, or why there are none; cached, since cells mostly share their data."""
     try:
-        return len(prepared(dataset.splits, dataset.data, wants(dataset.loss), dataset.loss.name, None))
+        return len(prepared(dataset.splits, dataset.data, shapes_of(dataset.loss), dataset.loss.name, None))
     except ConfigError as error:
         return error
 
 
 def _in_section(problem: Problem, dataset: _Dataset) -> Problem:
-    """A problem of one dataset under its own keys; of a loss without data, with the demo data that would do."""
+    """Return a problem of one dataset under its own keys; of a loss without data, with demo data that suits it."""
     section, message = dataset.section, problem.message
     if problem.where == "loss":
-        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in wants(dataset.loss)]
+        demos = [f"data={name}" for name, shape in DEMOS.items() if shape in shapes_of(dataset.loss)]
         message += f" (to try it: {demos[0]})" if demos else ""
         return Problem("loss" if section == "data" else f"{section}.loss", message)
     return Problem(problem.where.replace("data.", f"{section}.", 1), message.replace("data.", f"{section}."))

@@ -1,4 +1,4 @@
-"""Whether a loss bears what it is put around, and goes with the model and the batches. No torch."""
+"""Rules of the losses: what they wrap, and how they go with the model and the batches. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embedsweep.config.trial import LossConfig, ModelConfig, ParameterValue, Tri
 from embedsweep.config.values import shown
 from embedsweep.data.convert import target_shape
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.losses.nesting import in_batch, merges_columns, nest, wants
+from embedsweep.losses.nesting import in_batch, merges_columns, nest, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.micro_batches import cached_micro_batch, has_micro_batches
@@ -17,25 +17,25 @@ from embedsweep.validation.rules.model import check_model, embedding_width, toke
 
 
 def check_nesting(config: TrialConfig) -> Iterator[Problem]:
-    """Whether every loss can be inside of the wrappers around it."""
+    """Check that every loss can be inside the wrappers around it."""
     for where, loss in _losses(config):
         parts = list(_parts(where, loss))
         for depth, (key, inner) in enumerate(parts):
             reasons = LOSSES[inner.name].not_inside
             outer = next((outer.name for _, outer in parts[:depth] if outer.name in reasons), None)
             if outer is not None:
-                message = f"loss={outer} cannot be put around {inner.name}: {reasons[outer]}; choose another: "
+                message = f"loss={outer} cannot wrap {inner.name}: {reasons[outer]}; choose another loss: "
                 yield Problem(key, f"{message}loss@{key}=cosent")
 
 
 def check_cached(config: TrialConfig) -> Iterator[Problem]:
-    """Whether a loss that a micro-batch makes cached bears that: the wrappers around it, and the model."""
+    """Check that the wrappers and the model support the cached form of a loss, which smaller micro-batches need."""
     loader, losses = config.dataloader, list(_losses(config))
     smaller = has_micro_batches(config)
     others = [loss.name for _, loss in losses if in_batch(loss) is not InBatch.CACHED]
     if smaller and others and len(others) < len(losses):
         message = (
-            "must be null where not all losses have a cached form: each would be trained on micro-batches alone, and "
+            "must be null unless all losses have a cached form: each would be trained on micro-batches alone, and "
             f"{others[0]} has none"
         )
         yield Problem("dataloader.micro_batch_size", message)
@@ -47,9 +47,9 @@ def check_cached(config: TrialConfig) -> Iterator[Problem]:
             f"{loader.micro_batch_size}, below dataloader.batch_size={loader.batch_size}, makes loss={innermost.name} "
             "its cached form, which "
         )
-        names = [part.name for part in wrappers if not LOSSES[part.name].bears_cached]
+        names = [part.name for part in wrappers if not LOSSES[part.name].wraps_cached]
         if names:
-            message = f"{made}loss={names[0]} cannot be put around; set it to null"
+            message = f"{made}loss={names[0]} cannot wrap; set it to null"
             yield Problem("dataloader.micro_batch_size", message)
         if config.model.static_dim is not None:
             message = f"{made}cannot train a static embedding (model.static_dim); set it to null"
@@ -57,7 +57,7 @@ def check_cached(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_matryoshka(config: TrialConfig) -> Iterator[Problem]:
-    """Whether Matryoshka dims descend within the model's width, a weight each, with nothing in the way."""
+    """Check that Matryoshka dims descend within the model's width, with a weight each, around a loss of any width."""
     width = embedding_width(config.model)
     for where, loss in _losses(config):
         for key, part in _parts(where, loss):
@@ -70,7 +70,7 @@ def check_matryoshka(config: TrialConfig) -> Iterator[Problem]:
                 message = f"must be at most {width}, the width of model={config.model.name}, but got {shown(above)}"
                 yield Problem(f"{key}.matryoshka_dims", message)
             if isinstance(weights, tuple) and len(weights) != len(dims):
-                message = f"must have one for each of the {len(dims)} dims, but got {len(weights)}: {shown(weights)}"
+                message = f"must be a weight for each of the {len(dims)} dims, but got {len(weights)}: {shown(weights)}"
                 yield Problem(f"{key}.matryoshka_weights", message)
             inside, innermost = list(_parts(key, part))[-1]
             if innermost.parameters.get("projection_dim") is not None:
@@ -79,19 +79,19 @@ def check_matryoshka(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_other_models(config: TrialConfig) -> Iterator[Problem]:
-    """Whether guides and teachers are there."""
+    """Check that guides and teachers exist."""
     for where, loss in _losses(config):
         for key, part in _parts(where, loss):
             name = LOSSES[part.name].other_model
             if name is None:
                 continue
             for problem in check_model(_as_it_is(config.model, part.parameters[name])):
-                # What to do instead is said there of a model to train.
+                # The advice there is for a model to train.
                 yield Problem(f"{key}.{name}", problem.message.partition("; use model=")[0])
 
 
 def check_teacher_width(config: TrialConfig) -> Iterator[Problem]:
-    """Whether embeddings that follow a teacher's are as wide as those."""
+    """Check that embeddings are as wide as those of the teacher they follow."""
     for where, loss in _losses(config):
         for key, part in _parts(where, loss):
             if "projection_dim" not in part.parameters:
@@ -108,7 +108,7 @@ def check_teacher_width(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_sums(config: TrialConfig) -> Iterator[Problem]:
-    """Whether anything is left of a loss whose parts can be switched off."""
+    """Check that not all parts of a loss are switched off."""
     for where, loss in _losses(config):
         for key, part in _parts(where, loss):
             terms = [name for name in part.parameters if name in SWITCHES.get(part.name, ())]
@@ -128,7 +128,7 @@ SWITCHES = {
 
 
 def check_grouping(config: TrialConfig) -> Iterator[Problem]:
-    """Whether a loss that compares examples of one class finds several of it in a batch."""
+    """Check that a loss that compares examples of one class finds several of them in a batch."""
     sampler = config.dataloader.batch_sampler
     for _, loss in _losses(config):
         name = nest(loss)[-1].name
@@ -141,20 +141,20 @@ def check_grouping(config: TrialConfig) -> Iterator[Problem]:
         datasets = [(config.data, config.loss), *((also.data, also.loss) for also in config.data.also.values())]
         for data, loss in datasets:
             try:
-                shape = target_shape(data.shape, wants(loss), data.convert.to, loss.name)
+                shape = target_shape(data.shape, shapes_of(loss), data.convert.to, loss.name)
             except ConfigError:
-                continue  # that is told of the data
+                continue  # reported by the rules of the data
             if shape not in CLASSES:
                 message = f"group_by_label needs labels that are classes, and loss={loss.name} trains on {shape}"
-                yield Problem("dataloader.batch_sampler", f"{message}; take batch_sampler or no_duplicates")
+                yield Problem("dataloader.batch_sampler", f"{message}; use batch_sampler or no_duplicates")
 
 
 CLASSES = ("binary_pairs", "class_pairs", "class_texts")
-"""Shapes whose labels can be grouped by."""
+"""Shapes whose labels are classes, which batches can be grouped by."""
 
 
 def check_dims(config: TrialConfig) -> Iterator[Problem]:
-    """Whether embeddings have as many dimensions as they are to be cut to."""
+    """Check that embeddings have at least as many dimensions as they are truncated to."""
     dims, width = config.evaluation.dims, embedding_width(config.model)
     if width is not None and (above := [dim for dim in dims if dim > width]):
         message = f"must be at most {width}, the width of model={config.model.name}, but got {shown(above)}"
@@ -162,7 +162,7 @@ def check_dims(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_architecture(config: TrialConfig) -> Iterator[Problem]:
-    """Whether a loss can train such a model."""
+    """Check that a loss can train a model of this architecture."""
     model = config.model
     for where, loss in _losses(config):
         for key, part in _parts(where, loss):
@@ -176,42 +176,42 @@ def check_architecture(config: TrialConfig) -> Iterator[Problem]:
             elif row.needs_token_width and embedding_width(model) != (width := token_width(model)):
                 message = (
                     f"loss={part.name} needs embeddings as wide as the transformer's tokens ({width}), but they have "
-                    f"{embedding_width(model)}: use no model.dense and one way of model.pooling"
+                    f"{embedding_width(model)}: use no model.dense and a single mode of model.pooling"
                 )
                 yield Problem(key, message)
 
 
 def check_merged_columns(config: TrialConfig) -> Iterator[Problem]:
-    """Whether all columns of a batch can be embedded in one pass, where that is asked for."""
+    """Check that all columns of a batch can be embedded in one pass if ``merge_columns`` is set."""
     if not config.trainer.merge_columns:
         return
     key, cached = "trainer.merge_columns", cached_micro_batch(config)
     if config.model.static_dim is not None:
         yield Problem(key, "must be false for a static embedding (model.static_dim): it has no forward pass to share")
     elif cached is not None:
-        message = f"must be false where dataloader.micro_batch_size={cached} makes a loss embed its columns in parts"
+        message = f"must be false with dataloader.micro_batch_size={cached}: a loss then embeds its columns in parts"
         yield Problem(key, message)
     else:
         for where, loss in _losses(config):
             if not merges_columns(loss, cached=False):
-                yield Problem(key, f"must be false for {where}={loss.name}, whose columns cannot be merged here")
+                yield Problem(key, f"must be false for {where}={loss.name}, whose columns cannot be merged")
 
 
 def _losses(config: TrialConfig) -> Iterator[tuple[str, LossConfig]]:
-    """Every loss of a trial with its key."""
+    """Return every loss of a trial with its key."""
     yield "loss", config.loss
     for name, also in config.data.also.items():
         yield f"data.also.{name}.loss", also.loss
 
 
 def _parts(where: str, loss: LossConfig) -> Iterator[tuple[str, LossConfig]]:
-    """A loss and those inside of it, each with its key."""
+    """Return a loss and the losses inside it, each with its key."""
     for depth, part in enumerate(nest(loss)):
         yield where + ".inner" * depth, part
 
 
 def _as_it_is(model: ModelConfig, path: ParameterValue) -> ModelConfig:
-    """A guide or teacher: loaded from ``path`` with nothing built onto it."""
+    """Return a guide or teacher: the model at ``path`` as it is, with nothing built onto it."""
     return replace(
         model,
         name="pretrained",

@@ -1,4 +1,4 @@
-"""Whether the base model is there, and takes what is asked of it. No torch."""
+"""Rules of the base model: it exists, and supports what is built onto it. No torch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from embedsweep.models.tiny import SIZES
 
 TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
 FIXED_WIDTH = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
-"""Modules that take embeddings of one width only."""
+"""Modules that take embeddings of a fixed width."""
 
 
 def check_base_model(config: TrialConfig) -> list[Problem]:
-    """Whether the trial's base model is there, and what is built onto it can be."""
+    """Check the trial's base model."""
     return check_model(config.model)
 
 
 def check_model(config: ModelConfig) -> list[Problem]:
-    """Whether the base model is there (a folder, the cache or a hub that answers) and takes what is asked of it."""
-    return [*_check_source(config), *_check_prompts(config), *_check_static(config), *_check_lora(config)]
+    """Check that a model exists (a folder, in the cache, or on a hub that answers) and supports its settings."""
+    return [*_check_source(config), *_check_prompts(config), *_check_static(config)]
 
 
 def _check_source(config: ModelConfig) -> list[Problem]:
@@ -47,36 +47,30 @@ def _check_prompts(config: ModelConfig) -> Iterator[Problem]:
         yield Problem("model.default_prompt", message)
     elif prompts and name is None and not {"query", "document"} <= prompts.keys():
         message = (
-            f"no text gets one of {', '.join(prompts)}: name them query and document, or say model.default_prompt="
+            f"no text gets one of {', '.join(prompts)}: name them query and document, or set model.default_prompt="
         )
         yield Problem("model.prompts", message + next(iter(prompts)))
 
 
 def _check_static(config: ModelConfig) -> Iterator[Problem]:
-    """A static embedding has nothing to pool, to take out or to adapt."""
+    """Check that nothing is set that a static embedding does not have: parts, pooling, a dense layer, adapters."""
     if config.static_dim is None:
         return
-    asked = {
+    settings = {
         "parts": (config.parts != "all", "all"),
         "pooling": (config.pooling is not None, "null"),
         "dense": (config.dense is not None, "null"),
         "lora.rank": (config.lora.rank is not None, "null"),
     }
-    for key, (given, off) in asked.items():
-        if given:
+    for key, (is_set, off) in settings.items():
+        if is_set:
             message = f"a static embedding (model.static_dim={config.static_dim}) has no transformer; set it to {off}"
             yield Problem(f"model.{key}", message)
 
 
-def _check_lora(config: ModelConfig) -> Iterator[Problem]:
-    if config.lora.dropout >= 1:
-        message = f"must be below 1, which would leave nothing of the input, but got {config.lora.dropout:g}"
-        yield Problem("model.lora.dropout", message)
-
-
 def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", hub_id):
-        return [Problem("model.path", f"there is no folder {hub_id}, and it is no hub id (ORG/NAME) either")]
+        return [Problem("model.path", f"there is no folder {hub_id}, and it is not a hub id (ORG/NAME) either")]
     if (cached := cached_model_path(hub_id, config.revision)) is not None:
         if config.static_dim is None and not _has_safetensors(cached):
             message = f"the copy of {hub_id} in the local cache has no safetensors weights; run: hf download {hub_id}"
@@ -94,7 +88,7 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
 def _check_tiny(config: ModelConfig) -> list[Problem]:
     problems = []
     if config.path is not None:
-        problems.append(Problem("model.path", "model=tiny is built here and takes none; use model=pretrained"))
+        problems.append(Problem("model.path", "model=tiny is built here and has none; use model=pretrained"))
     too_long = config.max_seq_length is not None and config.max_seq_length > TINY_MAX_LENGTH
     if too_long and config.static_dim is None:
         problems.append(
@@ -112,12 +106,12 @@ def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
     if config.static_dim is not None:
         return _check_inside(folder, config)
     if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
-        return [Problem("model.path", f"{folder} holds no model: neither config.json nor modules.json is in it")]
+        return [Problem("model.path", f"{folder} holds no model: it has neither config.json nor modules.json")]
     if not _has_safetensors(folder):
         return [
             Problem(
                 "model.path",
-                f"{folder} has no safetensors weights; a pickle could execute code. Load it where you trust it and "
+                f"{folder} has no safetensors weights, and a pickle could execute code: if you trust it, load it and "
                 "save it again with save_pretrained()",
             )
         ]
@@ -129,7 +123,7 @@ def _has_safetensors(folder: Path) -> bool:
 
 
 def _check_inside(folder: Path, config: ModelConfig) -> list[Problem]:
-    """What the folder's own files say: its modules, its tokenizer, its positions."""
+    """Check the settings against the folder's own files: its modules, its tokenizer, its positions."""
     try:
         modules = modules_of(folder)
         if config.static_dim is not None:
@@ -149,7 +143,7 @@ def _check_tokenizer(folder: Path) -> Iterator[Problem]:
 def _check_modules(modules: tuple[Module, ...], config: ModelConfig) -> Iterator[Problem]:
     kinds = [module.kind for module in modules]
     words = ", ".join(kinds)
-    # Code that comes with a model may be a transformer under another name.
+    # Code that comes with a model may define a transformer under another name.
     has_transformer = "Transformer" in kinds or config.trust_remote_code
     if config.parts == "transformer" and not has_transformer:
         yield Problem("model.parts", f"the model has no transformer to take out, only {words}; use all")
@@ -175,20 +169,20 @@ def _check_length(folder: Path, config: ModelConfig) -> Iterator[Problem]:
     transformer = transformer_config(folder)
     if transformer is None:
         return
-    asked, longest = config.max_seq_length, usable_positions(transformer)
-    # All positions together are what cards of RoBERTa's kind say; the model is then cut to those usable.
-    if asked is None or longest is None or asked <= longest or asked == transformer["max_position_embeddings"]:
+    length, longest = config.max_seq_length, usable_positions(transformer)
+    # Cards of RoBERTa models count all positions; the model is then cut to the usable ones.
+    if length is None or longest is None or length <= longest or length == transformer["max_position_embeddings"]:
         return
-    yield Problem("model.max_seq_length", f"the model has positions for {longest} tokens, but got {asked}")
+    yield Problem("model.max_seq_length", f"the model has positions for {longest} tokens, but got {length}")
 
 
 _HIDDEN_SIZES = ("hidden_size", "dim", "d_model", "n_embd")
-"""What kinds of transformers call the width of their token embeddings."""
+"""What different transformers call the width of their token embeddings."""
 _KEEPS_WIDTH = ("Transformer", "Normalize", "Dropout", "LayerNorm", "WeightedLayerPooling")
 
 
 def embedding_width(config: ModelConfig) -> int | None:
-    """Dimensions of the model's embeddings; None where its files do not tell or are not here."""
+    """Return the dimensions of the model's embeddings; None if its files are not here or do not say."""
     if config.static_dim is not None or config.dense is not None:
         return config.static_dim or config.dense
     hidden = token_width(config)
@@ -202,13 +196,13 @@ def embedding_width(config: ModelConfig) -> int | None:
 
 
 def token_width(config: ModelConfig) -> int | None:
-    """Dimensions of the transformer's token embeddings; None where its files do not tell or are not here."""
+    """Return the dimensions of the transformer's token embeddings; None if its files are not here or do not say."""
     if config.name == "tiny":
         return int(SIZES["hidden_size"])
     folder = _folder(config)
     try:
         transformer = _read(transformer_folder(folder) / "config.json") if folder is not None else {}
-    except ValueError:  # that a model cannot be read is said where the model is checked
+    except ValueError:  # an unreadable model is reported where the model is checked
         return None
     sizes = (transformer.get(name) for name in _HIDDEN_SIZES)
     return next((size for size in sizes if isinstance(size, int)), None)
@@ -235,7 +229,7 @@ def _width_behind(modules: tuple[Module, ...], hidden: int, pooling: str | None)
 
 
 def _modes(pooling: Module) -> int:
-    """How many ways of pooling are joined; older files have a key for each."""
+    """Return the number of pooling modes that are joined; older files have a key for each."""
     config = _read(pooling.folder / "config.json")
     modes = config.get("pooling_mode")
     if isinstance(modes, str):

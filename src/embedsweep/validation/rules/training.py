@@ -1,4 +1,4 @@
-"""How batches, evaluations and this machine's devices go together. No torch."""
+"""Rules of training: batches, intervals, the device of this machine, and processes that share a trial. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embedsweep.training.micro_batches import cached_micro_batch, kind_of, why_e
 
 
 def check_micro_batch(config: TrialConfig) -> Iterator[Problem]:
-    """Whether micro-batches add up to the batch."""
+    """Check that micro-batches add up to the batch."""
     loader = config.dataloader
     if loader.micro_batch_size is not None and loader.batch_size % loader.micro_batch_size:
         message = f"must divide dataloader.batch_size={loader.batch_size}, but got {loader.micro_batch_size}"
@@ -22,7 +22,7 @@ def check_micro_batch(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_grouped_batches(config: TrialConfig) -> Iterator[Problem]:
-    """Whether batches grouped by label hold whole pairs of at least two classes."""
+    """Check that batches grouped by label hold whole pairs of at least two classes."""
     loader = config.dataloader
     key, size = "batch_size", loader.batch_size
     if loader.micro_batch_size is not None and kind_of(config) is InBatch.COMPARED:
@@ -33,18 +33,18 @@ def check_grouped_batches(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_intervals(config: TrialConfig) -> Iterator[Problem]:
-    """Whether evaluations and logs come at a ratio or at whole steps."""
+    """Check that evaluations and logs come at a ratio of the steps or at whole steps."""
     yield from _ratio_or_steps("trainer.eval_every", config.trainer.eval_every)
     yield from _ratio_or_steps("trainer.log_every", config.trainer.log_every)
 
 
 def check_warmup(config: TrialConfig) -> Iterator[Problem]:
-    """Whether warm-up is a ratio or whole steps."""
+    """Check that warm-up is a ratio of the steps or whole steps."""
     yield from _ratio_or_steps("optimizer.warmup", config.optimizer.warmup)
 
 
 def check_schedule(config: TrialConfig) -> Iterator[Problem]:
-    """Whether the optimizer takes the schedule."""
+    """Check that the optimizer supports the schedule."""
     optimizer = config.optimizer
     if optimizer.name == "schedule_free" and optimizer.schedule != "constant":
         message = (
@@ -59,13 +59,13 @@ def _ratio_or_steps(key: str, value: float) -> Iterator[Problem]:
 
 
 def check_device(config: TrialConfig) -> Iterator[Problem]:
-    """Whether the device is there."""
+    """Check that the device exists."""
     if (message := device_problem(config.trainer.device)) is not None:
         yield Problem("trainer.device", message)
 
 
 def check_precision(config: TrialConfig) -> Iterator[Problem]:
-    """Whether the device can do the precision."""
+    """Check that the device supports the precision."""
     trainer = config.trainer
     if device_problem(trainer.device) is not None:
         return
@@ -74,7 +74,7 @@ def check_precision(config: TrialConfig) -> Iterator[Problem]:
 
 
 def check_cuda_graphs(config: TrialConfig) -> Iterator[Problem]:
-    """Whether steps can be captured in CUDA graphs where they must be."""
+    """Check that steps can be captured in CUDA graphs if they must be."""
     trainer = config.trainer
     if trainer.cuda_graphs is not True or device_problem(trainer.device) is not None:
         return
@@ -87,11 +87,11 @@ KEY = "workers.processes_per_trial"
 
 
 def check_processes(config: TrialConfig, processes: int) -> Iterator[Problem]:
-    """Whether ``processes`` can train a trial together: to the result that one would have, within rounding.
+    """Check that several processes can train a trial together, with the result of one process up to rounding.
 
     Args:
-        config: the trial, sound for one process.
-        processes: how many.
+        config: the trial, valid for one process.
+        processes: the number of processes.
     """
     if processes == 1:
         return
@@ -110,7 +110,7 @@ def check_processes(config: TrialConfig, processes: int) -> Iterator[Problem]:
 def _check_device(device: str, processes: int) -> Iterator[Problem]:
     on_mps = device == "mps" or (device == "auto" and has_metal())
     if on_mps:
-        yield Problem(KEY, f"an mps device is one: must be 1, or set trainer.device=cpu, but got {processes}")
+        yield Problem(KEY, f"there is only one mps device: must be 1, or set trainer.device=cpu, but got {processes}")
     elif device.startswith("cuda:"):
         yield Problem("trainer.device", f"{KEY}={processes} takes a GPU for each process: use cuda, not {device}")
     elif device != "cpu" and 0 < len(gpus := visible_devices()) < processes:

@@ -23,7 +23,6 @@ from embedsweep.config.axes import (
     values_of,
 )
 from embedsweep.config.compose import parse_words
-from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, RangeAxis
 from embedsweep.errors import ConfigError
 
@@ -107,29 +106,29 @@ CHOICE = "a choice must be a number, a word, true, false, null or a list of such
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("a,a", "the choices a, a name one value twice"),
-        ("null,null", "the choices null, null name one value twice"),
-        ("1,true", "the choices 1, true name one value twice"),
-        ("1,1.0", "the choices 1, 1.0 name one value twice"),
-        ("[1,2],[1,2]", "the choices [1,2], [1,2] name one value twice"),
-        ("[1,2],'[1,2]'", "the choices [1,2], [1,2] name one value twice"),
+        ("a,a", "the choices a, a contain a value twice"),
+        ("null,null", "the choices null, null contain a value twice"),
+        ("1,true", "the choices 1, true contain a value twice"),
+        ("1,1.0", "the choices 1, 1.0 contain a value twice"),
+        ("[1,2],[1,2]", "the choices [1,2], [1,2] contain a value twice"),
+        ("[1,2],'[1,2]'", "the choices [1,2], [1,2] contain a value twice"),
         ("[1,[2]],3", f"{CHOICE}, but got [1,[2]]"),
         ("{a:1},b", f"{CHOICE}, but got {{a:1}}"),
         ("choice(1,2),3", f"{CHOICE}, but got another sweep"),
-        ("shuffle(1,2)", "x=shuffle(1,2) cannot be searched; use a,b or range() or interval()"),
-        ("glob(*)", "x=glob(*) cannot be searched; use a,b or range() or interval()"),
-        ("range(5,1)", "range(5,1,1) must go up, by a step above 0, unshuffled"),
-        ("range(1,1)", "range(1,1,1) must go up, by a step above 0, unshuffled"),
-        ("range(5,1,-1)", "range(5,1,-1) must go up, by a step above 0, unshuffled"),
-        ("range(1,5,0)", "range(1,5,0) must go up, by a step above 0, unshuffled"),
-        ("shuffle(range(1,5))", "range(1,5,1) must go up, by a step above 0, unshuffled"),
-        ("range(1e-5,1e-3)", "range(1e-05,0.001,1) is one value; make its third, the step, less"),
-        ("interval(2,1)", "interval(2.0,1.0) must have its lower end first"),
-        ("interval(1,1)", "interval(1.0,1.0) must have its lower end first"),
-        ("tag(log,interval(0,1))", "a log interval must begin above 0, but got 0.0"),
+        ("shuffle(1,2)", "x=shuffle(1,2) cannot be searched; use a,b, range() or interval()"),
+        ("glob(*)", "x=glob(*) cannot be searched; use a,b, range() or interval()"),
+        ("range(5,1)", "range(5,1,1) must rise, by a step above 0, unshuffled"),
+        ("range(1,1)", "range(1,1,1) must rise, by a step above 0, unshuffled"),
+        ("range(5,1,-1)", "range(5,1,-1) must rise, by a step above 0, unshuffled"),
+        ("range(1,5,0)", "range(1,5,0) must rise, by a step above 0, unshuffled"),
+        ("shuffle(range(1,5))", "range(1,5,1) must rise, by a step above 0, unshuffled"),
+        ("range(1e-5,1e-3)", "range(1e-05,0.001,1) is a single value; make the step, its third number, smaller"),
+        ("interval(2,1)", "interval(2.0,1.0) must have its lower bound first"),
+        ("interval(1,1)", "interval(1.0,1.0) must have its lower bound first"),
+        ("tag(log,interval(0,1))", "the lower bound of a log interval must be above 0, but got 0.0"),
         ("tag(lg,interval(1,2))", "no tag lg (did you mean log?); there are: log"),
-        ("tag(log,choice(1,2))", "tag(log, ...) takes an interval(): what has steps is not drawn by its logarithm"),
-        ("tag(log,range(1,9))", "tag(log, ...) takes an interval(): what has steps is not drawn by its logarithm"),
+        ("tag(log,choice(1,2))", "tag(log, ...) takes an interval(): values with steps have no logarithmic scale"),
+        ("tag(log,range(1,9))", "tag(log, ...) takes an interval(): values with steps have no logarithmic scale"),
     ],
 )
 def test_a_sweep_that_means_nothing_is_refused(value: str, message: str) -> None:
@@ -159,9 +158,9 @@ def test_an_entry_of_a_search_file_is_an_axis(entry: Any, axis: Axis) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (3, "3 sweeps nothing; use choice(), range() or interval()"),
-        (None, "null sweeps nothing; use choice(), range() or interval()"),
-        ("word", "word sweeps nothing; use choice(), range() or interval()"),
+        (3, "3 is a single value; use choice(), range() or interval()"),
+        (None, "null is a single value; use choice(), range() or interval()"),
+        ("word", "word is a single value; use choice(), range() or interval()"),
         ({**AROUND, "hihg": 3}, "no such key: hihg (did you mean high?); it takes of, low, high, log"),
         ({"of": "model.lr"}, "lacks high, low"),
         ({**AROUND, "of": "model.foo"}, "is relative to model.foo, which must be a number above 0, but is null"),
@@ -284,49 +283,3 @@ def test_a_value_is_on_an_axis_or_not(axis: str, value: object, expected: object
         return
     found = value_on(_axis(axis), value)
     assert (found, type(found)) == (expected, type(expected))
-
-
-# --- constraints
-
-
-VALUES = {"a.b": 4, "a.c": 8, "x": 0.5, "none": None, "word": "w", "flag": True}
-
-
-@pytest.mark.parametrize(
-    ("text", "holds"),
-    [
-        ("a.b <= a.c", True),
-        ("a.b > a.c", False),
-        ("a.b * 2 == a.c", True),
-        ("a.b * 2 != a.c", False),
-        ("a.b + x * 2 - 1 >= 4", True),
-        ("0 < x < 1", True),
-        ("0 < x < 0.5", False),
-        ("-a.b < 0", True),
-        (" a.b<=4 ", True),
-        ("a.b > none", True),
-        ("none < 0", True),
-        ("a.b > absent.key", True),
-    ],
-)
-def test_a_constraint_compares_keys_and_numbers(text: str, holds: bool) -> None:
-    assert parse_constraint(text).holds(VALUES.get) is holds
-
-
-@pytest.mark.parametrize("text", ["word < 3", "a.b == flag"])
-def test_only_numbers_are_compared(text: str) -> None:
-    with pytest.raises(ValueError, match="and only numbers are compared"):
-        parse_constraint(text).holds(VALUES.get)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "a.b", "a.b <", "a.b = 3", "a.b in c", "a.b < 3 and x < 1", "1 < 2", "a.b < 'w'", "a.b < True"),
-        *("open('f').x < 3", "f(x) < 3", "a[0] < 3", "a.b / 2 < 3", "a.b ** 9 < 3", "(lambda: 0).x < 3", "not x < 3"),
-        *("a.b < [1]", "__import__('os').system < 1", "(" * 500 + "a" + ")" * 500 + "< 1", "a.b < 1j"),
-    ],
-)
-def test_anything_else_is_no_constraint(text: str) -> None:
-    with pytest.raises(ValueError, match="a constraint compares keys and numbers"):
-        parse_constraint(text)

@@ -1,0 +1,63 @@
+"""MLflow's web UI."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedsweep.config.study import TrackingConfig
+from embedsweep.errors import TrackingError
+from embedsweep.tracking.browse import open_ui
+from embedsweep.tracking.runs import Tracker
+from tests.tracking.stores import begin, child, fetch, free_port, wait_for
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+
+
+def test_a_servers_ui_is_the_server(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = TrackingConfig("server", server, spool=False)
+    assert Tracker(config).ui_hint() == server
+    assert open_ui(config, free_port()) == 0
+    assert server in capsys.readouterr().out
+
+
+def test_a_taken_port_is_named(mlflow_store: TrackingConfig) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(TrackingError, match=f"port {port} cannot be used"):
+            open_ui(mlflow_store, port)
+
+
+@pytest.mark.slow
+def test_the_ui_shows_artifacts_and_ends_with_ctrl_c(mlflow_store: TrackingConfig, tmp_path: Path) -> None:
+    trial = begin(Tracker(mlflow_store), "shown é")
+    (tmp_path / "config.yaml").write_text("seen: true\n")
+    trial.log_artifact(tmp_path / "config.yaml")
+    port = free_port()
+    program = (
+        "from embedsweep.config.study import TrackingConfig; from embedsweep.tracking.browse import open_ui; "
+        f"raise SystemExit(open_ui(TrackingConfig('local', {mlflow_store.uri!r}, spool=False), {port}))"
+    )
+    address = f"http://127.0.0.1:{port}"
+    with child([sys.executable, "-c", program], dict(os.environ), tmp_path / "ui.log") as process:
+        wait_for(f"{address}/health")
+        listed = json.loads(fetch(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={trial.run_id}"))
+        assert [item["path"] for item in listed["files"]] == ["config.yaml"]
+        assert fetch(f"{address}/get-artifact?run_id={trial.run_id}&path=config.yaml") == "seen: true\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+    output = (tmp_path / "ui.log").read_text()
+    assert address in output
+    assert "Traceback" not in output
+    with pytest.raises(OSError, match="refused"):
+        fetch(f"{address}/health")
+    assert not (tmp_path / "mlartifacts").exists()

@@ -1,0 +1,144 @@
+"""Stores are located, created once and opened without hanging."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from embedsweep.config.study import TrackingConfig
+from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.tracking.runs import Tracker
+from embedsweep.tracking.store import waiting_for_lock
+from tests.tracking.stores import begin, free_port, reader
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+
+
+def test_artifacts_lie_beside_the_database(mlflow_store: TrackingConfig, tmp_path: Path) -> None:
+    trial = begin(Tracker(mlflow_store), "é ü#1 %20")
+    (tmp_path / "file.txt").write_text("here")
+    trial.log_artifact(tmp_path / "file.txt")
+    found = tmp_path / "mlruns" / "artifacts" / "é ü#1 %20" / trial.run_id / "artifacts" / "file.txt"
+    assert found.read_text() == "here"
+
+
+@pytest.mark.parametrize("leftover", [None, "mlflow.db", "mlflow.db.new"])
+def test_a_missing_store_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leftover: str | None) -> None:
+    folder = tmp_path / "new" / "mlruns"
+    if leftover:  # an empty database, or what a process killed while creating one left behind
+        folder.mkdir(parents=True)
+        (folder / leftover).write_bytes(b"" if leftover == "mlflow.db" else b"SQLite format 3\0 torn")
+    monkeypatch.chdir(tmp_path)
+    tracker = Tracker(TrackingConfig("local", "sqlite:///new/mlruns/mlflow.db", spool=False))
+    monkeypatch.chdir("/")
+    begin(tracker).finish("COMPLETE")
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+FOUR_AT_ONCE = """
+import sys
+from embedsweep.config.study import TrackingConfig
+from embedsweep.tracking.runs import Tracker
+from tests.tracking.stores import CONFIG
+tracker = Tracker(TrackingConfig("local", sys.argv[1], spool=False))
+parent = tracker.parent_run("together", {})
+trial = tracker.trial_run("together", int(sys.argv[2]), CONFIG, "abc", parent=parent)
+trial.log_metrics(0, {"dev/spearman_cosine": 0.5})
+trial.finish("COMPLETE")
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_create_one_store(tmp_path: Path) -> None:
+    config = TrackingConfig("local", f"sqlite:///{tmp_path}/mlruns/mlflow.db", spool=False)
+    own = (str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(own)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", FOUR_AT_ONCE, config.uri, str(number)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert outputs == [""] * 4  # neither MLflow nor Alembic prints anything
+    client = reader(config)
+    runs = client.search_runs([client.get_experiment_by_name("together").experiment_id])
+    parents = [run for run in runs if run.data.tags["embedsweep.kind"] == "study"]
+    trials = [run for run in runs if run.data.tags["embedsweep.kind"] == "trial"]
+    assert len(parents) == 1
+    assert sorted(run.data.tags["embedsweep.trial"] for run in trials) == ["0", "1", "2", "3"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parents[0].info.run_id}
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite://", "keeps nothing"),
+        ("sqlite:///:memory:", "keeps nothing"),
+        ("sqlite:////proc/no/mlflow.db", "cannot be opened.*folder can be written"),
+        ("file:///tmp/mlruns", "cannot be opened.*tracking.uri is right"),
+        ("nonsense://me:pa55word@host", r"nonsense://me:\*\*\*@host"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_named(uri: str, message: str) -> None:
+    with pytest.raises(TrackingError, match=message) as caught:
+        Tracker(TrackingConfig("bad", uri, spool=False))
+    assert "pa55word" not in str(caught.value)
+
+
+def test_an_invalid_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database " * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened: .*not a database"):
+        Tracker(TrackingConfig("local", f"sqlite:///{tmp_path}/mlflow.db", spool=False))
+
+
+def test_the_users_http_settings_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1.*cannot be opened.*Connection refused.*Check that it runs"):
+        Tracker(TrackingConfig("server", f"http://127.0.0.1:{free_port()}", spool=False))
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [False, True], ids=["refuses", "never answers"])
+def test_a_server_that_cannot_be_reached_is_given_up_within_15_s(silent: bool) -> None:
+    start = time.monotonic()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if silent:
+            listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(TrackingError, match=f"http://127.0.0.1:{port} (cannot be opened|did not answer)"):
+            Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}", spool=False))
+    assert time.monotonic() - start < 15
+
+
+def test_waiting_for_a_lock_is_limited() -> None:
+    calls: list[float] = []
+
+    def locked() -> None:
+        calls.append(time.monotonic())
+        raise UnreachableError("(sqlite3.OperationalError) database is locked")
+
+    lines: list[str] = []
+    with pytest.raises(UnreachableError, match="database is locked"):
+        waiting_for_lock(locked, lines.append, seconds=2)
+    assert len(lines) == 1
+    pauses = [after - before for before, after in pairwise(calls)]
+    assert 2 <= len(pauses) <= 3
+    assert pauses == sorted(pauses)
