@@ -1,4 +1,4 @@
-"""Every YAML file that is shipped: composed, read by the gate, named as its file."""
+"""Every YAML file that is shipped: composed, read without a problem, named as its file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _read(group: str, option: str, given: dict[str, Any]) -> list[Problem]:
-    """What the gate's readers say of an option among the defaults."""
+    """Return what is wrong with an option among the defaults."""
     with open_composer() as composer:
         composed = composer.compose({group: option})
         problems: list[Problem] = []
@@ -234,7 +234,7 @@ def test_searches_were_found() -> None:
     assert SEARCHES == ["full", "lr", "lr_warmup_batch"]
 
 
-def test_the_defaults_pass_the_gate() -> None:
+def test_the_defaults_are_valid() -> None:
     config = pass_single([]).config
     assert (config.model.name, config.loss.name, config.data.name) == ("tiny", "cosent", "demo")
     assert config.optimizer.lr == config.model.lr == 1e-3

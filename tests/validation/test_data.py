@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(*words: str) -> list[str]:
+def errors(*words: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
         pass_sweep(words[1:]) if words[0] == "-m" else pass_single(words)
     return [str(problem) for problem in error.value.problems]
@@ -66,7 +66,7 @@ def test_demo_data_feeds_losses_of_every_shape(data: str, loss: str) -> None:
     ],
 )
 def test_a_loss_without_its_data_names_demo_data_to_try(words: tuple[str, ...], ending: str) -> None:
-    (problem,) = told(*words)
+    (problem,) = errors(*words)
     assert problem.startswith("loss: loss=")
     assert problem.endswith(ending)
 
@@ -75,36 +75,36 @@ def test_a_further_dataset_is_converted_for_its_own_loss() -> None:
     assert pass_single(["data=mixed"]).config.data.also["nli"].loss.name == "mnrl"
 
 
-def test_a_further_dataset_s_problems_stand_under_its_keys() -> None:
-    (problem,) = told("data=mixed", "data.also.nli.convert.to=texts")
+def test_problems_of_a_further_dataset_have_its_keys() -> None:
+    (problem,) = errors("data=mixed", "data.also.nli.convert.to=texts")
     assert problem.startswith("data.also.nli.convert.to: loss=mnrl does not take texts; it takes triplets (")
     assert problem.endswith("leave data.also.nli.convert.to at null, which selects triplets")
 
 
 def test_every_dataset_must_fill_a_batch_where_the_last_is_dropped() -> None:
     words = ("data=mixed", "dataloader.drop_last=true", "data.also.nli.convert.to=positive_pairs")
-    assert told(*words, "dataloader.batch_size=1700") == [
+    assert errors(*words, "dataloader.batch_size=1700") == [
         "dataloader.batch_size: with drop_last no batch is left: 1600 examples of data.also.nli for a batch of 1700"
     ]
     assert pass_single([*words, "dataloader.batch_size=1600"]).config.dataloader.drop_last
 
 
 def test_a_further_dataset_s_loss_needs_its_batch_too() -> None:
-    (problem,) = told("data=mixed", "loss=cosine", "dataloader.batch_size=1")
+    (problem,) = errors("data=mixed", "loss=cosine", "dataloader.batch_size=1")
     assert problem.startswith("dataloader.batch_size: loss=mnrl compares examples inside a batch and needs at least 2")
 
 
 def test_what_leaks_does_not_count(folder: Path) -> None:
     words = ["data=csv", f"data.path={folder}", "dataloader.drop_last=true", "dataloader.batch_size=3"]
     assert pass_single(words).config.data.drop_leaked is False
-    assert told(*words, "data.drop_leaked=true") == [
+    assert errors(*words, "data.drop_leaked=true") == [
         "dataloader.batch_size: with drop_last no batch is left: 2 examples for a batch of 3"
     ]
 
 
 def test_a_further_dataset_may_not_have_the_data_s_own_name(folder: Path) -> None:
     (folder / "conf" / "data" / "mixed.yaml").write_text(MIXED.replace("name: mixed", "name: nli"))
-    assert told("data=mixed") == [
+    assert errors("data=mixed") == [
         "data.also.nli: is the name of the data itself; give the further dataset another",
     ]
 
@@ -114,10 +114,10 @@ def test_shipped_mixed_data_passes_with_a_loss_for_each() -> None:
     assert (data.name, list(data.also), data.also["nli"].loss.name) == ("demo_mixed", ["nli"], "mnrl")
 
 
-def test_training_on_what_scores_is_refused_where_leaks_are_dropped(folder: Path) -> None:
+def test_training_on_a_scored_split_is_refused_if_leaks_are_dropped(folder: Path) -> None:
     words = ["data=csv", f"data.path={folder}", "data.splits.train=[train,dev,test]"]
     assert pass_single(words).config.data.drop_leaked is False
-    assert told(*words, "data.drop_leaked=true") == [
+    assert errors(*words, "data.drop_leaked=true") == [
         f"data.splits.train: has {split}, which {does}: data.drop_leaked=true leaves all of it out of train; "
         f"remove it there, or set evaluation.{split}"
         for split, does in (("dev", "selects"), ("test", "reports"))
@@ -151,7 +151,7 @@ def test_cells_that_are_scored_on_different_pairs_are_refused_by_their_axis(
         text = (folder / f"{split}.csv").read_text()
         (folder / f"other-{split}.csv").write_text(text.replace("z", "zz").replace("u", "uu"))
     data = ["data=csv", f"data.path={folder}"]
-    assert told("-m", *data, *words) == expected
+    assert errors("-m", *data, *words) == expected
     assert pass_sweep([*data, *words, "evaluation.dev=demo-dev", "evaluation.test=demo-test"]).n_trials is not None
 
 
@@ -163,5 +163,5 @@ def test_what_changes_training_data_only_can_be_swept(swept: str) -> None:
 def test_cells_whose_data_is_broken_are_told_of_that_alone(folder: Path) -> None:
     (folder / "other-train.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
     (folder / "other-test.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
-    (problem,) = told("-m", "data=csv", f"data.path={folder}", "data.files='{split}.csv','other-{split}.csv'")
+    (problem,) = errors("-m", "data=csv", f"data.path={folder}", "data.files='{split}.csv','other-{split}.csv'")
     assert problem.startswith(f"{folder}/other-dev.csv: no such file")

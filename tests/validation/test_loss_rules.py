@@ -52,7 +52,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> TrialConfig:
         return pass_single([]).config
 
 
-def told(
+def errors(
     base: TrialConfig,
     loss: LossConfig,
     model: Mapping[str, Any] | None = None,
@@ -80,7 +80,7 @@ GROUPED: dict[str, Any] = {"batch_sampler": "group_by_label"}
 @pytest.mark.parametrize("name", [*LEAVES, *WRAPPERS])
 def test_every_loss_passes_as_its_option_has_it(base: TrialConfig, name: str) -> None:
     grouped = GROUPED if LOSSES[name].groups_by_label else {}
-    assert told(base, loss(name), dataloader=grouped) == []
+    assert errors(base, loss(name), dataloader=grouped) == []
 
 
 def test_batches_are_grouped_by_classes_alone(base: TrialConfig) -> None:
@@ -88,8 +88,8 @@ def test_batches_are_grouped_by_classes_alone(base: TrialConfig) -> None:
         "dataloader.batch_sampler: group_by_label needs labels that are classes, and loss=mnrl trains on "
         "positive_pairs; take batch_sampler or no_duplicates"
     ]
-    assert told(base, loss("mnrl"), dataloader=GROUPED) == refused
-    assert told(base, loss("contrastive"), dataloader=GROUPED) == []
+    assert errors(base, loss("mnrl"), dataloader=GROUPED) == refused
+    assert errors(base, loss("contrastive"), dataloader=GROUPED) == []
     also = {"second": AlsoConfig(base.data, loss("mnrl"))}
     both = replace(base, loss=loss("contrastive"), dataloader=replace(base.dataloader, **GROUPED))
     problems = check_grouping(replace(both, data=replace(base.data, also=also)))
@@ -147,7 +147,7 @@ NESTS = [
 def test_a_wrapper_around_what_it_cannot_bear_is_refused_by_both_names(
     base: TrialConfig, nest: LossConfig, message: str
 ) -> None:
-    assert told(base, nest) == [message]
+    assert errors(base, nest) == [message]
 
 
 def test_every_wrapper_refuses_what_the_table_says(base: TrialConfig) -> None:
@@ -166,13 +166,13 @@ def test_a_micro_batch_that_makes_a_loss_cached_is_refused_inside_of_what_cannot
     base: TrialConfig, outer: str
 ) -> None:
     smaller: dict[str, Any] = {"batch_size": 16, "micro_batch_size": 4}
-    assert told(base, loss(outer, loss("mnrl")), dataloader=smaller) == [
+    assert errors(base, loss(outer, loss("mnrl")), dataloader=smaller) == [
         "dataloader.micro_batch_size: 4, below dataloader.batch_size=16, makes loss=mnrl its cached form, which "
-        f"loss={outer} cannot wrap; set it to null"
+        f"loss={outer} cannot be put around; set it to null"
     ]
-    assert told(base, loss(outer, loss("mnrl")), dataloader={**smaller, "micro_batch_size": 16}) == []
-    assert told(base, loss(outer, loss("cosent")), dataloader=smaller) == []
-    assert told(base, loss("matryoshka", loss("mnrl")), dataloader=smaller) == []
+    assert errors(base, loss(outer, loss("mnrl")), dataloader={**smaller, "micro_batch_size": 16}) == []
+    assert errors(base, loss(outer, loss("cosent")), dataloader=smaller) == []
+    assert errors(base, loss("matryoshka", loss("mnrl")), dataloader=smaller) == []
 
 
 def test_a_loss_beside_one_without_a_cached_form_takes_no_micro_batch(base: TrialConfig) -> None:
@@ -220,7 +220,7 @@ def test_matryoshka_dims_descend_within_the_models_width(
     model: dict[str, Any],
     messages: list[str],
 ) -> None:
-    assert told(base, loss(name, None, **values), model) == messages
+    assert errors(base, loss(name, None, **values), model) == messages
 
 
 def test_dims_inside_of_a_wrapper_and_of_a_further_dataset_are_looked_at(base: TrialConfig) -> None:
@@ -238,15 +238,17 @@ def test_a_guide_or_teacher_that_is_not_there_is_told_by_its_own_key(
 ) -> None:
     missing = loss(name, None, **{key: "/no/such/folder"})
     message = "there is no folder /no/such/folder, and it is not a hub id (ORG/NAME) either"
-    assert told(base, missing) == [f"loss.{key}: {message}"]
-    assert told(base, loss("adaptive_layer", missing)) == [f"loss.inner.{key}: {message}"]
+    assert errors(base, missing) == [f"loss.{key}: {message}"]
+    assert errors(base, loss("adaptive_layer", missing)) == [f"loss.inner.{key}: {message}"]
     empty = loss(name, None, **{key: str(tmp_path)})
-    assert told(base, empty) == [f"loss.{key}: {tmp_path} holds no model: it has neither config.json nor modules.json"]
+    assert errors(base, empty) == [
+        f"loss.{key}: {tmp_path} holds no model: neither config.json nor modules.json is in it"
+    ]
 
 
 def test_a_guide_or_teacher_is_not_asked_for_what_is_built_onto_the_model(base: TrialConfig) -> None:
     model: dict[str, Any] = {"max_seq_length": 60, "pooling": "cls", "lora": LoraConfig(4, 16.0, 0.0, None)}
-    assert told(base, loss("margin_mse", None, teacher=str(MINILM)), model) == []
+    assert errors(base, loss("margin_mse", None, teacher=str(MINILM)), model) == []
 
 
 @pytest.mark.parametrize(
@@ -263,12 +265,12 @@ def test_what_follows_a_teacher_is_as_wide(
     base: TrialConfig, name: str, projection_dim: int | None, model: dict[str, Any], message: str | None
 ) -> None:
     config = loss(name, None, teacher=str(MINILM), projection_dim=projection_dim)
-    assert told(base, config, model) == ([] if message is None else [f"loss.projection_dim: {message}"])
+    assert errors(base, config, model) == ([] if message is None else [f"loss.projection_dim: {message}"])
 
 
 def test_a_projection_is_refused_inside_of_matryoshka(base: TrialConfig) -> None:
     config = loss("matryoshka", loss("mse", None, projection_dim=128))
-    assert told(base, config) == [
+    assert errors(base, config) == [
         "loss.inner.projection_dim: its layer takes embeddings of one width: set it to null inside of loss=matryoshka"
     ]
 
@@ -291,9 +293,9 @@ SUMS: list[tuple[str, dict[str, ParameterValue], str]] = [
 def test_a_loss_of_which_nothing_is_left_is_refused(
     base: TrialConfig, name: str, values: dict[str, ParameterValue], terms: str
 ) -> None:
-    assert told(base, loss(name, None, **values)) == [f"loss: nothing is left of loss={name}: set one of {terms}"]
+    assert errors(base, loss(name, None, **values)) == [f"loss: nothing is left of loss={name}: set one of {terms}"]
     one_left = {**values, next(iter(values)): True if name == "softmax" else 0.5}
-    assert told(base, loss(name, None, **one_left)) == []
+    assert errors(base, loss(name, None, **one_left)) == []
 
 
 @pytest.mark.parametrize("sampler", ["batch_sampler", "no_duplicates"])
@@ -302,7 +304,7 @@ def test_losses_that_find_triplets_in_a_batch_need_classes_in_it(base: TrialConf
     assert len(names) == 4
     for name in names:
         for config in (loss(name), loss("matryoshka", loss(name))):
-            assert told(base, config, dataloader={"batch_sampler": sampler}) == [
+            assert errors(base, config, dataloader={"batch_sampler": sampler}) == [
                 f"dataloader.batch_sampler: loss={name} compares examples of one class inside a batch and needs "
                 f"group_by_label, but got {sampler}"
             ]
@@ -353,7 +355,7 @@ MODELS: list[tuple[str, dict[str, Any], list[str]]] = [
 def test_a_model_that_a_loss_cannot_train_is_refused(
     base: TrialConfig, name: str, model: dict[str, Any], messages: list[str]
 ) -> None:
-    assert told(base, loss(name), model) == messages
+    assert errors(base, loss(name), model) == messages
 
 
 SMALLER: dict[str, Any] = {"batch_size": 16, "micro_batch_size": 4}
@@ -361,7 +363,7 @@ UNMERGED: list[tuple[LossConfig, dict[str, Any], dict[str, Any], str | None]] = 
     (loss("cosent"), {}, {}, None),
     (loss("matryoshka", loss("mnrl")), {}, {}, None),
     (loss("cosine"), {}, SMALLER, None),
-    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4: a loss then embeds its columns in parts"),
+    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
     (loss("softmax"), {}, {}, "for loss=softmax, whose columns cannot be merged"),
     (
         loss("batch_all_triplet"),
@@ -384,8 +386,8 @@ def test_columns_are_merged_only_where_they_can_be(
     base: TrialConfig, chosen: LossConfig, model: dict[str, Any], dataloader: dict[str, Any], reason: str | None
 ) -> None:
     messages = [] if reason is None else [f"trainer.merge_columns: must be false {reason}"]
-    assert told(base, chosen, model, dataloader, {"merge_columns": True}) == messages
-    assert told(base, chosen, model, dataloader) == []
+    assert errors(base, chosen, model, dataloader, {"merge_columns": True}) == messages
+    assert errors(base, chosen, model, dataloader) == []
 
 
 def test_columns_of_a_further_datasets_loss_are_looked_at_too(base: TrialConfig) -> None:
@@ -398,7 +400,7 @@ def test_columns_of_a_further_datasets_loss_are_looked_at_too(base: TrialConfig)
 
 def test_a_static_embedding_has_no_cached_losses(base: TrialConfig) -> None:
     smaller: dict[str, Any] = {"batch_size": 16, "micro_batch_size": 4}
-    assert told(base, loss("mnrl"), STATIC, smaller) == [
+    assert errors(base, loss("mnrl"), STATIC, smaller) == [
         "dataloader.micro_batch_size: 4, below dataloader.batch_size=16, makes loss=mnrl its cached form, which cannot "
         "train a static embedding (model.static_dim); set it to null"
     ]

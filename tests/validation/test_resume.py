@@ -54,7 +54,7 @@ def begun(*words: str, run_id: str = ID, step: int | None = 12, best: int = 6, e
     return folder
 
 
-def told(*words: str) -> list[str]:
+def errors(*words: str) -> list[str]:
     with pytest.raises(ConfigError) as error:
         pass_single(words)
     return [str(problem) for problem in error.value.problems]
@@ -113,29 +113,33 @@ def test_a_run_is_found_by_its_id_its_beginning_or_its_folder(tmp_path: Path) ->
     assert pass_single([]).resumed is None
 
 
-def test_a_run_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
-    assert told("resume=abcdef") == [
+def test_an_unknown_run_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    assert errors("resume=abcdef") == [
         f"resume: there is no run abcdef in sweeps/single; there are none in {tmp_path}/sweeps/single"
     ]
     begun()
     begun(run_id=ANOTHER)
-    assert told("resume=50e12") == ["resume: must be a run's folder, or at least 6 characters of its id, but got 50e12"]
-    assert told("resume=50e123")[0].startswith("resume: 50e123 begins the ids of 2 runs: ")
-    assert told("resume=abcdef")[0].endswith(("; the latest are 50e12345, 50e12399", "are 50e12399, 50e12345"))
-    assert told("resume=sweeps/single/none")[0].startswith("resume: there is no folder sweeps/single/none; the latest")
+    assert errors("resume=50e12") == [
+        "resume: must be a run's folder, or at least 6 characters of its id, but got 50e12"
+    ]
+    assert errors("resume=50e123")[0].startswith("resume: 50e123 is the beginning of the ids of 2 runs: ")
+    assert errors("resume=abcdef")[0].endswith(("; the latest are 50e12345, 50e12399", "are 50e12399, 50e12345"))
+    assert errors("resume=sweeps/single/none")[0].startswith(
+        "resume: there is no folder sweeps/single/none; the latest"
+    )
 
 
-def test_a_folder_that_is_no_single_runs_is_told() -> None:
+def test_a_folder_of_no_single_run_is_reported() -> None:
     trial = Path("sweeps/lr-1234/trials/0007")
     trial.mkdir(parents=True)
-    assert told(f"resume={trial}") == [
+    assert errors(f"resume={trial}") == [
         f"resume: {trial} is a trial of a study, which is resumed by -m study.name=lr-1234"
     ]
     folder = begun()
     (folder / "config.yaml").write_text("trainer: [", encoding="utf-8")
-    assert "config.yaml cannot be read: another version wrote it, or it was edited" in told(f"resume={ID}")[0]
+    assert "config.yaml cannot be read: another version wrote it, or it was edited" in errors(f"resume={ID}")[0]
     (folder / "config.yaml").unlink()
-    assert told(f"resume={ID}") == [
+    assert errors(f"resume={ID}") == [
         f"resume: {folder} has no config.yaml: it is not a run's folder, or the run ended too early; start a new run"
     ]
 
@@ -161,11 +165,11 @@ def test_services_alone_change_nothing_of_the_run() -> None:
     assert not asked.resumed.is_changed
 
 
-def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None:
+def test_changes_of_the_training_are_refused_all_at_once() -> None:
     begun()
     words = ["optimizer.lr=1e-3", "loss=mnrl", "data.limit=9", "trainer.seed=1", "study.objective=dev/pearson_max"]
     more = ["trainer=default", "model.dense=3", "trainer.epochs=4", "loss.margin=1", "dataloader.batch_size=3"]
-    refused = told(f"resume={ID}", *words, *more)
+    refused = errors(f"resume={ID}", *words, *more)
     assert sorted(line.partition(":")[0] for line in refused) == [
         "data.limit",
         "dataloader.batch_size",
@@ -199,14 +203,14 @@ def test_what_would_make_another_training_of_it_is_refused_all_at_once() -> None
 )
 def test_a_word_that_is_wrong_is_told_once(words: list[str], message: str) -> None:
     begun()
-    (line,) = told(f"resume={ID}", *words)
+    (line,) = errors(f"resume={ID}", *words)
     assert line.startswith(message)
 
 
 def test_a_run_that_lost_its_checkpoints_can_go_on_but_not_be_changed() -> None:
     begun(step=None)
     assert pass_single([f"resume={ID}"]).resumed is not None
-    assert told(f"resume={ID}", "trainer.epochs=4") == [
+    assert errors(f"resume={ID}", "trainer.epochs=4") == [
         "resume: run 50e12345 has no complete checkpoint: start a new run"
     ]
 
@@ -214,7 +218,7 @@ def test_a_run_that_lost_its_checkpoints_can_go_on_but_not_be_changed() -> None:
 def test_a_lost_best_checkpoint_is_told() -> None:
     folder = begun()
     (folder / "checkpoints" / "checkpoint-6" / "optimizer.pt").write_bytes(b"torn")
-    assert told(f"resume={ID}", "trainer.epochs=4") == [
+    assert errors(f"resume={ID}", "trainer.epochs=4") == [
         "resume: run 50e12345 has lost its best checkpoint, of step 6: start a new run"
     ]
 
@@ -226,7 +230,7 @@ def test_a_study_is_not_resumed_so() -> None:
     assert [str(problem) for problem in error.value.problems] == [
         "resume: is for a single run: repeat a study's own -m command to resume it"
     ]
-    assert told(f"resume={ID},{ANOTHER}") == ["resume: only one run can be resumed at a time"]
+    assert errors(f"resume={ID},{ANOTHER}") == ["resume: only one run can be resumed at a time"]
 
 
 def test_a_copy_is_whole_open_ended_and_leaves_the_earlier_run_alone(tmp_path: Path) -> None:

@@ -260,9 +260,7 @@ def _no_place(key: str, composed: Mapping[str, Any]) -> Problem:
     if group == "loss" and INNER_LOSS.fullmatch(place) and outer in LOSSES:
         around = ", ".join(name for name, loss in LOSSES.items() if loss.wraps)
         return Problem(key, f"loss={outer} wraps no other loss; the losses that do: {around}")
-    return Problem(
-        key, f"there is no section {place} for an option of {group}; {group}=OPTION chooses its own section's"
-    )
+    return Problem(key, f"there is no section {place} for an option of {group}; {group}=OPTION chooses its own")
 
 
 def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: list[Problem]) -> None:

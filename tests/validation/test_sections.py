@@ -97,7 +97,7 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
         ),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_its_key(option: str, key: str, value: Any, message: str) -> None:
+def test_an_invalid_value_is_reported_by_its_key(option: str, key: str, value: Any, message: str) -> None:
     _, problems = _read(option, **{key: value})
     assert len(problems) == 1
     assert problems[0].startswith(f"data.{key}: {message}")

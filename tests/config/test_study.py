@@ -63,7 +63,7 @@ def test_a_study_is_named_by_what_it_sweeps_and_a_hash_that_stays() -> None:
     assert study_name(PLAN).startswith("loss-lr-pooling-")
 
 
-def test_a_study_of_an_older_version_goes_on_under_its_name() -> None:
+def test_a_study_of_an_older_version_keeps_its_name() -> None:
     older = json.loads(json.dumps(plan_tree(PLAN)))
     for cell in older["cells"].values():
         del cell["trainer"]["cuda_graphs"]
@@ -147,5 +147,5 @@ WIDE: tuple[Axis, ...] = (LOSS, replace(LR, high=0.1), PLAN.axes[2])
         ),
     ],
 )
-def test_differences_are_told_in_words_each_once(other: StudyPlan, words: list[str]) -> None:
+def test_each_difference_is_described_once(other: StudyPlan, words: list[str]) -> None:
     assert plan_differences(PLAN, other) == words

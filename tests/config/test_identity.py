@@ -1,0 +1,34 @@
+"""The identity of a configuration: its values, in any order, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from embedsweep.config.identity import canonical, config_hash, digest
+from embedsweep.validation.single import pass_single
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_canonical_form_and_digest_do_not_depend_on_order() -> None:
+    assert canonical({"b": [1, None], "a": "ñ"}) == '{"a":"ñ","b":[1,null]}'
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_the_identity_of_a_trial_is_its_values_and_not_its_services() -> None:
+    base = pass_single([])
+    assert len(config_hash(base.config)) == 12
+    assert config_hash(pass_single(["emissions.country_iso_code=FRA", "tracking.uri=sqlite:///x.db"]).config) == (
+        config_hash(base.config)
+    )
+    assert config_hash(pass_single(["optimizer.lr=1e-3"]).config) == config_hash(base.config)
+    assert config_hash(pass_single(["trainer.seed=43"]).config) != config_hash(base.config)
+    assert config_hash(replace(base.config, objective="dev/pearson_cosine")) != config_hash(base.config)
