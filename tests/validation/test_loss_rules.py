@@ -86,7 +86,7 @@ def test_every_loss_passes_as_its_option_has_it(base: TrialConfig, name: str) ->
 def test_batches_are_grouped_by_classes_alone(base: TrialConfig) -> None:
     refused = [
         "dataloader.batch_sampler: group_by_label needs labels that are classes, and loss=mnrl trains on "
-        "positive_pairs; take batch_sampler or no_duplicates"
+        "positive_pairs; use batch_sampler or no_duplicates"
     ]
     assert errors(base, loss("mnrl"), dataloader=GROUPED) == refused
     assert errors(base, loss("contrastive"), dataloader=GROUPED) == []
@@ -109,17 +109,17 @@ NESTS = [
     (
         loss_config("matryoshka", NOWHERE, loss_config("softmax", NOWHERE)),
         "loss.inner: loss=matryoshka cannot wrap softmax: its classifier takes embeddings of one width; "
-        "choose another: loss@loss.inner=cosent",
+        "choose another loss: loss@loss.inner=cosent",
     ),
     (
         loss_config("matryoshka", NOWHERE, loss_config("adaptive_layer", NOWHERE)),
         "loss.inner: loss=matryoshka cannot wrap adaptive_layer: its layers would not be run for every dim: "
-        "put it outside, or take loss=matryoshka2d; choose another: loss@loss.inner=cosent",
+        "put it outside, or take loss=matryoshka2d; choose another loss: loss@loss.inner=cosent",
     ),
     (
         loss_config("adaptive_layer", NOWHERE, loss_config("adaptive_layer", NOWHERE)),
         "loss.inner: loss=adaptive_layer cannot wrap adaptive_layer: its layers are left out already; "
-        "choose another: loss@loss.inner=cosent",
+        "choose another loss: loss@loss.inner=cosent",
     ),
     (
         loss_config(
@@ -128,7 +128,7 @@ NESTS = [
             loss_config("global_orthogonal_regularization", NOWHERE, loss_config("megabatch_margin", NOWHERE)),
         ),
         "loss.inner.inner: loss=global_orthogonal_regularization cannot wrap megabatch_margin: it embeds its "
-        "texts by itself, so that there are no embeddings to share; choose another: loss@loss.inner.inner=cosent",
+        "texts by itself, so that there are no embeddings to share; choose another loss: loss@loss.inner.inner=cosent",
     ),
     (
         # Not the next one around, but the one around that.
@@ -138,7 +138,7 @@ NESTS = [
             loss_config("global_orthogonal_regularization", NOWHERE, loss_config("softmax", NOWHERE)),
         ),
         "loss.inner.inner: loss=matryoshka2d cannot wrap softmax: its classifier takes embeddings of one "
-        "width; choose another: loss@loss.inner.inner=cosent",
+        "width; choose another loss: loss@loss.inner.inner=cosent",
     ),
 ]
 
@@ -168,7 +168,7 @@ def test_a_micro_batch_that_makes_a_loss_cached_is_refused_inside_of_what_cannot
     smaller: dict[str, Any] = {"batch_size": 16, "micro_batch_size": 4}
     assert errors(base, loss(outer, loss("mnrl")), dataloader=smaller) == [
         "dataloader.micro_batch_size: 4, below dataloader.batch_size=16, makes loss=mnrl its cached form, which "
-        f"loss={outer} cannot be put around; set it to null"
+        f"loss={outer} cannot wrap; set it to null"
     ]
     assert errors(base, loss(outer, loss("mnrl")), dataloader={**smaller, "micro_batch_size": 16}) == []
     assert errors(base, loss(outer, loss("cosent")), dataloader=smaller) == []
@@ -242,7 +242,7 @@ def test_a_guide_or_teacher_that_is_not_there_is_told_by_its_own_key(
     assert errors(base, loss("adaptive_layer", missing)) == [f"loss.inner.{key}: {message}"]
     empty = loss(name, None, **{key: str(tmp_path)})
     assert errors(base, empty) == [
-        f"loss.{key}: {tmp_path} holds no model: neither config.json nor modules.json is in it"
+        f"loss.{key}: {tmp_path} holds no model: it has neither config.json nor modules.json"
     ]
 
 
@@ -363,7 +363,7 @@ UNMERGED: list[tuple[LossConfig, dict[str, Any], dict[str, Any], str | None]] = 
     (loss("cosent"), {}, {}, None),
     (loss("matryoshka", loss("mnrl")), {}, {}, None),
     (loss("cosine"), {}, SMALLER, None),
-    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4 makes a loss embed its columns in parts"),
+    (loss("mnrl"), {}, SMALLER, "with dataloader.micro_batch_size=4: a loss then embeds its columns in parts"),
     (loss("softmax"), {}, {}, "for loss=softmax, whose columns cannot be merged"),
     (
         loss("batch_all_triplet"),
