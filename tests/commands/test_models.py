@@ -91,7 +91,7 @@ def test_a_folder_comes_before_a_study_of_its_name(workplace: Path) -> None:
         ("me/mien", ["no folder, no study and no run", "HF_HUB_OFFLINE is set"]),
         ("a1b2", ["no folder, no study and no run"]),  # shorter than a run's id may be
         ("ffffffff", ["no folder, no study and no run"]),
-        ("no such/thing", ["it is no hub id"]),
+        ("no such/thing", ["it is not a hub id"]),
     ],
 )
 def test_an_argument_that_names_no_model_is_refused_with_the_known_ones(argument: str, parts: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Single runs through the command line: how they end, and how they go on."""
+"""Single runs through the command line: how they end and how they are resumed."""
 
 from __future__ import annotations
 

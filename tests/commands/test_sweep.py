@@ -1,4 +1,4 @@
-"""What a sweep does beyond its workers: which GPUs are measured, and what the study's own run says of costs."""
+"""A sweep beside its workers: which GPUs are measured, and the costs in the study's own run."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_the_gpus_that_workers_train_on_are_measured(
     monkeypatch: pytest.MonkeyPatch, visible: list[str], children: int, processes: int, expected: list[str]
 ) -> None:
-    asked = pass_sweep(
+    request = pass_sweep(
         ["optimizer.lr=1e-4,2e-4", "trainer.device=cpu", "workers=local", f"workers.processes_per_trial={processes}"]
     )
-    study = open_study(asked)
+    study = open_study(request)
     measured: list[list[str]] = []
 
     class Shared:
@@ -51,7 +51,7 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
     monkeypatch.setattr(sweep, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
     pool: Any = SimpleNamespace(processes=[None] * children)
     nothing: Any = None
-    sweep._Run(asked, study, nothing, nothing, 0.0)._supervise(pool, "parent", nothing)
+    sweep._Run(request, study, nothing, nothing, 0.0)._supervise(pool, "parent", nothing)
     assert measured == [expected]
 
 

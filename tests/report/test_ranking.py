@@ -112,8 +112,8 @@ def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None
     assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
     to, output = console()
     print_best(to, study, "embedsweep train", {"test/spearman_cosine": 0.5})
-    told = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
-    assert told in output.getvalue()
+    line = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
+    assert line in output.getvalue()
 
 
 def test_repeated_and_retried_trials_are_marked() -> None:
@@ -213,11 +213,11 @@ def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None
 def test_estimated_energy_is_marked() -> None:
     study = study_of(0.5, 0.7, name="estimated")
     assert total_of(study).endswith(" Wh")
-    for how, said in (("estimated (load x", True), ("assumed (half of", True), ("", False)):
+    for how, is_marked in (("estimated (load x", True), ("assumed (half of", True), ("", False)):
         words = (f"cpu power {how} TDP of 8 W, no RAPL)",) if how else ("ram power estimated (not measured)",)
         study.trial_folder(1).mkdir(parents=True, exist_ok=True)
         write_result(study.trial_folder(1), replace(result(0.7), emissions=replace(COST, unmeasured=words)))
-        assert total_of(study).endswith(" Wh (CPU power estimated)") is said
+        assert total_of(study).endswith(" Wh (CPU power estimated)") is is_marked
 
 
 @pytest.mark.parametrize(
@@ -293,5 +293,5 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
     print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"))
-    told = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
-    assert told in output.getvalue()
+    line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
+    assert line in output.getvalue()

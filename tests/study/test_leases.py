@@ -50,7 +50,7 @@ ELSEWHERE = Lease("another-host", "another-boot 1", 1, 0.0)
     ],
     ids=[
         "none",
-        "given up",
+        "released",
         "mine",
         "of a renamed host",
         "of a container of my name",

@@ -1,4 +1,4 @@
-"""Several objectives: what is told of a trial, which one is the best, and which lie on the front."""
+"""Several objectives: the values of a trial, the best trial, and the Pareto front."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is pruned where, and what is said of it: decisions computed by hand, through a study."""
+"""Which trials are pruned where, and the reason given: decisions computed by hand, made through a study."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_without_a_pruner_evaluations_are_reported_by_their_step_and_no_trial_is
 Rows = list[tuple[tuple[float, ...], int | None, str]]
 
 HALVING: Rows = [
-    ((0.50, 0.60, 0.70), None, ""),  # the first meets nobody
+    ((0.50, 0.60, 0.70), None, ""),  # the first has no rival
     ((0.40, 0.0, 0.0), 10, "at step 10 of 80 (rung 0.125): {} 0.4000 is not among the best 1 (1/2) of 2 trials there"),
     ((0.45, 0.0, 0.0), 10, "is not among the best 1 (1/2) of 3 trials there (successive_halving)"),
     ((0.45, 0.65, 0.0), 40, "at step 40 of 80 (rung 0.5): {} 0.0000 is not among the best 1 (1/2) of 2"),  # ties go on

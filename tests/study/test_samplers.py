@@ -45,7 +45,7 @@ def test_proposals_are_repeatable_differ_by_seed_and_never_repeat(name: SamplerN
 def test_genetic_samplers_learn_though_each_trial_has_its_own(name: SamplerName, seed: int) -> None:
     warmups = [json.loads(proposal)["warmup"] for proposal in proposals(name, seed, 60)]
     first_generation, later = warmups[:10], warmups[10:]
-    # Less warm-up is told to be better. Of random draws the later 50 are no less.
+    # Less warm-up is reported as better. Of random values the later 50 are not less.
     assert sum(later) / 50 < 0.8 * sum(first_generation) / 10
 
 

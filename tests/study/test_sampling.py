@@ -1,4 +1,4 @@
-"""Which values a trial gets: of conditional axes, under constraints, from points that come first, beside others."""
+"""Values of a trial: conditional axes, constraints, points that are tried first, and several workers at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.sampling import ConstrainedSampler, TrialSampler
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.validation.sweep import Sweep
-from tests.study.test_study import asked, result
+from tests.study.test_study import make_request, result
 
 LOSS = DiscreteAxis("loss", ("mnrl", "cosent"), {})
 LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, when={})
@@ -41,7 +41,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(axes: tuple[Axis, ...], sampler: SamplerName, n_trials: int, name: str = "drawn", **changes: Any) -> Sweep:
-    one = asked(axes, sampler, n_trials, name)
+    one = make_request(axes, sampler, n_trials, name)
     assert one.plan is not None
     return replace(one, plan=replace(one.plan, **changes))
 

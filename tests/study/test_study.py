@@ -43,7 +43,7 @@ LR = RangeAxis("optimizer.lr", 1e-4, 1e-2, log=True, step=None, integer=False, w
 WARMUP = RangeAxis("optimizer.warmup", 0.0, 0.2, log=False, step=None, integer=False, when={})
 
 
-def asked(
+def make_request(
     axes: tuple[Axis, ...] = (LOSS, BATCH),
     sampler: SamplerName | None = None,
     n_trials: int | None = None,
@@ -90,7 +90,7 @@ def asked(
 
 def by_name(name: str, n_trials: int | None = None) -> Sweep:
     """``-m study.name=NAME``."""
-    return replace(asked(name=name), plan=None, n_trials=n_trials)
+    return replace(make_request(name=name), plan=None, n_trials=n_trials)
 
 
 def result(objective: float, *, pruned: bool = False) -> TrialResult:
@@ -121,7 +121,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_grid_runs_every_cell_once_in_order() -> None:
-    trials = run(open_study(asked()))
+    trials = run(open_study(make_request()))
     expected = [{"loss": loss, "dataloader.batch_size": size} for loss in ("mnrl", "cosent") for size in (16, 32, 64)]
     assert [dict(trial.params) for trial in trials] == expected
     assert [trial.number for trial in trials] == list(range(6))
@@ -131,33 +131,33 @@ def test_the_grid_runs_every_cell_once_in_order() -> None:
 def test_a_grid_interrupted_anywhere_continues_with_the_next_cell() -> None:
     seen = []
     for _ in range(6):
-        seen += run(open_study(asked()), 1)
-    assert open_study(asked()).ask() is None
+        seen += run(open_study(make_request()), 1)
+    assert open_study(make_request()).ask() is None
     assert len({json.dumps(dict(trial.params), sort_keys=True) for trial in seen}) == 6
 
 
 def test_the_budget_is_the_total_over_all_commands() -> None:
-    assert len(run(open_study(asked((LOSS, LR, WARMUP), "random", 3)))) == 3
-    assert len(run(open_study(asked((LOSS, LR, WARMUP), "random", 3)))) == 0
-    study = open_study(asked((LOSS, LR, WARMUP), "random", 5))
+    assert len(run(open_study(make_request((LOSS, LR, WARMUP), "random", 3)))) == 3
+    assert len(run(open_study(make_request((LOSS, LR, WARMUP), "random", 3)))) == 0
+    study = open_study(make_request((LOSS, LR, WARMUP), "random", 5))
     assert [study.is_complete, len(run(study)), study.is_complete] == [False, 2, True]
     assert open_study(by_name("compare")).n_trials == 5
     assert len(run(open_study(by_name("compare", 6)))) == 1
 
 
 def test_a_part_of_the_grid_may_be_run_first() -> None:
-    assert len(run(open_study(asked(n_trials=2)))) == 2
-    assert [trial.number for trial in run(open_study(asked()))] == [2, 3, 4, 5]
+    assert len(run(open_study(make_request(n_trials=2)))) == 2
+    assert [trial.number for trial in run(open_study(make_request()))] == [2, 3, 4, 5]
 
 
 def test_a_grid_has_no_more_trials_than_cells() -> None:
-    open_study(asked())
+    open_study(make_request())
     with pytest.raises(ConfigError, match="the grid has 6 cells, each run once, but got 7"):
         open_study(by_name("compare", 7))
 
 
 def test_a_failed_trial_counts_and_is_not_run_again() -> None:
-    study = open_study(asked(n_trials=2))
+    study = open_study(make_request(n_trials=2))
     trial = study.ask()
     assert trial is not None
     study.fail(trial, "ValueError: no")
@@ -167,7 +167,7 @@ def test_a_failed_trial_counts_and_is_not_run_again() -> None:
 
 
 def test_two_workers_share_one_budget() -> None:
-    workers = [open_study(asked()), open_study(asked())]
+    workers = [open_study(make_request()), open_study(make_request())]
     asked_for = [workers[turn % 2].ask() for turn in range(8)]
     assert [trial.number if trial else None for trial in asked_for] == [0, 1, 2, 3, 4, 5, None, None]
     assert workers[0].unfinished == [0, 1, 2, 3, 4, 5]
@@ -178,7 +178,7 @@ def test_two_workers_share_one_budget() -> None:
 
 
 def test_the_best_is_the_highest_complete_trial_the_first_of_equals() -> None:
-    study = open_study(asked())
+    study = open_study(make_request())
     bests: list[int | None] = [study.best.number if study.best else None]
     for objective in (0.5, None, 0.7, 0.7, "pruned", -0.9):
         trial = study.ask()
@@ -202,7 +202,7 @@ def costs_of(study: Study, number: int) -> dict[str, float]:
 
 
 def test_a_trials_cost_is_recorded_however_it_ended() -> None:
-    study = open_study(asked(n_trials=4))
+    study = open_study(make_request(n_trials=4))
     on_cpu = Emissions(0.001, 0.01, 1.0, "FRA", ())
     on_gpu = replace(on_cpu, gpu_h=0.25)
     trials = [study.ask() for _ in range(4)]
@@ -221,7 +221,7 @@ def test_a_trials_cost_is_recorded_however_it_ended() -> None:
 
 @pytest.mark.parametrize("gpu_h", [None, 0.25])
 def test_a_trial_that_repeats_another_costs_nothing(gpu_h: float | None) -> None:
-    study = open_study(asked(n_trials=2))
+    study = open_study(make_request(n_trials=2))
     first, second = study.ask(), study.ask()
     assert first is not None
     assert second is not None
@@ -231,7 +231,7 @@ def test_a_trial_that_repeats_another_costs_nothing(gpu_h: float | None) -> None
 
 
 def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
-    study = open_study(asked(n_trials=2))
+    study = open_study(make_request(n_trials=2))
     first, second = study.ask(), study.ask()
     assert first is not None
     assert second is not None
@@ -242,7 +242,7 @@ def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
 
 
 def test_test_scores_are_kept_in_the_study() -> None:
-    study = open_study(asked())
+    study = open_study(make_request())
     assert study.finals is None
     finals = Finals(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, {"test/spearman_cosine": 0.1}, 20)
     study.set_finals(finals)
@@ -278,7 +278,7 @@ LEFT = {
 
 @pytest.mark.parametrize("left", LEFT)
 def test_a_dead_workers_trial_is_resumed_with_its_number_values_and_run(left: str) -> None:
-    before = open_study(asked((LOSS, LR, WARMUP), "random", 3))
+    before = open_study(make_request((LOSS, LR, WARMUP), "random", 3))
     first, killed = before.ask(), before.ask()
     assert first is not None
     assert killed is not None
@@ -301,7 +301,7 @@ def test_a_dead_workers_trial_is_resumed_with_its_number_values_and_run(left: st
 def test_attempts_are_counted_before_they_start_and_interrupted_ones_are_not() -> None:
     counted = []
     for give_up in (True, True, False, False):
-        study = open_study(asked(n_trials=1))
+        study = open_study(make_request(n_trials=1))
         trial = study.ask()
         assert trial is not None
         counted.append((trial.attempt, study.trials[0].user_attrs["embedsweep.attempts"]))
@@ -310,21 +310,21 @@ def test_attempts_are_counted_before_they_start_and_interrupted_ones_are_not() -
         else:
             study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
     assert counted == [(1, 1), (1, 1), (1, 1), (2, 2)]
-    over = open_study(asked(n_trials=1)).ask()
+    over = open_study(make_request(n_trials=1)).ask()
     assert over is not None
     assert (over.is_over, over.attempt, len(over.failures)) == (True, 2, 2)
     assert failure_of(over.failures).startswith("its worker died 2 times (the last sign of life of process ")
 
 
 def test_a_death_that_was_recorded_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = open_study(asked(n_trials=1))
+    study = open_study(make_request(n_trials=1))
     assert study.ask() is not None
     study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
     study._open[0].set_user_attr(BEAT, 3)
     monkeypatch.setattr(study._storage, "set_trial_state_values", lambda *_: pytest.fail("killed while reclaiming"))
     with pytest.raises(pytest.fail.Exception):
         study._reclaim()
-    again = open_study(asked(n_trials=1)).ask()
+    again = open_study(make_request(n_trials=1)).ask()
     assert again is not None
     (death,) = again.failures
     assert death.endswith("came 45 s after the attempt had started)")
@@ -356,57 +356,57 @@ TELLS: dict[str, Callable[[Study, OpenTrial], None]] = {
 
 
 @pytest.mark.parametrize("tell", TELLS)
-@pytest.mark.parametrize("is_told", [False, True], ids=["running there", "told there"])
-def test_a_reclaimed_trial_is_ended_by_its_new_worker_only(tell: str, is_told: bool) -> None:
-    here = open_study(asked())
+@pytest.mark.parametrize("is_ended", [False, True], ids=["running there", "ended there"])
+def test_a_reclaimed_trial_is_ended_by_its_new_worker_only(tell: str, is_ended: bool) -> None:
+    here = open_study(make_request())
     trial = here.ask()
     assert trial is not None
     here._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())  # as the other one took it for dead
-    there = open_study(asked())
+    there = open_study(make_request())
     taken = there.ask()
     assert taken is not None
     assert (taken.number, taken.attempt) == (0, 2)
-    if is_told:
+    if is_ended:
         there.complete(taken, result(0.5))
     before = there.trials[0]
     with pytest.raises(TrialTakenError, match="another worker has reclaimed trial 0"):
         TELLS[tell](here, trial)
-    assert open_study(asked()).trials[0] == before
+    assert open_study(make_request()).trials[0] == before
 
 
 def test_only_one_process_reclaims_a_dead_workers_trial() -> None:
-    study = open_study(asked(n_trials=1))
+    study = open_study(make_request(n_trials=1))
     assert study.ask() is not None
     study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
-    others = [open_study(asked(n_trials=1)) for _ in range(4)]
+    others = [open_study(make_request(n_trials=1)) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         taken = list(pool.map(lambda other: other.ask(), others))
     assert sorted(trial.attempt for trial in taken if trial is not None) == [2]
 
 
 def test_a_killed_trial_of_the_grid_is_resumed_and_no_cell_runs_twice() -> None:
-    before = open_study(asked())
+    before = open_study(make_request())
     killed = before.ask()
     assert killed is not None
     before._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
-    trials = run(open_study(asked()))
+    trials = run(open_study(make_request()))
     assert trials[0].params == killed.params
     assert len(trials) == len({json.dumps(dict(trial.params), sort_keys=True) for trial in trials}) == 6
 
 
 def test_a_released_trial_is_resumed() -> None:
-    study = open_study(asked())
+    study = open_study(make_request())
     trial = study.ask()
     assert trial is not None
     study.release(trial)
-    again = open_study(asked()).ask()
+    again = open_study(make_request()).ask()
     assert again is not None
     assert (again.number, again.is_resumed) == (0, True)
 
 
 def test_a_living_workers_trial_is_left_alone() -> None:
-    assert open_study(asked()).ask() is not None  # this process's own, and it lives
-    other = open_study(asked()).ask()
+    assert open_study(make_request()).ask() is not None  # this process's own, and it lives
+    other = open_study(make_request()).ask()
     assert other is not None
     assert other.number == 1
 
@@ -421,13 +421,13 @@ class Clock:
 
 def test_a_silent_trial_on_another_host_is_resumed_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedsweep.study.leases.time.monotonic", clock := Clock())
-    there = open_study(asked(n_trials=1))
+    there = open_study(make_request(n_trials=1))
     trial = there.ask()
     assert trial is not None
     there._open[0].set_user_attr(LEASE, Lease("another-host", "another-boot 1", os.getpid(), 0.0).tree())
     there._open[0].set_user_attr(BEAT, 4)
 
-    here = open_study(asked(n_trials=1))
+    here = open_study(make_request(n_trials=1))
     assert here.ask() is None
     assert here.doubtful == [0]
     clock.now += 50
@@ -444,12 +444,12 @@ def test_a_silent_trial_on_another_host_is_resumed_after_a_minute(monkeypatch: p
 
 
 def test_an_evaluation_that_an_earlier_attempt_reported_stays() -> None:
-    study = open_study(asked(n_trials=1))
+    study = open_study(make_request(n_trials=1))
     trial = study.ask()
     assert trial is not None
     study.report(trial, 10, {"dev/spearman_cosine": 0.5}, 30)
     study.release(trial)
-    after = open_study(asked(n_trials=1))
+    after = open_study(make_request(n_trials=1))
     again = after.ask()
     assert again is not None
     after.report(again, 10, {"dev/spearman_cosine": 0.9}, 30)
@@ -465,7 +465,7 @@ def draws(sampler: SamplerName, name: str, stops: list[int]) -> list[dict[str, A
     axes: tuple[Axis, ...] = (LOSS, LR, WARMUP) if sampler in ("tpe", "random", "gp") else (LR, WARMUP)
     trials: list[OpenTrial] = []
     for stop in (*stops, 8):
-        trials += run(open_study(asked(axes, sampler, 8, name)), stop - len(trials))
+        trials += run(open_study(make_request(axes, sampler, 8, name)), stop - len(trials))
     return [dict(trial.params) for trial in trials]
 
 
@@ -489,13 +489,13 @@ def test_a_resumed_study_samples_as_an_undisturbed_one_and_nothing_twice(sampler
     ],
 )
 def test_a_request_with_another_plan_is_refused_with_the_difference(changed: dict[str, Any], message: str) -> None:
-    open_study(asked())
+    open_study(make_request())
     with pytest.raises(ConfigError) as caught:
-        open_study(asked(**changed))
+        open_study(make_request(**changed))
     (problem,) = caught.value.problems
     assert problem.where == "study compare"
     assert message in problem.message
-    assert open_study(asked()).n_trials == 6  # nothing was changed
+    assert open_study(make_request()).n_trials == 6  # nothing was changed
 
 
 MAY_DIFFER: dict[str, dict[str, Any]] = {
@@ -507,22 +507,22 @@ MAY_DIFFER: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("said", MAY_DIFFER)
-def test_keys_that_decide_no_result_may_differ_between_commands(said: str) -> None:
-    open_study(asked())
-    command = asked(n_trials=MAY_DIFFER[said].get("n_trials"))
-    command = replace(command, study=replace(command.study, **MAY_DIFFER[said]))
-    for again in (command, replace(command, plan=None, overridden=frozenset({f"study.{said}"}))):
+@pytest.mark.parametrize("key", MAY_DIFFER)
+def test_keys_that_decide_no_result_may_differ_between_commands(key: str) -> None:
+    open_study(make_request())
+    command = make_request(n_trials=MAY_DIFFER[key].get("n_trials"))
+    command = replace(command, study=replace(command.study, **MAY_DIFFER[key]))
+    for again in (command, replace(command, plan=None, overridden=frozenset({f"study.{key}"}))):
         study = open_study(again)
-        assert study.services.max_retries == MAY_DIFFER[said].get("max_retries", 1)
-        assert study.n_trials == MAY_DIFFER[said].get("n_trials", 6)
+        assert study.services.max_retries == MAY_DIFFER[key].get("max_retries", 1)
+        assert study.n_trials == MAY_DIFFER[key].get("n_trials", 6)
 
 
 def test_workers_and_tracking_may_differ_between_commands() -> None:
-    open_study(asked())
+    open_study(make_request())
     workers = WorkersConfig("local", 4, 2, 1, 3, None, mps="auto")
     tracking = TrackingConfig("local", "http://127.0.0.1:5000", spool=True)
-    assert open_study(replace(asked(), workers=workers, tracking=tracking)).services.tracking == tracking
+    assert open_study(replace(make_request(), workers=workers, tracking=tracking)).services.tracking == tracking
 
 
 FROZEN: dict[str, tuple[dict[str, Any], str]] = {
@@ -546,7 +546,7 @@ FROZEN: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("key", FROZEN)
 def test_frozen_keys_cannot_be_changed_when_only_the_name_is_given(key: str) -> None:
-    open_study(asked())
+    open_study(make_request())
     changed, message = FROZEN[key]
     command = by_name("compare")
     command = replace(command, study=replace(command.study, **changed), overridden=frozenset({"study.name", key}))
@@ -567,7 +567,7 @@ def every_file(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
 def test_finding_a_missing_study_creates_nothing(storage: str, tmp_path: Path) -> None:
     url = None if storage == "journal" else f"sqlite:///{tmp_path / 'optuna.db'}"
-    assert find_study(asked(storage=url)) is None
+    assert find_study(make_request(storage=url)) is None
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="no study gamma"):
         find_study(by_name("gamma"))
@@ -577,28 +577,28 @@ def test_finding_a_missing_study_creates_nothing(storage: str, tmp_path: Path) -
 @pytest.mark.parametrize("storage", ["journal", "sqlite"])
 def test_an_existing_study_is_found_unchanged(storage: str, tmp_path: Path) -> None:
     url = None if storage == "journal" else f"sqlite:///{tmp_path / 'optuna.db'}"
-    run(open_study(asked(storage=url)), 3)
+    run(open_study(make_request(storage=url)), 3)
     before = every_file(tmp_path)
-    for command in (asked(n_trials=5, storage=url), by_name("compare", 5)):
+    for command in (make_request(n_trials=5, storage=url), by_name("compare", 5)):
         study = find_study(command)
         assert study is not None
         assert (study.n_trials, len(study.trials), study.fixed) == (5, 3, ["trainer.x=1"])
     with pytest.raises(ConfigError, match="exists with a different plan"):
-        find_study(asked(lr=2e-3, storage=url))
+        find_study(make_request(lr=2e-3, storage=url))
     assert every_file(tmp_path) == before
     assert open_study(by_name("compare")).n_trials == 6
 
 
 def test_a_study_without_a_name_is_identified_by_its_plan() -> None:
-    first = open_study(asked(name=None))
-    assert open_study(asked(name=None)).name == first.name
-    assert open_study(asked(name=None, lr=2e-3)).name != first.name
-    assert open_study(asked(name=None, n_trials=2)).name == first.name
+    first = open_study(make_request(name=None))
+    assert open_study(make_request(name=None)).name == first.name
+    assert open_study(make_request(name=None, lr=2e-3)).name != first.name
+    assert open_study(make_request(name=None, n_trials=2)).name == first.name
 
 
 def test_an_unknown_name_lists_the_existing_studies() -> None:
     for name in ("beta", "alpha"):
-        open_study(asked(name=name))
+        open_study(make_request(name=name))
     with pytest.raises(ConfigError, match=r"^study.name: no study gamma; there are: alpha, beta$"):
         open_study(by_name("gamma"))
     assert not Path("sweeps/gamma").exists()
@@ -614,12 +614,12 @@ def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     optuna.create_study(study_name="theirs", storage=url)
     with pytest.raises(StudyError, match="was not made by embedsweep"):
-        open_study(asked(name="theirs", storage=url))
+        open_study(make_request(name="theirs", storage=url))
 
 
 def test_a_study_in_a_database_is_found_again_by_its_name(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
-    assert len(run(open_study(asked(storage=url)), 4)) == 4
+    assert len(run(open_study(make_request(storage=url)), 4)) == 4
     assert not Path("sweeps/compare/journal.log").exists()
     study = open_study(by_name("compare"))
     assert len(run(study)) == 2
@@ -630,17 +630,17 @@ def test_a_study_in_a_database_is_found_again_by_its_name(tmp_path: Path) -> Non
 
 def test_a_storage_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"the study's storage sqlite:.* cannot be opened"):
-        open_study(asked(storage=f"sqlite:///{tmp_path / 'nowhere' / 'optuna.db'}"))
+        open_study(make_request(storage=f"sqlite:///{tmp_path / 'nowhere' / 'optuna.db'}"))
 
 
 def test_a_journal_with_an_incomplete_line_is_opened_and_the_line_kept(caplog: pytest.LogCaptureFixture) -> None:
-    run(open_study(asked()), 2)
+    run(open_study(make_request()), 2)
     journal = Path("sweeps/compare/journal.log")
     with journal.open("ab") as file:
         file.write(b'{"op_code": 6, "wor')
     study = open_study(by_name("compare"))
-    said = [record.getMessage() for record in caplog.records if record.name == "embedsweep.study.storage"]
-    assert said == [
+    messages = [record.getMessage() for record in caplog.records if record.name == "embedsweep.study.storage"]
+    assert messages == [
         "a crash left the last line of sweeps/compare/journal.log incomplete; its 19 bytes were removed and are kept "
         "in sweeps/compare/journal.log.torn"
     ]
@@ -651,23 +651,23 @@ def test_a_journal_with_an_incomplete_line_is_opened_and_the_line_kept(caplog: p
 
 
 def test_the_frozen_plan_is_in_the_storage_and_in_the_folder() -> None:
-    study = open_study(asked())
+    study = open_study(make_request())
     Path("sweeps/compare/study.yaml").write_text("storage: null\n", encoding="utf-8")
     again = open_study(by_name("compare"))
-    assert again.plan == study.plan == asked().plan
+    assert again.plan == study.plan == make_request().plan
     assert again.fixed == ["trainer.x=1"]
 
 
 def test_a_study_stays_in_the_storage_it_was_made_in(tmp_path: Path) -> None:
-    open_study(asked())
+    open_study(make_request())
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     with pytest.raises(ConfigError, match=r"study compare is stored in the journal in sweeps/compare, but got sqlite"):
-        open_study(asked(storage=url))
+        open_study(make_request(storage=url))
 
 
 def test_an_unknown_name_lists_the_studies_of_its_storage(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
-    open_study(asked(name="alpha", storage=url))
+    open_study(make_request(name="alpha", storage=url))
     shutil.rmtree("sweeps")  # as on another machine
     with pytest.raises(ConfigError, match=r"no study gamma; there are: alpha"):
         open_study(replace(by_name("gamma"), study=replace(by_name("gamma").study, storage=url)))
@@ -678,13 +678,13 @@ def test_a_study_whose_creator_was_killed_before_the_plan_was_written_is_created
 ) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     optuna.create_study(study_name="compare", storage=url, direction="maximize")
-    study = open_study(asked(storage=url))
-    assert study.plan == asked().plan
+    study = open_study(make_request(storage=url))
+    assert study.plan == make_request().plan
     assert len(run(study)) == 6
 
 
 def test_trials_that_are_left_are_new_ones_and_those_of_dead_workers() -> None:
-    study = open_study(asked())
+    study = open_study(make_request())
     assert study.n_left == 6
     mine, theirs, done = (study.ask() for _ in range(3))
     assert mine is not None

@@ -270,6 +270,11 @@ WRONG_VALUES = [
         "Give a three-letter ISO code in capitals (FRA, DEU, USA) or null for the world average of 475 g CO2eq/kWh.",
     ),
     (
+        "tracking.uri=databricks",
+        "tracking.uri: must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000, "
+        "but got databricks",
+    ),
+    (
         "tracking.uri=mlruns",
         "tracking.uri: must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000, "
         "but got mlruns",
@@ -747,10 +752,10 @@ def test_an_invalid_sweep_is_reported_without_its_consequences(words: Sequence[s
         *(
             (
                 f"study.storage={url}",
-                "study.storage: must be the URL of a database (postgresql, mysql, mariadb, sqlite), such as "
+                "study.storage: must be the URL of a database (postgresql, sqlite), such as "
                 "postgresql://host/database; null is a journal file",
             )
-            for url in ("journal.log", "foo://host/db", "redis://host")
+            for url in ("journal.log", "foo://host/db", "redis://host", "mysql://host/db")
         ),
         ("study.storage=postgresql+nosuch://h/db", "study.storage: needs the Python package nosuch: install it"),
     ],

@@ -1,4 +1,4 @@
-"""What workers are given of a machine with GPUs: MPS where they share one, and as many as a probe finds."""
+"""Environments of workers on a machine with GPUs: MPS where they share one, and as many as a probe finds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def any_plan() -> StudyPlan:
 
 
 class Machine:
-    """Eight cores and GPUs; MPS that can be had or not, and a probe that finds what it is told to."""
+    """Eight cores and GPUs, MPS that is available or not, and a probe with a fixed result."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.gpus = 1
@@ -109,7 +109,7 @@ WITH_MPS, PROBED = ["mps on 0", "work", "mps ends"], ["mps on 0", "probe of 20 o
 @pytest.mark.parametrize(
     ("workers", "gpus", "trials", "events", "count"),
     [
-        # As many as are asked for: MPS where they share a GPU.
+        # A given number: MPS where they share a GPU.
         (local(), 1, 20, ["work"], 1),
         (local(), 2, 20, ["work"], 2),
         (local(per_device=4), 1, 20, WITH_MPS, 4),
@@ -138,11 +138,11 @@ def test_mps_comes_first_then_the_probe_then_the_workers(
     machine: Machine, workers: WorkersConfig, gpus: int, trials: int, events: list[str], count: int
 ) -> None:
     machine.gpus = gpus
-    given = machine.open(workers, trials=trials)
+    opened = machine.open(workers, trials=trials)
     assert machine.events == events
-    assert len(given) == count
+    assert len(opened) == count
     has_metal = any("mps" in event for event in events)
-    assert [PIPE.items() <= share.items() for share in given] == [has_metal] * count
+    assert [PIPE.items() <= share.items() for share in opened] == [has_metal] * count
 
 
 def test_mps_ends_before_the_work_if_one_trial_per_gpu_is_best(machine: Machine) -> None:
@@ -156,12 +156,12 @@ def test_mps_ends_before_the_work_if_one_trial_per_gpu_is_best(machine: Machine)
 @pytest.mark.parametrize("has_metal", [True, False])
 def test_a_probe_measures_in_the_workers_environment(machine: Machine, has_metal: bool) -> None:
     machine.has_metal, machine.gpus = has_metal, 2
-    given = machine.open(local(per_device="auto"), device="cuda:1")
+    opened = machine.open(local(per_device="auto"), device="cuda:1")
     share = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "1"}
     added = PIPE if has_metal else {}
     assert machine.probed == {"mps": has_metal, "environment": {**share, **added}}
     two = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-    assert given == [{**share, **two, **added}] * 4
+    assert opened == [{**share, **two, **added}] * 4
     assert machine.events[0] == "mps on 1"
     assert machine.events.count("mps on 1") == 1
 
@@ -183,8 +183,8 @@ def test_a_sweep_probes_once_and_reuses_the_result(
     words = ["train", "-m", "study.name=s", "workers=local", "workers.per_device=auto"]
     trials = ["trainer.seed=1,2,3,4", "trainer.max_steps=4", "evaluation.before=false", "data.limit=64"]
     found: list[str] = []
-    for asked in ([*words, *trials, "study.n_trials=2"], [*words, "study.n_trials=4"]):
-        assert main(asked) == 0
+    for command in ([*words, *trials, "study.n_trials=2"], [*words, "study.n_trials=4"]):
+        assert main(command) == 0
         mps, measured, opening, *rest = capsys.readouterr().out.splitlines()
         reason = "nvidia-cuda-mps-control is not found"
         assert mps == f"workers share a GPU by time-slicing, as MPS is not available: {reason}"

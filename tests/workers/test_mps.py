@@ -1,4 +1,4 @@
-"""MPS: found or started, said, and stopped; the control program is a shell script that speaks its few commands."""
+"""MPS: found or started, reported, and stopped; the control program is a shell script with its few commands."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CONTROL = """#!/bin/sh
 pipe=${CUDA_MPS_PIPE_DIRECTORY:-$FAKE/default}
 if [ "$1" = -d ]; then
     if [ -e "$FAKE/refuses" ]; then echo; cat "$FAKE/refuses"; exit 1; fi
-    echo "visible ${CUDA_VISIBLE_DEVICES-all}" >>"$FAKE/said"
+    echo "visible ${CUDA_VISIBLE_DEVICES-all}" >>"$FAKE/commands"
     if [ -e "$FAKE/mute" ]; then exit 0; fi
     sleep 300 & echo $! >"$pipe/control"
     cp "$pipe/control" "$FAKE/pid"
     exit 0
 fi
 read -r command
-echo "$command in $pipe" >>"$FAKE/said"
+echo "$command in $pipe" >>"$FAKE/commands"
 if ! [ -e "$pipe/control" ]; then echo "Cannot find MPS control daemon process"; exit 1; fi
 if [ "$command" = quit ]; then kill "$(cat "$pipe/control")"; fi
 """
@@ -40,7 +40,7 @@ CLIENT = CLIENT.replace("PIPE", f"os.environ['{PIPE}']")
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose control program is a script; the folder holds what it is to do and what was asked of it."""
+    """A machine whose control program is a script; the folder holds its instructions and the commands it got."""
     folder = tmp_path / "fake"
     (folder / "bin").mkdir(parents=True)
     (folder / "default").mkdir()
@@ -90,7 +90,7 @@ def test_a_daemon_is_started_for_the_workers_alone_and_stopped_at_the_end(fake: 
     assert lines == ["workers share a GPU through an MPS daemon of this command"]
     assert is_gone(daemon_of(fake))
     assert temporary_of(fake) == []
-    assert (fake / "said").read_text().splitlines()[-1] == f"quit in {folder / 'pipe'}"
+    assert (fake / "commands").read_text().splitlines()[-1] == f"quit in {folder / 'pipe'}"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_daemon_sees_gpus_under_the_names_that_workers_use(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with Mps(gpu, lambda _: None, required=False):
-        assert f"visible {seen}" in (fake / "said").read_text().splitlines()
+        assert f"visible {seen}" in (fake / "commands").read_text().splitlines()
         assert (fake / "client").read_text().startswith(f"{gpu} ")
 
 
@@ -144,7 +144,7 @@ def test_a_daemon_that_runs_is_used_and_left_running(
         assert (service.is_on, service.environment) == (True, {})
     where = f"in {folder} ({PIPE})" if named else "at the default place"
     assert lines == [f"workers share a GPU through the MPS daemon that runs {where}"]
-    assert (fake / "said").read_text().splitlines() == [f"get_server_list in {folder}"]
+    assert (fake / "commands").read_text().splitlines() == [f"get_server_list in {folder}"]
     assert temporary_of(fake) == []
 
 
@@ -236,6 +236,8 @@ def test_without_a_cuda_driver_the_real_client_reports_what_failed(fake: Path, m
     if machine.cuda_device_count():
         pytest.skip("this machine has a CUDA device")
     monkeypatch.undo()
-    told = subprocess.run(mps.CLIENT_COMMAND, capture_output=True, text=True, check=False)
-    assert told.returncode == 1
-    assert told.stderr.strip().splitlines()[-1].startswith(("OSError: libcuda.so.1", "cuInit failed with CUDA_ERROR_"))
+    result = subprocess.run(mps.CLIENT_COMMAND, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert (
+        result.stderr.strip().splitlines()[-1].startswith(("OSError: libcuda.so.1", "cuInit failed with CUDA_ERROR_"))
+    )

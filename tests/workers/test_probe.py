@@ -1,4 +1,4 @@
-"""How many trials share a GPU: what follows from figures, and how they are measured, on processes that are fakes."""
+"""The probe: the number of trials per GPU that follows from measurements, and the measurement with fake processes."""
 
 from __future__ import annotations
 
@@ -258,11 +258,11 @@ def test_a_real_process_trains_on_the_cpu_and_leaves_nothing_behind(tmp_path: Pa
     assert list(scratch.iterdir()) == []
 
 
-# --- asked for
+# --- find_per_device
 
 
 class Machine:
-    """A GPU, and probes of it that find what they are told to."""
+    """A GPU, and probes of it with a fixed result."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.gpu: Gpu | None = Gpu("NVIDIA H200", 1, 80 * GIB)

@@ -1,4 +1,4 @@
-"""Cores and GPUs, dealt out: a table of machines and what each worker gets of them."""
+"""Distribution of cores and GPUs: a table of machines and what each worker gets."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_cores_are_divided_evenly(
 
 
 @pytest.mark.parametrize(
-    ("said", "given"),
+    ("settings", "expected"),
     [
         ({"OMP_NUM_THREADS": "3"}, {"OMP_WAIT_POLICY": "PASSIVE"}),
         ({"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "ACTIVE"}, {}),
@@ -96,11 +96,11 @@ def test_cores_are_divided_evenly(
     ],
 )
 def test_thread_settings_of_the_user_stay(
-    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], given: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], expected: dict[str, str]
 ) -> None:
-    for name, value in said.items():
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert deal(local(), "cpu", 2) == [given] * 2
+    assert deal(local(), "cpu", 2) == [expected] * 2
 
 
 @pytest.mark.parametrize(

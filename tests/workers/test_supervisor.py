@@ -1,4 +1,4 @@
-"""The supervisor, with workers that are a few lines of Python: what it shows, when it starts another, how it ends."""
+"""The supervisor, with workers that are a few lines of Python: what it shows, when it restarts one, how all end."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ WORKER = """if True:
     def released(*_):
         end_of = globals().get("trial")
         if end_of is not None:
-            tell("end", end_of, "RUNNING", None, "given up")
+            tell("end", end_of, "RUNNING", None, "released")
         sys.exit(143)
     signal.signal(signal.SIGTERM, released)
     exec(os.environ["PROGRAM"])
 """
-"""A worker that does what its environment says, with the words of the protocol at hand."""
+"""A worker that runs the program in its environment, with functions that send events."""
 
 CRASH = 'print("some noise\\nand the reason", file=sys.stderr); sys.exit(7)'
 
@@ -68,7 +68,7 @@ def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 
 
 class Watched:
-    """A supervisor of workers that run the given programs, and what it has shown."""
+    """A supervisor of workers that run these programs, and what it has shown."""
 
     def __init__(
         self,
@@ -175,9 +175,9 @@ def test_the_end_of_a_worker_is_described(job: Job, deed: str, reason: str) -> N
 
 def test_a_trial_may_be_resumed_before_its_workers_death_is_noticed(job: Job) -> None:
     wait = "while not os.path.exists({!r}):\n        time.sleep(0.02)\n"
-    dies = 'if first("died"):\n    begin("9"); time.sleep(0.5); open("begun", "x")\n'
+    dies = 'if first("died"):\n    begin("9"); time.sleep(0.5); open("started", "x")\n'
     dies += f"    {wait.format('taken')}    sys.exit(1)"
-    takes = f'if True:\n    {wait.format("begun")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
+    takes = f'if True:\n    {wait.format("started")}begin("9"); open("taken", "x")\ntime.sleep(1)\n'
     takes += 'tell("progress", "9", 1, 2); tell("score", "9", 0.4); end("9")'
     lines = Watched(job, [dies, takes]).run()
     assert [line for line in lines if line.startswith("trial")] == [
@@ -247,7 +247,7 @@ def test_the_command_fails_after_two_workers_that_cannot_start(job: Job) -> None
 
 
 def test_a_problem_of_all_trials_is_reported_once_and_ends_all_workers(job: Job) -> None:
-    gone = 'begin("0"); tell("end", "0", "RUNNING", None, "given up"); tell("outage", "the store is gone"); sys.exit(1)'
+    gone = 'begin("0"); tell("end", "0", "RUNNING", None, "released"); tell("outage", "the store is gone"); sys.exit(1)'
     gone = f'while not os.path.exists("waits"):\n    time.sleep(0.02)\n{gone}'
     waiting = 'trial = "1"; begin("1"); open("waits", "w"); time.sleep(60)'
     watched = Watched(job, [waiting, gone])
@@ -263,9 +263,9 @@ def test_an_interrupt_reaches_every_worker_once_and_they_release_their_trials(jo
     with handled(), pytest.raises(Interrupted) as error:
         watched.run()
     assert error.value.exit_code == 130
-    begun = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
-    assert sorted(watched.lines[:2]) == begun
-    assert sorted(watched.lines[2:]) == [f"{line} given up" for line in begun]
+    started = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
+    assert sorted(watched.lines[:2]) == started
+    assert sorted(watched.lines[2:]) == [f"{line} released" for line in started]
 
 
 def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None:

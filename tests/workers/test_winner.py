@@ -1,4 +1,4 @@
-"""One small sweep through the command line, and what is left when it is over."""
+"""One small sweep through the command line, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Swept:
         return run
 
     def models_on_disk(self) -> list[int]:
-        """Numbers of the trials whose model lies in their folder."""
+        """Numbers of the trials with a model in their folder."""
         study = self.study
         return [trial.number for trial in study.trials if (study.trial_folder(trial.number) / "model").is_dir()]
 
@@ -307,10 +307,10 @@ def test_a_pruned_trial_records_why_and_when_and_leaves_its_scores_and_no_model(
     assert artifacts == {"config.yaml", "train.log", "emissions.csv", "scores"}
     assert swept.models_on_disk() == swept.models_recorded() == [0]
 
-    told = capsys.readouterr().out
-    assert f"g CO2eq, pruned {reason}" in told
-    assert "pruned: 2 at rung 0.5" in told
-    (command,) = [line for line in told.splitlines() if line.startswith("run it again: ")]
+    output = capsys.readouterr().out
+    assert f"g CO2eq, pruned {reason}" in output
+    assert "pruned: 2 at rung 0.5" in output
+    (command,) = [line for line in output.splitlines() if line.startswith("run it again: ")]
     config = pass_single(shlex.split(command.removeprefix("run it again: "))[2:]).config
     assert config_hash(config) == swept.study.trials[0].user_attrs[CONFIG_HASH]
 
@@ -349,8 +349,8 @@ def test_a_study_whose_journal_is_lost_starts_over_and_reuses_nothing(sweep: Swe
 def test_the_first_commands_keys_hold_when_only_the_name_is_given(
     sweep: Sweep, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said = ("study.keep_models=all", "emissions.country_iso_code=FRA")
-    sweep("kept", "optimizer.lr=1e-3,2e-3", *said, *QUICK)
+    overrides = ("study.keep_models=all", "emissions.country_iso_code=FRA")
+    sweep("kept", "optimizer.lr=1e-3,2e-3", *overrides, *QUICK)
     assert sweep("kept").models_on_disk() == [0, 1]
     assert sweep("kept", "study.keep_models=none").code == 2
     assert "study.keep_models: is all in this study" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""A worker whose trials are made up: what is told of them, and when they are begun again."""
+"""A worker with fake trainings: what is recorded about its trials, and when they are retried."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Trained:
 
 @dataclass
 class Bench:
-    """A study with a worker on it, and what was said."""
+    """A study with a worker on it, and what was printed."""
 
     study: Study
     tracker: Tracker
@@ -155,9 +155,9 @@ def test_a_trial_that_raised_is_retried_in_the_same_trial_and_run(bench: Open, t
     assert (run.info.status, run.data.tags["embedsweep.attempts"]) == ("FINISHED", "2")
     assert FAILURE not in made.study.trials[0].user_attrs
     assert made.study.trials[0].user_attrs["embedsweep.attempts"] == 2
-    said = made.output.getvalue()
-    assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in said
-    assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in said
+    printed = made.output.getvalue()
+    assert "failed, retrying (1/1): RuntimeError: [/no] such luck" in printed
+    assert "trial 0 RUNNING lr=0.001 resumed, attempt 2 of 2" in printed
     assert made.study.failed_trials == []
 
 
@@ -278,7 +278,7 @@ def test_a_signal_during_ask_uses_up_no_attempt(bench: Open, trained: Trained, m
     assert trained.configs == []
 
 
-# --- told once
+# --- recorded once
 
 
 @pytest.fixture
@@ -384,7 +384,7 @@ def test_failed_configurations_get_new_trials_once_each(bench: Open, trained: Tr
     assert [trial.number for trial in made.study.failed_trials] == [3]
 
     again = bench(*words)
-    again.work()  # without being asked to, it tries none of them again
+    again.work()  # by default none of them is retried
     assert len(again.study.trials) == 4
     assert again.study.retry_failed() == [3]
     again.work()
@@ -446,7 +446,7 @@ def test_a_configuration_that_is_sampled_again_is_not_trained_again(
 
 
 def line_of(made: Bench, number: int) -> str:
-    """What was said at the end of a trial."""
+    """What was printed at the end of a trial."""
     return [line for line in made.output.getvalue().splitlines() if line.startswith(f"trial {number} ")][-1]
 
 

@@ -110,8 +110,9 @@ class Verb:
 
     @property
     def usage(self) -> str:
-        """Its command line in short: ``embedsweep encode MODEL FILE [options]``."""
+        """Its command line in short: ``embedsweep encode MODEL FILE --out FILE [options]``."""
         words = [positional.metavar for positional in self.positionals]
+        words += [f"{option.name} {option.metavar}" for option in self.options if option.is_required]
         words += ["[key=value ...]"] if self.overrides else []
         return " ".join(("embedsweep", self.name, *words, "[options]"))
 

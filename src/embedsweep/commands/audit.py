@@ -136,7 +136,7 @@ def _print_table(console: Console, table: Table) -> None:
 
 VERB = Verb(
     name="audit",
-    summary="what training data shares with dev and test, duplicates, labels, lengths",
+    summary="overlap of train with dev and test, duplicates, labels, lengths",
     run=run,
     description=(
         "Show what training data shares with dev and test, its duplicates, how labels are distributed and how long\n"

@@ -99,15 +99,14 @@ def _check_target(arguments: ParsedArguments, model: ResolvedModel | None) -> No
 
 VERB = Verb(
     name="publish",
-    summary="put a model with its card into a folder, or on the Hugging Face Hub",
+    summary="put a model with its card into a folder, or on the Hub",
     run=run,
     positionals=(MODEL,),
     options=(
         Option(
             "--to",
             "TARGET",
-            "ORG/NAME is the Hub, unless there is a folder ORG here; anything else is a folder; required: without it "
-            "nothing is published",
+            "ORG/NAME is the Hub, unless there is a folder ORG here; anything else is a folder",
             is_required=True,
         ),
         Option("--public", "", "make a new repository on the Hub public; without it the repository is private"),

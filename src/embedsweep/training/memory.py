@@ -53,7 +53,7 @@ def _why_fixed(config: TrialConfig, processes: int) -> str | None:
         return f"the cached form of loss={config.loss.name} takes equal shares only (dataloader.drop_last=true)"
     parts = [part.name for loss in losses_of(config) for part in nest(loss)[:-1]]
     unable = [name for name in parts if not LOSSES[name].wraps_cached]
-    return f"loss={unable[0]} cannot be put around a cached form" if unable else None
+    return f"loss={unable[0]} cannot wrap a cached form" if unable else None
 
 
 @dataclass(frozen=True)

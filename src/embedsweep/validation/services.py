@@ -79,10 +79,10 @@ def _check_mps(workers: WorkersConfig, device: str) -> Iterator[Problem]:
         yield Problem("workers.mps", message)
 
 
-STORAGE_DRIVERS = {"postgresql": "psycopg", "mysql": "MySQLdb", "mariadb": "MySQLdb", "sqlite": "sqlite3"}
+STORAGE_DRIVERS = {"postgresql": "psycopg", "sqlite": "sqlite3"}
 """Databases that can hold a study -> the driver that SQLAlchemy takes if the URL names none."""
 
-TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
     if scheme == "file":
         message = "MLflow no longer keeps records in plain folders; use sqlite:///mlruns/mlflow.db"
         yield Problem("tracking.uri", message)
-    elif scheme not in TRACKING_SCHEMES or (scheme == uri != "databricks"):
+    elif scheme not in TRACKING_SCHEMES or scheme == uri:
         message = "must be the URI of a store or server, such as sqlite:///mlruns/mlflow.db or http://host:5000"
         yield Problem("tracking.uri", f"{message}, but got {uri}")
     elif scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]*[^/?][^?]*(\?.*)?", uri):
@@ -222,6 +222,6 @@ def _check_storage(url: str) -> Iterator[Problem]:
         )
         return
     driver = parts[2] or STORAGE_DRIVERS[parts[1]]
-    if find_spec("mysql" if driver == "mysqlconnector" else driver) is None:
+    if find_spec(driver) is None:
         install = "pip install 'embedsweep[postgresql]'" if driver == "psycopg" else "install it"
         yield Problem("study.storage", f"needs the Python package {driver}: {install}")
