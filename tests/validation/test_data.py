@@ -1,4 +1,4 @@
-"""Data against the losses it is to train, at the gate."""
+"""Rules of the data: each loss gets examples of a shape that it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate's rules of losses: what is put around what, and which model, batches and further models a loss needs."""
+"""Rules of the losses: what may wrap what, and which model, batches and further models a loss needs."""
 
 from __future__ import annotations
 

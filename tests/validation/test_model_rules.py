@@ -1,4 +1,4 @@
-"""What the gate says of a base model and of what is built onto it, before anything is loaded."""
+"""Rules of the base model and of what is built onto it, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BERT = {"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}
 def folder(
     path: Path, kinds: Sequence[str] | None, transformer: Mapping[str, Any] | None = BERT, inside: str = ""
 ) -> Path:
-    """A model's folder with everything the gate looks at; without ``kinds`` a plain transformer."""
+    """A model's folder with everything that is checked; without ``kinds`` a plain transformer."""
     (path / inside).mkdir(parents=True, exist_ok=True)
     if transformer is not None:
         (path / inside / "config.json").write_text(json.dumps(transformer), encoding="utf-8")
