@@ -31,8 +31,8 @@ from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.console import say
-from embedsweep.data import load_benchmark
 from embedsweep.data.examples import Pairs
+from embedsweep.data.load import load_benchmark
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.secrets import redact
 from embedsweep.validation.sections import read_section
