@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.trainer import training_arguments
 from embedsweep.validation.cells import cell_config

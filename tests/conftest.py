@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from embedsweep import data
 from embedsweep.config.study import TrackingConfig
+from embedsweep.data import load
 from embedsweep.tracking.runs import Tracker
 
 # Torch's threads wait by spinning: with more of them than cores, tests take several times as long.
@@ -52,7 +52,7 @@ def forget_data() -> Callable[[], None]:
     """A function after which data are read again, as in a new process; otherwise they are read once per process."""
 
     def forget() -> None:
-        for value in vars(data).values():
+        for value in vars(load).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
 

@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.checks import checked_examples
 from embedsweep.data.examples import Pairs, as_pairs
-from embedsweep.data.hub import read_hub
+from embedsweep.data.sources import read_hub
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import cached_model_path, hub_reachable
 from tests.data_configs import SCORED
@@ -223,7 +223,7 @@ def _no_download(*args: object, **kwargs: object) -> None:
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cached dataset needs neither the probe nor a download."""
-    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", _no_download)
+    monkeypatch.setattr("embedsweep.data.sources.hub_reachable", _no_download)
     monkeypatch.setattr(datasets, "load_dataset", _no_download)
 
 
@@ -302,7 +302,7 @@ def test_an_unreachable_hub_is_reported_at_once_with_the_remedy(
 
 
 def test_the_environment_selects_the_hub_and_the_cache(own_cache: Path) -> None:
-    script = f"from embedsweep.data import load_train\nfrom embedsweep.config.trial import *\nload_train({STSB!r})"
+    script = f"from embedsweep.data.load import load_train\nfrom embedsweep.config.trial import *\nload_train({STSB!r})"
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(own_cache), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -327,7 +327,7 @@ class Download:
 def _downloading(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Columns] | Exception) -> Download:
     download = Download(answer)
     monkeypatch.setattr(datasets, "load_dataset", download)
-    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: True)
+    monkeypatch.setattr("embedsweep.data.sources.hub_reachable", lambda: True)
     return download
 
 
@@ -407,7 +407,7 @@ def test_classes_are_read_by_name_and_rows_without_one_are_reported(monkeypatch:
     )
     table = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=features)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"train": table}))
-    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: True)
+    monkeypatch.setattr("embedsweep.data.sources.hub_reachable", lambda: True)
     config = replace(STSB, shape="class_texts", columns=("text", "label"), splits={**STSB.splits, "dev": ()})
     found = read_hub("someone/stsb_multi_mt", config, ("train",), "")["train"]
     assert [row.cells for row in found.rows] == [("a", "entailment"), ("b", "contradiction"), ("c", None)]

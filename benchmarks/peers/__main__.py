@@ -17,7 +17,7 @@ import yaml
 
 from benchmarks.figures import Figure, print_figures
 from benchmarks.peers.task import BATCH_SIZES, LEARNING_RATE, WARMUP
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
 

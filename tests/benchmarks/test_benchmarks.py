@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from embedsweep.config.compose import open_composer, shipped_conf
 from embedsweep.config.trial import BenchmarkConfig
-from embedsweep.data import load_benchmark
+from embedsweep.data.load import load_benchmark
 from embedsweep.errors import Problem
 from embedsweep.validation.sections import read_section
 from tests.data_configs import EVALUATION

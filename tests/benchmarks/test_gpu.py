@@ -36,7 +36,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep

@@ -145,7 +145,7 @@ def test_no_file_is_written_where_every_model_failed(workplace: Path) -> None:
 
 
 def test_a_benchmark_without_its_data_names_the_verbs_own_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedsweep.data.hub.hub_reachable", lambda: False)
+    monkeypatch.setattr("embedsweep.data.sources.hub_reachable", lambda: False)
     for words in (["tiny", "--benchmark", "stsb-es-dev"], ["tiny", "--benchmark", "stsb-es-dev", "--data", "nowhere"]):
         (problem,) = _problems(*words)
         assert "evaluation" not in str(problem)

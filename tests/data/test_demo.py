@@ -8,10 +8,10 @@ import pytest
 from tools.demo.words import VERBS
 
 from embedsweep.config.trial import SPLITS, ConvertConfig, Split
-from embedsweep.data import load_splits
 from embedsweep.data.convert import convert
 from embedsweep.data.demo import DEMOS, DemoName, demo_examples
 from embedsweep.data.examples import Examples
+from embedsweep.data.load import load_splits
 from embedsweep.validation.single import pass_audit
 from tests.demo_pairs import demo_pairs
 

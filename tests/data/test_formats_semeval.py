@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.trial import BenchmarkConfig, DataConfig
-from embedsweep.data import load_benchmark, load_splits
 from embedsweep.data.checks import checked_examples
 from embedsweep.data.examples import Examples
 from embedsweep.data.formats import read_semeval
+from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
 from tests.data_configs import EVALUATION, SCORED

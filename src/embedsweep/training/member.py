@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsweep.config.result import Decision
-from embedsweep.data import load_splits
+from embedsweep.data.load import load_splits
 from embedsweep.errors import first_line
 from embedsweep.machine import is_out_of_memory, prepare_process
 from embedsweep.processes import ParentChannel

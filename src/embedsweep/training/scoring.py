@@ -5,7 +5,7 @@ from __future__ import annotations
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_benchmark, load_splits
+from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.errors import TrialError
 from embedsweep.evaluation.pairs import PairEvaluator, score_benchmarks, scores_of
 from embedsweep.losses.nesting import dims

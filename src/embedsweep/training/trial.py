@@ -19,8 +19,8 @@ from embedsweep.card.write import write_card
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data import load_splits
 from embedsweep.data.examples import Splits
+from embedsweep.data.load import load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL

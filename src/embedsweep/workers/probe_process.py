@@ -82,7 +82,7 @@ def _prepare(config: TrialConfig) -> tuple[SentenceTransformer, Mapping[str, Par
     from transformers import set_seed
 
     import embedsweep.training.train  # noqa: F401
-    from embedsweep.data import load_splits
+    from embedsweep.data.load import load_splits
     from embedsweep.models import build_model, count_tokens
     from embedsweep.training.data import training_parts
 

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import BenchmarkConfig, DataConfig, LossConfig, Split, TrialConfig
-from embedsweep.data import is_generated, load_also, load_benchmark, load_splits
 from embedsweep.data.convert import prepared
-from embedsweep.data.demo import DEMOS
+from embedsweep.data.demo import DEMOS, is_generated
 from embedsweep.data.examples import Splits
+from embedsweep.data.load import load_also, load_benchmark, load_splits
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch

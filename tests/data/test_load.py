@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, DataConfig, EvaluationConfig, LossConfig
-from embedsweep.data import DEMO_VALUES, load_also, load_benchmark, load_splits, load_train
-from embedsweep.data.demo import DEMOS, DemoName
+from embedsweep.data.demo import DEMO_VALUES, DEMOS, DemoName
 from embedsweep.data.examples import COLUMNS
+from embedsweep.data.load import load_also, load_benchmark, load_splits, load_train
 from embedsweep.errors import ConfigError
 from tests.data_configs import EVALUATION, SCORED
 
@@ -251,7 +251,7 @@ def test_the_sts_benchmark_is_read_whole(shared_data: Path, language: str, train
 def test_reading_files_imports_no_heavy_library(folder: Path) -> None:
     script = (
         "import sys\n"
-        "from embedsweep.data import load_splits\n"
+        "from embedsweep.data.load import load_splits\n"
         "from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig\n"
         f"load_splits({replace(CSV, path=str(folder))!r}, {EVALUATION!r})\n"
         "print(sorted({'torch', 'pandas', 'datasets', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))\n"

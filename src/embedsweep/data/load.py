@@ -1,0 +1,242 @@
+"""Load the examples to train on and the pairs to evaluate on, from files, the hub or the demo data.
+
+``load_splits`` loads all splits; ``load_train``, ``load_also`` and ``load_benchmark`` load some alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from embedsweep.config.identity import canonical
+from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
+from embedsweep.data.checks import checked_examples, limited
+from embedsweep.data.demo import demo_splits, is_generated
+from embedsweep.data.examples import WORDS, Examples, Pairs, Splits, as_pairs
+from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
+from embedsweep.data.tables import Table
+from embedsweep.errors import ConfigError, Problem
+
+_NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
+"""Keys of a data configuration that decide what is done with examples, not which there are."""
+
+Outcomes = Mapping[Split, Examples | ConfigError]
+"""The examples or the problems of each split."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of a cached function, compared by their canonical form."""
+
+    key: str
+    arguments: tuple[Any, ...] = field(compare=False)
+
+
+def _source_key(data: DataConfig) -> dict[str, object]:
+    """Return all keys that decide which examples there are."""
+    return {key: value for key, value in asdict(data).items() if key not in _NOT_OF_SOURCE}
+
+
+def _load(data: DataConfig, splits: tuple[Split, ...], folder: str | None = None) -> Outcomes:
+    """Return splits of some data in its own shape, each checked or with all its problems; cached in the process.
+
+    Args:
+        data: the source.
+        splits: the splits to read.
+        folder: the folder of a benchmark, for messages.
+    """
+    return _read(_Request(canonical([_source_key(data), splits, folder]), (data, splits, folder)))
+
+
+@functools.lru_cache(maxsize=8)
+def _read(request: _Request) -> Outcomes:
+    data, splits, folder = request.arguments
+    outcomes: dict[Split, Examples | ConfigError] = {}
+    try:
+        if is_generated(data):
+            return demo_splits(data, splits)
+        tables = _tables(data, splits, folder)
+    except ConfigError as error:
+        return dict.fromkeys(splits, error)
+    for split, table in tables.items():
+        try:
+            outcomes[split] = checked_examples(table, data)
+        except ConfigError as error:
+            outcomes[split] = error
+    return outcomes
+
+
+def _tables(data: DataConfig, splits: Sequence[Split], folder: str | None) -> Mapping[Split, Table]:
+    if data.path is not None:
+        return read_path(data.path, data, splits)
+    if data.hub is None:
+        message = f"is not set, and {data.name} is not on the hub: {_without_hub(data, splits, folder)}"
+        raise ConfigError.single("data.path", message)
+    return read_hub(data.hub, data, splits, _without_hub(data, splits, folder))
+
+
+def _without_hub(data: DataConfig, splits: Sequence[Split], folder: str | None) -> str:
+    """Return advice to read files instead of the hub, with the names that this option looks for."""
+    in_files = data if data.files is not None else replace(data, files="{split}.csv")
+    advice = "set data.path=FOLDER" + ("" if data.files is not None else " 'data.files=\"{split}.csv\"'")
+    inside = f"{folder}/" if folder else ""
+    try:
+        names = [inside + name for split in splits for name in file_names(in_files, split, splits)]
+    except ConfigError:  # data.files is wrong, but not needed if the hub is read
+        return advice
+    return f"{advice}, with {', '.join(names)} in that folder"
+
+
+def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
+    """Return the examples to train on, and the pairs that select and report; cached in the process.
+
+    Dev and test are the benchmarks that ``evaluation`` names, else the data's own; other splits are not read.
+
+    Raises:
+        ConfigError: the problems of all three at once.
+    """
+    benchmarks = [
+        benchmark and [benchmark.name, benchmark.folder, benchmark.split, _source_key(benchmark.data)]
+        for benchmark in (evaluation.dev, evaluation.test)
+    ]
+    key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path])
+    return _raised(_load_splits(_Request(key, (data, evaluation))))
+
+
+def load_train(data: DataConfig) -> Examples:
+    """Return the examples of some data to train on, in its own shape; cached in the process.
+
+    Raises:
+        ConfigError: all problems of these.
+    """
+    return limited(_raised(_load(data, ("train",))["train"]), data.limit)
+
+
+def load_also(data: DataConfig) -> dict[str, Examples]:
+    """Return the further datasets to train on, by name, each in its own shape.
+
+    Raises:
+        ConfigError: the problems of all at once, under their own keys (``data.also.nli.path``).
+    """
+    loaded: dict[str, Examples] = {}
+    problems: list[Problem] = []
+    for name, also in data.also.items():
+        try:
+            loaded[name] = load_train(also.data)
+        except ConfigError as error:
+            problems += _under(error.problems, f"data.also.{name}")
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
+    """Return the pairs of a benchmark; cached in the process.
+
+    Args:
+        benchmark: a split of some data.
+        path: a folder that contains the benchmark's folder; None reads ``benchmark.data.path``, else the hub.
+
+    Raises:
+        ConfigError: all problems of these.
+    """
+    data, name = benchmark.data, benchmark.name
+    if data.shape != "scored_pairs":
+        message = f"has {WORDS[data.shape]} (shape: {data.shape}), but only scored pairs can be scored"
+        raise ConfigError.single(f"benchmark {name}", message)
+    if not data.splits[benchmark.split]:
+        raise ConfigError.single(f"benchmark {name}", f"has no split {benchmark.split} (data.splits.{benchmark.split})")
+    if path is not None and not is_generated(data):
+        root = Path(path).expanduser()
+        if not root.is_dir():
+            raise ConfigError.single("evaluation.path", missing_folder(root))
+        data = replace(data, path=str(root / benchmark.folder))
+    outcome = _load(data, (benchmark.split,), benchmark.folder)[benchmark.split]
+    if isinstance(outcome, ConfigError):
+        raise ConfigError(_of_benchmark(outcome.problems, name))
+    return as_pairs(outcome)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_splits(request: _Request) -> Splits | ConfigError:
+    data, evaluation = request.arguments
+    benchmarks: dict[Split, BenchmarkConfig | None] = {"dev": evaluation.dev, "test": evaluation.test}
+    problems: list[Problem] = []
+    own: list[Split] = []
+    for split in SPLITS:
+        if benchmarks.get(split) is None:
+            missing = list(_missing_split(data, split))
+            problems += missing
+            own += [] if missing else [split]
+    loaded: dict[Split, Examples] = {}
+    for split, outcome in (_load(data, tuple(own)) if own else {}).items():
+        with _collected(problems):
+            loaded[split] = limited(_raised(outcome), data.limit) if split == "train" else _raised(outcome)
+    pairs: dict[Split, Pairs] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
+    for split, benchmark in benchmarks.items():
+        with _collected(problems):
+            if benchmark is not None:
+                pairs[split] = load_benchmark(benchmark, evaluation.path)
+    return ConfigError(problems) if problems else Splits(loaded["train"], pairs["dev"], pairs["test"])
+
+
+def _missing_split(data: DataConfig, split: Split) -> Iterator[Problem]:
+    """Yield why the data has no such split, whatever its files contain."""
+    if split == "train":
+        if not data.splits["train"]:
+            yield Problem("data.splits.train", f"data={data.name} has nothing to train on: name its split, as [train]")
+        return
+    if is_generated(data):
+        return
+    why = ""
+    if data.shape != "scored_pairs":
+        why = f"has {WORDS[data.shape]} (data.shape={data.shape}), which cannot be scored"
+    elif not data.splits[split]:
+        why = f"has no {split} split (data.splits.{split})"
+    if why:
+        example = f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+        yield Problem(f"evaluation.{split}", f"is not set, and data={data.name} {why}: {example}")
+
+
+def _raised(outcome: T | ConfigError) -> T:
+    if isinstance(outcome, ConfigError):
+        raise outcome
+    return outcome
+
+
+@contextmanager
+def _collected(problems: list[Problem]) -> Iterator[None]:
+    """Add the problems of a ConfigError to a list."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
+
+
+_KEY = re.compile(r"(?<![\w/.-])data\.(?=(?:" + "|".join(DataConfig.__dataclass_fields__) + r")\b)")
+"""A key of a data configuration in a message; not a file name."""
+
+
+def _under(problems: Sequence[Problem], section: str) -> Iterator[Problem]:
+    """Yield problems of some data with the keys that it has in another section."""
+    for problem in problems:
+        yield Problem(_KEY.sub(f"{section}.", problem.where), _KEY.sub(f"{section}.", problem.message))
+
+
+def _of_benchmark(problems: Sequence[Problem], name: str) -> Iterator[Problem]:
+    """Yield problems of a benchmark: its path is ``evaluation.path``, its other keys are in its own file."""
+    for problem in problems:
+        where = problem.where
+        if where in ("data.path", "data.hub"):
+            where = "evaluation.path"
+        elif where.startswith("data."):
+            where = f"benchmark {name}, {where}"
+        message = re.sub(r"\bdata\.path\b", "evaluation.path", problem.message)
+        yield Problem(where, f"benchmark {name}: {message}" if where == "evaluation.path" else message)
