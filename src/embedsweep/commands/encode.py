@@ -50,7 +50,7 @@ def run(words: Sequence[str], console: Console) -> int:
     """
     request = _read(parse(VERB, words))
     prepare_process(request.values.device)
-    from embedsweep.models import torch_device
+    from embedsweep.models.build import torch_device
 
     model = load_model(request.model, torch_device(request.values.device))
     _check_model(model, request)

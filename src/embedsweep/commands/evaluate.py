@@ -258,7 +258,7 @@ def _figures(model: ResolvedModel, request: _Request) -> Iterator[Figure]:
 
 def _scores(resolved: ResolvedModel, request: _Request) -> Iterator[tuple[str, str, int | None, Correlations]]:
     """Yield the name of each benchmark and task, the metric, the number of pairs, and the score."""
-    from embedsweep.models import torch_device
+    from embedsweep.models.build import torch_device
 
     values = request.values
     model = load_model(resolved, torch_device(values.device))

@@ -111,7 +111,7 @@ def run(words: Sequence[str], console: Console) -> int:
     prepare_process(request.values.device)
     import numpy as np
 
-    from embedsweep.models import torch_device
+    from embedsweep.models.build import torch_device
 
     model = load_model(request.model, torch_device(request.values.device))
     chunks: list[np.ndarray] = []
