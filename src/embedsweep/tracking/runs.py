@@ -246,7 +246,7 @@ class Tracker:
             return str(store)
         if store.database == _DEFAULT_DATABASE.resolve():
             return "embedsweep ui"
-        return f"embedsweep ui tracking.uri={store}"
+        return f"embedsweep ui --tracking-uri {store}"
 
 
 def now_ms() -> int:

@@ -23,15 +23,8 @@ OUTAGE = "outage"
 
 def show(event: Event, display: Display) -> None:
     """Make the call of an event on another display."""
-    calls: Mapping[str, Callable[..., None]] = {
-        "say": display.say,
-        "begin": display.begin,
-        "progress": display.progress,
-        "score": display.score,
-        "end": display.end,
-    }
     name, *arguments = event
-    calls[name](*arguments)
+    getattr(display, name)(*arguments)
 
 
 class RemoteDisplay:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.config.identity import config_hash
@@ -54,17 +54,17 @@ def record_reuse(
     return True
 
 
+@dataclass(frozen=True)
 class Outcomes:
     """Reports how a worker's attempts ended.
 
-    Args:
+    Attributes:
         study: the study of its trials.
         display: shows them.
     """
 
-    def __init__(self, study: Study, display: Display) -> None:
-        self._study = study
-        self._display = display
+    study: Study
+    display: Display
 
     def complete(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, result: TrialResult) -> None:
         """End a trial that has a result, pruned or not.
@@ -73,18 +73,18 @@ class Outcomes:
             TrackingError: its run cannot be ended; nothing is reported to Optuna then.
             TrialTakenError: another worker has resumed the trial.
         """
-        if self._study.services.keep_models == "all" and (trial.folder / MODEL).is_dir():
+        if self.study.services.keep_models == "all" and (trial.folder / MODEL).is_dir():
             run.log_artifacts(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
         note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"
-        if reason := self._study.prune_reason(trial):
+        if reason := self.study.prune_reason(trial):
             run.set_tags({PRUNED: reason})
             note += f", pruned {reason}"
         run.finish(state)
         if (store_id := run.store_id) != run.run_id:  # the store was away when the run began, and is back
-            self._study.set_run(trial, store_id, config_hash(config))
-        self._study.complete(trial, result)
-        self._display.end(str(trial.number), state, result.objective, note)
+            self.study.set_run(trial, store_id, config_hash(config))
+        self.study.complete(trial, result)
+        self.display.end(str(trial.number), state, result.objective, note)
 
     def fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
         """End a trial that failed; MLflow is told if possible, Optuna in any case.
@@ -100,28 +100,28 @@ class Outcomes:
                 run.finish("FAIL")
             except Exception as error:
                 reason += f" (and its run could not be ended: {redact(str(error))})"
-        cost = EmissionsMeter(self._study.services.emissions, trial.folder / "emissions.csv").total()
-        self._study.fail(trial, reason, cost)
-        self._display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
+        cost = EmissionsMeter(self.study.services.emissions, trial.folder / "emissions.csv").total()
+        self.study.fail(trial, reason, cost)
+        self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
     def reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
         """End a trial that repeats trial ``number`` with that one's result, untrained."""
-        original = self._study.trials[number]
+        original = self.study.trials[number]
         state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
-        values = dict(zip(self._study.plan.objectives, original.values or (), strict=False))
-        source = self._study.trial_folder(number)
+        values = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
+        source = self.study.trial_folder(number)
         is_whole = record_reuse(config, trial.folder, run, source, values, original.last_step or 0)
         run.finish(state)
-        self._study.reuse(trial, original)
+        self.study.reuse(trial, original)
         note = f"reused from trial {number}" + ("" if is_whole else ", whose other scores are on another machine")
-        self._display.end(str(trial.number), state, values.get(self._study.plan.objective), note)
+        self.display.end(str(trial.number), state, values.get(self.study.plan.objective), note)
 
     def retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
         """Release a trial whose attempt failed, so that whoever asks next retries it."""
         self._interrupt(run)
-        self._study.retry(trial, reason)
-        count = f"{trial.attempt}/{self._study.services.max_retries}"
-        self._display.end(str(trial.number), "RUNNING", None, f"failed, retrying ({count}): {reason.splitlines()[0]}")
+        self.study.retry(trial, reason)
+        count = f"{trial.attempt}/{self.study.services.max_retries}"
+        self.display.end(str(trial.number), "RUNNING", None, f"failed, retrying ({count}): {reason.splitlines()[0]}")
 
     def interrupt(self, trial: OpenTrial, run: TrialTracker | None) -> None:
         """Release an interrupted trial, so that it is resumed."""
@@ -129,8 +129,8 @@ class Outcomes:
             self._interrupt(run)
         finally:
             with suppress(TrialTakenError):
-                self._study.release(trial)
-            self._display.end(str(trial.number), "RUNNING", None, "interrupted; the same command resumes it")
+                self.study.release(trial)
+            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command resumes it")
 
     def _interrupt(self, run: TrialTracker | None) -> None:
         """End a run that will be resumed; if MLflow cannot be reached, the trial's lease shows it."""
@@ -138,4 +138,4 @@ class Outcomes:
             if run is not None:
                 run.finish("RUNNING")
         except TrackingError as error:
-            self._display.say(str(error))
+            self.display.say(str(error))

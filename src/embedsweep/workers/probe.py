@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.identity import config_hash
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.axes import active_axes, completed, probes_of, random_cell
+from embedsweep.config.identity import canonical, config_hash
+from embedsweep.config.study import Choice, StudyPlan
+from embedsweep.config.trial import ModelConfig, TrialConfig
+from embedsweep.data.tokens import model_folder, tokens_read
 from embedsweep.errors import ConfigError, WorkerError
 from embedsweep.files import write_atomically
 from embedsweep.machine import Gpu, read_gpu
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.study.record import StudyRecord
-from embedsweep.workers.largest import largest_cell
+from embedsweep.validation.cells import broken_constraint, cell_config
 from embedsweep.workers.probe_process import OUT_OF_MEMORY, READY, STEPS
 
 LEVELS = (1, 2, 4, 8)
@@ -44,6 +49,12 @@ END_S = 10.0
 WAIT_S = 0.1
 FILE = "probe.json"
 GIB = 2**30
+
+SIZE_KEYS = ("dataloader.batch_size", "model.path", "model.max_seq_length")
+"""Keys beside the swept options whose values are all compared; every other axis keeps its first value."""
+
+DRAWS = 500
+"""Random configurations that are compared where none of the others satisfies the constraints."""
 
 Mark = tuple[int, float]
 """A process's optimizer steps so far, and the time of the monotonic clock, in seconds."""
@@ -288,3 +299,49 @@ class Probe:
 
 class _OutOfMemoryError(Exception):
     """Memory was too small for one of the processes."""
+
+
+def largest_cell(plan: StudyPlan) -> tuple[dict[str, Choice], TrialConfig]:
+    """Return the values and the configuration with the most tokens per batch times the bytes of its model's weights.
+
+    A sequence counts as long as the model reads it, however short the texts are. Where the size of a model's weights
+    or its length is unknown (it is built here, or not downloaded yet), it counts as 1. Ties go to the first.
+
+    Raises:
+        ValueError: no configuration satisfies the constraints.
+        ConfigError: a file that one needs is gone.
+    """
+    for candidates in (_candidates(plan), _draws(plan)):
+        cells = {canonical(cell): cell for cell in candidates if broken_constraint(plan, cell) is None}
+        if cells:
+            pairs = [(cell, cell_config(plan, cell)) for cell in cells.values()]
+            return max(pairs, key=lambda pair: _size(pair[1]))
+    raise ValueError(f"no trial satisfies {' and '.join(plan.constraints)}")
+
+
+def _candidates(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
+    """Yield every combination of swept options with every combination of values that decide the size."""
+    groups = [axis for axis in plan.axes if axis.key in plan.groups]
+    for chosen in itertools.product(*map(probes_of, groups)):
+        options = dict(zip((axis.key for axis in groups), chosen, strict=True))
+        sizes = [axis for axis in active_axes(plan.axes, options) if axis.key in SIZE_KEYS]
+        for values in itertools.product(*map(probes_of, sizes)):
+            yield completed(plan.axes, {**options, **dict(zip((axis.key for axis in sizes), values, strict=True))})
+
+
+def _draws(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
+    source = random.Random(plan.seed)
+    return (random_cell(plan.axes, {}, source) for _ in range(DRAWS))
+
+
+def _size(config: TrialConfig) -> int:
+    folder = model_folder(config.model)
+    tokens = tokens_read(config.model, folder) if folder is not None else config.model.max_seq_length
+    return config.dataloader.batch_size * (tokens or 1) * (_weight_bytes(config.model) or 1)
+
+
+def _weight_bytes(model: ModelConfig) -> int:
+    folder = model_folder(model)
+    if folder is None:
+        return 0
+    return sum(file.stat().st_size for file in (*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -83,10 +83,11 @@ class _State:
     silent_s: float = 0.0
 
 
+@dataclass(eq=False)
 class Supervisor:
     """Keeps workers running while there are trials for them.
 
-    Args:
+    Attributes:
         pool: the workers, started and waiting for their job.
         job: the job of every worker, but for its number and the time that is left.
         workers: how often workers are restarted in all, and after how many seconds without an event one is killed.
@@ -96,31 +97,20 @@ class Supervisor:
         display: shows the workers' events.
     """
 
-    def __init__(
-        self,
-        pool: WorkerPool,
-        job: Job,
-        workers: WorkersConfig,
-        deadline: float | None,
-        n_left: Callable[[], int],
-        emissions: MachineEmissions,
-        display: Display,
-    ) -> None:
-        self._pool = pool
-        self._job = job
-        self._max_restarts = workers.max_restarts
-        self._silence = workers.silence
-        self._deadline = deadline
-        self._n_left = n_left
-        self._emissions = emissions
-        self._display = display
-        self._states: dict[int, _State] = {}
-        self._checked_at = time.monotonic()
-        self._shown_lines: set[str] = set()
-        self._restarts = 0
-        self._failed_starts = 0
-        self._has_started = False
-        self._gave_up = ""
+    pool: WorkerPool
+    job: Job
+    workers: WorkersConfig
+    deadline: float | None
+    n_left: Callable[[], int]
+    emissions: MachineEmissions
+    display: Display
+    _states: dict[int, _State] = field(default_factory=dict, init=False)
+    _checked_at: float = field(default_factory=time.monotonic, init=False)
+    _shown_lines: set[str] = field(default_factory=set, init=False)
+    _restarts: int = field(default=0, init=False)
+    _failed_starts: int = field(default=0, init=False)
+    _has_started: bool = field(default=False, init=False)
+    _gave_up: str = field(default="", init=False)
 
     def run(self) -> None:
         """Send the workers their job and return when all have ended.
@@ -130,10 +120,10 @@ class Supervisor:
             WorkerError: trials are left, and workers cannot start or died too often; or a problem affects all trials.
         """
         try:
-            for worker in self._pool.processes:
+            for worker in self.pool.processes:
                 self._send_job(worker)
-            while self._pool.processes:
-                if (received := self._pool.receive(WAIT_S)) is not None:
+            while self.pool.processes:
+                if (received := self.pool.receive(WAIT_S)) is not None:
                     worker, event = received
                     if event is not None:
                         self._show(worker, event)
@@ -146,31 +136,32 @@ class Supervisor:
             raise WorkerError(f"{self._gave_up}; the same command resumes the study with the trials that are left")
 
     def _is_work_left(self) -> bool:
-        return (self._deadline is None or time.monotonic() < self._deadline) and self._n_left() > 0
+        return (self.deadline is None or time.monotonic() < self.deadline) and self.n_left() > 0
 
     def _send_job(self, worker: ChildProcess) -> None:
-        seconds = max(0.0, self._deadline - time.monotonic()) if self._deadline is not None else None
+        seconds = max(0.0, self.deadline - time.monotonic()) if self.deadline is not None else None
         self._states[worker.number] = _State()
         with shielded():
-            self._emissions.add(worker.number, worker.pid)
-            worker.send(replace(self._job, number=worker.number, seconds=seconds))
+            self.emissions.add(worker.number, worker.pid)
+            worker.send(replace(self.job, number=worker.number, seconds=seconds))
 
     def _kill_hung_worker(self) -> None:
         """Kill a worker that hangs, so that its trial is resumed by another.
 
         One at a time: others may be silent because they wait for a lock that it holds, and get time to continue.
         """
+        silence = self.workers.silence
         now = time.monotonic()
         # If this process itself stood still (Ctrl-Z, a machine that slept), no worker was silent in that time.
         passed, self._checked_at = min(now - self._checked_at, 2 * WAIT_S), now
         for state in self._states.values():
             state.silent_s += passed
-        worker = max(self._pool.processes, key=lambda each: self._states[each.number].silent_s, default=None)
-        if worker is None or self._silence is None or self._states[worker.number].silent_s <= self._silence:
+        worker = max(self.pool.processes, key=lambda each: self._states[each.number].silent_s, default=None)
+        if worker is None or silence is None or self._states[worker.number].silent_s <= silence:
             return
-        worker.kill(f"made no progress for {self._silence:g} s (workers.silence) and was killed")
+        worker.kill(f"made no progress for {silence:g} s (workers.silence) and was killed")
         for state in self._states.values():
-            state.silent_s = min(state.silent_s, self._silence / 2)
+            state.silent_s = min(state.silent_s, silence / 2)
         self._states[worker.number].silent_s = 0.0
 
     def _show(self, worker: ChildProcess, event: Event) -> None:
@@ -193,18 +184,18 @@ class Supervisor:
             return  # another worker runs the trial by now
         elif name == "end":
             state.trial = None
-        show(event, self._display)
+        show(event, self.display)
 
     def _report_lost(self, trial: str | None) -> None:
         """Show that the worker which ran a trial died; another may resume it before its end is received here."""
         for state in self._states.values():
             if trial is not None and state.trial == trial:
-                self._display.end(trial, "RUNNING", None, "its worker died; the trial will be resumed")
+                self.display.end(trial, "RUNNING", None, "its worker died; the trial will be resumed")
                 state.trial = None
 
     def _remove(self, worker: ChildProcess) -> _State:
-        self._pool.remove(worker)
-        self._emissions.remove(worker.number)
+        self.pool.remove(worker)
+        self.emissions.remove(worker.number)
         state = self._states[worker.number]
         self._report_lost(state.trial)
         return self._states.pop(worker.number)
@@ -220,37 +211,37 @@ class Supervisor:
         self._failed_starts += not state.has_started
         if self._failed_starts == FAILED_STARTS and not self._has_started:
             raise WorkerError(f"workers cannot start; worker {number} {reason}")
-        self._display.say(f"worker {number} {reason}")
+        self.display.say(f"worker {number} {reason}")
         if not self._is_work_left():
             return
-        if self._restarts == self._max_restarts:
-            limit = f"workers.max_restarts={self._max_restarts} is reached"
+        if self._restarts == self.workers.max_restarts:
+            limit = f"workers.max_restarts={self.workers.max_restarts} is reached"
             self._gave_up = f"worker {number} died and is not restarted, as {limit}"
-            self._display.say(self._gave_up)
+            self.display.say(self._gave_up)
             return
         self._restarts += 1
-        self._display.say(f"worker {number} is restarted ({self._restarts}/{self._max_restarts})")
-        self._send_job(self._pool.start_worker(number))
+        self.display.say(f"worker {number} is restarted ({self._restarts}/{self.workers.max_restarts})")
+        self._send_job(self.pool.start_worker(number))
 
     def _end_all(self) -> None:
         """End the workers that still run; they release their trials, if there is time for that."""
         try:
-            for worker in self._pool.processes:
+            for worker in self.pool.processes:
                 worker.send_signal(signal.SIGTERM)
             self._show_last_events(time.monotonic() + GRACE_S)
         except Interrupted:
-            self._display.say("interrupted again: workers are killed")
+            self.display.say("interrupted again: workers are killed")
         with shielded():
-            for worker in self._pool.processes:
+            for worker in self.pool.processes:
                 worker.kill()
             self._show_last_events(time.monotonic() + GRACE_S)
 
     def _show_last_events(self, deadline: float) -> None:
         """Show the events of workers that were told to end, until all have ended or the deadline has passed."""
-        while self._pool.processes and (left := deadline - time.monotonic()) > 0:
-            received = self._pool.receive(min(left, WAIT_S))
+        while self.pool.processes and (left := deadline - time.monotonic()) > 0:
+            received = self.pool.receive(min(left, WAIT_S))
             if received is None:
-                for worker in [each for each in self._pool.processes if each.exit_code is not None]:
+                for worker in [each for each in self.pool.processes if each.exit_code is not None]:
                     self._remove(worker)
             elif received[1] is not None:
                 self._show(*received)
