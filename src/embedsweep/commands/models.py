@@ -134,7 +134,7 @@ def load_model(model: ResolvedModel, device: str) -> SentenceTransformer:
     prepare_process(device)
     from sentence_transformers import SentenceTransformer
 
-    from embedsweep.models import torch_device
+    from embedsweep.models.build import torch_device
 
     try:
         return SentenceTransformer(model.source, device=torch_device(device), model_kwargs={"use_safetensors": True})
