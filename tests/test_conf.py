@@ -15,8 +15,8 @@ from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, 
 from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, OptimizerName
 from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.training.optimizers import OPTIMIZERS
-from embedsweep.validation.overrides import expand_benchmarks
+from embedsweep.training.trainer import OPTIMIZERS
+from embedsweep.validation.cells import expand_benchmarks
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_section, read_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep

@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer import losses
 
 from embedsweep.config.trial import AlsoConfig, LossConfig, TrialConfig
 from embedsweep.data.examples import Examples, Pairs, Splits
-from embedsweep.losses.teachers import load_encoder
+from embedsweep.losses.builders import load_encoder
 from tests.card.cases import (
     PAIRS,
     TRAIN,

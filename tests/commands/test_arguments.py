@@ -67,17 +67,31 @@ def test_options_stand_anywhere(words: list[str]) -> None:
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    words = ["m", "f", "g", "--ot", "x", "--batch-size", "x", "--normalize=1", "--out", "--out", "a"]
+    words = ["m", "f", "g", "--ot", "x", "--batch-size", "x", "--out", "b", "--out", "a"]
     with pytest.raises(ConfigError) as caught:
-        parse(VERB, [*words, "--columns", "a"]).check()
+        parse(VERB, words).check()
     assert [(problem.where, problem.message.split(";")[0].split(":")[0]) for problem in caught.value.problems] == [
         ("--out", "is given more than once"),
         ("--batch-size", "must be a whole number of at least 1, but got x"),
-        ("--normalize", "ignored explicit argument '1'"),
-        ("--out", "expected one argument"),
-        ("--columns", "expected 2 arguments"),
         ("--ot", "no such option (did you mean --out?)"),
         ("g", "unexpected argument"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "where", "message"),
+    [
+        ("--normalize=1", "--normalize", "ignored explicit argument '1'"),
+        ("--out", "--out", "expected one argument"),
+        ("--columns=a", "--columns", "expected 2 arguments"),
+    ],
+)
+def test_a_wrong_number_of_values_is_reported_with_the_problems_before_it(word: str, where: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(VERB, ["m", "f", "--batch-size", "x", word])
+    assert [(problem.where, problem.message) for problem in caught.value.problems] == [
+        ("--batch-size", "must be a whole number of at least 1, but got x"),
+        (where, message),
     ]
 
 
@@ -99,7 +113,9 @@ def test_a_conf_of_the_working_directory_changes_a_default(tmp_path: Path) -> No
 def test_a_wrong_default_names_its_file(tmp_path: Path, default: str, message: str) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "commands.yaml").write_text(f"encode: {{{default}}}", encoding="utf-8")
-    assert [str(each) for each in parse(VERB, ["m", "f", "--out=a"]).problems] == [f"{message} (in conf/commands.yaml)"]
+    with pytest.raises(ConfigError) as caught:
+        parse(VERB, ["m", "f", "--out=a"]).check()
+    assert list(map(str, caught.value.problems)) == [f"{message} (in conf/commands.yaml)"]
 
 
 def test_missing_arguments_are_reported_with_the_usage() -> None:

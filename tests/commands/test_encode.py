@@ -187,11 +187,17 @@ def test_pairs_without_a_cosine_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
         assert [row["score"] for row in csv.DictReader(file)].count("nan") == 2
 
 
-def test_similarity_takes_two_columns() -> None:
-    words = ["tiny", "pairs.csv", "--columns", "sentence1", "--out", "a.txt", "--similarity", "dot"]
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["--out", "a.parquet", "--columns", "sentence1"], ["--columns"]),
+        (["--out", "a.txt", "--similarity", "dot"], ["--similarity", "--out"]),
+    ],
+)
+def test_similarity_takes_two_columns_and_a_known_comparison(words: list[str], where: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        similarity.run(words, Console(file=io.StringIO()))
-    assert [problem.where for problem in caught.value.problems] == ["--columns", "--similarity", "--out"]
+        similarity.run(["tiny", "pairs.csv", *words], Console(file=io.StringIO()))
+    assert [problem.where for problem in caught.value.problems] == where
 
 
 @pytest.mark.parametrize(("word", "column"), [("0", 0), ("12", 12), ("text", "text"), ("-1", "-1")])

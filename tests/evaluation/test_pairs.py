@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,19 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
-from embedsweep.config.trial import DEV_METRICS, EvaluationConfig
+from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, EvaluationConfig
 from embedsweep.data.examples import Pairs, as_examples, as_pairs
 from embedsweep.errors import TrialError
 from embedsweep.evaluation.pairs import (
     PairEvaluator,
     check_embeddings,
     metric_names,
-    score_benchmarks,
+    score_further,
     scores_of,
     write_scores,
 )
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.validation.single import pass_single
 from tests.demo_pairs import demo_pairs
 
 ROWS = demo_pairs("dev")[:60]
@@ -203,9 +205,12 @@ def test_the_trainer_and_the_librarys_card_accept_scores_of_shortened_embeddings
     assert len(metric_names(metrics, "dev")) == 20
 
 
-def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer) -> None:
+def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = {"sts2017-es": as_pairs(as_examples(PAIRS).kept(range(30), None)), "stsb-en-test": PAIRS}
-    scores = score_benchmarks(halves, model, CONFIG, (32,))
+    monkeypatch.setattr("embedsweep.evaluation.pairs.load_benchmark", lambda benchmark, _: halves[benchmark.name])
+    config = pass_single(["loss=cosent"]).config
+    benchmarks = tuple(BenchmarkConfig(name, name, "test", config.data) for name in halves)
+    scores = score_further(replace(config, evaluation=replace(CONFIG, benchmarks=benchmarks, dims=(32,))), model)
     assert len(scores) == 40
     for name, pairs in halves.items():
         expected = scores_of(PairEvaluator(pairs, "dev", CONFIG, (32,)), model)

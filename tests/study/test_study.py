@@ -77,14 +77,14 @@ def make_request(
     )
     total = n_trials if sampler else n_trials or size
     return Sweep(
-        plan,
-        study,
-        total,
-        TrackingConfig("local", "", spool=False),
-        EmissionsConfig("codecarbon", None),
-        WorkersConfig("inline", 1, 1, 1, 0, None, mps=False),
-        ("trainer.x=1",),
-        frozenset(),
+        study=study,
+        tracking=TrackingConfig("local", "", spool=False),
+        emissions=EmissionsConfig("codecarbon", None),
+        workers=WorkersConfig("inline", 1, 1, 1, 0, None, mps=False),
+        plan=plan,
+        n_trials=total,
+        fixed=("trainer.x=1",),
+        overridden=frozenset(),
     )
 
 

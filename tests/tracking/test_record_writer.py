@@ -23,7 +23,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from rich.console import Console
 
 from embedsweep.cli import main
-from embedsweep.commands.sync import run as sync
+from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking import record_writer
@@ -540,7 +540,7 @@ def test_embedsweep_waits_half_a_minute_for_a_locked_database(mlflow_store: Trac
     [
         (("nonsense",), "nonsense: unexpected argument; the store is --tracking-uri URI"),
         (("study.name=none",), "--study: there is no study none"),
-        (("tracking.uri=file:///x",), "tracking.uri: MLflow keeps no records in plain folders"),
+        (("tracking.uri=file:///x",), "tracking.uri: MLflow no longer keeps records in plain folders"),
     ],
 )
 def test_sync_refuses_unknown_arguments(

@@ -12,7 +12,7 @@ from torch import nn
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.load import load_splits
-from embedsweep.models import build_model
+from embedsweep.models.build import build_model
 from embedsweep.training.built_models import BuiltModel
 from embedsweep.training.checkpoints import Checkpoints
 from embedsweep.training.data import training_parts

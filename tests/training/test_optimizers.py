@@ -20,7 +20,7 @@ from transformers import DistilBertConfig, DistilBertModel
 
 from embedsweep.config.trial import OptimizerConfig, Schedule
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.training.optimizers import OPTIMIZERS, SCHEDULES, optimizer_arguments
+from embedsweep.training.trainer import OPTIMIZERS, SCHEDULES, optimizer_arguments
 from embedsweep.validation.rules.training import check_schedule
 from embedsweep.validation.single import pass_single
 

@@ -24,7 +24,7 @@ from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
 from embedsweep.config.trial import EarlyStoppingConfig, Split, TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.models import build_model
+from embedsweep.models.build import build_model
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.built_models import BuiltModel
 from embedsweep.training.callback import out_of_patience
@@ -48,7 +48,7 @@ def _tiny_model_path_computed_once() -> Iterator[None]:
     """Compute the path of the tiny model once: it depends on the demo data."""
     path = tiny_model_path()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("embedsweep.models.tiny_model_path", lambda: path)
+        patch.setattr("embedsweep.models.build.tiny_model_path", lambda: path)
         yield
 
 

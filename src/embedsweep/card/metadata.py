@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError
 
-from embedsweep.card.scores import Scored, all_scores
+from embedsweep.card.sections import Hardware, Scored, all_scores
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
-from embedsweep.card.training import Hardware
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import ModelConfig, Split, TrialConfig
 from embedsweep.hub import cached_model_path

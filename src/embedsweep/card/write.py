@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from embedsweep.card.data import evaluation_datasets, training_datasets
 from embedsweep.card.metadata import base_model, set_emissions, set_origin, set_results
-from embedsweep.card.scores import evaluation_section
+from embedsweep.card.sections import (
+    base_model_link,
+    configuration_table,
+    evaluation_section,
+    origin_section,
+    read_hardware,
+)
 from embedsweep.card.text import data_name, data_source, without_folders
-from embedsweep.card.training import base_model_link, configuration_table, origin_section, read_hardware
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Examples, Splits

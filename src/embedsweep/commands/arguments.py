@@ -6,9 +6,9 @@ Defaults stand in ``conf/commands.yaml``; a file of that name in the ``conf`` of
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import yaml
@@ -70,15 +70,6 @@ class Option:
         """Its key in ``conf/commands.yaml``."""
         return self.name.lstrip("-").replace("-", "_")
 
-    @property
-    def most_values(self) -> int:
-        """How many words it takes at most."""
-        if not self.metavar:
-            return 0
-        if isinstance(self.nargs, int):
-            return self.nargs
-        return sys.maxsize if self.nargs == "+" else 1
-
     def known_values(self) -> Sequence[str]:
         """Return the values that completion offers."""
         return self.choices() if callable(self.choices) else self.choices
@@ -107,6 +98,11 @@ class Verb:
     options: tuple[Option, ...] = ()
     overrides: str = ""
     former_keys: Mapping[str, str] | None = None
+
+    @property
+    def option_names(self) -> list[str]:
+        """The names of its options, ``--help`` left out."""
+        return [option.name for option in self.options]
 
     @property
     def usage(self) -> str:
@@ -189,18 +185,22 @@ def usable_device(word: str) -> str:
 
 
 def parse(verb: Verb, words: Sequence[str]) -> ParsedArguments:
-    """Parse the words after a verb; what is wrong with them is in the result's ``problems``."""
-    problems: list[Problem] = []
-    values, rest = _parse_options(verb, [_present_spelling(verb, word) for word in words], problems)
-    given = {key for key, value in vars(values).items() if value is not None}
-    left = [option for option in verb.options if option.key not in given]
-    defaults = _read_defaults(verb, left, problems)
-    for option in left:
-        default = getattr(defaults, option.key)
-        setattr(values, option.key, default if option.metavar else bool(default))
-        is_reported = any(problem.where == option.name for problem in problems)
-        if option.is_required and default is None and not is_reported:
-            problems.append(Problem(option.name, f"must be given: {option.name} {option.metavar}"))
+    """Parse the words after a verb; what is wrong with them is in the result's ``problems``.
+
+    Raises:
+        ConfigError: an option has too few values, or a flag has one; with the problems before it.
+    """
+    words = [_present_spelling(verb, word) for word in words]
+    names = [word.partition("=")[0] for word in words]
+    problems = [Problem(name, "is given more than once") for name in verb.option_names if names.count(name) > 1]
+    given = {option.key for option in verb.options if option.name in names}
+    defaults, _ = _parse_options(verb, _default_words(verb, given), problems, source=f" (in conf/{DEFAULTS})")
+    values, rest = _parse_options(verb, words, problems, defaults)
+    problems += [
+        Problem(option.name, f"must be given: {option.name} {option.metavar}")
+        for option in verb.options
+        if option.is_required and option.key not in given and getattr(values, option.key) is None
+    ]
     rest = _without_unknown_options(verb, rest, problems)
     positionals, rest = _place(verb, rest, problems)
     if not verb.overrides:
@@ -215,7 +215,18 @@ def _present_spelling(verb: Verb, word: str) -> str:
     return f"{option}={value}" if option and sign else word
 
 
-def _parser(verb: Verb, defaults: Mapping[str, Any], *, add_help: bool = False) -> argparse.ArgumentParser:
+def _parser(
+    verb: Verb, problems: list[Problem], source: str = "", *, add_help: bool = False
+) -> argparse.ArgumentParser:
+    """Return a parser of a verb's options, which notes the values that an option does not allow and takes None."""
+
+    def convert(option: Option, word: str) -> Any:
+        try:
+            return option.type(word)
+        except argparse.ArgumentTypeError as error:
+            problems.append(Problem(option.name, f"{error}{source}"))
+            return None
+
     parser = argparse.ArgumentParser(
         usage=verb.usage,
         description=verb.description or f"{verb.summary[0].upper()}{verb.summary[1:]}.",
@@ -225,56 +236,48 @@ def _parser(verb: Verb, defaults: Mapping[str, Any], *, add_help: bool = False) 
         exit_on_error=False,
     )
     for option in verb.options:
-        how: dict[str, Any] = {"action": "store_const", "const": True}  # None where it is not given
+        how: dict[str, Any] = {"action": "store_true"}
         if option.metavar:
             metavar = tuple(option.metavar.split()) if option.nargs == 2 else option.metavar
-            how = {"metavar": metavar, "type": option.type, "nargs": option.nargs}
-        default = defaults.get(option.key)
-        spelled = " ".join(map(str, default)) if isinstance(default, list) else shown(default)
-        text = option.help if default in (None, False, []) else f"{option.help} (default: {spelled})"
-        parser.add_argument(option.name, dest=option.key, help=text.replace("%", "%%"), **how)
+            how = {"metavar": metavar, "type": partial(convert, option), "nargs": option.nargs}
+        parser.add_argument(option.name, help=option.help.replace("%", "%%"), **how)
     return parser
 
 
-def _parse_options(verb: Verb, words: list[str], problems: list[Problem]) -> tuple[argparse.Namespace, list[str]]:
-    """Parse the options; argparse stops at the first wrong one, which is noted and left out until none is wrong."""
-    names = [word.partition("=")[0] for word in words]
-    repeated = [option.name for option in verb.options if names.count(option.name) > 1]
-    problems += [Problem(name, "is given more than once") for name in repeated]
-    parser = _parser(verb, {})
-    while True:
-        try:
-            return parser.parse_known_args(words)
-        except argparse.ArgumentError as error:
-            name = str(error.argument_name)
-            problems.append(Problem(name, error.message))
-            words = _without_option(words, name, has_value=not error.message.startswith("expected"))
+def _parse_options(
+    verb: Verb,
+    words: Sequence[str],
+    problems: list[Problem],
+    values: argparse.Namespace | None = None,
+    source: str = "",
+) -> tuple[argparse.Namespace, list[str]]:
+    """Return the values of the options, and the words that are left.
 
-
-def _without_option(words: list[str], name: str, *, has_value: bool) -> list[str]:
-    """Return the words without an option and its value; where it has too few values, without those beside it."""
-    start = [word.partition("=")[0] for word in words].index(name)
-    end = start + 1
-    if has_value and "=" not in words[start]:
-        end += 1
-    while not has_value and end < len(words) and not words[end].startswith("-"):
-        end += 1
-    return words[:start] + words[end:]
+    Args:
+        verb: its options are parsed.
+        words: a command line.
+        problems: get the values that an option does not allow.
+        values: of options that the words do not name.
+        source: where the words are from, for messages.
+    """
+    try:
+        return _parser(verb, problems, source).parse_known_args(words, values)
+    except argparse.ArgumentError as error:
+        raise ConfigError([*problems, Problem(str(error.argument_name), f"{error.message}{source}")]) from None
 
 
 def _without_unknown_options(verb: Verb, words: Sequence[str], problems: list[Problem]) -> list[str]:
-    names = [option.name for option in verb.options] + ["--help"]
+    """Return the words without unknown options, and without a word after one that is no positional argument."""
+    names = [*verb.option_names, "--help"]
     rest: list[str] = []
-    is_after_unknown = False
+    previous = ""
     for word in words:
         if word.startswith("-") and word != "-":
             name = word.partition("=")[0]
             problems.append(Problem(name, f"no such option{nearest(name, names)}; there are: {', '.join(names)}"))
-            is_after_unknown = True
-        elif is_after_unknown and len(rest) >= len(verb.positionals):
-            is_after_unknown = False  # the word may be the unknown option's value
-        else:
+        elif not previous.startswith("--") or len(rest) < len(verb.positionals):
             rest.append(word)
+        previous = word
     return rest
 
 
@@ -304,29 +307,31 @@ def read_defaults(verb: str) -> Mapping[str, Any]:
     return values
 
 
-def _read_defaults(verb: Verb, options: Sequence[Option], problems: list[Problem]) -> argparse.Namespace:
-    """Return the default values of options, checked like those of the command line."""
+def _default_words(verb: Verb, given: Collection[str]) -> list[str]:
+    """Return the default values of the options that are not given, as they would be typed."""
     defaults = read_defaults(verb.name)
     words: list[str] = []
-    for option in options:
+    for option in verb.options:
         default = defaults.get(option.key)
-        if default in ([], None) or default is False:
+        if option.key in given or default in ([], None) or default is False:
             continue
-        if option.nargs is not None:
-            words += [option.name, *map(str, default if isinstance(default, list) else [default])]
-        elif default is True and not option.metavar:
-            words.append(option.name)
+        if isinstance(default, list):
+            words += [option.name, *map(str, default)]
         else:
-            words.append(f"{option.name}={default}")
-    default_problems: list[Problem] = []
-    values, _ = _parse_options(verb, words, default_problems)
-    problems += [Problem(each.where, f"{each.message} (in conf/{DEFAULTS})") for each in default_problems]
-    return values
+            words.append(option.name if default is True and not option.metavar else f"{option.name}={default}")
+    return words
 
 
 def format_help(verb: Verb) -> str:
     """Return what a verb does, its arguments and their defaults."""
-    parser = _parser(verb, read_defaults(verb.name), add_help=True)
+    defaults = read_defaults(verb.name)
+    options: list[Option] = []
+    for option in verb.options:
+        default = defaults.get(option.key)
+        spelled = " ".join(map(str, default)) if isinstance(default, list) else shown(default)
+        note = "" if default in (None, False, []) else f" (default: {spelled})"
+        options.append(replace(option, help=option.help + note))
+    parser = _parser(replace(verb, options=tuple(options)), [], add_help=True)
     for positional in verb.positionals:
         parser.add_argument(positional.metavar, help=positional.help)
     if verb.overrides:

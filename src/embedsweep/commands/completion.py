@@ -90,7 +90,11 @@ def _options(verb: Verb, current: str) -> list[str]:
 
 def _place(verb: Verb, words: Sequence[str]) -> tuple[str, int]:
     """Return the option whose value comes next, empty where none does, and the number of positional arguments."""
-    most_values = {option.name: option.most_values for option in verb.options}
+    # An option that takes one or more values takes all words up to the next option.
+    most_values = {
+        option.name: len(words) + 1 if option.nargs == "+" else int(option.nargs or bool(option.metavar))
+        for option in verb.options
+    }
     name, n_left, n_positionals = "", 0, 0
     for word in words:
         if word.startswith("-"):

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse, whole_number
-from embedsweep.commands.models import MODEL, ResolvedModel, load_model, read_model_argument
+from embedsweep.commands.models import MODEL, load_model, read_model_argument
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
 from embedsweep.config.trial import Column
 from embedsweep.config.values import nearest
 from embedsweep.console import say
 from embedsweep.data.formats import read_texts
 from embedsweep.errors import ConfigError
-from embedsweep.machine import prepare_process
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +28,6 @@ BATCHES_AT_ONCE = 32
 Write = Callable[[Sequence[str], "np.ndarray"], object]
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The arguments, checked; those that need no more than that are in ``values``."""
-
-    model: ResolvedModel
-    texts: list[str]
-    out: Path
-    values: Namespace
-
-
 def run(words: Sequence[str], console: Console) -> int:
     """Run ``embedsweep encode`` with the words after it and return 0. The model is loaded last.
 
@@ -48,41 +35,33 @@ def run(words: Sequence[str], console: Console) -> int:
         ConfigError: all that is wrong with the arguments, the file or the model's name; nothing was written.
         EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
-    request = _read(parse(VERB, words))
-    prepare_process(request.values.device)
-    from embedsweep.models import torch_device
-
-    model = load_model(request.model, torch_device(request.values.device))
-    _check_model(model, request)
-    dim = min(filter(None, (request.values.truncate_dim, model.get_embedding_dimension())))
-    encode_options: dict[str, Any] = {
-        "prompt_name": request.values.prompt,
-        "truncate_dim": request.values.truncate_dim,
-        "normalize_embeddings": request.values.normalize,
-    }
-    open_writer = _parquet if request.out.suffix == ".parquet" else _npy
-    with (
-        written_whole(request.out) as temporary,
-        open_writer(temporary, len(request.texts), dim) as write,
-        shown_progress(console, len(request.texts), "encoded") as progress,
-    ):
-        for texts, embeddings in encoded_chunks(
-            model, request.texts, request.values.batch_size, progress, **encode_options
-        ):
-            write(texts, embeddings)
-    say(console, f"{request.out}: {len(request.texts)} embeddings of {dim} dimensions, by {request.model.description}")
-    return 0
-
-
-def _read(arguments: ParsedArguments) -> _Request:
+    arguments = parse(VERB, words)
     values = arguments.values
     out = read_target(arguments, "out", (".parquet", ".npy"))
-    texts = read_texts_argument(arguments, [as_column(values.column or "")], "--column")
-    model = read_model_argument(arguments)
+    columns = read_texts_argument(arguments, [as_column(values.column or "")], "--column")
+    resolved = read_model_argument(arguments)
     arguments.check()
-    if out is None or texts is None or model is None:
+    if out is None or columns is None or resolved is None:
         raise ValueError("what is missing was noted as a problem")
-    return _Request(model, texts[0], out, values)
+    (texts,) = columns
+    model = load_model(resolved, values.device)
+    _check_model(model, values.prompt, values.truncate_dim)
+    dim = min(filter(None, (values.truncate_dim, model.get_embedding_dimension())))
+    encode_options: dict[str, Any] = {
+        "prompt_name": values.prompt,
+        "truncate_dim": values.truncate_dim,
+        "normalize_embeddings": values.normalize,
+    }
+    open_writer = _parquet if out.suffix == ".parquet" else _npy
+    with (
+        written_whole(out) as temporary,
+        open_writer(temporary, len(texts), dim) as write,
+        shown_progress(console, len(texts), "encoded") as progress,
+    ):
+        for chunk, embeddings in encoded_chunks(model, texts, values.batch_size, progress, **encode_options):
+            write(chunk, embeddings)
+    say(console, f"{out}: {len(texts)} embeddings of {dim} dimensions, by {resolved.description}")
+    return 0
 
 
 def as_column(word: str | int) -> Column:
@@ -126,17 +105,15 @@ def encoded_chunks(
         progress(len(chunk))
 
 
-def _check_model(model: SentenceTransformer, request: _Request) -> None:
+def _check_model(model: SentenceTransformer, prompt: str | None, truncate_dim: int | None) -> None:
     """Raise where the loaded model has no such prompt, or fewer dimensions."""
-    if request.values.prompt is not None and request.values.prompt not in model.prompts:
+    if prompt is not None and prompt not in model.prompts:
         known = ", ".join(model.prompts) or "none"
-        hint = nearest(request.values.prompt, model.prompts)
-        raise ConfigError.single(
-            "--prompt", f"the model has no prompt {request.values.prompt}{hint}; there are: {known}"
-        )
+        hint = nearest(prompt, model.prompts)
+        raise ConfigError.single("--prompt", f"the model has no prompt {prompt}{hint}; there are: {known}")
     width = model.get_embedding_dimension()
-    if request.values.truncate_dim is not None and width is not None and request.values.truncate_dim > width:
-        message = f"the model's embeddings have {width} dimensions, but got {request.values.truncate_dim}"
+    if truncate_dim is not None and width is not None and truncate_dim > width:
+        message = f"the model's embeddings have {width} dimensions, but got {truncate_dim}"
         raise ConfigError.single("--truncate-dim", message)
 
 

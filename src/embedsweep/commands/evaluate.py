@@ -34,7 +34,6 @@ from embedsweep.console import say
 from embedsweep.data.examples import Pairs
 from embedsweep.data.load import load_benchmark
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
-from embedsweep.machine import prepare_process
 from embedsweep.secrets import redact
 from embedsweep.validation.sections import read_section
 
@@ -157,7 +156,6 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the file cannot be written.
     """
     request = _read(parse(VERB, words))
-    prepare_process(request.values.device)
     figures: list[Figure] = []
     failures: list[str] = []
     total = len(request.models) * (len(request.benchmarks) + len(request.tasks))
@@ -258,10 +256,8 @@ def _figures(model: ResolvedModel, request: _Request) -> Iterator[Figure]:
 
 def _scores(resolved: ResolvedModel, request: _Request) -> Iterator[tuple[str, str, int | None, Correlations]]:
     """Yield the name of each benchmark and task, the metric, the number of pairs, and the score."""
-    from embedsweep.models import torch_device
-
     values = request.values
-    model = load_model(resolved, torch_device(values.device))
+    model = load_model(resolved, values.device)
     for name, pairs in request.benchmarks.items():
         sides = []
         for texts in (pairs.sentences1, pairs.sentences2):

@@ -15,18 +15,18 @@ import yaml
 
 from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
-from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
 from embedsweep.files import SINGLE_RUNS, SWEEPS
 from embedsweep.hub import cached_model_path
+from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
 from embedsweep.validation.resume import SHORTEST_PREFIX
 from embedsweep.validation.rules.model import check_model
 from embedsweep.validation.sections import read_section
-from embedsweep.validation.services import check_tracking
+from embedsweep.validation.single import read_store
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -103,25 +103,28 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         return ResolvedModel(argument, source, f"the folder {source}", True)
     if (SWEEPS / argument / "study.yaml").is_file():
         return _best_of(argument)
-    if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument, composer)) is not None:
+    if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument)) is not None:
         return model
     return _on_the_hub(argument, composer)
 
 
-def load_model(model: ResolvedModel, device: str | None) -> SentenceTransformer:
+def load_model(model: ResolvedModel, device: str) -> SentenceTransformer:
     """Load a model; weights are read from safetensors only. Imports torch.
 
     Args:
         model: which.
-        device: torch's name of where it goes; None is the best there is.
+        device: where it goes, as ``--device`` has it.
 
     Raises:
         EmbedsweepError: its files are broken, or are not a model's.
     """
+    prepare_process(device)
     from sentence_transformers import SentenceTransformer
 
+    from embedsweep.models.build import torch_device
+
     try:
-        return SentenceTransformer(model.source, device=device, model_kwargs={"use_safetensors": True})
+        return SentenceTransformer(model.source, device=torch_device(device), model_kwargs={"use_safetensors": True})
     except Exception as error:  # several libraries read a model, and each raises its own exceptions
         reason = redact((str(error).strip().splitlines() or ["no reason given"])[0])
         message = f"the model {model.source} cannot be loaded: {type(error).__name__}: {reason}"
@@ -152,14 +155,14 @@ def _best_of(study: str) -> ResolvedModel:
     return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True)
 
 
-def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
+def _model_of_run(argument: str) -> ResolvedModel | None:
     """Return the model of the run whose id starts with ``argument``; None where no run does."""
     runs = _runs_of(argument)
     _check_unique(argument, [run.run_id for run in runs])
     run = runs[0] if runs else None
     if run is not None and run.folder.is_dir():
         return ResolvedModel(argument, str(run.folder), run.description, True)
-    model = _from_the_store(argument, run, composer)
+    model = _from_the_store(argument, run)
     if model is None and run is not None:
         message = f"is {run.description}, whose model was not kept: it is neither in {run.folder} nor in MLflow's store"
         hint = f"; the study's best model is {run.study}" if run.study else ""
@@ -167,23 +170,16 @@ def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
     return model
 
 
-def _from_the_store(argument: str, run: _Run | None, composer: Composer) -> ResolvedModel | None:
+def _from_the_store(argument: str, run: _Run | None) -> ResolvedModel | None:
     """Download a run's model from MLflow's store; None where the store has none.
 
     Args:
         argument: a run's id, or its first digits.
         run: the run, where it is known here; else it is one of another folder or machine.
-        composer: composes where the store is.
     """
     from embedsweep.tracking.browse import download_model, runs_with_model
 
-    problems: list[Problem] = []
-    tracking = read_section(
-        TrackingConfig, "tracking", resolve(composer.compose({}), {}, ("tracking",))["tracking"], problems
-    )
-    problems += check_tracking(tracking)
-    if problems:
-        raise ConfigError(problems)
+    tracking = read_store([])
     ids = runs_with_model(tracking, run.run_id if run is not None else argument)
     _check_unique(argument, ids)
     if not ids:

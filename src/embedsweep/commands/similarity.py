@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import csv
-from argparse import Namespace
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from rich.console import Console
 
-from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, one_of, parse
+from embedsweep.commands.arguments import Option, Positional, Verb, one_of, parse
 from embedsweep.commands.encode import as_column, encoded_chunks, read_texts_argument
-from embedsweep.commands.models import MODEL, ResolvedModel, load_model, read_model_argument
+from embedsweep.commands.models import MODEL, load_model, read_model_argument
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
 from embedsweep.console import say
 from embedsweep.errors import TrialError
-from embedsweep.machine import prepare_process
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,17 +88,6 @@ def correlations(gold: Sequence[float], predicted: np.ndarray) -> Correlations:
     return Correlations(float(pearson[0]), float(pearson[1]), float(spearman[0]), float(spearman[1]))
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The arguments, checked; those that need no more than that are in ``values``."""
-
-    model: ResolvedModel
-    sentences1: list[str]
-    sentences2: list[str]
-    out: Path
-    values: Namespace
-
-
 def run(words: Sequence[str], console: Console) -> int:
     """Run ``embedsweep similarity`` with the words after it and return 0. The model is loaded last.
 
@@ -107,60 +95,43 @@ def run(words: Sequence[str], console: Console) -> int:
         ConfigError: all that is wrong with the arguments, the file or the model's name; nothing was written.
         EmbedsweepError: the model cannot be loaded, or the file cannot be written.
     """
-    request = _read(parse(VERB, words))
-    prepare_process(request.values.device)
-    import numpy as np
-
-    from embedsweep.models import torch_device
-
-    model = load_model(request.model, torch_device(request.values.device))
-    chunks: list[np.ndarray] = []
-    with shown_progress(console, 2 * len(request.sentences1), "encoded") as progress:
-        sides = (
-            encoded_chunks(model, texts, request.values.batch_size, progress)
-            for texts in (request.sentences1, request.sentences2)
-        )
+    arguments = parse(VERB, words)
+    values = arguments.values
+    out = read_target(arguments, "out", (".parquet", ".csv"))
+    columns = [as_column(column) for column in values.columns or ()]
+    sentences = read_texts_argument(arguments, columns, "--columns") if columns else None
+    resolved = read_model_argument(arguments)
+    arguments.check()
+    if out is None or sentences is None or resolved is None:
+        raise ValueError("what is missing was noted as a problem")
+    model = load_model(resolved, values.device)
+    scores: list[float] = []
+    with shown_progress(console, sum(map(len, sentences)), "encoded") as progress:
+        sides = [encoded_chunks(model, texts, values.batch_size, progress) for texts in sentences]
         for (_, first), (_, second) in zip(*sides, strict=True):
-            chunks.append(compared(first, second, request.values.similarity))
-    write = _write_parquet if request.out.suffix == ".parquet" else _write_csv
-    scores = np.concatenate(chunks)
-    with written_whole(request.out) as temporary:
-        write(temporary, request, scores)
-    say(
-        console,
-        f"{request.out}: {len(scores)} pairs scored by {request.values.similarity}, by {request.model.description}",
-    )
-    if missing := int(np.isnan(scores).sum()):
+            scores += compared(first, second, values.similarity).tolist()
+    write = _write_parquet if out.suffix == ".parquet" else _write_csv
+    with written_whole(out) as temporary:
+        write(temporary, {"sentence1": sentences[0], "sentence2": sentences[1], "score": scores})
+    say(console, f"{out}: {len(scores)} pairs scored by {values.similarity}, by {resolved.description}")
+    if missing := sum(map(math.isnan, scores)):
         pairs = f"{missing} pair{'s' if missing > 1 else ''}"
         say(console, f"{pairs} without a score (nan): an embedding is zero, which has no cosine, or is not a number")
     return 0
 
 
-def _read(arguments: ParsedArguments) -> _Request:
-    values = arguments.values
-    out = read_target(arguments, "out", (".parquet", ".csv"))
-    columns = [as_column(column) for column in values.columns or ()]
-    texts = read_texts_argument(arguments, columns, "--columns") if columns else None
-    model = read_model_argument(arguments)
-    arguments.check()
-    if out is None or texts is None or model is None:
-        raise ValueError("what is missing was noted as a problem")
-    return _Request(model, texts[0], texts[1], out, values)
-
-
-def _write_parquet(path: Path, request: _Request, scores: np.ndarray) -> None:
+def _write_parquet(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"sentence1": request.sentences1, "sentence2": request.sentences2, "score": scores.astype("float64")}
     pq.write_table(pa.table(columns), path)
 
 
-def _write_csv(path: Path, request: _Request, scores: np.ndarray) -> None:
+def _write_csv(path: Path, columns: Mapping[str, Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("sentence1", "sentence2", "score"))
-        writer.writerows(zip(request.sentences1, request.sentences2, scores.tolist(), strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 VERB = Verb(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep, Sweep
@@ -217,20 +217,24 @@ def active_axes(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> list[Axis]:
 def completed(axes: Sequence[Axis], cell: Mapping[str, Choice]) -> dict[str, Choice]:
     """Return the cell with the first value of every axis that it lacks, the conditional ones among them."""
     values = dict(cell)
-    for part in ([axis for axis in axes if not axis.when], [axis for axis in axes if axis.when]):
-        for axis in part:
-            if axis.when.items() <= values.items():
-                values.setdefault(axis.key, probes_of(axis)[0])
+    for axis in sorted(axes, key=lambda axis: bool(axis.when)):
+        if axis.when.items() <= values.items():
+            values.setdefault(axis.key, probes_of(axis)[0])
     return {axis.key: values[axis.key] for axis in active_axes(axes, values)}
 
 
-def grid(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
-    """Return every cell of discrete axes once; the last axis changes fastest, conditional ones inside the others."""
+def grid(axes: Sequence[Axis], values: Callable[[Axis], Sequence[Choice]] = values_of) -> Iterator[dict[str, Choice]]:
+    """Return every cell of the axes' values once; the last axis changes fastest, conditional ones inside the others.
+
+    Args:
+        axes: the axes, discrete unless ``values`` can do without.
+        values: returns the values of an axis.
+    """
     always = [axis for axis in axes if not axis.when]
-    for outer in itertools.product(*(values_of(axis) for axis in always)):
+    for outer in itertools.product(*map(values, always)):
         cell = dict(zip((axis.key for axis in always), outer, strict=True))
         inside = active_axes(axes, cell)[len(always) :]
-        for inner in itertools.product(*(values_of(axis) for axis in inside)):
+        for inner in itertools.product(*map(values, inside)):
             yield {**cell, **dict(zip((axis.key for axis in inside), inner, strict=True))}
 
 

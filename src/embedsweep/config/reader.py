@@ -153,21 +153,6 @@ class Reader:
         inside = Reader(value, f"{self.where}.{key}", self.problems, self._key_readers)
         return {name: inside.value(name, item) for name in value} if item is not object else dict(value)
 
-    def text(self, key: str) -> str:
-        """Return a text that is not empty."""
-        value: str = self.value(key, str)
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        """Return a text, or None."""
-        value: str | None = self.value(key, str | None)
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of texts, possibly empty; one text counts as a list of one, null as an empty one."""
-        value: tuple[str, ...] = self.value(key, tuple[str, ...])
-        return value
-
     def finish(self) -> None:
         """Note every unknown key, with the nearest known one."""
         for key in sorted(str(name) for name in set(self._section) - self._known):

@@ -1,4 +1,4 @@
-"""Score a model on sentence pairs by sentence-transformers' evaluator; metric names, predicted scores, checks.
+"""Score a model on pairs by sentence-transformers' evaluator: dev, test, benchmarks; metric names, checks.
 
 Metrics are named ``dev/spearman_cosine``, or ``dev-256/spearman_cosine`` for shortened embeddings. Imports torch.
 """
@@ -26,9 +26,11 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, EvaluationConfig, Similarity
+from embedsweep.config.trial import SIMILARITIES, EvaluationConfig, Similarity, TrialConfig
 from embedsweep.data.examples import Pairs
+from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.errors import TrialError, first_line
+from embedsweep.losses.nesting import dims
 from embedsweep.machine import free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
@@ -127,24 +129,43 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return {name: np.asarray(score(first, second)) for name, score in PREDICTIONS.items()}
 
 
-def score_benchmarks(
-    benchmarks: Mapping[str, Pairs], model: SentenceTransformer, config: EvaluationConfig, dims: Sequence[int]
-) -> dict[str, float]:
-    """Return all correlations of ``model`` on every benchmark, by name (``sts2017-es/spearman_cosine``).
+def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvaluator:
+    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
+    splits = load_splits(config.data, config.evaluation)
+    return PairEvaluator(splits.dev, "dev", config.evaluation, _cut_dims(config, model))
 
-    Args:
-        benchmarks: pairs by the benchmark's name.
-        model: the model to score.
-        config: how many sentences are encoded at once.
-        dims: numbers of first dimensions for which shortened embeddings are scored too.
 
-    Raises:
-        TrialError: all pairs have the same similarity, or embeddings are not finite.
+def score_dev(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
+    """Return all dev metrics of ``model``, by name (``dev/spearman_cosine``, ``dev-256/spearman_cosine``)."""
+    return scores_of(dev_evaluator(config, model), model)
+
+
+def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
+    """Return all test metrics of ``model``, by name."""
+    splits = load_splits(config.data, config.evaluation)
+    return scores_of(PairEvaluator(splits.test, "test", config.evaluation, _cut_dims(config, model)), model)
+
+
+def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
+    """Return all metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
+
+    Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
     """
+    evaluation, cut_dims = config.evaluation, _cut_dims(config, model)
     scores: dict[str, float] = {}
-    for name, pairs in benchmarks.items():
-        scores |= scores_of(PairEvaluator(pairs, name, config, dims), model)
+    for benchmark in evaluation.benchmarks:
+        pairs = load_benchmark(benchmark, evaluation.path)
+        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation, cut_dims), model)
     return scores
+
+
+def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
+    """Return the numbers of dimensions to score beside all of them, descending."""
+    width = model.get_embedding_dimension()
+    requested = {*dims(config.loss), *config.evaluation.dims}
+    if too_many := [dim for dim in config.evaluation.dims if dim > width]:
+        raise TrialError(f"evaluation.dims: must be at most {width}, the model's dimensions, but got {too_many[0]}")
+    return tuple(sorted((dim for dim in requested if dim < width), reverse=True))
 
 
 def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str, float]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedsweep.errors import TrialError
+from embedsweep.hub import cached_model_path
 from embedsweep.losses.rows import Build, LossArguments
-from embedsweep.losses.teachers import load_encoder
 
 if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
     from torch import nn
 
 
@@ -32,38 +35,28 @@ def library(class_name: str, **converted: Callable[[str], Any]) -> Build:
     return build
 
 
-def siamese_distance(name: str) -> Any:
-    """Return a member of ``SiameseDistanceMetric``; names are the members' in lower case."""
-    from sentence_transformers.sentence_transformer.losses import SiameseDistanceMetric
+def distance_of(class_name: str) -> Callable[[str], Any]:
+    """Return a function that looks up a distance by its name, in lower case, in a class of the library's losses."""
 
-    return getattr(SiameseDistanceMetric, name.upper())
+    def look_up(name: str) -> Any:
+        from sentence_transformers.sentence_transformer import losses
 
+        members = getattr(losses, class_name)
+        return getattr(members, name) if hasattr(members, name) else getattr(members, name.upper())
 
-def triplet_distance(name: str) -> Any:
-    """Return a member of ``TripletDistanceMetric``; names are the members' in lower case."""
-    from sentence_transformers.sentence_transformer.losses import TripletDistanceMetric
-
-    return getattr(TripletDistanceMetric, name.upper())
+    return look_up
 
 
-def batch_distance(name: str) -> Any:
-    """Return a function of ``BatchHardTripletLossDistanceFunction``."""
-    from sentence_transformers.sentence_transformer.losses import BatchHardTripletLossDistanceFunction
+def similarity_function(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return a function of ``sentence_transformers.util``: two batches ``(batch, dim)`` -> scores ``(batch,)``."""
+    from sentence_transformers import util
 
-    return getattr(BatchHardTripletLossDistanceFunction, name)
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = getattr(util, name)
+    return function
 
 
-def mnrl(args: LossArguments) -> nn.Module:
+def mnrl(args: LossArguments, **fixed: Any) -> nn.Module:
     """Build MultipleNegativesRankingLoss (https://arxiv.org/abs/1705.00652), or its cached form."""
-    return _mnrl(args)
-
-
-def mnrl_symmetric(args: LossArguments) -> nn.Module:
-    """Build MultipleNegativesSymmetricRankingLoss: the library deprecates that class in favour of these arguments."""
-    return _mnrl(args, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
-
-
-def _mnrl(args: LossArguments, **fixed: Any) -> nn.Module:
     from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MultipleNegativesRankingLoss,
@@ -78,6 +71,11 @@ def _mnrl(args: LossArguments, **fixed: Any) -> nn.Module:
         **args.parameters,
         **fixed,
     )
+
+
+def mnrl_symmetric(args: LossArguments) -> nn.Module:
+    """Build MultipleNegativesSymmetricRankingLoss: the library deprecates that class in favour of these arguments."""
+    return mnrl(args, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction")
 
 
 def gist(args: LossArguments) -> nn.Module:
@@ -138,3 +136,21 @@ def global_orthogonal_regularization(args: LossArguments) -> nn.Module:
     assert args.inner is not None, "validation refuses a wrapper without a loss inside"
     regularizer = GlobalOrthogonalRegularizationLoss(args.model, **args.parameters)
     return RegularizedLoss(args.model, args.inner, regularizer)
+
+
+def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
+    """Load a model that is used and never trained.
+
+    Args:
+        path: a folder or an id on the Hub; a copy in the local cache is loaded without asking the Hub.
+        device: where it is placed.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    folder = Path(path).expanduser()
+    source = folder if folder.is_dir() else cached_model_path(path, None) or path
+    encoder = SentenceTransformer(str(source), device=str(device), model_kwargs={"use_safetensors": True})
+    # What a loss says of its guide in the model card.
+    encoder.model_card_data.base_model = folder.resolve().name if folder.is_dir() else path
+    # The trainer passes every weight inside the loss that requires a gradient to its optimizer.
+    return encoder.requires_grad_(False).eval()

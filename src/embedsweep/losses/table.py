@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 
 from embedsweep.config.trial import Count, NotNegative, Positive, Ratio
 from embedsweep.config.types import Bounds
-from embedsweep.losses import builders, teachers, unsupervised
-from embedsweep.losses.builders import library
+from embedsweep.losses import builders, datasets
+from embedsweep.losses.builders import distance_of, library
 from embedsweep.losses.rows import Across, InBatch, Loss
 
 _Cosine = Annotated[float, Bounds(at_least=-1, at_most=1)]
 _AllOrCount = Annotated[int, Bounds(at_least=-1)]
 """-1 means all of them."""
 _BatchDistance = Literal["cosine_distance", "euclidean_distance"]
+_batch_distance = distance_of("BatchHardTripletLossDistanceFunction")
 _Similarity = Literal["pairwise_dot_score", "pairwise_cos_sim"]
 
 _SCALE: Mapping[str, Any] = {"scale": Positive}
@@ -99,14 +100,14 @@ LOSSES: Mapping[str, Loss] = {
         ("binary_pairs",),
         InBatch.INDEPENDENT,
         _SIAMESE,
-        library("ContrastiveLoss", distance_metric=builders.siamese_distance),
+        library("ContrastiveLoss", distance_metric=distance_of("SiameseDistanceMetric")),
         across=Across.EMBEDDINGS,
     ),
     "online_contrastive": Loss(
         ("binary_pairs",),
         InBatch.COMPARED,
         _SIAMESE,
-        library("OnlineContrastiveLoss", distance_metric=builders.siamese_distance),
+        library("OnlineContrastiveLoss", distance_metric=distance_of("SiameseDistanceMetric")),
         across=Across.EMBEDDINGS,
         not_captured=_CHOOSES,
     ),
@@ -126,14 +127,14 @@ LOSSES: Mapping[str, Loss] = {
         ("triplets",),
         InBatch.INDEPENDENT,
         {"distance_metric": Literal["cosine", "euclidean", "manhattan"], "triplet_margin": Positive},
-        library("TripletLoss", distance_metric=builders.triplet_distance),
+        library("TripletLoss", distance_metric=distance_of("TripletDistanceMetric")),
         across=Across.EMBEDDINGS,
     ),
     "batch_all_triplet": Loss(
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        library("BatchAllTripletLoss", distance_metric=builders.batch_distance),
+        library("BatchAllTripletLoss", distance_metric=_batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
         not_captured=_CHOOSES,
@@ -142,7 +143,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        library("BatchHardTripletLoss", distance_metric=builders.batch_distance),
+        library("BatchHardTripletLoss", distance_metric=_batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
     ),
@@ -150,7 +151,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         _IN_BATCH,
-        library("BatchSemiHardTripletLoss", distance_metric=builders.batch_distance),
+        library("BatchSemiHardTripletLoss", distance_metric=_batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
         not_captured=_MOVES,
@@ -159,7 +160,7 @@ LOSSES: Mapping[str, Loss] = {
         ("class_texts",),
         InBatch.COMPARED,
         {"distance_metric": _BatchDistance},
-        library("BatchHardSoftMarginTripletLoss", distance_metric=builders.batch_distance),
+        library("BatchHardSoftMarginTripletLoss", distance_metric=_batch_distance),
         groups_by_label=True,
         across=Across.EMBEDDINGS,
     ),
@@ -168,7 +169,7 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {**_TEACHER, "projection_dim": Count | None},
         library("MSELoss"),
-        dataset=teachers.with_embeddings,
+        dataset=datasets.with_embeddings,
         dataset_parameters=_TEACHER_ONLY,
         not_inside=_LABELS,
         other_model="teacher",
@@ -183,7 +184,7 @@ LOSSES: Mapping[str, Loss] = {
             "projection_dim": Count | None,
         },
         library("EmbedDistillLoss"),
-        dataset=teachers.with_embeddings,
+        dataset=datasets.with_embeddings,
         dataset_parameters=_TEACHER_ONLY,
         not_inside=_LABELS,
         other_model="teacher",
@@ -193,8 +194,8 @@ LOSSES: Mapping[str, Loss] = {
         ("triplets",),
         InBatch.INDEPENDENT,
         {**_TEACHER, "similarity_fct": _Similarity},
-        library("MarginMSELoss", similarity_fct=teachers.similarity_function),
-        dataset=teachers.with_margins,
+        library("MarginMSELoss", similarity_fct=builders.similarity_function),
+        dataset=datasets.with_margins,
         dataset_parameters=_TEACHER_ONLY,
         other_model="teacher",
         across=Across.EMBEDDINGS,
@@ -203,8 +204,8 @@ LOSSES: Mapping[str, Loss] = {
         ("triplets",),
         InBatch.INDEPENDENT,
         {**_TEACHER, "similarity_fct": _Similarity, "temperature": Positive},
-        library("DistillKLDivLoss", similarity_fct=teachers.similarity_function),
-        dataset=teachers.with_scores,
+        library("DistillKLDivLoss", similarity_fct=builders.similarity_function),
+        dataset=datasets.with_scores,
         dataset_parameters=_TEACHER_ONLY,
         other_model="teacher",
         across=Across.EMBEDDINGS,
@@ -214,7 +215,7 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {"del_ratio": Ratio},
         builders.denoising_autoencoder,
-        dataset=unsupervised.damaged,
+        dataset=datasets.damaged,
         dataset_parameters=("del_ratio",),
         average="words",
         not_inside={**_no_cut("its decoder takes embeddings of one width"), **_EMBEDS_ITSELF},
@@ -228,7 +229,7 @@ LOSSES: Mapping[str, Loss] = {
         InBatch.INDEPENDENT,
         {"pos_neg_ratio": Annotated[int, Bounds(at_least=2)]},
         library("ContrastiveTensionLoss"),
-        dataset=unsupervised.tension_pairs,
+        dataset=datasets.tension_pairs,
         dataset_parameters=("pos_neg_ratio",),
         average="nothing",
         not_inside={**_CT_CUT, **_EMBEDS_ITSELF},

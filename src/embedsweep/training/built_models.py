@@ -147,7 +147,7 @@ class BuiltModels:
             free_memory()  # a model refers to itself, and would exist beside the next one
 
     def _build(self, config: TrialConfig) -> BuiltModel:
-        from embedsweep.models import build_model, torch_device
+        from embedsweep.models.build import build_model, torch_device
         from embedsweep.training.graphed import ModelGraphs
 
         before = _RandomState.now()

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.losses.nesting import nest
-from embedsweep.models import training_prompts
+from embedsweep.models.build import training_prompts
 from embedsweep.training.cuda_graphs import GraphMemory, StepGraphs
 from embedsweep.training.micro_batches import losses_of
 

@@ -89,7 +89,7 @@ def _join(rank: int, size: int, store: str, stuck_s: float) -> None:
 def _train(order: Order, channel: ParentChannel, rank: int, size: int) -> None:
     from transformers import set_seed
 
-    from embedsweep.models import build_model, count_tokens, torch_device
+    from embedsweep.models.build import build_model, count_tokens, torch_device
     from embedsweep.training.train import Training, train_share
 
     config = order.config

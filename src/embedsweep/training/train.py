@@ -16,11 +16,11 @@ from transformers import PrinterCallback, TrainerState
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.pairs import PairEvaluator, metric_names, scores_of
+from embedsweep.evaluation.pairs import PairEvaluator, dev_evaluator, metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
 from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
 from embedsweep.losses.rows import InBatch
-from embedsweep.models import load_weights
+from embedsweep.models.build import load_weights
 from embedsweep.training.built_models import BuiltModel
 from embedsweep.training.callback import LOSS_WEIGHTS, TrainingCallback, TrainingListener
 from embedsweep.training.checkpoints import Checkpoints, CheckpointWriter
@@ -36,7 +36,6 @@ from embedsweep.training.micro_batches import (
     micro_batch_size_of,
     why_eager,
 )
-from embedsweep.training.scoring import dev_evaluator
 from embedsweep.training.trainer import Trainer, TrainerOptions, training_arguments
 
 if TYPE_CHECKING:

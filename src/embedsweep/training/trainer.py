@@ -23,19 +23,27 @@ from torch import nn
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import OptimizerConfig, Schedule, TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.losses.modules import embed_together
-from embedsweep.models import load_weights, training_prompts
+from embedsweep.models.build import load_weights, training_prompts
 from embedsweep.training.batches import batch_sampler_of
 from embedsweep.training.checkpoints import CheckpointWriter
 from embedsweep.training.cuda_graphs import CaptureError
 from embedsweep.training.divergence import DivergenceCheck
 from embedsweep.training.graphed import Graphed, PaddingCollator, text_columns
 from embedsweep.training.micro_batches import N_EXAMPLES, PARTS, SHARES, Split, SplittingCollator, loss_batch_size_of
-from embedsweep.training.optimizers import optimizer_arguments
 
 _log = logging.getLogger(__name__)
+
+OPTIMIZERS: Mapping[str, str] = {
+    "adamw": "adamw_torch_fused",
+    "adafactor": "adafactor",
+    "schedule_free": "schedule_free_adamw",
+}
+"""Name -> transformers' name. Its Lion needs bitsandbytes, which is not a dependency here."""
+
+SCHEDULES: Mapping[Schedule, str] = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True)
@@ -261,3 +269,24 @@ def training_arguments(
 
 def _ratio_or_steps(value: float) -> float:
     return value if value < 1 else int(value)
+
+
+def optimizer_arguments(config: OptimizerConfig) -> dict[str, Any]:
+    """Return the training arguments of an optimizer and its schedule.
+
+    ``schedule_free`` (Defazio et al. 2024, https://arxiv.org/abs/2405.15682) warms up by itself over a number of steps,
+    but takes a ratio for a number of steps below 1, which gives no warm-up: therefore steps are left to it and ratios
+    to the schedule; with both, the rate would be warmed up twice. The logged rate lacks the warm-up over steps.
+    """
+    in_steps = config.warmup >= 1
+    schedule = SCHEDULES[config.schedule]
+    if config.name == "schedule_free" and in_steps:
+        schedule = "constant"
+    return {
+        "optim": OPTIMIZERS[config.name],
+        "learning_rate": config.lr,
+        "weight_decay": config.weight_decay,
+        "warmup_steps": int(config.warmup) if in_steps else config.warmup,
+        "lr_scheduler_type": schedule,
+        "max_grad_norm": config.max_grad_norm,
+    }

@@ -138,7 +138,7 @@ class _TrialRun:
 
     def run(self) -> TrialResult:
         from embedsweep.evaluation.pairs import write_scores
-        from embedsweep.models import count_tokens
+        from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
 
         setup, config = self._setup, self._config
@@ -197,8 +197,8 @@ class _TrialRun:
 
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
+        from embedsweep.evaluation.pairs import score_dev, score_further, score_test
         from embedsweep.losses.nesting import dims
-        from embedsweep.training.scoring import score_dev, score_further, score_test
 
         config = self._config
         if not config.evaluation.before:
@@ -263,7 +263,7 @@ class _TrialRun:
     def _result(
         self, outcome: Outcome, model: SentenceTransformer, before: Mapping[str, float], conversion: str | None
     ) -> TrialResult:
-        from embedsweep.training.scoring import score_further, score_test
+        from embedsweep.evaluation.pairs import score_further, score_test
 
         config, single = self._config, self._setup.single
         return TrialResult(

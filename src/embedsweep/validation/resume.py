@@ -21,7 +21,7 @@ from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE_RUNS
 from embedsweep.tracking.spool import spooled_ids
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
-from embedsweep.validation.overrides import STUDY_KEYS_OF_A_TRIAL, Cell, Overrides, section_of
+from embedsweep.validation.cells import STUDY_KEYS_OF_A_TRIAL, Cell, Overrides, section_of
 from embedsweep.validation.rules import check_trial
 from embedsweep.validation.sections import read_section
 
@@ -176,15 +176,12 @@ def alone_in(folder: Path) -> Iterator[None]:
         ConfigError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
         raise ConfigError.single("resume", f"run {folder.resolve().name[:8]} is in use by another process") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 SERVICES = ("tracking", "emissions", "workers")

@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from embedsweep.config.axes import active_axes, axis_of_entry, completed, probes_of, random_cell, value_on
+from embedsweep.config.axes import active_axes, axis_of_entry, completed, grid, probes_of, random_cell, value_on
 from embedsweep.config.compose import Composer
 from embedsweep.config.identity import canonical
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.validation.cells import broken_constraint, cell_config
-from embedsweep.validation.overrides import Cell, Overrides, one_for_all, section_of
+from embedsweep.validation.cells import Cell, Overrides, broken_constraint, cell_config, one_for_all, section_of
 from embedsweep.validation.rules.data import scored_on
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import TRIAL_SECTIONS
@@ -70,22 +69,21 @@ def _check_search(
     for key in search.space:
         if key in mine:
             continue
-        where = f"search={search.name}, {key}"
-        lacking = next((cell for cell in cells if not has_key(cell.composed, key)), None)
-        if composer.is_group(key):
-            yield Problem(where, f"options are swept on the command line: {key}=a,b")
-        elif lacking is not None:
-            yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(lacking.composed)))}")
-        else:
-            yield from _check_same_for_all(where, key)
+        yield from _check_key(f"search={search.name}, {key}", key, cells, composer)
     for section in search.option_spaces:
         if section not in TRIAL_SECTIONS:
             message = f"no section {section}{nearest(section, TRIAL_SECTIONS)}; there are: {', '.join(TRIAL_SECTIONS)}"
             yield Problem("search.option_spaces", message)
 
 
-def _check_same_for_all(where: str, key: str) -> Iterator[Problem]:
-    if section_of(key) not in TRIAL_SECTIONS or one_for_all(key) is not None:
+def _check_key(where: str, key: str, cells: Sequence[Cell], composer: Composer) -> Iterator[Problem]:
+    """Check that a key of a space exists in every cell and can be searched."""
+    lacking = next((cell for cell in cells if not has_key(cell.composed, key)), None)
+    if composer.is_group(key):
+        yield Problem(where, f"options are swept on the command line: {key}=a,b")
+    elif lacking is not None:
+        yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(lacking.composed)))}")
+    elif section_of(key) not in TRIAL_SECTIONS or one_for_all(key) is not None:
         yield Problem(where, "is the same for all trials of a study and cannot be searched")
 
 
@@ -110,7 +108,7 @@ def _entries(
             where = f"{place}, {key}"
             other = entries.get(key)
             if place != spaces[0][0]:
-                problems += _check_key_of_option(where, key, cell, composer)
+                problems += _check_key(where, key, [cell], composer)
             if other is not None and other.place != spaces[0][0]:
                 problems.append(Problem(where, f"{other.place} searches it, too: leave it out of one space"))
             try:
@@ -147,15 +145,6 @@ def _option_spaces(
         own = f"{section}."
         placed = {place + "." + key.removeprefix(own) if key.startswith(own) else key: space[key] for key in space}
         yield name, frozenset(groups) & cell.swept.keys(), placed
-
-
-def _check_key_of_option(where: str, key: str, cell: Cell, composer: Composer) -> Iterator[Problem]:
-    if composer.is_group(key):
-        yield Problem(where, f"options are swept on the command line: {key}=a,b")
-    elif not has_key(cell.composed, key):
-        yield Problem(where, f"no such key{nearest_key(key, list(leaf_keys(cell.composed)))}")
-    else:
-        yield from _check_same_for_all(where, key)
 
 
 def _lookup(entry: Any, cell: Cell) -> dict[str, Any]:
@@ -323,7 +312,7 @@ def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
     always = [axis for axis in axes if not axis.when]
     outer = math.prod(len(probes[axis.name]) for axis in always)
     if outer <= EVERY_CELL_UP_TO:
-        every = list(itertools.islice(_every_cell(axes), EVERY_CELL_UP_TO + 1))
+        every = list(itertools.islice(grid(axes, probes_of), EVERY_CELL_UP_TO + 1))
         if len(every) <= EVERY_CELL_UP_TO:
             yield from every
             return
@@ -333,15 +322,6 @@ def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
             parts = ({**one.when}, {**other.when}, {one.key: left}, {other.key: right})
             if _agree(parts):
                 yield completed(axes, {key: value for part in parts for key, value in part.items()})
-
-
-def _every_cell(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
-    always = [axis for axis in axes if not axis.when]
-    for outer in itertools.product(*map(probes_of, always)):
-        cell = dict(zip((axis.key for axis in always), outer, strict=True))
-        inside = active_axes(axes, cell)[len(always) :]
-        for inner in itertools.product(*map(probes_of, inside)):
-            yield {**cell, **dict(zip((axis.key for axis in inside), inner, strict=True))}
 
 
 def _agree(parts: Sequence[Mapping[str, Choice]]) -> bool:

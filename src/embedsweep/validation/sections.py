@@ -92,7 +92,7 @@ def read_section(kind: type[T], where: str, section: object, problems: list[Prob
 
 def read_loss(reader: Reader) -> LossConfig:
     """Return the loss by its name, with the parameters that the table of losses gives it, and the loss inside."""
-    name = reader.text("name")
+    name: str = reader.value("name", str)
     if name not in LOSSES:
         if name:
             reader.problem("name", f"no loss {name}{nearest(name, LOSSES)}; there are: {', '.join(LOSSES)}")
@@ -173,14 +173,15 @@ def _max_tokens(reader: Reader) -> tuple[int, ...] | None:
 
 
 def _delimiter(reader: Reader) -> str:
-    value = "\t" if reader.raw("delimiter") in ("\t", "\\t", "tab") else reader.text("delimiter")
+    is_tab = reader.raw("delimiter") in ("\t", "\\t", "tab")
+    value: str = "\t" if is_tab else reader.value("delimiter", str)
     if len(value) > 1 or value in ('"', "\r", "\n"):
         reader.problem("delimiter", f'must be one character, such as "," or ";" or "\\t", but got {value!r}')
     return value or ","
 
 
 def _encoding(reader: Reader) -> str:
-    value = reader.text("encoding")
+    value: str = reader.value("encoding", str)
     try:
         # Unlike codecs.lookup this refuses codecs that give no text, such as base64.
         io.TextIOWrapper(io.BytesIO(), encoding=value or "utf-8")
@@ -243,7 +244,7 @@ def _benchmarks(reader: Reader) -> tuple[BenchmarkConfig, ...]:
 
 
 def _pooling(reader: Reader) -> str | None:
-    value = reader.optional_text("pooling")
+    value: str | None = reader.value("pooling", str | None)
     modes = value.split("+") if value is not None else []
     known = get_args(Pooling)
     for mode in modes:
@@ -259,7 +260,7 @@ def _pooling(reader: Reader) -> str | None:
 
 def _objectives(reader: Reader) -> tuple[str, ...]:
     before = len(reader.problems)
-    objectives = reader.texts("objective")
+    objectives: tuple[str, ...] = reader.value("objective", tuple[str, ...])
     for name in objectives:
         if name not in DIRECTIONS:
             reader.problem(

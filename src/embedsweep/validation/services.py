@@ -15,7 +15,7 @@ from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE, SWEEPS
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
-from embedsweep.validation.overrides import Cell
+from embedsweep.validation.cells import Cell
 from embedsweep.validation.sections import read_section
 
 
@@ -23,23 +23,17 @@ def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
     """Report settings that ``workers=inline``, which is this process, cannot have."""
     if workers.name != "inline":
         return
-    if workers.count not in (None, 1):
-        yield Problem("workers.count", f"inline is this process alone, but got {workers.count}: add workers=local")
-    if workers.per_device != 1:
-        several = "auto measures how many" if workers.per_device == "auto" else f"{workers.per_device} are to"
-        message = f"inline is this process alone, but {several} share a GPU: add workers=local"
-        yield Problem("workers.per_device", message)
-    if workers.mps is not False:
-        message = f"inline is this process, which shares no GPU, but got {str(workers.mps).lower()}: add workers=local"
-        yield Problem("workers.mps", message)
-    if workers.max_restarts > 0:
-        message = (
-            f"inline is this process, which cannot be restarted, but got {workers.max_restarts}: add workers=local"
-        )
-        yield Problem("workers.max_restarts", message)
-    if workers.silence is not None:
-        message = f"inline is this process, which is not supervised, but got {workers.silence:g}: add workers=local"
-        yield Problem("workers.silence", message)
+    several = "auto measures how many" if workers.per_device == "auto" else f"{workers.per_device} are to"
+    settings = {
+        "count": (workers.count in (None, 1), f" alone, but got {workers.count}"),
+        "per_device": (workers.per_device == 1, f" alone, but {several} share a GPU"),
+        "mps": (workers.mps is False, f", which shares no GPU, but got {shown(workers.mps)}"),
+        "max_restarts": (workers.max_restarts == 0, f", which cannot be restarted, but got {workers.max_restarts}"),
+        "silence": (workers.silence is None, f", which is not supervised, but got {workers.silence or 0:g}"),
+    }
+    for key, (is_off, message) in settings.items():
+        if not is_off:
+            yield Problem(f"workers.{key}", f"inline is this process{message}: add workers=local")
 
 
 def check_shares(workers: WorkersConfig, device: str) -> Iterator[Problem]:
@@ -87,7 +81,14 @@ TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql")
 
 @dataclass(frozen=True)
 class Services:
-    """The sections that are no part of a trial."""
+    """The sections of a command that are no part of a trial.
+
+    Attributes:
+        study: what the study does; of a single run, its objective and rungs.
+        tracking: where runs are recorded.
+        emissions: whose electricity is used.
+        workers: who runs trials on this machine.
+    """
 
     study: StudyConfig
     tracking: TrackingConfig
@@ -115,16 +116,13 @@ def read_services(cell: Cell) -> Services:
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))
-    problems += [
-        Problem(name, f"cannot be written in the working directory {Path.cwd()}; start from a folder of your own")
-        for name in (str(SWEEPS), "mlruns")
-        if not os.access(Path(name) if Path(name).exists() else Path.cwd(), os.W_OK)
-    ]
-    problems += [
-        Problem(name, f"must be a folder, but {Path(name).absolute()} is a file; move it, or start from another folder")
-        for name in (str(SWEEPS), "mlruns")
-        if Path(name).exists() and not Path(name).is_dir()
-    ]
+    for folder in (SWEEPS, Path("mlruns")):
+        if not os.access(folder if folder.exists() else Path.cwd(), os.W_OK):
+            message = f"cannot be written in the working directory {Path.cwd()}; start from a folder of your own"
+            problems.append(Problem(str(folder), message))
+        if folder.exists() and not folder.is_dir():
+            message = f"must be a folder, but {folder.absolute()} is a file; move it, or start from another folder"
+            problems.append(Problem(str(folder), message))
     if problems:
         raise ConfigError(problems)
     return services
@@ -160,7 +158,7 @@ def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Probl
 
 
 def _database_host(url: str | None) -> str | None:
-    """Where a database is; None where that is not overrides, or the URL is none."""
+    """Where a database is; None where the URL does not say, or is none."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from embedsweep.config.compose import open_composer
-from embedsweep.config.study import EmissionsConfig, TrackingConfig
+from embedsweep.config.compose import Composer, open_composer
+from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.validation.cells import read_cell, trial_sections
-from embedsweep.validation.overrides import (
+from embedsweep.validation.cells import (
     STUDY_KEYS_OF_A_TRIAL,
     Cell,
     Overrides,
     compose_cells,
+    read_cell,
     section_of,
     sort_overrides,
 )
@@ -26,24 +26,23 @@ from embedsweep.validation.services import Services, check_tracking, read_servic
 
 
 @dataclass(frozen=True)
-class SingleRun:
+class SingleRun(Services):
     """A validated command for one run.
 
     Attributes:
         config: what is run.
-        tracking: where it is recorded.
-        emissions: whose electricity is used.
         resumed: the earlier run that it resumes; None starts a new one.
         service_overrides: the overrides of tracking, emissions and workers, as typed, which the run does not keep.
-        processes: how many processes train it together.
     """
 
     config: TrialConfig
-    tracking: TrackingConfig
-    emissions: EmissionsConfig
     resumed: Resumed | None
     service_overrides: tuple[str, ...]
-    processes: int
+
+    @property
+    def processes(self) -> int:
+        """How many processes train it together."""
+        return self.workers.processes_per_trial
 
 
 def pass_single(words: Sequence[str]) -> SingleRun:
@@ -59,10 +58,9 @@ def pass_single(words: Sequence[str]) -> SingleRun:
     with open_composer() as composer:
         overrides = sort_overrides(words, composer, problems)
         problems += _only_for_studies(overrides)
-        overrides.axes.clear()
         if resumes := overrides.values.get("resume") is not None:
             problems += refuse_changes(overrides)
-        (cell,) = compose_cells(overrides, composer, problems)
+        cell = _compose_one(overrides, composer, "several values need a study: add -m", problems)
         try:
             services = read_services(cell)
         except ConfigError as error:
@@ -75,26 +73,31 @@ def pass_single(words: Sequence[str]) -> SingleRun:
                 config = _read_config(cell, services)
         except ConfigError as error:
             problems += error.problems
-    processes = services.workers.processes_per_trial if services is not None else 1
-    if config is not None:
-        problems += check_processes(config, processes)
+    if config is not None and services is not None:
+        problems += check_processes(config, services.workers.processes_per_trial)
     if problems or services is None or config is None:
         raise ConfigError(problems)
-    return SingleRun(config, services.tracking, services.emissions, resumed, service_overrides(words), processes)
+    return SingleRun(**vars(services), config=config, resumed=resumed, service_overrides=service_overrides(words))
+
+
+def _compose_one(overrides: Overrides, composer: Composer, message: str, problems: list[Problem]) -> Cell:
+    """Return the only cell of a command that sweeps nothing; what is swept is reported with ``message``."""
+    problems += [Problem(axis.key, message) for axis in overrides.axes]
+    overrides.axes.clear()
+    (cell,) = compose_cells(overrides, composer, problems)
+    return cell
 
 
 def _read_config(cell: Cell, services: Services | None) -> TrialConfig:
     if services is None:
-        return read_cell(trial_sections(cell), {}, "")
+        return read_cell(cell.trial, {}, "")
     study = services.study
     # Nothing prunes a single run, but evaluated at its study's rungs it is the same trial.
     rungs = study.pruning.rungs if study.pruner != "none" else ()
-    return read_cell(trial_sections(cell), {}, study.objective, rungs)
+    return read_cell(cell.trial, {}, study.objective, rungs)
 
 
 def _only_for_studies(overrides: Overrides) -> Iterator[Problem]:
-    for axis in overrides.axes:
-        yield Problem(axis.key, "several values need a study: add -m")
     if overrides.choices.get("search", "none") != "none":
         yield Problem("search", f"search={overrides.choices['search']} needs a study: add -m")
     if overrides.choices.get("workers", "inline") != "inline":
@@ -115,23 +118,16 @@ def read_store(words: Sequence[str]) -> TrackingConfig:
         Problem(word, "unexpected argument; the store is --tracking-uri URI") for word in words if word not in known
     ]
     with open_composer() as composer:
-        overrides = sort_overrides(known, composer, problems)
-        problems += [Problem(axis.key, "takes one store") for axis in overrides.axes]
-        overrides.axes.clear()
-        (cell,) = compose_cells(overrides, composer, problems)
+        cell = _compose_one(sort_overrides(known, composer, problems), composer, "takes one store", problems)
         try:
-            tracking = read_section(
-                TrackingConfig, "tracking", resolve(cell.composed, {}, ("tracking",))["tracking"], problems
-            )
+            tree = resolve(cell.composed, {}, ("tracking",))
+            tracking = read_section(TrackingConfig, "tracking", tree["tracking"], problems)
             problems += check_tracking(tracking)
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
     return tracking
-
-
-SECTIONS = ("data", "evaluation", "model")
 
 
 @dataclass(frozen=True)
@@ -161,11 +157,9 @@ def pass_audit(words: Sequence[str]) -> AuditRequest:
     request: AuditRequest | None = None
     with open_composer() as composer:
         overrides = sort_overrides(words, composer, problems)
-        problems += [Problem(axis.key, "data is audited as one run has it: give one value") for axis in overrides.axes]
-        overrides.axes.clear()
-        (cell,) = compose_cells(overrides, composer, problems)
+        cell = _compose_one(overrides, composer, "data is audited as one run has it: give one value", problems)
         try:
-            tree = resolve(cell.composed, {}, SECTIONS)
+            tree = resolve(cell.composed, {}, ("data", "evaluation", "model"))
             request = AuditRequest(
                 data=read_section(DataConfig, "data", tree["data"], problems),
                 evaluation=read_section(EvaluationConfig, "evaluation", tree["evaluation"], problems),

@@ -11,19 +11,23 @@ from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import (
     Axis,
     DiscreteAxis,
-    EmissionsConfig,
     PruningConfig,
     SearchConfig,
     StudyConfig,
     StudyPlan,
-    TrackingConfig,
-    WorkersConfig,
 )
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.validation.cells import count_cells, trial_sections
-from embedsweep.validation.overrides import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
+from embedsweep.validation.cells import (
+    ONE_FOR_ALL,
+    Cell,
+    Overrides,
+    compose_cells,
+    count_cells,
+    section_of,
+    sort_overrides,
+)
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_section
 from embedsweep.validation.services import Services, check_reach, check_shares, read_services
@@ -35,26 +39,18 @@ NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Services):
     """A validated command for a study.
 
     Attributes:
         plan: what a new study freezes; None if the command only names an existing study.
-        study: the ``study`` section of this command.
         n_trials: the requested number of trials, in total; None leaves the number as it was.
-        tracking: where its runs are recorded.
-        emissions: whose electricity is used.
-        workers: who runs its trials on this machine.
         fixed: the overrides that decide a trial and are the same for all.
         overridden: keys and groups that the command sets to one value.
     """
 
     plan: StudyPlan | None
-    study: StudyConfig
     n_trials: int | None
-    tracking: TrackingConfig
-    emissions: EmissionsConfig
-    workers: WorkersConfig
     fixed: tuple[str, ...]
     overridden: frozenset[str]
 
@@ -83,7 +79,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if names_study and not overrides.touches_trials:
             if problems or services is None:
                 raise ConfigError(problems)
-            return _sweep(None, services, services.study.n_trials, overrides)
+            n_trials = services.study.n_trials
+            return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
@@ -103,21 +100,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
     if problems or services is None:
         raise ConfigError(problems)
-    return _sweep(plan, services, n_trials, overrides)
-
-
-def _sweep(plan: StudyPlan | None, services: Services, n_trials: int | None, overrides: Overrides) -> Sweep:
-    fixed = tuple(overrides.fixed) if plan is not None else ()
-    return Sweep(
-        plan,
-        services.study,
-        n_trials,
-        services.tracking,
-        services.emissions,
-        services.workers,
-        fixed,
-        overrides.keys,
-    )
+    fixed = tuple(overrides.fixed)
+    return Sweep(**vars(services), plan=plan, n_trials=n_trials, fixed=fixed, overridden=overrides.keys)
 
 
 def _plan(
@@ -132,7 +116,7 @@ def _plan(
     is_sampled = bool(searched) or not all(is_discrete(axis) for axis in axes)
     return StudyPlan(
         axes=axes,
-        cells={cell.name: trial_sections(cell) for cell in cells},
+        cells={cell.name: cell.trial for cell in cells},
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
@@ -205,7 +189,7 @@ def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: li
 def _count_trials(
     plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
-    """Return how many trials the command asks for; None where that cannot be overrides, which is noted."""
+    """Return how many trials the command asks for; None where that is unknown, which is noted."""
     if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":

@@ -83,7 +83,7 @@ def _prepare(config: TrialConfig) -> tuple[SentenceTransformer, Mapping[str, Par
 
     import embedsweep.training.train  # noqa: F401
     from embedsweep.data.load import load_splits
-    from embedsweep.models import build_model, count_tokens
+    from embedsweep.models.build import build_model, count_tokens
     from embedsweep.training.data import training_parts
 
     splits = load_splits(config.data, config.evaluation)
@@ -101,7 +101,7 @@ def _train(
 ) -> None:
     from sentence_transformers.util import get_device_name
 
-    from embedsweep.models import torch_device
+    from embedsweep.models.build import torch_device
     from embedsweep.training.checkpoints import Checkpoints
     from embedsweep.training.train import Training, train
 

@@ -15,6 +15,7 @@ from embedsweep.data.load import load_also, load_benchmark, load_splits
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
+from embedsweep.validation.rules.training import smallest_batch
 
 
 def check_data(config: TrialConfig) -> Sequence[Problem]:
@@ -78,12 +79,9 @@ def check_conversion(config: TrialConfig) -> list[Problem]:
 
 def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
     """Check that losses that compare examples have several in a batch."""
-    loader = config.dataloader
     for loss in (config.loss, *(also.loss for also in config.data.also.values())):
         kind = in_batch(loss)
-        key, batch = "batch_size", loader.batch_size
-        if kind is InBatch.COMPARED and loader.micro_batch_size is not None:
-            key, batch = "micro_batch_size", loader.micro_batch_size
+        key, batch = smallest_batch(config.dataloader, in_parts=kind is InBatch.COMPARED)
         if kind is not InBatch.INDEPENDENT and batch < 2:
             message = f"loss={loss.name} compares examples inside a batch and needs at least 2, but got {batch}"
             yield Problem(f"dataloader.{key}", message)

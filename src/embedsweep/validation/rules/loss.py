@@ -59,61 +59,57 @@ def check_cached(config: TrialConfig) -> Iterator[Problem]:
 def check_matryoshka(config: TrialConfig) -> Iterator[Problem]:
     """Check that Matryoshka dims descend within the model's width, with a weight each, around a loss of any width."""
     width = embedding_width(config.model)
-    for where, loss in _losses(config):
-        for key, part in _parts(where, loss):
-            dims, weights = part.parameters.get("matryoshka_dims"), part.parameters.get("matryoshka_weights")
-            if not isinstance(dims, tuple):
-                continue
-            if list(dims) != sorted(set(dims), reverse=True):
-                yield Problem(f"{key}.matryoshka_dims", f"must descend, as [128,64,32], but got {shown(dims)}")
-            if width is not None and (above := [dim for dim in dims if dim > width]):
-                message = f"must be at most {width}, the width of model={config.model.name}, but got {shown(above)}"
-                yield Problem(f"{key}.matryoshka_dims", message)
-            if isinstance(weights, tuple) and len(weights) != len(dims):
-                message = f"must be a weight for each of the {len(dims)} dims, but got {len(weights)}: {shown(weights)}"
-                yield Problem(f"{key}.matryoshka_weights", message)
-            inside, innermost = list(_parts(key, part))[-1]
-            if innermost.parameters.get("projection_dim") is not None:
-                message = f"its layer takes embeddings of one width: set it to null inside of loss={part.name}"
-                yield Problem(f"{inside}.projection_dim", message)
+    for key, part in _all_parts(config):
+        dims, weights = part.parameters.get("matryoshka_dims"), part.parameters.get("matryoshka_weights")
+        if not isinstance(dims, tuple):
+            continue
+        if list(dims) != sorted(set(dims), reverse=True):
+            yield Problem(f"{key}.matryoshka_dims", f"must descend, as [128,64,32], but got {shown(dims)}")
+        if width is not None and (above := [dim for dim in dims if dim > width]):
+            message = f"must be at most {width}, the width of model={config.model.name}, but got {shown(above)}"
+            yield Problem(f"{key}.matryoshka_dims", message)
+        if isinstance(weights, tuple) and len(weights) != len(dims):
+            message = f"must be a weight for each of the {len(dims)} dims, but got {len(weights)}: {shown(weights)}"
+            yield Problem(f"{key}.matryoshka_weights", message)
+        inside, innermost = list(_parts(key, part))[-1]
+        if innermost.parameters.get("projection_dim") is not None:
+            message = f"its layer takes embeddings of one width: set it to null inside of loss={part.name}"
+            yield Problem(f"{inside}.projection_dim", message)
 
 
 def check_other_models(config: TrialConfig) -> Iterator[Problem]:
     """Check that guides and teachers exist."""
-    for where, loss in _losses(config):
-        for key, part in _parts(where, loss):
-            name = LOSSES[part.name].other_model
-            if name is None:
-                continue
-            for problem in check_model(_as_it_is(config.model, part.parameters[name])):
-                # The advice there is for a model to train.
-                yield Problem(f"{key}.{name}", problem.message.partition("; use model=")[0])
+    for key, part in _all_parts(config):
+        name = LOSSES[part.name].other_model
+        if name is None:
+            continue
+        for problem in check_model(_as_it_is(config.model, part.parameters[name])):
+            # The advice there is for a model to train.
+            yield Problem(f"{key}.{name}", problem.message.partition("; use model=")[0])
 
 
 def check_teacher_width(config: TrialConfig) -> Iterator[Problem]:
     """Check that embeddings are as wide as those of the teacher they follow."""
-    for where, loss in _losses(config):
-        for key, part in _parts(where, loss):
-            if "projection_dim" not in part.parameters:
-                continue
-            projected = part.parameters["projection_dim"]
-            own = embedding_width(config.model) if projected is None else projected
-            teacher = embedding_width(_as_it_is(config.model, part.parameters["teacher"]))
-            if own is not None and teacher is not None and own != teacher:
-                message = (
-                    f"must be {teacher}, the teacher's dimensions, but got {shown(projected)}; "
-                    f"model={config.model.name} has {embedding_width(config.model)}"
-                )
-                yield Problem(f"{key}.projection_dim", message)
+    for key, part in _all_parts(config):
+        if "projection_dim" not in part.parameters:
+            continue
+        projected = part.parameters["projection_dim"]
+        own = embedding_width(config.model) if projected is None else projected
+        teacher = embedding_width(_as_it_is(config.model, part.parameters["teacher"]))
+        if own is not None and teacher is not None and own != teacher:
+            message = (
+                f"must be {teacher}, the teacher's dimensions, but got {shown(projected)}; "
+                f"model={config.model.name} has {embedding_width(config.model)}"
+            )
+            yield Problem(f"{key}.projection_dim", message)
 
 
 def check_sums(config: TrialConfig) -> Iterator[Problem]:
     """Check that not all parts of a loss are switched off."""
-    for where, loss in _losses(config):
-        for key, part in _parts(where, loss):
-            terms = [name for name in part.parameters if name in SWITCHES.get(part.name, ())]
-            if terms and not any(part.parameters[name] for name in terms):
-                yield Problem(key, f"nothing is left of loss={part.name}: set one of {', '.join(terms)}")
+    for key, part in _all_parts(config):
+        terms = [name for name in part.parameters if name in SWITCHES.get(part.name, ())]
+        if terms and not any(part.parameters[name] for name in terms):
+            yield Problem(key, f"nothing is left of loss={part.name}: set one of {', '.join(terms)}")
 
 
 SWITCHES = {
@@ -164,21 +160,20 @@ def check_dims(config: TrialConfig) -> Iterator[Problem]:
 def check_architecture(config: TrialConfig) -> Iterator[Problem]:
     """Check that a loss can train a model of this architecture."""
     model = config.model
-    for where, loss in _losses(config):
-        for key, part in _parts(where, loss):
-            row = LOSSES[part.name]
-            if model.static_dim is not None and row.needs_transformer is not None:
-                message = f"loss={part.name} cannot train a static embedding (model.static_dim): "
-                yield Problem(key, message + row.needs_transformer)
-            elif model.lora.rank is not None and row.needs_whole_model is not None:
-                message = f"loss={part.name} cannot train adapters: {row.needs_whole_model}; set it to null"
-                yield Problem("model.lora.rank", message)
-            elif row.needs_token_width and embedding_width(model) != (width := token_width(model)):
-                message = (
-                    f"loss={part.name} needs embeddings as wide as the transformer's tokens ({width}), but they have "
-                    f"{embedding_width(model)}: use no model.dense and a single mode of model.pooling"
-                )
-                yield Problem(key, message)
+    for key, part in _all_parts(config):
+        row = LOSSES[part.name]
+        if model.static_dim is not None and row.needs_transformer is not None:
+            message = f"loss={part.name} cannot train a static embedding (model.static_dim): "
+            yield Problem(key, message + row.needs_transformer)
+        elif model.lora.rank is not None and row.needs_whole_model is not None:
+            message = f"loss={part.name} cannot train adapters: {row.needs_whole_model}; set it to null"
+            yield Problem("model.lora.rank", message)
+        elif row.needs_token_width and embedding_width(model) != (width := token_width(model)):
+            message = (
+                f"loss={part.name} needs embeddings as wide as the transformer's tokens ({width}), but they have "
+                f"{embedding_width(model)}: use no model.dense and a single mode of model.pooling"
+            )
+            yield Problem(key, message)
 
 
 def check_merged_columns(config: TrialConfig) -> Iterator[Problem]:
@@ -202,6 +197,11 @@ def _losses(config: TrialConfig) -> Iterator[tuple[str, LossConfig]]:
     yield "loss", config.loss
     for name, also in config.data.also.items():
         yield f"data.also.{name}.loss", also.loss
+
+
+def _all_parts(config: TrialConfig) -> Iterator[tuple[str, LossConfig]]:
+    """Return every loss of a trial and the losses inside it, each with its key."""
+    return (part for where, loss in _losses(config) for part in _parts(where, loss))
 
 
 def _parts(where: str, loss: LossConfig) -> Iterator[tuple[str, LossConfig]]:

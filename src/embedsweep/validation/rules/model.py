@@ -32,7 +32,7 @@ def check_model(config: ModelConfig) -> list[Problem]:
 
 def _check_source(config: ModelConfig) -> list[Problem]:
     if config.name == "tiny":
-        return _check_tiny(config)
+        return list(_check_tiny(config))
     if config.path is None:
         return [Problem("model.path", f"model={config.name} needs one: a hub id (ORG/NAME) or a folder")]
     folder = Path(config.path).expanduser()
@@ -85,19 +85,12 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
     return [Problem("model.path", message)]
 
 
-def _check_tiny(config: ModelConfig) -> list[Problem]:
-    problems = []
+def _check_tiny(config: ModelConfig) -> Iterator[Problem]:
     if config.path is not None:
-        problems.append(Problem("model.path", "model=tiny is built here and has none; use model=pretrained"))
-    too_long = config.max_seq_length is not None and config.max_seq_length > TINY_MAX_LENGTH
-    if too_long and config.static_dim is None:
-        problems.append(
-            Problem(
-                "model.max_seq_length",
-                f"model=tiny reads at most {TINY_MAX_LENGTH} tokens, but got {config.max_seq_length}",
-            )
-        )
-    return problems
+        yield Problem("model.path", "model=tiny is built here and has none; use model=pretrained")
+    length = config.max_seq_length
+    if length is not None and length > TINY_MAX_LENGTH and config.static_dim is None:
+        yield Problem("model.max_seq_length", f"model=tiny reads at most {TINY_MAX_LENGTH} tokens, but got {length}")
 
 
 def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
@@ -108,13 +101,11 @@ def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
     if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
         return [Problem("model.path", f"{folder} holds no model: it has neither config.json nor modules.json")]
     if not _has_safetensors(folder):
-        return [
-            Problem(
-                "model.path",
-                f"{folder} has no safetensors weights, and a pickle could execute code: if you trust it, load it and "
-                "save it again with save_pretrained()",
-            )
-        ]
+        message = (
+            f"{folder} has no safetensors weights, and a pickle could execute code: if you trust it, load it and "
+            "save it again with save_pretrained()"
+        )
+        return [Problem("model.path", message)]
     return _check_inside(folder, config)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import DataloaderConfig, TrialConfig
 from embedsweep.errors import Problem
 from embedsweep.losses.nesting import across, nest
 from embedsweep.losses.rows import Across, InBatch
@@ -24,12 +24,22 @@ def check_micro_batch(config: TrialConfig) -> Iterator[Problem]:
 def check_grouped_batches(config: TrialConfig) -> Iterator[Problem]:
     """Check that batches grouped by label hold whole pairs of at least two classes."""
     loader = config.dataloader
-    key, size = "batch_size", loader.batch_size
-    if loader.micro_batch_size is not None and kind_of(config) is InBatch.COMPARED:
-        key, size = "micro_batch_size", loader.micro_batch_size
+    key, size = smallest_batch(loader, in_parts=kind_of(config) is InBatch.COMPARED)
     if loader.batch_sampler == "group_by_label" and (size < 4 or size % 2):
         message = f"batches grouped by label take an even number of at least 4 examples, but got {size}"
         yield Problem(f"dataloader.{key}", message)
+
+
+def smallest_batch(loader: DataloaderConfig, *, in_parts: bool) -> tuple[str, int]:
+    """Return the key and the size of what must divide or suffice: the micro-batch if there is one, else the batch.
+
+    Args:
+        loader: how examples become batches.
+        in_parts: whether a micro-batch counts by itself; if not, the batch is whole in any case.
+    """
+    if in_parts and loader.micro_batch_size is not None:
+        return "micro_batch_size", loader.micro_batch_size
+    return "batch_size", loader.batch_size
 
 
 def check_intervals(config: TrialConfig) -> Iterator[Problem]:
@@ -119,10 +129,7 @@ def _check_device(device: str, processes: int) -> Iterator[Problem]:
 
 
 def _check_sizes(config: TrialConfig, processes: int) -> Iterator[Problem]:
-    loader = config.dataloader
-    key, size = "batch_size", loader.batch_size
-    if loader.micro_batch_size is not None:
-        key, size = "micro_batch_size", loader.micro_batch_size
+    key, size = smallest_batch(config.dataloader, in_parts=True)
     if size % processes:
         yield Problem(KEY, f"must divide dataloader.{key}={size}, but got {processes}")
 

@@ -1,4 +1,7 @@
-"""``embedsweep sync``: write what was recorded while MLflow's store did not answer into it."""
+"""The verbs of MLflow's store.
+
+``embedsweep sync`` writes what was recorded while the store did not answer into it; ``embedsweep ui`` serves its pages.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse
+from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse, whole_number
 from embedsweep.commands.models import study_names
 from embedsweep.config.study import TrackingConfig
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
 from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
+from embedsweep.tracking.browse import open_ui
 from embedsweep.tracking.record_writer import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
 from embedsweep.tracking.store import locate
@@ -23,7 +27,7 @@ TRACKING_URI = Option("--tracking-uri", "URI", "MLflow's store: sqlite:///FILE o
 TRACKING_OVERRIDES = "options of the group tracking, as of train: tracking.uri=URI is --tracking-uri URI"
 
 
-def run(words: Sequence[str], console: Console) -> int:
+def sync(words: Sequence[str], console: Console) -> int:
     """Replay every spool of the working directory, or of a study.
 
     Returns:
@@ -32,11 +36,11 @@ def run(words: Sequence[str], console: Console) -> int:
     Raises:
         ConfigError: all that is wrong with the arguments, or a store's password is not known.
     """
-    arguments = parse(VERB, words)
+    arguments = parse(SYNC, words)
     study = arguments.values.study
     if study is not None and not (SWEEPS / study).is_dir():
         arguments.add_problem("--study", f"there is no study {study} in {Path.cwd() / SWEEPS}")
-    tracking = read_store_arguments(arguments)
+    tracking = _read_store(arguments)
     spools = all_spools(study)
     if not spools:
         say(console, "nothing waits" + (f" of study {study}" if study is not None else " in sweeps/*/spool"))
@@ -46,18 +50,6 @@ def run(words: Sequence[str], console: Console) -> int:
     targets = {store: _target(store, tracking, has_store=has_store) for store in stores}
     left = [_replay(spool, store, targets[store], console) for spool in spools for store in stores]
     return 1 if any(left) else 0
-
-
-def read_store_arguments(arguments: ParsedArguments) -> TrackingConfig:
-    """Return the store of ``--tracking-uri`` and of the overrides of ``tracking``; raise all that is wrong so far."""
-    overrides = list(arguments.overrides)
-    if (uri := arguments.values.tracking_uri) is not None:
-        overrides.append(f"tracking.uri={uri}")
-    tracking = arguments.collect(read_store, overrides)
-    arguments.check()
-    if tracking is None:
-        raise ValueError("what is missing was noted as a problem")
-    return tracking
 
 
 def _target(store: str, tracking: TrackingConfig, *, has_store: bool) -> str:
@@ -95,10 +87,32 @@ def _replay(spool: Spool, store: str, uri: str, console: Console) -> bool:
     return bool(result.left)
 
 
-VERB = Verb(
+def ui(words: Sequence[str], _console: Console) -> int:
+    """Serve MLflow's pages and return the server's exit code, 0 after Ctrl-C.
+
+    Raises:
+        ConfigError: all that is wrong with the arguments.
+        TrackingError: the store cannot be opened, or the port is taken.
+    """
+    arguments = parse(UI, words)
+    return open_ui(_read_store(arguments), arguments.values.port)
+
+
+def _read_store(arguments: ParsedArguments) -> TrackingConfig:
+    """Return the store of ``--tracking-uri`` and of the overrides of ``tracking``; raise all that is wrong so far."""
+    overrides = list(arguments.overrides)
+    if (uri := arguments.values.tracking_uri) is not None:
+        overrides.append(f"tracking.uri={uri}")
+    tracking = arguments.collect(read_store, overrides)
+    arguments.check()
+    assert tracking is not None, "what is missing was noted as a problem"
+    return tracking
+
+
+SYNC = Verb(
     name="sync",
     summary="write what was recorded while MLflow's store did not answer",
-    run=run,
+    run=sync,
     description=(
         "Write what studies and runs of this folder recorded while MLflow's store did not answer (sweeps/*/spool)\n"
         "into it, in order and nothing twice. It can be interrupted and repeated. Exit code 1: something is left.\n"
@@ -108,4 +122,17 @@ VERB = Verb(
     options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
     overrides=TRACKING_OVERRIDES,
     former_keys={"study.name": "--study"},
+)
+
+UI = Verb(
+    name="ui",
+    summary="MLflow's pages, to compare runs",
+    run=ui,
+    description=(
+        "Serve MLflow's pages on this machine until Ctrl-C. A tracking server serves its own: its address is printed."
+        "\n\nWithout --tracking-uri the store is MLFLOW_TRACKING_URI, or mlruns/mlflow.db."
+    ),
+    options=(Option("--port", "N", "a free port of 127.0.0.1", whole_number(1, 65535)), TRACKING_URI),
+    overrides=TRACKING_OVERRIDES,
+    former_keys={"port": "--port"},
 )

@@ -1,4 +1,4 @@
-"""``embedsweep ui``: its port and the store whose pages it serves."""
+"""``embedsweep ui``: its port and the store whose pages it serves. The tests of ``sync`` are in tests/tracking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from embedsweep.commands import ui
+from embedsweep.commands import tracking
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import ConfigError
 
@@ -18,18 +18,18 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, i
     """The store and the port of each call of ``ui``, which serves nothing here; the working directory is empty."""
     calls: list[tuple[str, int]] = []
 
-    def note(tracking: TrackingConfig, port: int) -> int:
-        calls.append((tracking.uri, port))
+    def note(store: TrackingConfig, port: int) -> int:
+        calls.append((store.uri, port))
         return 0
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(ui, "open_ui", note)
+    monkeypatch.setattr(tracking, "open_ui", note)
     return calls
 
 
 def _run(*words: str) -> int:
-    return ui.run(words, Console(file=io.StringIO()))
+    return tracking.ui(words, Console(file=io.StringIO()))
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,17 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 
-import embedsweep.models
 from embedsweep.config.trial import Activation, LoraConfig, ModelConfig
 from embedsweep.errors import TrialError
-from embedsweep.models import build_model, count_tokens, load_trained, load_weights, torch_device, training_prompts
+from embedsweep.models import build
+from embedsweep.models.build import (
+    build_model,
+    count_tokens,
+    load_trained,
+    load_weights,
+    torch_device,
+    training_prompts,
+)
 from embedsweep.models.layout import POSITIONS_FROM_PADDING
 from embedsweep.models.lora import QUERY_AND_VALUE, merge_adapters
 from embedsweep.models.tiny import tiny_model_path
@@ -283,7 +290,7 @@ def test_the_card_names_a_hub_model_though_it_is_loaded_from_the_cache(monkeypat
         asked.append((hub_id, revision))
         return tiny_model_path()
 
-    monkeypatch.setattr(embedsweep.models, "cached_model_path", cached)
+    monkeypatch.setattr(build, "cached_model_path", cached)
     config = replace(PLAIN, name="minilm", path="ORG/NAME", revision="v1")
     assert build_model(config, "cpu").model_card_data.base_model == "ORG/NAME"
     assert asked == [("ORG/NAME", "v1")]

@@ -1,47 +1,22 @@
-"""Guides and teachers of losses, and the labels that a teacher gives to training data.
+"""Training datasets of the losses that need other columns: labels from a teacher, noisy copies, contrastive tension.
 
 A teacher embeds the training data once, before training; it is not part of the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import random
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedsweep.data.examples import COLUMNS, Examples
-from embedsweep.hub import cached_model_path
+from embedsweep.errors import TrialError
+from embedsweep.losses.builders import load_encoder, similarity_function
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
-
-
-def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
-    """Load a model that is used and never trained.
-
-    Args:
-        path: a folder or an id on the Hub; a copy in the local cache is loaded without asking the Hub.
-        device: where it is placed.
-    """
-    from sentence_transformers import SentenceTransformer
-
-    folder = Path(path).expanduser()
-    source = folder if folder.is_dir() else cached_model_path(path, None) or path
-    encoder = SentenceTransformer(str(source), device=str(device), model_kwargs={"use_safetensors": True})
-    # What a loss says of its guide in the model card.
-    encoder.model_card_data.base_model = folder.resolve().name if folder.is_dir() else path
-    # The trainer passes every weight inside the loss that requires a gradient to its optimizer.
-    return encoder.requires_grad_(False).eval()
-
-
-def similarity_function(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return a function of ``sentence_transformers.util``: two batches ``(batch, dim)`` -> scores ``(batch,)``."""
-    from sentence_transformers import util
-
-    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = getattr(util, name)
-    return function
 
 
 def with_embeddings(
@@ -94,3 +69,48 @@ def _labelled(examples: Examples, labels: list[Any]) -> Dataset:
     names = COLUMNS[examples.shape][: len(examples.texts)]
     columns = {name: list(texts) for name, texts in zip(names, examples.texts, strict=True)}
     return Dataset.from_dict({**columns, "label": labels})
+
+
+def damaged(examples: Examples, parameters: Mapping[str, Any], _model: SentenceTransformer, seed: int) -> Dataset:
+    """Make (damaged, original) pairs: each word is deleted with probability ``del_ratio``, but one is always kept."""
+    from datasets import Dataset
+
+    rng = random.Random(seed)
+    originals = list(examples.texts[0])
+    noisy = [_without_words(text, parameters["del_ratio"], rng) for text in originals]
+    return Dataset.from_dict({"damaged": noisy, "original": originals})
+
+
+def _without_words(text: str, ratio: float, rng: random.Random) -> str:
+    words = text.split()
+    kept = [word for word in words if rng.random() >= ratio]
+    return " ".join(kept or [rng.choice(words)])
+
+
+def tension_pairs(examples: Examples, parameters: Mapping[str, Any], _model: SentenceTransformer, seed: int) -> Dataset:
+    """Make (text1, text2, label) rows: one of ``pos_neg_ratio`` pairs is a text with itself, the others are two texts.
+
+    As in sentence-transformers' ``ContrastiveTensionDataLoader`` each text is used once, so that n texts make about
+    n / 2 pairs. Labels are part of the data because the loss would otherwise compare tokens, and two texts that are cut
+    to the maximum length may have the same.
+
+    Raises:
+        TrialError: there are too few different texts for a pair of each kind.
+    """
+    from datasets import Dataset
+
+    texts = list(dict.fromkeys(examples.texts[0]))
+    if len(texts) < 3:
+        raise TrialError(
+            f"contrastive tension needs at least 3 different texts, but {examples.origin} has {len(texts)}"
+        )
+    random.Random(seed).shuffle(texts)
+    rows: list[tuple[str, str, float]] = []
+    remaining = iter(texts)
+    for first in remaining:
+        if len(rows) % parameters["pos_neg_ratio"] == 0:
+            rows.append((first, first, 1.0))
+        elif (second := next(remaining, None)) is not None:
+            rows.append((first, second, 0.0))
+    first_texts, second_texts, labels = zip(*rows, strict=True)
+    return Dataset.from_dict({"text1": list(first_texts), "text2": list(second_texts), "label": list(labels)})
