@@ -6,6 +6,7 @@ Defaults stand in ``conf/commands.yaml``; a file of that name in the ``conf`` of
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -149,18 +150,14 @@ class ParsedArguments:
             raise ConfigError(self.problems)
 
 
-def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+def whole_number(at_least: int, at_most: int = sys.maxsize) -> Callable[[str], int]:
     """Return the type of an option whose value is a whole number within bounds, both included."""
-    bounds = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    bounds = f"of at least {at_least}" if at_most == sys.maxsize else f"from {at_least} to {at_most}"
 
     def convert(word: str) -> int:
-        try:
-            number = int(word)
-        except ValueError:
-            number = at_least - 1
-        if number < at_least or (at_most is not None and number > at_most):
+        if not word.isdecimal() or not at_least <= int(word) <= at_most:
             raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, but got {word}")
-        return number
+        return int(word)
 
     return convert
 
