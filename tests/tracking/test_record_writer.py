@@ -134,7 +134,7 @@ def write_study(config: TrackingConfig, lines: list[str]) -> bool:
             run.log_metrics(0, {"dev/spearman_cosine": 0.9, "train/loss": 9.0})
         run.log_history([(step, {"train/loss": 1 / step}) for step in range(1, 4)])
         run.log_artifact(Path("config.yaml"))
-        run.log_artifacts(Path("scores"), "scores")
+        run.log_artifact(Path("scores"), "scores")
         run.log_metrics(3, {"dev/spearman_cosine": 0.1 + 0.2})
         run.finish("COMPLETE")
         run_ids.append(run.run_id)

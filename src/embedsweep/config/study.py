@@ -170,10 +170,7 @@ class SearchConfig:
 
     name: str
     n_trials: Count | None
-    space: Annotated[
-        Mapping[str, object],
-        Described("a mapping of keys to what they are searched over"),
-    ]
+    space: Annotated[Mapping[str, object], Described("a mapping of keys to what they are searched over")]
     option_spaces: tuple[str, ...]
     constraints: tuple[str, ...]
 
@@ -285,14 +282,8 @@ class StudyServices:
 
 
 def plan_tree(plan: StudyPlan) -> dict[str, Any]:
-    """Return the plan as plain containers."""
-    tree = asdict(plan)
-    return {**tree, "axes": [_axis_tree(axis) for axis in plan.axes], "groups": list(plan.groups)}
-
-
-def _axis_tree(axis: Axis) -> dict[str, Any]:
-    tree = asdict(axis)
-    return {**tree, "choices": list(axis.choices)} if isinstance(axis, DiscreteAxis) else tree
+    """Return the plan as plain containers, which JSON can hold."""
+    return asdict(plan)
 
 
 def _frozen(value: Any) -> Choice:
@@ -356,7 +347,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def axis_words(axis: Axis) -> str:
     """Return what an axis draws from, in words: its choices or its range."""
-    return _axis_words(_axis_tree(axis))
+    return _axis_words(asdict(axis))
 
 
 def _axis_words(tree: Mapping[str, Any]) -> str:

@@ -84,13 +84,9 @@ def option_names(group: str) -> tuple[str, ...]:
 
 def keys() -> tuple[str, ...]:
     """Return all that can be typed before ``=``: groups and keys, those of every loss among them."""
-    names = dict.fromkeys([*groups(), "loss@loss.inner", "resume"])
-    for group in groups():
-        if group != "loss":
-            names |= dict.fromkeys(types_of(group, ""))
-    for loss in LOSSES:
-        names |= dict.fromkeys(types_of("loss", loss))
-    return tuple(names)
+    plain = [key for group in groups() if group != "loss" for key in types_of(group, "")]
+    of_losses = [key for loss in LOSSES for key in types_of("loss", loss)]
+    return tuple(dict.fromkeys([*groups(), "loss@loss.inner", "resume", *plain, *of_losses]))
 
 
 def allowed_words(key: str) -> tuple[str, ...]:
@@ -256,8 +252,8 @@ def _without_header(path: Path) -> str:
 
 def as_text(reference: Reference) -> str:
     """Return a reference as the terminal shows it."""
-    lines = [reference.name + (f": {reference.about}" if "\n" not in reference.about and reference.about else "")]
-    lines += reference.about.splitlines() if "\n" in reference.about else []
+    about = reference.about
+    lines = [reference.name + (about and (f"\n{about}" if "\n" in about else f": {about}"))]
     if reference.options:
         width = max(map(len, reference.options))
         lines += ["", f"Options ({reference.name}=OPTION; the default is {reference.default})"]

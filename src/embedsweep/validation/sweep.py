@@ -18,7 +18,7 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest_key, resolve, shown, value_at
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import (
     ONE_FOR_ALL,
     Cell,
@@ -71,10 +71,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if overrides.values.get("resume") is not None:
             problems.append(Problem("resume", "is for a single run: repeat a study's own -m command to resume it"))
         cells = compose_cells(overrides, composer, problems)
-        try:
+        with gather_problems(problems):
             services = read_services(cells[0])
-        except ConfigError as error:
-            problems += error.problems
         names_study = "study.name" in overrides.values or (services is not None and services.study.name is not None)
         if names_study and not overrides.touches_trials:
             if problems or services is None:
@@ -93,7 +91,9 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if plan.axes:
             plan = replace(plan, enqueue=read_points(plan, study.enqueue, problems))
         n_trials = _count_trials(plan, study, search, overrides, problems)
-        problems += _check_points(plan, n_trials)
+        if n_trials is not None and (count := len(plan.enqueue)) > n_trials:
+            message = f"has {count} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
+            problems.append(Problem("study.enqueue", message))
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
@@ -130,20 +130,11 @@ def _plan(
     )
 
 
-def _check_points(plan: StudyPlan, n_trials: int | None) -> Iterator[Problem]:
-    """Check whether there are enough trials for the configurations to try first."""
-    if n_trials is not None and len(plan.enqueue) > n_trials:
-        message = f"has {len(plan.enqueue)} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
-        yield Problem("study.enqueue", message)
-
-
 def _read_search(cell: Cell, overrides: Overrides, problems: list[Problem]) -> SearchConfig:
     wrong: list[Problem] = []
     search = SearchConfig("", None, {}, (), ())
-    try:
+    with gather_problems(wrong):
         search = read_section(SearchConfig, "search", resolve(cell.composed, {}, ("search",))["search"], wrong)
-    except ConfigError as error:
-        wrong += error.problems
     if wrong:
         overrides.refused.add("search")
         problems += wrong

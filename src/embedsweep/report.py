@@ -33,12 +33,9 @@ COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GP
 
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
     """Return the command that trains one configuration of a study again as a single run."""
-    words = [*fixed, *(f"{key}={_word(value)}" for key, value in params.items())]
+    exact = {key: repr(value) if isinstance(value, float) else shown(value) for key, value in params.items()}
+    words = [*fixed, *(f"{key}={value}" for key, value in exact.items())]
     return " ".join([program, *(shlex.quote(word) for word in words)])
-
-
-def _word(value: Choice) -> str:
-    return repr(value) if isinstance(value, float) else shown(value)
 
 
 def print_ranking(console: Console, study: StudyRecord) -> None:
