@@ -72,7 +72,7 @@ def with_license(text: str, name: str) -> str:
 
 def set_origin(data: Any, config: TrialConfig) -> None:
     """Set base model, languages, licence and datasets in the library's ``model_card_data``; redact its examples."""
-    sources = [config.data, *(further.data for further in config.data.also.values())]
+    sources = [dataset.data for dataset in config.datasets.values()]
     languages = dict.fromkeys(source.language for source in sources)
     hub_ids = dict.fromkeys(hub_dataset(source) for source in sources)
     data.base_model = base_model(config, data.base_model)

@@ -37,15 +37,13 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
     Raises:
         ConfigError: too few examples remain.
     """
-    datasets = {config.data.name: (splits.train, config.data, config.loss)}
-    for name, examples in load_also(config.data).items():
-        datasets[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
-    return {
-        name: Part(
-            prepared(replace(splits, train=train), data, shapes_of(loss), loss.name, count), loss, data.convert.seed
-        )
-        for name, (train, data, loss) in datasets.items()
-    }
+    loaded = {config.data.name: splits.train, **load_also(config.data)}
+    parts: dict[str, Part] = {}
+    for name, dataset in config.datasets.items():
+        data, loss = dataset.data, dataset.loss
+        examples = prepared(replace(splits, train=loaded[name]), data, shapes_of(loss), loss.name, count)
+        parts[name] = Part(examples, loss, data.convert.seed)
+    return parts
 
 
 def conversion_of(parts: Mapping[str, Part]) -> str | None:
