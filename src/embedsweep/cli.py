@@ -121,7 +121,8 @@ def _print_problems(error: ConfigError, deed: str) -> None:
 def _train(words: Sequence[str], console: Console) -> int:
     """Run one configuration, or with ``-m`` a study."""
     if topics := [topic for flag, topic in itertools.pairwise(words) if flag in HELP and not topic.startswith("-")]:
-        return _print_reference(topics)
+        print("\n".join(as_text(reference_of(topic)) for topic in topics), end="")
+        return 0
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
         return _run_hydra(words)
     flags = [word for word in words if word.startswith("-")]
@@ -132,12 +133,6 @@ def _train(words: Sequence[str], console: Console) -> int:
         )
     overrides = [word for word in words if not word.startswith("-")]
     return _sweep(overrides, console) if flags else _single(overrides, console)
-
-
-def _print_reference(words: Sequence[str]) -> int:
-    """Print what is known of groups (``model``), options (``model=minilm``) and keys (``trainer.epochs``)."""
-    print("\n".join(as_text(reference_of(word)) for word in words), end="")
-    return 0
 
 
 def _single(overrides: list[str], console: Console) -> int:
@@ -171,7 +166,10 @@ def _run_hydra(words: Sequence[str]) -> int:
     import hydra
 
     if any(word.partition("=")[0] in ("-c", "--cfg") for word in words):
-        _check_one_value_each(words)
+        # Hydra would advise to add -m for several values, which does not help here.
+        parsed = parse_words([word for word in words if "=" in word and not word.startswith("-")])
+        if swept := [word for word in parsed if word.sweeps]:
+            raise ConfigError(Problem(word.key, "--cfg shows one configuration: give one value") for word in swept)
     arguments = [word for word in words if word not in MULTIRUN]
     if any(word in HELP for word in words):
         arguments.append(f"hydra.help.app_name={program()}")
@@ -190,13 +188,6 @@ def _run_hydra(words: Sequence[str]) -> int:
         sys.argv = former
         print(redact(output.getvalue()), end="")
     return 0
-
-
-def _check_one_value_each(words: Sequence[str]) -> None:
-    """Raise where keys have several values; Hydra would advise to add -m, which does not help here."""
-    parsed = parse_words([word for word in words if "=" in word and not word.startswith("-")])
-    if swept := [word for word in parsed if word.sweeps]:
-        raise ConfigError(Problem(word.key, "--cfg shows one configuration: give one value") for word in swept)
 
 
 def _do_nothing(_: object) -> None:
@@ -218,16 +209,5 @@ TRAIN = Verb(
 )
 
 
-VERBS: Mapping[str, Verb] = {
-    verb.name: verb
-    for verb in (
-        TRAIN,
-        audit.VERB,
-        tracking.UI,
-        tracking.SYNC,
-        evaluate.VERB,
-        encode.VERB,
-        similarity.VERB,
-        publish.VERB,
-    )
-}
+_TABLE = (TRAIN, audit.VERB, tracking.UI, tracking.SYNC, evaluate.VERB, encode.VERB, similarity.VERB, publish.VERB)
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _TABLE}

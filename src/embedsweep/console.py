@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -73,8 +73,23 @@ class _Row:
         return f"{100 * self.step // self.total}%" if self.total else ""
 
     @property
+    def cells(self) -> tuple[str, ...]:
+        value = "" if self.objective is None else f"{self.objective:.4f}"
+        return (self.label, self.state, self.progress, self.time, value, self.params, self.note)
+
+    @property
     def time(self) -> str:
         return duration(self.seconds if self.seconds is not None else time.monotonic() - self.started)
+
+
+def plain_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **style: Any) -> Table:
+    """Return a table without lines; cells are not parsed as markup, as which a reason such as "no [/x]" would be."""
+    table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left", **style)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def say(console: Console, text: str) -> None:
@@ -174,14 +189,8 @@ class LiveTable:
         self.live.refresh()
 
     def _table(self) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("trial", "state", "done", "time", self._objective, "values", ""):
-            table.add_column(column, overflow="fold")
-        for row in self._rows.values():
-            value = "" if row.objective is None else f"{row.objective:.4f}"
-            cells = (row.label, row.state, row.progress, row.time, value, row.params, row.note)
-            table.add_row(*map(Text, cells))  # as Text: a reason such as "no [/x] in [0]" would be parsed as markup
-        return table
+        columns = ("trial", "state", "done", "time", self._objective, "values", "")
+        return plain_table(columns, [row.cells for row in self._rows.values()], header_style="bold")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -54,6 +55,15 @@ class ConfigError(EmbedsweepError):
     def single(cls, where: str, message: str) -> ConfigError:
         """Return a ConfigError of one problem."""
         return cls([Problem(where, message)])
+
+
+@contextmanager
+def gather_problems(problems: list[Problem]) -> Iterator[None]:
+    """End the ``with`` block at a :class:`ConfigError`, and add its problems to a list instead of raising it."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
 
 
 class TrialError(EmbedsweepError):

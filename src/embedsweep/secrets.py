@@ -71,7 +71,7 @@ def redact(text: str) -> str:
     ``api-key`` in ``key: value`` and ``key=value``; tokens of known form (Hugging Face, AWS, GitHub, HTTP bearer);
     and the values, if at least 6 characters long, of environment variables with such names. Idempotent.
     """
-    for value in _environment_secrets():
+    for value in _secrets_in(tuple(os.environ.items())):
         text = value.sub(MASK, text)
     text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
     text = _URL_PASSWORD_WITH_SLASH.sub(rf"\1{MASK}@", text)
@@ -211,19 +211,11 @@ def _is_harmless(key: str, value: str) -> bool:
     return _is_token_key(key) and _NUMBER.match(value) is not None
 
 
-def _environment_secrets() -> tuple[re.Pattern[str], ...]:
-    return _secrets_in(tuple(os.environ.items()))
-
-
 @lru_cache(maxsize=2)
 def _secrets_in(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], ...]:
     """Return patterns of the secrets in an environment; cached, because the environment hardly ever changes."""
     values = {value for name, value in environment if len(value) >= SHORTEST_ENVIRONMENT_SECRET and is_secret_key(name)}
-    return _value_patterns(frozenset(values))
-
-
-def _value_patterns(values: frozenset[str]) -> tuple[re.Pattern[str], ...]:
-    """Return patterns of the values, plain and percent-encoded, longest first so that none hides part of another."""
+    # Plain and percent-encoded, longest first so that none hides part of another.
     forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value), quote(value))}
     return tuple(_value_pattern(form) for form in sorted(forms, key=len, reverse=True))
 

@@ -134,7 +134,7 @@ def write_study(config: TrackingConfig, lines: list[str]) -> bool:
             run.log_metrics(0, {"dev/spearman_cosine": 0.9, "train/loss": 9.0})
         run.log_history([(step, {"train/loss": 1 / step}) for step in range(1, 4)])
         run.log_artifact(Path("config.yaml"))
-        run.log_artifacts(Path("scores"), "scores")
+        run.log_artifact(Path("scores"), "scores")
         run.log_metrics(3, {"dev/spearman_cosine": 0.1 + 0.2})
         run.finish("COMPLETE")
         run_ids.append(run.run_id)
@@ -540,7 +540,7 @@ def test_embedsweep_waits_half_a_minute_for_a_locked_database(mlflow_store: Trac
     [
         (("nonsense",), "nonsense: unexpected argument; the store is --tracking-uri URI"),
         (("study.name=none",), "--study: there is no study none"),
-        (("tracking.uri=file:///x",), "tracking.uri: MLflow keeps no records in plain folders"),
+        (("tracking.uri=file:///x",), "tracking.uri: MLflow no longer keeps records in plain folders"),
     ],
 )
 def test_sync_refuses_unknown_arguments(

@@ -33,7 +33,7 @@ def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: 
     (tmp_path / "model" / "README.md").write_text("# card\n")
     trial.log_artifact(tmp_path / "config.yaml")
     trial.log_artifact(tmp_path / "config.yaml", "scores")
-    trial.log_artifacts(tmp_path / "model", "model")
+    trial.log_artifact(tmp_path / "model", "model")
     trial.finish("COMPLETE")
     tracker.finish_parent(parent, "FINISHED")
 

@@ -15,8 +15,8 @@ import pytest
 
 from embedsweep import machine
 from embedsweep.errors import ConfigError, Interrupted
-from embedsweep.workers import mps
-from embedsweep.workers.mps import LOG, PIPE, Mps
+from embedsweep.workers import environments
+from embedsweep.workers.environments import LOG, PIPE, Mps
 
 CONTROL = """#!/bin/sh
 pipe=${CUDA_MPS_PIPE_DIRECTORY:-$FAKE/default}
@@ -50,9 +50,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     temporary = tmp_path / "t"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    monkeypatch.setattr(mps, "LONGEST_TEMPORARY", len(str(temporary)))
+    monkeypatch.setattr(environments, "LONGEST_TEMPORARY", len(str(temporary)))
     monkeypatch.setattr(machine, "MPS_FOLDERS", (tmp_path / "none",))
-    monkeypatch.setattr(mps, "CLIENT_COMMAND", (sys.executable, "-I", "-S", "-c", CLIENT))
+    monkeypatch.setattr(environments, "CLIENT_COMMAND", (sys.executable, "-I", "-S", "-c", CLIENT))
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE", str(folder))
     for name in (PIPE, LOG, "CUDA_VISIBLE_DEVICES"):
@@ -107,8 +107,8 @@ def test_the_daemon_ends_however_the_command_ends(
 
 def test_the_daemon_ends_when_the_command_is_killed(fake: Path) -> None:
     program = (
-        "import sys, time; from embedsweep.workers import mps; mps.CLIENT_COMMAND = ('true',)\n"
-        "with mps.Mps('0', print, required=True): print('up', flush=True); time.sleep(60)"
+        "import sys, time; from embedsweep.workers import environments as made; made.CLIENT_COMMAND = ('true',)\n"
+        "with made.Mps('0', print, required=True): print('up', flush=True); time.sleep(60)"
     )
     command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=os.environ, text=True)
     assert command.stdout is not None
@@ -186,7 +186,7 @@ def _mute(fake: Path) -> None:
 def test_if_mps_is_not_available_the_reason_is_printed_or_is_an_error(
     fake: Path, monkeypatch: pytest.MonkeyPatch, deed: Callable[[Path], None], reason: str
 ) -> None:
-    monkeypatch.setattr(mps, "START_S", 0.5)
+    monkeypatch.setattr(environments, "START_S", 0.5)
     deed(fake)
     lines: list[str] = []
     with Mps("0", lines.append, required=False) as service:
@@ -205,7 +205,7 @@ def test_a_daemon_through_which_no_process_can_use_the_gpu_is_stopped(
     fake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = "import sys; sys.exit('cuInit failed with CUDA_ERROR_MPS_CONNECTION_FAILED')"
-    monkeypatch.setattr(mps, "CLIENT_COMMAND", (sys.executable, "-I", "-S", "-c", failing))
+    monkeypatch.setattr(environments, "CLIENT_COMMAND", (sys.executable, "-I", "-S", "-c", failing))
     lines: list[str] = []
     with Mps("2", lines.append, required=False) as service:
         assert not service.is_on
@@ -226,7 +226,7 @@ def test_a_named_daemon_that_does_not_answer_is_reported(
 
 
 def test_the_daemons_sockets_have_short_paths(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mps, "LONGEST_TEMPORARY", 60)
+    monkeypatch.setattr(environments, "LONGEST_TEMPORARY", 60)
     monkeypatch.setattr("tempfile.tempdir", str(fake.parent / ("long" * 20)))
     with Mps("0", lambda _: None, required=False) as service:
         assert len(f"{service.environment[PIPE]}/control_privileged") < 108
@@ -236,7 +236,7 @@ def test_without_a_cuda_driver_the_real_client_reports_what_failed(fake: Path, m
     if machine.cuda_device_count():
         pytest.skip("this machine has a CUDA device")
     monkeypatch.undo()
-    result = subprocess.run(mps.CLIENT_COMMAND, capture_output=True, text=True, check=False)
+    result = subprocess.run(environments.CLIENT_COMMAND, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert (
         result.stderr.strip().splitlines()[-1].startswith(("OSError: libcuda.so.1", "cuInit failed with CUDA_ERROR_"))

@@ -119,7 +119,7 @@ def living_children() -> set[psutil.Process]:
 
 
 def interrupt(watched: Watched, signum: int, after: str, times: int = 1) -> None:
-    """Sends this process a signal when a line has been shown so many times."""
+    """Sends this process a signal when a line was shown a given number of times."""
 
     def wait_and_send() -> None:
         while "\n".join(watched.lines).count(after) < times:

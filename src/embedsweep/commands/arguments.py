@@ -6,8 +6,9 @@ Defaults stand in ``conf/commands.yaml``; a file of that name in the ``conf`` of
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -149,18 +150,14 @@ class ParsedArguments:
             raise ConfigError(self.problems)
 
 
-def whole_number(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+def whole_number(at_least: int, at_most: int = sys.maxsize) -> Callable[[str], int]:
     """Return the type of an option whose value is a whole number within bounds, both included."""
-    bounds = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    bounds = f"of at least {at_least}" if at_most == sys.maxsize else f"from {at_least} to {at_most}"
 
     def convert(word: str) -> int:
-        try:
-            number = int(word)
-        except ValueError:
-            number = at_least - 1
-        if number < at_least or (at_most is not None and number > at_most):
+        if not word.isdecimal() or not at_least <= int(word) <= at_most:
             raise argparse.ArgumentTypeError(f"must be a whole number {bounds}, but got {word}")
-        return number
+        return int(word)
 
     return convert
 
@@ -194,8 +191,10 @@ def parse(verb: Verb, words: Sequence[str]) -> ParsedArguments:
     names = [word.partition("=")[0] for word in words]
     problems = [Problem(name, "is given more than once") for name in verb.option_names if names.count(name) > 1]
     given = {option.key for option in verb.options if option.name in names}
-    defaults, _ = _parse_options(verb, _default_words(verb, given), problems, source=f" (in conf/{DEFAULTS})")
-    values, rest = _parse_options(verb, words, problems, defaults)
+    try:
+        values, rest = _parser(verb, given, problems).parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError([*problems, Problem(str(error.argument_name), error.message)]) from None
     problems += [
         Problem(option.name, f"must be given: {option.name} {option.metavar}")
         for option in verb.options
@@ -216,14 +215,22 @@ def _present_spelling(verb: Verb, word: str) -> str:
 
 
 def _parser(
-    verb: Verb, problems: list[Problem], source: str = "", *, add_help: bool = False
+    verb: Verb, given: Collection[str], problems: list[Problem], *, add_help: bool = False
 ) -> argparse.ArgumentParser:
-    """Return a parser of a verb's options, which notes the values that an option does not allow and takes None."""
+    """Return a parser of a verb's options.
+
+    Args:
+        verb: its options are parsed.
+        given: keys of the options that are on the command line; the others have their default values.
+        problems: get the values that an option does not allow, which are None in the result.
+        add_help: whether ``--help`` is an option, too.
+    """
 
     def convert(option: Option, word: str) -> Any:
         try:
             return option.type(word)
         except argparse.ArgumentTypeError as error:
+            source = "" if option.key in given else f" (in conf/{DEFAULTS})"
             problems.append(Problem(option.name, f"{error}{source}"))
             return None
 
@@ -235,35 +242,34 @@ def _parser(
         allow_abbrev=False,
         exit_on_error=False,
     )
+    defaults = read_defaults(verb.name)
     for option in verb.options:
-        how: dict[str, Any] = {"action": "store_true"}
+        default = defaults.get(option.key)
+        if option.key not in given and (wrong := _default_problem(option, default)):
+            problems.append(Problem(option.name, f"{wrong} (in conf/{DEFAULTS})"))
+        spelled = " ".join(map(str, default)) if isinstance(default, list) else shown(default)
+        note = "" if default in (None, False, []) else f" (default: {spelled})"
+        how: dict[str, Any] = {"action": "store_true", "default": bool(default)}
         if option.metavar:
             metavar = tuple(option.metavar.split()) if option.nargs == 2 else option.metavar
-            how = {"metavar": metavar, "type": partial(convert, option), "nargs": option.nargs}
-        parser.add_argument(option.name, help=option.help.replace("%", "%%"), **how)
+            # argparse converts a default value that is a string, as it does a word of the command line.
+            default = default if default is None or isinstance(default, list) else str(default)
+            how = {"metavar": metavar, "type": partial(convert, option), "nargs": option.nargs, "default": default}
+        parser.add_argument(option.name, help=(option.help + note).replace("%", "%%"), **how)
     return parser
 
 
-def _parse_options(
-    verb: Verb,
-    words: Sequence[str],
-    problems: list[Problem],
-    values: argparse.Namespace | None = None,
-    source: str = "",
-) -> tuple[argparse.Namespace, list[str]]:
-    """Return the values of the options, and the words that are left.
-
-    Args:
-        verb: its options are parsed.
-        words: a command line.
-        problems: get the values that an option does not allow.
-        values: of options that the words do not name.
-        source: where the words are from, for messages.
-    """
-    try:
-        return _parser(verb, problems, source).parse_known_args(words, values)
-    except argparse.ArgumentError as error:
-        raise ConfigError([*problems, Problem(str(error.argument_name), f"{error.message}{source}")]) from None
+def _default_problem(option: Option, default: Any) -> str | None:
+    """Return what is wrong with the form of a default value; its type checks the rest."""
+    if default is None:
+        return None
+    if not option.metavar:
+        return None if isinstance(default, bool) else f"must be true or false, but got {shown(default)}"
+    if isinstance(default, list) != (option.nargs is not None):
+        return f"must be {'one value' if option.nargs is None else 'a list'}, but got {shown(default)}"
+    if isinstance(option.nargs, int) and len(default) != option.nargs:
+        return f"must be a list of {option.nargs}, but got {shown(default)}"
+    return None
 
 
 def _without_unknown_options(verb: Verb, words: Sequence[str], problems: list[Problem]) -> list[str]:
@@ -307,31 +313,9 @@ def read_defaults(verb: str) -> Mapping[str, Any]:
     return values
 
 
-def _default_words(verb: Verb, given: Collection[str]) -> list[str]:
-    """Return the default values of the options that are not given, as they would be typed."""
-    defaults = read_defaults(verb.name)
-    words: list[str] = []
-    for option in verb.options:
-        default = defaults.get(option.key)
-        if option.key in given or default in ([], None) or default is False:
-            continue
-        if isinstance(default, list):
-            words += [option.name, *map(str, default)]
-        else:
-            words.append(option.name if default is True and not option.metavar else f"{option.name}={default}")
-    return words
-
-
 def format_help(verb: Verb) -> str:
     """Return what a verb does, its arguments and their defaults."""
-    defaults = read_defaults(verb.name)
-    options: list[Option] = []
-    for option in verb.options:
-        default = defaults.get(option.key)
-        spelled = " ".join(map(str, default)) if isinstance(default, list) else shown(default)
-        note = "" if default in (None, False, []) else f" (default: {spelled})"
-        options.append(replace(option, help=option.help + note))
-    parser = _parser(replace(verb, options=tuple(options)), [], add_help=True)
+    parser = _parser(verb, (), [], add_help=True)
     for positional in verb.positionals:
         parser.add_argument(positional.metavar, help=positional.help)
     if verb.overrides:

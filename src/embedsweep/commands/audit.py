@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embedsweep.commands.arguments import Option, Verb, parse
 from embedsweep.commands.output import read_target, write_json
 from embedsweep.config.trial import DataConfig
-from embedsweep.console import say
+from embedsweep.console import plain_table, say
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
@@ -82,29 +80,29 @@ def _print_splits(console: Console, result: Audit) -> None:
         say(console, f"{name}: {split.examples} {split.shape.replace('_', ' ')} from {split.origin}")
         if split.conversion:
             say(console, f"  {split.conversion}")
-    table = _table("", "duplicates", "reversed", "labels differ", "same text twice")
-    for name, split in result.splits.items():
-        counts = (split.duplicates, split.turned, split.disagreeing, split.identical)
-        table.add_row(*map(Text, (name, *map(str, counts))))
-    _print_table(console, table)
+    rows = [
+        (name, *map(str, (split.duplicates, split.turned, split.disagreeing, split.identical)))
+        for name, split in result.splits.items()
+    ]
+    _print_table(console, ("", "duplicates", "reversed", "labels differ", "same text twice"), rows)
 
 
 def _print_shared(console: Console, shared: Mapping[str, Shared]) -> None:
-    table = _table("shared by", "pairs", "sentences")
-    for name, one in shared.items():
-        table.add_row(*map(Text, (name.replace("/", " and "), f"{one.pairs} of {one.of}", str(one.sentences))))
-    _print_table(console, table)
+    rows = [
+        (name.replace("/", " and "), f"{one.pairs} of {one.of}", str(one.sentences)) for name, one in shared.items()
+    ]
+    _print_table(console, ("shared by", "pairs", "sentences"), rows)
 
 
 def _print_lengths(console: Console, result: Audit) -> None:
-    table = _table("lengths", "", "shortest", "median", "longest", "cut")
+    rows: list[tuple[str, ...]] = []
     for name, split in result.splits.items():
         for column, lengths in split.lengths.items():
             for each in lengths:
                 cut = "" if each.maximum is None else f"{each.over} over {each.maximum}"
                 figures = (str(each.shortest), f"{each.median:g}", str(each.longest), cut)
-                table.add_row(*map(Text, (f"{name} {column}", each.unit, *figures)))
-    _print_table(console, table)
+                rows.append((f"{name} {column}", each.unit, *figures))
+    _print_table(console, ("lengths", "", "shortest", "median", "longest", "cut"), rows)
 
 
 def _print_labels(console: Console, result: Audit) -> None:
@@ -112,26 +110,17 @@ def _print_labels(console: Console, result: Audit) -> None:
     labelled = {name: split.labels for name, split in result.splits.items() if split.labels}
     for names in dict.fromkeys(tuple(labels) for labels in labelled.values()):
         splits = {split: labels for split, labels in labelled.items() if tuple(labels) == names}
-        table = _table("labels", *splits)
-        for name in names:
-            table.add_row(*map(Text, (name, *(_bar(labels, name) for labels in splits.values()))))
-        _print_table(console, table)
+        rows = [(name, *(_bar(labels, name) for labels in splits.values())) for name in names]
+        _print_table(console, ("labels", *splits), rows)
 
 
 def _bar(labels: Mapping[str, int], name: str) -> str:
     return f"{labels[name]:>6} {'#' * round(BAR * labels[name] / max(*labels.values(), 1))}"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _print_table(console: Console, table: Table) -> None:
+def _print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print()
-    console.print(table)
+    console.print(plain_table(columns, rows))
 
 
 VERB = Verb(

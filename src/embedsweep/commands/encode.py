@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse, whole_number
-from embedsweep.commands.models import MODEL, load_model, read_model_argument
+from embedsweep.commands.models import MODEL, ResolvedModel, load_model, read_model_argument
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
 from embedsweep.config.trial import Column
 from embedsweep.config.values import nearest
@@ -37,13 +37,7 @@ def run(words: Sequence[str], console: Console) -> int:
     """
     arguments = parse(VERB, words)
     values = arguments.values
-    out = read_target(arguments, "out", (".parquet", ".npy"))
-    columns = read_texts_argument(arguments, [as_column(values.column or "")], "--column")
-    resolved = read_model_argument(arguments)
-    arguments.check()
-    if out is None or columns is None or resolved is None:
-        raise ValueError("what is missing was noted as a problem")
-    (texts,) = columns
+    out, (texts,), resolved = read_inputs(arguments, (".parquet", ".npy"), [values.column or ""], "--column")
     model = load_model(resolved, values.device)
     _check_model(model, values.prompt, values.truncate_dim)
     dim = min(filter(None, (values.truncate_dim, model.get_embedding_dimension())))
@@ -64,22 +58,37 @@ def run(words: Sequence[str], console: Console) -> int:
     return 0
 
 
+def read_inputs(
+    arguments: ParsedArguments, suffixes: Sequence[str], columns: Sequence[str | int], flag: str
+) -> tuple[Path, list[list[str]], ResolvedModel]:
+    """Return the file to write, the texts of ``FILE`` as a list for each column, and the model.
+
+    Args:
+        arguments: the parsed arguments; the file to write is ``--out``.
+        suffixes: what the name of the file to write must end in.
+        columns: of the texts, as typed.
+        flag: the option that sets them, for messages.
+
+    Raises:
+        ConfigError: all that is wrong with the arguments, the file or the model's name.
+    """
+    out = read_target(arguments, "out", suffixes)
+    texts: list[list[str]] | None = None
+    if not columns:
+        arguments.add_problem(flag, "must be given")
+    elif arguments.positionals[1]:
+        path = Path(arguments.positionals[1][0]).expanduser()
+        texts = arguments.collect(read_texts, path, list(map(as_column, columns)), flag)
+    model = read_model_argument(arguments)
+    arguments.check()
+    if out is None or texts is None or model is None:
+        raise ValueError("what is missing was noted as a problem")
+    return out, texts, model
+
+
 def as_column(word: str | int) -> Column:
     """Return a column as typed: digits are a position from 0, anything else is a name."""
     return int(word) if str(word).isdigit() else word
-
-
-def read_texts_argument(arguments: ParsedArguments, columns: Sequence[Column], flag: str) -> list[list[str]] | None:
-    """Return the texts of ``FILE``, a list for each column; None, and a problem, if it cannot be read.
-
-    Args:
-        arguments: the parsed arguments.
-        columns: names or positions of the columns.
-        flag: the option that sets them, for messages.
-    """
-    if not arguments.positionals[1]:
-        return None
-    return arguments.collect(read_texts, Path(arguments.positionals[1][0]).expanduser(), columns, flag)
 
 
 def encoded_chunks(

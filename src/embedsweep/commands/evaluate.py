@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse
-from embedsweep.commands.models import ResolvedModel, load_model, resolve_model
+from embedsweep.commands.models import ResolvedModel, load_model, read_model_arguments
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, write_json
 from embedsweep.commands.similarity import (
     SIMILARITY,
@@ -193,7 +193,7 @@ def _read(arguments: ParsedArguments) -> _Request:
             known = ", ".join(composer.options("benchmark"))
             arguments.add_problem("--benchmark", f"must be given: --benchmark NAME...; there are: {known}")
         configs = _benchmarks(names, composer, arguments)
-        models = _models(composer, arguments)
+    models = read_model_arguments(arguments)
     tasks = find_tasks(task_names, arguments.problems)
     benchmarks: dict[str, Pairs] = {}
     for config in configs:
@@ -226,52 +226,33 @@ def _benchmarks(names: Sequence[str], composer: Composer, arguments: ParsedArgum
     return configs
 
 
-def _models(composer: Composer, arguments: ParsedArguments) -> list[ResolvedModel]:
-    (words,) = arguments.positionals
-    models: list[ResolvedModel] = []
-    for word in dict.fromkeys(words):
-        if words.count(word) > 1:
-            arguments.add_problem("MODEL", f"{word} is given more than once")
-        model = arguments.collect(resolve_model, word, composer)
-        models += [model] if model is not None else []
-    return models
-
-
-def _figures(model: ResolvedModel, request: _Request) -> Iterator[Figure]:
-    """Score one model on all benchmarks and tasks."""
+def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure]:
+    """Load a model and score it on all benchmarks and tasks."""
     values = request.values
-    for benchmark, metric, n, correlation in _scores(model, request):
-        timestamp = datetime.now(UTC).isoformat(timespec="seconds")
-        yield Figure(
-            model.argument,
+    model = load_model(resolved, values.device)
+
+    def figure(benchmark: str, metric: str, n: int | None, scores: Correlations) -> Figure:
+        return Figure(
+            resolved.argument,
             benchmark,
             metric,
-            **asdict(correlation),
+            **asdict(scores),
             n=n,
             normalized=values.normalize_text,
-            timestamp=timestamp,
+            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
             tag=values.tag,
         )
 
-
-def _scores(resolved: ResolvedModel, request: _Request) -> Iterator[tuple[str, str, int | None, Correlations]]:
-    """Yield the name of each benchmark and task, the metric, the number of pairs, and the score."""
-    values = request.values
-    model = load_model(resolved, values.device)
     for name, pairs in request.benchmarks.items():
         sides = []
         for texts in (pairs.sentences1, pairs.sentences2):
             inputs = [normalized_text(text) for text in texts] if values.normalize_text else list(texts)
             sides.append(model.encode(inputs, batch_size=values.batch_size, show_progress_bar=False))
-        yield (
-            name,
-            values.similarity,
-            len(pairs),
-            correlations(pairs.scores, compared(sides[0], sides[1], values.similarity)),
-        )
+        scores = correlations(pairs.scores, compared(sides[0], sides[1], values.similarity))
+        yield figure(name, values.similarity, len(pairs), scores)
     for task in request.tasks:
-        for name, correlation in task_scores(model, task, values.similarity, values.batch_size):
-            yield name, f"mteb {values.similarity}", None, correlation
+        for name, scores in task_scores(model, task, values.similarity, values.batch_size):
+            yield figure(name, f"mteb {values.similarity}", None, scores)
 
 
 def _print_table(console: Console, figures: Sequence[Figure]) -> None:

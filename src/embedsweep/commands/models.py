@@ -74,10 +74,23 @@ class _Run:
 
 def read_model_argument(arguments: ParsedArguments) -> ResolvedModel | None:
     """Return the model of a verb whose first positional argument is MODEL; None where it is wrong, which is noted."""
-    if not arguments.positionals[0]:
-        return None
+    return next(iter(read_model_arguments(arguments)), None)
+
+
+def read_model_arguments(arguments: ParsedArguments) -> list[ResolvedModel]:
+    """Return the models of a verb whose first positional argument is MODEL or MODEL..., without those that are wrong.
+
+    What is wrong with them is noted.
+    """
+    words = arguments.positionals[0]
+    models: list[ResolvedModel] = []
     with open_composer() as composer:
-        return arguments.collect(resolve_model, arguments.positionals[0][0], composer)
+        for word in dict.fromkeys(words):
+            if words.count(word) > 1:
+                arguments.add_problem("MODEL", f"{word} is given more than once")
+            if (model := arguments.collect(resolve_model, word, composer)) is not None:
+                models.append(model)
+    return models
 
 
 def resolve_model(argument: str, composer: Composer) -> ResolvedModel:

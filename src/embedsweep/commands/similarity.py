@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, Positional, Verb, one_of, parse
-from embedsweep.commands.encode import as_column, encoded_chunks, read_texts_argument
-from embedsweep.commands.models import MODEL, load_model, read_model_argument
-from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
+from embedsweep.commands.encode import encoded_chunks, read_inputs
+from embedsweep.commands.models import MODEL, load_model
+from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, shown_progress, written_whole
 from embedsweep.console import say
 from embedsweep.errors import TrialError
 
@@ -97,13 +97,7 @@ def run(words: Sequence[str], console: Console) -> int:
     """
     arguments = parse(VERB, words)
     values = arguments.values
-    out = read_target(arguments, "out", (".parquet", ".csv"))
-    columns = [as_column(column) for column in values.columns or ()]
-    sentences = read_texts_argument(arguments, columns, "--columns") if columns else None
-    resolved = read_model_argument(arguments)
-    arguments.check()
-    if out is None or sentences is None or resolved is None:
-        raise ValueError("what is missing was noted as a problem")
+    out, sentences, resolved = read_inputs(arguments, (".parquet", ".csv"), values.columns or (), "--columns")
     model = load_model(resolved, values.device)
     scores: list[float] = []
     with shown_progress(console, sum(map(len, sentences)), "encoded") as progress:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +17,7 @@ from embedsweep.console import Display, open_display, say
 from embedsweep.data.load import load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.files import SINGLE, SINGLE_RUNS
-from embedsweep.report.ranking import print_single, print_ui
+from embedsweep.report import print_single, print_ui
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.runs import Tracker, TrialTracker
@@ -46,52 +48,130 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
     """
     tracker = Tracker(request.tracking, lambda line: say(console, line))
     try:
-        return _run_recorded(request, tracker, console, program, group)
+        return _Run(request, tracker, console, program, group).run()
     finally:
         tracker.close()
 
 
-def _run_recorded(
-    request: SingleRun, tracker: Tracker, console: Console, program: str, group: TrainingGroup | None
-) -> int:
-    earlier = request.resumed.run if request.resumed is not None else None
-    continues = request.resumed is not None and not request.resumed.is_changed
-    with ExitStack() as stack:
-        if earlier is not None:
-            stack.enter_context(alone_in(earlier.folder))
-            if continues and (done := read_result(earlier.folder)) is not None:
-                _finish_complete(request, earlier, tracker)
-                console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
-                print_single(console, done, earlier.folder)
-                return 0
-            _check_recorded(request, earlier, tracker)
-        with shielded():
-            run = _open_run(request, tracker)
-        folder = earlier.folder if continues and earlier is not None else SINGLE_RUNS / run.run_id
-        if not continues:
-            stack.enter_context(alone_in(folder))
-        result = _run(request, folder, run, console, program, group)
-    if result is None:
-        return 1
-    print_single(console, result, folder)
-    megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
-    more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
-    say(console, f"train further: {_command(request, run, program)} {more} ({megabytes:.3g} MB of checkpoints)")
-    print_ui(console, tracker.ui_hint(), program)
-    return 0
+@dataclass(frozen=True)
+class _Run:
+    """One command's run.
 
+    Attributes:
+        request: the validated command.
+        tracker: writes to MLflow.
+        console: where output is printed.
+        program: how this program was started.
+        group: the processes that train the run together; None trains in this one.
+    """
 
-def _open_run(request: SingleRun, tracker: Tracker) -> TrialTracker:
-    config, resumed = request.config, request.resumed
-    return tracker.trial_run(
-        SINGLE,
-        0,
-        config,
-        config_hash(config),
-        run_id=resumed.run.run_id if resumed is not None and not resumed.is_changed else None,
-        run_name=f"{config.loss.name} {config.model.name}",
-        tags={RESUMED_FROM: resumed.run.run_id} if resumed is not None else None,
-    )
+    request: SingleRun
+    tracker: Tracker
+    console: Console
+    program: str
+    group: TrainingGroup | None
+
+    @property
+    def continued(self) -> EarlierRun | None:
+        """The earlier run whose MLflow run and folder are used; None starts new ones."""
+        resumed = self.request.resumed
+        return resumed.run if resumed is not None and not resumed.is_changed else None
+
+    def run(self) -> int:
+        """Train, record and print the result; return the exit code."""
+        request, tracker, console, continued = self.request, self.tracker, self.console, self.continued
+        with ExitStack() as stack:
+            if request.resumed is not None:
+                earlier = request.resumed.run
+                stack.enter_context(alone_in(earlier.folder))
+                if continued is not None and (done := read_result(earlier.folder)) is not None:
+                    self._finish_complete(earlier.run_id)
+                    console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
+                    print_single(console, done, earlier.folder)
+                    return 0
+                _check_recorded(request, earlier, tracker)
+            with shielded():
+                run = self._open_run()
+            folder = continued.folder if continued is not None else SINGLE_RUNS / run.run_id
+            if continued is None:
+                stack.enter_context(alone_in(folder))
+            result = self._train(folder, run)
+        if result is None:
+            return 1
+        print_single(console, result, folder)
+        megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
+        more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
+        say(console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
+        print_ui(console, tracker.ui_hint(), self.program)
+        return 0
+
+    def _open_run(self) -> TrialTracker:
+        config, resumed = self.request.config, self.request.resumed
+        return self.tracker.trial_run(
+            SINGLE,
+            0,
+            config,
+            config_hash(config),
+            run_id=self.continued.run_id if self.continued is not None else None,
+            run_name=f"{config.loss.name} {config.model.name}",
+            tags={RESUMED_FROM: resumed.run.run_id} if resumed is not None else None,
+        )
+
+    def _finish_complete(self, run_id: str) -> None:
+        """End the MLflow run of a run that was killed between its result and its end."""
+        try:
+            recorded = self.tracker.recorded(run_id)
+            is_open = recorded is not None and recorded.state != "COMPLETE"
+        except UnreachableError:
+            is_open = True  # unknown; nothing is written twice
+        if is_open:
+            self._open_run().finish("COMPLETE")
+
+    def _train(self, folder: Path, run: TrialTracker) -> TrialResult | None:
+        """Train and end the run; return None if it failed, after printing and recording the reason."""
+        request, config, label = self.request, self.request.config, run.run_id[:8]
+        with open_display(self.console, config.objective) as display:
+
+            def report(_: int, metrics: Mapping[str, float]) -> Decision:
+                display.score(label, metrics[config.objective])
+                return Decision.GO_ON
+
+            progress = partial(display.progress, label)
+            try:
+                _show_start(request, label, display)
+                if request.resumed is not None and request.resumed.is_changed:
+                    copy_training(request.resumed.run, folder)
+                    run.log_history(history_of(request.resumed.run))
+                setup = TrialSetup(
+                    config, folder, run, report, progress, request.emissions, single=True, group=self.group
+                )
+                result = run_trial(setup)
+            except Interrupted:
+                with shielded():
+                    run.finish("RUNNING")
+                    display.end(label, "RUNNING", None, f"interrupted; {self._resume_command(run)} resumes it")
+                raise
+            except Exception as error:
+                reason = redact(f"{type(error).__name__}: {error}")
+                display.end(label, "FAIL", None, reason)
+                with shielded():
+                    run.set_tags({"embedsweep.failure": reason})
+                    run.finish("FAIL")
+                say(self.console, f"log: {folder / 'train.log'}")
+                if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
+                    say(self.console, f"resume from step {step}: {self._resume_command(run)}")
+                return None
+            with shielded():
+                run.finish("COMPLETE")
+                display.end(label, "COMPLETE", result.objective, "")
+        return result
+
+    def _resume_command(self, run: TrialTracker) -> str:
+        folder = self.continued.folder if self.continued is not None else None
+        elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
+        name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
+        overrides = (shlex.quote(redact(word)) for word in self.request.service_overrides)
+        return " ".join((self.program, f"resume={name}", *overrides))
 
 
 def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
@@ -114,64 +194,6 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         raise ConfigError.single("data", message)
 
 
-def _finish_complete(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -> None:
-    """End the MLflow run of a run that was killed between its result and its end."""
-    try:
-        recorded = tracker.recorded(earlier.run_id)
-        is_open = recorded is not None and recorded.state != "COMPLETE"
-    except UnreachableError:
-        is_open = True  # unknown; nothing is written twice
-    if is_open:
-        _open_run(request, tracker).finish("COMPLETE")
-
-
-def _run(
-    request: SingleRun,
-    folder: Path,
-    run: TrialTracker,
-    console: Console,
-    program: str,
-    group: TrainingGroup | None,
-) -> TrialResult | None:
-    """Train and end the run; return None if it failed, after printing and recording the reason."""
-    config, label = request.config, run.run_id[:8]
-    with open_display(console, config.objective) as display:
-
-        def report(_: int, metrics: Mapping[str, float]) -> Decision:
-            display.score(label, metrics[config.objective])
-            return Decision.GO_ON
-
-        def progress(step: int, total: int) -> None:
-            display.progress(label, step, total)
-
-        try:
-            _show_start(request, label, display)
-            if request.resumed is not None and request.resumed.is_changed:
-                copy_training(request.resumed.run, folder)
-                run.log_history(history_of(request.resumed.run))
-            setup = TrialSetup(config, folder, run, report, progress, request.emissions, single=True, group=group)
-            result = run_trial(setup)
-        except Interrupted:
-            with shielded():
-                run.finish("RUNNING")
-                display.end(label, "RUNNING", None, f"interrupted; {_command(request, run, program)} resumes it")
-            raise
-        except Exception as error:
-            reason = redact(f"{type(error).__name__}: {error}")
-            display.end(label, "FAIL", None, reason)
-            with shielded():
-                run.set_tags({"embedsweep.failure": reason})
-                run.finish("FAIL")
-            say(console, f"log: {folder / 'train.log'}")
-            if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
-                say(console, f"resume from step {step}: {_command(request, run, program)}")
-            return None
-        with shielded():
-            run.finish("COMPLETE")
-            display.end(label, "COMPLETE", result.objective, "")
-    return result
-
-
 def _show_start(request: SingleRun, label: str, display: Display) -> None:
     config, resumed = request.config, request.resumed
     note = ""
@@ -181,11 +203,3 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
     display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, note)
     for line in data_warnings(config):
         display.say(f"data: {line}")
-
-
-def _command(request: SingleRun, run: TrialTracker, program: str) -> str:
-    """Return the command that resumes the run."""
-    folder = request.resumed.run.folder if request.resumed is not None and not request.resumed.is_changed else None
-    elsewhere = folder is not None and folder.resolve().parent != SINGLE_RUNS.resolve()
-    name = shlex.quote(str(folder)) if elsewhere else run.run_id[:8]
-    return " ".join((program, f"resume={name}", *(shlex.quote(redact(word)) for word in request.service_overrides)))

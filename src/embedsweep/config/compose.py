@@ -56,8 +56,7 @@ class Composer:
 
     def __init__(self, hydra: Hydra) -> None:
         self._hydra = hydra
-        self._composed: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
-        self._spaces: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+        self._composed: dict[tuple[tuple[str, str], ...], tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def options(self, group: str) -> list[str]:
         """Return names of the options of ``group`` (``loss``, ``loss@loss.inner``); empty if there is no such group."""
@@ -100,25 +99,24 @@ class Composer:
         Raises:
             ConfigError: a YAML file cannot be read or names something that does not exist.
         """
-        return copy.deepcopy(self._composed[self._compose_once(choices)])
+        return copy.deepcopy(self._compose_once(choices)[0])
 
     def option_spaces(self, choices: Mapping[str, str]) -> dict[str, Any]:
         """Return the search spaces of the options of :meth:`compose`, as they stand in their YAML, by their places.
 
         A place is a section (``model``), or that of an option inside another (``loss.inner``).
         """
-        return copy.deepcopy(self._spaces[self._compose_once(choices)])
+        return copy.deepcopy(self._compose_once(choices)[1])
 
-    def _compose_once(self, choices: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    def _compose_once(self, choices: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the composed configuration without search spaces, and the spaces by their places."""
         key = tuple(sorted(choices.items()))
         if key not in self._composed:
             composed = self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
             sections = {name: section for name, section in composed.items() if name != "search"}
-            self._spaces[key] = {
-                place: space for name, section in sections.items() for place, space in _take_spaces(section, name)
-            }
-            self._composed[key] = composed
-        return key
+            spaces = dict(taken for name, section in sections.items() for taken in _take_spaces(section, name))
+            self._composed[key] = composed, spaces
+        return self._composed[key]
 
     def _composed_plain(self, config_name: str, overrides: list[str]) -> dict[str, Any]:
         try:

@@ -15,12 +15,9 @@ from embedsweep.errors import ConfigError, Problem
 
 def has_key(composed: Mapping[str, Any], key: str) -> bool:
     """Return whether ``key`` (dotted) exists in a plain configuration, whatever its value, ``???`` included."""
-    node: Any = composed
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
+    head, _, leaf = key.rpartition(".")
+    section = value_at(composed, head) if head else composed
+    return isinstance(section, Mapping) and leaf in section
 
 
 def value_at(composed: Mapping[str, Any], key: str) -> Any:

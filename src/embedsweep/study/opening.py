@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ PLAN = "embedsweep.plan"
 STUDY_FILE = "study.yaml"
 SERVICES = "embedsweep.services"
 KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
-WARM_START_KEY = "study.warm_start"
+NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
 def open_study(sweep: Sweep) -> Study:
@@ -54,14 +54,14 @@ def open_study(sweep: Sweep) -> Study:
     plan = sweep.plan
     name, folder, url = _place(sweep)
     if plan is None and url is None and not (folder / STUDY_FILE).is_file():
-        raise _no_such_study(name, [])
+        raise _no_such_study(NAME_KEY, name, [])
     with study_lock(url, folder, name):
         storage = open_storage(url, folder)
         try:
             study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
         except KeyError:
             if plan is None:
-                raise _no_such_study(name, _names(storage)) from None
+                raise _no_such_study(NAME_KEY, name, _names(storage)) from None
             study = optuna.create_study(
                 study_name=name,
                 storage=storage,
@@ -94,7 +94,7 @@ def find_study(sweep: Sweep) -> Study | None:
         study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
     if study is None or (sweep.plan is not None and _is_new(study, sweep.plan)):
         if sweep.plan is None:
-            raise _no_such_study(name, names)
+            raise _no_such_study(NAME_KEY, name, names)
         return None
     return _agree(study, name, url, sweep)
 
@@ -229,10 +229,15 @@ def _names(storage: BaseStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies()]
 
 
-def _no_such_study(name: str, stored: Sequence[str]) -> ConfigError:
-    known = sorted({*stored, *(path.parent.name for path in SWEEPS.glob(f"*/{STUDY_FILE}"))})
-    there = ", ".join(known) if known else f"none in {SWEEPS.resolve()}"
-    return ConfigError([Problem("study.name", f"no study {name}; there are: {there}")])
+def _no_such_study(key: str, name: str, stored: Iterable[str]) -> ConfigError:
+    """Return the error about a key that names a study which neither the storage nor this folder has."""
+    known = sorted({*stored, *_local_names()})
+    there = ", ".join(known) or f"none in {SWEEPS.resolve()}"
+    return ConfigError.single(key, f"no study {name}{nearest(name, known)}; there are: {there}")
+
+
+def _local_names() -> list[str]:
+    return [path.parent.name for path in SWEEPS.glob(f"*/{STUDY_FILE}")]
 
 
 def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict[str, Any] | None:
@@ -271,20 +276,17 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
 
 
 def _load(name: str, storage: BaseStorage, url: str | None) -> optuna.Study:
-    known = set(_names(storage)) if url is not None else set()
-    local = {path.parent.name for path in SWEEPS.glob(f"*/{STUDY_FILE}")}
-    if name in known:
+    stored = _names(storage) if url is not None else []
+    if name in stored:
         return optuna.load_study(study_name=name, storage=storage)
-    if name in local:
+    if name in _local_names():
         kept = yaml.safe_load((SWEEPS / name / STUDY_FILE).read_text(encoding="utf-8"))["storage"]
         if kept is not None:
             raise ConfigError.single(
                 WARM_START_KEY, f"the study {name} is stored in {kept}: give this study.storage as well"
             )
         return optuna.load_study(study_name=name, storage=open_storage(None, SWEEPS / name))
-    names = sorted(known | local)
-    there = ", ".join(names) or f"none in {SWEEPS.resolve()}"
-    raise ConfigError.single(WARM_START_KEY, f"no study {name}{nearest(name, names)}; there are: {there}")
+    raise _no_such_study(WARM_START_KEY, name, stored)
 
 
 def _fitting(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Choice]:

@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
-from embedsweep.errors import StudyError
+from embedsweep.errors import StudyError, first_line
 from embedsweep.files import DISK_FULL, is_disk_full
 from embedsweep.secrets import redact
 
@@ -104,7 +104,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
-        raise StudyError(f"the study's storage {where} cannot be opened: {_first_line(error)}") from None
+        raise StudyError(f"the study's storage {where} cannot be opened: {redact(first_line(error))}") from None
 
 
 def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
@@ -166,15 +166,11 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, JSONDecodeError) as error:
-        raise StudyError(f"the study's storage cannot be used: {_first_line(error)}") from None
+        raise StudyError(f"the study's storage cannot be used: {redact(first_line(error))}") from None
     except OSError as error:
         if not is_disk_full(error):
             raise
         raise StudyError(f"{DISK_FULL} ({redact(str(error))})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(redact(str(error)).splitlines()), type(error).__name__)
 
 
 @contextmanager
@@ -201,7 +197,7 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
                 connection = stack.enter_context(engine.connect())
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
             except SQLAlchemyError as error:
-                reason = _first_line(error)
+                reason = redact(first_line(error))
                 raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
             yield  # the lock belongs to the connection and ends with it
     finally:

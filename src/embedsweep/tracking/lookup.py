@@ -85,12 +85,9 @@ class Lookup:
             run_id: the store's id, or the one it was given while the store was unreachable.
             experiment: the experiment to search; None searches all.
         """
-        if run_id not in self._store_ids:
-            store_id = self._search_id(run_id, experiment)
-            if store_id is None:
-                return None
+        if run_id not in self._store_ids and (store_id := self._search_id(run_id, experiment)) is not None:
             self._store_ids[run_id] = store_id
-        return self._store_ids[run_id]
+        return self._store_ids.get(run_id)
 
     def id_of(self, experiment: str, run_id: str) -> str:
         """Return the store's id of a run that it must have.

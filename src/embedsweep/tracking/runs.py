@@ -92,12 +92,8 @@ class TrialTracker:
         self._write(DataSet(redact(name), digest, redact(source), context))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file into the run's artifacts, or into a folder of them."""
+        """Copy a file, or the content of a folder, into the run's artifacts, or into a folder of them."""
         self._write(Files(str(path), folder))
-
-    def log_artifacts(self, folder: Path, artifact_path: str | None = None) -> None:
-        """Copy the content of a folder into the run's artifacts, or into a folder of them."""
-        self._write(Files(str(folder), artifact_path))
 
     def finish(self, state: TrialState) -> None:
         """End the run. RUNNING means that the trial was interrupted: its run is KILLED, and can be resumed."""

@@ -306,9 +306,9 @@ class _TrialRun:
         run, folder = self._setup.run, self._setup.folder
         for name in ("config.yaml", "train.log", "emissions.csv"):
             run.log_artifact(folder / name)
-        run.log_artifacts(folder / "scores", "scores")
+        run.log_artifact(folder / "scores", "scores")
         if self._setup.single:
-            run.log_artifacts(folder / MODEL, MODEL)
+            run.log_artifact(folder / MODEL, MODEL)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import Any
 from embedsweep.config.axes import axis_of, grid, grid_size
 from embedsweep.config.compose import Composer, Word, parse_words
 from embedsweep.config.constraints import parse_constraint
-from embedsweep.config.study import Axis, Choice, DiscreteAxis, StudyPlan
+from embedsweep.config.study import Axis, Choice, DiscreteAxis, StudyConfig, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem
@@ -72,6 +72,11 @@ def section_of(key: str) -> str:
     return re.split(r"[.@]", key, maxsplit=1)[0]
 
 
+def is_for_studies(key: str) -> bool:
+    """Return whether a key means nothing to a single run."""
+    return section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL)
+
+
 def one_for_all(key: str) -> str | None:
     """Return why a key of a trial cannot be swept; None if it can."""
     return ONE_FOR_ALL.get(key) or ONE_FOR_ALL.get(section_of(key))
@@ -80,7 +85,13 @@ def one_for_all(key: str) -> str | None:
 def sort_overrides(texts: Sequence[str], composer: Composer, problems: list[Problem]) -> Overrides:
     """Sort the overrides of a command; the invalid ones are left out and added to ``problems``."""
     overrides = Overrides()
-    words = list(_parse(texts, overrides, problems))
+    words: list[Word] = []
+    for text in texts:
+        try:
+            words += parse_words([text])
+        except ConfigError as error:
+            problems += error.problems
+            overrides.refused.add(text.partition("=")[0])
     for word in words:
         if (right_key := _key_of_option(word, composer)) is not None:
             problems.append(Problem(word.key, f"is the name of the option; choose another one by {right_key}=OPTION"))
@@ -104,15 +115,6 @@ def sort_overrides(texts: Sequence[str], composer: Composer, problems: list[Prob
         if word.sweeps and keys.count(word.key) > 1
     ]
     return overrides
-
-
-def _parse(texts: Sequence[str], overrides: Overrides, problems: list[Problem]) -> Iterator[Word]:
-    for text in texts:
-        try:
-            yield from parse_words([text])
-        except ConfigError as error:
-            problems.extend(error.problems)
-            overrides.refused.add(text.partition("=")[0])
 
 
 def _key_of_option(word: Word, composer: Composer) -> str | None:
@@ -285,10 +287,12 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
     if not lacking:
         return
     section = section_of(key)
-    known = [name for name in leaf_keys(lacking[0].composed) if not _is_option_name(name)]
+    leaves = list(leaf_keys(lacking[0].composed))
+    # The name of an option is no key to set, except a study's.
+    known = [name for name in leaves if not name.endswith(".name") or name == "study.name"]
     if "." not in key:
         known = composer.groups
-    suggestion = nearest_key(key, known) or nearest_key(key, list(leaf_keys(lacking[0].composed)))
+    suggestion = nearest_key(key, known) or nearest_key(key, leaves)
     if section in composer.groups:
         siblings = [name for name in known if section_of(name) == section]
         there = f"it has: {', '.join(siblings)}" if siblings else "it has no keys of its own"
@@ -301,21 +305,21 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
         yield Problem(key, f"{section}={option} has no such key{suggestion}; {there}")
 
 
-def _is_option_name(key: str) -> bool:
-    group, _, leaf = key.rpartition(".")
-    return leaf == "name" and group != "study"
-
-
-def read_cell(
-    cell: Mapping[str, Any], values: Mapping[str, Any], objective: str, rungs: tuple[float, ...] = ()
-) -> TrialConfig:
+def read_cell(cell: Mapping[str, Any], values: Mapping[str, Any], study: StudyConfig | StudyPlan | None) -> TrialConfig:
     """Return a cell as its frozen type.
+
+    Args:
+        cell: its sections, unresolved.
+        values: key -> what is set in them.
+        study: whose objective chooses the best checkpoint, and at whose rungs it is evaluated; None if unknown.
 
     Raises:
         ConfigError: everything wrong with it.
     """
     tree = resolve(cell, values, TRIAL_SECTIONS)
     problems: list[Problem] = []
+    objective = study.objective if study is not None else ""
+    rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
     config = read_trial(tree, objective, rungs, problems)
     problems += check_trial(config, broken={problem.where for problem in problems})
     if problems:
@@ -329,20 +333,16 @@ def cell_config(plan: StudyPlan, params: Mapping[str, Choice]) -> TrialConfig:
     Raises:
         ConfigError: everything wrong with it.
     """
-    rungs = plan.pruning.rungs if plan.pruner != "none" else ()
-    return read_cell(_options(plan, params), _values(plan, params), plan.objective, rungs)
+    return read_cell(*_options_and_values(plan, params), plan)
 
 
-def _options(plan: StudyPlan, params: Mapping[str, Choice]) -> Mapping[str, object]:
-    return plan.cells[cell_name({group: params[group] for group in plan.groups})]
-
-
-def _values(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Any]:
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in params.items()
-        if key not in plan.groups
-    }
+def _options_and_values(
+    plan: StudyPlan, params: Mapping[str, Choice]
+) -> tuple[Mapping[str, object], dict[str, object]]:
+    """Return the composed options of one cell of a study, and the values to set in them."""
+    options = plan.cells[cell_name({group: params[group] for group in plan.groups})]
+    values = {key: value for key, value in params.items() if key not in plan.groups}
+    return options, {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def broken_constraint(plan: StudyPlan, params: Mapping[str, Choice]) -> str | None:
@@ -362,11 +362,11 @@ def broken_constraint(plan: StudyPlan, params: Mapping[str, Choice]) -> str | No
         is_open = any(axis.key == key and _may_hold(axis.when, params) for axis in plan.axes)
         if is_open or any(group not in params for group in plan.groups):
             return None
-        cell = _options(plan, params)
+        cell, values = _options_and_values(plan, params)
         value = value_at(cell, key)
         if not (isinstance(value, str) and "${" in value):
             return value
-        return value_at(resolve(cell, _values(plan, params), (section_of(key),)), key)
+        return value_at(resolve(cell, values, (section_of(key),)), key)
 
     return next((text for text in plan.constraints if not parse_constraint(text).holds(value_of)), None)
 

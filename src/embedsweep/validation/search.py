@@ -17,7 +17,7 @@ from embedsweep.config.compose import Composer
 from embedsweep.config.identity import canonical
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import Cell, Overrides, broken_constraint, cell_config, one_for_all, section_of
 from embedsweep.validation.rules.data import scored_on
 from embedsweep.validation.rules.training import check_processes
@@ -51,10 +51,8 @@ def searched_axes(
     wrong = list(_check_search(search, mine, cells, composer))
     entries: list[dict[str, _Entry]] = []
     for cell in cells:
-        try:
+        with gather_problems(wrong):
             entries.append(_entries(search, cell, overrides, mine, composer))
-        except ConfigError as error:
-            wrong += error.problems
     if wrong:
         problems += dict.fromkeys(wrong)
         overrides.refused.add("search")
@@ -111,12 +109,8 @@ def _entries(
                 problems += _check_key(where, key, [cell], composer)
             if other is not None and other.place != spaces[0][0]:
                 problems.append(Problem(where, f"{other.place} searches it, too: leave it out of one space"))
-            try:
-                axis = axis_of_entry(key, entry, _lookup(entry, cell), place)
-            except ConfigError as error:
-                problems += error.problems
-            else:
-                entries[key] = _Entry(place, groups, axis)
+            with gather_problems(problems):
+                entries[key] = _Entry(place, groups, axis_of_entry(key, entry, _lookup(entry, cell), place))
     if problems:
         raise ConfigError(problems)
     return entries
@@ -319,12 +313,7 @@ def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
     yield from (completed(axes, {**axis.when, axis.key: value}) for axis in axes for value in probes[axis.name])
     for one, other in itertools.combinations(axes, 2):
         for left, right in itertools.product(probes[one.name], probes[other.name]):
-            parts = ({**one.when}, {**other.when}, {one.key: left}, {other.key: right})
-            if _agree(parts):
-                yield completed(axes, {key: value for part in parts for key, value in part.items()})
-
-
-def _agree(parts: Sequence[Mapping[str, Choice]]) -> bool:
-    """Return whether no key has two values."""
-    values: dict[str, Choice] = {}
-    return all(values.setdefault(key, value) == value for part in parts for key, value in part.items())
+            merged = {**one.when, **other.when, one.key: left, other.key: right}
+            # Two conditions, or a condition and a value, may ask for different options of one group.
+            if all(part.items() <= merged.items() for part in (one.when, other.when, {one.key: left})):
+                yield completed(axes, merged)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
 from embedsweep.config.values import resolve, shown
@@ -102,14 +103,11 @@ def read_services(cell: Cell) -> Services:
     Raises:
         ConfigError: everything wrong with them.
     """
-    tree = resolve(cell.composed, {}, ("study", "tracking", "emissions", "workers"))
+    kinds = {"study": StudyConfig, "tracking": TrackingConfig, "emissions": EmissionsConfig, "workers": WorkersConfig}
+    tree = resolve(cell.composed, {}, kinds)
     problems: list[Problem] = []
-    services = Services(
-        read_section(StudyConfig, "study", tree["study"], problems),
-        read_section(TrackingConfig, "tracking", tree["tracking"], problems),
-        read_section(EmissionsConfig, "emissions", tree["emissions"], problems),
-        read_section(WorkersConfig, "workers", tree["workers"], problems),
-    )
+    sections: dict[str, Any] = {name: read_section(kind, name, tree[name], problems) for name, kind in kinds.items()}
+    services = Services(**sections)
     problems += _check_study(services.study)
     problems += check_tracking(services.tracking)
     problems += check_workers(services.workers)

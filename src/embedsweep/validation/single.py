@@ -9,14 +9,13 @@ from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.config.values import resolve
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import (
-    STUDY_KEYS_OF_A_TRIAL,
     Cell,
     Overrides,
     compose_cells,
+    is_for_studies,
     read_cell,
-    section_of,
     sort_overrides,
 )
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, service_overrides
@@ -61,18 +60,14 @@ def pass_single(words: Sequence[str]) -> SingleRun:
         if resumes := overrides.values.get("resume") is not None:
             problems += refuse_changes(overrides)
         cell = _compose_one(overrides, composer, "several values need a study: add -m", problems)
-        try:
+        with gather_problems(problems):
             services = read_services(cell)
-        except ConfigError as error:
-            problems += error.problems
-        try:
-            # With invalid services the objective does not matter: the command is refused.
+        with gather_problems(problems):
             if resumes:
                 config, resumed = read_resumed(resumed_name(words, overrides), overrides, cell)
             else:
-                config = _read_config(cell, services)
-        except ConfigError as error:
-            problems += error.problems
+                # Nothing prunes a single run, but evaluated at its study's rungs it is the same trial.
+                config = read_cell(cell.trial, {}, services.study if services is not None else None)
     if config is not None and services is not None:
         problems += check_processes(config, services.workers.processes_per_trial)
     if problems or services is None or config is None:
@@ -88,22 +83,13 @@ def _compose_one(overrides: Overrides, composer: Composer, message: str, problem
     return cell
 
 
-def _read_config(cell: Cell, services: Services | None) -> TrialConfig:
-    if services is None:
-        return read_cell(cell.trial, {}, "")
-    study = services.study
-    # Nothing prunes a single run, but evaluated at its study's rungs it is the same trial.
-    rungs = study.pruning.rungs if study.pruner != "none" else ()
-    return read_cell(cell.trial, {}, study.objective, rungs)
-
-
 def _only_for_studies(overrides: Overrides) -> Iterator[Problem]:
     if overrides.choices.get("search", "none") != "none":
         yield Problem("search", f"search={overrides.choices['search']} needs a study: add -m")
     if overrides.choices.get("workers", "inline") != "inline":
         yield Problem("workers", f"workers={overrides.choices['workers']} runs the trials of a study: add -m")
     for key in overrides.values:
-        if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
+        if is_for_studies(key):
             yield Problem(key, "is for studies, and this is one run: add -m, or leave it out")
 
 
@@ -119,12 +105,10 @@ def read_store(words: Sequence[str]) -> TrackingConfig:
     ]
     with open_composer() as composer:
         cell = _compose_one(sort_overrides(known, composer, problems), composer, "takes one store", problems)
-        try:
+        with gather_problems(problems):
             tree = resolve(cell.composed, {}, ("tracking",))
             tracking = read_section(TrackingConfig, "tracking", tree["tracking"], problems)
             problems += check_tracking(tracking)
-        except ConfigError as error:
-            problems += error.problems
     if problems:
         raise ConfigError(problems)
     return tracking
@@ -158,15 +142,13 @@ def pass_audit(words: Sequence[str]) -> AuditRequest:
     with open_composer() as composer:
         overrides = sort_overrides(words, composer, problems)
         cell = _compose_one(overrides, composer, "data is audited as one run has it: give one value", problems)
-        try:
+        with gather_problems(problems):
             tree = resolve(cell.composed, {}, ("data", "evaluation", "model"))
             request = AuditRequest(
                 data=read_section(DataConfig, "data", tree["data"], problems),
                 evaluation=read_section(EvaluationConfig, "evaluation", tree["evaluation"], problems),
                 model=read_section(ModelConfig, "model", tree["model"], problems),
             )
-        except ConfigError as error:
-            problems += error.problems
     if problems or request is None:
         raise ConfigError(problems)
     return request

@@ -18,7 +18,7 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest_key, resolve, shown, value_at
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import (
     ONE_FOR_ALL,
     Cell,
@@ -71,10 +71,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if overrides.values.get("resume") is not None:
             problems.append(Problem("resume", "is for a single run: repeat a study's own -m command to resume it"))
         cells = compose_cells(overrides, composer, problems)
-        try:
+        with gather_problems(problems):
             services = read_services(cells[0])
-        except ConfigError as error:
-            problems += error.problems
         names_study = "study.name" in overrides.values or (services is not None and services.study.name is not None)
         if names_study and not overrides.touches_trials:
             if problems or services is None:
@@ -85,15 +83,17 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
-    plan = _plan(overrides, searched, cells, groups, services.study if services is not None else None)
-    plan = replace(plan, constraints=tuple(_sound_constraints(search, cells, problems)))
+    constraints = tuple(_sound_constraints(search, cells, problems))
+    plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
     n_trials = None
     if services is not None:
         study = services.study
         if plan.axes:
             plan = replace(plan, enqueue=read_points(plan, study.enqueue, problems))
         n_trials = _count_trials(plan, study, search, overrides, problems)
-        problems += _check_points(plan, n_trials)
+        if n_trials is not None and (count := len(plan.enqueue)) > n_trials:
+            message = f"has {count} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
+            problems.append(Problem("study.enqueue", message))
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
@@ -109,9 +109,10 @@ def _plan(
     searched: Sequence[Axis],
     cells: Sequence[Cell],
     groups: tuple[str, ...],
+    constraints: tuple[str, ...],
     study: StudyConfig | None,
 ) -> StudyPlan:
-    """Return the plan without points and constraints; with stand-ins if the ``study`` section is invalid."""
+    """Return the plan without points; with stand-ins if the ``study`` section is invalid."""
     axes = (*overrides.axes, *searched)
     is_sampled = bool(searched) or not all(is_discrete(axis) for axis in axes)
     return StudyPlan(
@@ -126,24 +127,15 @@ def _plan(
         duplicates=study.duplicates if study is not None else "reuse",
         enqueue=(),
         warm_start=study.warm_start if study is not None else None,
-        constraints=(),
+        constraints=constraints,
     )
-
-
-def _check_points(plan: StudyPlan, n_trials: int | None) -> Iterator[Problem]:
-    """Check whether there are enough trials for the configurations to try first."""
-    if n_trials is not None and len(plan.enqueue) > n_trials:
-        message = f"has {len(plan.enqueue)} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
-        yield Problem("study.enqueue", message)
 
 
 def _read_search(cell: Cell, overrides: Overrides, problems: list[Problem]) -> SearchConfig:
     wrong: list[Problem] = []
     search = SearchConfig("", None, {}, (), ())
-    try:
+    with gather_problems(wrong):
         search = read_section(SearchConfig, "search", resolve(cell.composed, {}, ("search",))["search"], wrong)
-    except ConfigError as error:
-        wrong += error.problems
     if wrong:
         overrides.refused.add("search")
         problems += wrong
@@ -189,7 +181,7 @@ def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: li
 def _count_trials(
     plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
-    """Return how many trials the command asks for; None where that is unknown, which is noted."""
+    """Return how many trials the command requests; None where that is unknown, which is noted."""
     if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":

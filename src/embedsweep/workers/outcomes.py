@@ -74,7 +74,7 @@ class Outcomes:
             TrialTakenError: another worker has resumed the trial.
         """
         if self.study.services.keep_models == "all" and (trial.folder / MODEL).is_dir():
-            run.log_artifacts(trial.folder / MODEL, MODEL)
+            run.log_artifact(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
         note = f"{result.emissions.co2eq_kg * 1000:.3g} g CO2eq"
         if reason := self.study.prune_reason(trial):
@@ -87,7 +87,7 @@ class Outcomes:
         self.display.end(str(trial.number), state, result.objective, note)
 
     def fail(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
-        """End a trial that failed; MLflow is told if possible, Optuna in any case.
+        """End a trial that failed; it is recorded in MLflow if possible, in Optuna in any case.
 
         Raises:
             TrialTakenError: another worker has resumed the trial.

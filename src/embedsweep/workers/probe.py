@@ -161,7 +161,8 @@ def find_per_device(
         with tempfile.TemporaryDirectory(prefix="embedsweep-probe-") as scratch:
             probe = Probe((*PYTHON, "embedsweep.workers.probe_process", device, scratch), study.folder / "workers")
             findings = probe.measure(config, levels, environment(levels[-1]), lambda: _read_gpu(gpu))
-        _write_file(study.folder / FILE, {**probed, "values": values, "levels": levels}, findings)
+        tree = {**probed, "values": values, "levels": levels, **asdict(findings), "per_device": findings.per_device}
+        write_atomically(study.folder / FILE, json.dumps(tree, indent=2) + "\n")
     except (ConfigError, WorkerError, ValueError) as error:
         say(f"probe: one trial per GPU, as the probe failed: {error}")
         return 1
@@ -191,11 +192,6 @@ def _read_file(file: Path, probed: Mapping[str, object], levels: Sequence[int]) 
         return Findings(rates, kept["trial_bytes"], kept["free_bytes"], kept["unfit"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # there is none, or it is not whole
-
-
-def _write_file(file: Path, probed: Mapping[str, object], findings: Findings) -> None:
-    tree = {**probed, **asdict(findings), "per_device": findings.per_device}
-    write_atomically(file, json.dumps(tree, indent=2) + "\n")
 
 
 class Probe:

@@ -49,7 +49,7 @@ def main() -> int:
     try:
         channel.receive()
     except EOFError:
-        return 0  # the probe ended before so many processes were needed
+        return 0  # the probe ended before this process was needed
     stopped = threading.Event()
     threading.Thread(target=_wait_for_end, args=(channel, stopped), daemon=True).start()
     try:

@@ -19,25 +19,24 @@ from embedsweep.training.folder import read_result, train_log
 
 
 def score_complete(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
-    """Score the best trial of a study that is complete; return None before that, else as `score_winner`.
+    """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
     Args:
         study: the study.
         tracker: writes to MLflow.
         parent: the id of the study's own run.
+
+    Returns:
+        All test metrics; None before the study is complete, without a complete trial, or if the model is on another
+        machine.
     """
     if not study.is_complete:
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
-        return score_winner(study, tracker, parent)
+        return _score_winner(study, tracker, parent)
 
 
-def score_winner(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
-    """Score the best trial on test, unless that was done before, and complete its card.
-
-    Returns:
-        All test metrics; None if no trial is complete or the model is on another machine.
-    """
+def _score_winner(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
     winner = study.best
     if winner is None:
         return None
@@ -66,7 +65,7 @@ def score_winner(study: Study, tracker: Tracker, parent: str) -> dict[str, float
             run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
             run.log_metrics(result.steps, finals.scores)
             if study.services.keep_models != "none":
-                run.log_artifacts(folder / MODEL, MODEL)
+                run.log_artifact(folder / MODEL, MODEL)
             run.finish("COMPLETE")
         study.set_finals(finals)
     if study.services.keep_models == "none":

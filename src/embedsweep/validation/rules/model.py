@@ -118,17 +118,15 @@ def _check_inside(folder: Path, config: ModelConfig) -> list[Problem]:
     try:
         modules = modules_of(folder)
         if config.static_dim is not None:
-            return list(_check_tokenizer(transformer_folder(folder)))
+            own = transformer_folder(folder)
+            if (own / "tokenizer.json").is_file():
+                return []
+            message = f"{own} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
+            return [Problem("model.path", message)]
         problems = [] if modules is None else list(_check_modules(modules, config))
         return [*problems, *_check_length(transformer_folder(folder), config)]
     except ValueError as error:
         return [Problem("model.path", str(error))]
-
-
-def _check_tokenizer(folder: Path) -> Iterator[Problem]:
-    if not (folder / "tokenizer.json").is_file():
-        message = f"{folder} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
-        yield Problem("model.path", message)
 
 
 def _check_modules(modules: tuple[Module, ...], config: ModelConfig) -> Iterator[Problem]:

@@ -9,15 +9,13 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embedsweep.config.axes import completed
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import shown
-from embedsweep.console import say, short_params
+from embedsweep.console import plain_table, say, short_params
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import Duplicate, trained_params
@@ -35,12 +33,9 @@ COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GP
 
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
     """Return the command that trains one configuration of a study again as a single run."""
-    words = [*fixed, *(f"{key}={_word(value)}" for key, value in params.items())]
+    exact = {key: repr(value) if isinstance(value, float) else shown(value) for key, value in params.items()}
+    words = [*fixed, *(f"{key}={value}" for key, value in exact.items())]
     return " ".join([program, *(shlex.quote(word) for word in words)])
-
-
-def _word(value: Choice) -> str:
-    return repr(value) if isinstance(value, float) else shown(value)
 
 
 def print_ranking(console: Console, study: StudyRecord) -> None:
@@ -49,20 +44,16 @@ def print_ranking(console: Console, study: StudyRecord) -> None:
     objectives = study.plan.objectives
     complete = sorted(by_state[TrialState.COMPLETE], key=better(objectives, 0))
     front = study.front if len(objectives) > 1 else frozenset()
-    table = Table(
-        title=f"study {study.name}: {_counts(by_state)}", box=None, padding=(0, 2, 0, 0), title_justify="left"
-    )
     costs = _known_costs(study.trials)
-    for column in ("", "trial", *objectives, *costs, "values"):
-        table.add_column(column, overflow="fold")
+    rows: list[tuple[str, ...]] = []
     for rank, trial in enumerate(complete[:SHOWN], start=1):
         position = f"{rank}{'*' if trial.number in front else ''}"
         params = short_params(study.params_of(trial)) + _repeat_note(trial)
         spent = (_cost(trial, unit) for unit in costs)
-        cells = (position, str(trial.number), *_values(trial, objectives), *spent, params)
-        table.add_row(*map(Text, cells))  # as text: brackets in a value would be read as markup
+        rows.append((position, str(trial.number), *_values(trial, objectives), *spent, params))
     console.print()
-    console.print(table)
+    columns = ("", "trial", *objectives, *costs, "values")
+    console.print(plain_table(columns, rows, title=f"study {study.name}: {_counts(by_state)}"))
     if len(complete) > SHOWN:
         say(console, f"and {len(complete) - SHOWN} more")
     if front:

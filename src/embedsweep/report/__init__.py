@@ -1,1 +1,0 @@
-"""Reports: what people look at after a sweep."""

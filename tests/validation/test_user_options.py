@@ -1,0 +1,75 @@
+"""Options in the ``conf/`` folder of the working directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedsweep.losses.table import LOSSES as ALL_LOSSES
+from embedsweep.validation import services as services_module
+from embedsweep.validation.cells import cell_config
+from embedsweep.validation.single import pass_single
+from tests.validation.commands import (
+    data_folder,
+    errors,
+    options,
+    own_option,
+    passed,
+)
+
+pytestmark = pytest.mark.usefixtures("composed_once", "a_machine_without_gpu_or_hub")
+
+
+def test_a_users_own_option_stands_beside_the_shipped_ones(tmp_path: Path) -> None:
+    folder = data_folder(tmp_path / "pairs")
+    shipped = Path(services_module.__file__).parents[3] / "conf"
+    text = (shipped / "data" / "csv.yaml").read_text()
+    own_option("data/mine.yaml", text.replace("name: csv", "name: mine").replace("path: ???", f"path: {folder}"))
+    assert pass_single(["data=mine"]).config.data.name == "mine"
+    assert errors("data=mne") == [f"data: no option mne (did you mean mine?); {options('data', 'mine')}"]
+
+
+def test_a_users_own_option_comes_before_the_shipped_one_of_its_name() -> None:
+    own_option("loss/mnrl.yaml", "name: mnrl\nscale: 50.0\n")
+    assert pass_single(["loss=mnrl"]).config.loss.parameters["scale"] == 50.0
+    assert pass_single(["loss=cosent"]).config.loss.parameters["scale"] == 20.0
+
+
+def test_a_users_own_option_may_give_a_loss_another_scale() -> None:
+    own_option("loss/mnrl_sharp.yaml", "name: mnrl\nscale: 50.0\n")
+    sweep = passed("loss=mnrl,mnrl_sharp")
+    assert sweep.plan is not None
+    scales = [cell_config(sweep.plan, {"loss": name}).loss.parameters["scale"] for name in ("mnrl", "mnrl_sharp")]
+    assert scales == [20.0, 50.0]
+
+
+def test_a_users_own_search_can_be_chosen() -> None:
+    own_option(
+        "search/mine.yaml",
+        "defaults: [none, _self_]\nname: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\n",
+    )
+    sweep = passed("search=mine")
+    assert sweep.plan is not None
+    assert [axis.key for axis in sweep.plan.axes] == ["loss.scale"]
+    assert sweep.n_trials == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ("name: mnrl\n", ["loss.scale: is missing from this option's YAML file"]),
+        (
+            "name: mnrl\nscale: 20\nscal: 3\n",
+            ["loss.scal: loss=mnrl has no such parameter (did you mean scale?); it has: scale"],
+        ),
+        (
+            "name: mnlr\nscale: 20\n",
+            [f"loss.name: no loss mnlr (did you mean mnrl?); there are: {', '.join(ALL_LOSSES)}"],
+        ),
+        ("scale: 20\n", ["loss.name: is missing from this option's YAML file"]),
+    ],
+)
+def test_an_invalid_option_of_the_user_is_reported(text: str, messages: list[str]) -> None:
+    own_option("loss/mine.yaml", text)
+    assert errors("loss=mine") == messages
