@@ -59,6 +59,19 @@ def why_unreachable() -> str:
     return f"{constants.ENDPOINT} does not answer"
 
 
+def local_model(path: str | None, revision: str | None) -> Path | None:
+    """Return a model's folder on this disk: ``path`` itself, or that in the local cache; None if there is none.
+
+    Args:
+        path: a folder, or an id on the hub; None has no folder.
+        revision: a branch, tag or commit on the hub; None is ``main``.
+    """
+    if path is None:
+        return None
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else cached_model_path(path, revision)
+
+
 def cached_model_path(repo_id: str, revision: str | None) -> Path | None:
     """Return the folder of a model in the local cache, or None.
 

@@ -171,7 +171,7 @@ def test_an_entry_of_a_search_file_is_an_axis(entry: Any, axis: Axis) -> None:
         ({**AROUND, "low": -1}, "low must be below high and both above 0, but got -2e-05 and 0.0002"),
     ],
 )
-def test_a_wrong_entry_of_a_search_file_is_told_with_its_place(entry: Any, message: str) -> None:
+def test_an_invalid_entry_of_a_search_file_is_reported_with_its_place(entry: Any, message: str) -> None:
     lookup = {"model.lr": 2e-5, "model.path": "a/b", "zero": 0}
     with pytest.raises(ConfigError) as error:
         axis_of_entry("x", entry, lookup, "search=mine")
@@ -281,5 +281,5 @@ def test_a_value_is_on_an_axis_or_not(axis: str, value: object, expected: object
         with pytest.raises(ValueError, match=r"is no|is not|is none"):
             value_on(_axis(axis), value)
         return
-    found = value_on(_axis(axis), value)
-    assert (found, type(found)) == (expected, type(expected))
+    read = value_on(_axis(axis), value)
+    assert (read, type(read)) == (expected, type(expected))

@@ -147,7 +147,7 @@ def test_a_yaml_file_that_cannot_be_composed_is_named(tmp_path: Path) -> None:
         composer.compose({"loss": "torn"})
 
 
-def test_the_working_directorys_own_conf_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conf_folder_of_the_working_directory_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert user_conf() is None
     (tmp_path / "conf").mkdir()
     assert user_conf() == tmp_path / "conf"

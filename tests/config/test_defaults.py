@@ -1,4 +1,4 @@
-"""What stands in conf/ is worth sweeping: the embedded model and data, as a newcomer runs them."""
+"""The defaults in conf/: a sweep of the tiny model on the demo data shows differences worth searching."""
 
 from __future__ import annotations
 

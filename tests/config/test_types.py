@@ -179,16 +179,16 @@ def test_a_section_becomes_its_dataclass() -> None:
     ],
 )
 def test_everything_wrong_is_noted_under_its_key(changes: dict[Any, Any], problems: list[str] | None) -> None:
-    found = _read({**RIGHT, **changes})[1]
+    reported = _read({**RIGHT, **changes})[1]
     if problems is not None:
-        assert found == problems
+        assert reported == problems
     elif "splits" in changes:
-        assert found == [
+        assert reported == [
             "net.splits.dev: is missing from this option's YAML file",
             "net.splits.dv: no such key (did you mean dev?); there are: dev, train",
         ]
     else:
-        assert [problem.partition(";")[0] for problem in found] == [
+        assert [problem.partition(";")[0] for problem in reported] == [
             "net.2: no such key",
             "net.nam: no such key (did you mean name?)",
         ]

@@ -13,19 +13,19 @@ KEYS = ["loss.name", "loss.scale", "model.lr", "optimizer.lr", "optimizer.warmup
 
 
 @pytest.mark.parametrize(
-    ("word", "known", "said"),
+    ("word", "known", "suggestion"),
     [
         ("mnlr", ["cosent", "cosine", "mnrl"], " (did you mean mnrl?)"),
         ("bogus", ["cosent", "cosine", "mnrl"], ""),
         ("a", [], ""),
     ],
 )
-def test_the_nearest_word_is_offered_where_one_is_near(word: str, known: list[str], said: str) -> None:
-    assert nearest(word, known) == said
+def test_the_nearest_word_is_offered_where_one_is_near(word: str, known: list[str], suggestion: str) -> None:
+    assert nearest(word, known) == suggestion
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "suggestion"),
     [
         ("loss.scal", " (did you mean loss.scale?)"),
         ("optimizer.warm_up", " (did you mean optimizer.warmup?)"),
@@ -34,8 +34,8 @@ def test_the_nearest_word_is_offered_where_one_is_near(word: str, known: list[st
         ("loss.temperature", ""),
     ],
 )
-def test_the_nearest_key_stands_beside_it_or_has_its_name(key: str, said: str) -> None:
-    assert nearest_key(key, KEYS) == said
+def test_the_nearest_key_stands_beside_it_or_has_its_name(key: str, suggestion: str) -> None:
+    assert nearest_key(key, KEYS) == suggestion
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_leaf_keys_are_those_that_can_be_set() -> None:
     assert list(leaf_keys(TREE)) == ["a.b", "a.c.d", "a.e", "f"]
 
 
-def test_values_are_set_and_found_by_dotted_key() -> None:
+def test_values_are_set_and_read_by_dotted_key() -> None:
     tree: dict[str, Any] = {"a": {"b": 1}, "c": 2}
     set_value(tree, "a.b", 3)
     set_value(tree, "c", 4)

@@ -18,7 +18,6 @@ from sentence_transformers.sentence_transformer.modules import Dense, Pooling, T
 
 from embedsweep.config.trial import Activation, LoraConfig, ModelConfig
 from embedsweep.errors import TrialError
-from embedsweep.models import build
 from embedsweep.models.build import (
     build_model,
     count_tokens,
@@ -290,7 +289,7 @@ def test_the_card_names_a_hub_model_though_it_is_loaded_from_the_cache(monkeypat
         asked.append((hub_id, revision))
         return tiny_model_path()
 
-    monkeypatch.setattr(build, "cached_model_path", cached)
+    monkeypatch.setattr("embedsweep.hub.cached_model_path", cached)
     config = replace(PLAIN, name="minilm", path="ORG/NAME", revision="v1")
     assert build_model(config, "cpu").model_card_data.base_model == "ORG/NAME"
     assert asked == [("ORG/NAME", "v1")]

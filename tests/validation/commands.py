@@ -1,4 +1,4 @@
-"""What a whole command is validated to, and the lists of names in messages."""
+"""Validate whole commands; the lists of names in their messages; files that they read."""
 
 from __future__ import annotations
 

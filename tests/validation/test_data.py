@@ -160,7 +160,7 @@ def test_what_changes_training_data_only_can_be_swept(swept: str) -> None:
     assert pass_sweep([swept]).n_trials == 2
 
 
-def test_cells_whose_data_is_broken_are_told_of_that_alone(folder: Path) -> None:
+def test_cells_whose_data_is_broken_report_only_that(folder: Path) -> None:
     (folder / "other-train.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
     (folder / "other-test.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
     (problem,) = errors("-m", "data=csv", f"data.path={folder}", "data.files='{split}.csv','other-{split}.csv'")

@@ -59,7 +59,7 @@ def errors(
     dataloader: Mapping[str, Any] | None = None,
     trainer: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """What all the rules say of a trial that differs from the default in this."""
+    """Return what all the rules report for a trial that differs from the default in this."""
     config = replace(
         base,
         loss=loss,
@@ -97,8 +97,8 @@ def test_batches_are_grouped_by_classes_alone(base: TrialConfig) -> None:
 
 
 def test_embeddings_are_cut_to_dimensions_that_they_have(base: TrialConfig) -> None:
-    def dims(*asked: int) -> list[str]:
-        config = replace(base, evaluation=replace(base.evaluation, dims=asked))
+    def dims(*sizes: int) -> list[str]:
+        config = replace(base, evaluation=replace(base.evaluation, dims=sizes))
         return [str(problem) for problem in check_dims(config)]
 
     assert dims(128, 32) == []
@@ -233,7 +233,7 @@ def test_dims_inside_of_a_wrapper_and_of_a_further_dataset_are_looked_at(base: T
 
 
 @pytest.mark.parametrize(("name", "key"), [("gist", "guide"), ("mse", "teacher"), ("margin_mse", "teacher")])
-def test_a_guide_or_teacher_that_is_not_there_is_told_by_its_own_key(
+def test_a_missing_guide_or_teacher_is_reported_under_its_own_key(
     base: TrialConfig, tmp_path: Path, name: str, key: str
 ) -> None:
     missing = loss(name, None, **{key: "/no/such/folder"})
@@ -246,7 +246,7 @@ def test_a_guide_or_teacher_that_is_not_there_is_told_by_its_own_key(
     ]
 
 
-def test_a_guide_or_teacher_is_not_asked_for_what_is_built_onto_the_model(base: TrialConfig) -> None:
+def test_a_guide_or_teacher_is_not_checked_for_what_is_built_onto_the_model(base: TrialConfig) -> None:
     model: dict[str, Any] = {"max_seq_length": 60, "pooling": "cls", "lora": LoraConfig(4, 16.0, 0.0, None)}
     assert errors(base, loss("margin_mse", None, teacher=str(MINILM)), model) == []
 
@@ -452,8 +452,8 @@ FILES: list[tuple[dict[str, object], dict[str, Any], int | None]] = [
 def test_a_models_width_is_read_from_its_files(
     base: TrialConfig, tmp_path: Path, files: dict[str, object], values: dict[str, Any], width: int | None
 ) -> None:
-    asked = {"name": "pretrained", "path": folder_with(tmp_path, files), "pooling": None, **values}
-    config: ModelConfig = replace(base.model, **asked)
+    settings = {"name": "pretrained", "path": folder_with(tmp_path, files), "pooling": None, **values}
+    config: ModelConfig = replace(base.model, **settings)
     assert embedding_width(config) == width
 
 

@@ -40,7 +40,7 @@ BERT = {"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}
 def folder(
     path: Path, kinds: Sequence[str] | None, transformer: Mapping[str, Any] | None = BERT, inside: str = ""
 ) -> Path:
-    """A model's folder with everything that is checked; without ``kinds`` a plain transformer."""
+    """Write a model's folder with everything that is checked; without ``kinds`` a plain transformer."""
     (path / inside).mkdir(parents=True, exist_ok=True)
     if transformer is not None:
         (path / inside / "config.json").write_text(json.dumps(transformer), encoding="utf-8")
@@ -120,18 +120,18 @@ LENGTHS: list[tuple[Mapping[str, Any], int, int | None]] = [
 
 
 @pytest.mark.parametrize("inside", ["", "0_Transformer"])
-@pytest.mark.parametrize(("transformer", "asked", "longest"), LENGTHS)
+@pytest.mark.parametrize(("transformer", "length", "longest"), LENGTHS)
 def test_texts_are_no_longer_than_the_positions_wherever_the_transformer_lies(
-    transformer: Mapping[str, Any], asked: int, longest: int | None, inside: str, tmp_path: Path
+    transformer: Mapping[str, Any], length: int, longest: int | None, inside: str, tmp_path: Path
 ) -> None:
     path = folder(tmp_path, TRANSFORMER, transformer, inside)
-    message = f"model.max_seq_length: the model has positions for {longest} tokens, but got {asked}"
+    message = f"model.max_seq_length: the model has positions for {longest} tokens, but got {length}"
     expected = [] if longest is None else [message]
-    assert errors(replace(PLAIN, path=str(path), max_seq_length=asked)) == expected
+    assert errors(replace(PLAIN, path=str(path), max_seq_length=length)) == expected
 
 
 @pytest.mark.parametrize("text", ["{torn", "{}", '["Transformer"]', '[{"path": ""}]', '[{"type": 3, "path": ""}]'])
-def test_modules_that_cannot_be_understood_are_told_by_their_file(text: str, tmp_path: Path) -> None:
+def test_invalid_modules_are_reported_with_their_file(text: str, tmp_path: Path) -> None:
     path = folder(tmp_path, TRANSFORMER)
     (path / "modules.json").write_text(text, encoding="utf-8")
     expected = f"model.path: {path}/modules.json is not a list of modules, each with a type and a path"
@@ -211,6 +211,6 @@ def test_grouped_batches_hold_whole_pairs(
 ) -> None:
     trial = pass_single([]).config
     loader = replace(trial.dataloader, batch_sampler=sampler, batch_size=batch, micro_batch_size=micro)
-    said = "batches grouped by label take an even number of at least 4 examples, but got"
-    found = [str(problem) for problem in check_grouped_batches(replace(trial, dataloader=loader))]
-    assert found == ([] if expected is None else [f"dataloader.{expected.format(said)}"])
+    message = "batches grouped by label take an even number of at least 4 examples, but got"
+    problems = [str(problem) for problem in check_grouped_batches(replace(trial, dataloader=loader))]
+    assert problems == ([] if expected is None else [f"dataloader.{expected.format(message)}"])

@@ -92,7 +92,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(word: str, message: str) ->
     assert str(error.value.problems[0]).startswith(message)
 
 
-def test_help_prints_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_prints_the_requested_reference(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help", "trainer.epochs"]) == 0
     assert capsys.readouterr().out == (
         "trainer.epochs\n\n  trainer.epochs=2\n      a number above 0\n      passes over the training data\n"
@@ -141,7 +141,7 @@ def test_the_words_of_a_switch_are_read(key: str) -> None:
         pass_single([f"{section}.{rest}=maybe"])
 
 
-def test_a_users_own_option_is_told_with_its_comments(tmp_path: Path) -> None:
+def test_a_users_own_option_is_listed_with_its_comments(tmp_path: Path) -> None:
     (tmp_path / "conf" / "trainer").mkdir(parents=True)
     shipped = (shipped_conf() / "trainer" / "default.yaml").read_text(encoding="utf-8")
     mine = shipped.replace("name: default", "name: long").replace("epochs: 2 ", "epochs: 9 ")

@@ -1,4 +1,4 @@
-"""Earlier single runs: found and read back, what may change when they go on, and what is copied."""
+"""Earlier single runs: finding and reading them, what may change when they are resumed, and what is copied."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def plain(config: TrialConfig) -> Any:
     return yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(asdict(config)))))
 
 
-def begun(*words: str, run_id: str = ID, step: int | None = 12, best: int = 6, epoch: float = 2.0) -> Path:
-    """The folder of a run that was begun before, with its last and its best checkpoint."""
+def earlier_run(*words: str, run_id: str = ID, step: int | None = 12, best: int = 6, epoch: float = 2.0) -> Path:
+    """Return the folder of an earlier run, with its last and its best checkpoint."""
     folder = SINGLE_RUNS / run_id
     folder.mkdir(parents=True)
     config = pass_single(["trainer.device=cpu", *words]).config
@@ -103,13 +103,13 @@ def test_a_stored_tree_that_is_no_configuration_is_refused_by_key(
     assert str(problem).startswith(message)
 
 
-def test_a_run_is_found_by_its_id_its_beginning_or_its_folder(tmp_path: Path) -> None:
-    begun("trainer.seed=7")
+def test_a_run_is_resolved_by_its_id_a_prefix_or_its_folder(tmp_path: Path) -> None:
+    earlier_run("trainer.seed=7")
     for name in (ID, ID[:6], f"sweeps/single/{ID}", f"{tmp_path}/sweeps/single/{ID}/"):
-        asked = pass_single([f"resume={name}"])
-        assert asked.resumed is not None
-        assert (asked.resumed.run.run_id, asked.resumed.is_changed) == (ID, False)
-        assert asked.config.trainer.seed == 7
+        request = pass_single([f"resume={name}"])
+        assert request.resumed is not None
+        assert (request.resumed.run.run_id, request.resumed.is_changed) == (ID, False)
+        assert request.config.trainer.seed == 7
     assert pass_single([]).resumed is None
 
 
@@ -117,8 +117,8 @@ def test_an_unknown_run_is_reported_with_the_known_ones(tmp_path: Path) -> None:
     assert errors("resume=abcdef") == [
         f"resume: there is no run abcdef in sweeps/single; there are none in {tmp_path}/sweeps/single"
     ]
-    begun()
-    begun(run_id=ANOTHER)
+    earlier_run()
+    earlier_run(run_id=ANOTHER)
     assert errors("resume=50e12") == [
         "resume: must be a run's folder, or at least 6 characters of its id, but got 50e12"
     ]
@@ -135,7 +135,7 @@ def test_a_folder_of_no_single_run_is_reported() -> None:
     assert errors(f"resume={trial}") == [
         f"resume: {trial} is a trial of a study, which is resumed by -m study.name=lr-1234"
     ]
-    folder = begun()
+    folder = earlier_run()
     (folder / "config.yaml").write_text("trainer: [", encoding="utf-8")
     assert "config.yaml cannot be read: another version wrote it, or it was edited" in errors(f"resume={ID}")[0]
     (folder / "config.yaml").unlink()
@@ -145,28 +145,28 @@ def test_a_folder_of_no_single_run_is_reported() -> None:
 
 
 def test_the_runs_own_configuration_counts_with_the_words_on_top() -> None:
-    begun("loss=mnrl", "loss.scale=33", "trainer.epochs=2")
+    earlier_run("loss=mnrl", "loss.scale=33", "trainer.epochs=2")
     words = ["trainer.epochs=4", "trainer.early_stopping.patience=2", "emissions.country_iso_code=FRA"]
-    asked = pass_single([f"resume={ID}", *words, "tracking.uri=http://host:5000"])
-    assert asked.resumed is not None
-    assert asked.resumed.is_changed
-    own = asked.resumed.run.config
+    request = pass_single([f"resume={ID}", *words, "tracking.uri=http://host:5000"])
+    assert request.resumed is not None
+    assert request.resumed.is_changed
+    own = request.resumed.run.config
     assert own.loss.parameters["scale"] == 33
     early_stopping = replace(own.trainer.early_stopping, patience=2)
-    assert asked.config == replace(own, trainer=replace(own.trainer, epochs=4.0, early_stopping=early_stopping))
-    assert (asked.emissions.country_iso_code, asked.tracking.uri) == ("FRA", "http://host:5000")
-    assert asked.service_overrides == ("emissions.country_iso_code=FRA", "tracking.uri=http://host:5000")
+    assert request.config == replace(own, trainer=replace(own.trainer, epochs=4.0, early_stopping=early_stopping))
+    assert (request.emissions.country_iso_code, request.tracking.uri) == ("FRA", "http://host:5000")
+    assert request.service_overrides == ("emissions.country_iso_code=FRA", "tracking.uri=http://host:5000")
 
 
 def test_services_alone_change_nothing_of_the_run() -> None:
-    begun()
-    asked = pass_single([f"resume={ID}", "emissions.country_iso_code=FRA", "trainer.epochs=2"])
-    assert asked.resumed is not None
-    assert not asked.resumed.is_changed
+    earlier_run()
+    request = pass_single([f"resume={ID}", "emissions.country_iso_code=FRA", "trainer.epochs=2"])
+    assert request.resumed is not None
+    assert not request.resumed.is_changed
 
 
 def test_changes_of_the_training_are_refused_all_at_once() -> None:
-    begun()
+    earlier_run()
     words = ["optimizer.lr=1e-3", "loss=mnrl", "data.limit=9", "trainer.seed=1", "study.objective=dev/pearson_max"]
     more = ["trainer=default", "model.dense=3", "trainer.epochs=4", "loss.margin=1", "dataloader.batch_size=3"]
     refused = errors(f"resume={ID}", *words, *more)
@@ -201,22 +201,22 @@ def test_changes_of_the_training_are_refused_all_at_once() -> None:
         (["trainer.early_stopping=3"], "trainer.early_stopping: must be a section with keys of its own, but got 3"),
     ],
 )
-def test_a_word_that_is_wrong_is_told_once(words: list[str], message: str) -> None:
-    begun()
+def test_an_invalid_override_is_reported_once(words: list[str], message: str) -> None:
+    earlier_run()
     (line,) = errors(f"resume={ID}", *words)
     assert line.startswith(message)
 
 
 def test_a_run_that_lost_its_checkpoints_can_go_on_but_not_be_changed() -> None:
-    begun(step=None)
+    earlier_run(step=None)
     assert pass_single([f"resume={ID}"]).resumed is not None
     assert errors(f"resume={ID}", "trainer.epochs=4") == [
         "resume: run 50e12345 has no complete checkpoint: start a new run"
     ]
 
 
-def test_a_lost_best_checkpoint_is_told() -> None:
-    folder = begun()
+def test_a_lost_best_checkpoint_is_reported() -> None:
+    folder = earlier_run()
     (folder / "checkpoints" / "checkpoint-6" / "optimizer.pt").write_bytes(b"torn")
     assert errors(f"resume={ID}", "trainer.epochs=4") == [
         "resume: run 50e12345 has lost its best checkpoint, of step 6: start a new run"
@@ -224,7 +224,7 @@ def test_a_lost_best_checkpoint_is_told() -> None:
 
 
 def test_a_study_is_not_resumed_so() -> None:
-    begun()
+    earlier_run()
     with pytest.raises(ConfigError) as error:
         pass_sweep([f"resume={ID}", "trainer.epochs=2,3"])
     assert [str(problem) for problem in error.value.problems] == [
@@ -234,7 +234,7 @@ def test_a_study_is_not_resumed_so() -> None:
 
 
 def test_a_copy_is_whole_open_ended_and_leaves_the_earlier_run_alone(tmp_path: Path) -> None:
-    folder = begun()
+    folder = earlier_run()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     copy_training(find_run(ID), tmp_path / "new")
     copied = Checkpoints(tmp_path / "new" / "checkpoints")
@@ -249,7 +249,7 @@ def test_a_copy_is_whole_open_ended_and_leaves_the_earlier_run_alone(tmp_path: P
 
 
 def test_a_copy_that_was_cut_off_is_no_training_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun()
+    earlier_run()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

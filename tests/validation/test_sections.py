@@ -21,9 +21,9 @@ def _composed(option: str) -> dict[str, Any]:
 
 
 def _read(option: str, **values: Any) -> tuple[DataConfig, list[str]]:
-    given = {"data.path": "folder"} | {f"data.{key}": value for key, value in values.items()}
+    overrides = {"data.path": "folder"} | {f"data.{key}": value for key, value in values.items()}
     problems: list[Problem] = []
-    tree = resolve(_composed(option), given, ("data",))
+    tree = resolve(_composed(option), overrides, ("data",))
     config = read_section(DataConfig, "data", tree["data"], problems)
     return config, [str(problem) for problem in problems]
 

@@ -59,7 +59,7 @@ WRONG_FILES = [
 
 
 @pytest.mark.parametrize(("splits", "message"), WRONG_FILES, ids=lambda value: str(value)[:40])
-def test_wrong_data_is_told_with_its_file_and_line(
+def test_invalid_data_is_reported_with_its_file_and_line(
     tmp_path: Path, splits: dict[str, str | bytes | None], message: str
 ) -> None:
     folder = data_folder(tmp_path / "mine", **splits)
@@ -67,7 +67,7 @@ def test_wrong_data_is_told_with_its_file_and_line(
     assert first.startswith(message.format(folder).split("; its header")[0])
 
 
-def test_the_wrong_files_of_all_splits_are_told_at_once(tmp_path: Path) -> None:
+def test_the_invalid_files_of_all_splits_are_reported_at_once(tmp_path: Path) -> None:
     folder = data_folder(tmp_path / "mine", train=HEADER, dev=None, test=HEADER + "a,b,9\nc,d,1\n")
     places = [problem.split(": ")[0] for problem in errors("data=csv", f"data.path={folder}")]
     assert places == [f"{folder}/train.csv", f"{folder}/dev.csv", f"{folder}/test.csv, line 2"]
@@ -78,13 +78,13 @@ def test_na_and_null_are_texts(tmp_path: Path) -> None:
     assert pass_single(["data=csv", f"data.path={folder}"]).config.data.path == str(folder)
 
 
-def test_a_folder_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_with_its_neighbours(tmp_path: Path) -> None:
     data_folder(tmp_path / "mine")
     (refusal,) = errors("data=csv", f"data.path={tmp_path}/mime")
     assert refusal.startswith(f"data.path: there is no folder {tmp_path}/mime; folders in {tmp_path}: 'mine'")
 
 
-def test_an_unreachable_hub_is_told_for_model_and_data_with_the_way_out() -> None:
+def test_an_unreachable_hub_is_reported_for_model_and_data_with_what_to_do() -> None:
     assert errors("model=minilm", "data=stsb_multi_mt") == [
         "model.path: sentence-transformers/all-MiniLM-L6-v2 is neither a folder nor in the local cache, and "
         "http://127.0.0.1:9 does not "
@@ -154,7 +154,7 @@ def test_a_folder_with_a_model_that_cannot_be_loaded_is_refused(
     assert errors("model=pretrained", f"model.path={folder}") == [f"model.path: {message.format(folder)}"]
 
 
-def test_a_folder_without_a_model_a_file_and_nothing_at_all_are_told_apart(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_a_file_and_a_missing_path_have_different_messages(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     messages = {
@@ -184,9 +184,7 @@ def test_a_folder_with_a_model_passes_up_to_its_length(tmp_path: Path) -> None:
         ("cuda:x", "must be auto, cpu, cuda, cuda:N or mps, but got cuda:x"),
     ],
 )
-def test_a_device_is_checked_against_those_there_are(
-    monkeypatch: pytest.MonkeyPatch, device: str, problem: str | None
-) -> None:
+def test_a_device_must_exist_on_this_machine(monkeypatch: pytest.MonkeyPatch, device: str, problem: str | None) -> None:
     monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 2)
     if problem is None:
         assert pass_single([f"trainer.device={device}", "trainer.precision=fp16"]).config.trainer.device == device

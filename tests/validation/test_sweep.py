@@ -238,7 +238,7 @@ def test_a_wrong_study_is_refused_with_or_without_a_sweep(word: str, message: st
     assert message in errors("-m", word)
 
 
-def test_a_missing_driver_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_is_reported_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services_module, "find_spec", lambda _: None)
     assert errors("-m", "study.storage=postgresql://localhost/db", "loss=mnrl,cosent") == [
         "study.storage: needs the Python package psycopg: pip install 'embedsweep[postgresql]'"
@@ -292,7 +292,7 @@ def test_a_relative_search_over_models_with_other_rates_has_an_axis_for_each() -
     assert bounds == [(1e-4, 1e-2), (1e-5, 1e-3)]
 
 
-def test_an_options_own_space_is_searched_where_it_is_chosen_and_where_a_search_asks_for_it() -> None:
+def test_an_options_own_space_is_searched_where_it_is_chosen_and_a_search_requests_it() -> None:
     everywhere = ["optimizer.warmup", "dataloader.batch_size", "optimizer.lr"]
     assert list(_axes(passed("loss=mnrl,cosent,cosine", "search=full"))) == [
         *("loss", *everywhere),
@@ -346,15 +346,15 @@ WRONG_SPACES = [
 
 
 @pytest.mark.parametrize(("space", "messages"), WRONG_SPACES)
-def test_a_wrong_space_of_an_option_is_told_where_a_search_asks_for_it(space: str, messages: list[str]) -> None:
+def test_an_invalid_space_of_an_option_is_reported_where_a_search_requests_it(space: str, messages: list[str]) -> None:
     inside = f" {space}" if space[0] in "{3" else f"\n  {space}"
     own_option("loss/mine.yaml", f"name: mnrl\nscale: 50.0\nspace:{inside}\n")
-    asks = ("-m", "loss=mine,cosent", "search=full")
-    assert errors(*asks) == messages
+    words = ("-m", "loss=mine,cosent", "search=full")
+    assert errors(*words) == messages
     assert passed("loss=mine,cosent", "search=lr").n_trials == 10
 
 
-def test_constraints_are_kept_by_every_cell_and_told_where_they_are_wrong() -> None:
+def test_every_cell_keeps_the_constraints_and_invalid_ones_are_reported() -> None:
     words = ("dataloader.micro_batch_size=4,8,16", "dataloader.batch_size=8,16")
     kept = "search.constraints=['dataloader.micro_batch_size <= dataloader.batch_size']"
     assert errors("-m", *words) == ["dataloader.micro_batch_size: must divide dataloader.batch_size=8, but got 16"]
@@ -439,7 +439,7 @@ def test_invalid_points_are_reported_all_at_once() -> None:
     ) == ["study.enqueue: breaks the constraint optimizer.warmup<0.1"]
 
 
-def test_errors_of_all_cells_are_told_at_once_and_each_once(tmp_path: Path) -> None:
+def test_errors_of_all_cells_are_reported_at_once_and_each_once(tmp_path: Path) -> None:
     folder = data_folder(tmp_path / "mine", train=HEADER + "a,b,0\nc,d,1\n", dev=HEADER)
     words = ["loss=mnrl,cosent,cosine", "dataloader.batch_size=1,16", "trainer.precision=fp16,fp32", "data=demo,csv"]
     words += ["optimizer.lr=1e-3,-1", "los=3", f"data.path={folder}", "study.objective=f1"]

@@ -44,7 +44,7 @@ def test_a_users_own_option_may_give_a_loss_another_scale() -> None:
     assert scales == [20.0, 50.0]
 
 
-def test_a_users_own_search_is_found() -> None:
+def test_a_users_own_search_can_be_chosen() -> None:
     own_option(
         "search/mine.yaml",
         "defaults: [none, _self_]\nname: mine\nn_trials: 3\nspace:\n  loss.scale: interval(10, 30)\n",

@@ -27,7 +27,7 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
 from embedsweep.errors import ConfigError, Interrupted, TrialError
-from embedsweep.report import rerun_command
+from embedsweep.report.ranking import rerun_command
 from embedsweep.signals import handled
 from embedsweep.study.duplicates import trained_config, trained_params
 from embedsweep.study.leases import LEASE, Lease

@@ -39,15 +39,16 @@ def training_datasets(
         also: further training data by its name in ``data.also``, as its loss saw it.
         library_facts: one for each dataset, in the order of training.
     """
-    datasets = [(data_name(config.data), config.data, config.loss, splits.train)]
-    for name, examples in also.items():
-        further = config.data.also[name]
-        datasets.append((name, further.data, further.loss, examples))
-    return [
-        _described(name, data, examples, _token_row(examples, facts))
-        | {"limit": data.limit, "loss": facts["loss"], "inner_losses": _inner_losses(loss)}
-        for (name, data, loss, examples), facts in zip(datasets, library_facts, strict=True)
-    ]
+    trained = {config.data.name: splits.train, **also}
+    described = []
+    for (name, dataset), facts in zip(config.datasets.items(), library_facts, strict=True):
+        data, examples = dataset.data, trained[name]
+        title = data_name(data) if data is config.data else name
+        row = _described(title, data, examples, _token_row(examples, facts))
+        described.append(
+            row | {"limit": data.limit, "loss": facts["loss"], "inner_losses": _inner_losses(dataset.loss)}
+        )
+    return described
 
 
 def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError
@@ -18,7 +17,7 @@ from embedsweep.card.sections import Hardware, Scored, all_scores
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import ModelConfig, Split, TrialConfig
-from embedsweep.hub import cached_model_path
+from embedsweep.hub import local_model
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -53,12 +52,11 @@ def _base_license(model: ModelConfig) -> str | None:
     """Return the licence of the base model from its card on this disk; None without one that the Hub knows."""
     from huggingface_hub import ModelCard
 
-    if model.path is None:
+    folder = local_model(model.path, model.revision)
+    if folder is None:
         return None
-    folder = Path(model.path).expanduser()
-    source = folder if folder.is_dir() else cached_model_path(model.path, model.revision)
     try:
-        text = (source / "README.md").read_text(encoding="utf-8") if source is not None else ""
+        text = (folder / "README.md").read_text(encoding="utf-8")
         name = ModelCard(text, ignore_metadata_errors=True).data.get("license")
     except (OSError, ValueError, YAMLError):  # a card that somebody else wrote, which may hold anything
         return None
@@ -74,7 +72,7 @@ def with_license(text: str, name: str) -> str:
 
 def set_origin(data: Any, config: TrialConfig) -> None:
     """Set base model, languages, licence and datasets in the library's ``model_card_data``; redact its examples."""
-    sources = [config.data, *(further.data for further in config.data.also.values())]
+    sources = [dataset.data for dataset in config.datasets.values()]
     languages = dict.fromkeys(source.language for source in sources)
     hub_ids = dict.fromkeys(hub_dataset(source) for source in sources)
     data.base_model = base_model(config, data.base_model)

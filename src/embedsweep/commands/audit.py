@@ -14,7 +14,8 @@ from embedsweep.console import plain_table, say
 from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
 from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
-from embedsweep.data.tokens import model_folder, token_counter, tokens_read
+from embedsweep.data.tokens import token_counter, tokens_read
+from embedsweep.hub import local_model
 from embedsweep.validation.single import pass_audit
 
 BAR = 12
@@ -36,9 +37,8 @@ def run(words: Sequence[str], console: Console) -> int:
         raise ValueError("what is missing was noted as a problem")
     splits = load_splits(request.data, request.evaluation)
     also = load_also(request.data)
-    folder = model_folder(request.model)
-    count = None if folder is None else token_counter(folder)
-    maximum = None if folder is None else tokens_read(request.model, folder)
+    folder = local_model(request.model.path, request.model.revision)
+    count, maximum = token_counter(folder), tokens_read(request.model, folder)
     audits = {"data": audit(_kept(splits, request.data), count, maximum)}
     for name, examples in also.items():
         kept = _kept(replace(splits, train=examples), request.data.also[name].data)

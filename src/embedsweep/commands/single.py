@@ -17,7 +17,7 @@ from embedsweep.console import Display, open_display, say
 from embedsweep.data.load import load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.files import SINGLE, SINGLE_RUNS
-from embedsweep.report import print_single, print_ui
+from embedsweep.report.ranking import print_single, print_ui
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.runs import Tracker, TrialTracker

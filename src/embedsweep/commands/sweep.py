@@ -18,7 +18,7 @@ from embedsweep.console import Display, open_display, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError
 from embedsweep.machine import cuda_devices_of, prepare_process
-from embedsweep.report import print_best, print_preview, print_ranking, print_ui
+from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
 from embedsweep.signals import shielded
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H

@@ -317,9 +317,9 @@ def study_name(plan: StudyPlan) -> str:
 def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     """Return in words how the requested plan differs from the frozen one; empty if they are equal."""
     # A combination of options that only one of them has shows in the axes; the others are compared key by key.
-    common = frozen.cells.keys() & requested.cells.keys()
+    common = sorted(frozen.cells.keys() & requested.cells.keys())
     old, new = (
-        dict(_flat({**plan_tree(plan), "cells": {cell: plan.cells[cell] for cell in sorted(common)}}))
+        dict(_flat({**plan_tree(plan), "axes": plan.axes, "cells": {cell: plan.cells[cell] for cell in common}}))
         for plan in (frozen, requested)
     )
     # Every cell repeats the fixed values, so a difference is listed once, by its key within a cell.
@@ -335,7 +335,7 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if key == "axes":
-            yield from ((f"sweep of {_axis_of(axis).name}", _axis_words(axis)) for axis in value)
+            yield from ((f"sweep of {axis.name}", axis_words(axis)) for axis in value)
         elif key == "cells":
             for cell, sections in value.items():
                 yield from _flat(sections, f"{cell}/")
@@ -347,14 +347,10 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def axis_words(axis: Axis) -> str:
     """Return what an axis draws from, in words: its choices or its range."""
-    return _axis_words(asdict(axis))
-
-
-def _axis_words(tree: Mapping[str, Any]) -> str:
-    if "choices" in tree:
-        return ",".join(map(shown, tree["choices"]))
-    kind = "log " if tree["log"] else ""
-    return f"{kind}{tree['low']:g} to {tree['high']:g}" + (f" by {tree['step']:g}" if tree["step"] else "")
+    if isinstance(axis, DiscreteAxis):
+        return ",".join(map(shown, axis.choices))
+    kind = "log " if axis.log else ""
+    return f"{kind}{axis.low:g} to {axis.high:g}" + (f" by {axis.step:g}" if axis.step else "")
 
 
 def rung_steps(rungs: Sequence[float], total: int) -> tuple[int, ...]:

@@ -372,3 +372,8 @@ class TrialConfig:
     optimizer: OptimizerConfig
     trainer: TrainerConfig
     evaluation: EvaluationConfig
+
+    @property
+    def datasets(self) -> dict[str, AlsoConfig]:
+        """All datasets to train on with their losses, by name; the main one comes first."""
+        return {self.data.name: AlsoConfig(self.data, self.loss), **self.data.also}

@@ -268,7 +268,7 @@ class Reader:
         return tuple(reader.read(kind) for reader in readers)
 
     def _mapping(self, key: str, hint: Any) -> dict[str, Any]:
-        """Return names with a value each; null counts as none. A mapping whose names are given is a section."""
+        """Return names with a value each; null counts as none. A mapping whose names the type lists is a section."""
         names, item = get_args(plain_type(hint))
         if get_origin(names) is Literal:
             section = self.section(key)
@@ -316,7 +316,7 @@ def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
     """Return whether a value fits one type, and the value as that type."""
     kind = plain_type(hint)
     if len(kinds := alternatives(hint)) > 1:
-        return next((found for each in kinds if (found := _fits(value, each))[0]), (False, value))
+        return next((fit for each in kinds if (fit := _fits(value, each))[0]), (False, value))
     if get_origin(kind) is Literal:
         return any(value == word and type(value) is type(word) for word in get_args(kind)), value
     if kind is str:

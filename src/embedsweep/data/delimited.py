@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from embedsweep.config.trial import Column
 from embedsweep.data.checks import as_number
-from embedsweep.data.tables import Choice, Findings, Layout, Picker, Table, choose, text_of
+from embedsweep.data.tables import Findings, Layout, Picker, Table, choose, text_of
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -64,19 +64,18 @@ def read_delimited(path: Path, layout: Layout) -> Table:
         findings.add(f"{columns} found with {_quoted(layout.delimiter)} between columns; {better}")
         raise findings.error()
     width = len(records[0].fields) if layout.has_names else _usual_width(records)
-    choice = _choice(records[0], width, layout, findings)
-    if choice is None:
+    picker = _picker(records[0], width, layout, findings)
+    if picker is None:
         raise findings.error()
     body = records[1:] if layout.has_names else records
-    if not layout.has_names and _looks_like_header(body, width, choice, layout):
-        names = ",".join(records[0].fields[position].strip() for position in choice.cells)
+    if not layout.has_names and _looks_like_header(body, width, picker.cells, layout):
+        names = ",".join(records[0].fields[position].strip() for position in picker.cells)
         line = f"line {records[0].line} looks like a header"
         findings.add(f"{line}: name the columns, set 'data.columns=[{names}]'")
-    picker = Picker(choice, layout)
     for record in body:
         if _has_width(path, record, width, layout.delimiter, findings):
             picker.take(f"{path}, line {record.line}", record.fields)
-    return picker.table(findings)
+    return picker.table()
 
 
 def _reader(text: str, delimiter: str) -> Reader:
@@ -141,36 +140,36 @@ def _fitting_width(text: str, delimiter: str, columns: tuple[Column, ...]) -> in
     return width if fits else 0
 
 
-def _choice(first: Record, width: int, layout: Layout, findings: Findings) -> Choice | None:
-    """Return the positions of the layout's columns, or None with a problem for each missing column."""
+def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Picker | None:
+    """Return a picker of the layout's columns, or None with a problem for each missing column."""
     if not layout.has_names:
         return choose([str(position) for position in range(width)], layout, findings, "there are")
     header = [name.strip() for name in first.fields]
     if layout.flag:
         return choose(header, layout, findings, "a file without a header takes positions from 0; its header has")
-    choice = choose(header, layout, findings, "its header has")
-    if choice is None and any(as_number(name) is not None for name in header):
+    picker = choose(header, layout, findings, "its header has")
+    if picker is None and any(as_number(name) is not None for name in header):
         looks = f"line {first.line} looks like data, not like a header"
         positions = ",".join(str(position) for position in range(len(layout.columns)))
         findings.add(f"{looks}: if the file has no header, set data.columns=[{positions}]")
-    return choice
+    return picker
 
 
 def _usual_width(records: list[Record]) -> int:
     return Counter(len(record.fields) for record in records).most_common(1)[0][0]
 
 
-def _looks_like_header(body: Sequence[Record], width: int, choice: Choice, layout: Layout) -> bool:
+def _looks_like_header(body: Sequence[Record], width: int, cells: Sequence[int], layout: Layout) -> bool:
     """Return whether the first line has usual names only, or is the only one without a number for its label.
 
     Lists of texts for a command may have such a first line.
     """
     if layout.flag or len(body[0].fields) != width:
         return False
-    if all(body[0].fields[position].strip().casefold() in USUAL_NAMES for position in choice.cells):
+    if all(body[0].fields[position].strip().casefold() in USUAL_NAMES for position in cells):
         return True
     rows = [record.fields for record in body[:3] if len(record.fields) == width]
-    first, *others = (as_number(fields[choice.cells[-1]]) is not None for fields in rows)
+    first, *others = (as_number(fields[cells[-1]]) is not None for fields in rows)
     return layout.is_labelled and not first and len(others) > 0 and all(others)
 
 

@@ -13,7 +13,6 @@ from embedsweep.data.delimited import read_delimited
 from embedsweep.data.tables import (
     Findings,
     Layout,
-    Picker,
     Row,
     Table,
     choose,
@@ -51,17 +50,16 @@ def read_json_lines(path: Path, layout: Layout) -> Table:
         raise findings.error()
     if not layout.has_names:
         names = [str(position) for position in range(max(len(fields) for _, fields in rows))]
-    choice = choose(names, layout, findings, "there are")
-    if choice is None:
+    picker = choose(names, layout, findings, "there are")
+    if picker is None:
         raise findings.error()
-    picker = Picker(choice, layout)
     for line, fields in rows:
         if len(fields) == len(names):
             picker.take(f"{path}, line {line}", fields)
         else:
             message = f"{len(fields)} values, where others have {len(names)}: complete the line or leave it out"
             findings.add_row("lines with another number of values", f"{path}, line {line}", message)
-    return picker.table(findings)
+    return picker.table()
 
 
 def _values(text: str, path: Path, findings: Findings) -> Iterator[Line]:
@@ -148,16 +146,15 @@ def read_parquet(path: Path, layout: Layout) -> Table:
     findings = Findings(str(path))
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        choice = choose(file.schema_arrow.names, layout, findings, "it has")
-        if choice is None:
+        picker = choose(file.schema_arrow.names, layout, findings, "it has")
+        if picker is None:
             raise findings.error()
         table = file.read()
     except (pa.ArrowException, OSError) as error:
         message = " ".join(str(error).split())
         raise ConfigError.single(str(path), f"is a broken parquet file: {message}; get it or write it again") from None
-    picker = Picker(choice, layout)
     picker.take_columns(str(path), table.num_rows, lambda position: table.column(position).to_pylist())
-    return picker.table(findings)
+    return picker.table()
 
 
 _SEMEVAL_NAMES = ("sentence1", "sentence2", "score")
@@ -200,8 +197,8 @@ def _read_part(path: Path, layout: Layout, unscored: list[int]) -> Table:
     gold = path.with_name(path.name.replace(".input.", ".gs.", 1))
     if not gold.is_file():
         raise ConfigError.single(str(path), f"has no scores: {missing_file(gold)} (looked for {gold.name})")
-    choice = choose(_SEMEVAL_NAMES, layout, findings, "a SemEval folder has")
-    if choice is None:
+    picker = choose(_SEMEVAL_NAMES, layout, findings, "a SemEval folder has")
+    if picker is None:
         raise findings.error()
     pairs, scores = _lines(path, layout), _lines(gold, layout)
     while pairs and not pairs[-1].strip():
@@ -214,7 +211,6 @@ def _read_part(path: Path, layout: Layout, unscored: list[int]) -> Table:
             f"has {len(pairs)} lines and {gold} has {len(scores)}: a line of one belongs to the same line of the "
             "other; the score of a pair without one is an empty line",
         )
-    picker = Picker(choice, layout)
     both = path.with_name(path.name.replace(".input.", ".{input,gs}.", 1))
     # From 2016 on, every line also has the origins of its sentences.
     width = max(Counter(line.count("\t") + 1 for line in pairs).most_common(1)[0][0], 2) if pairs else 2
@@ -227,7 +223,7 @@ def _read_part(path: Path, layout: Layout, unscored: list[int]) -> Table:
             message = f"{len(fields)} {'column' if len(fields) == 1 else 'columns'}, where a line has {what}"
             findings.add_row("lines with another number of columns", f"{path}, line {number}", message)
     unscored.append(sum(not score.strip() for score in scores))
-    return picker.table(findings)
+    return picker.table()
 
 
 def _lines(path: Path, layout: Layout) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.formats import READERS
-from embedsweep.data.tables import Findings, Picker, Table, choose, closest_names, joined, joined_files, layout_of
+from embedsweep.data.tables import Findings, Table, choose, closest_names, joined, joined_files, layout_of
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import hub_reachable, why_unreachable
 
@@ -147,13 +147,12 @@ def _table(dataset: Any, name: str, config: DataConfig, split: Split, source: st
         message = f"{source} has no split {name!r}; it has {closest_names(name, dataset)}"
         findings.add_problems([Problem(f"data.splits.{split}", message)])
         return Table([], findings)
-    table, layout = dataset[name], layout_of(config)
-    choice = choose(table.column_names, layout, findings, "it has")
-    if choice is None:
+    table = dataset[name]
+    picker = choose(table.column_names, layout_of(config), findings, "it has")
+    if picker is None:
         return Table([], findings)
-    picker = Picker(choice, layout)
     picker.take_columns(findings.origin, len(table), lambda position: _column(table, table.column_names[position]))
-    return picker.table(findings)
+    return picker.table()
 
 
 def _column(table: Any, name: str) -> list[object]:

@@ -142,20 +142,64 @@ def layout_of(config: DataConfig) -> Layout:
     return Layout(config.columns, config.where, config.delimiter, config.encoding, config.shape in LABELLED)
 
 
-class Choice(NamedTuple):
-    """The columns taken of a row.
+class Picker:
+    """Picks the columns of examples out of the rows that fulfil all conditions.
 
-    Attributes:
+    Args:
         cells: positions of the columns of an example, in the order of the shape.
-        conditions: (position, required text) for rows that are kept.
+        conditions: (position, required text) for rows that are kept, in the order of the layout's ``where``.
+        layout: its ``where``, for messages.
+        findings: takes the problems.
     """
 
-    cells: tuple[int, ...]
-    conditions: tuple[tuple[int, str], ...]
+    def __init__(
+        self, cells: Sequence[int], conditions: Sequence[tuple[int, str]], layout: Layout, findings: Findings
+    ) -> None:
+        self.cells = cells
+        self._conditions = conditions
+        self._where = layout.where
+        self._findings = findings
+        self._rows: list[Row] = []
+        self._seen: tuple[set[str], ...] = tuple(set() for _ in conditions)
+
+    def take(self, where: str, fields: Sequence[object] | Mapping[int, object]) -> None:
+        """Take a row with all its columns if it fulfils the conditions; ``where`` is its place."""
+        keep = True
+        for (position, value), seen in zip(self._conditions, self._seen, strict=True):
+            text = shown(fields[position])
+            seen.add(text)
+            keep &= text == value
+        if keep:
+            self._rows.append(Row(where, tuple(fields[position] for position in self.cells)))
+
+    def take_columns(self, origin: str, count: int, column: Callable[[int], Sequence[object]]) -> None:
+        """Take rows of a source that is stored by columns; a row's place is ``origin, row N``.
+
+        Args:
+            origin: the source's name.
+            count: the number of rows.
+            column: position -> values; called for the needed columns only.
+        """
+        needed = {*self.cells, *(position for position, _ in self._conditions)}
+        columns = {position: column(position) for position in needed}
+        for number in range(count):
+            fields = {position: values[number] for position, values in columns.items()}
+            self.take(f"{origin}, row {number + 1}", fields)
+
+    def table(self) -> Table:
+        """Return all taken rows; where the conditions left no row, that is a problem."""
+        if not self._rows and any(self._seen):
+            for (column, value), seen in zip(self._where.items(), self._seen, strict=True):
+                if value not in seen:
+                    names = closest_names(value, seen)
+                    self._findings.add(f"has no row where {column} is {value!r} (data.where); there are {names}")
+            if not self._findings:
+                self._findings.add(f"has no row that fulfils all of data.where={shown(self._where)}")
+        return Table(self._rows, self._findings)
 
 
-def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str) -> Choice | None:
-    """Return the positions of the layout's columns, or None with a problem for each missing column.
+def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str) -> Picker | None:
+    """Return a picker of the layout's columns, or None with a problem for each missing column.
 
     Args:
         names: of all columns; their positions as text where columns have no names.
@@ -169,12 +213,11 @@ def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str)
         by_position = not layout.has_names and column not in names and column.isdecimal()
         position = _position(int(column) if by_position else column, names, findings, "data.where", label)
         conditions.append((position, value))
-    if any(position is None for position in (*cells, *(position for position, _ in conditions))):
+    known = [position for position in cells if position is not None]
+    required = [(position, value) for position, value in conditions if position is not None]
+    if len(known) < len(cells) or len(required) < len(conditions):
         return None
-    return Choice(
-        tuple(position for position in cells if position is not None),
-        tuple((position, value) for position, value in conditions if position is not None),
-    )
+    return Picker(known, required, layout, findings)
 
 
 def _position(column: Column, names: Sequence[str], findings: Findings, key: str, label: str) -> int | None:
@@ -189,56 +232,6 @@ def _position(column: Column, names: Sequence[str], findings: Findings, key: str
     else:
         findings.add(f"has no column {column!r} ({key}); {label} {closest_names(column, names)}")
     return None
-
-
-class Picker:
-    """Picks the cells of examples out of the rows that fulfil all conditions.
-
-    Args:
-        choice: the columns to take.
-        layout: its ``where``, for messages.
-    """
-
-    def __init__(self, choice: Choice, layout: Layout) -> None:
-        self._choice = choice
-        self._where = layout.where
-        self._rows: list[Row] = []
-        self._seen: tuple[set[str], ...] = tuple(set() for _ in choice.conditions)
-
-    def take(self, where: str, fields: Sequence[object] | Mapping[int, object]) -> None:
-        """Take a row with all its columns if it fulfils the conditions; ``where`` is its place."""
-        keep = True
-        for (position, value), seen in zip(self._choice.conditions, self._seen, strict=True):
-            text = shown(fields[position])
-            seen.add(text)
-            keep &= text == value
-        if keep:
-            self._rows.append(Row(where, tuple(fields[position] for position in self._choice.cells)))
-
-    def take_columns(self, origin: str, count: int, column: Callable[[int], Sequence[object]]) -> None:
-        """Take rows of a source that is stored by columns; a row's place is ``origin, row N``.
-
-        Args:
-            origin: the source's name.
-            count: the number of rows.
-            column: position -> values; called for the needed columns only.
-        """
-        needed = {*self._choice.cells, *(position for position, _ in self._choice.conditions)}
-        columns = {position: column(position) for position in needed}
-        for number in range(count):
-            fields = {position: values[number] for position, values in columns.items()}
-            self.take(f"{origin}, row {number + 1}", fields)
-
-    def table(self, findings: Findings) -> Table:
-        """Return all taken rows; where the conditions left no row, that is a problem."""
-        if not self._rows and any(self._seen):
-            for (column, value), seen in zip(self._where.items(), self._seen, strict=True):
-                if value not in seen:
-                    names = closest_names(value, seen)
-                    findings.add(f"has no row where {column} is {value!r} (data.where); there are {names}")
-            if not findings:
-                findings.add(f"has no row that fulfils all of data.where={shown(self._where)}")
-        return Table(self._rows, findings)
 
 
 def content_of(path: Path) -> bytes:

@@ -9,7 +9,6 @@ from pathlib import Path
 from embedsweep.config.trial import ModelConfig
 from embedsweep.data.examples import Examples, text_columns
 from embedsweep.errors import ConfigError
-from embedsweep.hub import cached_model_path
 
 Count = Callable[[Sequence[str]], list[int]]
 """Returns the number of tokens of each text, special tokens included, without truncation."""
@@ -45,8 +44,10 @@ def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Exa
     return examples.kept(kept, f"tokens: {below}, {left_out} of {len(examples)} left out, {len(kept)} kept")
 
 
-def token_counter(model: Path) -> Count | None:
-    """Return a counter by the tokenizer in a model's folder; None if the folder has no fast tokenizer."""
+def token_counter(model: Path | None) -> Count | None:
+    """Return a counter by the tokenizer in a model's folder; None without a folder or a fast tokenizer in it."""
+    if model is None:
+        return None
     # The transformer's files are beside those of the other modules, or in a folder of their own.
     candidates = (model / "tokenizer.json", *sorted(model.glob("*/tokenizer.json")))
     file = next((file for file in candidates if file.is_file()), None)
@@ -64,17 +65,9 @@ def token_counter(model: Path) -> Count | None:
     return count
 
 
-def model_folder(model: ModelConfig) -> Path | None:
-    """Return a model's folder on this disk, its own or in the hub's cache; None if there is none, or for ``tiny``."""
-    if model.path is None:
-        return None
-    folder = Path(model.path).expanduser()
-    return folder if folder.is_dir() else cached_model_path(model.path, model.revision)
-
-
-def tokens_read(model: ModelConfig, folder: Path) -> int | None:
+def tokens_read(model: ModelConfig, folder: Path | None) -> int | None:
     """Return how many tokens of a text a model reads, by its configuration, its folder or its tokenizer."""
-    if model.max_seq_length is not None:
+    if model.max_seq_length is not None or folder is None:
         return model.max_seq_length
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         for file in (folder / name, *sorted(folder.glob(f"*/{name}"))):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedsweep.errors import TrialError
-from embedsweep.hub import cached_model_path
+from embedsweep.hub import local_model
 from embedsweep.losses.rows import Build, LossArguments
 
 if TYPE_CHECKING:
@@ -148,8 +148,9 @@ def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     folder = Path(path).expanduser()
-    source = folder if folder.is_dir() else cached_model_path(path, None) or path
-    encoder = SentenceTransformer(str(source), device=str(device), model_kwargs={"use_safetensors": True})
+    encoder = SentenceTransformer(
+        str(local_model(path, None) or path), device=str(device), model_kwargs={"use_safetensors": True}
+    )
     # What a loss says of its guide in the model card.
     encoder.model_card_data.base_model = folder.resolve().name if folder.is_dir() else path
     # The trainer passes every weight inside the loss that requires a gradient to its optimizer.

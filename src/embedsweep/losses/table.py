@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from embedsweep.config.trial import Count, NotNegative, Positive, Ratio
@@ -59,6 +60,11 @@ _MOVES = "copies a number to the device in each step"
 _DRAWS_LAYERS = "draws the layers of each step at random"
 _DRAWS_DIMS = (-1, "draws the dimensions of each step at random")
 _PROJECTS = (None, _OWN_WEIGHTS)
+
+_of_classes = partial(Loss, ("class_texts",), InBatch.COMPARED, groups_by_label=True, across=Across.EMBEDDINGS)
+"""A row of a loss that takes its triplets from the classes in a batch."""
+_distilled = partial(Loss, dataset_parameters=_TEACHER_ONLY, other_model="teacher")
+"""A row of a loss that is trained on a teacher's labels."""
 
 LOSSES: Mapping[str, Loss] = {
     "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, builders.mnrl, across=Across.EMBEDDINGS),
@@ -130,52 +136,26 @@ LOSSES: Mapping[str, Loss] = {
         library("TripletLoss", distance_metric=distance_of("TripletDistanceMetric")),
         across=Across.EMBEDDINGS,
     ),
-    "batch_all_triplet": Loss(
-        ("class_texts",),
-        InBatch.COMPARED,
-        _IN_BATCH,
-        library("BatchAllTripletLoss", distance_metric=_batch_distance),
-        groups_by_label=True,
-        across=Across.EMBEDDINGS,
-        not_captured=_CHOOSES,
+    "batch_all_triplet": _of_classes(
+        _IN_BATCH, library("BatchAllTripletLoss", distance_metric=_batch_distance), not_captured=_CHOOSES
     ),
-    "batch_hard_triplet": Loss(
-        ("class_texts",),
-        InBatch.COMPARED,
-        _IN_BATCH,
-        library("BatchHardTripletLoss", distance_metric=_batch_distance),
-        groups_by_label=True,
-        across=Across.EMBEDDINGS,
+    "batch_hard_triplet": _of_classes(_IN_BATCH, library("BatchHardTripletLoss", distance_metric=_batch_distance)),
+    "batch_semi_hard_triplet": _of_classes(
+        _IN_BATCH, library("BatchSemiHardTripletLoss", distance_metric=_batch_distance), not_captured=_MOVES
     ),
-    "batch_semi_hard_triplet": Loss(
-        ("class_texts",),
-        InBatch.COMPARED,
-        _IN_BATCH,
-        library("BatchSemiHardTripletLoss", distance_metric=_batch_distance),
-        groups_by_label=True,
-        across=Across.EMBEDDINGS,
-        not_captured=_MOVES,
+    "batch_hard_soft_margin_triplet": _of_classes(
+        {"distance_metric": _BatchDistance}, library("BatchHardSoftMarginTripletLoss", distance_metric=_batch_distance)
     ),
-    "batch_hard_soft_margin_triplet": Loss(
-        ("class_texts",),
-        InBatch.COMPARED,
-        {"distance_metric": _BatchDistance},
-        library("BatchHardSoftMarginTripletLoss", distance_metric=_batch_distance),
-        groups_by_label=True,
-        across=Across.EMBEDDINGS,
-    ),
-    "mse": Loss(
+    "mse": _distilled(
         ("texts", "positive_pairs"),
         InBatch.INDEPENDENT,
         {**_TEACHER, "projection_dim": Count | None},
         library("MSELoss"),
         dataset=datasets.with_embeddings,
-        dataset_parameters=_TEACHER_ONLY,
         not_inside=_LABELS,
-        other_model="teacher",
         not_captured_with={"projection_dim": _PROJECTS},
     ),
-    "embed_distill": Loss(
+    "embed_distill": _distilled(
         ("texts", "positive_pairs"),
         InBatch.INDEPENDENT,
         {
@@ -185,29 +165,23 @@ LOSSES: Mapping[str, Loss] = {
         },
         library("EmbedDistillLoss"),
         dataset=datasets.with_embeddings,
-        dataset_parameters=_TEACHER_ONLY,
         not_inside=_LABELS,
-        other_model="teacher",
         not_captured_with={"projection_dim": _PROJECTS},
     ),
-    "margin_mse": Loss(
+    "margin_mse": _distilled(
         ("triplets",),
         InBatch.INDEPENDENT,
         {**_TEACHER, "similarity_fct": _Similarity},
         library("MarginMSELoss", similarity_fct=builders.similarity_function),
         dataset=datasets.with_margins,
-        dataset_parameters=_TEACHER_ONLY,
-        other_model="teacher",
         across=Across.EMBEDDINGS,
     ),
-    "distill_kl_div": Loss(
+    "distill_kl_div": _distilled(
         ("triplets",),
         InBatch.INDEPENDENT,
         {**_TEACHER, "similarity_fct": _Similarity, "temperature": Positive},
         library("DistillKLDivLoss", similarity_fct=builders.similarity_function),
         dataset=datasets.with_scores,
-        dataset_parameters=_TEACHER_ONLY,
-        other_model="teacher",
         across=Across.EMBEDDINGS,
     ),
     "denoising_autoencoder": Loss(

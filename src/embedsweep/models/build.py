@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from embedsweep.config.trial import Activation, ModelConfig
 from embedsweep.errors import TrialError
-from embedsweep.hub import cached_model_path
+from embedsweep.hub import local_model
 from embedsweep.models.layout import modules_of, transformer_folder, usable_positions
 from embedsweep.models.lora import add_adapters, has_adapters, load_adapters
 from embedsweep.models.tiny import tiny_model_path
@@ -157,11 +157,7 @@ def _source(config: ModelConfig) -> str:
     if config.name == "tiny":
         return str(tiny_model_path())
     assert config.path is not None, "validation refuses other models without a path"
-    folder = Path(config.path).expanduser()
-    if folder.is_dir():
-        return str(folder)
-    cached = cached_model_path(config.path, config.revision)
-    return str(cached) if cached is not None else config.path
+    return str(local_model(config.path, config.revision) or config.path)
 
 
 def _keep_transformer(model: SentenceTransformer) -> None:

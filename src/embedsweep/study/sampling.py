@@ -10,6 +10,7 @@ import itertools
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -160,36 +161,33 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
             trial.suggest_categorical(name, choices)
 
 
+@dataclass(eq=False)
 class ConstrainedSampler(BaseSampler):
     """The plan's Optuna sampler, of whose proposals the first that satisfies the constraints is taken.
 
     To Optuna it is a sampler that proposes all parameters of a trial at once, without those of other options.
 
-    Args:
+    Attributes:
         plan: the study's plan.
         space: the axes as Optuna's distributions, by name.
         number: the trial's number.
         avoid: returns whether another worker already runs these values; then another proposal is made, a few times.
     """
 
-    def __init__(
-        self,
-        plan: StudyPlan,
-        space: Mapping[str, BaseDistribution],
-        number: int,
-        avoid: Callable[[dict[str, Choice]], bool],
-    ) -> None:
-        self._plan = plan
-        self._space = space
-        self._number = number
-        self._avoid = avoid
-        self._first = self._sampler(0)
+    plan: StudyPlan
+    space: Mapping[str, BaseDistribution]
+    number: int
+    avoid: Callable[[dict[str, Choice]], bool]
+
+    @cached_property
+    def _first(self) -> BaseSampler:
+        return self._sampler(0)
 
     def _sampler(self, attempt: int) -> BaseSampler:
         # In a grid only a point that names some of the axes, when all its cells are taken, leaves values to propose.
-        name = "random" if self._plan.sampler == "exhaustive" else self._plan.sampler
-        is_conditional = any(axis.when for axis in self._plan.axes)
-        return make_sampler(name, self._plan.seed, self._number, attempt, is_conditional=is_conditional)
+        name = "random" if self.plan.sampler == "exhaustive" else self.plan.sampler
+        is_conditional = any(axis.when for axis in self.plan.axes)
+        return make_sampler(name, self.plan.seed, self.number, attempt, is_conditional=is_conditional)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Prepare the sampler for a trial; called by Optuna."""
@@ -207,7 +205,7 @@ class ConstrainedSampler(BaseSampler):
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
         """Return all axes; `sample_relative` decides which of them the trial has."""
-        return dict(self._space)
+        return dict(self.space)
 
     def sample_relative(
         self,
@@ -224,18 +222,18 @@ class ConstrainedSampler(BaseSampler):
         accepted: dict[str, Choice] | None = None
         avoided = 0
         for cell in self._proposals(study, trial, known):
-            if broken_constraint(self._plan, cell) is not None:
+            if broken_constraint(self.plan, cell) is not None:
                 continue
             accepted = cell
-            avoided += self._avoid(cell)
-            if avoided > AVOIDED or not self._avoid(cell):
+            avoided += self.avoid(cell)
+            if avoided > AVOIDED or not self.avoid(cell):
                 break
         if accepted is None:
             raise StudyError(
-                f"none of {PROPOSALS + RANDOM_CELLS} proposals for trial {self._number} satisfies the constraints "
-                f"{' and '.join(self._plan.constraints)}: they leave almost nothing of the search space"
+                f"none of {PROPOSALS + RANDOM_CELLS} proposals for trial {self.number} satisfies the constraints "
+                f"{' and '.join(self.plan.constraints)}: they leave almost nothing of the search space"
             )
-        return dict(optuna_params(self._plan.axes, accepted))
+        return dict(optuna_params(self.plan.axes, accepted))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -249,19 +247,19 @@ class ConstrainedSampler(BaseSampler):
         for attempt in range(PROPOSALS):
             sampler = self._first if attempt == 0 else self._sampler(attempt)
             yield self._proposal(sampler, study, trial, known)
-        source = random.Random(f"{self._plan.seed} {self._number}")
-        values = config_params(self._plan.axes, known)
-        yield from (random_cell(self._plan.axes, values, source) for _ in itertools.repeat(None, RANDOM_CELLS))
+        source = random.Random(f"{self.plan.seed} {self.number}")
+        values = config_params(self.plan.axes, known)
+        yield from (random_cell(self.plan.axes, values, source) for _ in itertools.repeat(None, RANDOM_CELLS))
 
     def _proposal(
         self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, known: Mapping[str, Any]
     ) -> dict[str, Choice]:
-        axes = self._plan.axes
+        axes = self.plan.axes
         space = sampler.infer_relative_search_space(study, trial)
         params = {**sampler.sample_relative(study, trial, space), **known}
         for always in (True, False):
             for axis in active_axes(axes, config_params(axes, params)):
                 if axis.name not in params and (not axis.when) is always:
-                    distribution = self._space[axis.name]
+                    distribution = self.space[axis.name]
                     params[axis.name] = sampler.sample_independent(study, trial, axis.name, distribution)
         return config_params(axes, params)

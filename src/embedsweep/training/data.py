@@ -12,7 +12,8 @@ from embedsweep.data.audit import audit, drop_leaked, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
 from embedsweep.data.load import load_also, load_splits
-from embedsweep.data.tokens import Count, model_folder, token_counter, tokens_read
+from embedsweep.data.tokens import Count, token_counter, tokens_read
+from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
 
 
@@ -36,15 +37,13 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
     Raises:
         ConfigError: too few examples remain.
     """
-    datasets = {config.data.name: (splits.train, config.data, config.loss)}
-    for name, examples in load_also(config.data).items():
-        datasets[name] = (examples, config.data.also[name].data, config.data.also[name].loss)
-    return {
-        name: Part(
-            prepared(replace(splits, train=train), data, shapes_of(loss), loss.name, count), loss, data.convert.seed
-        )
-        for name, (train, data, loss) in datasets.items()
-    }
+    loaded = {config.data.name: splits.train, **load_also(config.data)}
+    parts: dict[str, Part] = {}
+    for name, dataset in config.datasets.items():
+        data, loss = dataset.data, dataset.loss
+        examples = prepared(replace(splits, train=loaded[name]), data, shapes_of(loss), loss.name, count)
+        parts[name] = Part(examples, loss, data.convert.seed)
+    return parts
 
 
 def conversion_of(parts: Mapping[str, Part]) -> str | None:
@@ -61,8 +60,8 @@ def data_warnings(config: TrialConfig) -> tuple[str, ...]:
     Examples that ``data.drop_leaked`` will leave out cause no warning.
     """
     splits = load_splits(config.data, config.evaluation)
-    folder = model_folder(config.model)
-    maximum = None if folder is None else tokens_read(config.model, folder)
+    folder = local_model(config.model.path, config.model.revision)
+    maximum = tokens_read(config.model, folder)
     lines = list(_warnings_of(splits, config.data.drop_leaked, folder, maximum))
     for name, examples in load_also(config.data).items():
         further = _warnings_of(
@@ -75,4 +74,4 @@ def data_warnings(config: TrialConfig) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=8)
 def _warnings_of(splits: Splits, drop: bool, folder: Path | None, maximum: int | None) -> tuple[str, ...]:
     kept = replace(splits, train=drop_leaked(splits)) if drop else splits
-    return tuple(warnings(audit(kept, None if folder is None else token_counter(folder), maximum)))
+    return tuple(warnings(audit(kept, token_counter(folder), maximum)))

@@ -12,8 +12,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -240,19 +240,11 @@ def _environment(rank: int, size: int, gpu: str | None) -> dict[str, str]:
     }
 
 
-@contextmanager
-def open_group(size: int, device: str) -> Iterator[TrainingGroup | None]:
-    """Yield the group that trains the trials of a block; None for one process, which is this one.
+def open_group(size: int, device: str) -> AbstractContextManager[TrainingGroup | None]:
+    """Return the group that trains the trials of a block; None for one process, which is this one.
 
     Args:
         size: ``workers.processes_per_trial``.
         device: ``trainer.device``.
     """
-    if size == 1:
-        yield None
-        return
-    group = TrainingGroup(size, device)
-    try:
-        yield group
-    finally:
-        group.close()
+    return nullcontext() if size == 1 else closing(TrainingGroup(size, device))

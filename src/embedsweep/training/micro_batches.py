@@ -19,7 +19,7 @@ from embedsweep.losses.table import LOSSES
 
 def losses_of(config: TrialConfig) -> tuple[LossConfig, ...]:
     """Return the loss of every dataset of a trial; the main dataset's comes first."""
-    return (config.loss, *(also.loss for also in config.data.also.values()))
+    return tuple(dataset.loss for dataset in config.datasets.values())
 
 
 def kind_of(config: TrialConfig) -> InBatch:

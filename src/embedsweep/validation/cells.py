@@ -72,6 +72,11 @@ def section_of(key: str) -> str:
     return re.split(r"[.@]", key, maxsplit=1)[0]
 
 
+def is_for_studies(key: str) -> bool:
+    """Return whether a key means nothing to a single run."""
+    return section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL)
+
+
 def one_for_all(key: str) -> str | None:
     """Return why a key of a trial cannot be swept; None if it can."""
     return ONE_FOR_ALL.get(key) or ONE_FOR_ALL.get(section_of(key))

@@ -52,10 +52,10 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is told of a group, an option or a key.
+    """What is known of a group, an option or a key.
 
     Attributes:
-        name: as it was asked for.
+        name: as it was requested.
         about: what it is: the option's own comment, or what the group is for.
         options: of a group, each with the first sentence of its comment.
         default: of a group, the option that is chosen where none is.
@@ -99,7 +99,7 @@ def allowed_words(key: str) -> tuple[str, ...]:
     section = key.partition(".")[0]
     options = tuple(LOSSES) if section == "loss" else ("",)
     words = (allowed_words_of(types_of(section, option).get(key, object)) for option in options)
-    return tuple(dict.fromkeys(word for found in words for word in found))
+    return tuple(dict.fromkeys(word for allowed in words for word in allowed))
 
 
 @cache
@@ -140,12 +140,12 @@ def reference_of(word: str) -> Reference:
             raise ConfigError.single(word, f"no option {option}{nearest(option, names)}; there are: {', '.join(names)}")
         return _of_option(group, option) if sign else _of_group(group)
     section = word.partition(".")[0]
-    found = [entry for entry in _all_keys(section) if entry.key == word or entry.key.startswith(f"{word}.")]
-    if not found:
+    entries = [entry for entry in _all_keys(section) if entry.key == word or entry.key.startswith(f"{word}.")]
+    if not entries:
         where = nearest(word, known) if "." not in word else nearest_key(word, keys())
         message = f"no such group, option or key{where}; groups are: {', '.join(known)}"
         raise ConfigError.single(word, message)
-    return Reference(word, "", {}, None, tuple(dict.fromkeys(found)))
+    return Reference(word, "", {}, None, tuple(dict.fromkeys(entries)))
 
 
 def _all_keys(section: str) -> list[KeyEntry]:

@@ -21,7 +21,7 @@ from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import SINGLE_RUNS
 from embedsweep.tracking.spool import spooled_ids
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
-from embedsweep.validation.cells import STUDY_KEYS_OF_A_TRIAL, Cell, Overrides, section_of
+from embedsweep.validation.cells import Cell, Overrides, is_for_studies, section_of
 from embedsweep.validation.rules import check_trial
 from embedsweep.validation.sections import read_section
 
@@ -227,7 +227,7 @@ def refuse_changes(overrides: Overrides) -> Iterator[Problem]:
     for key in run_words:
         overrides.choices.pop(key, None)
         overrides.values.pop(key, None)
-        if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
+        if is_for_studies(key):
             continue  # reported already: these are for studies
         reason = REASONS.get(section_of(key), "the run has its own configuration")
         yield Problem(key, f"cannot change when a run is resumed: {reason}; leave it out, or start a new run")

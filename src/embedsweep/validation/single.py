@@ -11,12 +11,11 @@ from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, T
 from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import (
-    STUDY_KEYS_OF_A_TRIAL,
     Cell,
     Overrides,
     compose_cells,
+    is_for_studies,
     read_cell,
-    section_of,
     sort_overrides,
 )
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, service_overrides
@@ -90,7 +89,7 @@ def _only_for_studies(overrides: Overrides) -> Iterator[Problem]:
     if overrides.choices.get("workers", "inline") != "inline":
         yield Problem("workers", f"workers={overrides.choices['workers']} runs the trials of a study: add -m")
     for key in overrides.values:
-        if section_of(key) == "search" or (section_of(key) == "study" and key not in STUDY_KEYS_OF_A_TRIAL):
+        if is_for_studies(key):
             yield Problem(key, "is for studies, and this is one run: add -m, or leave it out")
 
 

@@ -83,8 +83,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
-    plan = _plan(overrides, searched, cells, groups, services.study if services is not None else None)
-    plan = replace(plan, constraints=tuple(_sound_constraints(search, cells, problems)))
+    constraints = tuple(_sound_constraints(search, cells, problems))
+    plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
     n_trials = None
     if services is not None:
         study = services.study
@@ -109,9 +109,10 @@ def _plan(
     searched: Sequence[Axis],
     cells: Sequence[Cell],
     groups: tuple[str, ...],
+    constraints: tuple[str, ...],
     study: StudyConfig | None,
 ) -> StudyPlan:
-    """Return the plan without points and constraints; with stand-ins if the ``study`` section is invalid."""
+    """Return the plan without points; with stand-ins if the ``study`` section is invalid."""
     axes = (*overrides.axes, *searched)
     is_sampled = bool(searched) or not all(is_discrete(axis) for axis in axes)
     return StudyPlan(
@@ -126,7 +127,7 @@ def _plan(
         duplicates=study.duplicates if study is not None else "reuse",
         enqueue=(),
         warm_start=study.warm_start if study is not None else None,
-        constraints=(),
+        constraints=constraints,
     )
 
 
@@ -180,7 +181,7 @@ def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: li
 def _count_trials(
     plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
-    """Return how many trials the command asks for; None where that is unknown, which is noted."""
+    """Return how many trials the command requests; None where that is unknown, which is noted."""
     if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":

@@ -15,10 +15,11 @@ from typing import Any
 from embedsweep.config.axes import active_axes, completed, probes_of, random_cell
 from embedsweep.config.identity import canonical, config_hash
 from embedsweep.config.study import Choice, StudyPlan
-from embedsweep.config.trial import ModelConfig, TrialConfig
-from embedsweep.data.tokens import model_folder, tokens_read
+from embedsweep.config.trial import TrialConfig
+from embedsweep.data.tokens import tokens_read
 from embedsweep.errors import ConfigError, WorkerError
 from embedsweep.files import write_atomically
+from embedsweep.hub import local_model
 from embedsweep.machine import Gpu, read_gpu
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.study.record import StudyRecord
@@ -331,13 +332,12 @@ def _draws(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
 
 
 def _size(config: TrialConfig) -> int:
-    folder = model_folder(config.model)
-    tokens = tokens_read(config.model, folder) if folder is not None else config.model.max_seq_length
-    return config.dataloader.batch_size * (tokens or 1) * (_weight_bytes(config.model) or 1)
+    folder = local_model(config.model.path, config.model.revision)
+    tokens = tokens_read(config.model, folder)
+    return config.dataloader.batch_size * (tokens or 1) * (_weight_bytes(folder) or 1)
 
 
-def _weight_bytes(model: ModelConfig) -> int:
-    folder = model_folder(model)
+def _weight_bytes(folder: Path | None) -> int:
     if folder is None:
         return 0
     return sum(file.stat().st_size for file in (*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")))

@@ -15,6 +15,7 @@ from embedsweep.data.load import load_also, load_benchmark, load_splits
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
+from embedsweep.training.micro_batches import losses_of
 from embedsweep.validation.rules.training import smallest_batch
 
 
@@ -79,7 +80,7 @@ def check_conversion(config: TrialConfig) -> list[Problem]:
 
 def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
     """Check that losses that compare examples have several in a batch."""
-    for loss in (config.loss, *(also.loss for also in config.data.also.values())):
+    for loss in losses_of(config):
         kind = in_batch(loss)
         key, batch = smallest_batch(config.dataloader, in_parts=kind is InBatch.COMPARED)
         if kind is not InBatch.INDEPENDENT and batch < 2:

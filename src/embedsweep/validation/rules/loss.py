@@ -134,8 +134,8 @@ def check_grouping(config: TrialConfig) -> Iterator[Problem]:
             )
             yield Problem("dataloader.batch_sampler", message)
     if sampler == "group_by_label":
-        datasets = [(config.data, config.loss), *((also.data, also.loss) for also in config.data.also.values())]
-        for data, loss in datasets:
+        for dataset in config.datasets.values():
+            data, loss = dataset.data, dataset.loss
             try:
                 shape = target_shape(data.shape, shapes_of(loss), data.convert.to, loss.name)
             except ConfigError:

@@ -11,7 +11,7 @@ from typing import Any
 from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
-from embedsweep.hub import cached_model_path, hub_reachable, why_unreachable
+from embedsweep.hub import cached_model_path, hub_reachable, local_model, why_unreachable
 from embedsweep.models.layout import Module, modules_of, transformer_config, transformer_folder, usable_positions
 from embedsweep.models.tiny import SIZES
 
@@ -177,7 +177,7 @@ def embedding_width(config: ModelConfig) -> int | None:
     hidden = token_width(config)
     if hidden is None:
         return None
-    folder = _folder(config)
+    folder = local_model(config.path, config.revision)
     modules = modules_of(folder) if folder is not None and config.parts == "all" else None  # it was read for `hidden`
     if modules is None:
         return hidden * len((config.pooling or "mean").split("+"))
@@ -188,20 +188,13 @@ def token_width(config: ModelConfig) -> int | None:
     """Return the dimensions of the transformer's token embeddings; None if its files are not here or do not say."""
     if config.name == "tiny":
         return int(SIZES["hidden_size"])
-    folder = _folder(config)
+    folder = local_model(config.path, config.revision)
     try:
         transformer = _read(transformer_folder(folder) / "config.json") if folder is not None else {}
     except ValueError:  # an unreadable model is reported where the model is checked
         return None
     sizes = (transformer.get(name) for name in _HIDDEN_SIZES)
     return next((size for size in sizes if isinstance(size, int)), None)
-
-
-def _folder(config: ModelConfig) -> Path | None:
-    if config.path is None:
-        return None
-    folder = Path(config.path).expanduser()
-    return folder if folder.is_dir() else cached_model_path(config.path, config.revision)
 
 
 def _width_behind(modules: tuple[Module, ...], hidden: int, pooling: str | None) -> int | None:

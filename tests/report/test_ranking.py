@@ -13,7 +13,7 @@ from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.config.trial import DEV_METRICS
-from embedsweep.report import print_best, print_ranking, print_single, rerun_command
+from embedsweep.report.ranking import print_best, print_ranking, print_single, rerun_command
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.training.folder import write_result

@@ -1,0 +1,1 @@
+"""Reports of a study: its ranking and summary."""
