@@ -281,18 +281,13 @@ class StudyServices:
     max_retries: int
 
 
-def plan_tree(plan: StudyPlan) -> dict[str, Any]:
-    """Return the plan as plain containers, which JSON can hold."""
-    return asdict(plan)
-
-
 def _frozen(value: Any) -> Choice:
     """Return a value as it was before JSON made lists of tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
-    """Return the plan that :func:`plan_tree` wrote."""
+    """Return the plan that ``asdict`` and JSON made a tree of."""
     axes = tuple(_axis_of(axis) for axis in tree["axes"])
     pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
     lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
@@ -311,7 +306,7 @@ def study_name(plan: StudyPlan) -> str:
     """Return a name for a study without one: what it sweeps and a hash of everything that decides its results."""
     words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
     cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
-    return f"{words}-{digest(plan_tree(replace(plan, cells=cells)))[:8]}"
+    return f"{words}-{digest(asdict(replace(plan, cells=cells)))[:8]}"
 
 
 def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
@@ -319,7 +314,7 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     # A combination of options that only one of them has shows in the axes; the others are compared key by key.
     common = sorted(frozen.cells.keys() & requested.cells.keys())
     old, new = (
-        dict(_flat({**plan_tree(plan), "axes": plan.axes, "cells": {cell: plan.cells[cell] for cell in common}}))
+        dict(_flat({**asdict(plan), "axes": plan.axes, "cells": {cell: plan.cells[cell] for cell in common}}))
         for plan in (frozen, requested)
     )
     # Every cell repeats the fixed values, so a difference is listed once, by its key within a cell.

@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from embedsweep.errors import TrackingError
-from embedsweep.files import SINGLE, SWEEPS, write_atomically
+from embedsweep.files import SINGLE, SWEEPS, whole_length, write_atomically
 from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
 
@@ -84,7 +84,7 @@ class Spool:
             record = self._keep_files(run_id, record)
         with self._write_lock():
             path = self._file(run_id)
-            whole = _whole_length(path)
+            whole = whole_length(path)
             lines = [to_line(record)] if whole else [json.dumps(asdict(origin)), to_line(record)]
             with path.open("ab") as file:
                 file.truncate(whole)  # drop a partial line that a killed process or a full disk left
@@ -151,7 +151,7 @@ class Spool:
 
     def _is_started(self, run_id: str) -> bool:
         """Return whether a run's file has its first line; a full disk may have left an empty file or a partial line."""
-        return _whole_length(self._file(run_id)) > 0
+        return whole_length(self._file(run_id)) > 0
 
     def _write_lock(self) -> FileLock:
         return FileLock(self.folder / ".write.lock")
@@ -196,18 +196,6 @@ def spooled_ids(prefix: str) -> dict[str, str]:
     patterns = (f"*/{SPOOL}/*.id", f"{SINGLE}/*/{SPOOL}/*.id")
     ids = {path.stem: path.read_text(encoding="utf-8") for pattern in patterns for path in SWEEPS.glob(pattern)}
     return {run_id: store_id for run_id, store_id in ids.items() if store_id.startswith(prefix)}
-
-
-def _whole_length(path: Path) -> int:
-    """Return the number of bytes of a file up to the end of its last whole line; 0 if it does not exist."""
-    if not path.is_file() or not (size := path.stat().st_size):
-        return 0
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return size
-        file.seek(0)
-        return file.read().rfind(b"\n") + 1
 
 
 def _link(source: str | Path, target: str | Path) -> None:
