@@ -335,6 +335,23 @@ def test_the_next_command_first_writes_what_the_last_one_left(
     check_undisturbed(mlflow_store, undisturbed)
 
 
+def test_a_point_that_another_process_replayed_is_not_logged_again(line: Line, mlflow_store: TrackingConfig) -> None:
+    tracker = Tracker(mlflow_store, lambda _: None)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "hash0")
+    line.is_cut = True
+    run.set_tags({"embedsweep.conversion": "none"})
+    run.log_metrics(1, {"train/loss": 1.0})
+    line.is_cut = False
+    assert run_sync()[0] == 0
+    assert tracker._writer._replay(None)  # the store answers again
+    run.log_metrics(1, {"train/loss": 2.0})  # training was resumed from a step before
+    run.log_metrics(2, {"train/loss": 3.0})
+    run.finish("COMPLETE")
+    assert tracker.close()
+    points = MlflowClient(mlflow_store.uri).get_metric_history(run.run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 3.0)]
+
+
 def test_a_run_started_during_an_outage_is_found_by_both_of_its_ids(line: Line, mlflow_store: TrackingConfig) -> None:
     line.is_cut = True
     tracker = Tracker(replace(mlflow_store, spool=True), lambda _: None)

@@ -268,6 +268,21 @@ def test_an_interrupt_reaches_every_worker_once_and_they_release_their_trials(jo
     assert sorted(watched.lines[2:]) == [f"{line} released" for line in started]
 
 
+def test_an_interrupt_between_the_first_job_and_the_second_ends_both_workers(job: Job) -> None:
+    watched = Watched(job, ["time.sleep(60)", "time.sleep(60)"])
+    add = watched.add
+
+    def add_and_interrupt(worker: int, pid: int) -> None:
+        add(worker, pid)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watched.add = add_and_interrupt  # type: ignore[method-assign]
+    watched.remove = lambda worker: None  # type: ignore[method-assign]  # noqa: ARG005
+    with handled(), pytest.raises(Interrupted):
+        watched.run()
+    assert len(watched.registered) == 1
+
+
 def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None:
     watched = Watched(job, ['signal.signal(signal.SIGTERM, lambda *_: begin("1")); begin("0"); time.sleep(60)'])
     interrupt(watched, signal.SIGTERM, "trial 0 RUNNING")

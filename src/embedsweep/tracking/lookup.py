@@ -53,6 +53,10 @@ class Lookup:
         """Keep both ids of a run, so that later requests need no search."""
         self._store_ids |= {store_id: store_id, other_id: store_id}
 
+    def known_id(self, run_id: str) -> str:
+        """Return the store's id of a run as far as it is known without a search, else ``run_id``."""
+        return self._store_ids.get(run_id, run_id)
+
     def answers(self) -> bool:
         """Return whether the store can be read at this moment."""
         try:

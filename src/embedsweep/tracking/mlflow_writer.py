@@ -78,6 +78,10 @@ class MlflowWriter:
                 self._end(store_id, record)
         return store_id
 
+    def forget_steps(self, run_id: str) -> None:
+        """Read the steps of a run's metrics from the store again: another process may write into the run."""
+        self._steps.pop(self.lookup.known_id(run_id), None)
+
     def _open_study(self, record: Study) -> str:
         experiment_id = self.lookup.experiment(record.study)
         run_id = self.lookup.find_parent(experiment_id, record.study) or self._create_parent(experiment_id, record)

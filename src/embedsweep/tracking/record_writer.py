@@ -253,6 +253,8 @@ class RecordWriter:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UnreachableError(f"the records of run {run_id} cannot be kept in {spool.folder}: {error}") from None
+        if self._writer is not None:
+            self._writer.forget_steps(run_id)  # any process that works on the study may replay the record
         if run_id not in self._refused:
             self._watch()
 

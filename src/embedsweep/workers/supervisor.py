@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,7 +105,8 @@ class Supervisor:
     n_left: Callable[[], int]
     emissions: MachineEmissions
     display: Display
-    _states: dict[int, _State] = field(default_factory=dict, init=False)
+    # A signal may come between a worker's start and its job: it has a state from its first use on.
+    _states: dict[int, _State] = field(default_factory=lambda: defaultdict(_State), init=False)
     _checked_at: float = field(default_factory=time.monotonic, init=False)
     _shown_lines: set[str] = field(default_factory=set, init=False)
     _restarts: int = field(default=0, init=False)
@@ -140,7 +142,6 @@ class Supervisor:
 
     def _send_job(self, worker: ChildProcess) -> None:
         seconds = max(0.0, self.deadline - time.monotonic()) if self.deadline is not None else None
-        self._states[worker.number] = _State()
         with shielded():
             self.emissions.add(worker.number, worker.pid)
             worker.send(replace(self.job, number=worker.number, seconds=seconds))
