@@ -31,8 +31,7 @@ def run(words: Sequence[str], console: Console) -> int:
     json = read_target(arguments, "json")
     request = arguments.collect(pass_audit, arguments.overrides)
     arguments.check()
-    if request is None:
-        raise ValueError("what is missing was noted as a problem")
+    assert request is not None, "what is missing was noted as a problem"
     splits = load_splits(request.data, request.evaluation)
     also = load_also(request.data)
     folder = local_model(request.model.path, request.model.revision)

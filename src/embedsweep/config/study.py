@@ -100,8 +100,21 @@ Choice = Scalar | tuple[Scalar, ...]
 """A value of a swept key; a list is a tuple."""
 
 
+class _SweptKey:
+    """What both kinds of axes have."""
+
+    key: str
+    when: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
+        conditions = ",".join(f"{group}={option}" for group, option in self.when.items())
+        return f"{self.key} [{conditions}]" if conditions else self.key
+
+
 @dataclass(frozen=True)
-class DiscreteAxis:
+class DiscreteAxis(_SweptKey):
     """A swept key with its choices, in the order of the command.
 
     Attributes:
@@ -114,14 +127,9 @@ class DiscreteAxis:
     choices: tuple[Choice, ...]
     when: Mapping[str, str]
 
-    @property
-    def name(self) -> str:
-        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
-        return _name(self.key, self.when)
-
 
 @dataclass(frozen=True)
-class RangeAxis:
+class RangeAxis(_SweptKey):
     """A swept key drawn from an interval.
 
     Attributes:
@@ -141,16 +149,6 @@ class RangeAxis:
     step: float | None
     integer: bool
     when: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
-        return _name(self.key, self.when)
-
-
-def _name(key: str, when: Mapping[str, str]) -> str:
-    conditions = ",".join(f"{group}={option}" for group, option in when.items())
-    return f"{key} [{conditions}]" if conditions else key
 
 
 Axis = DiscreteAxis | RangeAxis
@@ -175,8 +173,19 @@ class SearchConfig:
     constraints: tuple[str, ...]
 
 
+class _Optimised:
+    """What a study and its plan have: metrics to optimise."""
+
+    objectives: tuple[str, ...]
+
+    @property
+    def objective(self) -> str:
+        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
+        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+
+
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(_Optimised):
     """The ``study`` section: what a study does.
 
     Attributes:
@@ -219,14 +228,9 @@ class StudyConfig:
     warm_start: str | None
     dry_run: bool
 
-    @property
-    def objective(self) -> str:
-        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
-
 
 @dataclass(frozen=True)
-class StudyPlan:
+class StudyPlan(_Optimised):
     """The plan of a study, frozen when it is created: its identity.
 
     Attributes:
@@ -257,11 +261,6 @@ class StudyPlan:
     enqueue: tuple[Mapping[str, Choice], ...]
     warm_start: str | None
     constraints: tuple[str, ...]
-
-    @property
-    def objective(self) -> str:
-        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
 
 
 @dataclass(frozen=True)

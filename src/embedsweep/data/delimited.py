@@ -64,7 +64,8 @@ def read_delimited(path: Path, layout: Layout) -> Table:
         columns = "one column" if len(records[0].fields) == 1 else "the wrong columns"
         findings.add(f"{columns} found with {_quoted(layout.delimiter)} between columns; {better}")
         raise findings.error()
-    width = len(records[0].fields) if layout.has_names else _usual_width(records)
+    widths = Counter(len(record.fields) for record in records)
+    width = len(records[0].fields) if layout.has_names else widths.most_common(1)[0][0]
     picker = _picker(records[0], width, layout, findings)
     body = records[1:] if layout.has_names else records
     if not layout.has_names and _looks_like_header(body, width, picker.cells, layout):
@@ -158,10 +159,6 @@ def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Pi
             positions = ",".join(str(position) for position in range(len(layout.columns)))
             findings.add(f"{looks}: if the file has no header, set data.columns=[{positions}]")
         raise findings.error() from None
-
-
-def _usual_width(records: list[Record]) -> int:
-    return Counter(len(record.fields) for record in records).most_common(1)[0][0]
 
 
 def _looks_like_header(body: Sequence[Record], width: int, cells: Sequence[int], layout: Layout) -> bool:

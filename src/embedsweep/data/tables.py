@@ -76,19 +76,11 @@ class Table:
     findings: Findings
 
 
-def joined(tables: Sequence[Table]) -> Table:
-    """Join tables in their order; each problem keeps its place."""
-    if len(tables) == 1:
-        return tables[0]
-    findings = Findings(" + ".join(table.findings.origin for table in tables))
-    for table in tables:
-        if table.findings:
-            findings.add_problems(table.findings.error().problems)
-    return Table([row for table in tables for row in table.rows], findings)
-
-
 def joined_parts(parts: Sequence[T], read: Callable[[T], Table]) -> Table:
-    """Read the files, or the splits, that make up one split, and join them; an unreadable one is among the findings."""
+    """Read the files, or the splits, that make up one split, and join them in their order.
+
+    Each problem keeps its place; the error of a part that cannot be read is among the findings.
+    """
     tables: list[Table] = []
     for part in parts:
         try:
@@ -96,7 +88,13 @@ def joined_parts(parts: Sequence[T], read: Callable[[T], Table]) -> Table:
         except ConfigError as error:
             tables.append(Table([], Findings(str(part))))
             tables[-1].findings.add_problems(error.problems)
-    return joined(tables)
+    if len(tables) == 1:
+        return tables[0]
+    findings = Findings(" + ".join(table.findings.origin for table in tables))
+    for table in tables:
+        if table.findings:
+            findings.add_problems(table.findings.error().problems)
+    return Table([row for table in tables for row in table.rows], findings)
 
 
 def closest_names(word: str, names: Iterable[str]) -> str:

@@ -189,14 +189,12 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
 
     key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
     engine = create_engine(url)
-    try:
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(engine.connect())
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-            except SQLAlchemyError as error:
-                reason = redact(first_line(error))
-                raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
-            yield  # the lock belongs to the connection and ends with it
-    finally:
-        engine.dispose()
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        try:
+            connection = stack.enter_context(engine.connect())
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        except SQLAlchemyError as error:
+            reason = redact(first_line(error))
+            raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
+        yield  # the lock belongs to the connection and ends with it

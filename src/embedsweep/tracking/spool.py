@@ -103,7 +103,8 @@ class Spool:
             TrackingError: the file is damaged.
         """
         path = self._file(run_id)
-        start = 0 if written else self._count_written(run_id)
+        done = self.folder / f"{run_id}.done"
+        start = int(done.read_text(encoding="utf-8")) if done.is_file() and not written else 0
         with path.open("rb") as file:
             next(file, None)
             for position, line in enumerate(file):
@@ -158,10 +159,6 @@ class Spool:
 
     def _file(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.jsonl"
-
-    def _count_written(self, run_id: str) -> int:
-        path = self.folder / f"{run_id}.done"
-        return int(path.read_text(encoding="utf-8")) if path.is_file() else 0
 
     def _keep_files(self, run_id: str, record: Files) -> Files:
         """Link or copy the record's files into the spool, because a trial's folder may be cleaned up or deleted."""

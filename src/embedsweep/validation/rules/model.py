@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import ModelConfig, TrialConfig
+from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
 from embedsweep.hub import cached_model_path, hub_reachable, local_model, why_unreachable
@@ -25,11 +25,6 @@ from embedsweep.models.tiny import SIZES
 TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
 FIXED_WIDTH = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
 """Modules that take embeddings of a fixed width."""
-
-
-def check_base_model(config: TrialConfig) -> list[Problem]:
-    """Check the trial's base model."""
-    return check_model(config.model)
 
 
 def check_model(config: ModelConfig) -> list[Problem]:
