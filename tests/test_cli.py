@@ -341,6 +341,15 @@ def test_the_users_own_option_comes_before_the_shipped_one(capsys: pytest.Captur
     assert yaml.safe_load(run(capsys, "train", "--cfg", "job", "loss=mnrl")[1])["loss"]["scale"] == 50.0
 
 
+@pytest.mark.parametrize("words", [("loss=mnrl", "--help"), ("--help", "loss=mnrl"), ("-m", "loss=mnrl", "-h")])
+def test_help_beside_overrides_shows_the_configuration_with_them(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(capsys, "train", *words)
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out.partition("\n---\n")[2])["loss"]["name"] == "mnrl"
+
+
 def test_help_lists_the_users_own_options(capsys: pytest.CaptureFixture[str]) -> None:
     _own("data/mine.yaml", "name: mine\n")
     data = sorted([*(path.stem for path in (ROOT / "conf" / "data").glob("*.yaml")), "mine"])

@@ -120,7 +120,8 @@ def _print_problems(error: ConfigError, deed: str) -> None:
 
 def _train(words: Sequence[str], console: Console) -> int:
     """Run one configuration, or with ``-m`` a study."""
-    if topics := [topic for flag, topic in itertools.pairwise(words) if flag in HELP and not topic.startswith("-")]:
+    followers = [word for flag, word in itertools.pairwise(words) if flag in HELP]
+    if topics := [word for word in followers if not (word.startswith("-") or _is_override(word))]:
         print("\n".join(as_text(reference_of(topic)) for topic in topics), end="")
         return 0
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
@@ -167,12 +168,14 @@ def _run_hydra(words: Sequence[str]) -> int:
 
     if any(word.partition("=")[0] in ("-c", "--cfg") for word in words):
         # Hydra would advise to add -m for several values, which does not help here.
-        parsed = parse_words([word for word in words if "=" in word and not word.startswith("-")])
+        parsed = parse_words([word for word in words if _is_override(word)])
         if swept := [word for word in parsed if word.sweeps]:
             raise ConfigError(Problem(word.key, "--cfg shows one configuration: give one value") for word in swept)
     arguments = [word for word in words if word not in MULTIRUN]
     if any(word in HELP for word in words):
-        arguments.append(f"hydra.help.app_name={program()}")
+        # Hydra's parser takes overrides in one place only: beside the first one of the command.
+        place = next((index for index, word in enumerate(arguments) if _is_override(word)), len(arguments))
+        arguments.insert(place, f"hydra.help.app_name={program()}")
     user = user_conf()
     if user is not None:
         arguments += ["--config-dir", str(shipped_conf())]
@@ -188,6 +191,10 @@ def _run_hydra(words: Sequence[str]) -> int:
         sys.argv = former
         print(redact(output.getvalue()), end="")
     return 0
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word and not word.startswith("-")
 
 
 def _do_nothing(_: object) -> None:

@@ -131,7 +131,7 @@ def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
 
 
 def repair_journal(path: Path) -> None:
-    """Remove an incomplete last line that a crash left: if something were appended to it, the journal were unreadable.
+    """Remove an incomplete last line that a crash left: anything appended to it would make the journal unreadable.
 
     What is removed is kept beside the journal, in ``journal.log.torn``.
     """
