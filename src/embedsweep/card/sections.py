@@ -169,8 +169,9 @@ def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
             _splits(before),
         ]
     for title, scores in (("", after), (" before training", before)):
-        if dims := _truncated_to(scores):
-            parts += [f"### Truncated embeddings{title}", _splits(scores, dims)]
+        dims = {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}
+        if dims:
+            parts += [f"### Truncated embeddings{title}", _splits(scores, sorted(dims, reverse=True))]
     if any(scored.pairs not in SPLITS for scored in after):
         parts += ["### Other benchmarks", _benchmarks(after, before)]
     return "\n\n".join(parts)
@@ -187,12 +188,6 @@ def _splits(scores: Scores, dims: Sequence[int | None] = (None,), objective: str
         rows += [[*label, similarity, *_cells(scores, scored, similarity, objective)] for similarity in _ROWS]
     heads = [f"{split} {correlation.title()}" for split in splits for correlation in CORRELATIONS]
     return table([*labels, *heads], rows, texts=len(labels))
-
-
-def _truncated_to(scores: Scores) -> list[int]:
-    """Return the numbers of dimensions that embeddings of dev and test were truncated to, descending."""
-    dims = {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}
-    return sorted(dims, reverse=True)
 
 
 def _benchmarks(after: Scores, before: Scores) -> str:
