@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedsweep.validation.reference import as_markdown, groups, option_names, reference_of
+from embedsweep.config.values import shown
+from embedsweep.validation.reference import Reference, groups, option_names, reference_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "CONFIG.md"
 INTRODUCTION = """\
@@ -22,6 +23,28 @@ def page() -> str:
     losses = [f"loss={name}" for name in option_names("loss")]
     names = [name for group in groups() for name in (group, *(losses if group == "loss" else ()))]
     return "\n".join((INTRODUCTION, *(as_markdown(reference_of(name)) for name in names)))
+
+
+def as_markdown(reference: Reference) -> str:
+    """Return a reference as a section of the documentation."""
+    lines = [f"## `{reference.name}`", "", f"{reference.about}"]
+    if reference.options:
+        lines += ["", "| option | |", "|:--|:--|"]
+        lines += [
+            f"| `{name}`{' (default)' if name == reference.default else ''} | {_cell(about)} |"
+            for name, about in reference.options.items()
+        ]
+    if reference.keys:
+        lines += ["", "| key | default | values | |", "|:--|:--|:--|:--|"]
+        lines += [
+            f"| `{entry.key}` | `{_cell(shown(entry.value))}` | {_cell(entry.type)} | {_cell(entry.comment)} |"
+            for entry in reference.keys
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\t", "\\t")
 
 
 if __name__ == "__main__":

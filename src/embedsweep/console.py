@@ -116,12 +116,20 @@ class Display(Protocol):
         """Show that a trial ended, with Optuna's state."""
 
 
-class PlainLines:
-    """Prints a line when a trial starts, is evaluated and ends."""
+class _Rows:
+    """The running trials of a display."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: dict[str, _Row] = {}
+
+    def progress(self, label: str, step: int, total: int) -> None:
+        """Keep how many steps of a trial are done, until the row is shown next."""
+        self._rows[label].step, self._rows[label].total = step, total
+
+
+class PlainLines(_Rows):
+    """Prints a line when a trial starts, is evaluated and ends."""
 
     def say(self, text: str) -> None:
         """Print the line."""
@@ -131,10 +139,6 @@ class PlainLines:
         """Print that a trial starts."""
         self._rows[label] = _Row(label, short_params(params))
         self.say(" ".join(filter(None, (f"trial {label} RUNNING", self._rows[label].params, note))))
-
-    def progress(self, label: str, step: int, total: int) -> None:
-        """Keep the progress for the next line."""
-        self._rows[label].step, self._rows[label].total = step, total
 
     def score(self, label: str, objective: float) -> None:
         """Print the trial's progress and objective."""
@@ -148,7 +152,7 @@ class PlainLines:
         self.say(" ".join(filter(None, (f"trial {label} {state} {row.time}", row.params, value, note))))
 
 
-class LiveTable:
+class LiveTable(_Rows):
     """A table of the last trials, redrawn in place.
 
     Args:
@@ -157,9 +161,8 @@ class LiveTable:
     """
 
     def __init__(self, console: Console, objective: str) -> None:
-        self._console = console
+        super().__init__(console)
         self._objective = objective
-        self._rows: dict[str, _Row] = {}
         self.live = Live(console=console, get_renderable=self._table, refresh_per_second=4, redirect_stdout=False)
 
     def say(self, text: str) -> None:
@@ -172,10 +175,6 @@ class LiveTable:
         ended = [row.label for row in self._rows.values() if row.seconds is not None]
         for oldest in ended[: max(0, len(self._rows) - KEPT_ROWS)]:
             del self._rows[oldest]
-
-    def progress(self, label: str, step: int, total: int) -> None:
-        """Update the row's progress."""
-        self._rows[label].step, self._rows[label].total = step, total
 
     def score(self, label: str, objective: float) -> None:
         """Show the latest objective."""

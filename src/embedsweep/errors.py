@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -64,6 +64,12 @@ def gather_problems(problems: list[Problem]) -> Iterator[None]:
         yield
     except ConfigError as error:
         problems += error.problems
+
+
+def raise_problems(problems: Sequence[Problem]) -> None:
+    """Raise a ConfigError of all problems if there are any."""
+    if problems:
+        raise ConfigError(problems)
 
 
 class TrialError(EmbedsweepError):

@@ -41,6 +41,18 @@ def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
     temporary.replace(path)
 
 
+def whole_length(path: Path) -> int:
+    """Return the number of bytes of a file up to the end of its last whole line; 0 if it does not exist."""
+    if not path.is_file() or not (size := path.stat().st_size):
+        return 0
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return size
+        file.seek(0)
+        return file.read().rfind(b"\n") + 1
+
+
 DISK_FULL = "the disk is full; the same command resumes when there is room"
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import psutil
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def held(lease: Lease, beat: int | None = None) -> dict[str, Any]:
-    return {LEASE: lease.tree(), **({} if beat is None else {BEAT: beat})}
+    return {LEASE: asdict(lease), **({} if beat is None else {BEAT: beat})}
 
 
 ELSEWHERE = Lease("another-host", "another-boot 1", 1, 0.0)

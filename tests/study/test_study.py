@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +284,7 @@ def test_a_dead_workers_trial_is_resumed_with_its_number_values_and_run(left: st
     assert killed is not None
     before.set_run(killed, "run-1", "abc")
     lease = LEFT[left]()
-    before._open[killed.number].set_user_attr(LEASE, lease.tree() if lease else None)
+    before._open[killed.number].set_user_attr(LEASE, asdict(lease) if lease else None)
     before.complete(first, result(0.5))
 
     after = open_study(by_name("compare"))
@@ -308,7 +308,7 @@ def test_attempts_are_counted_before_they_start_and_interrupted_ones_are_not() -
         if give_up:
             study.release(trial)
         else:
-            study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+            study._open[0].set_user_attr(LEASE, asdict(lease_of_a_dead_process()))
     assert counted == [(1, 1), (1, 1), (1, 1), (2, 2)]
     over = open_study(make_request(n_trials=1)).ask()
     assert over is not None
@@ -319,7 +319,7 @@ def test_attempts_are_counted_before_they_start_and_interrupted_ones_are_not() -
 def test_a_death_that_was_recorded_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     study = open_study(make_request(n_trials=1))
     assert study.ask() is not None
-    study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    study._open[0].set_user_attr(LEASE, asdict(lease_of_a_dead_process()))
     study._open[0].set_user_attr(BEAT, 3)
     monkeypatch.setattr(study._storage, "set_trial_state_values", lambda *_: pytest.fail("killed while reclaiming"))
     with pytest.raises(pytest.fail.Exception):
@@ -361,7 +361,7 @@ def test_a_reclaimed_trial_is_ended_by_its_new_worker_only(tell: str, is_ended: 
     here = open_study(make_request())
     trial = here.ask()
     assert trial is not None
-    here._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())  # as the other one took it for dead
+    here._open[0].set_user_attr(LEASE, asdict(lease_of_a_dead_process()))  # as the other one took it for dead
     there = open_study(make_request())
     taken = there.ask()
     assert taken is not None
@@ -377,7 +377,7 @@ def test_a_reclaimed_trial_is_ended_by_its_new_worker_only(tell: str, is_ended: 
 def test_only_one_process_reclaims_a_dead_workers_trial() -> None:
     study = open_study(make_request(n_trials=1))
     assert study.ask() is not None
-    study._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    study._open[0].set_user_attr(LEASE, asdict(lease_of_a_dead_process()))
     others = [open_study(make_request(n_trials=1)) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         taken = list(pool.map(lambda other: other.ask(), others))
@@ -388,7 +388,7 @@ def test_a_killed_trial_of_the_grid_is_resumed_and_no_cell_runs_twice() -> None:
     before = open_study(make_request())
     killed = before.ask()
     assert killed is not None
-    before._open[0].set_user_attr(LEASE, lease_of_a_dead_process().tree())
+    before._open[0].set_user_attr(LEASE, asdict(lease_of_a_dead_process()))
     trials = run(open_study(make_request()))
     assert trials[0].params == killed.params
     assert len(trials) == len({json.dumps(dict(trial.params), sort_keys=True) for trial in trials}) == 6
@@ -424,7 +424,7 @@ def test_a_silent_trial_on_another_host_is_resumed_after_a_minute(monkeypatch: p
     there = open_study(make_request(n_trials=1))
     trial = there.ask()
     assert trial is not None
-    there._open[0].set_user_attr(LEASE, Lease("another-host", "another-boot 1", os.getpid(), 0.0).tree())
+    there._open[0].set_user_attr(LEASE, asdict(Lease("another-host", "another-boot 1", os.getpid(), 0.0)))
     there._open[0].set_user_attr(BEAT, 4)
 
     here = open_study(make_request(n_trials=1))

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,7 +212,7 @@ def leave_as_dead(study: Study, trial: OpenTrial) -> Lease:
     """Leaves a trial as a worker does that was killed."""
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
         lease = Lease.of(process.pid)
-    study._open[trial.number].set_user_attr(LEASE, lease.tree())
+    study._open[trial.number].set_user_attr(LEASE, asdict(lease))
     return lease
 
 
@@ -253,7 +253,7 @@ def test_the_result_of_a_dead_worker_is_recorded_though_its_attempts_are_used_up
         with pytest.raises(SystemExit):  # which nothing catches, as nothing does a kill
             made.work()
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
-        made.study._open[0].set_user_attr(LEASE, Lease.of(process.pid).tree())
+        made.study._open[0].set_user_attr(LEASE, asdict(Lease.of(process.pid)))
     monkeypatch.setattr("embedsweep.workers.worker.run_trial", run_trial)  # the real one, which trains nothing here
     again = bench(*words)
     again.work()
@@ -302,14 +302,14 @@ def test_nothing_is_recorded_about_a_trial_that_another_worker_reclaimed(
     made = bench(*TWO)
 
     def act() -> None:
-        made.study._open[0].set_user_attr(LEASE, living.tree())
+        made.study._open[0].set_user_attr(LEASE, asdict(living))
         ENDS[end]()
 
     trained.acts = [act]
     made.work()
     assert made.states == ["RUNNING", "COMPLETE"]
     first = made.study.trials[0].user_attrs
-    assert (first[LEASE], first["embedsweep.attempts"]) == (living.tree(), 1)
+    assert (first[LEASE], first["embedsweep.attempts"]) == (asdict(living), 1)
     assert not {"emissions_kg", FAILURE, "embedsweep.failed_attempts"} & first.keys()
     assert made.run_of(0).info.status == "RUNNING"
     assert "abandoned: another worker has reclaimed trial 0" in made.output.getvalue()
@@ -336,7 +336,7 @@ def test_a_worker_stops_training_a_trial_that_was_reclaimed(
     made = bench(*TWO)
 
     def act() -> None:
-        made.study._open[0].set_user_attr(LEASE, living.tree())
+        made.study._open[0].set_user_attr(LEASE, asdict(living))
         deadline = time.monotonic() + 20
         while not made.study._lost and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -352,13 +352,13 @@ def test_a_signal_ends_the_command_though_its_trial_was_reclaimed(bench: Open, t
     made = bench(*TWO)
 
     def act() -> None:
-        made.study._open[0].set_user_attr(LEASE, living.tree())
+        made.study._open[0].set_user_attr(LEASE, asdict(living))
         raise Interrupted(signal.SIGTERM)
 
     trained.acts = [act]
     with pytest.raises(Interrupted):
         made.work()
-    assert made.study.trials[0].user_attrs[LEASE] == living.tree()
+    assert made.study.trials[0].user_attrs[LEASE] == asdict(living)
 
 
 # --- configurations that failed

@@ -249,13 +249,10 @@ def publish_to_hub(
         except LocalTokenNotFoundError:
             raise EmbedsweepError("the Hub needs a token: run `hf auth login`, or set HF_TOKEN") from None
         except (HfHubHTTPError, OSError) as error:
-            advice = "; it exists already: give another name, or --overwrite" if _is_conflict(error) else ""
+            is_conflict = getattr(getattr(error, "response", None), "status_code", None) == 409
+            advice = "; it exists already: give another name, or --overwrite" if is_conflict else ""
             reason = redact(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
             raise EmbedsweepError(f"the Hub refused {repo_id}: {reason}{advice}") from None
-
-
-def _is_conflict(error: Exception) -> bool:
-    return getattr(getattr(error, "response", None), "status_code", None) == 409
 
 
 def _stage(model: Path, staged: Path, name: str, license_id: str | None) -> Path:

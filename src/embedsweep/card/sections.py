@@ -153,11 +153,13 @@ def benchmark_names(config: TrialConfig) -> set[str]:
 def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
     """Write the section ``## Evaluation``."""
     after, before = all_scores(config, result), grouped(result.before, benchmark_names(config))
+    pairs, _, metric = config.objective.rpartition("/")
+    in_bold = ", in bold" if metric in after.get(Scored(pairs, None), {}) else ""
     parts = [
         "## Evaluation",
         "Pearson and Spearman correlation, over all pairs, between the similarity of a pair's embeddings and its gold "
         "score. `euclidean` and `manhattan` are negated distances; `max` is the largest value of its column. "
-        f"The objective, by which the model was chosen, is `{config.objective}`{_bold(config, after)}.",
+        f"The objective, by which the model was chosen, is `{config.objective}`{in_bold}.",
         _splits(after, objective=config.objective),
     ]
     if before:
@@ -172,11 +174,6 @@ def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
     if any(scored.pairs not in SPLITS for scored in after):
         parts += ["### Other benchmarks", _benchmarks(after, before)]
     return "\n\n".join(parts)
-
-
-def _bold(config: TrialConfig, after: Scores) -> str:
-    pairs, _, metric = config.objective.rpartition("/")
-    return ", in bold" if metric in after.get(Scored(pairs, None), {}) else ""
 
 
 def _splits(scores: Scores, dims: Sequence[int | None] = (None,), objective: str = "") -> str:

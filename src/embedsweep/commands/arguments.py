@@ -17,7 +17,7 @@ from rich.console import Console
 
 from embedsweep.config.compose import shipped_conf, user_conf
 from embedsweep.config.values import nearest, shown
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.machine import device_problem
 
 P = ParamSpec("P")
@@ -146,8 +146,7 @@ class ParsedArguments:
 
     def check(self) -> None:
         """Raise a ConfigError with all problems noted so far, if there are any."""
-        if self.problems:
-            raise ConfigError(self.problems)
+        raise_problems(self.problems)
 
 
 def whole_number(at_least: int, at_most: int = sys.maxsize) -> Callable[[str], int]:

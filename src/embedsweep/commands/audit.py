@@ -9,10 +9,8 @@ from rich.console import Console
 
 from embedsweep.commands.arguments import Option, Verb, parse
 from embedsweep.commands.output import read_target, write_json
-from embedsweep.config.trial import DataConfig
 from embedsweep.console import plain_table, say
-from embedsweep.data.audit import Audit, Shared, audit, drop_leaked, warnings
-from embedsweep.data.examples import Splits
+from embedsweep.data.audit import Audit, Shared, audit, trained_on, warnings
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.data.tokens import token_counter, tokens_read
 from embedsweep.hub import local_model
@@ -33,15 +31,14 @@ def run(words: Sequence[str], console: Console) -> int:
     json = read_target(arguments, "json")
     request = arguments.collect(pass_audit, arguments.overrides)
     arguments.check()
-    if request is None:
-        raise ValueError("what is missing was noted as a problem")
+    assert request is not None, "what is missing was noted as a problem"
     splits = load_splits(request.data, request.evaluation)
     also = load_also(request.data)
     folder = local_model(request.model.path, request.model.revision)
     count, maximum = token_counter(folder), tokens_read(request.model, folder)
-    audits = {"data": audit(_kept(splits, request.data), count, maximum)}
+    audits = {"data": audit(trained_on(splits, drop=request.data.drop_leaked), count, maximum)}
     for name, examples in also.items():
-        kept = _kept(replace(splits, train=examples), request.data.also[name].data)
+        kept = trained_on(replace(splits, train=examples), drop=request.data.also[name].data.drop_leaked)
         audits[f"data.also.{name}"] = audit(kept, count, maximum)
     for section, result in audits.items():
         print_audit(console, result, "" if len(audits) == 1 else section)
@@ -69,10 +66,6 @@ def print_audit(console: Console, result: Audit, heading: str) -> None:
     say(console, f"\n{len(lines)} warning{'s' if len(lines) > 1 else ''}" if lines else "\nno warnings")
     for line in lines:
         say(console, f"  {line}")
-
-
-def _kept(splits: Splits, data: DataConfig) -> Splits:
-    return replace(splits, train=drop_leaked(splits)) if data.drop_leaked else splits
 
 
 def _print_splits(console: Console, result: Audit) -> None:

@@ -16,7 +16,7 @@ import yaml
 from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import ModelConfig
-from embedsweep.config.values import nearest, resolve
+from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
 from embedsweep.files import SINGLE_RUNS, SWEEPS
@@ -25,7 +25,7 @@ from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
 from embedsweep.validation.resume import SHORTEST_PREFIX
 from embedsweep.validation.rules.model import check_model
-from embedsweep.validation.sections import read_section
+from embedsweep.validation.sections import read_sections
 from embedsweep.validation.single import read_store
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
     tree = composer.compose({"model": "pretrained"})
     tree["model"]["path"] = path
     problems: list[Problem] = []
-    config = read_section(ModelConfig, "model", resolve(tree, {}, ("model",))["model"], problems)
+    config = read_sections(tree, {"model": ModelConfig}, problems)["model"]
     return problems or list(check_model(config))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,11 +46,8 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    tracker = Tracker(request.tracking, lambda line: say(console, line))
-    try:
+    with closing(Tracker(request.tracking, lambda line: say(console, line))) as tracker:
         return _Run(request, tracker, console, program, group).run()
-    finally:
-        tracker.close()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
 from embedsweep.console import Display, open_display, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
-from embedsweep.errors import ConfigError, Interrupted, TrackingError
+from embedsweep.errors import ConfigError, Interrupted, TrackingError, raise_problems
 from embedsweep.machine import cuda_devices_of, prepare_process
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
 from embedsweep.signals import shielded
@@ -65,14 +66,14 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
         study = open_study(request)
         device, processes = _device(study), request.workers.processes_per_trial
         # With a plan, validation has checked these.
-        if request.plan is None and (
-            problems := [
-                *check_shares(request.workers, device),
-                *check_cells(study.plan, processes),
-                *check_reach(study.url, study.services.tracking),
-            ]
-        ):
-            raise ConfigError(problems)
+        if request.plan is None:
+            raise_problems(
+                [
+                    *check_shares(request.workers, device),
+                    *check_cells(study.plan, processes),
+                    *check_reach(study.url, study.services.tracking),
+                ]
+            )
         is_inline = request.workers.name == "inline"
         n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
         arguments = (device, str(processes), store_kind(study.services.tracking.uri))
@@ -85,8 +86,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
         ):
             if is_inline:
                 prepare_process(device)
-            tracker = Tracker(study.services.tracking, print_line)
-            try:
+            with closing(Tracker(study.services.tracking, print_line)) as tracker:
                 _check_one_store(study, tracker)
                 test = _Run(request, study, tracker, console, start).run(pool, group)
                 print_ranking(console, study)
@@ -95,8 +95,6 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                 if study.unfinished:
                     numbers = ", ".join(map(str, study.unfinished))
                     say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
-            finally:
-                tracker.close()
         return FAILED_TRIALS if study.failed_trials else DONE
 
 

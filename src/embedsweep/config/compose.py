@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from embedsweep.config.values import nearest
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, raise_problems
 
 PRIMARY = "train"
 
@@ -205,8 +205,7 @@ def parse_words(texts: Sequence[str]) -> list[Word]:
             words.append(Word(text, key, override.value(), sweeps=True))
         else:
             words.append(Word(text, key, unquote(override.value()), sweeps=False))
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return words
 
 

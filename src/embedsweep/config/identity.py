@@ -10,7 +10,7 @@ from typing import Any
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.types import Reader
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import Problem, raise_problems
 
 LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False, "cuda_graphs": "auto"}}
 """Section -> key -> what it is taken to be where it is missing: what such trials did. Without ``cuda_graphs`` they
@@ -57,6 +57,5 @@ def trial_config_of(tree: object) -> TrialConfig:
     """
     problems: list[Problem] = []
     config = Reader(with_later_keys(tree) if isinstance(tree, Mapping) else tree, "", problems).read(TrialConfig)
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return config

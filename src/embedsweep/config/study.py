@@ -100,8 +100,21 @@ Choice = Scalar | tuple[Scalar, ...]
 """A value of a swept key; a list is a tuple."""
 
 
+class _SweptKey:
+    """What both kinds of axes have."""
+
+    key: str
+    when: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
+        conditions = ",".join(f"{group}={option}" for group, option in self.when.items())
+        return f"{self.key} [{conditions}]" if conditions else self.key
+
+
 @dataclass(frozen=True)
-class DiscreteAxis:
+class DiscreteAxis(_SweptKey):
     """A swept key with its choices, in the order of the command.
 
     Attributes:
@@ -114,14 +127,9 @@ class DiscreteAxis:
     choices: tuple[Choice, ...]
     when: Mapping[str, str]
 
-    @property
-    def name(self) -> str:
-        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
-        return _name(self.key, self.when)
-
 
 @dataclass(frozen=True)
-class RangeAxis:
+class RangeAxis(_SweptKey):
     """A swept key drawn from an interval.
 
     Attributes:
@@ -141,16 +149,6 @@ class RangeAxis:
     step: float | None
     integer: bool
     when: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        """The parameter's name in Optuna: the key, and where it is searched if that is not everywhere."""
-        return _name(self.key, self.when)
-
-
-def _name(key: str, when: Mapping[str, str]) -> str:
-    conditions = ",".join(f"{group}={option}" for group, option in when.items())
-    return f"{key} [{conditions}]" if conditions else key
 
 
 Axis = DiscreteAxis | RangeAxis
@@ -175,8 +173,19 @@ class SearchConfig:
     constraints: tuple[str, ...]
 
 
+class _Optimised:
+    """What a study and its plan have: metrics to optimise."""
+
+    objectives: tuple[str, ...]
+
+    @property
+    def objective(self) -> str:
+        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
+        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+
+
 @dataclass(frozen=True)
-class StudyConfig:
+class StudyConfig(_Optimised):
     """The ``study`` section: what a study does.
 
     Attributes:
@@ -219,14 +228,9 @@ class StudyConfig:
     warm_start: str | None
     dry_run: bool
 
-    @property
-    def objective(self) -> str:
-        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
-
 
 @dataclass(frozen=True)
-class StudyPlan:
+class StudyPlan(_Optimised):
     """The plan of a study, frozen when it is created: its identity.
 
     Attributes:
@@ -258,11 +262,6 @@ class StudyPlan:
     warm_start: str | None
     constraints: tuple[str, ...]
 
-    @property
-    def objective(self) -> str:
-        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
-
 
 @dataclass(frozen=True)
 class StudyServices:
@@ -281,18 +280,13 @@ class StudyServices:
     max_retries: int
 
 
-def plan_tree(plan: StudyPlan) -> dict[str, Any]:
-    """Return the plan as plain containers, which JSON can hold."""
-    return asdict(plan)
-
-
 def _frozen(value: Any) -> Choice:
     """Return a value as it was before JSON made lists of tuples."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
-    """Return the plan that :func:`plan_tree` wrote."""
+    """Return the plan that ``asdict`` and JSON made a tree of."""
     axes = tuple(_axis_of(axis) for axis in tree["axes"])
     pruning = PruningConfig(**{**tree["pruning"], "rungs": tuple(tree["pruning"]["rungs"])})
     lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
@@ -311,7 +305,7 @@ def study_name(plan: StudyPlan) -> str:
     """Return a name for a study without one: what it sweeps and a hash of everything that decides its results."""
     words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
     cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
-    return f"{words}-{digest(plan_tree(replace(plan, cells=cells)))[:8]}"
+    return f"{words}-{digest(asdict(replace(plan, cells=cells)))[:8]}"
 
 
 def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
@@ -319,7 +313,7 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     # A combination of options that only one of them has shows in the axes; the others are compared key by key.
     common = sorted(frozen.cells.keys() & requested.cells.keys())
     old, new = (
-        dict(_flat({**plan_tree(plan), "axes": plan.axes, "cells": {cell: plan.cells[cell] for cell in common}}))
+        dict(_flat({**asdict(plan), "axes": plan.axes, "cells": {cell: plan.cells[cell] for cell in common}}))
         for plan in (frozen, requested)
     )
     # Every cell repeats the fixed values, so a difference is listed once, by its key within a cell.

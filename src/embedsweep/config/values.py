@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import Problem, raise_problems
 
 
 def has_key(composed: Mapping[str, Any], key: str) -> bool:
@@ -62,8 +62,7 @@ def resolve(plain: Mapping[str, Any], values: Mapping[str, Any], sections: Colle
         except OmegaConfBaseException as error:
             message = str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]
             problems.append(Problem(str(error.full_key or name), message))
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return resolved
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
 
@@ -140,6 +140,11 @@ def drop_leaked(splits: Splits) -> Examples:
         )
     leaked = f"{len(train) - len(kept)} of {len(train)} examples"
     return train.kept(kept, f"leaked: {leaked} share a sentence with dev or test, left out, {len(kept)} kept")
+
+
+def trained_on(splits: Splits, *, drop: bool) -> Splits:
+    """Return the splits as a training has them: without leaked examples if ``data.drop_leaked`` is set."""
+    return replace(splits, train=drop_leaked(splits)) if drop else splits
 
 
 def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -> SplitAudit:

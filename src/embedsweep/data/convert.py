@@ -8,7 +8,7 @@ from random import Random
 from typing import Literal, TypeVar
 
 from embedsweep.config.trial import ConvertConfig, DataConfig, Shape
-from embedsweep.data.audit import drop_leaked
+from embedsweep.data.audit import trained_on
 from embedsweep.data.examples import Examples, Splits, in_words
 from embedsweep.data.tokens import Count, within
 from embedsweep.errors import ConfigError
@@ -323,7 +323,7 @@ def prepared(splits: Splits, data: DataConfig, wants: Sequence[Shape], loss: str
         ConfigError: the data cannot be converted to a shape that the loss takes, or too few examples are left.
     """
     shape = target_shape(splits.train.shape, wants, data.convert.to, loss)
-    examples = drop_leaked(splits) if data.drop_leaked else splits.train
+    examples = trained_on(splits, drop=data.drop_leaked).train
     if data.max_tokens is not None and count is not None:
         examples = within(examples, data.max_tokens, count)
     return convert(examples, shape, data.convert, data.score_range)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from embedsweep.config.trial import Column
 from embedsweep.data.checks import as_number
 from embedsweep.data.tables import Findings, Layout, Picker, Table, choose, text_of
+from embedsweep.errors import ConfigError
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -63,10 +64,9 @@ def read_delimited(path: Path, layout: Layout) -> Table:
         columns = "one column" if len(records[0].fields) == 1 else "the wrong columns"
         findings.add(f"{columns} found with {_quoted(layout.delimiter)} between columns; {better}")
         raise findings.error()
-    width = len(records[0].fields) if layout.has_names else _usual_width(records)
+    widths = Counter(len(record.fields) for record in records)
+    width = len(records[0].fields) if layout.has_names else widths.most_common(1)[0][0]
     picker = _picker(records[0], width, layout, findings)
-    if picker is None:
-        raise findings.error()
     body = records[1:] if layout.has_names else records
     if not layout.has_names and _looks_like_header(body, width, picker.cells, layout):
         names = ",".join(records[0].fields[position].strip() for position in picker.cells)
@@ -140,23 +140,25 @@ def _fitting_width(text: str, delimiter: str, columns: tuple[Column, ...]) -> in
     return width if fits else 0
 
 
-def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Picker | None:
-    """Return a picker of the layout's columns, or None with a problem for each missing column."""
+def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Picker:
+    """Return a picker of the layout's columns.
+
+    Raises:
+        ConfigError: a column is missing; has a problem for each, and what was found before.
+    """
     if not layout.has_names:
         return choose([str(position) for position in range(width)], layout, findings, "there are")
     header = [name.strip() for name in first.fields]
     if layout.flag:
         return choose(header, layout, findings, "a file without a header takes positions from 0; its header has")
-    picker = choose(header, layout, findings, "its header has")
-    if picker is None and any(as_number(name) is not None for name in header):
-        looks = f"line {first.line} looks like data, not like a header"
-        positions = ",".join(str(position) for position in range(len(layout.columns)))
-        findings.add(f"{looks}: if the file has no header, set data.columns=[{positions}]")
-    return picker
-
-
-def _usual_width(records: list[Record]) -> int:
-    return Counter(len(record.fields) for record in records).most_common(1)[0][0]
+    try:
+        return choose(header, layout, findings, "its header has")
+    except ConfigError:
+        if any(as_number(name) is not None for name in header):
+            looks = f"line {first.line} looks like data, not like a header"
+            positions = ",".join(str(position) for position in range(len(layout.columns)))
+            findings.add(f"{looks}: if the file has no header, set data.columns=[{positions}]")
+        raise findings.error() from None
 
 
 def _looks_like_header(body: Sequence[Record], width: int, cells: Sequence[int], layout: Layout) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from embedsweep.config.trial import DataConfig, Shape, Split
 from embedsweep.config.values import shown
 from embedsweep.data.examples import COLUMNS, Examples, in_words
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import Problem, raise_problems
 
 DemoName = Literal["demo", "demo_nli", "demo_topics"]
 DEMOS: Mapping[DemoName, Shape] = {"demo": "scored_pairs", "demo_nli": "class_pairs", "demo_topics": "class_texts"}
@@ -76,8 +76,7 @@ def demo_splits(data: DataConfig, splits: Sequence[Split]) -> dict[Split, Exampl
     Raises:
         ConfigError: ``data`` sets values that demo data does not read.
     """
-    if problems := list(_demo_problems(data)):
-        raise ConfigError(problems)
+    raise_problems(list(_demo_problems(data)))
     name = next(name for name, shape in DEMOS.items() if shape == data.shape)
     return {split: demo_examples(name, split) for split in splits}
 

@@ -18,7 +18,7 @@ from embedsweep.data.tables import (
     choose,
     closest_names,
     content_of,
-    joined_files,
+    joined_parts,
     missing_file,
     text_of,
 )
@@ -51,8 +51,6 @@ def read_json_lines(path: Path, layout: Layout) -> Table:
     if not layout.has_names:
         names = [str(position) for position in range(max(len(fields) for _, fields in rows))]
     picker = choose(names, layout, findings, "there are")
-    if picker is None:
-        raise findings.error()
     for line, fields in rows:
         if len(fields) == len(names):
             picker.take(f"{path}, line {line}", fields)
@@ -147,8 +145,6 @@ def read_parquet(path: Path, layout: Layout) -> Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         picker = choose(file.schema_arrow.names, layout, findings, "it has")
-        if picker is None:
-            raise findings.error()
         table = file.read()
     except (pa.ArrowException, OSError) as error:
         message = " ".join(str(error).split())
@@ -185,7 +181,7 @@ def read_semeval(pattern: Path, layout: Layout) -> Table:
     if not inputs:
         raise ConfigError.single(str(pattern), missing_file(pattern))
     unscored: list[int] = []
-    table = joined_files(inputs, lambda path: _read_part(path, layout, unscored))
+    table = joined_parts(inputs, lambda path: _read_part(path, layout, unscored))
     if count := sum(unscored):
         table.findings.origin += f" ({count} unscored {'pair' if count == 1 else 'pairs'} left out)"
     return table
@@ -198,8 +194,6 @@ def _read_part(path: Path, layout: Layout, unscored: list[int]) -> Table:
     if not gold.is_file():
         raise ConfigError.single(str(path), f"has no scores: {missing_file(gold)} (looked for {gold.name})")
     picker = choose(_SEMEVAL_NAMES, layout, findings, "a SemEval folder has")
-    if picker is None:
-        raise findings.error()
     pairs, scores = _lines(path, layout), _lines(gold, layout)
     while pairs and not pairs[-1].strip():
         pairs.pop()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from embedsweep.data.demo import demo_splits, is_generated
 from embedsweep.data.examples import WORDS, Examples, Pairs, Splits, as_pairs
 from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
 from embedsweep.data.tables import Table
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 
 _NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
@@ -32,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """The arguments of a cached function, compared by their canonical form."""
 
     key: str
@@ -52,11 +51,11 @@ def _load(data: DataConfig, splits: tuple[Split, ...], folder: str | None = None
         splits: the splits to read.
         folder: the folder of a benchmark, for messages.
     """
-    return _read(_Request(canonical([_source_key(data), splits, folder]), (data, splits, folder)))
+    return _read(Request(canonical([_source_key(data), splits, folder]), (data, splits, folder)))
 
 
 @functools.lru_cache(maxsize=8)
-def _read(request: _Request) -> Outcomes:
+def _read(request: Request) -> Outcomes:
     data, splits, folder = request.arguments
     outcomes: dict[Split, Examples | ConfigError] = {}
     try:
@@ -107,7 +106,7 @@ def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
         for benchmark in (evaluation.dev, evaluation.test)
     ]
     key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path])
-    return _raised(_load_splits(_Request(key, (data, evaluation))))
+    return _raised(_load_splits(Request(key, (data, evaluation))))
 
 
 def load_train(data: DataConfig) -> Examples:
@@ -132,8 +131,7 @@ def load_also(data: DataConfig) -> dict[str, Examples]:
             loaded[name] = load_train(also.data)
         except ConfigError as error:
             problems += _under(error.problems, f"data.also.{name}")
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return loaded
 
 
@@ -165,7 +163,7 @@ def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
 
 
 @functools.lru_cache(maxsize=4)
-def _load_splits(request: _Request) -> Splits | ConfigError:
+def _load_splits(request: Request) -> Splits | ConfigError:
     data, evaluation = request.arguments
     benchmarks: dict[Split, BenchmarkConfig | None] = {"dev": evaluation.dev, "test": evaluation.test}
     problems: list[Problem] = []
@@ -177,11 +175,11 @@ def _load_splits(request: _Request) -> Splits | ConfigError:
             own += [] if missing else [split]
     loaded: dict[Split, Examples] = {}
     for split, outcome in (_load(data, tuple(own)) if own else {}).items():
-        with _collected(problems):
+        with gather_problems(problems):
             loaded[split] = limited(_raised(outcome), data.limit) if split == "train" else _raised(outcome)
     pairs: dict[Split, Pairs] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
     for split, benchmark in benchmarks.items():
-        with _collected(problems):
+        with gather_problems(problems):
             if benchmark is not None:
                 pairs[split] = load_benchmark(benchmark, evaluation.path)
     return ConfigError(problems) if problems else Splits(loaded["train"], pairs["dev"], pairs["test"])
@@ -209,15 +207,6 @@ def _raised(outcome: T | ConfigError) -> T:
     if isinstance(outcome, ConfigError):
         raise outcome
     return outcome
-
-
-@contextmanager
-def _collected(problems: list[Problem]) -> Iterator[None]:
-    """Add the problems of a ConfigError to a list."""
-    try:
-        yield
-    except ConfigError as error:
-        problems += error.problems
 
 
 _KEY = re.compile(r"(?<![\w/.-])data\.(?=(?:" + "|".join(DataConfig.__dataclass_fields__) + r")\b)")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.formats import READERS
-from embedsweep.data.tables import Findings, Table, choose, closest_names, joined, joined_files, layout_of
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.data.tables import Findings, Table, choose, closest_names, joined_parts, layout_of
+from embedsweep.errors import ConfigError
 from embedsweep.hub import hub_reachable, why_unreachable
 
 
@@ -32,13 +33,13 @@ def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Sp
     if path.is_file():
         if len(splits) > 1:
             raise ConfigError.single("data.path", _one_file(path, splits))
-        return {splits[0]: joined_files([path], lambda file: read(file, layout))}
+        return {splits[0]: joined_parts([path], lambda file: read(file, layout))}
     if not path.is_dir():
         raise ConfigError.single("data.path", missing_folder(path))
     paths = {split: [path / name for name in file_names(config, split, splits)] for split in splits}
     if not any(file.exists() or any(file.parent.glob(file.name)) for files in paths.values() for file in files):
         _check_language(path, config)
-    return {split: joined_files(files, lambda file: read(file, layout)) for split, files in paths.items()}
+    return {split: joined_parts(files, lambda file: read(file, layout)) for split, files in paths.items()}
 
 
 def file_names(config: DataConfig, split: Split, splits: Sequence[Split]) -> list[str]:
@@ -136,21 +137,16 @@ def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str
     revision = build.name[:12] if build else config.revision or "main"
     source = f"{hub}@{revision}" + (f"[{config.language}]" if config.language else "")
     return {
-        split: joined([_table(dataset, name, config, split, source) for name in config.splits[split]])
-        for split in splits
+        split: joined_parts(config.splits[split], partial(_table, dataset, config, split, source)) for split in splits
     }
 
 
-def _table(dataset: Any, name: str, config: DataConfig, split: Split, source: str) -> Table:
-    findings = Findings(f"{source} {name}")
+def _table(dataset: Any, config: DataConfig, split: Split, source: str, name: str) -> Table:
     if name not in dataset:
         message = f"{source} has no split {name!r}; it has {closest_names(name, dataset)}"
-        findings.add_problems([Problem(f"data.splits.{split}", message)])
-        return Table([], findings)
-    table = dataset[name]
+        raise ConfigError.single(f"data.splits.{split}", message)
+    table, findings = dataset[name], Findings(f"{source} {name}")
     picker = choose(table.column_names, layout_of(config), findings, "it has")
-    if picker is None:
-        return Table([], findings)
     picker.take_columns(findings.origin, len(table), lambda position: _column(table, table.column_names[position]))
     return picker.table()
 

@@ -7,12 +7,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from embedsweep.config.trial import Column, DataConfig
 from embedsweep.config.values import shown
 from embedsweep.data.examples import LABELLED
 from embedsweep.errors import ConfigError, Problem
+
+T = TypeVar("T")
 
 _SHOWN_PER_KIND = 5
 
@@ -74,8 +76,18 @@ class Table:
     findings: Findings
 
 
-def joined(tables: Sequence[Table]) -> Table:
-    """Join tables in their order; each problem keeps its place."""
+def joined_parts(parts: Sequence[T], read: Callable[[T], Table]) -> Table:
+    """Read the files, or the splits, that make up one split, and join them in their order.
+
+    Each problem keeps its place; the error of a part that cannot be read is among the findings.
+    """
+    tables: list[Table] = []
+    for part in parts:
+        try:
+            tables.append(read(part))
+        except ConfigError as error:
+            tables.append(Table([], Findings(str(part))))
+            tables[-1].findings.add_problems(error.problems)
     if len(tables) == 1:
         return tables[0]
     findings = Findings(" + ".join(table.findings.origin for table in tables))
@@ -83,18 +95,6 @@ def joined(tables: Sequence[Table]) -> Table:
         if table.findings:
             findings.add_problems(table.findings.error().problems)
     return Table([row for table in tables for row in table.rows], findings)
-
-
-def joined_files(paths: Sequence[Path], read: Callable[[Path], Table]) -> Table:
-    """Read files and join them; the error of an unreadable file is among the findings."""
-    tables: list[Table] = []
-    for path in paths:
-        try:
-            tables.append(read(path))
-        except ConfigError as error:
-            tables.append(Table([], Findings(str(path))))
-            tables[-1].findings.add_problems(error.problems)
-    return joined(tables)
 
 
 def closest_names(word: str, names: Iterable[str]) -> str:
@@ -198,14 +198,17 @@ class Picker:
         return Table(self._rows, self._findings)
 
 
-def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str) -> Picker | None:
-    """Return a picker of the layout's columns, or None with a problem for each missing column.
+def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str) -> Picker:
+    """Return a picker of the layout's columns.
 
     Args:
         names: of all columns; their positions as text where columns have no names.
         layout: its ``columns`` and ``where``.
         findings: takes the problems.
         label: precedes the names in messages (``its header has``).
+
+    Raises:
+        ConfigError: the findings, with a problem for each missing column.
     """
     cells = [_position(column, names, findings, layout.columns_key, label) for column in layout.columns]
     conditions = []
@@ -216,7 +219,7 @@ def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str)
     known = [position for position in cells if position is not None]
     required = [(position, value) for position, value in conditions if position is not None]
     if len(known) < len(cells) or len(required) < len(conditions):
-        return None
+        raise findings.error()
     return Picker(known, required, layout, findings)
 
 

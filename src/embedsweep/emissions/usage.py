@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import psutil
@@ -89,11 +89,8 @@ class Usage:
 
 def gpu_indexes(names: Iterable[str]) -> list[int]:
     """Return NVML's indexes of GPUs by their names in ``CUDA_VISIBLE_DEVICES``; empty unless all are found."""
-    gpus = _Gpus()
-    try:
+    with closing(_Gpus()) as gpus:
         indexes = [gpus.index(name) for name in names]
-    finally:
-        gpus.close()
     known = [index for index in indexes if index is not None]
     return known if len(known) == len(indexes) else []
 

@@ -135,11 +135,6 @@ def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvalua
     return PairEvaluator(splits.dev, "dev", config.evaluation, _cut_dims(config, model))
 
 
-def score_dev(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all dev metrics of ``model``, by name (``dev/spearman_cosine``, ``dev-256/spearman_cosine``)."""
-    return scores_of(dev_evaluator(config, model), model)
-
-
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
     """Return all test metrics of ``model``, by name."""
     splits = load_splits(config.data, config.evaluation)

@@ -65,6 +65,19 @@ _of_classes = partial(Loss, ("class_texts",), InBatch.COMPARED, groups_by_label=
 """A row of a loss that takes its triplets from the classes in a batch."""
 _distilled = partial(Loss, dataset_parameters=_TEACHER_ONLY, other_model="teacher")
 """A row of a loss that is trained on a teacher's labels."""
+_skips_layers = partial(
+    Loss,
+    (),
+    InBatch.INDEPENDENT,
+    wraps=True,
+    needs_transformer="there are no layers to leave out",
+    not_captured=_DRAWS_LAYERS,
+)
+"""A row of a loss that leaves out layers of the transformer."""
+_NOT_AROUND_LAYERS = {
+    "adaptive_layer": "its layers are left out already",
+    **_no_regularizer("it has no single embedding"),
+}
 
 LOSSES: Mapping[str, Loss] = {
     "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, builders.mnrl, across=Across.EMBEDDINGS),
@@ -228,33 +241,18 @@ LOSSES: Mapping[str, Loss] = {
         across=Across.EMBEDDINGS,
         not_captured_with={"n_dims_per_step": _DRAWS_DIMS},
     ),
-    "adaptive_layer": Loss(
-        (),
-        InBatch.INDEPENDENT,
+    "adaptive_layer": _skips_layers(
         _LAYERS,
         library("AdaptiveLayerLoss"),
-        wraps=True,
         not_inside={
             **_no_cut("its layers would not be run for every dim: put it outside, or take loss=matryoshka2d"),
-            "adaptive_layer": "its layers are left out already",
-            **_no_regularizer("it has no single embedding"),
+            **_NOT_AROUND_LAYERS,
         },
-        needs_transformer="there are no layers to leave out",
-        not_captured=_DRAWS_LAYERS,
     ),
-    "matryoshka2d": Loss(
-        (),
-        InBatch.INDEPENDENT,
+    "matryoshka2d": _skips_layers(
         {**_MATRYOSHKA, **_LAYERS},
         library("Matryoshka2dLoss"),
-        wraps=True,
-        not_inside={
-            **_no_cut("its dims are cut already"),
-            "adaptive_layer": "its layers are left out already",
-            **_no_regularizer("it has no single embedding"),
-        },
-        needs_transformer="there are no layers to leave out",
-        not_captured=_DRAWS_LAYERS,
+        not_inside={**_no_cut("its dims are cut already"), **_NOT_AROUND_LAYERS},
     ),
     "global_orthogonal_regularization": Loss(
         (),

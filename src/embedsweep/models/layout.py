@@ -57,6 +57,11 @@ def transformer_folder(folder: Path) -> Path:
     return next((module.folder for module in modules if module.kind == "Transformer"), folder)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of the model in ``folder``, in it or in the folders of its modules."""
+    return [*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")]
+
+
 def transformer_config(folder: Path) -> dict[str, Any] | None:
     """Return the ``config.json`` of the transformer in ``folder``; None without one.
 

@@ -11,7 +11,6 @@ from embedsweep.errors import TrialError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch.nn import Parameter
 
 ADAPTER = "default"
 WEIGHTS = "adapter_model.safetensors"
@@ -98,15 +97,12 @@ def load_adapters(model: SentenceTransformer, folder: Path) -> None:
     from safetensors.torch import load_file
 
     saved = {key.removeprefix(_PREFIX): value for key, value in load_file(folder / WEIGHTS).items()}
-    own = {key.replace(f".{ADAPTER}.", "."): value for key, value in _adapter_weights(model).items()}
+    parameters = model.transformers_model.named_parameters()
+    own = {name.replace(f".{ADAPTER}.", "."): value for name, value in parameters if f".{ADAPTER}." in name}
     if own.keys() != saved.keys() or any(own[key].shape != saved[key].shape for key in own):
         raise TrialError(f"{folder / WEIGHTS} has the weights of other adapters; model.lora has changed since")
     for key, value in own.items():
         value.data.copy_(saved[key])
-
-
-def _adapter_weights(model: SentenceTransformer) -> dict[str, Parameter]:
-    return {name: value for name, value in model.transformers_model.named_parameters() if f".{ADAPTER}." in name}
 
 
 def merge_adapters(model: SentenceTransformer) -> None:

@@ -41,8 +41,9 @@ def tiny_model_path() -> Path:
     """
     from filelock import FileLock
 
-    texts = _texts()
-    root = _cache_root()
+    texts = tuple(text for pair in zip(*demo_examples("demo", "train").texts, strict=True) for text in pair)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    root = (Path(cache) if cache else Path.home() / ".cache") / "embedsweep"
     path = root / f"tiny-{_fingerprint(texts)}"
     if path.is_dir():
         return path
@@ -51,15 +52,6 @@ def tiny_model_path() -> Path:
         if not path.is_dir():
             _build_into_place(path, texts)
     return path
-
-
-def _texts() -> tuple[str, ...]:
-    return tuple(text for pair in zip(*demo_examples("demo", "train").texts, strict=True) for text in pair)
-
-
-def _cache_root() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "embedsweep"
 
 
 def _fingerprint(texts: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -37,10 +37,6 @@ class Duplicate:
         tree = trial.user_attrs.get(DUPLICATE)
         return cls(**tree) if tree else None
 
-    def tree(self) -> dict[str, int | None]:
-        """Return the value of the trial's user attribute."""
-        return asdict(self)
-
 
 def is_reused(trial: FrozenTrial) -> bool:
     """Return whether the trial has another's scores and was not trained."""
@@ -60,7 +56,9 @@ def find_duplicate(
         duplicates: ``study.duplicates``.
     """
     identity = config_hash(config)
-    original = next((trial for trial in trials if trial.number != number and _was_trained(trial, identity)), None)
+    scored = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    equal = [trial for trial in scored if trial.user_attrs.get(CONFIG_HASH) == identity and trial.number != number]
+    original = next((trial for trial in equal if not is_reused(trial)), None)
     if original is None:
         return None
     if duplicates == "reuse":
@@ -71,11 +69,6 @@ def find_duplicate(
     # If the seed is searched as well, another trial may already have the seed of a replicate.
     free = (k for k in itertools.count(replicates + 1) if config_hash(replicate_config(config, k)) not in taken)
     return Duplicate(original.number, next(free))
-
-
-def _was_trained(trial: FrozenTrial, identity: str) -> bool:
-    is_scored = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    return is_scored and trial.user_attrs.get(CONFIG_HASH) == identity and not is_reused(trial)
 
 
 def replicate_config(config: TrialConfig, replicate: int) -> TrialConfig:

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -58,10 +58,6 @@ class Lease:
             psutil.NoSuchProcess: there is no process with that id.
         """
         return cls(socket.gethostname(), _system(), pid, _start_time(pid))
-
-    def tree(self) -> dict[str, Any]:
-        """Return the lease in a form that JSON can hold."""
-        return asdict(self)
 
 
 class Leases:

@@ -22,11 +22,10 @@ from embedsweep.config.study import (
     StudyServices,
     plan_differences,
     plan_of,
-    plan_tree,
     study_name,
 )
 from embedsweep.config.values import nearest, shown
-from embedsweep.errors import ConfigError, Problem, StudyError
+from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import SWEEPS, write_atomically
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.pruning import make_pruner
@@ -145,7 +144,7 @@ def _freeze(study: optuna.Study, plan: StudyPlan, request: Sweep, first: Mapping
         TRACKING: redact(request.tracking.uri),
     }
     study.set_user_attr(SERVICES, services)
-    study.set_user_attr(PLAN, json.dumps(plan_tree(plan)))
+    study.set_user_attr(PLAN, json.dumps(asdict(plan)))
 
 
 def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | None) -> int:
@@ -174,8 +173,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> 
         for key, value in requested.items()
         if canonical(value) != canonical(frozen[key])
     ]
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     tracking = request.tracking
     if request.plan is None and not {TRACKING, "tracking"} & request.overridden and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
@@ -221,7 +219,7 @@ def _write_study_file(folder: Path, plan: StudyPlan, url: str | None) -> None:
     if path.is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    tree = {"storage": redact(url) if url else None, "plan": json.loads(json.dumps(plan_tree(plan)))}
+    tree = {"storage": redact(url) if url else None, "plan": json.loads(json.dumps(asdict(plan)))}
     write_atomically(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from json import JSONDecodeError
@@ -18,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
 from embedsweep.errors import StudyError, first_line
-from embedsweep.files import DISK_FULL, is_disk_full
+from embedsweep.files import DISK_FULL, is_disk_full, whole_length
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -142,15 +141,14 @@ def repair_journal(path: Path) -> None:
 
 
 def _remove_torn_line(path: Path) -> None:
-    with path.open("r+b") as journal:
-        size = journal.seek(0, os.SEEK_END)
-        if size == 0 or (journal.seek(-1, os.SEEK_END), journal.read(1))[1] == b"\n":
-            return
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        kept = path.with_name(f"{JOURNAL}.torn")
-        with kept.open("ab") as torn:
-            torn.write(content[whole:] + b"\n")
+    whole, size = whole_length(path), path.stat().st_size
+    if whole == size:
+        return
+    kept = path.with_name(f"{JOURNAL}.torn")
+    with path.open("r+b") as journal, kept.open("ab") as torn:
+        journal.seek(whole)
+        torn.write(journal.read() + b"\n")
+        torn.flush()
         journal.truncate(whole)
     message = "a crash left the last line of %s incomplete; its %d bytes were removed and are kept in %s"
     logging.getLogger(__name__).warning(message, path, size - whole, kept)
@@ -191,14 +189,12 @@ def _advisory_lock(url: str, name: str) -> Iterator[None]:
 
     key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
     engine = create_engine(url)
-    try:
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(engine.connect())
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-            except SQLAlchemyError as error:
-                reason = redact(first_line(error))
-                raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
-            yield  # the lock belongs to the connection and ends with it
-    finally:
-        engine.dispose()
+    with ExitStack() as stack:
+        stack.callback(engine.dispose)
+        try:
+            connection = stack.enter_context(engine.connect())
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        except SQLAlchemyError as error:
+            reason = redact(first_line(error))
+            raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
+        yield  # the lock belongs to the connection and ends with it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class Study(StudyRecord):
         attributes = trial.user_attrs
         attempts = int(attributes.get(ATTEMPTS, 0))
         is_over = attempts > self.services.max_retries
-        trial.set_user_attr(LEASE, Lease.mine().tree())
+        trial.set_user_attr(LEASE, asdict(Lease.mine()))
         if BEAT in attributes:
             trial.set_user_attr(BEAT, 0)
         if not is_over:
@@ -191,7 +191,7 @@ class Study(StudyRecord):
         """Return whether a trial of this process still runs here: it was not ended, or reclaimed by another worker."""
         now = self._storage.get_trial(self._open[trial.number]._trial_id)
         attributes = now.user_attrs
-        is_mine = attributes.get(LEASE) == Lease.mine().tree() and attributes.get(ATTEMPTS, 0) == trial.attempt
+        is_mine = attributes.get(LEASE) == asdict(Lease.mine()) and attributes.get(ATTEMPTS, 0) == trial.attempt
         return now.state is TrialState.RUNNING and is_mine
 
     def check_held(self, trial: OpenTrial) -> None:
@@ -203,6 +203,15 @@ class Study(StudyRecord):
         if trial.number in self._lost:
             raise TrialTakenError(trial.number)
 
+    def require_held(self, trial: OpenTrial) -> None:
+        """Check in the storage that the trial is held now.
+
+        Raises:
+            TrialTakenError: another worker has reclaimed the trial.
+        """
+        if not self.holds(trial):
+            raise TrialTakenError(trial.number)
+
     @contextmanager
     def _held(self, trial: OpenTrial) -> Iterator[None]:
         """Run the block under the study's lock, with the trial certainly held by this process.
@@ -211,8 +220,7 @@ class Study(StudyRecord):
             TrialTakenError: another worker has reclaimed the trial.
         """
         with self.lock(), shielded():
-            if not self.holds(trial):
-                raise TrialTakenError(trial.number)
+            self.require_held(trial)
             yield
 
     def duplicate(self, trial: OpenTrial, config: TrialConfig) -> Duplicate | None:
@@ -224,7 +232,7 @@ class Study(StudyRecord):
                 return decided
             duplicate = find_duplicate(config, trial.number, trials, self.plan.duplicates)
             if duplicate is not None:
-                self._set(trial, DUPLICATE, duplicate.tree())
+                self._set(trial, DUPLICATE, asdict(duplicate))
             return duplicate
 
     def set_run(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from embedsweep.errors import TrackingError
-from embedsweep.files import SINGLE, SWEEPS, write_atomically
+from embedsweep.files import SINGLE, SWEEPS, whole_length, write_atomically
 from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
 
@@ -84,7 +84,7 @@ class Spool:
             record = self._keep_files(run_id, record)
         with self._write_lock():
             path = self._file(run_id)
-            whole = _whole_length(path)
+            whole = whole_length(path)
             lines = [to_line(record)] if whole else [json.dumps(asdict(origin)), to_line(record)]
             with path.open("ab") as file:
                 file.truncate(whole)  # drop a partial line that a killed process or a full disk left
@@ -103,7 +103,8 @@ class Spool:
             TrackingError: the file is damaged.
         """
         path = self._file(run_id)
-        start = 0 if written else self._count_written(run_id)
+        done = self.folder / f"{run_id}.done"
+        start = int(done.read_text(encoding="utf-8")) if done.is_file() and not written else 0
         with path.open("rb") as file:
             next(file, None)
             for position, line in enumerate(file):
@@ -151,17 +152,13 @@ class Spool:
 
     def _is_started(self, run_id: str) -> bool:
         """Return whether a run's file has its first line; a full disk may have left an empty file or a partial line."""
-        return _whole_length(self._file(run_id)) > 0
+        return whole_length(self._file(run_id)) > 0
 
     def _write_lock(self) -> FileLock:
         return FileLock(self.folder / ".write.lock")
 
     def _file(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.jsonl"
-
-    def _count_written(self, run_id: str) -> int:
-        path = self.folder / f"{run_id}.done"
-        return int(path.read_text(encoding="utf-8")) if path.is_file() else 0
 
     def _keep_files(self, run_id: str, record: Files) -> Files:
         """Link or copy the record's files into the spool, because a trial's folder may be cleaned up or deleted."""
@@ -196,18 +193,6 @@ def spooled_ids(prefix: str) -> dict[str, str]:
     patterns = (f"*/{SPOOL}/*.id", f"{SINGLE}/*/{SPOOL}/*.id")
     ids = {path.stem: path.read_text(encoding="utf-8") for pattern in patterns for path in SWEEPS.glob(pattern)}
     return {run_id: store_id for run_id, store_id in ids.items() if store_id.startswith(prefix)}
-
-
-def _whole_length(path: Path) -> int:
-    """Return the number of bytes of a file up to the end of its last whole line; 0 if it does not exist."""
-    if not path.is_file() or not (size := path.stat().st_size):
-        return 0
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return size
-        file.seek(0)
-        return file.read().rfind(b"\n") + 1
 
 
 def _link(source: str | Path, target: str | Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.config.trial import LossConfig, TrialConfig
-from embedsweep.data.audit import audit, drop_leaked, warnings
+from embedsweep.data.audit import audit, trained_on, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
 from embedsweep.data.load import load_also, load_splits
@@ -73,5 +73,4 @@ def data_warnings(config: TrialConfig) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=8)
 def _warnings_of(splits: Splits, drop: bool, folder: Path | None, maximum: int | None) -> tuple[str, ...]:
-    kept = replace(splits, train=drop_leaked(splits)) if drop else splits
-    return tuple(warnings(audit(kept, token_counter(folder), maximum)))
+    return tuple(warnings(audit(trained_on(splits, drop=drop), token_counter(folder), maximum)))

@@ -146,11 +146,6 @@ class TrainingGroup:
         """Names of the GPUs that the members train on, as in ``CUDA_VISIBLE_DEVICES``; empty on a CPU."""
         return self._gpus[: self.size]
 
-    @property
-    def pids(self) -> list[int]:
-        """Process ids of the members, by rank; empty before the first trial."""
-        return [member.pid for member in self._pool.processes]
-
     def _start(self) -> None:
         if self._pool.processes:
             return

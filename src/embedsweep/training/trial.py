@@ -197,7 +197,7 @@ class _TrialRun:
 
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
-        from embedsweep.evaluation.pairs import score_dev, score_further, score_test
+        from embedsweep.evaluation.pairs import dev_evaluator, score_further, score_test, scores_of
         from embedsweep.losses.nesting import dims
 
         config = self._config
@@ -208,7 +208,7 @@ class _TrialRun:
         )
         key = repr((config.data, config.evaluation, dims(config.loss)))
         if key not in built.before:
-            built.before[key] = score_dev(config, built.model)
+            built.before[key] = scores_of(dev_evaluator(config, built.model), built.model)
         before = {**built.before[key], **further}
         self._setup.run.log_metrics(0, before)
         return before

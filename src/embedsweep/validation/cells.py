@@ -14,7 +14,7 @@ from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, StudyConfig, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.losses.table import LOSSES
 from embedsweep.validation.rules import check_trial
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_trial
@@ -322,8 +322,7 @@ def read_cell(cell: Mapping[str, Any], values: Mapping[str, Any], study: StudyCo
     rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
     config = read_trial(tree, objective, rungs, problems)
     problems += check_trial(config, broken={problem.where for problem in problems})
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return config
 
 

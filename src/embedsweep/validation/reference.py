@@ -167,7 +167,9 @@ def _of_option(group: str, option: str) -> Reference:
     header, comments, values = _read_option(group, option)
     if group == "recipe":
         (*_, path) = _files(group, option)
-        return Reference(f"{group}={option}", header, {}, None, (), _without_header(path))
+        lines = path.read_text(encoding="utf-8").splitlines()
+        text = "\n".join(line for line in lines if not line.startswith("#"))
+        return Reference(f"{group}={option}", header, {}, None, (), text)
     if group != "loss" and option != (default := groups()[group][0]):
         comments = {**_read_option(group, default)[1], **comments}
     types = {key: describe(kind) for key, kind in types_of(group, str(values.get("name"))).items()}
@@ -245,11 +247,6 @@ def _first_sentence(header: str) -> str:
     return re.split(r"\.(?=\s+[A-Z]|$)", " ".join(paragraph.split()), maxsplit=1)[0]
 
 
-def _without_header(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("#"))
-
-
 def as_text(reference: Reference) -> str:
     """Return a reference as the terminal shows it."""
     about = reference.about
@@ -270,25 +267,3 @@ def as_text(reference: Reference) -> str:
         lines += ["", f"  {entry.key}={shown(entry.value)}{owner}", f"      {entry.type}{comment}"]
     lines += ["", reference.text] if reference.text else []
     return "\n".join(lines) + "\n"
-
-
-def as_markdown(reference: Reference) -> str:
-    """Return a reference as a section of the documentation."""
-    lines = [f"## `{reference.name}`", "", f"{reference.about}"]
-    if reference.options:
-        lines += ["", "| option | |", "|:--|:--|"]
-        lines += [
-            f"| `{name}`{' (default)' if name == reference.default else ''} | {_cell(about)} |"
-            for name, about in reference.options.items()
-        ]
-    if reference.keys:
-        lines += ["", "| key | default | values | |", "|:--|:--|:--|:--|"]
-        lines += [
-            f"| `{entry.key}` | `{_cell(shown(entry.value))}` | {_cell(entry.type)} | {_cell(entry.comment)} |"
-            for entry in reference.keys
-        ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\t", "\\t")

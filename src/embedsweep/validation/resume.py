@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from embedsweep.config.identity import trial_config_of
 from embedsweep.config.trial import TrainerConfig, TrialConfig
 from embedsweep.config.values import has_key, resolve, set_value, value_at
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.files import SINGLE_RUNS
 from embedsweep.tracking.spool import spooled_ids
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -261,8 +261,7 @@ def read_resumed(name: str, overrides: Overrides, cell: Cell) -> tuple[TrialConf
     is_changed = config != run.config
     if not problems and is_changed and (message := why_not_resumable(run, config.trainer)) is not None:
         problems.append(Problem("resume", message))
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return config, Resumed(run, is_changed)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from embedsweep.config.compose import Composer
 from embedsweep.config.identity import canonical
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
-from embedsweep.errors import ConfigError, Problem, gather_problems
+from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.validation.cells import Cell, Overrides, broken_constraint, cell_config, one_for_all, section_of
 from embedsweep.validation.rules.data import scored_on
 from embedsweep.validation.rules.training import check_processes
@@ -65,9 +65,8 @@ def _check_search(
     search: SearchConfig, mine: Collection[str], cells: Sequence[Cell], composer: Composer
 ) -> Iterator[Problem]:
     for key in search.space:
-        if key in mine:
-            continue
-        yield from _check_key(f"search={search.name}, {key}", key, cells, composer)
+        if key not in mine:
+            yield from _check_key(f"search={search.name}, {key}", key, cells, composer)
     for section in search.option_spaces:
         if section not in TRIAL_SECTIONS:
             message = f"no section {section}{nearest(section, TRIAL_SECTIONS)}; there are: {', '.join(TRIAL_SECTIONS)}"
@@ -111,8 +110,7 @@ def _entries(
                 problems.append(Problem(where, f"{other.place} searches it, too: leave it out of one space"))
             with gather_problems(problems):
                 entries[key] = _Entry(place, groups, axis_of_entry(key, entry, _lookup(entry, cell), place))
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return entries
 
 
@@ -240,8 +238,6 @@ def _check_whole(plan: StudyPlan, point: Mapping[str, Choice], where: str) -> It
 
 
 EVERY_CELL_UP_TO = 256
-DRAWS = 500
-"""Random cells that are tried if none of the others keeps the constraints."""
 
 
 def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
@@ -253,7 +249,7 @@ def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
     """
     pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     try:
-        cells = _probe_cells(plan)
+        cells = sound_cells(plan, _probes(plan.axes))
     except ValueError as error:
         yield Problem("search.constraints", str(error))
         return
@@ -290,14 +286,22 @@ def _check_scored_alike(axis: str, pairs: Sequence[tuple[Mapping[str, Choice], t
         yield Problem(axis, message)
 
 
-def _probe_cells(plan: StudyPlan) -> list[dict[str, Choice]]:
-    """Return cells that show whether a plan is valid, each once; only those that would be run."""
+DRAWS = 500
+"""Random cells that are tried if none of the others satisfies the constraints."""
+
+
+def sound_cells(plan: StudyPlan, candidates: Iterable[dict[str, Choice]]) -> list[dict[str, Choice]]:
+    """Return the candidates that satisfy a plan's constraints, each once; without any, random cells that do.
+
+    Raises:
+        ValueError: a constraint is on a value that is not a number.
+    """
     source = random.Random(plan.seed)
-    for candidates in (_probes(plan.axes), (random_cell(plan.axes, {}, source) for _ in range(DRAWS))):
-        cells = {canonical(cell): cell for cell in candidates if broken_constraint(plan, cell) is None}
-        if cells or not plan.constraints:
+    for cells in (candidates, (random_cell(plan.axes, {}, source) for _ in range(DRAWS))):
+        sound = {canonical(cell): cell for cell in cells if broken_constraint(plan, cell) is None}
+        if sound or not plan.constraints:
             break
-    return list(cells.values())
+    return list(sound.values())
 
 
 def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:

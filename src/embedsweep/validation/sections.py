@@ -37,7 +37,7 @@ from embedsweep.config.trial import (
     TrialConfig,
 )
 from embedsweep.config.types import KeyReaders, Reader, as_typed, fields_of
-from embedsweep.config.values import nearest, shown
+from embedsweep.config.values import nearest, resolve, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
 from embedsweep.losses.table import LOSSES
@@ -55,6 +55,14 @@ SERVICES: Mapping[str, type] = {
     "emissions": EmissionsConfig,
 }
 """The other sections, which all trials of a command share."""
+
+
+def read_sections(
+    composed: Mapping[str, Any], kinds: Mapping[str, type[Any]], problems: list[Problem]
+) -> dict[str, Any]:
+    """Resolve sections of a composed configuration and read each as its type; what is wrong goes to ``problems``."""
+    tree = resolve(composed, {}, kinds)
+    return {name: read_section(kind, name, tree[name], problems) for name, kind in kinds.items()}
 
 
 def read_trial(

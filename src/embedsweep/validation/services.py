@@ -8,16 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
-from embedsweep.config.values import resolve, shown
+from embedsweep.config.values import shown
 from embedsweep.emissions.rows import country_problem
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.errors import Problem, raise_problems
 from embedsweep.files import SINGLE, SWEEPS
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
 from embedsweep.validation.cells import Cell
-from embedsweep.validation.sections import read_section
+from embedsweep.validation.sections import read_sections
 
 
 def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
@@ -104,10 +103,8 @@ def read_services(cell: Cell) -> Services:
         ConfigError: everything wrong with them.
     """
     kinds = {"study": StudyConfig, "tracking": TrackingConfig, "emissions": EmissionsConfig, "workers": WorkersConfig}
-    tree = resolve(cell.composed, {}, kinds)
     problems: list[Problem] = []
-    sections: dict[str, Any] = {name: read_section(kind, name, tree[name], problems) for name, kind in kinds.items()}
-    services = Services(**sections)
+    services = Services(**read_sections(cell.composed, kinds, problems))
     problems += _check_study(services.study)
     problems += check_tracking(services.tracking)
     problems += check_workers(services.workers)
@@ -121,8 +118,7 @@ def read_services(cell: Cell) -> Services:
         if folder.exists() and not folder.is_dir():
             message = f"must be a folder, but {folder.absolute()} is a file; move it, or start from another folder"
             problems.append(Problem(str(folder), message))
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return services
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
-from embedsweep.config.values import resolve
-from embedsweep.errors import ConfigError, Problem, gather_problems
+from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.validation.cells import (
     Cell,
     Overrides,
@@ -20,7 +19,7 @@ from embedsweep.validation.cells import (
 )
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, service_overrides
 from embedsweep.validation.rules.training import check_processes
-from embedsweep.validation.sections import read_section
+from embedsweep.validation.sections import read_sections
 from embedsweep.validation.services import Services, check_tracking, read_services
 
 
@@ -106,11 +105,9 @@ def read_store(words: Sequence[str]) -> TrackingConfig:
     with open_composer() as composer:
         cell = _compose_one(sort_overrides(known, composer, problems), composer, "takes one store", problems)
         with gather_problems(problems):
-            tree = resolve(cell.composed, {}, ("tracking",))
-            tracking = read_section(TrackingConfig, "tracking", tree["tracking"], problems)
+            tracking: TrackingConfig = read_sections(cell.composed, {"tracking": TrackingConfig}, problems)["tracking"]
             problems += check_tracking(tracking)
-    if problems:
-        raise ConfigError(problems)
+    raise_problems(problems)
     return tracking
 
 
@@ -143,12 +140,8 @@ def pass_audit(words: Sequence[str]) -> AuditRequest:
         overrides = sort_overrides(words, composer, problems)
         cell = _compose_one(overrides, composer, "data is audited as one run has it: give one value", problems)
         with gather_problems(problems):
-            tree = resolve(cell.composed, {}, ("data", "evaluation", "model"))
-            request = AuditRequest(
-                data=read_section(DataConfig, "data", tree["data"], problems),
-                evaluation=read_section(EvaluationConfig, "evaluation", tree["evaluation"], problems),
-                model=read_section(ModelConfig, "model", tree["model"], problems),
-            )
+            kinds = {"data": DataConfig, "evaluation": EvaluationConfig, "model": ModelConfig}
+            request = AuditRequest(**read_sections(cell.composed, kinds, problems))
     if problems or request is None:
         raise ConfigError(problems)
     return request

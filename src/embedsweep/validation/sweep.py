@@ -17,7 +17,7 @@ from embedsweep.config.study import (
     StudyPlan,
 )
 from embedsweep.config.trial import DEV_METRICS
-from embedsweep.config.values import has_key, leaf_keys, nearest_key, resolve, shown, value_at
+from embedsweep.config.values import has_key, leaf_keys, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import (
     ONE_FOR_ALL,
@@ -29,7 +29,7 @@ from embedsweep.validation.cells import (
     sort_overrides,
 )
 from embedsweep.validation.search import check_cells, read_points, searched_axes
-from embedsweep.validation.sections import TRIAL_SECTIONS, read_section
+from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
 from embedsweep.validation.services import Services, check_reach, check_shares, read_services
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
@@ -135,7 +135,7 @@ def _read_search(cell: Cell, overrides: Overrides, problems: list[Problem]) -> S
     wrong: list[Problem] = []
     search = SearchConfig("", None, {}, (), ())
     with gather_problems(wrong):
-        search = read_section(SearchConfig, "search", resolve(cell.composed, {}, ("search",))["search"], wrong)
+        search = read_sections(cell.composed, {"search": SearchConfig}, wrong)["search"]
     if wrong:
         overrides.refused.add("search")
         problems += wrong

@@ -79,7 +79,8 @@ def open_environments(
     with ExitStack() as stack:
         service: Mps | None = None
         per_device = 1 if workers.per_device == "auto" else workers.per_device
-        if _needs_probe(workers, trials, len(gpus)):
+        is_automatic = workers.per_device == "auto" and workers.count is None and workers.processes_per_trial == 1
+        if is_automatic and 0 < len(gpus) < trials:  # else it is known how many share a GPU
             if workers.mps is not False:
                 service = stack.enter_context(Mps(gpus[0], say, required=workers.mps is True))
             mps = service.environment if service is not None else {}
@@ -98,12 +99,6 @@ def open_environments(
         else:
             stack.close()
             yield environments
-
-
-def _needs_probe(workers: WorkersConfig, trials: int, gpus: int) -> bool:
-    """Return whether to measure how many trials share a GPU: if that is automatic and more than one could."""
-    is_automatic = workers.per_device == "auto" and workers.count is None and workers.processes_per_trial == 1
-    return is_automatic and 0 < gpus < trials
 
 
 class Mps:

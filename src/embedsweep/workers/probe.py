@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.axes import active_axes, completed, probes_of, random_cell
-from embedsweep.config.identity import canonical, config_hash
+from embedsweep.config.axes import active_axes, completed, probes_of
+from embedsweep.config.identity import config_hash
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.tokens import tokens_read
@@ -21,9 +20,11 @@ from embedsweep.errors import ConfigError, WorkerError
 from embedsweep.files import write_atomically
 from embedsweep.hub import local_model
 from embedsweep.machine import Gpu, read_gpu
+from embedsweep.models.layout import weight_files
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.study.record import StudyRecord
-from embedsweep.validation.cells import broken_constraint, cell_config
+from embedsweep.validation.cells import cell_config
+from embedsweep.validation.search import sound_cells
 from embedsweep.workers.probe_process import OUT_OF_MEMORY, READY, STEPS
 
 LEVELS = (1, 2, 4, 8)
@@ -53,9 +54,6 @@ GIB = 2**30
 
 SIZE_KEYS = ("dataloader.batch_size", "model.path", "model.max_seq_length")
 """Keys beside the swept options whose values are all compared; every other axis keeps its first value."""
-
-DRAWS = 500
-"""Random configurations that are compared where none of the others satisfies the constraints."""
 
 Mark = tuple[int, float]
 """A process's optimizer steps so far, and the time of the monotonic clock, in seconds."""
@@ -308,12 +306,10 @@ def largest_cell(plan: StudyPlan) -> tuple[dict[str, Choice], TrialConfig]:
         ValueError: no configuration satisfies the constraints.
         ConfigError: a file that one needs is gone.
     """
-    for candidates in (_candidates(plan), _draws(plan)):
-        cells = {canonical(cell): cell for cell in candidates if broken_constraint(plan, cell) is None}
-        if cells:
-            pairs = [(cell, cell_config(plan, cell)) for cell in cells.values()]
-            return max(pairs, key=lambda pair: _size(pair[1]))
-    raise ValueError(f"no trial satisfies {' and '.join(plan.constraints)}")
+    pairs = [(cell, cell_config(plan, cell)) for cell in sound_cells(plan, _candidates(plan))]
+    if not pairs:
+        raise ValueError(f"no trial satisfies {' and '.join(plan.constraints)}")
+    return max(pairs, key=lambda pair: _size(pair[1]))
 
 
 def _candidates(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
@@ -326,18 +322,8 @@ def _candidates(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
             yield completed(plan.axes, {**options, **dict(zip((axis.key for axis in sizes), values, strict=True))})
 
 
-def _draws(plan: StudyPlan) -> Iterator[dict[str, Choice]]:
-    source = random.Random(plan.seed)
-    return (random_cell(plan.axes, {}, source) for _ in range(DRAWS))
-
-
 def _size(config: TrialConfig) -> int:
     folder = local_model(config.model.path, config.model.revision)
     tokens = tokens_read(config.model, folder)
-    return config.dataloader.batch_size * (tokens or 1) * (_weight_bytes(folder) or 1)
-
-
-def _weight_bytes(folder: Path | None) -> int:
-    if folder is None:
-        return 0
-    return sum(file.stat().st_size for file in (*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors")))
+    weight_bytes = sum(file.stat().st_size for file in weight_files(folder)) if folder is not None else 0
+    return config.dataloader.batch_size * (tokens or 1) * (weight_bytes or 1)

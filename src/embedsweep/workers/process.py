@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -100,14 +101,11 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
     with storage_errors():
         study = open_study(job.sweep)
         study.n_trials = job.n_trials  # of this command; another one may have raised it since
-        # The supervisor has opened the store: if it cannot be reached now, records are replayed later.
-        tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
         share = allocation_path(job.share_folder, job.number) if job.share_folder is not None else None
-        try:
+        # The supervisor has opened the store: if it cannot be reached now, records are replayed later.
+        with closing(Tracker(replace(study.services.tracking, spool=True), display.say)) as tracker:
             Worker(study, tracker, job.parent, display, deadline, job.number, share, group).work()
             _score_best(study, tracker, job.parent)
-        finally:
-            tracker.close()
 
 
 def _score_best(study: Study, tracker: Tracker, parent: str) -> None:

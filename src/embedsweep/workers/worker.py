@@ -125,13 +125,9 @@ class Worker:
     def _note(self, trial: OpenTrial) -> str:
         if trial.is_over or not trial.is_resumed:
             return ""
-        attempt = f", attempt {trial.attempt} of {1 + self._max_retries}" if trial.attempt > 1 else ""
+        attempt = f", attempt {trial.attempt} of {1 + self.study.services.max_retries}" if trial.attempt > 1 else ""
         is_elsewhere = trial.run_id is not None and not trial.folder.exists()
         return f"resumed{attempt}" + (", from its start: its folder is on another machine" if is_elsewhere else "")
-
-    @property
-    def _max_retries(self) -> int:
-        return self.study.services.max_retries
 
     def _run_attempt(self, trial: OpenTrial) -> None:
         """Make one attempt and report how it ended."""
@@ -156,7 +152,7 @@ class Worker:
             else:
                 result = self._train(trial, config, run)
                 with shielded():
-                    self._check_held(trial)
+                    self.study.require_held(trial)
                     self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
             raise
@@ -176,22 +172,17 @@ class Worker:
             EmbedsweepError: a problem that affects all trials, or this process: the worker ends.
         """
         with shielded():
-            self._check_held(trial)
+            self.study.require_held(trial)
             if (outage := self._outage(error)) is not None:
                 self._outcomes.interrupt(trial, run)
                 raise outage from None
             reason = redact(f"{type(error).__name__}: {error}")
-            if trial.attempt > self._max_retries or getattr(error, "fails_again", False):
+            if trial.attempt > self.study.services.max_retries or getattr(error, "fails_again", False):
                 self._outcomes.fail(trial, run, failure_of((*trial.failures, reason)))
             else:
                 self._outcomes.retry(trial, run, reason)
         if is_device_lost(error):
             raise DeviceLostError(first_line(error)) from None
-
-    def _check_held(self, trial: OpenTrial) -> None:
-        """Raise TrialTakenError before anything is written about a trial that another worker runs now."""
-        if not self.study.holds(trial):
-            raise TrialTakenError(trial.number)
 
     def _origin_tags(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
         """Return tags about a trial that was not simply sampled and trained once."""

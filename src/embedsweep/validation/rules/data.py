@@ -11,8 +11,8 @@ from embedsweep.config.trial import BenchmarkConfig, DataConfig, LossConfig, Spl
 from embedsweep.data.convert import prepared
 from embedsweep.data.demo import DEMOS, is_generated
 from embedsweep.data.examples import Splits
-from embedsweep.data.load import load_also, load_benchmark, load_splits
-from embedsweep.errors import ConfigError, Problem
+from embedsweep.data.load import Request, load_also, load_benchmark, load_splits
+from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.training.micro_batches import losses_of
@@ -26,12 +26,9 @@ def check_data(config: TrialConfig) -> Sequence[Problem]:
     loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in evaluation.benchmarks]
     problems: list[Problem] = []
     for load in loads:
-        try:
+        with gather_problems(problems):
             load()
-        except ConfigError as error:
-            problems += (problem for problem in error.problems if problem not in problems)
-    problems += _check_leaks(config)
-    return problems
+    return [*dict.fromkeys(problems), *_check_leaks(config)]
 
 
 def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
@@ -50,20 +47,13 @@ def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
 
 def scored_on(config: TrialConfig) -> tuple[str, str]:
     """Return the digests of the pairs of dev and of test; for data that can be read."""
-    return _scored_on(_Scored(canonical([asdict(config.data), asdict(config.evaluation)]), config))
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What a trial is scored on; equal if the canonical forms of what decides it are."""
-
-    key: str
-    config: TrialConfig = field(compare=False)
+    data, evaluation = config.data, config.evaluation
+    return _scored_on(Request(canonical([asdict(data), asdict(evaluation)]), (data, evaluation)))
 
 
 @functools.lru_cache(maxsize=256)
-def _scored_on(scored: _Scored) -> tuple[str, str]:
-    splits = load_splits(scored.config.data, scored.config.evaluation)
+def _scored_on(request: Request) -> tuple[str, str]:
+    splits = load_splits(*request.arguments)
     return splits.dev.digest, splits.test.digest
 
 

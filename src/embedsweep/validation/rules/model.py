@@ -8,21 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import ModelConfig, TrialConfig
+from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
 from embedsweep.hub import cached_model_path, hub_reachable, local_model, why_unreachable
-from embedsweep.models.layout import Module, modules_of, transformer_config, transformer_folder, usable_positions
+from embedsweep.models.layout import (
+    Module,
+    modules_of,
+    transformer_config,
+    transformer_folder,
+    usable_positions,
+    weight_files,
+)
 from embedsweep.models.tiny import SIZES
 
 TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
 FIXED_WIDTH = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
 """Modules that take embeddings of a fixed width."""
-
-
-def check_base_model(config: TrialConfig) -> list[Problem]:
-    """Check the trial's base model."""
-    return check_model(config.model)
 
 
 def check_model(config: ModelConfig) -> list[Problem]:
@@ -72,7 +74,7 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", hub_id):
         return [Problem("model.path", f"there is no folder {hub_id}, and it is not a hub id (ORG/NAME) either")]
     if (cached := cached_model_path(hub_id, config.revision)) is not None:
-        if config.static_dim is None and not _has_safetensors(cached):
+        if config.static_dim is None and not weight_files(cached):
             message = f"the copy of {hub_id} in the local cache has no safetensors weights; run: hf download {hub_id}"
             return [Problem("model.path", message)]
         return _check_inside(cached, config)
@@ -100,17 +102,13 @@ def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
         return _check_inside(folder, config)
     if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
         return [Problem("model.path", f"{folder} holds no model: it has neither config.json nor modules.json")]
-    if not _has_safetensors(folder):
+    if not weight_files(folder):
         message = (
             f"{folder} has no safetensors weights, and a pickle could execute code: if you trust it, load it and "
             "save it again with save_pretrained()"
         )
         return [Problem("model.path", message)]
     return _check_inside(folder, config)
-
-
-def _has_safetensors(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors")) or any(folder.glob("*/*.safetensors"))
 
 
 def _check_inside(folder: Path, config: ModelConfig) -> list[Problem]:
