@@ -34,7 +34,7 @@ LONGEST_FIRST = (
     "tracking/",
     "emissions/",
 )
-"""Files and folders that take longest. A file stays on one core: begun last, it would leave the others idle."""
+"""Files and folders that take longest. A file stays on one core: started last, it would leave the others idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

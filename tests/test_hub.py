@@ -217,7 +217,7 @@ def _cache_dataset(
 
 
 def _no_download(*args: object, **kwargs: object) -> None:
-    raise AssertionError("the hub was asked")
+    raise AssertionError("the hub was contacted")
 
 
 @pytest.fixture
@@ -315,10 +315,10 @@ class Download:
 
     def __init__(self, answer: dict[str, Columns] | Exception) -> None:
         self.answer = answer
-        self.asked: tuple[Any, ...] = ()
+        self.requested: tuple[Any, ...] = ()
 
     def __call__(self, path: str, *, name: str | None, revision: str | None) -> Any:
-        self.asked = (path, name, revision)
+        self.requested = (path, name, revision)
         if isinstance(self.answer, Exception):
             raise self.answer
         return datasets.DatasetDict({k: datasets.Dataset.from_dict(v) for k, v in self.answer.items()})
@@ -334,7 +334,7 @@ def _downloading(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Columns] | E
 def test_a_dataset_that_is_not_cached_is_downloaded_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     download = _downloading(monkeypatch, SPLITS)
     splits = _read(replace(STSB, revision="v2"))
-    assert download.asked == ("someone/stsb_multi_mt", "es", "v2")
+    assert download.requested == ("someone/stsb_multi_mt", "es", "v2")
     assert splits["train"].scores == (0.2, 0.5)
     assert splits["train"].origin == "someone/stsb_multi_mt@v2[es] train"
 

@@ -93,17 +93,17 @@ def test_a_failing_block_raises_its_error_and_the_next_one_the_signal() -> None:
 
 
 def test_a_shield_in_another_thread_defers_no_signal() -> None:
-    begun, over = threading.Event(), threading.Event()
+    started, over = threading.Event(), threading.Event()
 
     def write() -> None:
         with shielded():
-            begun.set()
+            started.set()
             over.wait(30)
 
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        begun.wait(30)
+        started.wait(30)
         with handled(), pytest.raises(Interrupted):
             interrupt()
     finally:
@@ -160,9 +160,9 @@ def test_a_study_interrupted_while_its_parent_run_is_opened_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_store: TrackingConfig
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = pass_sweep(["loss=mnrl,cosent", "study.name=begun", f"tracking.uri={mlflow_store.uri}"])
+    request = pass_sweep(["loss=mnrl,cosent", "study.name=started", f"tracking.uri={mlflow_store.uri}"])
     with interrupted_after("INSERT INTO runs"):
-        run_sweep(asked, Console(quiet=True), "train.py")
+        run_sweep(request, Console(quiet=True), "train.py")
     client = MlflowClient(mlflow_store.uri)
-    experiment = client.get_experiment_by_name("begun")
+    experiment = client.get_experiment_by_name("started")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["KILLED"]

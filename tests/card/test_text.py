@@ -66,5 +66,5 @@ def test_paths_are_cut_to_their_last_part(text: str, expected: str) -> None:
         (None, False),
     ],
 )
-def test_ids_of_the_hub_are_told_from_paths(name: str | None, expected: bool) -> None:
+def test_ids_of_the_hub_are_distinguished_from_paths(name: str | None, expected: bool) -> None:
     assert is_hub_id(name) == expected

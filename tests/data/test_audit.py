@@ -209,7 +209,7 @@ def test_the_known_repeats_of_the_spanish_sts_benchmark(shared_data: Path) -> No
 
 def test_an_audit_of_5749_rows_is_fast(shared_data: Path) -> None:
     splits = _sts(shared_data, "es")
-    begun = time.process_time()
+    start = time.process_time()
     warnings(audit(splits))
     drop_leaked(splits)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - start < 1

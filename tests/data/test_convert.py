@@ -295,7 +295,7 @@ def test_data_keeps_its_shape_if_the_loss_takes_it_else_gets_the_best_possible(
         pytest.param(
             "texts", ("scored_pairs",), "scored_pairs",
             "data.convert.to: data.shape=texts cannot be converted to any other shape",
-            id="asked for and impossible",
+            id="requested and impossible",
         ),
     ],
 )  # fmt: skip

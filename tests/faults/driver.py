@@ -10,7 +10,7 @@ PLACE is where:
 
     start          before anything else
     count          the trials were counted, and the next is about to be added (grids only)
-    ask            a trial was asked for, and its lease taken
+    ask            Optuna was asked for a trial, and its lease taken
     run            its MLflow run was created, but the study does not have its id yet
     step:7         after an optimizer step, whichever trial comes to it first
     checkpoint:9   while the checkpoint of a step is written; half of a file is there

@@ -261,15 +261,15 @@ def transformer(kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("asked", [None, POSITIONS])
+@pytest.mark.parametrize("requested", [None, POSITIONS])
 @pytest.mark.parametrize(
     ("kind", "usable"), [("bert", 24), ("distilbert", 24), ("roberta", 23), ("xlm-roberta", 23), ("camembert", 23)]
 )
 def test_texts_are_cut_to_the_positions_there_are(
-    kind: str, usable: int, asked: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str, usable: int, requested: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (kind in POSITIONS_FROM_PADDING) == (usable < POSITIONS)
-    config = replace(PLAIN, path=str(transformer(kind, tmp_path)), max_seq_length=asked)
+    config = replace(PLAIN, path=str(transformer(kind, tmp_path)), max_seq_length=requested)
     with caplog.at_level(logging.WARNING, "embedsweep"):
         model = build_model(config, "cpu")
     assert model.max_seq_length == usable
@@ -283,16 +283,16 @@ def test_texts_are_cut_to_the_positions_there_are(
 
 
 def test_the_card_names_a_hub_model_though_it_is_loaded_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str | None]] = []
+    requested: list[tuple[str, str | None]] = []
 
     def cached(hub_id: str, revision: str | None) -> Path:
-        asked.append((hub_id, revision))
+        requested.append((hub_id, revision))
         return tiny_model_path()
 
     monkeypatch.setattr("embedsweep.hub.cached_model_path", cached)
     config = replace(PLAIN, name="minilm", path="ORG/NAME", revision="v1")
     assert build_model(config, "cpu").model_card_data.base_model == "ORG/NAME"
-    assert asked == [("ORG/NAME", "v1")]
+    assert requested == [("ORG/NAME", "v1")]
 
 
 def test_a_folder_is_no_hub_model(tmp_path: Path) -> None:

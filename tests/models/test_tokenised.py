@@ -83,7 +83,7 @@ def test_no_text_is_tokenised_twice_in_a_process(
         later.preprocess([TEXTS[0], TEXTS[4]])
 
 
-def test_a_model_remembers_only_when_asked_to(library: sentence_transformers.SentenceTransformer) -> None:
+def test_a_model_remembers_only_after_remember_tokens(library: sentence_transformers.SentenceTransformer) -> None:
     model = new_model()
     assert_same(model.preprocess(TEXTS), library.preprocess(TEXTS))
     assert tokenised._memory.n_bytes == 0

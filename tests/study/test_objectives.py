@@ -71,7 +71,7 @@ def test_evaluations_of_several_objectives_are_not_reported_and_prune_no_trial()
     study = study_of(SPEARMAN, CO2)
     trial = study.ask()
     assert trial is not None
-    assert study.report(trial, 10, {SPEARMAN: 0.1}, 80) is Decision.GO_ON
+    assert study.report(trial, 10, {SPEARMAN: 0.1}, 80) is Decision.CONTINUE
     assert study.trials[0].intermediate_values == {}
 
 

@@ -46,7 +46,7 @@ def run(study: Study, values: Sequence[float], steps: Sequence[int] = (10, 20, 4
         if study.report(trial, step, {METRIC: value}, STEPS) is Decision.PRUNE:
             study.complete(trial, result(value, pruned=True))
             return step
-    assert study.report(trial, STEPS, {METRIC: values[-1]}, STEPS) is Decision.GO_ON
+    assert study.report(trial, STEPS, {METRIC: values[-1]}, STEPS) is Decision.CONTINUE
     study.complete(trial, result(values[-1]))
     return None
 
@@ -113,10 +113,10 @@ HALVING: Rows = [
     ((0.50, 0.60, 0.70), None, ""),  # the first has no rival
     ((0.40, 0.0, 0.0), 10, "at step 10 of 80 (rung 0.125): {} 0.4000 is not among the best 1 (1/2) of 2 trials there"),
     ((0.45, 0.0, 0.0), 10, "is not among the best 1 (1/2) of 3 trials there (successive_halving)"),
-    ((0.45, 0.65, 0.0), 40, "at step 40 of 80 (rung 0.5): {} 0.0000 is not among the best 1 (1/2) of 2"),  # ties go on
+    ((0.45, 0.65, 0.0), 40, "at step 40 of 80 (rung 0.5): {} 0.0000 is not among the best 1 (1/2) of 2"),  # ties pass
     ((0.60, 0.55, 0.0), 20, "at step 20 of 80 (rung 0.25): {} 0.5500 is not among the best 1 (1/2) of 3 trials there"),
-    ((0.55, 0.70, 0.80), None, ""),  # second of 6, three go on; first of 4; first of 3
-    ((0.52, 0.64, 0.0), 20, "is not among the best 2 (1/2) of 5"),  # third of 7, three go on; third of 5
+    ((0.55, 0.70, 0.80), None, ""),  # second of 6, three continue; first of 4; first of 3
+    ((0.52, 0.64, 0.0), 20, "is not among the best 2 (1/2) of 5"),  # third of 7, three continue; third of 5
 ]
 
 MEDIAN: Rows = [
@@ -209,14 +209,14 @@ def test_hyperband_halves_in_each_bracket_from_its_own_rung_on() -> None:
                 rivals = met.setdefault(bracket, {}).setdefault(step, [])
                 rivals.append(value)
                 goes_on = value in sorted(rivals, reverse=True)[: max(1, len(rivals) // 2)]
-                assert (decision is Decision.GO_ON) is goes_on
+                assert (decision is Decision.CONTINUE) is goes_on
                 if not goes_on:
                     words = f"is not among the best {max(1, len(rivals) // 2)} (1/2) of {len(rivals)} "
                     assert f"{words}trials of bracket {bracket} there (hyperband)" in (study.prune_reason(trial) or "")
                     pruned += 1
                     break
             else:
-                assert decision is Decision.GO_ON
+                assert decision is Decision.CONTINUE
         study.complete(trial, result(value, pruned=study.prune_reason(trial) is not None))
     assert set(met) == {0, 1, 2}
     assert 10 < pruned < 28
@@ -249,11 +249,11 @@ def test_rungs_on_one_step_are_decided_in_turn_and_the_last_step_prunes_no_trial
                 break
         return decisions
 
-    assert set(short(0.5, 4).values()) == {Decision.GO_ON}
+    assert set(short(0.5, 4).values()) == {Decision.CONTINUE}
     assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.5, 4: 0.5}
     assert short(0.4, 4)[1] is Decision.PRUNE
     assert study.trials[1].intermediate_values == {1: 0.4}  # the second rung on that step was not reached
-    assert short(0.1, 1) == {1: Decision.GO_ON}
+    assert short(0.1, 1) == {1: Decision.CONTINUE}
     assert study.trials[2].intermediate_values == {1: 0.1, 2: 0.1, 4: 0.1}
 
 
@@ -288,7 +288,7 @@ def test_a_decision_stands_after_a_resume_and_nothing_is_reported_twice(pruner: 
 
     study, trial = taken_up(study, trial)  # its last checkpoint is from before the rungs
     for step in range(5, pruned_at, 5):
-        assert study.report(trial, step, {METRIC: -1.0}, STEPS) is Decision.GO_ON
+        assert study.report(trial, step, {METRIC: -1.0}, STEPS) is Decision.CONTINUE
     assert study.report(trial, pruned_at, {METRIC: 0.99}, STEPS) is Decision.PRUNE
     assert study.prune_reason(trial) == reason
     assert study.trials[1].intermediate_values == reported

@@ -51,7 +51,7 @@ class RecordingListener:
         assert step not in self.evaluations
         self.evaluations[step] = metrics
         self.last += [step] if last else []
-        return Decision.PRUNE if step == self.prune_at else Decision.GO_ON
+        return Decision.PRUNE if step == self.prune_at else Decision.CONTINUE
 
     def on_progress(self, step: int, total: int) -> None:
         assert 0 < step <= total

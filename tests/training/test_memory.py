@@ -286,7 +286,7 @@ class Trials:
                     config,
                     self.folder / name,
                     self.recorded,
-                    lambda _step, _metrics: Decision.GO_ON,
+                    lambda _step, _metrics: Decision.CONTINUE,
                     lambda _step, _total: None,
                     EmissionsConfig("codecarbon", "FRA"),
                     single=False,

@@ -82,7 +82,7 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
 
     def report(step: int, metrics: Mapping[str, float]) -> Decision:
         tried.reports.append((step, metrics))
-        return Decision.GO_ON
+        return Decision.CONTINUE
 
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))

@@ -72,7 +72,7 @@ def _check(arguments: ParsedArguments) -> ResolvedModel:
     """Return the model, or raise all that is wrong with it, the target and the other arguments."""
     model = read_model_argument(arguments)
     if model is not None and not model.is_folder:
-        arguments.add_problem(model.argument, "is on the Hub already; publish takes a model of this disk")
+        arguments.add_problem(model.argument, "is on the Hub already; publish takes a model on this disk")
         model = None
     elif model is not None:
         arguments.problems.extend(find_problems(Path(model.source)))

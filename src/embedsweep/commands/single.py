@@ -131,7 +131,7 @@ class _Run:
 
             def report(_: int, metrics: Mapping[str, float]) -> Decision:
                 display.score(label, metrics[config.objective])
-                return Decision.GO_ON
+                return Decision.CONTINUE
 
             progress = partial(display.progress, label)
             try:

@@ -10,7 +10,7 @@ from enum import Enum
 class Decision(Enum):
     """What a trial does after it reported an evaluation."""
 
-    GO_ON = "go on"
+    CONTINUE = "continue"
     PRUNE = "prune"
 
 

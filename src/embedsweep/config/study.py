@@ -82,7 +82,7 @@ class PruningConfig:
         rungs: fractions of a trial's optimizer steps, rising, in (0, 1), at which dev is scored and the pruner decides.
         reduction_factor: successive halving and Hyperband keep the best 1/n of the trials at a rung.
         n_startup_trials: finished trials before the median pruner prunes.
-        patience: rungs without improvement that the patience pruner bears.
+        patience: rungs without improvement that the patience pruner tolerates.
         min_delta: what counts as an improvement, to the patience pruner.
         p_threshold: below which p-value the Wilcoxon pruner takes a trial for worse than the best one.
     """

@@ -90,7 +90,7 @@ def decide(plan: StudyPlan, trial: optuna.Trial, step: int, total: int, value: f
             where = f"at step {step} of {total} (rung {fraction:g})"
             trial.set_user_attr(PRUNED, f"{where}: {plan.objective} {value:.4f} {reason} ({plan.pruner})")
             return Decision.PRUNE
-    return Decision.GO_ON
+    return Decision.CONTINUE
 
 
 def _frozen(trial: optuna.Trial) -> FrozenTrial:

@@ -253,14 +253,14 @@ class Study(StudyRecord):
             total: optimizer steps of the whole training.
         """
         if len(self.plan.objectives) > 1:
-            return Decision.GO_ON
+            return Decision.CONTINUE
         optuna_trial, value = self._open[trial.number], metrics[self.plan.objective]
         with shielded():
             if self.plan.pruner != "none":
                 return decide(self.plan, optuna_trial, step, total, value)
             if step not in self.trials[trial.number].intermediate_values:
                 optuna_trial.report(value, step)
-        return Decision.GO_ON
+        return Decision.CONTINUE
 
     def prune_reason(self, trial: OpenTrial) -> str | None:
         """Return why and when a trial of this process was pruned; None if it was not."""

@@ -176,7 +176,7 @@ class _TrialRun:
     def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
         decision = self._setup.report(step, metrics)
         # The metrics at the final step are those of the kept checkpoint; they are logged once they are known.
-        if not last and decision is Decision.GO_ON:
+        if not last and decision is Decision.CONTINUE:
             self._setup.run.log_metrics(step, metrics)
         self._meter.flush()
         return decision

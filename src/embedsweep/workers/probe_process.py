@@ -131,7 +131,7 @@ class _Watcher:
 
     def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
         """Continue; never called, as the training ends before its first evaluation."""
-        return Decision.GO_ON
+        return Decision.CONTINUE
 
 
 if __name__ == "__main__":
