@@ -96,7 +96,7 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
     if place == "ask":
         _after(Study, "ask", fault)
     elif place == "run":
-        _before(Study, "identify", fault)
+        _before(Study, "set_run", fault)
     elif place == "tell":
         _before(Study, "complete", fault)
     elif place == "told":
