@@ -341,7 +341,9 @@ def test_the_users_own_option_comes_before_the_shipped_one(capsys: pytest.Captur
     assert yaml.safe_load(run(capsys, "train", "--cfg", "job", "loss=mnrl")[1])["loss"]["scale"] == 50.0
 
 
-@pytest.mark.parametrize("words", [("loss=mnrl", "--help"), ("--help", "loss=mnrl"), ("-m", "loss=mnrl", "-h")])
+@pytest.mark.parametrize(
+    "words", [("loss=mnrl", "--help"), ("--help", "optimizer.lr=1", "loss=mnrl"), ("-m", "loss=mnrl", "-h")]
+)
 def test_help_beside_overrides_shows_the_configuration_with_them(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:

@@ -118,6 +118,13 @@ def test_python_files_and_tests_named_in_code_exist(page: Path) -> None:
     assert wrong == []
 
 
+def test_the_tests_of_faults_are_named_by_their_path_below_tests() -> None:
+    rows = [line.split("|") for line in (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8").splitlines()]
+    places = [path for row in rows if len(row) > 4 for path, _ in python_names(row[4])]
+    assert len(places) >= 30
+    assert [path for path in places if not (ROOT / "tests" / path).is_file()] == []
+
+
 def test_every_kind_of_name_is_found() -> None:
     text = "`faults/test_kill.py::test_a` and `::test_b`, `train.py`, [x](docs/A.md#b-c), [y](https://a.b/c), `a=b`"
     assert list(python_names(text)) == [

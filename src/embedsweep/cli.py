@@ -26,7 +26,7 @@ from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
 from embedsweep.training.group import open_group
-from embedsweep.validation.reference import as_text, keys, reference_of
+from embedsweep.validation.reference import as_text, groups, keys, reference_of
 
 HELP = ("-h", "--help")
 HYDRA_FLAGS = (*HELP, "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
@@ -59,7 +59,8 @@ def _run(verb: str, words: list[str]) -> int:
         with handled():
             return VERBS[verb].run(words, open_console(sys.stdout))
     except ConfigError as error:
-        _print_problems(error, "trained" if verb == "train" else "done")
+        is_run = verb == "train" and not any(word in HELP for word in words)
+        _print_problems(error, "trained" if is_run else "done")
         return error.exit_code
     except EmbedsweepError as error:
         print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
@@ -121,7 +122,9 @@ def _print_problems(error: ConfigError, deed: str) -> None:
 def _train(words: Sequence[str], console: Console) -> int:
     """Run one configuration, or with ``-m`` a study."""
     followers = [word for flag, word in itertools.pairwise(words) if flag in HELP]
-    if topics := [word for word in followers if not (word.startswith("-") or _is_override(word))]:
+    # KEY=VALUE after --help is an override of the configuration that Hydra's help shows; GROUP=OPTION is a topic.
+    topics = [word for word in followers if not word.startswith("-") and ("=" not in word or _names_option(word))]
+    if topics:
         print("\n".join(as_text(reference_of(topic)) for topic in topics), end="")
         return 0
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
@@ -195,6 +198,10 @@ def _run_hydra(words: Sequence[str]) -> int:
 
 def _is_override(word: str) -> bool:
     return "=" in word and not word.startswith("-")
+
+
+def _names_option(word: str) -> bool:
+    return word.partition("=")[0] in groups()
 
 
 def _do_nothing(_: object) -> None:

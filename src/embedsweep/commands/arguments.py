@@ -195,7 +195,7 @@ def parse(verb: Verb, words: Sequence[str]) -> ParsedArguments:
     except argparse.ArgumentError as error:
         raise ConfigError([*problems, Problem(str(error.argument_name), error.message)]) from None
     problems += [
-        Problem(option.name, f"must be given: {option.name} {option.metavar}")
+        Problem(option.name, f"must be given: {option.name} {option.metavar}; {option.help}")
         for option in verb.options
         if option.is_required and option.key not in given and getattr(values, option.key) is None
     ]

@@ -127,6 +127,6 @@ VERB = Verb(
         "  embedsweep audit recipe=bertin_nli_es data.path=FOLDER --json audit.json"
     ),
     options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"),),
-    overrides="as of embedsweep train; those of data, evaluation and model count",
+    overrides="those of embedsweep train; data, evaluation and model are used",
     former_keys={"json": "--json"},
 )

@@ -182,7 +182,7 @@ class LoraConfig:
     Attributes:
         rank: of the update matrices; None trains all weights instead.
         alpha: the update is scaled by ``alpha / rank``.
-        dropout: in [0, 1), of the adapters' input.
+        dropout: in [0, 1), applied to the adapters' input.
         target_modules: names of the layers that get adapters; None takes PEFT's choice for the architecture.
     """
 

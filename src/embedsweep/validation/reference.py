@@ -29,6 +29,7 @@ _KEY = re.compile(r"( *)(\w+):(.*)")
 _COMMENT = re.compile(r"(?:^|\s)# ?(.*)$")
 _INNER = "the name of a loss, chosen by loss@loss.inner=NAME"
 BENCHMARK_KEYS = ("evaluation.dev", "evaluation.test", "evaluation.benchmarks")
+_BENCHMARKS = f"what models are scored on; the values of {', '.join(BENCHMARK_KEYS)}"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def _leaves(kind: Any, key: str) -> Iterator[tuple[str, Any]]:
 def reference_of(word: str) -> Reference:
     """Return what is known of a group (``model``), an option (``model=minilm``) or a key (``trainer.epochs``).
 
+    ``benchmark`` lists the benchmarks, which are no group of the command but values of ``evaluation``'s keys.
+
     Raises:
         ConfigError: there is none of that name; names the nearest.
     """
@@ -139,6 +142,8 @@ def reference_of(word: str) -> Reference:
         if sign and option not in names:
             raise ConfigError.single(word, f"no option {option}{nearest(option, names)}; there are: {', '.join(names)}")
         return _of_option(group, option) if sign else _of_group(group)
+    if word == "benchmark":
+        return Reference(word, _BENCHMARKS, _summaries(word), None, ())
     section = word.partition(".")[0]
     entries = [entry for entry in _all_keys(section) if entry.key == word or entry.key.startswith(f"{word}.")]
     if not entries:
@@ -158,9 +163,13 @@ def _all_keys(section: str) -> list[KeyEntry]:
 
 def _of_group(group: str) -> Reference:
     default, about = groups()[group]
-    options = {name: _first_sentence(_read_option(group, name)[0]) for name in option_names(group)}
     entries = () if group == "loss" else _of_option(group, default).keys
-    return Reference(group, about, options, default, entries)
+    return Reference(group, about, _summaries(group), default, entries)
+
+
+def _summaries(group: str) -> dict[str, str]:
+    """Return the options of a group, each with the first sentence of its comment."""
+    return {name: _first_sentence(_read_option(group, name)[0]) for name in option_names(group)}
 
 
 def _of_option(group: str, option: str) -> Reference:
@@ -253,7 +262,8 @@ def as_text(reference: Reference) -> str:
     lines = [reference.name + (about and (f"\n{about}" if "\n" in about else f": {about}"))]
     if reference.options:
         width = max(map(len, reference.options))
-        lines += ["", f"Options ({reference.name}=OPTION; the default is {reference.default})"]
+        default = f" ({reference.name}=OPTION; the default is {reference.default})" if reference.default else ""
+        lines += ["", f"Options{default}"]
         lines += [
             f"  {name.ljust(width)}  {shorten(about, 110 - width, placeholder=' ...')}".rstrip()
             for name, about in reference.options.items()
