@@ -273,7 +273,8 @@ def test_texts_are_cut_to_the_positions_there_are(
     with caplog.at_level(logging.WARNING, "embedsweep"):
         model = build_model(config, "cpu")
     assert model.max_seq_length == usable
-    assert [record.getMessage() for record in caplog.records] == [
+    # A trial that ran before in this process lets transformers' records through, too.
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("embedsweep")] == [
         f"texts are cut to {usable} tokens, the number of the model's positions, not to {POSITIONS}"
     ] * (usable < POSITIONS)
     model.encode(["cat " * 100])
