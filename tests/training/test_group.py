@@ -27,6 +27,8 @@ from tests.training.cases import RecordingListener, crashing_at, train_config
 SMALL = ("trainer.device=cpu", "data.limit=100", "trainer.max_steps=7", "trainer.eval_every=3", "optimizer.lr=3e-3")
 STUCK_S = 20.0
 
+MEMBER = "embedsweep.training.member"
+
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[TrainingGroup]:
@@ -39,6 +41,11 @@ def group() -> Iterator[TrainingGroup]:
 def pids_of(group: TrainingGroup) -> list[int]:
     """Return the process ids of the members, by rank; empty before the first trial."""
     return [member.pid for member in group._pool.processes]
+
+
+def members() -> list[psutil.Process]:
+    """Return the running members of all groups of this process; other tests leave children of other kinds."""
+    return [child for child in psutil.Process().children(recursive=True) if MEMBER in child.cmdline()]
 
 
 def config_of(*words: str) -> TrialConfig:
@@ -166,7 +173,7 @@ def test_a_process_that_dies_ends_the_trial_but_not_the_next_trial(
     with pytest.raises(GroupError, match=rf"process {rank} of the group of 2 was killed by SIGKILL"):
         trained(config_of(), tmp_path / "dies", group, listener)
     assert time.monotonic() - started < 60
-    assert not psutil.Process().children(recursive=True)
+    assert members() == []
     assert trained(config_of(), tmp_path / "next", group).steps == 7
 
 
@@ -175,7 +182,7 @@ def test_a_process_that_hangs_ends_the_trial(group: TrainingGroup, tmp_path: Pat
     listener = RecordingListener(at={3: lambda: os.kill(pids_of(group)[1], signal.SIGSTOP)})
     with pytest.raises(GroupError, match=rf"process 1 of the group of 2 did not answer the others for {STUCK_S:g} s"):
         trained(config_of(), tmp_path, group, listener)
-    assert not psutil.Process().children(recursive=True)
+    assert members() == []
 
 
 @pytest.mark.slow
