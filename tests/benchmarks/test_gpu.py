@@ -739,7 +739,7 @@ def test_both_searches_train_the_same_trials(tmp_path: Path) -> None:
     words = ["--model", str(tiny_model_path()), "--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]
     ways = ["--trials", "4", "--trials-a", "2", "--ways", "A,B2+p", "--seconds", "500", "--limits", "*=240"]
     command = [sys.executable, "-m", "benchmarks.gpu", *words, *ways]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
     peer, ours = figures["ways"]

@@ -45,7 +45,8 @@ def pids_of(group: TrainingGroup) -> list[int]:
 
 def members() -> list[psutil.Process]:
     """Return the running members of all groups of this process; other tests leave children of other kinds."""
-    return [child for child in psutil.Process().children(recursive=True) if MEMBER in child.cmdline()]
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and MEMBER in child.cmdline()]
 
 
 def config_of(*words: str) -> TrialConfig:
