@@ -8,9 +8,9 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from browser.pages import ask, browser_page, open_study, served
+from tests.browser.pages import ask, browser_page, open_study, served
 
 HIDDEN = ("Dataset", "Source", "Models")
 COLUMNS = ("loss.name", "dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,3 +82,23 @@ def mlflow_store(mlflow_template: Path, tmp_path: Path) -> TrackingConfig:
     database.parent.mkdir()
     shutil.copy(mlflow_template, database)
     return TrackingConfig("local", f"sqlite:///{database}", spool=False)
+
+
+@pytest.fixture
+def unreachable_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Empty caches, a hub that refuses connections, and no cached answer of the probe."""
+    import datasets
+    from huggingface_hub import constants
+
+    from embedsweep.hub import hub_reachable
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    hub_reachable.cache_clear()
+    yield
+    hub_reachable.cache_clear()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -23,7 +22,7 @@ from embedsweep.data.examples import Pairs, as_pairs
 from embedsweep.data.sources import read_hub
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import cached_model_path, hub_reachable
-from tests.data_configs import SCORED
+from tests.configs import SCORED
 
 STSB = replace(
     SCORED,
@@ -55,18 +54,9 @@ def _read(config: DataConfig, splits: tuple[Split, ...] = ALL) -> dict[Split, Pa
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Set up empty caches, a hub that refuses connections, and no cached answer of the probe."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    hub_reachable.cache_clear()
-    yield tmp_path
-    hub_reachable.cache_clear()
+def own_cache(tmp_path: Path, unreachable_hub: None) -> Path:
+    """Return the folder of the caches, which are empty."""
+    return tmp_path
 
 
 class Hub:

@@ -13,7 +13,7 @@ from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.data.load import load_benchmark
 from embedsweep.errors import Problem
 from embedsweep.validation.sections import read_section
-from tests.data_configs import EVALUATION
+from tests.configs import EVALUATION
 
 NAMES = sorted(path.stem for path in (shipped_conf() / "benchmark").glob("*.yaml"))
 LANGUAGES = ("de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "ru", "zh")

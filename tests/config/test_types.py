@@ -9,19 +9,9 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
+from embedsweep.config.reader import KeyReaders, Reader, parse
 from embedsweep.config.trial import DIRECTIONS, DataConfig, EvaluationConfig, ModelConfig
-from embedsweep.config.types import (
-    AllowedWords,
-    Bounds,
-    Described,
-    Key,
-    KeyReaders,
-    Reader,
-    allowed_words_of,
-    describe,
-    fields_of,
-    parse,
-)
+from embedsweep.config.types import AllowedWords, Bounds, Described, Key, allowed_words_of, describe, fields_of
 from embedsweep.errors import Problem
 
 

@@ -13,7 +13,7 @@ from embedsweep.data.checks import checked_examples
 from embedsweep.data.examples import Examples
 from embedsweep.data.tables import Findings, Row, Table
 from embedsweep.errors import ConfigError
-from tests.data_configs import SCORED
+from tests.configs import SCORED
 
 POSITIVE = replace(SCORED, shape="positive_pairs", columns=("question", "answer"))
 TRIPLETS = replace(SCORED, shape="triplets", columns=(0, 1, 2))

@@ -14,7 +14,7 @@ from embedsweep.data.delimited import read_delimited
 from embedsweep.data.examples import Pairs, as_pairs
 from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
-from tests.data_configs import SCORED
+from tests.configs import SCORED
 
 NAMED = SCORED
 BY_POSITION = replace(NAMED, columns=(0, 1, 2))

@@ -14,7 +14,7 @@ from embedsweep.data.examples import Examples
 from embedsweep.data.formats import read_json_lines
 from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
-from tests.data_configs import SCORED
+from tests.configs import SCORED
 
 NAMED = replace(SCORED, format="json_lines", files="{split}.jsonl")
 BY_POSITION = replace(NAMED, columns=(0, 1, 2))

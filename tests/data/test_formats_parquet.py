@@ -17,7 +17,7 @@ from embedsweep.data.examples import Examples
 from embedsweep.data.formats import read_parquet
 from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
-from tests.data_configs import SCORED
+from tests.configs import SCORED
 
 NAMED = replace(SCORED, format="parquet", files="{split}.parquet")
 COLUMNS: dict[str, list[Any]] = {

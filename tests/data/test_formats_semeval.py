@@ -15,7 +15,7 @@ from embedsweep.data.formats import read_semeval
 from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
-from tests.data_configs import EVALUATION, SCORED
+from tests.configs import EVALUATION, SCORED
 
 SEMEVAL = replace(SCORED, name="semeval", format="semeval", files="{split}/STS.input.*.txt")
 

@@ -14,7 +14,7 @@ from embedsweep.data.demo import DEMO_VALUES, DEMOS, DemoName
 from embedsweep.data.examples import COLUMNS
 from embedsweep.data.load import load_also, load_benchmark, load_splits, load_train
 from embedsweep.errors import ConfigError
-from tests.data_configs import EVALUATION, SCORED
+from tests.configs import EVALUATION, SCORED
 
 CSV = replace(SCORED, columns=(0, 1, 2))
 STSB = replace(CSV, name="stsb_multi_mt", hub="someone/stsb_multi_mt", files="stsb-{language}-{split}.csv")

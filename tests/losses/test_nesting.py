@@ -9,8 +9,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.compose import open_composer
+from embedsweep.config.reader import Reader
 from embedsweep.config.trial import LossConfig
-from embedsweep.config.types import Reader
 from embedsweep.data.examples import COLUMNS
 from embedsweep.errors import Problem
 from embedsweep.losses.nesting import dims, in_batch, shapes_of, training_dataset

@@ -11,8 +11,8 @@ import yaml
 from sentence_transformers.sentence_transformer import losses as library
 
 from embedsweep.config.compose import open_composer
+from embedsweep.config.reader import Reader
 from embedsweep.config.trial import Shape
-from embedsweep.config.types import Reader
 from embedsweep.errors import Problem
 from embedsweep.losses.table import LOSSES
 from embedsweep.validation.sections import read_loss

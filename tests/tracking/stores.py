@@ -29,7 +29,7 @@ from embedsweep.config.trial import (
     TrialConfig,
 )
 from embedsweep.tracking.runs import Tracker, TrialTracker
-from tests.data_configs import EVALUATION, SCORED
+from tests.configs import EVALUATION, SCORED
 
 CONFIG = TrialConfig(
     objective="dev/spearman_cosine",

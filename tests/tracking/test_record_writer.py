@@ -28,7 +28,7 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking import record_writer
 from embedsweep.tracking.names import SPOOL_ID, TRIAL, flatten, origin, study_id
-from embedsweep.tracking.records import Metrics, Trial
+from embedsweep.tracking.records import Metrics, TrialRun
 from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.spool import Spool, all_spools, spooled_ids
 from embedsweep.tracking.store import locate, open_store
@@ -403,7 +403,7 @@ def test_a_spool_of_an_earlier_version_is_replayed(
         f"trial {record.tags[TRIAL]}": dict(record.params)
         for run_id in Spool(spool).waiting()
         for _, record in Spool(spool).records(run_id)
-        if isinstance(record, Trial)
+        if isinstance(record, TrialRun)
     }
     code, output = run_sync(f"tracking.uri={mlflow_store.uri}")
     assert code == 0, output

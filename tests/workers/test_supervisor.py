@@ -64,7 +64,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(supervisor_module, "COMMAND", (sys.executable, "-S", "-c", WORKER))
-    return Job(0, sweep, 6, "parent", seconds=None, share_folder=None)
+    return Job(0, sweep, 6, "parent", seconds=None, allocation_folder=None)
 
 
 class Watched:
@@ -201,7 +201,8 @@ def test_a_worker_that_makes_no_progress_is_killed_and_restarted(job: Job) -> No
 
 def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) -> None:
     hangs = 'begin("0")\nif first("hung"):\n    open("pid", "w").write(str(os.getpid())); time.sleep(60)\nend("0")'
-    waits = 'begin("1")\nwhile not os.path.exists("pid"):\n    time.sleep(0.02)\npid = int(open("pid").read())\n'
+    # It begins after the other one, which therefore is silent for longer.
+    waits = 'while not os.path.exists("pid"):\n    time.sleep(0.02)\nbegin("1"); pid = int(open("pid").read())\n'
     waits += 'while os.path.exists(f"/proc/{pid}/exe"):\n    time.sleep(0.02)\ntime.sleep(0.3)\nend("1")'
     lines = Watched(job, [hangs, waits], silence=3.0).run()
     assert [line for line in lines if "workers.silence" in line] == [

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from embedsweep.config.reader import Reader
 from embedsweep.config.trial import TrialConfig
-from embedsweep.config.types import Reader
 from embedsweep.errors import Problem, raise_problems
 
 LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False, "cuda_graphs": "auto"}}

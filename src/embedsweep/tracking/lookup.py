@@ -11,7 +11,7 @@ from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
 from embedsweep.tracking.names import study_id
-from embedsweep.tracking.records import Trial
+from embedsweep.tracking.records import TrialRun
 from embedsweep.tracking.store import Store, mlflow_errors
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Lookup:
         runs = self._search([experiment_id], wanted, ["attributes.start_time DESC"])
         return next((str(run.info.run_id) for run in runs if run.data.tags.get(names.PARENT) == parent), None)
 
-    def find_created(self, experiment_id: str, record: Trial) -> str | None:
+    def find_created(self, experiment_id: str, record: TrialRun) -> str | None:
         """Return the id of a run whose creation was cut off, or whose answer was lost; None if there is none."""
         runs = self._search([experiment_id], f"attributes.start_time = {record.time_ms}")
         ours = [

@@ -12,7 +12,7 @@ from embedsweep.secrets import redact
 from embedsweep.tracking import names
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
-from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Study, Tags, Trial
+from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
 from embedsweep.tracking.store import Store, mlflow_errors
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class MlflowWriter:
             UnreachableError: the store cannot be reached or written at this moment.
             TrackingError: the store refuses the record.
         """
-        if isinstance(record, Study):
+        if isinstance(record, StudyRun):
             return self._open_study(record)
-        if isinstance(record, Trial):
+        if isinstance(record, TrialRun):
             opened = self._open_trial(experiment, run_id, record)
             self.lookup.remember(opened, run_id or opened)
             return opened
@@ -82,7 +82,7 @@ class MlflowWriter:
         """Read the steps of a run's metrics from the store again: another process may write into the run."""
         self._steps.pop(self.lookup.known_id(run_id), None)
 
-    def _open_study(self, record: Study) -> str:
+    def _open_study(self, record: StudyRun) -> str:
         experiment_id = self.lookup.experiment(record.study)
         run_id = self.lookup.find_parent(experiment_id, record.study) or self._create_parent(experiment_id, record)
         with mlflow_errors(f"the run of study {record.study!r} cannot be opened"):
@@ -91,7 +91,7 @@ class MlflowWriter:
         self.lookup.remember(run_id, study_id(record.study))
         return run_id
 
-    def _create_parent(self, experiment_id: str, record: Study) -> str:
+    def _create_parent(self, experiment_id: str, record: StudyRun) -> str:
         """Create a parent run; if another process did so at the same moment, all use the first one."""
         tags = redacted({**origin(), names.KIND: "study", names.STUDY: record.study})
         with mlflow_errors(f"the run of study {record.study!r} cannot be created"):
@@ -102,7 +102,7 @@ class MlflowWriter:
                 self._client.delete_run(created)
         return first
 
-    def _open_trial(self, experiment: str, run_id: str | None, record: Trial) -> str:
+    def _open_trial(self, experiment: str, run_id: str | None, record: TrialRun) -> str:
         """Reopen the run that the id names or an earlier attempt has created; create one if there is none."""
         store_id = self.lookup.find(run_id, experiment) if run_id is not None else None
         if store_id is None:
@@ -117,11 +117,11 @@ class MlflowWriter:
         self._reopen(store_id, record.params)
         return store_id
 
-    def _create_trial(self, experiment_id: str, experiment: str, run_id: str | None, record: Trial) -> str:
+    def _create_trial(self, experiment_id: str, experiment: str, run_id: str | None, record: TrialRun) -> str:
         tags = {**record.tags, **({names.SPOOL_ID: run_id} if run_id is not None else {})}
         if record.parent == study_id(experiment):
             parent = self.lookup.find_parent(experiment_id, experiment)
-            tags[names.PARENT] = parent or self._open_study(Study(experiment, {}, record.time_ms))
+            tags[names.PARENT] = parent or self._open_study(StudyRun(experiment, {}, record.time_ms))
         elif record.parent is not None:
             tags[names.PARENT] = record.parent
         with mlflow_errors(f"a run for {record.name} cannot be created in experiment {experiment!r}"):

@@ -21,7 +21,7 @@ from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import study_id
-from embedsweep.tracking.records import Record, Study
+from embedsweep.tracking.records import Record, StudyRun
 from embedsweep.tracking.spool import Origin, Spool, spool_of
 from embedsweep.tracking.store import Notify, Store, locate, open_store, waiting_for_lock
 
@@ -184,7 +184,7 @@ class RecordWriter:
             store_id = self.query(lambda writer: writer.write(experiment, run_id, record))
             if store_id is not None:
                 return run_id or store_id
-        spool_id = run_id or (study_id(record.study) if isinstance(record, Study) else uuid.uuid4().hex)
+        spool_id = run_id or (study_id(record.study) if isinstance(record, StudyRun) else uuid.uuid4().hex)
         self._append(experiment, spool_id, record)
         return spool_id
 

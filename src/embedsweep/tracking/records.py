@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRun:
     """Create a study's parent run, or reopen it; its status becomes RUNNING.
 
     Attributes:
@@ -28,7 +28,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRun:
     """Create a trial's run, or reopen it; its status and state become RUNNING.
 
     Attributes:
@@ -107,9 +107,9 @@ class End:
     time_ms: int
 
 
-Record = Study | Trial | Metrics | Tags | DataSet | Files | End
+Record = StudyRun | TrialRun | Metrics | Tags | DataSet | Files | End
 
-_KINDS: Mapping[str, type[Record]] = {kind.kind: kind for kind in (Study, Trial, Metrics, Tags, DataSet, Files, End)}
+_KINDS: Mapping[str, type[Record]] = {kind.kind: kind for kind in get_args(Record)}
 
 
 def to_line(record: Record) -> str:

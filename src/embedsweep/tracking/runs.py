@@ -17,7 +17,7 @@ from embedsweep.tracking import names
 from embedsweep.tracking.lookup import RecordedRun
 from embedsweep.tracking.names import flatten, origin, redacted, study_id
 from embedsweep.tracking.record_writer import RecordWriter
-from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Study, Tags, Trial
+from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
 from embedsweep.tracking.store import Notify, log_line
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
@@ -138,7 +138,7 @@ class Tracker:
             The id of the run.
         """
         self._writer.spool_of(study, study_id(study))  # first write what an earlier command left
-        run_id = self._writer.write(study, None, Study(study, redacted(tags), now_ms()))
+        run_id = self._writer.write(study, None, StudyRun(study, redacted(tags), now_ms()))
         self._studies[run_id] = study
         return run_id
 
@@ -197,7 +197,7 @@ class Tracker:
         name = redact(run_name or f"trial-{number:04d}")
         if run_id is not None and not self._writer.waits(experiment, run_id) and not self.has_run(run_id):
             raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {self._writer.store} lacks it")
-        record = Trial(name, every_tag, redacted(flatten(config)), parent, adopts, now_ms())
+        record = TrialRun(name, every_tag, redacted(flatten(config)), parent, adopts, now_ms())
         return TrialTracker(self._writer, experiment, self._writer.write(experiment, run_id, record))
 
     def find_trial(self, experiment: str, number: int, parent: str) -> str | None:

@@ -24,7 +24,7 @@ from filelock import FileLock
 from embedsweep.errors import TrackingError
 from embedsweep.files import SINGLE, SWEEPS, whole_length, write_atomically
 from embedsweep.tracking.names import TRIAL
-from embedsweep.tracking.records import Files, Record, Study, Trial, from_line, to_line
+from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
 
 SPOOL = "spool"
 
@@ -69,7 +69,7 @@ class Spool:
         for path in self.folder.glob("*.jsonl"):
             if self._is_started(path.stem) if store is None else self.holds(path.stem, store):
                 first = next((record for _, record in self.records(path.stem)), None)
-                runs.append((not isinstance(first, Study), getattr(first, "time_ms", 0), path.stem))
+                runs.append((not isinstance(first, StudyRun), getattr(first, "time_ms", 0), path.stem))
         return [run_id for *_, run_id in sorted(runs)]
 
     def append(self, run_id: str, record: Record, origin: Origin) -> None:
@@ -142,7 +142,7 @@ class Spool:
         """Return the run of a trial whose creation waits here, or None."""
         for run_id in self.waiting(store):
             for _, record in self.records(run_id, written=True):
-                if isinstance(record, Trial) and (record.parent, record.tags[TRIAL]) == (parent, str(number)):
+                if isinstance(record, TrialRun) and (record.parent, record.tags[TRIAL]) == (parent, str(number)):
                     return run_id
         return None
 

@@ -66,7 +66,7 @@ class TrialSetup:
         progress: receives the number of optimizer steps done.
         emissions: where the electricity comes from.
         single: whether this is a run by itself, which is scored on test and whose model is recorded at once.
-        share: file with this worker's share of the machine's energy; None measures the machine for this trial.
+        allocation: file with the energy allocated to this worker; None measures the machine for this trial.
         group: the processes that train the trial together; None trains it in this process.
         models: keeps the model it builds for the next trial; by default nothing is kept.
         keeps_model: returns whether the model of a trial with this objective is needed; a pruned trial's never is.
@@ -79,7 +79,7 @@ class TrialSetup:
     progress: Progress
     emissions: EmissionsConfig
     single: bool
-    share: Path | None = None
+    allocation: Path | None = None
     group: TrainingGroup | None = None
     models: BuiltModels = field(default_factory=lambda: BuiltModels(keeps=False))
     keeps_model: Callable[[float], bool] = lambda _: True
@@ -113,7 +113,7 @@ def run_trial(setup: TrialSetup) -> TrialResult:
     attempts = Attempts(folder)
     with train_log(folder / "train.log"):
         try:
-            with EmissionsMeter(setup.emissions, folder / "emissions.csv", setup.share, setup.gpus) as meter:
+            with EmissionsMeter(setup.emissions, folder / "emissions.csv", setup.allocation, setup.gpus) as meter:
                 result = _TrialRun(setup, attempts, meter).run()
         except BaseException as error:
             setup.models.drop()  # its state is unknown

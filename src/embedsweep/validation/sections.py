@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, get_args
 
+from embedsweep.config.reader import KeyReaders, Reader, as_typed
 from embedsweep.config.study import (
     EmissionsConfig,
     PruningConfig,
@@ -36,7 +37,7 @@ from embedsweep.config.trial import (
     Shape,
     TrialConfig,
 )
-from embedsweep.config.types import KeyReaders, Reader, as_typed, fields_of
+from embedsweep.config.types import fields_of
 from embedsweep.config.values import nearest, resolve, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem

@@ -68,7 +68,7 @@ class Job:
         n_trials: how many trials the study has when it is complete.
         parent: the id of the study's own run.
         seconds: time from receiving the job after which no trial is started; None for no limit.
-        share_folder: the folder with the workers' shares of the machine's energy.
+        allocation_folder: the folder of the files with the energy allocated to each worker.
     """
 
     number: int
@@ -76,10 +76,10 @@ class Job:
     n_trials: int
     parent: str
     seconds: float | None
-    share_folder: Path | None
+    allocation_folder: Path | None
 
     @classmethod
-    def of(cls, study: Study, request: Sweep, parent: str, share_folder: Path | None = None) -> Job:
+    def of(cls, study: Study, request: Sweep, parent: str, allocation_folder: Path | None = None) -> Job:
         """Return the job of the first worker, without a time limit, on a study that the command has opened."""
         by_name = replace(
             request,
@@ -89,7 +89,7 @@ class Job:
             tracking=study.services.tracking,
             overridden=frozenset({TRACKING}),  # all other values are the study's own
         )
-        return cls(0, by_name, study.n_trials, parent, seconds=None, share_folder=share_folder)
+        return cls(0, by_name, study.n_trials, parent, seconds=None, allocation_folder=allocation_folder)
 
     @property
     def log(self) -> Path:

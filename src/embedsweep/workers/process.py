@@ -101,10 +101,11 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
     with storage_errors():
         study = open_study(job.sweep)
         study.n_trials = job.n_trials  # of this command; another one may have raised it since
-        share = allocation_path(job.share_folder, job.number) if job.share_folder is not None else None
+        folder = job.allocation_folder
+        allocation = allocation_path(folder, job.number) if folder is not None else None
         # The supervisor has opened the store: if it cannot be reached now, records are replayed later.
         with closing(Tracker(replace(study.services.tracking, spool=True), display.say)) as tracker:
-            Worker(study, tracker, job.parent, display, deadline, job.number, share, group).work()
+            Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group).work()
             _score_best(study, tracker, job.parent)
 
 

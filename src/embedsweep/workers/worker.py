@@ -59,7 +59,7 @@ class Worker:
         display: shows them.
         deadline: time of the monotonic clock after which no trial is started; None for no limit.
         number: its number among the workers of its command, from 0.
-        share: the file with this worker's share of the machine's energy, where several run at once; None measures the
+        allocation: the file with the energy allocated to this worker, where several run at once; None measures the
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
     """
@@ -70,7 +70,7 @@ class Worker:
     display: Display
     deadline: float | None = None
     number: int = 0
-    share: Path | None = None
+    allocation: Path | None = None
     group: TrainingGroup | None = None
     _shown_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
@@ -257,7 +257,7 @@ class Worker:
             progress,
             self.study.services.emissions,
             single=False,
-            share=self.share,
+            allocation=self.allocation,
             group=self.group,
             models=self._models,
             keeps_model=self._keeps_model,

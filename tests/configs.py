@@ -1,8 +1,8 @@
-"""The configurations that the tests of data sources start from."""
+"""Configurations that tests start from."""
 
 from __future__ import annotations
 
-from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig
+from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig, LoraConfig, ModelConfig
 
 SCORED = DataConfig(
     name="csv",
@@ -32,3 +32,22 @@ EVALUATION = EvaluationConfig(
     name="sts", batch_size=64, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False
 )
 """The data's own dev and test."""
+
+NO_LORA = LoraConfig(rank=None, alpha=16, dropout=0.0, target_modules=None)
+PLAIN = ModelConfig(
+    name="pretrained",
+    path=None,
+    revision=None,
+    parts="all",
+    static_dim=None,
+    pooling=None,
+    dense=None,
+    dense_activation="tanh",
+    max_seq_length=None,
+    prompts={},
+    default_prompt=None,
+    lora=NO_LORA,
+    lr=2e-5,
+    trust_remote_code=False,
+)
+"""A pretrained model, unchanged."""
