@@ -170,14 +170,14 @@ def test_problems_of_all_kinds_are_reported_together_and_counted_by_kind(tmp_pat
             NAMED,
             [
                 "train.csv: has no column 'sentence1' (data.columns); its header has 'sentence_1', 'sentence2'",
-                "train.csv: has no column 'score' (data.columns); its header has 'label', 'sentence2', 'sentence_1'",
+                "train.csv: has no column 'score' (data.columns); its header has 'sentence_1', 'sentence2', 'label'",
             ],
         ),
         (
             "a,b,1\nc,d,2\n",
             replace(NAMED, columns=("a", "b", "score")),
             [
-                "train.csv: has no column 'score' (data.columns); its header has '1', 'a', 'b'",
+                "train.csv: has no column 'score' (data.columns); its header has 'a', 'b', '1'",
                 "train.csv: line 1 looks like data, not like a header: if the file has no header, set "
                 "data.columns=[0,1,2]",
             ],

@@ -134,14 +134,14 @@ def test_a_wrong_line_is_reported_with_its_number(tmp_path: Path, line: str, con
         (
             GOOD,
             replace(NAMED, where={"lang": "es"}),
-            ["train.jsonl: has no 'lang' (data.where) in any line; the first has 'score', 'sentence1', 'sentence2'"],
+            ["train.jsonl: has no 'lang' (data.where) in any line; the first has 'sentence1', 'sentence2', 'score'"],
         ),
         (
             FIRST,
             BY_POSITION,
             [
                 "train.jsonl, line 1: is not a list, and data.columns has positions: name the columns; it has "
-                "'score', 'sentence1', 'sentence2'"
+                "'sentence1', 'sentence2', 'score'"
             ],
         ),
         (

@@ -75,7 +75,7 @@ def missing_folder(path: Path) -> str:
     """Return the message for a missing folder, with similar folders that exist."""
     parent = next(parent for parent in path.parents if parent.is_dir())
     missing = path.relative_to(parent).parts[0]
-    folders = (entry.name for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = sorted(entry.name for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     return f"there is no folder {path}; folders in {parent.absolute()}: {closest_names(missing, folders)}"
 
 

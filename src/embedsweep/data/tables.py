@@ -99,7 +99,7 @@ def joined_parts(parts: Sequence[T], read: Callable[[T], Table]) -> Table:
 
 def closest_names(word: str, names: Iterable[str]) -> str:
     """Return up to three names similar to ``word``, else the first six, quoted; ``nothing`` without any names."""
-    ordered = sorted(names)
+    ordered = list(names)
     chosen = difflib.get_close_matches(word, ordered) or ordered[:6]
     rest = ", ..." if len(chosen) == 6 < len(ordered) else ""
     return (", ".join(repr(name) for name in chosen) + rest) or "nothing"
@@ -191,7 +191,7 @@ class Picker:
         if not self._rows and any(self._seen):
             for (column, value), seen in zip(self._where.items(), self._seen, strict=True):
                 if value not in seen:
-                    names = closest_names(value, seen)
+                    names = closest_names(value, sorted(seen))
                     self._findings.add(f"has no row where {column} is {value!r} (data.where); there are {names}")
             if not self._findings:
                 self._findings.add(f"has no row that fulfils all of data.where={shown(self._where)}")
@@ -320,6 +320,6 @@ def missing_file(path: Path) -> str:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError:
         return []
