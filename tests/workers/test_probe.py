@@ -198,6 +198,13 @@ def test_each_level_is_the_sum_of_its_processes_and_memory_is_the_first_ones(tmp
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [f"probe-{number}.log" for number in range(4)]
 
 
+def test_nothing_is_measured_while_a_process_prepares(tmp_path: Path) -> None:
+    prepare = "time.sleep(0.8 * (number == 3)); open(f'prepared-{number}', 'x').close()\n"
+    program = "train(lambda _: 100 if os.path.exists('prepared-3') else 10)"
+    findings = measured(tmp_path, prepare + GO + WENT + program)
+    assert findings.steps_per_s == pytest.approx({1: 100.0, 2: 200.0, 4: 400.0})
+
+
 def test_no_level_is_measured_after_one_that_gained_nothing(tmp_path: Path) -> None:
     findings = measured(tmp_path, GO + WENT + "train(lambda trials: 100 / trials**2)")
     assert findings.steps_per_s == pytest.approx({1: 100.0, 2: 50.0})

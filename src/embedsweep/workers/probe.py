@@ -193,7 +193,7 @@ def _read_file(file: Path, probed: Mapping[str, object], levels: Sequence[int]) 
 
 
 class Probe:
-    """A measurement. All processes import and prepare at the same time, and start to train when their level begins.
+    """A measurement. All processes import and prepare at the same time; then each starts to train when its level begins.
 
     Args:
         command: the command of each process.
@@ -241,6 +241,8 @@ class Probe:
         process.send(config)
 
     def _climb(self, levels: Sequence[int], before: Gpu, read: ReadGpu) -> Findings:
+        # Processes that still import would slow the first level down, and the next one would seem to gain.
+        self._receive_until(lambda: len(self._ready) == levels[-1])
         findings = Findings({}, 0, before.total_bytes - before.used_bytes, None)
         for level in levels:
             if level > 1 and not fits(level, findings.trial_bytes, findings.free_bytes):
@@ -259,7 +261,6 @@ class Probe:
     def _measure_level(self, level: int) -> float:
         """Return the optimizer steps per second of a number of concurrent trials together."""
         numbers = range(level)
-        self._receive_until(lambda: self._ready.issuperset(numbers))
         for process in self._pool.processes[:level]:
             if not self._marks[process.number]:
                 process.send("train")
