@@ -193,7 +193,7 @@ def _read_file(file: Path, probed: Mapping[str, object], levels: Sequence[int]) 
 
 
 class Probe:
-    """A measurement. All processes import and prepare at the same time; then each starts to train when its level begins.
+    """A measurement. All processes import and prepare at the same time; each trains from the start of its level on.
 
     Args:
         command: the command of each process.
