@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.commands import audit, encode, evaluate, publish, similarity, tracking
+from embedsweep.commands import audit, encode, evaluate, publish, repair, similarity, tracking
 from embedsweep.commands.arguments import Option, Verb, format_help
 from embedsweep.config.compose import PRIMARY, parse_words, shipped_conf, user_conf
 from embedsweep.config.values import nearest
@@ -223,5 +223,15 @@ TRAIN = Verb(
 )
 
 
-_TABLE = (TRAIN, audit.VERB, tracking.UI, tracking.SYNC, evaluate.VERB, encode.VERB, similarity.VERB, publish.VERB)
+_TABLE = (
+    TRAIN,
+    audit.VERB,
+    tracking.UI,
+    tracking.SYNC,
+    repair.VERB,
+    evaluate.VERB,
+    encode.VERB,
+    similarity.VERB,
+    publish.VERB,
+)
 VERBS: Mapping[str, Verb] = {verb.name: verb for verb in _TABLE}

@@ -226,7 +226,7 @@ def test_a_trial_that_repeats_another_costs_nothing(gpu_h: float | None) -> None
     assert first is not None
     assert second is not None
     study.complete(first, replace(result(0.5), emissions=Emissions(0.001, 0.01, 1.0, "FRA", (), gpu_h)))
-    study.reuse(second, study.trials[0])
+    study.reuse(second, study.trials[0], None)
     assert costs_of(study, 1) == {"emissions_kg": 0.0, "energy_kwh": 0.0} | ({} if gpu_h is None else {"gpu_h": 0.0})
 
 
@@ -351,7 +351,7 @@ TELLS: dict[str, Callable[[Study, OpenTrial], None]] = {
     "fail": lambda study, trial: study.fail(trial, "no"),
     "retry": lambda study, trial: study.retry(trial, "no"),
     "release": lambda study, trial: study.release(trial),
-    "reuse": lambda study, trial: study.reuse(trial, study.trials[0]),
+    "reuse": lambda study, trial: study.reuse(trial, study.trials[0], None),
 }
 
 

@@ -128,7 +128,7 @@ def test_reopening_refuses_a_run_that_is_gone(mlflow_store: TrackingConfig) -> N
     tracker = Tracker(mlflow_store)
     trial = begin(tracker)
     reader(mlflow_store).delete_run(trial.run_id)
-    with pytest.raises(TrackingError, match="was deleted; restore it"):
+    with pytest.raises(TrackingError, match="lacks it, or it was deleted"):
         begin(tracker, run_id=trial.run_id)
     with pytest.raises(TrackingError, match="cannot be reopened"):
         begin(tracker, run_id="0" * 32)

@@ -30,7 +30,6 @@ from embedsweep.study.record import EMISSIONS_KG
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
-from embedsweep.training.train import Outcome
 from embedsweep.training.trial import TrialSetup, _figures, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
@@ -294,20 +293,28 @@ def test_a_torn_result_is_ignored(single: Attempt, tmp_path: Path) -> None:
 
 def test_a_result_of_an_older_version_is_read(single: Attempt, tmp_path: Path) -> None:
     tree = json.loads((single.folder / "result.json").read_text(encoding="utf-8"))
-    for name in ("examples_per_s", "peak_memory_gib"):
+    for name in ("examples_per_s", "peak_memory_gib", "train_s", "eval_s", "curve"):
         del tree[name]
     del tree["emissions"]["gpu_h"]
     (tmp_path / "result.json").write_text(json.dumps(tree), encoding="utf-8")
-    assert read_result(tmp_path) == replace(result_of(single), examples_per_s=None)
+    older = replace(result_of(single), examples_per_s=None, train_s=None, eval_s=None, curve={})
+    assert read_result(tmp_path) == older
+
+
+def test_a_result_has_the_curve_that_was_logged(single: Attempt) -> None:
+    curve = result_of(single).curve
+    assert {"train/loss", "train/learning_rate", *DEV_METRICS} == curve.keys()
+    assert [(step, metrics["dev/spearman_cosine"]) for step, metrics in single.reports] == curve["dev/spearman_cosine"]
+    for name in ("train/loss", "train/learning_rate"):
+        assert single.history(name) == curve[name]
 
 
 def test_gpu_time_and_memory_are_metrics_if_there_is_a_gpu(single: Attempt) -> None:
-    outcome = Outcome({}, 4, 9, pruned=False, train_s=2.0, eval_s=1.0, log=(), captured="none")
     result = result_of(single)
     names = {"time/gpu_h", "memory/peak_gib"}
-    assert not names & _figures(outcome, result).keys()
+    assert not names & _figures(result).keys()
     on_gpu = replace(result, emissions=replace(result.emissions, gpu_h=0.25), peak_memory_gib=3.5)
-    figures = _figures(outcome, on_gpu)
+    figures = _figures(on_gpu)
     assert {name: figures[name] for name in names} == {"time/gpu_h": 0.25, "memory/peak_gib": 3.5}
 
 

@@ -15,7 +15,7 @@ from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
-from embedsweep.training.folder import read_result, write_result
+from embedsweep.training.folder import read_result
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.outcomes import record_reuse
@@ -91,15 +91,22 @@ class Recorded:
 
 @pytest.mark.parametrize(("gpu_h", "expected"), [(None, None), (0.25, 0.0)], ids=["on a CPU", "on a GPU"])
 def test_a_reused_result_costs_nothing(tmp_path: Path, gpu_h: float | None, expected: float | None) -> None:
-    source, folder = tmp_path / "source", tmp_path / "again"
-    source.mkdir()
+    folder = tmp_path / "again"
     dev = {"dev/spearman_cosine": 0.5}
     cost = Emissions(0.001, 0.01, 60.0, "FRA", ("cpu power estimated",), gpu_h)
-    write_result(source, TrialResult(0.5, dev, {}, {}, {}, 4, 8, cost, False, None, 12.5, 3.5))
+    original = TrialResult(0.5, dev, {}, {}, {}, 4, 8, cost, False, None, 12.5, 3.5)
     run: Any = Recorded()
-    assert record_reuse(pass_single([]).config, folder, run, source, {}, 8)
-    result = read_result(folder)
+    result = record_reuse(pass_single([]).config, folder, run, original, {}, 8)
     assert result is not None
+    assert read_result(folder) == result
     assert result.emissions == Emissions(0.0, 0.0, 0.0, "FRA", (), expected)
     assert (result.dev, result.peak_memory_gib) == (dev, 3.5)
     assert run.metrics == dev
+
+
+def test_a_result_that_only_another_machine_has_is_reused_by_its_objective(tmp_path: Path) -> None:
+    run: Any = Recorded()
+    values = {"dev/spearman_cosine": 0.5, "emissions/co2eq_kg": 0.001}
+    assert record_reuse(pass_single([]).config, tmp_path, run, None, values, 8) is None
+    assert run.metrics == {"dev/spearman_cosine": 0.5}
+    assert read_result(tmp_path) is None

@@ -22,11 +22,12 @@ from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.curve import points_of
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
 from embedsweep.training.trial import TrialSetup, run_trial
-from embedsweep.validation.resume import EarlierRun, alone_in, copy_training, history_of
+from embedsweep.validation.resume import EarlierRun, alone_in, copy_training
 from embedsweep.validation.single import SingleRun
 
 RESUMED_FROM = "embedsweep.resumed_from"
@@ -138,7 +139,7 @@ class _Run:
                 _show_start(request, label, display)
                 if request.resumed is not None and request.resumed.is_changed:
                     copy_training(request.resumed.run, folder)
-                    run.log_history(history_of(request.resumed.run))
+                    run.log_history(points_of(request.resumed.run.state["log_history"]))
                 setup = TrialSetup(
                     config, folder, run, report, progress, request.emissions, single=True, group=self.group
                 )

@@ -34,6 +34,7 @@ from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.environments import open_environments
 from embedsweep.workers.job import Job
+from embedsweep.workers.missing_runs import damage
 from embedsweep.workers.supervisor import Supervisor, WorkerPool
 from embedsweep.workers.winner import score_complete
 from embedsweep.workers.worker import Worker, delete_unneeded
@@ -148,6 +149,8 @@ class _Run:
                 parent = tracker.parent_run(study.name, tags)
             retried = study.retry_failed() if self.request.study.retry_failed else []
             say(self.console, _opening_line(study, retried))
+            for line in damage(study, tracker):
+                say(self.console, line)
             with open_display(self.console, study.plan.objective) as display:
                 delete_unneeded(study)
                 if self.request.workers.name == "inline":
@@ -159,7 +162,7 @@ class _Run:
                 prepare_process(_device(study))
                 test = score_complete(study, tracker, parent)
             with shielded():
-                _log_study(study, tracker, parent, test or {})
+                log_study(study, tracker, parent, test or {})
             status = "FINISHED" if study.is_complete else "KILLED"
         except Interrupted:
             status = "KILLED"
@@ -217,7 +220,7 @@ def _opening_line(study: Study, retried: Sequence[int]) -> str:
     return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
 
 
-def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
+def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
     """Record the best value of each objective and the sums of the trials' costs in the study's own run."""
     metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+
+Curve = Mapping[str, Sequence[tuple[int, float]]]
+"""Metric -> its points, each an optimizer step and a value, by rising step."""
 
 
 class Decision(Enum):
@@ -55,6 +58,10 @@ class TrialResult:
         examples_per_s: training examples a second, over all attempts; None in results of older versions.
         peak_memory_gib: the most memory of a GPU, in GiB, that torch reserved in the trial's process, the largest of
             all attempts; None on a CPU, for a group of processes and in results of older versions.
+        train_s: seconds of training, over all attempts; None in results of older versions.
+        eval_s: seconds of evaluation and of writing checkpoints, likewise.
+        curve: every evaluation on dev, and the training loss and learning rate at up to 200 steps; empty in results of
+            older versions.
     """
 
     objective: float
@@ -69,3 +76,6 @@ class TrialResult:
     conversion: str | None
     examples_per_s: float | None
     peak_memory_gib: float | None = None
+    train_s: float | None = None
+    eval_s: float | None = None
+    curve: Curve = field(default_factory=dict)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 
@@ -26,17 +25,17 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
-from embedsweep.files import SWEEPS, write_atomically
+from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
+from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
-from embedsweep.study.storage import existing_storage, open_storage, study_lock
+from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock
 from embedsweep.study.study import Study
+from embedsweep.study.study_file import PLAN, STUDY_FILE, read_study_file, write_study_file
 from embedsweep.validation.cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep
 
-PLAN = "embedsweep.plan"
-STUDY_FILE = "study.yaml"
 SERVICES = "embedsweep.services"
 KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
 NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
@@ -49,9 +48,9 @@ def open_study(sweep: Sweep) -> Study:
         ConfigError: there is no study of that name, or the request differs from what was frozen.
         StudyError: its storage cannot be opened.
     """
-    _quiet_optuna()
+    quiet_optuna()
     plan = sweep.plan
-    name, folder, url = _place(sweep)
+    name, folder, url = place(sweep)
     if plan is None and url is None and not (folder / STUDY_FILE).is_file():
         raise _no_such_study(NAME_KEY, name, [])
     with study_lock(url, folder, name):
@@ -59,6 +58,7 @@ def open_study(sweep: Sweep) -> Study:
         try:
             study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
         except KeyError:
+            check_nothing_lost(name, folder, None)
             if plan is None:
                 raise _no_such_study(NAME_KEY, name, _names(storage)) from None
             study = optuna.create_study(
@@ -67,13 +67,15 @@ def open_study(sweep: Sweep) -> Study:
                 directions=directions_of(plan.objectives),
                 pruner=NopPruner(),  # Optuna's default prunes by the median; the plan's own is set later
             )
+        check_nothing_lost(name, folder, study)
         if plan is not None and _is_new(study, plan):
             first = _first_point(plan, storage, url)  # may be refused; nothing is frozen then
             _freeze(study, plan, sweep, first)
         opened = _agree(study, name, url, sweep)
         if study.user_attrs.get(N_TRIALS) != opened.n_trials:
             study.set_user_attr(N_TRIALS, opened.n_trials)
-        _write_study_file(folder, opened.plan, url)
+        write_study_file(folder, study, url)
+        complete_files(folder, study)
     return opened
 
 
@@ -84,8 +86,8 @@ def find_study(sweep: Sweep) -> Study | None:
         ConfigError: there is no study of that name, or the request differs from what was frozen.
         StudyError: its storage cannot be opened.
     """
-    _quiet_optuna()
-    name, folder, url = _place(sweep)
+    quiet_optuna()
+    name, folder, url = place(sweep)
     storage = existing_storage(url, folder)
     names = _names(storage) if storage is not None else []
     study = None
@@ -98,12 +100,13 @@ def find_study(sweep: Sweep) -> Study | None:
     return _agree(study, name, url, sweep)
 
 
-def _quiet_optuna() -> None:
+def quiet_optuna() -> None:
+    """Let Optuna's log records go where all others go, and not to the terminal."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
 
 
-def _place(sweep: Sweep) -> tuple[str, Path, str | None]:
+def place(sweep: Sweep) -> tuple[str, Path, str | None]:
     """Return the study's name, its folder and its storage's URL."""
     name = sweep.study.name
     if name is None:
@@ -136,15 +139,18 @@ def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
 
 def _freeze(study: optuna.Study, plan: StudyPlan, request: Sweep, first: Mapping[str, Any] | None) -> None:
     """Write the plan into an empty study; it comes last, so that a study with a plan is complete."""
-    study.set_user_attr(WARM_START, first)
-    study.set_user_attr(FIXED, [redact(word) for word in request.fixed])
+    for name, value in {**frozen_attributes(request), WARM_START: first, PLAN: json.dumps(asdict(plan))}.items():
+        study.set_user_attr(name, value)
+
+
+def frozen_attributes(request: Sweep) -> dict[str, Any]:
+    """Return what a study keeps of the command that creates it, beside the plan, as user attributes."""
     services = {
         KEEP_MODELS: request.study.keep_models,
         COUNTRY: request.emissions.country_iso_code,
         TRACKING: redact(request.tracking.uri),
     }
-    study.set_user_attr(SERVICES, services)
-    study.set_user_attr(PLAN, json.dumps(asdict(plan)))
+    return {WARM_START: None, FIXED: [redact(word) for word in request.fixed], SERVICES: services}
 
 
 def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | None) -> int:
@@ -200,10 +206,17 @@ def _agree_on_storage(folder: Path, requested: str | None) -> str | None:
 
     Trials' folders belong to the trials of one storage. A URL with a password is not kept and has to be given again.
     """
-    path = folder / STUDY_FILE
-    if not path.is_file():
+    file = read_study_file(folder)
+    if file is None:
+        path = folder / STUDY_FILE
+        if path.is_file() and requested is None and not (folder / JOURNAL).is_file():
+            raise ConfigError.single(
+                "study.storage",
+                f"{path} cannot be read and there is no {JOURNAL}: give the study.storage of this study; if it had none, "
+                f"its plan is lost, and moving {folder} away starts anew",
+            )
         return requested
-    kept = yaml.safe_load(path.read_text(encoding="utf-8"))["storage"]
+    kept = file.storage
     if requested is None and kept is not None and MASK in kept:
         message = f"this study is stored in {kept}, whose password is not kept: give study.storage again"
         raise ConfigError.single("study.storage", message)
@@ -212,15 +225,6 @@ def _agree_on_storage(folder: Path, requested: str | None) -> str | None:
         message = f"study {folder.name} is stored in {where}, but got {redact(requested)}; give another study.name"
         raise ConfigError.single("study.storage", message)
     return requested or kept
-
-
-def _write_study_file(folder: Path, plan: StudyPlan, url: str | None) -> None:
-    path = folder / STUDY_FILE
-    if path.is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    tree = {"storage": redact(url) if url else None, "plan": json.loads(json.dumps(asdict(plan)))}
-    write_atomically(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
 def _names(storage: BaseStorage) -> list[str]:
@@ -278,10 +282,10 @@ def _load(name: str, storage: BaseStorage, url: str | None) -> optuna.Study:
     if name in stored:
         return optuna.load_study(study_name=name, storage=storage)
     if name in _local_names():
-        kept = yaml.safe_load((SWEEPS / name / STUDY_FILE).read_text(encoding="utf-8"))["storage"]
-        if kept is not None:
+        file = read_study_file(SWEEPS / name)
+        if file is not None and file.storage is not None:
             raise ConfigError.single(
-                WARM_START_KEY, f"the study {name} is stored in {kept}: give this study.storage as well"
+                WARM_START_KEY, f"the study {name} is stored in {file.storage}: give this study.storage as well"
             )
         return optuna.load_study(study_name=name, storage=open_storage(None, SWEEPS / name))
     raise _no_such_study(WARM_START_KEY, name, stored)

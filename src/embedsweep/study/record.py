@@ -23,6 +23,7 @@ from embedsweep.study.duplicates import is_reused
 from embedsweep.study.leases import LEASE, Leases
 from embedsweep.study.pruning import report_steps
 from embedsweep.study.storage import study_lock
+from embedsweep.training.folder import read_result, result_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,11 @@ EMISSIONS_KG = "emissions_kg"
 ENERGY_KWH = "energy_kwh"
 GPU_H = "gpu_h"
 FAILURE = "embedsweep.failure"
+RESULT = "embedsweep.result"
+"""User attribute of a trial: its whole result, as ``training.folder.result_of`` reads it."""
 RETRY_OF = "embedsweep.retry_of"
+LOST = "embedsweep.lost"
+"""User attribute of a failed trial that a repair put in the place of one whose values are lost; it counts as none."""
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -172,6 +177,14 @@ class StudyRecord:
     def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
         """Return a trial's value of every axis that is searched in it, by key."""
         return config_params(self.plan.axes, trial.params)
+
+    def result_of(self, trial: FrozenTrial) -> TrialResult | None:
+        """Return the whole result of a finished trial; None of a failed one.
+
+        An older version kept it in the trial's folder only, which may be on another machine.
+        """
+        tree = trial.user_attrs.get(RESULT)
+        return result_of(tree) if tree is not None else read_result(self.trial_folder(trial.number))
 
     @property
     def doubtful(self) -> list[int]:
@@ -236,7 +249,8 @@ class StudyRecord:
         """The trials that failed and that no later trial replaces."""
         trials = self.trials
         replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-        return [trial for trial in trials if trial.state is TrialState.FAIL and trial.number not in replaced]
+        failed = [trial for trial in trials if trial.state is TrialState.FAIL and LOST not in trial.user_attrs]
+        return [trial for trial in failed if trial.number not in replaced]
 
     @property
     def is_complete(self) -> bool:
@@ -271,5 +285,5 @@ def trial_folder(study: str, number: int) -> Path:
 
 
 def count_trials(trials: Iterable[FrozenTrial]) -> int:
-    """Return how many trials count towards ``n_trials``: the retry of a failed trial replaces it."""
-    return sum(RETRY_OF not in trial.user_attrs for trial in trials)
+    """Return how many trials count towards ``n_trials``: the retry of a failed trial replaces it; lost ones do not."""
+    return sum(not {RETRY_OF, LOST} & trial.user_attrs.keys() for trial in trials)

@@ -103,7 +103,13 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
-        raise StudyError(f"the study's storage {where} cannot be opened: {redact(first_line(error))}") from None
+        advice = f". {repair_hint(folder.name)}" if url is None and not isinstance(error, OSError) else ""
+        raise StudyError(f"the study's storage {where} cannot be opened: {redact(first_line(error))}{advice}") from None
+
+
+def repair_hint(name: str) -> str:
+    """Return the sentence that names the command which repairs a study."""
+    return f"embedsweep repair {name} compares what is left, and with --write rebuilds it"
 
 
 def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
@@ -163,7 +169,7 @@ def storage_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, JSONDecodeError) as error:
+    except (SQLAlchemyError, StorageInternalError, JSONDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"the study's storage cannot be used: {redact(first_line(error))}") from None
     except OSError as error:
         if not is_disk_full(error):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -27,6 +29,7 @@ from embedsweep.study.record import (
     FAILURE,
     FINALS,
     GPU_H,
+    RESULT,
     RETRY_OF,
     RUN_ID,
     WARM_START,
@@ -36,6 +39,8 @@ from embedsweep.study.record import (
     values_of,
 )
 from embedsweep.study.sampling import TrialSampler
+from embedsweep.study.study_file import write_study_file
+from embedsweep.study.trial_file import write_trial
 
 ATTEMPTS = "embedsweep.attempts"
 """Attempts that were started, less those that were interrupted; written before each one starts."""
@@ -83,6 +88,7 @@ class OpenTrial:
         attempt: the number of this attempt, from 1; interrupted ones do not count.
         failures: why earlier attempts failed, in order.
         is_over: whether its attempts are used up, so that it is failed and not run.
+        has_folder: whether its folder was here before this attempt.
     """
 
     number: int
@@ -93,6 +99,7 @@ class OpenTrial:
     attempt: int
     failures: tuple[str, ...]
     is_over: bool
+    has_folder: bool
 
 
 @dataclass(eq=False, repr=False)
@@ -125,9 +132,12 @@ class Study(StudyRecord):
 
     def _start(self, trial: optuna.Trial) -> OpenTrial:
         """Take a trial's lease and count the attempt, before it starts; the caller holds the lock."""
-        attributes = trial.user_attrs
+        attributes, folder = trial.user_attrs, self.trial_folder(trial.number)
         attempts = int(attributes.get(ATTEMPTS, 0))
         is_over = attempts > self.services.max_retries
+        if LEASE not in attributes:
+            set_aside(folder)
+        has_folder = folder.exists()
         trial.set_user_attr(LEASE, asdict(Lease.mine()))
         if BEAT in attributes:
             trial.set_user_attr(BEAT, 0)
@@ -136,15 +146,17 @@ class Study(StudyRecord):
             trial.set_user_attr(ATTEMPTS, attempts)
         self._open[trial.number] = trial
         self._lost.discard(trial.number)
+        self._write_file(trial.number)
         return OpenTrial(
             number=trial.number,
             params=config_params(self.plan.axes, trial.params),
-            folder=self.trial_folder(trial.number),
+            folder=folder,
             run_id=attributes.get(RUN_ID),
             is_resumed=LEASE in attributes,
             attempt=attempts,
             failures=tuple(attributes.get(FAILED_ATTEMPTS, {}).values()),
             is_over=is_over,
+            has_folder=has_folder,
         )
 
     def retry_failed(self) -> list[int]:
@@ -272,10 +284,17 @@ class Study(StudyRecord):
             state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
             values = None if result.pruned else values_of(result, self.plan.objectives)
             self._set_cost(trial, result.emissions)
-            self._study.tell(trial.number, values, state)
+            self._set(trial, RESULT, asdict(result))
+            self._tell(trial, state, values)
 
-    def reuse(self, trial: OpenTrial, original: FrozenTrial) -> None:
-        """Tell Optuna the result of another trial as this one's."""
+    def reuse(self, trial: OpenTrial, original: FrozenTrial, result: TrialResult | None) -> None:
+        """Tell Optuna the result of another trial as this one's.
+
+        Args:
+            trial: a trial of this process.
+            original: the other trial.
+            result: its whole result, without its cost; None if an older version kept it on another machine only.
+        """
         is_pruned = original.state is TrialState.PRUNED
         with self._held(trial):
             for name in (EMISSIONS_KG, ENERGY_KWH, *([GPU_H] if GPU_H in original.user_attrs else [])):
@@ -285,7 +304,9 @@ class Study(StudyRecord):
             step = original.last_step
             if is_pruned and step is not None and step not in self.trials[trial.number].intermediate_values:
                 self._open[trial.number].report(original.intermediate_values[step], step)
-            self._study.tell(trial.number, None if is_pruned else original.values, original.state)
+            if result is not None:
+                self._set(trial, RESULT, asdict(result))
+            self._tell(trial, original.state, None if is_pruned else original.values)
 
     def fail(self, trial: OpenTrial, reason: str, cost: Emissions | None = None) -> None:
         """Tell Optuna that a trial failed, with the reason and what it cost as far as it ran."""
@@ -293,7 +314,7 @@ class Study(StudyRecord):
             if cost is not None:
                 self._set_cost(trial, cost)
             self._set(trial, FAILURE, reason)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            self._tell(trial, TrialState.FAIL)
 
     def retry(self, trial: OpenTrial, reason: str) -> None:
         """Release a trial whose attempt failed, so that the next `ask` of any process returns it."""
@@ -308,6 +329,18 @@ class Study(StudyRecord):
                 self._set(trial, ATTEMPTS, trial.attempt - 1)
             self._set(trial, LEASE, None)
 
+    def _tell(self, trial: OpenTrial, state: TrialState, values: Sequence[float] | None = None) -> None:
+        """Tell Optuna a trial's state, and keep its record in its folder."""
+        self._study.tell(trial.number, values, state)
+        self._write_file(trial.number)
+
+    def _write_file(self, number: int) -> None:
+        """Write a trial's record into its folder; a file that cannot be written now is written at the next opening."""
+        try:
+            write_trial(self.trial_folder(number), self.trials[number])
+        except OSError as error:
+            logging.getLogger(__name__).warning("the record of trial %d was not written: %s", number, error)
+
     def _set_cost(self, trial: OpenTrial, cost: Emissions) -> None:
         self._set(trial, EMISSIONS_KG, cost.co2eq_kg)
         self._set(trial, ENERGY_KWH, cost.energy_kwh)
@@ -321,3 +354,11 @@ class Study(StudyRecord):
         """Set the test scores of the best trial."""
         with shielded():
             self._study.set_user_attr(FINALS, finals.tree())
+            write_study_file(self.folder, self._study, self.url)
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a folder that is in a trial's way, if there is one: to that of another study, whose storage is gone."""
+    if folder.exists():
+        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)

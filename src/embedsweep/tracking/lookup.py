@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
+ACTIVE_ONLY = 1
+"""MLflow's ``ViewType`` of runs that were not deleted, known before MLflow is imported."""
+
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes MLflow's pages show training runs; without it they guess, and may show views for language models."""
 
@@ -35,6 +38,19 @@ class RecordedRun:
     state: str
     config_hash: str
     data_digests: frozenset[str]
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run in the store.
+
+    Attributes:
+        store_id: the store's id of it.
+        is_deleted: whether it was deleted there, and can be restored.
+    """
+
+    store_id: str
+    is_deleted: bool
 
 
 class Lookup:
@@ -77,13 +93,13 @@ class Lookup:
         if experiment.lifecycle_stage != "active":
             command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             raise TrackingError(
-                f"MLflow's experiment {name!r} was deleted. Restore it (MLFLOW_TRACKING_URI={self._store} {command}) "
-                "or choose another study.name"
+                f"MLflow's experiment {name!r} was deleted. Restore it (embedsweep repair {name} --write for a study, else "
+                f"MLFLOW_TRACKING_URI={self._store} {command}) or choose another study.name"
             )
         return str(experiment.experiment_id)
 
     def find(self, run_id: str, experiment: str | None = None) -> str | None:
-        """Return the store's id of a run, or None if the store does not have it.
+        """Return the store's id of a run, or None if the store does not have it or it was deleted there.
 
         Args:
             run_id: the store's id, or the one it was given while the store was unreachable.
@@ -104,9 +120,51 @@ class Lookup:
             raise TrackingError(f"MLflow's store {self._store} does not hold run {run_id}")
         return store_id
 
-    def find_parent(self, experiment_id: str, study: str) -> str | None:
-        """Return the id of a study's parent run, or None if it has none yet; the oldest if there are several."""
-        runs = self._search([experiment_id], f"tags.`{names.KIND}` = 'study'")
+    def known_runs(self, experiment: str) -> dict[str, KnownRun]:
+        """Return all runs of an experiment, deleted ones too, by each id that a trial may have of them."""
+        from mlflow.entities import ViewType
+
+        with mlflow_errors(f"the runs of MLflow's experiment {experiment!r} cannot be read"):
+            found = self._client.get_experiment_by_name(experiment)
+            runs: list[Run] = []
+            token: str | None = None
+            while found is not None and (token or not runs):
+                page = self._client.search_runs([found.experiment_id], "", ViewType.ALL, page_token=token)
+                runs += page
+                if not (token := page.token):
+                    break
+        known: dict[str, KnownRun] = {}
+        for run in sorted(runs, key=lambda run: bool(run.info.lifecycle_stage == "active")):  # active ones count
+            each = KnownRun(str(run.info.run_id), run.info.lifecycle_stage != "active")
+            ids = (each.store_id, *(run.data.tags.get(tag) for tag in (names.SPOOL_ID, names.FORMER_ID)))
+            known |= dict.fromkeys(filter(None, ids), each)
+        return known
+
+    def artifacts(self, run_id: str) -> set[str]:
+        """Return the names of the files and folders of a run; none if the store does not have the run."""
+        store_id = self.find(run_id)
+        if store_id is None:
+            return set()
+        with mlflow_errors(f"the artifacts of run {run_id} cannot be listed"):
+            return {str(entry.path) for entry in self._client.list_artifacts(store_id)}
+
+    def download(self, run_id: str, name: str, folder: Path) -> None:
+        """Copy a file or folder of a run's artifacts into an existing folder."""
+        with mlflow_errors(f"{name} of run {run_id} cannot be downloaded"):
+            self._client.download_artifacts(self.find(run_id), name, str(folder))
+
+    def find_parent(self, experiment_id: str, study: str, *, deleted: bool = False) -> str | None:
+        """Return the id of a study's parent run, or None if it has none yet; the oldest if there are several.
+
+        Args:
+            experiment_id: the id of the study's experiment.
+            study: the study's name.
+            deleted: whether to search among the deleted runs instead.
+        """
+        from mlflow.entities import ViewType
+
+        view = ViewType.DELETED_ONLY if deleted else ACTIVE_ONLY
+        runs = self._search([experiment_id], f"tags.`{names.KIND}` = 'study'", view=view)
         ours = [run for run in runs if run.data.tags.get(names.STUDY) == redact(study)]
         first = min(ours, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
         return str(first.info.run_id) if first else None
@@ -158,24 +216,28 @@ class Lookup:
             else:
                 experiments = list(filter(None, [self._client.get_experiment_by_name(experiment)]))
         ids = [each.experiment_id for each in experiments]
-        runs = self._search(ids, f"tags.`{names.SPOOL_ID}` = '{run_id}'") if ids else []
-        return str(runs[0].info.run_id) if runs else None
+        for tag in (names.SPOOL_ID, names.FORMER_ID) if ids else ():
+            if runs := self._search(ids, f"tags.`{tag}` = '{run_id}'"):
+                return str(runs[0].info.run_id)
+        return None
 
     def _has(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
 
         with mlflow_errors(f"run {run_id} cannot be read"):
             try:
-                self._client.get_run(run_id)
+                run = self._client.get_run(run_id)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return False
-        return True
+        return bool(run.info.lifecycle_stage == "active")
 
-    def _search(self, experiment_ids: Sequence[str], wanted: str, order_by: list[str] | None = None) -> list[Run]:
+    def _search(
+        self, experiment_ids: Sequence[str], wanted: str, order_by: list[str] | None = None, view: int = ACTIVE_ONLY
+    ) -> list[Run]:
         with mlflow_errors(f"MLflow's runs with {wanted} cannot be searched"):
-            return list(self._client.search_runs(list(experiment_ids), wanted, order_by=order_by))
+            return list(self._client.search_runs(list(experiment_ids), wanted, view, order_by=order_by))
 
     def _create_experiment(self, name: str) -> Experiment:
         from mlflow.exceptions import MlflowException

@@ -78,13 +78,29 @@ class MlflowWriter:
                 self._end(store_id, record)
         return store_id
 
+    def restore(self, run_id: str) -> None:
+        """Restore a run that was deleted in the store."""
+        with mlflow_errors(f"run {run_id} cannot be restored"):
+            self._client.restore_run(run_id)
+
+    def restore_experiment(self, name: str) -> None:
+        """Restore an experiment, if there is one of this name that was deleted in the store, with its runs."""
+        with mlflow_errors(f"MLflow's experiment {name!r} cannot be restored"):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is not None and experiment.lifecycle_stage != "active":
+                self._client.restore_experiment(experiment.experiment_id)
+
     def forget_steps(self, run_id: str) -> None:
         """Read the steps of a run's metrics from the store again: another process may write into the run."""
         self._steps.pop(self.lookup.known_id(run_id), None)
 
     def _open_study(self, record: StudyRun) -> str:
         experiment_id = self.lookup.experiment(record.study)
-        run_id = self.lookup.find_parent(experiment_id, record.study) or self._create_parent(experiment_id, record)
+        run_id = self.lookup.find_parent(experiment_id, record.study)
+        if run_id is None and (deleted := self.lookup.find_parent(experiment_id, record.study, deleted=True)):
+            self.restore(deleted)  # the runs of its trials belong to it
+            run_id = deleted
+        run_id = run_id or self._create_parent(experiment_id, record)
         with mlflow_errors(f"the run of study {record.study!r} cannot be opened"):
             self._client.update_run(run_id, status="RUNNING")
         self._set_tags(run_id, record.tags)

@@ -37,6 +37,9 @@ PARENT = "mlflow.parentRunId"
 SPOOL_ID = "embedsweep.spool_id"
 """Tag of a run that was started while the store was unreachable: the id that it has in spool and folder names."""
 
+FORMER_ID = "embedsweep.former_id"
+"""Tag of a run that was recorded again: the id of the lost run, which the trial keeps."""
+
 _MAX_PARAM_LENGTH = 6000  # MLflow truncates longer values
 
 

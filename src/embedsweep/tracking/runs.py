@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,8 @@ from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.files import SINGLE
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
-from embedsweep.tracking.lookup import RecordedRun
+from embedsweep.tracking.lookup import KnownRun, RecordedRun
+from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import flatten, origin, redacted, study_id
 from embedsweep.tracking.record_writer import RecordWriter
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
@@ -95,9 +96,14 @@ class TrialTracker:
         """Copy a file, or the content of a folder, into the run's artifacts, or into a folder of them."""
         self._write(Files(str(path), folder))
 
-    def finish(self, state: TrialState) -> None:
-        """End the run. RUNNING means that the trial was interrupted: its run is KILLED, and can be resumed."""
-        self._write(End(_STATUS[state], state, now_ms()))
+    def finish(self, state: TrialState, ended_ms: int | None = None) -> None:
+        """End the run. RUNNING means that the trial was interrupted: its run is KILLED, and can be resumed.
+
+        Args:
+            state: Optuna's state of the trial.
+            ended_ms: when the trial ended, in milliseconds since 1970; None is now.
+        """
+        self._write(End(_STATUS[state], state, ended_ms if ended_ms is not None else now_ms()))
 
     def _write(self, record: Record) -> None:
         self._writer.write(self._experiment, self.run_id, record)
@@ -168,6 +174,7 @@ class Tracker:
         run_name: str | None = None,
         tags: Mapping[str, str] | None = None,
         adopts: bool = False,
+        started_ms: int | None = None,
     ) -> TrialTracker:
         """Create a trial's run, or reopen the run of this id.
 
@@ -183,6 +190,7 @@ class Tracker:
             tags: further tags of a new run (host, worker); set those of a reopened run by ``set_tags``.
             adopts: whether an earlier attempt may have created a run whose id is unknown, because the store is
                 unreachable.
+            started_ms: when the trial started, in milliseconds since 1970; None is now.
 
         Raises:
             TrackingError: the run to reopen does not exist, was deleted, or has other params.
@@ -196,8 +204,10 @@ class Tracker:
         every_tag = redacted({**origin(), **(tags or {}), **identity})
         name = redact(run_name or f"trial-{number:04d}")
         if run_id is not None and not self._writer.waits(experiment, run_id) and not self.has_run(run_id):
-            raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {self._writer.store} lacks it")
-        record = TrialRun(name, every_tag, redacted(flatten(config)), parent, adopts, now_ms())
+            store = self._writer.store
+            raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {store} lacks it, or it was deleted")
+        start = started_ms if started_ms is not None else now_ms()
+        record = TrialRun(name, every_tag, redacted(flatten(config)), parent, adopts, start)
         return TrialTracker(self._writer, experiment, self._writer.write(experiment, run_id, record))
 
     def find_trial(self, experiment: str, number: int, parent: str) -> str | None:
@@ -221,6 +231,40 @@ class Tracker:
         if self._writer.holds(run_id):
             return True
         return self._writer.query(lambda writer: writer.lookup.find(run_id) is not None) is not False
+
+    def known_runs(self, experiment: str) -> dict[str, KnownRun] | None:
+        """Return all runs of an experiment, deleted ones too, by each id that a trial may have of them.
+
+        Returns:
+            None while the store is unreachable.
+        """
+        return self._writer.query(lambda writer: writer.lookup.known_runs(experiment))
+
+    def restore(self, experiment: str, store_ids: Iterable[str]) -> None:
+        """Restore runs that were deleted in the store, and their experiment.
+
+        Raises:
+            TrackingError: the store refuses it.
+        """
+
+        def restore(writer: MlflowWriter) -> None:
+            writer.restore_experiment(experiment)
+            for store_id in store_ids:
+                writer.restore(store_id)
+
+        self._writer.query(restore)
+
+    def artifacts(self, run_id: str) -> set[str]:
+        """Return the names of a run's files and folders; none if the store does not have it, or is unreachable."""
+        return self._writer.query(lambda writer: writer.lookup.artifacts(run_id)) or set()
+
+    def download(self, run_id: str, name: str, folder: Path) -> None:
+        """Copy a file or folder of a run's artifacts into an existing folder.
+
+        Raises:
+            TrackingError: the store does not give it.
+        """
+        self._writer.query(lambda writer: writer.lookup.download(run_id, name, folder))
 
     def recorded(self, run_id: str) -> RecordedRun | None:
         """Return what this store has of a run without a study, or None if it does not have the run.

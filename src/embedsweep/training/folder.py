@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,12 +36,15 @@ def write_result(folder: Path, result: TrialResult) -> None:
 def read_result(folder: Path) -> TrialResult | None:
     """Return the result of the trial in ``folder``; None if it was not completed."""
     path = folder / RESULT
-    if not path.is_file():
-        return None
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    cost = tree.pop("emissions")
-    tree.setdefault("examples_per_s", None)  # older versions wrote none
-    return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))
+    return result_of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def result_of(tree: Mapping[str, Any]) -> TrialResult:
+    """Return the result that ``asdict`` and JSON made a tree of."""
+    emissions = Emissions(**{**tree["emissions"], "unmeasured": tuple(tree["emissions"]["unmeasured"])})
+    curve = {name: [(int(step), value) for step, value in points] for name, points in tree.get("curve", {}).items()}
+    # Older versions wrote no examples_per_s.
+    return TrialResult(**{"examples_per_s": None, **tree, "emissions": emissions, "curve": curve})
 
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -28,6 +28,7 @@ from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.curve import curve_of
 from embedsweep.training.data import Part, conversion_of, data_warnings, training_parts
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
@@ -162,8 +163,7 @@ class _TrialRun:
         if not result.pruned and setup.keeps_model(result.objective):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files()
-        figures = _figures(outcome, result)
-        setup.run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
+        log_result(setup.run, result)
         write_result(setup.folder, result)
         return result
 
@@ -280,6 +280,9 @@ class _TrialRun:
             examples_per_s=outcome.steps * config.dataloader.batch_size / outcome.train_s,
             # The memory that the processes of a group used is not visible to this one.
             peak_memory_gib=self._attempts.peak_memory_gib() if self._setup.group is None else None,
+            train_s=outcome.train_s,
+            eval_s=outcome.eval_s,
+            curve=curve_of(outcome.log),
         )
 
     def _save_model(
@@ -320,20 +323,25 @@ def _freeze_imports() -> None:
     gc.freeze()
 
 
-def _figures(outcome: Outcome, result: TrialResult) -> dict[str, float]:
+def log_result(run: TrialTracker, result: TrialResult) -> None:
+    """Log the scores and the cost of a trial that ended by itself."""
+    run.log_metrics(result.steps, {**result.dev, **result.test, **result.benchmarks, **_figures(result)})
+
+
+def _figures(result: TrialResult) -> dict[str, float]:
     cost = result.emissions
     optional = {  # unknown without a GPU, or in results of older versions
         "time/gpu_h": cost.gpu_h,
         "memory/peak_gib": result.peak_memory_gib,
         "throughput/examples_per_s": result.examples_per_s,
+        "time/train_s": result.train_s,
+        "time/eval_s": result.eval_s,
     }
     return {
         **{name: figure for name, figure in optional.items() if figure is not None},
         "emissions/co2eq_kg": cost.co2eq_kg,
         "emissions/energy_kwh": cost.energy_kwh,
         "emissions/duration_s": cost.duration_s,
-        "time/train_s": outcome.train_s,
-        "time/eval_s": outcome.eval_s,
     }
 
 

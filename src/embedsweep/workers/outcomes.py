@@ -21,37 +21,42 @@ from embedsweep.secrets import redact
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.runs import TrialState, TrialTracker
-from embedsweep.training.folder import read_result, write_config, write_result
+from embedsweep.training.folder import write_config, write_result
 
 
 def record_reuse(
-    config: TrialConfig, folder: Path, run: TrialTracker, source: Path, values: Mapping[str, float], last_step: int
-) -> bool:
+    config: TrialConfig,
+    folder: Path,
+    run: TrialTracker,
+    original: TrialResult | None,
+    values: Mapping[str, float],
+    last_step: int,
+) -> TrialResult | None:
     """Record the final scores of another trial as this one's; its emissions and its model stay the other's.
 
     Args:
         config: the configuration of both.
         folder: this trial's folder; gets ``config.yaml`` and ``result.json``.
         run: this trial's run.
-        source: the other trial's folder.
+        original: the other trial's result; None if an older version kept it on another machine only.
         values: the other trial's objectives in Optuna, by name.
         last_step: the last optimizer step at which the other was evaluated.
 
     Returns:
-        Whether all scores were found; where ``source`` is on another machine, only ``values`` are recorded.
+        The result of this trial; None where only ``values`` are recorded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder / "config.yaml", config)
     run.log_artifact(folder / "config.yaml")
-    result = read_result(source)
-    if result is None:
+    if original is None:
         run.log_metrics(last_step, {name: value for name, value in values.items() if name.startswith("dev")})
-        return False
-    gpu_h = None if result.emissions.gpu_h is None else 0.0
-    nothing = replace(result.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
-    write_result(folder, replace(result, emissions=nothing))
+        return None
+    gpu_h = None if original.emissions.gpu_h is None else 0.0
+    nothing = replace(original.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
+    result = replace(original, emissions=nothing)
+    write_result(folder, result)
     run.log_metrics(result.steps, result.dev)
-    return True
+    return result
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,12 @@ class Outcomes:
         original = self.study.trials[number]
         state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
         values = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
-        source = self.study.trial_folder(number)
-        is_whole = record_reuse(config, trial.folder, run, source, values, original.last_step or 0)
+        whole = self.study.result_of(original)
+        result = record_reuse(config, trial.folder, run, whole, values, original.last_step or 0)
         run.finish(state)
-        self.study.reuse(trial, original)
-        note = f"reused from trial {number}" + ("" if is_whole else ", whose other scores are on another machine")
+        self.study.reuse(trial, original, result)
+        elsewhere = "" if result is not None else ", whose other scores are on another machine"
+        note = f"reused from trial {number}{elsewhere}"
         self.display.end(str(trial.number), state, values.get(self.study.plan.objective), note)
 
     def retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:

@@ -6,7 +6,6 @@ train, end the run, tell Optuna, delete what is not kept.
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import socket
 import time
@@ -33,18 +32,19 @@ from embedsweep.files import DISK_FULL, MODEL, is_disk_full
 from embedsweep.machine import free_device_memory, is_device_lost
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
-from embedsweep.study.duplicates import Duplicate, replicate_config
+from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.leases import BEAT_EVERY_S
-from embedsweep.study.record import RETRY_OF, RUN_ID
 from embedsweep.study.study import OpenTrial, Study, failure_of
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.curve import points_of_curve
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.cells import cell_config
+from embedsweep.workers.missing_runs import origin_tags
 from embedsweep.workers.outcomes import Outcomes
 
 
@@ -126,22 +126,22 @@ class Worker:
         if trial.is_over or not trial.is_resumed:
             return ""
         attempt = f", attempt {trial.attempt} of {1 + self.study.services.max_retries}" if trial.attempt > 1 else ""
-        is_elsewhere = trial.run_id is not None and not trial.folder.exists()
-        return f"resumed{attempt}" + (", from its start: its folder is on another machine" if is_elsewhere else "")
+        where = "was deleted" if self.study.url is None else "is on another machine"
+        is_gone = trial.run_id is not None and not trial.has_folder
+        return f"resumed{attempt}" + (f", from its start: its folder {where}" if is_gone else "")
 
     def _run_attempt(self, trial: OpenTrial) -> None:
         """Make one attempt and report how it ended."""
         run: TrialTracker | None = None
         try:
-            if not trial.is_resumed:
-                _set_aside(trial.folder)
             config = cell_config(self.study.plan, trial.params)
             duplicate = self.study.duplicate(trial, config)
             if duplicate is not None and duplicate.replicate is not None:
                 config = replicate_config(config, duplicate.replicate)
             with shielded():
                 run = self._open_run(trial, config)
-                run.set_tags(self._origin_tags(trial, duplicate))
+                attempts = {"embedsweep.attempts": str(trial.attempt)} if trial.attempt > 1 else {}
+                run.set_tags({**attempts, **origin_tags(self.study.trials, trial.number)})
             # A trial whose worker was killed after the last step has a result already, which is only to be reported.
             if trial.is_over and read_result(trial.folder) is None:
                 with shielded():
@@ -153,6 +153,8 @@ class Worker:
                 result = self._train(trial, config, run)
                 with shielded():
                     self.study.require_held(trial)
+                    if trial.run_id not in (None, run.run_id):  # the run of earlier attempts was deleted
+                        run.log_history(points_of_curve(result.curve))
                     self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
             raise
@@ -184,19 +186,6 @@ class Worker:
         if is_device_lost(error):
             raise DeviceLostError(first_line(error)) from None
 
-    def _origin_tags(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
-        """Return tags about a trial that was not simply sampled and trained once."""
-        tags: dict[str, str] = {}
-        if trial.attempt > 1:
-            tags["embedsweep.attempts"] = str(trial.attempt)
-        if (failed := self.study.trials[trial.number].user_attrs.get(RETRY_OF)) is not None:
-            tags["embedsweep.retry_of"] = str(failed)
-        if duplicate is not None:
-            name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
-            tags[name] = self.study.trials[duplicate.original].user_attrs[RUN_ID]
-            tags[f"{name}_trial"] = str(duplicate.original)
-        return tags
-
     def _outage(self, error: Exception) -> EmbedsweepError | None:
         """Return the error that ends the command if the problem affects all trials; None if it is this trial's own."""
         if is_disk_full(error):
@@ -208,6 +197,8 @@ class Worker:
     def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
         identity = config_hash(config)
         run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
+        if run_id is None and trial.run_id is not None:
+            self.display.say(f"trial {trial.number}: MLflow lacks its run {trial.run_id[:8]}; it gets a new one")
         if run_id is None and trial.is_resumed:
             run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
         tags = {
@@ -270,13 +261,6 @@ class Worker:
             return True
         objectives = self.study.plan.objectives
         return objective >= best.values[objectives.index(self.study.plan.objective)]
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename a folder that is in a new trial's way: it belongs to a study of the same name whose storage is gone."""
-    if folder.exists():
-        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
-        folder.rename(aside)
 
 
 def delete_unneeded(study: Study) -> None:

@@ -1,0 +1,137 @@
+"""Compare a study's storage, its folders and its MLflow runs, and rebuild each from the others."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+from optuna.trial import TrialState
+from rich.console import Console
+
+from embedsweep.commands.sweep import log_study
+from embedsweep.console import say
+from embedsweep.errors import ConfigError, StudyError
+from embedsweep.secrets import redact
+from embedsweep.signals import shielded
+from embedsweep.study.opening import find_study, frozen_attributes, open_study, place, quiet_optuna
+from embedsweep.study.record import RUN_ID
+from embedsweep.study.repair import StudyRepair
+from embedsweep.study.storage import storage_errors, study_lock
+from embedsweep.study.study import Study
+from embedsweep.tracking.runs import Tracker
+from embedsweep.validation.sweep import Sweep
+from embedsweep.workers.missing_runs import missing_files, missing_runs, record_again
+
+
+def repair_study(request: Sweep, console: Console, *, is_written: bool) -> int:
+    """Print how the records of the study that ``request`` names differ, and rebuild what differs if ``is_written``.
+
+    Returns:
+        0 if the records agree now, 1 if something is left.
+
+    Raises:
+        StudyError: the records contradict each other, or the study's plan is lost.
+        TrackingError: MLflow's store cannot be opened.
+    """
+    repair = _Repair(request, console, is_written)
+    with storage_errors():
+        repair.run()
+    return repair.conclude()
+
+
+@dataclass
+class _Repair:
+    """One command's comparison of a study's records, and their repair.
+
+    Attributes:
+        request: names the study, its storage and MLflow's store.
+        console: where the findings are printed.
+        is_written: whether what differs is rebuilt.
+        found: how many differences were found.
+        left: how many of them are left.
+    """
+
+    request: Sweep
+    console: Console
+    is_written: bool
+    found: int = 0
+    left: int = 0
+
+    def run(self) -> None:
+        """Compare the storage with the folders first: MLflow's runs are rebuilt from both."""
+        self._compare_storage()
+        try:
+            study = open_study(self.request) if self.is_written else find_study(self.request)
+        except (ConfigError, StudyError):
+            if self.is_written or not self.found:
+                raise
+            study = None
+        if study is None:
+            say(self.console, "MLflow's runs are compared once these are rebuilt")
+            return
+        with closing(Tracker(study.services.tracking, partial(say, self.console))) as tracker:
+            self._compare_runs(study, tracker)
+            self._compare_files(study, tracker)
+
+    def conclude(self) -> int:
+        """Print what to do next; return the exit code."""
+        name = self.request.study.name
+        if not self.found:
+            say(self.console, f"study {name}: storage, folders and MLflow's runs agree")
+        elif not self.is_written:
+            say(self.console, f"nothing was changed; embedsweep repair {name} --write does what each arrow points to")
+        else:
+            say(self.console, f"the study resumes by: embedsweep train -m study.name={name}")
+        return 1 if self.left else 0
+
+    def _say(self, what: str, remedy: str, *, can_be_done: bool) -> None:
+        self.found += 1
+        self.left += not (can_be_done and self.is_written)
+        say(self.console, redact(f"{what} -> {remedy}"))
+
+    def _compare_storage(self) -> None:
+        quiet_optuna()
+        name, folder, url = place(self.request)
+        with study_lock(url, folder, name):
+            for finding in StudyRepair(name, folder, url, frozen_attributes(self.request)).findings():
+                if self.is_written and finding.act is not None:
+                    finding.act()
+                self._say(finding.what, finding.remedy, can_be_done=finding.act is not None)
+
+    def _compare_runs(self, study: Study, tracker: Tracker) -> None:
+        missing = missing_runs(study, tracker)
+        for each in missing:
+            state, remedy = "was deleted in MLflow", "restored"
+            if each.deleted is None:
+                state, remedy = "is not in MLflow's store", "recorded again from its folder and the storage"
+            self._say(f"the run of trial {each.trial.number} {state}", remedy, can_be_done=True)
+        if not missing or not self.is_written:
+            return
+        tracker.restore(study.name, [each.deleted for each in missing if each.deleted is not None])
+        with shielded():
+            parent = tracker.parent_run(study.name, {})
+        for each in missing:
+            if each.deleted is None:
+                with shielded():
+                    record_again(study, tracker, parent, each.trial)
+        with shielded():
+            log_study(study, tracker, parent, study.finals.scores if study.finals is not None else {})
+            tracker.finish_parent(parent, "FINISHED" if study.is_complete else "KILLED")
+
+    def _compare_files(self, study: Study, tracker: Tracker) -> None:
+        """Compare the files of finished trials with the artifacts of their runs."""
+        for trial in study.trials:
+            names = missing_files(study, trial) if trial.state.is_finished() else []
+            if not names or RUN_ID not in trial.user_attrs:
+                continue
+            run_id, folder = trial.user_attrs[RUN_ID], study.trial_folder(trial.number)
+            has = tracker.artifacts(run_id)
+            for name in names:
+                if name in has:
+                    if self.is_written:
+                        folder.mkdir(parents=True, exist_ok=True)
+                        tracker.download(run_id, name, folder)
+                    self._say(f"{folder} lacks {name}", "copied from its run in MLflow", can_be_done=True)
+                elif trial.state is not TrialState.FAIL:  # which may never have had it
+                    self._say(f"{folder} lacks {name}", "cannot come back: its run has none", can_be_done=False)

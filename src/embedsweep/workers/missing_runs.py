@@ -1,0 +1,167 @@
+"""Find the finished trials whose MLflow runs are gone, and record them again from the study's storage and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from embedsweep.console import short_params
+from embedsweep.files import MODEL
+from embedsweep.study.comparison import is_local
+from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
+from embedsweep.study.leases import LEASE
+from embedsweep.study.pruning import PRUNED
+from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID, StudyRecord
+from embedsweep.study.storage import repair_hint
+from embedsweep.tracking.names import FORMER_ID
+from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.training.curve import points_of_curve
+from embedsweep.training.trial import log_result
+
+FILES = ("config.yaml", "train.log", "emissions.csv")
+FOLDERS = ("scores",)
+
+
+@dataclass(frozen=True)
+class MissingRun:
+    """A finished trial whose run is gone.
+
+    Attributes:
+        trial: the trial.
+        deleted: the store's id of its run, if it was deleted there and can be restored; None if the store lacks it.
+    """
+
+    trial: FrozenTrial
+    deleted: str | None
+
+
+def missing_runs(study: StudyRecord, tracker: Tracker) -> list[MissingRun]:
+    """Return the finished trials whose runs are gone; none while the store is unreachable."""
+    finished = [trial for trial in study.trials if trial.state.is_finished() and RUN_ID in trial.user_attrs]
+    known = tracker.known_runs(study.name) if finished else None
+    if known is None:
+        return []
+    missing = []
+    for trial in finished:
+        run_id = trial.user_attrs[RUN_ID]
+        run = known.get(run_id)
+        if run is not None and run.is_deleted:
+            missing.append(MissingRun(trial, run.store_id))
+        elif run is None and not tracker.has_run(run_id):  # it may wait in the spool
+            missing.append(MissingRun(trial, None))
+    return missing
+
+
+def damage(study: StudyRecord, tracker: Tracker) -> list[str]:
+    """Return in words which records of finished trials are gone, with the command that rebuilds them; mostly nothing.
+
+    Folders are looked for where this machine trained the trials.
+    """
+    lines = []
+    if runs := missing_runs(study, tracker):
+        lines.append(f"MLflow's store does not have {_counted('run', [each.trial.number for each in runs])}")
+    trials = [trial for trial in study.trials if trial.state.is_finished() and is_local(trial, study.url)]
+    if gone := [trial.number for trial in trials if not study.trial_folder(trial.number).is_dir()]:
+        lines.append(f"{study.folder / 'trials'} does not have {_counted('folder', gone)}")
+    return [*lines, repair_hint(study.name)] if lines else []
+
+
+def _counted(noun: str, numbers: Sequence[int]) -> str:
+    plural = "s" if len(numbers) > 1 else ""
+    return f"the {noun}{plural} of trial{plural} {', '.join(map(str, numbers))}"
+
+
+def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
+    """Return tags about a trial that was not simply sampled and trained."""
+    trial = trials[number]
+    tags: dict[str, str] = {}
+    if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
+        tags["embedsweep.retry_of"] = str(failed)
+    if (duplicate := Duplicate.of(trial)) is not None:
+        name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
+        tags[name] = trials[duplicate.original].user_attrs[RUN_ID]
+        tags[f"{name}_trial"] = str(duplicate.original)
+    return tags
+
+
+def record_again(study: StudyRecord, tracker: Tracker, parent: str, trial: FrozenTrial) -> None:
+    """Record a finished trial whose run is lost in a new run, which is found by the lost one's id.
+
+    Raises:
+        TrackingError: the store refuses it.
+    """
+    attributes = trial.user_attrs
+    tags = {FORMER_ID: attributes[RUN_ID], "embedsweep.study": study.name, **origin_tags(study.trials, trial.number)}
+    if lease := attributes.get(LEASE):
+        tags["embedsweep.host"] = lease["host"]
+    tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
+    run = tracker.trial_run(
+        study.name,
+        trial.number,
+        trained_config(study.plan, trial),
+        attributes[CONFIG_HASH],
+        parent=parent,
+        run_name=f"{trial.number:04d} {short_params(study.params_of(trial))}",
+        tags=tags,
+        started_ms=_ms(trial.datetime_start),
+    )
+    _log_scores(study, run, trial)
+    _log_files(study, run, trial)
+    run.finish(_STATES[trial.state], _ms(trial.datetime_complete))
+
+
+_STATES: Mapping[TrialState, Any] = {
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAIL",
+}
+
+
+def _log_scores(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> None:
+    result, duplicate = study.result_of(trial), Duplicate.of(trial)
+    if result is None:
+        if study.plan.pruner == "none":  # else the reports are under rungs, not under steps
+            run.log_history(
+                [(step, {study.plan.objective: value}) for step, value in trial.intermediate_values.items()]
+            )
+        return
+    if duplicate is not None and duplicate.replicate is None:
+        run.log_metrics(result.steps, result.dev)
+        return
+    run.set_tags({"embedsweep.conversion": result.conversion or "none"})
+    log_result(run, result)
+    run.log_metrics(0, result.before)
+    run.log_history(points_of_curve(result.curve))
+    if (finals := study.finals) is not None and finals.number == trial.number:
+        run.log_metrics(result.steps, finals.scores)
+
+
+def _log_files(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> None:
+    folder = study.trial_folder(trial.number)
+    for name in FILES:
+        if (folder / name).is_file():
+            run.log_artifact(folder / name)
+    is_winner = study.finals is not None and study.finals.number == trial.number
+    folders = (*FOLDERS, *([MODEL] if is_winner or study.services.keep_models == "all" else []))
+    for name in folders:
+        if (folder / name).is_dir():
+            run.log_artifact(folder / name, name)
+
+
+def missing_files(study: StudyRecord, trial: FrozenTrial) -> list[str]:
+    """Return the files and folders that a finished trial, if it was trained, has beside its result and now lacks."""
+    duplicate = Duplicate.of(trial)
+    if (duplicate is not None and duplicate.replicate is None) or not is_local(trial, study.url):
+        return []
+    best = study.best
+    is_best = best is not None and best.number == trial.number and study.services.keep_models != "none"
+    names = (*FILES, *FOLDERS, *([MODEL] if is_best else []))
+    return [name for name in names if not (study.trial_folder(trial.number) / name).exists()]
+
+
+def _ms(time: datetime | None) -> int | None:
+    return int(time.timestamp() * 1000) if time is not None else None
