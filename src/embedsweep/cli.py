@@ -69,6 +69,11 @@ def _run(verb: str, words: list[str]) -> int:
     except EmbedsweepError as error:
         print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"embedsweep: {error.filename} cannot be used: {error.strerror}", file=sys.stderr)
+        return EmbedsweepError.exit_code
     except Interrupted as error:
         if verb != "train":  # which prints itself what is left and how to resume
             unwritten = "; nothing was written" if verb in WRITE_AT_THE_END else ""
