@@ -1,7 +1,7 @@
 """Audit data before training: leaks between splits, duplicates, labels and lengths; train without its leaks.
 
-Between splits, texts are equal if they differ only in case and outer white space (a model that has seen one knows the
-other); within a split, if they are identical.
+Between splits, texts are equal if a reader takes them for the same, whatever their case, white space or Unicode form (a
+model that has seen one knows the other); within a split, if they are identical.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from statistics import median
 
 from embedsweep.config.trial import SPLITS, Shape, Split
 from embedsweep.data.examples import Examples, Splits, as_examples, text_columns
+from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count
 from embedsweep.errors import ConfigError
 
@@ -131,7 +132,7 @@ def drop_leaked(splits: Splits) -> Examples:
     train = splits.train
     held_out = _sentences(as_examples(splits.dev)) | _sentences(as_examples(splits.test))
     rows = zip(*train.texts, strict=True)
-    kept = [index for index, row in enumerate(rows) if not any(_normal(text) in held_out for text in row)]
+    kept = [index for index, row in enumerate(rows) if not any(normal(text) in held_out for text in row)]
     if len(kept) < 2:
         raise ConfigError.single(
             "data.drop_leaked",
@@ -229,18 +230,14 @@ def _shared(earlier: Examples, later: Examples) -> Shared:
     )
 
 
-def _normal(text: str) -> str:
-    return text.strip().casefold()
-
-
 def _sentences(examples: Examples) -> set[str]:
-    return {_normal(text) for column in examples.texts for text in column}
+    return {normal(text) for column in examples.texts for text in column}
 
 
 def _pairs(examples: Examples) -> Iterator[tuple[frozenset[str], ...]]:
     """Yield the unordered pairs of texts of each example: of a triplet its anchor with each other text."""
     for first, *others in zip(*examples.texts, strict=True):
-        yield tuple(frozenset((_normal(first), _normal(other))) for other in others)
+        yield tuple(frozenset((normal(first), normal(other))) for other in others)
 
 
 MANY_TOO_LONG = 0.05

@@ -9,10 +9,14 @@ from embedsweep.config.trial import Column, DataConfig, Shape
 from embedsweep.config.values import shown
 from embedsweep.data.examples import COLUMNS, LABELLED, Examples, text_columns
 from embedsweep.data.tables import Findings, Row, Table
+from embedsweep.data.texts import is_blank
 from embedsweep.errors import ConfigError, Problem
 
 NO_GOLD = ("-", "-1")
 """Labels of pairs without a majority of annotators, in SNLI and similar datasets."""
+
+SHOWN_UNSEEN = 5
+"""Characters that are shown, by their numbers, of a text that shows nothing itself."""
 
 _ORDINALS = {2: "second", 3: "third"}
 
@@ -227,8 +231,9 @@ def check_texts(rows: Sequence[Row], names: Sequence[Column], findings: Findings
             if not isinstance(text, str):
                 message = f"{name} is {text!r}, not a text: choose another column, or leave the row out"
                 findings.add_row("values that are not texts", where, message)
-            elif not text or text.isspace():
-                what = "empty" if not text else "only white space"
+            elif is_blank(text):
+                unseen = f"only characters that show nothing ({text[:SHOWN_UNSEEN]!a})"
+                what = "empty" if not text else "only white space" if text.isspace() else unseen
                 findings.add_row("empty texts", where, f"{name} is {what}: fill it in or leave the row out")
 
 

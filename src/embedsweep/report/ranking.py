@@ -19,6 +19,7 @@ from embedsweep.console import plain_table, say, short_params
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import Duplicate, trained_params
+from embedsweep.study.frozen_data import check_data
 from embedsweep.study.opening import find_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, FAILURE, GPU_H, RETRY_OF, StudyRecord, better
 from embedsweep.training.folder import read_result
@@ -197,6 +198,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
         StudyError: its storage cannot be opened.
     """
     study = find_study(request)
+    if study is not None:
+        check_data(study)
     plan = study.plan if study is not None else request.plan
     assert plan is not None, "a command without a plan names an existing study"
     name = study.name if study is not None else request.study.name or study_name(plan)

@@ -249,7 +249,7 @@ def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
     """
     pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     try:
-        cells = sound_cells(plan, _probes(plan.axes))
+        cells = probe_cells(plan)
     except ValueError as error:
         yield Problem("search.constraints", str(error))
         return
@@ -302,6 +302,15 @@ def sound_cells(plan: StudyPlan, candidates: Iterable[dict[str, Choice]]) -> lis
         if sound or not plan.constraints:
             break
     return list(sound.values())
+
+
+def probe_cells(plan: StudyPlan) -> list[dict[str, Choice]]:
+    """Return the cells by which a plan is checked: all of its axes' probes, or if they are many all pairs of values.
+
+    Raises:
+        ValueError: a constraint is on a value that is not a number.
+    """
+    return sound_cells(plan, _probes(plan.axes))
 
 
 def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:
