@@ -59,11 +59,18 @@ class ConfigError(EmbedsweepError):
 
 @contextmanager
 def gather_problems(problems: list[Problem]) -> Iterator[None]:
-    """End the ``with`` block at a :class:`ConfigError`, and add its problems to a list instead of raising it."""
+    """End the ``with`` block at a :class:`ConfigError`, and add its problems to a list instead of raising it.
+
+    A file that the system refuses (permissions, a name that is too long) is such a problem, too.
+    """
     try:
         yield
     except ConfigError as error:
         problems += error.problems
+    except OSError as error:
+        if error.filename is None:
+            raise
+        problems.append(Problem(str(error.filename), f"cannot be used: {error.strerror}"))
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedsweep.config.compose import open_composer, parse_words, shipped_conf, user_conf
+from embedsweep.config.compose import describe_user_conf, open_composer, parse_words, shipped_conf, user_conf
 from embedsweep.errors import ConfigError
 
 
@@ -153,3 +153,34 @@ def test_the_conf_folder_of_the_working_directory_is_used(tmp_path: Path, monkey
     assert user_conf() == tmp_path / "conf"
     monkeypatch.chdir(shipped_conf().parent)
     assert user_conf() is None
+
+
+def _own(path: str, text: str) -> None:
+    file = Path("conf") / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def test_the_primary_configuration_of_another_project_is_not_used_and_named() -> None:
+    with open_composer() as composer:
+        shipped = composer.compose({})
+    _own("train.yaml", "defaults: [model: resnet]\nlr: 1\n")
+    _own("model/resnet.yaml", "name: resnet\n")
+    with open_composer() as composer:
+        assert composer.compose({}) == shipped
+        assert "resnet" in composer.options("model")
+    assert describe_user_conf() == ["conf/train.yaml of this folder is not used: choose options in the command"]
+
+
+def test_files_that_hide_shipped_options_are_named() -> None:
+    assert describe_user_conf() == []
+    _own("loss/mine.yaml", "name: mnrl\nscale: 30\n")
+    _own("commands.yaml", "ui: {port: 6006}\n")
+    _own("loss/mnrl.yaml", (shipped_conf() / "loss" / "mnrl.yaml").read_text(encoding="utf-8"))
+    assert describe_user_conf() == [], "a file that is the same hides nothing"
+    _own("loss/mnrl.yaml", "name: mnrl\nscale: 30\n")
+    assert describe_user_conf() == ["files of this folder are used instead of the shipped ones: conf/loss/mnrl.yaml"]
+    for name in ("cosent", "angle", "cosine", "triplet", "mse"):
+        _own(f"loss/{name}.yaml", "name: other\n")
+    (line,) = describe_user_conf()
+    assert line.endswith("conf/loss/cosine.yaml, conf/loss/mnrl.yaml, conf/loss/mse.yaml and 1 more")

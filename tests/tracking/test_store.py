@@ -102,7 +102,7 @@ def test_a_store_that_cannot_be_opened_is_named(uri: str, message: str) -> None:
 
 def test_an_invalid_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened: .*not a database"):
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened: .*not a sqlite database"):
         Tracker(TrackingConfig("local", f"sqlite:///{tmp_path}/mlflow.db", spool=False))
 
 

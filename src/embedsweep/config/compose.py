@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +39,8 @@ PRIMARY = "train"
 BASES = ("base", "benchmark")
 """Folders of ``conf`` that hold parts of options; not groups to choose from."""
 
+_N_LISTED = 5
+
 
 def shipped_conf() -> Path:
     """Return the folder of the shipped options: inside the installed package, or beside ``src`` in a checkout."""
@@ -46,6 +53,54 @@ def user_conf() -> Path | None:
     """Return the ``conf`` folder of the working directory; None if there is none or it is the shipped one."""
     folder = Path.cwd() / "conf"
     return folder if folder.is_dir() and folder.resolve() != shipped_conf() else None
+
+
+def describe_user_conf() -> list[str]:
+    """Return lines about the user's ``conf``: a primary configuration, and files that hide shipped options.
+
+    The folder may be another project's, which uses Hydra, too.
+    """
+    user, shipped = user_conf(), shipped_conf()
+    if user is None:
+        return []
+    primary = f"{PRIMARY}.yaml"
+    lines = [f"conf/{primary} of this folder is not used: choose options in the command"] * (user / primary).is_file()
+    hiding = [
+        path.relative_to(shipped)
+        for path in sorted(shipped.glob("*/*.yaml"))
+        if (own := user / path.relative_to(shipped)).is_file() and own.read_bytes() != path.read_bytes()
+    ]
+    if hiding:
+        names = ", ".join(f"conf/{path.as_posix()}" for path in hiding[:_N_LISTED])
+        more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
+        lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
+    return lines
+
+
+class _UserOptions(FileConfigSource):  # type: ignore[misc]  # untyped
+    """The options in the user's ``conf``; a primary configuration there belongs to another program."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "embedsweep"
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.removesuffix(".yaml") != PRIMARY and bool(super().is_config(config_path))
+
+
+class _UserConf(SearchPathPlugin):  # type: ignore[misc]  # untyped
+    """Makes Hydra search the user's ``conf`` before the shipped options, and nowhere else."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        paths = [element.path for element in search_path.get_path()]
+        if (user := user_conf()) is not None and str(shipped_conf()) in paths:
+            search_path.prepend(provider="user", path=f"{_UserOptions.scheme()}://{user}", anchor="main")
+
+
+def search_user_conf() -> None:
+    """Let Hydra find the user's options wherever it composes the shipped ones."""
+    SourcesRegistry.instance().register(_UserOptions)
+    Plugins.instance().register(_UserConf)
 
 
 class Composer:
@@ -150,9 +205,8 @@ def _take_spaces(section: Any, place: str) -> Iterator[tuple[str, Any]]:
 @contextmanager
 def open_composer() -> Iterator[Composer]:
     """Return a composer over the user's and the shipped options, for the duration of the ``with`` block."""
+    search_user_conf()
     path = create_config_search_path(str(shipped_conf()))
-    if (user := user_conf()) is not None:
-        path.prepend(provider="user", path=f"file://{user}", anchor="main")
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2(task_name=PRIMARY, config_search_path=path)
     try:

@@ -26,7 +26,7 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
-from embedsweep.files import SWEEPS, write_atomically
+from embedsweep.files import SWEEPS, access_problems, write_atomically
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
@@ -110,6 +110,7 @@ def _place(sweep: Sweep) -> tuple[str, Path, str | None]:
         assert sweep.plan is not None, "a sweep has a plan or names a study"
         name = study_name(sweep.plan)
     folder = SWEEPS / name
+    raise_problems([*access_problems([folder])] or [*access_problems([folder / "trials"])])
     return name, folder, _agree_on_storage(folder, sweep.study.storage)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.files import access_problem
 from embedsweep.secrets import redact
 from embedsweep.signals import raise_pending, shielded
 
@@ -190,6 +191,24 @@ def locate(uri: str) -> Store:
     return Store(f"{_SQLITE}{database.as_posix()}{mark}{query}", database)
 
 
+def database_problem(database: Path) -> str | None:
+    """Return why a sqlite file cannot hold records; None if it can. MLflow itself would try again for 100 s."""
+    for path in (database.parent, database):  # sqlite creates files beside the database
+        if (message := access_problem(path)) is not None:
+            return f"{path} {message}"
+    if database.is_dir():
+        return f"{database} is a folder, and records need a file in one: sqlite:///{database / 'mlflow.db'}"
+    if database.is_file() and not _begins_like_sqlite(database):
+        return f"{database} is not a sqlite database: move it, or name another file by tracking.uri=sqlite:///PATH"
+    return None
+
+
+def _begins_like_sqlite(database: Path) -> bool:
+    with database.open("rb") as file:
+        begin = file.read(16)
+    return begin in (b"", b"SQLite format 3\0")
+
+
 def open_store(store: Store, notify: Notify = log_line) -> MlflowClient:
     """Return a client of the store; create the store if it is a sqlite file that does not exist.
 
@@ -247,6 +266,8 @@ def _open_sqlite(store: Store, database: Path, notify: Notify) -> MlflowClient:
     from filelock import FileLock, Timeout
 
     failure = f"MLflow's store {store} cannot be opened"
+    if (problem := database_problem(database)) is not None:
+        raise TrackingError(f"{failure}: {problem}")
 
     def connect() -> MlflowClient:
         with mlflow_errors(failure):
