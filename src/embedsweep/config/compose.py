@@ -280,7 +280,20 @@ def _grammar_message(text: str, reason: str) -> str:
     return f"{message}; a text with one of ()[]{{}}=,:\"' is written in quotes: {example}" if is_text else message
 
 
-FUNCTIONS = ("choice", "range", "interval", "tag", "sort", "shuffle", "glob", "extend_list", "int", "float", "str", "bool")
+FUNCTIONS = (
+    "choice",
+    "range",
+    "interval",
+    "tag",
+    "sort",
+    "shuffle",
+    "glob",
+    "extend_list",
+    "int",
+    "float",
+    "str",
+    "bool",
+)
 """Functions of Hydra's grammar: a value that begins with one of them is meant as a call."""
 
 

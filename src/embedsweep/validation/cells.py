@@ -291,8 +291,11 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
         return
     section = section_of(key)
     if section in TRIAL_SECTIONS and OPTION_SPACE.fullmatch(key):
-        yield Problem(key, "is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
-                      "space: in the option's file")
+        yield Problem(
+            key,
+            "is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
+            "space: in the option's file",
+        )
         return
     leaves = list(leaf_keys(lacking[0].composed))
     # The name of an option is no key to set, except a study's.

@@ -22,7 +22,6 @@ from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import read_sections
 from embedsweep.validation.services import Services, check_tracking, read_services
 
-
 TEXT_KEYS = (".path", ".files", ".name")
 """Ends of keys whose text may well have a comma in it."""
 
