@@ -30,7 +30,7 @@ from embedsweep.files import SWEEPS, access_problems, write_atomically
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
-from embedsweep.study.storage import existing_storage, open_storage, study_lock
+from embedsweep.study.storage import existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.validation.cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep
@@ -42,6 +42,7 @@ KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_cod
 NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
+@tried_twice
 def open_study(sweep: Sweep) -> Study:
     """Open the study that a command requests, and create it if it does not exist.
 
@@ -77,6 +78,7 @@ def open_study(sweep: Sweep) -> Study:
     return opened
 
 
+@tried_twice
 def find_study(sweep: Sweep) -> Study | None:
     """Open the study that a command requests and change nothing; return None if the command would create it.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,13 @@ _TEMPORARY_CODES = frozenset(
 )
 """MLflow's error codes that concern the store and not the record."""
 
+_REFUSED_CODES = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+_REFUSED_TEXT = re.compile(r"\b(401|403|unauthorized|forbidden)\b", re.IGNORECASE)
+_CREDENTIALS = (
+    "The server refuses the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN"
+)
+
 _TEMPORARY_STATUS = (401, 403, 408, 429)
 _TEMPORARY_ERRNO = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -79,6 +87,7 @@ def mlflow_errors(doing: str, advice: str = "") -> Iterator[None]:
         # because its text may contain a password that redact has just masked.
         reason = str(error).partition("\n[SQL:")[0].strip() or type(error).__name__
         kind = UnreachableError if _is_temporary(error) else TrackingError
+        advice = _CREDENTIALS if _is_refused(error) else advice
         raise kind(redact(". ".join(filter(None, (f"{doing}: {reason.rstrip('.')}", advice))))) from None
 
 
@@ -96,6 +105,19 @@ def _is_temporary(error: Exception) -> bool:
     if isinstance(error, OSError):
         return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _TEMPORARY_ERRNO
     return isinstance(error, (OperationalError, InterfaceError))
+
+
+def _is_refused(error: Exception) -> bool:
+    """Return whether a server refuses this user. A proxy's answer in JSON keeps only its text, not its status."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    if isinstance(error, RequestException):
+        return error.response is not None and error.response.status_code in (401, 403)
+    if not isinstance(error, MlflowException):
+        return False
+    is_unknown = error.error_code == "INTERNAL_ERROR"
+    return error.error_code in _REFUSED_CODES or (is_unknown and _REFUSED_TEXT.search(str(error)) is not None)
 
 
 def waiting_for_lock(call: Callable[[], _T], notify: Notify, seconds: float = _LOCKED_S) -> _T:
