@@ -323,8 +323,8 @@ def test_a_list_is_a_choice_and_reaches_the_configuration() -> None:
 
 def test_a_space_is_no_key_of_a_trial() -> None:
     expected = (
-        "loss.space: is what search=full searches where the option is chosen: sweep the keys themselves, or edit space: "
-        "in the option's file"
+        "loss.space: is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
+        "space: in the option's file"
     )
     assert errors("loss=mnrl", "loss.space={}") == [expected]
     assert errors("-m", "loss.space=1,2", "loss=mnrl") == [expected]
