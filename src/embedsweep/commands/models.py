@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS, SWEEPS
+from embedsweep.files import SINGLE_RUNS, SWEEPS, user_path
 from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
@@ -31,6 +29,8 @@ from embedsweep.validation.single import read_store
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from sentence_transformers import SentenceTransformer
+
+    from embedsweep.study.study_file import StudyFile
 
 MODEL = Positional("MODEL", "a folder, a study's name (its best), a run's id or its first 6 digits, or a hub id")
 
@@ -106,7 +106,7 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         StudyError: a study's storage cannot be opened.
         TrackingError: a run's model cannot be downloaded from MLflow's store.
     """
-    folder = Path(argument).expanduser()
+    folder = user_path(argument)
     if folder.exists():
         inside = folder / MODEL_FOLDER
         has_model_inside = (inside / "modules.json").is_file() and not (folder / "modules.json").is_file()
@@ -155,9 +155,11 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
 
 def _best_of(study: str) -> ResolvedModel:
     from embedsweep.study.record import best_of, trial_folder
+    from embedsweep.study.storage import repair_hint
 
-    trials = _trials(study)
-    plan = yaml.safe_load((SWEEPS / study / "study.yaml").read_text(encoding="utf-8"))["plan"]
+    trials, plan = _trials(study), _read_file(study).plan
+    if plan is None:
+        raise ConfigError.single(study, f"{SWEEPS / study / 'study.yaml'} has no plan. {repair_hint(study)}")
     best = best_of(trials, plan["objectives"])
     if best is None:
         raise ConfigError.single(study, f"has no complete trial yet; resume it: -m study.name={study}")
@@ -262,12 +264,27 @@ def single_runs_with_model() -> list[str]:
     return sorted(path.parent.name for path in SINGLE_RUNS.glob(f"*/{MODEL_FOLDER}"))
 
 
+def _read_file(study: str) -> StudyFile:
+    """Return the content of a study's ``study.yaml``.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    from embedsweep.study.storage import repair_hint
+    from embedsweep.study.study_file import read_study_file
+
+    file = read_study_file(SWEEPS / study)
+    if file is None:
+        raise ConfigError.single(study, f"{SWEEPS / study / 'study.yaml'} is damaged. {repair_hint(study)}")
+    return file
+
+
 def _trials(study: str) -> list[FrozenTrial]:
     """Return all trials of a study from its storage, which is only read."""
     from embedsweep.study.storage import open_storage, storage_errors
 
     folder = SWEEPS / study
-    url = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))["storage"]
+    url = _read_file(study).storage
     if url is not None and MASK in url:
         message = f"this study is stored in {url}, whose password is not kept: give the folder of a trial's model"
         raise ConfigError.single(study, message)

@@ -25,12 +25,12 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
-from embedsweep.files import SWEEPS
+from embedsweep.files import SWEEPS, access_problems
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
-from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock
+from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, STUDY_FILE, read_study_file, write_study_file
 from embedsweep.validation.cells import broken_constraint, count_cells
@@ -41,6 +41,7 @@ KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_cod
 NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
+@tried_twice
 def open_study(sweep: Sweep) -> Study:
     """Open the study that a command requests, and create it if it does not exist.
 
@@ -79,6 +80,7 @@ def open_study(sweep: Sweep) -> Study:
     return opened
 
 
+@tried_twice
 def find_study(sweep: Sweep) -> Study | None:
     """Open the study that a command requests and change nothing; return None if the command would create it.
 
@@ -113,6 +115,7 @@ def place(sweep: Sweep) -> tuple[str, Path, str | None]:
         assert sweep.plan is not None, "a sweep has a plan or names a study"
         name = study_name(sweep.plan)
     folder = SWEEPS / name
+    raise_problems([*access_problems([folder])] or [*access_problems([folder / "trials"])])
     return name, folder, _agree_on_storage(folder, sweep.study.storage)
 
 
@@ -207,13 +210,13 @@ def _agree_on_storage(folder: Path, requested: str | None) -> str | None:
     Trials' folders belong to the trials of one storage. A URL with a password is not kept and has to be given again.
     """
     file = read_study_file(folder)
-    if file is None:
+    if file is None or (file.storage is None and file.plan is None):  # the file was cut
         path = folder / STUDY_FILE
         if path.is_file() and requested is None and not (folder / JOURNAL).is_file():
             raise ConfigError.single(
                 "study.storage",
-                f"{path} cannot be read and there is no {JOURNAL}: give the study.storage of this study; if it had none, "
-                f"its plan is lost, and moving {folder} away starts anew",
+                f"{path} cannot be read and there is no {JOURNAL}: give the study.storage of this study; if it had "
+                f"none, its plan is lost, and moving {folder} away starts anew",
             )
         return requested
     kept = file.storage

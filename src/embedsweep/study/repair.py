@@ -6,7 +6,7 @@ import bisect
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -94,7 +94,7 @@ class StudyRepair:
         whole = self._whole_journal()
         stored = self._read(whole)
         kept = {each.number: each for each in kept_trials(self.folder)}
-        self._check_idle([*stored.trials, *(each.record for each in kept.values() if each.record is not None)])
+        self._check_idle(stored, kept)
         plan = self._plan(file, stored)
         self._check_agreement(stored, kept)
         if whole is not None and whole < (size := self._journal.stat().st_size):
@@ -155,9 +155,14 @@ class StudyRepair:
         storage = existing_storage(self.url, self.folder)
         return _Snapshot.of(storage, self.name) if storage is not None else _Snapshot()
 
-    def _check_idle(self, trials: Iterable[FrozenTrial]) -> None:
-        for trial in (trial for trial in trials if trial.state is TrialState.RUNNING):
-            if Leases().judge(trial.number, trial.user_attrs) == "alive":
+    def _check_idle(self, stored: _Snapshot, kept: Mapping[int, KeptTrial]) -> None:
+        """Raise StudyError if a trial runs now; a folder may know more of it than a damaged storage."""
+        unfinished = {trial.number: trial for trial in stored.trials if not trial.state.is_finished()}
+        finished = {trial.number for trial in stored.trials if trial.state.is_finished()}
+        records = {each.number: each.record for each in kept.values() if each.record is not None}
+        for trial in {**unfinished, **records}.values():
+            is_running = trial.state is TrialState.RUNNING and trial.number not in finished
+            if is_running and Leases().judge(trial.number, trial.user_attrs) == "alive":
                 lease = trial.user_attrs[LEASE]
                 raise StudyError(
                     f"trial {trial.number} of study {self.name} runs now (process {lease['pid']} on {lease['host']}): "

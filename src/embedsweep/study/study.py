@@ -321,6 +321,7 @@ class Study(StudyRecord):
         with self._held(trial):
             self._add_failure(self.trials[trial.number], trial.attempt, reason)
             self._set(trial, LEASE, None)
+            self._write_file(trial.number)
 
     def release(self, trial: OpenTrial) -> None:
         """Release an interrupted trial, whose attempt does not count, so that it is resumed."""
@@ -328,6 +329,7 @@ class Study(StudyRecord):
             if not trial.is_over:
                 self._set(trial, ATTEMPTS, trial.attempt - 1)
             self._set(trial, LEASE, None)
+            self._write_file(trial.number)
 
     def _tell(self, trial: OpenTrial, state: TrialState, values: Sequence[float] | None = None) -> None:
         """Tell Optuna a trial's state, and keep its record in its folder."""

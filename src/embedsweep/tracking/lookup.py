@@ -93,8 +93,8 @@ class Lookup:
         if experiment.lifecycle_stage != "active":
             command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             raise TrackingError(
-                f"MLflow's experiment {name!r} was deleted. Restore it (embedsweep repair {name} --write for a study, else "
-                f"MLFLOW_TRACKING_URI={self._store} {command}) or choose another study.name"
+                f"MLflow's experiment {name!r} was deleted. Restore it (embedsweep repair {name} --write for a study, "
+                f"else MLFLOW_TRACKING_URI={self._store} {command}) or choose another study.name"
             )
         return str(experiment.experiment_id)
 
