@@ -4,8 +4,7 @@
 
 ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process), ``raise``,
 ``wait`` (so that another process meets this one there), ``memory`` (out of memory), ``full`` (from then on no file may
-grow beyond a small size), ``clock:3600`` (the clock is 3600 seconds ahead) or ``offline`` (nothing
-outside this machine can be reached).
+grow beyond a small size) or ``offline`` (nothing outside this machine can be reached).
 PLACE is where:
 
     start          before anything else
@@ -64,8 +63,6 @@ def _once(action: str) -> Callable[[], None]:
             time.sleep(WAIT_S)
         elif action == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.RLIM_INFINITY))
-        elif action.startswith("clock:"):
-            _set_clock(float(action.partition(":")[2]))
         elif action == "offline":
             _cut_off()
         else:
@@ -103,13 +100,6 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         _after(Study, "complete", fault)
     else:
         raise ValueError(f"no place {place}")
-
-
-def _set_clock(ahead_s: float) -> None:
-    """Shift the time of day that Python code sees; the monotonic clock is unchanged."""
-    real, real_ns = time.time, time.time_ns
-    time.time = lambda: real() + ahead_s
-    time.time_ns = lambda: real_ns() + int(ahead_s * 1e9)
 
 
 def _cut_off() -> None:
