@@ -13,6 +13,7 @@ PLACE is where:
     run            its MLflow run was created, but the study does not have its id yet
     step:7         after an optimizer step, whichever trial comes to it first
     checkpoint:9   while the checkpoint of a step is written; half of a file is there
+    sealed:9       once the checkpoint of a step is complete
     tell           the trial is recorded in MLflow; Optuna has not been told
     told           Optuna has just been told
 """
@@ -82,6 +83,11 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         return
     if place == "checkpoint":
         _tear_checkpoint(step, fault)
+        return
+    if place == "sealed":
+        from embedsweep.training.checkpoints import Checkpoints
+
+        _after(Checkpoints, "seal", fault, lambda _, sealed, *__: sealed == step)
         return
     if place == "count":
         import optuna

@@ -111,7 +111,6 @@ def kill_tree(pid: int) -> None:
         for process in tree:
             with suppress(psutil.NoSuchProcess):
                 action(process)
-    psutil.wait_procs(tree[1:], timeout=30)
 
 
 def check_kept(folder: Path, url: str | None, finished: dict[int, tuple[str, float | None]]) -> None:

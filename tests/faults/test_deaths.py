@@ -16,8 +16,8 @@ import pytest
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
-MOMENTS = (2, 4, 6, 8, 10, 12)
-"""Steps of trial 0 at which the process is killed; checkpoints are written every second step."""
+CHECKPOINTS = (2, 4, 8, 12)
+"""Steps of trial 0 whose checkpoint is just complete when the process is killed; there is one every second step."""
 
 
 @studies.in_short
@@ -25,35 +25,36 @@ def test_a_trial_whose_process_is_killed_again_and_again_but_gets_further_comple
     url: str | None, tmp_path: Path, undisturbed: Study
 ) -> None:
     words = (*WORDS, *studies.storage_words(url))
-    for step in MOMENTS:
-        killed = studies.run(tmp_path, words, ("kill", f"step:{step}"))
+    for step in CHECKPOINTS:
+        killed = studies.run(tmp_path, words, ("kill", f"sealed:{step}"))
         assert killed.code == -9, killed.output
-        assert Study(tmp_path, url).states == ["RUNNING"]
     again = studies.run(tmp_path, words)
     assert again.code == 0, again.output
     study = Study(tmp_path, url)
     studies.check_whole(study)
     studies.check_equal(study, undisturbed)
-    assert study.trials[0].user_attrs["embedsweep.attempts"] == len(MOMENTS) + 1
+    attributes = study.trials[0].user_attrs
+    assert attributes["embedsweep.attempts"] == len(CHECKPOINTS) + 1
+    assert (attributes["embedsweep.deaths"]["count"], attributes["embedsweep.deaths"]["checkpoint"]) == (1, 12)
 
 
 @studies.in_short
 def test_a_trial_whose_process_dies_at_the_same_place_every_time_fails_with_that_reason(
     url: str | None, tmp_path: Path, undisturbed: Study
 ) -> None:
-    words = (*WORDS, *studies.storage_words(url))
-    for _ in range(5):
-        killed = studies.run(tmp_path, words, ("kill", "step:5"))
+    words = (*WORDS, "study.max_deaths=2", *studies.storage_words(url))
+    for place in ("sealed:2", "sealed:4", "step:5"):  # the first two are two places
+        killed = studies.run(tmp_path, words, ("kill", place))
         assert killed.code == -9, killed.output
-    again = studies.run(tmp_path, words, ("kill", "step:5"))
+    again = studies.run(tmp_path, words)
     assert again.code == 3, again.output
     study = Study(tmp_path, url)
     assert study.states == ["FAIL", "COMPLETE"]
     reason = study.trials[0].user_attrs["embedsweep.failure"]
-    times = (
-        "its worker died 5 times, one after another, before it got past the checkpoint of step 4 (study.max_deaths=5;"
+    assert reason.startswith(
+        "its worker died 2 times, one after another, before it got past the checkpoint of step 4 (study.max_deaths=2;"
+        " the last sign of life of process "
     )
-    assert reason.startswith(f"{times} the last sign of life of process ")
     assert reason in again.output
     assert study.run_of(0).data.tags["embedsweep.failure"] == reason
     assert study.trials[1].value == undisturbed.trials[1].value
