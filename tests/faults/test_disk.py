@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedsweep.cli import main
+from tests import unprivileged
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
@@ -80,22 +80,13 @@ def test_a_file_in_place_of_a_folder_is_refused_before_training(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def like_a_user() -> tuple[str, ...]:
-    """Return what starts a program that may not write everywhere, as root may."""
-    if os.geteuid() != 0:
-        return ()
-    if shutil.which("setpriv") is None:
-        pytest.skip("no setpriv on this machine: apt-get install util-linux")
-    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-
-
 @pytest.mark.parametrize("words", [(), ("-m", "loss=mnrl,cosent")], ids=["run", "study"])
 @pytest.mark.parametrize("name", ["sweeps", "mlruns", "."])
 def test_a_read_only_folder_is_refused_before_training(name: str, words: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir(exist_ok=True)
     folder.chmod(0o555)
-    command = [*like_a_user(), sys.executable, str(studies.ROOT / "train.py"), *words, "data=demo"]
+    command = [*unprivileged.prefix(), sys.executable, str(studies.ROOT / "train.py"), *words, "data=demo"]
     try:
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     finally:

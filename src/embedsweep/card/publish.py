@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from embedsweep.card.metadata import with_license
 from embedsweep.card.text import without_paths
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
+from embedsweep.files import user_path
 from embedsweep.secrets import redact
 
 CARD = "README.md"
@@ -148,7 +149,7 @@ def published_card(text: str, name: str, license_id: str | None) -> str:
         # The path "." has no last part, and its dot occurs everywhere.
         last = Path(path).name.replace("\\", r"\\")
         text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", last, text) if last else text
-    for folder in {str(Path.cwd()), str(Path.home())} - {"/"}:
+    for folder in {str(Path.cwd()), str(user_path("~"))} - {"/", "~"}:
         text = re.sub(rf"(?<![\w/]){re.escape(folder)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
     return _prose_without_paths(text).replace(PLACEHOLDER, name)
 

@@ -19,7 +19,7 @@ from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS, SWEEPS
+from embedsweep.files import SINGLE_RUNS, SWEEPS, user_path
 from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
@@ -106,7 +106,7 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         StudyError: a study's storage cannot be opened.
         TrackingError: a run's model cannot be downloaded from MLflow's store.
     """
-    folder = Path(argument).expanduser()
+    folder = user_path(argument)
     if folder.exists():
         inside = folder / MODEL_FOLDER
         has_model_inside = (inside / "modules.json").is_file() and not (folder / "modules.json").is_file()

@@ -23,6 +23,7 @@ from embedsweep.card.publish import (
 from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse
 from embedsweep.commands.models import MODEL, ResolvedModel, read_model_argument
 from embedsweep.console import say
+from embedsweep.files import user_path
 from embedsweep.hub import hub_reachable, why_unreachable
 
 
@@ -56,7 +57,7 @@ def run(words: Sequence[str], console: Console) -> int:
         visible = "public" if values.public else "private"
         say(console, f"{model.description} is on the Hub, {visible}: https://huggingface.co/{values.to}")
     else:
-        target = Path(values.to).expanduser()
+        target = user_path(values.to)
         publish_to_folder(Path(model.source), target, license_id=values.license)
         say(console, f"{model.description} is in {target}")
     return 0
@@ -92,7 +93,7 @@ def _check_target(arguments: ParsedArguments, model: ResolvedModel | None) -> No
     for key in sorted({"public", "message"} & arguments.given):
         arguments.add_problem(f"--{key}", f"is for the Hub, and {to} is a folder: leave it out")
     if model is not None:
-        problem = target_problem(Path(model.source), Path(to).expanduser(), overwrite=arguments.values.overwrite)
+        problem = target_problem(Path(model.source), user_path(to), overwrite=arguments.values.overwrite)
         if problem is not None:
             arguments.add_problem("--to", problem)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedsweep.errors import TrialError
+from embedsweep.files import user_path
 from embedsweep.hub import local_model
 from embedsweep.losses.rows import Build, LossArguments
 
@@ -147,7 +147,7 @@ def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
     """
     from sentence_transformers import SentenceTransformer
 
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     encoder = SentenceTransformer(
         str(local_model(path, None) or path), device=str(device), model_kwargs={"use_safetensors": True}
     )

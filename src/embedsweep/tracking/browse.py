@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, TrackingError
-from embedsweep.files import MODEL, SWEEPS
+from embedsweep.files import DOWNLOADS, MODEL
 from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
 
 _ENVIRONMENT = {
@@ -75,9 +75,6 @@ def _command(store: Store, port: int) -> list[str]:
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
     options = f"--host 127.0.0.1 --port {port} --workers 1 --uvicorn-opts --log-level=critical"
     return [*command, *options.split()]
-
-
-DOWNLOADS = SWEEPS / "downloads"
 
 
 def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
