@@ -18,6 +18,8 @@ _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # one process less; its features are not used here
     "PYTHONWARNINGS": "ignore",  # MLflow itself uses deprecated features
 }
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""A file of the working directory must not shadow a library of the same name; for the server's own processes, too."""
 _TERMINATE_S = 10.0  # how long the server may take to finish a request after SIGTERM
 
 
@@ -42,7 +44,7 @@ def open_ui(config: TrackingConfig, port: int) -> int:
     _check_free(port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     server = subprocess.Popen(
-        _command(store, port), env=_ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}
+        _command(store, port), env=_ENVIRONMENT | os.environ | _SAFE_PATH | {"MLFLOW_BACKEND_STORE_URI": store.uri}
     )
     try:
         return server.wait()
@@ -69,12 +71,13 @@ def _check_free(port: int) -> None:
 
 
 def _command(store: Store, port: int) -> list[str]:
-    command = [sys.executable, "-m", "mlflow", "ui"]
+    command = [sys.executable, "-P", "-m", "mlflow", "ui"]
     if store.artifacts is not None:
         # Without this, experiments created in the UI would put their artifacts into ./mlartifacts.
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
-    options = f"--host 127.0.0.1 --port {port} --workers 1 --uvicorn-opts --log-level=critical"
-    return [*command, *options.split()]
+    # uvicorn puts its app-dir, by default the working directory, before all libraries.
+    options = f"--log-level=critical --app-dir={os.devnull}"
+    return [*command, *f"--host 127.0.0.1 --port {port} --workers 1".split(), "--uvicorn-opts", options]
 
 
 DOWNLOADS = SWEEPS / "downloads"
