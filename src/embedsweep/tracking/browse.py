@@ -8,11 +8,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, TrackingError
 from embedsweep.files import MODEL, SWEEPS
+from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # one process less; its features are not used here
@@ -101,7 +106,11 @@ def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         runs = client.search_runs(experiments, f"attributes.run_id LIKE '{prefix}%'") if experiments else []
         ids = [str(run.info.run_id) for run in runs]
-        return [run_id for run_id in ids if MODEL in {entry.path for entry in client.list_artifacts(run_id)}]
+        return [run_id for run_id in ids if MODEL in _artifacts_in(store, client, run_id)]
+
+
+def _artifacts_in(store: Store, client: MlflowClient, run_id: str) -> set[str]:
+    return {str(entry.path) for entry in artifacts_of(store, client, run_id).list_artifacts()}
 
 
 def download_model(config: TrackingConfig, run_id: str) -> Path:
@@ -118,5 +127,5 @@ def download_model(config: TrackingConfig, run_id: str) -> Path:
     with mlflow_errors(f"the model of run {run_id} cannot be downloaded from MLflow's store {store}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
-            Path(client.download_artifacts(run_id, MODEL, temporary)).rename(folder)
+            Path(artifacts_of(store, client, run_id).download_artifacts(MODEL, temporary)).rename(folder)
     return folder
