@@ -22,7 +22,7 @@ from embedsweep.config.compose import PRIMARY, describe_user_conf, parse_words, 
 from embedsweep.config.values import nearest
 from embedsweep.console import open_console
 from embedsweep.environment import drop_empty, drop_launcher, launcher_problem
-from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
+from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem, printable
 from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
@@ -67,7 +67,7 @@ def _run(verb: str, words: list[str]) -> int:
         _print_problems(error, "trained" if is_run else "done")
         return error.exit_code
     except EmbedsweepError as error:
-        print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
+        print(f"embedsweep: {printable(redact(str(error)))}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         if error.filename is None:
@@ -103,7 +103,7 @@ def _print_usage(word: str) -> int:
     """Print the verbs: on stdout where help is requested, else on stderr after the word that is no verb."""
     is_help = word in HELP
     if word and not is_help:
-        print(f"embedsweep: no command {word}{nearest(word, VERBS)}\n", file=sys.stderr)
+        print(f"embedsweep: no command {printable(word)}{nearest(word, VERBS)}\n", file=sys.stderr)
     rows = [
         ("embedsweep train [key=value ...]", "one run"),
         ("embedsweep train -m [key=values ...]", "a study; the same command resumes it"),
@@ -125,7 +125,7 @@ def _print_problems(error: ConfigError, deed: str) -> None:
     count = len(error.problems)
     print(f"embedsweep: {count} problem{'s' if count > 1 else ''}; nothing was {deed}", file=sys.stderr)
     for problem in error.problems:
-        print(f"  {redact(str(problem))}", file=sys.stderr)
+        print(f"  {printable(redact(str(problem)))}", file=sys.stderr)
 
 
 def _train(words: Sequence[str], console: Console) -> int:

@@ -18,6 +18,15 @@ SINGLE = "single"
 SINGLE_RUNS = SWEEPS / SINGLE
 """Runs without a study, one folder each."""
 
+DOWNLOADS = SWEEPS / "downloads"
+"""Models of runs whose artifacts are elsewhere."""
+
+RESERVED = (SINGLE_RUNS.name, DOWNLOADS.name)
+"""Names in ``sweeps`` that are no study's."""
+
+LONGEST_NAME = 240
+"""Characters of a study's name, with room for suffixes in the 255 bytes of a file's name."""
+
 MODEL = "model"
 """The name of a trial's model: a folder in the trial's folder, and in its run's artifacts."""
 

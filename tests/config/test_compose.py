@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from embedsweep.config.compose import describe_user_conf, open_composer, parse_words, shipped_conf, user_conf
+from embedsweep.config.compose import (
+    as_text_word,
+    describe_user_conf,
+    open_composer,
+    parse_words,
+    shipped_conf,
+    user_conf,
+)
 from embedsweep.errors import ConfigError
 
 
@@ -79,6 +87,24 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
             )
             for name in ("x-{split}.csv", "{split}.csv", "stsb-{language}-{split}.csv")
         ),
+        *(
+            (
+                f"data.path={value}",
+                f"data.path={value}: cannot be read as key=value: {why}; a text with one of ()[]{{}}=,:\"' is written "
+                f"in quotes: 'data.path=\"{value}\"'",
+            )
+            for value, why in (
+                ("my(1)", "Unknown function 'my'"),
+                ("a=b", "mismatched input '='"),
+                ("x[1]", "mismatched input '['"),
+                ("a b(2)", "mismatched input '('"),
+            )
+        ),
+        ("@key=3", "@key: has no key before the ="),
+        (
+            "optimizer.lr=interval(1",
+            "optimizer.lr=interval(1: cannot be read as key=value: no viable alternative at input 'interval(1'",
+        ),
         ("data.where={a:1", "data.where={a:1: cannot be read as key=value: no viable alternative at input '{a:1'"),
         (
             "model.pooling=choice(null,mean)",
@@ -106,6 +132,16 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
 )
 def test_an_invalid_override_is_explained(text: str, message: str) -> None:
     assert _refusal(text) == message
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["my (1)", "a,b", "a=b", "[x]", "{x}", 'q"q', "it's", 'a\\"b', "C:\\a\\", "$HOME;#", "ñ", "a:b", "null", "1"],
+)
+def test_the_advised_word_is_read_as_the_text_that_was_meant(value: str) -> None:
+    (typed,) = shlex.split(as_text_word("data.path", value))
+    (word,) = parse_words([typed])
+    assert (word.key, word.value, word.sweeps) == ("data.path", value, False)
 
 
 def test_all_invalid_overrides_are_reported_at_once() -> None:

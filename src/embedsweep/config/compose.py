@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -269,10 +270,38 @@ def _grammar_message(text: str, reason: str) -> str:
     if "NoneType is incompatible" in reason:
         return "Hydra's choice() cannot contain null: write the choices as key=null,a,b"
     key, _, value = text.partition("=")
+    example = as_text_word(key, value)
     # To Hydra a file's {split} begins a mapping.
     if "token recognition error" in reason or re.search(r"\{\w+\}", value):
-        return f"has a character that Hydra reads only in quotes, as in '{key}=\"{value}\"'"
-    return f"cannot be read as key=value: {reason.partition(' expecting ')[0]}"
+        return f"has a character that Hydra reads only in quotes, as in {example}"
+    what = re.sub(r"^HydraException while evaluating '.*': ", "", reason.partition(" expecting ")[0])
+    message = f"cannot be read as key=value: {what}"
+    is_text = re.search(r"""[()\[\]{}="']""", value) and not re.match(rf"\s*([\[{{]|({'|'.join(FUNCTIONS)})\()", value)
+    return f"{message}; a text with one of ()[]{{}}=,:\"' is written in quotes: {example}" if is_text else message
+
+
+FUNCTIONS = (
+    "choice",
+    "range",
+    "interval",
+    "tag",
+    "sort",
+    "shuffle",
+    "glob",
+    "extend_list",
+    "int",
+    "float",
+    "str",
+    "bool",
+)
+"""Functions of Hydra's grammar: a value that begins with one of them is meant as a call."""
+
+
+def as_text_word(key: str, value: str) -> str:
+    """Return the word, quoted for the shell, that sets a key to a text with any characters."""
+    # A backslash is only special to Hydra where a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), value)
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _refusal(key: str, override: Override) -> str | None:
@@ -282,7 +311,7 @@ def _refusal(key: str, override: Override) -> str | None:
         return "Hydra's own settings are not used: results go to sweeps/ and to tracking.uri"
     if override.is_delete():
         return f"~{key} cannot be used: keys cannot be removed from the configuration; set the key to null instead"
-    return None if key else "has no key before the ="
+    return None if override.key_or_group else "has no key before the ="
 
 
 def unquote(value: Any) -> Any:

@@ -38,6 +38,7 @@ POOLING_WORDS = f"of {', '.join(get_args(Pooling))}, several joined by + (mean+c
 Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
+Quoting = Literal["auto", "double_quotes", "none"]
 KeepModels = Literal["best", "all", "none"]
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
 PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
@@ -119,6 +120,8 @@ class DataConfig:
         labels: the names of classes in the order of their numbers; None takes those there are, sorted.
         delimiter: one character between columns.
         encoding: of text files, as Python names it.
+        quoting: whether a text of a delimited file may be in double quotes, which are no part of it and are doubled
+            inside; ``auto`` if the delimiter is not a tab.
         score_range: the lowest and highest possible score in the files; scores are normalised to [0, 1] by it.
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
@@ -142,6 +145,7 @@ class DataConfig:
     labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
     delimiter: Annotated[AnyText, Described("one character, or tab")]
     encoding: Annotated[str, Described("an encoding that Python knows")]
+    quoting: Quoting
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig

@@ -1,4 +1,4 @@
-"""Texts as a reader sees them: whether one shows anything, and whether two are the same."""
+"""Texts as a reader sees them: whether one shows anything, whether it is whole, and whether two are the same."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2800]")
 def is_blank(text: str) -> bool:
     """Return whether a reader sees nothing of a text: it is empty, white space, or characters without a form."""
     return not _UNSEEN.sub("", _IGNORABLE.sub("", text))
+
+
+def half_character(text: str) -> str | None:
+    """Return the first lone surrogate of a text, which no encoding can write; None without any."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return None
 
 
 def normal(text: str) -> str:

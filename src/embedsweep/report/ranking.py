@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from embedsweep.config.axes import completed
+from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import DEV_METRICS
@@ -27,6 +28,8 @@ from embedsweep.validation.cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
 
 SHOWN = 10
+SPECIAL = re.compile(r"[^\w./:@+ -]", re.ASCII)
+"""Characters of a text that Hydra may read only in quotes."""
 
 COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
 """Unit -> the trial's user attribute, and the factor from that attribute to the unit."""
@@ -35,8 +38,13 @@ COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GP
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
     """Return the command that trains one configuration of a study again as a single run."""
     exact = {key: repr(value) if isinstance(value, float) else shown(value) for key, value in params.items()}
-    words = [*fixed, *(f"{key}={value}" for key, value in exact.items())]
-    return " ".join([program, *(shlex.quote(word) for word in words)])
+    swept = (
+        as_text_word(key, text)
+        if isinstance(params[key], str) and SPECIAL.search(text)
+        else shlex.quote(f"{key}={text}")
+        for key, text in exact.items()
+    )
+    return " ".join([program, *map(shlex.quote, fixed), *swept])
 
 
 def print_ranking(console: Console, study: StudyRecord) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, TrackingError
-from embedsweep.files import MODEL, SWEEPS
+from embedsweep.files import DOWNLOADS, MODEL
 from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
 
@@ -83,9 +83,6 @@ def _command(store: Store, port: int) -> list[str]:
     # uvicorn puts its app-dir, by default the working directory, before all libraries.
     options = f"--log-level=critical --app-dir={os.devnull}"
     return [*command, *f"--host 127.0.0.1 --port {port} --workers 1".split(), "--uvicorn-opts", options]
-
-
-DOWNLOADS = SWEEPS / "downloads"
 
 
 def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:

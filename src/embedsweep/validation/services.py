@@ -12,7 +12,7 @@ from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig
 from embedsweep.config.values import shown
 from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import Problem, raise_problems
-from embedsweep.files import SINGLE, SINGLE_RUNS, SWEEPS, access_problem, access_problems
+from embedsweep.files import LONGEST_NAME, RESERVED, SINGLE_RUNS, SWEEPS, access_problem, access_problems
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
 from embedsweep.tracking.store import database_problem, locate
 from embedsweep.validation.cells import Cell
@@ -175,8 +175,11 @@ def _database_host(url: str | None) -> str | None:
 
 def _check_study(study: StudyConfig) -> Iterator[Problem]:
     name = study.name
-    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == SINGLE):
-        yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not '{SINGLE}', but got {name!r}")
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED):
+        reserved = " or ".join(f"'{name}'" for name in RESERVED)
+        yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not {reserved}, but got {name!r}")
+    elif name is not None and len(name) > LONGEST_NAME:
+        yield Problem("study.name", f"must have at most {LONGEST_NAME} characters, but has {len(name)}: {name[:40]}...")
     if study.storage is not None:
         yield from _check_storage(study.storage)
     if len(study.objectives) > 1 and study.pruner != "none":
