@@ -12,9 +12,16 @@ from embedsweep.config.reader import Reader
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import Problem, raise_problems
 
-LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False, "cuda_graphs": "auto"}}
+LATER_KEYS: Mapping[str, Mapping[str, object]] = {
+    "trainer": {"merge_columns": False, "cuda_graphs": "auto"},
+    "model": {"prompt_rule": "columns", "save_dtype": None},
+}
 """Section -> key -> what it is taken to be where it is missing: what such trials did. Without ``cuda_graphs`` they
 captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws."""
+
+CHANGED_RULES: Mapping[str, Mapping[str, object]] = {"model": {"prompt_rule": "roles", "save_dtype": "float32"}}
+"""Section -> later key -> its default, where that is not what its absence means. Neither is part of an identity: the
+same command names the same study before and after the change, and the study's own plan says which rule it has."""
 
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,13 +32,24 @@ def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's tree as the oldest version that could do the same wrote it: equal trials keep one identity."""
-    return {name: _without(section, LATER_KEYS.get(name, {})) for name, section in tree.items()}
+    return {
+        name: {key: value for key, value in section.items() if not is_as_before(f"{name}.{key}", value)}
+        if isinstance(section, Mapping)
+        else section
+        for name, section in tree.items()
+    }
 
 
-def _without(section: Any, later: Mapping[str, object]) -> Any:
-    if not isinstance(section, Mapping):
-        return section
-    return {key: value for key, value in section.items() if key not in later or value != later[key]}
+def is_as_before(key: str, value: object) -> bool:
+    """Return whether a later key has the value that its absence or its default means, which is no part of an identity.
+
+    Args:
+        key: with its section, as ``trainer.merge_columns``.
+        value: its value.
+    """
+    section, _, name = key.partition(".")
+    later = LATER_KEYS.get(section, {})
+    return name in later and value in (later[name], CHANGED_RULES.get(section, {}).get(name, later[name]))
 
 
 def config_hash(config: TrialConfig) -> str:
