@@ -19,6 +19,7 @@ SCORED = DataConfig(
     labels=None,
     delimiter=",",
     encoding="utf-8",
+    quoting="auto",
     score_range=(0.0, 5.0),
     max_tokens=None,
     convert=ConvertConfig(to=None, positive_threshold=0.8, both_directions=False, seed=42),

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from embedsweep.config.study import Choice
 from embedsweep.config.values import shown
+from embedsweep.errors import printable
 
 KEPT_ROWS = 30
 
@@ -88,13 +89,13 @@ def plain_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **style: 
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
 def say(console: Console, text: str) -> None:
     """Print a line without interpreting markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class Display(Protocol):
@@ -167,7 +168,7 @@ class LiveTable(_Rows):
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(printable(text), highlight=False, markup=False)
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
         """Add a row; drop the oldest rows of finished trials beyond ``KEPT_ROWS``."""

@@ -80,7 +80,7 @@ def test_a_study_of_an_older_version_keeps_its_name() -> None:
     assert frozen.cells["loss=mnrl"]["model"] == {"name": "tiny", "prompt_rule": "columns", "save_dtype": None}
     assert study_name(frozen) == study_name(replace(small, cells=absent)) == study_name(replace(small, cells=newer))
     assert plan_differences(frozen, replace(small, cells=newer)) == []
-    newer["loss=mnrl"]["model"]["save_dtype"] = "float16"
+    newer = {"loss=mnrl": {**known["loss=mnrl"], "model": {"name": "tiny", **rules, "save_dtype": "float16"}}}
     assert study_name(replace(small, cells=newer)) != study_name(frozen)
     assert plan_differences(frozen, replace(small, cells=newer)) == ["model.save_dtype was null and is now float16"]
     merging = replace(PLAN, cells=_cells("trainer", "merge_columns", True))

@@ -226,6 +226,7 @@ def test_estimated_energy_is_marked() -> None:
         ({"optimizer.lr": 1e-05}, "x a=1 optimizer.lr=1e-05"),
         ({"optimizer.lr": 0.1 + 0.2}, "x a=1 optimizer.lr=0.30000000000000004"),
         ({"data.convert.both_directions": True, "data.limit": None}, None),
+        ({"data.path": "my (1)/é"}, "x a=1 'data.path=\"my (1)/é\"'"),
         ({"dataloader.batch_size": 16, "loss": "mnrl"}, "x a=1 dataloader.batch_size=16 loss=mnrl"),
     ],
 )

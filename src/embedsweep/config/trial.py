@@ -40,6 +40,7 @@ Parts = Literal["all", "transformer"]
 SaveDtype = Literal["float32", "bfloat16", "float16"]
 PromptRule = Literal["roles", "columns"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
+Quoting = Literal["auto", "double_quotes", "none"]
 KeepModels = Literal["best", "all", "none"]
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
 PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
@@ -121,6 +122,8 @@ class DataConfig:
         labels: the names of classes in the order of their numbers; None takes those there are, sorted.
         delimiter: one character between columns.
         encoding: of text files, as Python names it.
+        quoting: whether a text of a delimited file may be in double quotes, which are no part of it and are doubled
+            inside; ``auto`` if the delimiter is not a tab.
         score_range: the lowest and highest possible score in the files; scores are normalised to [0, 1] by it.
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
@@ -144,6 +147,7 @@ class DataConfig:
     labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
     delimiter: Annotated[AnyText, Described("one character, or tab")]
     encoding: Annotated[str, Described("an encoding that Python knows")]
+    quoting: Quoting
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig

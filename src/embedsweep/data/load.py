@@ -9,7 +9,6 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from embedsweep.config.identity import canonical
@@ -20,6 +19,7 @@ from embedsweep.data.examples import WORDS, Examples, Pairs, Splits, as_pairs
 from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
 from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
+from embedsweep.files import user_path
 
 _NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
@@ -152,7 +152,7 @@ def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
     if not data.splits[benchmark.split]:
         raise ConfigError.single(f"benchmark {name}", f"has no split {benchmark.split} (data.splits.{benchmark.split})")
     if path is not None and not is_generated(data):
-        root = Path(path).expanduser()
+        root = user_path(path)
         if not root.is_dir():
             raise ConfigError.single("evaluation.path", missing_folder(root))
         data = replace(data, path=str(root / benchmark.folder))

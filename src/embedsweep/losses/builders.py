@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedsweep.errors import TrialError
+from embedsweep.files import user_path
 from embedsweep.hub import local_model
 from embedsweep.losses.rows import Build, LossArguments
 
@@ -150,7 +150,7 @@ def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
     """
     from embedsweep.models.loading import load_model
 
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     source = str(local_model(path, None) or path)
     encoder = load_model(source, device=str(device), trust_remote_code=False, as_stored=True)
     # What a loss says of its guide in the model card.

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from embedsweep.config.trial import Activation, ModelConfig
 from embedsweep.errors import TrialError
+from embedsweep.files import user_path
 from embedsweep.hub import local_model
 from embedsweep.models.layout import modules_of, transformer_folder, usable_positions
 from embedsweep.models.loading import as_float32, load_model
@@ -45,7 +46,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         TrialError: the model lacks a module that is to be replaced or adapted.
     """
     model = _load_static(config, device) if config.static_dim is not None else _load(config, device)
-    if config.path is not None and not Path(config.path).expanduser().is_dir():
+    if config.path is not None and not user_path(config.path).is_dir():
         # The library would ask the hub, and a cached model's folder does not have its id.
         model.model_card_data.base_model = config.path
     if config.parts == "transformer":

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from embedsweep.config.axes import completed
+from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import DEV_METRICS
@@ -19,6 +20,7 @@ from embedsweep.console import plain_table, say, short_params
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import Duplicate, trained_params
+from embedsweep.study.frozen_data import check_data
 from embedsweep.study.opening import find_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, FAILURE, GPU_H, RETRY_OF, StudyRecord, better
 from embedsweep.training.folder import read_result
@@ -26,6 +28,8 @@ from embedsweep.validation.cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
 
 SHOWN = 10
+SPECIAL = re.compile(r"[^\w./:@+ -]", re.ASCII)
+"""Characters of a text that Hydra may read only in quotes."""
 
 COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
 """Unit -> the trial's user attribute, and the factor from that attribute to the unit."""
@@ -34,8 +38,13 @@ COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GP
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
     """Return the command that trains one configuration of a study again as a single run."""
     exact = {key: repr(value) if isinstance(value, float) else shown(value) for key, value in params.items()}
-    words = [*fixed, *(f"{key}={value}" for key, value in exact.items())]
-    return " ".join([program, *(shlex.quote(word) for word in words)])
+    swept = (
+        as_text_word(key, text)
+        if isinstance(params[key], str) and SPECIAL.search(text)
+        else shlex.quote(f"{key}={text}")
+        for key, text in exact.items()
+    )
+    return " ".join([program, *map(shlex.quote, fixed), *swept])
 
 
 def print_ranking(console: Console, study: StudyRecord) -> None:
@@ -197,6 +206,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
         StudyError: its storage cannot be opened.
     """
     study = find_study(request)
+    if study is not None:
+        check_data(study)
     plan = study.plan if study is not None else request.plan
     assert plan is not None, "a command without a plan names an existing study"
     name = study.name if study is not None else request.study.name or study_name(plan)

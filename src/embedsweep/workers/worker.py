@@ -34,6 +34,7 @@ from embedsweep.machine import free_device_memory, is_device_lost
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import Duplicate, replicate_config
+from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.record import RETRY_OF, RUN_ID
 from embedsweep.study.study import OpenTrial, Study, failure_of
@@ -232,6 +233,7 @@ class Worker:
         return run
 
     def _train(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
+        require_same_data(self.study, trial.params, config)
         label = str(trial.number)
         steps = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 
 from embedsweep.config.trial import DataConfig, TrialConfig
-from embedsweep.errors import Problem
+from embedsweep.errors import Problem, gather_problems
 from embedsweep.validation.rules import data, loss, model, training
 
 DATA_KEYS = (*(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert"), "evaluation")
@@ -30,7 +30,8 @@ def check_trial(config: TrialConfig, broken: Collection[str]) -> list[Problem]:
     problems: list[Problem] = []
     for rule, needs in RULES:
         if not any(key == need or key.startswith(f"{need}.") for key in broken for need in needs):
-            problems += rule(config)
+            with gather_problems(problems):
+                problems += rule(config)
     return problems
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
-from embedsweep.hub import cached_model_path, hub_reachable, local_model, why_unreachable
+from embedsweep.files import user_path
+from embedsweep.hub import cache_problem, cached_model_path, hub_reachable, local_model, why_unreachable
 from embedsweep.models.layout import (
     Module,
     modules_of,
@@ -39,7 +40,7 @@ def _check_source(config: ModelConfig) -> list[Problem]:
         return list(_check_tiny(config))
     if config.path is None:
         return [Problem("model.path", f"model={config.name} needs one: a hub id (ORG/NAME) or a folder")]
-    folder = Path(config.path).expanduser()
+    folder = user_path(config.path)
     return _check_folder(folder, config) if folder.exists() else _check_hub_id(config.path, config)
 
 
@@ -80,7 +81,8 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
             cached, config, _Named(f"the copy of {hub_id} in the local cache", f"run: hf download {hub_id}")
         )
     if hub_reachable():
-        return []
+        problem = cache_problem()
+        return [] if problem is None else [Problem("model.path", f"{hub_id} has to be downloaded, and {problem}")]
     message = (
         f"{hub_id} is neither a folder nor in the local cache, and {why_unreachable()}; "
         "use model=pretrained model.path=FOLDER, or model=tiny, which needs no download"
