@@ -116,7 +116,7 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         return ResolvedModel(argument, source, f"the folder {source}", True)
     if (SWEEPS / argument / "study.yaml").is_file():
         return _best_of(argument)
-    if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument)) is not None:
+    if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument, composer)) is not None:
         return model
     return _on_the_hub(argument, composer)
 
@@ -168,14 +168,14 @@ def _best_of(study: str) -> ResolvedModel:
     return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True)
 
 
-def _model_of_run(argument: str) -> ResolvedModel | None:
+def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
     """Return the model of the run whose id starts with ``argument``; None where no run does."""
     runs = _runs_of(argument)
     _check_unique(argument, [run.run_id for run in runs])
     run = runs[0] if runs else None
     if run is not None and run.folder.is_dir():
         return ResolvedModel(argument, str(run.folder), run.description, True)
-    model = _from_the_store(argument, run)
+    model = _from_the_store(argument, run, composer)
     if model is None and run is not None:
         message = f"is {run.description}, whose model was not kept: it is neither in {run.folder} nor in MLflow's store"
         hint = f"; the study's best model is {run.study}" if run.study else ""
@@ -183,12 +183,13 @@ def _model_of_run(argument: str) -> ResolvedModel | None:
     return model
 
 
-def _from_the_store(argument: str, run: _Run | None) -> ResolvedModel | None:
+def _from_the_store(argument: str, run: _Run | None, composer: Composer) -> ResolvedModel | None:
     """Download a run's model from MLflow's store; None where the store has none.
 
     Args:
         argument: a run's id, or its first digits.
         run: the run, where it is known here; else it is one of another folder or machine.
+        composer: composes the option as which the model is checked.
     """
     from embedsweep.tracking.browse import download_model, runs_with_model
 
@@ -198,7 +199,10 @@ def _from_the_store(argument: str, run: _Run | None) -> ResolvedModel | None:
     if not ids:
         return None
     description = run.description if run is not None else f"run {ids[0]}"
-    return ResolvedModel(argument, str(download_model(tracking, ids[0])), f"{description}, from MLflow's store", True)
+    source = str(download_model(tracking, ids[0]))
+    if problems := _validate(source, composer):
+        raise ConfigError(Problem(argument, problem.message) for problem in problems)
+    return ResolvedModel(argument, source, f"{description}, from MLflow's store", True)
 
 
 def _check_unique(argument: str, run_ids: list[str]) -> None:
