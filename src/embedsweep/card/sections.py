@@ -93,6 +93,9 @@ def origin_section(config: TrialConfig, result: TrialResult, selection: str, hub
         selection,
     ]
     both = [name for name in config.data.splits["train"] if name in config.data.splits["dev"]]
+    before = result.before.get(config.objective)
+    if before is not None and result.objective <= before:
+        parts.append(f"It is not better than the untrained model, whose {objective} is {before:.4f}.")
     if both and config.evaluation.dev is None:
         parts.append(f"The split `{both[0]}` is part of the training data too: the dev scores cannot be trusted.")
     return "\n\n".join(part for part in parts if part)

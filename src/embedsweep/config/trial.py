@@ -75,6 +75,8 @@ DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
 Count = Annotated[int, Bounds(at_least=1)]
 """A whole number of at least 1."""
 WholeNumber = Annotated[int, Bounds(at_least=0)]
+Seed = Annotated[int, Bounds(at_least=0, below=2**32)]
+"""What NumPy's generators take."""
 Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
 NotNegative = Annotated[float, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
@@ -330,7 +332,7 @@ class TrainerConfig:
     max_steps: Count | None
     precision: Precision
     device: Annotated[str, Described("auto, cpu, cuda, cuda:N or mps")]
-    seed: WholeNumber
+    seed: Seed
     eval_every: Positive
     log_every: Positive
     load_best_model_at_end: bool
