@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
-from embedsweep.config.identity import canonical, digest, with_later_keys, without_later_keys
+from embedsweep.config.identity import canonical, digest, is_as_before, with_later_keys, without_later_keys
 from embedsweep.config.trial import (
     DEV_METRICS,
     DIRECTIONS,
@@ -324,8 +324,9 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     differences: dict[str, str] = {}
     for key in (*old, *(key for key in new if key not in old)):
         before, after = old.get(key, "absent"), new.get(key, "absent")
-        if canonical(before) != canonical(after):
-            name = key.split("/")[-1]
+        name = key.split("/")[-1]
+        is_later_rule = is_as_before(name, before) and is_as_before(name, after)  # the frozen plan's is kept
+        if canonical(before) != canonical(after) and not is_later_rule:
             differences.setdefault(name, f"{name} was {shown(before)} and is now {shown(after)}")
     return list(differences.values())
 

@@ -46,6 +46,7 @@ from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
+from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.cells import cell_config
 from embedsweep.workers.outcomes import Outcomes
@@ -255,9 +256,9 @@ class Worker:
             self.study.check_held(trial)
             self.display.progress(label, step, total)
 
-        for line in data_warnings(config):
+        for line in (*(f"data: {line}" for line in data_warnings(config)), *training_warnings(config)):
             if line not in self._shown_warnings:
-                self.display.say(f"data: {line}")
+                self.display.say(line)
                 self._shown_warnings.add(line)
         setup = TrialSetup(
             config,
