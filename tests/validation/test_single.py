@@ -114,7 +114,11 @@ WRONG_VALUES = [
     ("trainer.epochs=two", "trainer.epochs: must be a number above 0, but got 'two'"),
     ("trainer.epochs=0", "trainer.epochs: must be a number above 0, but got 0"),
     ("trainer.max_steps=1.5", "trainer.max_steps: must be a whole number of at least 1, or null, but got 1.5"),
-    ("trainer.seed=-1", "trainer.seed: must be a whole number of at least 0, but got -1"),
+    ("trainer.seed=-1", "trainer.seed: must be a whole number of at least 0 and below 4294967296, but got -1"),
+    (
+        "trainer.seed=4294967296",
+        "trainer.seed: must be a whole number of at least 0 and below 4294967296, but got 4294967296",
+    ),
     ("trainer.eval_every=1.5", "trainer.eval_every: must be a ratio below 1 or a whole number of steps, but got 1.5"),
     ("trainer.eval_every=0", "trainer.eval_every: must be a number above 0, but got 0"),
     ("trainer.early_stopping=3", "trainer.early_stopping: must be a section with keys of its own, but got 3"),

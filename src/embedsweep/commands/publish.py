@@ -76,7 +76,7 @@ def _check(arguments: ParsedArguments) -> ResolvedModel:
         arguments.add_problem(model.argument, "is on the Hub already; publish takes a model on this disk")
         model = None
     elif model is not None:
-        arguments.problems.extend(find_problems(Path(model.source)))
+        arguments.problems.extend(find_problems(Path(model.source), with_code=arguments.values.code))
     if arguments.values.to is not None:
         _check_target(arguments, model)
     arguments.check()
@@ -113,6 +113,7 @@ VERB = Verb(
         Option("--public", "", "make a new repository on the Hub public; without it the repository is private"),
         Option("--message", "TEXT", "of the commit on the Hub"),
         Option("--license", "ID", "the licence, as the Hub calls it; without it the card's own stays", _license_id),
+        Option("--code", "", "publish the model's *.py files, too; without it, a model that has some is refused"),
         Option("--overwrite", "", "replace a model in the folder, add a commit to a repository"),
     ),
 )

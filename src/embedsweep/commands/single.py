@@ -26,6 +26,7 @@ from embedsweep.training.curve import points_of
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
+from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.resume import EarlierRun, alone_in, copy_training
 from embedsweep.validation.single import SingleRun
@@ -85,7 +86,7 @@ class _Run:
                 if continued is not None and (done := read_result(earlier.folder)) is not None:
                     self._finish_complete(earlier.run_id)
                     console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
-                    print_single(console, done, earlier.folder)
+                    print_single(console, done, earlier.folder, earlier.config.objective)
                     return 0
                 _check_recorded(request, earlier, tracker)
             with shielded():
@@ -96,7 +97,7 @@ class _Run:
             result = self._train(folder, run)
         if result is None:
             return 1
-        print_single(console, result, folder)
+        print_single(console, result, folder, request.config.objective)
         megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
         more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
         say(console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
@@ -201,3 +202,5 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
     display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, note)
     for line in data_warnings(config):
         display.say(f"data: {line}")
+    for line in training_warnings(config):
+        display.say(line)

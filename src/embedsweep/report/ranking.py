@@ -146,8 +146,18 @@ def print_best(console: Console, study: StudyRecord, program: str, test: Mapping
     if model.is_dir():
         say(console, f"model: {model}")
     result = read_result(study.trial_folder(best.number))
+    if result is not None:
+        _print_unimproved(console, result, objective, "the best trial")
     note = _energy_note(result.emissions) if result is not None else ""
     say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({note})' if note else ''}")
+
+
+def _print_unimproved(console: Console, result: TrialResult, objective: str, what: str) -> None:
+    """Print so if ``what`` has no better objective than the model had before it was trained."""
+    before = result.before.get(objective)
+    if before is not None and result.objective <= before:
+        change = f"{objective} was {before:.4f} before training and is {result.objective:.4f}"
+        say(console, f"{what} is not better than the untrained model: {change}")
 
 
 def _energy_note(cost: Emissions) -> str:
@@ -166,8 +176,8 @@ def print_ui(console: Console, hint: str, program: str) -> None:
     say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
 
 
-def print_single(console: Console, result: TrialResult, folder: Path) -> None:
-    """Print the result of a single run."""
+def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
+    """Print the result of a single run, whose best checkpoint was chosen by ``objective``."""
     say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
@@ -180,6 +190,7 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
             say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
+    _print_unimproved(console, result, objective, "the model")
     emissions = result.emissions
     gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(

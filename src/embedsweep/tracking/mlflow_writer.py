@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
+from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
@@ -35,7 +36,7 @@ class MlflowWriter:
     """
 
     def __init__(self, store: Store, client: MlflowClient) -> None:
-        self._client = client
+        self._store, self._client = store, client
         self.lookup = Lookup(store, client)
         # The metrics of runs that this process alone writes into: their steps, or None if not read from the store yet.
         self._steps: dict[str, dict[str, set[int] | None]] = {}
@@ -211,9 +212,10 @@ class MlflowWriter:
 
     def _log_files(self, run_id: str, record: Files) -> None:
         path = Path(record.path)
-        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
-            log(run_id, str(path), record.folder)
+            artifacts = artifacts_of(self._store, self._client, run_id)
+            log = artifacts.log_artifacts if path.is_dir() else artifacts.log_artifact
+            log(str(path), record.folder)
 
     def _end(self, run_id: str, record: End) -> None:
         if record.state is not None:
