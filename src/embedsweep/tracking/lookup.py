@@ -112,6 +112,14 @@ class Lookup:
             self._store_ids[run_id] = store_id
         return self._store_ids.get(run_id)
 
+    def has(self, run_id: str) -> bool:
+        """Return whether the store has a run now: one that was known may have been deleted since."""
+        store_id = self.find(run_id)
+        if store_id is not None and not self._has(store_id):
+            self._store_ids = {known: store for known, store in self._store_ids.items() if store != store_id}
+            return False
+        return store_id is not None
+
     def id_of(self, experiment: str, run_id: str) -> str:
         """Return the store's id of a run that it must have.
 

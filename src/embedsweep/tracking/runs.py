@@ -230,7 +230,7 @@ class Tracker:
         """Return whether this store holds the run or, while it is unreachable, may; a study may have used another."""
         if self._writer.holds(run_id):
             return True
-        return self._writer.query(lambda writer: writer.lookup.find(run_id) is not None) is not False
+        return self._writer.query(lambda writer: writer.lookup.has(run_id)) is not False
 
     def known_runs(self, experiment: str) -> dict[str, KnownRun] | None:
         """Return all runs of an experiment, deleted ones too, by each id that a trial may have of them.

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.files import access_problem
 from embedsweep.secrets import redact
 from embedsweep.signals import raise_pending, shielded
+from embedsweep.tracking.relocation import relocate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +84,7 @@ def mlflow_errors(doing: str, advice: str = "") -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         # SQLAlchemy appends the statement and its values, which help nobody. The original error is not chained,
         # because its text may contain a password that redact has just masked.
         reason = str(error).partition("\n[SQL:")[0].strip() or type(error).__name__
@@ -104,7 +106,7 @@ def _is_temporary(error: Exception) -> bool:
         return status is None or status >= 500 or status in _TEMPORARY_STATUS
     if isinstance(error, OSError):
         return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _TEMPORARY_ERRNO
-    return isinstance(error, (OperationalError, InterfaceError))
+    return isinstance(error, (OperationalError, InterfaceError, sqlite3.OperationalError))
 
 
 def _is_refused(error: Exception) -> bool:
@@ -293,6 +295,9 @@ def _open_sqlite(store: Store, database: Path, notify: Notify) -> MlflowClient:
 
     def connect() -> MlflowClient:
         with mlflow_errors(failure):
+            if former := relocate(database):
+                roots = ", ".join(former)
+                notify(f"MLflow's store was moved or copied from {roots}: its runs have the artifacts beside it now")
             return _connect(store.uri)
 
     lock = database.with_name(f"{database.name}.lock")

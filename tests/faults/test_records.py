@@ -1,0 +1,114 @@
+"""A study's MLflow runs or trials' folders are deleted, and rebuilt from what the other records have."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+
+from tests.faults import studies
+from tests.faults.studies import WORDS, Study
+
+REPAIR = "from embedsweep.cli import main; import sys; sys.exit(main(['repair', *sys.argv[1:]]))"
+
+
+@pytest.fixture
+def copied(undisturbed: Study, tmp_path: Path) -> Study:
+    """A copy of the undisturbed study, in a working directory of its own."""
+    for name in ("sweeps", "mlruns"):
+        shutil.copytree(undisturbed.folder.parents[1] / name, tmp_path / name)
+    return Study(tmp_path)
+
+
+def repair(study: Study, *words: str) -> studies.Ended:
+    program = study.folder.parents[1] / "repair.py"
+    program.write_text(REPAIR, encoding="utf-8")
+    return studies.finish(studies.start_program(study.folder.parents[1], [str(program), study.name, *words]))
+
+
+def again(study: Study) -> Study:
+    return Study(study.folder.parents[1])
+
+
+def check_recorded(study: Study, run: Run, expected: Run, reference: Study) -> None:
+    """Check that a run has everything of another that a trial's records hold."""
+    assert (run.info.status, run.info.run_name) == (expected.info.status, expected.info.run_name)
+    assert run.data.params == expected.data.params
+    assert run.data.tags["mlflow.parentRunId"] == study.parent.info.run_id
+    for name in ("trial", "state", "config_hash", "conversion", "host", "study"):
+        assert run.data.tags[f"embedsweep.{name}"] == expected.data.tags[f"embedsweep.{name}"]
+    assert study.history(run) == reference.history(expected)
+    names = [
+        {entry.path for entry in each.client.list_artifacts(of.info.run_id)}
+        for each, of in ((study, run), (reference, expected))
+    ]
+    assert names[0] == names[1]
+    assert abs(run.info.start_time - expected.info.start_time) < 2000
+    assert abs(run.info.end_time - expected.info.end_time) < 2000
+
+
+@pytest.mark.slow
+def test_a_deleted_store_is_recorded_again(copied: Study, undisturbed: Study) -> None:
+    shutil.rmtree(copied.folder.parents[1] / "mlruns")
+    told = studies.run(copied.folder.parents[1], (f"study.name={copied.name}",))
+    assert told.code == 0, told.output
+    assert "MLflow's store does not have the runs of trials 0, 1" in told.output
+    assert f"embedsweep repair {copied.name} compares what is left, and with --write rebuilds it" in told.output
+    compared = repair(copied)
+    assert compared.code == 1, compared.output
+    assert len(again(copied).runs) == 1  # the study's own
+    written = repair(copied, "--write")
+    assert written.code == 0, written.output
+
+    study = again(copied)
+    assert len(study.runs) == 3
+    for number in range(studies.N_TRIALS):
+        check_recorded(study, study.run_of(number), undisturbed.run_of(number), undisturbed)
+    for name in ("dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg"):
+        assert study.parent.data.metrics[name] == undisturbed.parent.data.metrics[name]
+    agreed = repair(copied)
+    assert (agreed.code, "agree" in agreed.output) == (0, True), agreed.output
+
+
+@pytest.mark.slow
+def test_deleted_runs_are_restored(copied: Study) -> None:
+    for run in (copied.run_of(1), copied.parent):
+        copied.client.delete_run(run.info.run_id)
+    told = studies.run(copied.folder.parents[1], (f"study.name={copied.name}",))
+    assert "MLflow's store does not have the run of trial 1" in told.output
+    written = repair(copied, "--write")
+    assert written.code == 0, written.output
+    assert "the run of trial 1 was deleted in MLflow -> restored" in written.output
+    studies.check_whole(again(copied))
+
+
+@pytest.mark.slow
+def test_a_deleted_folder_is_filled_from_the_storage_and_the_run(copied: Study, undisturbed: Study) -> None:
+    folders = [each.trial_folder(0) for each in (copied, undisturbed)]
+    shutil.rmtree(folders[0])
+    told = studies.run(copied.folder.parents[1], (f"study.name={copied.name}",))
+    assert "does not have the folder of trial 0" in told.output
+    written = repair(copied, "--write")
+    assert written.code == 0, written.output
+    files = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in folders]
+    assert files[0] == files[1]
+    assert copied.result(0) == undisturbed.result(0)
+    assert (folders[0] / "config.yaml").read_text() == (folders[1] / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_the_deleted_run_of_an_interrupted_trial_costs_nothing(tmp_path: Path, undisturbed: Study) -> None:
+    killed = studies.run(tmp_path, WORDS, ("kill", "step:7"))
+    assert killed.code == -9, killed.output
+    deleted = Study(tmp_path).run_of(0).info.run_id
+    Study(tmp_path).client.delete_run(deleted)
+
+    ended = studies.run(tmp_path)
+    assert ended.code == 0, ended.output
+    assert f"trial 0: MLflow lacks its run {deleted[:8]}; it gets a new one" in ended.output
+    study = Study(tmp_path)
+    study.runs = [run for run in study.runs if run.info.run_id != deleted]
+    studies.check_whole(study)
+    studies.check_equal(study, undisturbed)
