@@ -15,6 +15,7 @@ from embedsweep.card.text import code, data_name, last_part, table, without_fold
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import SIMILARITIES, ModelConfig, TrialConfig
 from embedsweep.emissions.rows import read_rows
+from embedsweep.models.layout import base_dtypes
 from embedsweep.secrets import redact
 from embedsweep.tracking.names import flatten
 
@@ -58,6 +59,19 @@ def base_model_link(model: ModelConfig, hub_id: str | None) -> str:
     if model.path is None:
         return "a small BERT with random weights"
     return f"{code(last_part(model.path))} (a local folder)"
+
+
+def weights_line(config: TrialConfig) -> str:
+    """Say in which precision the weights were stored, trained and saved, and computed with."""
+    model, precision = config.model, config.trainer.precision
+    stored = [dtype for dtype in base_dtypes(model) if dtype != "float32"]
+    parts = [f"saved in {model.save_dtype or 'float32'}", "trained in float32"]
+    parts += [f"stored in {' and '.join(stored)} by the base model"] if stored else []
+    parts += [f"with computation in mixed precision ({precision})"] if precision != "fp32" else []
+    rounded = (
+        "; scores are of the weights before they were rounded" if model.save_dtype not in (None, "float32") else ""
+    )
+    return ", ".join(parts) + rounded
 
 
 def origin_section(config: TrialConfig, result: TrialResult, selection: str, hub_id: str | None) -> str:

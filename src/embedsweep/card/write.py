@@ -21,6 +21,7 @@ from embedsweep.card.sections import (
     evaluation_section,
     origin_section,
     read_hardware,
+    weights_line,
 )
 from embedsweep.card.text import data_name, data_source, verbatim, without_folders
 from embedsweep.config.result import TrialResult
@@ -77,6 +78,7 @@ def write_card(
         template_path=str(TEMPLATE),
         config=config,
         result=result,
+        weights=weights_line(config),
         base=base_model_link(config.model, data.base_model),
         sources=[(without_folders(name), data_source(source)) for name, source in sources],
         training=training_datasets(config, splits, also, data.train_datasets),

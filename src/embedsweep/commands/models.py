@@ -24,7 +24,7 @@ from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
 from embedsweep.validation.resume import SHORTEST_PREFIX
-from embedsweep.validation.rules.model import check_model
+from embedsweep.validation.rules.model import TRUST, check_model
 from embedsweep.validation.sections import read_sections
 from embedsweep.validation.single import read_store
 
@@ -112,7 +112,7 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         has_model_inside = (inside / "modules.json").is_file() and not (folder / "modules.json").is_file()
         source = str(inside if has_model_inside else folder)
         if problems := _validate(source, composer):
-            raise ConfigError(Problem(argument, problem.message) for problem in problems)
+            raise ConfigError(Problem(argument, problem.message.removesuffix(TRUST)) for problem in problems)
         return ResolvedModel(argument, source, f"the folder {source}", True)
     if (SWEEPS / argument / "study.yaml").is_file():
         return _best_of(argument)
@@ -132,12 +132,11 @@ def load_model(model: ResolvedModel, device: str) -> SentenceTransformer:
         EmbedsweepError: its files are broken, or are not a model's.
     """
     prepare_process(device)
-    from sentence_transformers import SentenceTransformer
-
     from embedsweep.models.build import torch_device
+    from embedsweep.models.loading import load_model as load
 
     try:
-        return SentenceTransformer(model.source, device=torch_device(device), model_kwargs={"use_safetensors": True})
+        return load(model.source, device=torch_device(device), trust_remote_code=False)
     except Exception as error:  # several libraries read a model, and each raises its own exceptions
         reason = redact((str(error).strip().splitlines() or ["no reason given"])[0])
         message = f"the model {model.source} cannot be loaded: {type(error).__name__}: {reason}"
@@ -217,7 +216,9 @@ def _on_the_hub(argument: str, composer: Composer) -> ResolvedModel:
         return ResolvedModel(argument, str(cached or argument), f"{argument} on the hub", False)
     studies, runs = study_names(), single_runs_with_model()
     known = f"studies: {_listed(studies)}; single runs: {_listed(run_id[:8] for run_id in runs)}"
-    reasons = [problem.message.partition("; use ")[0] for problem in problems]  # that advice is for train
+    reasons = [
+        problem.message.partition("; use ")[0].removesuffix(TRUST) for problem in problems
+    ]  # that advice is for train
     message = (
         f"is no folder, no study and no run here{nearest(argument, [*studies, *runs])} ({known}); "
         f"on the hub: {'; '.join(reasons)}"

@@ -37,6 +37,8 @@ Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", 
 POOLING_WORDS = f"of {', '.join(get_args(Pooling))}, several joined by + (mean+cls)"
 Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
+SaveDtype = Literal["float32", "bfloat16", "float16"]
+PromptRule = Literal["roles", "columns"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
 Quoting = Literal["auto", "double_quotes", "none"]
 KeepModels = Literal["best", "all", "none"]
@@ -215,9 +217,13 @@ class ModelConfig:
         dense: dimensions of a dense layer behind the pooling; None adds none.
         dense_activation: its activation.
         max_seq_length: tokens beyond this are cut; None keeps the model's own.
-        prompts: name -> text put before every sentence, saved with the model. ``query`` and ``document``, where both
-            exist, go before the first and the other texts of a training example.
-        default_prompt: name of the prompt that is used unless another is requested; None uses none.
+        prompts: name -> text put before texts, beside the model's own, saved with them. ``query`` and ``document`` go
+            before the first and the other texts of positive pairs and triplets.
+        default_prompt: name of the prompt of all other texts, trained and scored; None keeps the model's own, or none.
+        prompt_rule: ``roles`` is the rule above; ``columns`` that of studies begun before it: training knew only
+            ``prompts``, took query and document where both were there, for pairs of any kind, else the default.
+        save_dtype: the precision that the trained model's weights are saved in; training is in float32. None is a study
+            begun when weights were trained and saved as they were stored.
         lora: low-rank adapters.
         lr: the learning rate that suits this model, centre of the relative search ranges.
         trust_remote_code: whether code that comes with the model may be executed.
@@ -234,6 +240,8 @@ class ModelConfig:
     max_seq_length: Count | None
     prompts: Annotated[Mapping[str, AnyText], Described("a mapping of names to texts, as {query:'query: '}")]
     default_prompt: str | None
+    prompt_rule: PromptRule
+    save_dtype: SaveDtype | None
     lora: LoraConfig
     lr: Positive
     trust_remote_code: bool

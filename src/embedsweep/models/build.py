@@ -17,6 +17,7 @@ from embedsweep.errors import TrialError
 from embedsweep.files import user_path
 from embedsweep.hub import local_model
 from embedsweep.models.layout import modules_of, transformer_folder, usable_positions
+from embedsweep.models.loading import as_float32, load_model
 from embedsweep.models.lora import add_adapters, has_adapters, load_adapters
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.models.tokenised import SentenceTransformer as RememberingModel
@@ -68,7 +69,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
 
 def load_trained(folder: Path, config: ModelConfig, device: str | None) -> SentenceTransformer:
     """Load a trained model from its folder."""
-    return SentenceTransformer(str(folder), device=device, trust_remote_code=config.trust_remote_code)
+    return load_model(str(folder), device=device, trust_remote_code=config.trust_remote_code)
 
 
 def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bool) -> None:
@@ -83,7 +84,7 @@ def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bo
         trust_remote_code: as configured.
     """
     if not has_adapters(model):
-        saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+        saved = load_model(str(folder), device="cpu", trust_remote_code=trust_remote_code)
         model.load_state_dict(saved.state_dict())
         return
     for module, files in zip(model, modules_of(folder) or (), strict=True):
@@ -129,28 +130,30 @@ def torch_device(device: str) -> str | None:
     return None if device == "auto" else device.partition(":")[0]
 
 
-def _load(config: ModelConfig, device: str | None) -> RememberingModel:
-    return RememberingModel(
+def _load(config: ModelConfig, device: str | None) -> SentenceTransformer:
+    return load_model(
         _source(config),
         device=device,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
-        model_kwargs={"use_safetensors": True},
-        model_card_data=SentenceTransformerModelCardData(local_files_only=True),
+        kind=RememberingModel,
     )
 
 
-def _load_static(config: ModelConfig, device: str | None) -> RememberingModel:
+def _load_static(config: ModelConfig, device: str | None) -> SentenceTransformer:
     assert config.static_dim is not None
     source = _source(config)
     if Path(source).is_dir():
         source = str(transformer_folder(Path(source)))
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
-    return RememberingModel(
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
+    model = RememberingModel(
         modules=[_static_embedding(tokenizer, config.static_dim, config.max_seq_length)],
         device=device,
         model_card_data=SentenceTransformerModelCardData(local_files_only=True),
     )
+    return as_float32(model, source)
 
 
 def _source(config: ModelConfig) -> str:

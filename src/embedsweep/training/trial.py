@@ -25,6 +25,7 @@ from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, visible_devices
+from embedsweep.models.layout import base_dtypes
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -44,6 +45,9 @@ _log = logging.getLogger(__name__)
 
 MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
 """Tag of a run: examples in memory at once in the last attempt."""
+
+STORED_DTYPE = "embedsweep.stored_dtype"
+"""Tag of a run: the precision that the base model's weights are stored in; they are trained in float32."""
 
 CUDA_GRAPHS = "embedsweep.cuda_graphs"
 """Tag of a run: what was captured in CUDA graphs, or why nothing was."""
@@ -193,6 +197,7 @@ class _TrialRun:
                 "embedsweep.processes": str(self._setup.processes),
                 MICRO_BATCH_SIZE: str(size),
                 "embedsweep.loss_batch_size": str(loss_batch_size_of(config)),
+                STORED_DTYPE: " and ".join(base_dtypes(config.model)) or "none",
             }
         )
 
@@ -292,10 +297,12 @@ class _TrialRun:
         parts: Mapping[str, Part],
     ) -> None:
         """Save safetensors weights and the card, with the training log of all attempts in it."""
+        from embedsweep.models.loading import save_model
+
         folder = self._setup.folder
         model.model_card_data.training_logs = _card_log(outcome.log)
         model.model_card_data.set_best_model_step(outcome.best_step)
-        model.save_pretrained(str(folder / MODEL), safe_serialization=True, create_model_card=False)
+        save_model(model, folder / MODEL, self._config.model.save_dtype or "float32")
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
         main, *also = parts.items()
         trained = replace(splits, train=main[1].examples)

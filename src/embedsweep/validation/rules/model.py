@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from embedsweep.hub import cache_problem, cached_model_path, hub_reachable, loca
 from embedsweep.models.layout import (
     Module,
     modules_of,
+    stored_dtypes,
     transformer_config,
     transformer_folder,
     usable_positions,
-    weight_files,
 )
+from embedsweep.models.requirements import can_pad, code_of, has_tokenizer, unknown_type, without_safetensors
 from embedsweep.models.tiny import SIZES
 
 TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
@@ -75,10 +77,9 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", hub_id):
         return [Problem("model.path", f"there is no folder {hub_id}, and it is not a hub id (ORG/NAME) either")]
     if (cached := cached_model_path(hub_id, config.revision)) is not None:
-        if config.static_dim is None and not weight_files(cached):
-            message = f"the copy of {hub_id} in the local cache has no safetensors weights; run: hf download {hub_id}"
-            return [Problem("model.path", message)]
-        return _check_inside(cached, config)
+        return _check_inside(
+            cached, config, _Named(f"the copy of {hub_id} in the local cache", f"run: hf download {hub_id}")
+        )
     if hub_reachable():
         problem = cache_problem()
         return [] if problem is None else [Problem("model.path", f"{hub_id} has to be downloaded, and {problem}")]
@@ -100,33 +101,80 @@ def _check_tiny(config: ModelConfig) -> Iterator[Problem]:
 def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
     if not folder.is_dir():
         return [Problem("model.path", f"{folder} is a file; a model is a folder with config.json or modules.json")]
-    if config.static_dim is not None:
-        return _check_inside(folder, config)
-    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+    is_model = any((folder / name).is_file() for name in ("config.json", "modules.json"))
+    if config.static_dim is None and not is_model:
         return [Problem("model.path", f"{folder} holds no model: it has neither config.json nor modules.json")]
-    if not weight_files(folder):
-        message = (
-            f"{folder} has no safetensors weights, and a pickle could execute code: if you trust it, load it and "
-            "save it again with save_pretrained()"
+    return _check_inside(folder, config, _Named(str(folder), None))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A model's folder in messages.
+
+    Attributes:
+        words: what it is.
+        complete: how to get files that it lacks; None if only its author can.
+    """
+
+    words: str
+    complete: str | None
+
+    def lacks(self, what: str, otherwise: str) -> Problem:
+        """Return the problem that it has no ``what``, with the advice of a cached copy or ``otherwise``."""
+        return Problem(
+            "model.path", f"{self.words} has no {what}{f'; {self.complete}' if self.complete else otherwise}"
         )
-        return [Problem("model.path", message)]
-    return _check_inside(folder, config)
 
 
-def _check_inside(folder: Path, config: ModelConfig) -> list[Problem]:
-    """Check the settings against the folder's own files: its modules, its tokenizer, its positions."""
+def _check_inside(folder: Path, config: ModelConfig, named: _Named) -> list[Problem]:
+    """Check what loading needs, and the settings, against the folder's own files."""
     try:
-        modules = modules_of(folder)
+        if not config.trust_remote_code and (code := code_of(folder)):
+            return [Problem("model.path", f"{named.words} needs code that is not the library's ({code[0]}){TRUST}")]
         if config.static_dim is not None:
             own = transformer_folder(folder)
             if (own / "tokenizer.json").is_file():
                 return []
             message = f"{own} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
             return [Problem("model.path", message)]
+        if missing := list(_check_loading(folder, config, named)):
+            return missing
+        modules = modules_of(folder)
         problems = [] if modules is None else list(_check_modules(modules, config))
         return [*problems, *_check_length(transformer_folder(folder), config)]
     except ValueError as error:
         return [Problem("model.path", str(error))]
+
+
+TRUST = "; set model.trust_remote_code=true to run it, if you trust its author"
+"""Advice that only the model to train can follow: a guide or teacher, and what is only evaluated, run no code."""
+
+
+def _check_loading(folder: Path, config: ModelConfig, named: _Named) -> Iterator[Problem]:
+    """Check that the model can be loaded, and trained: safetensors, a known transformer, a tokenizer that can pad."""
+    if (pickled := without_safetensors(folder)) is not None:
+        where = "" if pickled == folder else f" in {pickled.name}"
+        reason = ", and a pickle could execute code: if you trust it, load it and save it again with save_pretrained()"
+        yield named.lacks(f"safetensors weights{where}", reason)
+    if config.trust_remote_code:
+        return
+    if (kind := unknown_type(folder)) is not None:
+        message = f"{named.words} is of type {kind}, which the installed transformers does not know: a newer one may"
+        yield Problem("model.path", message)
+    if not has_tokenizer(folder):
+        yield named.lacks("tokenizer", ": save it into the folder with save_pretrained()")
+    elif not can_pad(folder):
+        message = f"the tokenizer of {named.words} has neither a padding nor an end-of-sequence token to pad texts with"
+        yield Problem("model.path", f"{message}: set tokenizer.pad_token and save it with save_pretrained()")
+    if (transformer_config(transformer_folder(folder)) or {}).get("quantization_config"):
+        message = f"{named.words} is quantised, and only floating weights can be trained: take the original model"
+        yield Problem("model.path", message)
+    if config.save_dtype is None and (stored := " and ".join(sorted(stored_dtypes(folder) - {"float32"}))):
+        message = (
+            f"{named.words} is stored in {stored}, and this was begun when it was trained in that, too; it is now "
+            "trained in float32, so that scores could not be compared: begin anew, under another name"
+        )
+        yield Problem("model.path", message)
 
 
 def _check_modules(modules: tuple[Module, ...], config: ModelConfig) -> Iterator[Problem]:
