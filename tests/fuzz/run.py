@@ -1,7 +1,7 @@
 """Run mutated commands, or an audit of mutated data files, in one process: ``python -m tests.fuzz.run KIND FIRST N``.
 
-KIND is ``commands`` or ``data``. Training, loading models and serving pages are replaced; what comes before them is run.
-It prints each case that did not end with exit code 0 or 2, or that took too long, and ends with exit code 1 if there is
+KIND is ``commands`` or ``data``. Training, loading models and serving pages are replaced; what comes before is run. It
+prints each case that did not end with exit code 0 or 2, or that took too long, and ends with exit code 1 if there is
 one. Runs in the working directory, which should be empty; FUZZ_SEED makes other cases.
 """
 
