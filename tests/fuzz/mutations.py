@@ -127,27 +127,9 @@ VALUES = (
 """What a value is replaced by: limits, other types, Hydra's grammar, paths, characters."""
 
 KEYS = (
-    "loss",
-    "model",
-    "data",
-    "study.name",
-    "loss.scale",
-    "optimizer.lr",
-    "trainer.seed",
-    "hydra.run.dir",
-    "x",
-    "",
-    "loss.inner",
-)
-KEYS += (
-    "model.space.x",
-    "data.also.a.data.path",
-    "search.space",
-    "study.enqueue",
-    "evaluation.benchmarks",
-    "+x",
-    "~loss",
-    "@a",
+    *("loss", "model", "data", "study.name", "loss.scale", "optimizer.lr", "trainer.seed", "hydra.run.dir", "x", ""),
+    *("loss.inner", "model.space.x", "data.also.a.data.path", "search.space", "study.enqueue", "evaluation.benchmarks"),
+    *("+x", "~loss", "@a"),
 )
 
 

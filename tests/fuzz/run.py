@@ -15,8 +15,9 @@ import shutil
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from embedsweep.cli import main as run_command
@@ -115,12 +116,16 @@ def _replace_what_takes_long() -> None:
     def preview(request: Any, console: Any, program: str) -> int:
         return real_sweep(request, console, program) if request.study.dry_run else 0
 
-    single.run_single = lambda *_: 0
-    sweep.run_sweep = preview
-    tracking.open_ui = lambda *_: 0
-    for module in (encode, evaluate, similarity):
-        module.load_model = reached
-    publish._api = reached
+    replaced: Mapping[ModuleType, Mapping[str, Callable[..., Any]]] = {
+        single: {"run_single": lambda *_: 0},
+        sweep: {"run_sweep": preview},
+        tracking: {"open_ui": lambda *_: 0},
+        publish: {"_api": reached},
+        **{module: {"load_model": reached} for module in (encode, evaluate, similarity)},
+    }
+    for module, functions in replaced.items():
+        for name, function in functions.items():
+            setattr(module, name, function)
 
 
 if __name__ == "__main__":
