@@ -23,10 +23,11 @@ from embedsweep.card.sections import (
     read_hardware,
     weights_line,
 )
-from embedsweep.card.text import data_name, data_source, without_folders
+from embedsweep.card.text import data_name, data_source, verbatim, without_folders
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Examples, Splits
+from embedsweep.models.prompts import prompts_in_words
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def write_card(
         config=config,
         result=result,
         weights=weights_line(config),
+        prompts=verbatim(redact(prompts_in_words(model, config))),
         base=base_model_link(config.model, data.base_model),
         sources=[(without_folders(name), data_source(source)) for name, source in sources],
         training=training_datasets(config, splits, also, data.train_datasets),
