@@ -38,7 +38,7 @@ WRITE_AT_THE_END = ("audit", "evaluate", "encode", "similarity")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 129, 130, 143."""
     end_at_once()
     drop_empty(os.environ)
     words = list(sys.argv[1:] if argv is None else argv)

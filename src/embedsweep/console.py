@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -21,17 +22,41 @@ from embedsweep.errors import printable
 KEPT_ROWS = 30
 
 
-class _LastingConsole(Console):
-    """A console that ignores a closed pipe (``| head``, a closed terminal), so that the command continues."""
+class _LastingStream:
+    """A stream whose reader may go away (``| head``, a closed terminal): the command continues, without output."""
 
-    def on_broken_pipe(self) -> None:
-        """Discard all further output."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        # On a file, an I/O error is one of the disk.
+        self._closed_errors = (errno.EPIPE, errno.EIO) if file.isatty() else (errno.EPIPE,)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._lasting():
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        with self._lasting():
+            self._file.flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in self._closed_errors:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
 
 
 def open_console(file: TextIO) -> Console:
     """Return a console that writes to a file, usually stdout, even if stdout is redirected later."""
-    return _LastingConsole(file=file)
+    return Console(file=cast("TextIO", _LastingStream(file)))
 
 
 def short_params(params: Mapping[str, Choice]) -> str:

@@ -131,7 +131,7 @@ class WorkerError(EmbedsweepError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived while a trial was training.
+    """SIGINT, SIGTERM or SIGHUP arrived while a trial was training.
 
     Derives from ``BaseException``, like ``KeyboardInterrupt``, so that no library's ``except Exception`` swallows it.
 
@@ -145,7 +145,7 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """The process's exit code: 130 for SIGINT, 143 for SIGTERM."""
+        """The process's exit code: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signum
 
 

@@ -1,4 +1,4 @@
-"""Handlers of SIGINT and SIGTERM: raise `Interrupted`, but defer signals inside `shielded()`."""
+"""Handlers of SIGINT, SIGTERM and SIGHUP: raise `Interrupted`, but defer signals inside `shielded()`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 from embedsweep.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -25,9 +25,14 @@ _shield = _Shield()
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Turn signals into `Interrupted` inside the block; call in the main thread. Restores the former handlers."""
+    """Turn signals into `Interrupted` inside the block; call in the main thread. Restores the former handlers.
+
+    A SIGHUP that is ignored at the start (``nohup``) stays ignored.
+    """
     _shield.pending = None
-    former = {number: signal.signal(number, _handle) for number in SIGNALS}
+    is_hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in SIGNALS if not (number is signal.SIGHUP and is_hangup_ignored)]
+    former = {number: signal.signal(number, _handle) for number in numbers}
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ class WorkersConfig:
         count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
         per_device: how many share a GPU; ``auto`` is what a probe finds to be fastest.
         processes_per_trial: how many train one trial together.
-        max_restarts: how often a worker that died is restarted, over the whole command.
+        max_restarts: how often a worker that died is restarted before it gets any trial further.
         silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
         mps: whether workers share GPUs through CUDA's Multi-Process Service; ``auto`` where several share one and it
             can be had.
@@ -201,7 +201,8 @@ class StudyConfig(_Optimised):
         keep_models: which trials' models stay on disk.
         duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
             trained with another seed.
-        max_retries: how often a trial that failed or whose worker died is retried.
+        max_retries: how often a trial that failed is retried.
+        max_deaths: after how many deaths of its worker, one after another without a newer checkpoint, a trial fails.
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
@@ -220,6 +221,7 @@ class StudyConfig(_Optimised):
     keep_models: KeepModels
     duplicates: Duplicates
     max_retries: WholeNumber
+    max_deaths: Count
     retry_failed: bool
     enqueue: Annotated[
         tuple[Mapping[str, object], ...],
@@ -271,13 +273,15 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
-        max_retries: how often a trial that failed or whose worker died is retried; as this command has it.
+        max_retries: how often a trial that failed is retried; as this command has it.
+        max_deaths: after how many deaths at one place a trial fails; as this command has it.
     """
 
     keep_models: KeepModels
     emissions: EmissionsConfig
     tracking: TrackingConfig
     max_retries: int
+    max_deaths: int
 
 
 def _frozen(value: Any) -> Choice:

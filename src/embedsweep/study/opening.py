@@ -163,7 +163,7 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | No
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
     """Return what all trials share, as the first command set it; later ones need not repeat it and cannot change it.
 
-    Only ``tracking.uri`` and ``study.max_retries`` may change.
+    Only ``tracking.uri``, ``study.max_retries`` and ``study.max_deaths`` may change.
     """
     kept: Mapping[str, Any] = study.user_attrs[SERVICES]
     requested: dict[str, Any] = {KEEP_MODELS: request.study.keep_models, COUNTRY: request.emissions.country_iso_code}
@@ -181,7 +181,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> 
     if request.plan is None and not {TRACKING, "tracking"} & request.overridden and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
     emissions = replace(request.emissions, country_iso_code=kept[COUNTRY])
-    return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries)
+    return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries, request.study.max_deaths)
 
 
 def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from embedsweep.training.data import Part, conversion_of, data_warnings, trainin
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
+from embedsweep.training.steps import training_warnings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -312,7 +313,8 @@ class _TrialRun:
         trained = replace(splits, train=main[1].examples)
         further = {name: part.examples for name, part in also}
         emissions = folder / "emissions.csv"
-        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions)
+        told = (*data_warnings(self._config), *training_warnings(self._config))
+        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions, told)
 
     def _record_files(self) -> None:
         run, folder = self._setup.run, self._setup.folder
