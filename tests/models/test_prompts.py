@@ -103,21 +103,11 @@ def test_positive_pairs_are_trained_as_queries_and_documents(tmp_path: Path) -> 
     plain, prefixed = _write(tmp_path / "plain", rows, "", ""), _write(tmp_path / "prefixed", rows, "q: ", "d: ")
     scores: list[Mapping[str, float]] = []
     for data, words in ((plain, ["model.prompts={query: 'q: ', document: 'd: '}"]), (prefixed, [])):
-        shape = [
-            "trainer.epochs=1",
-            "data.shape=positive_pairs",
-            "data.columns=[sentence1,sentence2]",
-            "evaluation.dev=demo-dev",
-        ]
-        common = [
-            "trainer.device=cpu",
-            "loss=mnrl",
-            "data=csv",
-            f"data.path={data}",
-            *shape,
-            "evaluation.test=demo-test",
-        ]
-        config = pass_single([*common, *shape, *words, "data.splits={train:train,dev:[],test:[]}"]).config
+        shape = ["data.shape=positive_pairs", "data.columns=[sentence1,sentence2]"]
+        splits = ["data.splits={train:train,dev:[],test:[]}", "evaluation.dev=demo-dev", "evaluation.test=demo-test"]
+        last = ["trainer.epochs=2", "trainer.load_best_model_at_end=false"]
+        common = ["trainer.device=cpu", "loss=mnrl", "data=csv", f"data.path={data}"]
+        config = pass_single([*common, *shape, *splits, *last, *words]).config
         scores.append(train_config(config, tmp_path / f"checkpoints{len(scores)}")[0].dev)
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
