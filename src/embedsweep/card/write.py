@@ -27,6 +27,7 @@ from embedsweep.card.text import data_name, data_source, verbatim, without_folde
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Examples, Splits
+from embedsweep.models.prompts import prompts_in_words
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def write_card(
         config=config,
         result=result,
         weights=weights_line(config),
+        prompts=verbatim(redact(prompts_in_words(model, config))),
         base=base_model_link(config.model, data.base_model),
         sources=[(without_folders(name), data_source(source)) for name, source in sources],
         training=training_datasets(config, splits, also, data.train_datasets),
