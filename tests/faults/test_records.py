@@ -22,14 +22,10 @@ def copied(undisturbed: Study, tmp_path: Path) -> Study:
     return Study(tmp_path)
 
 
-def repair(study: Study, *words: str) -> studies.Ended:
-    program = study.folder.parents[1] / "repair.py"
+def repair(folder: Path, name: str, *words: str) -> studies.Ended:
+    program = folder / "repair.py"
     program.write_text(REPAIR, encoding="utf-8")
-    return studies.finish(studies.start_program(study.folder.parents[1], [str(program), study.name, *words]))
-
-
-def again(study: Study) -> Study:
-    return Study(study.folder.parents[1])
+    return studies.finish(studies.start_program(folder, [str(program), name, *words]))
 
 
 def check_recorded(study: Study, run: Run, expected: Run, reference: Study) -> None:
@@ -50,47 +46,50 @@ def check_recorded(study: Study, run: Run, expected: Run, reference: Study) -> N
 
 
 @pytest.mark.slow
-def test_a_deleted_store_is_recorded_again(copied: Study, undisturbed: Study) -> None:
-    shutil.rmtree(copied.folder.parents[1] / "mlruns")
-    told = studies.run(copied.folder.parents[1], (f"study.name={copied.name}",))
+def test_a_deleted_store_is_recorded_again(undisturbed: Study, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed.folder.parent, tmp_path / "sweeps")  # and no mlruns
+    name = undisturbed.name
+    told = studies.run(tmp_path, (f"study.name={name}",))
     assert told.code == 0, told.output
     assert "MLflow's store does not have the runs of trials 0, 1" in told.output
-    assert f"embedsweep repair {copied.name} compares what is left, and with --write rebuilds it" in told.output
-    compared = repair(copied)
+    assert f"embedsweep repair {name} compares what is left, and with --write rebuilds it" in told.output
+    compared = repair(tmp_path, name)
     assert compared.code == 1, compared.output
-    assert len(again(copied).runs) == 1  # the study's own
-    written = repair(copied, "--write")
+    assert len(Study(tmp_path).runs) == 1  # the study's own
+    written = repair(tmp_path, name, "--write")
     assert written.code == 0, written.output
 
-    study = again(copied)
+    study = Study(tmp_path)
     assert len(study.runs) == 3
     for number in range(studies.N_TRIALS):
         check_recorded(study, study.run_of(number), undisturbed.run_of(number), undisturbed)
-    for name in ("dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg"):
-        assert study.parent.data.metrics[name] == undisturbed.parent.data.metrics[name]
-    agreed = repair(copied)
+    for metric in ("dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg"):
+        assert study.parent.data.metrics[metric] == undisturbed.parent.data.metrics[metric]
+    agreed = repair(tmp_path, name)
     assert (agreed.code, "agree" in agreed.output) == (0, True), agreed.output
 
 
 @pytest.mark.slow
-def test_deleted_runs_are_restored(copied: Study) -> None:
+def test_deleted_runs_are_restored(copied: Study, tmp_path: Path) -> None:
     for run in (copied.run_of(1), copied.parent):
         copied.client.delete_run(run.info.run_id)
-    told = studies.run(copied.folder.parents[1], (f"study.name={copied.name}",))
+    told = studies.run(tmp_path, (f"study.name={copied.name}",))
     assert "MLflow's store does not have the run of trial 1" in told.output
-    written = repair(copied, "--write")
+    written = repair(tmp_path, copied.name, "--write")
     assert written.code == 0, written.output
     assert "the run of trial 1 was deleted in MLflow -> restored" in written.output
-    studies.check_whole(again(copied))
+    studies.check_whole(Study(tmp_path))
 
 
 @pytest.mark.slow
-def test_a_deleted_folder_is_filled_from_the_storage_and_the_run(copied: Study, undisturbed: Study) -> None:
+def test_a_deleted_folder_is_filled_from_the_storage_and_the_run(
+    copied: Study, undisturbed: Study, tmp_path: Path
+) -> None:
     folders = [each.trial_folder(0) for each in (copied, undisturbed)]
     shutil.rmtree(folders[0])
-    told = studies.run(copied.folder.parents[1], (f"study.name={copied.name}",))
+    told = studies.run(tmp_path, (f"study.name={copied.name}",))
     assert "does not have the folder of trial 0" in told.output
-    written = repair(copied, "--write")
+    written = repair(tmp_path, copied.name, "--write")
     assert written.code == 0, written.output
     files = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in folders]
     assert files[0] == files[1]
