@@ -56,8 +56,8 @@ def training_warnings(config: TrialConfig) -> Iterator[str]:
     every, warmup, steps = config.trainer.eval_every, config.optimizer.warmup, most_steps(config, sizes)
     if warmup >= 1 and warmup > steps:
         yield (
-            f"optimizer.warmup: {warmup:g} steps of warm-up are more than the {steps} of this training, so that the rate "
-            f"never reaches optimizer.lr={config.optimizer.lr:g}; a ratio, as 0.1, is of all steps"
+            f"optimizer.warmup: {warmup:g} steps of warm-up are more than the {steps} of this training, so that the "
+            f"rate never reaches optimizer.lr={config.optimizer.lr:g}; a ratio, as 0.1, is of all steps"
         )
     count = min(steps, math.ceil(1 / every) if every < 1 else math.ceil(steps / every))
     if count > MANY_EVALUATIONS and loader.batch_sampler != "no_duplicates":
