@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from embedsweep.config.trial import BatchSampler, ModelConfig
+from embedsweep.config.trial import BatchSampler, ModelConfig, PromptRule, Shape
 from embedsweep.errors import ConfigError
 from embedsweep.models.requirements import known_model_types
-from embedsweep.validation.rules.model import check_model
+from embedsweep.validation.rules.model import check_model, check_prompts
 from embedsweep.validation.rules.training import check_grouped_batches
 from embedsweep.validation.single import pass_single
 from tests.configs import NO_LORA, PLAIN
@@ -131,21 +131,52 @@ def test_the_default_prompt_is_one_of_the_prompts() -> None:
     tiny = replace(PLAIN, name="tiny", prompts={"query": "q: ", "topic": "t: "})
     assert errors(replace(tiny, default_prompt="topic")) == []
     assert errors(replace(tiny, default_prompt="topics")) == [
-        "model.default_prompt: must be a name in model.prompts, but got topics (did you mean topic?); "
-        "there are: query, topic"
+        "model.default_prompt: must be a name in model.prompts or of the model's own, but got topics (did "
+        "you mean topic?); there are: query, topic"
     ]
     assert errors(replace(tiny, prompts={}, default_prompt="x")) == [
-        "model.default_prompt: must be a name in model.prompts, but got x; there are: none"
+        "model.default_prompt: must be a name in model.prompts or of the model's own, but got x; there are: none"
     ]
 
 
-def test_prompts_that_no_text_gets_are_refused() -> None:
-    tiny = replace(PLAIN, name="tiny")
-    assert errors(replace(tiny, prompts={"query": "q: ", "document": "d: "})) == []
-    assert errors(replace(tiny, prompts={"query": "q: ", "passage": "p: "})) == [
-        "model.prompts: no text gets one of query, passage: name them query and document, or set "
-        "model.default_prompt=query"
-    ]
+def test_the_default_prompt_may_be_one_of_the_models_own(tmp_path: Path) -> None:
+    path = folder(tmp_path, TRANSFORMER)
+    own = {"prompts": {"query": "q: ", "document": ""}, "default_prompt_name": None}
+    (path / "config_sentence_transformers.json").write_text(json.dumps(own), encoding="utf-8")
+    config = replace(PLAIN, path=str(path), prompts={"topic": "t: "})
+    assert errors(replace(config, default_prompt="query")) == errors(replace(config, default_prompt="topic")) == []
+    (found,) = errors(replace(config, default_prompt="document"))
+    assert found.endswith("but got document; there are: topic, query")
+
+
+BOTH = {"query": "q: ", "document": "d: "}
+NAME_THEM = "name them query and document, or set model.default_prompt="
+NOBODYS: list[tuple[dict[str, str], str, PromptRule, str | None]] = [
+    (BOTH, "positive_pairs", "roles", None),
+    ({"query": "q: "}, "positive_pairs", "roles", None),
+    ({"query": "", "passage": "p: "}, "positive_pairs", "roles", f"query, passage: {NAME_THEM}query"),
+    (
+        BOTH,
+        "scored_pairs",
+        "roles",
+        "query, document: texts of data.shape=scored_pairs are equals: set model.default_prompt=query",
+    ),
+    (BOTH, "scored_pairs", "columns", None),
+    ({"query": "q: "}, "positive_pairs", "columns", f"query: {NAME_THEM}query"),
+]
+
+
+@pytest.mark.parametrize(("prompts", "shape", "rule", "expected"), NOBODYS)
+def test_prompts_that_no_text_gets_are_refused(
+    prompts: dict[str, str], shape: Shape, rule: PromptRule, expected: str | None
+) -> None:
+    trial = pass_single([]).config
+    model = replace(trial.model, prompts=prompts, prompt_rule=rule)
+    trial = replace(trial, model=model, data=replace(trial.data, shape=shape))
+    messages = [] if expected is None else [f"model.prompts: no text gets one of {expected}"]
+    assert [str(problem) for problem in check_prompts(trial)] == messages
+    default = replace(model, default_prompt=next(iter(prompts)))
+    assert list(check_prompts(replace(trial, model=default))) == []
 
 
 def test_a_static_embedding_has_nothing_to_pool_or_adapt() -> None:

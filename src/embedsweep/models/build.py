@@ -59,6 +59,11 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         _cut_length(model, config.max_seq_length)
     model.prompts = {**model.prompts, **config.prompts}
     if config.default_prompt is not None:
+        if config.default_prompt not in model.prompts:
+            there = ", ".join(model.prompts)
+            raise TrialError(
+                f"model.default_prompt: the model has no prompt {config.default_prompt}; there are: {there}"
+            )
         model.default_prompt_name = config.default_prompt
     if config.lora.rank is not None:
         folder = Path(_source(config))
@@ -93,23 +98,6 @@ def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bo
         else:
             inside = files.folder.relative_to(folder).as_posix()
             module.load_state_dict(type(module).load(str(folder), subfolder=inside).state_dict())
-
-
-def training_prompts(config: ModelConfig, columns: Sequence[str]) -> str | dict[str, str] | None:
-    """Return the trainer's argument ``prompts``.
-
-    Args:
-        config: the model with its prompts.
-        columns: names of the text columns, in order.
-
-    Returns:
-        If the model has both, ``query`` for the first column and ``document`` for the others; else the default prompt
-        for all; None without one.
-    """
-    prompts = config.prompts
-    if "query" in prompts and "document" in prompts:
-        return {column: prompts["document" if number else "query"] for number, column in enumerate(columns)}
-    return prompts[config.default_prompt] if config.default_prompt is not None else None
 
 
 def count_tokens(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:

@@ -20,12 +20,13 @@ from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Splits
-from embedsweep.data.load import load_splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, visible_devices
 from embedsweep.models.layout import base_dtypes
+from embedsweep.models.prompts import prompts_in_words
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -33,6 +34,7 @@ from embedsweep.training.data import Part, conversion_of, data_warnings, trainin
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
+from embedsweep.training.steps import training_warnings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,6 +46,9 @@ _log = logging.getLogger(__name__)
 
 MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
 """Tag of a run: examples in memory at once in the last attempt."""
+
+PROMPTS = "embedsweep.prompts"
+"""Tag of a run: which texts got which of the model's prompts."""
 
 STORED_DTYPE = "embedsweep.stored_dtype"
 """Tag of a run: the precision that the base model's weights are stored in; they are trained in float32."""
@@ -155,7 +160,7 @@ class _TrialRun:
         built = setup.models.get(config)
         model = built.model
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-        self._record_data(splits, conversion_of(parts), size)
+        self._record_data(splits, conversion_of(parts), size, model)
         before = self._scores_before(built)
         training, outcome = self._train(built, parts, size)
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
@@ -185,10 +190,12 @@ class _TrialRun:
         self._meter.flush()
         return decision
 
-    def _record_data(self, splits: Splits, conversion: str | None, size: int) -> None:
+    def _record_data(self, splits: Splits, conversion: str | None, size: int, model: SentenceTransformer) -> None:
         config, run = self._config, self._setup.run
         for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
             run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
+        for name, examples in load_also(config.data).items():
+            run.log_dataset(f"{name}-train", examples.digest, examples.origin, "train")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
@@ -196,6 +203,7 @@ class _TrialRun:
                 "embedsweep.processes": str(self._setup.processes),
                 MICRO_BATCH_SIZE: str(size),
                 "embedsweep.loss_batch_size": str(loss_batch_size_of(config)),
+                PROMPTS: prompts_in_words(model, config),
                 STORED_DTYPE: " and ".join(base_dtypes(config.model)) or "none",
             }
         )
@@ -307,7 +315,8 @@ class _TrialRun:
         trained = replace(splits, train=main[1].examples)
         further = {name: part.examples for name, part in also}
         emissions = folder / "emissions.csv"
-        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions)
+        told = (*data_warnings(self._config), *training_warnings(self._config))
+        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions, told)
 
     def _record_files(self) -> None:
         run, folder = self._setup.run, self._setup.folder

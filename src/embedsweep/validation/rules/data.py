@@ -9,13 +9,12 @@ from dataclasses import asdict
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import BenchmarkConfig, Split, TrialConfig
 from embedsweep.data.demo import DEMOS, is_generated
-from embedsweep.data.load import Request, load_also, load_benchmark, load_splits
+from embedsweep.data.load import Request, load_also, load_benchmark, load_splits, scored_data
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
 from embedsweep.training.micro_batches import losses_of
-from embedsweep.training.steps import most_steps
 from embedsweep.validation.rules.training import smallest_batch
 
 
@@ -43,6 +42,23 @@ def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
         if data.drop_leaked and (both := [name for name in data.splits["train"] if name in own]):
             message = f"has {', '.join(both)}, which {does}: data.drop_leaked=true leaves all of it out of train; "
             yield Problem("data.splits.train", f"{message}remove it there, or set evaluation.{split}")
+
+
+READ_FROM = ("path", "hub", "revision", "language", "format", "files", "where")
+"""Keys of a data configuration by which two read the same rows, where they also name the same split."""
+
+
+def check_test_is_not_dev(config: TrialConfig) -> Iterator[Problem]:
+    """Check that test does not read the pairs of dev, by which the model is chosen."""
+    (dev, chosen), (test, reported) = (scored_data(config.data, config.evaluation, name) for name in ("dev", "test"))
+    both = [name for name in test.splits[reported] if name in dev.splits[chosen]]
+    if both and all(getattr(dev, key) == getattr(test, key) for key in READ_FROM):
+        key = f"data.splits.{reported}" if config.evaluation.test is None else "evaluation.test"
+        message = (
+            f"reads {', '.join(both)} of {test.name}, as dev does: a score on pairs that chose the model is no test; "
+            "choose another benchmark"
+        )
+        yield Problem(key, f"{message} or split" if config.evaluation.test is None else message)
 
 
 def scored_on(config: TrialConfig) -> tuple[str, str]:
@@ -89,21 +105,6 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
             of = "" if dataset.section == "data" else f" of {dataset.section}"
             message = f"with drop_last no batch is left: {examples} examples{of} for a batch of {batch}"
             yield Problem("dataloader.batch_size", message)
-
-
-def check_warmup_steps(config: TrialConfig) -> Iterator[Problem]:
-    """Check that warm-up ends before training does, as far as the number of steps is known without a tokenizer."""
-    warmup = config.optimizer.warmup
-    if warmup < 1 or check_data(config) or check_conversion(config):
-        return
-    counts = [count_prepared(dataset) for dataset in unprepared_parts(config)]
-    steps = most_steps(config, [count for count in counts if isinstance(count, int)])
-    if warmup > steps:
-        message = (
-            f"warms up for {warmup:g} steps, and training has {steps}, so that the rate would never reach "
-            f"optimizer.lr={config.optimizer.lr:g}: set fewer steps, or a ratio of all steps, as 0.1"
-        )
-        yield Problem("optimizer.warmup", message)
 
 
 def _in_section(problem: Problem, dataset: UnpreparedPart) -> Problem:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import ModelConfig
+from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
@@ -22,6 +22,7 @@ from embedsweep.models.layout import (
     transformer_folder,
     usable_positions,
 )
+from embedsweep.models.prompts import ROLES, WITH_ROLES
 from embedsweep.models.requirements import can_pad, code_of, has_tokenizer, unknown_type, without_safetensors
 from embedsweep.models.tiny import SIZES
 
@@ -32,7 +33,27 @@ FIXED_WIDTH = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
 
 def check_model(config: ModelConfig) -> list[Problem]:
     """Check that a model exists (a folder, in the cache, or on a hub that answers) and supports its settings."""
-    return [*_check_source(config), *_check_prompts(config), *_check_static(config)]
+    return [*_check_source(config), *_check_default_prompt(config), *_check_static(config)]
+
+
+def check_prompts(config: TrialConfig) -> Iterator[Problem]:
+    """Check that some text gets one of the configured prompts."""
+    model = config.model
+    if not model.prompts or model.default_prompt is not None or _own_prompts(model)[1] is not None:
+        return
+    names, shapes = ", ".join(model.prompts), [dataset.data.shape for dataset in config.datasets.values()]
+    advice = f"set model.default_prompt={next(iter(model.prompts))}"
+    if model.prompt_rule == "columns":
+        gets_one = set(ROLES) <= model.prompts.keys()
+    else:
+        gets_one = any(shape in WITH_ROLES for shape in shapes) and any(model.prompts.get(role) for role in ROLES)
+    if gets_one:
+        return
+    if any(shape in WITH_ROLES for shape in shapes) or model.prompt_rule == "columns":
+        message = f"no text gets one of {names}: name them query and document, or {advice}"
+    else:
+        message = f"no text gets one of {names}: texts of data.shape={shapes[0]} are equals: {advice}"
+    yield Problem("model.prompts", message)
 
 
 def _check_source(config: ModelConfig) -> list[Problem]:
@@ -44,17 +65,30 @@ def _check_source(config: ModelConfig) -> list[Problem]:
     return _check_folder(folder, config) if folder.exists() else _check_hub_id(config.path, config)
 
 
-def _check_prompts(config: ModelConfig) -> Iterator[Problem]:
-    name, prompts = config.default_prompt, config.prompts
-    if name is not None and name not in prompts:
+def _check_default_prompt(config: ModelConfig) -> Iterator[Problem]:
+    name = config.default_prompt
+    own = _own_prompts(config)[0]
+    if name is None or own is None:
+        return
+    prompts = [*config.prompts, *(prompt for prompt in own if prompt not in config.prompts)]
+    if name not in prompts:
         there = ", ".join(prompts) or "none"
-        message = f"must be a name in model.prompts, but got {name}{nearest(name, prompts)}; there are: {there}"
-        yield Problem("model.default_prompt", message)
-    elif prompts and name is None and not {"query", "document"} <= prompts.keys():
-        message = (
-            f"no text gets one of {', '.join(prompts)}: name them query and document, or set model.default_prompt="
-        )
-        yield Problem("model.prompts", message + next(iter(prompts)))
+        message = f"must be a name in model.prompts or of the model's own, but got {name}{nearest(name, prompts)}"
+        yield Problem("model.default_prompt", f"{message}; there are: {there}")
+
+
+def _own_prompts(config: ModelConfig) -> tuple[list[str] | None, str | None]:
+    """Return the names of a model's own prompts that are not empty, and its default; None where it is not here."""
+    if config.name == "tiny" or config.static_dim is not None:
+        return [], None
+    folder = local_model(config.path, config.revision)
+    if folder is None:
+        return None, None
+    own = _read(folder / "config_sentence_transformers.json")
+    prompts = own.get("prompts")
+    names = [str(name) for name, text in prompts.items() if text] if isinstance(prompts, dict) else []
+    default = own.get("default_prompt_name")
+    return names, default if isinstance(default, str) else None
 
 
 def _check_static(config: ModelConfig) -> Iterator[Problem]:
