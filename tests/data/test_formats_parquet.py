@@ -149,3 +149,15 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     path.mkdir()
     assert _refusal(path, NAMED) == ["train.parquet: is a folder, not a file; in it: nothing"]
+
+
+def test_dates_that_python_lacks_are_no_traceback(tmp_path: Path) -> None:
+    dates = pa.array([-(10**17)] * 3, pa.timestamp("ms"))
+    (reported,) = _refusal(_written(tmp_path, {**COLUMNS, "sentence1": dates}), NAMED)
+    assert reported.startswith("train.parquet: is a broken parquet file: ")
+
+
+def test_a_long_value_is_cut_in_messages(tmp_path: Path) -> None:
+    (reported,) = _refusal(_written(tmp_path, {**COLUMNS, "score": ["1", "x" * 5000, "2"]}), NAMED)
+    assert reported.startswith("train.parquet, row 2: score 'xxx")
+    assert len(reported) < 300

@@ -14,7 +14,7 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.console import Display, open_display, say
-from embedsweep.data.load import load_splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.files import SINGLE, SINGLE_RUNS
 from embedsweep.report.ranking import print_single, print_ui
@@ -186,8 +186,9 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         path = earlier.folder / "config.yaml"
         message = f"{path} is not the configuration that run {label} was started with: start a new run"
         raise ConfigError.single("resume", message)
-    digest = load_splits(request.config.data, request.config.evaluation).digest
-    if recorded.data_digests and recorded.data_digests != {digest}:
+    data = request.config.data
+    further = {examples.digest for examples in load_also(data).values()}  # which older versions did not record
+    if not recorded.data_digests <= {load_splits(data, request.config.evaluation).digest, *further}:
         message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)
 

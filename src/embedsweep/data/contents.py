@@ -130,7 +130,7 @@ def _encoding_of(content: bytes) -> str:
             return name
         if content.count(b"\0") > share * len(content):
             return f"{name}-be" if content.startswith(b"\0") else name
-    if _is_utf8(content):
+    if content.isascii() or _is_utf8(content):
         return "utf-8"
     return "cp1252" if any(0x80 <= byte <= 0x9F for byte in content) else "latin-1"
 

@@ -146,10 +146,10 @@ def read_parquet(path: Path, layout: Layout) -> Table:
         file = pq.ParquetFile(pa.BufferReader(content))
         picker = choose(file.schema_arrow.names, layout, findings, "it has")
         table = file.read()
-    except (pa.ArrowException, OSError) as error:
+        picker.take_columns(str(path), table.num_rows, lambda position: _column_values(table.column(position)))
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:  # the last two of dates that Python lacks
         message = " ".join(str(error).split())
         raise ConfigError.single(str(path), f"is a broken parquet file: {message}; get it or write it again") from None
-    picker.take_columns(str(path), table.num_rows, lambda position: _column_values(table.column(position)))
     return picker.table()
 
 

@@ -16,6 +16,7 @@ from embedsweep.errors import ConfigError, Problem
 T = TypeVar("T")
 
 _SHOWN_PER_KIND = 5
+_LONGEST_VALUE = 100
 
 
 class Row(NamedTuple):
@@ -101,7 +102,13 @@ def closest_names(word: str, names: Iterable[str]) -> str:
     ordered = list(names)
     chosen = difflib.get_close_matches(word, ordered) or ordered[:6]
     rest = ", ..." if len(chosen) == 6 < len(ordered) else ""
-    return (", ".join(repr(name) for name in chosen) + rest) or "nothing"
+    return (", ".join(quoted(name) for name in chosen) + rest) or "nothing"
+
+
+def quoted(value: object) -> str:
+    """Return a value for a message as Python writes it, a long one cut."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 @dataclass(frozen=True)

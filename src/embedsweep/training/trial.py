@@ -20,7 +20,7 @@ from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Splits
-from embedsweep.data.load import load_splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
@@ -194,6 +194,8 @@ class _TrialRun:
         config, run = self._config, self._setup.run
         for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
             run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
+        for name, examples in load_also(config.data).items():
+            run.log_dataset(f"{name}-train", examples.digest, examples.origin, "train")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
