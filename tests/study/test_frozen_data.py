@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,12 @@ ROWS = HEADER + "a b,c d,0\ne f,g h,5\n"
 WORDS = ("loss=cosent,cosine", "data=csv", "data.path=pairs", "trainer.device=cpu", "dataloader.batch_size=2")
 CHANGES = {
     "a row more": ("train", ROWS + "i,j,1\n", "train (pairs/train.csv) has changed: it had 2 examples", "has 3 now"),
-    "another text": ("dev", ROWS.replace("a b", "a B"), "dev (pairs/dev.csv) has changed", "as many, but not the same"),
+    "another text": (
+        "dev",
+        ROWS.replace("a b", "a B"),
+        "dev (pairs/dev.csv) has changed",
+        "it has as many examples as when the study was created (2), but not the same",
+    ),
     "another score": ("test", ROWS.replace("5", "4"), "test (pairs/test.csv) has changed", "not the same"),
     "another order": (
         "train",
@@ -100,6 +106,26 @@ def test_sources_that_are_swept_are_frozen_each(pairs: Path, forget_data: Callab
     with pytest.raises(ConfigError) as error:
         agree_on_data(study)
     assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize("changed", ["encoder/model.safetensors", "teacher/config.json"])
+def test_a_folder_of_a_model_or_a_teacher_is_frozen(changed: str, pairs: Path) -> None:
+    for name in ("encoder", "teacher"):
+        (pairs.parent / name).mkdir()
+        config = {"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0, "hidden_size": 8}
+        (pairs.parent / name / "config.json").write_text(json.dumps(config))
+        for file in ("model.safetensors", "tokenizer.json"):
+            (pairs.parent / name / file).touch()
+    models = ("model=pretrained", "model.path=encoder", "loss=mse", "loss.teacher=teacher")
+    study = opened("optimizer.lr=1e-4,1e-3", *WORDS[1:], *models)
+    agree_on_data(study)
+    assert {"model encoder", "model teacher"} <= set(study.frozen_data)
+    (pairs.parent / changed).write_text(json.dumps({**config, "more": 1}))
+    with pytest.raises(ConfigError) as error:
+        agree_on_data(study)
+    (problem,) = error.value.problems
+    assert problem.message.startswith(f"model {Path(changed).parent} (")
+    assert "has as many files as when the study was created (3), but not the same" in problem.message
 
 
 def test_a_study_of_an_earlier_version_takes_the_data_it_finds(pairs: Path, forget_data: Callable[[], None]) -> None:
