@@ -27,7 +27,7 @@ test: $(READY)
 faults: $(READY)
 	$(BIN)/python -m pytest -m 'not chaos' tests/faults $(TESTS)
 
-# Kill a study's processes at random until its 30 trials are complete.
+# Kill all processes of a search at random moments, twenty times, in six variants. CHAOS_SEED= for other moments.
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos tests/faults $(TESTS)
 
