@@ -29,6 +29,7 @@ from embedsweep.config.trial import (
     TrialConfig,
 )
 from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.tracking.spool import all_spools
 from tests.configs import EVALUATION, SCORED
 
 CONFIG = TrialConfig(
@@ -116,8 +117,11 @@ def fetch(url: str) -> str:
 
 
 def reader(config: TrackingConfig) -> MlflowClient:
-    from mlflow import MlflowClient
-
+    """Return a client of the store, once all that was recorded is written."""
+    until = time.monotonic() + 30
+    while all_spools():
+        assert time.monotonic() < until, "records still wait"
+        time.sleep(0.01)
     return MlflowClient(config.uri)
 
 

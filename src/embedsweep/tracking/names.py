@@ -35,7 +35,7 @@ PARENT = "mlflow.parentRunId"
 """Tag of a trial's run: the id of the study's parent run."""
 
 SPOOL_ID = "embedsweep.spool_id"
-"""Tag of a run that was started while the store was unreachable: the id that it has in spool and folder names."""
+"""Tag of a trial's run: the id by which it was recorded, until the store's was known."""
 
 _MAX_PARAM_LENGTH = 6000  # MLflow truncates longer values
 

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -103,10 +102,13 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
         study.n_trials = job.n_trials  # of this command; another one may have raised it since
         folder = job.allocation_folder
         allocation = allocation_path(folder, job.number) if folder is not None else None
-        # The supervisor has opened the store: if it cannot be reached now, records are replayed later.
-        with closing(Tracker(replace(study.services.tracking, spool=True), display.say)) as tracker:
+        # The supervisor has opened the store: if it cannot be reached now, records are written later.
+        tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
+        try:
             Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group).work()
             _score_best(study, tracker, job.parent)
+        finally:
+            tracker.stop()
 
 
 def _score_best(study: Study, tracker: Tracker, parent: str) -> None:
