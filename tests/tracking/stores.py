@@ -118,11 +118,16 @@ def fetch(url: str) -> str:
 
 def reader(config: TrackingConfig) -> MlflowClient:
     """Return a client of the store, once all that was recorded is written."""
+    wait_written()
+    return MlflowClient(config.uri)
+
+
+def wait_written() -> None:
+    """Wait until no record waits in the working directory."""
     until = time.monotonic() + 30
     while all_spools():
         assert time.monotonic() < until, "records still wait"
         time.sleep(0.01)
-    return MlflowClient(config.uri)
 
 
 def begin(tracker: Tracker, experiment: str = "study-a", run_id: str | None = None) -> TrialTracker:

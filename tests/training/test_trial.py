@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,7 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     from mlflow import MlflowClient
 
     config = pass_single([*SMALL, *words]).config
-    run = Tracker(store).trial_run("single", 0, config, "abc123")
-    tried = Attempt(config, folder, MlflowClient(store.uri, store.uri), run.run_id)
+    tried = Attempt(config, folder, MlflowClient(store.uri, store.uri), "")
 
     def report(step: int, metrics: Mapping[str, float]) -> Decision:
         tried.reports.append((step, metrics))
@@ -87,7 +87,10 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))
 
-    tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
+    with chdir(folder.parent), Tracker(store) as tracker:
+        run = tracker.trial_run("single", 0, config, "abc123")
+        tried.run_id = run.run_id
+        tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
     return tried
 
 
@@ -238,9 +241,9 @@ def test_the_card_has_one_evaluation_and_marks_the_checkpoint(single: Attempt) -
 
 
 def test_a_trial_with_a_result_is_not_trained_again(single: Attempt) -> None:
-    run = Tracker(TrackingConfig("local", single.client.tracking_uri, spool=False)).trial_run(
-        "single", 0, single.config, "abc123", run_id=single.run_id
-    )
+    store = TrackingConfig("local", single.client.tracking_uri, spool=False)
+    with chdir(single.folder.parent):
+        run = Tracker(store).trial_run("single", 0, single.config, "abc123", run_id=single.run_id)
 
     def unwanted(*_: object) -> Any:
         raise AssertionError("it was trained")

@@ -40,6 +40,7 @@ from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
+from tests.tracking.stores import wait_written
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -104,7 +105,8 @@ class Bench:
         Worker(self.study, self.tracker, self.parent, display).work()
 
     def run_of(self, number: int) -> Run:
-        """The run of a trial; there must be one only."""
+        """The run of a trial, once all is written; there must be one only."""
+        wait_written()
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(self.study.name)
         runs = client.search_runs([experiment.experiment_id], f"tags.`embedsweep.trial` = '{number}'")

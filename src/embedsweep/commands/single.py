@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    with closing(Tracker(request.tracking, lambda line: say(console, line))) as tracker:
+    with Tracker(request.tracking, lambda line: say(console, line)) as tracker:
         return _Run(request, tracker, console, program, group).run()
 
 

@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -86,7 +85,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
         ):
             if is_inline:
                 prepare_process(device)
-            with closing(Tracker(study.services.tracking, print_line)) as tracker:
+            with Tracker(study.services.tracking, print_line) as tracker:
                 _check_one_store(study, tracker)
                 test = _Run(request, study, tracker, console, start).run(pool, group)
                 print_ranking(console, study)

@@ -6,7 +6,6 @@ A caller waits only when a run is opened, and not long: if the store does not an
 from __future__ import annotations
 
 import math
-import sys
 import threading
 import time
 import uuid
@@ -153,12 +152,12 @@ class RecordWriter:
             return known
         return self.query(lambda writer: writer.lookup.find(run_id, experiment)) or run_id
 
-    def close(self) -> bool:
-        """Wait until all is written, or nothing was for too long, and report the rest; return whether nothing is left.
+    def close(self, patience: float = PATIENCE_S) -> bool:
+        """Wait until all is written, and report the rest; return whether nothing is left.
 
-        A command that ends by an error or a signal does not wait for a store that does not answer.
+        Args:
+            patience: how many seconds to wait for a store that writes nothing.
         """
-        patience = PATIENCE_S if sys.exc_info()[0] is None else 0.0
         began, attempts = time.monotonic(), self._attempts
         if not self._failures:
             self._alive_at = began

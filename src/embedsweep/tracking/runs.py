@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import TrialConfig
@@ -126,6 +126,16 @@ class Tracker:
             Whether nothing is left for ``embedsweep sync``.
         """
         return self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Close; a command that ends by an error or a signal does not wait for a store that does not answer."""
+        if error is None:
+            self._writer.close()
+        else:
+            self._writer.close(patience=0.0)
 
     def stop(self) -> None:
         """Stop recording in a process whose parent, which uses the same folder, writes what is left."""
