@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -219,8 +219,14 @@ class Study:
         return json.loads((self.trial_folder(number) / "result.json").read_text(encoding="utf-8"))
 
 
-def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
-    """Check that a study is complete, with each trial once, and that MLflow and Optuna agree."""
+def check_whole(study: Study, n_trials: int = N_TRIALS, earlier: Collection[int] = ()) -> None:
+    """Check that a study is complete, with each trial once, and that MLflow and Optuna agree.
+
+    Args:
+        study: the study.
+        n_trials: how many trials it has.
+        earlier: those that an earlier version completed, which logged the value as the last point of the dev curve.
+    """
     assert study.states == ["COMPLETE"] * n_trials
     assert len({json.dumps(trial.params, sort_keys=True) for trial in study.trials}) == n_trials
     assert len(study.runs) == n_trials + 1, [run.data.tags for run in study.runs]
@@ -235,8 +241,14 @@ def check_whole(study: Study, n_trials: int = N_TRIALS) -> None:
         assert run.info.run_id == trial.user_attrs["run_id"]
         assert run.data.params["loss.name"] == trial.params["loss"]
         assert float(run.data.params["optimizer.lr"]) == trial.params.get("optimizer.lr", 0.01)
-        assert run.data.metrics["dev/spearman_cosine"] == trial.value
+        assert (
+            run.data.metrics["dev/spearman_cosine" if trial.number in earlier else "best/spearman_cosine"]
+            == trial.value
+        )
         history = study.history(run)
+        assert trial.number in earlier or [step for step, _ in history["best/spearman_cosine"]] == [
+            study.result(trial.number)["best_step"]
+        ]
         assert {"dev/spearman_cosine", "train/loss", "emissions/co2eq_kg"} <= history.keys()
         for name, points in history.items():
             steps = [step for step, _ in points]
@@ -259,5 +271,5 @@ def check_equal(study: Study, reference: Study) -> None:
         history, expected_history = study.history(run), reference.history(undisturbed)
         assert history.keys() == expected_history.keys()
         for name in history:
-            if name.startswith(("dev/", "test/", "train/")):
+            if name.startswith(("dev/", "best/", "test/", "train/")):
                 assert history[name] == expected_history[name], name

@@ -92,7 +92,7 @@ def _check_equal(port: int, undisturbed: studies.Study) -> None:
         wanted = undisturbed.history(expected)
         assert history.keys() == wanted.keys()
         for name, points in wanted.items():
-            if name.startswith(("dev/", "test/", "train/")):
+            if name.startswith(("dev/", "best/", "test/", "train/")):
                 assert history[name] == points, name
             assert len(history[name]) == len(points), name
         paths = {item.path for item in client.list_artifacts(run.info.run_id)}

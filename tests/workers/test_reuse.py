@@ -51,11 +51,11 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
     runs = [client.get_run(trial.user_attrs[RUN_ID]) for trial in study.trials]
     for trial, run, original in zip(study.trials, runs, first, strict=True):
         of = runs[original]
-        scores = {name: of.data.metrics[name] for name in DEV_METRICS}
-        assert trial.value == study.trials[original].value == run.data.metrics["dev/spearman_cosine"]
+        scores = {name: of.data.metrics[name] for name in (dev.replace("dev/", "best/") for dev in DEV_METRICS)}
+        assert trial.value == study.trials[original].value == run.data.metrics["best/spearman_cosine"]
         assert run.info.status == "FINISHED"
         assert run.data.params == of.data.params
-        assert {key: value for key, value in run.data.metrics.items() if key.startswith("dev/")} == scores
+        assert {key: value for key, value in run.data.metrics.items() if key.startswith("best/")} == scores
         if original == trial.number:
             assert (study.trial_folder(trial.number) / "emissions.csv").is_file()
             continue
@@ -81,10 +81,10 @@ class Recorded:
     """A trial's run that keeps what is logged to it."""
 
     def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
+        self.points: list[tuple[int, dict[str, float]]] = []
 
-    def log_metrics(self, step: int, metrics: dict[str, float]) -> None:  # noqa: ARG002
-        self.metrics |= metrics
+    def log_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self.points.append((step, metrics))
 
     def log_artifact(self, path: Path) -> None: ...
 
@@ -102,4 +102,4 @@ def test_a_reused_result_costs_nothing(tmp_path: Path, gpu_h: float | None, expe
     assert result is not None
     assert result.emissions == Emissions(0.0, 0.0, 0.0, "FRA", (), expected)
     assert (result.dev, result.peak_memory_gib) == (dev, 3.5)
-    assert run.metrics == dev
+    assert run.points == [(4, {"best/spearman_cosine": 0.5})]

@@ -144,7 +144,7 @@ def test_runs_have_the_status_of_their_trials(best: Swept) -> None:
         run = best.run_of(number)
         assert (run.info.status, run.data.tags["embedsweep.state"]) == ("FINISHED", "COMPLETE")
         assert run.data.tags["mlflow.parentRunId"] == best.parent.info.run_id
-        assert run.data.metrics["dev/spearman_cosine"] == best.study.trials[number].value
+        assert run.data.metrics["best/spearman_cosine"] == best.study.trials[number].value
 
 
 def test_the_parent_run_carries_the_best_values_and_all_emissions(best: Swept) -> None:
@@ -321,7 +321,7 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert swept.code == 0
     trials = swept.study.trials
     for number, trial in enumerate(trials):
-        assert trial.values == [swept.run_of(number).data.metrics[name] for name in objectives]
+        assert trial.values == [swept.run_of(number).data.metrics[name.replace("dev/", "best/")] for name in objectives]
     assert swept.study.finals is not None
     assert swept.study.finals.number == 1 == max(trials, key=lambda trial: trial.values[1]).number
     assert not TEST_METRICS & set(swept.run_of(0).data.metrics)

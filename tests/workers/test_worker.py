@@ -34,6 +34,7 @@ from embedsweep.study.leases import LEASE, Lease
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import FAILURE, RETRY_OF
 from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import write_config, write_result
 from embedsweep.training.trial import TrialSetup, run_trial
@@ -85,7 +86,7 @@ class Trained:
         setup.report(2, dev)
         cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
         result = TrialResult(value, dev, {}, {}, {}, 2, 2, cost, self.pruned, None, 1.0)
-        setup.run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
+        setup.run.log_metrics(2, {**best_metrics(dev), "emissions/co2eq_kg": cost.co2eq_kg})
         write_result(folder, result)
         return result
 
@@ -431,7 +432,7 @@ def test_a_configuration_that_is_sampled_again_is_not_trained_again(
         is_reused = original != trial.number
         assert trial.user_attrs["emissions_kg"] == result["emissions"]["co2eq_kg"] == (0.0 if is_reused else 0.001)
         assert ("emissions/co2eq_kg" in run.data.metrics) is not is_reused
-        assert run.data.metrics["dev/spearman_cosine"] == trial.value
+        assert run.data.metrics["best/spearman_cosine"] == trial.value
         config = (folder / "config.yaml").read_text(encoding="utf-8")
         assert config == (made.study.trial_folder(original) / "config.yaml").read_text(encoding="utf-8")
         tags = {key: value for key, value in run.data.tags.items() if key.startswith("embedsweep.reused_from")}
@@ -476,7 +477,7 @@ def test_the_objective_is_reused_though_the_other_folder_is_elsewhere(bench: Ope
     assert len(trained.configs) == 2
     reused = [trial for trial in made.study.trials if "embedsweep.duplicate" in trial.user_attrs]
     metrics = [made.run_of(trial.number).data.metrics for trial in reused[1:]]
-    assert metrics == [{"dev/spearman_cosine": trial.value} for trial in reused[1:]]
+    assert metrics == [{"best/spearman_cosine": trial.value} for trial in reused[1:]]
     assert "whose other scores are on another machine" in made.output.getvalue()
 
 

@@ -40,6 +40,14 @@ SPOOL_ID = "embedsweep.spool_id"
 _MAX_PARAM_LENGTH = 6000  # MLflow truncates longer values
 
 
+def best_metrics(dev: Mapping[str, float]) -> dict[str, float]:
+    """Return the dev metrics of a trial's kept checkpoint by their names in MLflow: ``best/spearman_cosine``.
+
+    ``dev/...`` is the curve of all evaluations there, in which the kept checkpoint need not be the last.
+    """
+    return {f"best{name.removeprefix('dev')}": value for name, value in dev.items()}
+
+
 def study_id(study: str) -> str:
     """Return the id of a study's parent run while the store is unreachable; the same for all workers of the study."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"embedsweep study {study}").hex

@@ -25,6 +25,7 @@ from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, visible_devices
+from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -140,6 +141,7 @@ class _TrialRun:
         from embedsweep.evaluation.pairs import write_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
+        from embedsweep.training.callback import points_of
 
         setup, config = self._setup, self._config
         size, why = self._attempts.first_size(config, self._checkpoints.last_sealed, setup.processes)
@@ -162,8 +164,10 @@ class _TrialRun:
         if not result.pruned and setup.keeps_model(result.objective):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files()
-        figures = _figures(outcome, result)
-        setup.run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
+        # The run may lack what an earlier attempt logged: it was deleted, or another version began it.
+        setup.run.log_history(points_of(outcome.log))
+        setup.run.log_metrics(outcome.best_step, best_metrics(result.dev))
+        setup.run.log_metrics(outcome.steps, {**result.test, **result.benchmarks, **_figures(outcome, result)})
         write_result(setup.folder, result)
         return result
 
@@ -173,11 +177,9 @@ class _TrialRun:
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         self._setup.run.log_history(points)
 
-    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> Decision:
         decision = self._setup.report(step, metrics)
-        # The metrics at the final step are those of the kept checkpoint; they are logged once they are known.
-        if not last and decision is Decision.CONTINUE:
-            self._setup.run.log_metrics(step, metrics)
+        self._setup.run.log_metrics(step, metrics)
         self._meter.flush()
         return decision
 
