@@ -18,7 +18,7 @@ from rich.console import Console
 
 from embedsweep.commands import audit, encode, evaluate, publish, similarity, tracking
 from embedsweep.commands.arguments import Option, Verb, format_help
-from embedsweep.config.compose import PRIMARY, parse_words, shipped_conf, user_conf
+from embedsweep.config.compose import PRIMARY, own_hydra, parse_words, shipped_conf, user_conf
 from embedsweep.config.values import nearest
 from embedsweep.console import open_console
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
@@ -186,7 +186,7 @@ def _run_hydra(words: Sequence[str]) -> int:
     output = io.StringIO()
     former, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), own_hydra():
             app()
     except SystemExit as error:
         return ConfigError.exit_code if error.code else 0

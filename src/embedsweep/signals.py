@@ -25,7 +25,13 @@ _shield = _Shield()
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Turn signals into `Interrupted` inside the block; call in the main thread. Restores the former handlers."""
+    """Turn signals into `Interrupted` inside the block, and restore the former handlers.
+
+    Has no effect outside the main thread: there, a program that calls embedsweep keeps its own handlers.
+    """
+    if not _is_main_thread():
+        yield
+        return
     _shield.pending = None
     former = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:

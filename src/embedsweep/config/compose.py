@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -152,12 +155,24 @@ def open_composer() -> Iterator[Composer]:
     path = create_config_search_path(str(shipped_conf()))
     if (user := user_conf()) is not None:
         path.prepend(provider="user", path=f"file://{user}", anchor="main")
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2(task_name=PRIMARY, config_search_path=path)
+    # Not made by Hydra's own functions, which set the one Hydra of the process: that may be a caller's.
+    job = JobRuntime()
+    former = job.get("name")
     try:
-        yield Composer(hydra)
+        yield Composer(Hydra(task_name=PRIMARY, config_loader=ConfigLoaderImpl(config_search_path=path)))
     finally:
-        GlobalHydra.instance().clear()
+        job.set("name", former)
+
+
+@contextmanager
+def own_hydra() -> Iterator[None]:
+    """Run ``hydra.main`` inside the block, and leave Hydra as a caller in this process has set it up."""
+    state = Singleton.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        Singleton.set_state(state)
 
 
 REFUSED_GROUPS = {
