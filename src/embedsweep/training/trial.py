@@ -24,7 +24,7 @@ from embedsweep.data.load import load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
-from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, visible_devices
+from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
@@ -95,7 +95,7 @@ class TrialSetup:
         """Names of the GPUs that the trial occupies, as in ``CUDA_VISIBLE_DEVICES``; empty on a CPU."""
         if self.group is not None:
             return self.group.gpus
-        return visible_devices()[:1] if self.config.trainer.device not in ("cpu", "mps") else []
+        return training_gpus(self.config.trainer.device)
 
 
 def run_trial(setup: TrialSetup) -> TrialResult:

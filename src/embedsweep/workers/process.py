@@ -21,6 +21,8 @@ from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.workers.job import OUTAGE, Job, RemoteDisplay
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedsweep.study.study import Study
     from embedsweep.tracking.runs import Tracker
 
@@ -106,17 +108,17 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
         tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
         try:
             Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group).work()
-            _score_best(study, tracker, job.parent)
+            _score_best(study, tracker, job.parent, allocation)
         finally:
             tracker.stop()
 
 
-def _score_best(study: Study, tracker: Tracker, parent: str) -> None:
+def _score_best(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> None:
     """Score the best trial in the last worker, which has imported all this needs; else the supervisor does it."""
     from embedsweep.workers.winner import score_complete
 
     try:
-        score_complete(study, tracker, parent)
+        score_complete(study, tracker, parent, allocation)
     except Exception:
         logging.getLogger(__name__).exception("the best trial was not scored; the supervisor tries and reports why")
 
