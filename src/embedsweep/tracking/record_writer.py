@@ -34,7 +34,10 @@ OPENING_S = 10.0
 """How long a caller waits, at most, until the run that it opens is in the store."""
 
 PATIENCE_S = 40.0
-"""How long the end of a command waits for a store that wrote nothing, counted from its last sign of life."""
+"""How long the end of a command waits for a store that hangs, counted from its last sign of life."""
+
+RESTART_S = 20.0
+"""How long it waits for a store that fails, such as a server that is restarted."""
 
 QUERY_S = 12.0
 """How long a question to a server may take."""
@@ -166,7 +169,8 @@ class RecordWriter:
             while self._waiting():
                 now = time.monotonic()
                 is_failing = self._failures > 0 and self._attempts > attempts  # it was tried once more
-                if (is_failing or now > began + OPENING_S) and now > self._alive_at + patience:
+                limit = min(patience, RESTART_S) if is_failing else patience
+                if (is_failing or now > began + OPENING_S) and now > self._alive_at + limit:
                     break
                 self._start()
                 self._changed.wait(0.1)

@@ -7,8 +7,6 @@ A trial's folder:
 
 from __future__ import annotations
 
-import functools
-import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +31,7 @@ from embedsweep.training.data import Part, conversion_of, data_warnings, trainin
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
+from embedsweep.training.warm_up import warm_up
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -114,6 +113,7 @@ def run_trial(setup: TrialSetup) -> TrialResult:
     attempts = Attempts(folder)
     with train_log(folder / "train.log"):
         try:
+            warm_up(setup.config.trainer.device)
             with EmissionsMeter(setup.emissions, folder / "emissions.csv", setup.allocation, setup.gpus) as meter:
                 result = _TrialRun(setup, attempts, meter).run()
         except BaseException as error:
@@ -147,7 +147,6 @@ class _TrialRun:
         size, why = self._attempts.first_size(config, self._checkpoints.last_sealed, setup.processes)
         if why is not None:
             _log.warning("%s in the previous attempt: this one starts with %d", why, size)
-        _freeze_imports()
         write_config(setup.folder / "config.yaml", config)
         splits = load_splits(config.data, config.evaluation)
         built = setup.models.get(config)
@@ -311,15 +310,6 @@ class _TrialRun:
         run.log_artifact(folder / "scores", "scores")
         if self._setup.single:
             run.log_artifact(folder / MODEL, MODEL)
-
-
-@functools.cache
-def _freeze_imports() -> None:
-    """Exempt imported objects from garbage collection, which trainers run often and which took most time on them."""
-    import embedsweep.training.train  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
 
 
 def _figures(outcome: Outcome, result: TrialResult) -> dict[str, float]:

@@ -66,16 +66,12 @@ def _end_with_supervisor(channel: ParentChannel) -> None:
 def _import_all(device: str, store: str) -> None:
     """Import what takes seconds while the supervisor prepares the job; an import that fails is no trial's failure."""
     prepare_process(device)  # before torch is imported
-    import sentence_transformers  # noqa: F401
-
     import embedsweep.workers.worker  # noqa: F401
     from embedsweep.tracking.store import import_mlflow
+    from embedsweep.training.warm_up import warm_up
 
     import_mlflow(store)
-    if device != "cpu":
-        from embedsweep.training.warm_up import warm_up
-
-        warm_up()
+    warm_up(device)
 
 
 def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> int:
