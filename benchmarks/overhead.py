@@ -34,7 +34,7 @@ def plain_script(config: TrialConfig) -> float:
         model = SentenceTransformer(str(tiny_model_path()))
         trainer = SentenceTransformerTrainer(
             model=model,
-            args=training_arguments(config, Path(folder), {"demo": examples}, processes=1),
+            args=training_arguments(config, Path(folder), {"demo": {}}, processes=1),
             train_dataset=examples,
             loss=CoSENTLoss(model, scale=20.0),
             evaluator=EmbeddingSimilarityEvaluator(

@@ -360,11 +360,6 @@ def test_help_lists_the_users_own_options(capsys: pytest.CaptureFixture[str]) ->
     assert f"data: {', '.join(data)}" in run(capsys, "train", "--help")[1].splitlines()
 
 
-def test_a_users_own_defaults_come_before_the_shipped_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    _own("train.yaml", (ROOT / "conf" / "train.yaml").read_text().replace("- loss: cosent", "- loss: mnrl"))
-    assert yaml.safe_load(run(capsys, "train", "--cfg", "job")[1])["loss"]["name"] == "mnrl"
-
-
 # In a process of its own
 
 
@@ -433,3 +428,16 @@ def test_a_program_with_a_hydra_of_its_own_calls_it_in_a_thread(words: tuple[str
         thread.join()
         assert hydra.compose(overrides=["+a=1"]) == {"a": 1}
     assert codes == [2 if "optimizer.lr=-1" in words else 0]
+
+
+def test_another_hydra_projects_conf_is_named_and_its_primary_configuration_is_not_used(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _own("train.yaml", "defaults: [model: resnet]\n")
+    _own("loss/mnrl.yaml", "name: mnrl\nscale: 31.0\n")
+    code, out, err = run(capsys, "train", "--cfg", "job", "-p", "loss", "loss=mnrl")
+    assert (code, out) == (0, "# @package loss\nname: mnrl\nscale: 31.0\n")
+    assert err.splitlines() == [
+        "embedsweep: conf/train.yaml of this folder is not used: choose options in the command",
+        "embedsweep: files of this folder are used instead of the shipped ones: conf/loss/mnrl.yaml",
+    ]

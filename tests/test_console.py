@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from embedsweep.cli import main
 from embedsweep.config.study import Choice
-from embedsweep.console import KEPT_ROWS, LiveTable, PlainLines, duration, open_display, short_params
+from embedsweep.console import KEPT_ROWS, LiveTable, PlainLines, duration, open_display, say, short_params
+from embedsweep.errors import printable
 
 
 @pytest.mark.parametrize(
@@ -170,3 +172,29 @@ def test_a_closed_pipe_does_not_end_the_command(tmp_path: Path) -> None:
         child.stdout.close()
         assert child.stderr.read().decode().strip() == "lived"
     assert child.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("a\x00b\x9b", "a\\x00b\\x9b"),
+        ("turned \u202e round", "turned \\u202e round"),
+        ("half \udc80", "half \\udc80"),
+        ("a\tb\nñ 😀", "a\tb\nñ 😀"),
+        ("x" * 5000, "x" * 4000 + " ... (5000 characters)"),
+    ],
+)
+def test_what_is_printed_controls_no_terminal(text: str, expected: str) -> None:
+    assert printable(text) == expected
+    output = io.StringIO()
+    say(Console(file=output, width=10_000, tab_size=1), text)
+    assert "\x1b" not in output.getvalue()
+
+
+def test_an_argument_with_control_characters_is_printed_without_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "loss=\x1b[2Jx", "\x1b]0;title\x07=1"]) == 2
+    assert main(["\x1b[2J"]) == 2
+    printed = capsys.readouterr()
+    assert "\\x1b[2Jx" in printed.err
+    assert not {"\x1b", "\x07"} & set(printed.err + printed.out)

@@ -19,6 +19,7 @@ LAYERS: dict[str, int] = {
     "secrets": 0,
     "signals": 0,
     "hub": 0,
+    "environment": 0,
     "config": 1,
     "console": 2,
     "data": 2,

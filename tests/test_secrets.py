@@ -46,6 +46,30 @@ LEAKS = [
     (f"sent with bearer {SECRET}.", "sent with bearer ***"),
     ("login with hf_abcdefghijKLMNOPQRST done", "login with *** done"),
     ("key AKIAIOSFODNN7EXAMPLE.", "key ***."),
+    (f"postgresql://me:p/a@{SECRET}@host/db", "postgresql://me:***@host/db"),
+    (f"postgresql://me:12/{SECRET}@host/db", "postgresql://me:***@host/db"),
+    (f"mysql://me:{SECRET}/@x@host,a://b:{SECRET}@h", "mysql://me:***@host,a://b:***@h"),
+    (f"http://me:p/{SECRET}@host/a", "http://me:***@host/a"),
+    (f"https://{SECRET}@host/a.git", "https://***@host/a.git"),
+    (f"git+https://{SECRET}:@host/a.git", "git+https://***:@host/a.git"),
+    (f"https://{SECRET}:x-oauth-basic@host/a", "https://***:***@host/a"),
+    (f"https://h/a?sv=1&sig={SECRET}&se=2", "https://h/a?sv=1&sig=***&se=2"),
+    (f"https://h/a?X-Amz-Signature={SECRET}", "https://h/a?X-Amz-Signature=***"),
+    (f"DB_PASS={SECRET} PGPASS={SECRET}", "DB_PASS=*** PGPASS=***"),
+    (f"GITHUB_PAT={SECRET}", "GITHUB_PAT=***"),
+    (f"export OPENAI_KEY='{SECRET}'", "export OPENAI_KEY='***'"),
+    (f"SENTRY_DSN={SECRET}", "SENTRY_DSN=***"),
+    (f"AZURE_STORAGE_CONNECTION_STRING={SECRET}", "AZURE_STORAGE_CONNECTION_STRING=***"),
+    (f"JWT: {SECRET}", "JWT: ***"),
+    (f"npm_config__auth={SECRET}", "npm_config__auth=***"),
+    (f"DefaultEndpoints;AccountKey={SECRET};x=1", "DefaultEndpoints;AccountKey=***"),
+    ("with glpat-abcDEF123456_7890-xy done", "with *** done"),
+    ("with npm_" + 36 * "a" + " done", "with *** done"),
+    ("with AIza" + 35 * "b" + " done", "with *** done"),
+    ("with ya29." + 40 * "c" + " done", "with *** done"),
+    ("with dapi" + 32 * "0" + " done", "with *** done"),
+    ("with github_pat_" + 30 * "d" + " done", "with *** done"),
+    ("with xoxb-1234567890-abc done", "with *** done"),
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nrest", "***\nrest"),
 ]
 
@@ -67,7 +91,25 @@ INNOCENT = [
     "the bearer of bad news",
     "loss=mnrl,cosent optimizer.lr=3e-05",
     "",
+    "config_hash=12fca524 run_id=4f1c2a9b7d8e4c0b9a6f5e4d3c2b1a09 digest: 9f86d081884c7d659a2feaa0c55ad015",
+    "model.revision=e8f8c211226b894fcb81acc59f3b34ba3efd5f42",
+    "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "sweeps/loss-ad07fc5f/trials/0001/model and /data/keys/pass/auth.csv",
+    "mlflow-artifacts:/1/4f1c2a9b7d8e4c0b9a6f5e4d3c2b1a09/artifacts/model",
+    "sort_key=loss primary_key=3 cache_key: ab12 key=dev/spearman_cosine",
+    "Both texts of a pair in one forward pass: faster where lengths are similar",
+    "forward_pass: 3 ms, bypass=true, compass=north, signature: tensor, path=a",
+    "http://127.0.0.1:5000/@scope/a and http://localhost:5000/#/runs?key=a@b.c",
+    "s3://bucket:1/a and hf://datasets/org/name@main/x",
+    "SSH_AUTH_SOCK=/tmp/ssh-x/agent.1 GIT_ASKPASS=/usr/bin/ask",
+    "postgresql://host:5432/db?application_name=me@here",
 ]
+
+
+@pytest.fixture(autouse=True)
+def without_the_name_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove pytest's variable, which holds the secrets in a case's name."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
 
 
 @pytest.mark.parametrize(("text", "expected"), LEAKS, ids=[leak[:40] for leak, _ in LEAKS])
@@ -97,6 +139,23 @@ def test_harmless_text_is_unchanged(text: str) -> None:
         ("PGPASSFILE", False),
         ("PWD", False),
         ("key", False),
+        ("DB_PASS", True),
+        ("PGPASS", True),
+        ("GITHUB_PAT", True),
+        ("OPENAI_KEY", True),
+        ("SSH_KEY_2", True),
+        ("SENTRY_DSN", True),
+        ("EVENTHUB_CONNECTION_STRING", True),
+        ("AUTH_JWT", True),
+        ("SIG", True),
+        ("api_keys", True),
+        ("sort_key", False),
+        ("AWS_ACCESS_KEY_ID", False),
+        ("SSH_AUTH_SOCK", False),
+        ("GIT_ASKPASS", False),
+        ("author", False),
+        ("pattern", False),
+        ("design", False),
         ("secrets.path", False),
     ],
 )
@@ -109,6 +168,21 @@ def test_values_of_secret_environment_variables_are_masked_everywhere(monkeypatc
     monkeypatch.setenv("MY_DB_PASSWORD", value)
     assert redact(f"it said {value}!") == "it said ***!"
     assert redact(f"it said {quote(value, safe='')}!") == "it said ***!"
+
+
+@pytest.mark.parametrize(
+    "name", ["DB_PASS", "PGPASS", "GITHUB_PAT", "OPENAI_KEY", "SENTRY_DSN", "X_CONNECTION_STRING", "JWT", "MY_AUTH"]
+)
+def test_values_of_unknown_form_are_masked_by_the_name_of_their_variable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "kanarienvogel")
+    assert redact("it said kanarienvogel, (kanarienvogel)") == "it said ***, (***)"
+
+
+def test_the_password_of_a_url_in_any_variable_is_masked_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:kanarien%2Fvogel@host/db")
+    assert redact('password "kanarien/vogel" is wrong') == 'password "***" is wrong'
 
 
 @pytest.mark.parametrize(

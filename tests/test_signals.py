@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,20 @@ def test_a_signal_is_raised_at_once() -> None:
         work()
     assert error.value.exit_code == 143
     assert done == []
+
+
+@pytest.mark.parametrize(
+    ("before", "ends"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["plainly", "with nohup"]
+)
+def test_a_hangup_interrupts_a_command_unless_it_was_ignored_at_the_start(before: signal.Handlers, ends: bool) -> None:
+    former = signal.signal(signal.SIGHUP, before)
+    try:
+        with handled(), pytest.raises(Interrupted) if ends else nullcontext() as error:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert error is None or error.value.exit_code == 129
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def test_a_signal_waits_for_the_outermost_shielded_block() -> None:

@@ -18,10 +18,18 @@ from rich.console import Console
 
 from embedsweep.commands import audit, encode, evaluate, publish, similarity, tracking
 from embedsweep.commands.arguments import Option, Verb, format_help
-from embedsweep.config.compose import PRIMARY, own_hydra, parse_words, shipped_conf, user_conf
+from embedsweep.config.compose import (
+    PRIMARY,
+    describe_user_conf,
+    own_hydra,
+    parse_words,
+    search_user_conf,
+    shipped_conf,
+)
 from embedsweep.config.values import nearest
 from embedsweep.console import open_console
-from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem
+from embedsweep.environment import drop_empty, drop_launcher, launcher_problem
+from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem, printable
 from embedsweep.machine import end_at_once, prepare_process
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
@@ -37,8 +45,9 @@ WRITE_AT_THE_END = ("audit", "evaluate", "encode", "similarity")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 130, 143."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 bad configuration, 3 failed trials, 129, 130, 143."""
     end_at_once()
+    drop_empty(os.environ)
     words = list(sys.argv[1:] if argv is None else argv)
     if "--version" in words and words[0] in ("--version", "train"):
         print(f"embedsweep {version('embedsweep')}")
@@ -55,6 +64,8 @@ def _run(verb: str, words: list[str]) -> int:
     if verb != "train" and any(word in HELP for word in words):
         print(format_help(VERBS[verb]), end="")
         return 0
+    for line in describe_user_conf():
+        print(f"embedsweep: {line}", file=sys.stderr)
     try:
         with handled():
             return VERBS[verb].run(words, open_console(sys.stdout))
@@ -63,8 +74,13 @@ def _run(verb: str, words: list[str]) -> int:
         _print_problems(error, "trained" if is_run else "done")
         return error.exit_code
     except EmbedsweepError as error:
-        print(f"embedsweep: {redact(str(error))}", file=sys.stderr)
+        print(f"embedsweep: {printable(redact(str(error)))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"embedsweep: {error.filename} cannot be used: {error.strerror}", file=sys.stderr)
+        return EmbedsweepError.exit_code
     except Interrupted as error:
         if verb != "train":  # which prints itself what is left and how to resume
             unwritten = "; nothing was written" if verb in WRITE_AT_THE_END else ""
@@ -94,7 +110,7 @@ def _print_usage(word: str) -> int:
     """Print the verbs: on stdout where help is requested, else on stderr after the word that is no verb."""
     is_help = word in HELP
     if word and not is_help:
-        print(f"embedsweep: no command {word}{nearest(word, VERBS)}\n", file=sys.stderr)
+        print(f"embedsweep: no command {printable(word)}{nearest(word, VERBS)}\n", file=sys.stderr)
     rows = [
         ("embedsweep train [key=value ...]", "one run"),
         ("embedsweep train -m [key=values ...]", "a study; the same command resumes it"),
@@ -116,7 +132,7 @@ def _print_problems(error: ConfigError, deed: str) -> None:
     count = len(error.problems)
     print(f"embedsweep: {count} problem{'s' if count > 1 else ''}; nothing was {deed}", file=sys.stderr)
     for problem in error.problems:
-        print(f"  {redact(str(problem))}", file=sys.stderr)
+        print(f"  {printable(redact(str(problem)))}", file=sys.stderr)
 
 
 def _train(words: Sequence[str], console: Console) -> int:
@@ -135,8 +151,22 @@ def _train(words: Sequence[str], console: Console) -> int:
         raise ConfigError(
             Problem(flag, f"no such flag{nearest(flag, known)}; there are: {', '.join(known)}") for flag in unknown
         )
+    _leave_launcher()
     overrides = [word for word in words if not word.startswith("-")]
     return _sweep(overrides, console) if flags else _single(overrides, console)
+
+
+def _leave_launcher() -> None:
+    """Train as one process, whatever a launcher left in the environment.
+
+    Raises:
+        ConfigError: torchrun started this command several times.
+    """
+    if (problem := launcher_problem(os.environ)) is not None:
+        raise ConfigError([problem])
+    if names := drop_launcher(os.environ):
+        advice = "workers.processes_per_trial and trainer.precision say how trials run"
+        print(f"embedsweep: ignored variables of a launcher: {', '.join(names)}; {advice}", file=sys.stderr)
 
 
 def _single(overrides: list[str], console: Console) -> int:
@@ -179,10 +209,8 @@ def _run_hydra(words: Sequence[str]) -> int:
         # Hydra's parser takes overrides in one place only: beside the first one of the command.
         place = next((index for index, word in enumerate(arguments) if _is_override(word)), len(arguments))
         arguments.insert(place, f"hydra.help.app_name={program()}")
-    user = user_conf()
-    if user is not None:
-        arguments += ["--config-dir", str(shipped_conf())]
-    app = hydra.main(version_base="1.3", config_path=str(user or shipped_conf()), config_name=PRIMARY)(_do_nothing)
+    search_user_conf()
+    app = hydra.main(version_base="1.3", config_path=str(shipped_conf()), config_name=PRIMARY)(_do_nothing)
     output = io.StringIO()
     former, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:

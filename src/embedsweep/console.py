@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -16,21 +17,46 @@ from rich.text import Text
 
 from embedsweep.config.study import Choice
 from embedsweep.config.values import shown
+from embedsweep.errors import printable
 
 KEPT_ROWS = 30
 
 
-class _LastingConsole(Console):
-    """A console that ignores a closed pipe (``| head``, a closed terminal), so that the command continues."""
+class _LastingStream:
+    """A stream whose reader may go away (``| head``, a closed terminal): the command continues, without output."""
 
-    def on_broken_pipe(self) -> None:
-        """Discard all further output."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        # On a file, an I/O error is one of the disk.
+        self._closed_errors = (errno.EPIPE, errno.EIO) if file.isatty() else (errno.EPIPE,)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._lasting():
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        with self._lasting():
+            self._file.flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in self._closed_errors:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
 
 
 def open_console(file: TextIO) -> Console:
     """Return a console that writes to a file, usually stdout, even if stdout is redirected later."""
-    return _LastingConsole(file=file)
+    return Console(file=cast("TextIO", _LastingStream(file)))
 
 
 def short_params(params: Mapping[str, Choice]) -> str:
@@ -88,13 +114,13 @@ def plain_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **style: 
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
 def say(console: Console, text: str) -> None:
     """Print a line without interpreting markup."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class Display(Protocol):
@@ -167,7 +193,7 @@ class LiveTable(_Rows):
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(printable(text), highlight=False, markup=False)
 
     def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
         """Add a row; drop the oldest rows of finished trials beyond ``KEPT_ROWS``."""

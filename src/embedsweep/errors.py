@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,11 +60,18 @@ class ConfigError(EmbedsweepError):
 
 @contextmanager
 def gather_problems(problems: list[Problem]) -> Iterator[None]:
-    """End the ``with`` block at a :class:`ConfigError`, and add its problems to a list instead of raising it."""
+    """End the ``with`` block at a :class:`ConfigError`, and add its problems to a list instead of raising it.
+
+    A file that the system refuses (permissions, a name that is too long) is such a problem, too.
+    """
     try:
         yield
     except ConfigError as error:
         problems += error.problems
+    except OSError as error:
+        if error.filename is None:
+            raise
+        problems.append(Problem(str(error.filename), f"cannot be used: {error.strerror}"))
 
 
 def raise_problems(problems: Sequence[Problem]) -> None:
@@ -123,7 +131,7 @@ class WorkerError(EmbedsweepError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived while a trial was training.
+    """SIGINT, SIGTERM or SIGHUP arrived while a trial was training.
 
     Derives from ``BaseException``, like ``KeyboardInterrupt``, so that no library's ``except Exception`` swallows it.
 
@@ -137,8 +145,20 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """The process's exit code: 130 for SIGINT, 143 for SIGTERM."""
+        """The process's exit code: 129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signum
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line feed, those that turn the direction of writing, and halves of characters."""
+
+LONGEST_MESSAGE = 4000
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal: what would move its cursor or colour it is shown by number, a very long one cut."""
+    shown = text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]} ... ({len(text)} characters)"
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], shown)
 
 
 def first_line(error: BaseException) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from embedsweep.errors import causes
+from embedsweep.errors import Problem, causes
 
 SWEEPS = Path("sweeps")
 """The state of studies, one folder each."""
@@ -17,8 +18,22 @@ SINGLE = "single"
 SINGLE_RUNS = SWEEPS / SINGLE
 """Runs without a study, one folder each."""
 
+DOWNLOADS = SWEEPS / "downloads"
+"""Models of runs whose artifacts are elsewhere."""
+
+RESERVED = (SINGLE_RUNS.name, DOWNLOADS.name)
+"""Names in ``sweeps`` that are no study's."""
+
+LONGEST_NAME = 240
+"""Characters of a study's name, with room for suffixes in the 255 bytes of a file's name."""
+
 MODEL = "model"
 """The name of a trial's model: a folder in the trial's folder, and in its run's artifacts."""
+
+
+def user_path(text: str) -> Path:
+    """Return the path of an argument, ``~`` replaced by the home folder; an unknown user's ``~name`` stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (Path's own method raises for an unknown user)
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
@@ -39,6 +54,40 @@ def write_atomically(path: Path, text: str, *, durable: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def access_problem(path: Path) -> str | None:
+    """Return why this process cannot read and write a file or folder, or create it; None if it can."""
+    there = path = path.absolute()
+    # Unlike Path's methods, these do not raise where a folder above cannot be entered.
+    while not os.path.exists(there):  # noqa: PTH110
+        there = there.parent
+    is_folder = os.path.isdir(there)  # noqa: PTH112
+    if there != path and not is_folder:
+        return f"cannot be created, as {there} is a file"
+    if os.access(there, os.R_OK | os.W_OK | (os.X_OK if is_folder else 0)):
+        return None
+    what = "cannot be read and written by this user" if there == path else f"cannot be created in {there}"
+    return f"{what} ({_owner_of(there)}): change its owner, or use a file or folder of your own"
+
+
+def _owner_of(path: Path) -> str:
+    try:
+        return f"it belongs to {path.owner()}"
+    except KeyError:
+        return f"it belongs to user {path.stat().st_uid}"
+    except OSError:
+        return "its owner is hidden"
+
+
+def access_problems(paths: Iterable[Path]) -> Iterator[Problem]:
+    """Report each of the paths, and whatever lies directly in those that are folders, that `access_problem` reports."""
+    for path in paths:
+        if (message := access_problem(path)) is not None:
+            yield Problem(str(path), message)
+        elif path.is_dir():
+            inside = ((entry, access_problem(entry)) for entry in sorted(path.iterdir()))
+            yield from (Problem(str(entry), message) for entry, message in inside if message is not None)
 
 
 def whole_length(path: Path) -> int:

@@ -10,6 +10,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from embedsweep.files import access_problem, user_path
+
 
 @functools.cache
 def hub_reachable(timeout_s: float = 2.0) -> bool:
@@ -68,7 +70,7 @@ def local_model(path: str | None, revision: str | None) -> Path | None:
     """
     if path is None:
         return None
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     return folder if folder.is_dir() else cached_model_path(path, revision)
 
 
@@ -93,3 +95,12 @@ def cached_model_path(repo_id: str, revision: str | None) -> Path | None:
         if isinstance(path, str):
             return Path(path).parent
     return None
+
+
+def cache_problem() -> str | None:
+    """Return why models cannot be downloaded into the local cache; None if they can."""
+    from huggingface_hub import constants
+
+    if (message := access_problem(Path(constants.HF_HUB_CACHE))) is None:
+        return None
+    return f"the cache {constants.HF_HUB_CACHE} {message}, by HF_HOME=FOLDER"

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 
@@ -18,8 +18,19 @@ MASK = "***"
 SHORTEST_ENVIRONMENT_SECRET = 6
 
 _SECRET_WORD = re.compile(
-    r"(secrets?|passwords?|passwd|passphrase|_pwd|api_?key|(access|private|encryption)_key|credentials?|authorization)"
-    r"(_|\d|$)"
+    r"(secrets?|passwords?|passwd|passphrase|_pwd|api_?keys?|(access|private|encryption)_keys?|credentials?"
+    r"|authorization|connection_?string|conn_?str|(access|amz|goog)_signature)(_|\d|$)"
+    r"|(^|_)((pg|db|my|sql|user|root|smtp|mail|admin)?pass|pat|dsn|sig|jwt|auth)(_|\d|$)"
+)
+
+# What a model or a loop makes.
+_COUNTED_PASS = re.compile(r"\b(?:forward|backward|single|one|first|second|third|last|each|every|per)[ _-]pass$")
+
+# A "key" by itself is a name, and so are these.
+_KEY_WORD = re.compile(r"([a-z]+)_key(_|\d|$)")
+_HARMLESS_KEYS = frozenset(
+    {"cache", "by", "column", "config", "dict", "foreign", "group", "index", "label", "lookup", "metric", "order"}
+    | {"param", "partition", "primary", "public", "query", "row", "share", "sort", "state", "tag", "unique"}
 )
 
 # "token" is also what a tokenizer counts and pads with.
@@ -29,7 +40,7 @@ _TOKENIZER_WORDS = frozenset(
     | {"mask", "max", "mean", "min", "next", "num", "pad", "per", "pooling", "sep", "special", "unk", "weights"}
 )
 
-_PATH_OR_COUNT = re.compile(r"_(path|file|dir|folder|name|type|id|ids|count|length|limit|url|uri|env)$")
+_PATH_OR_COUNT = re.compile(r"_(path|file|dir|folder|sock|name|type|id|ids|count|length|limit|url|uri|env)$")
 
 # Values that say whether there is a secret, or of which type, but not which.
 _NO_SECRET = re.compile(r"(none|null|true|false|str|\*\*\*|)", re.IGNORECASE)
@@ -40,7 +51,14 @@ _KNOWN_FORMS = tuple(
     for pattern in (
         r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}\b",  # Hugging Face
         r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}\b",  # AWS access key ids
-        r"\bgh[pousr]_[A-Za-z0-9]{20,}\b",  # GitHub
+        r"\b(?:gh[pousr]|github_pat)_[A-Za-z0-9_]{20,}\b",  # GitHub
+        r"\bgl[a-z]{2,5}-[\w-]{20,}",  # GitLab
+        r"\b(?:npm|dckr_pat)_[A-Za-z0-9_-]{20,}",  # npm, Docker
+        r"\b(?:AIza|ya29\.|GOCSPX-)[\w-]{20,}",  # Google
+        r"\bdapi[0-9a-f]{32}\b",  # Databricks
+        r"\bxox[a-z]-[A-Za-z0-9-]{10,}",  # Slack
+        r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}\b",  # Stripe
+        r"\bpypi-[\w-]{20,}",
         r"\bsk-[A-Za-z0-9_-]{20,}",  # OpenAI and others
         r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # JSON web tokens
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
@@ -49,11 +67,18 @@ _KNOWN_FORMS = tuple(
 )
 
 # These patterns neither start inside a word nor backtrack into one: a long blob must not take quadratic time.
-_URL_USER = r"((?<![\w+.-])[\w+.-]++://[^\s/:@'\"]*+:)"
-# Up to the last @ before a slash, because people forget to encode an @ ...
+_SCHEME = r"(?<![\w+.-])[\w+.-]++://"
+_URL_USER = rf"({_SCHEME}[^\s/:@'\"]*+:)"
+# A token as the user of a web address has no password, or one that says so; users of databases are names.
+_URL_TOKEN = re.compile(r"((?<![\w+.-])(?:[\w.-]+\+)?https?://)[^\s/:@'\"]+(?=:?@|:x-oauth-basic@)")
+# Up to the last @ of the URL of a database, because people forget to encode an @ or a slash; after a host and a port, a
+# web address may have them, too.
+_DATABASE_PASSWORD = re.compile(rf"(?!https?:){_URL_USER}(?:(?!://)[^\s?'\"]){{1,512}}@")
+# Up to the last @ before a slash ...
 _URL_PASSWORD = re.compile(_URL_USER + r"[^\s/'\"]+@")
 # ... and up to the first @ after a slash, because SQLAlchemy accepts one in a password; but not after a port.
 _URL_PASSWORD_WITH_SLASH = re.compile(_URL_USER + r"(?!\d{1,5}(?:/|$))[^\s@'\"]{1,512}+@")
+_PASSWORD_IN_URL = re.compile(r"://[^\s/:@]*:(?!\d{1,5}(?:/|$)|x-oauth-basic@)([^\s@'\"]+)@")
 
 # The key may be quoted, and the quotes may be escaped (JSON inside a string).
 _KEY_AND_SIGN = re.compile(r"(?<![\w.-])(?P<key>[\w.-]++)(?:\\*['\"])?[ \t]*(?P<sign>[:=])[ \t]*(?:[bru](?=['\"]))?")
@@ -67,12 +92,15 @@ _LINE_BEGINNING = re.compile(r"[ \t]*(?:- )?")
 def redact(text: str) -> str:
     """Return the text with every secret replaced by ``***``.
 
-    Secrets are: passwords in URLs, also in their queries; the values of keys such as ``password``, ``hf_token``,
-    ``api-key`` in ``key: value`` and ``key=value``; tokens of known form (Hugging Face, AWS, GitHub, HTTP bearer);
-    and the values, if at least 6 characters long, of environment variables with such names. Idempotent.
+    Secrets are: passwords in URLs, also in their queries, and tokens in place of a web address's user; the values of
+    keys such as ``password``, ``hf_token``, ``api-key``, ``DB_PASS`` in ``key: value`` and ``key=value``; tokens of
+    known form (Hugging Face, AWS, GitHub, GitLab, HTTP bearer, ...); and, if at least 6 characters long, the values of
+    environment variables with such names and the passwords of URLs in any variable. Idempotent.
     """
     for value in _secrets_in(tuple(os.environ.items())):
         text = value.sub(MASK, text)
+    text = _URL_TOKEN.sub(rf"\1{MASK}", text)
+    text = _DATABASE_PASSWORD.sub(rf"\1{MASK}@", text)
     text = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
     text = _URL_PASSWORD_WITH_SLASH.sub(rf"\1{MASK}@", text)
     text = _mask_pairs(text)
@@ -152,7 +180,8 @@ def is_secret_key(key: str) -> bool:
     name = _normalised(key)
     if _PATH_OR_COUNT.search(name):
         return False
-    return bool(_SECRET_WORD.search(name)) or _is_token_key(name)
+    is_key = any(match[1] not in _HARMLESS_KEYS for match in _KEY_WORD.finditer(name))
+    return is_key or bool(_SECRET_WORD.search(name)) or _is_token_key(name)
 
 
 def _is_token_key(key: str) -> bool:
@@ -174,7 +203,7 @@ def _mask_pairs(text: str) -> str:
     position = 0
     while pair := _KEY_AND_SIGN.search(text, position):
         end = pair.end()
-        if is_secret_key(pair["key"]):
+        if is_secret_key(pair["key"]) and not _COUNTED_PASS.search(text, max(0, pair.start() - 12), pair.end("key")):
             start, end = _value_of_pair(text, pair)
             value = text[start:end]
             if not _is_harmless(pair["key"], value):
@@ -214,7 +243,9 @@ def _is_harmless(key: str, value: str) -> bool:
 @lru_cache(maxsize=2)
 def _secrets_in(environment: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], ...]:
     """Return patterns of the secrets in an environment; cached, because the environment hardly ever changes."""
-    values = {value for name, value in environment if len(value) >= SHORTEST_ENVIRONMENT_SECRET and is_secret_key(name)}
+    values = {value for name, value in environment if is_secret_key(name)}
+    values |= {unquote(match[1]) for _, value in environment for match in _PASSWORD_IN_URL.finditer(value)}
+    values = {value for value in values if len(value) >= SHORTEST_ENVIRONMENT_SECRET}
     # Plain and percent-encoded, longest first so that none hides part of another.
     forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value), quote(value))}
     return tuple(_value_pattern(form) for form in sorted(forms, key=len, reverse=True))

@@ -1,4 +1,4 @@
-"""Handlers of SIGINT and SIGTERM: raise `Interrupted`, but defer signals inside `shielded()`."""
+"""Handlers of SIGINT, SIGTERM and SIGHUP: raise `Interrupted`, but defer signals inside `shielded()`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 from embedsweep.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -27,13 +27,16 @@ _shield = _Shield()
 def handled() -> Iterator[None]:
     """Turn signals into `Interrupted` inside the block, and restore the former handlers.
 
-    Has no effect outside the main thread: there, a program that calls embedsweep keeps its own handlers.
+    A SIGHUP that is ignored at the start (``nohup``) stays ignored. Has no effect outside the main thread: there, a
+    program that calls embedsweep keeps its own handlers.
     """
     if not _is_main_thread():
         yield
         return
     _shield.pending = None
-    former = {number: signal.signal(number, _handle) for number in SIGNALS}
+    is_hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in SIGNALS if not (number is signal.SIGHUP and is_hangup_ignored)]
+    former = {number: signal.signal(number, _handle) for number in numbers}
     try:
         yield
     finally:

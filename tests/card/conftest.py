@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,10 @@ def write(config: TrialConfig, folder: Path, model: SentenceTransformer) -> Writ
         splits: Splits = SPLITS,
         also: dict[str, Examples] | None = None,
         selection: str = "It was run once.",
+        warnings: Sequence[str] = (),
     ) -> str:
-        write_card(model, folder, config, result, splits, also or {}, selection, folder.parent / "emissions.csv")
+        costs = folder.parent / "emissions.csv"
+        write_card(model, folder, config, result, splits, also or {}, selection, costs, warnings)
         return text_of(folder)
 
     return written

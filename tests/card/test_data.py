@@ -11,7 +11,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
-from embedsweep.config.trial import AlsoConfig, LossConfig, TrialConfig
+from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, LossConfig, TrialConfig
 from embedsweep.data.examples import Examples, Pairs, Splits
 from embedsweep.losses.builders import load_encoder
 from tests.card.cases import (
@@ -118,6 +118,29 @@ def test_dev_has_escaped_samples_and_test_has_none(write: Write) -> None:
         ["<code>c</code>", "<code>z</code>", "<code>0.5</code>"],
     ]
     assert "* Samples" not in test_part
+
+
+def test_benchmarks_are_described_as_they_were_read(config: TrialConfig, folder: Path, write: Write) -> None:
+    semeval = replace(config.data, name="sts2012", format="semeval", files="STS.input.*.txt", hub=None)
+    on_hub = replace(config.data, name="stsb", format="delimited", files="{split}.csv", hub="ORG/STS", revision="abc")
+    dev = BenchmarkConfig("sts2012-en", "sts2012_en", "test", semeval)
+    test = BenchmarkConfig("stsb-es-test", "stsb", "test", on_hub)
+    evaluation = replace(config.evaluation, dev=dev, test=test, path="/home/somebody/benchmarks")
+    text = part(write(config=replace(config, evaluation=evaluation)), "### Evaluation Datasets")
+    assert "* Dataset: local files, `sts2012_en` (`STS.input.*.txt`)" in text
+    assert "* Dataset: local files, `stsb` (`{split}.csv`)" in text
+    assert "huggingface.co" not in text
+    assert "generated" not in text
+    text = part(write(config=replace(config, evaluation=replace(evaluation, path=None))), "#### test: stsb-es-test")
+    assert "* Dataset: [ORG/STS](https://huggingface.co/datasets/ORG/STS) at [abc]" in text
+
+
+def test_warnings_about_the_data_are_in_the_card_without_folders(write: Write) -> None:
+    line = "1 of 2 test pairs also occur in dev (/home/somebody/test.csv, line 3); a <b> `c`"
+    text = part(write(warnings=[line, "another"]), "### Warnings About the Data")
+    assert "- <code>1 of 2 test pairs also occur in dev (test.csv, line 3); a &lt;b&gt; &#96;c&#96;</code>\n" in text
+    assert "- <code>another</code>\n" in text
+    assert "Warnings" not in write()
 
 
 def test_a_guide_is_called_by_its_name(tmp_path: Path, model: SentenceTransformer, write: Write) -> None:

@@ -82,7 +82,7 @@ def test_a_hub_dataset_and_its_language_are_metadata(
         "name": f"sts ({language}), dev",
         "config": language,
         "split": "dev",
-        "revision": "abc",
+        **({"revision": "abc"} if path is None else {}),
     }
     link = "[ORG/STS](https://huggingface.co/datasets/ORG/STS) at [abc]("
     assert (link in text) == (path is None)

@@ -180,6 +180,9 @@ def test_without_a_target_nothing_is_published(hub: _Hub) -> None:
     [
         ("pytorch_model.bin", "mine/pytorch_model.bin", "can execute code"),
         ("2_Dense/weights.pt", "mine/2_Dense/weights.pt", "can execute code"),
+        ("__pycache__/modeling.cpython-311.pyc", "mine/__pycache__/modeling.cpython-311.pyc", "can execute code"),
+        ("modeling.py", "mine/modeling.py", "add --code to publish it"),
+        ("1_Own/module.py", "mine/1_Own/module.py", "add --code to publish it"),
         ("optimizer.pt", "mine/optimizer.pt", "a file of the trainer"),
         ("trainer_state.json", "mine/trainer_state.json", "a file of the trainer"),
         ("checkpoint-500/config.json", "mine/checkpoint-500/config.json", "a file of the trainer"),
@@ -192,10 +195,42 @@ def test_a_model_with_unsafe_or_training_files_is_refused(name: str, where: str,
     assert (path, message in text, hub.calls) == (where, True, [])
 
 
+def test_code_is_published_where_that_is_asked_for(hub: _Hub) -> None:
+    Path("mine/modeling.py").write_text("x = 1\n", encoding="utf-8")
+    _run("mine", "--to", "me/model", "--code")
+    assert hub.files["modeling.py"] == "x = 1\n"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "through another link", "missing file"])
+def test_links_out_of_the_models_folder_are_not_followed(kind: str, hub: _Hub, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    (private / "key.txt").write_text("private", encoding="utf-8")
+    link = Path("mine/notes")
+    if kind == "through another link":
+        Path("mine/.hidden").symlink_to(private)
+        link.symlink_to(".hidden/key.txt")
+    else:
+        link.symlink_to({"file": private / "key.txt", "folder": private}.get(kind, private / "none"))
+    ((where, message),) = _problems("mine", "--to", "me/model")
+    assert (where, "outside of the model's folder" in message, hub.files) == ("mine/notes", True, {})
+    ((where, _),) = _problems("mine", "--to", "./out")
+    assert (where, Path("out").exists()) == ("mine/notes", False)
+
+
+def test_links_inside_the_models_folder_become_files(hub: _Hub) -> None:
+    Path("mine/weights").mkdir()
+    Path("mine/model.safetensors").rename("mine/weights/blob.safetensors")
+    Path("mine/model.safetensors").symlink_to("weights/blob.safetensors")
+    _run("mine", "--to", "./out")
+    assert not any(path.is_symlink() for path in Path("out").rglob("*"))
+    assert Path("out/model.safetensors").read_bytes() == Path("mine/weights/blob.safetensors").read_bytes()
+
+
 def test_a_model_without_card_or_safetensors_is_refused() -> None:
     Path("mine/README.md").unlink()
     Path("mine/model.safetensors").unlink()
-    assert [problem.where for problem in find_problems(Path("mine"))] == ["mine", "mine/README.md"]
+    assert [problem.where for problem in find_problems(Path("mine"), with_code=False)] == ["mine", "mine/README.md"]
 
 
 def test_a_card_with_a_secret_is_refused_and_the_secret_is_not_printed() -> None:

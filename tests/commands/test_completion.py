@@ -95,8 +95,8 @@ def test_options_of_the_users_own_are_offered() -> None:
 def test_a_broken_configuration_offers_nothing_and_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("conf").mkdir()
-    Path("conf/train.yaml").write_text("defaults: [\n", encoding="utf-8")
+    Path("conf/optimizer").mkdir(parents=True)
+    Path("conf/optimizer/adamw.yaml").write_text("defaults: [\n", encoding="utf-8")
     monkeypatch.setenv("COMP_LINE", "embedsweep train optimizer.")
     assert main(["-sc", "query=bash"]) == 0
     assert capsys.readouterr() == ("\n", "")
@@ -179,8 +179,8 @@ def test_bash_offers_the_words_and_prints_no_error(
 
 
 def test_a_program_that_fails_offers_nothing_and_prints_no_error(workplace: Path) -> None:
-    (workplace / "conf").mkdir()
-    (workplace / "conf" / "train.yaml").write_text("defaults: [\n", encoding="utf-8")
+    (workplace / "conf" / "optimizer").mkdir(parents=True)
+    (workplace / "conf" / "optimizer" / "adamw.yaml").write_text("defaults: [\n", encoding="utf-8")
     done = _complete_in_bash(workplace, "embedsweep train opt", ["embedsweep", "train", "opt"])
     assert (done.stdout, done.stderr) == ("\n", "")
 

@@ -127,6 +127,7 @@ def test_a_trials_model_that_is_not_in_its_folder_is_searched_in_the_store(
         searched.append(run_id)
         return [run_id]
 
+    shutil.copytree(tiny_model_path(), workplace / TRIAL_RUNS[0])
     monkeypatch.setattr("embedsweep.tracking.browse.runs_with_model", runs_with_model)
     monkeypatch.setattr("embedsweep.tracking.browse.download_model", lambda _, run_id: workplace / run_id)
     assert _resolved("aaaaaa0") == (
@@ -135,6 +136,14 @@ def test_a_trials_model_that_is_not_in_its_folder_is_searched_in_the_store(
     )
     assert searched == [TRIAL_RUNS[0]]
     assert not (workplace / "mlruns").exists()
+
+
+def test_a_downloaded_model_is_checked_like_any_other(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny_model_path(), workplace / "pickled", ignore=shutil.ignore_patterns("*.safetensors"))
+    (workplace / "pickled" / "pytorch_model.bin").write_bytes(b"a pickle")
+    monkeypatch.setattr("embedsweep.tracking.browse.runs_with_model", lambda _, run_id: [run_id])
+    monkeypatch.setattr("embedsweep.tracking.browse.download_model", lambda *_: workplace / "pickled")
+    assert "no safetensors weights" in _problem("aaaaaa0")
 
 
 def test_a_folder_without_safetensors_is_refused(workplace: Path) -> None:

@@ -19,6 +19,7 @@ from embedsweep.commands import single
 from embedsweep.config.trial import SPLITS
 from embedsweep.validation.resume import alone_in
 from tests.demo_pairs import demo_pairs
+from tests.validation.commands import own_option
 
 pytestmark = pytest.mark.slow  # each trains
 
@@ -279,15 +280,24 @@ def test_data_that_has_changed_is_refused(
     forget_data: Callable[[], None],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    header = "sentence1,sentence2,score\n"
     for split in SPLITS:
         lines = [f'"{first}","{second}",{score}' for first, second, score in demo_pairs(split)[:160]]
-        (tmp_path / f"{split}.csv").write_text("sentence1,sentence2,score\n" + "\n".join(lines) + "\n")
-    run_id = broken_off(2, *WORDS, "data=csv", f"data.path={tmp_path}", "trainer.max_steps=3")
-    train = tmp_path / "train.csv"
-    train.write_text(train.read_text().replace("sentence1,sentence2,score\n", 'sentence1,sentence2,score\n"a","b",3\n'))
-    forget_data()
-    assert place.train(f"resume={run_id}") == (2, None)
-    assert f"data: has changed since run {run_id[:8]} was trained on it" in capfd.readouterr().err
+        (tmp_path / f"{split}.csv").write_text(header + "\n".join(lines) + "\n")
+    further = tmp_path / "further.csv"
+    shutil.copy(tmp_path / "train.csv", further)
+    own_option(
+        "data/both.yaml", "defaults: [csv, /data@also.more: csv, /loss@also.more.loss: cosine, _self_]\nname: both\n"
+    )
+    words = ("data=both", f"data.path={tmp_path}", f"data.also.more.path={further}", "trainer.max_steps=3")
+    run_id = broken_off(2, *WORDS, *words)
+    for file in (tmp_path / "train.csv", further):
+        content = file.read_text()
+        file.write_text(content.replace(header, header + '"a","b",3\n'))
+        forget_data()
+        assert place.train(f"resume={run_id}") == (2, None)
+        assert f"data: has changed since run {run_id[:8]} was trained on it" in capfd.readouterr().err
+        file.write_text(content)
 
 
 @pytest.mark.slow

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from embedsweep.config.compose import open_composer, parse_words, shipped_conf, user_conf
+from embedsweep.config.compose import (
+    as_text_word,
+    describe_user_conf,
+    open_composer,
+    parse_words,
+    shipped_conf,
+    user_conf,
+)
 from embedsweep.errors import ConfigError
 
 
@@ -79,6 +87,24 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
             )
             for name in ("x-{split}.csv", "{split}.csv", "stsb-{language}-{split}.csv")
         ),
+        *(
+            (
+                f"data.path={value}",
+                f"data.path={value}: cannot be read as key=value: {why}; a text with one of ()[]{{}}=,:\"' is written "
+                f"in quotes: 'data.path=\"{value}\"'",
+            )
+            for value, why in (
+                ("my(1)", "Unknown function 'my'"),
+                ("a=b", "mismatched input '='"),
+                ("x[1]", "mismatched input '['"),
+                ("a b(2)", "mismatched input '('"),
+            )
+        ),
+        ("@key=3", "@key: has no key before the ="),
+        (
+            "optimizer.lr=interval(1",
+            "optimizer.lr=interval(1: cannot be read as key=value: no viable alternative at input 'interval(1'",
+        ),
         ("data.where={a:1", "data.where={a:1: cannot be read as key=value: no viable alternative at input '{a:1'"),
         (
             "model.pooling=choice(null,mean)",
@@ -106,6 +132,16 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
 )
 def test_an_invalid_override_is_explained(text: str, message: str) -> None:
     assert _refusal(text) == message
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["my (1)", "a,b", "a=b", "[x]", "{x}", 'q"q', "it's", 'a\\"b', "C:\\a\\", "$HOME;#", "ñ", "a:b", "null", "1"],
+)
+def test_the_advised_word_is_read_as_the_text_that_was_meant(value: str) -> None:
+    (typed,) = shlex.split(as_text_word("data.path", value))
+    (word,) = parse_words([typed])
+    assert (word.key, word.value, word.sweeps) == ("data.path", value, False)
 
 
 def test_all_invalid_overrides_are_reported_at_once() -> None:
@@ -153,3 +189,34 @@ def test_the_conf_folder_of_the_working_directory_is_used(tmp_path: Path, monkey
     assert user_conf() == tmp_path / "conf"
     monkeypatch.chdir(shipped_conf().parent)
     assert user_conf() is None
+
+
+def _own(path: str, text: str) -> None:
+    file = Path("conf") / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def test_the_primary_configuration_of_another_project_is_not_used_and_named() -> None:
+    with open_composer() as composer:
+        shipped = composer.compose({})
+    _own("train.yaml", "defaults: [model: resnet]\nlr: 1\n")
+    _own("model/resnet.yaml", "name: resnet\n")
+    with open_composer() as composer:
+        assert composer.compose({}) == shipped
+        assert "resnet" in composer.options("model")
+    assert describe_user_conf() == ["conf/train.yaml of this folder is not used: choose options in the command"]
+
+
+def test_files_that_hide_shipped_options_are_named() -> None:
+    assert describe_user_conf() == []
+    _own("loss/mine.yaml", "name: mnrl\nscale: 30\n")
+    _own("commands.yaml", "ui: {port: 6006}\n")
+    _own("loss/mnrl.yaml", (shipped_conf() / "loss" / "mnrl.yaml").read_text(encoding="utf-8"))
+    assert describe_user_conf() == [], "a file that is the same hides nothing"
+    _own("loss/mnrl.yaml", "name: mnrl\nscale: 30\n")
+    assert describe_user_conf() == ["files of this folder are used instead of the shipped ones: conf/loss/mnrl.yaml"]
+    for name in ("cosent", "angle", "cosine", "triplet", "mse"):
+        _own(f"loss/{name}.yaml", "name: other\n")
+    (line,) = describe_user_conf()
+    assert line.endswith("conf/loss/cosine.yaml, conf/loss/mnrl.yaml, conf/loss/mse.yaml and 1 more")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from embedsweep.config.identity import canonical, config_hash, digest
+from embedsweep.config.identity import canonical, config_hash, digest, trial_config_of, without_later_keys
 from embedsweep.validation.single import pass_single
 
 
@@ -32,3 +32,16 @@ def test_the_identity_of_a_trial_is_its_values_and_not_its_services() -> None:
     assert config_hash(pass_single(["optimizer.lr=1e-3"]).config) == config_hash(base.config)
     assert config_hash(pass_single(["trainer.seed=43"]).config) != config_hash(base.config)
     assert config_hash(replace(base.config, objective="dev/pearson_cosine")) != config_hash(base.config)
+
+
+def test_a_later_key_changes_the_identity_only_of_configurations_that_set_it() -> None:
+    words = ["data=demo_mixed", "evaluation.dev=demo-dev", "evaluation.benchmarks=[demo-test]"]
+    config = pass_single(words).config
+    tree = without_later_keys(asdict(config))
+    assert "quoting" not in canonical(tree)
+    older = replace(config.model, prompt_rule="columns", save_dtype=None)  # what these are where they are missing
+    assert trial_config_of(tree) == replace(config, model=older)
+    assert config_hash(trial_config_of(tree)) == config_hash(config)
+    data = replace(config.data, quoting="none")
+    assert without_later_keys(asdict(replace(config, data=data)))["data"]["quoting"] == "none"
+    assert config_hash(replace(config, data=data)) != config_hash(config)

@@ -73,6 +73,16 @@ def test_a_study_of_an_older_version_keeps_its_name() -> None:
     small = replace(PLAN, axes=(LOSS, LR), cells={"loss=mnrl": {"trainer": {"epochs": 2}}})
     known = {"loss=mnrl": {"trainer": {"epochs": 2, "merge_columns": False, "cuda_graphs": "auto"}}}
     assert study_name(replace(small, cells=known)) == study_name(small)
+    rules = {"prompt_rule": "roles", "save_dtype": "float32"}
+    newer = {"loss=mnrl": {**known["loss=mnrl"], "model": {"name": "tiny", **rules}}}
+    absent = {"loss=mnrl": {**known["loss=mnrl"], "model": {"name": "tiny"}}}
+    frozen = plan_of(json.loads(json.dumps(asdict(replace(small, cells=absent)))))
+    assert frozen.cells["loss=mnrl"]["model"] == {"name": "tiny", "prompt_rule": "columns", "save_dtype": None}
+    assert study_name(frozen) == study_name(replace(small, cells=absent)) == study_name(replace(small, cells=newer))
+    assert plan_differences(frozen, replace(small, cells=newer)) == []
+    newer = {"loss=mnrl": {**known["loss=mnrl"], "model": {"name": "tiny", **rules, "save_dtype": "float16"}}}
+    assert study_name(replace(small, cells=newer)) != study_name(frozen)
+    assert plan_differences(frozen, replace(small, cells=newer)) == ["model.save_dtype was null and is now float16"]
     merging = replace(PLAN, cells=_cells("trainer", "merge_columns", True))
     assert study_name(merging) != study_name(PLAN)
     assert plan_differences(plan_of(older), merging) == ["trainer.merge_columns was false and is now true"]

@@ -73,6 +73,11 @@ def test_rows_become_examples_of_their_shape(
     [
         (POSITIVE, ("x", ""), "answer is empty: fill it in or leave the row out"),
         (TRIPLETS, ("x", "y", " \t"), "negative is only white space: fill it in or leave the row out"),
+        (
+            TEXTS,
+            ("\u200b\ufeff",),
+            "text is only characters that show nothing ('\\u200b\\ufeff'): fill it in or leave the row out",
+        ),
         (TEXTS, (None,), "text is None, not a text: choose another column, or leave the row out"),
         (POSITIVE, (math.nan, "y"), "question is nan, not a text: choose another column, or leave the row out"),
         (SCORED, ("x", "y", math.nan), "score 'nan' is not a finite number: fill it in or leave the row out"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +74,85 @@ def test_texts_are_read_unchanged(
     assert (pairs.sentences1, pairs.sentences2) == ((first, "c"), (second, "d"))
     assert pairs.scores == (0.2, 0.4)
     assert pairs.origin == str(path)
+
+
+TABS = replace(NAMED, delimiter="\t")
+QUOTED = '"sentence1"\t"sentence2"\t"score"\n"a ""b"""\t"x\ty"\t"1"\n"c\nd"\te\t2\n'
+
+
+def test_quoted_columns_between_tabs_are_read_as_excel_and_pandas_write_them(tmp_path: Path) -> None:
+    pairs = _pairs(_written(tmp_path, QUOTED), replace(TABS, quoting="double_quotes"))
+    assert (pairs.sentences1, pairs.sentences2) == (('a "b"', "c\nd"), ("x\ty", "e"))
+    unquoted = _written(tmp_path, HEADER + '"a,b",1\n"c,d",2\n', "unquoted.csv")
+    assert _pairs(unquoted, replace(NAMED, quoting="none")).sentences1 == ('"a', '"c')
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (QUOTED, "train.csv: its header has double quotes; if they are around texts, as Excel and pandas write them, "),
+        (
+            'sentence1\tsentence2\tscore\na\tb\t"1"\nc\td\t2\n',
+            "train.csv, line 2: score '\"1\"' is not a number: it is in double quotes, as Excel and pandas may write ",
+        ),
+        (
+            'sentence1\tsentence2\tscore\na\t"b\tx"\t1\nc\td\t2\n',
+            "train.csv, line 2: 4 columns, where the others have 3: a text may not contain a tab (it has double",
+        ),
+    ],
+)
+def test_quotes_that_are_read_as_texts_are_named(tmp_path: Path, content: str, message: str) -> None:
+    (reported, *_) = _refusal(_written(tmp_path, content), TABS)
+    assert reported[: len(message)] == message
+    assert "set data.quoting=double_quotes" in reported
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_text_may_have_any_length(tmp_path: Path, delimiter: str) -> None:
+    limit = csv.field_size_limit()
+    long = "word " * 40_000
+    content = f"sentence1,sentence2,score\n{long},b,1\nc,d,2\n".replace(",", delimiter)
+    assert _pairs(_written(tmp_path, content), replace(NAMED, delimiter=delimiter)).sentences1 == (long, "c")
+    assert csv.field_size_limit() == limit  # it is of the whole process
+
+
+def test_content_compressed_by_gzip_is_read_whatever_the_files_name(tmp_path: Path) -> None:
+    packed = gzip.compress(b"a,b,1\n") + gzip.compress(b"c,d,2\n")
+    for name in ("train.csv", "train.csv.gz"):
+        assert _pairs(_written(tmp_path, packed, name), BY_POSITION).sentences1 == ("a", "c")
+    (reported,) = _refusal(_written(tmp_path, packed[:-4], "train.csv"), BY_POSITION)
+    assert reported.startswith("train.csv: is compressed by gzip and damaged (")
+
+
+OTHERS = {
+    b"\x28\xb5\x2f\xfd\x00": "train.csv: is compressed by zstd: unpack it with zstd -d train.csv",
+    b"PK\x03\x04\x14\x00": "train.csv: is a zip archive or a workbook: unpack it with unzip train.csv, or export the ",
+    b"BZh91AY&SY\x00": "train.csv: is compressed by bzip2: unpack it with bunzip2 train.csv",
+    b"\xfd7zXZ\x00\x00": "train.csv: is compressed by xz: unpack it with unxz train.csv",
+    b"PAR1\x15\x04": "train.csv: is a parquet file: set data.format=parquet",
+    "a,b,1\n".encode(
+        "utf-32"
+    ): "train.csv: is in UTF-32: convert it with iconv -f utf-32 -t utf-8, or set data.encoding=",
+    "a,b,1\nc,d,2\n".encode("utf-32-be"): "train.csv: is probably in UTF-32-BE: convert it with iconv -f utf-32be -t ",
+    "a,b,1\nc,d,2\n".encode("utf-16-le"): "train.csv: is probably in UTF-16: convert it with iconv -f utf-16 -t utf-8",
+    "a,b,1\nc,d,2\n".encode("utf-16-be"): "train.csv: is probably in UTF-16-BE: convert it with iconv -f utf-16be -t ",
+    b"\0" * 24_000: "train.csv: holds nothing but NUL bytes, as after a crash: get it or write it again",
+    b"a,b,1\nc\0,d,2\n": "train.csv, line 2: has a NUL character, which no text has (1 in the file): remove it",
+}
+
+
+@pytest.mark.parametrize("content", OTHERS)
+def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path: Path, content: bytes) -> None:
+    (reported,) = _refusal(_written(tmp_path, content), BY_POSITION)
+    assert reported[: len(OTHERS[content])] == OTHERS[content]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+def test_the_advised_encoding_reads_the_file(tmp_path: Path, encoding: str) -> None:
+    path = _written(tmp_path, "a,b,1\nc,ñ,2\n".encode(encoding))
+    (reported,) = _refusal(path, BY_POSITION)
+    advised = reported.rpartition("data.encoding=")[2]
+    assert _pairs(path, replace(BY_POSITION, encoding=advised)).sentences2 == ("b", "ñ")
 
 
 def test_scores_are_normalised_by_their_range(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ COLUMNS: dict[str, list[Any]] = {
 }
 
 
-def _written(folder: Path, columns: dict[str, list[Any]]) -> Path:
+def _written(folder: Path, columns: dict[str, Any]) -> Path:
     path = folder / "train.parquet"
     pq.write_table(pa.table(columns), path)
     return path
@@ -64,6 +65,33 @@ def test_dictionaries_are_read_as_their_values(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c"], "label": labels}), path)
     examples = _examples(path, replace(NAMED, shape="class_texts", columns=("text", "label")))
     assert (examples.labels, examples.classes) == ((0.0, 1.0, 0.0), ("no", "yes"))
+
+
+SCORES = [Decimal("1.00"), Decimal("4.00"), Decimal("2.50")]
+
+
+def test_decimals_are_numbers_and_bytes_in_utf_8_are_texts(tmp_path: Path) -> None:
+    path = _written(tmp_path, {**COLUMNS, "sentence1": [b"uno", "dós".encode(), b"c"], "score": SCORES})
+    examples = _examples(path, NAMED)
+    assert examples.texts[0] == ("uno", "dós", "c")
+    assert examples.labels == (0.2, 0.8, 0.5)
+    classes = replace(NAMED, shape="class_texts", columns=("sentence1", "score"))
+    path = _written(tmp_path, {"sentence1": ["a", "b", "c"], "score": [Decimal("1.0"), Decimal("0.0"), Decimal("1.0")]})
+    assert _examples(path, classes).classes == ("0", "1")
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_bytes_that_are_not_utf_8_are_refused_by_their_row(tmp_path: Path, kind: pa.DataType) -> None:
+    raw = pa.array([b"uno", b"d\xf3s", None, b"c"], pa.binary())
+    length = len(raw)
+    binary = pa.Array.from_buffers(pa.string(), length, raw.buffers())
+    column = raw if kind == pa.binary() else binary.dictionary_encode() if pa.types.is_dictionary(kind) else binary
+    column = column.cast(kind) if kind == pa.large_string() else column
+    table = {"sentence1": column, "sentence2": ["a"] * length, "score": [1.0, 2.0, 3.0, 4.0]}
+    assert _refusal(_written(tmp_path, table), NAMED) == [
+        "train.parquet, row 2: sentence1 is bytes that are not UTF-8 (b'd\\xf3s'): write it again in UTF-8",
+        "train.parquet, row 3: sentence1 is None, not a text: choose another column, or leave the row out",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +149,15 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     path.mkdir()
     assert _refusal(path, NAMED) == ["train.parquet: is a folder, not a file; in it: nothing"]
+
+
+def test_dates_that_python_lacks_are_no_traceback(tmp_path: Path) -> None:
+    dates = pa.array([-(10**17)] * 3, pa.timestamp("ms"))
+    (reported,) = _refusal(_written(tmp_path, {**COLUMNS, "sentence1": dates}), NAMED)
+    assert reported.startswith("train.parquet: is a broken parquet file: ")
+
+
+def test_a_long_value_is_cut_in_messages(tmp_path: Path) -> None:
+    (reported,) = _refusal(_written(tmp_path, {**COLUMNS, "score": ["1", "x" * 5000, "2"]}), NAMED)
+    assert reported.startswith("train.parquet, row 2: score 'xxx")
+    assert len(reported) < 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,26 @@ def test_texts_are_read_unchanged(
 ) -> None:
     (tmp_path / name).write_bytes(content.encode())
     assert read_texts(tmp_path / name, columns, "--columns") == expected
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.csv.gz", "a.jsonl.gz"])
+def test_compressed_texts_are_read_by_the_suffix_before(tmp_path: Path, name: str) -> None:
+    content = {
+        "a.txt.gz": "uno\ndos\n",
+        "a.csv.gz": "text\nuno\ndos\n",
+        "a.jsonl.gz": '{"text":"uno"}\n{"text":"dos"}\n',
+    }
+    (tmp_path / name).write_bytes(gzip.compress(content[name].encode()))
+    assert read_texts(tmp_path / name, ["text"], "--column") == [["uno", "dos"]]
+
+
+def test_half_of_a_character_is_refused_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "\\ud83d\\ude00 whole"}\n{"text": "half \\ud83d"}\n')
+    with pytest.raises(ConfigError) as error:
+        read_texts(tmp_path / "a.jsonl", ["text"], "--column")
+    (problem,) = error.value.problems
+    assert problem.where.endswith("a.jsonl, line 2")
+    assert problem.message == "text has half of a character ('\\ud83d'), as cut out of an emoji: write it again"
 
 
 def test_parquet_columns_are_taken_by_name_and_by_position(tmp_path: Path) -> None:

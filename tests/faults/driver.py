@@ -4,8 +4,7 @@
 
 ACTION is what happens, once: ``kill``, ``int``, ``term`` (the signal, sent to this very process), ``raise``,
 ``wait`` (so that another process meets this one there), ``memory`` (out of memory), ``full`` (from then on no file may
-grow beyond a small size), ``clock:3600`` (the clock is 3600 seconds ahead) or ``offline`` (nothing
-outside this machine can be reached).
+grow beyond a small size) or ``offline`` (nothing outside this machine can be reached).
 PLACE is where:
 
     start          before anything else
@@ -14,6 +13,7 @@ PLACE is where:
     run            its MLflow run was created, but the study does not have its id yet
     step:7         after an optimizer step, whichever trial comes to it first
     checkpoint:9   while the checkpoint of a step is written; half of a file is there
+    sealed:9       once the checkpoint of a step is complete
     tell           the trial is recorded in MLflow; Optuna has not been told
     told           Optuna has just been told
 """
@@ -64,8 +64,6 @@ def _once(action: str) -> Callable[[], None]:
             time.sleep(WAIT_S)
         elif action == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.RLIM_INFINITY))
-        elif action.startswith("clock:"):
-            _set_clock(float(action.partition(":")[2]))
         elif action == "offline":
             _cut_off()
         else:
@@ -86,6 +84,11 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
     if place == "checkpoint":
         _tear_checkpoint(step, fault)
         return
+    if place == "sealed":
+        from embedsweep.training.checkpoints import Checkpoints
+
+        _after(Checkpoints, "seal", fault, lambda _, sealed, *__: sealed == step)
+        return
     if place == "count":
         import optuna
 
@@ -103,13 +106,6 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         _after(Study, "complete", fault)
     else:
         raise ValueError(f"no place {place}")
-
-
-def _set_clock(ahead_s: float) -> None:
-    """Shift the time of day that Python code sees; the monotonic clock is unchanged."""
-    real, real_ns = time.time, time.time_ns
-    time.time = lambda: real() + ahead_s
-    time.time_ns = lambda: real_ns() + int(ahead_s * 1e9)
 
 
 def _cut_off() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from optuna.storages import JournalStorage, RDBStorage
@@ -163,7 +164,7 @@ class Study:
 
     Attributes:
         trials: Optuna's.
-        runs: all runs of the whole store, deleted ones too.
+        runs: all runs of the whole store, without deleted ones.
         client: MLflow's, on that store.
     """
 
@@ -171,25 +172,13 @@ class Study:
         (file,) = folder.glob("sweeps/*/study.yaml")
         self.folder = file.parent
         self.name = self.folder.name
-        self._url = url
         self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-        self.trials = self._read_trials()
+        self.trials = read_trials(self.folder, url)
         self.runs = self._read_runs()
-
-    def _read_trials(self) -> list[FrozenTrial]:
-        if self._url is None:
-            journal = JournalStorage(JournalFileBackend(str(self.folder / "journal.log")))
-            return optuna.load_study(study_name=self.name, storage=journal).trials
-        database = RDBStorage(self._url)
-        try:
-            return optuna.load_study(study_name=self.name, storage=database).trials
-        finally:
-            database.remove_session()
-            database.engine.dispose()
 
     def _read_runs(self) -> list[Run]:
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments(ViewType.ALL)]
-        return list(self.client.search_runs(experiments, run_view_type=ViewType.ALL))
+        return list(self.client.search_runs(experiments, run_view_type=ViewType.ACTIVE_ONLY))
 
     @property
     def states(self) -> list[str]:
@@ -219,32 +208,68 @@ class Study:
         return json.loads((self.trial_folder(number) / "result.json").read_text(encoding="utf-8"))
 
 
-def check_whole(study: Study, n_trials: int = N_TRIALS, earlier: Collection[int] = ()) -> None:
+def read_trials(folder: Path, url: str | None) -> list[FrozenTrial]:
+    """Return Optuna's trials of the study in ``sweeps/<study>``; ``url`` as for ``Study``."""
+    if url is None:
+        journal = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        return optuna.load_study(study_name=folder.name, storage=journal).trials
+    database = RDBStorage(url)
+    try:
+        return optuna.load_study(study_name=folder.name, storage=database).trials
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
+def params_in(folder: Path) -> dict[str, str]:
+    """Return the MLflow params of the configuration in a trial's folder; a loss's parameters are directly below it."""
+    params: dict[str, str] = {}
+
+    def add(key: str, value: object) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                add(key if name == "parameters" else f"{key}.{name}".lstrip("."), inner)
+        elif key.endswith(".inner") and value is None:
+            return
+        elif isinstance(value, list):
+            params[key] = json.dumps(value, ensure_ascii=False)
+        else:
+            params[key] = value if isinstance(value, str) else json.dumps(value)
+
+    add("", yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    return params
+
+
+def check_whole(
+    study: Study, n_trials: int = N_TRIALS, *, is_pruned: bool = False, earlier: Collection[int] = ()
+) -> None:
     """Check that a study is complete, with each trial once, and that MLflow and Optuna agree.
 
     Args:
         study: the study.
-        n_trials: how many trials it has.
+        n_trials: how many trials it should have.
+        is_pruned: whether trials, all but one at most, may have been pruned.
         earlier: those that an earlier version completed, which logged the value as the last point of the dev curve.
     """
-    assert study.states == ["COMPLETE"] * n_trials
-    assert len({json.dumps(trial.params, sort_keys=True) for trial in study.trials}) == n_trials
+    assert len(study.states) == n_trials
+    assert set(study.states) <= {"COMPLETE", *(["PRUNED"] if is_pruned else [])}, study.states
+    assert "COMPLETE" in study.states
     assert len(study.runs) == n_trials + 1, [run.data.tags for run in study.runs]
+    assert len({json.dumps(run.data.params, sort_keys=True) for run in study.runs}) == n_trials + 1
     assert study.parent.info.status == "FINISHED"
     for trial in study.trials:
         run = study.run_of(trial.number)
         assert run.info.status == "FINISHED"
-        assert run.info.lifecycle_stage == "active"
         assert run.data.tags["embedsweep.kind"] == "trial"
-        assert run.data.tags["embedsweep.state"] == "COMPLETE"
+        assert run.data.tags["embedsweep.state"] == trial.state.name
         assert run.data.tags["mlflow.parentRunId"] == study.parent.info.run_id
         assert run.info.run_id == trial.user_attrs["run_id"]
-        assert run.data.params["loss.name"] == trial.params["loss"]
-        assert float(run.data.params["optimizer.lr"]) == trial.params.get("optimizer.lr", 0.01)
-        assert (
-            run.data.metrics["dev/spearman_cosine" if trial.number in earlier else "best/spearman_cosine"]
-            == trial.value
-        )
+        swept = {"loss.name" if key == "loss" else key: value for key, value in trial.params.items()}
+        written = params_in(study.trial_folder(trial.number))
+        assert {key: run.data.params[key] for key in swept} == {key: _param(value) for key, value in swept.items()}
+        assert run.data.params.items() <= written.items()  # a run of an earlier commit lacks later keys
+        value = "dev/spearman_cosine" if trial.number in earlier else "best/spearman_cosine"
+        assert run.data.metrics[value] == trial.value
         history = study.history(run)
         assert trial.number in earlier or [step for step, _ in history["best/spearman_cosine"]] == [
             study.result(trial.number)["best_step"]
@@ -253,6 +278,11 @@ def check_whole(study: Study, n_trials: int = N_TRIALS, earlier: Collection[int]
         for name, points in history.items():
             steps = [step for step, _ in points]
             assert len(steps) == len(set(steps)), f"{name} has two points at one step: {points}"
+
+
+def _param(value: object) -> str:
+    """Return a swept value as it is among the params of a run."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_equal(study: Study, reference: Study) -> None:

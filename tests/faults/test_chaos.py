@@ -1,14 +1,13 @@
-"""A study whose processes are repeatedly killed at random is complete in the end."""
+"""Power cuts: a search whose whole process tree is killed again and again, with default settings, ends whole."""
 
 from __future__ import annotations
 
 import os
 import random
-import signal
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
-from subprocess import TimeoutExpired
 
 import psutil
 import pytest
@@ -16,98 +15,108 @@ import pytest
 from tests.faults import studies
 from tests.faults.studies import Study
 
-N_TRIALS = 30
+N_TRIALS = 12
+KILLS, FEW_KILLS = 20, 3
 SEED = int(os.environ.get("CHAOS_SEED", "9"))
 WORDS = (
     "data=demo",
     "data.limit=64",
     "model=tiny",
-    "loss=cosent,mnrl,cosine",
-    "optimizer.lr=1e-2",
-    "trainer.seed=" + ",".join(str(number) for number in range(1, N_TRIALS // 3 + 1)),
+    "loss=cosent,mnrl",
+    f"study.n_trials={N_TRIALS}",
     "trainer.device=cpu",
-    "trainer.max_steps=10",
-    "trainer.eval_every=0.2",
     "evaluation.before=false",
     "workers=local",
     "workers.count=2",
-    "workers.max_restarts=1000",
-    "study.max_retries=1000",
 )
-FAULTS = ("worker", "worker", "supervisor", "interrupt")
-CODES = {None: (0, 1), "supervisor": (-9, 0), "interrupt": (130, 0, 1)}
-"""By the last fault. If two workers were killed before either started a trial, the command says that none can start."""
-PAUSE_S = (3.0, 30.0)
-"""Between two faults: long enough for part of the imports, or for some trials."""
+"""Retries, deaths and restarts are left as they are by default."""
+LONG = ("trainer.max_steps=200", "trainer.eval_every=0.025")
+"""Trials long enough for twenty kills."""
+SHORT = ("trainer.max_steps=30", "trainer.eval_every=0.1")
+VARIANTS = {
+    "plain": ("optimizer.lr=interval(1e-4,1e-2)",),
+    "pruning": ("optimizer.lr=interval(1e-4,1e-2)", "study.pruner=successive_halving"),
+    "replicates": ("optimizer.lr=choice(1e-3,1e-2)", "study.sampler=random", "study.duplicates=replicate"),
+}
+EVALUATION = re.compile(r"^trial \d+ \d+%", re.MULTILINE)
+MOST_EVALUATIONS = 12
+"""Of all running trials together, between the start of a command and its kill."""
+STARTUP_S = 12.0
+"""About how long a command takes until its workers train."""
 WITHIN_S = 5400.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("url", "variant"), [("journal", "pruning"), ("postgresql", "replicates")], indirect=["url"])
+def test_a_search_survives_a_few_power_cuts(url: str | None, variant: str, tmp_path: Path) -> None:
+    check_survives((*SHORT, *VARIANTS[variant]), variant, url, FEW_KILLS, tmp_path)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(2 * WITHIN_S)
-def test_a_study_whose_processes_are_killed_at_random_is_complete_in_the_end(tmp_path: Path) -> None:
-    chance, finished, faults = random.Random(SEED), dict[int, float | None](), list[str]()
+@studies.each_storage
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_search_survives_twenty_power_cuts(url: str | None, variant: str, tmp_path: Path) -> None:
+    check_survives((*LONG, *VARIANTS[variant]), variant, url, KILLS, tmp_path)
+
+
+def check_survives(words: tuple[str, ...], variant: str, url: str | None, n_kills: int, folder: Path) -> None:
+    """Kill a command with all its processes at random moments, start it again each time, and check what is left."""
+    command = (*WORDS, *words, *studies.storage_words(url))
+    chance, finished = random.Random(f"{SEED} {variant}"), dict[int, tuple[str, float | None]]()
     deadline = time.monotonic() + WITHIN_S
-    while True:
-        log = tmp_path / f"{len(faults):03d}.log"
-        command = studies.start(tmp_path, WORDS, output=log, fresh=True)
-        fault = disturb(command, chance, faults, deadline)
-        code = command.wait(studies.WITHIN_S)
-        output = log.read_text()
-        assert "Traceback" not in output, output
-        assert code in CODES[fault], output
-        assert code != 1 or "embedsweep: workers cannot start" in output, output
-        check_kept(tmp_path, finished)
-        if code == 0:
-            break
-        faults.append("|")  # the same command is started again
+    logs = [folder / f"{number:02d}.log" for number in range(n_kills + 1)]
+    for log in logs[:-1]:
+        running = studies.start(folder, command, output=log, fresh=True)
+        wait_for_moment(running, log, chance, deadline)
+        assert running.poll() is None, f"it ended before it was killed: {log.read_text()}"
+        kill_tree(running.pid)
+        assert running.wait(studies.WITHIN_S) == -9
+        check_kept(folder, url, finished)
+    last = studies.finish(studies.start(folder, command, fresh=True))
+    logs[-1].write_text(last.output)
+    printed = "".join(log.read_text() for log in logs)
+    print(f"seed {SEED}: {n_kills} kills, {len(re.findall(' RUNNING .* resumed', printed))} trials resumed")
 
-    study = Study(tmp_path)
-    print(f"seed {SEED}: {len(faults)} faults: {' '.join(faults)}")
-    assert len(faults) - faults.count("|") >= 3
-    studies.check_whole(study, N_TRIALS)
-    assert finished == {trial.number: trial.value for trial in study.trials}
-    for trial in study.trials:
-        assert study.run_of(trial.number).data.params["trainer.seed"] == str(trial.params["trainer.seed"])
-    printed = "".join(path.read_text() for path in sorted(tmp_path.glob("*.log")))
+    assert last.code == 0, printed
+    assert "Traceback" not in printed
+    assert not re.search("FAIL|retrying", printed), printed
+    study = Study(folder, url)
+    studies.check_whole(study, N_TRIALS, is_pruned=variant == "pruning")
+    assert {
+        number: (trial.state.name, trial.value) for number, trial in enumerate(study.trials)
+    }.items() >= finished.items()
+    seeds = {study.run_of(number).data.params["trainer.seed"] for number in range(N_TRIALS)}
+    assert (len(seeds) > 1) == (variant == "replicates")
     for number in range(N_TRIALS):
-        assert printed.count(f"trial {number} COMPLETE") <= 1, f"trial {number} was trained twice"
+        assert len(re.findall(f"^trial {number} (COMPLETE|PRUNED)", printed, re.MULTILINE)) <= 1, printed
 
 
-def disturb(command: studies.Command, chance: random.Random, faults: list[str], deadline: float) -> str | None:
-    """Kill workers at random moments until the supervisor is chosen or the command ends; return what ended it."""
-    while True:
+def wait_for_moment(command: studies.Command, log: Path, chance: random.Random, deadline: float) -> None:
+    """Wait for a random moment: one of four while the command starts, else after a number of evaluations."""
+    n_evaluations = chance.randint(1, MOST_EVALUATIONS) if chance.random() > 0.25 else 0
+    rest_s = chance.uniform(0.0, 1.0 if n_evaluations else STARTUP_S)
+    while len(EVALUATION.findall(log.read_text())) < n_evaluations and command.poll() is None:
         assert time.monotonic() < deadline, "the machine is too slow"
-        with suppress(TimeoutExpired):
-            command.wait(chance.uniform(*PAUSE_S))
-        if command.poll() is not None:
-            return None
-        fault = chance.choice(FAULTS)
-        faults.append(fault)
-        if fault == "supervisor":
-            command.kill()
-            return fault
-        if fault == "interrupt":
-            command.send_signal(signal.SIGINT)
-            return fault
-        workers = [one for one in psutil.Process(command.pid).children() if is_worker(one)]
-        if workers:
-            chance.choice(workers).kill()
+        time.sleep(0.05)
+    time.sleep(rest_s)
 
 
-def is_worker(process: psutil.Process) -> bool:
-    try:
-        return "embedsweep.workers.process" in process.cmdline()
-    except psutil.NoSuchProcess:
-        return False
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that it has started, as a power cut does: none sees the end of another."""
+    root = psutil.Process(pid)
+    root.suspend()
+    tree = [root, *root.children(recursive=True)]
+    for action in (psutil.Process.suspend, psutil.Process.kill):
+        for process in tree:
+            with suppress(psutil.NoSuchProcess):
+                action(process)
 
 
-def check_kept(folder: Path, finished: dict[int, float | None]) -> None:
+def check_kept(folder: Path, url: str | None, finished: dict[int, tuple[str, float | None]]) -> None:
     """Check that finished trials have not changed, and add those that have finished since."""
-    if not list(folder.glob("sweeps/*/study.yaml")):
-        return
-    for trial in Study(folder).trials:
-        if trial.state.is_finished():
-            assert trial.state.name == "COMPLETE"
-            assert trial.value is not None
-            assert finished.setdefault(trial.number, trial.value) == trial.value
-    assert set(finished) <= {trial.number for trial in Study(folder).trials if trial.state.is_finished()}
+    trials = [trial for file in folder.glob("sweeps/*/study.yaml") for trial in studies.read_trials(file.parent, url)]
+    now = {trial.number: (trial.state.name, trial.value) for trial in trials if trial.state.is_finished()}
+    assert finished.items() <= now.items()
+    assert "FAIL" not in {state for state, _ in now.values()}
+    finished.update(now)

@@ -38,6 +38,50 @@ def test_a_study_survives_a_restart_of_postgresql(down_s: float, tmp_path: Path,
         studies.check_equal(study, undisturbed)
 
 
+OPEN_WITH_CUTS = """
+import logging, sys
+import psycopg
+from sqlalchemy import Engine, event
+from embedsweep.cli import main
+
+url, place, cuts, *words = sys.argv[1:]
+cuts = int(cuts)
+
+def cut(connection, _cursor, statement, *_):
+    global cuts
+    if place in statement and cuts:
+        cuts -= 1
+        pid = connection.connection.dbapi_connection.info.backend_pid
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+
+event.listen(Engine, "before_cursor_execute", cut)
+code = main(["train", "-m", *words, f"study.storage={url}", "study.timeout=0.001"])
+assert cuts == 0, "nothing was cut"
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("INSERT INTO study_user_attributes", marks=pytest.mark.slow),
+        pytest.param("pg_advisory_lock", marks=pytest.mark.faults),
+        pytest.param("INSERT INTO studies", marks=pytest.mark.faults),
+    ],
+)
+def test_a_connection_that_is_cut_while_a_study_is_opened_is_opened_once_more(
+    place: str, tmp_path: Path, postgres_url: str
+) -> None:
+    for cuts, code in ((2, 1), (1, 0)):
+        program = ["-c", OPEN_WITH_CUTS, postgres_url, place, str(cuts), *WORDS, f"study.name=cut-{cuts}"]
+        ended = studies.finish(studies.start_program(tmp_path, program, fresh=True))
+        assert ended.code == code, ended.output
+        assert "Traceback" not in ended.output
+        assert "trying once more" in ended.output
+        assert ("2 trials (exhaustive)" in ended.output) == (cuts == 1)
+
+
 @pytest.mark.parametrize(
     "seconds", [pytest.param(10.0, marks=pytest.mark.slow), pytest.param(30.0, marks=pytest.mark.faults)]
 )

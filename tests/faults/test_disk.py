@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedsweep.cli import main
+from tests import unprivileged
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
@@ -78,18 +80,26 @@ def test_a_file_in_place_of_a_folder_is_refused_before_training(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("name", ["sweeps", "mlruns", "."])
+@pytest.mark.parametrize("words", [(), ("-m", "loss=mnrl,cosent")], ids=["run", "study"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sweeps", "sweeps: cannot be read and written by this user"),
+        ("mlruns", "mlruns: cannot be read and written by this user"),
+        (".", "sweeps: cannot be created in "),
+    ],
+)
 def test_a_read_only_folder_is_refused_before_training(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, message: str, words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = Path(name)
+    folder = tmp_path / name
     folder.mkdir(exist_ok=True)
     folder.chmod(0o555)
+    command = [*unprivileged.prefix(), sys.executable, str(studies.ROOT / "train.py"), *words, "data=demo"]
     try:
-        if os.access(folder, os.W_OK):
-            pytest.skip("the user who runs the tests may write everywhere")
-        assert main(["train", "-m", "data=demo", "loss=mnrl,cosent"]) == 2
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     finally:
         folder.chmod(0o755)
-    assert "cannot be written in the working directory" in capsys.readouterr().err
+    assert ended.returncode == 2, ended.stderr
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr

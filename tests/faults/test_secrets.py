@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,66 @@ def test_output_contains_no_password(tmp_path: Path, words: tuple[str, ...], cod
     assert CANARY not in done.stdout + done.stderr
     assert "***" in done.stdout + done.stderr or code == 2
     assert holding(tmp_path, CANARY) == []
+
+
+UNKNOWN_FORM = {
+    "DB_PASS": "amsel4711",
+    "GITHUB_PAT": "drossel4711",
+    "OPENAI_KEY": "finkstar4711",
+    "EVENTS_CONNECTION_STRING": "meise4711",
+    "SENTRY_DSN": "spatz4711",
+    "DATABASE_URL": "postgresql://me:sperling4711@host/db",
+}
+"""Variables whose values have no form by which a secret could be known."""
+
+CONFIGURED = "zeisig4711"
+
+TALKATIVE = """
+import logging, os, sys
+import embedsweep.secrets as secrets
+
+if sys.argv[1] == "unmasked":
+    secrets.redact = lambda text: text
+    secrets.redact_tree = lambda tree: tree
+    secrets.is_secret_key = lambda key: False
+    secrets.RedactingFilter.filter = lambda self, record: True
+from transformers.trainer_callback import CallbackHandler
+from embedsweep.cli import main
+
+def talk(handler, args, state, control):
+    words = " and ".join(os.environ[name] for name in sys.argv[2].split(","))
+    logging.getLogger("a.library").warning("connecting with %s", words)
+    if state.global_step == 2:
+        raise RuntimeError(f"no connection with {words}")
+    return control
+
+CallbackHandler.on_step_end = talk
+sys.exit(main(["train", "-m", *sys.argv[3:]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["masked", "unmasked"])
+def test_secrets_of_unknown_form_are_in_no_file_and_would_be_without_redaction(how: str, tmp_path: Path) -> None:
+    option = tmp_path / "conf" / "tracking" / "mine.yaml"
+    option.parent.mkdir(parents=True)
+    uri = f"http://me:{CONFIGURED}@127.0.0.1:9"
+    option.write_text(f"name: mine\nspool: true\nuri: {uri}\n", encoding="utf-8")
+    words = ("data.limit=100", "trainer.max_steps=3", "trainer.eval_every=1", "tracking=mine", "study.max_retries=0")
+    done = subprocess.run(
+        [sys.executable, "-c", TALKATIVE, how, ",".join(UNKNOWN_FORM), "loss=mnrl,cosent", *words],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **UNKNOWN_FORM},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    shutil.rmtree(tmp_path / "conf")
+    secrets = [*UNKNOWN_FORM.values(), "sperling4711", CONFIGURED]
+    found = [secret for secret in secrets if holding(tmp_path, secret)]
+    printed = [secret for secret in secrets if secret in done.stdout + done.stderr]
+    if how == "masked":
+        assert (found, printed) == ([], [])
+    else:
+        assert found == secrets, "the run above writes no secrets, so that it proves nothing"

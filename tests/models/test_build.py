@@ -24,7 +24,6 @@ from embedsweep.models.build import (
     load_trained,
     load_weights,
     torch_device,
-    training_prompts,
 )
 from embedsweep.models.layout import POSITIONS_FROM_PADDING
 from embedsweep.models.lora import QUERY_AND_VALUE, merge_adapters
@@ -202,26 +201,6 @@ def test_tokens_are_counted_uncut_by_transformers_and_static_embeddings() -> Non
     static = build_model(replace(STATIC, max_seq_length=8), "cpu")
     assert count_tokens(static, texts) == count_tokens(build_model(STATIC, "cpu"), texts)
     assert static.preprocess(["the cat " * 100])["input_ids"].shape == (8,)  # the limit is back in place
-
-
-BOTH = {"query": "q: ", "document": "d: ", "other": "o: "}
-
-
-@pytest.mark.parametrize(
-    ("prompts", "default", "expected"),
-    [
-        ({}, None, None),
-        (BOTH, None, {"anchor": "q: ", "positive": "d: ", "negative": "d: "}),
-        (BOTH, "other", {"anchor": "q: ", "positive": "d: ", "negative": "d: "}),
-        ({"query": "q: ", "other": "o: "}, "other", "o: "),
-        ({"query": "q: "}, None, None),
-    ],
-)
-def test_training_puts_query_and_document_before_the_sides_or_the_default_before_all(
-    prompts: dict[str, str], default: str | None, expected: object
-) -> None:
-    config = replace(TINY, prompts=prompts, default_prompt=default)
-    assert training_prompts(config, ("anchor", "positive", "negative")) == expected
 
 
 def test_length_is_cut_to_the_configured(monkeypatch: pytest.MonkeyPatch) -> None:

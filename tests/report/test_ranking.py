@@ -234,6 +234,7 @@ def test_estimated_energy_is_marked() -> None:
         ({"optimizer.lr": 1e-05}, "x a=1 optimizer.lr=1e-05"),
         ({"optimizer.lr": 0.1 + 0.2}, "x a=1 optimizer.lr=0.30000000000000004"),
         ({"data.convert.both_directions": True, "data.limit": None}, None),
+        ({"data.path": "my (1)/é"}, "x a=1 'data.path=\"my (1)/é\"'"),
         ({"dataloader.batch_size": 16, "loss": "mnrl"}, "x a=1 dataloader.batch_size=16 loss=mnrl"),
     ],
 )
@@ -289,7 +290,7 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
-    print_single(to, done, Path("sweeps/single/abc"))
+    print_single(to, done, Path("sweeps/single/abc"), "dev/spearman_cosine")
     assert output.getvalue().splitlines() == [
         "",
         "pearson_cosine: dev 0.5000, test 0.2500",
@@ -300,6 +301,27 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
         "log: sweeps/single/abc/train.log",
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
-    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"))
+    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), "dev/spearman_cosine")
     line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
     assert line in output.getvalue()
+
+
+@pytest.mark.parametrize(("before", "is_printed"), [(0.6, True), (0.5, True), (0.49, False), (None, False)])
+def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: float | None, is_printed: bool) -> None:
+    untrained = {} if before is None else {"dev/spearman_cosine": before}
+    done = replace(result(0.5), before=untrained)
+    study = study_of(0.5)
+    folder = study.trial_folder(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_result(folder, done)
+    to, output = console()
+    print_best(to, study, "embedsweep train", None)
+    assert ("the best trial is not better than the untrained model: dev/spearman_cosine was" in output.getvalue()) is (
+        is_printed
+    )
+    to, output = console()
+    test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
+    scores = {name: before for name in (*DEV_METRICS, *test) if before is not None}
+    single = replace(done, dev=dict.fromkeys(DEV_METRICS, 0.5), test=test, before=scores)
+    print_single(to, single, Path("x"), "dev/spearman_cosine")
+    assert ("the model is not better than the untrained model" in output.getvalue()) is is_printed

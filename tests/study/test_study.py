@@ -33,7 +33,8 @@ from embedsweep.errors import ConfigError, StudyError, TrialTakenError
 from embedsweep.study.leases import BEAT, LEASE, Lease
 from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.record import Finals
-from embedsweep.study.study import OpenTrial, Study, failure_of
+from embedsweep.study.study import FAILED_ATTEMPTS, OpenTrial, Study
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.validation.sweep import Sweep
 
 NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
@@ -70,6 +71,7 @@ def make_request(
         keep_models="best",
         duplicates="reuse",
         max_retries=1,
+        max_deaths=2,
         retry_failed=False,
         enqueue=(),
         warm_start=None,
@@ -314,8 +316,60 @@ def test_attempts_are_counted_before_they_start_and_interrupted_ones_are_not() -
     assert counted == [(1, 1), (1, 1), (1, 1), (2, 2)]
     over = open_study(make_request(n_trials=1)).ask()
     assert over is not None
-    assert (over.is_over, over.attempt, len(over.failures)) == (True, 2, 2)
-    assert failure_of(over.failures).startswith("its worker died 2 times (the last sign of life of process ")
+    assert (over.attempt, over.failures, over.deaths.count) == (2, (), 2)
+    assert over.why_over is not None
+    start = "its worker died 2 times, one after another, before its first checkpoint (study.max_deaths=2; the last sign"
+    assert over.why_over.startswith(f"{start} of life of process ")
+
+
+def die(study: Study, trial: OpenTrial) -> None:
+    study._open[trial.number].set_user_attr(LEASE, asdict(lease_of_a_dead_process()))
+
+
+def test_deaths_cost_a_trial_nothing_while_it_gets_further() -> None:
+    for step in (None, 10, 20, 30, 30):
+        study = open_study(make_request(n_trials=1))
+        trial = study.ask()
+        assert trial is not None
+        assert (trial.why_over, trial.deaths.count) == (None, min(trial.attempt - 1, 1))
+        if step is not None:
+            checkpoints = Checkpoints(trial.folder / CHECKPOINTS)
+            checkpoints.path(step).mkdir(parents=True, exist_ok=True)
+            checkpoints.seal(step, {})
+        die(study, trial)
+    over = open_study(make_request(n_trials=1)).ask()
+    assert over is not None
+    assert over.why_over is not None
+    assert "died 2 times, one after another, before it got past the checkpoint of step 30 (study.max" in over.why_over
+
+
+def test_deaths_use_up_no_retry_and_retries_no_death() -> None:
+    for deed in (die, die, Study.release, Study.retry, Study.release_after_death, Study.retry):
+        study = open_study(make_request(n_trials=1))
+        study.services = replace(study.services, max_deaths=4)
+        trial = study.ask()
+        assert trial is not None
+        assert trial.why_over is None
+        deed(study, trial, *(("no",) if deed in (Study.retry, Study.release_after_death) else ()))
+    last = study.ask()
+    assert last is not None
+    assert (last.failures, last.deaths.count, last.deaths.reason) == (("no", "no"), 3, "no")
+    assert last.why_over == "no (in each of 2 attempts)"
+
+
+def test_deaths_that_an_older_version_counted_as_attempts_cost_nothing() -> None:
+    study = open_study(make_request(n_trials=1))
+    trial = study.ask()
+    assert trial is not None
+    for name, value in (
+        ("embedsweep.attempts", 2),
+        (FAILED_ATTEMPTS, {"1": "its worker died (x)", "2": "its worker died (y)"}),
+    ):
+        study._open[0].set_user_attr(name, value)
+    die(study, trial)
+    again = open_study(make_request(n_trials=1)).ask()
+    assert again is not None
+    assert (again.why_over, again.failures, again.attempt, again.deaths.count) == (None, (), 3, 1)
 
 
 def test_a_death_that_was_recorded_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,24 +382,10 @@ def test_a_death_that_was_recorded_twice_counts_once(monkeypatch: pytest.MonkeyP
         study._reclaim()
     again = open_study(make_request(n_trials=1)).ask()
     assert again is not None
-    (death,) = again.failures
-    assert death.endswith("came 45 s after the attempt had started)")
+    assert (again.failures, again.deaths.count) == ((), 1)
+    assert again.deaths.reason.endswith("came 45 s after the attempt had started")
     assert BEAT in study.trials[0].user_attrs
     assert study.trials[0].user_attrs[BEAT] == 0  # of the attempt that begins
-
-
-@pytest.mark.parametrize(
-    ("reasons", "expected"),
-    [
-        (["no"], "no"),
-        (["no", "no"], "no (in each of 2 attempts)"),
-        (["no", "never", "out"], "out; attempt 1: no; attempt 2: never"),
-        (["its worker died (a)", "its worker died (b)"], "its worker died 2 times (b)"),
-        (["its worker died (a)", "no"], "no; attempt 1: its worker died (a)"),
-    ],
-)
-def test_the_reason_of_a_failure_covers_all_attempts(reasons: list[str], expected: str) -> None:
-    assert failure_of(reasons) == expected
 
 
 TELLS: dict[str, Callable[[Study, OpenTrial], None]] = {
@@ -353,6 +393,7 @@ TELLS: dict[str, Callable[[Study, OpenTrial], None]] = {
     "fail": lambda study, trial: study.fail(trial, "no"),
     "retry": lambda study, trial: study.retry(trial, "no"),
     "release": lambda study, trial: study.release(trial),
+    "release after a death": lambda study, trial: study.release_after_death(trial, "no"),
     "reuse": lambda study, trial: study.reuse(trial, study.trials[0]),
 }
 
@@ -502,6 +543,7 @@ def test_a_request_with_another_plan_is_refused_with_the_difference(changed: dic
 
 MAY_DIFFER: dict[str, dict[str, Any]] = {
     "max_retries": {"max_retries": 5},
+    "max_deaths": {"max_deaths": 9},
     "retry_failed": {"retry_failed": True},
     "timeout": {"timeout": 60.0},
     "dry_run": {"dry_run": True},
@@ -517,6 +559,7 @@ def test_keys_that_decide_no_result_may_differ_between_commands(key: str) -> Non
     for again in (command, replace(command, plan=None, overridden=frozenset({f"study.{key}"}))):
         study = open_study(again)
         assert study.services.max_retries == MAY_DIFFER[key].get("max_retries", 1)
+        assert study.services.max_deaths == MAY_DIFFER[key].get("max_deaths", 2)
         assert study.n_trials == MAY_DIFFER[key].get("n_trials", 6)
 
 

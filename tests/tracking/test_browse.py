@@ -43,12 +43,16 @@ def test_the_ui_shows_artifacts_and_ends_with_ctrl_c(mlflow_store: TrackingConfi
     (tmp_path / "config.yaml").write_text("seen: true\n")
     trial.log_artifact(tmp_path / "config.yaml")
     port = free_port()
+    # Files of the working directory that have the names of libraries, which the server must not import.
+    for name in ("random", "mlflow", "fastapi", "secrets"):
+        (tmp_path / f"{name}.py").write_text(f"open('imported-{name}', 'w')\nraise SystemExit('hijacked')\n")
     program = (
+        f"import os; os.chdir({str(tmp_path)!r}); "
         "from embedsweep.config.study import TrackingConfig; from embedsweep.tracking.browse import open_ui; "
         f"raise SystemExit(open_ui(TrackingConfig('local', {mlflow_store.uri!r}, spool=False), {port}))"
     )
     address = f"http://127.0.0.1:{port}"
-    with child([sys.executable, "-c", program], dict(os.environ), tmp_path / "ui.log") as process:
+    with child([sys.executable, "-P", "-c", program], dict(os.environ), tmp_path / "ui.log") as process:
         wait_for(f"{address}/health")
         listed = json.loads(fetch(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={trial.run_id}"))
         assert [item["path"] for item in listed["files"]] == ["config.yaml"]
@@ -61,3 +65,4 @@ def test_the_ui_shows_artifacts_and_ends_with_ctrl_c(mlflow_store: TrackingConfi
     with pytest.raises(OSError, match="refused"):
         fetch(f"{address}/health")
     assert not (tmp_path / "mlartifacts").exists()
+    assert list(tmp_path.glob("imported-*")) == []

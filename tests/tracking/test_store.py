@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,7 +105,7 @@ def test_a_store_that_cannot_be_opened_is_named(uri: str, message: str) -> None:
 
 def test_an_invalid_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("not a database " * 100)
-    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened: .*not a database"):
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be opened: .*not a sqlite database"):
         Tracker(TrackingConfig("local", f"sqlite:///{tmp_path}/mlflow.db", spool=False))
 
 
@@ -113,6 +115,36 @@ def test_the_users_http_settings_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1.*cannot be opened.*Connection refused.*Check that it runs"):
         Tracker(TrackingConfig("server", f"http://127.0.0.1:{free_port()}", spool=False))
     assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "You are not authenticated.",
+        '{"error_code": "PERMISSION_DENIED", "message": "no"}',
+        '{"detail": "Unauthorized"}',
+    ],
+)
+def test_a_server_that_refuses_the_user_is_named_with_the_variables(status: int, body: str) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(TrackingError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW"):
+                Tracker(TrackingConfig("server", f"http://127.0.0.1:{server.server_port}", spool=False))
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.slow

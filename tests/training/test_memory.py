@@ -130,11 +130,20 @@ def test_an_attempt_after_a_kill_for_lack_of_memory_starts_with_half(
     assert (why == "out of memory with micro-batches of 16 (the kernel killed the process)") is (expected == 8)
 
 
-def test_a_kill_fails_the_trial_if_half_would_change_the_result(kills: list[int | None], tmp_path: Path) -> None:
-    Attempts(tmp_path).begin(32, None)
-    kills[0] = 5
+def test_the_second_kill_at_one_place_fails_the_trial_if_half_would_change_the_result(
+    kills: list[int | None], tmp_path: Path
+) -> None:
+    config = config_of("loss=cosent")
+    for checkpoint, kill in ((None, 5), (3, 6)):  # it got further in between
+        Attempts(tmp_path).begin(32, checkpoint)
+        kills[0] = kill
+        again = Attempts(tmp_path)
+        reason = "out of memory with micro-batches of 32 (the kernel killed the process)"
+        assert again.first_size(config, checkpoint) == (32, reason)
+        again.begin(32, checkpoint)
+    kills[0] = 7
     with pytest.raises(TrialError, match=r"the kernel killed the process\), and loss=cosent compares"):
-        Attempts(tmp_path).first_size(config_of("loss=cosent"), None)
+        Attempts(tmp_path).first_size(config, 3)
 
 
 def test_a_torn_note_is_ignored(tmp_path: Path) -> None:

@@ -143,8 +143,6 @@ def test_what_a_micro_batch_does_to_each_kind_of_loss(
     assert loss_batch_size_of(whole) == 32
     assert with_micro_batch(whole, 32) is whole
     assert with_micro_batch(whole, 8) == config
-    example = EXAMPLES["scored_pairs"]
-    data = {"demo": training_dataset(loss_config("cosine", Path("unused")), example, fresh_model(), 1)}
-    arguments = training_arguments(config, tmp_path, data, processes=1)
+    arguments = training_arguments(config, tmp_path, {"demo": {}}, processes=1)
     assert arguments.per_device_train_batch_size == drawn
     assert arguments.gradient_accumulation_steps == accumulated

@@ -139,7 +139,7 @@ DIFFERENT = "pairs, whose scores cannot be compared: set"
             ],
         ),
         (
-            ("data.splits.dev=dev,test", "optimizer.lr=1e-3,1e-4"),
+            ("data.splits.dev=dev,train", "optimizer.lr=1e-3,1e-4"),
             [f"data.splits.dev: gives the cells different dev {DIFFERENT} evaluation.dev"],
         ),
     ],
@@ -165,3 +165,51 @@ def test_cells_whose_data_is_broken_report_only_that(folder: Path) -> None:
     (folder / "other-test.csv").write_text("sentence1,sentence2,score\na,b,5\nc,d,4\n")
     (problem,) = errors("-m", "data=csv", f"data.path={folder}", "data.files='{split}.csv','other-{split}.csv'")
     assert problem.startswith(f"{folder}/other-dev.csv: no such file")
+
+
+def test_a_warm_up_beyond_all_steps_is_refused() -> None:
+    words = ("data=demo", "data.limit=320", "trainer.epochs=2", "dataloader.batch_size=16")
+    assert errors(*words, "optimizer.warmup=41") == [
+        "optimizer.warmup: warms up for 41 steps, and training has 40, so that the rate would never reach "
+        "optimizer.lr=0.001: set fewer steps, or a ratio of all steps, as 0.1"
+    ]
+    assert len(errors("-m", *words, "optimizer.warmup=0.1,500")) == 1
+    for warmup in ("40", "1", "0.5"):
+        assert pass_single([*words, f"optimizer.warmup={warmup}"])
+    assert pass_single([*words, "optimizer.warmup=41", "trainer.max_steps=50"])
+
+
+SAME = (
+    "evaluation.test: reads dev of demo, as dev does: a score on pairs that chose the model is no test; choose another "
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data=demo", "evaluation.dev=demo-dev", "evaluation.test=demo-dev"), f"{SAME}benchmark"),
+        (("data=demo", "evaluation.test=demo-dev"), f"{SAME}benchmark"),
+        (
+            ("data=csv", "data.path=.", "data.splits.test=[dev]"),
+            "data.splits.test: reads dev of csv, as dev does: a score on pairs that chose the model is no test; "
+            "choose another benchmark or split",
+        ),
+        (
+            ("data=csv", "data.path=.", "data.splits.dev=[dev,test]"),
+            "data.splits.test: reads test of csv, as dev does: a score on pairs that chose the model is no test; "
+            "choose another benchmark or split",
+        ),
+        (
+            ("data=demo", "evaluation.dev=demo-test"),
+            "data.splits.test: reads test of demo, as dev does: a score on pairs that chose the model is no test; "
+            "choose another benchmark or split",
+        ),
+    ],
+)
+def test_a_test_on_the_pairs_of_dev_is_refused(words: tuple[str, ...], message: str) -> None:
+    assert errors(*words) == [message]
+
+
+def test_other_pairs_of_one_source_are_a_test() -> None:
+    assert pass_single(["data=demo", "evaluation.dev=demo-dev", "evaluation.test=demo-test"])
+    assert pass_single(["data=demo", "evaluation.benchmarks=[demo-dev]"])

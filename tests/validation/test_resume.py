@@ -81,7 +81,12 @@ def test_a_configuration_is_read_back_from_its_file(words: list[str]) -> None:
     ("section", "key", "value", "message"),
     [
         ("trainer", "epochs", "two", "trainer.epochs: must be a number above 0, but got 'two'"),
-        ("trainer", "seed", True, "trainer.seed: must be a whole number of at least 0, but got true"),
+        (
+            "trainer",
+            "seed",
+            True,
+            "trainer.seed: must be a whole number of at least 0 and below 4294967296, but got true",
+        ),
         ("trainer", "precision", "fp64", "trainer.precision: must be one of fp32, fp16, bf16, but got 'fp64'"),
         ("data", "score_range", [0, 1, 2], "data.score_range: must be two numbers, the lower one first, as [0,5], but"),
         ("data", "limit", "all", "data.limit: must be a whole number of at least 2, or null, but got 'all'"),

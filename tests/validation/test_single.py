@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from embedsweep.config.compose import as_text_word
 from embedsweep.config.trial import LossConfig
 from embedsweep.validation.single import SingleRun, pass_single
 from tests.validation.commands import GROUPS, LOSSES, METRICS, MODELS, errors
@@ -53,6 +56,11 @@ WRONG_WORDS = [
     ("~loss", "loss: ~loss cannot be used: keys cannot be removed from the configuration; set the key to null instead"),
     ("loss=mnrl,cosent", "loss: several values need a study: add -m"),
     ("optimizer.lr=interval(0,1)", "optimizer.lr: several values need a study: add -m"),
+    (
+        "model.space.optimizer.lr=1",
+        "model.space.optimizer.lr: is what search=full searches where the option is chosen: sweep the keys themselves, "
+        "or edit space: in the option's file",
+    ),
     ("search=lr", "search: search=lr needs a study: add -m"),
     ("workers=local", "workers: workers=local runs the trials of a study: add -m"),
     ("workers.count=4", "workers.count: inline is this process alone, but got 4: add workers=local"),
@@ -68,6 +76,24 @@ WRONG_WORDS = [
 @pytest.mark.parametrize(("word", "message"), WRONG_WORDS, ids=lambda value: value.split(":")[0])
 def test_an_invalid_override_is_reported_with_the_nearest_valid_one(word: str, message: str) -> None:
     assert errors(word) == [message]
+
+
+@pytest.mark.parametrize("command", [(), ("-m", "loss=cosent,cosine")])
+@pytest.mark.parametrize("path", ["my(1)", "a=b", "x[1]", 'q"q'])
+def test_a_path_that_hydra_cannot_read_is_one_problem(path: str, command: Sequence[str]) -> None:
+    (problem,) = errors(*command, "data=csv", f"data.path={path}")
+    assert problem.startswith(f"data.path={path}: ")
+    assert as_text_word("data.path", path) in problem
+
+
+def test_a_path_with_a_comma_or_brackets_is_one_problem_with_how_it_is_written() -> None:
+    assert errors("data=csv", "data.path=a,b") == [
+        "data.path: several values need a study: add -m; a text with a comma is written in quotes: 'data.path=\"a,b\"'"
+    ]
+    assert errors("data=csv", "data.path=[x]") == [
+        "data.path: must be a text, or null, but got [x]; a text with such a character is written in quotes: "
+        "'data.path=\"...\"'"
+    ]
 
 
 WRONG_VALUES = [
@@ -88,7 +114,11 @@ WRONG_VALUES = [
     ("trainer.epochs=two", "trainer.epochs: must be a number above 0, but got 'two'"),
     ("trainer.epochs=0", "trainer.epochs: must be a number above 0, but got 0"),
     ("trainer.max_steps=1.5", "trainer.max_steps: must be a whole number of at least 1, or null, but got 1.5"),
-    ("trainer.seed=-1", "trainer.seed: must be a whole number of at least 0, but got -1"),
+    ("trainer.seed=-1", "trainer.seed: must be a whole number of at least 0 and below 4294967296, but got -1"),
+    (
+        "trainer.seed=4294967296",
+        "trainer.seed: must be a whole number of at least 0 and below 4294967296, but got 4294967296",
+    ),
     ("trainer.eval_every=1.5", "trainer.eval_every: must be a ratio below 1 or a whole number of steps, but got 1.5"),
     ("trainer.eval_every=0", "trainer.eval_every: must be a number above 0, but got 0"),
     ("trainer.early_stopping=3", "trainer.early_stopping: must be a section with keys of its own, but got 3"),

@@ -101,6 +101,7 @@ def _model(folder: Path, weights: str = "model.safetensors", config: str | None 
     text = json.dumps({"max_position_embeddings": 512}) if config is None else config
     (folder / "config.json").write_text(text)
     (folder / weights).touch()
+    (folder / "tokenizer.json").touch()
     return folder
 
 

@@ -11,7 +11,6 @@ from embedsweep import machine as devices_module
 from embedsweep.config.compose import shipped_conf
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, RangeAxis
 from embedsweep.config.trial import LossConfig
-from embedsweep.files import SINGLE
 from embedsweep.validation import services as services_module
 from embedsweep.validation.cells import cell_config
 from embedsweep.validation.sweep import Sweep, pass_sweep
@@ -218,9 +217,10 @@ def test_an_invalid_sweep_is_reported_without_its_consequences(words: Sequence[s
         *(
             (
                 f"study.name={name}",
-                f"study.name: must be letters, digits, '.', '_' and '-', and not 'single', but got {name!r}",
+                f"study.name: must be letters, digits, '.', '_' and '-', and not 'single' or 'downloads', but got "
+                f"{name!r}",
             )
-            for name in (SINGLE, "../x", "a/b", ".hidden", "a+b")
+            for name in ("single", "downloads", "../x", "a/b", ".hidden", "a+b")
         ),
         *(
             (
@@ -230,6 +230,7 @@ def test_an_invalid_sweep_is_reported_without_its_consequences(words: Sequence[s
             )
             for url in ("journal.log", "foo://host/db", "redis://host", "mysql://host/db")
         ),
+        (f"study.name={'a' * 300}", f"study.name: must have at most 240 characters, but has 300: {'a' * 40}..."),
         ("study.storage=postgresql+nosuch://h/db", "study.storage: needs the Python package nosuch: install it"),
     ],
 )
@@ -321,12 +322,12 @@ def test_a_list_is_a_choice_and_reaches_the_configuration() -> None:
 
 
 def test_a_space_is_no_key_of_a_trial() -> None:
-    assert errors("loss=mnrl", "loss.space={}") == [
-        "loss.space: loss=mnrl has no such key (did you mean loss.scale?); it has: loss.scale"
-    ]
-    assert errors("-m", "loss.space=1,2", "loss=mnrl") == [
-        "loss.space: loss=mnrl has no such key (did you mean loss.scale?); it has: loss.scale"
-    ]
+    expected = (
+        "loss.space: is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
+        "space: in the option's file"
+    )
+    assert errors("loss=mnrl", "loss.space={}") == [expected]
+    assert errors("-m", "loss.space=1,2", "loss=mnrl") == [expected]
     assert "space" not in str(passed("loss=mnrl,cosent", "search=full").plan.cells)  # type: ignore[union-attr]
 
 

@@ -232,6 +232,29 @@ def test_after_the_last_restart_the_other_workers_continue_and_the_command_fails
     assert watched.lines[-1].startswith("trial 1 COMPLETE")
 
 
+@pytest.mark.parametrize(
+    "progress",
+    ['tell("progress", "0", 1, 4); tell("score", "0", 0.25)', 'end("0")'],
+    ids=["an evaluation", "a finished trial"],
+)
+def test_a_worker_that_got_a_trial_further_is_restarted_without_end(job: Job, progress: str) -> None:
+    program = 'open("deaths", "a").write("x"); begin("0"); count = len(open("deaths").read())\n'
+    program += f"if count == 4:\n    {progress}\nif count < 7:\n    sys.exit(1)"
+    lines = Watched(job, [program], max_restarts=3).run()
+    restarts = [line for line in lines if "is restarted" in line]
+    counts = (1, 2, 3, 1, 2, 3)
+    assert restarts == [f"worker 0 is restarted ({count}/3)" for count in counts]
+
+
+def test_restarts_of_one_worker_are_not_forgotten_because_another_gets_further(job: Job) -> None:
+    dying = f'begin("0"); open("deaths", "a").write("x"); {CRASH}'
+    living = 'begin("1")\nwhile not os.path.exists("deaths") or len(open("deaths").read()) < 3:\n'
+    living += '    tell("progress", "1", 1, 4); tell("score", "1", 0.25); time.sleep(0.02)\nend("1")'
+    with pytest.raises(WorkerError, match=r"workers\.max_restarts=2 is reached"):
+        Watched(job, [dying, living], max_restarts=2).run()
+    assert Path("deaths").read_text() == "xxx"
+
+
 def test_a_command_whose_other_workers_left_nothing_undone_does_not_fail(job: Job) -> None:
     left = iter([1, 0])
     lines = Watched(job, ['begin("0"); sys.exit(1)'], max_restarts=0, n_left=lambda: next(left)).run()

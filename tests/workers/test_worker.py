@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +27,10 @@ from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
-from embedsweep.errors import ConfigError, Interrupted, TrialError
+from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
 from embedsweep.report.ranking import rerun_command
 from embedsweep.signals import handled
+from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
 from embedsweep.study.leases import LEASE, Lease
 from embedsweep.study.opening import open_study
@@ -46,6 +48,7 @@ from tests.tracking.stores import wait_written
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+DEVICE_LOST = "CUDA error: device-side assert triggered"
 TWO = ["optimizer.lr=1e-3,2e-3", "study.name=made_up", "trainer.device=cpu"]
 POINTS = (
     "name: points\nn_trials: 5\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"
@@ -220,36 +223,69 @@ def leave_as_dead(study: Study, trial: OpenTrial) -> Lease:
 
 
 def test_a_trial_that_kills_its_worker_again_and_again_is_failed(bench: Open, trained: Trained) -> None:
-    for attempt in (1, 2):
+    for deaths in range(5):  # study.max_deaths
         study = bench(*TWO, "study.n_trials=1").study
         trial = study.ask()
         assert trial is not None
-        assert (trial.attempt, trial.is_over, len(trial.failures)) == (attempt, False, attempt - 1)
+        assert (trial.attempt, trial.why_over, trial.deaths.count) == (deaths + 1, None, deaths)
         lease = leave_as_dead(study, trial)
     made = bench(*TWO, "study.n_trials=1")
     made.work()
     assert trained.configs == []
     assert made.states == ["FAIL"]
     reason = made.study.trials[0].user_attrs[FAILURE]
-    assert reason.startswith(f"its worker died 2 times (the last sign of life of process {lease.pid} on ")
+    start = "its worker died 5 times, one after another, before its first checkpoint (study.max_deaths=5; the last sign"
+    assert reason.startswith(f"{start} of life of process {lease.pid} on ")
     assert made.run_of(0).info.status == "FAILED"
     assert made.run_of(0).data.tags["embedsweep.failure"] == reason
 
 
-def test_a_later_command_may_allow_more_attempts(bench: Open, trained: Trained) -> None:
-    study = bench(*TWO, "study.n_trials=1", "study.max_retries=0").study
-    trial = study.ask()
-    assert trial is not None
-    leave_as_dead(study, trial)
-    made = bench(*TWO, "study.n_trials=1", "study.max_retries=2")
+def test_a_later_command_may_allow_more_deaths(bench: Open, trained: Trained) -> None:
+    for _ in range(2):
+        study = bench(*TWO, "study.n_trials=1", "study.max_deaths=2").study
+        trial = study.ask()
+        assert trial is not None
+        leave_as_dead(study, trial)
+    made = bench(*TWO, "study.n_trials=1", "study.max_deaths=3")
     made.work()
     assert made.states == ["COMPLETE"]
+    assert "trial 0 RUNNING lr=0.001 resumed, death 2 of 3 without a newer checkpoint" in made.output.getvalue()
 
 
-def test_the_result_of_a_dead_worker_is_recorded_though_its_attempts_are_used_up(
-    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [(GroupError("process 1 of the group of 2 was killed by SIGKILL"), False), (RuntimeError(DEVICE_LOST), True)],
+    ids=["a process of its group", "its GPU"],
+)
+def test_a_trial_that_lost_a_process_or_its_gpu_uses_up_no_retry(
+    bench: Open, trained: Trained, error: Exception, ends: bool
 ) -> None:
     words = (*TWO, "study.n_trials=1", "study.max_retries=0")
+    made = bench(*words)
+    trained.acts = [error, None]
+    with pytest.raises(DeviceLostError) if ends else nullcontext():
+        made.work()
+    assert f"will be resumed: {type(error).__name__}: {error}" in made.output.getvalue()
+    again = bench(*words)
+    again.work()
+    assert again.states == ["COMPLETE"]
+    assert again.study.trials[0].user_attrs[DEATHS]["count"] == 1
+    assert again.run_of(0).info.status == "FINISHED"
+
+
+def test_a_trial_that_loses_processes_again_and_again_is_failed(bench: Open, trained: Trained) -> None:
+    trained.acts = [GroupError("gone")] * 5
+    made = bench(*TWO, "study.n_trials=1")
+    made.work()
+    assert len(trained.configs) == 5
+    assert made.states == ["FAIL"]
+    assert made.study.trials[0].user_attrs[FAILURE].endswith("(study.max_deaths=5; GroupError: gone)")
+
+
+def test_the_result_of_a_dead_worker_is_recorded_though_its_deaths_are_used_up(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*TWO, "study.n_trials=1", "study.max_deaths=1")
     made = bench(*words)
     with monkeypatch.context() as patch:
         patch.setattr(Study, "complete", lambda *_: (_ for _ in ()).throw(SystemExit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from embedsweep.card.text import (
     data_name,
@@ -16,7 +16,8 @@ from embedsweep.card.text import (
     without_folders,
 )
 from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
-from embedsweep.data.examples import COLUMNS, Examples, Splits, as_examples
+from embedsweep.data.examples import COLUMNS, Examples, Pairs, Splits, as_examples
+from embedsweep.data.load import scored_data
 from embedsweep.losses.nesting import nest
 from embedsweep.secrets import MASK, redact
 
@@ -53,16 +54,15 @@ def training_datasets(
 
 def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[str, Any]]:
     """Describe the data of dev and test for the template."""
-    pairs = {"dev": (splits.dev, config.evaluation.dev), "test": (splits.test, config.evaluation.test)}
-    return {
-        split: _described(
-            own.name if own is not None else data_name(config.data),
-            own.data if own is not None else config.data,
-            as_examples(scored),
-            [],
-        )
-        for split, (scored, own) in pairs.items()
-    }
+    own = {"dev": config.evaluation.dev, "test": config.evaluation.test}
+    pairs: tuple[tuple[Literal["dev", "test"], Pairs], ...] = (("dev", splits.dev), ("test", splits.test))
+    described: dict[str, dict[str, Any]] = {}
+    for split, scored in pairs:
+        data, _ = scored_data(config.data, config.evaluation, split)
+        benchmark = own[split]
+        name = benchmark.name if benchmark is not None else data_name(data)
+        described[split] = _described(name, data, as_examples(scored), [])
+    return described
 
 
 def _described(name: str, data: DataConfig, examples: Examples, token_row: list[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from embedsweep.card.sections import Hardware, Scored, all_scores
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import ModelConfig, Split, TrialConfig
+from embedsweep.data.load import benchmark_data
 from embedsweep.hub import local_model
 from embedsweep.secrets import redact
 
@@ -136,17 +137,16 @@ def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
     evaluation = config.evaluation
     named = {benchmark.name: benchmark for benchmark in evaluation.benchmarks}
     own = {"dev": evaluation.dev, "test": evaluation.test}.get(scored.pairs, named.get(scored.pairs))
-    data = own.data if own is not None else config.data
+    data = benchmark_data(own, evaluation.path) if own is not None else config.data
     split: Split = own.split if own is not None else "dev" if scored.pairs == "dev" else "test"
     title = f"{data_name(data)}, {split}" if own is None else own.name
-    local = own is not None and evaluation.path is not None
+    hub = hub_dataset(data)
     return {
-        "dataset_type": (None if local else hub_dataset(data))
-        or re.sub(r"[^\w.-]+", "-", own.name if own else data.name),
+        "dataset_type": hub or re.sub(r"[^\w.-]+", "-", own.name if own else data.name),
         "dataset_name": without_folders(title),
         "dataset_config": data.language,
         "dataset_split": "+".join(data.splits[split]) or split,
-        "dataset_revision": data.revision,
+        "dataset_revision": data.revision if hub is not None else None,
     }
 
 

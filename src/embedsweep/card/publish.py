@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -12,14 +13,22 @@ from typing import Any, Protocol
 from embedsweep.card.metadata import with_license
 from embedsweep.card.text import without_paths
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
+from embedsweep.files import user_path
 from embedsweep.secrets import redact
 
 CARD = "README.md"
 PLACEHOLDER = "sentence_transformers_model_id"
 """The name in the library's card of a model that has none yet."""
 
-EXECUTABLE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npz", ".h5", ".msgpack"}
-"""Suffixes of weights other than safetensors; most are pickles, which can execute code when they are loaded."""
+EXECUTABLE = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npz", ".h5", ".msgpack"}
+    | {".pyc", ".so", ".pyd", ".dll", ".dylib"}
+)
+"""Suffixes of weights other than safetensors, most of them pickles, which can execute code when they are loaded; and of
+compiled code."""
+
+CODE = ".py"
+"""The suffix of code that comes with a model: it runs for those who load it with ``trust_remote_code=True``."""
 
 TRAINING = (
     "checkpoint-*",
@@ -59,25 +68,45 @@ def is_on_the_hub(to: str) -> bool:
     return REPO_ID.fullmatch(to) is not None and not Path(to.partition("/")[0]).exists()
 
 
-def find_problems(model: Path) -> list[Problem]:
-    """Return all reasons why the model in a folder cannot be published as it is."""
-    files = sorted(path for path in model.rglob("*") if path.is_file())
-    names = [path.relative_to(model) for path in files]
+def find_problems(model: Path, *, with_code: bool) -> list[Problem]:
+    """Return all reasons why the model in a folder cannot be published as it is.
+
+    Args:
+        model: the folder.
+        with_code: whether its Python files are published, too.
+    """
+    paths = [path for path in sorted(model.rglob("*")) if not _is_left_out(path.relative_to(model))]
+    names = [path.relative_to(model) for path in paths]
     problems = []
     if not any(name.suffix == ".safetensors" for name in names):
         problems.append(Problem(str(model), "has no safetensors weights"))
-    for name in names:
-        if any(part.match(pattern) for part in (name, *name.parents) for pattern in TRAINING):
-            message = "is a file of the trainer, not needed to use the model: publish the folder of the finished model"
-            problems.append(Problem(str(model / name), message))
-        elif name.suffix in EXECUTABLE:
-            message = "is not safetensors, and such files can execute code: save the model again by save_pretrained()"
-            problems.append(Problem(str(model / name), message))
+    problems += [Problem(str(model / name), text) for name in names if (text := _file_problem(model, name, with_code))]
     if not (model / CARD).is_file():
         problems.append(Problem(str(model / CARD), "is missing: a model is published with its card"))
     else:
         problems += find_card_problems(model / CARD)
     return problems
+
+
+def _is_left_out(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
+
+
+def _file_problem(model: Path, name: Path, with_code: bool) -> str | None:
+    """Return why a file or folder of a model is not published; None if it is."""
+    path = model / name
+    root, real = os.path.realpath(model), os.path.realpath(path)
+    if os.path.commonpath([root, real]) != root:
+        return f"is a link to {real}, outside of the model's folder: replace it by a copy if it is to be published"
+    if not path.is_file():
+        return None if path.is_dir() else "is neither a file nor a folder: remove it"
+    if any(part.match(pattern) for part in (name, *name.parents) for pattern in TRAINING):
+        return "is a file of the trainer, not needed to use the model: publish the folder of the finished model"
+    if name.suffix in EXECUTABLE:
+        return "is not safetensors, and such files can execute code: save the model again by save_pretrained()"
+    if name.suffix == CODE and not with_code:
+        return "is code, which runs for those who trust the model: read it, and add --code to publish it"
+    return None
 
 
 def find_card_problems(path: Path) -> Iterator[Problem]:
@@ -148,7 +177,7 @@ def published_card(text: str, name: str, license_id: str | None) -> str:
         # The path "." has no last part, and its dot occurs everywhere.
         last = Path(path).name.replace("\\", r"\\")
         text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", last, text) if last else text
-    for folder in {str(Path.cwd()), str(Path.home())} - {"/"}:
+    for folder in {str(Path.cwd()), str(user_path("~"))} - {"/", "~"}:
         text = re.sub(rf"(?<![\w/]){re.escape(folder)}/(?:[\w.@+-]+/)*([\w.@+-]+)", r"\1", text)
     return _prose_without_paths(text).replace(PLACEHOLDER, name)
 
@@ -256,7 +285,10 @@ def publish_to_hub(
 
 
 def _stage(model: Path, staged: Path, name: str, license_id: str | None) -> Path:
-    """Copy the model with its published card to ``staged``; files whose names start with a dot are left out."""
+    """Copy the model with its published card to ``staged``; files whose names start with a dot are left out.
+
+    Links are followed: `find_problems` has found none that leads out of the folder.
+    """
     shutil.copytree(model, staged, ignore=shutil.ignore_patterns(".*"))
     card = staged / CARD
     card.write_text(published_card(card.read_text(encoding="utf-8"), name, license_id), encoding="utf-8")

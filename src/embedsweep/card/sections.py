@@ -15,6 +15,7 @@ from embedsweep.card.text import code, data_name, last_part, table, without_fold
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import SIMILARITIES, ModelConfig, TrialConfig
 from embedsweep.emissions.rows import read_rows
+from embedsweep.models.layout import base_dtypes
 from embedsweep.secrets import redact
 from embedsweep.tracking.names import flatten
 
@@ -60,6 +61,19 @@ def base_model_link(model: ModelConfig, hub_id: str | None) -> str:
     return f"{code(last_part(model.path))} (a local folder)"
 
 
+def weights_line(config: TrialConfig) -> str:
+    """Say in which precision the weights were stored, trained and saved, and computed with."""
+    model, precision = config.model, config.trainer.precision
+    stored = [dtype for dtype in base_dtypes(model) if dtype != "float32"]
+    parts = [f"saved in {model.save_dtype or 'float32'}", "trained in float32"]
+    parts += [f"stored in {' and '.join(stored)} by the base model"] if stored else []
+    parts += [f"with computation in mixed precision ({precision})"] if precision != "fp32" else []
+    rounded = (
+        "; scores are of the weights before they were rounded" if model.save_dtype not in (None, "float32") else ""
+    )
+    return ", ".join(parts) + rounded
+
+
 def origin_section(config: TrialConfig, result: TrialResult, selection: str, hub_id: str | None) -> str:
     """Describe how the model was trained and chosen."""
     objective = f"`{config.objective}`"
@@ -79,6 +93,9 @@ def origin_section(config: TrialConfig, result: TrialResult, selection: str, hub
         selection,
     ]
     both = [name for name in config.data.splits["train"] if name in config.data.splits["dev"]]
+    before = result.before.get(config.objective)
+    if before is not None and result.objective <= before:
+        parts.append(f"It is not better than the untrained model, whose {objective} is {before:.4f}.")
     if both and config.evaluation.dev is None:
         parts.append(f"The split `{both[0]}` is part of the training data too: the dev scores cannot be trusted.")
     return "\n\n".join(part for part in parts if part)

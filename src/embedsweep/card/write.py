@@ -21,11 +21,13 @@ from embedsweep.card.sections import (
     evaluation_section,
     origin_section,
     read_hardware,
+    weights_line,
 )
-from embedsweep.card.text import data_name, data_source, without_folders
+from embedsweep.card.text import data_name, data_source, verbatim, without_folders
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Examples, Splits
+from embedsweep.models.prompts import prompts_in_words
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def write_card(
     also: Mapping[str, Examples],
     selection: str,
     emissions_csv: Path,
+    warnings: Sequence[str],
 ) -> None:
     """Write ``README.md`` for a model that was trained by this process.
 
@@ -61,6 +64,7 @@ def write_card(
         also: further training data as its loss saw it, by its name in ``data.also``, in the order of training.
         selection: a sentence on how this model was chosen.
         emissions_csv: the attempts of the trial, from which the hardware is read.
+        warnings: what the trial was warned of about its data and batches.
     """
     from huggingface_hub import ModelCard
 
@@ -75,10 +79,13 @@ def write_card(
         template_path=str(TEMPLATE),
         config=config,
         result=result,
+        weights=weights_line(config),
+        prompts=verbatim(redact(prompts_in_words(model, config))),
         base=base_model_link(config.model, data.base_model),
         sources=[(without_folders(name), data_source(source)) for name, source in sources],
         training=training_datasets(config, splits, also, data.train_datasets),
         evaluation=evaluation_datasets(config, splits),
+        warnings=[verbatim(redact(without_folders(line))) for line in warnings],
         configuration=configuration_table(config, data.base_model),
         estimated=[without_folders(item) for item in result.emissions.unmeasured],
         hardware=hardware,

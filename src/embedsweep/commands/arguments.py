@@ -17,7 +17,7 @@ from rich.console import Console
 
 from embedsweep.config.compose import shipped_conf, user_conf
 from embedsweep.config.values import nearest, shown
-from embedsweep.errors import ConfigError, Problem, raise_problems
+from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.machine import device_problem
 
 P = ParamSpec("P")
@@ -138,11 +138,10 @@ class ParsedArguments:
 
     def collect(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Call a function and return its result; where it raises a ConfigError, note the problems and return None."""
-        try:
-            return function(*args, **kwargs)
-        except ConfigError as error:
-            self.problems.extend(error.problems)
-            return None
+        results: list[T] = []
+        with gather_problems(self.problems):
+            results.append(function(*args, **kwargs))
+        return results[0] if results else None
 
     def check(self) -> None:
         """Raise a ConfigError with all problems noted so far, if there are any."""

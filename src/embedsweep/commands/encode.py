@@ -17,6 +17,7 @@ from embedsweep.config.values import nearest
 from embedsweep.console import say
 from embedsweep.data.formats import read_texts
 from embedsweep.errors import ConfigError
+from embedsweep.files import user_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,7 @@ def read_inputs(
     if not columns:
         arguments.add_problem(flag, "must be given")
     elif arguments.positionals[1]:
-        path = Path(arguments.positionals[1][0]).expanduser()
+        path = user_path(arguments.positionals[1][0])
         texts = arguments.collect(read_texts, path, list(map(as_column, columns)), flag)
     model = read_model_argument(arguments)
     arguments.check()

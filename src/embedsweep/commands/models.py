@@ -19,12 +19,12 @@ from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS, SWEEPS
+from embedsweep.files import SINGLE_RUNS, SWEEPS, user_path
 from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
 from embedsweep.validation.resume import SHORTEST_PREFIX
-from embedsweep.validation.rules.model import check_model
+from embedsweep.validation.rules.model import TRUST, check_model
 from embedsweep.validation.sections import read_sections
 from embedsweep.validation.single import read_store
 
@@ -106,17 +106,17 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         StudyError: a study's storage cannot be opened.
         TrackingError: a run's model cannot be downloaded from MLflow's store.
     """
-    folder = Path(argument).expanduser()
+    folder = user_path(argument)
     if folder.exists():
         inside = folder / MODEL_FOLDER
         has_model_inside = (inside / "modules.json").is_file() and not (folder / "modules.json").is_file()
         source = str(inside if has_model_inside else folder)
         if problems := _validate(source, composer):
-            raise ConfigError(Problem(argument, problem.message) for problem in problems)
+            raise ConfigError(Problem(argument, problem.message.removesuffix(TRUST)) for problem in problems)
         return ResolvedModel(argument, source, f"the folder {source}", True)
     if (SWEEPS / argument / "study.yaml").is_file():
         return _best_of(argument)
-    if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument)) is not None:
+    if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument, composer)) is not None:
         return model
     return _on_the_hub(argument, composer)
 
@@ -132,12 +132,11 @@ def load_model(model: ResolvedModel, device: str) -> SentenceTransformer:
         EmbedsweepError: its files are broken, or are not a model's.
     """
     prepare_process(device)
-    from sentence_transformers import SentenceTransformer
-
     from embedsweep.models.build import torch_device
+    from embedsweep.models.loading import load_model as load
 
     try:
-        return SentenceTransformer(model.source, device=torch_device(device), model_kwargs={"use_safetensors": True})
+        return load(model.source, device=torch_device(device), trust_remote_code=False)
     except Exception as error:  # several libraries read a model, and each raises its own exceptions
         reason = redact((str(error).strip().splitlines() or ["no reason given"])[0])
         message = f"the model {model.source} cannot be loaded: {type(error).__name__}: {reason}"
@@ -168,14 +167,14 @@ def _best_of(study: str) -> ResolvedModel:
     return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True)
 
 
-def _model_of_run(argument: str) -> ResolvedModel | None:
+def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
     """Return the model of the run whose id starts with ``argument``; None where no run does."""
     runs = _runs_of(argument)
     _check_unique(argument, [run.run_id for run in runs])
     run = runs[0] if runs else None
     if run is not None and run.folder.is_dir():
         return ResolvedModel(argument, str(run.folder), run.description, True)
-    model = _from_the_store(argument, run)
+    model = _from_the_store(argument, run, composer)
     if model is None and run is not None:
         message = f"is {run.description}, whose model was not kept: it is neither in {run.folder} nor in MLflow's store"
         hint = f"; the study's best model is {run.study}" if run.study else ""
@@ -183,12 +182,13 @@ def _model_of_run(argument: str) -> ResolvedModel | None:
     return model
 
 
-def _from_the_store(argument: str, run: _Run | None) -> ResolvedModel | None:
+def _from_the_store(argument: str, run: _Run | None, composer: Composer) -> ResolvedModel | None:
     """Download a run's model from MLflow's store; None where the store has none.
 
     Args:
         argument: a run's id, or its first digits.
         run: the run, where it is known here; else it is one of another folder or machine.
+        composer: composes the option as which the model is checked.
     """
     from embedsweep.tracking.browse import download_model, runs_with_model
 
@@ -198,7 +198,10 @@ def _from_the_store(argument: str, run: _Run | None) -> ResolvedModel | None:
     if not ids:
         return None
     description = run.description if run is not None else f"run {ids[0]}"
-    return ResolvedModel(argument, str(download_model(tracking, ids[0])), f"{description}, from MLflow's store", True)
+    source = str(download_model(tracking, ids[0]))
+    if problems := _validate(source, composer):
+        raise ConfigError(Problem(argument, problem.message) for problem in problems)
+    return ResolvedModel(argument, source, f"{description}, from MLflow's store", True)
 
 
 def _check_unique(argument: str, run_ids: list[str]) -> None:
@@ -213,7 +216,9 @@ def _on_the_hub(argument: str, composer: Composer) -> ResolvedModel:
         return ResolvedModel(argument, str(cached or argument), f"{argument} on the hub", False)
     studies, runs = study_names(), single_runs_with_model()
     known = f"studies: {_listed(studies)}; single runs: {_listed(run_id[:8] for run_id in runs)}"
-    reasons = [problem.message.partition("; use ")[0] for problem in problems]  # that advice is for train
+    reasons = [
+        problem.message.partition("; use ")[0].removesuffix(TRUST) for problem in problems
+    ]  # that advice is for train
     message = (
         f"is no folder, no study and no run here{nearest(argument, [*studies, *runs])} ({known}); "
         f"on the hub: {'; '.join(reasons)}"

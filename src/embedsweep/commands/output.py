@@ -14,6 +14,7 @@ from rich.console import Console
 from embedsweep.commands.arguments import Option, ParsedArguments, usable_device, whole_number
 from embedsweep.console import say
 from embedsweep.errors import EmbedsweepError
+from embedsweep.files import user_path
 
 BATCH_SIZE = Option("--batch-size", "N", "texts encoded at once", whole_number(1))
 DEVICE = Option("--device", "D", "auto, cpu, cuda, cuda:N or mps", usable_device, choices=("auto", "cpu", "cuda"))
@@ -33,7 +34,7 @@ def read_target(arguments: ParsedArguments, key: str, suffixes: Sequence[str] = 
     text = getattr(arguments.values, key)
     if text is None:
         return None
-    path = Path(text).expanduser()
+    path = user_path(text)
     if suffixes and path.suffix not in suffixes:
         arguments.add_problem(f"--{key}", f"must end in {' or '.join(suffixes)}, but got {text}")
     if not text or path.is_dir():

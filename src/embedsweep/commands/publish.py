@@ -23,6 +23,7 @@ from embedsweep.card.publish import (
 from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse
 from embedsweep.commands.models import MODEL, ResolvedModel, read_model_argument
 from embedsweep.console import say
+from embedsweep.files import user_path
 from embedsweep.hub import hub_reachable, why_unreachable
 
 
@@ -56,7 +57,7 @@ def run(words: Sequence[str], console: Console) -> int:
         visible = "public" if values.public else "private"
         say(console, f"{model.description} is on the Hub, {visible}: https://huggingface.co/{values.to}")
     else:
-        target = Path(values.to).expanduser()
+        target = user_path(values.to)
         publish_to_folder(Path(model.source), target, license_id=values.license)
         say(console, f"{model.description} is in {target}")
     return 0
@@ -75,7 +76,7 @@ def _check(arguments: ParsedArguments) -> ResolvedModel:
         arguments.add_problem(model.argument, "is on the Hub already; publish takes a model on this disk")
         model = None
     elif model is not None:
-        arguments.problems.extend(find_problems(Path(model.source)))
+        arguments.problems.extend(find_problems(Path(model.source), with_code=arguments.values.code))
     if arguments.values.to is not None:
         _check_target(arguments, model)
     arguments.check()
@@ -92,7 +93,7 @@ def _check_target(arguments: ParsedArguments, model: ResolvedModel | None) -> No
     for key in sorted({"public", "message"} & arguments.given):
         arguments.add_problem(f"--{key}", f"is for the Hub, and {to} is a folder: leave it out")
     if model is not None:
-        problem = target_problem(Path(model.source), Path(to).expanduser(), overwrite=arguments.values.overwrite)
+        problem = target_problem(Path(model.source), user_path(to), overwrite=arguments.values.overwrite)
         if problem is not None:
             arguments.add_problem("--to", problem)
 
@@ -112,6 +113,7 @@ VERB = Verb(
         Option("--public", "", "make a new repository on the Hub public; without it the repository is private"),
         Option("--message", "TEXT", "of the commit on the Hub"),
         Option("--license", "ID", "the licence, as the Hub calls it; without it the card's own stays", _license_id),
+        Option("--code", "", "publish the model's *.py files, too; without it, a model that has some is refused"),
         Option("--overwrite", "", "replace a model in the folder, add a commit to a repository"),
     ),
 )

@@ -14,7 +14,7 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.console import Display, open_display, say
-from embedsweep.data.load import load_splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
 from embedsweep.files import SINGLE, SINGLE_RUNS
 from embedsweep.report.ranking import print_single, print_ui
@@ -25,6 +25,7 @@ from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
+from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.resume import EarlierRun, alone_in, copy_training, history_of
 from embedsweep.validation.single import SingleRun
@@ -84,7 +85,7 @@ class _Run:
                 if continued is not None and (done := read_result(earlier.folder)) is not None:
                     self._finish_complete(earlier.run_id)
                     console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
-                    print_single(console, done, earlier.folder)
+                    print_single(console, done, earlier.folder, earlier.config.objective)
                     return 0
                 _check_recorded(request, earlier, tracker)
             with shielded():
@@ -95,7 +96,7 @@ class _Run:
             result = self._train(folder, run)
         if result is None:
             return 1
-        print_single(console, result, folder)
+        print_single(console, result, folder, request.config.objective)
         megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
         more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
         say(console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
@@ -185,8 +186,9 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         path = earlier.folder / "config.yaml"
         message = f"{path} is not the configuration that run {label} was started with: start a new run"
         raise ConfigError.single("resume", message)
-    digest = load_splits(request.config.data, request.config.evaluation).digest
-    if recorded.data_digests and recorded.data_digests != {digest}:
+    data = request.config.data
+    further = {examples.digest for examples in load_also(data).values()}  # which older versions did not record
+    if not recorded.data_digests <= {load_splits(data, request.config.evaluation).digest, *further}:
         message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)
 
@@ -200,3 +202,5 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
     display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, note)
     for line in data_warnings(config):
         display.say(f"data: {line}")
+    for line in training_warnings(config):
+        display.say(line)

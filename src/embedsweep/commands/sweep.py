@@ -20,6 +20,7 @@ from embedsweep.errors import ConfigError, Interrupted, TrackingError, raise_pro
 from embedsweep.machine import cuda_devices_of, prepare_process
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
 from embedsweep.signals import shielded
+from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
 from embedsweep.study.storage import storage_errors
@@ -73,6 +74,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                     *check_reach(study.url, study.services.tracking),
                 ]
             )
+        agree_on_data(study)
         is_inline = request.workers.name == "inline"
         n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
         arguments = (device, str(processes), store_kind(study.services.tracking.uri))

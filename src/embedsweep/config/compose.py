@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +15,23 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -35,6 +43,8 @@ PRIMARY = "train"
 
 BASES = ("base", "benchmark")
 """Folders of ``conf`` that hold parts of options; not groups to choose from."""
+
+_N_LISTED = 5
 
 
 def shipped_conf() -> Path:
@@ -48,6 +58,54 @@ def user_conf() -> Path | None:
     """Return the ``conf`` folder of the working directory; None if there is none or it is the shipped one."""
     folder = Path.cwd() / "conf"
     return folder if folder.is_dir() and folder.resolve() != shipped_conf() else None
+
+
+def describe_user_conf() -> list[str]:
+    """Return lines about the user's ``conf``: a primary configuration, and files that hide shipped options.
+
+    The folder may be another project's, which uses Hydra, too.
+    """
+    user, shipped = user_conf(), shipped_conf()
+    if user is None:
+        return []
+    primary = f"{PRIMARY}.yaml"
+    lines = [f"conf/{primary} of this folder is not used: choose options in the command"] * (user / primary).is_file()
+    hiding = [
+        path.relative_to(shipped)
+        for path in sorted(shipped.glob("*/*.yaml"))
+        if (own := user / path.relative_to(shipped)).is_file() and own.read_bytes() != path.read_bytes()
+    ]
+    if hiding:
+        names = ", ".join(f"conf/{path.as_posix()}" for path in hiding[:_N_LISTED])
+        more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
+        lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
+    return lines
+
+
+class _UserOptions(FileConfigSource):  # type: ignore[misc]  # untyped
+    """The options in the user's ``conf``; a primary configuration there belongs to another program."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "embedsweep"
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.removesuffix(".yaml") != PRIMARY and bool(super().is_config(config_path))
+
+
+class _UserConf(SearchPathPlugin):  # type: ignore[misc]  # untyped
+    """Makes Hydra search the user's ``conf`` before the shipped options, and nowhere else."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        paths = [element.path for element in search_path.get_path()]
+        if (user := user_conf()) is not None and str(shipped_conf()) in paths:
+            search_path.prepend(provider="user", path=f"{_UserOptions.scheme()}://{user}", anchor="main")
+
+
+def search_user_conf() -> None:
+    """Let Hydra find the user's options wherever it composes the shipped ones."""
+    SourcesRegistry.instance().register(_UserOptions)
+    Plugins.instance().register(_UserConf)
 
 
 class Composer:
@@ -152,9 +210,8 @@ def _take_spaces(section: Any, place: str) -> Iterator[tuple[str, Any]]:
 @contextmanager
 def open_composer() -> Iterator[Composer]:
     """Return a composer over the user's and the shipped options, for the duration of the ``with`` block."""
+    search_user_conf()
     path = create_config_search_path(str(shipped_conf()))
-    if (user := user_conf()) is not None:
-        path.prepend(provider="user", path=f"file://{user}", anchor="main")
     # Not made by Hydra's own functions, which set the one Hydra of the process: that may be a caller's.
     job = JobRuntime()
     former = job.get("name")
@@ -167,12 +224,15 @@ def open_composer() -> Iterator[Composer]:
 @contextmanager
 def own_hydra() -> Iterator[None]:
     """Run ``hydra.main`` inside the block, and leave Hydra as a caller in this process has set it up."""
-    state = Singleton.get_state()
-    GlobalHydra.instance().clear()
+    kinds = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)
+    former = {kind: Singleton._instances.pop(kind, None) for kind in kinds}
     try:
         yield
     finally:
-        Singleton.set_state(state)
+        for kind, instance in former.items():
+            Singleton._instances.pop(kind, None)
+            if instance is not None:
+                Singleton._instances[kind] = instance
 
 
 REFUSED_GROUPS = {
@@ -230,10 +290,38 @@ def _grammar_message(text: str, reason: str) -> str:
     if "NoneType is incompatible" in reason:
         return "Hydra's choice() cannot contain null: write the choices as key=null,a,b"
     key, _, value = text.partition("=")
+    example = as_text_word(key, value)
     # To Hydra a file's {split} begins a mapping.
     if "token recognition error" in reason or re.search(r"\{\w+\}", value):
-        return f"has a character that Hydra reads only in quotes, as in '{key}=\"{value}\"'"
-    return f"cannot be read as key=value: {reason.partition(' expecting ')[0]}"
+        return f"has a character that Hydra reads only in quotes, as in {example}"
+    what = re.sub(r"^HydraException while evaluating '.*': ", "", reason.partition(" expecting ")[0])
+    message = f"cannot be read as key=value: {what}"
+    is_text = re.search(r"""[()\[\]{}="']""", value) and not re.match(rf"\s*([\[{{]|({'|'.join(FUNCTIONS)})\()", value)
+    return f"{message}; a text with one of ()[]{{}}=,:\"' is written in quotes: {example}" if is_text else message
+
+
+FUNCTIONS = (
+    "choice",
+    "range",
+    "interval",
+    "tag",
+    "sort",
+    "shuffle",
+    "glob",
+    "extend_list",
+    "int",
+    "float",
+    "str",
+    "bool",
+)
+"""Functions of Hydra's grammar: a value that begins with one of them is meant as a call."""
+
+
+def as_text_word(key: str, value: str) -> str:
+    """Return the word, quoted for the shell, that sets a key to a text with any characters."""
+    # A backslash is only special to Hydra where a quote follows.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), value)
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _refusal(key: str, override: Override) -> str | None:
@@ -243,7 +331,7 @@ def _refusal(key: str, override: Override) -> str | None:
         return "Hydra's own settings are not used: results go to sweeps/ and to tracking.uri"
     if override.is_delete():
         return f"~{key} cannot be used: keys cannot be removed from the configuration; set the key to null instead"
-    return None if key else "has no key before the ="
+    return None if override.key_or_group else "has no key before the ="
 
 
 def unquote(value: Any) -> Any:

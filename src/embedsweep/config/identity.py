@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,26 +12,64 @@ from embedsweep.config.reader import Reader
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import Problem, raise_problems
 
-LATER_KEYS: Mapping[str, Mapping[str, object]] = {"trainer": {"merge_columns": False, "cuda_graphs": "auto"}}
+LATER_KEYS: Mapping[str, Mapping[str, object]] = {
+    "trainer": {"merge_columns": False, "cuda_graphs": "auto"},
+    "model": {"prompt_rule": "columns", "save_dtype": None},
+}
 """Section -> key -> what it is taken to be where it is missing: what such trials did. Without ``cuda_graphs`` they
 captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws."""
+
+CHANGED_RULES: Mapping[str, Mapping[str, object]] = {"model": {"prompt_rule": "roles", "save_dtype": "float32"}}
+"""Section -> later key -> its default, where that is not what its absence means. Neither is part of an identity: the
+same command names the same study before and after the change, and the study's own plan says which rule it has."""
+
+LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto"}
+"""The same for every data configuration, also inside benchmarks and as a further dataset."""
 
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's tree, whichever version wrote it, with the keys of this one in the sections that it has."""
     later = {name: {**LATER_KEYS[name], **tree[name]} for name in LATER_KEYS if isinstance(tree.get(name), Mapping)}
-    return {**tree, **later}
+    changed: dict[str, Any] = _change_data({**tree, **later}, lambda data: {**LATER_DATA_KEYS, **data})
+    return changed
 
 
 def without_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's tree as the oldest version that could do the same wrote it: equal trials keep one identity."""
-    return {name: _without(section, LATER_KEYS.get(name, {})) for name, section in tree.items()}
+    without = {
+        name: {key: value for key, value in section.items() if not is_as_before(f"{name}.{key}", value)}
+        if isinstance(section, Mapping)
+        else section
+        for name, section in tree.items()
+    }
+    changed: dict[str, Any] = _change_data(without, _without_later_data_keys)
+    return changed
 
 
-def _without(section: Any, later: Mapping[str, object]) -> Any:
-    if not isinstance(section, Mapping):
-        return section
-    return {key: value for key, value in section.items() if key not in later or value != later[key]}
+def is_as_before(key: str, value: object) -> bool:
+    """Return whether a later key has the value that its absence or its default means, which is no part of an identity.
+
+    Args:
+        key: with its section, as ``trainer.merge_columns``.
+        value: its value.
+    """
+    section, _, name = key.partition(".")
+    later = LATER_KEYS.get(section, {})
+    return name in later and value in (later[name], CHANGED_RULES.get(section, {}).get(name, later[name]))
+
+
+def _without_later_data_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in LATER_DATA_KEYS or value != LATER_DATA_KEYS[key]}
+
+
+def _change_data(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return a tree with every data configuration in it changed; only they have a ``score_range``."""
+    if isinstance(node, list | tuple):
+        return type(node)(_change_data(item, change) for item in node)
+    if not isinstance(node, Mapping):
+        return node
+    changed = {key: _change_data(value, change) for key, value in node.items()}
+    return change(changed) if "score_range" in changed else changed
 
 
 def config_hash(config: TrialConfig) -> str:

@@ -124,7 +124,9 @@ class Reader:
         try:
             return parse(value, hint)
         except ValueError as error:
-            self.problem(key, str(error))
+            is_text = str in map(plain_type, kinds) and isinstance(value, list | Mapping)
+            advice = f"; a text with such a character is written in quotes: '{self.where}.{key}=\"...\"'"
+            self.problem(key, f"{error}{advice if is_text else ''}")
             return _stand_in(hint)
 
     def _sections(self, key: str, kind: type[T]) -> tuple[T, ...]:

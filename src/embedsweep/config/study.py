@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
-from embedsweep.config.identity import canonical, digest, with_later_keys, without_later_keys
+from embedsweep.config.identity import canonical, digest, is_as_before, with_later_keys, without_later_keys
 from embedsweep.config.trial import (
     DEV_METRICS,
     DIRECTIONS,
@@ -59,7 +59,7 @@ class WorkersConfig:
         count: how many processes (or groups of them); None is one, or ``per_device`` for each GPU.
         per_device: how many share a GPU; ``auto`` is what a probe finds to be fastest.
         processes_per_trial: how many train one trial together.
-        max_restarts: how often a worker that died is restarted, over the whole command.
+        max_restarts: how often a worker that died is restarted before it gets any trial further.
         silence: seconds without a sign of progress after which a worker is killed; None waits for ever.
         mps: whether workers share GPUs through CUDA's Multi-Process Service; ``auto`` where several share one and it
             can be had.
@@ -201,7 +201,8 @@ class StudyConfig(_Optimised):
         keep_models: which trials' models stay on disk.
         duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
             trained with another seed.
-        max_retries: how often a trial that failed or whose worker died is retried.
+        max_retries: how often a trial that failed is retried.
+        max_deaths: after how many deaths of its worker, one after another without a newer checkpoint, a trial fails.
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
@@ -220,6 +221,7 @@ class StudyConfig(_Optimised):
     keep_models: KeepModels
     duplicates: Duplicates
     max_retries: WholeNumber
+    max_deaths: Count
     retry_failed: bool
     enqueue: Annotated[
         tuple[Mapping[str, object], ...],
@@ -271,13 +273,15 @@ class StudyServices:
         keep_models: which trials' models stay on disk.
         emissions: whose electricity is used.
         tracking: where runs are recorded.
-        max_retries: how often a trial that failed or whose worker died is retried; as this command has it.
+        max_retries: how often a trial that failed is retried; as this command has it.
+        max_deaths: after how many deaths at one place a trial fails; as this command has it.
     """
 
     keep_models: KeepModels
     emissions: EmissionsConfig
     tracking: TrackingConfig
     max_retries: int
+    max_deaths: int
 
 
 def _frozen(value: Any) -> Choice:
@@ -320,8 +324,9 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     differences: dict[str, str] = {}
     for key in (*old, *(key for key in new if key not in old)):
         before, after = old.get(key, "absent"), new.get(key, "absent")
-        if canonical(before) != canonical(after):
-            name = key.split("/")[-1]
+        name = key.split("/")[-1]
+        is_later_rule = is_as_before(name, before) and is_as_before(name, after)  # the frozen plan's is kept
+        if canonical(before) != canonical(after) and not is_later_rule:
             differences.setdefault(name, f"{name} was {shown(before)} and is now {shown(after)}")
     return list(differences.values())
 

@@ -37,7 +37,10 @@ Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", 
 POOLING_WORDS = f"of {', '.join(get_args(Pooling))}, several joined by + (mean+cls)"
 Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
+SaveDtype = Literal["float32", "bfloat16", "float16"]
+PromptRule = Literal["roles", "columns"]
 DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
+Quoting = Literal["auto", "double_quotes", "none"]
 KeepModels = Literal["best", "all", "none"]
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
 PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
@@ -72,6 +75,8 @@ DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
 Count = Annotated[int, Bounds(at_least=1)]
 """A whole number of at least 1."""
 WholeNumber = Annotated[int, Bounds(at_least=0)]
+Seed = Annotated[int, Bounds(at_least=0, below=2**32)]
+"""What NumPy's generators take."""
 Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
 NotNegative = Annotated[float, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
@@ -119,6 +124,8 @@ class DataConfig:
         labels: the names of classes in the order of their numbers; None takes those there are, sorted.
         delimiter: one character between columns.
         encoding: of text files, as Python names it.
+        quoting: whether a text of a delimited file may be in double quotes, which are no part of it and are doubled
+            inside; ``auto`` if the delimiter is not a tab.
         score_range: the lowest and highest possible score in the files; scores are normalised to [0, 1] by it.
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
@@ -142,6 +149,7 @@ class DataConfig:
     labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
     delimiter: Annotated[AnyText, Described("one character, or tab")]
     encoding: Annotated[str, Described("an encoding that Python knows")]
+    quoting: Quoting
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig
@@ -209,9 +217,13 @@ class ModelConfig:
         dense: dimensions of a dense layer behind the pooling; None adds none.
         dense_activation: its activation.
         max_seq_length: tokens beyond this are cut; None keeps the model's own.
-        prompts: name -> text put before every sentence, saved with the model. ``query`` and ``document``, where both
-            exist, go before the first and the other texts of a training example.
-        default_prompt: name of the prompt that is used unless another is requested; None uses none.
+        prompts: name -> text put before texts, beside the model's own, saved with them. ``query`` and ``document`` go
+            before the first and the other texts of positive pairs and triplets.
+        default_prompt: name of the prompt of all other texts, trained and scored; None keeps the model's own, or none.
+        prompt_rule: ``roles`` is the rule above; ``columns`` that of studies begun before it: training knew only
+            ``prompts``, took query and document where both were there, for pairs of any kind, else the default.
+        save_dtype: the precision that the trained model's weights are saved in; training is in float32. None is a study
+            begun when weights were trained and saved as they were stored.
         lora: low-rank adapters.
         lr: the learning rate that suits this model, centre of the relative search ranges.
         trust_remote_code: whether code that comes with the model may be executed.
@@ -228,6 +240,8 @@ class ModelConfig:
     max_seq_length: Count | None
     prompts: Annotated[Mapping[str, AnyText], Described("a mapping of names to texts, as {query:'query: '}")]
     default_prompt: str | None
+    prompt_rule: PromptRule
+    save_dtype: SaveDtype | None
     lora: LoraConfig
     lr: Positive
     trust_remote_code: bool
@@ -318,7 +332,7 @@ class TrainerConfig:
     max_steps: Count | None
     precision: Precision
     device: Annotated[str, Described("auto, cpu, cuda, cuda:N or mps")]
-    seed: WholeNumber
+    seed: Seed
     eval_every: Positive
     log_every: Positive
     load_best_model_at_end: bool

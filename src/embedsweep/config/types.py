@@ -34,7 +34,7 @@ class Bounds:
     def words(self) -> str:
         """The bounds in words (``above 0 and at most 1``); empty without any."""
         named = (("at least", self.at_least), ("above", self.above), ("at most", self.at_most), ("below", self.below))
-        return " and ".join(f"{name} {bound:g}" for name, bound in named if math.isfinite(bound))
+        return " and ".join(f"{name} {bound:.12g}" for name, bound in named if math.isfinite(bound))
 
 
 @dataclass(frozen=True)

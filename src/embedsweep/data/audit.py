@@ -1,7 +1,7 @@
 """Audit data before training: leaks between splits, duplicates, labels and lengths; train without its leaks.
 
-Between splits, texts are equal if they differ only in case and outer white space (a model that has seen one knows the
-other); within a split, if they are identical.
+Between splits, texts are equal if a reader takes them for the same, whatever their case, white space or Unicode form (a
+model that has seen one knows the other); within a split, if they are identical.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from statistics import median
 
 from embedsweep.config.trial import SPLITS, Shape, Split
 from embedsweep.data.examples import Examples, Splits, as_examples, text_columns
+from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count
 from embedsweep.errors import ConfigError
 
@@ -71,8 +72,9 @@ class SplitAudit:
         turned: number of pairs that are duplicates only if reversed.
         disagreeing: number of different pairs with more than one label.
         identical: number of examples with two equal texts.
-        places: duplicates (reversed or not), disagreeing and identical -> places of the first three examples of each,
-            if known.
+        quoted: number of examples with a text in double quotes that a writer of files has probably put there.
+        places: duplicates (reversed or not), disagreeing, identical and quoted -> places of the first three examples of
+            each, if known.
         highest: the highest score, in [0, 1]; None for other shapes.
         labels: class, or score from-to, -> number of examples; empty for shapes without labels.
         lengths: text column -> its lengths in words and, if tokens were counted, in tokens.
@@ -86,6 +88,7 @@ class SplitAudit:
     turned: int
     disagreeing: int
     identical: int
+    quoted: int
     places: Mapping[str, tuple[str, ...]]
     highest: float | None
     labels: Mapping[str, int]
@@ -131,7 +134,7 @@ def drop_leaked(splits: Splits) -> Examples:
     train = splits.train
     held_out = _sentences(as_examples(splits.dev)) | _sentences(as_examples(splits.test))
     rows = zip(*train.texts, strict=True)
-    kept = [index for index, row in enumerate(rows) if not any(_normal(text) in held_out for text in row)]
+    kept = [index for index, row in enumerate(rows) if not any(normal(text) in held_out for text in row)]
     if len(kept) < 2:
         raise ConfigError.single(
             "data.drop_leaked",
@@ -153,7 +156,8 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
     repeated = _repeated([frozenset(row) for row in rows] if len(examples.texts) == 2 else rows)
     n_disagreeing, disagreeing = _disagreeing(examples, rows)
     identical = [index for index, row in enumerate(rows) if len(set(row)) < len(row)]
-    indices = {"duplicates": repeated, "disagreeing": disagreeing, "identical": identical}
+    quoted = _quoted(examples)
+    indices = {"duplicates": repeated, "disagreeing": disagreeing, "identical": identical, "quoted": quoted}
     scores = examples.labels if examples.shape == "scored_pairs" else None
     return SplitAudit(
         origin=examples.origin,
@@ -164,6 +168,7 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
         turned=len(repeated) - duplicates,
         disagreeing=n_disagreeing,
         identical=len(identical),
+        quoted=len(quoted),
         places={kind: _places(examples, of_kind) for kind, of_kind in indices.items()},
         highest=max(scores) if scores else None,
         labels=_histogram(examples),
@@ -182,6 +187,24 @@ def _repeated(rows: Sequence[object]) -> list[int]:
     """Return the indices of rows that equal an earlier one."""
     first: dict[object, int] = {}
     return [index for index, row in enumerate(rows) if first.setdefault(row, index) != index]
+
+
+def _quoted(examples: Examples) -> list[int]:
+    """Return the indices of examples with a text that is quoted and has its own quotes doubled, or all if a column is.
+
+    Texts that are in double quotes for what they say, such as an utterance, are neither.
+    """
+    found: set[int] = set()
+    for column in examples.texts:
+        around = [index for index, text in enumerate(column) if len(text) > 2 and text[0] == text[-1] == '"']
+        is_every = len(around) == len(column) > 1
+        found.update(i for i in around if is_every or ('""' in column[i][1:-1] and '"' not in _single(column[i])))
+    return sorted(found)
+
+
+def _single(text: str) -> str:
+    """Return what is inside of a quoted text, without pairs of quotes."""
+    return text[1:-1].replace('""', "")
 
 
 def _disagreeing(examples: Examples, rows: Sequence[tuple[str, ...]]) -> tuple[int, list[int]]:
@@ -229,18 +252,14 @@ def _shared(earlier: Examples, later: Examples) -> Shared:
     )
 
 
-def _normal(text: str) -> str:
-    return text.strip().casefold()
-
-
 def _sentences(examples: Examples) -> set[str]:
-    return {_normal(text) for column in examples.texts for text in column}
+    return {normal(text) for column in examples.texts for text in column}
 
 
 def _pairs(examples: Examples) -> Iterator[tuple[frozenset[str], ...]]:
     """Yield the unordered pairs of texts of each example: of a triplet its anchor with each other text."""
     for first, *others in zip(*examples.texts, strict=True):
-        yield tuple(frozenset((_normal(first), _normal(other))) for other in others)
+        yield tuple(frozenset((normal(first), normal(other))) for other in others)
 
 
 MANY_TOO_LONG = 0.05
@@ -282,6 +301,12 @@ def _warn_of_duplicates(name: Split, split: SplitAudit) -> Iterator[str]:
     if split.identical:
         at = _at(split, "identical")
         yield f"{split.identical} of {split.examples} {name} examples have the same text twice{at}"
+    if split.quoted:
+        at = _at(split, "quoted")
+        yield (
+            f"{split.quoted} of {split.examples} {name} examples have a text in double quotes{at}: if Excel or pandas "
+            "put them around it, set data.quoting=double_quotes"
+        )
 
 
 def _at(split: SplitAudit, kind: str) -> str:

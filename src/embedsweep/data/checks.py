@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from embedsweep.config.trial import Column, DataConfig, Shape
 from embedsweep.config.values import shown
 from embedsweep.data.examples import COLUMNS, LABELLED, Examples, text_columns
-from embedsweep.data.tables import Findings, Row, Table
+from embedsweep.data.tables import Findings, Row, Table, quoted
+from embedsweep.data.texts import half_character, is_blank
 from embedsweep.errors import ConfigError, Problem
 
 NO_GOLD = ("-", "-1")
 """Labels of pairs without a majority of annotators, in SNLI and similar datasets."""
 
+SHOWN_UNSEEN = 5
+"""Characters that are shown, by their numbers, of a text that shows nothing itself."""
 _ORDINALS = {2: "second", 3: "third"}
 
 
@@ -96,11 +99,11 @@ def _class_numbers(
                 advice = "it means that annotators did not agree: leave the row out"
             elif by_number:
                 advice = f"numbers go from 0 to {len(classes) - 1}: name more classes, or leave the row out"
-            message = f"label {name!r} is not in data.labels={shown(list(classes))}: {advice}"
+            message = f"label {quoted(name)} is not in data.labels={shown(list(classes))}: {advice}"
             findings.add_row("labels that are not in data.labels", where, message)
     occurring = {name for _, name in names}
     if not findings and len(occurring) == 1:
-        same = f"all {len(names)} labels are {occurring.pop()!r}"
+        same = f"all {len(names)} labels are {quoted(occurring.pop())}"
         findings.add(f"{same}, so there is nothing to learn from: {_is_it(config, 'label')}")
     elif not findings and config.shape == "class_texts" and len(occurring) == len(names) > 1:
         findings.add(f"each of the {len(names)} rows has a class of its own: {_is_it(config, 'label')}")
@@ -123,8 +126,8 @@ def _plain(value: object) -> str:
 def _class_name(row: Row, labels: tuple[str, ...] | None, findings: Findings) -> str | None:
     value = row.cells[-1]
     name = _plain(value)
-    if not name:
-        message = f"label {value!r} names no class: fill it in or leave the row out"
+    if not name or half_character(name) is not None:
+        message = f"label {quoted(value)} names no class: fill it in or leave the row out"
         findings.add_row("labels that name no class", row.where, message)
         return None
     number = as_number(value)
@@ -132,7 +135,7 @@ def _class_name(row: Row, labels: tuple[str, ...] | None, findings: Findings) ->
         message = (
             f"label {name} is a fraction, not a class: if these are scores, set data.shape=scored_pairs"
             if math.isfinite(number)
-            else f"label {name!r} is not a finite number: fill it in or leave the row out"
+            else f"label {quoted(name)} is not a finite number: fill it in or leave the row out"
         )
         findings.add_row("labels that name no class", row.where, message)
         return None
@@ -152,15 +155,19 @@ def _finite(row: Row, what: str, plural: str, findings: Findings) -> float | Non
         advice = "write a plain number such as 3.5" if what == "score" else "write 0 or 1"
         if isinstance(value, str) and as_number(value.replace(",", ".", 1)) is not None:
             advice = f"write {value.strip().replace(',', '.', 1)}, with a point"
+        elif isinstance(value, str) and as_number(value.strip('"')) is not None:
+            advice = "it is in double quotes, as Excel and pandas may write values: set data.quoting=double_quotes"
         elif value is None or value == "":
             advice = "fill it in or leave the row out"
-        findings.add_row(f"{plural} that are not numbers", row.where, f"{what} {value!r} is not a number: {advice}")
+        findings.add_row(
+            f"{plural} that are not numbers", row.where, f"{what} {quoted(value)} is not a number: {advice}"
+        )
         return None
     if not math.isfinite(number):
         findings.add_row(
             f"{plural} that are not finite",
             row.where,
-            f"{what} {str(value).strip()!r} is not a finite number: fill it in or leave the row out",
+            f"{what} {quoted(str(value).strip())} is not a finite number: fill it in or leave the row out",
         )
         return None
     return number
@@ -224,12 +231,19 @@ def check_texts(rows: Sequence[Row], names: Sequence[Column], findings: Findings
     """Add a problem for every cell under ``names``, the first columns of the rows, that is not a text with letters."""
     for where, cells in rows:
         for name, text in zip(names, cells, strict=False):
-            if not isinstance(text, str):
-                message = f"{name} is {text!r}, not a text: choose another column, or leave the row out"
+            if isinstance(text, bytes):
+                message = f"{name} is bytes that are not UTF-8 ({quoted(text)}): write it again in UTF-8"
+                findings.add_row("texts that are not UTF-8", where, message)
+            elif not isinstance(text, str):
+                message = f"{name} is {quoted(text)}, not a text: choose another column, or leave the row out"
                 findings.add_row("values that are not texts", where, message)
-            elif not text or text.isspace():
-                what = "empty" if not text else "only white space"
+            elif is_blank(text):
+                unseen = f"only characters that show nothing ({text[:SHOWN_UNSEEN]!a})"
+                what = "empty" if not text else "only white space" if text.isspace() else unseen
                 findings.add_row("empty texts", where, f"{name} is {what}: fill it in or leave the row out")
+            elif (half := half_character(text)) is not None:
+                message = f"{name} has half of a character ({half!a}), as cut out of an emoji: write it again"
+                findings.add_row("texts with half of a character", where, message)
 
 
 def _check_not_numbers(rows: Sequence[Row], names: Sequence[str], shape: Shape, findings: Findings) -> None:

@@ -6,13 +6,15 @@ import csv
 import io
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from embedsweep.config.trial import Column
+from embedsweep.config.trial import Quoting
 from embedsweep.data.checks import as_number
-from embedsweep.data.tables import Findings, Layout, Picker, Table, choose, text_of
+from embedsweep.data.contents import text_of
+from embedsweep.data.tables import Findings, Layout, Picker, Table, choose
 from embedsweep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _DELIMITERS = (",", ";", "\t", "|")
 _SAMPLE = 20
 """Records that decide whether a delimiter fits."""
+
+UNQUOTE = "; if they are around texts, as Excel and pandas write them, set data.quoting=double_quotes"
 
 USUAL_NAMES = {
     *("sentence", "sentence1", "sentence2", "text", "text1", "text2", "anchor", "positive", "negative"),
@@ -41,25 +45,27 @@ class Record(NamedTuple):
 def read_delimited(path: Path, layout: Layout) -> Table:
     """Read one file.
 
-    Texts are taken as they are: ``NA``, ``null`` and ``None`` are texts. A file delimited by tabs is read without
-    quoting, as such files are published; any other with CSV's double quotes. A byte-order mark is dropped, blank lines
-    are skipped.
+    Texts are taken as they are: ``NA``, ``null`` and ``None`` are texts. With ``quoting: auto`` a file delimited by
+    tabs is read without quoting, as such files are published; any other with CSV's double quotes. A byte-order mark is
+    dropped, blank lines are skipped.
 
     Args:
         path: the file.
-        layout: its columns (names: it has a header; positions: it has none), conditions, delimiter and encoding.
+        layout: its columns (names: it has a header; positions: it has none), conditions, delimiter, quoting, encoding.
 
     Raises:
         ConfigError: no row can be read.
     """
     text = text_of(path, layout)
     findings = Findings(str(path))
-    records = _records(text, layout.delimiter, findings)
+    with _texts_of_any_length():
+        records = _records(text, layout, findings)
+        better = _better_delimiter(text, layout)
     if not records and not findings:
         findings.add("is empty")
     if not records:
         raise findings.error()
-    if better := _better_delimiter(text, layout):
+    if better is not None:
         findings = Findings(str(path))
         columns = "one column" if len(records[0].fields) == 1 else "the wrong columns"
         findings.add(f"{columns} found with {_quoted(layout.delimiter)} between columns; {better}")
@@ -73,21 +79,31 @@ def read_delimited(path: Path, layout: Layout) -> Table:
         line = f"line {records[0].line} looks like a header"
         findings.add(f"{line}: name the columns, set 'data.columns=[{names}]'")
     for record in body:
-        if _has_width(path, record, width, layout.delimiter, findings):
+        if _has_width(path, record, width, layout, findings):
             picker.take(f"{path}, line {record.line}", record.fields)
     return picker.table()
 
 
-def _reader(text: str, delimiter: str) -> Reader:
+def _reader(text: str, delimiter: str, quoting: Quoting) -> Reader:
     # newline="" because splitlines() would also break at the rarer separators that occur inside of sentences.
     lines = io.StringIO(text, newline="")
-    if delimiter == "\t":
+    if quoting == "none" or (quoting == "auto" and delimiter == "\t"):
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
     return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
-def _records(text: str, delimiter: str, findings: Findings) -> list[Record]:
-    reader = _reader(text, delimiter)
+@contextmanager
+def _texts_of_any_length() -> Iterator[None]:
+    """Lift the limit of 131,072 characters that csv sets, for all readers of the process, while one file is read."""
+    former = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(former)
+
+
+def _records(text: str, layout: Layout, findings: Findings) -> list[Record]:
+    reader = _reader(text, layout.delimiter, layout.quoting)
     records: list[Record] = []
     while True:
         first = reader.line_num + 1
@@ -112,10 +128,10 @@ def _records(text: str, delimiter: str, findings: Findings) -> list[Record]:
 
 def _better_delimiter(text: str, layout: Layout) -> str | None:
     """Return advice if the layout's delimiter does not fit the file's first records but another does."""
-    if _fitting_width(text, layout.delimiter, layout.columns):
+    if _fitting_width(text, layout.delimiter, layout):
         return None
     for delimiter in _DELIMITERS:
-        width = 0 if delimiter == layout.delimiter else _fitting_width(text, delimiter, layout.columns)
+        width = 0 if delimiter == layout.delimiter else _fitting_width(text, delimiter, layout)
         if width > 1:  # any delimiter fits a single column
             if layout.flag:
                 advice = "a .csv needs commas, a .tsv tabs"
@@ -125,10 +141,10 @@ def _better_delimiter(text: str, layout: Layout) -> str | None:
     return None
 
 
-def _fitting_width(text: str, delimiter: str, columns: tuple[Column, ...]) -> int:
+def _fitting_width(text: str, delimiter: str, layout: Layout) -> int:
     """Return the number of columns that all the first records have if it includes the chosen columns, else 0."""
     try:
-        records = [fields for fields in itertools.islice(_reader(text, delimiter), _SAMPLE) if fields]
+        records = [fields for fields in itertools.islice(_reader(text, delimiter, layout.quoting), _SAMPLE) if fields]
     except csv.Error:
         return 0
     widths = {len(fields) for fields in records}
@@ -136,7 +152,7 @@ def _fitting_width(text: str, delimiter: str, columns: tuple[Column, ...]) -> in
         return 0
     width = widths.pop()
     header = [name.strip() for name in records[0]]
-    fits = all(column < width if isinstance(column, int) else column in header for column in columns)
+    fits = all(column < width if isinstance(column, int) else column in header for column in layout.columns)
     return width if fits else 0
 
 
@@ -151,6 +167,9 @@ def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Pi
     header = [name.strip() for name in first.fields]
     if layout.flag:
         return choose(header, layout, findings, "a file without a header takes positions from 0; its header has")
+    if all(len(name) > 1 and name.startswith('"') and name.endswith('"') for name in header):
+        findings.add(f"its header has double quotes{UNQUOTE}")
+        raise findings.error()
     try:
         return choose(header, layout, findings, "its header has")
     except ConfigError:
@@ -175,7 +194,7 @@ def _looks_like_header(body: Sequence[Record], width: int, cells: Sequence[int],
     return layout.is_labelled and not first and len(others) > 0 and all(others)
 
 
-def _has_width(path: Path, record: Record, width: int, delimiter: str, findings: Findings) -> bool:
+def _has_width(path: Path, record: Record, width: int, layout: Layout, findings: Findings) -> bool:
     """Return whether a record has exactly the columns of the others; a problem otherwise."""
     count = len(record.fields)
     if count == width:
@@ -185,10 +204,13 @@ def _has_width(path: Path, record: Record, width: int, delimiter: str, findings:
         message += f": a double quote opened here runs over {record.lines} lines; close it"
     elif count < width:
         message += ": complete the line or leave it out"
-    elif delimiter == "\t":
+    elif layout.delimiter == "\t":
         message += ": a text may not contain a tab"
     else:
-        message += f": put a text that contains {_quoted(delimiter)} in double quotes"
+        message += f": put a text that contains {_quoted(layout.delimiter)} in double quotes"
+    is_unquoted = layout.delimiter == "\t" and layout.quoting == "auto" and layout.flag is None
+    if is_unquoted and any('"' in field for field in record.fields):
+        message += f" (it has double quotes{UNQUOTE})"
     findings.add_row("lines with another number of columns", f"{path}, line {record.line}", message)
     return False
 

@@ -29,6 +29,7 @@ DEMO_VALUES: Mapping[str, object] = {
     "language": None,
     "delimiter": ",",
     "encoding": "utf-8",
+    "quoting": "auto",
     "score_range": (0.0, 5.0),
 }
 """Values of ``conf/base/data.yaml`` that demo data does not read, so they must not be changed."""

@@ -71,6 +71,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts[0])
 
+    @cached_property
+    def digest(self) -> str:
+        """Return 16 hex digits that change with any text, label or order, and with nothing else."""
+        return _digest([*self.texts, self.labels])
+
     def kept(self, indices: Sequence[int], conversion: str | None) -> Examples:
         """Return the examples at ``indices``, in that order; ``conversion`` is appended to their own."""
         texts = tuple(tuple(column[index] for index in indices) for column in self.texts)

@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from embedsweep.config.trial import Column, DataFormat
 from embedsweep.data.checks import check_texts
+from embedsweep.data.contents import content_of, missing_file, other_kind, text_of
 from embedsweep.data.delimited import read_delimited
 from embedsweep.data.tables import (
     Findings,
@@ -17,10 +19,7 @@ from embedsweep.data.tables import (
     Table,
     choose,
     closest_names,
-    content_of,
     joined_parts,
-    missing_file,
-    text_of,
 )
 from embedsweep.errors import ConfigError
 
@@ -137,7 +136,8 @@ def read_parquet(path: Path, layout: Layout) -> Table:
         raise ConfigError.single(str(path), "is empty")
     if not content.startswith(_MAGIC):
         advice = "give it the suffix of its format" if layout.flag else "set data.format, for example to delimited"
-        raise ConfigError.single(str(path), f"is not a parquet file (it does not begin with PAR1): {advice}")
+        kind = other_kind(path, content) or f"not a parquet file (it does not begin with PAR1): {advice}"
+        raise ConfigError.single(str(path), f"is {kind}")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -146,11 +146,23 @@ def read_parquet(path: Path, layout: Layout) -> Table:
         file = pq.ParquetFile(pa.BufferReader(content))
         picker = choose(file.schema_arrow.names, layout, findings, "it has")
         table = file.read()
-    except (pa.ArrowException, OSError) as error:
+        picker.take_columns(str(path), table.num_rows, lambda position: _column_values(table.column(position)))
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:  # the last two of dates that Python lacks
         message = " ".join(str(error).split())
         raise ConfigError.single(str(path), f"is a broken parquet file: {message}; get it or write it again") from None
-    picker.take_columns(str(path), table.num_rows, lambda position: table.column(position).to_pylist())
     return picker.table()
+
+
+def _column_values(column: Any) -> list[object]:
+    """Return the values of a column of an Arrow table; all of them as bytes if it is of texts that are not UTF-8."""
+    try:
+        values: list[object] = column.to_pylist()
+    except UnicodeDecodeError:
+        import pyarrow as pa
+
+        is_dictionary = pa.types.is_dictionary(column.type)
+        values = (column.cast(column.type.value_type) if is_dictionary else column).cast(pa.large_binary()).to_pylist()
+    return values
 
 
 _SEMEVAL_NAMES = ("sentence1", "sentence2", "score")
@@ -256,7 +268,7 @@ def read_texts(path: Path, columns: Sequence[Column], flag: str) -> list[list[st
     """Return the texts of some columns of a file for a command, each a list in the order of the file.
 
     Args:
-        path: ``.txt`` (a text a line), ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``; in UTF-8.
+        path: ``.txt`` (a text a line), ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``; in UTF-8, perhaps with ``.gz``.
         columns: names, or positions from 0 in a file without header; ``.txt`` has one column with any name.
         flag: the command's flag for the columns, for messages.
 
@@ -267,11 +279,11 @@ def read_texts(path: Path, columns: Sequence[Column], flag: str) -> list[list[st
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ConfigError.single(str(path), f"{what}: give a file, {suffixes}")
-    suffix = path.suffix.lower()
+    suffix = Path(path.stem).suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if suffix not in _READERS_BY_SUFFIX:
         raise ConfigError.single(str(path), f"must end in {suffixes}, which decides how it is read")
     delimiter = "\t" if suffix == ".tsv" else ","
-    layout = Layout(tuple(columns), {}, delimiter, "utf-8", is_labelled=False, flag=flag)
+    layout = Layout(tuple(columns), {}, delimiter, "utf-8", "auto", is_labelled=False, flag=flag)
     table = _READERS_BY_SUFFIX[suffix](path, layout)
     check_texts(table.rows, columns, table.findings)
     if not table.rows and not table.findings:

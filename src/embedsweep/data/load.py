@@ -9,8 +9,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
@@ -20,6 +19,7 @@ from embedsweep.data.examples import WORDS, Examples, Pairs, Splits, as_pairs
 from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
 from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
+from embedsweep.files import user_path
 
 _NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
@@ -151,15 +151,30 @@ def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
         raise ConfigError.single(f"benchmark {name}", message)
     if not data.splits[benchmark.split]:
         raise ConfigError.single(f"benchmark {name}", f"has no split {benchmark.split} (data.splits.{benchmark.split})")
-    if path is not None and not is_generated(data):
-        root = Path(path).expanduser()
-        if not root.is_dir():
-            raise ConfigError.single("evaluation.path", missing_folder(root))
-        data = replace(data, path=str(root / benchmark.folder))
+    if path is not None and not is_generated(data) and not (root := user_path(path)).is_dir():
+        raise ConfigError.single("evaluation.path", missing_folder(root))
+    data = benchmark_data(benchmark, path)
     outcome = _load(data, (benchmark.split,), benchmark.folder)[benchmark.split]
     if isinstance(outcome, ConfigError):
         raise ConfigError(_of_benchmark(outcome.problems, name))
     return as_pairs(outcome)
+
+
+def benchmark_data(benchmark: BenchmarkConfig, path: str | None) -> DataConfig:
+    """Return the data of a benchmark as it is read; for ``path`` see :func:`load_benchmark`."""
+    if path is None or is_generated(benchmark.data):
+        return benchmark.data
+    return replace(benchmark.data, path=str(user_path(path) / benchmark.folder))
+
+
+def scored_data(
+    data: DataConfig, evaluation: EvaluationConfig, scored: Literal["dev", "test"]
+) -> tuple[DataConfig, Split]:
+    """Return the data that dev or test is read from, and which split of it: a benchmark's, else the data's own."""
+    benchmark = evaluation.dev if scored == "dev" else evaluation.test
+    if benchmark is None:
+        return data, scored
+    return benchmark_data(benchmark, evaluation.path), benchmark.split
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.formats import READERS
 from embedsweep.data.tables import Findings, Table, choose, closest_names, joined_parts, layout_of
 from embedsweep.errors import ConfigError
+from embedsweep.files import user_path
 from embedsweep.hub import hub_reachable, why_unreachable
 
 
@@ -29,7 +30,7 @@ def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Sp
     if config.format is None:
         raise ConfigError.single("data.format", f"is not set: set the format of the files, one of {', '.join(READERS)}")
     read, layout = READERS[config.format], layout_of(config)
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_file():
         if len(splits) > 1:
             raise ConfigError.single("data.path", _one_file(path, splits))

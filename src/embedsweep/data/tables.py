@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from decimal import Decimal
 from typing import NamedTuple, TypeVar
 
-from embedsweep.config.trial import Column, DataConfig
+from embedsweep.config.trial import Column, DataConfig, Quoting
 from embedsweep.config.values import shown
 from embedsweep.data.examples import LABELLED
 from embedsweep.errors import ConfigError, Problem
@@ -17,6 +16,7 @@ from embedsweep.errors import ConfigError, Problem
 T = TypeVar("T")
 
 _SHOWN_PER_KIND = 5
+_LONGEST_VALUE = 100
 
 
 class Row(NamedTuple):
@@ -102,7 +102,13 @@ def closest_names(word: str, names: Iterable[str]) -> str:
     ordered = list(names)
     chosen = difflib.get_close_matches(word, ordered) or ordered[:6]
     rest = ", ..." if len(chosen) == 6 < len(ordered) else ""
-    return (", ".join(repr(name) for name in chosen) + rest) or "nothing"
+    return (", ".join(quoted(name) for name in chosen) + rest) or "nothing"
+
+
+def quoted(value: object) -> str:
+    """Return a value for a message as Python writes it, a long one cut."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class Layout:
         where: column -> the text it has in rows that are kept.
         delimiter: the character between columns of a delimited file.
         encoding: of a text file, as Python names it.
+        quoting: of a delimited file: whether a text may be in double quotes.
         is_labelled: whether the last column is a score, a label or a class.
         flag: the command-line flag that takes the columns and is the only setting; None where the ``data`` group has
             all settings.
@@ -123,6 +130,7 @@ class Layout:
     where: Mapping[str, str]
     delimiter: str
     encoding: str
+    quoting: Quoting
     is_labelled: bool
     flag: str | None = None
 
@@ -139,7 +147,8 @@ class Layout:
 
 def layout_of(config: DataConfig) -> Layout:
     """Return the layout that the ``data`` group sets."""
-    return Layout(config.columns, config.where, config.delimiter, config.encoding, config.shape in LABELLED)
+    is_labelled = config.shape in LABELLED
+    return Layout(config.columns, config.where, config.delimiter, config.encoding, config.quoting, is_labelled)
 
 
 class Picker:
@@ -181,7 +190,7 @@ class Picker:
             column: position -> values; called for the needed columns only.
         """
         needed = {*self.cells, *(position for position, _ in self._conditions)}
-        columns = {position: column(position) for position in needed}
+        columns = {position: [_plain(value) for value in column(position)] for position in needed}
         for number in range(count):
             fields = {position: values[number] for position, values in columns.items()}
             self.take(f"{origin}, row {number + 1}", fields)
@@ -196,6 +205,18 @@ class Picker:
             if not self._findings:
                 self._findings.add(f"has no row that fulfils all of data.where={shown(self._where)}")
         return Table(self._rows, self._findings)
+
+
+def _plain(value: object) -> object:
+    """Return a decimal as a float, and bytes as the text that they are in UTF-8, if they are."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
 
 
 def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str) -> Picker:
@@ -235,91 +256,3 @@ def _position(column: Column, names: Sequence[str], findings: Findings, key: str
     else:
         findings.add(f"has no column {column!r} ({key}); {label} {closest_names(column, names)}")
     return None
-
-
-def content_of(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        ConfigError: the file does not exist, is a folder or cannot be read.
-    """
-    if path.is_dir():
-        raise ConfigError.single(str(path), f"is a folder, not a file; in it: {closest_names('', _names_in(path))}")
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError.single(str(path), missing_file(path)) from None
-    except OSError as error:
-        raise ConfigError.single(str(path), f"cannot be read: {error.strerror}") from None
-
-
-def text_of(path: Path, layout: Layout) -> str:
-    """Return the text of a file in the layout's encoding, without its byte-order mark.
-
-    Raises:
-        ConfigError: the file cannot be read, or has another encoding.
-    """
-    content = content_of(path)
-    codec = codecs.lookup(layout.encoding).name
-    try:
-        text = content.decode("utf-8-sig" if codec == "utf-8" else codec)
-    except UnicodeDecodeError as error:
-        if codec == "utf-8":
-            raise _not_utf8(path, content, error, layout) from None
-        message = f"is not in {layout.encoding} ({error.reason} at byte {error.start}): set data.encoding="
-        raise ConfigError.single(str(path), f"{message}{_encoding_of(content)}") from None
-    if codec != "utf-8" and _is_utf8(content):
-        raise ConfigError.single(str(path), f"is in UTF-8, not in {layout.encoding}: set data.encoding=utf-8")
-    return text.removeprefix("\ufeff")
-
-
-def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError, layout: Layout) -> ConfigError:
-    # The codec drops a byte-order mark before it counts.
-    at = len(content) - len(error.object) + error.start
-    line = content.count(b"\n", 0, at) + 1
-    column = at - content.rfind(b"\n", 0, at)
-    encoding = _encoding_of(content)
-    names = {"latin-1": ("latin-1", "latin1"), "cp1252": ("Windows-1252", "cp1252"), "utf-16": ("UTF-16", "utf-16")}
-    name, iconv = names[encoding]
-    setting = "" if layout.flag else f", or set data.encoding={encoding}"
-    return ConfigError.single(
-        f"{path}, line {line}",
-        f"byte {column} (0x{content[at]:02x}) is not UTF-8; the file is probably {name}: "
-        f"convert it with iconv -f {iconv} -t utf-8{setting}",
-    )
-
-
-def _encoding_of(content: bytes) -> str:
-    """Return the likely encoding. Only Windows has letters at 0x80 to 0x9f; text in UTF-16 is half zeros."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content.count(b"\0") > len(content) // 4:
-        return "utf-16"
-    if _is_utf8(content):
-        return "utf-8"
-    return "cp1252" if any(0x80 <= byte <= 0x9F for byte in content) else "latin-1"
-
-
-def _is_utf8(content: bytes) -> bool:
-    """Return whether there are letters beyond ASCII and all are valid UTF-8, unlikely in any other encoding."""
-    if content.isascii() or b"\0" in content:
-        return False
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def missing_file(path: Path) -> str:
-    """Return the message for a missing file: similar names in its folder, or the closest folder that exists."""
-    if path.parent.is_dir():
-        return f"no such file; in its folder: {closest_names(path.name, _names_in(path.parent))}"
-    missing = next(part for part in (path, *path.parents) if part.parent.is_dir())
-    names = closest_names(missing.name, _names_in(missing.parent))
-    return f"no such file: there is no folder {missing}; in {missing.parent}: {names}"
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError:
-        return []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedsweep.errors import TrialError
+from embedsweep.files import user_path
 from embedsweep.hub import local_model
 from embedsweep.losses.rows import Build, LossArguments
 
@@ -114,6 +114,8 @@ def denoising_autoencoder(args: LossArguments) -> nn.Module:
     """
     from sentence_transformers.sentence_transformer.losses import DenoisingAutoEncoderLoss
 
+    from embedsweep.models.loading import as_float32
+
     device = args.model.device
     try:
         loss = DenoisingAutoEncoderLoss(args.model)
@@ -123,8 +125,9 @@ def denoising_autoencoder(args: LossArguments) -> nn.Module:
             f"loss=denoising_autoencoder needs a decoder like the encoder, and transformers has none of type {kind}: "
             "use a BERT, RoBERTa or XLM-RoBERTa"
         ) from error
-    # The decoder is loaded on the CPU, and its weights have replaced the encoder's.
-    return loss.to(device)
+    # The decoder is loaded on the CPU as it is stored, and its weights have replaced the encoder's.
+    decoder: nn.Module = as_float32(loss, "the decoder").to(device)
+    return decoder
 
 
 def global_orthogonal_regularization(args: LossArguments) -> nn.Module:
@@ -139,18 +142,17 @@ def global_orthogonal_regularization(args: LossArguments) -> nn.Module:
 
 
 def load_encoder(path: str, device: torch.device) -> SentenceTransformer:
-    """Load a model that is used and never trained.
+    """Load a model that is used and never trained, in the precision it is stored in; its own code never runs.
 
     Args:
         path: a folder or an id on the Hub; a copy in the local cache is loaded without asking the Hub.
         device: where it is placed.
     """
-    from sentence_transformers import SentenceTransformer
+    from embedsweep.models.loading import load_model
 
-    folder = Path(path).expanduser()
-    encoder = SentenceTransformer(
-        str(local_model(path, None) or path), device=str(device), model_kwargs={"use_safetensors": True}
-    )
+    folder = user_path(path)
+    source = str(local_model(path, None) or path)
+    encoder = load_model(source, device=str(device), trust_remote_code=False, as_stored=True)
     # What a loss says of its guide in the model card.
     encoder.model_card_data.base_model = folder.resolve().name if folder.is_dir() else path
     # The trainer passes every weight inside the loss that requires a gradient to its optimizer.

@@ -14,8 +14,10 @@ from transformers import AutoTokenizer
 
 from embedsweep.config.trial import Activation, ModelConfig
 from embedsweep.errors import TrialError
+from embedsweep.files import user_path
 from embedsweep.hub import local_model
 from embedsweep.models.layout import modules_of, transformer_folder, usable_positions
+from embedsweep.models.loading import as_float32, load_model
 from embedsweep.models.lora import add_adapters, has_adapters, load_adapters
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.models.tokenised import SentenceTransformer as RememberingModel
@@ -44,7 +46,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         TrialError: the model lacks a module that is to be replaced or adapted.
     """
     model = _load_static(config, device) if config.static_dim is not None else _load(config, device)
-    if config.path is not None and not Path(config.path).expanduser().is_dir():
+    if config.path is not None and not user_path(config.path).is_dir():
         # The library would ask the hub, and a cached model's folder does not have its id.
         model.model_card_data.base_model = config.path
     if config.parts == "transformer":
@@ -57,6 +59,11 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
         _cut_length(model, config.max_seq_length)
     model.prompts = {**model.prompts, **config.prompts}
     if config.default_prompt is not None:
+        if config.default_prompt not in model.prompts:
+            there = ", ".join(model.prompts)
+            raise TrialError(
+                f"model.default_prompt: the model has no prompt {config.default_prompt}; there are: {there}"
+            )
         model.default_prompt_name = config.default_prompt
     if config.lora.rank is not None:
         folder = Path(_source(config))
@@ -67,7 +74,7 @@ def build_model(config: ModelConfig, device: str | None) -> SentenceTransformer:
 
 def load_trained(folder: Path, config: ModelConfig, device: str | None) -> SentenceTransformer:
     """Load a trained model from its folder."""
-    return SentenceTransformer(str(folder), device=device, trust_remote_code=config.trust_remote_code)
+    return load_model(str(folder), device=device, trust_remote_code=config.trust_remote_code)
 
 
 def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bool) -> None:
@@ -82,7 +89,7 @@ def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bo
         trust_remote_code: as configured.
     """
     if not has_adapters(model):
-        saved = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+        saved = load_model(str(folder), device="cpu", trust_remote_code=trust_remote_code)
         model.load_state_dict(saved.state_dict())
         return
     for module, files in zip(model, modules_of(folder) or (), strict=True):
@@ -91,23 +98,6 @@ def load_weights(model: SentenceTransformer, folder: Path, trust_remote_code: bo
         else:
             inside = files.folder.relative_to(folder).as_posix()
             module.load_state_dict(type(module).load(str(folder), subfolder=inside).state_dict())
-
-
-def training_prompts(config: ModelConfig, columns: Sequence[str]) -> str | dict[str, str] | None:
-    """Return the trainer's argument ``prompts``.
-
-    Args:
-        config: the model with its prompts.
-        columns: names of the text columns, in order.
-
-    Returns:
-        If the model has both, ``query`` for the first column and ``document`` for the others; else the default prompt
-        for all; None without one.
-    """
-    prompts = config.prompts
-    if "query" in prompts and "document" in prompts:
-        return {column: prompts["document" if number else "query"] for number, column in enumerate(columns)}
-    return prompts[config.default_prompt] if config.default_prompt is not None else None
 
 
 def count_tokens(model: SentenceTransformer, texts: Sequence[str]) -> list[int]:
@@ -128,28 +118,30 @@ def torch_device(device: str) -> str | None:
     return None if device == "auto" else device.partition(":")[0]
 
 
-def _load(config: ModelConfig, device: str | None) -> RememberingModel:
-    return RememberingModel(
+def _load(config: ModelConfig, device: str | None) -> SentenceTransformer:
+    return load_model(
         _source(config),
         device=device,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
-        model_kwargs={"use_safetensors": True},
-        model_card_data=SentenceTransformerModelCardData(local_files_only=True),
+        kind=RememberingModel,
     )
 
 
-def _load_static(config: ModelConfig, device: str | None) -> RememberingModel:
+def _load_static(config: ModelConfig, device: str | None) -> SentenceTransformer:
     assert config.static_dim is not None
     source = _source(config)
     if Path(source).is_dir():
         source = str(transformer_folder(Path(source)))
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
-    return RememberingModel(
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
+    model = RememberingModel(
         modules=[_static_embedding(tokenizer, config.static_dim, config.max_seq_length)],
         device=device,
         model_card_data=SentenceTransformerModelCardData(local_files_only=True),
     )
+    return as_float32(model, source)
 
 
 def _source(config: ModelConfig) -> str:

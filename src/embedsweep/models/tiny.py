@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsweep.data.demo import demo_examples
+from embedsweep.files import SWEEPS, access_problem, user_path
 
 SEED = 20240521
 MAX_SEQ_LENGTH = 48
@@ -35,15 +36,17 @@ LAYOUT = 1
 def tiny_model_path() -> Path:
     """Return the model's folder, which ``SentenceTransformer`` loads offline; built at the first call, always the same.
 
-    It is in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``). Of several processes one builds and the
+    It is in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``; else, where that cannot be written, in
+    ``sweeps/.cache``). Of several processes one builds and the
     others wait; a killed build leaves no folder that could be mistaken for a model. The caller's random states are
     unchanged.
     """
     from filelock import FileLock
 
     texts = tuple(text for pair in zip(*demo_examples("demo", "train").texts, strict=True) for text in pair)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    root = (Path(cache) if cache else Path.home() / ".cache") / "embedsweep"
+    root = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "embedsweep"
+    if not root.is_absolute() or access_problem(root) is not None:
+        root = (SWEEPS / ".cache").absolute()
     path = root / f"tiny-{_fingerprint(texts)}"
     if path.is_dir():
         return path

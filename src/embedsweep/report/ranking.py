@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from embedsweep.config.axes import completed
+from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import DEV_METRICS
@@ -19,6 +20,7 @@ from embedsweep.console import duration, plain_table, say, short_params
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import Duplicate, trained_params
+from embedsweep.study.frozen_data import check_data
 from embedsweep.study.opening import find_study
 from embedsweep.study.record import (
     EMISSIONS_KG,
@@ -35,6 +37,8 @@ from embedsweep.validation.cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
 
 SHOWN = 10
+SPECIAL = re.compile(r"[^\w./:@+ -]", re.ASCII)
+"""Characters of a text that Hydra may read only in quotes."""
 
 COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
 """Unit -> the trial's user attribute, and the factor from that attribute to the unit."""
@@ -43,8 +47,13 @@ COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GP
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
     """Return the command that trains one configuration of a study again as a single run."""
     exact = {key: repr(value) if isinstance(value, float) else shown(value) for key, value in params.items()}
-    words = [*fixed, *(f"{key}={value}" for key, value in exact.items())]
-    return " ".join([program, *(shlex.quote(word) for word in words)])
+    swept = (
+        as_text_word(key, text)
+        if isinstance(params[key], str) and SPECIAL.search(text)
+        else shlex.quote(f"{key}={text}")
+        for key, text in exact.items()
+    )
+    return " ".join([program, *map(shlex.quote, fixed), *swept])
 
 
 def print_ranking(console: Console, study: StudyRecord) -> None:
@@ -152,11 +161,21 @@ def print_best(console: Console, study: StudyRecord, program: str, test: Mapping
     if model.is_dir():
         say(console, f"model: {model}")
     result = read_result(study.trial_folder(best.number))
+    if result is not None:
+        _print_unimproved(console, result, objective, "the best trial")
     note = _energy_note(result.emissions) if result is not None else ""
     scoring = study.finals.cost if study.finals is not None else None
     also = f" and of scoring test ({duration(scoring.duration_s)})" if scoring is not None else ""
     total = _total_costs(study.trials, cost_attributes(scoring) if scoring is not None else {})
     say(console, f"emissions of all trials{also}: {total}{f' ({note})' if note else ''}")
+
+
+def _print_unimproved(console: Console, result: TrialResult, objective: str, what: str) -> None:
+    """Print so if ``what`` has no better objective than the model had before it was trained."""
+    before = result.before.get(objective)
+    if before is not None and result.objective <= before:
+        change = f"{objective} was {before:.4f} before training and is {result.objective:.4f}"
+        say(console, f"{what} is not better than the untrained model: {change}")
 
 
 def _energy_note(cost: Emissions) -> str:
@@ -175,8 +194,8 @@ def print_ui(console: Console, hint: str, program: str) -> None:
     say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
 
 
-def print_single(console: Console, result: TrialResult, folder: Path) -> None:
-    """Print the result of a single run."""
+def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
+    """Print the result of a single run, whose best checkpoint was chosen by ``objective``."""
     say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
@@ -189,6 +208,7 @@ def print_single(console: Console, result: TrialResult, folder: Path) -> None:
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
             say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
+    _print_unimproved(console, result, objective, "the model")
     emissions = result.emissions
     gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(
@@ -215,6 +235,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
         StudyError: its storage cannot be opened.
     """
     study = find_study(request)
+    if study is not None:
+        check_data(study)
     plan = study.plan if study is not None else request.plan
     assert plan is not None, "a command without a plan names an existing study"
     name = study.name if study is not None else request.study.name or study_name(plan)

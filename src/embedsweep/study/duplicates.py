@@ -73,7 +73,7 @@ def find_duplicate(
 
 def replicate_config(config: TrialConfig, replicate: int) -> TrialConfig:
     """Return the configuration of the ``replicate``-th replicate: the same with another seed."""
-    return replace(config, trainer=replace(config.trainer, seed=config.trainer.seed + replicate))
+    return replace(config, trainer=replace(config.trainer, seed=(config.trainer.seed + replicate) % 2**32))
 
 
 def trained_config(plan: StudyPlan, trial: FrozenTrial) -> TrialConfig:

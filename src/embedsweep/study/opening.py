@@ -26,11 +26,11 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
-from embedsweep.files import SWEEPS, write_atomically
+from embedsweep.files import SWEEPS, access_problems, write_atomically
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
-from embedsweep.study.storage import existing_storage, open_storage, study_lock
+from embedsweep.study.storage import existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.validation.cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep
@@ -42,6 +42,7 @@ KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_cod
 NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
+@tried_twice
 def open_study(sweep: Sweep) -> Study:
     """Open the study that a command requests, and create it if it does not exist.
 
@@ -77,6 +78,7 @@ def open_study(sweep: Sweep) -> Study:
     return opened
 
 
+@tried_twice
 def find_study(sweep: Sweep) -> Study | None:
     """Open the study that a command requests and change nothing; return None if the command would create it.
 
@@ -110,6 +112,7 @@ def _place(sweep: Sweep) -> tuple[str, Path, str | None]:
         assert sweep.plan is not None, "a sweep has a plan or names a study"
         name = study_name(sweep.plan)
     folder = SWEEPS / name
+    raise_problems([*access_problems([folder])] or [*access_problems([folder / "trials"])])
     return name, folder, _agree_on_storage(folder, sweep.study.storage)
 
 
@@ -160,7 +163,7 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | No
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
     """Return what all trials share, as the first command set it; later ones need not repeat it and cannot change it.
 
-    Only ``tracking.uri`` and ``study.max_retries`` may change.
+    Only ``tracking.uri``, ``study.max_retries`` and ``study.max_deaths`` may change.
     """
     kept: Mapping[str, Any] = study.user_attrs[SERVICES]
     requested: dict[str, Any] = {KEEP_MODELS: request.study.keep_models, COUNTRY: request.emissions.country_iso_code}
@@ -178,7 +181,7 @@ def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> 
     if request.plan is None and not {TRACKING, "tracking"} & request.overridden and MASK not in kept[TRACKING]:
         tracking = replace(tracking, uri=kept[TRACKING])
     emissions = replace(request.emissions, country_iso_code=kept[COUNTRY])
-    return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries)
+    return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries, request.study.max_deaths)
 
 
 def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:

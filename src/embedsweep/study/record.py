@@ -129,6 +129,7 @@ def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenT
 N_TRIALS = "embedsweep.n_trials"
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
+DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
 RUN_ID = "run_id"
 EMISSIONS_KG = "emissions_kg"
@@ -275,6 +276,15 @@ class StudyRecord:
     def fixed(self) -> list[str]:
         """The overrides of the command that created the study, without the swept ones."""
         return list(self._study.user_attrs.get(FIXED, []))
+
+    @property
+    def frozen_data(self) -> dict[str, dict[str, Any]]:
+        """What each source held when the study was created, by name; empty if an older version created it."""
+        return dict(self._study.user_attrs.get(DATA, {}))
+
+    def freeze_data(self, contents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what each source holds; the caller holds the lock."""
+        self._study.set_user_attr(DATA, {name: dict(content) for name, content in contents.items()})
 
 
 def trial_folder(study: str, number: int) -> Path:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from embedsweep.errors import StudyError, first_line
+from embedsweep.errors import StudyError, causes, first_line
 from embedsweep.files import DISK_FULL, is_disk_full, whole_length
 from embedsweep.secrets import redact
 
@@ -27,6 +29,12 @@ JOURNAL = "journal.log"
 JOURNAL_LOCK = "journal.lock"
 """Not ``journal.log.lock``: that is the name of Optuna's own lock, a link, which other programs may take."""
 LOCK = "study.lock"
+
+RETRY_S = 1.0
+"""Seconds after which a study is opened once more if the connection to its database was lost."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _JournalLock:
@@ -169,6 +177,25 @@ def storage_errors() -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise StudyError(f"{DISK_FULL} ({redact(str(error))})") from None
+
+
+def tried_twice(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function that opens a study try a second time if its connection to a database was lost meanwhile."""
+
+    @functools.wraps(function)
+    def trying(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (StudyError, SQLAlchemyError, StorageInternalError) as error:
+            lost = (OperationalError, InterfaceError)
+            if not any(isinstance(each, lost) for each in causes(error, implicit=True)):
+                raise
+            reason = redact(first_line(error))
+        logging.getLogger(__name__).warning("%s; trying once more in %g s", reason, RETRY_S)
+        time.sleep(RETRY_S)
+        return function(*args, **kwargs)
+
+    return trying
 
 
 @contextmanager

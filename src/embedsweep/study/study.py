@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,8 +17,9 @@ from embedsweep.config.study import Choice
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
 from embedsweep.signals import shielded
+from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
-from embedsweep.study.leases import BEAT, BEAT_EVERY_S, LEASE, Lease, beating
+from embedsweep.study.leases import BEAT, LEASE, Lease, beating
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
     EMISSIONS_KG,
@@ -37,38 +37,13 @@ from embedsweep.study.record import (
     values_of,
 )
 from embedsweep.study.sampling import TrialSampler
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 
 ATTEMPTS = "embedsweep.attempts"
 """Attempts that were started, less those that were interrupted; written before each one starts."""
 
 FAILED_ATTEMPTS = "embedsweep.failed_attempts"
-"""Number of an attempt -> why it failed."""
-
-DIED = "its worker died"
-
-
-def death_of(attributes: Mapping[str, Any]) -> str:
-    """Describe the end of an attempt whose worker is dead, from the trial's user attributes."""
-    lease, beat = attributes[LEASE], int(attributes.get(BEAT, 0))
-    seconds = f"{beat * BEAT_EVERY_S:.0f} s" if beat else f"less than {BEAT_EVERY_S:.0f} s"
-    process = f"process {lease['pid']} on {lease['host']}"
-    return f"{DIED} (the last sign of life of {process} came {seconds} after the attempt had started)"
-
-
-def failure_of(reasons: Sequence[str]) -> str:
-    """Return why a trial failed whose every attempt failed.
-
-    Args:
-        reasons: why each attempt failed, in order; at least one.
-    """
-    *earlier, last = reasons
-    if not earlier:
-        return last
-    if all(reason.startswith(DIED) for reason in reasons):
-        return last.replace(DIED, f"{DIED} {len(reasons)} times", 1)
-    if set(earlier) == {last}:
-        return f"{last} (in each of {len(reasons)} attempts)"
-    return "; ".join((last, *(f"attempt {number}: {reason}" for number, reason in enumerate(earlier, start=1))))
+"""Number of an attempt that raised -> why. Older versions noted deaths here, too."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +57,9 @@ class OpenTrial:
         run_id: the id of its MLflow run, if an earlier attempt created one.
         is_resumed: whether there was an earlier attempt.
         attempt: the number of this attempt, from 1; interrupted ones do not count.
-        failures: why earlier attempts failed, in order.
-        is_over: whether its attempts are used up, so that it is failed and not run.
+        failures: why earlier attempts raised, in order.
+        deaths: how often its worker died without getting further.
+        why_over: why it is failed and not run, as its retries or deaths are used up; None if it is run.
     """
 
     number: int
@@ -93,7 +69,8 @@ class OpenTrial:
     is_resumed: bool
     attempt: int
     failures: tuple[str, ...]
-    is_over: bool
+    deaths: Deaths
+    why_over: str | None
 
 
 @dataclass(eq=False, repr=False)
@@ -127,12 +104,13 @@ class Study(StudyRecord):
     def _start(self, trial: optuna.Trial) -> OpenTrial:
         """Take a trial's lease and count the attempt, before it starts; the caller holds the lock."""
         attributes = trial.user_attrs
-        attempts = int(attributes.get(ATTEMPTS, 0))
-        is_over = attempts > self.services.max_retries
+        attempts, deaths = int(attributes.get(ATTEMPTS, 0)), Deaths.of(attributes)
+        failures = failures_in(attributes.get(FAILED_ATTEMPTS, {}))
+        why_over = self._why_over(failures, deaths)
         trial.set_user_attr(LEASE, asdict(Lease.mine()))
         if BEAT in attributes:
             trial.set_user_attr(BEAT, 0)
-        if not is_over:
+        if why_over is None:
             attempts += 1
             trial.set_user_attr(ATTEMPTS, attempts)
         self._open[trial.number] = trial
@@ -144,9 +122,16 @@ class Study(StudyRecord):
             run_id=attributes.get(RUN_ID),
             is_resumed=LEASE in attributes,
             attempt=attempts,
-            failures=tuple(attributes.get(FAILED_ATTEMPTS, {}).values()),
-            is_over=is_over,
+            failures=failures,
+            deaths=deaths,
+            why_over=why_over,
         )
+
+    def _why_over(self, failures: tuple[str, ...], deaths: Deaths) -> str | None:
+        """Return why a trial must not be run again; None if it may."""
+        if deaths.count >= self.services.max_deaths:
+            return failure_of((*failures, deaths.as_failure()))
+        return failure_of(failures) if len(failures) > self.services.max_retries else None
 
     def retry_failed(self) -> list[int]:
         """Enqueue a new trial for each failed trial that has none yet; return the numbers of the failed trials."""
@@ -166,13 +151,13 @@ class Study(StudyRecord):
         for trial in self.trials:
             if trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) == "dead":
                 if trial.user_attrs.get(LEASE) is not None:
-                    self._add_failure(trial, trial.user_attrs.get(ATTEMPTS, 0), death_of(trial.user_attrs))
+                    self._add_death(trial, last_sign_of(trial.user_attrs))
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def _add_failure(self, trial: FrozenTrial, attempt: int, reason: str) -> None:
-        failures = {str(attempt): reason, **trial.user_attrs.get(FAILED_ATTEMPTS, {})}  # the first reason stays
-        by_number = dict(sorted(failures.items(), key=lambda item: int(item[0])))
-        self._storage.set_trial_user_attr(trial._trial_id, FAILED_ATTEMPTS, by_number)
+    def _add_death(self, trial: FrozenTrial, reason: str) -> None:
+        checkpoint = Checkpoints(self.trial_folder(trial.number) / CHECKPOINTS).last_sealed
+        deaths = Deaths.of(trial.user_attrs).after(int(trial.user_attrs.get(ATTEMPTS, 0)), checkpoint, reason)
+        self._storage.set_trial_user_attr(trial._trial_id, DEATHS, asdict(deaths))
 
     @contextmanager
     def alive(self, trial: OpenTrial) -> Iterator[None]:
@@ -297,15 +282,22 @@ class Study(StudyRecord):
             self._study.tell(trial.number, state=TrialState.FAIL)
 
     def retry(self, trial: OpenTrial, reason: str) -> None:
-        """Release a trial whose attempt failed, so that the next `ask` of any process returns it."""
+        """Release a trial whose attempt raised, so that the next `ask` of any process returns it."""
         with self._held(trial):
-            self._add_failure(self.trials[trial.number], trial.attempt, reason)
+            raised = self.trials[trial.number].user_attrs.get(FAILED_ATTEMPTS, {})
+            self._set(trial, FAILED_ATTEMPTS, {**raised, str(trial.attempt): reason})
+            self._set(trial, LEASE, None)
+
+    def release_after_death(self, trial: OpenTrial, reason: str) -> None:
+        """Release a trial of which a process died, or lost its GPU, so that it is resumed as after a kill."""
+        with self._held(trial):
+            self._add_death(self.trials[trial.number], reason)
             self._set(trial, LEASE, None)
 
     def release(self, trial: OpenTrial) -> None:
         """Release an interrupted trial, whose attempt does not count, so that it is resumed."""
         with self._held(trial):
-            if not trial.is_over:
+            if trial.why_over is None:
                 self._set(trial, ATTEMPTS, trial.attempt - 1)
             self._set(trial, LEASE, None)
 

@@ -8,16 +8,23 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, TrackingError
-from embedsweep.files import MODEL, SWEEPS
+from embedsweep.files import DOWNLOADS, MODEL
+from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # one process less; its features are not used here
     "PYTHONWARNINGS": "ignore",  # MLflow itself uses deprecated features
 }
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""A file of the working directory must not shadow a library of the same name; for the server's own processes, too."""
 _TERMINATE_S = 10.0  # how long the server may take to finish a request after SIGTERM
 
 
@@ -42,7 +49,7 @@ def open_ui(config: TrackingConfig, port: int) -> int:
     _check_free(port)
     print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     server = subprocess.Popen(
-        _command(store, port), env=_ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri}
+        _command(store, port), env=_ENVIRONMENT | os.environ | _SAFE_PATH | {"MLFLOW_BACKEND_STORE_URI": store.uri}
     )
     try:
         return server.wait()
@@ -69,15 +76,13 @@ def _check_free(port: int) -> None:
 
 
 def _command(store: Store, port: int) -> list[str]:
-    command = [sys.executable, "-m", "mlflow", "ui"]
+    command = [sys.executable, "-P", "-m", "mlflow", "ui"]
     if store.artifacts is not None:
         # Without this, experiments created in the UI would put their artifacts into ./mlartifacts.
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
-    options = f"--host 127.0.0.1 --port {port} --workers 1 --uvicorn-opts --log-level=critical"
-    return [*command, *options.split()]
-
-
-DOWNLOADS = SWEEPS / "downloads"
+    # uvicorn puts its app-dir, by default the working directory, before all libraries.
+    options = f"--log-level=critical --app-dir={os.devnull}"
+    return [*command, *f"--host 127.0.0.1 --port {port} --workers 1".split(), "--uvicorn-opts", options]
 
 
 def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
@@ -98,7 +103,11 @@ def runs_with_model(config: TrackingConfig, prefix: str) -> list[str]:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         runs = client.search_runs(experiments, f"attributes.run_id LIKE '{prefix}%'") if experiments else []
         ids = [str(run.info.run_id) for run in runs]
-        return [run_id for run_id in ids if MODEL in {entry.path for entry in client.list_artifacts(run_id)}]
+        return [run_id for run_id in ids if MODEL in _artifacts_in(store, client, run_id)]
+
+
+def _artifacts_in(store: Store, client: MlflowClient, run_id: str) -> set[str]:
+    return {str(entry.path) for entry in artifacts_of(store, client, run_id).list_artifacts()}
 
 
 def download_model(config: TrackingConfig, run_id: str) -> Path:
@@ -115,5 +124,5 @@ def download_model(config: TrackingConfig, run_id: str) -> Path:
     with mlflow_errors(f"the model of run {run_id} cannot be downloaded from MLflow's store {store}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
-            Path(client.download_artifacts(run_id, MODEL, temporary)).rename(folder)
+            Path(artifacts_of(store, client, run_id).download_artifacts(MODEL, temporary)).rename(folder)
     return folder

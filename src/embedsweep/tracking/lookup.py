@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
+from embedsweep.tracking.artifacts import check_location
 from embedsweep.tracking.names import study_id
 from embedsweep.tracking.store import Store, mlflow_errors
 
@@ -68,7 +69,7 @@ class Lookup:
         """Return the id of the experiment, which is created if it does not exist.
 
         Raises:
-            TrackingError: the experiment was deleted.
+            TrackingError: the experiment was deleted, or its artifacts may not lie where the server says.
         """
         with mlflow_errors(f"MLflow's experiment {name!r} cannot be opened"):
             experiment = self._client.get_experiment_by_name(name) or self._create_experiment(name)
@@ -78,6 +79,7 @@ class Lookup:
                 f"MLflow's experiment {name!r} was deleted. Restore it (MLFLOW_TRACKING_URI={self._store} {command}) "
                 "or choose another study.name"
             )
+        check_location(self._store, experiment.artifact_location)
         return str(experiment.experiment_id)
 
     def find(self, run_id: str, experiment: str | None = None) -> str | None:

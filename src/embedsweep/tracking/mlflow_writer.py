@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
+from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
-from embedsweep.tracking.store import Store, mlflow_errors
+from embedsweep.tracking.store import Store, mlflow_errors, repeated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,7 +36,7 @@ class MlflowWriter:
     """
 
     def __init__(self, store: Store, client: MlflowClient) -> None:
-        self._client = client
+        self._store, self._client = store, client
         self.lookup = Lookup(store, client)
         # The metrics of runs that this process alone writes into: their steps, or None if not read from the store yet.
         self._steps: dict[str, dict[str, set[int] | None]] = {}
@@ -192,10 +193,11 @@ class MlflowWriter:
         path = Path(record.path)
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
+            log = artifacts_of(self._store, self._client, run_id).log_artifact
             for file in files:  # one by one, so that a server's failure repeats one of them only
                 inner = str(file.parent.relative_to(path)) if path.is_dir() else "."
-                folder = "/".join(part for part in (record.folder, inner) if part not in (None, "."))
-                self._client.log_artifact(run_id, str(file), folder or None)
+                folder = "/".join(part for part in (record.folder, inner) if part not in (None, ".")) or None
+                repeated(log, str(file), folder) if self._store.is_server else log(str(file), folder)
 
     def _end(self, run_id: str, record: End) -> None:
         if record.state is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.files import access_problem
 from embedsweep.secrets import redact
 from embedsweep.signals import raise_pending, shielded
 
@@ -33,11 +35,11 @@ Notify = Callable[[str], None]
 _LOCKED_S = 120.0  # how long to wait for a database that another process has locked; MLflow waits 20 s in each call
 _LOCKED = "database is locked"
 
-_DENIED_CODES = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED"))
+_REFUSED_CODES = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
 
 _TEMPORARY_CODES = frozenset(
     (
-        *_DENIED_CODES,  # an expired token concerns all records, and a new token solves it
+        *_REFUSED_CODES,  # an expired token concerns all records, and a new token solves it
         "INTERNAL_ERROR",  # of the server; also MLflow's code for a connection that was refused or timed out
         "TEMPORARILY_UNAVAILABLE",
         "DEADLINE_EXCEEDED",
@@ -49,8 +51,13 @@ _TEMPORARY_CODES = frozenset(
 )
 """MLflow's error codes that concern the store and not the record."""
 
-_DENIED_STATUS = (401, 403)
-_TEMPORARY_STATUS = (*_DENIED_STATUS, 408, 429)
+_REFUSED_TEXT = re.compile(r"\b(401|403|unauthorized|forbidden)\b", re.IGNORECASE)
+_CREDENTIALS = (
+    "The server refuses the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+    "MLFLOW_TRACKING_TOKEN"
+)
+
+_TEMPORARY_STATUS = (401, 403, 408, 429)
 _TEMPORARY_ERRNO = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENOTCONN),
@@ -80,6 +87,7 @@ def mlflow_errors(doing: str, advice: str = "") -> Iterator[None]:
         # because its text may contain a password that redact has just masked.
         reason = str(error).partition("\n[SQL:")[0].strip() or type(error).__name__
         kind = UnreachableError if _is_temporary(error) else TrackingError
+        advice = _CREDENTIALS if _is_refused(error) else advice
         raise kind(redact(". ".join(filter(None, (f"{doing}: {reason.rstrip('.')}", advice))))) from None
 
 
@@ -97,6 +105,19 @@ def _is_temporary(error: Exception) -> bool:
     if isinstance(error, OSError):
         return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _TEMPORARY_ERRNO
     return isinstance(error, (OperationalError, InterfaceError))
+
+
+def _is_refused(error: Exception) -> bool:
+    """Return whether a server refuses this user. A proxy's answer in JSON keeps only its text, not its status."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    if isinstance(error, RequestException):
+        return error.response is not None and error.response.status_code in (401, 403)
+    if not isinstance(error, MlflowException):
+        return False
+    is_unknown = error.error_code == "INTERNAL_ERROR"
+    return error.error_code in _REFUSED_CODES or (is_unknown and _REFUSED_TEXT.search(str(error)) is not None)
 
 
 def waiting_for_lock(call: Callable[[], _T], notify: Notify, seconds: float = _LOCKED_S) -> _T:
@@ -193,6 +214,24 @@ def locate(uri: str) -> Store:
     return Store(f"{_SQLITE}{database.as_posix()}{mark}{query}", database)
 
 
+def database_problem(database: Path) -> str | None:
+    """Return why a sqlite file cannot hold records; None if it can. MLflow itself would try again for 100 s."""
+    for path in (database.parent, database):  # sqlite creates files beside the database
+        if (message := access_problem(path)) is not None:
+            return f"{path} {message}"
+    if database.is_dir():
+        return f"{database} is a folder, and records need a file in one: sqlite:///{database / 'mlflow.db'}"
+    if database.is_file() and not _begins_like_sqlite(database):
+        return f"{database} is not a sqlite database: move it, or name another file by tracking.uri=sqlite:///PATH"
+    return None
+
+
+def _begins_like_sqlite(database: Path) -> bool:
+    with database.open("rb") as file:
+        begin = file.read(16)
+    return begin in (b"", b"SQLite format 3\0")
+
+
 def open_store(store: Store, notify: Notify = log_line) -> MlflowClient:
     """Return a client of the store; create the store if it is a sqlite file that does not exist.
 
@@ -250,6 +289,8 @@ def _open_sqlite(store: Store, database: Path, notify: Notify) -> MlflowClient:
     from filelock import FileLock, Timeout
 
     failure = f"MLflow's store {store} cannot be opened"
+    if (problem := database_problem(database)) is not None:
+        raise TrackingError(f"{failure}: {problem}")
 
     def connect() -> MlflowClient:
         with mlflow_errors(failure):
@@ -306,25 +347,20 @@ class _RepeatingClient:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         call: Callable[..., Any] = getattr(self._client, name)
-        return call if name == "create_run" else partial(_repeated, call)
+        return call if name == "create_run" else partial(repeated, call)
 
 
-def _repeated(call: Callable[..., _T], *args: object, **options: object) -> _T:
+def repeated(call: Callable[..., _T], *args: object, **options: object) -> _T:
+    """Return the result of a call to a server, which is repeated for some seconds while the server fails."""
     deadline, pause = time.monotonic() + _REPEAT_S, 0.1
     while True:
         try:
             return call(*args, **options)
         except Exception as error:
-            if not _is_temporary(error) or _is_denied(error) or time.monotonic() + pause > deadline:
+            if not _is_temporary(error) or _is_refused(error) or time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
         pause *= 2
-
-
-def _is_denied(error: Exception) -> bool:
-    """Return whether a server refuses the user, which a repetition does not change."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return getattr(error, "error_code", None) in _DENIED_CODES or status in _DENIED_STATUS
 
 
 def within(seconds: float | None, call: Callable[[], _T]) -> _T:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from embedsweep.config.trial import LossConfig, TrialConfig
+from embedsweep.config.identity import canonical
+from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
 from embedsweep.data.audit import audit, trained_on, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.data.tokens import Count, token_counter, tokens_read
+from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
 
@@ -44,6 +46,53 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
         examples = prepared(replace(splits, train=loaded[name]), data, shapes_of(loss), loss.name, count)
         parts[name] = Part(examples, loss, data.convert.seed)
     return parts
+
+
+@dataclass(frozen=True)
+class UnpreparedPart:
+    """A dataset before it is prepared for its loss; equal if the canonical forms of what decides its examples are.
+
+    Attributes:
+        key: that canonical form.
+        section: its place in the configuration: ``data``, ``data.also.nli``.
+        splits: its examples, with the dev and test splits that they must not share.
+        data: their source.
+        loss: the loss it is trained by.
+    """
+
+    key: str
+    section: str = field(compare=False)
+    splits: Splits = field(compare=False)
+    data: DataConfig = field(compare=False)
+    loss: LossConfig = field(compare=False)
+
+
+def unprepared_parts(config: TrialConfig) -> Iterator[UnpreparedPart]:
+    """Yield every dataset of a trial; the main dataset comes first.
+
+    Raises:
+        ConfigError: the data cannot be read.
+    """
+    splits = load_splits(config.data, config.evaluation)
+    also = config.data.also
+    datasets = {"data": (splits.train, replace(config.data, also={}), config.loss)}
+    for name, examples in load_also(config.data).items():
+        datasets[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
+    for section, (examples, data, loss) in datasets.items():
+        key = canonical([asdict(data), asdict(config.evaluation), loss.name, shapes_of(loss)])
+        yield UnpreparedPart(key, section, replace(splits, train=examples), data, loss)
+
+
+@functools.lru_cache(maxsize=32)
+def count_prepared(part: UnpreparedPart) -> int | ConfigError:
+    """Return the number of examples for a loss, those with too many tokens included, or why there are none.
+
+    Cached, since trials mostly share their data.
+    """
+    try:
+        return len(prepared(part.splits, part.data, shapes_of(part.loss), part.loss.name, None))
+    except ConfigError as error:
+        return error
 
 
 def conversion_of(parts: Mapping[str, Part]) -> str | None:

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.losses.nesting import nest
-from embedsweep.models.build import training_prompts
+from embedsweep.models.prompts import training_prompts
 from embedsweep.training.cuda_graphs import GraphMemory, StepGraphs
 from embedsweep.training.micro_batches import losses_of
 
@@ -200,7 +200,7 @@ class ModelGraphs:
         names = [nest(loss)[-1].name for loss in losses_of(config)]
         key = repr((config.data, names, config.dataloader.batch_size))
         if key not in self._lengths:
-            columns = [_tokens(config, self._model, dataset) for dataset in datasets.values()]
+            columns = [_tokens(config, self._model, name, dataset) for name, dataset in datasets.items()]
             texts = config.dataloader.batch_size * max(map(len, columns))
             tokens = [length for each in columns for lengths in each for length in lengths]
             self._lengths[key] = lengths_of(tokens, texts, self._model.max_seq_length)
@@ -213,15 +213,19 @@ def text_columns(dataset: Dataset) -> list[str]:
     return [name for name in dataset.column_names if name not in ("label", "score")]
 
 
-def _tokens(config: TrialConfig, model: SentenceTransformer, dataset: Dataset) -> list[list[int]]:
+def dataset_prompts(config: TrialConfig, model: SentenceTransformer, name: str, dataset: Dataset) -> dict[str, str]:
+    """Return the prompt of each text column of the training dataset ``name`` that gets one."""
+    return training_prompts(model, config.model, config.datasets[name].data.shape, text_columns(dataset))
+
+
+def _tokens(config: TrialConfig, model: SentenceTransformer, name: str, dataset: Dataset) -> list[list[int]]:
     """Return the tokens of the texts of each column, as the trainer tokenises them."""
     columns = text_columns(dataset)
-    prompts = training_prompts(config.model, columns)
+    prompts = dataset_prompts(config, model, name, dataset)
     step = max(1, len(dataset) // MEASURED_TEXTS)
     lengths = []
     for column in columns:
-        prompt = prompts.get(column) if isinstance(prompts, dict) else prompts
-        features = model.preprocess(dataset[column][::step], prompt=prompt)
+        features = model.preprocess(dataset[column][::step], prompt=prompts.get(column))
         lengths.append(features[MASK].sum(dim=1).tolist())
     return lengths
 

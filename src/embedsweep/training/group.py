@@ -206,7 +206,7 @@ class TrainingGroup:
             )
         rank, failure = own
         if failure.error is None:
-            raise GroupError(f"process {rank} of the group of {self.size} failed: {failure.trace.splitlines()[-1]}")
+            raise RuntimeError(f"process {rank} of the group of {self.size} failed: {failure.trace.splitlines()[-1]}")
         raise failure.error
 
     def _raise_death(self, member: ChildProcess, kills_before: int | None) -> None:

@@ -68,6 +68,7 @@ class Attempt:
         finished: whether it ended by itself: with a result, an error or a signal that it handled.
         peak_memory_gib: the most GPU memory that the trial used until then, earlier attempts included; None on a CPU
             and in notes of older versions.
+        is_repeat: whether it repeats one that the kernel killed, in the same size, as half would change the result.
     """
 
     micro_batch_size: int
@@ -76,6 +77,7 @@ class Attempt:
     host: str
     finished: bool
     peak_memory_gib: float | None = None
+    is_repeat: bool = False
 
 
 class Attempts:
@@ -89,13 +91,15 @@ class Attempts:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / NOTE
+        self._is_repeat = False
         reset_peak_memory()
 
     def first_size(self, config: TrialConfig, checkpoint: int | None, processes: int = 1) -> tuple[int, str | None]:
         """Return the micro-batch size to start with, and why it is smaller than before; None if it is not.
 
         It is half the last attempt's if that attempt ended without a note or a new checkpoint, and the kernel has since
-        killed a process for lack of memory: most likely this one, and if not, the result is the same.
+        killed a process for lack of memory: most likely this one, and if not, the result is the same. Where half would
+        change the result, the attempt is repeated once: others may have taken the memory.
 
         Args:
             config: the trial.
@@ -103,7 +107,7 @@ class Attempts:
             processes: how many processes share it; an earlier attempt may have had another number.
 
         Raises:
-            TrialError: half would change the result.
+            TrialError: half would change the result, and the repeated attempt was killed, too.
         """
         last = self._read()
         last_size = None if last is None else last.micro_batch_size
@@ -117,13 +121,19 @@ class Attempts:
         if kills is None or last.oom_kills is None or kills <= last.oom_kills or size != last_size:
             return size, None
         reason = "the kernel killed the process"
-        smaller = smaller_micro_batch(config, size, reason, processes)
-        return smaller, f"out of memory with micro-batches of {size} ({reason})"
+        try:
+            start = smaller_micro_batch(config, size, reason, processes)
+        except TrialError:
+            if last.is_repeat:
+                raise
+            start, self._is_repeat = size, True
+        return start, f"out of memory with micro-batches of {size} ({reason})"
 
     def begin(self, size: int, checkpoint: int | None) -> None:
         """Note an attempt before it uses the memory."""
         peak = self.peak_memory_gib()
-        self._write(Attempt(size, checkpoint, oom_kills(), socket.gethostname(), finished=False, peak_memory_gib=peak))
+        host = socket.gethostname()
+        self._write(Attempt(size, checkpoint, oom_kills(), host, False, peak, self._is_repeat))
 
     def finish(self) -> None:
         """Note that the attempt was not killed."""

@@ -26,7 +26,7 @@ from embedsweep.training.callback import LOSS_WEIGHTS, TrainingCallback, Trainin
 from embedsweep.training.checkpoints import Checkpoints, CheckpointWriter
 from embedsweep.training.data import Part
 from embedsweep.training.divergence import DivergenceCheck
-from embedsweep.training.graphed import ModelGraphs
+from embedsweep.training.graphed import ModelGraphs, dataset_prompts
 from embedsweep.training.micro_batches import (
     Split,
     averaged_over,
@@ -194,6 +194,7 @@ def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> t
     divergence = DivergenceCheck(fp16=config.trainer.precision == "fp16")
     callback = TrainingCallback(config, training.checkpoints, training.listener, losses, divergence, writer)
     datasets = {name: task.dataset for name, task in tasks.items()}
+    prompts = {name: dataset_prompts(config, model, name, dataset) for name, dataset in datasets.items()}
     several = len(tasks) > 1
     graphs = built.graphs if built else ModelGraphs(model)
     reason = graphs.refused or _why_eager(config, processes, model)
@@ -211,7 +212,7 @@ def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> t
     trainer = Trainer(
         options,
         model=model,
-        args=training_arguments(config, training.checkpoints.folder, datasets, processes),
+        args=training_arguments(config, training.checkpoints.folder, prompts, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
         loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,
         evaluator=training.evaluator,

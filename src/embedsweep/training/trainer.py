@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import recursively_apply
-from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import nn
 from transformers import TrainerState
@@ -26,12 +25,12 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from embedsweep.config.trial import OptimizerConfig, Schedule, TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.losses.modules import embed_together
-from embedsweep.models.build import load_weights, training_prompts
+from embedsweep.models.build import load_weights
 from embedsweep.training.batches import batch_sampler_of
 from embedsweep.training.checkpoints import CheckpointWriter
 from embedsweep.training.cuda_graphs import CaptureError
 from embedsweep.training.divergence import DivergenceCheck
-from embedsweep.training.graphed import Graphed, PaddingCollator, text_columns
+from embedsweep.training.graphed import Graphed, PaddingCollator
 from embedsweep.training.micro_batches import N_EXAMPLES, PARTS, SHARES, Split, SplittingCollator, loss_batch_size_of
 
 _log = logging.getLogger(__name__)
@@ -212,14 +211,14 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
 
 
 def training_arguments(
-    config: TrialConfig, folder: Path, datasets: Mapping[str, Dataset], processes: int
+    config: TrialConfig, folder: Path, prompts: Mapping[str, Mapping[str, str]], processes: int
 ) -> SentenceTransformerTrainingArguments:
     """Return sentence-transformers' training arguments for a configuration.
 
     Args:
         config: the trial.
         folder: where checkpoints are written.
-        datasets: the training datasets by name.
+        prompts: training dataset -> text column -> its prompt, for the columns that get one.
         processes: how many processes share a batch; a divisor of the batch size and of the micro-batch size.
     """
     trainer, loader = config.trainer, config.dataloader
@@ -227,7 +226,6 @@ def training_arguments(
     loss_batch_size = loss_batch_size_of(config)
     pinned = trainer.device != "cpu" and torch.cuda.is_available()
     every = _ratio_or_steps(trainer.eval_every)
-    prompts = {name: training_prompts(config.model, text_columns(dataset)) for name, dataset in datasets.items()}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=trainer.epochs,
@@ -235,7 +233,7 @@ def training_arguments(
         per_device_train_batch_size=loss_batch_size // processes,
         gradient_accumulation_steps=loader.batch_size // loss_batch_size,
         per_device_eval_batch_size=config.evaluation.batch_size,
-        prompts=prompts if len(prompts) > 1 and any(prompts.values()) else next(iter(prompts.values())),
+        prompts=_trainer_prompts(prompts),
         batch_sampler=batch_sampler_of(loader, processes),
         multi_dataset_batch_sampler=loader.multi_dataset_batch_sampler,
         dataloader_drop_last=loader.drop_last,
@@ -265,6 +263,13 @@ def training_arguments(
     # In a group of processes the library drops the last batch, which it shares out unevenly; here shares may be uneven.
     arguments.dataloader_drop_last = loader.drop_last
     return arguments
+
+
+def _trainer_prompts(prompts: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
+    if not any(prompts.values()):
+        return None
+    several = {name: dict(of_columns) for name, of_columns in prompts.items()}
+    return several if len(several) > 1 else next(iter(several.values()))
 
 
 def _ratio_or_steps(value: float) -> float:

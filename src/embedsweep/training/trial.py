@@ -18,11 +18,13 @@ from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Splits
-from embedsweep.data.load import load_splits
+from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
+from embedsweep.models.layout import base_dtypes
+from embedsweep.models.prompts import prompts_in_words
 from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
@@ -31,6 +33,7 @@ from embedsweep.training.data import Part, conversion_of, data_warnings, trainin
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
+from embedsweep.training.steps import training_warnings
 from embedsweep.training.warm_up import warm_up
 
 if TYPE_CHECKING:
@@ -43,6 +46,12 @@ _log = logging.getLogger(__name__)
 
 MICRO_BATCH_SIZE = "embedsweep.micro_batch_size"
 """Tag of a run: examples in memory at once in the last attempt."""
+
+PROMPTS = "embedsweep.prompts"
+"""Tag of a run: which texts got which of the model's prompts."""
+
+STORED_DTYPE = "embedsweep.stored_dtype"
+"""Tag of a run: the precision that the base model's weights are stored in; they are trained in float32."""
 
 CUDA_GRAPHS = "embedsweep.cuda_graphs"
 """Tag of a run: what was captured in CUDA graphs, or why nothing was."""
@@ -152,7 +161,7 @@ class _TrialRun:
         built = setup.models.get(config)
         model = built.model
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
-        self._record_data(splits, conversion_of(parts), size)
+        self._record_data(splits, conversion_of(parts), size, model)
         before = self._scores_before(built)
         training, outcome = self._train(built, parts, size)
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
@@ -182,10 +191,12 @@ class _TrialRun:
         self._meter.flush()
         return decision
 
-    def _record_data(self, splits: Splits, conversion: str | None, size: int) -> None:
+    def _record_data(self, splits: Splits, conversion: str | None, size: int, model: SentenceTransformer) -> None:
         config, run = self._config, self._setup.run
         for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
             run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
+        for name, examples in load_also(config.data).items():
+            run.log_dataset(f"{name}-train", examples.digest, examples.origin, "train")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
@@ -193,6 +204,8 @@ class _TrialRun:
                 "embedsweep.processes": str(self._setup.processes),
                 MICRO_BATCH_SIZE: str(size),
                 "embedsweep.loss_batch_size": str(loss_batch_size_of(config)),
+                PROMPTS: prompts_in_words(model, config),
+                STORED_DTYPE: " and ".join(base_dtypes(config.model)) or "none",
             }
         )
 
@@ -292,16 +305,19 @@ class _TrialRun:
         parts: Mapping[str, Part],
     ) -> None:
         """Save safetensors weights and the card, with the training log of all attempts in it."""
+        from embedsweep.models.loading import save_model
+
         folder = self._setup.folder
         model.model_card_data.training_logs = _card_log(outcome.log)
         model.model_card_data.set_best_model_step(outcome.best_step)
-        model.save_pretrained(str(folder / MODEL), safe_serialization=True, create_model_card=False)
+        save_model(model, folder / MODEL, self._config.model.save_dtype or "float32")
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
         main, *also = parts.items()
         trained = replace(splits, train=main[1].examples)
         further = {name: part.examples for name, part in also}
         emissions = folder / "emissions.csv"
-        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions)
+        told = (*data_warnings(self._config), *training_warnings(self._config))
+        write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions, told)
 
     def _record_files(self) -> None:
         run, folder = self._setup.run, self._setup.folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,9 @@ ONE_FOR_ALL = {
 
 INNER_LOSS = re.compile(r"loss(\.inner)+")
 """The place of a loss inside another one."""
+
+OPTION_SPACE = re.compile(r"\w+(\.inner|\.also\.\w+(\.loss)?)*\.space(\..*)?")
+"""The search space of an option, or of one inside it, which ``--cfg job`` shows with the option."""
 
 STUDY_KEYS_OF_A_TRIAL = ("study.objective", "study.pruner", "study.pruning.rungs")
 """Keys of a study that decide when its trials are evaluated and which checkpoint is best."""
@@ -287,6 +290,13 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
     if not lacking:
         return
     section = section_of(key)
+    if section in TRIAL_SECTIONS and OPTION_SPACE.fullmatch(key):
+        yield Problem(
+            key,
+            "is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
+            "space: in the option's file",
+        )
+        return
     leaves = list(leaf_keys(lacking[0].composed))
     # The name of an option is no key to set, except a study's.
     known = [name for name in leaves if not name.endswith(".name") or name == "study.name"]
@@ -305,13 +315,19 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
         yield Problem(key, f"{section}={option} has no such key{suggestion}; {there}")
 
 
-def read_cell(cell: Mapping[str, Any], values: Mapping[str, Any], study: StudyConfig | StudyPlan | None) -> TrialConfig:
+def read_cell(
+    cell: Mapping[str, Any],
+    values: Mapping[str, Any],
+    study: StudyConfig | StudyPlan | None,
+    refused: Collection[str] = (),
+) -> TrialConfig:
     """Return a cell as its frozen type.
 
     Args:
         cell: its sections, unresolved.
         values: key -> what is set in them.
         study: whose objective chooses the best checkpoint, and at whose rungs it is evaluated; None if unknown.
+        refused: keys whose value is unknown, because their override is invalid; nothing more is said about them.
 
     Raises:
         ConfigError: everything wrong with it.
@@ -321,18 +337,21 @@ def read_cell(cell: Mapping[str, Any], values: Mapping[str, Any], study: StudyCo
     objective = study.objective if study is not None else ""
     rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
     config = read_trial(tree, objective, rungs, problems)
-    problems += check_trial(config, broken={problem.where for problem in problems})
+    problems[:] = [problem for problem in problems if problem.where not in refused]
+    problems += check_trial(config, broken={*refused, *(problem.where for problem in problems)})
     raise_problems(problems)
     return config
 
 
-def cell_config(plan: StudyPlan, params: Mapping[str, Choice]) -> TrialConfig:
+def cell_config(plan: StudyPlan, params: Mapping[str, Choice], refused: Collection[str] = ()) -> TrialConfig:
     """Return the configuration of one cell of a study: its frozen options with the drawn values in place.
+
+    For ``refused`` see :func:`read_cell`.
 
     Raises:
         ConfigError: everything wrong with it.
     """
-    return read_cell(*_options_and_values(plan, params), plan)
+    return read_cell(*_options_and_values(plan, params), plan, refused)
 
 
 def _options_and_values(

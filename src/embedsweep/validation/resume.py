@@ -18,7 +18,7 @@ from embedsweep.config.identity import trial_config_of
 from embedsweep.config.trial import TrainerConfig, TrialConfig
 from embedsweep.config.values import has_key, resolve, set_value, value_at
 from embedsweep.errors import ConfigError, Problem, raise_problems
-from embedsweep.files import SINGLE_RUNS
+from embedsweep.files import SINGLE_RUNS, user_path
 from embedsweep.tracking.spool import spooled_ids
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.validation.cells import Cell, Overrides, is_for_studies, section_of
@@ -69,7 +69,7 @@ def find_run(name: str) -> EarlierRun:
     Raises:
         ConfigError: there is none, there are several, or its configuration cannot be read.
     """
-    folder = Path(name).expanduser() if "/" in name else _folder_of(name)
+    folder = user_path(name) if "/" in name else _folder_of(name)
     if not folder.is_dir():
         raise ConfigError.single("resume", f"there is no folder {folder}; {_listed()}")
     if folder.resolve().parent.name == "trials":

@@ -240,16 +240,17 @@ def _check_whole(plan: StudyPlan, point: Mapping[str, Choice], where: str) -> It
 EVERY_CELL_UP_TO = 256
 
 
-def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
+def check_cells(plan: StudyPlan, processes: int, refused: Collection[str] = ()) -> Iterator[Problem]:
     """Report everything wrong with the cells that keep a plan's constraints, or that no cell keeps them.
 
     Args:
         plan: the study's plan.
         processes: how many processes train each trial together.
+        refused: keys whose override is invalid, so that their value is unknown.
     """
     pairs: list[tuple[dict[str, Choice], tuple[str, str]]] = []
     try:
-        cells = sound_cells(plan, _probes(plan.axes))
+        cells = probe_cells(plan)
     except ValueError as error:
         yield Problem("search.constraints", str(error))
         return
@@ -257,8 +258,9 @@ def check_cells(plan: StudyPlan, processes: int) -> Iterator[Problem]:
         yield Problem("search.constraints", f"no trial keeps {' and '.join(plan.constraints)}: change one of them")
     for params in cells:
         try:
-            config = cell_config(plan, params)
-            pairs.append((params, scored_on(config)))
+            config = cell_config(plan, params, refused)
+            if not refused:
+                pairs.append((params, scored_on(config)))
         except ConfigError as error:
             yield from error.problems
             continue
@@ -302,6 +304,15 @@ def sound_cells(plan: StudyPlan, candidates: Iterable[dict[str, Choice]]) -> lis
         if sound or not plan.constraints:
             break
     return list(sound.values())
+
+
+def probe_cells(plan: StudyPlan) -> list[dict[str, Choice]]:
+    """Return the cells by which a plan is checked: all of its axes' probes, or if they are many all pairs of values.
+
+    Raises:
+        ValueError: a constraint is on a value that is not a number.
+    """
+    return sound_cells(plan, _probes(plan.axes))
 
 
 def _probes(axes: Sequence[Axis]) -> Iterator[dict[str, Choice]]:

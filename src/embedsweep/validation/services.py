@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig
 from embedsweep.config.values import shown
 from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import Problem, raise_problems
-from embedsweep.files import SINGLE, SWEEPS
+from embedsweep.files import LONGEST_NAME, RESERVED, SINGLE_RUNS, SWEEPS, access_problem, access_problems
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
+from embedsweep.tracking.store import database_problem, locate
 from embedsweep.validation.cells import Cell
 from embedsweep.validation.sections import read_sections
 
@@ -112,12 +112,13 @@ def read_services(cell: Cell) -> Services:
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))
     for folder in (SWEEPS, Path("mlruns")):
-        if not os.access(folder if folder.exists() else Path.cwd(), os.W_OK):
-            message = f"cannot be written in the working directory {Path.cwd()}; start from a folder of your own"
-            problems.append(Problem(str(folder), message))
         if folder.exists() and not folder.is_dir():
             message = f"must be a folder, but {folder.absolute()} is a file; move it, or start from another folder"
             problems.append(Problem(str(folder), message))
+        elif (reason := access_problem(folder)) is not None:
+            problems.append(Problem(str(folder), reason))
+        elif folder == SWEEPS and (reason := access_problem(SINGLE_RUNS)) is not None:
+            problems.append(Problem(str(SINGLE_RUNS), reason))
     raise_problems(problems)
     return services
 
@@ -136,6 +137,12 @@ def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
         yield Problem("tracking.uri", f"{message}, but got {uri}")
     elif scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]*[^/?][^?]*(\?.*)?", uri):
         yield Problem("tracking.uri", f"names no file: use sqlite:///mlruns/mlflow.db, not {uri}")
+    elif scheme == "sqlite":
+        store = locate(uri)
+        if store.database is not None and (problem := database_problem(store.database)) is not None:
+            yield Problem("tracking.uri", problem)
+        elif store.artifacts is not None and store.artifacts.exists():
+            yield from access_problems([store.artifacts])
 
 
 def check_reach(storage: str | None, tracking: TrackingConfig) -> Iterator[Problem]:
@@ -168,8 +175,11 @@ def _database_host(url: str | None) -> str | None:
 
 def _check_study(study: StudyConfig) -> Iterator[Problem]:
     name = study.name
-    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == SINGLE):
-        yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not '{SINGLE}', but got {name!r}")
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED):
+        reserved = " or ".join(f"'{name}'" for name in RESERVED)
+        yield Problem("study.name", f"must be letters, digits, '.', '_' and '-', and not {reserved}, but got {name!r}")
+    elif name is not None and len(name) > LONGEST_NAME:
+        yield Problem("study.name", f"must have at most {LONGEST_NAME} characters, but has {len(name)}: {name[:40]}...")
     if study.storage is not None:
         yield from _check_storage(study.storage)
     if len(study.objectives) > 1 and study.pruner != "none":
@@ -178,6 +188,8 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
     if len(study.objectives) > 1 and study.sampler == "cmaes":
         message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"
         yield Problem("study.sampler", message)
+    if study.sampler == "qmc" and study.seed >= 2**32:
+        yield Problem("study.seed", f"must be below {2**32} for qmc, but got {study.seed}")
     yield from _check_rungs(study)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from embedsweep.config.compose import Composer, open_composer
-from embedsweep.config.study import TrackingConfig
+from embedsweep.config.compose import Composer, as_text_word, open_composer
+from embedsweep.config.study import DiscreteAxis, TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.validation.cells import (
@@ -21,6 +21,9 @@ from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, 
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import read_sections
 from embedsweep.validation.services import Services, check_tracking, read_services
+
+TEXT_KEYS = (".path", ".files", ".name")
+"""Ends of keys whose text may well have a comma in it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def pass_single(words: Sequence[str]) -> SingleRun:
                 config, resumed = read_resumed(resumed_name(words, overrides), overrides, cell)
             else:
                 # Nothing prunes a single run, but evaluated at its study's rungs it is the same trial.
-                config = read_cell(cell.trial, {}, services.study if services is not None else None)
+                config = read_cell(cell.trial, {}, services.study if services is not None else None, overrides.refused)
     if config is not None and services is not None:
         problems += check_processes(config, services.workers.processes_per_trial)
     if problems or services is None or config is None:
@@ -76,7 +79,13 @@ def pass_single(words: Sequence[str]) -> SingleRun:
 
 def _compose_one(overrides: Overrides, composer: Composer, message: str, problems: list[Problem]) -> Cell:
     """Return the only cell of a command that sweeps nothing; what is swept is reported with ``message``."""
-    problems += [Problem(axis.key, message) for axis in overrides.axes]
+    for axis in overrides.axes:
+        hint = ""
+        if isinstance(axis, DiscreteAxis) and axis.key.endswith(TEXT_KEYS):
+            word = as_text_word(axis.key, ",".join(map(str, axis.choices)))
+            hint = f"; a text with a comma is written in quotes: {word}"
+        problems.append(Problem(axis.key, message + hint))
+        overrides.refused.add(axis.key)
     overrides.axes.clear()
     (cell,) = compose_cells(overrides, composer, problems)
     return cell

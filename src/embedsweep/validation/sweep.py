@@ -97,7 +97,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
-    problems += check_cells(plan, services.workers.processes_per_trial if services is not None else 1)
+    processes = services.workers.processes_per_trial if services is not None else 1
+    problems += check_cells(plan, processes, overrides.refused)
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(overrides.fixed)

@@ -121,8 +121,14 @@ class Outcomes:
         """Release a trial whose attempt failed, so that whoever asks next retries it."""
         self._interrupt(run)
         self.study.retry(trial, reason)
-        count = f"{trial.attempt}/{self.study.services.max_retries}"
+        count = f"{len(trial.failures) + 1}/{self.study.services.max_retries}"
         self.display.end(str(trial.number), "RUNNING", None, f"failed, retrying ({count}): {reason.splitlines()[0]}")
+
+    def resume_after_death(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
+        """Release a trial of which a process died or lost its GPU, so that whoever asks next resumes it."""
+        self._interrupt(run)
+        self.study.release_after_death(trial, reason)
+        self.display.end(str(trial.number), "RUNNING", None, f"will be resumed: {reason.splitlines()[0]}")
 
     def interrupt(self, trial: OpenTrial, run: TrialTracker | None) -> None:
         """Release an interrupted trial, so that it is resumed."""

@@ -31,7 +31,7 @@ RELEASE_S = 20.0
 
 
 def main() -> int:
-    """Run trials until none is left; return 0, 1 after a failure, or 130 or 143 after a signal."""
+    """Run trials until none is left; return 0, 1 after a failure, or 129, 130 or 143 after a signal."""
     device, processes, store = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     channel = ParentChannel()
     faulthandler.enable()

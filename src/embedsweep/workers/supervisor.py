@@ -74,12 +74,14 @@ class _State:
     Attributes:
         trial: the label of the trial that it runs; None while it runs none.
         has_started: whether it has started a trial.
+        restarts: how often it was restarted since it got a trial further.
         outage: a problem that affects all trials, as the worker reported it.
         silent_s: seconds since its last event.
     """
 
     trial: str | None = None
     has_started: bool = False
+    restarts: int = 0
     outage: str | None = None
     silent_s: float = 0.0
 
@@ -91,7 +93,7 @@ class Supervisor:
     Attributes:
         pool: the workers, started and waiting for their job.
         job: the job of every worker, but for its number and the time that is left.
-        workers: how often workers are restarted in all, and after how many seconds without an event one is killed.
+        workers: how often a worker is restarted without progress; after how many seconds without an event it is killed.
         deadline: time of the monotonic clock after which no trial is started; None for no limit.
         n_left: returns the number of trials that are left and that no process runs.
         emissions: measures the machine and splits its energy between the workers.
@@ -109,7 +111,6 @@ class Supervisor:
     _states: dict[int, _State] = field(default_factory=lambda: defaultdict(_State), init=False)
     _checked_at: float = field(default_factory=time.monotonic, init=False)
     _shown_lines: set[str] = field(default_factory=set, init=False)
-    _restarts: int = field(default=0, init=False)
     _failed_starts: int = field(default=0, init=False)
     _has_started: bool = field(default=False, init=False)
     _gave_up: str = field(default="", init=False)
@@ -185,6 +186,8 @@ class Supervisor:
             return  # another worker runs the trial by now
         elif name == "end":
             state.trial = None
+        if name == "score" or (name == "end" and event[2] != "RUNNING"):
+            state.restarts = 0
         show(event, self.display)
 
     def _report_lost(self, trial: str | None) -> None:
@@ -215,13 +218,13 @@ class Supervisor:
         self.display.say(f"worker {number} {reason}")
         if not self._is_work_left():
             return
-        if self._restarts == self.workers.max_restarts:
-            limit = f"workers.max_restarts={self.workers.max_restarts} is reached"
-            self._gave_up = f"worker {number} died and is not restarted, as {limit}"
+        limit = self.workers.max_restarts
+        if state.restarts >= limit:
+            self._gave_up = f"worker {number} died and is not restarted, as workers.max_restarts={limit} is reached"
             self.display.say(self._gave_up)
             return
-        self._restarts += 1
-        self.display.say(f"worker {number} is restarted ({self._restarts}/{self.workers.max_restarts})")
+        self._states[number].restarts = state.restarts + 1
+        self.display.say(f"worker {number} is restarted ({state.restarts + 1}/{limit})")
         self._send_job(self.pool.start_worker(number))
 
     def _end_all(self) -> None:

@@ -22,6 +22,7 @@ from embedsweep.console import Display, short_params
 from embedsweep.errors import (
     DeviceLostError,
     EmbedsweepError,
+    GroupError,
     Interrupted,
     StudyError,
     TrackingError,
@@ -33,16 +34,19 @@ from embedsweep.files import DISK_FULL, MODEL, is_disk_full
 from embedsweep.machine import free_device_memory, is_device_lost
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
+from embedsweep.study.deaths import failure_of
 from embedsweep.study.duplicates import Duplicate, replicate_config
+from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.record import RETRY_OF, RUN_ID
-from embedsweep.study.study import OpenTrial, Study, failure_of
+from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
+from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.cells import cell_config
 from embedsweep.workers.outcomes import Outcomes
@@ -123,9 +127,12 @@ class Worker:
             self.display.end(str(trial.number), "RUNNING", None, f"abandoned: {taken}")
 
     def _note(self, trial: OpenTrial) -> str:
-        if trial.is_over or not trial.is_resumed:
+        if trial.why_over is not None or not trial.is_resumed:
             return ""
-        attempt = f", attempt {trial.attempt} of {1 + self.study.services.max_retries}" if trial.attempt > 1 else ""
+        services, retry, deaths = self.study.services, len(trial.failures), trial.deaths.count
+        attempt = f", attempt {1 + retry} of {1 + services.max_retries}" if retry else ""
+        if deaths > 1:
+            attempt += f", death {deaths} of {services.max_deaths} without a newer checkpoint"
         is_elsewhere = trial.run_id is not None and not trial.folder.exists()
         return f"resumed{attempt}" + (", from its start: its folder is on another machine" if is_elsewhere else "")
 
@@ -143,9 +150,9 @@ class Worker:
                 run = self._open_run(trial, config)
                 run.set_tags(self._origin_tags(trial, duplicate))
             # A trial whose worker was killed after the last step has a result already, which is only to be reported.
-            if trial.is_over and read_result(trial.folder) is None:
+            if trial.why_over is not None and read_result(trial.folder) is None:
                 with shielded():
-                    self._outcomes.fail(trial, run, failure_of(trial.failures))
+                    self._outcomes.fail(trial, run, trial.why_over)
             elif duplicate is not None and duplicate.replicate is None:
                 with shielded():
                     self._outcomes.reuse(trial, config, run, duplicate.original)
@@ -166,7 +173,7 @@ class Worker:
             self._end_failed(trial, run, error)
 
     def _end_failed(self, trial: OpenTrial, run: TrialTracker | None, error: Exception) -> None:
-        """Release a trial whose attempt raised, to be retried, or record that it failed.
+        """Release a trial whose attempt raised or lost a process, to be run again, or record that it failed.
 
         Raises:
             EmbedsweepError: a problem that affects all trials, or this process: the worker ends.
@@ -177,11 +184,14 @@ class Worker:
                 self._outcomes.interrupt(trial, run)
                 raise outage from None
             reason = redact(f"{type(error).__name__}: {error}")
-            if trial.attempt > self.study.services.max_retries or getattr(error, "fails_again", False):
+            is_lost = is_device_lost(error)
+            if is_lost or isinstance(error, GroupError):
+                self._outcomes.resume_after_death(trial, run, reason)
+            elif len(trial.failures) >= self.study.services.max_retries or getattr(error, "fails_again", False):
                 self._outcomes.fail(trial, run, failure_of((*trial.failures, reason)))
             else:
                 self._outcomes.retry(trial, run, reason)
-        if is_device_lost(error):
+        if is_lost:
             raise DeviceLostError(first_line(error)) from None
 
     def _origin_tags(self, trial: OpenTrial, duplicate: Duplicate | None) -> dict[str, str]:
@@ -232,6 +242,7 @@ class Worker:
         return run
 
     def _train(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
+        require_same_data(self.study, trial.params, config)
         label = str(trial.number)
         steps = 0
 
@@ -245,9 +256,9 @@ class Worker:
             self.study.check_held(trial)
             self.display.progress(label, step, total)
 
-        for line in data_warnings(config):
+        for line in (*(f"data: {line}" for line in data_warnings(config)), *training_warnings(config)):
             if line not in self._shown_warnings:
-                self.display.say(f"data: {line}")
+                self.display.say(line)
                 self._shown_warnings.add(line)
         setup = TrialSetup(
             config,

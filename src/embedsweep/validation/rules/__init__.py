@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 
 from embedsweep.config.trial import DataConfig, TrialConfig
-from embedsweep.errors import Problem
+from embedsweep.errors import Problem, gather_problems
 from embedsweep.validation.rules import data, loss, model, training
 
 DATA_KEYS = (*(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert"), "evaluation")
@@ -30,7 +30,8 @@ def check_trial(config: TrialConfig, broken: Collection[str]) -> list[Problem]:
     problems: list[Problem] = []
     for rule, needs in RULES:
         if not any(key == need or key.startswith(f"{need}.") for key in broken for need in needs):
-            problems += rule(config)
+            with gather_problems(problems):
+                problems += rule(config)
     return problems
 
 
@@ -43,6 +44,7 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (training.check_device, ("trainer.device",)),
     (training.check_precision, ("trainer.device", "trainer.precision")),
     (lambda config: model.check_model(config.model), ("model",)),
+    (model.check_prompts, ("model", "data.shape", "data.also")),
     (loss.check_nesting, LOSS_KEYS),
     (loss.check_sums, LOSS_KEYS),
     (loss.check_cached, (*BATCH_KEYS, "model", *LOSS_KEYS)),
@@ -55,8 +57,10 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (loss.check_grouping, ("dataloader.batch_sampler", "data.shape", "data.convert", *LOSS_KEYS)),
     (loss.check_dims, ("model", "evaluation.dims")),
     (data.check_data, DATA_KEYS),
+    (data.check_test_is_not_dev, DATA_KEYS),
     (data.check_conversion, (*DATA_KEYS, "data.convert", *LOSS_KEYS)),
     (data.check_smallest_batch, (*BATCH_KEYS, *LOSS_KEYS)),
     (data.check_dropped_batch, ("dataloader", "data", "loss")),
+    (data.check_warmup_steps, ("optimizer.warmup", "trainer", "dataloader", *DATA_KEYS, "data.convert", *LOSS_KEYS)),
 )
 """Each rule with the keys it looks at."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 
 from embedsweep.config.identity import canonical
-from embedsweep.config.trial import BenchmarkConfig, DataConfig, LossConfig, Split, TrialConfig
-from embedsweep.data.convert import prepared
+from embedsweep.config.trial import BenchmarkConfig, Split, TrialConfig
 from embedsweep.data.demo import DEMOS, is_generated
-from embedsweep.data.examples import Splits
-from embedsweep.data.load import Request, load_also, load_benchmark, load_splits
+from embedsweep.data.load import Request, load_also, load_benchmark, load_splits, scored_data
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
+from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
 from embedsweep.training.micro_batches import losses_of
+from embedsweep.training.steps import most_steps
 from embedsweep.validation.rules.training import smallest_batch
 
 
@@ -45,6 +45,23 @@ def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
             yield Problem("data.splits.train", f"{message}remove it there, or set evaluation.{split}")
 
 
+READ_FROM = ("path", "hub", "revision", "language", "format", "files", "where")
+"""Keys of a data configuration by which two read the same rows, where they also name the same split."""
+
+
+def check_test_is_not_dev(config: TrialConfig) -> Iterator[Problem]:
+    """Check that test does not read the pairs of dev, by which the model is chosen."""
+    (dev, chosen), (test, reported) = (scored_data(config.data, config.evaluation, name) for name in ("dev", "test"))
+    both = [name for name in test.splits[reported] if name in dev.splits[chosen]]
+    if both and all(getattr(dev, key) == getattr(test, key) for key in READ_FROM):
+        key = f"data.splits.{reported}" if config.evaluation.test is None else "evaluation.test"
+        message = (
+            f"reads {', '.join(both)} of {test.name}, as dev does: a score on pairs that chose the model is no test; "
+            "choose another benchmark"
+        )
+        yield Problem(key, f"{message} or split" if config.evaluation.test is None else message)
+
+
 def scored_on(config: TrialConfig) -> tuple[str, str]:
     """Return the digests of the pairs of dev and of test; for data that can be read."""
     data, evaluation = config.data, config.evaluation
@@ -62,8 +79,8 @@ def check_conversion(config: TrialConfig) -> list[Problem]:
     if check_data(config):
         return []
     problems: list[Problem] = []
-    for dataset in _datasets(config):
-        if isinstance(outcome := _count(dataset), ConfigError):
+    for dataset in unprepared_parts(config):
+        if isinstance(outcome := count_prepared(dataset), ConfigError):
             problems += (_in_section(problem, dataset) for problem in outcome.problems)
     return problems
 
@@ -83,54 +100,30 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
     if not config.dataloader.drop_last or check_data(config) or check_conversion(config):
         return
     batch = config.dataloader.batch_size
-    for dataset in _datasets(config):
-        examples = _count(dataset)
+    for dataset in unprepared_parts(config):
+        examples = count_prepared(dataset)
         if isinstance(examples, int) and examples < batch:
             of = "" if dataset.section == "data" else f" of {dataset.section}"
             message = f"with drop_last no batch is left: {examples} examples{of} for a batch of {batch}"
             yield Problem("dataloader.batch_size", message)
 
 
-@dataclass(frozen=True)
-class _Dataset:
-    """A dataset that is trained on; equal if the canonical forms of what decides its examples are.
-
-    Attributes:
-        key: that canonical form.
-        section: its place in the configuration.
-        splits: its examples, with the dev and test splits that they must not share.
-        data: their source.
-        loss: the loss it is trained by.
-    """
-
-    key: str
-    section: str = field(compare=False)
-    splits: Splits = field(compare=False)
-    data: DataConfig = field(compare=False)
-    loss: LossConfig = field(compare=False)
+def check_warmup_steps(config: TrialConfig) -> Iterator[Problem]:
+    """Check that warm-up ends before training does, as far as the number of steps is known without a tokenizer."""
+    warmup = config.optimizer.warmup
+    if warmup < 1 or check_data(config) or check_conversion(config):
+        return
+    counts = [count_prepared(dataset) for dataset in unprepared_parts(config)]
+    steps = most_steps(config, [count for count in counts if isinstance(count, int)])
+    if warmup > steps:
+        message = (
+            f"warms up for {warmup:g} steps, and training has {steps}, so that the rate would never reach "
+            f"optimizer.lr={config.optimizer.lr:g}: set fewer steps, or a ratio of all steps, as 0.1"
+        )
+        yield Problem("optimizer.warmup", message)
 
 
-def _datasets(config: TrialConfig) -> Iterator[_Dataset]:
-    splits = load_splits(config.data, config.evaluation)
-    also = config.data.also
-    datasets = {"data": (splits.train, replace(config.data, also={}), config.loss)}
-    for name, examples in load_also(config.data).items():
-        datasets[f"data.also.{name}"] = (examples, also[name].data, also[name].loss)
-    for section, (examples, data, loss) in datasets.items():
-        key = canonical([asdict(data), asdict(config.evaluation), loss.name, shapes_of(loss)])
-        yield _Dataset(key, section, replace(splits, train=examples), data, loss)
-
-
-@functools.lru_cache(maxsize=32)
-def _count(dataset: _Dataset) -> int | ConfigError:
-    """Return the number of examples for a loss, or why there are none; cached, since cells mostly share their data."""
-    try:
-        return len(prepared(dataset.splits, dataset.data, shapes_of(dataset.loss), dataset.loss.name, None))
-    except ConfigError as error:
-        return error
-
-
-def _in_section(problem: Problem, dataset: _Dataset) -> Problem:
+def _in_section(problem: Problem, dataset: UnpreparedPart) -> Problem:
     """Return a problem of one dataset under its own keys; of a loss without data, with demo data that suits it."""
     section, message = dataset.section, problem.message
     if problem.where == "loss":

@@ -13,7 +13,7 @@ from embedsweep.losses.nesting import in_batch, merges_columns, nest, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
 from embedsweep.training.micro_batches import cached_micro_batch, has_micro_batches
-from embedsweep.validation.rules.model import check_model, embedding_width, token_width
+from embedsweep.validation.rules.model import TRUST, check_model, embedding_width, token_width
 
 
 def check_nesting(config: TrialConfig) -> Iterator[Problem]:
@@ -85,7 +85,7 @@ def check_other_models(config: TrialConfig) -> Iterator[Problem]:
             continue
         for problem in check_model(_as_it_is(config.model, part.parameters[name])):
             # The advice there is for a model to train.
-            yield Problem(f"{key}.{name}", problem.message.partition("; use model=")[0])
+            yield Problem(f"{key}.{name}", problem.message.partition("; use model=")[0].removesuffix(TRUST))
 
 
 def check_teacher_width(config: TrialConfig) -> Iterator[Problem]:
@@ -224,6 +224,7 @@ def _as_it_is(model: ModelConfig, path: ParameterValue) -> ModelConfig:
         max_seq_length=None,
         prompts={},
         default_prompt=None,
+        save_dtype="float32",
         lora=replace(model.lora, rank=None, dropout=0.0),
         trust_remote_code=False,
     )

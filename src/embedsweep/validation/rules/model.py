@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import ModelConfig
+from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
-from embedsweep.hub import cached_model_path, hub_reachable, local_model, why_unreachable
+from embedsweep.files import user_path
+from embedsweep.hub import cache_problem, cached_model_path, hub_reachable, local_model, why_unreachable
 from embedsweep.models.layout import (
     Module,
     modules_of,
+    stored_dtypes,
     transformer_config,
     transformer_folder,
     usable_positions,
-    weight_files,
 )
+from embedsweep.models.prompts import ROLES, WITH_ROLES
+from embedsweep.models.requirements import can_pad, code_of, has_tokenizer, unknown_type, without_safetensors
 from embedsweep.models.tiny import SIZES
 
 TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
@@ -29,7 +33,27 @@ FIXED_WIDTH = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
 
 def check_model(config: ModelConfig) -> list[Problem]:
     """Check that a model exists (a folder, in the cache, or on a hub that answers) and supports its settings."""
-    return [*_check_source(config), *_check_prompts(config), *_check_static(config)]
+    return [*_check_source(config), *_check_default_prompt(config), *_check_static(config)]
+
+
+def check_prompts(config: TrialConfig) -> Iterator[Problem]:
+    """Check that some text gets one of the configured prompts."""
+    model = config.model
+    if not model.prompts or model.default_prompt is not None or _own_prompts(model)[1] is not None:
+        return
+    names, shapes = ", ".join(model.prompts), [dataset.data.shape for dataset in config.datasets.values()]
+    advice = f"set model.default_prompt={next(iter(model.prompts))}"
+    if model.prompt_rule == "columns":
+        gets_one = set(ROLES) <= model.prompts.keys()
+    else:
+        gets_one = any(shape in WITH_ROLES for shape in shapes) and any(model.prompts.get(role) for role in ROLES)
+    if gets_one:
+        return
+    if any(shape in WITH_ROLES for shape in shapes) or model.prompt_rule == "columns":
+        message = f"no text gets one of {names}: name them query and document, or {advice}"
+    else:
+        message = f"no text gets one of {names}: texts of data.shape={shapes[0]} are equals: {advice}"
+    yield Problem("model.prompts", message)
 
 
 def _check_source(config: ModelConfig) -> list[Problem]:
@@ -37,21 +61,34 @@ def _check_source(config: ModelConfig) -> list[Problem]:
         return list(_check_tiny(config))
     if config.path is None:
         return [Problem("model.path", f"model={config.name} needs one: a hub id (ORG/NAME) or a folder")]
-    folder = Path(config.path).expanduser()
+    folder = user_path(config.path)
     return _check_folder(folder, config) if folder.exists() else _check_hub_id(config.path, config)
 
 
-def _check_prompts(config: ModelConfig) -> Iterator[Problem]:
-    name, prompts = config.default_prompt, config.prompts
-    if name is not None and name not in prompts:
+def _check_default_prompt(config: ModelConfig) -> Iterator[Problem]:
+    name = config.default_prompt
+    own = _own_prompts(config)[0]
+    if name is None or own is None:
+        return
+    prompts = [*config.prompts, *(prompt for prompt in own if prompt not in config.prompts)]
+    if name not in prompts:
         there = ", ".join(prompts) or "none"
-        message = f"must be a name in model.prompts, but got {name}{nearest(name, prompts)}; there are: {there}"
-        yield Problem("model.default_prompt", message)
-    elif prompts and name is None and not {"query", "document"} <= prompts.keys():
-        message = (
-            f"no text gets one of {', '.join(prompts)}: name them query and document, or set model.default_prompt="
-        )
-        yield Problem("model.prompts", message + next(iter(prompts)))
+        message = f"must be a name in model.prompts or of the model's own, but got {name}{nearest(name, prompts)}"
+        yield Problem("model.default_prompt", f"{message}; there are: {there}")
+
+
+def _own_prompts(config: ModelConfig) -> tuple[list[str] | None, str | None]:
+    """Return the names of a model's own prompts that are not empty, and its default; None where it is not here."""
+    if config.name == "tiny" or config.static_dim is not None:
+        return [], None
+    folder = local_model(config.path, config.revision)
+    if folder is None:
+        return None, None
+    own = _read(folder / "config_sentence_transformers.json")
+    prompts = own.get("prompts")
+    names = [str(name) for name, text in prompts.items() if text] if isinstance(prompts, dict) else []
+    default = own.get("default_prompt_name")
+    return names, default if isinstance(default, str) else None
 
 
 def _check_static(config: ModelConfig) -> Iterator[Problem]:
@@ -74,12 +111,12 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", hub_id):
         return [Problem("model.path", f"there is no folder {hub_id}, and it is not a hub id (ORG/NAME) either")]
     if (cached := cached_model_path(hub_id, config.revision)) is not None:
-        if config.static_dim is None and not weight_files(cached):
-            message = f"the copy of {hub_id} in the local cache has no safetensors weights; run: hf download {hub_id}"
-            return [Problem("model.path", message)]
-        return _check_inside(cached, config)
+        return _check_inside(
+            cached, config, _Named(f"the copy of {hub_id} in the local cache", f"run: hf download {hub_id}")
+        )
     if hub_reachable():
-        return []
+        problem = cache_problem()
+        return [] if problem is None else [Problem("model.path", f"{hub_id} has to be downloaded, and {problem}")]
     message = (
         f"{hub_id} is neither a folder nor in the local cache, and {why_unreachable()}; "
         "use model=pretrained model.path=FOLDER, or model=tiny, which needs no download"
@@ -98,33 +135,80 @@ def _check_tiny(config: ModelConfig) -> Iterator[Problem]:
 def _check_folder(folder: Path, config: ModelConfig) -> list[Problem]:
     if not folder.is_dir():
         return [Problem("model.path", f"{folder} is a file; a model is a folder with config.json or modules.json")]
-    if config.static_dim is not None:
-        return _check_inside(folder, config)
-    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+    is_model = any((folder / name).is_file() for name in ("config.json", "modules.json"))
+    if config.static_dim is None and not is_model:
         return [Problem("model.path", f"{folder} holds no model: it has neither config.json nor modules.json")]
-    if not weight_files(folder):
-        message = (
-            f"{folder} has no safetensors weights, and a pickle could execute code: if you trust it, load it and "
-            "save it again with save_pretrained()"
+    return _check_inside(folder, config, _Named(str(folder), None))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A model's folder in messages.
+
+    Attributes:
+        words: what it is.
+        complete: how to get files that it lacks; None if only its author can.
+    """
+
+    words: str
+    complete: str | None
+
+    def lacks(self, what: str, otherwise: str) -> Problem:
+        """Return the problem that it has no ``what``, with the advice of a cached copy or ``otherwise``."""
+        return Problem(
+            "model.path", f"{self.words} has no {what}{f'; {self.complete}' if self.complete else otherwise}"
         )
-        return [Problem("model.path", message)]
-    return _check_inside(folder, config)
 
 
-def _check_inside(folder: Path, config: ModelConfig) -> list[Problem]:
-    """Check the settings against the folder's own files: its modules, its tokenizer, its positions."""
+def _check_inside(folder: Path, config: ModelConfig, named: _Named) -> list[Problem]:
+    """Check what loading needs, and the settings, against the folder's own files."""
     try:
-        modules = modules_of(folder)
+        if not config.trust_remote_code and (code := code_of(folder)):
+            return [Problem("model.path", f"{named.words} needs code that is not the library's ({code[0]}){TRUST}")]
         if config.static_dim is not None:
             own = transformer_folder(folder)
             if (own / "tokenizer.json").is_file():
                 return []
             message = f"{own} has no tokenizer.json, over which a static embedding (model.static_dim) is trained"
             return [Problem("model.path", message)]
+        if missing := list(_check_loading(folder, config, named)):
+            return missing
+        modules = modules_of(folder)
         problems = [] if modules is None else list(_check_modules(modules, config))
         return [*problems, *_check_length(transformer_folder(folder), config)]
     except ValueError as error:
         return [Problem("model.path", str(error))]
+
+
+TRUST = "; set model.trust_remote_code=true to run it, if you trust its author"
+"""Advice that only the model to train can follow: a guide or teacher, and what is only evaluated, run no code."""
+
+
+def _check_loading(folder: Path, config: ModelConfig, named: _Named) -> Iterator[Problem]:
+    """Check that the model can be loaded, and trained: safetensors, a known transformer, a tokenizer that can pad."""
+    if (pickled := without_safetensors(folder)) is not None:
+        where = "" if pickled == folder else f" in {pickled.name}"
+        reason = ", and a pickle could execute code: if you trust it, load it and save it again with save_pretrained()"
+        yield named.lacks(f"safetensors weights{where}", reason)
+    if config.trust_remote_code:
+        return
+    if (kind := unknown_type(folder)) is not None:
+        message = f"{named.words} is of type {kind}, which the installed transformers does not know: a newer one may"
+        yield Problem("model.path", message)
+    if not has_tokenizer(folder):
+        yield named.lacks("tokenizer", ": save it into the folder with save_pretrained()")
+    elif not can_pad(folder):
+        message = f"the tokenizer of {named.words} has neither a padding nor an end-of-sequence token to pad texts with"
+        yield Problem("model.path", f"{message}: set tokenizer.pad_token and save it with save_pretrained()")
+    if (transformer_config(transformer_folder(folder)) or {}).get("quantization_config"):
+        message = f"{named.words} is quantised, and only floating weights can be trained: take the original model"
+        yield Problem("model.path", message)
+    if config.save_dtype is None and (stored := " and ".join(sorted(stored_dtypes(folder) - {"float32"}))):
+        message = (
+            f"{named.words} is stored in {stored}, and this was begun when it was trained in that, too; it is now "
+            "trained in float32, so that scores could not be compared: begin anew, under another name"
+        )
+        yield Problem("model.path", message)
 
 
 def _check_modules(modules: tuple[Module, ...], config: ModelConfig) -> Iterator[Problem]:

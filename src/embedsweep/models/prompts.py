@@ -1,0 +1,61 @@
+"""Which text gets which of a model's prompts: one rule, in training and in scoring. Imports no torch.
+
+The first text of a positive pair or triplet is a query and the others are documents; the texts of all other shapes are
+equals and get the model's default prompt, or none. Dev, test and benchmarks are pairs of equals, too, and encoding them
+puts the default prompt before both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from embedsweep.config.trial import ModelConfig, Shape, TrialConfig
+from embedsweep.data.examples import text_columns
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+WITH_ROLES: tuple[Shape, ...] = ("positive_pairs", "triplets")
+"""Shapes of data whose first text is a query and whose others are documents."""
+
+ROLES = ("query", "document")
+
+
+def training_prompts(
+    model: SentenceTransformer, config: ModelConfig, shape: Shape, columns: Sequence[str]
+) -> dict[str, str]:
+    """Return the prompt of each text column in training, without the columns that get none.
+
+    Args:
+        model: with its own prompts and the configured ones.
+        config: the configuration it was built from.
+        shape: of the data themselves, before they are converted for a loss: pairs of equals stay equals.
+        columns: names of the text columns, in order.
+    """
+    prompts: Mapping[str, str | None] = model.prompts
+    names = [*ROLES[:1], *ROLES[1:] * (len(columns) - 1)][: len(columns)]
+    default = model.default_prompt_name
+    if config.prompt_rule == "columns":
+        prompts, default = config.prompts, config.default_prompt
+        has_roles = all(role in prompts for role in ROLES)
+    else:
+        has_roles = shape in WITH_ROLES and any(prompts.get(role) for role in ROLES)
+    texts = [prompts.get(name if has_roles else default or "") for name in names]
+    return {column: text for column, text in zip(columns, texts, strict=True) if text}
+
+
+def prompts_in_words(model: SentenceTransformer, config: TrialConfig) -> str:
+    """Say which texts get which prompt in training and in scoring (``demo: anchor "query: "; scored pairs: none``)."""
+    default = model.prompts.get(model.default_prompt_name or "")
+    words = []
+    for name, dataset in config.datasets.items():
+        shape = dataset.data.shape
+        prompts = training_prompts(model, config.model, shape, text_columns(shape))
+        words.append(f"{name}: {', '.join(f'{column} {_quoted(text)}' for column, text in prompts.items()) or 'none'}")
+    return "; ".join([*words, f"scored pairs: {_quoted(default) if default else 'none'}"])
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,151 @@
+"""Freeze digests of a study's data with it, and refuse other data: trials on different data cannot be compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from embedsweep.config.study import Choice, StudyPlan
+from embedsweep.config.trial import TrialConfig
+from embedsweep.config.values import shown
+from embedsweep.data.load import load_also, load_splits
+from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
+from embedsweep.losses.nesting import nest
+from embedsweep.losses.table import LOSSES
+from embedsweep.study.record import StudyRecord
+from embedsweep.validation.cells import cell_config, cell_name, section_of
+from embedsweep.validation.search import probe_cells
+
+NOT_HASHED = (".md", ".lock")
+"""Suffixes of files in a model's folder that its weights and tokens do not depend on."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a source held.
+
+    Attributes:
+        origin: where it was read from, for messages.
+        size: the number of examples; of a model's folder that of its files.
+        digest: 16 hex digits of all texts, labels and their order, or of all files.
+    """
+
+    origin: str
+    size: int
+    digest: str
+
+
+def agree_on_data(study: StudyRecord) -> None:
+    """Compare the data of all trials with what was frozen with the study; freeze what is not frozen yet.
+
+    A study of an earlier version has nothing frozen: its data is what this command reads.
+
+    Raises:
+        ConfigError: some data is not what the study was created with, or cannot be read; names each source.
+    """
+    contents = _contents_of(study.plan)
+    raise_problems([Problem(f"study {study.name}", line) for line in _differences(study.frozen_data, contents)])
+    if contents.keys() - study.frozen_data.keys():
+        with study.lock():  # another machine may have frozen its own in the meantime
+            frozen = study.frozen_data
+            study.freeze_data({**{name: asdict(content) for name, content in contents.items()}, **frozen})
+        raise_problems([Problem(f"study {study.name}", line) for line in _differences(frozen, contents)])
+
+
+def check_data(study: StudyRecord) -> None:
+    """As :func:`agree_on_data`, but freeze nothing."""
+    lines = _differences(study.frozen_data, _contents_of(study.plan))
+    raise_problems([Problem(f"study {study.name}", line) for line in lines])
+
+
+def require_same_data(study: StudyRecord, params: Mapping[str, Choice], config: TrialConfig) -> None:
+    """Check the data of one trial just before it is trained, as files may change while a study runs.
+
+    Raises:
+        StudyError: it is not what was frozen with the study.
+    """
+    if lines := list(_differences(study.frozen_data, dict(_contents(config, _swept(study.plan, params))))):
+        raise StudyError(f"study {study.name}: {'; '.join(lines)}")
+
+
+def _differences(frozen: Mapping[str, Mapping[str, object]], contents: Mapping[str, Content]) -> Iterator[str]:
+    """Yield what differs, a line for each source that is frozen with another content."""
+    for name, content in contents.items():
+        before = frozen.get(name)
+        if before is None or before["digest"] == content.digest:
+            continue
+        what = "files" if name.startswith("model") else "examples"
+        size = f"{before['size']} {what}"
+        now = f"{content.size}" if before["size"] != content.size else "as many, but not the same"
+        yield (
+            f"{name} ({content.origin}) has changed: it had {size} when the study was created and has {now} now, and "
+            "scores on different data cannot be compared: restore it, or start a new study with another study.name"
+        )
+
+
+def _contents_of(plan: StudyPlan) -> dict[str, Content]:
+    """Return what every source of a plan's trials holds, by name.
+
+    Raises:
+        ConfigError: all problems of what cannot be read.
+    """
+    contents: dict[str, Content] = {}
+    problems: list[Problem] = []
+    chosen = [axis.key for axis in plan.axes if section_of(axis.key) in ("data", "model", "loss")]
+    cells = {cell_name({key: params[key] for key in chosen if key in params}): params for params in probe_cells(plan)}
+    for params in cells.values():
+        with gather_problems(problems):
+            contents |= _contents(cell_config(plan, params), _swept(plan, params))
+    raise_problems(problems)
+    return contents
+
+
+OTHERWISE = ("data.convert", "data.max_tokens", "data.drop_leaked", "data.limit")
+"""Keys that decide what is done with examples, not which there are: the whole source is compared."""
+
+
+def _swept(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Return the values of a trial that decide which examples it reads, by key."""
+    keys = [axis.key for axis in plan.axes if section_of(axis.key) == "data" and not axis.key.startswith(OTHERWISE)]
+    return {key: params[key] for key in keys if key in params}
+
+
+def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tuple[str, Content]]:
+    """Yield the name and the content of every source of a trial; of models those that are folders."""
+    note = f" with {cell_name({key: shown(value) for key, value in swept.items()})}" if swept else ""
+    splits = load_splits(replace(config.data, limit=None), config.evaluation)
+    for split in (splits.dev, splits.test):
+        name = "dev" if split is splits.dev else "test"
+        yield f"{name}{note}", Content(split.origin, len(split), split.digest)
+    further = {name: replace(also, data=replace(also.data, limit=None)) for name, also in config.data.also.items()}
+    trained = {"train": splits.train, **load_also(replace(config.data, also=further))}
+    for name, examples in trained.items():
+        where = name if examples is splits.train else f"data.also.{name}"
+        yield f"{where}{note}", Content(examples.origin, len(examples), examples.digest)
+    losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]
+    others = [part.parameters[key] for part in losses if (key := LOSSES[part.name].other_model) is not None]
+    for path in dict.fromkeys([config.model.path, *others]):
+        if isinstance(path, str) and (folder := Path(path).expanduser()).is_dir():
+            yield f"model {path}", folder_content(folder)
+
+
+def folder_content(folder: Path) -> Content:
+    """Return the content of a model's folder: all files but hidden ones and texts for people."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in NOT_HASHED]
+    shown = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    digest = hashlib.sha256()
+    for path in shown:
+        status = path.stat()
+        content = _file_digest(path, status.st_size, status.st_mtime_ns)
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return Content(str(folder), len(shown), digest.hexdigest()[:16])
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, _size: int, _changed_ns: int) -> str:
+    """Return a file's digest, read once as long as its size and time stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
