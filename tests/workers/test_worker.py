@@ -28,7 +28,7 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
-from embedsweep.report.ranking import rerun_command
+from embedsweep.report.ranking import print_ranking, rerun_command
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
@@ -552,3 +552,29 @@ def test_the_command_that_runs_a_replicate_again_has_its_seed(bench: Open, train
     for config, trial in zip(trained.configs, made.study.trials, strict=True):
         command = rerun_command("x", made.study.fixed, trained_params(made.study.plan, trial))
         assert config_hash(pass_single(shlex.split(command)[1:]).config) == config_hash(config)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (("loss=mnrl,sharp", "model=tiny"), [{"loss": "mnrl", "model": "tiny"}, {"loss": "sharp", "model": "tiny"}]),
+        (("loss=sharp", "optimizer.lr=1e-3,2e-3"), [{"loss": "sharp"}] * 2),
+    ],
+    ids=["swept", "fixed"],
+)
+def test_runs_and_the_ranking_name_an_option_of_ones_own(
+    words: tuple[str, ...], options: list[dict[str, str]], bench: Open, trained: Trained
+) -> None:
+    option = Path("conf/loss/sharp.yaml")
+    option.parent.mkdir()
+    option.write_text("defaults: [mnrl, _self_]\nscale: 50.0\n", encoding="utf-8")
+    made = bench(*words, "study.name=made_up", "trainer.device=cpu")
+    made.work()
+    assert [config.loss.parameters["scale"] for config in trained.configs][-1] == 50.0
+    for number, expected in enumerate(options):
+        run = made.run_of(number)
+        tags = {key: value for key, value in run.data.tags.items() if key.startswith("embedsweep.option.")}
+        assert tags == {f"embedsweep.option.{group}": name for group, name in expected.items()}
+        assert run.data.params["loss.name"] == "mnrl"
+    print_ranking(Console(file=made.output, width=200), made.study)
+    assert ("loss=sharp" in made.output.getvalue()) is ("loss=mnrl,sharp" in words)

@@ -18,6 +18,7 @@ from embedsweep.config.axes import config_params
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, StudyPlan, StudyServices
 from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
+from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
 from embedsweep.study.leases import LEASE, Leases
@@ -285,6 +286,10 @@ class StudyRecord:
     def freeze_data(self, contents: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what each source holds; the caller holds the lock."""
         self._study.set_user_attr(DATA, {name: dict(content) for name, content in contents.items()})
+
+    def options_of(self, params: Mapping[str, Choice]) -> dict[str, str]:
+        """Return the options that the study's command chose for the trial with these values, by group."""
+        return chosen_options(self.fixed) | {group: str(params[group]) for group in self.plan.groups}
 
 
 def trial_folder(study: str, number: int) -> Path:
