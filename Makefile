@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test faults chaos ui lint wheel-test bench clean
+.PHONY: setup sweep test faults chaos fuzz ui lint wheel-test bench clean
 
 setup: $(READY)
 
@@ -27,9 +27,13 @@ test: $(READY)
 faults: $(READY)
 	$(BIN)/python -m pytest -m 'not chaos' tests/faults $(TESTS)
 
-# Kill a study's processes at random until its 30 trials are complete.
+# Kill all processes of a search at random moments, twenty times, in six variants. CHAOS_SEED= for other moments.
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos tests/faults $(TESTS)
+
+# 500 commands and 300 data files with random mistakes; FUZZ_SEED=1 makes others.
+fuzz: $(READY)
+	$(BIN)/python -m pytest -m 'slow or fuzz' tests/fuzz $(TESTS)
 
 ui: $(READY)
 	$(BIN)/embedsweep ui

@@ -6,6 +6,7 @@ Libraries that are slow to import are imported after validation, so that a confi
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -19,6 +20,7 @@ from rich.console import Console
 from embedsweep.commands import audit, encode, evaluate, publish, similarity, tracking
 from embedsweep.commands.arguments import Option, Verb, format_help
 from embedsweep.config.compose import (
+    COMPOSE_ERRORS,
     PRIMARY,
     describe_user_conf,
     own_hydra,
@@ -40,6 +42,8 @@ HELP = ("-h", "--help")
 HYDRA_FLAGS = (*HELP, "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 COMPLETION = ("-sc", "--shell-completion")
 MULTIRUN = ("-m", "--multirun")
+NO_FILE_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of a path that can only be an argument of the command."""
 WRITE_AT_THE_END = ("audit", "evaluate", "encode", "similarity")
 """Verbs whose only file appears whole, as the last thing they do."""
 
@@ -79,8 +83,8 @@ def _run(verb: str, words: list[str]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"embedsweep: {error.filename} cannot be used: {error.strerror}", file=sys.stderr)
-        return EmbedsweepError.exit_code
+        print(f"embedsweep: {printable(str(error.filename))} cannot be used: {error.strerror}", file=sys.stderr)
+        return ConfigError.exit_code if error.errno in NO_FILE_NAME else EmbedsweepError.exit_code
     except Interrupted as error:
         if verb != "train":  # which prints itself what is left and how to resume
             unwritten = "; nothing was written" if verb in WRITE_AT_THE_END else ""
@@ -218,6 +222,8 @@ def _run_hydra(words: Sequence[str]) -> int:
             app()
     except SystemExit as error:
         return ConfigError.exit_code if error.code else 0
+    except COMPOSE_ERRORS as error:  # of --help with an override
+        raise ConfigError.single("train", " ".join(str(error).split())) from None
     finally:
         sys.argv = former
         print(redact(output.getvalue()), end="")

@@ -36,7 +36,7 @@ SHORT = ("trainer.max_steps=30", "trainer.eval_every=0.1")
 VARIANTS = {
     "plain": ("optimizer.lr=interval(1e-4,1e-2)",),
     "pruning": ("optimizer.lr=interval(1e-4,1e-2)", "study.pruner=successive_halving"),
-    "replicates": ("optimizer.lr=choice(1e-3,1e-2)", "study.sampler=random", "study.duplicates=replicate"),
+    "replicates": ("dataloader.batch_size=int(interval(16,18))", "study.duplicates=replicate"),
 }
 EVALUATION = re.compile(r"^trial \d+ \d+%", re.MULTILINE)
 MOST_EVALUATIONS = 12

@@ -60,8 +60,13 @@ def test_a_trial_whose_process_dies_at_the_same_place_every_time_fails_with_that
     assert study.trials[1].value == undisturbed.trials[1].value
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("runner", [(), ("nohup",)], ids=["plainly", "with nohup"])
+@pytest.mark.parametrize(
+    "runner",
+    [
+        pytest.param((), marks=pytest.mark.slow, id="plainly"),
+        pytest.param(("nohup",), marks=pytest.mark.faults, id="with nohup"),
+    ],
+)
 def test_a_closed_terminal_interrupts_a_study_and_one_under_nohup_goes_on(
     runner: tuple[str, ...], tmp_path: Path, undisturbed: Study
 ) -> None:

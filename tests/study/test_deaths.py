@@ -39,19 +39,22 @@ def test_a_death_that_is_noted_twice_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "checkpoint", "expected"),
+    ("count", "limit", "checkpoint", "expected"),
     [
-        (1, None, "its worker died before its first checkpoint (study.max_deaths=1; no sign)"),
+        (1, 1, None, "its worker died before its first checkpoint (study.max_deaths=1; no sign)"),
         (
             5,
+            4,
             40,
             "its worker died 5 times, one after another, before it got past the checkpoint of step 40 "
-            "(study.max_deaths=5; no sign)",
+            "(study.max_deaths=4; no sign)",
         ),
     ],
 )
-def test_the_reason_says_how_often_and_where_a_worker_died(count: int, checkpoint: int | None, expected: str) -> None:
-    assert Deaths(count, checkpoint, 9, A).as_failure() == expected
+def test_the_reason_says_how_often_and_where_a_worker_died(
+    count: int, limit: int, checkpoint: int | None, expected: str
+) -> None:
+    assert Deaths(count, checkpoint, 9, A).as_failure(limit) == expected
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,12 @@ ROWS = HEADER + "a b,c d,0\ne f,g h,5\n"
 WORDS = ("loss=cosent,cosine", "data=csv", "data.path=pairs", "trainer.device=cpu", "dataloader.batch_size=2")
 CHANGES = {
     "a row more": ("train", ROWS + "i,j,1\n", "train (pairs/train.csv) has changed: it had 2 examples", "has 3 now"),
-    "another text": ("dev", ROWS.replace("a b", "a B"), "dev (pairs/dev.csv) has changed", "as many, but not the same"),
+    "another text": (
+        "dev",
+        ROWS.replace("a b", "a B"),
+        "dev (pairs/dev.csv) has changed",
+        "it has as many examples as when the study was created (2), but not the same",
+    ),
     "another score": ("test", ROWS.replace("5", "4"), "test (pairs/test.csv) has changed", "not the same"),
     "another order": (
         "train",

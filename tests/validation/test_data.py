@@ -167,18 +167,6 @@ def test_cells_whose_data_is_broken_report_only_that(folder: Path) -> None:
     assert problem.startswith(f"{folder}/other-dev.csv: no such file")
 
 
-def test_a_warm_up_beyond_all_steps_is_refused() -> None:
-    words = ("data=demo", "data.limit=320", "trainer.epochs=2", "dataloader.batch_size=16")
-    assert errors(*words, "optimizer.warmup=41") == [
-        "optimizer.warmup: warms up for 41 steps, and training has 40, so that the rate would never reach "
-        "optimizer.lr=0.001: set fewer steps, or a ratio of all steps, as 0.1"
-    ]
-    assert len(errors("-m", *words, "optimizer.warmup=0.1,500")) == 1
-    for warmup in ("40", "1", "0.5"):
-        assert pass_single([*words, f"optimizer.warmup={warmup}"])
-    assert pass_single([*words, "optimizer.warmup=41", "trainer.max_steps=50"])
-
-
 SAME = (
     "evaluation.test: reads dev of demo, as dev does: a score on pairs that chose the model is no test; choose another "
 )

@@ -84,6 +84,8 @@ def test_a_path_that_hydra_cannot_read_is_one_problem(path: str, command: Sequen
     (problem,) = errors(*command, "data=csv", f"data.path={path}")
     assert problem.startswith(f"data.path={path}: ")
     assert as_text_word("data.path", path) in problem
+    if not command:  # a key that has to be given is not missing
+        assert len(errors("loss=mse", f"loss.teacher={path}")) == 1
 
 
 def test_a_path_with_a_comma_or_brackets_is_one_problem_with_how_it_is_written() -> None:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, usable_device, whole_number
 from embedsweep.console import say
-from embedsweep.errors import EmbedsweepError
-from embedsweep.files import user_path
+from embedsweep.errors import EmbedsweepError, gather_problems
+from embedsweep.files import access_problem, user_path
 
 BATCH_SIZE = Option("--batch-size", "N", "texts encoded at once", whole_number(1))
 DEVICE = Option("--device", "D", "auto, cpu, cuda, cuda:N or mps", usable_device, choices=("auto", "cpu", "cuda"))
@@ -37,12 +37,15 @@ def read_target(arguments: ParsedArguments, key: str, suffixes: Sequence[str] = 
     path = user_path(text)
     if suffixes and path.suffix not in suffixes:
         arguments.add_problem(f"--{key}", f"must end in {' or '.join(suffixes)}, but got {text}")
-    if not text or path.is_dir():
-        arguments.add_problem(f"--{key}", f"{text or 'nothing'} is not a file: give a file, as --{key} FILE")
-    elif path.exists() and not getattr(arguments.values, "overwrite", True):
-        arguments.add_problem(f"--{key}", f"{path} exists: give another name, or --overwrite")
-    elif not path.parent.is_dir():
-        arguments.add_problem(f"--{key}", f"there is no folder {path.parent.absolute()}")
+    with gather_problems(arguments.problems):
+        if not text or path.is_dir():
+            arguments.add_problem(f"--{key}", f"{text or 'nothing'} is not a file: give a file, as --{key} FILE")
+        elif path.exists() and not getattr(arguments.values, "overwrite", True):
+            arguments.add_problem(f"--{key}", f"{path} exists: give another name, or --overwrite")
+        elif not path.parent.is_dir():
+            arguments.add_problem(f"--{key}", f"there is no folder {path.parent.absolute()}")
+        elif (message := access_problem(path)) is not None:
+            arguments.add_problem(f"--{key}", f"{path} {message}")
     return path
 
 

@@ -44,6 +44,9 @@ PRIMARY = "train"
 BASES = ("base", "benchmark")
 """Folders of ``conf`` that hold parts of options; not groups to choose from."""
 
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+"""What Hydra and the libraries below it raise about options that cannot be composed."""
+
 _N_LISTED = 5
 
 
@@ -188,7 +191,7 @@ class Composer:
                 with_log_configuration=False,
                 from_shell=False,
             )
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        except COMPOSE_ERRORS as error:
             chosen = ", ".join(overrides) or ("the defaults" if config_name == PRIMARY else config_name)
             raise ConfigError.single(f"conf ({chosen})", " ".join(str(error).split())) from error
         plain = cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=False))

@@ -116,10 +116,11 @@ def audit(splits: Splits, count: Count | None = None, maximum: int | None = None
         "dev": as_examples(splits.dev),
         "test": as_examples(splits.test),
     }
+    normalised = {split: _normalised(examples) for split, examples in all_examples.items()}
     return Audit(
         splits={split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()},
         shared={
-            f"{earlier}/{later}": _shared(all_examples[earlier], all_examples[later])
+            f"{earlier}/{later}": _shared(normalised[earlier], normalised[later])
             for earlier, later in combinations(SPLITS, 2)
         },
     )
@@ -132,7 +133,7 @@ def drop_leaked(splits: Splits) -> Examples:
         ConfigError: fewer than 2 are left.
     """
     train = splits.train
-    held_out = _sentences(as_examples(splits.dev)) | _sentences(as_examples(splits.test))
+    held_out = _sentences(_normalised(as_examples(splits.dev))) | _sentences(_normalised(as_examples(splits.test)))
     rows = zip(*train.texts, strict=True)
     kept = [index for index, row in enumerate(rows) if not any(normal(text) in held_out for text in row)]
     if len(kept) < 2:
@@ -252,14 +253,19 @@ def _shared(earlier: Examples, later: Examples) -> Shared:
     )
 
 
+def _normalised(examples: Examples) -> Examples:
+    """Return the examples with each text in the form that it shares with those that a reader takes for the same."""
+    return replace(examples, texts=tuple(tuple(map(normal, column)) for column in examples.texts))
+
+
 def _sentences(examples: Examples) -> set[str]:
-    return {normal(text) for column in examples.texts for text in column}
+    return {text for column in examples.texts for text in column}
 
 
 def _pairs(examples: Examples) -> Iterator[tuple[frozenset[str], ...]]:
     """Yield the unordered pairs of texts of each example: of a triplet its anchor with each other text."""
     for first, *others in zip(*examples.texts, strict=True):
-        yield tuple(frozenset((normal(first), normal(other))) for other in others)
+        yield tuple(frozenset((first, other)) for other in others)
 
 
 MANY_TOO_LONG = 0.05

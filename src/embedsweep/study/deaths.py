@@ -47,13 +47,13 @@ class Deaths:
             return Deaths(1, checkpoint, attempt, reason)
         return Deaths(self.count + 1, self.checkpoint, attempt, reason)
 
-    def as_failure(self) -> str:
-        """Return why a trial failed that may have no further death."""
+    def as_failure(self, limit: int) -> str:
+        """Return why a trial failed that had ``limit`` (``study.max_deaths``) deaths or more."""
         times = f" {self.count} times, one after another," if self.count > 1 else ""
         place = "before its first checkpoint"
         if self.checkpoint is not None:
             place = f"before it got past the checkpoint of step {self.checkpoint}"
-        return f"{DIED}{times} {place} (study.max_deaths={self.count}; {self.reason})"
+        return f"{DIED}{times} {place} (study.max_deaths={limit}; {self.reason})"
 
 
 def last_sign_of(attributes: Mapping[str, Any]) -> str:

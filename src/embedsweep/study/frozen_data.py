@@ -78,11 +78,12 @@ def _differences(frozen: Mapping[str, Mapping[str, object]], contents: Mapping[s
         if before is None or before["digest"] == content.digest:
             continue
         what = "files" if name.startswith("model") else "examples"
-        size = f"{before['size']} {what}"
-        now = f"{content.size}" if before["size"] != content.size else "as many, but not the same"
+        change = f"had {before['size']} {what} when the study was created and has {content.size} now"
+        if before["size"] == content.size:
+            change = f"has as many {what} as when the study was created ({content.size}), but not the same"
         yield (
-            f"{name} ({content.origin}) has changed: it had {size} when the study was created and has {now} now, and "
-            "scores on different data cannot be compared: restore it, or start a new study with another study.name"
+            f"{name} ({content.origin}) has changed: it {change}, and scores on different data cannot be compared: "
+            "restore it, or start a new study with another study.name"
         )
 
 

@@ -129,8 +129,9 @@ class Study(StudyRecord):
 
     def _why_over(self, failures: tuple[str, ...], deaths: Deaths) -> str | None:
         """Return why a trial must not be run again; None if it may."""
-        if deaths.count >= self.services.max_deaths:
-            return failure_of((*failures, deaths.as_failure()))
+        limit = self.services.max_deaths
+        if deaths.count >= limit:
+            return failure_of((*failures, deaths.as_failure(limit)))
         return failure_of(failures) if len(failures) > self.services.max_retries else None
 
     def retry_failed(self) -> list[int]:

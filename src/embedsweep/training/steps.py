@@ -37,7 +37,7 @@ def most_steps(config: TrialConfig, sizes: Sequence[int]) -> int:
 
 
 def training_warnings(config: TrialConfig) -> Iterator[str]:
-    """Yield warnings about batches and evaluations of a trial whose data can be read."""
+    """Yield warnings about batches, warm-up and evaluations of a trial whose data can be read."""
     sizes: list[int] = []
     size, loader = loss_batch_size_of(config), config.dataloader
     for part in unprepared_parts(config):
@@ -53,7 +53,12 @@ def training_warnings(config: TrialConfig) -> Iterator[str]:
                 f"dataloader.drop_last: the last batch of {count} examples by {size} has only one, and its loss is 0, "
                 f"since loss={part.loss.name} compares examples inside a batch: set it to true, or another batch size"
             )
-    every, steps = config.trainer.eval_every, most_steps(config, sizes)
+    every, warmup, steps = config.trainer.eval_every, config.optimizer.warmup, most_steps(config, sizes)
+    if warmup >= 1 and warmup > steps:
+        yield (
+            f"optimizer.warmup: {warmup:g} steps of warm-up are more than the {steps} of this training, so that the "
+            f"rate never reaches optimizer.lr={config.optimizer.lr:g}; a ratio, as 0.1, is of all steps"
+        )
     count = min(steps, math.ceil(1 / every) if every < 1 else math.ceil(steps / every))
     if count > MANY_EVALUATIONS and loader.batch_sampler != "no_duplicates":
         yield (

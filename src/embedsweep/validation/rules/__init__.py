@@ -61,6 +61,5 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (data.check_conversion, (*DATA_KEYS, "data.convert", *LOSS_KEYS)),
     (data.check_smallest_batch, (*BATCH_KEYS, *LOSS_KEYS)),
     (data.check_dropped_batch, ("dataloader", "data", "loss")),
-    (data.check_warmup_steps, ("optimizer.warmup", "trainer", "dataloader", *DATA_KEYS, "data.convert", *LOSS_KEYS)),
 )
 """Each rule with the keys it looks at."""

@@ -15,7 +15,6 @@ from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
 from embedsweep.training.micro_batches import losses_of
-from embedsweep.training.steps import most_steps
 from embedsweep.validation.rules.training import smallest_batch
 
 
@@ -106,21 +105,6 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
             of = "" if dataset.section == "data" else f" of {dataset.section}"
             message = f"with drop_last no batch is left: {examples} examples{of} for a batch of {batch}"
             yield Problem("dataloader.batch_size", message)
-
-
-def check_warmup_steps(config: TrialConfig) -> Iterator[Problem]:
-    """Check that warm-up ends before training does, as far as the number of steps is known without a tokenizer."""
-    warmup = config.optimizer.warmup
-    if warmup < 1 or check_data(config) or check_conversion(config):
-        return
-    counts = [count_prepared(dataset) for dataset in unprepared_parts(config)]
-    steps = most_steps(config, [count for count in counts if isinstance(count, int)])
-    if warmup > steps:
-        message = (
-            f"warms up for {warmup:g} steps, and training has {steps}, so that the rate would never reach "
-            f"optimizer.lr={config.optimizer.lr:g}: set fewer steps, or a ratio of all steps, as 0.1"
-        )
-        yield Problem("optimizer.warmup", message)
 
 
 def _in_section(problem: Problem, dataset: UnpreparedPart) -> Problem:
