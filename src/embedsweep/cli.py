@@ -10,6 +10,7 @@ import errno
 import io
 import itertools
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -226,7 +227,8 @@ def _run_hydra(words: Sequence[str]) -> int:
         raise ConfigError.single("train", " ".join(str(error).split())) from None
     finally:
         sys.argv = former
-        print(redact(output.getvalue()), end="")
+        # Hydra lists every folder of options, also the one whose files only other options take.
+        print(redact(re.sub(r"(?m)^base: .*\n", "", output.getvalue())), end="")
     return 0
 
 
