@@ -27,7 +27,7 @@ from embedsweep.validation.sweep import Sweep, pass_sweep
 WORDS = ("loss=mnrl,cosent", "optimizer.lr=1e-3,2e-3", "study.name=s")
 COST = Emissions(0.001, 0.01, 60.0, "FRA", ("cpu power estimated",), 0.25)
 CURVE = {"train/loss": [(1, 2.5), (2, 1.5)], "dev/spearman_cosine": [(2, 0.25)]}
-FINALS_OF_1 = Finals(1, {"test/spearman_cosine": 0.75}, {}, {}, 4)
+FINALS_OF_1 = Finals(1, {"test/spearman_cosine": 0.75}, {}, {}, 4, COST)
 LIST_OF_STUDIES = "cannot be read and there is no journal.log: give the study.storage of this study"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 Curve = Mapping[str, Sequence[tuple[int, float]]]
 """Metric -> its points, each an optimizer step and a value, by rising step."""
@@ -37,6 +38,11 @@ class Emissions:
     country: str
     unmeasured: tuple[str, ...]
     gpu_h: float | None = None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Emissions:
+        """Return the emissions that ``asdict`` and JSON made a tree of."""
+        return cls(**{**tree, "unmeasured": tuple(tree["unmeasured"])})
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from embedsweep.study.record import (
     WARM_START,
     Finals,
     StudyRecord,
+    cost_attributes,
     count_trials,
     values_of,
 )
@@ -340,10 +341,8 @@ class Study(StudyRecord):
             logging.getLogger(__name__).warning("the record of trial %d was not written: %s", number, error)
 
     def _set_cost(self, trial: OpenTrial, cost: Emissions) -> None:
-        self._set(trial, EMISSIONS_KG, cost.co2eq_kg)
-        self._set(trial, ENERGY_KWH, cost.energy_kwh)
-        if cost.gpu_h is not None:
-            self._set(trial, GPU_H, cost.gpu_h)
+        for name, value in cost_attributes(cost).items():
+            self._set(trial, name, value)
 
     def _set(self, trial: OpenTrial, name: str, value: object) -> None:
         self._open[trial.number].set_user_attr(name, value)

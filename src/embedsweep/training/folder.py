@@ -41,7 +41,7 @@ def read_result(folder: Path) -> TrialResult | None:
 
 def result_of(tree: Mapping[str, Any]) -> TrialResult:
     """Return the result that ``asdict`` and JSON made a tree of."""
-    emissions = Emissions(**{**tree["emissions"], "unmeasured": tuple(tree["emissions"]["unmeasured"])})
+    emissions = Emissions.of(tree["emissions"])
     curve = {name: [(int(step), value) for step, value in points] for name, points in tree.get("curve", {}).items()}
     # Older versions wrote no examples_per_s.
     return TrialResult(**{"examples_per_s": None, **tree, "emissions": emissions, "curve": curve})

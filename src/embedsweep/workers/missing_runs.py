@@ -17,7 +17,7 @@ from embedsweep.study.leases import LEASE
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID, StudyRecord
 from embedsweep.study.storage import repair_hint
-from embedsweep.tracking.names import FORMER_ID
+from embedsweep.tracking.names import FORMER_ID, best_metrics
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
@@ -130,7 +130,7 @@ def _log_scores(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> No
             )
         return
     if duplicate is not None and duplicate.replicate is None:
-        run.log_metrics(result.steps, result.dev)
+        run.log_metrics(result.best_step, best_metrics(result.dev))
         return
     run.set_tags({"embedsweep.conversion": result.conversion or "none"})
     log_result(run, result)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import Display
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrackingError, TrialTakenError
@@ -20,6 +20,7 @@ from embedsweep.files import MODEL
 from embedsweep.secrets import redact
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import TrialState, TrialTracker
 from embedsweep.training.folder import write_config, write_result
 
@@ -49,13 +50,13 @@ def record_reuse(
     write_config(folder / "config.yaml", config)
     run.log_artifact(folder / "config.yaml")
     if original is None:
-        run.log_metrics(last_step, {name: value for name, value in values.items() if name.startswith("dev")})
+        run.log_metrics(last_step, best_metrics({name: value for name, value in values.items() if name in DEV_METRICS}))
         return None
     gpu_h = None if original.emissions.gpu_h is None else 0.0
     nothing = replace(original.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
     result = replace(original, emissions=nothing)
     write_result(folder, result)
-    run.log_metrics(result.steps, result.dev)
+    run.log_metrics(result.best_step, best_metrics(result.dev))
     return result
 
 

@@ -38,10 +38,10 @@ from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.names import option_tags
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
-from embedsweep.training.curve import points_of_curve
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
@@ -160,8 +160,6 @@ class Worker:
                 result = self._train(trial, config, run)
                 with shielded():
                     self.study.require_held(trial)
-                    if trial.run_id not in (None, run.run_id):  # the run of earlier attempts was deleted
-                        run.log_history(points_of_curve(result.curve))
                     self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
             raise
@@ -215,6 +213,7 @@ class Worker:
             "embedsweep.study": self.study.name,
             "embedsweep.worker": str(self.number),
             "embedsweep.host": socket.gethostname(),
+            **option_tags(self.study.options_of(trial.params)),
         }
         run = self.tracker.trial_run(
             self.study.name,
