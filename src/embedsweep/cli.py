@@ -24,6 +24,7 @@ from embedsweep.config.compose import (
     COMPOSE_ERRORS,
     PRIMARY,
     describe_user_conf,
+    own_hydra,
     parse_words,
     search_user_conf,
     shipped_conf,
@@ -218,7 +219,7 @@ def _run_hydra(words: Sequence[str]) -> int:
     output = io.StringIO()
     former, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), own_hydra():
             app()
     except SystemExit as error:
         return ConfigError.exit_code if error.code else 0

@@ -14,19 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -210,12 +215,27 @@ def open_composer() -> Iterator[Composer]:
     """Return a composer over the user's and the shipped options, for the duration of the ``with`` block."""
     search_user_conf()
     path = create_config_search_path(str(shipped_conf()))
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2(task_name=PRIMARY, config_search_path=path)
+    # Not made by Hydra's own functions, which set the one Hydra of the process: that may be a caller's.
+    job = JobRuntime()
+    former = job.get("name")
     try:
-        yield Composer(hydra)
+        yield Composer(Hydra(task_name=PRIMARY, config_loader=ConfigLoaderImpl(config_search_path=path)))
     finally:
-        GlobalHydra.instance().clear()
+        job.set("name", former)
+
+
+@contextmanager
+def own_hydra() -> Iterator[None]:
+    """Run ``hydra.main`` inside the block, and leave Hydra as a caller in this process has set it up."""
+    kinds = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)
+    former = {kind: Singleton._instances.pop(kind, None) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, instance in former.items():
+            Singleton._instances.pop(kind, None)
+            if instance is not None:
+                Singleton._instances[kind] = instance
 
 
 REFUSED_GROUPS = {
