@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import ModelConfig
