@@ -88,7 +88,8 @@ def describe_user_conf() -> list[str]:
     raise_problems(problems)
     if hiding:
         more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
-        lines.append(f"files of this folder are used instead of the shipped ones: {', '.join(hiding[:_N_LISTED])}{more}")
+        names = ", ".join(hiding[:_N_LISTED])
+        lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
     return lines
 
 
