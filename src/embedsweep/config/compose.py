@@ -87,8 +87,8 @@ def describe_user_conf() -> list[str]:
                     hiding.append(f"conf/{path.relative_to(user).as_posix()}")
     raise_problems(problems)
     if hiding:
-        more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
         names = ", ".join(hiding[:_N_LISTED])
+        more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
         lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
     return lines
 
