@@ -10,6 +10,7 @@ SCORED = DataConfig(
     hub=None,
     revision=None,
     language=None,
+    languages=None,
     format="delimited",
     files="{split}.csv",
     splits={"train": ("train",), "dev": ("dev",), "test": ("test",)},

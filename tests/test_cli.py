@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
 
@@ -280,7 +282,8 @@ def test_help_is_complete_and_readable(capsys: pytest.CaptureFixture[str]) -> No
     for path in sorted((ROOT / "conf").glob("*/*.yaml")):
         options[path.parent.name].append(path.stem)
     lines = out.splitlines()
-    assert [group for group, names in options.items() if f"{group}: {', '.join(names)}" not in lines] == []
+    missing = [group for group, names in options.items() if f"{group}: {', '.join(names)}" not in lines]
+    assert missing == ["base"], "whose files only other options take"
     assert len(options) == 15
     words = (
         "-m",
@@ -408,6 +411,24 @@ def test_the_installed_command_completes_too(
     monkeypatch.setattr(sys, "argv", ["embedsweep"])
     assert main(["-sc", "query=bash"]) == 0
     assert capsys.readouterr().out.split() == [f"loss={name}" for name in LOSSES]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "optimizer.lr=-1"),
+        ("train", "-m", "loss=mnrl,cosent", "study.dry_run=true"),
+        ("train", "--cfg", "job"),
+    ],
+)
+def test_a_program_with_a_hydra_of_its_own_calls_it_in_a_thread(words: tuple[str, ...]) -> None:
+    codes: list[int] = []
+    with hydra.initialize(version_base="1.3", config_path=None):
+        thread = threading.Thread(target=lambda: codes.append(main(words)))
+        thread.start()
+        thread.join()
+        assert hydra.compose(overrides=["+a=1"]) == {"a": 1}
+    assert codes == [2 if "optimizer.lr=-1" in words else 0]
 
 
 def test_another_hydra_projects_conf_is_named_and_its_primary_configuration_is_not_used(

@@ -24,6 +24,7 @@ from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.store import waiting_for_lock
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
+from tests.tracking.stores import wait_written
 
 
 def interrupt() -> None:
@@ -145,12 +146,17 @@ def test_a_pending_signal_is_dropped_with_its_handler() -> None:
         pass
 
 
-def test_a_write_to_mlflow_is_finished_first_and_leaves_the_database_unlocked(mlflow_store: TrackingConfig) -> None:
+def test_a_write_to_mlflow_is_finished_and_leaves_the_database_unlocked(
+    mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     config = pass_single(["loss=mnrl"]).config
     trial = Tracker(mlflow_store).trial_run("signals", 0, config, "0" * 12)
     with interrupted_after("INSERT INTO metrics"):
         trial.log_metrics(3, {"dev/spearman_cosine": 0.5})
+        wait_written()
     trial.finish("RUNNING")
+    wait_written()
     client = MlflowClient(mlflow_store.uri)
     assert client.get_run(trial.run_id).info.status == "KILLED"
     assert [point.step for point in client.get_metric_history(trial.run_id, "dev/spearman_cosine")] == [3]

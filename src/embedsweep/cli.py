@@ -10,6 +10,7 @@ import errno
 import io
 import itertools
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from embedsweep.config.compose import (
     COMPOSE_ERRORS,
     PRIMARY,
     describe_user_conf,
+    own_hydra,
     parse_words,
     search_user_conf,
     shipped_conf,
@@ -67,9 +69,9 @@ def _run(verb: str, words: list[str]) -> int:
     if verb != "train" and any(word in HELP for word in words):
         print(format_help(VERBS[verb]), end="")
         return 0
-    for line in describe_user_conf():
-        print(f"embedsweep: {line}", file=sys.stderr)
     try:
+        for line in describe_user_conf():
+            print(f"embedsweep: {line}", file=sys.stderr)
         with handled():
             return VERBS[verb].run(words, open_console(sys.stdout))
     except ConfigError as error:
@@ -217,7 +219,7 @@ def _run_hydra(words: Sequence[str]) -> int:
     output = io.StringIO()
     former, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
-        with contextlib.redirect_stdout(output):
+        with contextlib.redirect_stdout(output), own_hydra():
             app()
     except SystemExit as error:
         return ConfigError.exit_code if error.code else 0
@@ -225,7 +227,8 @@ def _run_hydra(words: Sequence[str]) -> int:
         raise ConfigError.single("train", " ".join(str(error).split())) from None
     finally:
         sys.argv = former
-        print(redact(output.getvalue()), end="")
+        # Hydra lists every folder of options, also the one whose files only other options take.
+        print(redact(re.sub(r"(?m)^base: .*\n", "", output.getvalue())), end="")
     return 0
 
 

@@ -35,6 +35,11 @@ def visible_cores() -> int:
     return os.cpu_count() or 1
 
 
+def training_gpus(device: str) -> list[str]:
+    """Return the name of the GPU that a single process trains on with ``trainer.device``; none on a CPU."""
+    return visible_devices()[:1] if device not in ("cpu", "mps") else []
+
+
 def visible_devices() -> list[str]:
     """Return the names of the CUDA devices for this process; those of ``CUDA_VISIBLE_DEVICES`` if it is set."""
     everything = [str(number) for number in range(cuda_device_count())]

@@ -25,10 +25,14 @@ _shield = _Shield()
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Turn signals into `Interrupted` inside the block; call in the main thread. Restores the former handlers.
+    """Turn signals into `Interrupted` inside the block, and restore the former handlers.
 
-    A SIGHUP that is ignored at the start (``nohup``) stays ignored.
+    A SIGHUP that is ignored at the start (``nohup``) stays ignored. Has no effect outside the main thread: there, a
+    program that calls embedsweep keeps its own handlers.
     """
+    if not _is_main_thread():
+        yield
+        return
     _shield.pending = None
     is_hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     numbers = [number for number in SIGNALS if not (number is signal.SIGHUP and is_hangup_ignored)]

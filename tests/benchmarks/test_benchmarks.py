@@ -82,5 +82,5 @@ def test_zero_shot_scores_are_the_known_ones(
 
     pairs = load_benchmark(benchmarks[name], str(shared_data))
     model = SentenceTransformer(str(get_model_path()), device="cpu")
-    scores = PairEvaluator(pairs, "bench", EVALUATION, ())(model)
+    scores = PairEvaluator(pairs, "bench", EVALUATION.batch_size, ())(model)
     assert round(scores["bench_spearman_cosine"], 4) == ZERO_SHOT[name]

@@ -31,8 +31,7 @@ def test_emissions_are_metadata_in_grams(folder: Path, write: Write) -> None:
         "emissions": pytest.approx(1.25),
         "energy_consumed": 0.0042,
         "source": "codecarbon",
-        "training_type": "fine-tuning",
-        "on_cloud": False,
+        "training_type": "pre-training",  # the tiny model's weights are random; where it runs is unknown
         "cpu_model": "Some CPU",
         "ram_total_size": pytest.approx(psutil.virtual_memory().total / 2**30),
         "hours_used": pytest.approx(0.1),
@@ -167,3 +166,36 @@ def test_metadata_has_the_types_that_the_hub_requires(
         for metric in result["metrics"]:
             assert isinstance(metric["type"], str)
             assert isinstance(metric["value"], float)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"languages": ("es",)}, ["es"]),
+        ({"languages": ("en", "es"), "language": "fr"}, ["en", "es"]),
+        ({"where": {"language": "de"}}, ["de"]),
+        ({"languages": ("Spanish",)}, None),  # the Hub refuses names
+        ({}, None),
+    ],
+)
+def test_the_languages_of_the_texts_are_metadata(
+    config: TrialConfig, folder: Path, write: Write, values: dict[str, object], expected: list[str] | None
+) -> None:
+    data = replace(config.data, **values)  # type: ignore[arg-type]
+    write(config=replace(config, data=data))
+    assert front_matter(folder).get("language") == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "pre-training"),
+        ({"name": "static", "path": "ORG/NAME", "static_dim": 8}, "pre-training"),
+        ({"name": "pretrained", "path": "ORG/NAME"}, "fine-tuning"),
+    ],
+)
+def test_training_from_random_weights_is_no_fine_tuning(
+    config: TrialConfig, folder: Path, write: Write, values: dict[str, object], expected: str
+) -> None:
+    write(config=replace(config, model=replace(config.model, **values)))  # type: ignore[arg-type]
+    assert front_matter(folder)["co2_eq_emissions"]["training_type"] == expected

@@ -18,7 +18,10 @@ from sentence_transformers import SentenceTransformer
 from embedsweep.commands import evaluate
 from embedsweep.commands.evaluate import find_tasks
 from embedsweep.errors import ConfigError, Problem
+from embedsweep.evaluation.pairs import score_further
+from embedsweep.models.build import build_model
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.validation.single import pass_single
 
 MINE = """\
 defaults: [/base/data@data, _self_]
@@ -104,6 +107,19 @@ def test_figures_follow_the_textbook_and_are_all_in_the_json(similarity: str, no
         "tag": "try 1",
     }
     assert f"{expected['spearman']:.4f} / {expected['pearson']:.4f}" in output
+
+
+def test_figures_equal_the_scores_of_training_to_the_last_digit_where_texts_tie(workplace: Path) -> None:
+    rows = [*ROWS, *((second, first, score) for first, second, score in ROWS), *((a, a, 3.0) for a, *_ in ROWS)] * 3
+    lines = ["sentence1,sentence2,score", *(f'"{first}","{second}",{score}' for first, second, score in rows)]
+    (workplace / "data" / "mine_files" / "test.csv").write_text("\n".join(lines), encoding="utf-8")
+    words = ["model=pretrained", "model.path=tiny", "evaluation.benchmarks=[mine]", "evaluation.path=data"]
+    config = pass_single(words).config
+    model = build_model(config.model, "cpu")
+    scored = {name: score_further(config, model)[f"mine/{name}_cosine"] for name in ("pearson", "spearman")}
+    _run("tiny", "--benchmark", "mine", "--data", "data", "--json", "all.json", "--device", "cpu")
+    (figure,) = json.loads(Path("all.json").read_text(encoding="utf-8"))
+    assert {name: figure[name] for name in scored} == scored
 
 
 def test_normalising_changes_these_texts() -> None:

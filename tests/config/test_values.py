@@ -6,8 +6,19 @@ from typing import Any
 
 import pytest
 
-from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
+from embedsweep.config.values import (
+    chosen_options,
+    has_key,
+    leaf_keys,
+    nearest,
+    nearest_key,
+    resolve,
+    set_value,
+    shown,
+    value_at,
+)
 from embedsweep.errors import ConfigError
+from embedsweep.tracking.names import option_tags
 
 KEYS = ["loss.name", "loss.scale", "model.lr", "optimizer.lr", "optimizer.warmup", "dataloader.batch_size"]
 
@@ -92,3 +103,22 @@ def test_unresolvable_interpolations_are_reported_by_key(monkeypatch: pytest.Mon
         "a.x: Interpolation key 'model.foo' not found",
         "b.y: \"Environment variable 'NOPE' not found\"",
     ]
+
+
+def test_options_are_chosen_by_group_and_values_are_not() -> None:
+    words = [
+        "loss=sharp",
+        "loss@loss.inner=mnrl",
+        "optimizer.lr=1e-3",
+        "+loss.x='a=b'",
+        "data='csv'",
+        "recipe=distiluse",
+    ]
+    expected = {"loss": "sharp", "loss@loss.inner": "mnrl", "data": "csv", "recipe": "distiluse"}
+    assert chosen_options(words) == expected
+    assert option_tags(expected) == {
+        "embedsweep.option.loss": "sharp",
+        "embedsweep.option.loss.inner": "mnrl",
+        "embedsweep.option.data": "csv",
+        "embedsweep.option.recipe": "distiluse",
+    }

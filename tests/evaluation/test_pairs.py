@@ -67,7 +67,7 @@ def test_scores_are_the_correlations_of_four_similarities_and_the_largest(
         values = {name: float(function(PAIRS.scores, scores)[0]) for name, scores in similarities.items()}
         expected |= {f"dev/{correlation}_{name}": value for name, value in values.items()}
         expected[f"dev/{correlation}_max"] = max(values.values())
-    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), model)
+    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG.batch_size, ()), model)
     assert set(scores) == set(DEV_METRICS)
     assert len(set(expected.values())) == 8  # two of the ten are the largest of the others
     assert scores == pytest.approx(expected, abs=1e-4)
@@ -76,7 +76,7 @@ def test_scores_are_the_correlations_of_four_similarities_and_the_largest(
 def test_the_file_of_scores_holds_every_pair_and_its_predictions(
     model: SentenceTransformer, similarities: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    evaluator = PairEvaluator(PAIRS, "dev", CONFIG, ())
+    evaluator = PairEvaluator(PAIRS, "dev", CONFIG.batch_size, ())
     had_scored = evaluator.has_scored
     scores_of(evaluator, model)
     assert (had_scored, evaluator.has_scored) == (False, True)
@@ -92,7 +92,7 @@ def test_the_file_of_scores_holds_every_pair_and_its_predictions(
 def test_predictions_are_of_the_model_scored_last(
     model: SentenceTransformer, similarities: dict[str, np.ndarray]
 ) -> None:
-    evaluator = PairEvaluator(PAIRS, "dev", CONFIG, ())
+    evaluator = PairEvaluator(PAIRS, "dev", CONFIG.batch_size, ())
     scores_of(evaluator, _Embedder(lambda texts: np.array([[len(text), 1.0] for text in texts])))
     assert not np.allclose(evaluator.predicted()["cosine"], similarities["cosine"])
     scores_of(evaluator, model)
@@ -121,7 +121,7 @@ class _Embedder(SentenceTransformer):  # type: ignore[misc]  # the library is un
 def test_constant_or_missing_embeddings_raise(value: float, reason: str) -> None:
     constant = _Embedder(lambda texts: np.full((len(texts), 8), value))
     with pytest.raises(TrialError, match=reason):
-        scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), constant)
+        scores_of(PairEvaluator(PAIRS, "dev", CONFIG.batch_size, ()), constant)
 
 
 def test_pairs_of_equal_similarity_raise() -> None:
@@ -131,7 +131,7 @@ def test_pairs_of_equal_similarity_raise() -> None:
         pytest.warns(ConstantInputWarning),
         pytest.raises(TrialError, match=r"dev/\w+ is not a number: all pairs have the same similarity"),
     ):
-        scores_of(PairEvaluator(opposite, "dev", CONFIG, ()), apart)
+        scores_of(PairEvaluator(opposite, "dev", CONFIG.batch_size, ()), apart)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_shortened_embeddings_score_as_in_the_library_without_encoding_again(
         return np.asarray(encode(sentences, **how))
 
     monkeypatch.setattr(model, "encode", counting)
-    plain = scores_of(PairEvaluator(PAIRS, "dev", CONFIG, ()), model)
+    plain = scores_of(PairEvaluator(PAIRS, "dev", CONFIG.batch_size, ()), model)
     encoded.clear()
-    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG, (dim,)), model)
+    scores = scores_of(PairEvaluator(PAIRS, "dev", CONFIG.batch_size, (dim,)), model)
     assert encoded == [60, 60]
     assert {name: value for name, value in scores.items() if name.startswith("dev-")} == pytest.approx(expected)
     assert {name: value for name, value in scores.items() if name.startswith("dev/")} == plain
@@ -182,7 +182,7 @@ def test_shortened_embeddings_score_as_in_the_library_without_encoding_again(
 def test_the_primary_metric_is_the_largest_spearman_and_the_card_gets_whole_embeddings_only(
     model: SentenceTransformer,
 ) -> None:
-    evaluator = PairEvaluator(PAIRS, "dev", CONFIG, (32,))
+    evaluator = PairEvaluator(PAIRS, "dev", CONFIG.batch_size, (32,))
     evaluator(model)
     assert evaluator.primary_metric == "dev_spearman_max"
     card_results = model.model_card_data.eval_results_dict[evaluator]
@@ -198,7 +198,7 @@ def test_the_trainer_and_the_librarys_card_accept_scores_of_shortened_embeddings
         args=SentenceTransformerTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none"),
         train_dataset=Dataset.from_dict(rows),
         loss=CoSENTLoss(model),
-        evaluator=PairEvaluator(PAIRS, "dev", CONFIG, (32,)),
+        evaluator=PairEvaluator(PAIRS, "dev", CONFIG.batch_size, (32,)),
     )
     metrics = trainer.evaluate()
     assert {"eval_dev_spearman_cosine", "eval_dev-32_spearman_cosine"} <= set(metrics)
@@ -213,7 +213,7 @@ def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer, mon
     scores = score_further(replace(config, evaluation=replace(CONFIG, benchmarks=benchmarks, dims=(32,))), model)
     assert len(scores) == 40
     for name, pairs in halves.items():
-        expected = scores_of(PairEvaluator(pairs, "dev", CONFIG, (32,)), model)
+        expected = scores_of(PairEvaluator(pairs, "dev", CONFIG.batch_size, (32,)), model)
         assert scores[f"{name}/spearman_cosine"] == expected["dev/spearman_cosine"]
         assert scores[f"{name}-32/spearman_cosine"] == expected["dev-32/spearman_cosine"]
 
@@ -222,7 +222,7 @@ def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer, mon
 def test_constant_shortened_embeddings_raise() -> None:
     ends = _Embedder(lambda texts: np.array([[1.0, 1.0, len(text)] for text in texts]))
     with pytest.raises(TrialError, match=r"dev-2/\w+ is not a number"):
-        scores_of(PairEvaluator(PAIRS, "dev", CONFIG, (2,)), ends)
+        scores_of(PairEvaluator(PAIRS, "dev", CONFIG.batch_size, (2,)), ends)
 
 
 def spread_of(relative: float) -> np.ndarray:
@@ -274,7 +274,7 @@ class Encoder:
 
 @pytest.fixture
 def evaluator() -> PairEvaluator:
-    return PairEvaluator(Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test"), "dev", CONFIG, ())
+    return PairEvaluator(Pairs(("a", "b", "c"), ("d", "e", "f"), (0.0, 0.5, 1.0), "test"), "dev", CONFIG.batch_size, ())
 
 
 def test_after_out_of_memory_evaluation_encodes_fewer_sentences_at_once(evaluator: PairEvaluator) -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -240,13 +240,16 @@ def params_in(folder: Path) -> dict[str, str]:
     return params
 
 
-def check_whole(study: Study, n_trials: int = N_TRIALS, *, is_pruned: bool = False) -> None:
+def check_whole(
+    study: Study, n_trials: int = N_TRIALS, *, is_pruned: bool = False, earlier: Collection[int] = ()
+) -> None:
     """Check that a study is complete, with each trial once, and that MLflow and Optuna agree.
 
     Args:
         study: the study.
         n_trials: how many trials it should have.
         is_pruned: whether trials, all but one at most, may have been pruned.
+        earlier: those that an earlier version completed, which logged the value as the last point of the dev curve.
     """
     assert len(study.states) == n_trials
     assert set(study.states) <= {"COMPLETE", *(["PRUNED"] if is_pruned else [])}, study.states
@@ -265,8 +268,12 @@ def check_whole(study: Study, n_trials: int = N_TRIALS, *, is_pruned: bool = Fal
         written = params_in(study.trial_folder(trial.number))
         assert {key: run.data.params[key] for key in swept} == {key: _param(value) for key, value in swept.items()}
         assert run.data.params.items() <= written.items()  # a run of an earlier commit lacks later keys
-        assert run.data.metrics["dev/spearman_cosine"] == trial.value
+        value = "dev/spearman_cosine" if trial.number in earlier else "best/spearman_cosine"
+        assert run.data.metrics[value] == trial.value
         history = study.history(run)
+        assert trial.number in earlier or [step for step, _ in history["best/spearman_cosine"]] == [
+            study.result(trial.number)["best_step"]
+        ]
         assert {"dev/spearman_cosine", "train/loss", "emissions/co2eq_kg"} <= history.keys()
         for name, points in history.items():
             steps = [step for step, _ in points]
@@ -294,5 +301,5 @@ def check_equal(study: Study, reference: Study) -> None:
         history, expected_history = study.history(run), reference.history(undisturbed)
         assert history.keys() == expected_history.keys()
         for name in history:
-            if name.startswith(("dev/", "test/", "train/")):
+            if name.startswith(("dev/", "best/", "test/", "train/")):
                 assert history[name] == expected_history[name], name

@@ -78,7 +78,7 @@ def test_a_study_of_an_earlier_commit_resumes_in_the_same_runs(commit: str, url:
     (resumed,) = (line for line in ended.output.splitlines() if line.startswith(f"trial {KILLED_TRIAL} RUNNING"))
     assert " resumed" in resumed
     study = Study(tmp_path, url)
-    studies.check_whole(study, N_TRIALS)
+    studies.check_whole(study, N_TRIALS, earlier=set(range(KILLED_TRIAL)))
     assert study.parent.info.run_id == before.parent.info.run_id
     for number, earlier in enumerate(recorded):
         assert study.run_of(number).info.run_id == before.run_of(number).info.run_id

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from tests.faults import studies
+from tests.flaky_proxy import AFTER, BEFORE, Fault, flaky_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +92,7 @@ def _check_equal(port: int, undisturbed: studies.Study) -> None:
         wanted = undisturbed.history(expected)
         assert history.keys() == wanted.keys()
         for name, points in wanted.items():
-            if name.startswith(("dev/", "test/", "train/")):
+            if name.startswith(("dev/", "best/", "test/", "train/")):
                 assert history[name] == points, name
             assert len(history[name]) == len(points), name
         paths = {item.path for item in client.list_artifacts(run.info.run_id)}
@@ -140,6 +141,26 @@ def test_records_of_an_outage_are_written_when_the_server_is_back(tmp_path: Path
         assert ended.code == 0, ended.output
         assert "MLflow's store answers" in ended.output
         assert "embedsweep sync" not in ended.output
+        _check_equal(port, undisturbed)
+    assert list(folder.glob("sweeps/*/spool/*.jsonl")) == []
+
+
+def test_a_server_that_fails_now_and_then_gets_every_record_during_the_sweep(
+    tmp_path: Path, undisturbed: studies.Study
+) -> None:
+    port, folder = free_port(), tmp_path / "work"
+
+    def fault(number: int) -> Fault:
+        if number in (30, 60):
+            return 8.0  # longer than a call may take that training waits for
+        return None if number % 5 else (BEFORE, AFTER)[number % 2]
+
+    with server(tmp_path, port), flaky_proxy(port, fault) as proxy:
+        ended = studies.run(folder, (*studies.WORDS, f"tracking.uri={proxy.uri}"))
+        assert ended.code == 0, ended.output
+        assert proxy.requests > 100
+        assert "embedsweep sync" not in ended.output
+        assert "Traceback" not in ended.output
         _check_equal(port, undisturbed)
     assert list(folder.glob("sweeps/*/spool/*.jsonl")) == []
 

@@ -107,5 +107,5 @@ def test_two_runs_started_at_the_same_instant_are_two_runs(tmp_path: Path) -> No
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     assert Counter(run.info.status for run in runs) == {"FINISHED": 2}
-    assert len({run.data.metrics["dev/spearman_cosine"] for run in runs}) == 1
+    assert len({run.data.metrics["best/spearman_cosine"] for run in runs}) == 1
     assert len(list(folder.glob("sweeps/**/result.json"))) == 2

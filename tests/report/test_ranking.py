@@ -15,6 +15,7 @@ from embedsweep.config.study import Choice
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.report.ranking import print_best, print_ranking, print_single, rerun_command
 from embedsweep.study.opening import open_study
+from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
 from embedsweep.training.folder import write_result
 from embedsweep.validation.cells import cell_config
@@ -164,6 +165,13 @@ def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
     (study.trial_folder(1) / "model").mkdir(parents=True)
     print_best(to, study, "python train.py", None)
     assert "model: sweeps/ranked/trials/0001/model" in output.getvalue()
+
+
+def test_what_scoring_test_cost_is_in_the_total() -> None:
+    study = study_of(0.5, 0.7)
+    cost = replace(COST, co2eq_kg=0.0005, energy_kwh=0.001, duration_s=75.0)
+    study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
+    assert total_of(study) == "emissions of all trials and of scoring test (1m15s): 4.5 g CO2eq, 21 Wh"
 
 
 def total_of(study: Study) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from embedsweep.study.study import Study
 from embedsweep.validation.cells import cell_config
 from embedsweep.validation.sweep import pass_sweep
 from tests.faults import studies
+from tests.validation.commands import own_option
 
 HEADER = "sentence1,sentence2,score\n"
 ROWS = HEADER + "a b,c d,0\ne f,g h,5\n"
@@ -85,7 +87,7 @@ def test_every_source_is_frozen_and_reported(pairs: Path, forget_data: Callable[
     forget_data()
     with pytest.raises(ConfigError) as error:
         agree_on_data(study)
-    assert [problem.message.split()[0] for problem in error.value.problems] == ["dev", "test", "train"]
+    assert [problem.message.split()[0] for problem in error.value.problems] == ["train", "dev", "test"]
 
 
 def test_what_is_done_with_examples_is_no_other_data(pairs: Path) -> None:
@@ -107,6 +109,42 @@ def test_sources_that_are_swept_are_frozen_each(pairs: Path, forget_data: Callab
     assert len(error.value.problems) == 2
 
 
+def test_a_further_dataset_is_frozen_whatever_its_name(pairs: Path, forget_data: Callable[[], None]) -> None:
+    own_option(
+        "data/both.yaml", "defaults: [csv, /data@also.train: csv, /loss@also.train.loss: cosine, _self_]\nname: both\n"
+    )
+    further = pairs / "further.csv"
+    further.write_text(ROWS)
+    study = opened(WORDS[0], *WORDS[2:], "data=both", f"data.also.train.path={further}")
+    agree_on_data(study)
+    further.write_text(ROWS.replace("a b", "other"))
+    forget_data()
+    with pytest.raises(ConfigError) as error:
+        agree_on_data(study)
+    (problem,) = error.value.problems
+    assert problem.message.startswith("data.also.train (")
+
+
+@pytest.mark.parametrize("changed", ["encoder/model.safetensors", "teacher/config.json"])
+def test_a_folder_of_a_model_or_a_teacher_is_frozen(changed: str, pairs: Path) -> None:
+    for name in ("encoder", "teacher"):
+        (pairs.parent / name).mkdir()
+        config = {"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0, "hidden_size": 8}
+        (pairs.parent / name / "config.json").write_text(json.dumps(config))
+        for file in ("model.safetensors", "tokenizer.json"):
+            (pairs.parent / name / file).touch()
+    models = ("model=pretrained", "model.path=encoder", "loss=mse", "loss.teacher=teacher")
+    study = opened("optimizer.lr=1e-4,1e-3", *WORDS[1:], *models)
+    agree_on_data(study)
+    assert {"model encoder", "model teacher"} <= set(study.frozen_data)
+    (pairs.parent / changed).write_text(json.dumps({**config, "more": 1}))
+    with pytest.raises(ConfigError) as error:
+        agree_on_data(study)
+    (problem,) = error.value.problems
+    assert problem.message.startswith(f"model {Path(changed).parent} (")
+    assert "has as many files as when the study was created (3), but not the same" in problem.message
+
+
 def test_a_study_of_an_earlier_version_takes_the_data_it_finds(pairs: Path, forget_data: Callable[[], None]) -> None:
     study = opened(*WORDS)
     assert DATA not in study._study.user_attrs  # as earlier versions leave it
@@ -126,7 +164,7 @@ def test_data_is_no_part_of_the_derived_name(pairs: Path, forget_data: Callable[
 
 def test_the_content_of_a_models_folder_is_its_files_but_not_its_readme(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling").mkdir()
-    for name in ("model.safetensors", "1_Pooling/config.json", "README.md", ".gitattributes"):
+    for name in ("model.safetensors", "1_Pooling/config.json", "README.md", ".gitattributes", "pytorch_model.bin"):
         (tmp_path / name).write_text(name)
     before = folder_content(tmp_path)
     assert before.size == 2

@@ -246,7 +246,9 @@ def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
 def test_test_scores_are_kept_in_the_study() -> None:
     study = open_study(make_request())
     assert study.finals is None
-    finals = Finals(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, {"test/spearman_cosine": 0.1}, 20)
+    cost = Emissions(0.001, 0.002, 3.0, "FRA", ("cpu power estimated",), 0.5)
+    before = {"test/spearman_cosine": 0.1}
+    finals = Finals(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, before, 20, cost)
     study.set_finals(finals)
     assert open_study(by_name("compare")).finals == finals
 
@@ -256,7 +258,7 @@ def test_finals_of_older_versions_are_read() -> None:
     finals = Finals.of({"trial": 3, "scores": scores})
     assert finals.scores == scores
     assert finals.benchmarks == {"testing/spearman_cosine": 0.3}
-    assert (finals.before, finals.n_trials) == ({}, None)
+    assert (finals.before, finals.n_trials, finals.cost) == ({}, None, None)
 
 
 # --- trials whose worker died

@@ -15,7 +15,8 @@ from tests.tracking.stores import child, free_port, wait_for
 
 
 @pytest.fixture(autouse=True)
-def _no_active_run() -> Iterator[None]:
+def _no_active_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
     yield
     import mlflow
 

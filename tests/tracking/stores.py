@@ -29,6 +29,7 @@ from embedsweep.config.trial import (
     TrialConfig,
 )
 from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.tracking.spool import all_spools
 from tests.configs import EVALUATION, SCORED
 
 CONFIG = TrialConfig(
@@ -118,9 +119,17 @@ def fetch(url: str) -> str:
 
 
 def reader(config: TrackingConfig) -> MlflowClient:
-    from mlflow import MlflowClient
-
+    """Return a client of the store, once all that was recorded is written."""
+    wait_written()
     return MlflowClient(config.uri)
+
+
+def wait_written() -> None:
+    """Wait until no record waits in the working directory."""
+    until = time.monotonic() + 30
+    while all_spools():
+        assert time.monotonic() < until, "records still wait"
+        time.sleep(0.01)
 
 
 def begin(tracker: Tracker, experiment: str = "study-a", run_id: str | None = None) -> TrialTracker:

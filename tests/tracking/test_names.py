@@ -34,4 +34,4 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 84
+    assert len(flat) == 85

@@ -14,7 +14,7 @@ from embedsweep.config.trial import (
     LossConfig,
 )
 from embedsweep.errors import TrackingError
-from embedsweep.tracking.names import flatten
+from embedsweep.tracking.names import SPOOL_ID, flatten
 from embedsweep.tracking.runs import ParentStatus, Tracker, TrialState
 from tests.tracking.stores import CONFIG, begin, history, reader
 
@@ -46,6 +46,7 @@ def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: 
     assert run.data.params == flatten(CONFIG)
     origin = ("mlflow.runName", "mlflow.user", "mlflow.source.name")
     assert {key: value for key, value in run.data.tags.items() if key not in origin} == {
+        SPOOL_ID: run.data.tags[SPOOL_ID],
         "embedsweep.kind": "trial",
         "embedsweep.trial": "7",
         "embedsweep.config_hash": "abc123",
@@ -93,11 +94,10 @@ def test_reopening_makes_a_run_running_and_rewrites_nothing_else(config: Trackin
     tracker = Tracker(config)
     trial = tracker.trial_run("rewritten", 7, CONFIG, "abc123", run_name="mine", tags={"embedsweep.host": "a"})
     trial.finish("RUNNING")
-    client = reader(config)
-    before = client.get_run(trial.run_id)
+    before = reader(config).get_run(trial.run_id)
     assert (before.info.status, before.data.tags["embedsweep.state"]) == ("KILLED", "RUNNING")
     tracker.trial_run("rewritten", 7, CONFIG, "abc123", run_name="other", run_id=trial.run_id)
-    after = client.get_run(trial.run_id)
+    after = reader(config).get_run(trial.run_id)
     assert after.info.status == "RUNNING"
     assert after.info.run_name == "mine"
     assert (after.data.tags, after.data.params) == (before.data.tags, before.data.params)
@@ -161,6 +161,7 @@ def test_metrics_of_a_step_are_one_call(mlflow_store: TrackingConfig, monkeypatc
     monkeypatch.setattr(MlflowClient, "log_batch", lambda _self, run_id, **_arguments: calls.append(run_id))
     trial.log_metrics(0, {f"metric-{number}": 0.5 for number in range(10)})
     trial.log_metrics(0, {f"metric-{number}": 0.5 for number in range(10)})
+    reader(mlflow_store)
     assert calls == [trial.run_id]
 
 
@@ -223,6 +224,7 @@ def test_a_missing_artifact_is_a_tracking_error(mlflow_store: TrackingConfig, tm
 def test_the_ui_hint_is_a_command(
     mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir("/")
     assert Tracker(mlflow_store).ui_hint() == f"embedsweep ui --tracking-uri {mlflow_store.uri}"
     monkeypatch.chdir(tmp_path)
     assert Tracker(mlflow_store).ui_hint() == "embedsweep ui"

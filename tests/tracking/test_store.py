@@ -28,6 +28,7 @@ def test_artifacts_lie_beside_the_database(mlflow_store: TrackingConfig, tmp_pat
     trial = begin(Tracker(mlflow_store), "é ü#1 %20")
     (tmp_path / "file.txt").write_text("here")
     trial.log_artifact(tmp_path / "file.txt")
+    reader(mlflow_store)
     found = tmp_path / "mlruns" / "artifacts" / "é ü#1 %20" / trial.run_id / "artifacts" / "file.txt"
     assert found.read_text() == "here"
 

@@ -39,18 +39,16 @@ class RecordingListener:
     points: dict[int, Mapping[str, float]] = field(default_factory=dict)
     evaluations: dict[int, Mapping[str, float]] = field(default_factory=dict)
     steps: list[int] = field(default_factory=list)
-    last: list[int] = field(default_factory=list)
     total: int = 0
 
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         assert not self.points.keys() & dict(points).keys()
         self.points |= dict(points)
 
-    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> Decision:
         self.at.get(step, lambda: None)()
         assert step not in self.evaluations
         self.evaluations[step] = metrics
-        self.last += [step] if last else []
         return Decision.PRUNE if step == self.prune_at else Decision.CONTINUE
 
     def on_progress(self, step: int, total: int) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -287,9 +288,13 @@ class Trials:
             return self.rooms[-1]
 
         config = config_of(*words)
-        self.recorded = Tracker(self.store).trial_run("single", 0, config, "abc123")
-        with pytest.MonkeyPatch.context() as patch:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            chdir(self.folder),
+            Tracker(self.store) as tracker,
+        ):
             patch.setattr(train, "build_loss", build)
+            self.recorded = tracker.trial_run("single", 0, config, "abc123")
             return run_trial(
                 TrialSetup(
                     config,

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,7 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     from mlflow import MlflowClient
 
     config = pass_single([*SMALL, *words]).config
-    run = Tracker(store).trial_run("single", 0, config, "abc123")
-    tried = Attempt(config, folder, MlflowClient(store.uri, store.uri), run.run_id)
+    tried = Attempt(config, folder, MlflowClient(store.uri, store.uri), "")
 
     def report(step: int, metrics: Mapping[str, float]) -> Decision:
         tried.reports.append((step, metrics))
@@ -87,7 +87,10 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))
 
-    tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
+    with chdir(folder.parent), Tracker(store) as tracker:
+        run = tracker.trial_run("single", 0, config, "abc123")
+        tried.run_id = run.run_id
+        tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
     return tried
 
 
@@ -169,6 +172,7 @@ def test_metrics_have_the_names_others_rely_on(single: Attempt) -> None:
     expected = {
         *DEV_METRICS,
         *(name.replace("dev/", "test/") for name in DEV_METRICS),
+        *(name.replace("dev/", "best/") for name in DEV_METRICS),
         "train/loss",
         "train/learning_rate",
         "emissions/co2eq_kg",
@@ -188,16 +192,17 @@ def test_metrics_have_the_names_others_rely_on(single: Attempt) -> None:
     assert metrics["throughput/examples_per_s"] == pytest.approx(9 * 32 / metrics["time/train_s"])
 
 
-def test_the_latest_dev_value_is_the_result_even_if_an_earlier_checkpoint_is_the_best(single: Attempt) -> None:
+def test_the_dev_curve_is_what_was_measured_and_the_kept_checkpoint_has_its_scores_at_its_own_step(
+    single: Attempt,
+) -> None:
     result = result_of(single)
-    history = single.history("dev/spearman_cosine")
-    assert [step for step, _ in history] == [0, 2, 4, 6, 8, 9]
-    assert history[0] == (0, result.before["dev/spearman_cosine"])
-    assert history[-1] == (9, result.objective)
-    assert single.run.data.metrics["dev/spearman_cosine"] == result.objective
-    reported = [metrics["dev/spearman_cosine"] for _, metrics in single.reports]
-    assert [value for _, value in history[1:-1]] == reported[:-1]
-    assert reported[-1] < result.objective - 0.005
+    reported = [(step, metrics["dev/spearman_cosine"]) for step, metrics in single.reports]
+    assert [step for step, _ in reported] == [2, 4, 6, 8, 9]
+    assert single.history("dev/spearman_cosine") == [(0, result.before["dev/spearman_cosine"]), *reported]
+    assert reported[-1][1] < result.objective - 0.005, "the last checkpoint is not the best"
+    for name in DEV_METRICS:
+        assert single.history(name.replace("dev/", "best/")) == [(result.best_step, result.dev[name])]
+    assert result.best_step < 9
     assert [step for step, _ in single.history("train/loss")] == list(range(1, 10))
 
 
@@ -238,9 +243,9 @@ def test_the_card_has_one_evaluation_and_marks_the_checkpoint(single: Attempt) -
 
 
 def test_a_trial_with_a_result_is_not_trained_again(single: Attempt) -> None:
-    run = Tracker(TrackingConfig("local", single.client.tracking_uri, spool=False)).trial_run(
-        "single", 0, single.config, "abc123", run_id=single.run_id
-    )
+    store = TrackingConfig("local", single.client.tracking_uri, spool=False)
+    with chdir(single.folder.parent):
+        run = Tracker(store).trial_run("single", 0, single.config, "abc123", run_id=single.run_id)
 
     def unwanted(*_: object) -> Any:
         raise AssertionError("it was trained")

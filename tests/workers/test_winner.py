@@ -21,6 +21,7 @@ from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
 from embedsweep.config.trial import DEV_METRICS, SPLITS
+from embedsweep.emissions.rows import read_rows, sum_rows
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
@@ -29,6 +30,7 @@ from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import winner as winner_module
+from embedsweep.workers.winner import SCORING
 from tests.demo_pairs import demo_pairs
 
 pytestmark = pytest.mark.slow  # each trains
@@ -144,16 +146,21 @@ def test_runs_have_the_status_of_their_trials(best: Swept) -> None:
         run = best.run_of(number)
         assert (run.info.status, run.data.tags["embedsweep.state"]) == ("FINISHED", "COMPLETE")
         assert run.data.tags["mlflow.parentRunId"] == best.parent.info.run_id
-        assert run.data.metrics["dev/spearman_cosine"] == best.study.trials[number].value
+        assert run.data.metrics["best/spearman_cosine"] == best.study.trials[number].value
 
 
 def test_the_parent_run_carries_the_best_values_and_all_emissions(best: Swept) -> None:
     metrics = best.parent.data.metrics
     assert metrics["dev/spearman_cosine"] == best.study.trials[1].value
     assert metrics["test/spearman_cosine"] == best.run_of(1).data.metrics["test/spearman_cosine"]
-    total = sum(best.run_of(number).data.metrics["emissions/co2eq_kg"] for number in (0, 1, 2))
+    scoring = sum_rows(read_rows(best.study.folder / SCORING), "")
+    assert best.study.finals is not None
+    assert best.study.finals.cost is not None
+    assert best.study.finals.cost.energy_kwh == scoring.energy_kwh > 0
+    assert metrics["time/test_s"] == scoring.duration_s > 0
+    total = sum(best.run_of(number).data.metrics["emissions/co2eq_kg"] for number in (0, 1, 2)) + scoring.co2eq_kg
     assert metrics["emissions/co2eq_kg"] == pytest.approx(total)
-    energy = sum(best.run_of(number).data.metrics["emissions/energy_kwh"] for number in (0, 1, 2))
+    energy = sum(best.run_of(number).data.metrics["emissions/energy_kwh"] for number in (0, 1, 2)) + scoring.energy_kwh
     assert metrics["emissions/energy_kwh"] == pytest.approx(energy)
     assert "time/gpu_h" not in metrics
 
@@ -321,7 +328,7 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert swept.code == 0
     trials = swept.study.trials
     for number, trial in enumerate(trials):
-        assert trial.values == [swept.run_of(number).data.metrics[name] for name in objectives]
+        assert trial.values == [swept.run_of(number).data.metrics[name.replace("dev/", "best/")] for name in objectives]
     assert swept.study.finals is not None
     assert swept.study.finals.number == 1 == max(trials, key=lambda trial: trial.values[1]).number
     assert not TEST_METRICS & set(swept.run_of(0).data.metrics)
@@ -329,7 +336,9 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert metrics["dev/spearman_cosine"] == trials[1].values[1]
     assert metrics["throughput/examples_per_s"] == max(trial.values[2] for trial in trials)
     assert metrics["best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
-    assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials))
+    cost = swept.study.finals.cost
+    assert cost is not None
+    assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials) + cost.co2eq_kg)
     with open_composer() as composer:
         assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 

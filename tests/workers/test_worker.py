@@ -28,7 +28,7 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import PlainLines
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
-from embedsweep.report.ranking import rerun_command
+from embedsweep.report.ranking import print_ranking, rerun_command
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
@@ -36,12 +36,14 @@ from embedsweep.study.leases import LEASE, Lease
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import FAILURE, RETRY_OF
 from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import write_config, write_result
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
+from tests.tracking.stores import wait_written
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -87,7 +89,7 @@ class Trained:
         setup.report(2, dev)
         cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
         result = TrialResult(value, dev, {}, {}, {}, 2, 2, cost, self.pruned, None, 1.0)
-        setup.run.log_metrics(2, {**dev, "emissions/co2eq_kg": cost.co2eq_kg})
+        setup.run.log_metrics(2, {**best_metrics(dev), "emissions/co2eq_kg": cost.co2eq_kg})
         write_result(folder, result)
         return result
 
@@ -107,7 +109,8 @@ class Bench:
         Worker(self.study, self.tracker, self.parent, display).work()
 
     def run_of(self, number: int) -> Run:
-        """The run of a trial; there must be one only."""
+        """The run of a trial, once all is written; there must be one only."""
+        wait_written()
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(self.study.name)
         runs = client.search_runs([experiment.experiment_id], f"tags.`embedsweep.trial` = '{number}'")
@@ -465,7 +468,7 @@ def test_a_configuration_that_is_sampled_again_is_not_trained_again(
         is_reused = original != trial.number
         assert trial.user_attrs["emissions_kg"] == result["emissions"]["co2eq_kg"] == (0.0 if is_reused else 0.001)
         assert ("emissions/co2eq_kg" in run.data.metrics) is not is_reused
-        assert run.data.metrics["dev/spearman_cosine"] == trial.value
+        assert run.data.metrics["best/spearman_cosine"] == trial.value
         config = (folder / "config.yaml").read_text(encoding="utf-8")
         assert config == (made.study.trial_folder(original) / "config.yaml").read_text(encoding="utf-8")
         tags = {key: value for key, value in run.data.tags.items() if key.startswith("embedsweep.reused_from")}
@@ -510,7 +513,7 @@ def test_the_objective_is_reused_though_the_other_folder_is_elsewhere(bench: Ope
     assert len(trained.configs) == 2
     reused = [trial for trial in made.study.trials if "embedsweep.duplicate" in trial.user_attrs]
     metrics = [made.run_of(trial.number).data.metrics for trial in reused[1:]]
-    assert metrics == [{"dev/spearman_cosine": trial.value} for trial in reused[1:]]
+    assert metrics == [{"best/spearman_cosine": trial.value} for trial in reused[1:]]
     assert "whose other scores are on another machine" in made.output.getvalue()
 
 
@@ -549,3 +552,29 @@ def test_the_command_that_runs_a_replicate_again_has_its_seed(bench: Open, train
     for config, trial in zip(trained.configs, made.study.trials, strict=True):
         command = rerun_command("x", made.study.fixed, trained_params(made.study.plan, trial))
         assert config_hash(pass_single(shlex.split(command)[1:]).config) == config_hash(config)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (("loss=mnrl,sharp", "model=tiny"), [{"loss": "mnrl", "model": "tiny"}, {"loss": "sharp", "model": "tiny"}]),
+        (("loss=sharp", "optimizer.lr=1e-3,2e-3"), [{"loss": "sharp"}] * 2),
+    ],
+    ids=["swept", "fixed"],
+)
+def test_runs_and_the_ranking_name_an_option_of_ones_own(
+    words: tuple[str, ...], options: list[dict[str, str]], bench: Open, trained: Trained
+) -> None:
+    option = Path("conf/loss/sharp.yaml")
+    option.parent.mkdir()
+    option.write_text("defaults: [mnrl, _self_]\nscale: 50.0\n", encoding="utf-8")
+    made = bench(*words, "study.name=made_up", "trainer.device=cpu")
+    made.work()
+    assert [config.loss.parameters["scale"] for config in trained.configs][-1] == 50.0
+    for number, expected in enumerate(options):
+        run = made.run_of(number)
+        tags = {key: value for key, value in run.data.tags.items() if key.startswith("embedsweep.option.")}
+        assert tags == {f"embedsweep.option.{group}": name for group, name in expected.items()}
+        assert run.data.params["loss.name"] == "mnrl"
+    print_ranking(Console(file=made.output, width=200), made.study)
+    assert ("loss=sharp" in made.output.getvalue()) is ("loss=mnrl,sharp" in words)

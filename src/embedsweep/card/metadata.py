@@ -74,7 +74,10 @@ def with_license(text: str, name: str) -> str:
 def set_origin(data: Any, config: TrialConfig) -> None:
     """Set base model, languages, licence and datasets in the library's ``model_card_data``; redact its examples."""
     sources = [dataset.data for dataset in config.datasets.values()]
-    languages = dict.fromkeys(source.language for source in sources)
+    # A dataset of several languages may be cut to one by a column of that name.
+    languages = dict.fromkeys(
+        code for each in sources for code in each.languages or (each.language, each.where.get("language"))
+    )
     hub_ids = dict.fromkeys(hub_dataset(source) for source in sources)
     data.base_model = base_model(config, data.base_model)
     data.language = [code for code in languages if code in LANGUAGES]
@@ -83,7 +86,12 @@ def set_origin(data: Any, config: TrialConfig) -> None:
     data.widget = [{key: _redacted(value) for key, value in example.items()} for example in data.widget]
 
 
-def set_emissions(data: Any, cost: Emissions, hardware: Hardware) -> None:
+def is_pretrained(model: ModelConfig) -> bool:
+    """Return whether training began from weights that were trained before, and not from random ones."""
+    return model.name != "tiny" and model.static_dim is None
+
+
+def set_emissions(data: Any, config: TrialConfig, cost: Emissions, hardware: Hardware) -> None:
     """Set the emissions in a card's ``data``, unless no energy was measured."""
     if cost.energy_kwh <= 0:
         return
@@ -91,8 +99,7 @@ def set_emissions(data: Any, cost: Emissions, hardware: Hardware) -> None:
         "emissions": cost.co2eq_kg * 1000,  # grams
         "energy_consumed": cost.energy_kwh,
         "source": "codecarbon",
-        "training_type": "fine-tuning",
-        "on_cloud": False,
+        "training_type": "fine-tuning" if is_pretrained(config.model) else "pre-training",
         "cpu_model": hardware.cpu,
         "ram_total_size": hardware.ram_gib,
         "hours_used": cost.duration_s / 3600,

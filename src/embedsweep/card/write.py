@@ -92,7 +92,7 @@ def write_card(
         own_versions={name: _version(package) for name, package in OWN_VERSIONS.items()},
     )
     card.data.model_name = data.model_name
-    set_emissions(card.data, result.emissions, hardware)
+    set_emissions(card.data, config, result.emissions, hardware)
     _save(card, folder, config, result, selection)
 
 

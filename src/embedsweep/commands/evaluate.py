@@ -6,7 +6,7 @@ import logging
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,6 @@ from embedsweep.commands.similarity import (
     SIMILARITY,
     Comparison,
     Correlations,
-    compared,
     correlations,
     normalized_text,
 )
@@ -38,6 +37,7 @@ from embedsweep.secrets import redact
 from embedsweep.validation.sections import read_section
 
 if TYPE_CHECKING:
+    import numpy as np
     from sentence_transformers import SentenceTransformer
 
 INSTALL = "pip install 'embedsweep[mteb]'"
@@ -244,15 +244,42 @@ def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure]:
         )
 
     for name, pairs in request.benchmarks.items():
-        sides = []
-        for texts in (pairs.sentences1, pairs.sentences2):
-            inputs = [normalized_text(text) for text in texts] if values.normalize_text else list(texts)
-            sides.append(model.encode(inputs, batch_size=values.batch_size, show_progress_bar=False))
-        scores = correlations(pairs.scores, compared(sides[0], sides[1], values.similarity))
-        yield figure(name, values.similarity, len(pairs), scores)
+        scored = _normalized(pairs) if values.normalize_text else pairs
+        predicted = predicted_scores(model, scored, name, values.batch_size, values.similarity)
+        yield figure(name, values.similarity, len(pairs), correlations(pairs.scores, predicted))
     for task in request.tasks:
         for name, scores in task_scores(model, task, values.similarity, values.batch_size):
             yield figure(name, f"mteb {values.similarity}", None, scores)
+
+
+def predicted_scores(
+    model: SentenceTransformer, pairs: Pairs, name: str, batch_size: int, by: Comparison
+) -> np.ndarray:
+    """Return the similarity of every pair as training computes it, so that figures are equal to its own: ``(pairs,)``.
+
+    Args:
+        model: encodes the sentences.
+        pairs: what is scored.
+        name: the benchmark's.
+        batch_size: sentences encoded at once.
+        by: ``cosine``, or ``euclidean``: ``1 / (1 + distance)``.
+
+    Raises:
+        TrialError: the embeddings are constant or not numbers, or one sentence does not fit into memory.
+    """
+    import numpy as np
+
+    from embedsweep.evaluation.pairs import PairEvaluator, scores_of
+
+    evaluator = PairEvaluator(pairs, name, batch_size, ())
+    scores_of(evaluator, model)
+    predicted = evaluator.predicted()[by]
+    return predicted if by == "cosine" else 1 / (1 - predicted.astype(np.float64))  # there a distance is negated
+
+
+def _normalized(pairs: Pairs) -> Pairs:
+    sides = [tuple(map(normalized_text, texts)) for texts in (pairs.sentences1, pairs.sentences2)]
+    return replace(pairs, sentences1=sides[0], sentences2=sides[1])
 
 
 def _print_table(console: Console, figures: Sequence[Figure]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from embedsweep.files import SINGLE, SINGLE_RUNS
 from embedsweep.report.ranking import print_single, print_ui
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
+from embedsweep.tracking.names import option_tags
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
@@ -47,7 +48,7 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    with closing(Tracker(request.tracking, lambda line: say(console, line))) as tracker:
+    with Tracker(request.tracking, lambda line: say(console, line)) as tracker:
         return _Run(request, tracker, console, program, group).run()
 
 
@@ -111,8 +112,9 @@ class _Run:
             config,
             config_hash(config),
             run_id=self.continued.run_id if self.continued is not None else None,
-            run_name=f"{config.loss.name} {config.model.name}",
-            tags={RESUMED_FROM: resumed.run.run_id} if resumed is not None else None,
+            run_name=" ".join(_shown_options(self.request, "loss", "model").values()),
+            tags=option_tags(self.request.options)
+            | ({RESUMED_FROM: resumed.run.run_id} if resumed is not None else {}),
         )
 
     def _finish_complete(self, run_id: str) -> None:
@@ -193,13 +195,18 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         raise ConfigError.single("data", message)
 
 
+def _shown_options(request: SingleRun, *sections: str) -> dict[str, str]:
+    """Return the options of sections by which people know the run: the chosen ones, else the names in them."""
+    return {each: request.options.get(each) or str(getattr(request.config, each).name) for each in sections}
+
+
 def _show_start(request: SingleRun, label: str, display: Display) -> None:
     config, resumed = request.config, request.resumed
     note = ""
     if resumed is not None:
         step = resumed.run.last_step or 0
         note = f"from step {step}" + (f" of {resumed.run.run_id[:8]}" if resumed.is_changed else "")
-    display.begin(label, {"loss": config.loss.name, "model": config.model.name, "data": config.data.name}, note)
+    display.begin(label, _shown_options(request, "loss", "model", "data"), note)
     for line in data_warnings(config):
         display.say(f"data: {line}")
     for line in training_warnings(config):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from embedsweep.report.ranking import print_best, print_preview, print_ranking, 
 from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import open_study
-from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H
+from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
 from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import ParentStatus, Tracker
@@ -88,7 +87,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
         ):
             if is_inline:
                 prepare_process(device)
-            with closing(Tracker(study.services.tracking, print_line)) as tracker:
+            with Tracker(study.services.tracking, print_line) as tracker:
                 _check_one_store(study, tracker)
                 test = _Run(request, study, tracker, console, start).run(pool, group)
                 print_ranking(console, study)
@@ -233,10 +232,13 @@ def _log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, floa
 
 
 def _costs(study: Study) -> dict[str, float]:
-    """Return the sum over all trials of each cost that any of them recorded, by metric."""
+    """Return the sum over all trials and the scoring of the best of each cost that any of them recorded, by metric."""
     names = {"emissions/co2eq_kg": EMISSIONS_KG, "emissions/energy_kwh": ENERGY_KWH, "time/gpu_h": GPU_H}
-    known = {
-        metric: [trial.user_attrs[name] for trial in study.trials if name in trial.user_attrs]
-        for metric, name in names.items()
-    }
-    return {metric: sum(figures) for metric, figures in known.items() if figures or metric == "emissions/co2eq_kg"}
+    attributes: list[Mapping[str, float]] = [trial.user_attrs for trial in study.trials]
+    times: dict[str, float] = {}
+    if (finals := study.finals) is not None and finals.cost is not None:
+        attributes.append(cost_attributes(finals.cost))
+        times["time/test_s"] = finals.cost.duration_s
+    known = {metric: [each[name] for each in attributes if name in each] for metric, name in names.items()}
+    sums = {metric: sum(figures) for metric, figures in known.items() if figures or metric == "emissions/co2eq_kg"}
+    return {**sums, **times}

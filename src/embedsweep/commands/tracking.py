@@ -18,7 +18,7 @@ from embedsweep.errors import ConfigError, TrackingError
 from embedsweep.files import SWEEPS
 from embedsweep.secrets import MASK, redact
 from embedsweep.tracking.browse import open_ui
-from embedsweep.tracking.record_writer import replay_spool
+from embedsweep.tracking.replay import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
 from embedsweep.tracking.store import locate
 from embedsweep.validation.single import read_store

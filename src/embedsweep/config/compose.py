@@ -14,25 +14,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from embedsweep.config.values import nearest
-from embedsweep.errors import ConfigError, Problem, raise_problems
+from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 
 PRIMARY = "train"
 
@@ -62,22 +67,37 @@ def describe_user_conf() -> list[str]:
     """Return lines about the user's ``conf``: a primary configuration, and files that hide shipped options.
 
     The folder may be another project's, which uses Hydra, too.
+
+    Raises:
+        ConfigError: files in it that cannot be read, which Hydra would not name.
     """
     user, shipped = user_conf(), shipped_conf()
     if user is None:
         return []
-    primary = f"{PRIMARY}.yaml"
-    lines = [f"conf/{primary} of this folder is not used: choose options in the command"] * (user / primary).is_file()
-    hiding = [
-        path.relative_to(shipped)
-        for path in sorted(shipped.glob("*/*.yaml"))
-        if (own := user / path.relative_to(shipped)).is_file() and own.read_bytes() != path.read_bytes()
-    ]
+    problems: list[Problem] = []
+    lines, hiding = [], []
+    with gather_problems(problems):
+        if (user / f"{PRIMARY}.yaml").is_file():
+            lines.append(f"conf/{PRIMARY}.yaml of this folder is not used: choose options in the command")
+        folders = sorted(folder.name for folder in shipped.iterdir() if folder.is_dir())
+        for path in (path for name in folders for path in sorted((user / name).glob("*.yaml")) if path.is_file()):
+            with gather_problems(problems):
+                text, other = _text_of(path), shipped / path.relative_to(user)
+                if other.is_file() and text != other.read_text(encoding="utf-8"):
+                    hiding.append(f"conf/{path.relative_to(user).as_posix()}")
+    raise_problems(problems)
     if hiding:
-        names = ", ".join(f"conf/{path.as_posix()}" for path in hiding[:_N_LISTED])
+        names = ", ".join(hiding[:_N_LISTED])
         more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
         lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
     return lines
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError.single(str(path), f"is not UTF-8 (at byte {error.start + 1}): convert it") from None
 
 
 class _UserOptions(FileConfigSource):  # type: ignore[misc]  # untyped
@@ -210,12 +230,27 @@ def open_composer() -> Iterator[Composer]:
     """Return a composer over the user's and the shipped options, for the duration of the ``with`` block."""
     search_user_conf()
     path = create_config_search_path(str(shipped_conf()))
-    GlobalHydra.instance().clear()
-    hydra = Hydra.create_main_hydra2(task_name=PRIMARY, config_search_path=path)
+    # Not made by Hydra's own functions, which set the one Hydra of the process: that may be a caller's.
+    job = JobRuntime()
+    former = job.get("name")
     try:
-        yield Composer(hydra)
+        yield Composer(Hydra(task_name=PRIMARY, config_loader=ConfigLoaderImpl(config_search_path=path)))
     finally:
-        GlobalHydra.instance().clear()
+        job.set("name", former)
+
+
+@contextmanager
+def own_hydra() -> Iterator[None]:
+    """Run ``hydra.main`` inside the block, and leave Hydra as a caller in this process has set it up."""
+    kinds = (GlobalHydra, HydraConfig, JobRuntime, VersionBase)
+    former = {kind: Singleton._instances.pop(kind, None) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, instance in former.items():
+            Singleton._instances.pop(kind, None)
+            if instance is not None:
+                Singleton._instances[kind] = instance
 
 
 REFUSED_GROUPS = {

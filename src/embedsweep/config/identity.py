@@ -23,8 +23,12 @@ CHANGED_RULES: Mapping[str, Mapping[str, object]] = {"model": {"prompt_rule": "r
 """Section -> later key -> its default, where that is not what its absence means. Neither is part of an identity: the
 same command names the same study before and after the change, and the study's own plan says which rule it has."""
 
-LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto"}
+LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto", "languages": None}
 """The same for every data configuration, also inside benchmarks and as a further dataset."""
+
+
+CARD_KEYS = ("languages",)
+"""Keys of data configurations that only the model card has: no part of an identity, and free to change."""
 
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +63,19 @@ def is_as_before(key: str, value: object) -> bool:
 
 
 def _without_later_data_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key not in LATER_DATA_KEYS or value != LATER_DATA_KEYS[key]}
+    return {
+        key: value
+        for key, value in data.items()
+        if key not in CARD_KEYS and (key not in LATER_DATA_KEYS or value != LATER_DATA_KEYS[key])
+    }
+
+
+def without_card_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's tree without the keys that only the model card has."""
+    changed: dict[str, Any] = _change_data(
+        tree, lambda data: {key: value for key, value in data.items() if key not in CARD_KEYS}
+    )
+    return changed
 
 
 def _change_data(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:

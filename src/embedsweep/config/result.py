@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class Decision(Enum):
@@ -34,6 +35,11 @@ class Emissions:
     country: str
     unmeasured: tuple[str, ...]
     gpu_h: float | None = None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Emissions:
+        """Return the emissions that ``asdict`` and JSON made a tree of."""
+        return cls(**{**tree, "unmeasured": tuple(tree["unmeasured"])})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
-from embedsweep.config.identity import canonical, digest, is_as_before, with_later_keys, without_later_keys
+from embedsweep.config.identity import (
+    canonical,
+    digest,
+    is_as_before,
+    with_later_keys,
+    without_card_keys,
+    without_later_keys,
+)
 from embedsweep.config.trial import (
     DEV_METRICS,
     DIRECTIONS,
@@ -317,7 +324,15 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     # A combination of options that only one of them has shows in the axes; the others are compared key by key.
     common = sorted(frozen.cells.keys() & requested.cells.keys())
     old, new = (
-        dict(_flat({**asdict(plan), "axes": plan.axes, "cells": {cell: plan.cells[cell] for cell in common}}))
+        dict(
+            _flat(
+                {
+                    **asdict(plan),
+                    "axes": plan.axes,
+                    "cells": {cell: without_card_keys(plan.cells[cell]) for cell in common},
+                }
+            )
+        )
         for plan in (frozen, requested)
     )
     # Every cell repeats the fixed values, so a difference is listed once, by its key within a cell.

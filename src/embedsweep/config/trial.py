@@ -114,6 +114,7 @@ class DataConfig:
         hub: dataset id on the hub; None where the option has none.
         revision: a branch, tag or commit on the hub; None for its default branch.
         language: a subset's code, where the option has languages; else None.
+        languages: codes of the texts' languages (ISO 639-1), for the card; None takes ``language``. Decides no result.
         format: what the files are, or that there are none and the data is made here; None where only the hub has it.
         files: file name inside ``path``, with ``{split}`` and ``{language}`` where names have them; of a SemEval folder
             the names of the input files as a pattern (``STS.input.*.txt``). None where there are no files.
@@ -140,6 +141,7 @@ class DataConfig:
     hub: str | None
     revision: str | None
     language: str | None
+    languages: tuple[str, ...] | None
     format: DataFormat | None
     files: str | None
     splits: Mapping[Split, tuple[str, ...]]

@@ -77,6 +77,12 @@ def shown(value: object) -> str:
     return str(value)
 
 
+def chosen_options(words: Iterable[str]) -> dict[str, str]:
+    """Return the options that overrides choose, by group: ``loss=sharp`` chooses one, ``loss.scale=20`` does not."""
+    pairs = (word.partition("=") for word in words)
+    return {group: option.strip("'\"") for group, _, option in pairs if "." not in group.partition("@")[0]}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean ...?)`` with the known word most like ``word``, or the empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

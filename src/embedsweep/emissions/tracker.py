@@ -172,6 +172,11 @@ class EnergyTracker:
         return replace(self._last, duration_s=elapsed, unmeasured=(*self._last.unmeasured, self._failure))
 
 
+def import_codecarbon() -> None:
+    """Import in advance what a tracker needs, which takes a second."""
+    import codecarbon  # noqa: F401
+
+
 def _new_tracker(
     country_iso_code: str | None, gpu_numbers: Sequence[int], measure_every_s: float, receiver: _Receiver
 ) -> Any:

@@ -26,7 +26,7 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, EvaluationConfig, Similarity, TrialConfig
+from embedsweep.config.trial import SIMILARITIES, Similarity, TrialConfig
 from embedsweep.data.examples import Pairs
 from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.errors import TrialError, first_line
@@ -52,17 +52,17 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
     Args:
         pairs: the pairs to score; gold scores in [0, 1].
         split: ``dev``, ``test`` or a benchmark's name: prefix of the metrics' names.
-        config: how many sentences are encoded at once.
+        batch_size: sentences encoded at once.
         dims: numbers of first dimensions for which shortened embeddings are scored too, each at most their width.
     """
 
-    def __init__(self, pairs: Pairs, split: str, config: EvaluationConfig, dims: Sequence[int]) -> None:
+    def __init__(self, pairs: Pairs, split: str, batch_size: int, dims: Sequence[int]) -> None:
         super().__init__(
             list(pairs.sentences1),
             list(pairs.sentences2),
             list(pairs.scores),
             name=split,
-            batch_size=config.batch_size,
+            batch_size=batch_size,
             similarity_fn_names=list(SIMILARITIES),
             write_csv=False,
         )
@@ -132,13 +132,14 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
 def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvaluator:
     """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
     splits = load_splits(config.data, config.evaluation)
-    return PairEvaluator(splits.dev, "dev", config.evaluation, _cut_dims(config, model))
+    return PairEvaluator(splits.dev, "dev", config.evaluation.batch_size, _cut_dims(config, model))
 
 
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
     """Return all test metrics of ``model``, by name."""
     splits = load_splits(config.data, config.evaluation)
-    return scores_of(PairEvaluator(splits.test, "test", config.evaluation, _cut_dims(config, model)), model)
+    evaluator = PairEvaluator(splits.test, "test", config.evaluation.batch_size, _cut_dims(config, model))
+    return scores_of(evaluator, model)
 
 
 def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
@@ -150,7 +151,7 @@ def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, 
     scores: dict[str, float] = {}
     for benchmark in evaluation.benchmarks:
         pairs = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation, cut_dims), model)
+        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation.batch_size, cut_dims), model)
     return scores
 
 

@@ -16,13 +16,22 @@ from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import shown
-from embedsweep.console import plain_table, say, short_params
+from embedsweep.console import duration, plain_table, say, short_params
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import Duplicate, trained_params
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.opening import find_study
-from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, FAILURE, GPU_H, RETRY_OF, StudyRecord, better
+from embedsweep.study.record import (
+    EMISSIONS_KG,
+    ENERGY_KWH,
+    FAILURE,
+    GPU_H,
+    RETRY_OF,
+    StudyRecord,
+    better,
+    cost_attributes,
+)
 from embedsweep.training.folder import read_result
 from embedsweep.validation.cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -94,8 +103,13 @@ def _cost(trial: FrozenTrial, unit: str) -> str:
     return f"{factor * trial.user_attrs[name]:.3g}" if name in trial.user_attrs else "-"
 
 
-def _total_costs(trials: Iterable[FrozenTrial]) -> str:
-    """Return the sum of the trials' costs in each unit, and of how many if an older version did not record some."""
+def _total_costs(trials: Iterable[FrozenTrial], scoring: Mapping[str, float]) -> str:
+    """Return the sum of the trials' costs in each unit, and of how many if an older version did not record some.
+
+    Args:
+        trials: all trials.
+        scoring: what it cost to score the best one on test, by user attribute; empty if unknown.
+    """
     counted = [trial for trial in trials if EMISSIONS_KG in trial.user_attrs]
     with_energy = [trial for trial in counted if ENERGY_KWH in trial.user_attrs]
     words = []
@@ -106,7 +120,8 @@ def _total_costs(trials: Iterable[FrozenTrial]) -> str:
             if name == EMISSIONS_KG or len(with_energy) == len(counted)
             else f" ({len(with_energy)} of {len(counted)} trials)"
         )
-        words.append(f"{factor * sum(trial.user_attrs.get(name, 0.0) for trial in counted):.3g} {unit}{of}")
+        total = scoring.get(name, 0.0) + sum(trial.user_attrs.get(name, 0.0) for trial in counted)
+        words.append(f"{factor * total:.3g} {unit}{of}")
     return ", ".join(words)
 
 
@@ -149,7 +164,10 @@ def print_best(console: Console, study: StudyRecord, program: str, test: Mapping
     if result is not None:
         _print_unimproved(console, result, objective, "the best trial")
     note = _energy_note(result.emissions) if result is not None else ""
-    say(console, f"emissions of all trials: {_total_costs(study.trials)}{f' ({note})' if note else ''}")
+    scoring = study.finals.cost if study.finals is not None else None
+    also = f" and of scoring test ({duration(scoring.duration_s)})" if scoring is not None else ""
+    total = _total_costs(study.trials, cost_attributes(scoring) if scoring is not None else {})
+    say(console, f"emissions of all trials{also}: {total}{f' ({note})' if note else ''}")
 
 
 def _print_unimproved(console: Console, result: TrialResult, objective: str, what: str) -> None:

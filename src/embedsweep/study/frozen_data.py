@@ -11,16 +11,18 @@ from pathlib import Path
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
+from embedsweep.data.examples import Examples, Pairs
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
+from embedsweep.files import user_path
 from embedsweep.losses.nesting import nest
 from embedsweep.losses.table import LOSSES
 from embedsweep.study.record import StudyRecord
 from embedsweep.validation.cells import cell_config, cell_name, section_of
 from embedsweep.validation.search import probe_cells
 
-NOT_HASHED = (".md", ".lock")
-"""Suffixes of files in a model's folder that its weights and tokens do not depend on."""
+NOT_LOADED = (".md", ".lock", ".bin", ".pt", ".pth", ".onnx", ".h5", ".msgpack", ".ot")
+"""Suffixes of files in a model's folder that are not read: texts for people, and weights in other forms."""
 
 
 @dataclass(frozen=True)
@@ -118,31 +120,28 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     """Yield the name and the content of every source of a trial; of models those that are folders."""
     note = f" with {cell_name({key: shown(value) for key, value in swept.items()})}" if swept else ""
     splits = load_splits(replace(config.data, limit=None), config.evaluation)
-    for split in (splits.dev, splits.test):
-        name = "dev" if split is splits.dev else "test"
-        yield f"{name}{note}", Content(split.origin, len(split), split.digest)
     further = {name: replace(also, data=replace(also.data, limit=None)) for name, also in config.data.also.items()}
-    trained = {"train": splits.train, **load_also(replace(config.data, also=further))}
-    for name, examples in trained.items():
-        where = name if examples is splits.train else f"data.also.{name}"
-        yield f"{where}{note}", Content(examples.origin, len(examples), examples.digest)
+    also = {f"data.also.{name}": each for name, each in load_also(replace(config.data, also=further)).items()}
+    sources: dict[str, Examples | Pairs] = {"train": splits.train, "dev": splits.dev, "test": splits.test, **also}
+    for name, source in sources.items():
+        yield f"{name}{note}", Content(source.origin, len(source), source.digest)
     losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]
     others = [part.parameters[key] for part in losses if (key := LOSSES[part.name].other_model) is not None]
     for path in dict.fromkeys([config.model.path, *others]):
-        if isinstance(path, str) and (folder := Path(path).expanduser()).is_dir():
+        if isinstance(path, str) and (folder := user_path(path)).is_dir():
             yield f"model {path}", folder_content(folder)
 
 
 def folder_content(folder: Path) -> Content:
-    """Return the content of a model's folder: all files but hidden ones and texts for people."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in NOT_HASHED]
-    shown = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    """Return the content of a model's folder: what is in it and in the folders of its modules, but hidden files."""
+    files = [path for path in sorted([*folder.glob("*"), *folder.glob("*/*")]) if path.suffix not in NOT_LOADED]
+    files = [path for path in files if path.is_file() and not f"/{path.relative_to(folder).as_posix()}".count("/.")]
     digest = hashlib.sha256()
-    for path in shown:
+    for path in files:
         status = path.stat()
         content = _file_digest(path, status.st_size, status.st_mtime_ns)
         digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return Content(str(folder), len(shown), digest.hexdigest()[:16])
+    return Content(str(folder), len(files), digest.hexdigest()[:16])
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
-from embedsweep.config.result import TrialResult
+from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, StudyPlan, StudyServices
 from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
+from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
 from embedsweep.study.leases import LEASE, Leases
@@ -35,6 +36,7 @@ class Finals:
         benchmarks: its metrics on further benchmarks, by name.
         before: the same metrics of the untrained model, if requested.
         n_trials: how many trials it was the best of; None if an older version recorded no number.
+        cost: what scoring cost, that of earlier winners of the study too; None if an older version did not measure it.
     """
 
     number: int
@@ -42,6 +44,7 @@ class Finals:
     benchmarks: Mapping[str, float]
     before: Mapping[str, float]
     n_trials: int | None
+    cost: Emissions | None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -55,7 +58,8 @@ class Finals:
         if further is None:
             further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
         test = {name: value for name, value in scores.items() if name not in further}
-        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"))
+        cost = Emissions.of(tree["emissions"]) if tree.get("emissions") else None
+        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"), cost)
 
     def tree(self) -> dict[str, Any]:
         """Return the value of the study's user attribute."""
@@ -65,6 +69,7 @@ class Finals:
             "benchmarks": dict(self.benchmarks),
             "before": dict(self.before),
             "trials": self.n_trials,
+            "emissions": None if self.cost is None else asdict(self.cost),
         }
 
 
@@ -132,6 +137,14 @@ EMISSIONS_KG = "emissions_kg"
 ENERGY_KWH = "energy_kwh"
 GPU_H = "gpu_h"
 FAILURE = "embedsweep.failure"
+
+
+def cost_attributes(cost: Emissions) -> dict[str, float]:
+    """Return a cost as user attributes of a trial, by name; GPU hours only of what used a GPU."""
+    gpu = {} if cost.gpu_h is None else {GPU_H: cost.gpu_h}
+    return {EMISSIONS_KG: cost.co2eq_kg, ENERGY_KWH: cost.energy_kwh, **gpu}
+
+
 RETRY_OF = "embedsweep.retry_of"
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -273,6 +286,10 @@ class StudyRecord:
     def freeze_data(self, contents: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what each source holds; the caller holds the lock."""
         self._study.set_user_attr(DATA, {name: dict(content) for name, content in contents.items()})
+
+    def options_of(self, params: Mapping[str, Choice]) -> dict[str, str]:
+        """Return the options that the study's command chose for the trial with these values, by group."""
+        return chosen_options(self.fixed) | {group: str(params[group]) for group in self.plan.groups}
 
 
 def trial_folder(study: str, number: int) -> Path:

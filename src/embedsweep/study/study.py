@@ -32,6 +32,7 @@ from embedsweep.study.record import (
     WARM_START,
     Finals,
     StudyRecord,
+    cost_attributes,
     count_trials,
     values_of,
 )
@@ -302,10 +303,8 @@ class Study(StudyRecord):
             self._set(trial, LEASE, None)
 
     def _set_cost(self, trial: OpenTrial, cost: Emissions) -> None:
-        self._set(trial, EMISSIONS_KG, cost.co2eq_kg)
-        self._set(trial, ENERGY_KWH, cost.energy_kwh)
-        if cost.gpu_h is not None:
-            self._set(trial, GPU_H, cost.gpu_h)
+        for name, value in cost_attributes(cost).items():
+            self._set(trial, name, value)
 
     def _set(self, trial: OpenTrial, name: str, value: object) -> None:
         self._open[trial.number].set_user_attr(name, value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedsweep.errors import TrackingError
@@ -12,7 +11,6 @@ from embedsweep.secrets import redact
 from embedsweep.tracking import names
 from embedsweep.tracking.artifacts import check_location
 from embedsweep.tracking.names import study_id
-from embedsweep.tracking.records import TrialRun
 from embedsweep.tracking.store import Store, mlflow_errors
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ class Lookup:
     """Reads an open store; creates nothing but experiments.
 
     Every method but `answers` raises UnreachableError if the store cannot be reached at this moment. A ``run_id`` may
-    be the store's, or the one that the run was given while the store was unreachable.
+    be the store's, or the one that the run has in the spool.
     """
 
     def __init__(self, store: Store, client: MlflowClient) -> None:
@@ -71,8 +69,7 @@ class Lookup:
         """Return the id of the experiment, which is created if it does not exist.
 
         Raises:
-            TrackingError: the experiment was deleted, its name cannot be a folder's, or its artifacts may not lie where
-                the server says.
+            TrackingError: the experiment was deleted, or its artifacts may not lie where the server says.
         """
         with mlflow_errors(f"MLflow's experiment {name!r} cannot be opened"):
             experiment = self._client.get_experiment_by_name(name) or self._create_experiment(name)
@@ -89,7 +86,7 @@ class Lookup:
         """Return the store's id of a run, or None if the store does not have it.
 
         Args:
-            run_id: the store's id, or the one it was given while the store was unreachable.
+            run_id: the store's id, or the one that it has in the spool.
             experiment: the experiment to search; None searches all.
         """
         if run_id not in self._store_ids and (store_id := self._search_id(run_id, experiment)) is not None:
@@ -122,14 +119,6 @@ class Lookup:
         wanted = f"tags.`{names.TRIAL}` = '{number}' AND tags.`{names.STATE}` = 'RUNNING'"
         runs = self._search([experiment_id], wanted, ["attributes.start_time DESC"])
         return next((str(run.info.run_id) for run in runs if run.data.tags.get(names.PARENT) == parent), None)
-
-    def find_created(self, experiment_id: str, record: TrialRun) -> str | None:
-        """Return the id of a run whose creation was cut off, or whose answer was lost; None if there is none."""
-        runs = self._search([experiment_id], f"attributes.start_time = {record.time_ms}")
-        ours = [
-            run for run in runs if record.tags.items() <= run.data.tags.items() and names.SPOOL_ID not in run.data.tags
-        ]
-        return str(ours[0].info.run_id) if ours else None
 
     def recorded(self, run_id: str) -> RecordedRun | None:
         """Return what the store has of a trial's run, or None if it does not have the run."""
@@ -185,8 +174,6 @@ class Lookup:
 
         location = None
         if self._store.artifacts is not None:
-            if name in (".", "..") or Path(name).name != name:
-                raise TrackingError(f"experiment {name!r} cannot be the name of a folder; choose another study.name")
             location = (self._store.artifacts / name).as_uri()
         try:
             created = self._client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS)

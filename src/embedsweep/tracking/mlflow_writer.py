@@ -14,7 +14,7 @@ from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
-from embedsweep.tracking.store import Store, mlflow_errors
+from embedsweep.tracking.store import Store, mlflow_errors, repeated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,13 +41,12 @@ class MlflowWriter:
         # The metrics of runs that this process alone writes into: their steps, or None if not read from the store yet.
         self._steps: dict[str, dict[str, set[int] | None]] = {}
 
-    def write(self, experiment: str, run_id: str | None, record: Record) -> str:
+    def write(self, experiment: str, run_id: str, record: Record) -> str:
         """Write a record, or what the store lacks of it.
 
         Args:
             experiment: the experiment's name.
-            run_id: the run's id in the store, or the one that it was given while the store was unreachable; None opens
-                a run whose id the store chooses.
+            run_id: the run's id in the store, or the one that it has in the spool.
             record: what to write.
 
         Returns:
@@ -61,10 +60,8 @@ class MlflowWriter:
             return self._open_study(record)
         if isinstance(record, TrialRun):
             opened = self._open_trial(experiment, run_id, record)
-            self.lookup.remember(opened, run_id or opened)
+            self.lookup.remember(opened, run_id)
             return opened
-        if run_id is None:
-            raise TypeError(f"a record of kind {record.kind!r} needs the id of its run")
         store_id = self.lookup.id_of(experiment, run_id)
         match record:
             case Metrics():
@@ -103,23 +100,21 @@ class MlflowWriter:
                 self._client.delete_run(created)
         return first
 
-    def _open_trial(self, experiment: str, run_id: str | None, record: TrialRun) -> str:
+    def _open_trial(self, experiment: str, run_id: str, record: TrialRun) -> str:
         """Reopen the run that the id names or an earlier attempt has created; create one if there is none."""
-        store_id = self.lookup.find(run_id, experiment) if run_id is not None else None
+        store_id = self.lookup.find(run_id, experiment)
+        if store_id is None and record.adopts and record.parent is not None:
+            store_id = self.lookup.find_trial(experiment, record.tags[names.TRIAL], record.parent)
         if store_id is None:
-            experiment_id = self.lookup.experiment(experiment)
-            store_id = self.lookup.find_created(experiment_id, record)
-            if store_id is None and record.adopts and record.parent is not None:
-                store_id = self.lookup.find_trial(experiment, record.tags[names.TRIAL], record.parent)
-            if store_id is None:
-                return self._create_trial(experiment_id, experiment, run_id, record)
-        if run_id is not None and run_id != store_id:
+            return self._create_trial(experiment, run_id, record)
+        if run_id != store_id:
             self._set_tags(store_id, {names.SPOOL_ID: run_id})
         self._reopen(store_id, record.params)
         return store_id
 
-    def _create_trial(self, experiment_id: str, experiment: str, run_id: str | None, record: TrialRun) -> str:
-        tags = {**record.tags, **({names.SPOOL_ID: run_id} if run_id is not None else {})}
+    def _create_trial(self, experiment: str, run_id: str, record: TrialRun) -> str:
+        experiment_id = self.lookup.experiment(experiment)
+        tags = {**record.tags, names.SPOOL_ID: run_id}  # by which the run is found if the answer is lost
         if record.parent == study_id(experiment):
             parent = self.lookup.find_parent(experiment_id, experiment)
             tags[names.PARENT] = parent or self._open_study(StudyRun(experiment, {}, record.time_ms))
@@ -196,10 +191,13 @@ class MlflowWriter:
 
     def _log_files(self, run_id: str, record: Files) -> None:
         path = Path(record.path)
+        files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
-            artifacts = artifacts_of(self._store, self._client, run_id)
-            log = artifacts.log_artifacts if path.is_dir() else artifacts.log_artifact
-            log(str(path), record.folder)
+            log = artifacts_of(self._store, self._client, run_id).log_artifact
+            for file in files:  # one by one, so that a server's failure repeats one of them only
+                inner = str(file.parent.relative_to(path)) if path.is_dir() else "."
+                folder = "/".join(part for part in (record.folder, inner) if part not in (None, ".")) or None
+                repeated(log, str(file), folder) if self._store.is_server else log(str(file), folder)
 
     def _end(self, run_id: str, record: End) -> None:
         if record.state is not None:

@@ -31,13 +31,29 @@ STATE = "embedsweep.state"
 CONFIG_HASH = "embedsweep.config_hash"
 """Tag of a trial's run: the identity of its configuration."""
 
+OPTION = "embedsweep.option."
+"""Start of the tags that name the options a command chose (``embedsweep.option.loss``), shipped or a user's own."""
+
 PARENT = "mlflow.parentRunId"
 """Tag of a trial's run: the id of the study's parent run."""
 
 SPOOL_ID = "embedsweep.spool_id"
-"""Tag of a run that was started while the store was unreachable: the id that it has in spool and folder names."""
+"""Tag of a trial's run: the id by which it was recorded, until the store's was known."""
 
 _MAX_PARAM_LENGTH = 6000  # MLflow truncates longer values
+
+
+def option_tags(options: Mapping[str, str]) -> dict[str, str]:
+    """Return tags for the options of a trial, by group; ``loss@loss.inner`` is tagged by its place, ``loss.inner``."""
+    return {f"{OPTION}{group.rpartition('@')[2]}": option for group, option in options.items()}
+
+
+def best_metrics(dev: Mapping[str, float]) -> dict[str, float]:
+    """Return the dev metrics of a trial's kept checkpoint by their names in MLflow: ``best/spearman_cosine``.
+
+    ``dev/...`` is the curve of all evaluations there, in which the kept checkpoint need not be the last.
+    """
+    return {f"best{name.removeprefix('dev')}": value for name, value in dev.items()}
 
 
 def study_id(study: str) -> str:

@@ -1,139 +1,46 @@
-"""Write records to the store at once, or spool them while it is unreachable and replay them later.
+"""Record through the spool: records are appended on the local disk, and one thread of the process writes them.
 
-A caller never waits for a store that is unreachable: after the first call that fails, only a background thread tries.
+A caller waits only when a run is opened, and not long: if the store does not answer, the run gets an id of its own.
 """
 
 from __future__ import annotations
 
-import errno
+import math
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
-
-from filelock import Timeout
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.files import FULL
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import study_id
-from embedsweep.tracking.records import Record, StudyRun
+from embedsweep.tracking.records import Record, StudyRun, TrialRun
+from embedsweep.tracking.replay import Replay, replay
 from embedsweep.tracking.spool import Origin, Spool, spool_of
-from embedsweep.tracking.store import Notify, Store, locate, open_store, waiting_for_lock
-
-
-@dataclass(frozen=True)
-class Written:
-    """A run whose records are all in the store.
-
-    Attributes:
-        store_id: the store's id of the run.
-        records: how many records this replay wrote.
-    """
-
-    store_id: str
-    records: int
-
-
-@dataclass
-class Replay:
-    """The result of a replay.
-
-    Attributes:
-        done: the runs whose records are all in the store.
-        left: the runs with records left, and why.
-        answered: whether the store answered until the end; False also if another process replays.
-    """
-
-    done: dict[str, Written] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-    answered: bool = True
-
-
-def replay(writer: MlflowWriter, spool: Spool, store: str, deadline: float | None = None) -> Replay:
-    """Write the records that wait in a spool; if killed at any moment, no record is lost or written twice.
-
-    Args:
-        writer: the store, open.
-        spool: the records.
-        store: the store's URI without secrets; records for other stores stay.
-        deadline: the time on the monotonic clock to stop at, between two records; None does not stop.
-    """
-    if not spool.waiting(store):
-        return Replay()
-    try:
-        with spool.replay_lock():
-            return _replay_alone(writer, spool, store, deadline)
-    except Timeout:
-        return _unfinished(Replay(), spool, store, "another process replays them")
-
-
-def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:
-    """Open a store and write the records that wait in a spool.
-
-    Args:
-        spool: the records.
-        origin: the store's URI that they were recorded for, without secrets.
-        uri: the store to write to.
-        notify: receives a line if the database is locked.
-
-    Raises:
-        TrackingError: the store cannot be opened.
-    """
-    store = locate(uri)
-    return replay(MlflowWriter(store, open_store(store, notify)), spool, origin)
-
-
-def _replay_alone(writer: MlflowWriter, spool: Spool, store: str, deadline: float | None) -> Replay:
-    result = Replay()
-    for run_id in spool.waiting(store):
-        try:
-            written = _replay_run(writer, spool, run_id, deadline)
-        except UnreachableError as error:
-            if not writer.lookup.answers():
-                return _unfinished(result, spool, store, str(error))
-            result.left[run_id] = str(error)
-        except TrackingError as error:
-            result.left[run_id] = str(error)
-        else:
-            if written is None:
-                return _unfinished(result, spool, store, "the time limit was reached")
-            result.done[run_id] = written
-    return result
-
-
-def _unfinished(result: Replay, spool: Spool, store: str, reason: str) -> Replay:
-    return Replay(result.done, dict.fromkeys(spool.waiting(store), reason), answered=False)
-
-
-def _replay_run(writer: MlflowWriter, spool: Spool, run_id: str, deadline: float | None) -> Written | None:
-    """Write the waiting records of a run; return None if the deadline passed."""
-    experiment = spool.origin(run_id).experiment
-    count = 0
-    while not spool.remove(run_id):  # records may have been added in the meantime
-        for position, record in spool.records(run_id):
-            if deadline is not None and time.monotonic() > deadline:
-                return None
-            with shielded():
-                writer.write(experiment, run_id, record)
-                spool.mark_written(run_id, position)
-            count += 1
-    written = Written(writer.lookup.id_of(experiment, run_id), count)
-    spool.note_id(run_id, written.store_id)
-    return written
-
+from embedsweep.tracking.store import Notify, Store, locate, open_store, waiting_for_lock, within
 
 _T = TypeVar("_T")
 
-PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
-"""Pauses between checks of a store that is unreachable; the last one repeats."""
+PAUSES_S = (0.2, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+"""Pauses after attempts that failed, one after another; the last one repeats."""
 
-CLOSING_S = 60.0
-"""How long the end of a command waits, at most, for records to be replayed to a store that answers."""
+OPENING_S = 10.0
+"""How long a caller waits, at most, until the run that it opens is in the store."""
+
+PATIENCE_S = 40.0
+"""How long the end of a command waits for a store that hangs, counted from its last sign of life."""
+
+RESTART_S = 20.0
+"""How long it waits for a store that fails, such as a server that is restarted."""
+
+QUERY_S = 12.0
+"""How long a question to a server may take."""
 
 
 class RecordWriter:
@@ -152,21 +59,27 @@ class RecordWriter:
         self._notify = notify
         self._writer: MlflowWriter | None = None
         self._spools: dict[Spool, None] = {}
+        self._unwritten: Counter[str] = Counter()  # run -> records that this process appended and has not written
+        self._opening: dict[str, str | None] = {}  # run that a caller waits for -> the store's id, once it is open
+        self._hidden: set[str] = set()  # ids that only the spool knows, because their callers got the store's
         self._refused: dict[str, str] = {}  # run -> why the store refuses its records
-        self._unreachable = False
-        self._watcher: threading.Thread | None = None
-        self._watching = threading.Lock()
+        self._failures = 0  # attempts that failed since the last one that did not
+        self._attempts = 0
+        self._away = False  # whether the user was told that the store is unreachable
+        self._alive_at = -math.inf  # when the store last answered, on the monotonic clock
+        self._drainer: threading.Thread | None = None
+        self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._replaying = threading.Lock()
+        self._stopped = threading.Event()
         try:
             self._open_writer()
         except UnreachableError as error:
             if not config.spool:
                 raise UnreachableError(f"{error}; or start without it: tracking.spool=true") from None
-            self._set_unreachable(error)
+            self._set_away(str(error))
 
     def write(self, experiment: str, run_id: str | None, record: Record) -> str:
-        """Write a record, or spool it if the store is unreachable or earlier records of the run still wait.
+        """Append a record to the spool, from which it is written in the background.
 
         Args:
             experiment: the experiment's name.
@@ -174,41 +87,61 @@ class RecordWriter:
             record: what to write.
 
         Returns:
-            The id of the run: ``run_id``, else the store's; of a new run in the spool, an id that stays valid.
+            The id of the run: ``run_id``, else the store's, or, if that is not known in time, an id that stays valid.
 
         Raises:
-            TrackingError: the store refuses the record.
-            UnreachableError: the store is unreachable and the spool cannot be written.
+            TrackingError: the store refuses to open the run.
+            UnreachableError: the spool cannot be written.
         """
-        if run_id is None or not self.waits(experiment, run_id):
-            store_id = self.query(lambda writer: writer.write(experiment, run_id, record))
-            if store_id is not None:
-                return run_id or store_id
         spool_id = run_id or (study_id(record.study) if isinstance(record, StudyRun) else uuid.uuid4().hex)
-        self._append(experiment, spool_id, record)
-        return spool_id
+        if not isinstance(record, StudyRun | TrialRun):
+            self._append(experiment, spool_id, record)
+            return spool_id
+        spool = self.spool_of(experiment, spool_id)
+        self._refused.pop(spool_id, None)
+        self._opening[spool_id] = None
+        try:
+            self._append(experiment, spool_id, record)
+            store_id = self._wait_open(spool, spool_id)
+        finally:
+            self._opening.pop(spool_id, None)
+        if run_id is not None and store_id is not None:
+            spool.note_id(run_id, store_id)
+        return run_id or store_id or spool_id
 
     def query(self, call: Callable[[MlflowWriter], _T]) -> _T | None:
         """Return the result of a call to the store, or None if the store is unreachable."""
-        if not self._unreachable:
-            try:
-                return waiting_for_lock(lambda: call(self._open_writer()), self._notify)
-            except UnreachableError as error:
-                self._set_unreachable(error)
-        return None
+        if self._away:
+            return None
+        limit = QUERY_S if self.store.is_server else None
+        try:
+            answer = waiting_for_lock(lambda: within(limit, lambda: call(self._open_writer())), self._notify)
+        except (UnreachableError, TimeoutError) as error:
+            self._set_away(str(error))
+            self._start()
+            return None
+        self._alive_at = time.monotonic()
+        return answer
 
     def waits(self, experiment: str, run_id: str) -> bool:
-        """Return whether a record of the run would have to wait; first replay what an earlier command left."""
+        """Return whether records of the run wait; first write what an earlier command left."""
         spool = self.spool_of(experiment, run_id)
-        return self._unreachable or spool.holds(run_id, str(self.store))
+        return self._away or spool.holds(run_id, str(self.store))
 
     def spool_of(self, experiment: str, run_id: str) -> Spool:
-        """Return the spool of a run; at its first use, the records that wait there are replayed."""
+        """Return the spool of a run; at its first use, the records that wait there are written."""
         spool = spool_of(experiment, run_id)
         if spool not in self._spools:
             self._spools[spool] = None
-            if not self._unreachable and spool.waiting(str(self.store)) and not self._replay(None):
-                self._watch()
+            left = {run_id: sum(1 for _ in spool.records(run_id)) for run_id in spool.waiting(str(self.store))}
+            with self._changed:
+                self._unwritten.update(left)  # the thread writes those that cannot be written now
+            if left and not self._away:
+                result = replay(self._open_writer(), spool, str(self.store), left, self._on_written)
+                self._note(result, spool)
+                if result.done:
+                    self._notify(f"{_counted(result.records, 'waiting record')} of an earlier command written")
+                self._start()
         return spool
 
     def holds(self, run_id: str) -> bool:
@@ -217,18 +150,31 @@ class RecordWriter:
 
     def store_id(self, experiment: str, run_id: str) -> str:
         """Return the store's id of a run, or ``run_id`` while the store does not have it."""
-        if self.waits(experiment, run_id):
-            return run_id
+        known = self._writer.lookup.known_id(run_id) if self._writer is not None else run_id
+        if known != run_id or self.waits(experiment, run_id):
+            return known
         return self.query(lambda writer: writer.lookup.find(run_id, experiment)) or run_id
 
-    def close(self) -> bool:
-        """Replay what is left if the store answers, and report the rest; return whether nothing is left."""
+    def close(self, patience: float = PATIENCE_S) -> bool:
+        """Wait until all is written, and report the rest; return whether nothing is left.
+
+        Args:
+            patience: how many seconds to wait for a store that writes nothing.
+        """
+        began, attempts = time.monotonic(), self._attempts
+        if not self._failures:
+            self._alive_at = began
         self._closing.set()
-        deadline = time.monotonic() + CLOSING_S
-        if (watcher := self._watcher) is not None:
-            watcher.join(CLOSING_S)
-        if any(spool.waiting(str(self.store)) for spool in self._spools):
-            self._replay(deadline)
+        with self._changed:
+            while self._waiting():
+                now = time.monotonic()
+                is_failing = self._failures > 0 and self._attempts > attempts  # it was tried once more
+                limit = min(patience, RESTART_S) if is_failing else patience
+                if (is_failing or now > began + OPENING_S) and now > self._alive_at + limit:
+                    break
+                self._start()
+                self._changed.wait(0.1)
+        self.stop()
         left = {spool: runs for spool in self._spools if (runs := spool.waiting(str(self.store)))}
         for spool, runs in left.items():
             records = sum(1 for run_id in runs for _ in spool.records(run_id))
@@ -238,87 +184,153 @@ class RecordWriter:
             )
         return not left
 
+    def stop(self) -> None:
+        """Stop writing after the present record; whoever uses the same folder next writes what waits."""
+        self._stopped.set()
+        self._closing.set()
+        if (drainer := self._drainer) is not None:
+            drainer.join(1.0 if self._failures else OPENING_S)
+
     def _open_writer(self) -> MlflowWriter:
         if self._writer is None:
             self._writer = MlflowWriter(self.store, open_store(self.store, self._notify))
+            self._alive_at = time.monotonic()
         return self._writer
 
     def _append(self, experiment: str, run_id: str, record: Record) -> None:
-        """Spool a record, and watch for the store."""
         spool = self.spool_of(experiment, run_id)
         try:
             with shielded():
                 spool.append(run_id, record, Origin(str(self.store), experiment))
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL:
                 raise
             raise UnreachableError(f"the records of run {run_id} cannot be kept in {spool.folder}: {error}") from None
-        if self._writer is not None:
-            self._writer.forget_steps(run_id)  # any process that works on the study may replay the record
+        with self._changed:
+            self._unwritten[run_id] += 1
         if run_id not in self._refused:
-            self._watch()
+            self._start()
 
-    def _set_unreachable(self, error: UnreachableError) -> None:
-        if not self._unreachable:
-            self._unreachable = True
-            self._notify(f"{redact(str(error))}. Records wait on the local disk and are written when it answers")
-        self._watch()
+    def _wait_open(self, spool: Spool, run_id: str) -> str | None:
+        """Return the store's id of a run that was just recorded; None if the store does not answer in time.
 
-    def _watch(self) -> None:
-        """Start a thread that checks whether the store answers, unless one is running."""
-        with self._watching:
-            if self._watcher is None and not self._closing.is_set():
-                self._watcher = threading.Thread(target=self._check_store, name="watch-mlflow", daemon=True)
-                self._watcher.start()
+        Raises:
+            TrackingError: the store refuses to open the run; the record is withdrawn.
+        """
+        deadline = time.monotonic() + OPENING_S
+        with self._changed:
+            while (store_id := self._opening[run_id]) is None:
+                if (reason := self._refused.get(run_id)) is not None and spool.withdraw(run_id):
+                    del self._refused[run_id], self._unwritten[run_id]
+                    raise TrackingError(reason)
+                left_s = deadline - time.monotonic()
+                if reason is not None:
+                    self._notify(f"records in {spool.folder} cannot be written: {reason}")
+                if reason is not None or self._away or left_s < 0:
+                    break
+                self._changed.wait(left_s)
+            del self._opening[run_id]  # from now on the caller knows the run by another id than the store's
+        return store_id
 
-    def _check_store(self) -> None:
-        tries = 0
-        while not self._closing.wait(PAUSES_S[min(tries, len(PAUSES_S) - 1)]):
-            tries = 0 if self._replay(None) else tries + 1
-            with self._watching:  # a record that is added after this finds no watcher, and starts another
-                if not self._unreachable and not self._waiting():
-                    self._watcher = None
+    def _start(self) -> None:
+        """Start the thread that writes, unless one is running."""
+        with self._changed:
+            if self._drainer is None and not self._stopped.is_set():
+                self._drainer = threading.Thread(target=self._drain, name="write-mlflow", daemon=True)
+                self._drainer.start()
+
+    def _drain(self) -> None:
+        while not self._stopped.is_set():
+            problem = self._write_waiting()
+            with self._changed:
+                self._attempts += 1
+                self._failures = 0 if problem is None else self._failures + 1
+                self._changed.notify_all()
+                # A record that is added after this finds no thread, and starts another.
+                if problem is None and not self._waiting():
+                    self._drainer = None
                     return
+            if problem is not None:
+                if self._failures > 1:  # a single failure is repeated at once, and does not concern the user
+                    self._set_away(problem)
+                pause = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
+                if self._closing.is_set():
+                    self._stopped.wait(min(pause, 1.0))
+                else:
+                    self._closing.wait(pause)
 
-    def _waiting(self) -> list[str]:
-        """Return the runs whose records wait for the store and were not refused by it."""
-        runs = (run_id for spool in list(self._spools) for run_id in spool.waiting(str(self.store)))
-        return [run_id for run_id in runs if run_id not in self._refused]
-
-    def _replay(self, deadline: float | None) -> bool:
-        """Replay all spools that were used; return whether the store accepted or refused every record for good."""
-        if not self._replaying.acquire(blocking=False):
-            return False
-        try:
-            return self._replay_all(deadline)
-        finally:
-            self._replaying.release()
-
-    def _replay_all(self, deadline: float | None) -> bool:
+    def _write_waiting(self) -> str | None:
+        """Write what waits; return why something could not be written at this moment, or None."""
         try:
             writer = self._open_writer()
-        except TrackingError:
-            return False
-        if self._unreachable and not writer.lookup.answers():
-            return False
-        done = 0
-        for spool in list(self._spools):
-            result = replay(writer, spool, str(self.store), deadline)
-            done += sum(written.records for written in result.done.values())
-            if not result.answered:
-                return False
-            self._notify_refused(result, spool)
-        if self._unreachable or done:
-            self._notify(f"MLflow's store answers: {_counted(done, 'waiting record')} written")
-        self._unreachable = False
-        return True
+            if self._away and not writer.lookup.answers():
+                return f"MLflow's store {self.store} does not answer"
+            self._forget_written_by_others(writer)
+            written = 0
+            for spool in list(self._spools):
+                result = replay(
+                    writer, spool, str(self.store), self._chosen(spool), self._on_written, self._stopped.is_set
+                )
+                self._note(result, spool)
+                written += result.records
+                if result.delayed:
+                    return next(iter(result.delayed.values()))
+        except (TrackingError, OSError) as error:
+            return str(error)
+        if self._away:
+            self._away = False
+            self._notify(f"MLflow's store answers: {_counted(written, 'waiting record')} written")
+        return None
 
-    def _notify_refused(self, result: Replay, spool: Spool) -> None:
-        new = {run_id: reason for run_id, reason in result.left.items() if self._refused.get(run_id) != reason}
-        if new:
-            reasons = "; ".join(dict.fromkeys(new.values()))
-            self._notify(f"records in {spool.folder} cannot be written: {reasons}")
-        self._refused = {**self._refused, **new}
+    def _chosen(self, spool: Spool) -> list[str]:
+        """Return the runs to write: this process's, at the end of the command all; not those that the store refuses."""
+        with self._changed:
+            own = {run_id for run_id, count in self._unwritten.items() if count > 0}
+        return [
+            run_id
+            for run_id in spool.waiting(str(self.store))
+            if run_id not in self._refused and (self._closing.is_set() or run_id in own)
+        ]
+
+    def _waiting(self) -> bool:
+        return any(self._chosen(spool) for spool in list(self._spools))
+
+    def _forget_written_by_others(self, writer: MlflowWriter) -> None:
+        """Read the steps of a run's metrics anew if another process, such as ``sync``, has written its records."""
+        for run_id, count in list(self._unwritten.items()):
+            spools = [spool for spool in list(self._spools) if spool.holds(run_id, str(self.store))]
+            missing = count - sum(1 for spool in spools for _ in spool.records(run_id))
+            if missing > 0:
+                writer.forget_steps(run_id)
+                with self._changed:
+                    self._unwritten[run_id] -= missing
+
+    def _on_written(self, run_id: str, record: Record, store_id: str) -> None:
+        with self._changed:
+            self._alive_at = time.monotonic()
+            self._unwritten[run_id] -= 1
+            if run_id in self._opening and isinstance(record, StudyRun | TrialRun):
+                self._opening[run_id] = store_id
+                self._hidden.add(run_id)
+                self._changed.notify_all()
+
+    def _note(self, result: Replay, spool: Spool) -> None:
+        """Keep the store's ids of runs that callers know by another, and report refusals that no caller waits for."""
+        for run_id, written in result.done.items():
+            if run_id not in self._hidden:
+                spool.note_id(run_id, written.store_id)
+            self._hidden.discard(run_id)
+        with self._changed:
+            self._refused |= result.refused
+            reasons = [reason for run_id, reason in result.refused.items() if run_id not in self._opening]
+            self._changed.notify_all()
+        if reasons:
+            self._notify(f"records in {spool.folder} cannot be written: {'; '.join(dict.fromkeys(reasons))}")
+
+    def _set_away(self, problem: str) -> None:
+        if not self._away:
+            self._away = True
+            self._notify(f"{redact(problem)}. Records wait on the local disk and are written when it answers")
 
 
 def _counted(number: int, noun: str) -> str:

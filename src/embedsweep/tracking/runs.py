@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import TrialConfig
@@ -39,11 +39,11 @@ _DEFAULT_DATABASE = Path("mlruns", "mlflow.db")
 class TrialTracker:
     """The run of one trial, from ``Tracker.trial_run``.
 
-    Every method raises TrackingError if MLflow refuses a record. While the store is unreachable, records are spooled on
-    the local disk.
+    Records are written in the background; what the store refuses is reported when it does so. Every method raises
+    UnreachableError if a record cannot be kept on the local disk.
 
     Attributes:
-        run_id: MLflow's id of the run; if it was started while the store was unreachable, an id that stays valid.
+        run_id: MLflow's id of the run; if it was opened while the store was unreachable, an id that stays valid.
     """
 
     def __init__(self, writer: RecordWriter, experiment: str, run_id: str) -> None:
@@ -104,7 +104,7 @@ class TrialTracker:
 
 
 class Tracker:
-    """Access to a store; while it is unreachable, records wait on the local disk (``sweeps/<study>/spool``).
+    """Access to a store; records are written in the background, from the local disk (``sweeps/<study>/spool``).
 
     Args:
         config: the store; a sqlite file that does not exist is created, with its folder. With ``spool`` it may be
@@ -120,12 +120,26 @@ class Tracker:
         self._studies: dict[str, str] = {}  # id of a parent run that this tracker opened -> its study
 
     def close(self) -> bool:
-        """End the command's recording: write what waits if the store answers, within a minute, and report the rest.
+        """End the command's recording: wait until all is written, or the store does not answer, and report the rest.
 
         Returns:
             Whether nothing is left for ``embedsweep sync``.
         """
         return self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Close; a command that ends by an error or a signal does not wait for a store that does not answer."""
+        if error is None:
+            self._writer.close()
+        else:
+            self._writer.close(patience=0.0)
+
+    def stop(self) -> None:
+        """Stop recording in a process whose parent, which uses the same folder, writes what is left."""
+        self._writer.stop()
 
     def parent_run(self, study: str, tags: Mapping[str, str]) -> str:
         """Create a study's parent run, or reopen it: its status becomes RUNNING.

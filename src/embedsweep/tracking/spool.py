@@ -1,9 +1,9 @@
-"""Records that wait on the local disk for the store: one file per run, ``sweeps/<study>/spool/<run id>.jsonl``.
+"""Records on their way to the store, on the local disk: one file per run, ``sweeps/<study>/spool/<run id>.jsonl``.
 
     <run id>.jsonl   the store and the experiment; then one record per line
     <run id>.done    the number of records that were written to the store
     <run id>.files/  artifacts, linked or copied when they were recorded
-    <run id>.id      kept: the store's id of a run that was started while the store was unreachable
+    <run id>.id      kept: the store's id of a run that was opened while the store was unreachable
 
 Whichever process writes into a run appends records, line by line, flushed to the disk. They are replayed in order, and
 deleted when all are written.
@@ -27,6 +27,7 @@ from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
 
 SPOOL = "spool"
+_REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,16 @@ class Spool:
         with self._write_lock():
             if any(True for _ in self.records(run_id)):
                 return False
-            # Delete the count first: records without it are written again, to no effect, but a count without records
-            # would skip the next ones.
-            for path in (self.folder / f"{run_id}.done", self._file(run_id)):
-                path.unlink(missing_ok=True)
+            self._delete(run_id)
         shutil.rmtree(self.folder / f"{run_id}.files", ignore_errors=True)
+        return True
+
+    def withdraw(self, run_id: str) -> bool:
+        """Delete the only record that waits of a run, which the store refuses; return whether it was the only one."""
+        with self._write_lock():
+            if sum(1 for _ in self.records(run_id)) != 1:
+                return False
+            self._delete(run_id)
         return True
 
     def note_id(self, run_id: str, store_id: str) -> None:
@@ -147,8 +153,14 @@ class Spool:
         return None
 
     def replay_lock(self) -> FileLock:
-        """Return the lock under which records are replayed; it raises ``filelock.Timeout`` if a process holds it."""
-        return FileLock(self.folder / ".replay.lock", timeout=0)
+        """Return the lock under which records are replayed; it raises ``filelock.Timeout`` if a process keeps it."""
+        return FileLock(self.folder / ".replay.lock", timeout=_REPLAY_LOCK_S)
+
+    def _delete(self, run_id: str) -> None:
+        # The count first: records without it are written again, to no effect, but a count without records would skip
+        # the next ones.
+        for path in (self.folder / f"{run_id}.done", self._file(run_id)):
+            path.unlink(missing_ok=True)
 
     def _is_started(self, run_id: str) -> bool:
         """Return whether a run's file has its first line; a full disk may have left an empty file or a partial line."""
@@ -175,7 +187,13 @@ class Spool:
 
 
 def spool_of(experiment: str, run_id: str) -> Spool:
-    """Return the spool for a run's records."""
+    """Return the spool for a run's records.
+
+    Raises:
+        TrackingError: the experiment's name cannot be a folder's.
+    """
+    if experiment in ("", ".", "..") or Path(experiment).name != experiment:
+        raise TrackingError(f"experiment {experiment!r} cannot be the name of a folder; choose another study.name")
     if experiment == SINGLE:
         return Spool(SWEEPS / SINGLE / run_id / SPOOL)
     return Spool(SWEEPS / experiment / SPOOL)

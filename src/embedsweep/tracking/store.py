@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.files import access_problem
@@ -34,8 +35,11 @@ Notify = Callable[[str], None]
 _LOCKED_S = 120.0  # how long to wait for a database that another process has locked; MLflow waits 20 s in each call
 _LOCKED = "database is locked"
 
+_REFUSED_CODES = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+
 _TEMPORARY_CODES = frozenset(
     (
+        *_REFUSED_CODES,  # an expired token concerns all records, and a new token solves it
         "INTERNAL_ERROR",  # of the server; also MLflow's code for a connection that was refused or timed out
         "TEMPORARILY_UNAVAILABLE",
         "DEADLINE_EXCEEDED",
@@ -43,14 +47,10 @@ _TEMPORARY_CODES = frozenset(
         "RESOURCE_EXHAUSTED",
         "CANCELLED",
         "ABORTED",
-        "UNAUTHENTICATED",  # an expired token concerns all records, and a new token solves it
-        "CUSTOMER_UNAUTHORIZED",
-        "PERMISSION_DENIED",
     )
 )
 """MLflow's error codes that concern the store and not the record."""
 
-_REFUSED_CODES = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
 _REFUSED_TEXT = re.compile(r"\b(401|403|unauthorized|forbidden)\b", re.IGNORECASE)
 _CREDENTIALS = (
     "The server refuses the credentials: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
@@ -159,17 +159,18 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of copies, on stderr
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow's defaults block for 247 s if a server is gone. These give up at once if connections are refused, and after
-    # 5 s if they time out. Waiting gains nothing, because records are spooled and replayed; and a call that MLflow
-    # repeats by itself could create a run twice.
+    # A call that MLflow repeats by itself could create a run twice; `_RepeatingClient` repeats all others. A server
+    # that hangs is waited for, because it may carry out a request whose client has given up; only the thread that
+    # writes records waits so long.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
 """Defaults of MLflow's environment variables; those that the user has set are kept."""
 
 _SERVER_DEADLINE_S = 12.0
 _DATABASE_DEADLINE_S = 60.0  # a new PostgreSQL or MySQL store runs its migrations within this
 _LOCK_DEADLINE_S = 120.0
+_REPEAT_S = 3.0  # how long a call to a server that fails is repeated
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def open_store(store: Store, notify: Notify = log_line) -> MlflowClient:
     deadline = _SERVER_DEADLINE_S if store.is_server else _DATABASE_DEADLINE_S
     with mlflow_errors(f"MLflow's store {store} cannot be opened", "Check that it runs and that tracking.uri is right"):
         try:
-            return _connect_within(deadline, store.uri)
+            return within(deadline, lambda: _connect(store))
         except TimeoutError:
             raise UnreachableError(
                 f"MLflow's store {store} did not answer within {deadline:.0f} s. "
@@ -293,7 +294,7 @@ def _open_sqlite(store: Store, database: Path, notify: Notify) -> MlflowClient:
 
     def connect() -> MlflowClient:
         with mlflow_errors(failure):
-            return _connect(store.uri)
+            return _connect(store)
 
     lock = database.with_name(f"{database.name}.lock")
     with mlflow_errors(
@@ -324,24 +325,66 @@ def _create_sqlite(database: Path) -> None:
     unfinished.replace(database)
 
 
-def _connect(uri: str) -> MlflowClient:
+def _connect(store: Store) -> MlflowClient:
     """Return a client after a first call has succeeded; MLflow does not connect before that."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
+    client = MlflowClient(tracking_uri=store.uri)
+    if store.is_server:
+        client = cast(MlflowClient, _RepeatingClient(client))
     client.search_experiments(max_results=1)
     return client
 
 
-def _connect_within(seconds: float, uri: str) -> MlflowClient:
-    """Return a client, or raise TimeoutError; in a thread, because MLflow's time-out does not limit name resolution."""
-    future: Future[MlflowClient] = Future()
+class _RepeatingClient:
+    """A server's client, whose calls are repeated for some seconds while the server fails; all but `create_run`.
 
-    def connect() -> None:
+    Writing the same again changes nothing, except that each call of `create_run` may create a run.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call: Callable[..., Any] = getattr(self._client, name)
+        return call if name == "create_run" else partial(repeated, call)
+
+
+def repeated(call: Callable[..., _T], *args: object, **options: object) -> _T:
+    """Return the result of a call to a server, which is repeated for some seconds while the server fails."""
+    deadline, pause = time.monotonic() + _REPEAT_S, 0.1
+    while True:
         try:
-            future.set_result(_connect(uri))
+            return call(*args, **options)
+        except Exception as error:
+            if not _is_temporary(error) or _is_refused(error) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause *= 2
+
+
+def within(seconds: float | None, call: Callable[[], _T]) -> _T:
+    """Return the result of a call, which is made in a thread if it is limited: MLflow's time-outs do not limit all.
+
+    Args:
+        seconds: how long to wait; None makes the call in this thread.
+        call: goes on in its thread if it takes longer.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    if seconds is None:
+        return call()
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=connect, name="open-mlflow", daemon=True).start()
-    return future.result(timeout=seconds)
+    threading.Thread(target=run, name="call-mlflow", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(f"MLflow's store did not answer within {seconds:.0f} s") from None

@@ -41,8 +41,21 @@ class TrainingListener(Protocol):
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Receive training metrics by step since the last call."""
 
-    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        """Receive the dev metrics after ``step`` steps, and whether training ends there; decide how it continues."""
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> Decision:
+        """Receive the dev metrics after ``step`` steps; decide how training continues."""
+
+
+def points_of(log: Sequence[Mapping[str, float]]) -> list[tuple[int, dict[str, float]]]:
+    """Return the training and dev metrics in the trainer's log, as a `TrainingListener` gets them, with their steps."""
+    return [
+        (
+            int(entry["step"]),
+            {"train/loss": entry["loss"], "train/learning_rate": entry["learning_rate"]}
+            if "loss" in entry
+            else metric_names(entry, "dev"),
+        )
+        for entry in log
+    ]
 
 
 def out_of_patience(history: Sequence[float], config: EarlyStoppingConfig) -> bool:
@@ -157,11 +170,10 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         self._listener.on_metrics(self._points)
         self._points = []
         _log.info("step %d of %d: %s %.4f", state.global_step, state.max_steps, self.objective, metrics[self.objective])
-        last = self.is_over(state)
-        decision = self._listener.on_evaluation(state.global_step, metric_names(metrics, "dev"), last=last)
+        decision = self._listener.on_evaluation(state.global_step, metric_names(metrics, "dev"))
         if decision is Decision.PRUNE:
             state.log_history[-1][PRUNED] = 1.0
-        if decision is Decision.PRUNE or last:
+        if self.is_over(state):
             control.should_training_stop = True
 
     def on_save(

@@ -40,7 +40,7 @@ def read_result(folder: Path) -> TrialResult | None:
     tree = json.loads(path.read_text(encoding="utf-8"))
     cost = tree.pop("emissions")
     tree.setdefault("examples_per_s", None)  # older versions wrote none
-    return TrialResult(**tree, emissions=Emissions(**{**cost, "unmeasured": tuple(cost["unmeasured"])}))
+    return TrialResult(**tree, emissions=Emissions.of(cost))
 
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

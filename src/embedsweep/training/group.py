@@ -58,7 +58,6 @@ class Evaluation:
 
     step: int
     metrics: Mapping[str, float]
-    last: bool
 
 
 @dataclass(frozen=True)
@@ -171,10 +170,10 @@ class TrainingGroup:
                     listener.on_metrics(points)
                 case Progress(step, total):
                     listener.on_progress(step, total)
-                case Evaluation(step, metrics, last):
+                case Evaluation(step, metrics):
                     waiting.append((member, step))
                     if member.number == 0:
-                        decisions[step] = listener.on_evaluation(step, metrics, last=last)
+                        decisions[step] = listener.on_evaluation(step, metrics)
                 case Done():
                     done.add(member.number)
                 case _:

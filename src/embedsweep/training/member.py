@@ -119,8 +119,8 @@ class _Leader:
         if self._reports:
             self._channel.send(Progress(step, total))
 
-    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
-        self._channel.send(Evaluation(step, dict(metrics), last))
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> Decision:
+        self._channel.send(Evaluation(step, dict(metrics)))
         decision = _receive(self._channel)
         assert isinstance(decision, Decision)
         return decision

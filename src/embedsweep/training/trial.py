@@ -7,8 +7,6 @@ A trial's folder:
 
 from __future__ import annotations
 
-import functools
-import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,9 +22,10 @@ from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import MODEL
-from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, visible_devices
+from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
 from embedsweep.models.prompts import prompts_in_words
+from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -35,6 +34,7 @@ from embedsweep.training.folder import read_result, train_log, write_config, wri
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
 from embedsweep.training.steps import training_warnings
+from embedsweep.training.warm_up import warm_up
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -103,7 +103,7 @@ class TrialSetup:
         """Names of the GPUs that the trial occupies, as in ``CUDA_VISIBLE_DEVICES``; empty on a CPU."""
         if self.group is not None:
             return self.group.gpus
-        return visible_devices()[:1] if self.config.trainer.device not in ("cpu", "mps") else []
+        return training_gpus(self.config.trainer.device)
 
 
 def run_trial(setup: TrialSetup) -> TrialResult:
@@ -122,6 +122,7 @@ def run_trial(setup: TrialSetup) -> TrialResult:
     attempts = Attempts(folder)
     with train_log(folder / "train.log"):
         try:
+            warm_up(setup.config.trainer.device)
             with EmissionsMeter(setup.emissions, folder / "emissions.csv", setup.allocation, setup.gpus) as meter:
                 result = _TrialRun(setup, attempts, meter).run()
         except BaseException as error:
@@ -149,12 +150,12 @@ class _TrialRun:
         from embedsweep.evaluation.pairs import write_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
+        from embedsweep.training.callback import points_of
 
         setup, config = self._setup, self._config
         size, why = self._attempts.first_size(config, self._checkpoints.last_sealed, setup.processes)
         if why is not None:
             _log.warning("%s in the previous attempt: this one starts with %d", why, size)
-        _freeze_imports()
         write_config(setup.folder / "config.yaml", config)
         splits = load_splits(config.data, config.evaluation)
         built = setup.models.get(config)
@@ -171,8 +172,10 @@ class _TrialRun:
         if not result.pruned and setup.keeps_model(result.objective):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files()
-        figures = _figures(outcome, result)
-        setup.run.log_metrics(outcome.steps, {**result.dev, **result.test, **result.benchmarks, **figures})
+        # The run may lack what an earlier attempt logged: it was deleted, or another version began it.
+        setup.run.log_history(points_of(outcome.log))
+        setup.run.log_metrics(outcome.best_step, best_metrics(result.dev))
+        setup.run.log_metrics(outcome.steps, {**result.test, **result.benchmarks, **_figures(outcome, result)})
         write_result(setup.folder, result)
         return result
 
@@ -182,11 +185,9 @@ class _TrialRun:
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         self._setup.run.log_history(points)
 
-    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> Decision:
         decision = self._setup.report(step, metrics)
-        # The metrics at the final step are those of the kept checkpoint; they are logged once they are known.
-        if not last and decision is Decision.CONTINUE:
-            self._setup.run.log_metrics(step, metrics)
+        self._setup.run.log_metrics(step, metrics)
         self._meter.flush()
         return decision
 
@@ -325,15 +326,6 @@ class _TrialRun:
         run.log_artifact(folder / "scores", "scores")
         if self._setup.single:
             run.log_artifact(folder / MODEL, MODEL)
-
-
-@functools.cache
-def _freeze_imports() -> None:
-    """Exempt imported objects from garbage collection, which trainers run often and which took most time on them."""
-    import embedsweep.training.train  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
 
 
 def _figures(outcome: Outcome, result: TrialResult) -> dict[str, float]:

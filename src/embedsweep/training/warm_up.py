@@ -1,10 +1,12 @@
-"""Warm up a GPU: its first step takes seconds, as kernels are loaded when they are first launched.
+"""Warm up a process before its first trial, whose time and energy would otherwise be higher than the next ones'.
 
-A worker does so while its supervisor still opens the stores, on a model that is thrown away.
+A worker does so while its supervisor still opens the stores.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 import logging
 from typing import TYPE_CHECKING
 
@@ -14,20 +16,31 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def warm_up() -> None:
-    """Train a step on the GPU that this process uses; do nothing without one.
+@functools.cache
+def warm_up(device: str) -> None:
+    """Import what trials on ``device`` (``trainer.device``) need, and load the kernels of its GPU; no score changes.
 
-    A failure is logged only: the first trial meets it again, and reports it.
+    Imports take seconds, and so does the first step on a GPU, because a kernel is loaded when it is first launched. A
+    failure on the GPU is logged only: the first trial meets it again, and reports it.
     """
     import torch
 
-    if not torch.cuda.is_available():
-        return
-    try:
-        train_a_step(torch.device("cuda", torch.cuda.current_device()))
-        torch.cuda.empty_cache()
-    except Exception:
-        _log.exception("the GPU could not be warmed up")
+    import embedsweep.card.write
+    import embedsweep.training.train  # noqa: F401
+    from embedsweep.emissions.tracker import import_codecarbon
+
+    import_codecarbon()
+    if device not in ("cpu", "mps") and torch.cuda.is_available():
+        gpu = torch.device("cuda", torch.cuda.current_device())
+        try:
+            with torch.random.fork_rng([gpu.index]):  # trials draw the same random numbers as without this
+                train_a_step(gpu)
+            torch.cuda.empty_cache()
+        except Exception:
+            _log.exception("the GPU could not be warmed up")
+    # Exempt imported objects from garbage collection, which trainers run often and which took most time on them.
+    gc.collect()
+    gc.freeze()
 
 
 def train_a_step(device: torch.device) -> float:

@@ -131,16 +131,9 @@ def why_not_resumable(run: EarlierRun, trainer: TrainerConfig) -> str | None:
 
 def history_of(run: EarlierRun) -> list[tuple[int, dict[str, float]]]:
     """Return the training and dev metrics that a run logged up to its last complete checkpoint, with their steps."""
-    from embedsweep.evaluation.pairs import metric_names
+    from embedsweep.training.callback import points_of
 
-    points: list[tuple[int, dict[str, float]]] = []
-    for entry in run.state["log_history"]:
-        if "loss" in entry:
-            metrics = {"train/loss": entry["loss"], "train/learning_rate": entry["learning_rate"]}
-        else:
-            metrics = metric_names(entry, "dev")
-        points.append((entry["step"], metrics))
-    return points
+    return points_of(run.state["log_history"])
 
 
 def copy_training(run: EarlierRun, folder: Path) -> None:

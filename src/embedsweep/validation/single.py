@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedsweep.config.compose import Composer, as_text_word, open_composer
 from embedsweep.config.study import DiscreteAxis, TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
+from embedsweep.config.values import chosen_options
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.validation.cells import (
     Cell,
@@ -32,11 +33,13 @@ class SingleRun(Services):
 
     Attributes:
         config: what is run.
+        options: the options that the command chooses, by group.
         resumed: the earlier run that it resumes; None starts a new one.
         service_overrides: the overrides of tracking, emissions and workers, as typed, which the run does not keep.
     """
 
     config: TrialConfig
+    options: Mapping[str, str]
     resumed: Resumed | None
     service_overrides: tuple[str, ...]
 
@@ -74,7 +77,13 @@ def pass_single(words: Sequence[str]) -> SingleRun:
         problems += check_processes(config, services.workers.processes_per_trial)
     if problems or services is None or config is None:
         raise ConfigError(problems)
-    return SingleRun(**vars(services), config=config, resumed=resumed, service_overrides=service_overrides(words))
+    return SingleRun(
+        **vars(services),
+        config=config,
+        options=chosen_options(overrides.fixed),
+        resumed=resumed,
+        service_overrides=service_overrides(words),
+    )
 
 
 def _compose_one(overrides: Overrides, composer: Composer, message: str, problems: list[Problem]) -> Cell:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.console import Display
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrackingError, TrialTakenError
@@ -20,6 +20,7 @@ from embedsweep.files import MODEL
 from embedsweep.secrets import redact
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import TrialState, TrialTracker
 from embedsweep.training.folder import read_result, write_config, write_result
 
@@ -45,12 +46,12 @@ def record_reuse(
     run.log_artifact(folder / "config.yaml")
     result = read_result(source)
     if result is None:
-        run.log_metrics(last_step, {name: value for name, value in values.items() if name.startswith("dev")})
+        run.log_metrics(last_step, best_metrics({name: value for name, value in values.items() if name in DEV_METRICS}))
         return False
     gpu_h = None if result.emissions.gpu_h is None else 0.0
     nothing = replace(result.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
     write_result(folder, replace(result, emissions=nothing))
-    run.log_metrics(result.steps, result.dev)
+    run.log_metrics(result.best_step, best_metrics(result.dev))
     return True
 
 

@@ -129,7 +129,7 @@ class _Watcher:
             raise _StoppedError
         self._channel.send((STEPS, step, time.monotonic()))
 
-    def on_evaluation(self, step: int, metrics: Mapping[str, float], *, last: bool) -> Decision:  # noqa: ARG002
+    def on_evaluation(self, _step: int, _metrics: Mapping[str, float]) -> Decision:
         """Continue; never called, as the training ends before its first evaluation."""
         return Decision.CONTINUE
 

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.workers.job import OUTAGE, Job, RemoteDisplay
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedsweep.study.study import Study
     from embedsweep.tracking.runs import Tracker
 
@@ -65,16 +66,12 @@ def _end_with_supervisor(channel: ParentChannel) -> None:
 def _import_all(device: str, store: str) -> None:
     """Import what takes seconds while the supervisor prepares the job; an import that fails is no trial's failure."""
     prepare_process(device)  # before torch is imported
-    import sentence_transformers  # noqa: F401
-
     import embedsweep.workers.worker  # noqa: F401
     from embedsweep.tracking.store import import_mlflow
+    from embedsweep.training.warm_up import warm_up
 
     import_mlflow(store)
-    if device != "cpu":
-        from embedsweep.training.warm_up import warm_up
-
-        warm_up()
+    warm_up(device)
 
 
 def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> int:
@@ -103,18 +100,21 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
         study.n_trials = job.n_trials  # of this command; another one may have raised it since
         folder = job.allocation_folder
         allocation = allocation_path(folder, job.number) if folder is not None else None
-        # The supervisor has opened the store: if it cannot be reached now, records are replayed later.
-        with closing(Tracker(replace(study.services.tracking, spool=True), display.say)) as tracker:
+        # The supervisor has opened the store: if it cannot be reached now, records are written later.
+        tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
+        try:
             Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group).work()
-            _score_best(study, tracker, job.parent)
+            _score_best(study, tracker, job.parent, allocation)
+        finally:
+            tracker.stop()
 
 
-def _score_best(study: Study, tracker: Tracker, parent: str) -> None:
+def _score_best(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> None:
     """Score the best trial in the last worker, which has imported all this needs; else the supervisor does it."""
     from embedsweep.workers.winner import score_complete
 
     try:
-        score_complete(study, tracker, parent)
+        score_complete(study, tracker, parent, allocation)
     except Exception:
         logging.getLogger(__name__).exception("the best trial was not scored; the supervisor tries and reports why")
 

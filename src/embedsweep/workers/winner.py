@@ -9,7 +9,9 @@ from pathlib import Path
 from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
+from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.files import MODEL
+from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
 from embedsweep.study.record import RUN_ID, Finals
@@ -17,14 +19,20 @@ from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result, train_log
 
+SCORING = "scoring.csv"
+"""What it cost to score the winners of a study: a file of the study's folder, like a trial's ``emissions.csv``."""
 
-def score_complete(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
+
+def score_complete(
+    study: Study, tracker: Tracker, parent: str, allocation: Path | None = None
+) -> dict[str, float] | None:
     """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
     Args:
         study: the study.
         tracker: writes to MLflow.
         parent: the id of the study's own run.
+        allocation: the file with the energy allocated to this worker; None measures the machine.
 
     Returns:
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
@@ -33,10 +41,10 @@ def score_complete(study: Study, tracker: Tracker, parent: str) -> dict[str, flo
     if not study.is_complete:
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
-        return _score_winner(study, tracker, parent)
+        return _score_winner(study, tracker, parent, allocation)
 
 
-def _score_winner(study: Study, tracker: Tracker, parent: str) -> dict[str, float] | None:
+def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> dict[str, float] | None:
     winner = study.best
     if winner is None:
         return None
@@ -52,13 +60,16 @@ def _score_winner(study: Study, tracker: Tracker, parent: str) -> dict[str, floa
     config = trained_config(study.plan, winner)
     if done is not None:  # the study has more trials and the same winner: the card must give the new number
         before = {**result.before, **done.before}
-        scored = replace(result, test=done.test, before=before, benchmarks=done.benchmarks)
+        scored, cost = replace(result, test=done.test, before=before, benchmarks=done.benchmarks), done.cost
     else:
-        with train_log(folder / "train.log"):
+        gpus = training_gpus(config.trainer.device)
+        meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
+        with train_log(folder / "train.log"), meter:
             scored = _score(folder / MODEL, config, result)
+        cost = meter.total()
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev.")
-    finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials)
+    finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
     with shielded():  # once a run is reopened, it must be ended
         run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]
         if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores

@@ -40,6 +40,7 @@ from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.record import RETRY_OF, RUN_ID
 from embedsweep.study.study import OpenTrial, Study
+from embedsweep.tracking.names import option_tags
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -224,6 +225,7 @@ class Worker:
             "embedsweep.study": self.study.name,
             "embedsweep.worker": str(self.number),
             "embedsweep.host": socket.gethostname(),
+            **option_tags(self.study.options_of(trial.params)),
         }
         run = self.tracker.trial_run(
             self.study.name,
