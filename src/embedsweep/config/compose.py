@@ -87,10 +87,9 @@ def describe_user_conf() -> list[str]:
                     hiding.append(f"conf/{path.relative_to(user).as_posix()}")
     raise_problems(problems)
     if hiding:
+        names = ", ".join(hiding[:_N_LISTED])
         more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
-        lines.append(
-            f"files of this folder are used instead of the shipped ones: {', '.join(hiding[:_N_LISTED])}{more}"
-        )
+        lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
     return lines
 
 
