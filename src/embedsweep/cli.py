@@ -69,9 +69,9 @@ def _run(verb: str, words: list[str]) -> int:
     if verb != "train" and any(word in HELP for word in words):
         print(format_help(VERBS[verb]), end="")
         return 0
-    for line in describe_user_conf():
-        print(f"embedsweep: {line}", file=sys.stderr)
     try:
+        for line in describe_user_conf():
+            print(f"embedsweep: {line}", file=sys.stderr)
         with handled():
             return VERBS[verb].run(words, open_console(sys.stdout))
     except ConfigError as error:

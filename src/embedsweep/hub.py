@@ -8,7 +8,10 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from embedsweep.files import access_problem, user_path
 
@@ -104,3 +107,43 @@ def cache_problem() -> str | None:
     if (message := access_problem(Path(constants.HF_HUB_CACHE))) is None:
         return None
     return f"the cache {constants.HF_HUB_CACHE} {message}, by HF_HOME=FOLDER"
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """What the hub says about a model.
+
+    Attributes:
+        files: names of its files.
+        config: the part of its ``config.json`` that the hub tells.
+    """
+
+    files: frozenset[str]
+    config: Mapping[str, Any]
+
+
+def hub_model(repo_id: str, revision: str | None, timeout_s: float = 2.0) -> HubModel | None:
+    """Ask the hub about a model; return None if it does not answer in time.
+
+    Args:
+        repo_id: the model's id on the hub.
+        revision: a branch, tag or commit; None is the default branch.
+        timeout_s: seconds to wait.
+
+    Raises:
+        LookupError: the hub has no such model or revision, or does not show it to this user; the message says which.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        info = HfApi(endpoint=constants.ENDPOINT).model_info(repo_id, revision=revision, timeout=timeout_s)
+    except RevisionNotFoundError as error:
+        raise LookupError(f"the hub has no revision {revision} of {repo_id}") from error
+    except GatedRepoError as error:
+        raise LookupError(f"{repo_id} is gated: accept its conditions on the hub, and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise LookupError(f"the hub has no model {repo_id}, or it is private: then set HF_TOKEN") from error
+    except Exception:  # a hub that fails here may still serve files: loading the model tells
+        return None
+    return HubModel(frozenset(file.rfilename for file in info.siblings or ()), info.config or {})

@@ -77,6 +77,32 @@ def test_a_folder_is_a_model_and_a_runs_folder_has_one(workplace: Path) -> None:
     assert _resolved("run")[0] == "run/model"
 
 
+@pytest.mark.parametrize(
+    ("text", "trusts"),
+    [
+        ("model: {trust_remote_code: true}", True),
+        ("model: {trust_remote_code: false}", False),
+        ("model: {trust_remote_code: 'yes'}", False),
+        ("model", False),
+        ("{torn", False),
+        (None, False),
+    ],
+)
+def test_code_of_a_model_runs_if_the_run_that_trained_it_said_so(
+    text: str | None, trusts: bool, workplace: Path
+) -> None:
+    runs = (workplace / "sweeps" / "mine" / "trials" / "0001", workplace / "sweeps" / "single" / SINGLE_RUN)
+    for run in runs:
+        if text is not None:
+            (run / "config.yaml").write_text(text, encoding="utf-8")
+        shutil.copytree(tiny_model_path(), run / "model", dirs_exist_ok=True)
+    with open_composer() as composer:
+        for argument in ("mine", SINGLE_RUN, TRIAL_RUNS[1]):
+            assert resolve_model(argument, composer).trust_remote_code is trusts
+        for run in runs:  # a folder may come from anybody
+            assert resolve_model(str(run), composer).trust_remote_code is False
+
+
 def test_a_folder_comes_before_a_study_of_its_name(workplace: Path) -> None:
     shutil.copytree(tiny_model_path(), workplace / "mine")
     assert _resolved("mine")[0] == "mine"

@@ -220,3 +220,14 @@ def test_files_that_hide_shipped_options_are_named() -> None:
         _own(f"loss/{name}.yaml", "name: other\n")
     (line,) = describe_user_conf()
     assert line.endswith("conf/loss/cosine.yaml, conf/loss/mnrl.yaml, conf/loss/mse.yaml and 1 more")
+
+
+@pytest.mark.parametrize(("path", "known"), [("loss/mine.yaml", True), ("callbacks/theirs.yaml", False)])
+def test_an_option_that_is_not_utf_8_is_named(path: str, known: bool) -> None:
+    _own(path, "")
+    (Path("conf") / path).write_bytes(b"name: mnrl # caf\xe9\n")
+    if not known:  # a folder that is no group here
+        assert describe_user_conf() == []
+        return
+    with pytest.raises(ConfigError, match=r"conf/loss/mine\.yaml: is not UTF-8 \(at byte 17\)"):
+        describe_user_conf()

@@ -111,6 +111,8 @@ def unprivileged_command(folder: Path, *words: str, home: str | None = None) -> 
         ("sweeps/night/study.yaml", ("evaluate", "night", "--benchmark", "demo-dev"), "sweeps/night/study.yaml: "),
         ("pairs/", ("train", "data=csv", "data.path=pairs"), "pairs/train.csv: "),
         ("pairs/train.csv", ("audit", "data=csv", "data.path=pairs"), "pairs/train.csv: "),
+        ("conf/", ("train",), "conf/train.yaml: "),
+        ("conf/loss/mine.yaml", ("train", "loss=mnrl"), "conf/loss/mine.yaml: "),
         ("model/", ("train", "model=pretrained", "model.path=model"), "model/config.json: "),
     ],
 )

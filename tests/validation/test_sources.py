@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
+import huggingface_hub.constants
 import pytest
 
 from embedsweep import machine as devices_module
 from embedsweep.validation.rules import model as model_rules
+from embedsweep.validation.rules.model import check_model
 from embedsweep.validation.single import pass_single
+from tests.configs import PLAIN
 from tests.validation.commands import (
     GOOD,
     HEADER,
@@ -133,6 +141,66 @@ def test_a_cached_model_with_a_pickle_only_is_refused(tmp_path: Path) -> None:
 def test_a_hub_that_answers_lets_an_uncached_model_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_rules, "hub_reachable", lambda: True)
     assert pass_single(PRETRAINED).config.model.path == "ORG/NAME"
+
+
+class _HubOfModels(BaseHTTPRequestHandler):
+    """Answers as the hub does when it is asked about a model."""
+
+    answer: ClassVar[dict[str, Any]] = {}
+    error: ClassVar[str | None] = None
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.error is None else 404)
+        if self.error is not None:
+            self.send_header("X-Error-Code", self.error)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps({"id": "ORG/NAME", **self.answer}).encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the library's name
+        pass
+
+
+@pytest.fixture
+def hub_of_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_HubOfModels]]:
+    class Handler(_HubOfModels):
+        pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(model_rules, "hub_reachable", lambda: True)
+    yield Handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "error", "message"),
+    [
+        (["model.safetensors"], {"model_type": "bert"}, None, None),
+        (["0_Transformer/model.safetensors"], {"model_type": "bert", "auto_map": {}}, None, None),
+        (["pytorch_model.bin", "onnx/model.safetensors"], {}, None, "ORG/NAME has no safetensors weights on the hub"),
+        (["model.safetensors"], {"model_type": "own", "auto_map": {}}, None, "ORG/NAME needs code that is not the"),
+        ([], {}, "RepoNotFound", "the hub has no model ORG/NAME, or it is private: then set HF_TOKEN"),
+        ([], {}, "RevisionNotFound", "the hub has no revision v9 of ORG/NAME"),
+        ([], {}, "GatedRepo", "ORG/NAME is gated: accept its conditions on the hub, and set HF_TOKEN"),
+    ],
+)
+def test_a_model_that_is_not_here_yet_is_checked_by_what_the_hub_says(
+    files: list[str],
+    config: dict[str, Any],
+    error: str | None,
+    message: str | None,
+    hub_of_models: type[_HubOfModels],
+) -> None:
+    hub_of_models.answer = {"siblings": [{"rfilename": name} for name in files], "config": config}
+    hub_of_models.error = error
+    found = check_model(replace(PLAIN, path="ORG/NAME", revision="v9"))
+    assert [problem.message.startswith(message or "") for problem in found] == ([] if message is None else [True])
 
 
 @pytest.mark.parametrize(

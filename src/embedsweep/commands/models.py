@@ -47,12 +47,14 @@ class ResolvedModel:
         source: its folder, or its id on the hub.
         description: what it is (``the best of study loss-12fca524, trial 1``).
         is_folder: whether it is on this disk, other than in the hub's cache.
+        trust_remote_code: whether code that comes with it may run: if the run of this folder that trained it says so.
     """
 
     argument: str
     source: str
     description: str
     is_folder: bool
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def load_model(model: ResolvedModel, device: str) -> SentenceTransformer:
     from embedsweep.models.loading import load_model as load
 
     try:
-        return load(model.source, device=torch_device(device), trust_remote_code=False)
+        return load(model.source, device=torch_device(device), trust_remote_code=model.trust_remote_code)
     except Exception as error:  # several libraries read a model, and each raises its own exceptions
         reason = redact((str(error).strip().splitlines() or ["no reason given"])[0])
         message = f"the model {model.source} cannot be loaded: {type(error).__name__}: {reason}"
@@ -164,7 +166,16 @@ def _best_of(study: str) -> ResolvedModel:
     if not folder.is_dir():
         message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
-    return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True)
+    return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True, _trusts(folder))
+
+
+def _trusts(folder: Path) -> bool:
+    """Return whether the run whose model is in ``folder`` was configured to run code that comes with the model."""
+    try:
+        tree = yaml.safe_load((folder.parent / "config.yaml").read_text(encoding="utf-8"))
+        return tree["model"]["trust_remote_code"] is True
+    except (OSError, yaml.YAMLError, TypeError, LookupError):
+        return False
 
 
 def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
@@ -173,7 +184,7 @@ def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
     _check_unique(argument, [run.run_id for run in runs])
     run = runs[0] if runs else None
     if run is not None and run.folder.is_dir():
-        return ResolvedModel(argument, str(run.folder), run.description, True)
+        return ResolvedModel(argument, str(run.folder), run.description, True, _trusts(run.folder))
     model = _from_the_store(argument, run, composer)
     if model is None and run is not None:
         message = f"is {run.description}, whose model was not kept: it is neither in {run.folder} nor in MLflow's store"

@@ -37,7 +37,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from embedsweep.config.values import nearest
-from embedsweep.errors import ConfigError, Problem, raise_problems
+from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 
 PRIMARY = "train"
 
@@ -67,22 +67,37 @@ def describe_user_conf() -> list[str]:
     """Return lines about the user's ``conf``: a primary configuration, and files that hide shipped options.
 
     The folder may be another project's, which uses Hydra, too.
+
+    Raises:
+        ConfigError: files in it that cannot be read, which Hydra would not name.
     """
     user, shipped = user_conf(), shipped_conf()
     if user is None:
         return []
-    primary = f"{PRIMARY}.yaml"
-    lines = [f"conf/{primary} of this folder is not used: choose options in the command"] * (user / primary).is_file()
-    hiding = [
-        path.relative_to(shipped)
-        for path in sorted(shipped.glob("*/*.yaml"))
-        if (own := user / path.relative_to(shipped)).is_file() and own.read_bytes() != path.read_bytes()
-    ]
+    problems: list[Problem] = []
+    lines, hiding = [], []
+    with gather_problems(problems):
+        if (user / f"{PRIMARY}.yaml").is_file():
+            lines.append(f"conf/{PRIMARY}.yaml of this folder is not used: choose options in the command")
+        folders = sorted(folder.name for folder in shipped.iterdir() if folder.is_dir())
+        for path in (path for name in folders for path in sorted((user / name).glob("*.yaml")) if path.is_file()):
+            with gather_problems(problems):
+                text, other = _text_of(path), shipped / path.relative_to(user)
+                if other.is_file() and text != other.read_text(encoding="utf-8"):
+                    hiding.append(f"conf/{path.relative_to(user).as_posix()}")
+    raise_problems(problems)
     if hiding:
-        names = ", ".join(f"conf/{path.as_posix()}" for path in hiding[:_N_LISTED])
+        names = ", ".join(hiding[:_N_LISTED])
         more = f" and {len(hiding) - _N_LISTED} more" if len(hiding) > _N_LISTED else ""
         lines.append(f"files of this folder are used instead of the shipped ones: {names}{more}")
     return lines
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError.single(str(path), f"is not UTF-8 (at byte {error.start + 1}): convert it") from None
 
 
 class _UserOptions(FileConfigSource):  # type: ignore[misc]  # untyped

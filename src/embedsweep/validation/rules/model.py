@@ -13,7 +13,7 @@ from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
-from embedsweep.hub import cache_problem, cached_model_path, hub_reachable, local_model, why_unreachable
+from embedsweep.hub import cache_problem, cached_model_path, hub_model, hub_reachable, local_model, why_unreachable
 from embedsweep.models.layout import (
     Module,
     modules_of,
@@ -23,7 +23,14 @@ from embedsweep.models.layout import (
     usable_positions,
 )
 from embedsweep.models.prompts import ROLES, WITH_ROLES
-from embedsweep.models.requirements import can_pad, code_of, has_tokenizer, unknown_type, without_safetensors
+from embedsweep.models.requirements import (
+    can_pad,
+    code_of,
+    has_tokenizer,
+    known_model_types,
+    unknown_type,
+    without_safetensors,
+)
 from embedsweep.models.tiny import SIZES
 
 TINY_MAX_LENGTH: int = SIZES["max_position_embeddings"]
@@ -115,13 +122,37 @@ def _check_hub_id(hub_id: str, config: ModelConfig) -> list[Problem]:
             cached, config, _Named(f"the copy of {hub_id} in the local cache", f"run: hf download {hub_id}")
         )
     if hub_reachable():
-        problem = cache_problem()
-        return [] if problem is None else [Problem("model.path", f"{hub_id} has to be downloaded, and {problem}")]
+        if (problem := cache_problem()) is not None:
+            return [Problem("model.path", f"{hub_id} has to be downloaded, and {problem}")]
+        return list(_check_on_hub(hub_id, config))
     message = (
         f"{hub_id} is neither a folder nor in the local cache, and {why_unreachable()}; "
         "use model=pretrained model.path=FOLDER, or model=tiny, which needs no download"
     )
     return [Problem("model.path", message)]
+
+
+def _check_on_hub(hub_id: str, config: ModelConfig) -> Iterator[Problem]:
+    """Check a model that is not here yet by what the hub says of it."""
+    try:
+        model = hub_model(hub_id, config.revision)
+    except LookupError as error:
+        yield Problem("model.path", str(error))
+        return
+    if model is None:
+        return
+    known = known_model_types()
+    is_own = "auto_map" in model.config and known and model.config.get("model_type") not in known
+    if is_own and not config.trust_remote_code:
+        yield Problem(
+            "model.path", f"{hub_id} needs code that is not the library's (config.json has an auto_map){TRUST}"
+        )
+    # The transformer is at the root or in the first module's folder.
+    if config.static_dim is None and not any(
+        re.fullmatch(r"(0_\w+/)?[^/]+\.safetensors", name) for name in model.files
+    ):
+        message = f"{hub_id} has no safetensors weights on the hub, and a pickle could execute code: take another model"
+        yield Problem("model.path", message)
 
 
 def _check_tiny(config: ModelConfig) -> Iterator[Problem]:
