@@ -19,7 +19,6 @@ from embedsweep.commands import single
 from embedsweep.config.trial import SPLITS
 from embedsweep.validation.resume import alone_in
 from tests.demo_pairs import demo_pairs
-from tests.validation.commands import own_option
 
 pytestmark = pytest.mark.slow  # each trains
 
@@ -286,9 +285,9 @@ def test_data_that_has_changed_is_refused(
         (tmp_path / f"{split}.csv").write_text(header + "\n".join(lines) + "\n")
     further = tmp_path / "further.csv"
     shutil.copy(tmp_path / "train.csv", further)
-    own_option(
-        "data/both.yaml", "defaults: [csv, /data@also.more: csv, /loss@also.more.loss: cosine, _self_]\nname: both\n"
-    )
+    option = place.folder / "conf" / "data" / "both.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("defaults: [csv, /data@also.more: csv, /loss@also.more.loss: cosine, _self_]\nname: both\n")
     words = ("data=both", f"data.path={tmp_path}", f"data.also.more.path={further}", "trainer.max_steps=3")
     run_id = broken_off(2, *WORDS, *words)
     for file in (tmp_path / "train.csv", further):
