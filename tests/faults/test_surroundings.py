@@ -157,11 +157,10 @@ def test_what_cannot_be_a_tracking_database_is_named_at_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("home", ["/proc/none", ""])
-def test_a_run_needs_no_home_folder(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_needs_no_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
         monkeypatch.delenv(name, raising=False)
     words = ("data.limit=64", "trainer.max_steps=2", "trainer.eval_every=1")
-    done = unprivileged_command(tmp_path, "train", *words, home=home)
+    done = unprivileged_command(tmp_path, "train", *words, home="/proc/none")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"sweeps", "mlruns"}

@@ -343,7 +343,7 @@ def setup_of(config: TrialConfig, group: TrainingGroup | None) -> TrialSetup:
 def test_a_trial_occupies_the_gpu_that_its_process_sees(
     single: Attempt, monkeypatch: pytest.MonkeyPatch, device: str, visible: list[str], expected: list[str]
 ) -> None:
-    monkeypatch.setattr("embedsweep.training.trial.visible_devices", lambda: visible)
+    monkeypatch.setattr("embedsweep.machine.visible_devices", lambda: visible)
     trainer = replace(single.config.trainer, device=device)
     assert setup_of(replace(single.config, trainer=trainer), None).gpus == expected
 
