@@ -64,6 +64,29 @@ def test_files_survive_the_deletion_of_their_folder(tmp_path: Path) -> None:
         spool.append("a", Files(str(tmp_path / "nothing"), None), Origin("store", STUDY))
 
 
+def test_files_are_not_removed_with_the_written_records_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append("a", Tags({"x": "1"}), Origin("store", STUDY))
+    spool.mark_written("a", 0)
+    (tmp_path / "train.log").write_text("step 1")
+    remover = threading.Thread(target=spool.remove, args=["a"])
+    keep = Spool._keep_files
+
+    def keep_and_meet(self: Spool, run_id: str, record: Files) -> Files:
+        kept = keep(self, run_id, record)
+        remover.start()
+        remover.join(0.3)
+        return kept
+
+    monkeypatch.setattr(Spool, "_keep_files", keep_and_meet)
+    spool.append("a", Files(str(tmp_path / "train.log"), None), Origin("store", STUDY))
+    remover.join()
+    paths = [Path(record.path) for _, record in spool.records("a") if isinstance(record, Files)]
+    assert [path.read_text() for path in paths] == ["step 1"]
+
+
 def test_many_writers_lose_no_record(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
 

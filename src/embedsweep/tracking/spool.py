@@ -81,9 +81,11 @@ class Spool:
             OSError: the disk is full or cannot be written; the spool is unchanged.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(record, Files):
-            record = self._keep_files(run_id, record)
         with self._write_lock():
+            if isinstance(
+                record, Files
+            ):  # under the lock: `remove` deletes the files of a run whose records are written
+                record = self._keep_files(run_id, record)
             path = self._file(run_id)
             whole = whole_length(path)
             lines = [to_line(record)] if whole else [json.dumps(asdict(origin)), to_line(record)]
@@ -128,7 +130,7 @@ class Spool:
             if any(True for _ in self.records(run_id)):
                 return False
             self._delete(run_id)
-        shutil.rmtree(self.folder / f"{run_id}.files", ignore_errors=True)
+            shutil.rmtree(self.folder / f"{run_id}.files", ignore_errors=True)
         return True
 
     def withdraw(self, run_id: str) -> bool:
