@@ -18,7 +18,7 @@ from embedsweep.config.trial import TrialConfig
 from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.trainer import training_arguments
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.workers.worker import delete_unneeded
 
 ROUNDS = 7

@@ -18,7 +18,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
 from embedsweep.training.folder import write_result
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 

@@ -15,7 +15,7 @@ from embedsweep.study.frozen_data import agree_on_data, folder_content, require_
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import DATA
 from embedsweep.study.study import Study
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.sweep import pass_sweep
 from tests.faults import studies
 from tests.validation.commands import own_option

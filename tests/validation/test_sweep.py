@@ -12,7 +12,7 @@ from embedsweep.config.compose import shipped_conf
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, RangeAxis
 from embedsweep.config.trial import LossConfig
 from embedsweep.validation import services as services_module
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.sweep import Sweep, pass_sweep
 from tests.validation.commands import (
     GROUPS,

@@ -8,7 +8,7 @@ import pytest
 
 from embedsweep.losses.table import LOSSES as ALL_LOSSES
 from embedsweep.validation import services as services_module
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from tests.validation.commands import (
     data_folder,

@@ -33,7 +33,7 @@ from embedsweep.study.record import (
     cost_attributes,
 )
 from embedsweep.training.folder import read_result
-from embedsweep.validation.cells import broken_constraint
+from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
 
 SHOWN = 10

@@ -12,7 +12,7 @@ from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import Duplicates, TrialConfig
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 
 CONFIG_HASH = "config_hash"
 DUPLICATE = "embedsweep.duplicate"

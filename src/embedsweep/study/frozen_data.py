@@ -18,7 +18,8 @@ from embedsweep.files import user_path
 from embedsweep.losses.nesting import nest
 from embedsweep.losses.table import LOSSES
 from embedsweep.study.record import StudyRecord
-from embedsweep.validation.cells import cell_config, cell_name, section_of
+from embedsweep.validation.cells import cell_name, section_of
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.search import probe_cells
 
 NOT_LOADED = (".md", ".lock", ".bin", ".pt", ".pth", ".onnx", ".h5", ".msgpack", ".ot")

@@ -33,7 +33,7 @@ from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, STUDY_FILE, read_study_file, write_study_file
-from embedsweep.validation.cells import broken_constraint, count_cells
+from embedsweep.validation.plan_cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep
 
 SERVICES = "embedsweep.services"

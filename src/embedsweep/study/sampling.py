@@ -34,7 +34,7 @@ from embedsweep.config.study import Choice, Scalar, StudyPlan
 from embedsweep.config.trial import SamplerName
 from embedsweep.errors import StudyError
 from embedsweep.study.storage import batched_writes
-from embedsweep.validation.cells import broken_constraint, grid_cells
+from embedsweep.validation.plan_cells import broken_constraint, grid_cells
 
 POPULATION = 10
 """Trials in a generation of NSGA; with Optuna's 50 a study of 20 to 200 trials would have at most four generations."""

@@ -18,7 +18,8 @@ from embedsweep.config.identity import canonical
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
-from embedsweep.validation.cells import Cell, Overrides, broken_constraint, cell_config, one_for_all, section_of
+from embedsweep.validation.cells import Cell, Overrides, one_for_all, section_of
+from embedsweep.validation.plan_cells import broken_constraint, cell_config
 from embedsweep.validation.rules.data import scored_on
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import TRIAL_SECTIONS

@@ -10,14 +10,7 @@ from embedsweep.config.study import DiscreteAxis, TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.config.values import chosen_options
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
-from embedsweep.validation.cells import (
-    Cell,
-    Overrides,
-    compose_cells,
-    is_for_studies,
-    read_cell,
-    sort_overrides,
-)
+from embedsweep.validation.cells import Cell, Overrides, compose_cells, is_for_studies, read_cell, sort_overrides
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, service_overrides
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import read_sections

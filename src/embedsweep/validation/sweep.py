@@ -19,15 +19,8 @@ from embedsweep.config.study import (
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
-from embedsweep.validation.cells import (
-    ONE_FOR_ALL,
-    Cell,
-    Overrides,
-    compose_cells,
-    count_cells,
-    section_of,
-    sort_overrides,
-)
+from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
+from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
 from embedsweep.validation.services import Services, check_reach, check_shares, read_services

@@ -23,7 +23,7 @@ from embedsweep.machine import Gpu, read_gpu
 from embedsweep.models.layout import weight_files
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.study.record import StudyRecord
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.search import sound_cells
 from embedsweep.workers.probe_process import OUT_OF_MEMORY, READY, STEPS
 

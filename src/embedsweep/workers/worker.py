@@ -47,7 +47,7 @@ from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
 from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
-from embedsweep.validation.cells import cell_config
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.workers.missing_runs import origin_tags
 from embedsweep.workers.outcomes import Outcomes
 
