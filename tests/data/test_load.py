@@ -228,7 +228,7 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
 
 def test_what_demo_data_does_not_read_is_every_key_without_an_effect_on_it() -> None:
     chosen_by = {"name", "format", "path", "shape", "columns"}
-    read = {"convert", "max_tokens", "drop_leaked", "limit", "also"}
+    read = {"convert", "max_tokens", "drop_leaked", "limit", "also", "languages"}
     assert {*DEMO_VALUES, *chosen_by, *read} == {field.name for field in fields(DataConfig)}
 
 

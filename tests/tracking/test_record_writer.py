@@ -445,7 +445,7 @@ def test_a_run_that_the_store_refuses_to_open_leaves_nothing(line: Line, mlflow_
     tracker = Tracker(mlflow_store, lambda _: None)
     run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
     MlflowClient(mlflow_store.uri).delete_run(run.run_id)
-    with pytest.raises(TrackingError, match="was deleted; restore it") as caught:
+    with pytest.raises(TrackingError, match="lacks it, or it was deleted") as caught:
         tracker.trial_run(STUDY, 0, CONFIG, "abc", run_id=run.run_id)
     assert not isinstance(caught.value, UnreachableError)
     assert tracker.close()

@@ -101,3 +101,12 @@ def test_many_writers_lose_no_record(tmp_path: Path) -> None:
         thread.join()
     found = [record.status for _, record in spool.records("a") if isinstance(record, End)]
     assert sorted(found) == sorted(f"{number}-{step}" for number in range(4) for step in range(25))
+
+
+def test_what_another_process_writes_and_removes_meanwhile_no_longer_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    monkeypatch.setattr(Spool, "_run_ids", lambda _: ["gone"])  # listed a moment ago
+    assert (spool.waiting(), spool.waiting("store"), list(spool.records("gone"))) == ([], [], [])
+    assert (spool.origin("gone"), spool.holds("gone", "store")) == (None, False)

@@ -65,7 +65,12 @@ def errors(*words: str) -> list[str]:
     [
         [],
         ["loss=matryoshka", "loss.matryoshka_weights=[1,0.5,0.25]", "loss@loss.inner=mnrl"],
-        ["model.prompts={query: 'q: ', document: ''}", "model.lora.target_modules=[query]", "model.dense=16"],
+        [
+            "model.prompts={query: 'q: ', document: ''}",
+            "model.default_prompt=query",
+            "model.lora.target_modules=[query]",
+            "model.dense=16",
+        ],
         ["evaluation.benchmarks=[demo-test]", "evaluation.dev=demo-dev", "evaluation.dims=[64,32]"],
         ["trainer.early_stopping.patience=3", "optimizer.lr=2e-5", "data.score_range=[0,5]", "data.max_tokens=[9,9]"],
     ],

@@ -17,9 +17,9 @@ from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
-from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
+from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError, raise_problems
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS, SWEEPS, user_path
+from embedsweep.files import SINGLE_RUNS, SWEEPS, access_problems, user_path
 from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import MASK, redact
@@ -286,11 +286,12 @@ def _read_file(study: str) -> StudyFile:
     """Return the content of a study's ``study.yaml``.
 
     Raises:
-        ConfigError: it is damaged.
+        ConfigError: it is damaged, or another user's.
     """
     from embedsweep.study.storage import repair_hint
     from embedsweep.study.study_file import read_study_file
 
+    raise_problems(list(access_problems([SWEEPS / study])))
     file = read_study_file(SWEEPS / study)
     if file is None:
         raise ConfigError.single(study, f"{SWEEPS / study / 'study.yaml'} is damaged. {repair_hint(study)}")

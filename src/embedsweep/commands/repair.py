@@ -40,7 +40,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
 VERB = Verb(
     name="repair",
-    summary="compare a study's storage, folders and MLflow runs, and rebuild what is lost",
+    summary="compare a study's records, and rebuild what is lost",
     run=run,
     description=(
         "Compare the records of a study: its storage, its folder in sweeps/ and its runs in MLflow. Say what differs,\n"

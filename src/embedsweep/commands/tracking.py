@@ -46,7 +46,8 @@ def sync(words: Sequence[str], console: Console) -> int:
         say(console, "nothing waits" + (f" of study {study}" if study is not None else " in sweeps/*/spool"))
         return 0
     has_store = bool(arguments.overrides) or "tracking_uri" in arguments.given
-    stores = sorted({spool.origin(run_id).store for spool in spools for run_id in spool.waiting()})
+    origins = (spool.origin(run_id) for spool in spools for run_id in spool.waiting())
+    stores = sorted({origin.store for origin in origins if origin is not None})
     targets = {store: _target(store, tracking, has_store=has_store) for store in stores}
     left = [_replay(spool, store, targets[store], console) for spool in spools for store in stores]
     return 1 if any(left) else 0

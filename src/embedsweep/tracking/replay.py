@@ -112,8 +112,10 @@ def _replay_alone(
     result = Replay()
     for number, run_id in enumerate(runs):
         rest = runs[number:]
+        if (origin := spool.origin(run_id)) is None:
+            continue
         try:
-            written = _replay_run(writer, spool, run_id, on_written, is_over)
+            written = _replay_run(writer, spool, run_id, origin.experiment, on_written, is_over)
         except UnreachableError as error:
             if not writer.lookup.answers():
                 result.delayed |= dict.fromkeys(rest, str(error))
@@ -130,10 +132,14 @@ def _replay_alone(
 
 
 def _replay_run(
-    writer: MlflowWriter, spool: Spool, run_id: str, on_written: OnWritten, is_over: Callable[[], bool]
+    writer: MlflowWriter,
+    spool: Spool,
+    run_id: str,
+    experiment: str,
+    on_written: OnWritten,
+    is_over: Callable[[], bool],
 ) -> Written | None:
     """Write the waiting records of a run; return None if it was stopped."""
-    experiment = spool.origin(run_id).experiment
     count = 0
     while not spool.remove(run_id):  # records may have been added in the meantime
         for position, record in spool.records(run_id):

@@ -6,7 +6,7 @@
     <run id>.id      kept: the store's id of a run that was opened while the store was unreachable
 
 Whichever process writes into a run appends records, line by line, flushed to the disk. They are replayed in order, and
-deleted when all are written.
+deleted when all are written: files that a reader has just seen may be gone, and then nothing waits there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
 
 SPOOL = "spool"
+_GONE = (FileNotFoundError, NotADirectoryError)
 _REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits
 
 
@@ -55,22 +57,26 @@ class Spool:
 
     def holds(self, run_id: str, store: str) -> bool:
         """Return whether records of a run wait for the store."""
-        return self._is_started(run_id) and self.origin(run_id).store == store
+        origin = self.origin(run_id)
+        return origin is not None and origin.store == store
 
-    def origin(self, run_id: str) -> Origin:
-        """Return the target of a run's records."""
-        with self._file(run_id).open(encoding="utf-8") as file:
-            return Origin(**json.loads(file.readline()))
+    def origin(self, run_id: str) -> Origin | None:
+        """Return the target of a run's records; None if it has none, or a full disk left no whole line of them."""
+        try:
+            with self._file(run_id).open(encoding="utf-8") as file:
+                line = file.readline()
+        except _GONE:
+            return None
+        return Origin(**json.loads(line)) if line.endswith("\n") else None
 
     def waiting(self, store: str | None = None) -> list[str]:
         """Return the runs with records that wait for the store, or for any: a parent run first, then by start time."""
-        if not self.folder.is_dir():
-            return []
         runs: list[tuple[bool, int, str]] = []
-        for path in self.folder.glob("*.jsonl"):
-            if self._is_started(path.stem) if store is None else self.holds(path.stem, store):
-                first = next((record for _, record in self.records(path.stem)), None)
-                runs.append((not isinstance(first, StudyRun), getattr(first, "time_ms", 0), path.stem))
+        for run_id in self._run_ids():
+            origin = self.origin(run_id)
+            if origin is not None and store in (None, origin.store):
+                first = next((record for _, record in self.records(run_id)), None)
+                runs.append((not isinstance(first, StudyRun), getattr(first, "time_ms", 0), run_id))
         return [run_id for *_, run_id in sorted(runs)]
 
     def append(self, run_id: str, record: Record, origin: Origin) -> None:
@@ -82,9 +88,7 @@ class Spool:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._write_lock():
-            if isinstance(
-                record, Files
-            ):  # under the lock: `remove` deletes the files of a run whose records are written
+            if isinstance(record, Files):  # under the lock: `remove` deletes the files of a run that is written
                 record = self._keep_files(run_id, record)
             path = self._file(run_id)
             whole = whole_length(path)
@@ -106,9 +110,12 @@ class Spool:
             TrackingError: the file is damaged.
         """
         path = self._file(run_id)
-        done = self.folder / f"{run_id}.done"
-        start = int(done.read_text(encoding="utf-8")) if done.is_file() and not written else 0
-        with path.open("rb") as file:
+        start = 0 if written else self._written_count(run_id)
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(path.open("rb"))
+            except _GONE:
+                return
             next(file, None)
             for position, line in enumerate(file):
                 if position >= start and line.endswith(b"\n"):
@@ -164,9 +171,17 @@ class Spool:
         for path in (self.folder / f"{run_id}.done", self._file(run_id)):
             path.unlink(missing_ok=True)
 
-    def _is_started(self, run_id: str) -> bool:
-        """Return whether a run's file has its first line; a full disk may have left an empty file or a partial line."""
-        return whole_length(self._file(run_id)) > 0
+    def _run_ids(self) -> list[str]:
+        try:
+            return [path.stem for path in self.folder.glob("*.jsonl")]
+        except _GONE:
+            return []
+
+    def _written_count(self, run_id: str) -> int:
+        try:
+            return int((self.folder / f"{run_id}.done").read_text(encoding="utf-8"))
+        except _GONE:
+            return 0
 
     def _write_lock(self) -> FileLock:
         return FileLock(self.folder / ".write.lock")

@@ -106,21 +106,27 @@ def read_services(cell: Cell) -> Services:
     problems: list[Problem] = []
     services = Services(**read_sections(cell.composed, kinds, problems))
     problems += _check_study(services.study)
-    problems += check_tracking(services.tracking)
+    folders = list(_check_folders())
+    known = tuple(problem.message for problem in folders)  # the default store is in one of them
+    problems += (problem for problem in check_tracking(services.tracking) if not problem.message.endswith(known))
     problems += check_workers(services.workers)
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))
+    raise_problems([*problems, *folders])
+    return services
+
+
+def _check_folders() -> Iterator[Problem]:
+    """Check that the folders that every command writes to can be written, or created."""
     for folder in (SWEEPS, Path("mlruns")):
         if folder.exists() and not folder.is_dir():
             message = f"must be a folder, but {folder.absolute()} is a file; move it, or start from another folder"
-            problems.append(Problem(str(folder), message))
+            yield Problem(str(folder), message)
         elif (reason := access_problem(folder)) is not None:
-            problems.append(Problem(str(folder), reason))
+            yield Problem(str(folder), reason)
         elif folder == SWEEPS and (reason := access_problem(SINGLE_RUNS)) is not None:
-            problems.append(Problem(str(SINGLE_RUNS), reason))
-    raise_problems(problems)
-    return services
+            yield Problem(str(SINGLE_RUNS), reason)
 
 
 def check_tracking(tracking: TrackingConfig) -> Iterator[Problem]:
