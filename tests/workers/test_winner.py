@@ -343,18 +343,6 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
         assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 
 
-def test_a_study_whose_journal_is_lost_starts_over_and_reuses_nothing(sweep: Sweep) -> None:
-    before = sweep("lost", "optimizer.lr=1e-3,2e-3", *QUICK)
-    first = before.run_of(0).info.run_id
-    (before.study.folder / "journal.log").unlink()
-
-    after = sweep("lost", "optimizer.lr=1e-3,2e-3", *QUICK)
-
-    assert after.study.is_complete
-    assert after.run_of(0).info.run_id != first
-    assert {path.name for path in (after.study.folder / "trials").iterdir()} == {"0000", "0000.1", "0001", "0001.1"}
-
-
 def test_the_first_commands_keys_hold_when_only_the_name_is_given(
     sweep: Sweep, capfd: pytest.CaptureFixture[str]
 ) -> None:
