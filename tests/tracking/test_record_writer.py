@@ -249,7 +249,9 @@ def test_an_outage_at_each_call_leaves_the_same_store(
         (folder / "mlflow.db").write_bytes(mlflow_template.read_bytes())
         config = TrackingConfig("local", f"sqlite:///{folder}/mlflow.db", spool=False)
         line.calls, line.cut_at, line.delivers = 0, number, delivers
-        assert not write_study(config, [])
+        is_whole = write_study(config, [])
+        # Which calls there are depends a little on when the thread that writes finds records.
+        assert is_whole == (line.calls <= number)
         line.is_cut = False
         assert run_sync()[0] == 0
         check_undisturbed(config, undisturbed)

@@ -67,7 +67,11 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
         source = json.loads((study.trial_folder(original) / "result.json").read_text(encoding="utf-8"))
         assert result == {**source, "emissions": result["emissions"]}
         assert result["emissions"]["co2eq_kg"] == 0
-        assert {path.name for path in study.trial_folder(trial.number).iterdir()} == {"config.yaml", "result.json"}
+        assert {path.name for path in study.trial_folder(trial.number).iterdir()} == {
+            "config.yaml",
+            "result.json",
+            "trial.json",
+        }
     finals = study.finals
     assert finals is not None
     assert finals.number == max(set(first), key=lambda number: (study.trials[number].value, -number))
