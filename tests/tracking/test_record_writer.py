@@ -113,7 +113,7 @@ def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
     for module in (record_writer, replay):
         monkeypatch.setattr(module, "open_store", opened)
     monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
-    monkeypatch.setattr(record_writer, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(record_writer, "RESTART_S", 0.3)
     monkeypatch.chdir(tmp_path)
     return cut
 

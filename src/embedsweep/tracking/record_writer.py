@@ -23,7 +23,7 @@ from embedsweep.tracking.names import study_id
 from embedsweep.tracking.records import Record, StudyRun, TrialRun
 from embedsweep.tracking.replay import Replay, replay
 from embedsweep.tracking.spool import Origin, Spool, spool_of
-from embedsweep.tracking.store import Notify, Store, locate, open_store, waiting_for_lock, within
+from embedsweep.tracking.store import Notify, Store, is_locked, locate, open_store, waiting_for_lock, within
 
 _T = TypeVar("_T")
 
@@ -65,6 +65,7 @@ class RecordWriter:
         self._refused: dict[str, str] = {}  # run -> why the store refuses its records
         self._failures = 0  # attempts that failed since the last one that did not
         self._attempts = 0
+        self._locked = False  # whether the last attempt failed because another process has locked the database
         self._away = False  # whether the user was told that the store is unreachable
         self._alive_at = -math.inf  # when the store last answered, on the monotonic clock
         self._drainer: threading.Thread | None = None
@@ -155,13 +156,14 @@ class RecordWriter:
             return known
         return self.query(lambda writer: writer.lookup.find(run_id, experiment)) or run_id
 
-    def close(self, patience: float = PATIENCE_S) -> bool:
+    def close(self, patience: float | None = None) -> bool:
         """Wait until all is written, and report the rest; return whether nothing is left.
 
         Args:
-            patience: how many seconds to wait for a store that writes nothing.
+            patience: how many seconds to wait for a store that writes nothing; None is `PATIENCE_S`.
         """
         began, attempts = time.monotonic(), self._attempts
+        patience = PATIENCE_S if patience is None else patience
         if not self._failures:
             self._alive_at = began
         self._closing.set()
@@ -169,7 +171,7 @@ class RecordWriter:
             while self._waiting():
                 now = time.monotonic()
                 is_failing = self._failures > 0 and self._attempts > attempts  # it was tried once more
-                limit = min(patience, RESTART_S) if is_failing else patience
+                limit = min(patience, RESTART_S) if is_failing and not self._locked else patience
                 if (is_failing or now > began + OPENING_S) and now > self._alive_at + limit:
                     break
                 self._start()
@@ -245,6 +247,7 @@ class RecordWriter:
             with self._changed:
                 self._attempts += 1
                 self._failures = 0 if problem is None else self._failures + 1
+                self._locked = problem is not None and is_locked(problem)
                 self._changed.notify_all()
                 # A record that is added after this finds no thread, and starts another.
                 if problem is None and not self._waiting():
@@ -265,11 +268,16 @@ class RecordWriter:
             writer = self._open_writer()
             if self._away and not writer.lookup.answers():
                 return f"MLflow's store {self.store} does not answer"
-            self._forget_written_by_others(writer)
             written = 0
             for spool in list(self._spools):
                 result = replay(
-                    writer, spool, str(self.store), self._chosen(spool), self._on_written, self._stopped.is_set
+                    writer,
+                    spool,
+                    str(self.store),
+                    self._chosen(spool),
+                    self._on_written,
+                    self._stopped.is_set,
+                    lambda: self._forget_written_by_others(writer),
                 )
                 self._note(result, spool)
                 written += result.records
@@ -330,6 +338,8 @@ class RecordWriter:
     def _set_away(self, problem: str) -> None:
         if not self._away:
             self._away = True
+            with self._changed:  # who opens a run need not wait any longer
+                self._changed.notify_all()
             self._notify(f"{redact(problem)}. Records wait on the local disk and are written when it answers")
 
 

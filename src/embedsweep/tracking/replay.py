@@ -63,6 +63,7 @@ def replay(
     runs: Collection[str] | None = None,
     on_written: OnWritten = lambda *_: None,
     is_over: Callable[[], bool] = lambda: False,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Replay:
     """Write the records that wait in a spool; if killed at any moment, no record is lost or written twice.
 
@@ -73,11 +74,13 @@ def replay(
         runs: the runs whose records are written; None is all.
         on_written: is called after each record.
         is_over: returns whether to stop, and is called before each record.
+        on_begin: is called before the first record, once no other process writes.
     """
     if not _chosen(spool, store, runs):
         return Replay()
     try:
         with spool.replay_lock():
+            on_begin()
             return _replay_alone(writer, spool, _chosen(spool, store, runs), on_written, is_over)
     except Timeout:
         return Replay(delayed=dict.fromkeys(_chosen(spool, store, runs), "another process writes them"))

@@ -122,6 +122,11 @@ def _is_refused(error: Exception) -> bool:
     return error.error_code in _REFUSED_CODES or (is_unknown and _REFUSED_TEXT.search(str(error)) is not None)
 
 
+def is_locked(problem: str) -> bool:
+    """Return whether a call failed because another process has locked the database."""
+    return _LOCKED in problem
+
+
 def waiting_for_lock(call: Callable[[], _T], notify: Notify, seconds: float = _LOCKED_S) -> _T:
     """Make a call, and repeat it while another process has locked the database; signals are raised between attempts.
 
