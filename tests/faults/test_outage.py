@@ -139,7 +139,7 @@ def test_records_of_an_outage_are_written_when_the_server_is_back(tmp_path: Path
     with server(tmp_path, port):
         ended = studies.finish(command)
         assert ended.code == 0, ended.output
-        assert "MLflow's store answers" in ended.output
+        # A server that is back within the repeated calls is not reported; tracking/test_record_writer.py has the lines.
         assert "embedsweep sync" not in ended.output
         _check_equal(port, undisturbed)
     assert list(folder.glob("sweeps/*/spool/*.jsonl")) == []
