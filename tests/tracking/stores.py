@@ -21,38 +21,19 @@ from embedsweep.config.trial import (
     ConvertConfig,
     DataloaderConfig,
     EarlyStoppingConfig,
-    LoraConfig,
     LossConfig,
-    ModelConfig,
     OptimizerConfig,
     TrainerConfig,
     TrialConfig,
 )
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.tracking.spool import all_spools
-from tests.configs import EVALUATION, SCORED
+from tests.configs import EVALUATION, PLAIN, SCORED
 
 CONFIG = TrialConfig(
     objective="dev/spearman_cosine",
     rungs=(),
-    model=ModelConfig(
-        name="tiny",
-        path=None,
-        revision=None,
-        parts="all",
-        static_dim=None,
-        pooling="mean",
-        dense=None,
-        dense_activation="tanh",
-        max_seq_length=128,
-        prompts={"query": "q: "},
-        default_prompt=None,
-        prompt_rule="roles",
-        save_dtype="float32",
-        lora=LoraConfig(None, 16.0, 0.0, None),
-        lr=2e-5,
-        trust_remote_code=False,
-    ),
+    model=replace(PLAIN, name="tiny", pooling="mean", max_seq_length=128, prompts={"query": "q: "}),
     loss=LossConfig("matryoshka", {"matryoshka_dims": (64, 32)}, LossConfig("mnrl", {"scale": 20.0}, None)),
     data=replace(
         SCORED,

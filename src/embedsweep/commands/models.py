@@ -231,9 +231,8 @@ def _on_the_hub(argument: str, composer: Composer) -> ResolvedModel:
         return ResolvedModel(argument, str(cached or argument), f"{argument} on the hub", False)
     studies, runs = study_names(), single_runs_with_model()
     known = f"studies: {_listed(studies)}; single runs: {_listed(run_id[:8] for run_id in runs)}"
-    reasons = [
-        problem.message.partition("; use ")[0].removesuffix(TRUST) for problem in problems
-    ]  # that advice is for train
+    # The advice in them is for train.
+    reasons = [problem.message.partition("; use ")[0].removesuffix(TRUST) for problem in problems]
     message = (
         f"is no folder, no study and no run here{nearest(argument, [*studies, *runs])} ({known}); "
         f"on the hub: {'; '.join(reasons)}"

@@ -323,18 +323,12 @@ def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
     """Return in words how the requested plan differs from the frozen one; empty if they are equal."""
     # A combination of options that only one of them has shows in the axes; the others are compared key by key.
     common = sorted(frozen.cells.keys() & requested.cells.keys())
-    old, new = (
-        dict(
-            _flat(
-                {
-                    **asdict(plan),
-                    "axes": plan.axes,
-                    "cells": {cell: without_card_keys(plan.cells[cell]) for cell in common},
-                }
-            )
-        )
-        for plan in (frozen, requested)
-    )
+
+    def values_of(plan: StudyPlan) -> dict[str, object]:
+        cells = {cell: without_card_keys(plan.cells[cell]) for cell in common}
+        return dict(_flat({**asdict(plan), "axes": plan.axes, "cells": cells}))
+
+    old, new = values_of(frozen), values_of(requested)
     # Every cell repeats the fixed values, so a difference is listed once, by its key within a cell.
     differences: dict[str, str] = {}
     for key in (*old, *(key for key in new if key not in old)):

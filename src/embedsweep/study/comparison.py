@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import optuna
@@ -16,7 +17,7 @@ from embedsweep.study.record import LOST
 from embedsweep.study.storage import repair_hint
 from embedsweep.study.study_file import read_study_file
 from embedsweep.study.trial_file import TRIAL_FILE, read_trial, write_trial
-from embedsweep.training.folder import RESULT
+from embedsweep.training.folder import RESULT_FILE
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,27 @@ class KeptTrial:
     Attributes:
         number: the trial's number.
         folder: its folder.
-        record: Optuna's record of it; None if an older version made the folder, or the file is damaged.
     """
 
     number: int
     folder: Path
-    record: FrozenTrial | None
+
+    @cached_property
+    def record(self) -> FrozenTrial | None:
+        """Optuna's record of the trial; None if an older version made the folder, or the file is damaged."""
+        return read_trial(self.folder)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder has the trial as finished."""
+        return self.record is not None and self.record.state.is_finished()
 
 
 def kept_trials(folder: Path) -> Iterator[KeptTrial]:
     """Yield the trials of a study whose folders hold a record or a result, by number."""
     for path in sorted((folder / "trials").glob("*")):
-        if path.name.isdecimal() and any((path / name).is_file() for name in (TRIAL_FILE, RESULT)):
-            yield KeptTrial(int(path.name), path, read_trial(path))
+        if path.name.isdecimal() and any((path / name).is_file() for name in (TRIAL_FILE, RESULT_FILE)):
+            yield KeptTrial(int(path.name), path)
 
 
 def lost_trials(folder: Path, trials: Sequence[FrozenTrial]) -> list[KeptTrial]:
@@ -48,12 +57,9 @@ def lost_trials(folder: Path, trials: Sequence[FrozenTrial]) -> list[KeptTrial]:
         folder: the study's folder.
         trials: all trials in the storage.
     """
-    lost = []
-    for kept in kept_trials(folder):
-        is_finished = kept.record is not None and kept.record.state.is_finished()
-        if kept.number >= len(trials) or (is_finished and not trials[kept.number].state.is_finished()):
-            lost.append(kept)
-    return lost
+    finished = {trial.number for trial in trials if trial.state.is_finished()}
+    unfinished = (kept for kept in kept_trials(folder) if kept.number not in finished)
+    return [kept for kept in unfinished if kept.number >= len(trials) or kept.is_finished]
 
 
 def check_nothing_lost(name: str, folder: Path, study: optuna.Study | None) -> None:

@@ -18,7 +18,7 @@ from embedsweep.config.trial import TrialConfig
 from embedsweep.files import write_atomically
 from embedsweep.secrets import RedactingFilter, redact_tree
 
-RESULT = "result.json"
+RESULT_FILE = "result.json"
 
 
 def write_config(path: Path, config: TrialConfig) -> None:
@@ -30,12 +30,12 @@ def write_config(path: Path, config: TrialConfig) -> None:
 
 def write_result(folder: Path, result: TrialResult) -> None:
     """Write a trial's result, as its last file: a trial with a result is complete and recorded."""
-    write_atomically(folder / RESULT, json.dumps(asdict(result), indent=1), durable=True)
+    write_atomically(folder / RESULT_FILE, json.dumps(asdict(result), indent=1), durable=True)
 
 
 def read_result(folder: Path) -> TrialResult | None:
     """Return the result of the trial in ``folder``; None if it was not completed."""
-    path = folder / RESULT
+    path = folder / RESULT_FILE
     return result_of(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import cast
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from embedsweep.console import short_params
 from embedsweep.files import MODEL
@@ -18,7 +18,7 @@ from embedsweep.study.pruning import PRUNED
 from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID, StudyRecord
 from embedsweep.study.storage import repair_hint
 from embedsweep.tracking.names import FORMER_ID, best_metrics
-from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.tracking.runs import Tracker, TrialState, TrialTracker
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
 
@@ -111,14 +111,7 @@ def record_again(study: StudyRecord, tracker: Tracker, parent: str, trial: Froze
     )
     _log_scores(study, run, trial)
     _log_files(study, run, trial)
-    run.finish(_STATES[trial.state], _ms(trial.datetime_complete))
-
-
-_STATES: Mapping[TrialState, Any] = {
-    TrialState.COMPLETE: "COMPLETE",
-    TrialState.PRUNED: "PRUNED",
-    TrialState.FAIL: "FAIL",
-}
+    run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))
 
 
 def _log_scores(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> None:
