@@ -35,7 +35,7 @@ def training_prompts(
         columns: names of the text columns, in order.
     """
     prompts: Mapping[str, str | None] = model.prompts
-    names = [*ROLES[:1], *ROLES[1:] * (len(columns) - 1)][: len(columns)]
+    names = [ROLES[min(number, 1)] for number in range(len(columns))]
     default = model.default_prompt_name
     if config.prompt_rule == "columns":
         prompts, default = config.prompts, config.default_prompt

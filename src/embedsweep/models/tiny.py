@@ -36,10 +36,9 @@ LAYOUT = 1
 def tiny_model_path() -> Path:
     """Return the model's folder, which ``SentenceTransformer`` loads offline; built at the first call, always the same.
 
-    It is in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``; else, where that cannot be written, in
-    ``sweeps/.cache``). Of several processes one builds and the
-    others wait; a killed build leaves no folder that could be mistaken for a model. The caller's random states are
-    unchanged.
+    It is in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``; where that cannot be written, in
+    ``sweeps/.cache``). Of several processes one builds and the others wait; a killed build leaves no folder that could
+    be mistaken for a model. The caller's random states are unchanged.
     """
     from filelock import FileLock
 
