@@ -30,7 +30,7 @@ def run(words: Sequence[str], console: Console) -> int:
         known = study_names()
         there = ", ".join(known) or f"none in {SWEEPS.resolve()}"
         arguments.add_problem("STUDY", f"no study {name}{nearest(name, known)}; there are: {there}")
-    request = arguments.collect(pass_sweep, [f"study.name={name}", *arguments.overrides])
+    request = arguments.collect(pass_sweep, [f"study.name={name}", *arguments.overrides]) if name else None
     arguments.check()
     assert request is not None, "what is missing was noted as a problem"
     from embedsweep.commands.study_repair import repair_study
