@@ -35,8 +35,9 @@ chaos: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pytest -m 'slow or fuzz' tests/fuzz $(TESTS)
 
+# MLflow's pages; STUDY= opens on that study's trials.
 ui: $(READY)
-	$(BIN)/embedsweep ui
+	$(BIN)/embedsweep ui $(STUDY)
 
 # Install the wheel into an empty venv and run it in an empty folder.
 wheel-test: $(READY)
