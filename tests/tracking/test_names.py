@@ -52,9 +52,7 @@ def test_flatten_names_every_value_once() -> None:
         ({}, [], "07"),
     ],
 )
-def test_a_trials_name_begins_with_what_tells_it_apart(
-    values: dict[str, Choice], groups: list[str], name: str
-) -> None:
+def test_a_trials_name_begins_with_what_tells_it_apart(values: dict[str, Choice], groups: list[str], name: str) -> None:
     assert trial_name(7, values, groups) == name
 
 
@@ -65,7 +63,10 @@ def test_a_trials_name_begins_with_what_tells_it_apart(
         ("train.csv", "train.csv"),
         ("/train.csv", "train.csv"),
         ("org/stsb@0123456789ab[es] train", "org/stsb@0123456789ab[es] train"),
-        ("in/STS.input.a.txt + in/STS.input.b.txt + in/STS.input.c.txt (3 unscored pairs left out)", "in/STS.input.a.txt and 2 more"),
+        (
+            "in/STS.input.a.txt + in/STS.input.b.txt + in/STS.input.c.txt (3 unscored pairs left out)",
+            "in/STS.input.a.txt and 2 more",
+        ),
         ("demo dev", "demo dev"),
     ],
 )

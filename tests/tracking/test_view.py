@@ -77,9 +77,7 @@ def test_a_minimised_objective_is_sorted_upwards_and_has_no_curve() -> None:
         ("loss@loss.inner", {"loss@loss.inner=mnrl": {"loss": {"name": "m", "inner": {"name": "mnrl"}}}}, "param"),
     ],
 )
-def test_options_that_share_a_name_are_told_apart_by_their_tag(
-    group: str, cells: dict[str, Any], column: str
-) -> None:
+def test_options_that_share_a_name_are_told_apart_by_their_tag(group: str, cells: dict[str, Any], column: str) -> None:
     options = tuple(name.partition("=")[2] for name in cells)
     view = _view(replace(PLAN, axes=(DiscreteAxis(group, options, {}),), groups=(group,), cells=cells))
     place = group.rpartition("@")[2]

@@ -338,7 +338,9 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert metrics["study/best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
     cost = swept.study.finals.cost
     assert cost is not None
-    assert metrics["study/emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials) + cost.co2eq_kg)
+    assert metrics["study/emissions/co2eq_kg"] == pytest.approx(
+        sum(trial.values[0] for trial in trials) + cost.co2eq_kg
+    )
     with open_composer() as composer:
         assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse, whole_number
-from embedsweep.commands.models import study_names
 from embedsweep.config.study import TrackingConfig, plan_of
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
-from embedsweep.files import SWEEPS
+from embedsweep.files import SWEEPS, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.tracking.browse import open_ui
 from embedsweep.tracking.replay import replay_spool
