@@ -160,6 +160,13 @@ def test_the_shell_changes_no_command(shell: str, folder: Path) -> None:
     assert [line.split("\0")[:-1] for line in finished.stdout.splitlines()] == [shlex.split(line) for line in lines]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_comment_opens_a_quote_in_an_interactive_zsh(page: Path) -> None:
+    # It takes a pasted comment for a command: an error message, but with an apostrophe it would wait for another one.
+    lines = [line for block in blocks(page.read_text("utf-8")) if block.language is None for line in block.lines]
+    assert [line for line in lines if line.startswith("#") and re.search("['\"`$]", line)] == []
+
+
 @pytest.fixture(scope="module")
 def run_id(folder: Path) -> str:
     """The id of a single run, beside a small study of the name that the pages use."""
