@@ -26,6 +26,7 @@ from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import TrialError
+from embedsweep.evaluation.scores import read_scores
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG
 from embedsweep.tracking.runs import Tracker
@@ -141,6 +142,9 @@ def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) 
     assert len(table["gold"]) == 800
     recomputed = spearmanr(table["gold"], table["predicted_cosine"])[0]
     assert recomputed == pytest.approx(result_of(single).dev["dev/spearman_cosine"], abs=1e-6)
+    scores = read_scores(single.folder)
+    assert scores is not None
+    assert result_of(single).interval == scores.interval("dev/spearman_cosine")
 
 
 def test_the_saved_model_is_the_one_that_was_scored(single: Attempt) -> None:

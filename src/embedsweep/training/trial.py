@@ -21,6 +21,7 @@ from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
+from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
@@ -148,7 +149,7 @@ class _TrialRun:
         self._checkpoints = Checkpoints(setup.folder / CHECKPOINTS)
 
     def run(self) -> TrialResult:
-        from embedsweep.evaluation.pairs import write_scores
+        from embedsweep.evaluation.pairs import item_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
 
@@ -167,8 +168,9 @@ class _TrialRun:
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
 
-        write_scores(setup.folder / "scores" / "dev.parquet", splits.dev, training.evaluator)
-        result = self._result(outcome, training.model, before, conversion_of(parts))
+        scores = item_scores(splits.dev, training.evaluator)
+        write_scores(setup.folder, scores)
+        result = self._result(outcome, training.model, scores, before, conversion_of(parts))
         if not result.pruned and setup.keeps_model(result.objective):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files()
@@ -274,7 +276,12 @@ class _TrialRun:
             raise
 
     def _result(
-        self, outcome: Outcome, model: SentenceTransformer, before: Mapping[str, float], conversion: str | None
+        self,
+        outcome: Outcome,
+        model: SentenceTransformer,
+        scores: ItemScores,
+        before: Mapping[str, float],
+        conversion: str | None,
     ) -> TrialResult:
         from embedsweep.evaluation.pairs import score_further, score_test
 
@@ -285,6 +292,7 @@ class _TrialRun:
             test=score_test(config, model) if single else {},
             before=before,
             benchmarks=score_further(config, model) if single else {},
+            interval=None if outcome.pruned else scores.interval(config.objective),
             best_step=outcome.best_step,
             steps=outcome.steps,
             emissions=self._meter.stop(),
