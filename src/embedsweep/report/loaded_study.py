@@ -224,12 +224,15 @@ class LoadedStudy:
             yield from ((step, self.plan.objective, value) for step, value in reported.items())
 
 
-_LAST = ("run_id", "reason", "repeats", "folder")
+_COSTS = ("emissions/co2eq_kg", "emissions/energy_kwh", "emissions/duration_s", "time/gpu_h")
+_LAST = ("steps", *_COSTS, "run_id", "reason", "repeats", "folder")
+"""The last columns; those before them depend on the study."""
 
 
 def _columns(row: TrialRow) -> Mapping[str, Any]:
     dev = row.result.dev if row.result is not None else {}
     low, high = row.interval or (None, None)
+    cost = row.cost
     return {
         "state": row.state,
         **row.values,
@@ -239,10 +242,7 @@ def _columns(row: TrialRow) -> Mapping[str, Any]:
         **{name: value for name, value in dev.items() if name not in row.objectives},
         **row.test,
         "steps": _number(row.steps),
-        "emissions/co2eq_kg": _number(row.cost.co2eq_kg),
-        "emissions/energy_kwh": _number(row.cost.energy_kwh),
-        "emissions/duration_s": _number(row.cost.duration_s),
-        "time/gpu_h": _number(row.cost.gpu_h),
+        **dict(zip(_COSTS, map(_number, (cost.co2eq_kg, cost.energy_kwh, cost.duration_s, cost.gpu_h)), strict=True)),
         "run_id": row.run_id,
         "reason": row.reason,
         "repeats": row.duplicate.original if row.duplicate is not None else None,
