@@ -103,6 +103,7 @@ class GroupRow:
         pruned: how many were pruned.
         failed: how many failed.
         best: the best value of the study's first dev metric; None without a complete trial, as the others.
+        best_trial: the number of the trial that has it.
         median: the median value.
         steps: mean optimizer steps.
         co2eq_kg: mean kilograms of CO2 equivalent.
@@ -114,6 +115,7 @@ class GroupRow:
     pruned: int
     failed: int
     best: float | None
+    best_trial: int | None
     median: float | None
     steps: float | None
     co2eq_kg: float | None
@@ -173,7 +175,9 @@ class StudyResults:
 
     @cached_property
     def differences(self) -> Mapping[int, Interval | None]:
-        """Number -> 95 % interval of how far the best trial's score is above that trial's, of the next best ones.
+        """Number -> 95 % interval of how far the best trial's score is above that trial's.
+
+        Of the next best trials, and of the best trial of each option of a swept group.
 
         Both scores are computed on the same resamples of the dev items, which takes about a quarter of a second for
         each trial and 1,500 items. None where the scores of the items are not on this machine, or are of other items.
@@ -182,7 +186,9 @@ class StudyResults:
             return {}
         metric = self.study.plan.objective
         others = [row for row in self.ranked if not row.is_reused and row.number != self.best.number]
-        others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))[: COMPARED - 1]
+        others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))
+        winners = {option.best_trial for options in self.groups.values() for option in options}
+        others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
         differences: dict[int, Interval | None] = {row.number: None for row in others}
         best = read_scores(self.best.folder) if others else None
         if best is None:
@@ -266,7 +272,8 @@ def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRo
 
 def _group_row(option: str, rows: Sequence[TrialRow], metric: str) -> GroupRow:
     trained = [row for row in rows if row.state == "COMPLETE" and not row.is_reused]
-    values = [row.objectives[metric] for row in trained]
+    values = {row.number: row.objectives[metric] for row in trained}
+    best = max(values, key=lambda number: values[number], default=None)
     states = [row.state for row in rows]
     return GroupRow(
         option=option,
@@ -274,8 +281,9 @@ def _group_row(option: str, rows: Sequence[TrialRow], metric: str) -> GroupRow:
         complete=states.count("COMPLETE"),
         pruned=states.count("PRUNED"),
         failed=states.count("FAIL"),
-        best=max(values, default=None),
-        median=_known(statistics.median, values),
+        best=values[best] if best is not None else None,
+        best_trial=best,
+        median=_known(statistics.median, values.values()),
         steps=_known(statistics.fmean, (row.steps for row in trained)),
         co2eq_kg=_known(statistics.fmean, (row.cost.co2eq_kg for row in trained)),
     )
