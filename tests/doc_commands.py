@@ -17,6 +17,8 @@ from pathlib import Path
 PROGRAMS = r"(?:python|embedsweep|make|pip|eval|source|pytest|mlflow|optuna-dashboard)"
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*{PROGRAMS} .*|\.ci/run\b.*")
 INLINE = re.compile(r"`((?:python train\.py|embedsweep [a-z]+|make [a-z]+)(?: [^`\n]*)?)`")
+TEMPLATE = r"\.\.\.|\bkey=value"
+"""What a command within a text has that is only an outline of one."""
 NEEDS = re.compile(r"\((network|GPU)\)")
 _CAPTION = re.compile(r"`[\w./-]+`(?:, `[\w./-]+`)*")
 _CONF = re.compile(r"# (conf/[\w/.-]+\.yaml)\b")
@@ -102,9 +104,8 @@ def commands(page: Path) -> Iterator[Command]:
                     yield Command(f"{page.name}:{start}", command, needs, output)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.startswith("    "):
-            yield from (
-                Command(f"{page.name}:{number}", found, "") for found in INLINE.findall(line) if "..." not in found
-            )
+            found = (command for command in INLINE.findall(line) if not re.search(TEMPLATE, command))
+            yield from (Command(f"{page.name}:{number}", command, "") for command in found)
 
 
 def files(page: Path) -> Iterator[tuple[str, str]]:
