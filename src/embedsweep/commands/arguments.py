@@ -33,10 +33,12 @@ class Positional:
     Attributes:
         metavar: its name in the help (``FILE``); with ``...`` at its end it takes one word or more.
         help: what it is, in one line.
+        choices: lists the values that completion offers.
     """
 
     metavar: str
     help: str
+    choices: Callable[[], Sequence[str]] | None = None
 
     @property
     def is_many(self) -> bool:

@@ -92,7 +92,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                 _check_one_store(study, tracker)
                 test = _Run(request, study, tracker, console, start).run(pool, group)
                 print_ranking(console, study)
-                print_best(console, study, program, test)
+                print_best(console, study, program)
                 print_ui(console, tracker.ui_hint(), program)
                 if study.unfinished:
                     numbers = ", ".join(map(str, study.unfinished))
