@@ -35,8 +35,9 @@ chaos: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pytest -m 'slow or fuzz' tests/fuzz $(TESTS)
 
+# MLflow's pages; STUDY= opens on that study's trials.
 ui: $(READY)
-	$(BIN)/embedsweep ui
+	$(BIN)/embedsweep ui $(STUDY)
 
 # The documentation site, site/index.html; a broken link or anchor is an error.
 docs: $(READY)

@@ -155,3 +155,33 @@ def test_the_shell_changes_no_command(shell: str, folder: Path) -> None:
     )
     assert finished.stderr == ""
     assert [line.split("\0")[:-1] for line in finished.stdout.splitlines()] == [shlex.split(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def run_id(folder: Path) -> str:
+    """The id of a single run, beside a small study of the name that the pages use."""
+    small = ["data.limit=64", "trainer.max_steps=2", "trainer.eval_every=1", "trainer.device=cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert (
+            main(["train", "-m", "loss=mnrl,cosent", "search=lr", "study.n_trials=2", "study.name=night", *small]) == 0
+        )
+        assert main(["train", *small]) == 0
+    (single,) = (folder / "sweeps" / "single").glob("*/config.yaml")
+    return single.parent.name
+
+
+ON_A_STUDY = {command.text: command for command in COMMANDS if needs_study(command) and command.needs != "network"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ON_A_STUDY.values(), ids=lambda command: command.place)
+def test_a_command_on_a_study_works(command: Command, run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word.replace("4f1c2a9b", run_id) for word in command.words]
+    words = words[2:] if is_train(command) else [PLACEHOLDERS.get(word, word) for word in words[1:]]
+    if any(word.startswith("resume=") for word in words):
+        pass_single([*words, "trainer.max_steps=4"])
+    elif any(word.startswith("study.warm_start=") for word in words):
+        assert main(["train", *words, "study.dry_run=true"]) == 0, capsys.readouterr().err
+    else:
+        assert main(["train", *words] if is_train(command) else words) == 0, capsys.readouterr().err

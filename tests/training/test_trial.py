@@ -215,9 +215,9 @@ def test_artifacts_data_sets_and_tags_are_recorded(single: Attempt) -> None:
     assert all(path.startswith("model/") or path.count("/") < 2 for path in artifacts)
     inputs = {entry.tags[0].value: entry.dataset for entry in single.run.inputs.dataset_inputs}
     assert {context: dataset.name for context, dataset in inputs.items()} == {
-        "train": "demo-train",
-        "dev": "demo-dev",
-        "test": "demo-test",
+        "train": "demo train",
+        "dev": "demo dev",
+        "test": "demo test",
     }
     tags = single.run.data.tags
     assert tags["embedsweep.kind"] == "trial"

@@ -48,8 +48,8 @@ VERB = Verb(
     summary="how two trials of a study differ: keys, scores, curves",
     run=run,
     description=(
-        "Print how two trials of a study differ: the keys with different values, their scores with the 95 % interval of\n"
-        "the difference, and their dev scores over the steps. The study may be running; it is only read.\n\n"
+        "Print how two trials of a study differ: keys with different values, scores with the 95 % interval of the\n"
+        "difference, and dev scores over the steps. The study may be running; it is only read.\n\n"
         "  embedsweep diff night 3 7"
     ),
     positionals=(STUDY, TRIAL, TRIAL),

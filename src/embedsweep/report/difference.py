@@ -40,15 +40,22 @@ def difference(study: StudyRecord, first: int, second: int) -> list[str]:
 
 def _scores(study: StudyRecord, pair: Sequence[TrialRow]) -> list[tuple[str, ...]]:
     """Return the rows of states, scores, intervals, steps and costs; those that are known of neither are left out."""
-    rows = [("state", *(row.state for row in pair))]
-    for metric in study.plan.objectives:
-        rows.append((metric, *(score_text(metric, row.objectives[metric]) if row.objectives else "-" for row in pair)))
-    rows.append(("95 % interval", *(interval_text(row.interval) for row in pair)))
-    rows.append(("steps", *("-" if row.steps is None else str(row.steps) for row in pair)))
-    for figure in FIGURES:
-        values = [figure.read(row.cost) for row in pair]
-        rows.append((figure.header, *("-" if value is None else figure.text(value) for value in values)))
-    return [row for row in rows if set(row[1:]) != {"-"}]
+    scores = {
+        metric: [score_text(metric, row.objectives[metric]) if row.objectives else "-" for row in pair]
+        for metric in study.plan.objectives
+    }
+    costs = {
+        figure.header: ["-" if (value := figure.read(row.cost)) is None else figure.text(value) for row in pair]
+        for figure in FIGURES
+    }
+    rows = {
+        "state": [row.state for row in pair],
+        **scores,
+        "95 % interval": [interval_text(row.interval) for row in pair],
+        "steps": ["-" if row.steps is None else str(row.steps) for row in pair],
+        **costs,
+    }
+    return [(name, *cells) for name, cells in rows.items() if set(cells) != {"-"}]
 
 
 def _verdict(study: StudyRecord, pair: Sequence[TrialRow]) -> list[str]:

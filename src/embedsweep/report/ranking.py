@@ -141,14 +141,17 @@ def _energy_note(cost: Emissions) -> str:
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
-    """Print the command that compares runs; in a checkout, where `embedsweep` may not be on the path, ``make ui``.
+    """Print the command that compares runs; in a checkout, where `embedsweep` may not be on the path, by ``make``.
 
     Args:
         console: where to print.
-        hint: the command that shows the runs of this store.
+        hint: the command that shows the runs of this store, or the address where a server shows them.
         program: how this program was started.
     """
-    say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
+    words = shlex.split(hint)
+    if program.startswith("python") and words[:2] == ["embedsweep", "ui"] and "--tracking-uri" not in words:
+        hint = shlex.join(["make", "ui", *(f"STUDY={study}" for study in words[2:])])
+    say(console, f"compare: {hint}")
 
 
 def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:

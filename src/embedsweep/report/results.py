@@ -189,12 +189,6 @@ class StudyResults:
         winners = {option.best_trial for options in self.groups.values() for option in options}
         others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
         return paired_differences(self.best, others, metric)
-        of_best = best.resampled(metric)
-        for row in others:
-            other = read_scores(row.folder)
-            if other is not None and best.is_of_same_items(other):
-                differences[row.number] = interval_of(of_best - other.resampled(metric))
-        return differences
 
     @property
     def undecided(self) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
 from embedsweep.models.prompts import prompts_in_words
-from embedsweep.tracking.names import best_metrics
+from embedsweep.tracking.names import best_metrics, dataset_name
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -195,9 +195,9 @@ class _TrialRun:
     def _record_data(self, splits: Splits, conversion: str | None, size: int, model: SentenceTransformer) -> None:
         config, run = self._config, self._setup.run
         for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
-            run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
-        for name, examples in load_also(config.data).items():
-            run.log_dataset(f"{name}-train", examples.digest, examples.origin, "train")
+            run.log_dataset(dataset_name(split.origin), splits.digest, split.origin, context)
+        for examples in load_also(config.data).values():
+            run.log_dataset(dataset_name(examples.origin), examples.digest, examples.origin, "train")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
@@ -225,7 +225,8 @@ class _TrialRun:
         if key not in built.before:
             built.before[key] = scores_of(dev_evaluator(config, built.model), built.model)
         before = {**built.before[key], **further}
-        self._setup.run.log_metrics(0, before)
+        # The first metric that a run has is the one that MLflow compares runs by.
+        self._setup.run.log_metrics(0, {config.objective: before[config.objective], **before})
         return before
 
     def _train(self, built: BuiltModel, parts: Mapping[str, Part], size: int) -> tuple[Training, Outcome]:

@@ -9,7 +9,6 @@ from typing import cast
 
 from optuna.trial import FrozenTrial
 
-from embedsweep.console import short_params
 from embedsweep.files import MODEL
 from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
@@ -18,7 +17,7 @@ from embedsweep.study.pruning import PRUNED
 from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID
 from embedsweep.study.storage import repair_hint
 from embedsweep.study.study import Study
-from embedsweep.tracking.names import FORMER_ID, best_metrics
+from embedsweep.tracking.names import FORMER_ID, best_metrics, trial_name
 from embedsweep.tracking.runs import Tracker, TrialState, TrialTracker
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
@@ -106,7 +105,7 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
         trained_config(study.plan, trial),
         attributes[CONFIG_HASH],
         parent=parent,
-        run_name=f"{trial.number:04d} {short_params(study.params_of(trial))}",
+        run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups),
         tags=tags,
         started_ms=_ms(trial.datetime_start),
     )
