@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -37,9 +36,9 @@ def run(words: Sequence[str], console: Console) -> int:
         arguments.add_problem("--json", f"only one of --csv and --json can be {STDOUT}, which is stdout")
     study = open_named(arguments)
     if csv is not None:
-        _write_csv(study, csv)
+        _write_csv(study, csv, console)
     if tree is not None:
-        _write_json(study, tree)
+        _write_json(study, tree, console)
     if STDOUT in (csv, tree):
         return 0
     from embedsweep.report.ranking import SHOWN, print_best, print_ranking
@@ -74,7 +73,7 @@ def _target(arguments: ParsedArguments, key: str) -> Path | Literal["-"] | None:
     return read_target(arguments, key)
 
 
-def _write_csv(study: StudyRecord, target: Path | Literal["-"]) -> None:
+def _write_csv(study: StudyRecord, target: Path | Literal["-"], console: Console) -> None:
     from embedsweep.report.loaded_study import LoadedStudy
 
     frame = LoadedStudy(study).trials()
@@ -82,10 +81,10 @@ def _write_csv(study: StudyRecord, target: Path | Literal["-"]) -> None:
         with written_whole(target) as temporary:
             frame.to_csv(temporary)
     else:
-        frame.to_csv(sys.stdout)
+        console.file.write(frame.to_csv())
 
 
-def _write_json(study: StudyRecord, target: Path | Literal["-"]) -> None:
+def _write_json(study: StudyRecord, target: Path | Literal["-"], console: Console) -> None:
     from embedsweep.report.export import tree_of
     from embedsweep.report.results import study_results
     from embedsweep.study.storage import storage_errors
@@ -95,7 +94,7 @@ def _write_json(study: StudyRecord, target: Path | Literal["-"]) -> None:
     if isinstance(target, Path):
         write_json(target, tree)
     else:
-        print(json.dumps(tree, indent=2, ensure_ascii=False))
+        console.file.write(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 VERB = Verb(
