@@ -119,7 +119,8 @@ class Verb:
         words = [positional.metavar for positional in self.positionals]
         words += [f"{option.name} {option.metavar}" for option in self.options if option.is_required]
         words += ["[key=value ...]"] if self.overrides else []
-        return " ".join(("embedsweep", self.name, *words, "[options]"))
+        words += ["[options]"] if self.options else []
+        return " ".join(("embedsweep", self.name, *words))
 
 
 @dataclass(frozen=True)
