@@ -172,7 +172,7 @@ class _Run:
                 log_study(study, tracker, parent, test or {})
             page.close()
             status = "FINISHED" if study.is_complete else "KILLED"
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
             say(self.console, f"interrupted: the same command, or -m study.name={study.name} alone, resumes the study")
             raise
