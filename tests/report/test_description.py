@@ -30,9 +30,7 @@ def _described(results: StudyResults, experiment_id: str | None = "7", longest: 
 
 def test_the_first_line_is_the_answer_so_far(results: StudyResults) -> None:
     first = _described(results).splitlines()[0]
-    assert first == (
-        "**Best so far: trial 1, dev/spearman&#95;cosine 0.7500** (lr=0.0002); 3 of 4 trials finished."
-    )
+    assert first == ("**Best so far: trial 1, dev/spearman&#95;cosine 0.7500** (lr=0.0002); 3 of 4 trials finished.")
 
 
 def test_question_commands_ranking_and_links_are_there(results: StudyResults) -> None:

@@ -152,8 +152,8 @@ class _Run:
         try:
             with shielded():
                 parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
-                page = StudyPage(study, tracker, parent, self.program)
-                page.open()
+            page = StudyPage(study, tracker, parent, self.program)
+            page.open()
             retried = study.retry_failed() if self.request.study.retry_failed else []
             say(self.console, _opening_line(study, retried))
             for line in damage(study, tracker):
