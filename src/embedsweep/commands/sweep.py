@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
 from rich.console import Console
 
+from embedsweep.commands.study_page import StudyPage
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
 from embedsweep.console import Display, open_display, say
@@ -28,7 +29,6 @@ from embedsweep.study.study import Study
 from embedsweep.tracking.names import study_params
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
-from embedsweep.tracking.view import VIEW_TAG, shared_view
 from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
@@ -92,9 +92,9 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                 prepare_process(device)
             with Tracker(study.services.tracking, print_line) as tracker:
                 _check_one_store(study, tracker)
-                test = _Run(request, study, tracker, console, start).run(pool, group)
+                _Run(request, study, tracker, console, start, program).run(pool, group)
                 print_ranking(console, study)
-                print_best(console, study, program, test)
+                print_best(console, study, program)
                 print_ui(console, tracker.ui_hint(study.name), program)
                 if study.unfinished:
                     numbers = ", ".join(map(str, study.unfinished))
@@ -127,6 +127,7 @@ class _Run:
         tracker: writes to MLflow.
         console: where output is printed.
         start: when the command started, by the monotonic clock.
+        program: how this program was started.
     """
 
     request: Sweep
@@ -134,6 +135,7 @@ class _Run:
     tracker: Tracker
     console: Console
     start: float
+    program: str
 
     def run(self, pool: WorkerPool, group: TrainingGroup | None) -> dict[str, float] | None:
         """Run the trials that are left; return the test scores of the best one if the study is complete.
@@ -150,7 +152,8 @@ class _Run:
         try:
             with shielded():
                 parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
-                tracker.study_run(parent).set_experiment_tags({VIEW_TAG: shared_view(study.plan)})
+            page = StudyPage(study, tracker, parent, self.program)
+            page.open()
             retried = study.retry_failed() if self.request.study.retry_failed else []
             say(self.console, _opening_line(study, retried))
             for line in damage(study, tracker):
@@ -158,15 +161,16 @@ class _Run:
             with open_display(self.console, study.plan.objective) as display:
                 delete_unneeded(study)
                 if self.request.workers.name == "inline":
-                    Worker(study, tracker, parent, display, self.deadline, group=group).work()
+                    Worker(study, tracker, parent, display, self.deadline, group=group, after_trial=page.update).work()
                 else:
-                    self._supervise(pool, parent, display)
+                    self._supervise(pool, parent, display, page.update)
             if study.is_complete:
                 # Not earlier: while workers are measured, this process has to see all their GPUs.
                 prepare_process(_device(study))
                 test = score_complete(study, tracker, parent)
             with shielded():
                 log_study(study, tracker, parent, test or {})
+            page.close()
             status = "FINISHED" if study.is_complete else "KILLED"
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -183,7 +187,7 @@ class _Run:
         timeout = self.request.study.timeout
         return self.start + timeout if timeout is not None else None
 
-    def _supervise(self, pool: WorkerPool, parent: str, display: Display) -> None:
+    def _supervise(self, pool: WorkerPool, parent: str, display: Display, after_trial: Callable[[], None]) -> None:
         """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
         workers, emissions = self.request.workers, self.study.services.emissions
         gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
@@ -192,7 +196,7 @@ class _Run:
             MachineEmissions(emissions, Path(folder), gpus) as shared,
         ):
             job = Job.of(self.study, self.request, parent, Path(folder))
-            Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, display).run()
+            Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, display, after_trial).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
