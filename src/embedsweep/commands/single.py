@@ -13,11 +13,14 @@ from rich.console import Console
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
-from embedsweep.console import Display, open_display, say
+from embedsweep.console import Display, OutputStyle, say
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
-from embedsweep.files import SINGLE, SINGLE_RUNS
+from embedsweep.files import MODEL, SINGLE, SINGLE_RUNS
+from embedsweep.report.lines import JsonLines
+from embedsweep.report.live import TrialDisplay, make_display, shown
 from embedsweep.report.ranking import print_single, print_ui
+from embedsweep.report.running import RunningTrials
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.names import option_tags
@@ -35,7 +38,9 @@ from embedsweep.validation.single import SingleRun
 RESUMED_FROM = "embedsweep.resumed_from"
 
 
-def run_single(request: SingleRun, console: Console, program: str, group: TrainingGroup | None) -> int:
+def run_single(
+    request: SingleRun, console: Console, program: str, group: TrainingGroup | None, style: OutputStyle = "lines"
+) -> int:
     """Train one configuration, record it in the experiment ``single`` and print the result.
 
     With ``resume``, an earlier run is continued: in its own MLflow run and folder if its configuration is unchanged,
@@ -49,8 +54,9 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    with Tracker(request.tracking, lambda line: say(console, line)) as tracker:
-        return _Run(request, tracker, console, program, group).run()
+    display = make_display(console, style, RunningTrials(), "run")
+    with Tracker(request.tracking, display.say) as tracker:
+        return _Run(request, tracker, display, console, program, group).run()
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,15 @@ class _Run:
     Attributes:
         request: the validated command.
         tracker: writes to MLflow.
-        console: where output is printed.
+        display: shows the run and messages.
+        console: where the result is printed.
         program: how this program was started.
         group: the processes that train the run together; None trains in this one.
     """
 
     request: SingleRun
     tracker: Tracker
+    display: TrialDisplay
     console: Console
     program: str
     group: TrainingGroup | None
@@ -79,15 +87,15 @@ class _Run:
 
     def run(self) -> int:
         """Train, record and print the result; return the exit code."""
-        request, tracker, console, continued = self.request, self.tracker, self.console, self.continued
+        request, tracker, continued = self.request, self.tracker, self.continued
         with ExitStack() as stack:
             if request.resumed is not None:
                 earlier = request.resumed.run
                 stack.enter_context(alone_in(earlier.folder))
                 if continued is not None and (done := read_result(earlier.folder)) is not None:
                     self._finish_complete(earlier.run_id)
-                    console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
-                    print_single(console, done, earlier.folder, earlier.config.objective)
+                    self.display.say(f"run {earlier.run_id[:8]} is complete")
+                    self._print_result(done, earlier.folder, earlier.run_id)
                     return 0
                 _check_recorded(request, earlier, tracker)
             with shielded():
@@ -98,12 +106,22 @@ class _Run:
             result = self._train(folder, run)
         if result is None:
             return 1
-        print_single(console, result, folder, request.config.objective)
-        megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
-        more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
-        say(console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
-        print_ui(console, tracker.ui_hint(), self.program)
+        self._print_result(result, folder, run.run_id)
+        if not isinstance(self.display, JsonLines):
+            megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
+            more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
+            say(self.console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
+            print_ui(self.console, tracker.ui_hint(), self.program)
         return 0
+
+    def _print_result(self, result: TrialResult, folder: Path, run_id: str) -> None:
+        objective = self.request.config.objective
+        if isinstance(self.display, JsonLines):
+            scores = {"value": result.objective, "dev": result.dev, "test": result.test, "before": result.before}
+            places = {"model": str(folder / MODEL), "log": str(folder / "train.log")}
+            self.display.emit("result", run=run_id[:8], run_id=run_id, objective=objective, **scores, **places)
+        else:
+            print_single(self.console, result, folder, objective)
 
     def _open_run(self) -> TrialTracker:
         config, resumed = self.request.config, self.request.resumed
@@ -131,7 +149,8 @@ class _Run:
     def _train(self, folder: Path, run: TrialTracker) -> TrialResult | None:
         """Train and end the run; return None if it failed, after printing and recording the reason."""
         request, config, label = self.request, self.request.config, run.run_id[:8]
-        with open_display(self.console, config.objective) as display:
+        display = self.display
+        with shown(display):
 
             def report(_: int, metrics: Mapping[str, float]) -> Decision:
                 display.score(label, metrics[config.objective])
@@ -150,7 +169,7 @@ class _Run:
             except Interrupted:
                 with shielded():
                     run.finish("RUNNING")
-                    display.end(label, "RUNNING", None, f"interrupted; {self._resume_command(run)} resumes it")
+                    display.end(label, "WAITING", None, f"interrupted; {self._resume_command(run)} resumes it")
                 raise
             except Exception as error:
                 reason = redact(f"{type(error).__name__}: {error}")
@@ -158,9 +177,9 @@ class _Run:
                 with shielded():
                     run.set_tags({"embedsweep.failure": reason})
                     run.finish("FAIL")
-                say(self.console, f"log: {folder / 'train.log'}")
+                display.say(f"log: {folder / 'train.log'}")
                 if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
-                    say(self.console, f"resume from step {step}: {self._resume_command(run)}")
+                    display.say(f"resume from step {step}: {self._resume_command(run)}")
                 return None
             with shielded():
                 run.finish("COMPLETE")
@@ -207,7 +226,7 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
     if resumed is not None:
         step = resumed.run.last_step or 0
         note = f"from step {step}" + (f" of {resumed.run.run_id[:8]}" if resumed.is_changed else "")
-    display.begin(label, _shown_options(request, "loss", "model", "data"), note)
+    display.begin(label, _shown_options(request, "loss", "model", "data"), note, 0)
     for line in data_warnings(config):
         display.say(f"data: {line}")
     for line in training_warnings(config):
