@@ -21,7 +21,14 @@ class Clock:
 
 def status(n_finished: int = 0, n_left: int = 20, **more: Any) -> StudyStatus:
     """Return the status of a study of 20 trials; all that are finished are complete."""
-    fields: dict[str, Any] = {"n_complete": n_finished, "n_pruned": 0, "n_failed": 0, "best": None, "co2eq_kg": None, "seconds": {}}
+    fields: dict[str, Any] = {
+        "n_complete": n_finished,
+        "n_pruned": 0,
+        "n_failed": 0,
+        "best": None,
+        "co2eq_kg": None,
+        "seconds": {},
+    }
     return StudyStatus(20, n_finished, n_left, **{**fields, **more})
 
 

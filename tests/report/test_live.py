@@ -12,7 +12,12 @@ from embedsweep.report.lines import JsonLines, PlainLines, QuietLines
 from embedsweep.report.live import LiveScreen, make_display, shown
 from tests.report.displays import Told, status
 
-PARAMS: dict[str, Choice] = {"loss": "mnrl", "optimizer.lr": 1e-3, "dataloader.batch_sampler": "no_duplicates", "optimizer.warmup": 0.125}
+PARAMS: dict[str, Choice] = {
+    "loss": "mnrl",
+    "optimizer.lr": 1e-3,
+    "dataloader.batch_sampler": "no_duplicates",
+    "optimizer.warmup": 0.125,
+}
 
 
 def screen(told: Told, width: int = 80, height: int = 24, workers: int = 1) -> LiveScreen:

@@ -48,7 +48,7 @@ class Terminal:
     def exit_code(self) -> int | None:
         """The exit code of the command; None while it runs."""
         is_dead, code = self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip("\n").split(" ")
-        return int(code) if is_dead == "1" else None
+        return int(code) if is_dead == "1" and code else None  # tmux learns the code a moment later
 
     def looks(self, every_s: float = 0.5) -> Iterator[list[str]]:
         """Yield the screen again and again until the command has ended, and once more."""

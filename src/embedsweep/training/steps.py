@@ -63,8 +63,8 @@ def training_warnings(config: TrialConfig) -> Iterator[str]:
     if any(step < (warmup if warmup >= 1 else warmup * steps) for step in rung_steps(config.rungs, steps)):
         # The same words whatever the warm-up, so that a study which searches it warns once.
         yield (
-            f"study.pruning.rungs: at {config.rungs[0]:g} of the steps, the first rung, some trials are still warming up "
-            "(optimizer.warmup), and their scores compare little: warm up shorter, or begin with a later rung"
+            f"study.pruning.rungs: at {config.rungs[0]:g} of the steps, the first rung, some trials are still warming "
+            "up (optimizer.warmup), and their scores compare little: warm up shorter, or begin with a later rung"
         )
     count = min(steps, math.ceil(1 / every) if every < 1 else math.ceil(steps / every))
     if count > MANY_EVALUATIONS and loader.batch_sampler != "no_duplicates":
