@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test faults chaos fuzz ui lint wheel-test bench clean
+.PHONY: setup sweep test faults chaos fuzz ui docs lint wheel-test bench clean
 
 setup: $(READY)
 
@@ -35,8 +35,13 @@ chaos: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pytest -m 'slow or fuzz' tests/fuzz $(TESTS)
 
+# MLflow's pages; STUDY= opens on that study's trials.
 ui: $(READY)
-	$(BIN)/embedsweep ui
+	$(BIN)/embedsweep ui $(STUDY)
+
+# The documentation site, site/index.html; a broken link or anchor is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Install the wheel into an empty venv and run it in an empty folder.
 wheel-test: $(READY)
@@ -51,4 +56,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -91,7 +91,7 @@ def _watched(folder: Path) -> list[Seen]:
     """Run the sweep in a small terminal, interrupt it there, and resume it in a large one."""
 
     def is_well_under_way(screen: list[str]) -> bool:
-        return any(line.startswith(("6/20", "7/20", "8/20")) for line in screen)
+        return any(line.startswith(("9/20", "10/20", "11/20")) for line in screen)
 
     interrupted = _watch(folder, 80, 24, is_well_under_way)
     resumed = _watch(folder, 140, 40, lambda _: False)

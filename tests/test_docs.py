@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from embedsweep.data.convert import CONVERSIONS
+from embedsweep.losses.table import LOSSES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -18,7 +25,7 @@ FOLDERS = ("", "tests", "src/embedsweep")
 """Where a path may begin."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
-TREE = re.compile(r"\b(?:src/embedsweep|tests|conf|docs|benchmarks|tools)/[\w./-]*\w")
+TREE = re.compile(r"(?<!/)\b(?:src/embedsweep|tests|conf|docs|benchmarks|tools)/[\w./-]*\w")
 CONSTANT = re.compile(r"`([A-Z]\w{4,})`\s+\(`([\w/]+\.py)`")
 PYTHON = re.compile(r"((?:[\w.-]+/)*\w+\.py)?(?:::(\w+))?")
 
@@ -139,3 +146,55 @@ def test_every_kind_of_name_is_found() -> None:
         "src/embedsweep/losses/table.py",
         "tests/faults",
     ]
+
+
+def build_site(folder: Path, *, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of the documentation in a folder, as ``make docs`` does."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(site)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    built = build_site(ROOT, site=tmp_path)
+    assert built.returncode == 0, built.stderr
+    assert "WARNING" not in built.stderr
+    pages = sorted(path.stem for path in tmp_path.glob("*.html"))
+    assert pages == sorted([*(path.stem for path in (ROOT / "docs").glob("*.md")), "404"])
+    loaded = re.findall(
+        r"<(?:script|link|img)[^>]*(?:src|href)=\"?(https?:[^\s\">]*)", (tmp_path / "index.html").read_text()
+    )
+    assert loaded == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "wrong", ["[x](DATA.md#no-such-heading)", "[x](NOWHERE.md)", "[x](/absolute.md)", "[x](#nowhere)", "[x](nowhere/)"]
+)
+def test_a_wrong_link_fails_the_site(tmp_path: Path, wrong: str) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    page = tmp_path / "docs" / "index.md"
+    page.write_text(f"{page.read_text('utf-8')}\n{wrong}\n", encoding="utf-8")
+    built = build_site(tmp_path, site=tmp_path / "site")
+    assert built.returncode == 1
+    assert built.stderr.count("WARNING") == 1
+
+
+def test_every_loss_and_conversion_is_on_its_page() -> None:
+    text = (ROOT / "docs" / "LOSSES.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    by_shape = {match[1]: "".join(row[1:]) for row in rows if (match := re.match(r" `(\w+)`", row[0]))}
+    named = {shape: set(CODE.findall(cells)) for shape, cells in by_shape.items()}
+    assert set(CODE.findall(text)) >= set(LOSSES)
+    takes = {shape: {name for name, loss in LOSSES.items() if shape in loss.shapes} for shape in named}
+    teachers = {name for name, loss in LOSSES.items() if loss.other_model == "teacher"}
+    converted = {"class_pairs": {"mnrl"}}
+    assert {shape: names - converted.get(shape, set()) for shape, names in named.items()} == {
+        shape: names - teachers for shape, names in takes.items()
+    }
+    words = {(row[0].strip(), row[1].strip()) for row in rows}
+    shown = {(source.removesuffix(" of inference").replace(" ", "_"), to.replace(" ", "_")) for source, to in words}
+    assert {(source, to) for source, to in CONVERSIONS if to != "texts"} <= shown

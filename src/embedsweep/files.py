@@ -24,11 +24,19 @@ DOWNLOADS = SWEEPS / "downloads"
 RESERVED = (SINGLE_RUNS.name, DOWNLOADS.name)
 """Names in ``sweeps`` that are no study's."""
 
+STUDY_FILE = "study.yaml"
+"""A study's file: its storage, its plan and its attributes."""
+
 LONGEST_NAME = 240
 """Characters of a study's name, with room for suffixes in the 255 bytes of a file's name."""
 
 MODEL = "model"
 """The name of a trial's model: a folder in the trial's folder, and in its run's artifacts."""
+
+
+def study_names(sweeps: Path = SWEEPS) -> list[str]:
+    """Return the names of the studies of a working directory, given the folder of its studies."""
+    return sorted(path.parent.name for path in sweeps.glob(f"*/{STUDY_FILE}"))
 
 
 def user_path(text: str) -> Path:

@@ -37,8 +37,8 @@ def test_a_study_is_an_experiment_whose_run_expands_into_its_trials(address: str
     (study,) = (each for each in ask(address, "experiments") if each["name"] == "seen")
     with browser_page() as page:
         open_study(page, address, study["experiment_id"])
-        page.get_by_role("link", name="0000 loss=mnrl").wait_for()
-        page.get_by_role("link", name="0001 loss=cosent").wait_for()
+        page.get_by_role("link", name="00 mnrl").wait_for()
+        page.get_by_role("link", name="01 cosent").wait_for()
 
 
 def test_the_sweep_writes_only_into_its_own_folders(folder: Path) -> None:

@@ -7,8 +7,6 @@ import huggingface_hub.constants
 import optuna
 import pytest
 import yaml
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
@@ -16,6 +14,8 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import ConfigError
 from embedsweep.hub import hub_reachable
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.study.opening import open_study
+from embedsweep.validation.sweep import pass_sweep
 
 SINGLE_RUN = "a1b2c3d4" + "0" * 24
 TRIAL_RUNS = ["aaaaaa" + f"{number}" * 26 for number in range(3)]
@@ -30,11 +30,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sweeps" / "single" / SINGLE_RUN / "model").mkdir(parents=True)
     folder = tmp_path / "sweeps" / "mine"
     (folder / "trials" / "0001" / "model").mkdir(parents=True)
-    (folder / "study.yaml").write_text(
-        yaml.safe_dump({"storage": None, "plan": {"objectives": ["dev/spearman_cosine"]}}), encoding="utf-8"
-    )
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-    study = optuna.create_study(study_name="mine", storage=storage, direction="maximize")
+    study = open_study(pass_sweep(["optimizer.lr=1e-4,2e-4,3e-4", "study.name=mine"]))._study
     for run_id, value in zip(TRIAL_RUNS, (0.5, 0.7, None), strict=True):
         trial = study.ask()
         trial.set_user_attr("run_id", run_id)
@@ -177,14 +173,8 @@ def test_a_folder_without_safetensors_is_refused(workplace: Path) -> None:
     assert "no safetensors weights" in _problem("old")
 
 
-def test_a_study_without_a_complete_trial_has_no_best(workplace: Path) -> None:
-    folder = workplace / "sweeps" / "new"
-    folder.mkdir()
-    (folder / "study.yaml").write_text(
-        yaml.safe_dump({"storage": None, "plan": {"objectives": ["dev/spearman_cosine"]}}), encoding="utf-8"
-    )
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-    optuna.create_study(study_name="new", storage=storage, direction="maximize")
+def test_a_study_without_a_complete_trial_has_no_best() -> None:
+    open_study(pass_sweep(["optimizer.lr=1e-4,2e-4", "study.name=new"]))
     assert _problem("new") == "has no complete trial yet; resume it: -m study.name=new"
 
 

@@ -18,7 +18,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, i
     """The store and the port of each call of ``ui``, which serves nothing here; the working directory is empty."""
     calls: list[tuple[str, int]] = []
 
-    def note(store: TrackingConfig, port: int) -> int:
+    def note(store: TrackingConfig, port: int, study: str | None, view: str | None) -> int:
+        assert (study, view) == (None, None)
         calls.append((store.uri, port))
         return 0
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,32 @@ def test_problems_of_all_splits_are_reported_at_once(folder: Path) -> None:
         f"{folder}/dev.csv: no such file; in its folder: 'test.csv'",
         f"{folder}/test.csv: all 2 scores are 3, so nothing can be ranked: is the third of data.columns the score?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("config", "there", "advice"),
+    [
+        ({}, "train.tsv", "'data.files=\"{split}.tsv\"' data.delimiter=tab"),
+        ({}, "train.jsonl", "'data.files=\"{split}.jsonl\"' data.format=json_lines"),
+        (
+            {"files": "{split}.tsv", "delimiter": "\t"},
+            "train.csv",
+            "'data.files=\"{split}.csv\"' 'data.delimiter=\",\"'",
+        ),
+        (
+            {"files": "{split}.jsonl", "format": "json_lines"},
+            "train.csv",
+            "'data.files=\"{split}.csv\"' data.format=delimited",
+        ),
+    ],
+)
+def test_a_missing_file_that_is_there_in_another_format_is_named_with_the_settings(
+    tmp_path: Path, config: dict[str, Any], there: str, advice: str
+) -> None:
+    (tmp_path / there).write_text("sentence1\n")
+    data = replace(CSV, path=str(tmp_path), **config)
+    missing = data.files.format(split="train") if data.files else ""
+    assert _refusal(data)[0] == f"{tmp_path}/{missing}: no such file, but there is {there}: set {advice}"
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,12 @@ from embedsweep.errors import TrialError
 from embedsweep.evaluation.pairs import (
     PairEvaluator,
     check_embeddings,
+    item_scores,
     metric_names,
     score_further,
     scores_of,
-    write_scores,
 )
+from embedsweep.evaluation.scores import read_scores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
 from tests.demo_pairs import demo_pairs
@@ -80,13 +81,18 @@ def test_the_file_of_scores_holds_every_pair_and_its_predictions(
     had_scored = evaluator.has_scored
     scores_of(evaluator, model)
     assert (had_scored, evaluator.has_scored) == (False, True)
-    write_scores(tmp_path / "scores" / "dev.parquet", PAIRS, evaluator)
+    written = item_scores(PAIRS, evaluator)
+    write_scores(tmp_path, written)
     table = pq.read_table(tmp_path / "scores" / "dev.parquet").to_pydict()
     assert table["sentence1"] == list(PAIRS.sentences1)
     assert table["sentence2"] == list(PAIRS.sentences2)
     assert table["gold"] == list(PAIRS.scores)
     for name, expected in similarities.items():
         np.testing.assert_allclose(table[f"predicted_{name}"], expected, rtol=1e-4, atol=1e-5)
+    read = read_scores(tmp_path)
+    assert read is not None
+    assert read.is_of_same_items(written)
+    assert read.interval("dev/spearman_max") == written.interval("dev/spearman_max")
 
 
 def test_predictions_are_of_the_model_scored_last(

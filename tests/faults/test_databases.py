@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from embedsweep.study.opening import open_study
+from embedsweep.study.reading import read_study
+from embedsweep.validation.sweep import pass_sweep
 from tests import postgres
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
@@ -101,3 +104,18 @@ def test_a_study_waits_for_a_locked_tracking_database(seconds: float, tmp_path: 
     assert "Traceback" not in ended.output
     studies.check_whole(Study(tmp_path))
     studies.check_equal(Study(tmp_path), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_study_in_postgresql_is_read_by_its_url_alone(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["optimizer.lr=1e-4,2e-4", "study.name=rates"]
+    written = open_study(pass_sweep([*words, f"study.storage={postgres_url}"]))
+    (tmp_path / "sweeps").rename(tmp_path / "moved")
+    study = read_study("rates", storage=postgres_url)
+    assert (study.name, study.n_trials, study.plan, study.trials) == ("rates", 2, written.plan, [])
+    assert not (tmp_path / "sweeps").exists()
+    for each in (written, study):
+        each._storage._backend.engine.dispose()  # type: ignore[attr-defined]

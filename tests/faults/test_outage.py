@@ -77,7 +77,7 @@ def _check_equal(port: int, undisturbed: studies.Study) -> None:
     assert sorted(run.data.tags["embedsweep.kind"] for run in runs) == ["study", "trial", "trial"]
     (parent,) = (run for run in runs if run.data.tags["embedsweep.kind"] == "study")
     assert parent.info.status == "FINISHED"
-    assert {"dev/spearman_cosine", "test/spearman_cosine"} <= parent.data.metrics.keys()
+    assert {"study/dev/spearman_cosine", "study/test/spearman_cosine"} <= parent.data.metrics.keys()
     for number in range(studies.N_TRIALS):
         (run,) = (run for run in runs if run.data.tags.get("embedsweep.trial") == str(number))
         expected = undisturbed.run_of(number)

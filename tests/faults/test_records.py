@@ -63,7 +63,7 @@ def test_a_deleted_store_is_recorded_again(undisturbed: Study, tmp_path: Path) -
     assert len(study.runs) == 3
     for number in range(studies.N_TRIALS):
         check_recorded(study, study.run_of(number), undisturbed.run_of(number), undisturbed)
-    for metric in ("dev/spearman_cosine", "test/spearman_cosine", "emissions/co2eq_kg"):
+    for metric in ("study/dev/spearman_cosine", "study/test/spearman_cosine", "study/emissions/co2eq_kg"):
         assert study.parent.data.metrics[metric] == undisturbed.parent.data.metrics[metric]
     agreed = repair(tmp_path, name)
     assert (agreed.code, "agree" in agreed.output) == (0, True), agreed.output

@@ -41,4 +41,7 @@ class Told:
 
     @property
     def trials(self) -> RunningTrials:
-        return RunningTrials((lambda: self.status) if self.status is not None else None, self.clock)  # type: ignore[arg-type,return-value]
+        """What a display with one worker knows."""
+        trials = RunningTrials((lambda: self.status) if self.status else None, self.clock)  # type: ignore[arg-type,return-value]
+        trials.workers = 1
+        return trials

@@ -141,6 +141,10 @@ def test_trials_that_other_commands_run_occupy_their_workers(story: Story) -> No
     assert left(story, 4, 1, 2, t0=10.0) == pytest.approx(20)
 
 
+def test_nothing_is_estimated_before_the_number_of_workers_is_known(story: Story) -> None:
+    assert left(story, 4, 0, t0=10.0) is None
+
+
 def test_finished_trials_of_an_earlier_command_give_the_first_estimate(story: Story) -> None:
     assert left(story, 12, 2, t0=20.0, t1=10.0) == pytest.approx(90)
     assert story.estimate.trials_per_s() is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,43 +11,20 @@ import pytest
 from rich.console import Console
 
 from embedsweep.config.identity import config_hash
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.config.trial import DEV_METRICS
-from embedsweep.report.ranking import print_best, print_ranking, print_single, rerun_command
+from embedsweep.console import short_params
+from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
-from embedsweep.training.folder import write_result
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
+from tests.report.studies import COST, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
-COST = Emissions(0.002, 0.01, 1.0, "world average", ())
-
-
-def result(objective: float, *, pruned: bool = False) -> TrialResult:
-    dev = dict.fromkeys(DEV_METRICS, objective)
-    return TrialResult(objective, dev, {}, {}, {}, 1, 1, COST, pruned, None, None)
-
-
-def study_of(*outcomes: float | str, name: str = "ranked", words: tuple[str, ...] = (), rates: int = 0) -> Study:
-    """A study whose trials ended so: a value, ``pruned``, or a reason to fail; of that many rates, or one for each."""
-    lr = ",".join(f"{number + 1}e-4" for number in range(rates or len(outcomes) + 1))
-    study = open_study(
-        pass_sweep([f"study.name={name}", f"optimizer.lr={lr}", f"study.n_trials={len(outcomes)}", *words])
-    )
-    for outcome in outcomes:
-        trial = study.ask()
-        assert trial is not None
-        if isinstance(outcome, float):
-            study.complete(trial, result(outcome))
-        elif outcome == "pruned":
-            study.complete(trial, result(0.99, pruned=True))
-        else:
-            study.fail(trial, outcome)
-    return study
 
 
 @pytest.fixture(autouse=True)
@@ -54,29 +32,39 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def console() -> tuple[Console, io.StringIO]:
+def console(width: int = 100) -> tuple[Console, io.StringIO]:
     output = io.StringIO()
-    return Console(file=output, width=100), output
+    return Console(file=output, width=width), output
 
 
-def ranking(study: Study) -> list[str]:
-    to, output = console()
-    print_ranking(to, study)
+def ranking(study: Study, most: int | None = SHOWN, width: int = 100) -> list[str]:
+    to, output = console(width)
+    print_ranking(to, study, most)
     return output.getvalue().splitlines()
+
+
+def best(study: Study, test: Mapping[str, float] | None = None, program: str = "embedsweep train") -> list[str]:
+    to, output = console()
+    print_best(to, study, program, test)
+    return output.getvalue().splitlines()
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    return [line.split() for line in lines]
 
 
 def test_the_ranking_sorts_by_value_then_number_and_gives_reasons_of_failures() -> None:
     study = study_of(0.5, 0.7, "TrialError: [nan]", -0.2, 0.7, "pruned", 0.0)
-    blank, title, head, *lines = ranking(study)
-    assert blank == ""
-    assert title.strip() == "study ranked: 5 complete, 1 pruned, 1 failed"
-    assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "Wh", "values"]
-    assert [line.split() for line in lines] == [
-        ["1", "1", "0.7000", "2", "10", "lr=0.0002"],
-        ["2", "4", "0.7000", "2", "10", "lr=0.0005"],
-        ["3", "0", "0.5000", "2", "10", "lr=0.0001"],
-        ["4", "6", "0.0000", "2", "10", "lr=0.0007"],
-        ["5", "3", "-0.2000", "2", "10", "lr=0.0004"],
+    blank, title, second_blank, head, *lines = ranking(study)
+    assert (blank, second_blank) == ("", "")
+    assert title == "study ranked: 5 complete, 1 pruned, 1 failed"
+    assert head.split() == ["trial", "dev/spearman_cosine", "time", "g", "CO2eq", "Wh", "values"]
+    assert cells(lines) == [
+        ["1", "1", "0.7000", "1s", "2", "10", "lr=0.0002"],
+        ["2", "4", "0.7000", "1s", "2", "10", "lr=0.0005"],
+        ["3", "0", "0.5000", "1s", "2", "10", "lr=0.0001"],
+        ["4", "6", "0.0000", "1s", "2", "10", "lr=0.0007"],
+        ["5", "3", "-0.2000", "1s", "2", "10", "lr=0.0004"],
         ["trial", "2", "failed:", "TrialError:", "[nan]"],
         ["log:", "sweeps/ranked/trials/0002/train.log"],
     ]
@@ -92,112 +80,161 @@ def test_pruned_trials_are_counted_by_their_rung() -> None:
         study.complete(trial, result(0.1, pruned=bool(values)))
     assert study.pruned_at == {0.125: 2, 0.25: 1}
     lines = ranking(study)
-    assert lines[1].strip() == "study rungs: 3 complete, 3 pruned"
+    assert lines[1] == "study rungs: 3 complete, 3 pruned"
     assert lines[-1] == "pruned: 2 at rung 0.125, 1 at rung 0.25"
 
 
 def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None:
     objectives = "study.objective=[emissions/co2eq_kg,dev/spearman_cosine]"
-    study = study_of(name="several", words=(objectives, "study.n_trials=3"), rates=3)
-    for spearman, kilograms in ((0.7, 0.0000051234), (0.2, 0.000001), (0.1, 0.000002)):
-        trial = study.ask()
-        assert trial is not None
-        study.complete(trial, replace(result(spearman), emissions=replace(COST, co2eq_kg=kilograms)))
-    _, _, head, *lines = ranking(study)
-    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "g", "CO2eq", "Wh", "values"]
-    assert [line.split() for line in lines[:3]] == [
-        ["1*", "1", "1e-06", "0.2000", "0.001", "10", "lr=0.0002"],
-        ["2", "2", "2e-06", "0.1000", "0.002", "10", "lr=0.0003"],
-        ["3*", "0", "5.123e-06", "0.7000", "0.00512", "10", "lr=0.0001"],
+    study = study_of(
+        result(0.7, co2eq_kg=0.0000051234),
+        result(0.2, co2eq_kg=0.000001),
+        result(0.1, co2eq_kg=0.000002),
+        name="several",
+        words=(objectives,),
+        rates=3,
+    )
+    _, _, _, head, *lines = ranking(study)
+    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "time", "Wh", "values"]
+    assert cells(lines[:3]) == [
+        ["1*", "1", "1e-06", "0.2000", "1s", "10", "lr=0.0002"],
+        ["2", "2", "2e-06", "0.1000", "1s", "10", "lr=0.0003"],
+        ["3*", "0", "5.123e-06", "0.7000", "1s", "10", "lr=0.0001"],
     ]
     assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
-    to, output = console()
-    print_best(to, study, "embedsweep train", {"test/spearman_cosine": 0.5})
     line = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
-    assert line in output.getvalue()
+    assert line in best(study, {"test/spearman_cosine": 0.5})
 
 
 def test_repeated_and_retried_trials_are_marked() -> None:
-    study = study_of("no", 0.7, 0.7, 0.6)
-    mark = {"reuse": {"original": 1, "replicate": None}, "replicate": {"original": 1, "replicate": 1}}
-    trials = [
-        optuna.trial.create_trial(value=0.7, user_attrs={"embedsweep.duplicate": mark[kind]}, params={}, state=COMPLETE)
-        for kind in ("reuse", "replicate")
-    ]
-    for trial in trials:
-        study._study.add_trial(trial)
+    study = study_of("no", 0.7, 0.6)
+    reused = optuna.trial.create_trial(
+        value=0.7, user_attrs={"embedsweep.duplicate": {"original": 1, "replicate": None}}, params={}, state=COMPLETE
+    )
+    study._study.add_trial(reused)
     assert study.retry_failed() == [0]
     lines = ranking(study)
-    assert lines[1].strip() == "study ranked: 5 complete, 1 failed, 1 waiting"
-    assert [" ".join(line.split()) for line in lines[5:7]] == [
-        "3 4 0.7000 - - (reused from trial 1)",
-        "4 5 0.7000 - - (replicate of trial 1)",
+    assert lines[1] == "study ranked: 3 complete, 1 failed, 1 waiting"
+    assert cells(lines[4:6]) == [
+        ["1", "1", "0.7000", "1s", "2", "10", "lr=0.0002", "(also", "trial", "3)"],
+        ["2", "2", "0.6000", "1s", "2", "10", "lr=0.0003"],
     ]
-    assert lines[8].strip() == "trial 0 failed: no; retried as trial 6"
+    assert lines[6] == "trial 0 failed: no; retried as trial 4"
     assert study.failed_trials == []
-    best = study.best
-    assert best is not None
-    assert best.number == 1
+    assert study.best is not None
+    assert study.best.number == 1
 
 
 def test_a_long_ranking_is_cut_and_gives_the_number_left_out() -> None:
-    lines = ranking(study_of(*(number / 100 for number in range(13))))
-    assert [line.split()[1] for line in lines[3:13]] == [str(number) for number in range(12, 2, -1)]
-    assert lines[13] == "and 3 more"
+    study = study_of(*(number / 100 for number in range(13)), *["no"] * 5, "pruned")
+    lines = ranking(study)
+    assert [line.split()[1] for line in lines[4:14]] == [str(number) for number in range(12, 2, -1)]
+    assert lines[14] == "and 3 more: embedsweep show ranked --all"
+    assert [line.split()[:2] for line in lines[15::2]] == [["trial", str(number)] for number in (13, 14, 15)] + [
+        ["and", "2"]
+    ]
+    lines = ranking(study, most=None)
+    assert [line.split()[1] for line in lines[4:17]] == [str(number) for number in range(12, -1, -1)]
+    assert lines[18].split() == ["trial", "state", "dev/spearman_cosine", "values"]
+    assert cells(lines[19:]) == [
+        *([str(number), "FAIL", "-", f"lr={(number + 1) / 10000:.3g}", "(no)"] for number in range(13, 18)),
+        ["18", "PRUNED", "-", "lr=0.0019"],
+    ]
+
+
+def test_options_of_a_swept_group_are_compared_before_the_ranking() -> None:
+    study = finish(open_study(pass_sweep(["study.name=options", "loss=mnrl,cosent", "optimizer.lr=1e-4,2e-4"])), [])
+    finish(study, [result(0.5, steps=8), result(0.7, steps=16), "no", "pruned"])
+    lines = ranking(study)
+    assert cells(lines[3:6]) == [
+        ["loss", "trials", "complete", "pruned", "failed", "best", "median", "steps", "g", "CO2eq"],
+        ["mnrl", "2", "2", "0", "0", "0.7000", "0.6000", "12", "2"],
+        ["cosent", "2", "0", "1", "1", "-", "-", "-", "-"],
+    ]
+    assert "best loss: mnrl; cosent has no complete trial" in best(study)
+    single = finish(open_study(pass_sweep(["study.name=once", "loss=mnrl,cosent"])), [0.5, 0.6])
+    assert ranking(single)[3].split()[0] == "trial"  # a table of one trial each would say nothing more
+
+
+def test_an_interval_stands_beside_each_score_and_a_dash_where_it_is_not_known() -> None:
+    study = study_of(result(0.7, interval=(0.65, 0.7412)), 0.5)
+    _, _, _, head, *lines = ranking(study)
+    assert "95 % interval" in head
+    assert cells(lines) == [
+        ["1", "0", "0.7000", "0.6500", "to", "0.7412", "1s", "2", "10", "lr=0.0001"],
+        ["2", "1", "0.5000", "-", "1s", "2", "10", "lr=0.0002"],
+    ]
+    assert "best: trial 0, dev/spearman_cosine 0.7000 (95 % interval 0.6500 to 0.7412)" in best(study)
+
+
+def test_seeds_of_a_configuration_are_one_row_with_mean_spread_and_number() -> None:
+    words = ["study.name=seeds", "optimizer.lr=1e-4,2e-4", "trainer.seed=1,2"]
+    study = finish(open_study(pass_sweep(words)), [result(0.5, interval=(0.4, 0.6)), 0.7, 0.65, 0.63])
+    lines = ranking(study)[4:]
+    assert cells(lines) == [
+        ["1", "2,3", "0.6400", "±", "0.0141", "2", "seeds", "1s", "2", "10", "lr=0.0002"],
+        ["2", "0,1", "0.6000", "±", "0.1414", "2", "seeds", "1s", "2", "10", "lr=0.0001"],
+    ]
+    printed = best(study)
+    assert "best mean over seeds: trials 2 and 3, 0.6400 ± 0.0141 over 2 seeds" in printed
+    assert "±: sample standard deviation over the seeds of a configuration" in printed
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_nothing_is_cut_off_or_wider_than_the_terminal(width: int) -> None:
+    words = ["study.name=wide", "loss=mnrl,cosent", "search=full", "study.n_trials=4", "study.sampler=random"]
+    several = result(0.7, interval=(0.65, 0.7412))
+    gpu = replace(several, emissions=replace(several.emissions, gpu_h=0.125, duration_s=4000.0))
+    study = finish(open_study(pass_sweep(words)), [gpu, gpu, gpu, gpu])
+    lines = ranking(study, width=width)
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    for trial in study.trials:
+        assert short_params(study.params_of(trial)) in text
 
 
 def test_without_a_complete_trial_there_is_no_best() -> None:
-    to, output = console()
-    print_best(to, study_of("TrialError: no"), "embedsweep train", None)
-    assert output.getvalue() == "no trial is complete\n"
+    assert best(study_of("TrialError: no")) == ["no trial is complete"]
 
 
 def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
     study = study_of(0.5, 0.7, "no", words=("loss=mnrl", "trainer.epochs=3"))
-    to, output = console()
-    print_best(to, study, "python train.py", {"test/spearman_cosine": 0.66666})
-    assert output.getvalue().splitlines() == [
+    keep_scores(study, (0.5, 0.2))
+    assert best(study, {"test/spearman_cosine": 0.66666}, "python train.py") == [
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
+        "trial 1 is better than trial 0 on other dev items, too, as far as these ones show",
+        "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much",
         "run it again: python train.py loss=mnrl trainer.epochs=3 optimizer.lr=0.0002",
-        "emissions of all trials: 4 g CO2eq, 20 Wh",
+        "cost of all trials: 2s, 4 g CO2eq, 20 Wh",
     ]
     (study.trial_folder(1) / "model").mkdir(parents=True)
-    print_best(to, study, "python train.py", None)
-    assert "model: sweeps/ranked/trials/0001/model" in output.getvalue()
+    assert "model: sweeps/ranked/trials/0001/model" in best(study)
 
 
 def test_what_scoring_test_cost_is_in_the_total() -> None:
     study = study_of(0.5, 0.7)
     cost = replace(COST, co2eq_kg=0.0005, energy_kwh=0.001, duration_s=75.0)
     study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
-    assert total_of(study) == "emissions of all trials and of scoring test (1m15s): 4.5 g CO2eq, 21 Wh"
-
-
-def total_of(study: Study) -> str:
-    to, output = console()
-    print_best(to, study, "embedsweep train", None)
-    return output.getvalue().splitlines()[-1]
+    assert best(study)[-1] == "cost of all trials and of scoring test (1m15s): 1m17s, 4.5 g CO2eq, 21 Wh"
 
 
 def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:
-    study = study_of(0.5, name="on_gpus", rates=4, words=("study.n_trials=4",))
-    hours = (0.0016, 0.25, 0.5)
-    for value, gpu_h in zip((0.7, 0.6), hours, strict=False):
-        trial = study.ask()
-        assert trial is not None
-        study.complete(trial, replace(result(value), emissions=replace(COST, gpu_h=gpu_h)))
+    on_gpu = [
+        replace(result(value), emissions=replace(COST, gpu_h=hours)) for value, hours in ((0.7, 0.0016), (0.6, 0.25))
+    ]
+    study = study_of(0.5, *on_gpu, name="on_gpus", words=("study.n_trials=4",), rates=4)
     failed = study.ask()
     assert failed is not None
-    study.fail(failed, "no", replace(COST, gpu_h=hours[2]))
-    _, _, head, *lines = ranking(study)
-    assert head.split()[2:] == ["g", "CO2eq", "Wh", "GPU", "h", "values"]
-    assert [line.split()[2:6] for line in lines[:3]] == [
-        ["0.7000", "2", "10", "0.0016"],
-        ["0.6000", "2", "10", "0.25"],
-        ["0.5000", "2", "10", "-"],
+    study.fail(failed, "no", replace(COST, gpu_h=0.5))
+    _, _, _, head, *lines = ranking(study)
+    assert head.split()[2:] == ["time", "g", "CO2eq", "Wh", "GPU", "h", "values"]
+    assert [line.split()[2:7] for line in lines[:3]] == [
+        ["0.7000", "1s", "2", "10", "0.0016"],
+        ["0.6000", "1s", "2", "10", "0.25"],
+        ["0.5000", "1s", "2", "10", "-"],
     ]
-    assert total_of(study) == "emissions of all trials: 8 g CO2eq, 40 Wh, 0.752 GPU h"
+    assert best(study)[-1] == "cost of all trials: 3s (3 of 4), 8 g CO2eq, 40 Wh, 0.752 GPU h"
 
 
 def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None:
@@ -207,25 +244,23 @@ def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None
         assert trial is not None
         study._open[trial.number].set_user_attr("emissions_kg", 0.002)
         study._study.tell(trial.number, value)
-    _, _, head, *lines = ranking(study)
+    _, _, _, head, *lines = ranking(study)
     assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "values"]
     assert lines[0].split() == ["1", "0", "0.7000", "2", "lr=0.0001"]
-    assert total_of(study) == "emissions of all trials: 4 g CO2eq"
-    trial = study.ask()
-    assert trial is not None
-    study.complete(trial, result(0.5))
-    assert ranking(study)[3].split() == ["1", "0", "0.7000", "2", "-", "lr=0.0001"]
-    assert total_of(study) == "emissions of all trials: 6 g CO2eq, 10 Wh (1 of 3 trials)"
+    assert best(study)[-1] == "cost of all trials: 4 g CO2eq"
+    assert any(line.startswith("not compared with trial 0: trial 1") for line in best(study))
+    finish(study, [0.5])
+    assert ranking(study)[4].split() == ["1", "0", "0.7000", "-", "2", "-", "lr=0.0001"]
+    assert best(study)[-1] == "cost of all trials: 1s (1 of 3), 6 g CO2eq, 10 Wh (1 of 3)"
 
 
 def test_estimated_energy_is_marked() -> None:
-    study = study_of(0.5, 0.7, name="estimated")
-    assert total_of(study).endswith(" Wh")
     for how, is_marked in (("estimated (load x", True), ("assumed (half of", True), ("", False)):
         words = (f"cpu power {how} TDP of 8 W, no RAPL)",) if how else ("ram power estimated (not measured)",)
-        study.trial_folder(1).mkdir(parents=True, exist_ok=True)
-        write_result(study.trial_folder(1), replace(result(0.7), emissions=replace(COST, unmeasured=words)))
-        assert total_of(study).endswith(" Wh (CPU power estimated)") is is_marked
+        done = replace(result(0.7), emissions=replace(COST, unmeasured=words))
+        study = study_of(done, name=f"estimated{len(how)}")
+        assert best(study)[-1].endswith(" Wh (CPU power estimated)") is is_marked
+        assert best(study)[-1].endswith(" Wh") is not is_marked
 
 
 @pytest.mark.parametrize(
@@ -310,15 +345,11 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
 def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: float | None, is_printed: bool) -> None:
     untrained = {} if before is None else {"dev/spearman_cosine": before}
     done = replace(result(0.5), before=untrained)
-    study = study_of(0.5)
-    folder = study.trial_folder(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_result(folder, done)
-    to, output = console()
-    print_best(to, study, "embedsweep train", None)
-    assert ("the best trial is not better than the untrained model: dev/spearman_cosine was" in output.getvalue()) is (
-        is_printed
-    )
+    lines = best(study_of(done))
+    warning = "the best trial is not better than the untrained model: dev/spearman_cosine was"
+    assert any(warning in line for line in lines) is is_printed
+    line = "untrained model: dev/spearman_cosine 0.4900; the best trial is 0.0100 above it"
+    assert (line in lines) is (before == 0.49)
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     scores = {name: before for name in (*DEV_METRICS, *test) if before is not None}

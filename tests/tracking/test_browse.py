@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError
@@ -26,6 +27,25 @@ def test_a_servers_ui_is_the_server(server: str, capsys: pytest.CaptureFixture[s
     assert Tracker(config).ui_hint() == server
     assert open_ui(config, free_port()) == 0
     assert server in capsys.readouterr().out
+
+
+def test_a_study_is_opened_on_its_view_which_an_earlier_versions_study_gets(
+    server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrackingConfig("server", server, spool=False)
+    with Tracker(config) as tracker:
+        parent = tracker.parent_run("viewed", {})
+        hint = tracker.ui_hint("viewed")
+        tracker.finish_parent(parent, "FINISHED")
+    client = MlflowClient(server)
+    number = client.get_experiment_by_name("viewed").experiment_id
+    page = f"{server}/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=embedsweep"
+    assert hint == page
+    assert open_ui(config, free_port(), "viewed", "{}") == 0
+    assert capsys.readouterr().out == f"MLflow runs at {page}\n"
+    assert client.get_experiment(number).tags["mlflow.sharedViewState.embedsweep"] == "{}"
+    with pytest.raises(TrackingError, match=r"has no study vieweb \(did you mean viewed\?\)"):
+        open_ui(config, free_port(), "vieweb")
 
 
 def test_a_taken_port_is_named(mlflow_store: TrackingConfig) -> None:

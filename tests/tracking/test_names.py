@@ -1,9 +1,13 @@
-"""Names of params."""
+"""Names of params, runs and data sets."""
 
 from __future__ import annotations
 
-from embedsweep.tracking.names import flatten
+import pytest
+
+from embedsweep.config.study import Choice
+from embedsweep.tracking.names import dataset_name, flatten, study_params, trial_name
 from tests.tracking.stores import CONFIG
+from tests.tracking.test_view import PLAN
 
 
 def test_flatten_names_every_value_once() -> None:
@@ -35,3 +39,52 @@ def test_flatten_names_every_value_once() -> None:
     }
     assert {key: flat[key] for key in expected} == expected
     assert len(flat) == 85
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "name"),
+    [
+        ({"loss": "cosent", "optimizer.warmup": 0.1, "optimizer.lr": 2e-5}, ["loss"], "07 cosent 2e-5 warmup=0.1"),
+        ({"model": "tiny", "loss@loss.inner": "mnrl"}, ["model", "loss@loss.inner"], "07 tiny mnrl"),
+        ({"loss.scale": 43.44, "dataloader.batch_size": 64}, [], "07 scale=43.4 batch_size=64"),
+        ({"optimizer.lr": 0.0052055, "model.dense": None}, [], "07 0.0052 dense=null"),
+        ({"optimizer.lr": 0.00011}, [], "07 1.1e-4"),
+        ({}, [], "07"),
+    ],
+)
+def test_a_trials_name_begins_with_what_tells_it_apart(values: dict[str, Choice], groups: list[str], name: str) -> None:
+    assert trial_name(7, values, groups) == name
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        ("/data/my_pairs/train.csv", "my_pairs/train.csv"),
+        ("train.csv", "train.csv"),
+        ("/train.csv", "train.csv"),
+        ("org/stsb@0123456789ab[es] train", "org/stsb@0123456789ab[es] train"),
+        (
+            "in/STS.input.a.txt + in/STS.input.b.txt + in/STS.input.c.txt (3 unscored pairs left out)",
+            "in/STS.input.a.txt and 2 more",
+        ),
+        ("demo dev", "demo dev"),
+    ],
+)
+def test_a_data_set_is_named_by_its_source(origin: str, name: str) -> None:
+    assert dataset_name(origin) == name
+
+
+def test_the_params_of_a_study_say_what_was_searched_and_what_was_fixed() -> None:
+    fixed = ["data.limit=64", "loss@loss.inner=mnrl", "study.pruner=none"]
+    params = study_params(PLAN, fixed)
+    assert params == {
+        "searched.loss": "mnrl,cosent",
+        "searched.optimizer.lr": "log 1e-06 to 0.0001",
+        "searched.loss.scale": "log 5 to 100 (loss=mnrl)",
+        "fixed.data.limit": "64",
+        "fixed.loss_loss.inner": "mnrl",
+        "fixed.study.pruner": "none",
+        "objective": "dev/spearman_cosine",
+        "sampler": "tpe",
+        "pruner": "none",
+    }

@@ -65,6 +65,29 @@ def test_a_trial_has_the_names_others_rely_on(config: TrackingConfig, tmp_path: 
     assert study.data.tags["embedsweep.objective"] == "dev/spearman_cosine"
 
 
+def test_a_studys_run_and_experiment_say_what_the_study_is(config: TrackingConfig) -> None:
+    """Its params are kept, also those of a run that an earlier version opened without any; tags are replaced."""
+    with Tracker(config) as tracker:
+        tracker.finish_parent(tracker.parent_run("described", {}), "KILLED")
+    for fixed in ("64", "128"):
+        with Tracker(config) as tracker:
+            parent = tracker.parent_run("described", {}, {"fixed.data.limit": fixed, f"only.{fixed}": "1"})
+            run = tracker.study_run(parent)
+            run.set_experiment_tags({"mlflow.sharedViewState.embedsweep": "{}", "mlflow.note.content": f"*{fixed}*"})
+            run.set_tags({"mlflow.note.content": "postgresql://me:secret@host/db"})
+            run.log_table("ranking.json", {"trial": [3, 1], "score": [0.5, None]})
+    client = reader(config)
+    recorded = client.get_run(parent)
+    assert recorded.data.params == {"fixed.data.limit": "64", "only.64": "1", "only.128": "1"}
+    assert "secret" not in recorded.data.tags["mlflow.note.content"]
+    assert json.loads(recorded.data.tags["mlflow.loggedArtifacts"]) == [{"path": "ranking.json", "type": "table"}]
+    experiment = client.get_experiment(recorded.info.experiment_id)
+    assert experiment.tags["mlflow.note.content"] == "*128*"
+    assert experiment.tags["mlflow.sharedViewState.embedsweep"] == "{}"
+    table = json.loads(Path(client.download_artifacts(parent, "ranking.json")).read_text())
+    assert table == {"columns": ["trial", "score"], "data": [[3, 0.5], [1, None]]}
+
+
 def test_a_study_keeps_its_parent_run(config: TrackingConfig) -> None:
     tracker = Tracker(config)
     first = tracker.parent_run("parents", {"embedsweep.workers": "1"})
@@ -228,3 +251,4 @@ def test_the_ui_hint_is_a_command(
     assert Tracker(mlflow_store).ui_hint() == f"embedsweep ui --tracking-uri {mlflow_store.uri}"
     monkeypatch.chdir(tmp_path)
     assert Tracker(mlflow_store).ui_hint() == "embedsweep ui"
+    assert Tracker(mlflow_store).ui_hint("two words") == "embedsweep ui 'two words'"

@@ -25,6 +25,7 @@ from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import TrialError
+from embedsweep.evaluation.scores import read_scores
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
 from embedsweep.study.opening import open_study
@@ -142,6 +143,9 @@ def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) 
     assert len(table["gold"]) == 800
     recomputed = spearmanr(table["gold"], table["predicted_cosine"])[0]
     assert recomputed == pytest.approx(result_of(single).dev["dev/spearman_cosine"], abs=1e-6)
+    scores = read_scores(single.folder)
+    assert scores is not None
+    assert result_of(single).interval == scores.interval("dev/spearman_cosine")
 
 
 def test_the_saved_model_is_the_one_that_was_scored(single: Attempt) -> None:
@@ -212,9 +216,9 @@ def test_artifacts_data_sets_and_tags_are_recorded(single: Attempt) -> None:
     assert all(path.startswith("model/") or path.count("/") < 2 for path in artifacts)
     inputs = {entry.tags[0].value: entry.dataset for entry in single.run.inputs.dataset_inputs}
     assert {context: dataset.name for context, dataset in inputs.items()} == {
-        "train": "demo-train",
-        "dev": "demo-dev",
-        "test": "demo-test",
+        "train": "demo train",
+        "dev": "demo dev",
+        "test": "demo test",
     }
     tags = single.run.data.tags
     assert tags["embedsweep.kind"] == "trial"

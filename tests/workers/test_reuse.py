@@ -79,7 +79,7 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
     total = sum(run.data.metrics.get("emissions/co2eq_kg", 0.0) for run in runs)
     parent = client.search_runs([runs[0].info.experiment_id], "tags.`embedsweep.kind` = 'study'")[0]
     assert finals.cost is not None
-    assert parent.data.metrics["emissions/co2eq_kg"] == pytest.approx(total + finals.cost.co2eq_kg)
+    assert parent.data.metrics["study/emissions/co2eq_kg"] == pytest.approx(total + finals.cost.co2eq_kg)
 
 
 class Recorded:

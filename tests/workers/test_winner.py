@@ -151,18 +151,18 @@ def test_runs_have_the_status_of_their_trials(best: Swept) -> None:
 
 def test_the_parent_run_carries_the_best_values_and_all_emissions(best: Swept) -> None:
     metrics = best.parent.data.metrics
-    assert metrics["dev/spearman_cosine"] == best.study.trials[1].value
-    assert metrics["test/spearman_cosine"] == best.run_of(1).data.metrics["test/spearman_cosine"]
+    assert metrics["study/dev/spearman_cosine"] == best.study.trials[1].value
+    assert metrics["study/test/spearman_cosine"] == best.run_of(1).data.metrics["test/spearman_cosine"]
     scoring = sum_rows(read_rows(best.study.folder / SCORING), "")
     assert best.study.finals is not None
     assert best.study.finals.cost is not None
     assert best.study.finals.cost.energy_kwh == scoring.energy_kwh > 0
-    assert metrics["time/test_s"] == scoring.duration_s > 0
+    assert metrics["study/time/test_s"] == scoring.duration_s > 0
     total = sum(best.run_of(number).data.metrics["emissions/co2eq_kg"] for number in (0, 1, 2)) + scoring.co2eq_kg
-    assert metrics["emissions/co2eq_kg"] == pytest.approx(total)
+    assert metrics["study/emissions/co2eq_kg"] == pytest.approx(total)
     energy = sum(best.run_of(number).data.metrics["emissions/energy_kwh"] for number in (0, 1, 2)) + scoring.energy_kwh
-    assert metrics["emissions/energy_kwh"] == pytest.approx(energy)
-    assert "time/gpu_h" not in metrics
+    assert metrics["study/emissions/energy_kwh"] == pytest.approx(energy)
+    assert "study/time/gpu_h" not in metrics
 
 
 def test_only_the_best_model_is_kept_and_recorded(best: Swept) -> None:
@@ -221,7 +221,7 @@ def test_a_larger_budget_scores_test_again_only_for_a_new_winner(sweep: Sweep) -
     grown = sweep("grows", *words)
     assert grown.study.finals is not None
     assert grown.study.finals.number == 2
-    assert grown.parent.data.metrics["test/spearman_cosine"] == grown.study.finals.test["test/spearman_cosine"]
+    assert grown.parent.data.metrics["study/test/spearman_cosine"] == grown.study.finals.test["test/spearman_cosine"]
     assert grown.models_on_disk() == [2]
 
 
@@ -333,12 +333,14 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     assert swept.study.finals.number == 1 == max(trials, key=lambda trial: trial.values[1]).number
     assert not TEST_METRICS & set(swept.run_of(0).data.metrics)
     metrics = swept.parent.data.metrics
-    assert metrics["dev/spearman_cosine"] == trials[1].values[1]
-    assert metrics["throughput/examples_per_s"] == max(trial.values[2] for trial in trials)
-    assert metrics["best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
+    assert metrics["study/dev/spearman_cosine"] == trials[1].values[1]
+    assert metrics["study/throughput/examples_per_s"] == max(trial.values[2] for trial in trials)
+    assert metrics["study/best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
     cost = swept.study.finals.cost
     assert cost is not None
-    assert metrics["emissions/co2eq_kg"] == pytest.approx(sum(trial.values[0] for trial in trials) + cost.co2eq_kg)
+    assert metrics["study/emissions/co2eq_kg"] == pytest.approx(
+        sum(trial.values[0] for trial in trials) + cost.co2eq_kg
+    )
     with open_composer() as composer:
         assert resolve_model("several", composer).source == str(swept.study.trial_folder(1) / "model")
 

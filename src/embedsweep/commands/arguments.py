@@ -31,7 +31,8 @@ class Positional:
     """An argument without a name.
 
     Attributes:
-        metavar: its name in the help (``FILE``); with ``...`` at its end it takes one word or more.
+        metavar: its name in the help (``FILE``); with ``...`` at its end it takes one word or more, in brackets one
+            or none.
         help: what it is, in one line.
     """
 
@@ -42,6 +43,11 @@ class Positional:
     def is_many(self) -> bool:
         """Whether it takes one word or more."""
         return self.metavar.endswith("...")
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether it may be left out."""
+        return self.metavar.startswith("[")
 
 
 @dataclass(frozen=True)
@@ -290,9 +296,11 @@ def _place(verb: Verb, words: list[str], problems: list[Problem]) -> tuple[list[
     placed: list[list[str]] = []
     for positional in verb.positionals:
         count = len(words) if positional.is_many else 1
+        if positional.is_optional and "=" in "".join(words[:1]):
+            count = 0  # that word is an override
         placed.append(words[:count])
         words = words[count:]
-        if not placed[-1]:
+        if not placed[-1] and not positional.is_optional:
             problems.append(Problem(positional.metavar.removesuffix("..."), f"is missing: {verb.usage}"))
     return placed, words
 

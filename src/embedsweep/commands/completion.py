@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from embedsweep.commands.arguments import Verb
-from embedsweep.commands.models import MODEL, single_runs_with_model, study_names
+from embedsweep.commands.models import MODEL, single_runs_with_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.values import leaf_keys, shown, value_at
 from embedsweep.errors import ConfigError
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS
+from embedsweep.files import SINGLE_RUNS, study_names
 from embedsweep.tracking.store import locate
 from embedsweep.validation.reference import allowed_words, groups
 from embedsweep.validation.single import read_store

@@ -17,22 +17,19 @@ from embedsweep.commands.arguments import ParsedArguments, Positional
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
-from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError, raise_problems
+from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS, SWEEPS, access_problems, user_path
+from embedsweep.files import SINGLE_RUNS, STUDY_FILE, SWEEPS, study_names, user_path
 from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
-from embedsweep.secrets import MASK, redact
+from embedsweep.secrets import redact
 from embedsweep.validation.resume import SHORTEST_PREFIX
 from embedsweep.validation.rules.model import TRUST, check_model
 from embedsweep.validation.sections import read_sections
 from embedsweep.validation.single import read_store
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
     from sentence_transformers import SentenceTransformer
-
-    from embedsweep.study.study_file import StudyFile
 
 MODEL = Positional("MODEL", "a folder, a study's name (its best), a run's id or its first 6 digits, or a hub id")
 
@@ -118,7 +115,7 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         if problems := _validate(source, composer):
             raise ConfigError(Problem(argument, problem.message.removesuffix(TRUST)) for problem in problems)
         return ResolvedModel(argument, source, f"the folder {source}", True)
-    if (SWEEPS / argument / "study.yaml").is_file():
+    if (SWEEPS / argument / STUDY_FILE).is_file():
         return _best_of(argument)
     if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument, composer)) is not None:
         return model
@@ -157,16 +154,13 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
 
 
 def _best_of(study: str) -> ResolvedModel:
-    from embedsweep.study.record import best_of, trial_folder
-    from embedsweep.study.storage import repair_hint
+    from embedsweep.study.reading import read_study
 
-    trials, plan = _trials(study), _read_file(study).plan
-    if plan is None:
-        raise ConfigError.single(study, f"{SWEEPS / study / 'study.yaml'} has no plan. {repair_hint(study)}")
-    best = best_of(trials, plan["objectives"])
+    record = read_study(study)
+    best = record.best
     if best is None:
         raise ConfigError.single(study, f"has no complete trial yet; resume it: -m study.name={study}")
-    folder = trial_folder(study, best.number) / MODEL_FOLDER
+    folder = record.trial_folder(best.number) / MODEL_FOLDER
     if not folder.is_dir():
         message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
@@ -248,7 +242,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _runs_of(prefix: str) -> list[_Run]:
     """Return all runs whose id starts so: single runs by their folders, trials by what their studies record."""
-    from embedsweep.study.record import RUN_ID, trial_folder
+    from embedsweep.study.reading import read_study
+    from embedsweep.study.record import RUN_ID
     from embedsweep.tracking.spool import spooled_ids
 
     store_ids = spooled_ids(prefix)
@@ -259,56 +254,18 @@ def _runs_of(prefix: str) -> list[_Run]:
     ]
     for study in study_names():
         try:
-            trials = _trials(study)
+            record = read_study(study)
         except (ConfigError, StudyError):
             continue  # the runs of a study that cannot be read are unknown; the study's own name gives the reason
-        for trial in trials:
+        for trial in record.trials:
             run_id = str(trial.user_attrs.get(RUN_ID, ""))
             if run_id.startswith(prefix) or run_id in store_ids:
-                folder = trial_folder(study, trial.number) / MODEL_FOLDER
+                folder = record.trial_folder(trial.number) / MODEL_FOLDER
                 description = f"trial {trial.number} of study {study}"
                 runs.append(_Run(store_ids.get(run_id, run_id), folder, description, study))
     return runs
 
 
-def study_names() -> list[str]:
-    """Return the names of the studies of this working directory."""
-    return sorted(path.parent.name for path in SWEEPS.glob("*/study.yaml"))
-
-
 def single_runs_with_model() -> list[str]:
     """Return the ids of the single runs of this working directory whose model was kept."""
     return sorted(path.parent.name for path in SINGLE_RUNS.glob(f"*/{MODEL_FOLDER}"))
-
-
-def _read_file(study: str) -> StudyFile:
-    """Return the content of a study's ``study.yaml``.
-
-    Raises:
-        ConfigError: it is damaged, or another user's.
-    """
-    from embedsweep.study.storage import repair_hint
-    from embedsweep.study.study_file import read_study_file
-
-    raise_problems(list(access_problems([SWEEPS / study])))
-    file = read_study_file(SWEEPS / study)
-    if file is None:
-        raise ConfigError.single(study, f"{SWEEPS / study / 'study.yaml'} is damaged. {repair_hint(study)}")
-    return file
-
-
-def _trials(study: str) -> list[FrozenTrial]:
-    """Return all trials of a study from its storage, which is only read."""
-    from embedsweep.study.storage import open_storage, storage_errors
-
-    folder = SWEEPS / study
-    url = _read_file(study).storage
-    if url is not None and MASK in url:
-        message = f"this study is stored in {url}, whose password is not kept: give the folder of a trial's model"
-        raise ConfigError.single(study, message)
-    storage = open_storage(url, folder)
-    with storage_errors():
-        ids = {summary.study_name: summary._study_id for summary in storage.get_all_studies()}
-        if study not in ids:
-            raise ConfigError.single(study, f"{folder} exists, but its storage has no study of that name")
-        return storage.get_all_trials(ids[study], deepcopy=False)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, Positional, Verb, parse
-from embedsweep.commands.models import study_names
 from embedsweep.config.values import nearest
-from embedsweep.files import SWEEPS
+from embedsweep.files import SWEEPS, study_names
 from embedsweep.validation.sweep import pass_sweep
 
 

@@ -23,7 +23,7 @@ from embedsweep.report.ranking import print_single, print_ui
 from embedsweep.report.running import RunningTrials
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
-from embedsweep.tracking.names import option_tags
+from embedsweep.tracking.names import option_tags, run_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.curve import points_of
@@ -131,7 +131,7 @@ class _Run:
             config,
             config_hash(config),
             run_id=self.continued.run_id if self.continued is not None else None,
-            run_name=" ".join(_shown_options(self.request, "loss", "model").values()),
+            run_name=_run_name(self.request),
             tags=option_tags(self.request.options)
             | ({RESUMED_FROM: resumed.run.run_id} if resumed is not None else {}),
         )
@@ -213,6 +213,13 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
     if not recorded.data_digests <= {load_splits(data, request.config.evaluation).digest, *further}:
         message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)
+
+
+def _run_name(request: SingleRun) -> str:
+    """Return the run's name: what differs from the defaults, or from the run that it continues."""
+    named = request.options if request.resumed is None else _shown_options(request, "loss", "model")
+    words = run_name({**named, **request.changed}, named)
+    return words or " ".join(_shown_options(request, "loss", "model").values())
 
 
 def _shown_options(request: SingleRun, *sections: str) -> dict[str, str]:

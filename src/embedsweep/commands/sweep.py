@@ -29,8 +29,10 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
 from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study
+from embedsweep.tracking.names import study_params
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
+from embedsweep.tracking.view import VIEW_TAG, shared_view
 from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
@@ -131,7 +133,7 @@ def _report(
         return
     print_ranking(console, study)
     print_best(console, study, program, test)
-    print_ui(console, tracker.ui_hint(), program)
+    print_ui(console, tracker.ui_hint(study.name), program)
     if study.unfinished:
         numbers = ", ".join(map(str, study.unfinished))
         say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
@@ -184,7 +186,8 @@ class _Run:
         test: dict[str, float] | None = None
         try:
             with shielded():
-                parent = tracker.parent_run(study.name, tags)
+                parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
+                tracker.study_run(parent).set_experiment_tags({VIEW_TAG: shared_view(study.plan)})
             if self.request.study.retry_failed and (retried := study.retry_failed()):
                 self.display.say(_retry_line(retried))
             for line in damage(study, tracker):
@@ -276,7 +279,10 @@ def _last_words(study: Study) -> str:
 
 
 def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """Record the best value of each objective and the sums of the trials' costs in the study's own run."""
+    """Record the best value of each objective and the sums of the trials' costs in the study's own run.
+
+    All metrics begin with ``study/``, because charts of the trials would draw a point for those of the same name.
+    """
     metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
         values = [trial.values[index] for trial in study.complete_trials]
@@ -285,7 +291,7 @@ def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float
             metric = f"best/{name}" if name.startswith("emissions/") else name
             metrics[metric] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
-    tracker.log_parent(parent, finished, metrics)
+    tracker.log_parent(parent, finished, {f"study/{name}": value for name, value in metrics.items()})
 
 
 def _costs(study: Study) -> dict[str, float]:

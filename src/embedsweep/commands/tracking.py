@@ -10,17 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.commands.arguments import Option, ParsedArguments, Verb, parse, whole_number
-from embedsweep.commands.models import study_names
-from embedsweep.config.study import TrackingConfig
+from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse, whole_number
+from embedsweep.config.study import TrackingConfig, plan_of
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
-from embedsweep.files import SWEEPS
+from embedsweep.files import SWEEPS, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.tracking.browse import open_ui
 from embedsweep.tracking.replay import replay_spool
 from embedsweep.tracking.spool import Spool, all_spools
 from embedsweep.tracking.store import locate
+from embedsweep.tracking.view import shared_view
 from embedsweep.validation.single import read_store
 
 TRACKING_URI = Option("--tracking-uri", "URI", "MLflow's store: sqlite:///FILE or http://HOST:PORT")
@@ -93,10 +93,20 @@ def ui(words: Sequence[str], _console: Console) -> int:
 
     Raises:
         ConfigError: all that is wrong with the arguments.
-        TrackingError: the store cannot be opened, or the port is taken.
+        TrackingError: the store cannot be opened, or has no such study, or the port is taken.
     """
     arguments = parse(UI, words)
-    return open_ui(_read_store(arguments), arguments.values.port)
+    store = _read_store(arguments)
+    study = next(iter(arguments.positionals[0]), None)
+    return open_ui(store, arguments.values.port, study, _view_of(study) if study is not None else None)
+
+
+def _view_of(study: str) -> str | None:
+    """Return the view of a study of this folder; None if another machine has its plan."""
+    from embedsweep.study.study_file import read_study_file
+
+    file = read_study_file(SWEEPS / study)
+    return shared_view(plan_of(file.plan)) if file is not None and file.plan is not None else None
 
 
 def _read_store(arguments: ParsedArguments) -> TrackingConfig:
@@ -131,8 +141,10 @@ UI = Verb(
     run=ui,
     description=(
         "Serve MLflow's pages on this machine until Ctrl-C. A tracking server serves its own: its address is printed."
+        "\nWith STUDY the printed address opens the table of its trials, the best first, with what was searched."
         "\n\nWithout --tracking-uri the store is MLFLOW_TRACKING_URI, or mlruns/mlflow.db."
     ),
+    positionals=(Positional("[STUDY]", "a study's name"),),
     options=(Option("--port", "N", "a free port of 127.0.0.1", whole_number(1, 65535)), TRACKING_URI),
     overrides=TRACKING_OVERRIDES,
     former_keys={"port": "--port"},

@@ -10,6 +10,9 @@ from typing import Any
 Curve = Mapping[str, Sequence[tuple[int, float]]]
 """Metric -> its points, each an optimizer step and a value, by rising step."""
 
+Interval = tuple[float, float]
+"""The lower and the upper end of a 95 % confidence interval."""
+
 
 class Decision(Enum):
     """What a trial does after it reported an evaluation."""
@@ -68,6 +71,8 @@ class TrialResult:
         eval_s: seconds of evaluation and of writing checkpoints, likewise.
         curve: every evaluation on dev, and the training loss and learning rate at up to 200 steps; empty in results of
             older versions.
+        interval: 95 % bootstrap interval of ``objective`` over the dev items; None of a pruned trial and in results of
+            older versions.
     """
 
     objective: float
@@ -85,3 +90,4 @@ class TrialResult:
     train_s: float | None = None
     eval_s: float | None = None
     curve: Curve = field(default_factory=dict)
+    interval: Interval | None = None

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import DataConfig, Split
+from embedsweep.config.trial import DataConfig, DataFormat, Split
 from embedsweep.data.formats import READERS
 from embedsweep.data.tables import Findings, Table, choose, closest_names, joined_parts, layout_of
 from embedsweep.errors import ConfigError
 from embedsweep.files import user_path
 from embedsweep.hub import hub_reachable, why_unreachable
+
+_FORMATS: Mapping[str, tuple[DataFormat, str | None]] = {
+    ".csv": ("delimited", ","),
+    ".tsv": ("delimited", "tab"),
+    ".jsonl": ("json_lines", None),
+    ".parquet": ("parquet", None),
+}
+"""The usual suffix of a file -> its format, and its delimiter as it is set."""
 
 
 def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Table]:
@@ -29,18 +37,24 @@ def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Sp
     """
     if config.format is None:
         raise ConfigError.single("data.format", f"is not set: set the format of the files, one of {', '.join(READERS)}")
-    read, layout = READERS[config.format], layout_of(config)
+    reader, layout = READERS[config.format], layout_of(config)
+
+    def read(file: Path) -> Table:
+        if not file.exists() and (advice := _in_another_format(file, config)):
+            raise ConfigError.single(str(file), advice)
+        return reader(file, layout)
+
     path = user_path(text)
     if path.is_file():
         if len(splits) > 1:
             raise ConfigError.single("data.path", _one_file(path, splits))
-        return {splits[0]: joined_parts([path], lambda file: read(file, layout))}
+        return {splits[0]: joined_parts([path], read)}
     if not path.is_dir():
         raise ConfigError.single("data.path", missing_folder(path))
     paths = {split: [path / name for name in file_names(config, split, splits)] for split in splits}
     if not any(file.exists() or any(file.parent.glob(file.name)) for files in paths.values() for file in files):
         _check_language(path, config)
-    return {split: joined_parts(files, lambda file: read(file, layout)) for split, files in paths.items()}
+    return {split: joined_parts(files, read) for split, files in paths.items()}
 
 
 def file_names(config: DataConfig, split: Split, splits: Sequence[Split]) -> list[str]:
@@ -70,6 +84,21 @@ def file_names(config: DataConfig, split: Split, splits: Sequence[Split]) -> lis
             "data.files", f"{template!r} {problem}: write it with {{split}}, and {{language}} where names have one"
         )
     return files
+
+
+def _in_another_format(file: Path, config: DataConfig) -> str | None:
+    """Return how a split's missing file can be read from one of another suffix beside it; None without one."""
+    template = config.files or ""
+    for suffix, (data_format, delimiter) in _FORMATS.items():
+        there = file.with_suffix(suffix)
+        if not template.endswith(file.suffix) or not there.is_file():
+            continue
+        settings = [f"'data.files=\"{template.removesuffix(file.suffix)}{suffix}\"'"]
+        settings += [] if data_format == config.format else [f"data.format={data_format}"]
+        if delimiter is not None and delimiter != config.delimiter.replace("\t", "tab"):
+            settings += ["data.delimiter=tab" if delimiter == "tab" else f"'data.delimiter=\"{delimiter}\"'"]
+        return f"no such file, but there is {there.name}: set {' '.join(settings)}"
+    return None
 
 
 def missing_folder(path: Path) -> str:

@@ -10,12 +10,9 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.stats import pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
@@ -30,6 +27,7 @@ from embedsweep.config.trial import SIMILARITIES, Similarity, TrialConfig
 from embedsweep.data.examples import Pairs
 from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.errors import TrialError, first_line
+from embedsweep.evaluation.scores import ItemScores
 from embedsweep.losses.nesting import dims
 from embedsweep.machine import free_memory, is_out_of_memory
 
@@ -191,16 +189,10 @@ def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     return named
 
 
-def write_scores(path: Path, pairs: Pairs, evaluator: PairEvaluator) -> None:
-    """Write every pair with its gold and predicted scores as a parquet file."""
-    columns: dict[str, Any] = {
-        "sentence1": list(pairs.sentences1),
-        "sentence2": list(pairs.sentences2),
-        "gold": list(pairs.scores),
-        **{f"predicted_{name}": scores for name, scores in evaluator.predicted().items()},
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
+def item_scores(pairs: Pairs, evaluator: PairEvaluator) -> ItemScores:
+    """Return every pair with its gold and predicted scores, of the model that ``evaluator`` scored last."""
+    items = tuple(zip(pairs.sentences1, pairs.sentences2, strict=True))
+    return ItemScores(items, np.asarray(pairs.scores), dict(evaluator.predicted().items()))
 
 
 MIN_SPREAD = math.sqrt(float(np.finfo(np.float32).eps))

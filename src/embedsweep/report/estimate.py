@@ -80,11 +80,13 @@ class Estimate:
         Each new trial is given to whichever worker is free first.
 
         Args:
-            workers: how many trials this command runs at the same time.
+            workers: how many trials this command runs at the same time; 0 while unknown.
             n_new: trials that no process has begun, or that wait to be resumed.
             n_elsewhere: trials that other commands are running.
             recorded: label -> recorded seconds, over all attempts, of each finished trial of the study.
         """
+        if not workers:
+            return None
         expected = self._expected(recorded)
         left = {label: self.trial_left(label) for label in self._running}
         if expected is None:
@@ -98,9 +100,9 @@ class Estimate:
         idle = [0.0] * max(0, workers - len(here))
         free_in = [*here, *[expected] * n_elsewhere, *idle]
         heapq.heapify(free_in)
-        for _ in range(n_new if free_in else 0):
+        for _ in range(n_new):
             heapq.heapreplace(free_in, free_in[0] + expected)
-        return max(free_in, default=0.0)
+        return max(free_in)
 
     def _expected(self, recorded: Mapping[str, float]) -> float | None:
         """Return the mean duration of a trial; None without a finished trial and a running one that has a pace.

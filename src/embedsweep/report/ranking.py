@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import shown
-from embedsweep.console import duration, plain_table, say, short_params
+from embedsweep.console import duration, say
 from embedsweep.emissions.tracker import is_cpu_estimated
-from embedsweep.files import SWEEPS
-from embedsweep.study.duplicates import Duplicate, trained_params
+from embedsweep.files import MODEL, SWEEPS
+from embedsweep.report.answer import answer
+from embedsweep.report.results import Cost, StudyResults, study_results
+from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.opening import find_study
-from embedsweep.study.record import (
-    EMISSIONS_KG,
-    ENERGY_KWH,
-    FAILURE,
-    GPU_H,
-    RETRY_OF,
-    StudyRecord,
-    better,
-    cost_attributes,
-)
-from embedsweep.training.folder import read_result
+from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
 
 SHOWN = 10
+LISTED_FAILURES = 3
 SPECIAL = re.compile(r"[^\w./:@+ -]", re.ASCII)
 """Characters of a text that Hydra may read only in quotes."""
-
-COSTS = {"g CO2eq": (EMISSIONS_KG, 1000), "Wh": (ENERGY_KWH, 1000), "GPU h": (GPU_H, 1)}
-"""Unit -> the trial's user attribute, and the factor from that attribute to the unit."""
 
 
 def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choice]) -> str:
@@ -56,126 +44,97 @@ def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choic
     return " ".join([program, *map(shlex.quote, fixed), *swept])
 
 
-def print_ranking(console: Console, study: StudyRecord) -> None:
-    """Print the complete trials, best first by the first objective, how many were pruned where, and what failed."""
-    by_state = {state: [trial for trial in study.trials if trial.state is state] for state in TrialState}
-    objectives = study.plan.objectives
-    complete = sorted(by_state[TrialState.COMPLETE], key=better(objectives, 0))
-    front = study.front if len(objectives) > 1 else frozenset()
-    costs = _known_costs(study.trials)
-    rows: list[tuple[str, ...]] = []
-    for rank, trial in enumerate(complete[:SHOWN], start=1):
-        position = f"{rank}{'*' if trial.number in front else ''}"
-        params = short_params(study.params_of(trial)) + _repeat_note(trial)
-        spent = (_cost(trial, unit) for unit in costs)
-        rows.append((position, str(trial.number), *_values(trial, objectives), *spent, params))
-    console.print()
-    columns = ("", "trial", *objectives, *costs, "values")
-    console.print(plain_table(columns, rows, title=f"study {study.name}: {_counts(by_state)}"))
-    if len(complete) > SHOWN:
-        say(console, f"and {len(complete) - SHOWN} more")
-    if front:
-        say(console, "* on the Pareto front: no other trial is better in one objective and as good in the others")
-    if pruned := study.pruned_at:
-        say(console, f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
-    retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
-    for trial in by_state[TrialState.FAIL]:
-        by = f"; retried as trial {retried[trial.number]}" if trial.number in retried else ""
-        say(console, f"trial {trial.number} failed: {trial.user_attrs.get(FAILURE, 'for an unknown reason')}{by}")
-        say(console, f"  log: {study.trial_folder(trial.number) / 'train.log'}")
-
-
-def _values(trial: FrozenTrial, objectives: Sequence[str]) -> list[str]:
-    """Return a complete trial's value of each objective as text; costs may be very small."""
-    pairs = zip(objectives, trial.values, strict=True)
-    return [f"{value:.4f}" if name in DEV_METRICS else f"{value:.4g}" for name, value in pairs]
-
-
-def _known_costs(trials: Iterable[FrozenTrial]) -> list[str]:
-    """Return the units of `COSTS` that trials recorded: no GPU hours on a CPU, grams only from older versions."""
-    known = {name for trial in trials for name in trial.user_attrs}
-    return [unit for unit, (name, _) in COSTS.items() if name in known or name == EMISSIONS_KG]
-
-
-def _cost(trial: FrozenTrial, unit: str) -> str:
-    """Return a trial's cost in a unit as text; a dash if it was not recorded."""
-    name, factor = COSTS[unit]
-    return f"{factor * trial.user_attrs[name]:.3g}" if name in trial.user_attrs else "-"
-
-
-def _total_costs(trials: Iterable[FrozenTrial], scoring: Mapping[str, float]) -> str:
-    """Return the sum of the trials' costs in each unit, and of how many if an older version did not record some.
+def print_ranking(console: Console, study: StudyRecord, most: int | None = SHOWN) -> None:
+    """Print a study's results: swept options, the ranking, how many trials were pruned where, what failed.
 
     Args:
-        trials: all trials.
-        scoring: what it cost to score the best one on test, by user attribute; empty if unknown.
+        console: where they are printed.
+        study: the study, which may be running.
+        most: how many configurations and failed trials are listed; None lists every trial, the pruned ones, too.
     """
-    counted = [trial for trial in trials if EMISSIONS_KG in trial.user_attrs]
-    with_energy = [trial for trial in counted if ENERGY_KWH in trial.user_attrs]
-    words = []
-    for unit in _known_costs(counted):
-        name, factor = COSTS[unit]
-        of = (
-            ""
-            if name == EMISSIONS_KG or len(with_energy) == len(counted)
-            else f" ({len(with_energy)} of {len(counted)} trials)"
-        )
-        total = scoring.get(name, 0.0) + sum(trial.user_attrs.get(name, 0.0) for trial in counted)
-        words.append(f"{factor * total:.3g} {unit}{of}")
-    return ", ".join(words)
+    results = study_results(study)
+    ranking = ranking_table(results, most, console.width)
+    lines = ["", f"study {study.name}: {_counts(results)}", *option_tables(results)]
+    lines += ["", *ranking] if ranking else []
+    if most is not None and (rest := len(results.configurations) - most) > 0:
+        lines.append(f"and {rest} more: embedsweep show {study.name} --all")
+    if len(study.plan.objectives) > 1 and ranking:
+        lines.append("* on the Pareto front: no other trial is better in one objective and as good in the others")
+    if pruned := study.pruned_at:
+        lines.append(f"pruned: {', '.join(f'{count} at rung {rung:g}' for rung, count in pruned.items())}")
+    lines += unranked_table(results, console.width) if most is None else _failures(study, results)
+    for line in lines:
+        say(console, line)
 
 
-def _repeat_note(trial: FrozenTrial) -> str:
-    """Return which trial this one repeats, in words; empty if it repeats none."""
-    duplicate = Duplicate.of(trial)
-    if duplicate is None:
-        return ""
-    return f" ({'reused from' if duplicate.replicate is None else 'replicate of'} trial {duplicate.original})"
+def _failures(study: StudyRecord, results: StudyResults) -> list[str]:
+    """Return why the first trials that failed did so, and where their logs are."""
+    retried = {trial.user_attrs.get(RETRY_OF): trial.number for trial in study.trials}
+    failed = [row for row in results.rows if row.state == "FAIL"]
+    lines = []
+    for row in failed[:LISTED_FAILURES]:
+        by = f"; retried as trial {retried[row.number]}" if row.number in retried else ""
+        lines.append(f"trial {row.number} failed: {row.reason or 'for an unknown reason'}{by}")
+        lines.append(f"  log: {row.folder / 'train.log'}")
+    if (rest := len(failed) - LISTED_FAILURES) > 0:
+        lines.append(f"and {rest} more failed: embedsweep show {study.name} --all")
+    return lines
 
 
-def _counts(by_state: Mapping[TrialState, Sequence[FrozenTrial]]) -> str:
-    words = {
-        TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "failed",
-        TrialState.RUNNING: "running",
-        TrialState.WAITING: "waiting",
-    }
-    return ", ".join(f"{len(by_state[state])} {word}" for state, word in words.items() if by_state[state])
+def _counts(results: StudyResults) -> str:
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+    states = [row.state for row in results.rows]
+    counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
+    return counts or "no trials"
 
 
 def print_best(console: Console, study: StudyRecord, program: str, test: Mapping[str, float] | None) -> None:
-    """Print the best trial: its scores, how to train it again, where its model is, and what all trials cost."""
-    best = study.best
+    """Print the best trial, what the results say, how to train it again, where its model is, and what all trials cost.
+
+    Args:
+        console: where it is printed.
+        study: the study.
+        program: how this program is started, for the printed command.
+        test: all test scores of the best trial; None if it was not scored.
+    """
+    results = study_results(study)
+    best = results.best
     if best is None:
         say(console, "no trial is complete")
         return
     objective = study.plan.objective
-    test_score = (
-        f", {objective.replace('dev/', 'test/')} {test[objective.replace('dev/', 'test/')]:.4f}" if test else ""
-    )
-    values = zip(study.plan.objectives, _values(best, study.plan.objectives), strict=True)
-    say(console, f"\nbest: trial {best.number}, {', '.join(map(' '.join, values))}{test_score}")
-    say(console, f"run it again: {rerun_command(program, study.fixed, trained_params(study.plan, best))}")
-    model = study.trial_folder(best.number) / "model"
-    if model.is_dir():
+    words = [f"trial {best.number}", *(f"{name} {score_text(name, value)}" for name, value in best.objectives.items())]
+    if best.interval is not None:
+        words[-1] += f" (95 % interval {interval_text(best.interval)})"
+    if test:
+        name = objective.replace("dev/", "test/")
+        words.append(f"{name} {test[name]:.4f}")
+    say(console, f"\nbest: {', '.join(words)}")
+    for line in answer(results):
+        say(console, line)
+    say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
+    if (model := best.folder / MODEL).is_dir():
         say(console, f"model: {model}")
-    result = read_result(study.trial_folder(best.number))
-    if result is not None:
-        _print_unimproved(console, result, objective, "the best trial")
-    note = _energy_note(result.emissions) if result is not None else ""
-    scoring = study.finals.cost if study.finals is not None else None
-    also = f" and of scoring test ({duration(scoring.duration_s)})" if scoring is not None else ""
-    total = _total_costs(study.trials, cost_attributes(scoring) if scoring is not None else {})
-    say(console, f"emissions of all trials{also}: {total}{f' ({note})' if note else ''}")
+    say(console, total_cost(results))
 
 
-def _print_unimproved(console: Console, result: TrialResult, objective: str, what: str) -> None:
-    """Print so if ``what`` has no better objective than the model had before it was trained."""
-    before = result.before.get(objective)
-    if before is not None and result.objective <= before:
-        change = f"{objective} was {before:.4f} before training and is {result.objective:.4f}"
-        say(console, f"{what} is not better than the untrained model: {change}")
+def total_cost(results: StudyResults) -> str:
+    """Return what all trials of a study, and scoring the best one on test, cost together."""
+    scoring = results.finals.cost if results.finals is not None else None
+    also = ""
+    costs = [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
+    if scoring is not None:
+        also = f" and of scoring test ({duration(scoring.duration_s)})"
+        costs.append(Cost(scoring.co2eq_kg, scoring.energy_kwh, scoring.gpu_h, scoring.duration_s))
+    words = []
+    for figure in FIGURES:
+        known = [value for cost in costs if (value := figure.read(cost)) is not None]
+        if known:
+            of = "" if figure.header == "GPU h" or len(known) == len(costs) else f" ({len(known)} of {len(costs)})"
+            words.append(f"{figure.total(sum(known))}{of}")
+    best = results.best.result if results.best is not None else None
+    note = _energy_note(best.emissions) if best is not None else ""
+    return f"cost of all trials{also}: {', '.join(words) or 'not known'}{f' ({note})' if note else ''}"
 
 
 def _energy_note(cost: Emissions) -> str:
@@ -184,14 +143,17 @@ def _energy_note(cost: Emissions) -> str:
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
-    """Print the command that compares runs; in a checkout, where `embedsweep` may not be on the path, ``make ui``.
+    """Print the command that compares runs; in a checkout, where `embedsweep` may not be on the path, by ``make``.
 
     Args:
         console: where to print.
-        hint: the command that shows the runs of this store.
+        hint: the command that shows the runs of this store, or the address where a server shows them.
         program: how this program was started.
     """
-    say(console, f"compare: {'make ui' if hint == 'embedsweep ui' and program.startswith('python') else hint}")
+    words = shlex.split(hint)
+    if program.startswith("python") and words[:2] == ["embedsweep", "ui"] and "--tracking-uri" not in words:
+        hint = shlex.join(["make", "ui", *(f"STUDY={study}" for study in words[2:])])
+    say(console, f"compare: {hint}")
 
 
 def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
@@ -208,7 +170,10 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
             say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
-    _print_unimproved(console, result, objective, "the model")
+    untrained = result.before.get(objective)
+    if untrained is not None and result.objective <= untrained:
+        change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
+        say(console, f"the model is not better than the untrained model: {change}")
     emissions = result.emissions
     gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(

@@ -50,7 +50,7 @@ class RunningTrials:
 
     Attributes:
         by_label: the running trials.
-        workers: how many run at the same time.
+        workers: how many run at the same time; 0 until that is known.
         estimate: how long they take.
         status: the study's, when it was last read; None of a run by itself, or before it was read.
         begun_by: numbers of the workers that have begun a trial.
@@ -62,7 +62,7 @@ class RunningTrials:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.by_label: dict[str, RunningTrial] = {}
-        self.workers = 1
+        self.workers = 0
         self.begun_by: set[int] = set()
         self.estimate = Estimate(clock)
         self._read_status = read_status

@@ -25,14 +25,14 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.values import nearest, shown
 from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
-from embedsweep.files import SWEEPS, access_problems
+from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
-from embedsweep.study.study_file import PLAN, STUDY_FILE, read_study_file, write_study_file
+from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
 from embedsweep.validation.plan_cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep
 
@@ -132,7 +132,7 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
-    return Study(name, plan, services, n_trials, url, study)
+    return Study(name, plan, n_trials, url, study, services)
 
 
 def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
@@ -236,13 +236,9 @@ def _names(storage: BaseStorage) -> list[str]:
 
 def _no_such_study(key: str, name: str, stored: Iterable[str]) -> ConfigError:
     """Return the error about a key that names a study which neither the storage nor this folder has."""
-    known = sorted({*stored, *_local_names()})
+    known = sorted({*stored, *study_names()})
     there = ", ".join(known) or f"none in {SWEEPS.resolve()}"
     return ConfigError.single(key, f"no study {name}{nearest(name, known)}; there are: {there}")
-
-
-def _local_names() -> list[str]:
-    return [path.parent.name for path in SWEEPS.glob(f"*/{STUDY_FILE}")]
 
 
 def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict[str, Any] | None:
@@ -284,7 +280,7 @@ def _load(name: str, storage: BaseStorage, url: str | None) -> optuna.Study:
     stored = _names(storage) if url is not None else []
     if name in stored:
         return optuna.load_study(study_name=name, storage=storage)
-    if name in _local_names():
+    if name in study_names():
         file = read_study_file(SWEEPS / name)
         if file is not None and file.storage is not None:
             raise ConfigError.single(

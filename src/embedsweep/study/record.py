@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
 from embedsweep.config.result import Emissions, TrialResult
-from embedsweep.config.study import Choice, StudyPlan, StudyServices
+from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
@@ -162,21 +162,21 @@ class StudyRecord:
     Attributes:
         name: the study's name.
         plan: its plan, frozen when it was created.
-        services: what all its trials share.
         n_trials: how many trials it has when it is complete.
         url: its storage's URL; None is the journal in its folder.
+        sweeps: the folder of all studies of its working directory.
         folder: ``sweeps/<name>``.
     """
 
     name: str
     plan: StudyPlan
-    services: StudyServices
     n_trials: int
     url: str | None
     _study: optuna.Study
+    sweeps: Path = field(default=SWEEPS, kw_only=True)
 
     def __post_init__(self) -> None:
-        self.folder = SWEEPS / self.name
+        self.folder = self.sweeps / self.name
         self._storage = self._study._storage
         self._leases = Leases()
 
@@ -280,7 +280,7 @@ class StudyRecord:
 
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial."""
-        return trial_folder(self.name, number)
+        return self.folder / "trials" / f"{number:04d}"
 
     @property
     def finals(self) -> Finals | None:
@@ -306,11 +306,6 @@ class StudyRecord:
     def options_of(self, params: Mapping[str, Choice]) -> dict[str, str]:
         """Return the options that the study's command chose for the trial with these values, by group."""
         return chosen_options(self.fixed) | {group: str(params[group]) for group in self.plan.groups}
-
-
-def trial_folder(study: str, number: int) -> Path:
-    """Return the folder of a study's trial."""
-    return SWEEPS / study / "trials" / f"{number:04d}"
 
 
 def count_trials(trials: Iterable[FrozenTrial]) -> int:

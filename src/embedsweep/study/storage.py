@@ -90,12 +90,26 @@ def batched_writes(storage: BaseStorage) -> AbstractContextManager[None]:
     return journal.batch() if isinstance(journal, _BatchedJournal) else nullcontext()
 
 
-def open_storage(url: str | None, folder: Path) -> BaseStorage:
+class _ReadOnlyJournal:
+    """A journal that is only read: no file is created, locked or repaired."""
+
+    def __init__(self, journal: JournalFileBackend) -> None:
+        self._journal = journal
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        return self._journal.read_logs(log_number_from)
+
+    def append_logs(self, _: list[dict[str, Any]]) -> None:
+        raise StudyError("this study was opened for reading only; a command of embedsweep writes it")
+
+
+def open_storage(url: str | None, folder: Path, *, read_only: bool = False) -> BaseStorage:
     """Open Optuna's storage. The caller holds the study's lock, as two processes cannot create tables at once.
 
     Args:
         url: an Optuna storage URL; None is a journal file in ``folder``.
         folder: the study's folder.
+        read_only: create, lock and repair nothing; what is there is read without the study's lock.
 
     Raises:
         StudyError: the storage cannot be opened.
@@ -103,12 +117,15 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     try:
         if url is None:
             path = folder / JOURNAL
+            if read_only:
+                backend = _ReadOnlyJournal(JournalFileBackend(str(path)))
+                return JournalStorage(backend)  # type: ignore[arg-type]  # same methods
             repair_journal(path)
             lock = _JournalLock(path.with_name(JOURNAL_LOCK), path)
             journal = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # same methods
             return JournalStorage(_BatchedJournal(journal))  # type: ignore[arg-type]  # same methods
         # A restarted database has dropped its connections; the ping replaces them before they are used.
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=read_only)
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
         advice = f". {repair_hint(folder.name)}" if url is None and not isinstance(error, OSError) else ""
@@ -120,8 +137,10 @@ def repair_hint(name: str) -> str:
     return f"embedsweep repair {name} compares what is left, and with --write rebuilds it"
 
 
-def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
+def existing_storage(url: str | None, folder: Path, *, read_only: bool = False) -> BaseStorage | None:
     """Open Optuna's storage if it exists; create nothing.
+
+    Args: as those of `open_storage`.
 
     Raises:
         StudyError: the storage cannot be opened.
@@ -130,7 +149,7 @@ def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
     from sqlalchemy.engine import make_url
 
     if url is None:
-        return open_storage(url, folder) if (folder / JOURNAL).is_file() else None
+        return open_storage(url, folder, read_only=read_only) if (folder / JOURNAL).is_file() else None
     parts = make_url(url)
     # Asking sqlite for the tables of a file creates the file.
     if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
@@ -141,7 +160,7 @@ def existing_storage(url: str | None, folder: Path) -> BaseStorage | None:
             has_studies = inspect(engine).has_table("studies")
     finally:
         engine.dispose()
-    return open_storage(url, folder) if has_studies else None
+    return open_storage(url, folder, read_only=read_only) if has_studies else None
 
 
 def repair_journal(path: Path) -> None:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
 from embedsweep.config.result import Decision, Emissions, TrialResult
-from embedsweep.config.study import Choice
+from embedsweep.config.study import Choice, StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
 from embedsweep.secrets import redact
@@ -89,8 +89,12 @@ class Study(StudyRecord):
     A process asks for a trial (`ask`), keeps its lease alive (`alive`), reports evaluations (`report`) and ends it by
     `complete`, `reuse` or `fail`, which are final in Optuna, or by `retry` or `release`, after which it is resumed.
     Those raise TrialTakenError where another worker has reclaimed the trial in the meantime.
+
+    Attributes:
+        services: what all its trials share.
     """
 
+    services: StudyServices
     _open: dict[int, optuna.Trial] = field(default_factory=dict, init=False)
     _lost: set[int] = field(default_factory=set, init=False)
 

@@ -11,10 +11,9 @@ from typing import Any
 import optuna
 import yaml
 
-from embedsweep.files import write_atomically
+from embedsweep.files import STUDY_FILE, write_atomically
 from embedsweep.secrets import redact
 
-STUDY_FILE = "study.yaml"
 PLAN = "embedsweep.plan"
 """User attribute of a study: its frozen plan, as JSON."""
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedsweep.config.study import TrackingConfig
+from embedsweep.config.values import nearest
 from embedsweep.errors import Interrupted, TrackingError
-from embedsweep.files import DOWNLOADS, MODEL
+from embedsweep.files import DOWNLOADS, MODEL, SINGLE
 from embedsweep.tracking.artifacts import artifacts_of
-from embedsweep.tracking.store import Store, locate, mlflow_errors, open_store
+from embedsweep.tracking.mlflow_writer import MlflowWriter
+from embedsweep.tracking.store import Store, locate, log_line, mlflow_errors, open_store, waiting_for_lock
+from embedsweep.tracking.view import VIEW_TAG, view_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,26 +31,30 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _TERMINATE_S = 10.0  # how long the server may take to finish a request after SIGTERM
 
 
-def open_ui(config: TrackingConfig, port: int) -> int:
+def open_ui(config: TrackingConfig, port: int, study: str | None = None, view: str | None = None) -> int:
     """Serve MLflow's web UI on 127.0.0.1 until Ctrl-C; print only the address if the store is a tracking server.
 
     Args:
         config: the store; it is created if it does not exist.
         port: a free port.
+        study: the study whose view the printed address opens; None is the start page.
+        view: the study's view (see `shared_view`), for the study of an earlier version, whose experiment has none;
+            None adds none.
 
     Returns:
         The server's exit code; 0 after Ctrl-C.
 
     Raises:
-        TrackingError: the store cannot be opened, or the port is taken.
+        TrackingError: the store cannot be opened, or has no such study, or the port is taken.
     """
     store = locate(config.uri)
-    open_store(store)  # create it here, before several processes of the server find an empty file
+    client = open_store(store)  # create it here, before several processes of the server find an empty file
+    page = f"/{_study_page(store, client, study, view)}" if study is not None else ""
     if store.is_server:
-        print(f"MLflow runs at {store}")
+        print(f"MLflow runs at {str(store).rstrip('/')}{page}")
         return 0
     _check_free(port)
-    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow: http://127.0.0.1:{port}{page} (Ctrl-C ends it)", flush=True)
     server = subprocess.Popen(
         _command(store, port), env=_ENVIRONMENT | os.environ | _SAFE_PATH | {"MLFLOW_BACKEND_STORE_URI": store.uri}
     )
@@ -62,6 +69,22 @@ def open_ui(config: TrackingConfig, port: int) -> int:
             server.wait(_TERMINATE_S)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+def _study_page(store: Store, client: MlflowClient, study: str, view: str | None) -> str:
+    """Return the address of a study's view below that of the pages; give its experiment the view if it has another."""
+    with mlflow_errors(f"study {study} cannot be found in MLflow's store {store}"):
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None:
+            known = [each.name for each in client.search_experiments() if each.name not in ("Default", SINGLE)]
+            raise TrackingError(
+                f"MLflow's store {store} has no study {study}{nearest(study, known)}; it has: "
+                f"{', '.join(known) or 'none'}. Another store is named by --tracking-uri"
+            )
+        if view is not None and experiment.tags.get(VIEW_TAG) != view:
+            writer = MlflowWriter(store, client)
+            waiting_for_lock(lambda: writer.tag_experiment(study, {VIEW_TAG: view}), log_line)
+    return view_path(str(experiment.experiment_id))
 
 
 def _check_free(port: int) -> None:

@@ -99,6 +99,12 @@ class Lookup:
         check_location(self._store, experiment.artifact_location)
         return str(experiment.experiment_id)
 
+    def experiment_id(self, name: str) -> str | None:
+        """Return the id of an experiment, or None if the store does not have it."""
+        with mlflow_errors(f"MLflow's experiment {name!r} cannot be read"):
+            found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id) if found is not None else None
+
     def find(self, run_id: str, experiment: str | None = None) -> str | None:
         """Return the store's id of a run, or None if the store does not have it or it was deleted there.
 

@@ -13,7 +13,7 @@ from embedsweep.tracking import names
 from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
-from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
+from embedsweep.tracking.records import DataSet, End, ExperimentTags, Files, Metrics, Record, StudyRun, Tags, TrialRun
 from embedsweep.tracking.store import Store, mlflow_errors, repeated
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_DIGEST = 36
 _MAX_TAGS = 100  # per call
+_MAX_PARAMS = 100  # per call
 _MAX_METRICS = 1000  # per call
 
 ALREADY_EXISTS = ("UNIQUE constraint failed", "duplicate key value", "Duplicate entry")
@@ -68,6 +69,8 @@ class MlflowWriter:
                 self._log_metrics(store_id, record)
             case Tags():
                 self._set_tags(store_id, record.tags)
+            case ExperimentTags():
+                self.tag_experiment(experiment, record.tags)
             case DataSet():
                 self._log_data_set(store_id, record)
             case Files():
@@ -75,6 +78,13 @@ class MlflowWriter:
             case End():
                 self._end(store_id, record)
         return store_id
+
+    def tag_experiment(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an experiment; they replace those of the same name."""
+        experiment_id = self.lookup.experiment(name)
+        with mlflow_errors(f"tags cannot be set on experiment {name!r}"):
+            for key, value in tags.items():
+                self._client.set_experiment_tag(experiment_id, key, value)
 
     def restore(self, run_id: str) -> None:
         """Restore a run that was deleted in the store."""
@@ -100,6 +110,8 @@ class MlflowWriter:
             run_id = deleted
         run_id = run_id or self._create_parent(experiment_id, record)
         with mlflow_errors(f"the run of study {record.study!r} cannot be opened"):
+            logged = self._client.get_run(run_id).data.params if record.params else {}
+            self._log_params(run_id, {key: value for key, value in record.params.items() if key not in logged})
             self._client.update_run(run_id, status="RUNNING")
         self._set_tags(run_id, record.tags)
         self.lookup.remember(run_id, study_id(record.study))
@@ -225,8 +237,9 @@ class MlflowWriter:
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        if params:
-            self._client.log_batch(run_id, params=[Param(*item) for item in params.items()], synchronous=True)
+        entities = [Param(*item) for item in params.items()]
+        for start in range(0, len(entities), _MAX_PARAMS):
+            self._client.log_batch(run_id, params=entities[start : start + _MAX_PARAMS], synchronous=True)
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import PurePath
 from socket import gethostname
 
-from embedsweep.config.trial import BenchmarkConfig, LossConfig, TrialConfig
+from embedsweep.config.study import Choice, StudyPlan, axis_words
+from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, LossConfig, TrialConfig
+from embedsweep.config.values import shown
 from embedsweep.secrets import MASK, is_secret_key, redact
 
 KIND = "embedsweep.kind"
@@ -43,7 +47,17 @@ SPOOL_ID = "embedsweep.spool_id"
 FORMER_ID = "embedsweep.former_id"
 """Tag of a run that was recorded again: the id of the lost run, which the trial keeps."""
 
+NOTE = "mlflow.note.content"
+"""Tag of a run or an experiment: its description in Markdown, which MLflow's pages show above it."""
+
+TABLES = "mlflow.loggedArtifacts"
+"""Tag of a run: those of its artifacts that are tables, so that MLflow's pages show and compare them as such."""
+
+NAMELESS = ("optimizer.lr",)
+"""Keys whose values a run's name gives without the key's name."""
+
 _MAX_PARAM_LENGTH = 6000  # MLflow truncates longer values
+_NOT_IN_PARAMS = re.compile(r"[^\w\-. /]")  # characters that names of params may not have
 
 
 def option_tags(options: Mapping[str, str]) -> dict[str, str]:
@@ -57,6 +71,70 @@ def best_metrics(dev: Mapping[str, float]) -> dict[str, float]:
     ``dev/...`` is the curve of all evaluations there, in which the kept checkpoint need not be the last.
     """
     return {f"best{name.removeprefix('dev')}": value for name, value in dev.items()}
+
+
+def best_metric(objective: str) -> str:
+    """Return the metric of a trial's run that equals the trial's value of an objective in Optuna."""
+    return next(iter(best_metrics({objective: 0.0}))) if objective in DEV_METRICS else objective
+
+
+def run_name(values: Mapping[str, Choice], groups: Collection[str]) -> str:
+    """Return what a run's name says of its configuration: ``cosent 2e-5 warmup=0.1``.
+
+    MLflow's pages cut names after some 14 characters, so what tells runs apart comes first: options, then the rate.
+
+    Args:
+        values: key -> value, of what was searched or set.
+        groups: the keys that choose options.
+    """
+    options = [short(value) for key, value in values.items() if key in groups]
+    rates = [short(values[key]) for key in NAMELESS if key in values]
+    others = [key for key in values if key not in groups and key not in NAMELESS]
+    return " ".join([*options, *rates, *(f"{key.rpartition('.')[2]}={short(values[key])}" for key in others)])
+
+
+def trial_name(number: int, values: Mapping[str, Choice], groups: Collection[str]) -> str:
+    """Return the name of a trial's run: its number and what `run_name` says."""
+    return f"{number:02d} {run_name(values, groups)}".rstrip()
+
+
+def short(value: Choice) -> str:
+    """Return a value with two or three significant digits, in its shorter form: ``0.1``, ``2e-5``, ``43.4``."""
+    if not isinstance(value, float):
+        return shown(value)
+    plain = f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    scientific = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return min((plain, scientific), key=len) if "e" not in plain else scientific
+
+
+def dataset_name(origin: str) -> str:
+    """Return the name of a data set by its source: ``my_pairs/train.csv``, ``id@revision[es] train``, ``demo train``.
+
+    Args:
+        origin: its source as in `Examples.origin`; the files of one that has several parts are joined by `` + ``.
+    """
+    first, *others = origin.partition(" (")[0].split(" + ")
+    name = "/".join(part for part in PurePath(first).parts[-2:] if part != "/")
+    return name + (f" and {len(others)} more" if others else "")
+
+
+def study_params(plan: StudyPlan, fixed: Sequence[str]) -> dict[str, str]:
+    """Return the params of a study's own run: what was searched, and what its command fixed.
+
+    Args:
+        plan: the study's plan.
+        fixed: the overrides of the command that created it, without the swept ones.
+    """
+    searched: dict[str, list[str]] = {}
+    for axis in plan.axes:
+        where = ", ".join(f"{group}={option}" for group, option in axis.when.items())
+        searched.setdefault(axis.key, []).append(axis_words(axis) + (f" ({where})" if where else ""))
+    overrides = (word.partition("=") for word in fixed)
+    params = {f"searched.{key}": "; ".join(words) for key, words in searched.items()}
+    params |= {f"fixed.{key}": value for key, _, value in overrides}
+    params |= {"objective": ", ".join(plan.objectives), "sampler": plan.sampler, "pruner": plan.pruner}
+    return {_NOT_IN_PARAMS.sub("_", key): value for key, value in params.items()}
 
 
 def study_id(study: str) -> str:

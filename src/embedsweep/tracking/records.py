@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, get_args
 
 
@@ -19,12 +19,14 @@ class StudyRun:
         study: the study's name, which is also the experiment's and the run's.
         tags: tags to set; they replace those of the same name.
         time_ms: the start of the run if it is created, in milliseconds since 1970.
+        params: what was searched and what was fixed; a reopened run gets those it lacks.
     """
 
     kind: ClassVar[str] = "study"
     study: str
     tags: Mapping[str, str]
     time_ms: int
+    params: Mapping[str, str] = field(default_factory=dict)  # which earlier versions did not record
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Tags:
     """Set tags; they replace those of the same name."""
 
     kind: ClassVar[str] = "tags"
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ExperimentTags:
+    """Set tags of the run's experiment; they replace those of the same name."""
+
+    kind: ClassVar[str] = "experiment_tags"
     tags: Mapping[str, str]
 
 
@@ -107,7 +117,7 @@ class End:
     time_ms: int
 
 
-Record = StudyRun | TrialRun | Metrics | Tags | DataSet | Files | End
+Record = StudyRun | TrialRun | Metrics | Tags | ExperimentTags | DataSet | Files | End
 
 _KINDS: Mapping[str, type[Record]] = {kind.kind: kind for kind in get_args(Record)}
 

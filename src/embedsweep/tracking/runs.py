@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,20 @@ from embedsweep.tracking.lookup import KnownRun, RecordedRun
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import flatten, origin, redacted, study_id
 from embedsweep.tracking.record_writer import RecordWriter
-from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
+from embedsweep.tracking.records import (
+    DataSet,
+    End,
+    Files,
+    Metrics,
+    Record,
+    StudyRun,
+    Tags,
+    TrialRun,
+)
 from embedsweep.tracking.store import Notify, log_line
+from embedsweep.tracking.study_run import StudyTracker
+from embedsweep.tracking.tables import Table, log_table
+from embedsweep.tracking.view import view_path
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
 """Optuna's state of a trial at its end; RUNNING is a trial that was interrupted and will be resumed."""
@@ -96,6 +109,10 @@ class TrialTracker:
         """Copy a file, or the content of a folder, into the run's artifacts, or into a folder of them."""
         self._write(Files(str(path), folder))
 
+    def log_table(self, name: str, table: Table) -> None:
+        """Store a table as the artifact ``name`` (``scores/dev.json``), which MLflow's pages show as such."""
+        log_table(self._write, name, table)
+
     def finish(self, state: TrialState, ended_ms: int | None = None) -> None:
         """End the run. RUNNING means that the trial was interrupted: its run is KILLED, and can be resumed.
 
@@ -147,20 +164,25 @@ class Tracker:
         """Stop recording in a process whose parent, which uses the same folder, writes what is left."""
         self._writer.stop()
 
-    def parent_run(self, study: str, tags: Mapping[str, str]) -> str:
+    def parent_run(self, study: str, tags: Mapping[str, str], params: Mapping[str, str] | None = None) -> str:
         """Create a study's parent run, or reopen it: its status becomes RUNNING.
 
         Args:
             study: the study's name, which is also the experiment's and the run's.
             tags: tags to set; later commands replace those of earlier ones.
+            params: what was searched and what was fixed; a run keeps those that it has.
 
         Returns:
             The id of the run.
         """
         self._writer.spool_of(study, study_id(study))  # first write what an earlier command left
-        run_id = self._writer.write(study, None, StudyRun(study, redacted(tags), now_ms()))
+        run_id = self._writer.write(study, None, StudyRun(study, redacted(tags), now_ms(), redacted(params or {})))
         self._studies[run_id] = study
         return run_id
+
+    def study_run(self, run_id: str) -> StudyTracker:
+        """Return access to a study's parent run, whose id is from ``parent_run``, and to the study's experiment."""
+        return StudyTracker(self._writer, self._studies[run_id], run_id)
 
     def log_parent(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
         """Log metrics of a study.
@@ -293,14 +315,20 @@ class Tracker:
             raise UnreachableError(f"MLflow's store {self._writer.store} cannot be read for run {run_id}")
         return answer[0]
 
-    def ui_hint(self) -> str:
-        """Return the command, or the address, that shows the runs."""
+    def experiment_id(self, name: str) -> str | None:
+        """Return the id of an experiment; None if the store does not have it, or is unreachable."""
+        return self._writer.query(lambda writer: writer.lookup.experiment_id(name))
+
+    def ui_hint(self, study: str | None = None) -> str:
+        """Return the command, or a server's address, that shows the runs of a study, or all."""
         store = self._writer.store
-        if store.database is None:
-            return str(store)
-        if store.database == _DEFAULT_DATABASE.resolve():
-            return "embedsweep ui"
-        return f"embedsweep ui --tracking-uri {store}"
+        if store.is_server:
+            found = self.experiment_id(study) if study is not None else None
+            return f"{str(store).rstrip('/')}/{view_path(found)}" if found is not None else str(store)
+        words = ["embedsweep", "ui", *([study] if study is not None else [])]
+        if store.database != _DEFAULT_DATABASE.resolve():
+            words += ["--tracking-uri", str(store)]
+        return shlex.join(words)
 
 
 def now_ms() -> int:

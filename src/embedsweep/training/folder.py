@@ -43,8 +43,10 @@ def result_of(tree: Mapping[str, Any]) -> TrialResult:
     """Return the result that ``asdict`` and JSON made a tree of."""
     emissions = Emissions.of(tree["emissions"])
     curve = {name: [(int(step), value) for step, value in points] for name, points in tree.get("curve", {}).items()}
+    interval = tuple(tree["interval"]) if tree.get("interval") else None
     # Older versions wrote no examples_per_s.
-    return TrialResult(**{"examples_per_s": None, **tree, "emissions": emissions, "curve": curve})
+    parts = {"emissions": emissions, "curve": curve, "interval": interval}
+    return TrialResult(**{"examples_per_s": None, **tree, **parts})
 
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -21,11 +21,12 @@ from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
+from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
 from embedsweep.models.prompts import prompts_in_words
-from embedsweep.tracking.names import best_metrics
+from embedsweep.tracking.names import best_metrics, dataset_name
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -148,7 +149,7 @@ class _TrialRun:
         self._checkpoints = Checkpoints(setup.folder / CHECKPOINTS)
 
     def run(self) -> TrialResult:
-        from embedsweep.evaluation.pairs import write_scores
+        from embedsweep.evaluation.pairs import item_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
 
@@ -167,8 +168,9 @@ class _TrialRun:
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
 
-        write_scores(setup.folder / "scores" / "dev.parquet", splits.dev, training.evaluator)
-        result = self._result(outcome, training.model, before, conversion_of(parts))
+        scores = item_scores(splits.dev, training.evaluator)
+        write_scores(setup.folder, scores)
+        result = self._result(outcome, training.model, scores, before, conversion_of(parts))
         if not result.pruned and setup.keeps_model(result.objective):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files()
@@ -193,9 +195,9 @@ class _TrialRun:
     def _record_data(self, splits: Splits, conversion: str | None, size: int, model: SentenceTransformer) -> None:
         config, run = self._config, self._setup.run
         for context, split in (("train", splits.train), ("dev", splits.dev), ("test", splits.test)):
-            run.log_dataset(f"{config.data.name}-{context}", splits.digest, split.origin, context)
-        for name, examples in load_also(config.data).items():
-            run.log_dataset(f"{name}-train", examples.digest, examples.origin, "train")
+            run.log_dataset(dataset_name(split.origin), splits.digest, split.origin, context)
+        for examples in load_also(config.data).values():
+            run.log_dataset(dataset_name(examples.origin), examples.digest, examples.origin, "train")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
@@ -223,7 +225,8 @@ class _TrialRun:
         if key not in built.before:
             built.before[key] = scores_of(dev_evaluator(config, built.model), built.model)
         before = {**built.before[key], **further}
-        self._setup.run.log_metrics(0, before)
+        # The first metric that a run has is the one that MLflow compares runs by.
+        self._setup.run.log_metrics(0, {config.objective: before[config.objective], **before})
         return before
 
     def _train(self, built: BuiltModel, parts: Mapping[str, Part], size: int) -> tuple[Training, Outcome]:
@@ -274,7 +277,12 @@ class _TrialRun:
             raise
 
     def _result(
-        self, outcome: Outcome, model: SentenceTransformer, before: Mapping[str, float], conversion: str | None
+        self,
+        outcome: Outcome,
+        model: SentenceTransformer,
+        scores: ItemScores,
+        before: Mapping[str, float],
+        conversion: str | None,
     ) -> TrialResult:
         from embedsweep.evaluation.pairs import score_further, score_test
 
@@ -285,6 +293,7 @@ class _TrialRun:
             test=score_test(config, model) if single else {},
             before=before,
             benchmarks=score_further(config, model) if single else {},
+            interval=None if outcome.pruned else scores.interval(config.objective),
             best_step=outcome.best_step,
             steps=outcome.steps,
             emissions=self._meter.stop(),

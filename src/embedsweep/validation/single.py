@@ -6,11 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedsweep.config.compose import Composer, as_text_word, open_composer
-from embedsweep.config.study import DiscreteAxis, TrackingConfig
+from embedsweep.config.study import Choice, DiscreteAxis, TrackingConfig
 from embedsweep.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrialConfig
 from embedsweep.config.values import chosen_options
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
-from embedsweep.validation.cells import Cell, Overrides, compose_cells, is_for_studies, read_cell, sort_overrides
+from embedsweep.validation.cells import (
+    DECIDES_A_TRIAL,
+    Cell,
+    Overrides,
+    compose_cells,
+    is_for_studies,
+    read_cell,
+    section_of,
+    sort_overrides,
+)
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, service_overrides
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import read_sections
@@ -27,12 +36,14 @@ class SingleRun(Services):
     Attributes:
         config: what is run.
         options: the options that the command chooses, by group.
+        changed: key -> value, of what the command sets beside options.
         resumed: the earlier run that it resumes; None starts a new one.
         service_overrides: the overrides of tracking, emissions and workers, as typed, which the run does not keep.
     """
 
     config: TrialConfig
     options: Mapping[str, str]
+    changed: Mapping[str, Choice]
     resumed: Resumed | None
     service_overrides: tuple[str, ...]
 
@@ -74,6 +85,7 @@ def pass_single(words: Sequence[str]) -> SingleRun:
         **vars(services),
         config=config,
         options=chosen_options(overrides.fixed),
+        changed={key: value for key, value in overrides.values.items() if section_of(key) in DECIDES_A_TRIAL},
         resumed=resumed,
         service_overrides=service_overrides(words),
     )

@@ -9,15 +9,15 @@ from typing import cast
 
 from optuna.trial import FrozenTrial
 
-from embedsweep.console import short_params
 from embedsweep.files import MODEL
 from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
 from embedsweep.study.leases import LEASE
 from embedsweep.study.pruning import PRUNED
-from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID, StudyRecord
+from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID
 from embedsweep.study.storage import repair_hint
-from embedsweep.tracking.names import FORMER_ID, best_metrics
+from embedsweep.study.study import Study
+from embedsweep.tracking.names import FORMER_ID, best_metrics, trial_name
 from embedsweep.tracking.runs import Tracker, TrialState, TrialTracker
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
@@ -39,7 +39,7 @@ class MissingRun:
     deleted: str | None
 
 
-def missing_runs(study: StudyRecord, tracker: Tracker) -> list[MissingRun]:
+def missing_runs(study: Study, tracker: Tracker) -> list[MissingRun]:
     """Return the finished trials whose runs are gone; none while the store is unreachable."""
     finished = [trial for trial in study.trials if trial.state.is_finished() and RUN_ID in trial.user_attrs]
     known = tracker.known_runs(study.name) if finished else None
@@ -56,7 +56,7 @@ def missing_runs(study: StudyRecord, tracker: Tracker) -> list[MissingRun]:
     return missing
 
 
-def damage(study: StudyRecord, tracker: Tracker) -> list[str]:
+def damage(study: Study, tracker: Tracker) -> list[str]:
     """Return in words which records of finished trials are gone, with the command that rebuilds them; mostly nothing.
 
     Folders are looked for where this machine trained the trials.
@@ -88,7 +88,7 @@ def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
     return tags
 
 
-def record_again(study: StudyRecord, tracker: Tracker, parent: str, trial: FrozenTrial) -> None:
+def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial) -> None:
     """Record a finished trial whose run is lost in a new run, which is found by the lost one's id.
 
     Raises:
@@ -105,7 +105,7 @@ def record_again(study: StudyRecord, tracker: Tracker, parent: str, trial: Froze
         trained_config(study.plan, trial),
         attributes[CONFIG_HASH],
         parent=parent,
-        run_name=f"{trial.number:04d} {short_params(study.params_of(trial))}",
+        run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups),
         tags=tags,
         started_ms=_ms(trial.datetime_start),
     )
@@ -114,7 +114,7 @@ def record_again(study: StudyRecord, tracker: Tracker, parent: str, trial: Froze
     run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))
 
 
-def _log_scores(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> None:
+def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     result, duplicate = study.result_of(trial), Duplicate.of(trial)
     if result is None:
         if study.plan.pruner == "none":  # else the reports are under rungs, not under steps
@@ -133,7 +133,7 @@ def _log_scores(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> No
         run.log_metrics(result.steps, finals.scores)
 
 
-def _log_files(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> None:
+def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     folder = study.trial_folder(trial.number)
     for name in FILES:
         if (folder / name).is_file():
@@ -145,7 +145,7 @@ def _log_files(study: StudyRecord, run: TrialTracker, trial: FrozenTrial) -> Non
             run.log_artifact(folder / name, name)
 
 
-def missing_files(study: StudyRecord, trial: FrozenTrial) -> list[str]:
+def missing_files(study: Study, trial: FrozenTrial) -> list[str]:
     """Return the files and folders that a finished trial, if it was trained, has beside its result and now lacks."""
     duplicate = Duplicate.of(trial)
     if (duplicate is not None and duplicate.replicate is None) or not is_local(trial, study.url):

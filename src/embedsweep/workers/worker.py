@@ -17,7 +17,7 @@ from pathlib import Path
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.trial import TrialConfig
-from embedsweep.console import Display, short_params
+from embedsweep.console import Display
 from embedsweep.errors import (
     DeviceLostError,
     EmbedsweepError,
@@ -38,7 +38,7 @@ from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.study import OpenTrial, Study
-from embedsweep.tracking.names import option_tags
+from embedsweep.tracking.names import option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -222,7 +222,7 @@ class Worker:
             identity,
             parent=self.parent,
             run_id=run_id,
-            run_name=f"{trial.number:04d} {short_params(trial.params)}",
+            run_name=trial_name(trial.number, trial.params, self.study.plan.groups),
             tags=tags,
             adopts=trial.is_resumed and run_id is None,
         )

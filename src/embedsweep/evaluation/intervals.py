@@ -1,0 +1,128 @@
+"""Percentile bootstrap over the scored items: the uncertainty of a score that comes from the choice of dev items.
+
+The items are drawn again with replacement `RESAMPLES` times, and the statistic is computed on each resample (Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16). A resample is given by how often it has each
+item, so that a statistic of all resamples is a few matrix operations. The resamples depend on the number of items only:
+two models that were scored on the same items are compared on the same resamples.
+
+What another seed of the training would change is not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsweep.config.result import Interval
+
+RESAMPLES = 1999
+CONFIDENCE = 0.95
+SEED = 0
+MOST_CELLS = 1_000_000
+"""Numbers of a matrix of resamples and items that are in memory at once."""
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""Takes how often each resample has each item, ``(resamples, items)``; returns the statistic of each resample, NaN
+where it is not defined."""
+
+
+def resampled(statistic: Statistic, n_items: int) -> Floats:
+    """Return a statistic of each of the `RESAMPLES` resamples of ``n_items`` items, ``(RESAMPLES,)``."""
+    return np.concatenate([statistic(counts) for counts in _counts(n_items)])
+
+
+def _counts(n_items: int) -> Iterator[Floats]:
+    """Yield how often each resample has each item, for a part of the resamples at a time."""
+    generator = np.random.default_rng(SEED)
+    at_once = max(1, min(RESAMPLES, MOST_CELLS // n_items))
+    for start in range(0, RESAMPLES, at_once):
+        size = min(at_once, RESAMPLES - start)
+        drawn = generator.integers(n_items, size=(size, n_items))
+        drawn += n_items * np.arange(size)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=size * n_items).reshape(size, n_items).astype(np.float64)
+
+
+def interval_of(statistics: Floats) -> Interval | None:
+    """Return the percentile interval of the statistics of all resamples; None if most of them are not defined.
+
+    A few items may yield a resample whose scores are all the same: it has no correlation and is left out.
+    """
+    defined = statistics[np.isfinite(statistics)]
+    if len(defined) <= len(statistics) / 2:
+        return None
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def correlation(metric: str, gold: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> Statistic:
+    """Return the statistic that a correlation metric is.
+
+    Args:
+        metric: ``spearman_cosine``, ``pearson_dot``; ``spearman_max`` is the largest over all similarities.
+        gold: gold scores, ``(items,)``.
+        predicted: similarity -> predicted scores, ``(items,)``.
+    """
+    kind, _, similarity = metric.partition("_")
+    names = list(predicted) if similarity == "max" else [similarity]
+    make = {"pearson": _pearson, "spearman": _spearman}[kind]
+    each = [make(gold.astype(np.float64), predicted[name].astype(np.float64)) for name in names]
+    return lambda counts: np.max([statistic(counts) for statistic in each], axis=0)
+
+
+def _pearson(first: Floats, second: Floats) -> Statistic:
+    # Without their means the sums of squares do not cancel.
+    x, y = first - first.mean(), second - second.mean()
+    powers = np.stack([x, y, x * y, x * x, y * y], axis=1)
+
+    def statistic(counts: Floats) -> Floats:
+        mean_x, mean_y, xy, xx, yy = (counts @ powers).T / len(x)
+        variances = (
+            np.where(var > 1e-12 * square, var, 0.0) for var, square in ((xx - mean_x**2, xx), (yy - mean_y**2, yy))
+        )
+        return _ratio(xy - mean_x * mean_y, *variances)
+
+    return statistic
+
+
+def _variance(mean_square: Floats, mean: Floats) -> Floats:
+    """Return the variance of each resample; of equal values 0, and not a rounding error."""
+    variance: Floats = mean_square - mean**2
+    return np.where(variance > 1e-12 * mean_square, variance, 0.0)
+
+
+def _spearman(first: Floats, second: Floats) -> Statistic:
+    """Pearson's correlation of ranks; equal values have the mean of their ranks, as in scipy's ``spearmanr``."""
+    ranks_of_first, ranks_of_second = _ranks(first), _ranks(second)
+
+    def statistic(counts: Floats) -> Floats:
+        x, y = ranks_of_first(counts), ranks_of_second(counts)
+        weighted_x, weighted_y = counts * x, counts * y
+        products = (np.einsum("ij,ij->i", *pair) for pair in ((weighted_x, y), (weighted_x, x), (weighted_y, y)))
+        return _ratio(*products)
+
+    return statistic
+
+
+def _ranks(values: Floats) -> Statistic:
+    """Return a function from counts to the rank of every item in every resample, less the mean rank."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    order, last = np.argsort(group, kind="stable"), np.cumsum(sizes) - 1
+
+    def ranks(counts: Floats) -> Floats:
+        up_to = np.cumsum(counts[:, order], axis=1)[:, last]  # items of a resample up to each group of equal values
+        below = np.concatenate([np.zeros((len(counts), 1)), up_to[:, :-1]], axis=1)
+        middle: Floats = (up_to + below) / 2 - len(values) / 2
+        return middle[:, group]
+
+    return ranks
+
+
+def _ratio(covariance: Floats, first: Floats, second: Floats) -> Floats:
+    """Return covariance over the root of both variances; NaN where one of them is zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio: Floats = covariance / np.sqrt(first * second)
+    return np.where((first > 0) & (second > 0), ratio, np.nan)

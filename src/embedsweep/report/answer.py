@@ -1,0 +1,106 @@
+"""What the results of a study say, in sentences: which trial and which option is best, by how much, how certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from embedsweep.config.result import Interval
+from embedsweep.report.results import GroupRow, StudyResults, TrialRow
+from embedsweep.report.tables import interval_text
+
+
+def answer(results: StudyResults) -> list[str]:
+    """Return the sentences; none without a complete trial."""
+    best = results.best
+    if best is None:
+        return []
+    metric = results.study.plan.objective
+    return [
+        *_above_untrained(results, best.objectives[metric]),
+        *(line for group, options in results.groups.items() for line in _winning_option(results, group, options)),
+        *_compared_trials(results, best),
+        *_best_mean(results, best),
+        *_seeds(results),
+    ]
+
+
+def _above_untrained(results: StudyResults, value: float) -> Iterator[str]:
+    if results.before is None:
+        return
+    metric, rise = results.study.plan.objective, value - results.before
+    if rise > 0:
+        yield f"untrained model: {metric} {results.before:.4f}; the best trial is {rise:.4f} above it"
+    else:
+        change = f"{metric} was {results.before:.4f} before training and is {value:.4f}"
+        yield f"the best trial is not better than the untrained model: {change}"
+
+
+def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRow]) -> Iterator[str]:
+    """Yield which option of a group has the best trial, and how far that of the next option is behind."""
+    scored = [option for option in options if option.best_trial is not None]
+    if not scored:
+        return
+    first, *others = scored
+    yield_of = f"best {group}: {first.option}"
+    if not others:
+        behind = [option.option for option in options[1:]]
+        yield yield_of + (f"; {_listed(behind)} {_have(behind)} no complete trial" if behind else "")
+        return
+    second = others[0]
+    assert first.best is not None
+    assert second.best is not None
+    assert second.best_trial is not None
+    gap = f"the best trial of {second.option}, {second.best_trial}, is {first.best - second.best:.4f} below it"
+    yield f"{yield_of}; {gap}{_how_certain(results.differences.get(second.best_trial))}"
+
+
+def _how_certain(difference: Interval | None) -> str:
+    if difference is None:
+        return " (how certain that is, is not known: their scores of single items are not on this machine)"
+    verdict = "not certain" if difference[0] <= 0 else "certain"
+    return f" ({verdict}: 95 % interval of the difference {interval_text(difference)})"
+
+
+def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
+    differences = results.differences
+    close = results.undecided
+    behind = [number for number, interval in differences.items() if interval is not None and interval[0] > 0]
+    unknown = [number for number, interval in differences.items() if interval is None]
+    if close:
+        yield (
+            f"cannot be told apart from trial {best.number}: {_trials(close)}; on other dev items one of them might be "
+            "the best (the 95 % interval of the difference contains 0)"
+        )
+    elif behind:
+        yield f"trial {best.number} is better than {_trials(behind)} on other dev items, too, as far as these ones show"
+    if unknown:
+        yield f"not compared with trial {best.number}: {_trials(unknown)}, whose scores of single items are not here"
+
+
+def _best_mean(results: StudyResults, best: TrialRow) -> Iterator[str]:
+    """Yield the configuration with the best mean over seeds, where the best trial is of another one."""
+    first = results.configurations[0] if len(results.study.plan.objectives) == 1 else None
+    if first is not None and best not in first.rows:
+        metric = results.study.plan.objective
+        numbers = [row.number for row in first.rows]
+        spread = f" ± {first.spread[metric]:.4f} over {first.n} seeds" if first.spread else ""
+        yield f"best mean over seeds: {_trials(numbers)}, {first.mean[metric]:.4f}{spread}"
+
+
+def _seeds(results: StudyResults) -> Iterator[str]:
+    if any(row.n > 1 for row in results.configurations):
+        yield "±: sample standard deviation over the seeds of a configuration"
+    elif results.differences:
+        yield "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much"
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    return f"trial{'s' if len(numbers) > 1 else ''} {_listed([str(number) for number in numbers])}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _have(words: Sequence[str]) -> str:
+    return "have" if len(words) > 1 else "has"

@@ -1,0 +1,322 @@
+"""The results of a study as frozen rows, read from its storage and its trials' folders: also while it is running."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from embedsweep.config.result import Interval, TrialResult
+from embedsweep.config.study import Choice
+from embedsweep.config.trial import DIRECTIONS
+from embedsweep.evaluation.intervals import interval_of
+from embedsweep.evaluation.scores import read_scores
+from embedsweep.study.duplicates import SEED, Duplicate, trained_params
+from embedsweep.study.pruning import PRUNED
+from embedsweep.study.record import (
+    EMISSIONS_KG,
+    ENERGY_KWH,
+    FAILURE,
+    GPU_H,
+    RUN_ID,
+    Finals,
+    StudyRecord,
+    best_of,
+    better,
+)
+
+COMPARED = 10
+"""How many of the best trials are compared with the best one."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial cost, over all its attempts; None where it is not known.
+
+    Attributes:
+        co2eq_kg: kilograms of CO2 equivalent.
+        energy_kwh: kilowatt-hours.
+        gpu_h: hours of GPUs, each counted by itself.
+        duration_s: seconds.
+    """
+
+    co2eq_kg: float | None
+    energy_kwh: float | None
+    gpu_h: float | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial.
+
+    Attributes:
+        number: its number.
+        state: Optuna's word for its state (``COMPLETE``).
+        options: swept group -> option.
+        values: swept key -> value, the swept groups among them; the seed of a replicate, too.
+        objectives: metric -> value; of a pruned trial the one it ended with, empty without any.
+        interval: 95 % interval of the study's first dev metric, over the dev items; None where it is not known.
+        steps: optimizer steps trained; None where they are not known.
+        test: scores on test and benchmarks, of the trial that was scored there; else empty.
+        cost: what it cost.
+        run_id: the id of its MLflow run; None before it has one.
+        reason: why it failed, or where and why it was pruned; None of other trials.
+        duplicate: which trial it repeats; None if it repeats none.
+        folder: its folder.
+        result: its whole result; None of a failed or unfinished trial.
+    """
+
+    number: int
+    state: str
+    options: Mapping[str, str]
+    values: Mapping[str, Choice]
+    objectives: Mapping[str, float]
+    interval: Interval | None
+    steps: int | None
+    test: Mapping[str, float]
+    cost: Cost
+    run_id: str | None
+    reason: str | None
+    duplicate: Duplicate | None
+    folder: Path
+    result: TrialResult | None
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether it has the scores of another trial and was not trained."""
+        return self.duplicate is not None and self.duplicate.replicate is None
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """The trials of an option of a swept group. Its figures are those of complete trials that were trained.
+
+    Attributes:
+        option: the option.
+        trials: how many there are.
+        complete: how many are complete.
+        pruned: how many were pruned.
+        failed: how many failed.
+        best: the best value of the study's first dev metric; None without a complete trial, as the others.
+        best_trial: the number of the trial that has it.
+        median: the median value.
+        steps: mean optimizer steps.
+        co2eq_kg: mean kilograms of CO2 equivalent.
+    """
+
+    option: str
+    trials: int
+    complete: int
+    pruned: int
+    failed: int
+    best: float | None
+    best_trial: int | None
+    median: float | None
+    steps: float | None
+    co2eq_kg: float | None
+
+
+@dataclass(frozen=True)
+class ConfigurationRow:
+    """The complete trials of one configuration, whatever their seeds.
+
+    Attributes:
+        rows: its trials that were trained, the best first.
+        reused: numbers of the trials that reuse the scores of one of them.
+        mean: metric -> the mean over the trials.
+        spread: metric -> the sample standard deviation over the trials; empty of a single trial.
+    """
+
+    rows: tuple[TrialRow, ...]
+    reused: tuple[int, ...]
+    mean: Mapping[str, float]
+    spread: Mapping[str, float]
+
+    @property
+    def n(self) -> int:
+        """How many trials were trained."""
+        return len(self.rows)
+
+    @property
+    def values(self) -> dict[str, Choice]:
+        """The values that its trials share."""
+        values = self.rows[0].values
+        return dict(values) if self.n == 1 else without_seed(values)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    """The results of a study as they were at one moment.
+
+    Attributes:
+        study: the study.
+        rows: all trials, by number.
+        ranked: the complete trials, the best by the first objective first; those that reuse scores among them.
+        best: the best trial, by the first dev metric, which has a model; None without a complete trial.
+        before: the first dev metric of the model that ``best`` started from, untrained; None where it was not scored.
+        groups: swept group -> its options, the best first.
+        configurations: the complete trials with seeds and replicates of a configuration as one, the best mean first.
+        finals: the test scores; None before the best trial was scored.
+    """
+
+    study: StudyRecord
+    rows: tuple[TrialRow, ...]
+    ranked: tuple[TrialRow, ...]
+    best: TrialRow | None
+    before: float | None
+    groups: Mapping[str, tuple[GroupRow, ...]]
+    configurations: tuple[ConfigurationRow, ...]
+    finals: Finals | None
+
+    @cached_property
+    def differences(self) -> Mapping[int, Interval | None]:
+        """Number -> 95 % interval of how far the best trial's score is above that trial's.
+
+        Of the next best trials, and of the best trial of each option of a swept group.
+
+        Both scores are computed on the same resamples of the dev items, which takes about a quarter of a second for
+        each trial and 1,500 items. None where the scores of the items are not on this machine, or are of other items.
+        """
+        if self.best is None:
+            return {}
+        metric = self.study.plan.objective
+        others = [row for row in self.ranked if not row.is_reused and row.number != self.best.number]
+        others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))
+        winners = {option.best_trial for options in self.groups.values() for option in options}
+        others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
+        differences: dict[int, Interval | None] = {row.number: None for row in others}
+        best = read_scores(self.best.folder) if others else None
+        if best is None:
+            return differences
+        of_best = best.resampled(metric)
+        for row in others:
+            other = read_scores(row.folder)
+            if other is not None and best.is_of_same_items(other):
+                differences[row.number] = interval_of(of_best - other.resampled(metric))
+        return differences
+
+    @property
+    def undecided(self) -> tuple[int, ...]:
+        """Numbers of the next best trials that the dev items do not tell apart from the best one, best first.
+
+        The interval of the difference contains 0.
+        """
+        return tuple(
+            number for number, interval in self.differences.items() if interval is not None and interval[0] <= 0
+        )
+
+
+def study_results(study: StudyRecord) -> StudyResults:
+    """Read the results of a study, which may be running or interrupted; nothing is written."""
+    plan, trials, finals = study.plan, study.trials, study.finals
+    rows = tuple(_row(study, trial, finals) for trial in trials)
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    ranked = tuple(rows[trial.number] for trial in sorted(complete, key=better(plan.objectives, 0)))
+    best = best_of(trials, plan.objectives)
+    result = rows[best.number].result if best is not None else None
+    return StudyResults(
+        study=study,
+        rows=rows,
+        ranked=ranked,
+        best=rows[best.number] if best is not None else None,
+        before=result.before.get(plan.objective) if result is not None else None,
+        groups={group: _options(group, rows, plan.objective) for group in plan.groups},
+        configurations=_configurations(ranked, plan.objectives),
+        finals=finals,
+    )
+
+
+def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> TrialRow:
+    attributes, plan = trial.user_attrs, study.plan
+    values = trained_params(plan, trial)
+    result = study.result_of(trial) if trial.state.is_finished() else None
+    scores = trial.values if trial.state is TrialState.COMPLETE else None
+    if trial.state is TrialState.PRUNED and trial.value is not None:
+        scores = [trial.value]
+    return TrialRow(
+        number=trial.number,
+        state=trial.state.name,
+        options={group: str(values[group]) for group in plan.groups if group in values},
+        values=values,
+        objectives=dict(zip(plan.objectives, scores or (), strict=False)),
+        interval=result.interval if result is not None else None,
+        steps=result.steps if result is not None else None,
+        test=finals.scores if finals is not None and finals.number == trial.number else {},
+        cost=Cost(
+            attributes.get(EMISSIONS_KG),
+            attributes.get(ENERGY_KWH),
+            attributes.get(GPU_H),
+            result.emissions.duration_s if result is not None else None,
+        ),
+        run_id=attributes.get(RUN_ID),
+        reason=attributes.get(FAILURE) if trial.state is TrialState.FAIL else attributes.get(PRUNED),
+        duplicate=Duplicate.of(trial),
+        folder=study.trial_folder(trial.number),
+        result=result,
+    )
+
+
+def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRow, ...]:
+    """Return a group's options, the one with the best trial first and those without a complete trial last."""
+    options = dict.fromkeys(row.options[group] for row in rows if group in row.options)
+    table = [
+        _group_row(option, [row for row in rows if row.options.get(group) == option], metric) for option in options
+    ]
+    return tuple(sorted(table, key=lambda each: (each.best is None, -(each.best or 0.0))))
+
+
+def _group_row(option: str, rows: Sequence[TrialRow], metric: str) -> GroupRow:
+    trained = [row for row in rows if row.state == "COMPLETE" and not row.is_reused]
+    values = {row.number: row.objectives[metric] for row in trained}
+    best = max(values, key=lambda number: values[number], default=None)
+    states = [row.state for row in rows]
+    return GroupRow(
+        option=option,
+        trials=len(rows),
+        complete=states.count("COMPLETE"),
+        pruned=states.count("PRUNED"),
+        failed=states.count("FAIL"),
+        best=values[best] if best is not None else None,
+        best_trial=best,
+        median=_known(statistics.median, values.values()),
+        steps=_known(statistics.fmean, (row.steps for row in trained)),
+        co2eq_kg=_known(statistics.fmean, (row.cost.co2eq_kg for row in trained)),
+    )
+
+
+def _known(statistic: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """Return a statistic of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return statistic(known) if known else None
+
+
+def without_seed(values: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Return a trial's values without the seed of its training."""
+    return {key: value for key, value in values.items() if key != SEED}
+
+
+def _configurations(ranked: Sequence[TrialRow], objectives: Sequence[str]) -> tuple[ConfigurationRow, ...]:
+    trained = [row for row in ranked if not row.is_reused]
+    together: dict[tuple[tuple[str, Choice], ...], list[TrialRow]] = {}
+    for row in trained:
+        together.setdefault(tuple(without_seed(row.values).items()), []).append(row)
+    configurations = [_configuration(rows, ranked, objectives) for rows in together.values()]
+    signs = {metric: -1 if DIRECTIONS[metric] == "maximize" else 1 for metric in objectives}
+    return tuple(sorted(configurations, key=lambda each: [sign * each.mean[metric] for metric, sign in signs.items()]))
+
+
+def _configuration(rows: Sequence[TrialRow], ranked: Sequence[TrialRow], objectives: Sequence[str]) -> ConfigurationRow:
+    numbers = {row.number for row in rows}
+    reused = [row.number for row in ranked if row.is_reused and row.duplicate and row.duplicate.original in numbers]
+    values = {metric: [row.objectives[metric] for row in rows] for metric in objectives}
+    return ConfigurationRow(
+        rows=tuple(rows),
+        reused=tuple(sorted(reused)),
+        mean={metric: statistics.fmean(each) for metric, each in values.items()},
+        spread={metric: statistics.stdev(each) for metric, each in values.items()} if len(rows) > 1 else {},
+    )

@@ -1,0 +1,134 @@
+"""The view of a study that MLflow's pages open on: the columns and order of the table of its trials, and its charts.
+
+MLflow 3 opens an experiment on pages for language models. A view that somebody shares is kept in an experiment's tag,
+``mlflow.sharedViewState.<key>``, and an address that names the key opens on it; this is such a view. Its form is that
+of MLflow's pages (their sources: ``ExperimentPageUIState``, ``RunsChartsCardConfig``); what they do not know of it,
+they ignore.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from embedsweep.config.study import StudyPlan
+from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
+from embedsweep.tracking.names import KIND, OPTION, STATE, best_metric
+
+VIEW = "embedsweep"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+"""Tag of a study's experiment."""
+
+CO2, DURATION = "metrics.`emissions/co2eq_kg`", "duration"
+RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
+_WIDTHS = {RUN_NAME: 180, CREATED: 105, CO2: 125, DURATION: 80}
+_METRIC_WIDTH, _WIDTH = 150, 90  # pixels
+_SECTION = "embedsweep"
+_MOST_KEYS = 40
+"""Searched keys in a view: each takes some 150 characters, and MLflow refuses a tag of more than 20,000."""
+
+
+def view_path(experiment_id: str) -> str:
+    """Return the address of an experiment's view, below that of the store's pages."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+
+
+def shared_view(plan: StudyPlan) -> str:
+    """Return a study's view as the value of `VIEW_TAG`: its trials, the best first by the first objective.
+
+    Columns are the objectives, the searched options and keys, state, test score, CO2 and duration, and last the keys
+    that are searched with some options only. Charts are the curve of each objective, its best values, the searched keys
+    beside the objective, and the objective over CO2.
+    """
+    objectives = [f"metrics.`{best_metric(name)}`" for name in plan.objectives]
+    shared, conditional = _searched(plan)
+    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in plan.objectives if name in DEV_METRICS]
+    columns = list(dict.fromkeys([*objectives, *shared, f"tags.`{STATE}`", *tests, CO2, DURATION, *conditional]))
+    widths = {column: _METRIC_WIDTH if column in (*objectives, *tests) else _WIDTH for column in columns}
+    return json.dumps(
+        {
+            "searchFilter": f"tags.`{KIND}` = 'trial'",
+            "orderByKey": objectives[0],
+            "orderByAsc": DIRECTIONS[plan.objectives[0]] == "minimize",
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "modelVersionFilter": "All Runs",
+            "datasetsFilter": [],
+            "selectedColumns": [column for column in columns if column != DURATION],  # which is always shown
+            "columnOrder": [RUN_NAME, CREATED, *columns],
+            "columnWidths": widths | _WIDTHS,
+            "runsHiddenMode": "SHOW_ALL",  # else charts show the first ten
+            "isAccordionReordered": True,  # else sections are sorted by their names
+            "compareRunSections": [
+                {"uuid": _SECTION, "name": "Comparison", "display": True, "isReordered": True, "deleted": False}
+            ],
+            "compareRunCharts": list(_charts(plan.objectives, shared)),
+        }
+    )
+
+
+def _searched(plan: StudyPlan) -> tuple[list[str], list[str]]:
+    """Return the columns of searched options and keys: those of all trials, and those of some options' trials."""
+    options = {f"{group}": _option_column(plan, group) for group in plan.groups}
+    everywhere = {axis.key for axis in plan.axes if not axis.when}
+    keys = list(dict.fromkeys(axis.key for axis in plan.axes if axis.key not in options))[:_MOST_KEYS]
+    shared = [*options.values(), *(f"params.`{key}`" for key in keys if key in everywhere)]
+    return shared, [f"params.`{key}`" for key in keys if key not in everywhere]
+
+
+def _option_column(plan: StudyPlan, group: str) -> str:
+    """Return the column of a group's options: the param with their names, or the tag if one name has several."""
+    place = group.rpartition("@")[2]
+    for cell, tree in plan.cells.items():
+        options = dict(word.partition("=")[::2] for word in cell.split(","))
+        if _at(tree, f"{place}.name") != options.get(group):
+            return f"tags.`{OPTION}{place}`"
+    return f"params.`{place}.name`"
+
+
+def _at(tree: Mapping[str, Any], key: str) -> object:
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _charts(objectives: tuple[str, ...], shared: list[str]) -> Iterator[dict[str, object]]:
+    first = best_metric(objectives[0])
+    for name in objectives:
+        if name in DEV_METRICS:
+            yield _chart(f"curve-{name}", "LINE", metricKey=name, selectedMetricKeys=[name], **_LINE)
+    for name in objectives:
+        yield _chart(f"best-{name}", "BAR", metricKey=best_metric(name))
+    params = [column[len("params.`") : -1] for column in shared if column.startswith("params.")]
+    if params:
+        yield _chart(
+            "searched",
+            "PARALLEL",
+            selectedParams=params,
+            selectedMetrics=[best_metric(name) for name in objectives],
+            showAllRuns=True,
+        )
+    if (co2 := CO2.split("`")[1]) != first:
+        yield _chart("cost", "SCATTER", xaxis={"key": co2, "type": "METRIC"}, yaxis={"key": first, "type": "METRIC"})
+
+
+_LINE: Mapping[str, Any] = {
+    "lineSmoothness": 0,
+    "xAxisKey": "step",
+    "selectedXAxisMetricKey": "",
+    "yAxisKey": "metric",
+    "yAxisExpressions": [],
+    "xAxisScaleType": "linear",
+    "scaleType": "linear",
+    "range": {},
+    "ignoreOutliers": False,
+    "useGlobalXaxisKey": True,
+    "useGlobalLineSmoothing": True,
+}
+
+
+def _chart(name: str, kind: str, **fields: object) -> dict[str, object]:
+    common = {"metricSectionId": _SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": 100}
+    return {"uuid": f"{_SECTION}-{name}", "type": kind, **common, **fields}

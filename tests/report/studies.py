@@ -1,0 +1,64 @@
+"""Studies of known outcomes, stored as real ones are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedsweep.config.result import Emissions, Interval, TrialResult
+from embedsweep.config.trial import DEV_METRICS
+from embedsweep.evaluation.scores import ItemScores, write_scores
+from embedsweep.study.opening import open_study
+from embedsweep.study.study import Study
+from embedsweep.validation.sweep import pass_sweep
+
+COST = Emissions(0.002, 0.01, 1.0, "world average", ())
+Outcome = float | str | TrialResult
+
+
+def result(
+    objective: float, *, pruned: bool = False, interval: Interval | None = None, steps: int = 1, co2eq_kg: float = 0.002
+) -> TrialResult:
+    dev = dict.fromkeys(DEV_METRICS, objective)
+    cost = dataclasses.replace(COST, co2eq_kg=co2eq_kg)
+    return TrialResult(objective, dev, {}, {}, {}, 1, steps, cost, pruned, None, None, interval=interval)
+
+
+def finish(study: Study, outcomes: Sequence[Outcome]) -> Study:
+    """Run trials that end so: a result, a value, ``pruned``, or a reason to fail."""
+    for outcome in outcomes:
+        trial = study.ask()
+        assert trial is not None
+        if isinstance(outcome, TrialResult):
+            study.complete(trial, outcome)
+        elif isinstance(outcome, float):
+            study.complete(trial, result(outcome))
+        elif outcome == "pruned":
+            study.complete(trial, result(0.99, pruned=True))
+        else:
+            study.fail(trial, outcome)
+    return study
+
+
+def study_of(*outcomes: Outcome, name: str = "ranked", words: tuple[str, ...] = (), rates: int = 0) -> Study:
+    """A study over that many rates, or one for each outcome, whose trials ended so."""
+    lr = ",".join(f"{number + 1}e-4" for number in range(rates or len(outcomes) + 1))
+    words = (f"study.name={name}", f"optimizer.lr={lr}", f"study.n_trials={len(outcomes)}", *words)
+    return finish(open_study(pass_sweep(words)), outcomes)
+
+
+def scored_items(noise: float, *, n_items: int = 200) -> ItemScores:
+    """Scores of the same items, the further from the gold scores the larger ``noise`` is."""
+    draws = np.random.default_rng(3)
+    gold, errors = draws.random(n_items), draws.normal(0, 1, n_items)
+    items = tuple((str(number), "b") for number in range(n_items))
+    return ItemScores(items, gold, {"cosine": gold + noise * errors})
+
+
+def keep_scores(study: Study, noises: Sequence[float | None]) -> None:
+    """Write the scores of the items into the trials' folders, by number; of None there are none here."""
+    for number, noise in enumerate(noises):
+        if noise is not None:
+            write_scores(study.trial_folder(number), scored_items(noise))
