@@ -13,7 +13,6 @@ import embedsweep
 PACKAGE = Path(embedsweep.__file__).parent
 
 LAYERS: dict[str, int] = {
-    "embedsweep": 0,
     "errors": 0,
     "files": 0,
     "secrets": 0,
@@ -38,9 +37,11 @@ LAYERS: dict[str, int] = {
     "report": 9,
     "commands": 10,
     "cli": 11,
+    "embedsweep": 12,
     "__main__": 12,
 }
-"""Module or package -> layer; a module imports only from its own layer or a lower one."""
+"""Module or package -> layer; a module imports only from its own layer or a lower one. ``embedsweep`` is the public
+API, in the package's own ``__init__.py``, which imports each name when it is first used."""
 
 OWNERS: dict[str, set[str]] = {
     "optuna": {"config", "study", "report", "workers", "commands"},
@@ -51,6 +52,7 @@ OWNERS: dict[str, set[str]] = {
     "peft": {"models"},
     "mteb": {"commands"},
     "rich": {"commands", "console", "report", "cli"},
+    "pandas": {"report"},
 }
 """Library -> the only modules that may import it."""
 
@@ -107,7 +109,7 @@ def test_imports_have_no_cycle() -> None:
     graph = {unit: set[str]() for unit in LAYERS}
     for path in FILES:
         graph[_unit(_module(path))] |= {_unit(name) for name in _own_imports(path)}
-    done: set[str] = {"embedsweep"}  # the package itself is empty
+    done: set[str] = set()
     left = {unit: names - {unit} for unit, names in graph.items() if unit not in done}
     while ready := [unit for unit, names in left.items() if names <= done]:
         done |= set(ready)

@@ -67,6 +67,22 @@ def test_what_a_child_prints_is_in_its_log_and_not_among_its_messages(pool: Proc
     assert sorted(process.last_lines()) == ["more noise", "noise"]
 
 
+def test_a_child_imports_the_package_of_its_parent_before_any_other(
+    pool: ProcessPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "embedsweep").mkdir()
+    (tmp_path / "embedsweep" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    start(pool, tmp_path, "import embedsweep\nchannel.send((embedsweep.__file__, os.environ['PYTHONPATH']))")
+    package = Path(processes.__file__).parent
+    assert receive_all(pool)[0][1] == (str(package / "__init__.py"), f"{package.parent}{os.pathsep}{tmp_path}")
+
+
+def test_an_installed_package_does_not_come_before_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "__file__", "/venv/lib/python3.11/site-packages/embedsweep/processes.py")
+    assert processes._same_package() == {}
+
+
 def test_half_a_message_is_dropped(pool: ProcessPool, tmp_path: Path) -> None:
     half = "import pickle\nchannel.send('whole'); channel._outgoing.write(pickle.dumps('half')[:8])"
     start(pool, tmp_path, half)

@@ -189,7 +189,7 @@ def _single(overrides: list[str], console: Console, style: OutputStyle) -> int:
         prepare_process(device)
         from embedsweep.commands.single import run_single
 
-        return run_single(request, console, program(), group, style)
+        return 0 if run_single(request, console, program(), group, style).result is not None else 1
 
 
 def _sweep(overrides: list[str], console: Console, style: OutputStyle) -> int:

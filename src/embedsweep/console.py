@@ -51,7 +51,8 @@ class _LastingStream:
 
 def open_console(file: TextIO) -> Console:
     """Return a console that writes to a file, usually stdout, even if stdout is redirected later."""
-    return Console(file=cast("TextIO", _LastingStream(file)))
+    # In a notebook, lines of text: rich would make a block of HTML of each.
+    return Console(file=cast("TextIO", _LastingStream(file)), force_jupyter=False)
 
 
 def short_params(params: Mapping[str, Choice]) -> str:

@@ -31,6 +31,17 @@ PIPE_DEADLINE_S = 2.0
 """How long the messages of a process that ended are waited for; its end of the pipe may live on in its own children."""
 
 
+def _same_package() -> dict[str, str]:
+    """Return the variable by which a child imports this very package where a script or notebook changed ``sys.path``.
+
+    Not where it is installed: in ``PYTHONPATH``, the packages beside it would come before the standard library.
+    """
+    folder = Path(__file__).resolve().parents[1]
+    if folder.name in ("site-packages", "dist-packages"):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 class ChildProcess:
     """A child process, from its start to its end.
 
@@ -67,7 +78,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={**os.environ, **environment},
+                env={**os.environ, **_same_package(), **environment},
                 start_new_session=True,
             )
         assert self._process.stdin is not None

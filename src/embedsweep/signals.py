@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -24,7 +24,7 @@ _shield = _Shield()
 
 
 @contextmanager
-def handled() -> Iterator[None]:
+def handled(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[None]:
     """Turn signals into `Interrupted` inside the block, and restore the former handlers.
 
     A SIGHUP that is ignored at the start (``nohup``) stays ignored. Has no effect outside the main thread: there, a
@@ -35,13 +35,28 @@ def handled() -> Iterator[None]:
         return
     _shield.pending = None
     is_hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    numbers = [number for number in SIGNALS if not (number is signal.SIGHUP and is_hangup_ignored)]
+    numbers = [number for number in signals if not (number is signal.SIGHUP and is_hangup_ignored)]
     former = {number: signal.signal(number, _handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def keyboard_interrupts() -> Iterator[None]:
+    """Raise Ctrl-C in the block as KeyboardInterrupt, as a program expects it, but defer it inside `shielded` blocks.
+
+    Other signals, and a handler of Ctrl-C that the program has set itself, stay as they are. Has no effect outside the
+    main thread.
+    """
+    is_pythons_own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        with handled([signal.SIGINT] if is_pythons_own else []):
+            yield
+    except Interrupted:
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -38,16 +38,33 @@ from embedsweep.validation.single import SingleRun
 RESUMED_FROM = "embedsweep.resumed_from"
 
 
+@dataclass(frozen=True)
+class EndedRun:
+    """How a run ended.
+
+    Attributes:
+        run_id: the id of its MLflow run.
+        folder: its folder.
+        result: its result; None if it failed.
+        failure: why it failed; None if it did not.
+    """
+
+    run_id: str
+    folder: Path
+    result: TrialResult | None
+    failure: str | None = None
+
+
 def run_single(
     request: SingleRun, console: Console, program: str, group: TrainingGroup | None, style: OutputStyle = "lines"
-) -> int:
+) -> EndedRun:
     """Train one configuration, record it in the experiment ``single`` and print the result.
 
     With ``resume``, an earlier run is continued: in its own MLflow run and folder if its configuration is unchanged,
     else as a new run from a copy of its checkpoints. If it is complete, its result is printed.
 
     Returns:
-        0, or 1 if the run failed; the reason is printed and recorded.
+        The run; if it failed, the reason is printed and recorded, too.
 
     Raises:
         ConfigError: another process runs the earlier run, it is recorded elsewhere, or its data has changed.
@@ -85,8 +102,8 @@ class _Run:
         resumed = self.request.resumed
         return resumed.run if resumed is not None and not resumed.is_changed else None
 
-    def run(self) -> int:
-        """Train, record and print the result; return the exit code."""
+    def run(self) -> EndedRun:
+        """Train, record and print the result."""
         request, tracker, continued = self.request, self.tracker, self.continued
         with ExitStack() as stack:
             if request.resumed is not None:
@@ -96,23 +113,23 @@ class _Run:
                     self._finish_complete(earlier.run_id)
                     self.display.say(f"run {earlier.run_id[:8]} is complete")
                     self._print_result(done, earlier.folder, earlier.run_id)
-                    return 0
+                    return EndedRun(earlier.run_id, earlier.folder, done)
                 _check_recorded(request, earlier, tracker)
             with shielded():
                 run = self._open_run()
             folder = continued.folder if continued is not None else SINGLE_RUNS / run.run_id
             if continued is None:
                 stack.enter_context(alone_in(folder))
-            result = self._train(folder, run)
-        if result is None:
-            return 1
-        self._print_result(result, folder, run.run_id)
+            ended = self._train(folder, run)
+        if ended.result is None:
+            return ended
+        self._print_result(ended.result, folder, run.run_id)
         if not isinstance(self.display, JsonLines):
             megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
             more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
             say(self.console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
             print_ui(self.console, tracker.ui_hint(), self.program)
-        return 0
+        return ended
 
     def _print_result(self, result: TrialResult, folder: Path, run_id: str) -> None:
         objective = self.request.config.objective
@@ -146,8 +163,8 @@ class _Run:
         if is_open:
             self._open_run().finish("COMPLETE")
 
-    def _train(self, folder: Path, run: TrialTracker) -> TrialResult | None:
-        """Train and end the run; return None if it failed, after printing and recording the reason."""
+    def _train(self, folder: Path, run: TrialTracker) -> EndedRun:
+        """Train and end the run; if it fails, print and record the reason."""
         request, config, label = self.request, self.request.config, run.run_id[:8]
         display = self.display
         with shown(display):
@@ -166,7 +183,7 @@ class _Run:
                     config, folder, run, report, progress, request.emissions, single=True, group=self.group
                 )
                 result = run_trial(setup)
-            except Interrupted:
+            except (Interrupted, KeyboardInterrupt):
                 with shielded():
                     run.finish("RUNNING")
                     display.end(label, "WAITING", None, f"interrupted; {self._resume_command(run)} resumes it")
@@ -180,11 +197,11 @@ class _Run:
                 display.say(f"log: {folder / 'train.log'}")
                 if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
                     display.say(f"resume from step {step}: {self._resume_command(run)}")
-                return None
+                return EndedRun(run.run_id, folder, None, reason)
             with shielded():
                 run.finish("COMPLETE")
                 display.end(label, "COMPLETE", result.objective, "")
-        return result
+        return EndedRun(run.run_id, folder, result)
 
     def _resume_command(self, run: TrialTracker) -> str:
         folder = self.continued.folder if self.continued is not None else None

@@ -87,7 +87,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         report = partial(_report, console, study, display, program)
         try:
             _run_trials(request, study, display, start, report)
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             display.say(_last_words(study))
             raise
         return FAILED_TRIALS if study.failed_trials else DONE
@@ -205,7 +205,7 @@ class _Run:
             with shielded():
                 log_study(study, tracker, parent, test or {})
             status = "FINISHED" if study.is_complete else "KILLED"
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
             raise
         finally:

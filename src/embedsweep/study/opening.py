@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 
@@ -75,6 +77,7 @@ def open_study(sweep: Sweep) -> Study:
         opened = _agree(study, name, url, sweep)
         if study.user_attrs.get(N_TRIALS) != opened.n_trials:
             study.set_user_attr(N_TRIALS, opened.n_trials)
+        name_metrics(study, opened.plan.objectives)
         write_study_file(folder, study, url)
         complete_files(folder, study)
     return opened
@@ -100,6 +103,14 @@ def find_study(sweep: Sweep) -> Study | None:
             raise _no_such_study(NAME_KEY, name, names)
         return None
     return _agree(study, name, url, sweep)
+
+
+def name_metrics(study: optuna.Study, objectives: Sequence[str]) -> None:
+    """Name the values of a study's trials for Optuna's own tables and charts, unless an earlier command has done so."""
+    if study.metric_names != list(objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(objectives))
 
 
 def quiet_optuna() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -60,17 +62,34 @@ class _LogFile(logging.FileHandler):
 
 
 class _LoggingStream(io.TextIOBase):
-    """A text stream that logs its lines."""
+    """A text stream that logs its lines.
 
-    def __init__(self, logger: logging.Logger, level: int) -> None:
+    Where a program trains in a thread, what its main thread prints meanwhile is the program's own: it goes to the
+    stream that was there before.
+
+    Args:
+        logger: logs the lines.
+        level: their level.
+        former: the stream that was there before.
+    """
+
+    def __init__(self, logger: logging.Logger, level: int, former: TextIO) -> None:
         self._logger = logger
         self._level = level
+        self._former = former
+        self._is_in_thread = not _is_main_thread()
 
     def write(self, text: str) -> int:
+        if self._is_in_thread and _is_main_thread():
+            return self._former.write(text)
         for line in text.splitlines():
             if line.strip():
                 self._logger.log(self._level, line.rstrip())
         return len(text)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
@@ -87,7 +106,10 @@ def train_log(path: Path) -> Iterator[None]:
     _take_over_library_loggers()
     logging.captureWarnings(True)
     output = logging.getLogger("output")
-    streams = _LoggingStream(output, logging.INFO), _LoggingStream(output, logging.WARNING)
+    streams = (
+        _LoggingStream(output, logging.INFO, sys.stdout),
+        _LoggingStream(output, logging.WARNING, sys.stderr),
+    )
     try:
         with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
             yield

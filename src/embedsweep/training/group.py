@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import embedsweep
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import GroupError
@@ -221,9 +220,7 @@ def _environment(rank: int, size: int, gpu: str | None) -> dict[str, str]:
     """Return what torch and accelerate read; each member sees one GPU only, the first of its own."""
     # A number of threads that the user has set, or that the cores were divided by among workers, is each process's.
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, visible_cores() // size))
-    paths = [str(Path(embedsweep.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
-        "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": threads,
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         "RANK": str(rank),

@@ -22,7 +22,6 @@ from embedsweep.errors import (
     DeviceLostError,
     EmbedsweepError,
     GroupError,
-    Interrupted,
     StudyError,
     TrackingError,
     TrialTakenError,
@@ -111,7 +110,7 @@ class Worker:
         try:
             with shielded():
                 trial = self.study.ask()
-        except Interrupted:
+        except BaseException:
             if trial is not None:
                 with shielded():
                     self.study.release(trial)
@@ -163,14 +162,14 @@ class Worker:
                     self._outcomes.complete(trial, config, run, result)
         except TrialTakenError:
             raise
-        except Interrupted:
+        except Exception as error:
+            self._end_failed(trial, run, error)
+        except BaseException:  # Interrupted, or KeyboardInterrupt or SystemExit of a program that calls embedsweep
             # A signal during the report is raised after it: the trial is finished, and there is nothing to release.
             if self.study.holds(trial):
                 with shielded():
                     self._outcomes.interrupt(trial, run)
             raise
-        except Exception as error:
-            self._end_failed(trial, run, error)
 
     def _end_failed(self, trial: OpenTrial, run: TrialTracker | None, error: Exception) -> None:
         """Release a trial whose attempt raised or lost a process, to be run again, or record that it failed.

@@ -1,0 +1,266 @@
+"""A study opened for reading: its trials, curves and scores as pandas DataFrames, its models, its Optuna study."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from embedsweep.config.study import StudyPlan
+from embedsweep.config.trial import SIMILARITIES, TrialConfig
+from embedsweep.errors import StudyError
+from embedsweep.evaluation.scores import DEV_SCORES
+from embedsweep.files import MODEL
+from embedsweep.report.ranking import rerun_command
+from embedsweep.report.results import StudyResults, TrialRow, study_results
+from embedsweep.study.duplicates import trained_config
+from embedsweep.study.opening import name_metrics
+from embedsweep.study.reading import read_study
+from embedsweep.study.record import StudyRecord
+from embedsweep.study.storage import storage_errors
+from embedsweep.tracking.names import flatten
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sentence_transformers import SentenceTransformer
+
+
+class LoadedStudy:
+    """A study that is only read, from its storage and its trials' folders; MLflow is not asked.
+
+    Every access reads it anew, so that a study that is running shows its present state. Made by
+    :func:`embedsweep.load_study` and :func:`embedsweep.sweep`.
+
+    Args:
+        record: the study.
+    """
+
+    def __init__(self, record: StudyRecord) -> None:
+        self._record = record
+
+    @classmethod
+    def read(cls, name: str, sweeps: Path, storage: str | None) -> LoadedStudy:
+        """Open a study; see `read_study` for arguments and errors."""
+        return cls(read_study(name, storage=storage, sweeps=sweeps))
+
+    def __repr__(self) -> str:
+        return f"<study {self.name}: {len(self._record.trials)} of {self._record.n_trials} trials, in {self.folder}>"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._record.name
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, ``sweeps/<name>``, as an absolute path."""
+        return self._record.folder
+
+    @property
+    def plan(self) -> StudyPlan:
+        """The plan that was frozen when it was created: axes, sampler, objectives and the like."""
+        return self._record.plan
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all its trials are finished."""
+        return self._record.is_complete
+
+    @property
+    def results(self) -> StudyResults:
+        """All trials, the ranking, and the options of each swept group compared.
+
+        Raises:
+            StudyError: the storage cannot be read; likewise from all that follows.
+        """
+        with storage_errors():
+            return study_results(self._record)
+
+    @property
+    def best(self) -> TrialRow:
+        """The best complete trial.
+
+        Raises:
+            StudyError: no trial is complete yet.
+        """
+        if (best := self.results.best) is None:
+            raise StudyError(f"study {self.name} has no complete trial yet")
+        return best
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The Optuna study, for Optuna's own charts and analyses: a copy in memory, which may be changed freely."""
+        copy = optuna.storages.InMemoryStorage()
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would print that the copy was created
+        try:
+            with storage_errors():
+                optuna.copy_study(from_study_name=self.name, from_storage=self._record._storage, to_storage=copy)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
+        study = optuna.load_study(study_name=self.name, storage=copy)
+        name_metrics(study, self.plan.objectives)  # which earlier versions did not do
+        return study
+
+    def trials(self, *, config: bool = False) -> pd.DataFrame:
+        """Return a row for each trial, by number.
+
+        Columns: ``state`` (Optuna's word); each swept group and key (``loss``, ``optimizer.lr``), empty where it was
+        not searched; all dev scores of the checkpoint that was kept (``dev/spearman_cosine``), and any other objective;
+        ``low`` and ``high``, the 95 % interval of the first dev objective; test scores of the best trial; ``steps``;
+        ``emissions/co2eq_kg``, ``emissions/energy_kwh``, ``emissions/duration_s``, ``time/gpu_h``; ``run_id``, of
+        MLflow; ``reason``, why it failed or was pruned; ``repeats``, the trial with the same configuration; and
+        ``folder``. What is not known is empty (NaN or None).
+
+        Args:
+            config: whether to add the whole configuration of each trial, a column for each key.
+        """
+        import pandas as pd
+
+        rows = self.results.rows
+        configs = [_values(self.config(row)) if config else {} for row in rows]
+        table = [{**_columns(row), **each} for row, each in zip(rows, configs, strict=True)]
+        names = dict.fromkeys(name for row in table for name in row)
+        columns = [*(name for name in names if name not in _LAST), *_LAST]
+        frame = pd.DataFrame(table, columns=columns, index=pd.Index([row.number for row in rows], name="trial"))
+        return frame.astype({"repeats": "Int64"})
+
+    def curves(self) -> pd.DataFrame:
+        """Return what was measured during training, a row for each point: ``trial``, ``step``, ``metric``, ``value``.
+
+        Every evaluation on dev, and the training loss and learning rate at up to 200 steps. Of a trial that is not
+        finished, the objective only.
+        """
+        import pandas as pd
+
+        points = [(row.number, *point) for row in self.results.rows for point in self._points(row)]
+        return pd.DataFrame(points, columns=["trial", "step", "metric", "value"])
+
+    def scores(self, trial: int | TrialRow | None = None) -> pd.DataFrame:
+        """Return a trial's scores of every dev item: ``id`` (its place in dev), ``gold``, ``score``, and its texts.
+
+        ``score`` is the similarity that the first dev objective ranks by; all are in columns such as
+        ``predicted_cosine``.
+
+        Args:
+            trial: a trial or its number; None is the best one.
+
+        Raises:
+            StudyError: the trial does not exist or its scores are not on this machine.
+        """
+        import pandas as pd
+
+        row = self._trained(trial)
+        path = row.folder / DEV_SCORES
+        if not path.is_file():
+            raise StudyError(f"trial {row.number} of study {self.name} has no scores of items in {path}")
+        frame = pd.read_parquet(path)
+        similarity = self.plan.objective.rpartition("_")[2]
+        if similarity not in SIMILARITIES:  # dev/spearman_max
+            dev = row.result.dev if row.result is not None else {}
+            similarity = max(SIMILARITIES, key=lambda name: dev.get(f"dev/spearman_{name}", float("-inf")))
+        frame.insert(0, "id", frame.index)
+        others = [name for name in frame.columns if name not in ("id", "gold")]
+        return frame.assign(score=frame[f"predicted_{similarity}"])[["id", "gold", "score", *others]]
+
+    def config(self, trial: int | TrialRow | None = None) -> TrialConfig:
+        """Return the configuration that a trial was trained with.
+
+        Args:
+            trial: a trial or its number; None is the best one.
+
+        Raises:
+            StudyError: there is no such trial.
+        """
+        return trained_config(self.plan, self._record.trials[self._row(trial).number])
+
+    def model(self, trial: int | TrialRow | None = None, *, device: str | None = None) -> SentenceTransformer:
+        """Return a trial's model; of one that reuses the scores of another, that one's.
+
+        Args:
+            trial: a trial or its number; None is the best one.
+            device: as torch names it (``cpu``, ``cuda:0``); None chooses the best there is.
+
+        Raises:
+            StudyError: there is no such trial, or its model is not on this machine; the message has the command that
+                trains it.
+        """
+        row = self._trained(trial)
+        folder = row.folder / MODEL
+        if not folder.is_dir():
+            command = rerun_command("embedsweep train", self._record.fixed, row.values)
+            raise StudyError(
+                f"the model of trial {row.number} of study {self.name} is not in {folder}: it was not kept "
+                f"(study.keep_models=all keeps every trial's), or is on another machine. This trains it: {command}"
+            )
+        from embedsweep.models.loading import load_model
+
+        trusts = self.config(row).model.trust_remote_code
+        return load_model(str(folder), device=device, trust_remote_code=trusts)
+
+    def _row(self, trial: int | TrialRow | None) -> TrialRow:
+        if trial is None:
+            return self.best
+        number = trial.number if isinstance(trial, TrialRow) else int(trial)
+        rows = self.results.rows
+        if not 0 <= number < len(rows):
+            raise StudyError(f"study {self.name} has no trial {number}: it has {len(rows)}, from 0")
+        return rows[number]
+
+    def _trained(self, trial: int | TrialRow | None) -> TrialRow:
+        """Return the trial; of one that reuses the scores of another, that one."""
+        row = self._row(trial)
+        return self._row(row.duplicate.original) if row.duplicate is not None and row.is_reused else row
+
+    def _points(self, row: TrialRow) -> Iterator[tuple[int, str, float]]:
+        if row.result is not None and row.result.curve:
+            yield from ((step, name, value) for name, points in row.result.curve.items() for step, value in points)
+        elif self.plan.pruner == "none":  # with a pruner, what is reported has a rung in the place of its step
+            reported = self._record.trials[row.number].intermediate_values
+            yield from ((step, self.plan.objective, value) for step, value in reported.items())
+
+
+_COSTS = ("emissions/co2eq_kg", "emissions/energy_kwh", "emissions/duration_s", "time/gpu_h")
+_LAST = ("steps", *_COSTS, "run_id", "reason", "repeats", "folder")
+"""The last columns; those before them depend on the study."""
+
+
+def _columns(row: TrialRow) -> Mapping[str, Any]:
+    dev = row.result.dev if row.result is not None else {}
+    low, high = row.interval or (None, None)
+    cost = row.cost
+    return {
+        "state": row.state,
+        **row.values,
+        **row.objectives,
+        "low": _number(low),
+        "high": _number(high),
+        **{name: value for name, value in dev.items() if name not in row.objectives},
+        **row.test,
+        "steps": _number(row.steps),
+        **dict(zip(_COSTS, map(_number, (cost.co2eq_kg, cost.energy_kwh, cost.duration_s, cost.gpu_h)), strict=True)),
+        "run_id": row.run_id,
+        "reason": row.reason,
+        "repeats": row.duplicate.original if row.duplicate is not None else None,
+        "folder": str(row.folder),
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _values(config: TrialConfig) -> dict[str, Any]:
+    """Return every value of a configuration by the key that MLflow records it under."""
+    return {key: _value(text) for key, text in flatten(config).items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,116 @@
+"""``import embedsweep``: light, typed, checked as the command is; sweeps in threads, interrupted and resumed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import embedsweep
+from embedsweep.config.study import DiscreteAxis
+from embedsweep.study.study import Study
+
+QUICK = ["data.limit=64", "trainer.max_steps=8", "trainer.device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    program = "import sys, embedsweep\nprint([name for name in sys.modules if '.' in name and 'embedsweep' in name])"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert child.stdout == "[]\n"
+
+
+def test_every_public_name_exists_and_an_unknown_one_is_an_attribute_error() -> None:
+    assert sorted(embedsweep.__all__) == embedsweep.__all__
+    assert [name for name in embedsweep.__all__ if not hasattr(embedsweep, name)] == []
+    assert set(embedsweep.__all__) <= set(dir(embedsweep))
+    with pytest.raises(AttributeError, match="module 'embedsweep' has no attribute 'trian'"):
+        embedsweep.trian  # noqa: B018
+
+
+def test_compose_returns_the_configuration_or_the_plan_of_a_study() -> None:
+    config = embedsweep.compose(["loss=cosent", "optimizer.lr=3e-4"])
+    assert (config.loss.name, config.optimizer.lr) == ("cosent", 3e-4)
+    plan = embedsweep.compose(["loss=mnrl,cosent"], sweep=True)
+    assert plan.axes == (DiscreteAxis("loss", ("mnrl", "cosent"), {}),)
+    assert not Path("sweeps").exists()
+
+
+@pytest.mark.parametrize("function", [embedsweep.train, embedsweep.sweep, embedsweep.compose])
+def test_everything_that_is_wrong_is_raised_at_once(function: object) -> None:
+    assert callable(function)
+    with pytest.raises(embedsweep.ConfigError) as caught:
+        function(["los=mnrl", "optimizer.lr=-1"])
+    assert {"los", "optimizer.lr"} <= {problem.where for problem in caught.value.problems}
+    assert "los: no such key (did you mean loss?)" in str(caught.value)
+    with pytest.raises(embedsweep.ConfigError, match=r"give a list of overrides: \['loss=mnrl'\]"):
+        function("loss=mnrl")
+
+
+def test_a_dry_run_is_a_plan() -> None:
+    with pytest.raises(embedsweep.ConfigError, match=r"study.dry_run: leave it out: compose\(..., sweep=True\)"):
+        embedsweep.sweep(["loss=mnrl,cosent", "study.dry_run=true"])
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_thread_leaves_the_program_its_output_and_its_process(capsys: pytest.CaptureFixture[str]) -> None:
+    environment, root = dict(os.environ), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    studies: list[embedsweep.LoadedStudy] = []
+    thread = threading.Thread(
+        target=lambda: studies.append(embedsweep.sweep(["loss=mnrl,cosent", "study.name=threaded", *QUICK]))
+    )
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+        print("mine")
+    (study,) = studies
+    assert study.trials()["state"].tolist() == ["COMPLETE", "COMPLETE"]
+    assert study.scores()["score"].between(-1, 1).all()
+    assert study.model(device="cpu").encode(["a"]).shape == (1, 128)
+    logs = [path.read_text(encoding="utf-8") for path in study.folder.glob("trials/*/train.log")]
+    assert not any("mine" in log for log in logs)
+    assert "mine" in capsys.readouterr().out
+    assert (dict(os.environ), root.handlers, root.level) == (environment, handlers, level)
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_is_resumed_by_the_same_call_in_the_same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["loss=mnrl,cosent", "study.name=interrupted", *QUICK]
+    report = Study.report
+    interrupted: list[bool] = []
+
+    def reporting(self: Study, *arguments: object) -> object:
+        if not interrupted:
+            interrupted.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return report(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Study, "report", reporting)
+    with pytest.raises(KeyboardInterrupt):
+        embedsweep.sweep(words)
+    assert embedsweep.load_study("interrupted").trials()["state"].tolist() == ["RUNNING"]
+    study = embedsweep.sweep(words)
+    assert study.is_complete
+    assert study.trials()["state"].tolist() == ["COMPLETE", "COMPLETE"]
+    assert len(study.trials()["run_id"].unique()) == 2
+
+
+@pytest.mark.slow
+def test_a_run_is_returned_with_its_result_and_model_and_a_failed_one_is_raised() -> None:
+    run = embedsweep.train(["loss=mnrl", *QUICK])
+    assert run.folder == Path("sweeps/single").resolve() / run.run_id
+    assert run.result.objective == run.result.dev["dev/spearman_cosine"]
+    assert run.model(device="cpu").encode(["a"]).shape == (1, 128)
+    with pytest.raises(embedsweep.TrialError, match=r"TrialError: .*; log: .*train\.log"):
+        embedsweep.train(["loss=mnrl", "optimizer.lr=1", "optimizer.max_grad_norm=1e6", *QUICK])

@@ -1,0 +1,187 @@
+"""A study as DataFrames, scores, models and Optuna's own study, of trials in all states."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from embedsweep.commands.api import load_study
+from embedsweep.errors import ConfigError, StudyError
+from embedsweep.evaluation.scores import write_scores
+from embedsweep.models.tiny import tiny_model_path
+from embedsweep.report.loaded_study import LoadedStudy
+from embedsweep.study.record import Finals
+from embedsweep.study.study import Study
+from tests.report.studies import keep_scores, result, scored_items, study_of
+
+SPEARMAN = "dev/spearman_cosine"
+CURVE = {SPEARMAN: [(4, 0.4), (8, 0.7)], "train/loss": [(1, 2.0)]}
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _running() -> Study:
+    """Four trials, which are complete, complete and the best, failed, and running."""
+    study = study_of(
+        replace(result(0.5, steps=8), dev={SPEARMAN: 0.5, "dev/spearman_dot": 0.25}),
+        replace(result(0.7, interval=(0.6, 0.8), steps=8), curve=CURVE),
+        "TrialError: no",
+        name="running",
+        words=("study.n_trials=5",),
+        rates=6,
+    )
+    running = study.ask()
+    assert running is not None
+    study.report(running, 2, {SPEARMAN: 0.1}, 8)
+    study.set_finals(Finals(1, {"test/spearman_cosine": 0.65}, {}, {}, 5, None))
+    return study
+
+
+def test_trials_have_a_row_each_with_values_scores_intervals_and_costs() -> None:
+    _running()
+    frame = load_study("running").trials()
+    assert frame.index.tolist() == [0, 1, 2, 3]
+    assert frame.index.name == "trial"
+    assert frame["state"].tolist() == ["COMPLETE", "COMPLETE", "FAIL", "RUNNING"]
+    assert frame["optimizer.lr"].tolist() == [1e-4, 2e-4, 3e-4, 4e-4]
+    np.testing.assert_equal(frame[SPEARMAN].tolist(), [0.5, 0.7, math.nan, math.nan])
+    assert frame.loc[0, "dev/spearman_dot"] == 0.25
+    assert list(frame.loc[1, ["low", "high", "test/spearman_cosine", "steps"]]) == [0.6, 0.8, 0.65, 8]
+    np.testing.assert_equal(frame["emissions/co2eq_kg"].tolist(), [0.002, 0.002, math.nan, math.nan])
+    assert frame["time/gpu_h"].isna().all()
+    assert frame.loc[2, "reason"] == "TrialError: no"
+    assert frame.loc[3, "folder"] == str(Path("sweeps/running/trials/0003").resolve())
+    assert frame["repeats"].isna().all()
+    assert list(frame)[:5] == ["state", "optimizer.lr", SPEARMAN, "low", "high"]
+    assert list(frame)[-9:-4] == [
+        "steps",
+        *(f"emissions/{name}" for name in ("co2eq_kg", "energy_kwh", "duration_s")),
+        "time/gpu_h",
+    ]
+
+
+def test_trials_with_their_configuration_have_a_column_for_each_key_as_numbers_and_words() -> None:
+    _running()
+    frame = load_study("running").trials(config=True)
+    keys = ["loss.name", "trainer.epochs", "model.dense", "optimizer.lr"]
+    assert list(frame.loc[3, keys]) == ["cosent", 2, None, 4e-4]
+    assert set(load_study("running").trials()) < set(frame)
+
+
+def test_curves_are_points_of_finished_trials_and_the_objective_of_running_ones() -> None:
+    _running()
+    frame = load_study("running").curves()
+    assert list(frame) == ["trial", "step", "metric", "value"]
+    assert list(frame.itertuples(index=False, name=None)) == [
+        (1, 4, SPEARMAN, 0.4),
+        (1, 8, SPEARMAN, 0.7),
+        (1, 1, "train/loss", 2.0),
+        (3, 2, SPEARMAN, 0.1),
+    ]
+
+
+def test_a_study_is_read_anew_at_every_access() -> None:
+    written = study_of(0.5, words=("study.n_trials=2",), rates=3)
+    study = load_study("ranked")
+    assert (len(study.trials()), study.best.number, study.is_complete) == (1, 0, False)
+    trial = written.ask()
+    assert trial is not None
+    written.complete(trial, result(0.7))
+    assert (len(study.trials()), study.best.number, study.is_complete) == (2, 1, True)
+    assert repr(study) == f"<study ranked: 2 of 2 trials, in {Path('sweeps/ranked').resolve()}>"
+
+
+def test_scores_of_items_have_an_id_gold_and_what_the_objective_ranks_by() -> None:
+    keep_scores(_running(), [0.4, 0.1])
+    study = load_study("running")
+    frame, expected = study.scores(), scored_items(0.1)
+    assert list(frame)[:3] == ["id", "gold", "score"]
+    assert frame["id"].tolist() == list(range(200))
+    np.testing.assert_array_equal(frame["gold"], expected.gold)
+    np.testing.assert_array_equal(frame["score"], expected.predicted["cosine"])
+    assert list(frame.loc[7, ["sentence1", "sentence2"]]) == ["7", "b"]
+    np.testing.assert_array_equal(study.scores(0)["score"], scored_items(0.4).predicted["cosine"])
+    with pytest.raises(StudyError, match="trial 2 of study running has no scores of items in"):
+        study.scores(2)
+
+
+def test_the_optuna_study_is_a_copy_with_metric_names_that_can_be_changed() -> None:
+    written = _running()
+    study = load_study("running").optuna
+    assert study.metric_names == [SPEARMAN]
+    assert (study.best_value, study.best_trial.number) == (0.7, 1)
+    study.set_user_attr("mine", 1)
+    study.enqueue_trial({"optimizer.lr": 6e-4})
+    assert "mine" not in written._study.user_attrs
+    assert len(written.trials) == 4
+
+
+def test_a_model_is_loaded_from_its_folder_and_of_one_that_was_not_kept_the_command_is_named() -> None:
+    study = study_of(0.5, 0.7, name="kept")
+    folder = study.trial_folder(1) / "model"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to(tiny_model_path())
+    loaded = load_study("kept")
+    assert loaded.model(device="cpu").encode(["a", "b"]).shape == (2, 128)
+    assert loaded.model(np.int64(1), device="cpu").get_embedding_dimension() == 128  # type: ignore[arg-type]
+    with pytest.raises(StudyError) as caught:
+        loaded.model(0)
+    assert "the model of trial 0 of study kept is not in" in str(caught.value)
+    assert str(caught.value).endswith("This trains it: embedsweep train optimizer.lr=0.0001")
+
+
+def test_the_configuration_of_a_trial_is_what_it_was_trained_with() -> None:
+    _running()
+    study = load_study("running")
+    assert (study.config().optimizer.lr, study.config(3).optimizer.lr) == (2e-4, 4e-4)
+    assert study.config(study.results.rows[2]).optimizer.lr == 3e-4
+
+
+def test_a_study_of_another_folder_is_found_and_stays_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    keep_scores(_running(), [None, 0.1])
+    monkeypatch.chdir(tmp_path)
+    study = load_study("running", folder="there")
+    monkeypatch.chdir("/")
+    assert study.folder == tmp_path / "there/sweeps/running"
+    assert len(study.scores()) == 200
+
+
+def test_what_does_not_exist_is_named() -> None:
+    study_of(words=("study.n_trials=1",), rates=2)
+    study: LoadedStudy = load_study("ranked")
+    with pytest.raises(StudyError, match="study ranked has no complete trial yet"):
+        _ = study.best
+    with pytest.raises(StudyError, match="study ranked has no trial 3: it has 0, from 0"):
+        study.config(3)
+    with pytest.raises(ConfigError, match=r"rankd: no such study \(did you mean ranked\?\); there are: ranked"):
+        load_study("rankd")
+
+
+def test_an_objective_over_all_similarities_ranks_items_by_the_best_one() -> None:
+    dev = {f"dev/spearman_{name}": value for name, value in (("cosine", 0.5), ("dot", 0.7), ("euclidean", 0.6))}
+    study = study_of(
+        replace(result(0.7), dev={**result(0.7).dev, **dev, "dev/spearman_manhattan": 0.1, "dev/spearman_max": 0.7}),
+        words=("study.objective=dev/spearman_max",),
+    )
+    items = scored_items(0.1)
+    others = {name: items.gold * factor for name, factor in (("dot", 3.0), ("euclidean", 4.0), ("manhattan", 5.0))}
+    write_scores(study.trial_folder(0), replace(items, predicted={**items.predicted, **others}))
+    np.testing.assert_array_equal(load_study("ranked").scores()["score"], 3.0 * items.gold)
+
+
+def test_metric_names_are_set_when_a_study_is_opened_for_writing_also_one_of_an_earlier_version() -> None:
+    study = study_of(0.5, words=("study.n_trials=2",), rates=3)
+    assert study._study.metric_names == [SPEARMAN]
+    study._study._storage.set_study_system_attr(study._study._study_id, "study:metric_names", None)
+    assert optuna.load_study(study_name="ranked", storage=study._storage).metric_names is None
+    assert study_of(words=("study.n_trials=2",), rates=3)._study.metric_names == [SPEARMAN]
