@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from embedsweep.commands.study_page import StudyPage
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
 from embedsweep.console import OutputStyle, say
@@ -32,7 +33,6 @@ from embedsweep.study.study import Study
 from embedsweep.tracking.names import study_params
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
-from embedsweep.tracking.view import VIEW_TAG, shared_view
 from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.sections import TRIAL_SECTIONS
@@ -86,7 +86,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         _show_start(display, study)
         report = partial(_report, console, study, display, program)
         try:
-            _run_trials(request, study, display, start, report)
+            _run_trials(request, study, display, start, program, report)
         except (Interrupted, KeyboardInterrupt):
             display.say(_last_words(study))
             raise
@@ -97,7 +97,9 @@ Report = Callable[[Tracker, Mapping[str, float] | None], None]
 """Prints a study's result; receives the test scores of the best trial, None if it was not scored."""
 
 
-def _run_trials(request: Sweep, study: Study, display: TrialDisplay, start: float, report: Report) -> None:
+def _run_trials(
+    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
+) -> None:
     """Run the trials that are left, and report while the tracker still writes."""
     device, processes = _device(study), request.workers.processes_per_trial
     is_inline = request.workers.name == "inline"
@@ -116,7 +118,7 @@ def _run_trials(request: Sweep, study: Study, display: TrialDisplay, start: floa
             tracker = Tracker(study.services.tracking, display.say)
         with tracker:
             _check_one_store(study, tracker)
-            report(tracker, _Run(request, study, tracker, display, start).run(pool, group))
+            report(tracker, _Run(request, study, tracker, display, start, program).run(pool, group))
 
 
 def _report(
@@ -164,6 +166,7 @@ class _Run:
         tracker: writes to MLflow.
         display: shows trials and messages.
         start: when the command started, by the monotonic clock.
+        program: how this program was started.
     """
 
     request: Sweep
@@ -171,6 +174,7 @@ class _Run:
     tracker: Tracker
     display: TrialDisplay
     start: float
+    program: str
 
     def run(self, pool: WorkerPool, group: TrainingGroup | None) -> dict[str, float] | None:
         """Run the trials that are left; return the test scores of the best one if the study is complete.
@@ -187,7 +191,8 @@ class _Run:
         try:
             with shielded():
                 parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
-                tracker.study_run(parent).set_experiment_tags({VIEW_TAG: shared_view(study.plan)})
+            page = StudyPage(study, tracker, parent, self.program)
+            page.open()
             if self.request.study.retry_failed and (retried := study.retry_failed()):
                 self.display.say(_retry_line(retried))
             for line in damage(study, tracker):
@@ -195,15 +200,19 @@ class _Run:
             with shown(self.display):
                 delete_unneeded(study)
                 if self.request.workers.name == "inline":
-                    Worker(study, tracker, parent, self.display, self.deadline, group=group).work()
+                    worker = Worker(
+                        study, tracker, parent, self.display, self.deadline, group=group, after_trial=page.update
+                    )
+                    worker.work()
                 else:
-                    self._supervise(pool, parent)
+                    self._supervise(pool, parent, page.update)
             if study.is_complete:
                 # Not earlier: while workers are measured, this process has to see all their GPUs.
                 prepare_process(_device(study))
                 test = score_complete(study, tracker, parent)
             with shielded():
                 log_study(study, tracker, parent, test or {})
+            page.close()
             status = "FINISHED" if study.is_complete else "KILLED"
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -219,7 +228,7 @@ class _Run:
         timeout = self.request.study.timeout
         return self.start + timeout if timeout is not None else None
 
-    def _supervise(self, pool: WorkerPool, parent: str) -> None:
+    def _supervise(self, pool: WorkerPool, parent: str, after_trial: Callable[[], None]) -> None:
         """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
         workers, emissions = self.request.workers, self.study.services.emissions
         gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
@@ -228,7 +237,8 @@ class _Run:
             MachineEmissions(emissions, Path(folder), gpus) as shared,
         ):
             job = Job.of(self.study, self.request, parent, Path(folder))
-            Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, self.display).run()
+            study, display = self.study, self.display
+            Supervisor(pool, job, workers, self.deadline, lambda: study.n_left, shared, display, after_trial).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:

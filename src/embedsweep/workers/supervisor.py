@@ -98,6 +98,7 @@ class Supervisor:
         n_left: returns the number of trials that are left and that no process runs.
         emissions: measures the machine and splits its energy between the workers.
         display: shows the workers' events.
+        after_trial: is called after each end of a trial.
     """
 
     pool: WorkerPool
@@ -107,6 +108,7 @@ class Supervisor:
     n_left: Callable[[], int]
     emissions: MachineEmissions
     display: Display
+    after_trial: Callable[[], None] = lambda: None
     # A signal may come between a worker's start and its job: it has a state from its first use on.
     _states: dict[int, _State] = field(default_factory=lambda: defaultdict(_State), init=False)
     _checked_at: float = field(default_factory=time.monotonic, init=False)
@@ -189,6 +191,8 @@ class Supervisor:
         if name == "score" or (name == "end" and event[2] in FINISHED):
             state.restarts = 0
         show(event, self.display)
+        if name == "end":
+            self.after_trial()
 
     def _report_lost(self, trial: str | None) -> None:
         """Show that the worker which ran a trial died; another may resume it before its end is received here."""

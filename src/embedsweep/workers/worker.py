@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,7 @@ class Worker:
         allocation: the file with the energy allocated to this worker, where several run at once; None measures the
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
+        after_trial: is called after each attempt at a trial.
     """
 
     study: Study
@@ -75,6 +76,7 @@ class Worker:
     number: int = 0
     allocation: Path | None = None
     group: TrainingGroup | None = None
+    after_trial: Callable[[], None] = lambda: None
     _known_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
@@ -92,6 +94,7 @@ class Worker:
             self._attempt(trial)
             free_device_memory()
             delete_unneeded(self.study)
+            self.after_trial()
 
     def _next(self) -> OpenTrial | None:
         if self.deadline is not None and time.monotonic() > self.deadline:
