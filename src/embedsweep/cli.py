@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.commands import audit, encode, evaluate, publish, repair, similarity, tracking
+from embedsweep.commands import audit, diff, encode, evaluate, publish, repair, show, similarity, studies, tracking
 from embedsweep.commands.arguments import Option, Verb, format_help
 from embedsweep.config.compose import (
     COMPOSE_ERRORS,
@@ -271,6 +271,9 @@ TRAIN = Verb(
 
 _TABLE = (
     TRAIN,
+    show.VERB,
+    studies.VERB,
+    diff.VERB,
     audit.VERB,
     tracking.UI,
     tracking.SYNC,

@@ -93,12 +93,8 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         return FAILED_TRIALS if study.failed_trials else DONE
 
 
-Report = Callable[[Tracker, Mapping[str, float] | None], None]
-"""Prints a study's result; receives the test scores of the best trial, None if it was not scored."""
-
-
 def _run_trials(
-    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
+    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Callable[[Tracker], None]
 ) -> None:
     """Run the trials that are left, and report while the tracker still writes."""
     device, processes = _device(study), request.workers.processes_per_trial
@@ -118,23 +114,17 @@ def _run_trials(
             tracker = Tracker(study.services.tracking, display.say)
         with tracker:
             _check_one_store(study, tracker)
-            report(tracker, _Run(request, study, tracker, display, start, program).run(pool, group))
+            _Run(request, study, tracker, display, start, program).run(pool, group)
+            report(tracker)
 
 
-def _report(
-    console: Console,
-    study: Study,
-    display: TrialDisplay,
-    program: str,
-    tracker: Tracker,
-    test: Mapping[str, float] | None,
-) -> None:
+def _report(console: Console, study: Study, display: TrialDisplay, program: str, tracker: Tracker) -> None:
     """Print a study's result, or show it as an event."""
     if isinstance(display, JsonLines):
-        display.emit("result", **result_fields(study, program, test))
+        display.emit("result", **result_fields(study, program))
         return
     print_ranking(console, study)
-    print_best(console, study, program, test)
+    print_best(console, study, program)
     print_ui(console, tracker.ui_hint(study.name), program)
     if study.unfinished:
         numbers = ", ".join(map(str, study.unfinished))
@@ -183,7 +173,7 @@ class _Run:
             pool: the worker processes; none with ``workers=inline``.
             group: the processes that train each trial together with ``workers=inline``; None trains in this one.
         """
-        study, tracker = self.study, self.tracker
+        study, tracker, display = self.study, self.tracker, self.display
         tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
         parent: str | None = None
         status: ParentStatus = "FAILED"
@@ -194,14 +184,14 @@ class _Run:
             page = StudyPage(study, tracker, parent, self.program)
             page.open()
             if self.request.study.retry_failed and (retried := study.retry_failed()):
-                self.display.say(_retry_line(retried))
+                display.say(_retry_line(retried))
             for line in damage(study, tracker):
-                self.display.say(line)
-            with shown(self.display):
+                display.say(line)
+            with shown(display):
                 delete_unneeded(study)
                 if self.request.workers.name == "inline":
                     worker = Worker(
-                        study, tracker, parent, self.display, self.deadline, group=group, after_trial=page.update
+                        study, tracker, parent, display, self.deadline, group=group, after_trial=page.update
                     )
                     worker.work()
                 else:

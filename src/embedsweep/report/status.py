@@ -96,15 +96,14 @@ def status_line(status: StudyStatus, trials_per_s: float | None, seconds_left: f
     return "; ".join(parts)
 
 
-def result_fields(study: StudyRecord, program: str, test: Mapping[str, float] | None) -> dict[str, object]:
+def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
     """Return the result of a command on a study, for programs.
 
     Args:
         study: the study.
         program: how this program was started.
-        test: the test scores of the best trial; None if it was not scored.
     """
-    status, best = study_status(study), study.best
+    status, best, finals = study_status(study), study.best, study.finals
     counts = {name: value for name, value in vars(status).items() if name not in ("best", "seconds")}
     fields: dict[str, object] = {"study": study.name, **counts, "unfinished": study.unfinished, "best": None}
     if best is not None:
@@ -114,7 +113,7 @@ def result_fields(study: StudyRecord, program: str, test: Mapping[str, float] | 
             "run_id": best.user_attrs.get(RUN_ID),
             "params": study.params_of(best),
             "objectives": dict(zip(study.plan.objectives, best.values, strict=True)),
-            "test": test,
+            "test": finals.scores if finals is not None and finals.number == best.number else None,
             "model": str(model) if model.is_dir() else None,
             "command": rerun_command(program, study.fixed, trained_params(study.plan, best)),
         }
