@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +42,9 @@ def ranking(study: Study, most: int | None = SHOWN, width: int = 100) -> list[st
     return output.getvalue().splitlines()
 
 
-def best(study: Study, test: Mapping[str, float] | None = None, program: str = "embedsweep train") -> list[str]:
+def best(study: Study, program: str = "embedsweep train") -> list[str]:
     to, output = console()
-    print_best(to, study, program, test)
+    print_best(to, study, program)
     return output.getvalue().splitlines()
 
 
@@ -103,7 +102,8 @@ def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None
     ]
     assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
     line = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
-    assert line in best(study, {"test/spearman_cosine": 0.5})
+    study.set_finals(Finals(0, {"test/spearman_cosine": 0.5}, {}, {}, 3, None))
+    assert line in best(study)
 
 
 def test_repeated_and_retried_trials_are_marked() -> None:
@@ -200,7 +200,8 @@ def test_without_a_complete_trial_there_is_no_best() -> None:
 def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
     study = study_of(0.5, 0.7, "no", words=("loss=mnrl", "trainer.epochs=3"))
     keep_scores(study, (0.5, 0.2))
-    assert best(study, {"test/spearman_cosine": 0.66666}, "python train.py") == [
+    study.set_finals(Finals(1, {"test/spearman_cosine": 0.66666}, {}, {}, 3, None))
+    assert best(study, "python train.py") == [
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
         "trial 1 is better than trial 0 on other dev items, too, as far as these ones show",

@@ -34,10 +34,12 @@ class Positional:
         metavar: its name in the help (``FILE``); with ``...`` at its end it takes one word or more, in brackets one
             or none.
         help: what it is, in one line.
+        choices: lists the values that completion offers.
     """
 
     metavar: str
     help: str
+    choices: Callable[[], Sequence[str]] | None = None
 
     @property
     def is_many(self) -> bool:
@@ -117,7 +119,8 @@ class Verb:
         words = [positional.metavar for positional in self.positionals]
         words += [f"{option.name} {option.metavar}" for option in self.options if option.is_required]
         words += ["[key=value ...]"] if self.overrides else []
-        return " ".join(("embedsweep", self.name, *words, "[options]"))
+        words += ["[options]"] if self.options else []
+        return " ".join(("embedsweep", self.name, *words))
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,12 @@ def _known_words(words: Sequence[str], current: str, verbs: Mapping[str, Verb]) 
     option, n_positionals = _place(verb, words[1:])
     if option:
         return next(each for each in verb.options if each.name == option).known_values()
+    if n_positionals < len(verb.positionals) and (choices := verb.positionals[n_positionals].choices) is not None:
+        return choices()
     if verb.overrides:
         return _overrides(words[1:], current)
-    is_model = n_positionals == 0 or verb.positionals[0].is_many
-    return _models() if verb.positionals[0].metavar.startswith(MODEL.metavar) and is_model else ()
+    is_model = verb.positionals and (n_positionals == 0 or verb.positionals[0].is_many)
+    return _models() if is_model and verb.positionals[0].metavar.startswith(MODEL.metavar) else ()
 
 
 def _options(verb: Verb, current: str) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from embedsweep.commands.arguments import Option, Positional, Verb, parse
+from embedsweep.commands.arguments import Option, Verb, parse
+from embedsweep.commands.show import STUDY
 from embedsweep.config.values import nearest
 from embedsweep.files import SWEEPS, study_names
 from embedsweep.validation.sweep import pass_sweep
@@ -47,7 +48,7 @@ VERB = Verb(
         "trials' folders; study.yaml and lost results from the storage; lost runs from both. A damaged journal stays\n"
         "beside it, as journal.log.damaged. Exit code 1: something that differs is left."
     ),
-    positionals=(Positional("STUDY", "the name of a study in sweeps/"),),
+    positionals=(STUDY,),
     options=(Option("--write", "", "rebuild what differs; without it nothing is changed"),),
     overrides="study.storage=URL, if the URL has a password, and tracking.uri=URI, as of train",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from embedsweep.evaluation.intervals import Floats, correlation, interval_of, re
 
 DEV_SCORES = Path("scores") / "dev.parquet"
 """The file with the scores of the dev items, in a trial's folder."""
+DEV_TABLE = "scores/dev.json"
+"""The artifact with the first of them, as a table that MLflow's pages show."""
+_SHOWN = 2000  # items; the page loads the whole table
 _TEXTS = ("sentence1", "sentence2")
 _PREDICTED = "predicted_"
 
@@ -44,6 +48,18 @@ class ItemScores:
     def interval(self, metric: str) -> Interval | None:
         """Return the 95 % interval of a dev metric; None for so few items that it is not defined."""
         return interval_of(self.resampled(metric))
+
+    def table(self) -> dict[str, list[object]]:
+        """Return the first items as columns for MLflow's pages, the scores with four decimal places."""
+        return {
+            **{name: list(texts) for name, texts in zip(_TEXTS, zip(*self.items[:_SHOWN], strict=True), strict=True)},
+            "gold": _rounded(self.gold),
+            **{f"{_PREDICTED}{name}": _rounded(values) for name, values in self.predicted.items()},
+        }
+
+
+def _rounded(values: NDArray[Any]) -> list[object]:
+    return [round(value, 4) if math.isfinite(value) else None for value in values[:_SHOWN].tolist()]
 
 
 def write_scores(folder: Path, scores: ItemScores) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from embedsweep.config.result import Interval
 from embedsweep.report.results import GroupRow, StudyResults, TrialRow
-from embedsweep.report.tables import interval_text
+from embedsweep.report.tables import how_certain
 
 
 def answer(results: StudyResults) -> list[str]:
@@ -51,14 +50,7 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     assert second.best is not None
     assert second.best_trial is not None
     gap = f"the best trial of {second.option}, {second.best_trial}, is {first.best - second.best:.4f} below it"
-    yield f"{yield_of}; {gap}{_how_certain(results.differences.get(second.best_trial))}"
-
-
-def _how_certain(difference: Interval | None) -> str:
-    if difference is None:
-        return " (how certain that is, is not known: their scores of single items are not on this machine)"
-    verdict = "not certain" if difference[0] <= 0 else "certain"
-    return f" ({verdict}: 95 % interval of the difference {interval_text(difference)})"
+    yield f"{yield_of}; {gap}{how_certain(results.differences.get(second.best_trial))}"
 
 
 def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:

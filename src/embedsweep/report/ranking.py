@@ -88,14 +88,13 @@ def _counts(results: StudyResults) -> str:
     return counts or "no trials"
 
 
-def print_best(console: Console, study: StudyRecord, program: str, test: Mapping[str, float] | None) -> None:
+def print_best(console: Console, study: StudyRecord, program: str) -> None:
     """Print the best trial, what the results say, how to train it again, where its model is, and what all trials cost.
 
     Args:
         console: where it is printed.
         study: the study.
         program: how this program is started, for the printed command.
-        test: all test scores of the best trial; None if it was not scored.
     """
     results = study_results(study)
     best = results.best
@@ -106,9 +105,8 @@ def print_best(console: Console, study: StudyRecord, program: str, test: Mapping
     words = [f"trial {best.number}", *(f"{name} {score_text(name, value)}" for name, value in best.objectives.items())]
     if best.interval is not None:
         words[-1] += f" (95 % interval {interval_text(best.interval)})"
-    if test:
-        name = objective.replace("dev/", "test/")
-        words.append(f"{name} {test[name]:.4f}")
+    if (test := objective.replace("dev/", "test/")) in best.test:
+        words.append(f"{test} {best.test[test]:.4f}")
     say(console, f"\nbest: {', '.join(words)}")
     for line in answer(results):
         say(console, line)

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from embedsweep.config.result import Interval
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import duration, short_params
 from embedsweep.report.results import ConfigurationRow, Cost, GroupRow, StudyResults, TrialRow
@@ -68,9 +69,17 @@ def score_text(metric: str, value: float) -> str:
     return f"{value:.4f}" if metric in DEV_METRICS else f"{value:.4g}"
 
 
-def interval_text(interval: tuple[float, float] | None) -> str:
+def interval_text(interval: Interval | None) -> str:
     """Return an interval as text; a dash if it is not known."""
     return "-" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def how_certain(difference: Interval | None) -> str:
+    """Return in brackets whether a trial is better than another, by the interval of the difference of their scores."""
+    if difference is None:
+        return " (how certain that is, is not known: their scores of single items are not on this machine)"
+    verdict = "not certain" if difference[0] <= 0 else "certain"
+    return f" ({verdict}: 95 % interval of the difference {interval_text(difference)})"
 
 
 def option_tables(results: StudyResults) -> list[str]:

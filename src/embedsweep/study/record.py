@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.study import StudyDirection
@@ -134,6 +134,8 @@ FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
+WARNINGS = "embedsweep.warnings"
+"""User attribute of a study: the warnings about its data and trainings that a command has shown, each once."""
 RUN_ID = "run_id"
 EMISSIONS_KG = "emissions_kg"
 ENERGY_KWH = "energy_kwh"
@@ -145,6 +147,9 @@ RETRY_OF = "embedsweep.retry_of"
 LOST = "embedsweep.lost"
 """User attribute of a failed trial that a repair put in the place of one whose values are lost; it counts as none."""
 UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
+
+StudyState = Literal["complete", "running", "not running", "unknown"]
+"""``unknown``: another machine ran its trials, and may run them still."""
 
 
 def cost_attributes(cost: Emissions) -> dict[str, float]:
@@ -270,6 +275,15 @@ class StudyRecord:
         """Whether all its trials are finished."""
         trials = self.trials
         return count_trials(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
+
+    @property
+    def state(self) -> StudyState:
+        """Whether all its trials are finished, and if not, whether any is run now, as far as this machine can tell."""
+        if self.is_complete:
+            return "complete"
+        running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
+        verdicts = {self._leases.judge(trial.number, trial.user_attrs) for trial in running}
+        return "running" if "alive" in verdicts else "unknown" if "unknown" in verdicts else "not running"
 
     @property
     def unfinished(self) -> list[int]:

@@ -34,6 +34,11 @@ def view_path(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
+def run_path(experiment_id: str, run_id: str) -> str:
+    """Return the address of a run's page, below that of the store's pages."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
 def shared_view(plan: StudyPlan) -> str:
     """Return a study's view as the value of `VIEW_TAG`: its trials, the best first by the first objective.
 

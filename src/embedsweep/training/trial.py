@@ -21,7 +21,7 @@ from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
-from embedsweep.evaluation.scores import ItemScores, write_scores
+from embedsweep.evaluation.scores import DEV_TABLE, ItemScores, write_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
@@ -173,7 +173,7 @@ class _TrialRun:
         result = self._result(outcome, training.model, scores, before, conversion_of(parts))
         if not result.pruned and setup.keeps_model(result.objective):
             self._save_model(training.model, outcome, result, splits, parts)
-        self._record_files()
+        self._record_files(scores)
         # The run may lack what an earlier attempt logged: it was deleted, or another version began it.
         setup.run.log_history(points_of(outcome.log))
         log_result(setup.run, result)
@@ -330,11 +330,12 @@ class _TrialRun:
         told = (*data_warnings(self._config), *training_warnings(self._config))
         write_card(model, folder / MODEL, self._config, result, trained, further, selection, emissions, told)
 
-    def _record_files(self) -> None:
+    def _record_files(self, scores: ItemScores) -> None:
         run, folder = self._setup.run, self._setup.folder
         for name in ("config.yaml", "train.log", "emissions.csv"):
             run.log_artifact(folder / name)
         run.log_artifact(folder / "scores", "scores")
+        run.log_table(DEV_TABLE, scores.table())
         if self._setup.single:
             run.log_artifact(folder / MODEL, MODEL)
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from optuna.trial import FrozenTrial
 
+from embedsweep.evaluation.scores import DEV_TABLE, read_scores
 from embedsweep.files import MODEL
 from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
@@ -143,6 +144,8 @@ def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     for name in folders:
         if (folder / name).is_dir():
             run.log_artifact(folder / name, name)
+    if (scores := read_scores(folder)) is not None:
+        run.log_table(DEV_TABLE, scores.table())
 
 
 def missing_files(study: Study, trial: FrozenTrial) -> list[str]:

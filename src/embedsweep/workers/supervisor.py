@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from embedsweep.config.study import WorkersConfig
-from embedsweep.console import Display
+from embedsweep.console import FINISHED, Display
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
@@ -98,6 +98,7 @@ class Supervisor:
         n_left: returns the number of trials that are left and that no process runs.
         emissions: measures the machine and splits its energy between the workers.
         display: shows the workers' events.
+        after_trial: is called after each end of a trial.
     """
 
     pool: WorkerPool
@@ -107,6 +108,7 @@ class Supervisor:
     n_left: Callable[[], int]
     emissions: MachineEmissions
     display: Display
+    after_trial: Callable[[], None] = lambda: None
     # A signal may come between a worker's start and its job: it has a state from its first use on.
     _states: dict[int, _State] = field(default_factory=lambda: defaultdict(_State), init=False)
     _checked_at: float = field(default_factory=time.monotonic, init=False)
@@ -186,15 +188,17 @@ class Supervisor:
             return  # another worker runs the trial by now
         elif name == "end":
             state.trial = None
-        if name == "score" or (name == "end" and event[2] != "RUNNING"):
+        if name == "score" or (name == "end" and event[2] in FINISHED):
             state.restarts = 0
         show(event, self.display)
+        if name == "end":
+            self.after_trial()
 
     def _report_lost(self, trial: str | None) -> None:
         """Show that the worker which ran a trial died; another may resume it before its end is received here."""
         for state in self._states.values():
             if trial is not None and state.trial == trial:
-                self.display.end(trial, "RUNNING", None, "its worker died; the trial will be resumed")
+                self.display.end(trial, "WAITING", None, "its worker died; the trial will be resumed")
                 state.trial = None
 
     def _remove(self, worker: ChildProcess) -> _State:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,7 @@ class Worker:
         allocation: the file with the energy allocated to this worker, where several run at once; None measures the
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
+        after_trial: is called after each attempt at a trial.
     """
 
     study: Study
@@ -75,7 +76,8 @@ class Worker:
     number: int = 0
     allocation: Path | None = None
     group: TrainingGroup | None = None
-    _shown_warnings: set[str] = field(default_factory=set, init=False)
+    after_trial: Callable[[], None] = lambda: None
+    _known_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
     @cached_property
@@ -92,6 +94,7 @@ class Worker:
             self._attempt(trial)
             free_device_memory()
             delete_unneeded(self.study)
+            self.after_trial()
 
     def _next(self) -> OpenTrial | None:
         if self.deadline is not None and time.monotonic() > self.deadline:
@@ -118,7 +121,7 @@ class Worker:
         return trial
 
     def _attempt(self, trial: OpenTrial) -> None:
-        self.display.begin(str(trial.number), trial.params, self._note(trial))
+        self.display.begin(str(trial.number), trial.params, self._note(trial), self.number)
         try:
             with self.study.alive(trial):
                 self._run_attempt(trial)
@@ -245,10 +248,7 @@ class Worker:
             self.study.check_held(trial)
             self.display.progress(label, step, total)
 
-        for line in (*(f"data: {line}" for line in data_warnings(config)), *training_warnings(config)):
-            if line not in self._shown_warnings:
-                self.display.say(line)
-                self._shown_warnings.add(line)
+        self._warn(config)
         setup = TrialSetup(
             config,
             trial.folder,
@@ -263,6 +263,14 @@ class Worker:
             keeps_model=self._keeps_model,
         )
         return run_trial(setup)
+
+    def _warn(self, config: TrialConfig) -> None:
+        """Show the warnings about a trial that no command on this study has shown."""
+        lines = (*(f"data: {line}" for line in data_warnings(config)), *training_warnings(config))
+        if new := [line for line in lines if line not in self._known_warnings]:
+            self._known_warnings.update(new)
+            for line in self.study.unseen_warnings(new):
+                self.display.say(line)
 
     def _keeps_model(self, objective: float) -> bool:
         """Return whether a trial's model may be needed: all are kept, or it may be the best one."""

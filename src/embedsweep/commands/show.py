@@ -1,0 +1,119 @@
+"""``embedsweep show STUDY``: the results of a study, also while it runs, as text, CSV or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+
+from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse
+from embedsweep.commands.output import OVERWRITE, read_target, write_json, written_whole
+from embedsweep.console import say
+from embedsweep.files import study_names
+
+if TYPE_CHECKING:
+    from embedsweep.study.record import StudyRecord
+
+STUDY = Positional("STUDY", "the name of a study in sweeps/", study_names)
+STORAGE = Option("--storage", "URL", "the study's storage, where the URL has a password, which is not kept")
+STDOUT = "-"
+
+
+def run(words: Sequence[str], console: Console) -> int:
+    """Print the results of a study, or write them to a file, and return 0.
+
+    Raises:
+        ConfigError: all that is wrong with the arguments, or there is no such study.
+        StudyError: the study's storage cannot be read.
+        EmbedsweepError: a file cannot be written.
+    """
+    arguments = parse(VERB, words)
+    csv, tree = (_target(arguments, key) for key in ("csv", "json"))
+    if csv == tree == STDOUT:
+        arguments.add_problem("--json", f"only one of --csv and --json can be {STDOUT}, which is stdout")
+    study = open_named(arguments)
+    if csv is not None:
+        _write_csv(study, csv, console)
+    if tree is not None:
+        _write_json(study, tree, console)
+    if STDOUT in (csv, tree):
+        return 0
+    from embedsweep.report.ranking import SHOWN, print_best, print_ranking
+    from embedsweep.study.storage import storage_errors
+
+    with storage_errors():
+        print_ranking(console, study, None if arguments.values.all else SHOWN)
+        print_best(console, study, "embedsweep train")
+    for path in (csv, tree):
+        if path is not None:
+            say(console, f"written to {path}")
+    return 0
+
+
+def open_named(arguments: ParsedArguments) -> StudyRecord:
+    """Return the study that the first positional argument names, for reading.
+
+    Raises:
+        ConfigError: all problems of the arguments, or there is no such study.
+        StudyError: its storage cannot be read.
+    """
+    arguments.check()
+    from embedsweep.study.reading import read_study
+
+    return read_study(arguments.positionals[0][0], storage=arguments.values.storage)
+
+
+def _target(arguments: ParsedArguments, key: str) -> Path | Literal["-"] | None:
+    """Return the file that an option names; ``-`` is stdout."""
+    if getattr(arguments.values, key) == STDOUT:
+        return "-"
+    return read_target(arguments, key)
+
+
+def _write_csv(study: StudyRecord, target: Path | Literal["-"], console: Console) -> None:
+    from embedsweep.report.loaded_study import LoadedStudy
+
+    frame = LoadedStudy(study).trials()
+    if isinstance(target, Path):
+        with written_whole(target) as temporary:
+            frame.to_csv(temporary)
+    else:
+        console.file.write(frame.to_csv())
+
+
+def _write_json(study: StudyRecord, target: Path | Literal["-"], console: Console) -> None:
+    from embedsweep.report.export import tree_of
+    from embedsweep.report.results import study_results
+    from embedsweep.study.storage import storage_errors
+
+    with storage_errors():
+        tree = tree_of(study_results(study))
+    if isinstance(target, Path):
+        write_json(target, tree)
+    else:
+        console.file.write(json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+
+
+VERB = Verb(
+    name="show",
+    summary="the results of a study, also while it runs",
+    run=run,
+    description=(
+        "Print the results of a study: the options of each swept group, the best trials with 95 % intervals, which of\n"
+        "them cannot be told apart, and what they cost. The study may be running, here or on another machine; it is\n"
+        "only read. Intervals are of the choice of dev items, not of the seed.\n\n"
+        "  embedsweep show night\n"
+        "  embedsweep show night --csv - | column -s, -t | less -S"
+    ),
+    positionals=(STUDY,),
+    options=(
+        Option("--all", "", "list every trial, the pruned and the failed ones, too"),
+        Option("--csv", "FILE", f"write a row for each trial; {STDOUT} is stdout"),
+        Option("--json", "FILE", f"write trials, options, intervals and differences; {STDOUT} is stdout"),
+        STORAGE,
+        OVERWRITE,
+    ),
+)

@@ -1,0 +1,105 @@
+"""Two trials of a study side by side: keys with different values, scores, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from embedsweep.report.results import TrialRow, paired_differences, study_results
+from embedsweep.report.tables import FIGURES, aligned, how_certain, interval_text, score_text
+from embedsweep.study.duplicates import trained_config
+from embedsweep.study.record import StudyRecord
+from embedsweep.tracking.names import flatten
+
+MOST_ROWS = 24
+"""How many evaluations of a curve are listed."""
+CHART = 32
+"""Characters of the chart."""
+
+
+def difference(study: StudyRecord, first: int, second: int) -> list[str]:
+    """Return the lines; of an unfinished trial what is known so far.
+
+    Args:
+        study: the study.
+        first: the number of a trial.
+        second: the number of another.
+    """
+    rows = study_results(study).rows
+    pair = (rows[first], rows[second])
+    configs = [flatten(trained_config(study.plan, study.trials[row.number])) for row in pair]
+    keys = [key for key in dict.fromkeys((*configs[0], *configs[1])) if configs[0].get(key) != configs[1].get(key)]
+    table = [*_scores(study, pair), *((key, *(config.get(key, "-") for config in configs)) for key in keys)]
+    header = ("", *(f"trial {row.number}" for row in pair))
+    lines = ["", *aligned(header, table, left={0, 1, 2})]
+    if not keys:
+        lines.append("no key differs")
+    lines += _verdict(study, pair)
+    curves = [_curve(study, row) for row in pair]
+    return lines + (["", *_chart(study.plan.objective, pair, curves)] if any(curves) else [])
+
+
+def _scores(study: StudyRecord, pair: Sequence[TrialRow]) -> list[tuple[str, ...]]:
+    """Return the rows of states, scores, intervals, steps and costs; those that are known of neither are left out."""
+    scores = {
+        metric: [score_text(metric, row.objectives[metric]) if row.objectives else "-" for row in pair]
+        for metric in study.plan.objectives
+    }
+    costs = {
+        figure.header: ["-" if (value := figure.read(row.cost)) is None else figure.text(value) for row in pair]
+        for figure in FIGURES
+    }
+    rows = {
+        "state": [row.state for row in pair],
+        **scores,
+        "95 % interval": [interval_text(row.interval) for row in pair],
+        "steps": ["-" if row.steps is None else str(row.steps) for row in pair],
+        **costs,
+    }
+    return [(name, *cells) for name, cells in rows.items() if set(cells) != {"-"}]
+
+
+def _verdict(study: StudyRecord, pair: Sequence[TrialRow]) -> list[str]:
+    metric = study.plan.objective
+    if not all(row.state == "COMPLETE" for row in pair):
+        return []
+    better, worse = sorted(pair, key=lambda row: -row.objectives[metric])
+    gap = better.objectives[metric] - worse.objectives[metric]
+    interval = paired_differences(better, [worse], metric)[worse.number]
+    return ["", f"trial {better.number} is {gap:.4f} above trial {worse.number}{how_certain(interval)}"]
+
+
+def _curve(study: StudyRecord, row: TrialRow) -> Mapping[int, float]:
+    """Return a trial's dev objective by step; with a pruner, that of an unfinished trial is not known."""
+    if row.result is not None and row.result.curve:
+        return dict(row.result.curve.get(study.plan.objective, ()))
+    return study.trials[row.number].intermediate_values if study.plan.pruner == "none" else {}
+
+
+def _chart(metric: str, pair: Sequence[TrialRow], curves: Sequence[Mapping[int, float]]) -> list[str]:
+    """Return both curves as columns, with a mark at each value: ``a`` for the first trial, ``b`` for the second."""
+    steps = sorted({step for curve in curves for step in curve})
+    if len(steps) > MOST_ROWS:
+        last = len(steps) - 1
+        steps = [steps[round(index * last / (MOST_ROWS - 1))] for index in range(MOST_ROWS)]
+    values = [value for curve in curves for value in curve.values()]
+    low, high = min(values), max(values)
+    rows = [
+        (
+            str(step),
+            *(f"{curve[step]:.4f}" if step in curve else "" for curve in curves),
+            _marks(step, curves, low, high),
+        )
+        for step in steps
+    ]
+    scale = f"{low:.4f}".ljust(CHART - 6) + f"{high:.4f}"
+    header = ("step", *(f"{mark}: trial {row.number}" for mark, row in zip("ab", pair, strict=True)), scale)
+    return [metric, *aligned(header, rows, left={3})]
+
+
+def _marks(step: int, curves: Sequence[Mapping[int, float]], low: float, high: float) -> str:
+    line = ["."] * CHART
+    for mark, curve in zip("ab", curves, strict=True):
+        if step in curve:
+            place = round((CHART - 1) * (curve[step] - low) / (high - low)) if high > low else 0
+            line[place] = "*" if line[place] != "." else mark  # both at one place
+    return "".join(line)

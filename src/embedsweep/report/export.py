@@ -1,0 +1,58 @@
+"""The results of a study as plain containers, for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from embedsweep.report.results import ConfigurationRow, StudyResults, TrialRow
+
+
+def tree_of(results: StudyResults) -> dict[str, Any]:
+    """Return what ``embedsweep show --json`` writes: trials by number, and what follows from them.
+
+    A difference is the 95 % interval of how far the best trial is above that one; null where it is not known.
+    """
+    study, best = results.study, results.best
+    return {
+        "study": study.name,
+        "state": study.state,
+        "n_trials": study.n_trials,
+        "objectives": list(study.plan.objectives),
+        "best": best.number if best is not None else None,
+        "before": results.before,
+        "test": dict(best.test) if best is not None else {},
+        "groups": {group: [asdict(option) for option in options] for group, options in results.groups.items()},
+        "configurations": [_configuration(row) for row in results.configurations],
+        "differences": {str(number): interval for number, interval in results.differences.items()},
+        "undecided": list(results.undecided),
+        "trials": [_trial(row) for row in results.rows],
+    }
+
+
+def _configuration(row: ConfigurationRow) -> dict[str, Any]:
+    return {
+        "values": row.values,
+        "trials": [trial.number for trial in row.rows],
+        "reused": list(row.reused),
+        "mean": dict(row.mean),
+        "spread": dict(row.spread),
+    }
+
+
+def _trial(row: TrialRow) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "state": row.state,
+        "values": dict(row.values),
+        "objectives": dict(row.objectives),
+        "interval": row.interval,
+        "dev": dict(row.result.dev) if row.result is not None else {},
+        "test": dict(row.test),
+        "steps": row.steps,
+        "cost": asdict(row.cost),
+        "run_id": row.run_id,
+        "reason": row.reason,
+        "duplicate": asdict(row.duplicate) if row.duplicate is not None else None,
+        "folder": str(row.folder),
+    }
