@@ -22,7 +22,7 @@ def executed(folder: Path) -> NotebookNode:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raised.
     """
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook: NotebookNode = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         notebook, timeout=LONGEST_CELL_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
@@ -52,7 +52,7 @@ def main() -> None:
     """Write the notebook."""
     with tempfile.TemporaryDirectory(prefix="embedsweep-") as folder:
         notebook = executed(Path(folder))
-    nbformat.write(notebook, NOTEBOOK)
+    nbformat.write(notebook, NOTEBOOK)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

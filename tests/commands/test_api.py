@@ -116,7 +116,7 @@ def test_a_run_is_returned_with_its_result_and_model_and_a_failed_one_is_raised(
         embedsweep.train(["loss=mnrl", "optimizer.lr=1", "optimizer.max_grad_norm=1e6", *QUICK])
 
 
-PROGRAM = '''
+PROGRAM = """
 import embedsweep
 
 def rate(config: embedsweep.TrialConfig) -> float:
@@ -137,7 +137,7 @@ best: embedsweep.TrialRow = study.best
 print(study.trials(config=True)["state"].tolist(), study.curves().columns, study.scores(best)["id"].max())
 print(best.objectives["dev/spearman_cosine"] + 1, study.optuna.best_value, study.config(0).loss.name)
 print(study.results.groups["loss"][0].median, study.model(best, device="cpu").encode(["a"]).shape)
-'''
+"""
 WRONG = """
 import embedsweep
 
