@@ -119,5 +119,7 @@ def readable(function: Callable[P, T]) -> Callable[P, T]:
         except EmbedsweepError as error:
             error.args = (printable(redact(str(error))),)
             raise error.with_traceback(None) from None
+        except KeyboardInterrupt as error:
+            raise error.with_traceback(None) from None
 
     return calling
