@@ -9,12 +9,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.tracking.stores import wait_for
 
 WIDTH, HEIGHT = 1600, 1100
 """Of the window, in pixels: MLflow renders only the rows that are visible, and 20 have to be."""
@@ -46,28 +46,14 @@ def opened(folder: Path, hint: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", *words, "--port", str(port)]
-    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert server.stdout is not None
-        address = server.stdout.readline().split()[1]
-        wait_for(f"http://127.0.0.1:{port}/health")
-        yield address
-    finally:
-        server.terminate()
-        server.wait(PATIENCE_S)
-
-
-def wait_for(address: str) -> None:
-    """Wait until a server answers."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[1]
+            wait_for(f"http://127.0.0.1:{port}/health", 180)
+            yield address
+        finally:
+            server.terminate()
 
 
 @contextmanager
