@@ -73,12 +73,14 @@ def test_a_trial_that_will_be_resumed_does_not_change_what_is_finished() -> None
     assert read(output)[-1] == "trial 3 WAITING 0s interrupted"
 
 
-def test_a_quiet_command_prints_messages_only() -> None:
+def test_a_quiet_command_prints_messages_and_failures_only() -> None:
     output, told = io.StringIO(), Told(status())
     display = QuietLines(Console(file=output), told.trials)
     run_one(display, told)
     display.say("MLflow's store does not answer")
-    assert read(output) == ["MLflow's store does not answer"]
+    display.begin("8", {}, "", 0)
+    display.end("8", "FAIL", None, "TrialError: the loss is NaN")
+    assert read(output) == ["MLflow's store does not answer", "trial 8 FAIL TrialError: the loss is NaN"]
 
 
 def events(output: io.StringIO) -> list[dict[str, Any]]:
