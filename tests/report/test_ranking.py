@@ -15,6 +15,7 @@ from embedsweep.config.study import Choice
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import short_params
 from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
+from embedsweep.report.results import study_results
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
@@ -38,13 +39,13 @@ def console(width: int = 100) -> tuple[Console, io.StringIO]:
 
 def ranking(study: Study, most: int | None = SHOWN, width: int = 100) -> list[str]:
     to, output = console(width)
-    print_ranking(to, study, most)
+    print_ranking(to, study_results(study), most)
     return output.getvalue().splitlines()
 
 
 def best(study: Study, program: str = "embedsweep train") -> list[str]:
     to, output = console()
-    print_best(to, study, program)
+    print_best(to, study_results(study), program)
     return output.getvalue().splitlines()
 
 

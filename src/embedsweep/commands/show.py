@@ -42,11 +42,13 @@ def run(words: Sequence[str], console: Console) -> int:
     if STDOUT in (csv, tree):
         return 0
     from embedsweep.report.ranking import SHOWN, print_best, print_ranking
+    from embedsweep.report.results import study_results
     from embedsweep.study.storage import storage_errors
 
     with storage_errors():
-        print_ranking(console, study, None if arguments.values.all else SHOWN)
-        print_best(console, study, "embedsweep train")
+        results = study_results(study)
+        print_ranking(console, results, None if arguments.values.all else SHOWN)
+        print_best(console, results, "embedsweep train")
     for path in (csv, tree):
         if path is not None:
             say(console, f"written to {path}")
