@@ -45,12 +45,24 @@ def run(words: Sequence[str], console: Console) -> int:
     from embedsweep.study.storage import storage_errors
 
     with storage_errors():
+        say(console, _state_line(study))
         print_ranking(console, study, None if arguments.values.all else SHOWN)
         print_best(console, study, "embedsweep train")
     for path in (csv, tree):
         if path is not None:
             say(console, f"written to {path}")
     return 0
+
+
+def _state_line(study: StudyRecord) -> str:
+    words = {
+        "complete": "complete",
+        "running": "running",
+        "not running": f"not running; embedsweep train -m study.name={study.name} resumes it",
+        "unknown": "another machine ran its trials, and may run them now",
+    }
+    finished = sum(trial.state.is_finished() for trial in study.trials)
+    return f"{finished} of {study.n_trials} trials finished; {words[study.state]}"
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:
