@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from embedsweep.console import PlainLines
+from embedsweep.report.lines import PlainLines
+from embedsweep.report.running import RunningTrials
 from embedsweep.study.opening import open_study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.validation.sweep import pass_sweep
@@ -21,6 +22,6 @@ def open_worker(n_trials: int, words: Sequence[str] = SHORT) -> Worker:
     seeds = ",".join(map(str, range(n_trials)))
     request = pass_sweep([*words, f"trainer.seed={seeds},{n_trials}"])
     study, tracker = open_study(request), Tracker(request.tracking)
-    display = PlainLines(Console(quiet=True))
+    display = PlainLines(Console(quiet=True), RunningTrials())
     parent = tracker.parent_run(study.name, {})
     return Worker(study, tracker, parent, display)

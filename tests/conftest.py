@@ -12,9 +12,9 @@ import pytest
 from embedsweep.config.study import TrackingConfig
 from embedsweep.data import load
 from embedsweep.tracking.runs import Tracker
-from tests.seeing import swept
+from tests.seeing import seen, swept
 
-__all__ = ["swept"]  # a fixture of all tests
+__all__ = ["seen", "swept"]  # fixtures
 
 # Torch's threads wait by spinning: with more of them than cores, tests take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -30,7 +30,7 @@ from embedsweep.config.compose import (
     shipped_conf,
 )
 from embedsweep.config.values import nearest
-from embedsweep.console import open_console
+from embedsweep.console import OutputStyle, open_console
 from embedsweep.environment import drop_empty, drop_launcher, launcher_problem
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem, printable
 from embedsweep.machine import end_at_once, prepare_process
@@ -43,6 +43,7 @@ HELP = ("-h", "--help")
 HYDRA_FLAGS = (*HELP, "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 COMPLETION = ("-sc", "--shell-completion")
 MULTIRUN = ("-m", "--multirun")
+STYLES: Mapping[str, OutputStyle] = {"--quiet": "quiet", "--json-lines": "json"}
 NO_FILE_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of a path that can only be an argument of the command."""
 WRITE_AT_THE_END = ("audit", "evaluate", "encode", "similarity")
@@ -151,14 +152,19 @@ def _train(words: Sequence[str], console: Console) -> int:
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
         return _run_hydra(words)
     flags = [word for word in words if word.startswith("-")]
-    if unknown := [flag for flag in flags if flag not in MULTIRUN]:
-        known = (*MULTIRUN, *HYDRA_FLAGS, "--version")
+    if unknown := [flag for flag in flags if flag not in (*MULTIRUN, *STYLES)]:
+        known = (*MULTIRUN, *STYLES, *HYDRA_FLAGS, "--version")
         raise ConfigError(
             Problem(flag, f"no such flag{nearest(flag, known)}; there are: {', '.join(known)}") for flag in unknown
         )
+    styles: Mapping[str, OutputStyle] = {flag: style for flag, style in STYLES.items() if flag in flags}
+    if len(styles) > 1:
+        raise ConfigError.single(" ".join(styles), "one excludes the other: give one")
     _leave_launcher()
+    style: OutputStyle = next(iter(styles.values()), "lines")
     overrides = [word for word in words if not word.startswith("-")]
-    return _sweep(overrides, console) if flags else _single(overrides, console)
+    train = _sweep if any(flag in MULTIRUN for flag in flags) else _single
+    return train(overrides, console, style)
 
 
 def _leave_launcher() -> None:
@@ -174,7 +180,7 @@ def _leave_launcher() -> None:
         print(f"embedsweep: ignored variables of a launcher: {', '.join(names)}; {advice}", file=sys.stderr)
 
 
-def _single(overrides: list[str], console: Console) -> int:
+def _single(overrides: list[str], console: Console, style: OutputStyle) -> int:
     from embedsweep.validation.single import pass_single
 
     request = pass_single(overrides)
@@ -183,16 +189,18 @@ def _single(overrides: list[str], console: Console) -> int:
         prepare_process(device)
         from embedsweep.commands.single import run_single
 
-        return 0 if run_single(request, console, program(), group).result is not None else 1
+        return 0 if run_single(request, console, program(), group, style).result is not None else 1
 
 
-def _sweep(overrides: list[str], console: Console) -> int:
+def _sweep(overrides: list[str], console: Console, style: OutputStyle) -> int:
     from embedsweep.validation.sweep import pass_sweep
 
     request = pass_sweep(overrides)
+    if style == "json" and request.study.dry_run:
+        raise ConfigError.single("--json-lines", "study.dry_run has no events: leave one of them out")
     from embedsweep.commands.sweep import run_sweep
 
-    return run_sweep(request, console, program())
+    return run_sweep(request, console, program(), style)
 
 
 def program() -> str:
@@ -252,6 +260,8 @@ TRAIN = Verb(
     options=(
         Option("-m", "", "a study: comma lists and search=... are its search space"),
         Option("--multirun", "", "the same"),
+        Option("--quiet", "", "warnings and the result only, nothing while trials run"),
+        Option("--json-lines", "", "each event as a JSON object in a line, and nothing else"),
         Option("--help", "NAME", "options and how to sweep them, or all of a group, option or key", choices=keys),
         Option("--cfg", "job", "the configuration that this command would use", choices=("job",)),
         Option("--version", "", "the version"),

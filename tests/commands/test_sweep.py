@@ -51,7 +51,7 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
     monkeypatch.setattr(sweep, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
     pool: Any = SimpleNamespace(processes=[None] * children)
     nothing: Any = None
-    sweep._Run(request, study, nothing, nothing, 0.0, "")._supervise(pool, "parent", nothing, nothing)
+    sweep._Run(request, study, nothing, nothing, 0.0, "")._supervise(pool, "parent", nothing)
     assert measured == [expected]
 
 

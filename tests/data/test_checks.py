@@ -200,3 +200,26 @@ def test_examples_know_where_they_stood() -> None:
     assert examples.places == ("row 1", "row 2", "row 3")
     assert examples.kept([2, 0], None).places == ("row 3", "row 1")
     assert examples.became("texts", (("a",),), None, None, "texts").places is None
+
+
+@pytest.mark.parametrize(
+    ("score_range", "scores", "expected"),
+    [
+        ((0, 1), [0, 1, 2, 3, 4, 5, 5], None),  # four rows are outside
+        ((0, 1), [0, 1, 2, 3, 4, 5] * 2, "many scores are outside [0,1]: set data.score_range=[0,5]"),
+        ((0, 5), [1, 40, 99] * 4, "many scores are outside [0,5]: set data.score_range=[0,100]"),
+        ((0, 1), [-0.5, 1] * 6, "many scores are outside [0,1]: set data.score_range=[-1,1]"),
+        ((0, 1), [-3, 700.5] * 6, "many scores are outside [0,1]: set data.score_range=[-3,700.5]"),
+        ((0, 5), [1, 2, 3] * 50 + [6] * 7, None),  # fewer than a twentieth
+    ],
+)
+def test_many_scores_outside_the_range_are_one_mistake(
+    score_range: tuple[float, float], scores: list[float], expected: str | None
+) -> None:
+    rows = [(f"text {number}", f"other {number}", score) for number, score in enumerate(scores)]
+    problems = _refusal(replace(SCORED, score_range=score_range), *rows)
+    if expected is not None:
+        assert problems == [f"data.score_range: {expected}"]
+    else:
+        assert problems[0].startswith("row ")
+        assert len(problems) > 1

@@ -75,7 +75,7 @@ def test_a_study_of_an_earlier_commit_resumes_in_the_same_runs(commit: str, url:
     assert ended.code == 0, ended.output
     assert "Traceback" not in ended.output
     assert [f"trial {number} RUNNING" in ended.output for number in range(N_TRIALS + 1)] == [False, True, True, False]
-    (resumed,) = (line for line in ended.output.splitlines() if line.startswith(f"trial {KILLED_TRIAL} RUNNING"))
+    (resumed,) = (line for line in ended.output.splitlines() if f" trial {KILLED_TRIAL} RUNNING" in line)
     assert " resumed" in resumed
     study = Study(tmp_path, url)
     studies.check_whole(study, N_TRIALS, earlier=set(range(KILLED_TRIAL)))

@@ -21,12 +21,13 @@ from sentence_transformers import SentenceTransformer
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
-from embedsweep.console import PlainLines
 from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import TrialError
 from embedsweep.evaluation.scores import read_scores
+from embedsweep.report.lines import PlainLines
+from embedsweep.report.running import RunningTrials
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG
 from embedsweep.tracking.runs import Tracker
@@ -366,7 +367,7 @@ def test_a_worker_with_a_share_measures_its_trials_by_the_share(
     words = ("study.name=shared", "study.keep_models=none", "emissions.country_iso_code=FRA")
     sweep = pass_sweep([*SMALL, *words, "trainer.seed=1,2", "trainer.max_steps=3"])
     study, tracker = open_study(sweep), Tracker(mlflow_store)
-    parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True))
+    parent, display = tracker.parent_run(study.name, {}), PlainLines(Console(quiet=True), RunningTrials())
     folder = tmp_path / "workers"
     worker = Worker(study, tracker, parent, display, allocation=allocation_path(folder, 0))
     with MachineEmissions(EMISSIONS, folder) as shared:

@@ -18,8 +18,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from embedsweep.console import PlainLines
 from embedsweep.errors import Interrupted, WorkerError
+from embedsweep.report.lines import PlainLines
+from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.validation.sweep import Sweep, pass_sweep
 from embedsweep.workers import supervisor as supervisor_module
@@ -33,7 +34,7 @@ WORKER = """if True:
         pickle.dump(event, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     def begin(label):
-        tell("begin", label, {"loss": "mnrl"}, "")
+        tell("begin", label, {"loss": "mnrl"}, "", 0)
     def end(label):
         tell("end", label, "COMPLETE", 0.5, "")
     def first(name):
@@ -45,7 +46,7 @@ WORKER = """if True:
     def released(*_):
         end_of = globals().get("trial")
         if end_of is not None:
-            tell("end", end_of, "RUNNING", None, "released")
+            tell("end", end_of, "WAITING", None, "released")
         sys.exit(143)
     signal.signal(signal.SIGTERM, released)
     exec(os.environ["PROGRAM"])
@@ -81,7 +82,7 @@ class Watched:
         deadline: float | None = None,
     ) -> None:
         self._output = io.StringIO()
-        display = PlainLines(Console(file=self._output, width=40))
+        display = PlainLines(Console(file=self._output, width=40), RunningTrials())
         environments: list[Mapping[str, str]] = [{"PROGRAM": program} for program in programs]
         self.registered: list[tuple[int, int]] = []
         emissions: Any = self
@@ -110,8 +111,8 @@ class Watched:
 
     @property
     def lines(self) -> list[str]:
-        """What was shown, less how long it took."""
-        return re.sub(r" \d+s\b", "", self._output.getvalue()).splitlines()
+        """What was shown, less when it was and how long it took."""
+        return re.sub(r" \d+s\b|(?m:^[-\d]{10} [:\d]{8} )", "", self._output.getvalue()).splitlines()
 
 
 def living_children() -> set[psutil.Process]:
@@ -149,7 +150,7 @@ def test_a_worker_that_dies_is_reported_and_restarted(job: Job) -> None:
     lines = Watched(job, [program]).run()
     assert lines == [
         "trial 5 RUNNING loss=mnrl",
-        "trial 5 RUNNING loss=mnrl its worker died; the trial will be resumed",
+        "trial 5 WAITING loss=mnrl its worker died; the trial will be resumed",
         "worker 0 ended with exit code 7; sweeps/faked/workers/0.log ends",
         "  some noise",
         "  and the reason",
@@ -182,7 +183,7 @@ def test_a_trial_may_be_resumed_before_its_workers_death_is_noticed(job: Job) ->
     lines = Watched(job, [dies, takes]).run()
     assert [line for line in lines if line.startswith("trial")] == [
         "trial 9 RUNNING loss=mnrl",
-        "trial 9 RUNNING loss=mnrl its worker died; the trial will be resumed",
+        "trial 9 WAITING loss=mnrl its worker died; the trial will be resumed",
         "trial 9 RUNNING loss=mnrl",
         "trial 9 50% 0.4000",
         "trial 9 COMPLETE loss=mnrl 0.5000",
@@ -271,7 +272,7 @@ def test_the_command_fails_after_two_workers_that_cannot_start(job: Job) -> None
 
 
 def test_a_problem_of_all_trials_is_reported_once_and_ends_all_workers(job: Job) -> None:
-    gone = 'begin("0"); tell("end", "0", "RUNNING", None, "released"); tell("outage", "the store is gone"); sys.exit(1)'
+    gone = 'begin("0"); tell("end", "0", "WAITING", None, "released"); tell("outage", "the store is gone"); sys.exit(1)'
     gone = f'while not os.path.exists("waits"):\n    time.sleep(0.02)\n{gone}'
     waiting = 'trial = "1"; begin("1"); open("waits", "w"); time.sleep(60)'
     watched = Watched(job, [waiting, gone])
@@ -289,7 +290,7 @@ def test_an_interrupt_reaches_every_worker_once_and_they_release_their_trials(jo
     assert error.value.exit_code == 130
     started = ["trial 0 RUNNING loss=mnrl", "trial 1 RUNNING loss=mnrl"]
     assert sorted(watched.lines[:2]) == started
-    assert sorted(watched.lines[2:]) == [f"{line} released" for line in started]
+    assert sorted(watched.lines[2:]) == [f"{line.replace('RUNNING', 'WAITING')} released" for line in started]
 
 
 def test_an_interrupt_between_the_first_job_and_the_second_ends_both_workers(job: Job) -> None:
@@ -359,7 +360,7 @@ def test_a_job_names_the_log_of_its_worker(job: Job) -> None:
 def test_events_make_the_same_calls_on_the_supervisors_display() -> None:
     calls: list[tuple[Any, ...]] = [
         ("say", "a line\nof two"),
-        ("begin", "0", {"loss": "mnrl", "optimizer.lr": 1e-3, "model.dense": None}, "resumed"),
+        ("begin", "0", {"loss": "mnrl", "optimizer.lr": 1e-3, "model.dense": None}, "resumed", 1),
         ("progress", "0", 3, 10),
         ("score", "0", 0.5),
         ("end", "0", "COMPLETE", 0.5, "Grüße"),

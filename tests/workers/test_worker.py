@@ -26,9 +26,10 @@ from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
-from embedsweep.console import PlainLines
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
+from embedsweep.report.lines import PlainLines
 from embedsweep.report.ranking import print_ranking, rerun_command
+from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
@@ -105,7 +106,7 @@ class Bench:
     output: io.StringIO
 
     def work(self) -> None:
-        display = PlainLines(Console(file=self.output, width=200))
+        display = PlainLines(Console(file=self.output, width=200), RunningTrials())
         Worker(self.study, self.tracker, self.parent, display).work()
 
     def run_of(self, number: int) -> Run:
@@ -149,6 +150,24 @@ def bench(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 # --- attempts
+
+
+def test_a_warning_is_shown_once_a_study_and_not_once_a_trial_or_a_command(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = ["3 of 8 train examples are duplicates"]
+    monkeypatch.setattr("embedsweep.workers.worker.data_warnings", lambda _: list(shown))
+    words = ("study.name=warned", "optimizer.lr=1e-4,1e-3,1e-2", "study.duplicates=replicate")
+    first = bench(*words)
+    first.study.n_trials = 2
+    first.work()
+    assert first.output.getvalue().count("data: 3 of 8 train examples are duplicates") == 1
+    shown.append("7 sentences of dev also occur in train")
+    again = bench(*words)
+    again.work()
+    assert again.states == ["COMPLETE"] * 3
+    assert "duplicates" not in again.output.getvalue()
+    assert again.output.getvalue().count("data: 7 sentences of dev also occur in train") == 1
 
 
 def test_a_trial_that_raised_is_retried_in_the_same_trial_and_run(bench: Open, trained: Trained) -> None:
@@ -486,7 +505,7 @@ def test_a_configuration_that_is_sampled_again_is_not_trained_again(
 
 def line_of(made: Bench, number: int) -> str:
     """What was printed at the end of a trial."""
-    return [line for line in made.output.getvalue().splitlines() if line.startswith(f"trial {number} ")][-1]
+    return [line for line in made.output.getvalue().splitlines() if f" trial {number} " in line][-1]
 
 
 def test_a_reuse_that_was_interrupted_is_repeated(

@@ -13,11 +13,14 @@ from rich.console import Console
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
-from embedsweep.console import Display, open_display, say
+from embedsweep.console import Display, OutputStyle, say
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
-from embedsweep.files import SINGLE, SINGLE_RUNS
+from embedsweep.files import MODEL, SINGLE, SINGLE_RUNS
+from embedsweep.report.lines import JsonLines
+from embedsweep.report.live import TrialDisplay, make_display, shown
 from embedsweep.report.ranking import print_single, print_ui
+from embedsweep.report.running import RunningTrials
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.names import option_tags, run_name
@@ -52,7 +55,9 @@ class EndedRun:
     failure: str | None = None
 
 
-def run_single(request: SingleRun, console: Console, program: str, group: TrainingGroup | None) -> EndedRun:
+def run_single(
+    request: SingleRun, console: Console, program: str, group: TrainingGroup | None, style: OutputStyle = "lines"
+) -> EndedRun:
     """Train one configuration, record it in the experiment ``single`` and print the result.
 
     With ``resume``, an earlier run is continued: in its own MLflow run and folder if its configuration is unchanged,
@@ -66,8 +71,9 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
         Interrupted: a signal came; the run is marked KILLED.
         TrackingError: the run cannot be recorded.
     """
-    with Tracker(request.tracking, lambda line: say(console, line)) as tracker:
-        return _Run(request, tracker, console, program, group).run()
+    display = make_display(console, style, RunningTrials(), "run")
+    with Tracker(request.tracking, display.say) as tracker:
+        return _Run(request, tracker, display, console, program, group).run()
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,15 @@ class _Run:
     Attributes:
         request: the validated command.
         tracker: writes to MLflow.
-        console: where output is printed.
+        display: shows the run and messages.
+        console: where the result is printed.
         program: how this program was started.
         group: the processes that train the run together; None trains in this one.
     """
 
     request: SingleRun
     tracker: Tracker
+    display: TrialDisplay
     console: Console
     program: str
     group: TrainingGroup | None
@@ -96,15 +104,15 @@ class _Run:
 
     def run(self) -> EndedRun:
         """Train, record and print the result."""
-        request, tracker, console, continued = self.request, self.tracker, self.console, self.continued
+        request, tracker, continued = self.request, self.tracker, self.continued
         with ExitStack() as stack:
             if request.resumed is not None:
                 earlier = request.resumed.run
                 stack.enter_context(alone_in(earlier.folder))
                 if continued is not None and (done := read_result(earlier.folder)) is not None:
                     self._finish_complete(earlier.run_id)
-                    console.print(f"run {earlier.run_id[:8]} is complete", highlight=False)
-                    print_single(console, done, earlier.folder, earlier.config.objective)
+                    self.display.say(f"run {earlier.run_id[:8]} is complete")
+                    self._print_result(done, earlier.folder, earlier.run_id)
                     return EndedRun(earlier.run_id, earlier.folder, done)
                 _check_recorded(request, earlier, tracker)
             with shielded():
@@ -115,12 +123,22 @@ class _Run:
             ended = self._train(folder, run)
         if ended.result is None:
             return ended
-        print_single(console, ended.result, folder, request.config.objective)
-        megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
-        more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
-        say(console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
-        print_ui(console, tracker.ui_hint(), self.program)
+        self._print_result(ended.result, folder, run.run_id)
+        if not isinstance(self.display, JsonLines):
+            megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
+            more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
+            say(self.console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
+            print_ui(self.console, tracker.ui_hint(), self.program)
         return ended
+
+    def _print_result(self, result: TrialResult, folder: Path, run_id: str) -> None:
+        objective = self.request.config.objective
+        if isinstance(self.display, JsonLines):
+            scores = {"value": result.objective, "dev": result.dev, "test": result.test, "before": result.before}
+            places = {"model": str(folder / MODEL), "log": str(folder / "train.log")}
+            self.display.emit("result", run=run_id[:8], run_id=run_id, objective=objective, **scores, **places)
+        else:
+            print_single(self.console, result, folder, objective)
 
     def _open_run(self) -> TrialTracker:
         config, resumed = self.request.config, self.request.resumed
@@ -148,7 +166,8 @@ class _Run:
     def _train(self, folder: Path, run: TrialTracker) -> EndedRun:
         """Train and end the run; if it fails, print and record the reason."""
         request, config, label = self.request, self.request.config, run.run_id[:8]
-        with open_display(self.console, config.objective) as display:
+        display = self.display
+        with shown(display):
 
             def report(_: int, metrics: Mapping[str, float]) -> Decision:
                 display.score(label, metrics[config.objective])
@@ -167,7 +186,7 @@ class _Run:
             except (Interrupted, KeyboardInterrupt):
                 with shielded():
                     run.finish("RUNNING")
-                    display.end(label, "RUNNING", None, f"interrupted; {self._resume_command(run)} resumes it")
+                    display.end(label, "WAITING", None, f"interrupted; {self._resume_command(run)} resumes it")
                 raise
             except Exception as error:
                 reason = redact(f"{type(error).__name__}: {error}")
@@ -175,9 +194,9 @@ class _Run:
                 with shielded():
                     run.set_tags({"embedsweep.failure": reason})
                     run.finish("FAIL")
-                say(self.console, f"log: {folder / 'train.log'}")
+                display.say(f"log: {folder / 'train.log'}")
                 if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
-                    say(self.console, f"resume from step {step}: {self._resume_command(run)}")
+                    display.say(f"resume from step {step}: {self._resume_command(run)}")
                 return EndedRun(run.run_id, folder, None, reason)
             with shielded():
                 run.finish("COMPLETE")
@@ -231,7 +250,7 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
     if resumed is not None:
         step = resumed.run.last_step or 0
         note = f"from step {step}" + (f" of {resumed.run.run_id[:8]}" if resumed.is_changed else "")
-    display.begin(label, _shown_options(request, "loss", "model", "data"), note)
+    display.begin(label, _shown_options(request, "loss", "model", "data"), note, 0)
     for line in data_warnings(config):
         display.say(f"data: {line}")
     for line in training_warnings(config):

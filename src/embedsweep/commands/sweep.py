@@ -15,11 +15,15 @@ from rich.console import Console
 from embedsweep.commands.study_page import StudyPage
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import resolve
-from embedsweep.console import Display, open_display, say
+from embedsweep.console import OutputStyle, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError, raise_problems
 from embedsweep.machine import cuda_devices_of, prepare_process
+from embedsweep.report.lines import JsonLines
+from embedsweep.report.live import TrialDisplay, make_display, shown
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
+from embedsweep.report.running import RunningTrials
+from embedsweep.report.status import result_fields, study_status
 from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import open_study
@@ -44,13 +48,14 @@ from embedsweep.workers.worker import Worker, delete_unneeded
 DONE, FAILED_TRIALS = 0, 3
 
 
-def run_sweep(request: Sweep, console: Console, program: str) -> int:
+def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle = "lines") -> int:
     """Run the trials of a study and report on it.
 
     Args:
         request: the validated command.
         console: where output is printed.
         program: how this program was started, for the printed command that trains the best configuration again.
+        style: how trials are shown; ``json`` prints nothing but events.
 
     Returns:
         0, or 3 if trials of the study failed.
@@ -67,9 +72,8 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
             print_preview(console, request, program)
             return DONE
         study = open_study(request)
-        device, processes = _device(study), request.workers.processes_per_trial
-        # With a plan, validation has checked these.
-        if request.plan is None:
+        if request.plan is None:  # with a plan, validation has checked these
+            device, processes = _device(study), request.workers.processes_per_trial
             raise_problems(
                 [
                     *check_shares(request.workers, device),
@@ -78,28 +82,53 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                 ]
             )
         agree_on_data(study)
-        is_inline = request.workers.name == "inline"
-        n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
-        arguments = (device, str(processes), store_kind(study.services.tracking.uri))
-        print_line = partial(say, console)
-        # The group takes the GPUs that this process still sees. Workers import while the stores are opened here.
-        with (
-            open_group(processes if is_inline else 1, device) as group,
-            open_environments(request.workers, device, n_left, study, print_line) as environments,
-            WorkerPool(study.folder, arguments, environments) as pool,
-        ):
+        display = make_display(console, style, RunningTrials(partial(study_status, study)))
+        _show_start(display, study)
+        report = partial(_report, console, study, display, program)
+        try:
+            _run_trials(request, study, display, start, program, report)
+        except (Interrupted, KeyboardInterrupt):
+            display.say(_last_words(study))
+            raise
+        return FAILED_TRIALS if study.failed_trials else DONE
+
+
+def _run_trials(
+    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Callable[[Tracker], None]
+) -> None:
+    """Run the trials that are left, and report while the tracker still writes."""
+    device, processes = _device(study), request.workers.processes_per_trial
+    is_inline = request.workers.name == "inline"
+    n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
+    arguments = (device, str(processes), store_kind(study.services.tracking.uri))
+    # The group takes the GPUs that this process still sees. Workers import while the stores are opened here.
+    with (
+        open_group(processes if is_inline else 1, device) as group,
+        open_environments(request.workers, device, n_left, study, display.say) as environments,
+        WorkerPool(study.folder, arguments, environments) as pool,
+    ):
+        display.trials.workers = 1 if is_inline else len(environments)
+        with shown(display):  # what is waited for
             if is_inline:
                 prepare_process(device)
-            with Tracker(study.services.tracking, print_line) as tracker:
-                _check_one_store(study, tracker)
-                _Run(request, study, tracker, console, start, program).run(pool, group)
-                print_ranking(console, study)
-                print_best(console, study, program)
-                print_ui(console, tracker.ui_hint(study.name), program)
-                if study.unfinished:
-                    numbers = ", ".join(map(str, study.unfinished))
-                    say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
-        return FAILED_TRIALS if study.failed_trials else DONE
+            tracker = Tracker(study.services.tracking, display.say)
+        with tracker:
+            _check_one_store(study, tracker)
+            _Run(request, study, tracker, display, start, program).run(pool, group)
+            report(tracker)
+
+
+def _report(console: Console, study: Study, display: TrialDisplay, program: str, tracker: Tracker) -> None:
+    """Print a study's result, or show it as an event."""
+    if isinstance(display, JsonLines):
+        display.emit("result", **result_fields(study, program))
+        return
+    print_ranking(console, study)
+    print_best(console, study, program)
+    print_ui(console, tracker.ui_hint(study.name), program)
+    if study.unfinished:
+        numbers = ", ".join(map(str, study.unfinished))
+        say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:
@@ -125,7 +154,7 @@ class _Run:
         request: the validated command.
         study: the study, open.
         tracker: writes to MLflow.
-        console: where output is printed.
+        display: shows trials and messages.
         start: when the command started, by the monotonic clock.
         program: how this program was started.
     """
@@ -133,7 +162,7 @@ class _Run:
     request: Sweep
     study: Study
     tracker: Tracker
-    console: Console
+    display: TrialDisplay
     start: float
     program: str
 
@@ -144,7 +173,7 @@ class _Run:
             pool: the worker processes; none with ``workers=inline``.
             group: the processes that train each trial together with ``workers=inline``; None trains in this one.
         """
-        study, tracker = self.study, self.tracker
+        study, tracker, display = self.study, self.tracker, self.display
         tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
         parent: str | None = None
         status: ParentStatus = "FAILED"
@@ -154,16 +183,19 @@ class _Run:
                 parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
             page = StudyPage(study, tracker, parent, self.program)
             page.open()
-            retried = study.retry_failed() if self.request.study.retry_failed else []
-            say(self.console, _opening_line(study, retried))
+            if self.request.study.retry_failed and (retried := study.retry_failed()):
+                display.say(_retry_line(retried))
             for line in damage(study, tracker):
-                say(self.console, line)
-            with open_display(self.console, study.plan.objective) as display:
+                display.say(line)
+            with shown(display):
                 delete_unneeded(study)
                 if self.request.workers.name == "inline":
-                    Worker(study, tracker, parent, display, self.deadline, group=group, after_trial=page.update).work()
+                    worker = Worker(
+                        study, tracker, parent, display, self.deadline, group=group, after_trial=page.update
+                    )
+                    worker.work()
                 else:
-                    self._supervise(pool, parent, display, page.update)
+                    self._supervise(pool, parent, page.update)
             if study.is_complete:
                 # Not earlier: while workers are measured, this process has to see all their GPUs.
                 prepare_process(_device(study))
@@ -174,7 +206,6 @@ class _Run:
             status = "FINISHED" if study.is_complete else "KILLED"
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
-            say(self.console, f"interrupted: the same command, or -m study.name={study.name} alone, resumes the study")
             raise
         finally:
             if parent is not None:
@@ -187,7 +218,7 @@ class _Run:
         timeout = self.request.study.timeout
         return self.start + timeout if timeout is not None else None
 
-    def _supervise(self, pool: WorkerPool, parent: str, display: Display, after_trial: Callable[[], None]) -> None:
+    def _supervise(self, pool: WorkerPool, parent: str, after_trial: Callable[[], None]) -> None:
         """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
         workers, emissions = self.request.workers, self.study.services.emissions
         gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
@@ -196,7 +227,8 @@ class _Run:
             MachineEmissions(emissions, Path(folder), gpus) as shared,
         ):
             job = Job.of(self.study, self.request, parent, Path(folder))
-            Supervisor(pool, job, workers, self.deadline, lambda: self.study.n_left, shared, display, after_trial).run()
+            study, display = self.study, self.display
+            Supervisor(pool, job, workers, self.deadline, lambda: study.n_left, shared, display, after_trial).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
@@ -216,16 +248,34 @@ def _device(study: Study) -> str:
     return str(resolve(cell, {}, TRIAL_SECTIONS)["trainer"]["device"])
 
 
-def _opening_line(study: Study, retried: Sequence[int]) -> str:
+def _show_start(display: TrialDisplay, study: Study) -> None:
+    """Show what the study is and where it stands, before anything slow begins."""
     finished = sum(trial.state.is_finished() for trial in study.trials)
     notes = f"; {finished} finished before" if finished else ""
-    if retried:
-        plural = "s" if len(retried) > 1 else ""
-        numbers = ", ".join(map(str, retried))
-        notes += f", {len(retried)} failed trial{plural} ({numbers}) no longer counted but retried"
     if study.plan.warm_start and not finished:
         notes += f"; first the best of {study.plan.warm_start}"
-    return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
+    line = f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
+    objectives = list(study.plan.objectives)
+    display.open(line, {"study": study.name, "objectives": objectives, "folder": str(study.folder)})
+
+
+def _retry_line(retried: Sequence[int]) -> str:
+    plural, numbers = "s" if len(retried) > 1 else "", ", ".join(map(str, retried))
+    return f"{len(retried)} failed trial{plural} ({numbers}) no longer counted but retried"
+
+
+def _last_words(study: Study) -> str:
+    """Return what an interrupted command keeps, and how the study is resumed."""
+    resume = f"the same command, or -m study.name={study.name} alone, resumes the study"
+    try:
+        finished, unfinished = study_status(study).n_finished, study.unfinished
+    except Exception:  # the storage does not answer; whatever it holds is kept
+        return f"interrupted: {resume}"
+    kept = f"{finished} of {study.n_trials} trials finished and kept"
+    if unfinished:
+        plural, numbers = "s" if len(unfinished) > 1 else "", ", ".join(map(str, unfinished))
+        kept += f"; trial{plural} {numbers} will be resumed from the last checkpoint"
+    return f"interrupted: {kept}; {resume}"
 
 
 def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:

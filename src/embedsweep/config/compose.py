@@ -36,6 +36,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from embedsweep.config.other_names import FUNCTIONS as OTHER_FUNCTIONS
+from embedsweep.config.other_names import here as other_name
 from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 
@@ -308,6 +310,9 @@ def _grammar_message(text: str, reason: str) -> str:
     if "NoneType is incompatible" in reason:
         return "Hydra's choice() cannot contain null: write the choices as key=null,a,b"
     key, _, value = text.partition("=")
+    if call := re.fullmatch(rf"({'|'.join(OTHER_FUNCTIONS)})\((.*)\)", value):
+        sweep = OTHER_FUNCTIONS[call[1]].format(call[2])
+        return f"there is no {call[1]}(); it is written {shlex.quote(f'{key}={sweep}')}"
     example = as_text_word(key, value)
     # To Hydra a file's {split} begins a mapping.
     if "token recognition error" in reason or re.search(r"\{\w+\}", value):
@@ -345,6 +350,10 @@ def as_text_word(key: str, value: str) -> str:
 def _refusal(key: str, override: Override) -> str | None:
     if key in REFUSED_GROUPS:
         return REFUSED_GROUPS[key]
+    if key.startswith(("hydra.sweeper.", "hydra/sweeper", "hydra.launcher.")):
+        is_sampler = re.match(r"hydra[./]sweeper[./]sampler", key) is not None
+        name = "study.sampler, as study.sampler=tpe, and study.seed" if is_sampler else other_name(key)
+        return f"embedsweep has its own sweeper and workers; here it is {name or 'study.KEY or workers.KEY'}"
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         return "Hydra's own settings are not used: results go to sweeps/ and to tracking.uri"
     if override.is_delete():

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from embedsweep.config.other_names import word_here
 from embedsweep.errors import Problem, raise_problems
 
 
@@ -85,7 +86,10 @@ def chosen_options(words: Iterable[str]) -> dict[str, str]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean ...?)`` with the known word most like ``word``, or the empty string."""
-    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    if (elsewhere := word_here(word, known)) is not None:
+        return f" (did you mean {elsewhere}?)"
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean {match[0]}?)" if match else ""
 
 

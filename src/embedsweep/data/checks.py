@@ -17,6 +17,10 @@ NO_GOLD = ("-", "-1")
 
 SHOWN_UNSEEN = 5
 """Characters that are shown, by their numbers, of a text that shows nothing itself."""
+MISTYPED_SCORES, MISTYPED_SHARE = 5, 0.05
+"""Scores outside the range up to which, by their number or share of all, single rows are taken for wrong."""
+SCALES = ((0, 1), (-1, 1), (0, 4), (1, 5), (0, 5), (0, 10), (0, 100))
+"""Usual ranges of scores, the narrowest first."""
 _ORDINALS = {2: "second", 3: "third"}
 
 
@@ -40,18 +44,29 @@ def _scores(rows: Sequence[Row], config: DataConfig, findings: Findings) -> tupl
     if rows and not numbers:
         findings.add(f"no score is a finite number: {_is_it(config, 'score')}")
     observed = f"{min(s for _, s in numbers):g} to {max(s for _, s in numbers):g}" if numbers else ""
-    for where, score in numbers:
-        if not low <= score <= high:
-            findings.add_row(
-                "scores outside data.score_range",
-                where,
-                f"score {score:g} is outside data.score_range=[{low:g},{high:g}]: fix it, or, if the scale is "
-                f"another, set data.score_range (the scores here go from {observed})",
-            )
+    outside = [(where, score) for where, score in numbers if not low <= score <= high]
+    if len(outside) > max(MISTYPED_SCORES, MISTYPED_SHARE * len(numbers)):
+        findings.add_problems([_other_range(config, [score for _, score in numbers])])
+        outside = []
+    for where, score in outside:
+        findings.add_row(
+            "scores outside data.score_range",
+            where,
+            f"score {score:g} is outside data.score_range=[{low:g},{high:g}]: fix it, or, if the scale is "
+            f"another, set data.score_range (the scores here go from {observed})",
+        )
     if not findings and len({score for _, score in numbers}) == 1:
         same = f"all {len(numbers)} scores are {numbers[0][1]:g}"
         findings.add(f"{same}, so nothing can be ranked: {_is_it(config, 'score')}")
     return tuple((score - low) / (high - low) for _, score in numbers)
+
+
+def _other_range(config: DataConfig, scores: Sequence[float]) -> Problem:
+    """Return that ``data.score_range`` is another one; the same for all files of a scale, so that it is said once."""
+    low, high = min(scores), max(scores)
+    scale = next((scale for scale in SCALES if scale[0] <= low and high <= scale[1]), (low, high))
+    now, then = (f"[{least:g},{most:g}]" for least, most in (config.score_range, scale))
+    return Problem("data.score_range", f"many scores are outside {now}: set data.score_range={then}")
 
 
 def _zeros_and_ones(rows: Sequence[Row], config: DataConfig, findings: Findings) -> tuple[float, ...]:

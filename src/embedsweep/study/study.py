@@ -18,6 +18,7 @@ from embedsweep.config.result import Decision, Emissions, TrialResult
 from embedsweep.config.study import Choice, StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
+from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
@@ -33,6 +34,7 @@ from embedsweep.study.record import (
     RETRY_OF,
     RUN_ID,
     WARM_START,
+    WARNINGS,
     Finals,
     StudyRecord,
     cost_attributes,
@@ -350,6 +352,16 @@ class Study(StudyRecord):
 
     def _set(self, trial: OpenTrial, name: str, value: object) -> None:
         self._open[trial.number].set_user_attr(name, value)
+
+    def unseen_warnings(self, lines: Sequence[str]) -> list[str]:
+        """Return the lines that no command on this study has shown, and note that this one shows them."""
+        with self.lock(), shielded():
+            seen = self._study.user_attrs.get(WARNINGS, [])
+            unseen = [line for line in map(redact, lines) if line not in seen]
+            if unseen:
+                self._study.set_user_attr(WARNINGS, [*seen, *unseen])
+                write_study_file(self.folder, self._study, self.url)
+        return unseen
 
     def set_finals(self, finals: Finals) -> None:
         """Set the test scores of the best trial."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from embedsweep.config.study import rung_steps
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.convert import target_shape
 from embedsweep.losses.nesting import in_batch, shapes_of
@@ -58,6 +59,12 @@ def training_warnings(config: TrialConfig) -> Iterator[str]:
         yield (
             f"optimizer.warmup: {warmup:g} steps of warm-up are more than the {steps} of this training, so that the "
             f"rate never reaches optimizer.lr={config.optimizer.lr:g}; a ratio, as 0.1, is of all steps"
+        )
+    if any(step < (warmup if warmup >= 1 else warmup * steps) for step in rung_steps(config.rungs, steps)):
+        # The same words whatever the warm-up, so that a study which searches it warns once.
+        yield (
+            f"study.pruning.rungs: at {config.rungs[0]:g} of the steps, the first rung, some trials are still warming "
+            "up (optimizer.warmup), and their scores compare little: warm up shorter, or begin with a later rung"
         )
     count = min(steps, math.ceil(1 / every) if every < 1 else math.ceil(steps / every))
     if count > MANY_EVALUATIONS and loader.batch_sampler != "no_duplicates":

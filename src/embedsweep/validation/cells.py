@@ -10,6 +10,7 @@ from typing import Any
 
 from embedsweep.config.axes import axis_of
 from embedsweep.config.compose import Composer, Word, parse_words
+from embedsweep.config.other_names import here
 from embedsweep.config.study import Axis, DiscreteAxis, StudyConfig, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
@@ -166,6 +167,11 @@ def _option_exists(group: str, option: Any, composer: Composer, problems: list[P
         if isinstance(option, str) and option
         else (f"must be the name of an option, but got {shown(option) or 'nothing'}")
     )
+    if isinstance(option, list) and option and all(name in options for name in option):
+        problems.append(
+            Problem(group, f"a list is one value; several options are swept by -m {group}={','.join(option)}")
+        )
+        return False
     problems.append(Problem(group, f"{what}; there are: {', '.join(options)}"))
     return False
 
@@ -295,6 +301,9 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
             "is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
             "space: in the option's file",
         )
+        return
+    if len(lacking) == len(cells) and (name := here(key)) is not None:
+        yield Problem(key, f"no such key; here it is {name}")
         return
     leaves = list(leaf_keys(lacking[0].composed))
     # The name of an option is no key to set, except a study's.

@@ -41,9 +41,9 @@ class RemoteDisplay:
         """Send a line for people."""
         self._send(("say", text))
 
-    def begin(self, label: str, params: Mapping[str, Choice], note: str) -> None:
+    def begin(self, label: str, params: Mapping[str, Choice], note: str, worker: int) -> None:
         """Send that a trial starts."""
-        self._send(("begin", label, dict(params), note))
+        self._send(("begin", label, dict(params), note, worker))
 
     def progress(self, label: str, step: int, total: int) -> None:
         """Send how many steps of a trial are done."""

@@ -128,13 +128,13 @@ class Outcomes:
         self._interrupt(run)
         self.study.retry(trial, reason)
         count = f"{len(trial.failures) + 1}/{self.study.services.max_retries}"
-        self.display.end(str(trial.number), "RUNNING", None, f"failed, retrying ({count}): {reason.splitlines()[0]}")
+        self.display.end(str(trial.number), "WAITING", None, f"failed, retrying ({count}): {reason.splitlines()[0]}")
 
     def resume_after_death(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:
         """Release a trial of which a process died or lost its GPU, so that whoever asks next resumes it."""
         self._interrupt(run)
         self.study.release_after_death(trial, reason)
-        self.display.end(str(trial.number), "RUNNING", None, f"will be resumed: {reason.splitlines()[0]}")
+        self.display.end(str(trial.number), "WAITING", None, f"will be resumed: {reason.splitlines()[0]}")
 
     def interrupt(self, trial: OpenTrial, run: TrialTracker | None) -> None:
         """Release an interrupted trial, so that it is resumed."""
@@ -143,7 +143,7 @@ class Outcomes:
         finally:
             with suppress(TrialTakenError):
                 self.study.release(trial)
-            self.display.end(str(trial.number), "RUNNING", None, "interrupted; the same command resumes it")
+            self.display.end(str(trial.number), "WAITING", None, "interrupted")
 
     def _interrupt(self, run: TrialTracker | None) -> None:
         """End a run that will be resumed; if MLflow cannot be reached, the trial's lease shows it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from embedsweep.config.study import WorkersConfig
-from embedsweep.console import Display
+from embedsweep.console import FINISHED, Display
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
@@ -188,7 +188,7 @@ class Supervisor:
             return  # another worker runs the trial by now
         elif name == "end":
             state.trial = None
-        if name == "score" or (name == "end" and event[2] != "RUNNING"):
+        if name == "score" or (name == "end" and event[2] in FINISHED):
             state.restarts = 0
         show(event, self.display)
         if name == "end":
@@ -198,7 +198,7 @@ class Supervisor:
         """Show that the worker which ran a trial died; another may resume it before its end is received here."""
         for state in self._states.values():
             if trial is not None and state.trial == trial:
-                self.display.end(trial, "RUNNING", None, "its worker died; the trial will be resumed")
+                self.display.end(trial, "WAITING", None, "its worker died; the trial will be resumed")
                 state.trial = None
 
     def _remove(self, worker: ChildProcess) -> _State:

@@ -77,7 +77,7 @@ class Worker:
     allocation: Path | None = None
     group: TrainingGroup | None = None
     after_trial: Callable[[], None] = lambda: None
-    _shown_warnings: set[str] = field(default_factory=set, init=False)
+    _known_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
     @cached_property
@@ -121,7 +121,7 @@ class Worker:
         return trial
 
     def _attempt(self, trial: OpenTrial) -> None:
-        self.display.begin(str(trial.number), trial.params, self._note(trial))
+        self.display.begin(str(trial.number), trial.params, self._note(trial), self.number)
         try:
             with self.study.alive(trial):
                 self._run_attempt(trial)
@@ -248,10 +248,7 @@ class Worker:
             self.study.check_held(trial)
             self.display.progress(label, step, total)
 
-        for line in (*(f"data: {line}" for line in data_warnings(config)), *training_warnings(config)):
-            if line not in self._shown_warnings:
-                self.display.say(line)
-                self._shown_warnings.add(line)
+        self._warn(config)
         setup = TrialSetup(
             config,
             trial.folder,
@@ -266,6 +263,14 @@ class Worker:
             keeps_model=self._keeps_model,
         )
         return run_trial(setup)
+
+    def _warn(self, config: TrialConfig) -> None:
+        """Show the warnings about a trial that no command on this study has shown."""
+        lines = (*(f"data: {line}" for line in data_warnings(config)), *training_warnings(config))
+        if new := [line for line in lines if line not in self._known_warnings]:
+            self._known_warnings.update(new)
+            for line in self.study.unseen_warnings(new):
+                self.display.say(line)
 
     def _keeps_model(self, objective: float) -> bool:
         """Return whether a trial's model may be needed: all are kept, or it may be the best one."""

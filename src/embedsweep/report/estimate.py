@@ -1,0 +1,116 @@
+"""How long a running trial and a study will still take, from what is known so far; arithmetic on a given clock."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import mean
+
+
+@dataclass
+class _Timing:
+    """When a running trial began and reported, in seconds of the clock, with the shares in [0, 1] it reported."""
+
+    begun: float
+    first: tuple[float, float] | None = None
+    last: tuple[float, float] | None = None
+
+
+class Estimate:
+    """Durations of a command's trials.
+
+    Every trial that is not finished is expected to take what finished ones took on average: pruned trials are short,
+    and those that reuse another's scores take next to nothing, so as many of them are expected as there were.
+
+    Args:
+        clock: returns seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._running: dict[str, _Timing] = {}
+        self._finished: dict[str, float] = {}
+        self._begun: float | None = None
+
+    def begin(self, label: str) -> None:
+        """Note that a trial starts or resumes."""
+        now = self._clock()
+        self._begun = now if self._begun is None else self._begun
+        self._running[label] = _Timing(now)
+
+    def progress(self, label: str, share: float) -> None:
+        """Note which share of its steps, in [0, 1], a trial has done."""
+        timing, point = self._running[label], (self._clock(), share)
+        timing.first, timing.last = timing.first or point, point
+
+    def end(self, label: str, *, is_finished: bool) -> float:
+        """Note that a trial ended, for good or to be resumed; return the seconds of its attempt."""
+        seconds = self.seconds(label)
+        del self._running[label]
+        if is_finished:
+            self._finished[label] = seconds
+        return seconds
+
+    def seconds(self, label: str) -> float:
+        """Return the seconds since a trial began or was resumed."""
+        return self._clock() - self._running[label].begun
+
+    def trial_left(self, label: str) -> float | None:
+        """Return the seconds that a running trial still takes at its pace between reports; None before the second.
+
+        The time before the first report tells nothing: a new trial loads its model, a resumed one skips its steps.
+        """
+        timing = self._running[label]
+        if timing.first is None or timing.last is None or timing.last[1] <= timing.first[1]:
+            return None
+        (began, from_share), (now, share) = timing.first, timing.last
+        left = (1 - share) * (now - began) / (share - from_share)
+        return max(0.0, left - (self._clock() - now))
+
+    def trials_per_s(self) -> float | None:
+        """Return how many trials a second this command has finished; None before the first."""
+        if self._begun is None or not self._finished or (passed := self._clock() - self._begun) <= 0:
+            return None
+        return len(self._finished) / passed
+
+    def study_left(self, workers: int, n_new: int, n_elsewhere: int, recorded: Mapping[str, float]) -> float | None:
+        """Return the seconds until all trials are finished; None while nothing is known of how long one takes.
+
+        Each new trial is given to whichever worker is free first.
+
+        Args:
+            workers: how many trials this command runs at the same time; 0 while unknown.
+            n_new: trials that no process has begun, or that wait to be resumed.
+            n_elsewhere: trials that other commands are running.
+            recorded: label -> recorded seconds, over all attempts, of each finished trial of the study.
+        """
+        if not workers:
+            return None
+        expected = self._expected(recorded)
+        left = {label: self.trial_left(label) for label in self._running}
+        if expected is None:
+            if n_new or n_elsewhere or None in left.values():
+                return None
+            expected = 0.0
+        here = [
+            seconds if seconds is not None else max(0.0, expected - self.seconds(label))
+            for label, seconds in left.items()
+        ]
+        idle = [0.0] * max(0, workers - len(here))
+        free_in = [*here, *[expected] * n_elsewhere, *idle]
+        heapq.heapify(free_in)
+        for _ in range(n_new):
+            heapq.heapreplace(free_in, free_in[0] + expected)
+        return max(free_in)
+
+    def _expected(self, recorded: Mapping[str, float]) -> float | None:
+        """Return the mean duration of a trial; None without a finished trial and a running one that has a pace.
+
+        What this command observed includes opening a run and scoring; what is recorded includes earlier attempts.
+        """
+        finished = self._finished.keys() | recorded.keys()
+        if finished:
+            return mean(max(self._finished.get(label, 0.0), recorded.get(label, 0.0)) for label in finished)
+        paced = [(label, left) for label in self._running if (left := self.trial_left(label)) is not None]
+        return mean(self.seconds(label) + left for label, left in paced) if paced else None

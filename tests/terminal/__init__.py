@@ -1,0 +1,1 @@
+"""Tests of what a person sees in a real terminal."""
