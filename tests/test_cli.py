@@ -203,6 +203,22 @@ def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str], flag: st
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--quiet", "--json-lines"), "--quiet --json-lines: one excludes the other: give one"),
+        (("-m", "--json-lines", "loss=mnrl,cosent", "study.dry_run=true"), "--json-lines: study.dry_run has no events"),
+        (("--json-line",), "--json-line: no such flag (did you mean --json-lines?)"),
+    ],
+)
+def test_how_trials_are_shown_is_one_of_three_ways(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    code, out, err = run(capsys, "train", *words)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(
     ("word", "pointer"),
     [("hydra/launcher=joblib", "add a worker"), ("hydra/sweeper=optuna", "study.sampler=tpe")],
 )

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from embedsweep.cli import main
 from embedsweep.config.study import Choice
-from embedsweep.console import duration, say, short_params
+from embedsweep.console import duration, open_console, say, short_params
 from embedsweep.errors import printable
 
 
@@ -45,6 +45,16 @@ def test_durations_are_readable(seconds: float, expected: str) -> None:
 )
 def test_swept_values_are_shown_in_one_line(params: dict[str, Choice], expected: str) -> None:
     assert short_params(params) == expected
+
+
+def test_a_notebook_gets_lines_of_text_although_it_asks_for_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    output = io.StringIO()
+    console = open_console(output)
+    assert not console.is_terminal
+    console.print("[bold]a line[/]")
+    assert output.getvalue() == "a line\n"
 
 
 def test_a_closed_pipe_does_not_end_the_command(tmp_path: Path) -> None:

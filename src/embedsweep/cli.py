@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from embedsweep.commands import audit, diff, encode, evaluate, publish, repair, show, similarity, studies, tracking
+from embedsweep.commands.api import start_single
 from embedsweep.commands.arguments import Option, Verb, format_help
 from embedsweep.config.compose import (
     COMPOSE_ERRORS,
@@ -33,10 +34,9 @@ from embedsweep.config.values import nearest
 from embedsweep.console import OutputStyle, open_console
 from embedsweep.environment import drop_empty, drop_launcher, launcher_problem
 from embedsweep.errors import ConfigError, EmbedsweepError, Interrupted, Problem, printable
-from embedsweep.machine import end_at_once, prepare_process
+from embedsweep.machine import end_at_once
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
-from embedsweep.training.group import open_group
 from embedsweep.validation.reference import as_text, groups, keys, reference_of
 
 HELP = ("-h", "--help")
@@ -181,15 +181,7 @@ def _leave_launcher() -> None:
 
 
 def _single(overrides: list[str], console: Console, style: OutputStyle) -> int:
-    from embedsweep.validation.single import pass_single
-
-    request = pass_single(overrides)
-    device = request.config.trainer.device
-    with open_group(request.processes, device) as group:  # assigns the GPUs that this process still sees
-        prepare_process(device)
-        from embedsweep.commands.single import run_single
-
-        return 0 if run_single(request, console, program(), group, style).result is not None else 1
+    return 0 if start_single(overrides, console, program(), style).result is not None else 1
 
 
 def _sweep(overrides: list[str], console: Console, style: OutputStyle) -> int:

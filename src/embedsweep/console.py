@@ -51,8 +51,8 @@ class _LastingStream:
 
 def open_console(file: TextIO) -> Console:
     """Return a console that writes to a file, usually stdout, even if stdout is redirected later."""
-    # In a notebook, lines of text: rich would make a block of HTML of each.
-    return Console(file=cast("TextIO", _LastingStream(file)), force_jupyter=False)
+    # In a notebook, rich would make a block of HTML of each line; and there FORCE_COLOR is set, as in some CI.
+    return Console(file=cast("TextIO", _LastingStream(file)), force_jupyter=False, force_terminal=file.isatty())
 
 
 def short_params(params: Mapping[str, Choice]) -> str:

@@ -114,3 +114,61 @@ def test_a_run_is_returned_with_its_result_and_model_and_a_failed_one_is_raised(
     assert run.model(device="cpu").encode(["a"]).shape == (1, 128)
     with pytest.raises(embedsweep.TrialError, match=r"TrialError: .*; log: .*train\.log"):
         embedsweep.train(["loss=mnrl", "optimizer.lr=1", "optimizer.max_grad_norm=1e6", *QUICK])
+
+
+PROGRAM = """
+import embedsweep
+
+def rate(config: embedsweep.TrialConfig) -> float:
+    return config.optimizer.lr
+
+plan: embedsweep.StudyPlan = embedsweep.compose(["loss=mnrl,cosent"], sweep=True)
+print(plan.axes, rate(embedsweep.compose(["loss=mnrl"])))
+try:
+    run: embedsweep.TrainedRun = embedsweep.train(["loss=mnrl"])
+except embedsweep.ConfigError as error:
+    problems: tuple[embedsweep.Problem, ...] = error.problems
+    raise SystemExit("; ".join(f"{each.where}: {each.message}" for each in problems)) from None
+result: embedsweep.TrialResult = run.result
+print(result.objective, run.run_id, run.folder / "train.log", run.model().encode(["a"]).shape)
+study: embedsweep.LoadedStudy = embedsweep.sweep(["loss=mnrl,cosent", "study.name=losses"])
+study = embedsweep.load_study("losses", folder=".", storage=None)
+best: embedsweep.TrialRow = study.best
+print(study.trials(config=True)["state"].tolist(), study.curves().columns, study.scores(best)["id"].max())
+print(best.objectives["dev/spearman_cosine"] + 1, study.optuna.best_value, study.config(0).loss.name)
+print(study.results.groups["loss"][0].median, study.model(best, device="cpu").encode(["a"]).shape)
+"""
+WRONG = """
+import embedsweep
+
+embedsweep.sweep(["loss=mnrl"]).bset
+embedsweep.compose(["loss=mnrl"]).optimizer.lr + "1"
+embedsweep.compose(["loss=mnrl,cosent"], sweep=True).optimizer
+"""
+SETTINGS = """
+[mypy]
+strict = true
+follow_imports = silent
+[mypy-torch.*,sentence_transformers.*,transformers.*,mlflow.*,datasets.*,sqlalchemy.*,scipy.*,pyarrow.*,pandas.*,numpy.*]
+follow_imports = skip
+"""
+"""Of a program, as it finds this package installed; without the libraries, whose types take most of the time."""
+
+
+@pytest.mark.slow
+def test_mypy_accepts_a_program_that_uses_everything_and_finds_its_mistakes(tmp_path: Path) -> None:
+    for name, text in (("program.py", PROGRAM), ("wrong.py", WRONG), ("mypy.ini", SETTINGS)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    source = str(Path(embedsweep.__file__).parents[1])
+    child = subprocess.run(
+        [sys.executable, "-m", "mypy", "program.py", "wrong.py"],
+        env={**os.environ, "MYPYPATH": source},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.stdout.splitlines()[:-1] == [
+        'wrong.py:4: error: "LoadedStudy" has no attribute "bset"  [attr-defined]',
+        'wrong.py:5: error: Unsupported operand types for + ("float" and "str")  [operator]',
+        'wrong.py:6: error: "StudyPlan" has no attribute "optimizer"  [attr-defined]',
+    ], child.stdout + child.stderr

@@ -132,9 +132,11 @@ def test_a_process_that_has_used_one_of_several_gpus_cannot_train_on_one(
     [
         ConfigError([Problem("study.storage", "postgresql://me:geheim@host/db is away"), Problem("b", "two")]),
         StudyError("postgresql://me:geheim@host/db is away"),
+        KeyboardInterrupt("postgresql://me:***@host/db is away"),
     ],
+    ids=lambda error: type(error).__name__,
 )
-def test_errors_keep_their_kind_and_have_no_secrets_and_no_frames_of_the_package(error: EmbedsweepError) -> None:
+def test_errors_keep_their_kind_and_have_no_secrets_and_no_frames_of_the_package(error: BaseException) -> None:
     @readable
     def fail() -> None:
         raise error

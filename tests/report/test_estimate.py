@@ -118,8 +118,17 @@ def test_pruned_and_reused_trials_are_expected_as_often_as_there_were(story: Sto
     story.at(50).end("1", is_finished=True)  # pruned after a quarter
     story.at(50).begin("2")
     story.at(50).end("2", is_finished=True)  # reused: no time at all
-    assert left(story, 6, t0=38.0, t1=9.0, t2=0.0) == pytest.approx(6 * 50 / 3)
+    assert left(story, 6, t0=38.0, t1=9.0, t2=0.0) == pytest.approx(6 * (38 + 10 + 0) / 3)
     assert story.estimate.trials_per_s() == pytest.approx(3 / 50)
+
+
+def test_only_the_first_trial_of_a_command_imports_libraries(story: Story) -> None:
+    story.at(0).begin("0")
+    story.at(60).end("0", is_finished=True)
+    assert left(story, 2, t0=15.0) == pytest.approx(30)
+    story.at(60).begin("1")
+    story.at(78).end("1", is_finished=True)  # 3 s of which its run was opened
+    assert left(story, 2, t0=15.0, t1=15.0) == pytest.approx(15 + 18)
 
 
 def test_a_resumed_trial_took_all_its_attempts(story: Story) -> None:

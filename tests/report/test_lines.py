@@ -45,7 +45,7 @@ def test_in_a_file_each_event_is_a_line_with_its_time_and_an_end_says_where_the_
         "trial 7 RUNNING loss=mnrl lr=0.001 resumed",
         "trial 7 25% 1m15s 0.5124",
         "trial 7 COMPLETE 2m10s loss=mnrl lr=0.001 0.6000 0.12 g CO2eq",
-        "8/20: 5 complete, 3 pruned; best 0.6000 (trial 7); 27.7/h; 26m00s left; 0.12 g CO2eq",
+        "8/20: 5 complete, 3 pruned; best 0.6000 (trial 7); 27.7/h; 20m00s left; 0.12 g CO2eq",
     ]
 
 
@@ -73,12 +73,14 @@ def test_a_trial_that_will_be_resumed_does_not_change_what_is_finished() -> None
     assert read(output)[-1] == "trial 3 WAITING 0s interrupted"
 
 
-def test_a_quiet_command_prints_messages_only() -> None:
+def test_a_quiet_command_prints_messages_and_failures_only() -> None:
     output, told = io.StringIO(), Told(status())
     display = QuietLines(Console(file=output), told.trials)
     run_one(display, told)
     display.say("MLflow's store does not answer")
-    assert read(output) == ["MLflow's store does not answer"]
+    display.begin("8", {}, "", 0)
+    display.end("8", "FAIL", None, "TrialError: the loss is NaN")
+    assert read(output) == ["MLflow's store does not answer", "trial 8 FAIL TrialError: the loss is NaN"]
 
 
 def events(output: io.StringIO) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def test_every_event_is_a_json_object_in_a_line() -> None:
         {"event": "end", "trial": 7, "worker": 3, "params": params, "state": "COMPLETE", "value": 0.6}
         | {"seconds": 130.0, "note": "0.12 g CO2eq"},
         {"event": "status", **counts, "n_finished": 8, "n_left": 12, "n_complete": 5, "n_pruned": 3, "co2eq_kg": 1.2e-4}
-        | {"best_trial": 7, "best": 0.6, "seconds_left": 12 * 130.0, "trials_per_s": 1 / 130},
+        | {"best_trial": 7, "best": 0.6, "seconds_left": 12 * 100.0, "trials_per_s": 1 / 130},
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.seeing import N_TRIALS, STUDY, Seen
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # the first test waits for the sweep
 
 STATUS = re.compile(r"^(\d+)/20[:;]")
 ROW = re.compile(r"^(\d+) +([01]) .*(loss=|resumed)")

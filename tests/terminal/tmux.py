@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HAS_TMUX = shutil.which("tmux") is not None
-WITHIN_S = 600.0
+WITHIN_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ class Terminal:
 
     Attributes:
         socket: the name of the server's socket.
+        ended: the file that gets the command's exit code.
     """
 
     socket: str
+    ended: Path
 
     def tmux(self, *words: str) -> str:
         """Run a command of tmux; return what it prints."""
@@ -46,9 +49,9 @@ class Terminal:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of the command; None while it runs."""
-        is_dead, code = self.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip("\n").split(" ")
-        return int(code) if is_dead == "1" and code else None  # tmux learns the code a moment later
+        """The exit code of the command; None while it runs. tmux itself does not always notice that it has ended."""
+        text = self.ended.read_text(encoding="ascii") if self.ended.is_file() else ""
+        return int(text) if text.endswith("\n") else None
 
     def looks(self, every_s: float = 0.5) -> Iterator[list[str]]:
         """Yield the screen again and again until the command has ended, and once more."""
@@ -65,14 +68,15 @@ def opened(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], width: int, height: int
 ) -> Iterator[Terminal]:
     """Run a command in a terminal of ``width`` by ``height`` characters; whatever still runs at the end is killed."""
-    terminal = Terminal(f"embedsweep-{uuid.uuid4().hex[:12]}")
+    name = f"embedsweep-{uuid.uuid4().hex[:12]}"
+    terminal = Terminal(name, Path(tempfile.gettempdir(), name))
     size = ("-x", str(width), "-y", str(height))
     # The session is there before the options, and the options before the command ends.
-    waiting = f"read -r _; exec {shlex.join(command)}"
+    # Ctrl-C is for the command, and the shell lives on.
+    waiting = f"trap : INT; read -r _; {shlex.join(command)}; echo $? >{terminal.ended}; sleep {WITHIN_S:g}"
     server = ["tmux", "-u", "-L", terminal.socket, "-f", "/dev/null", "new-session", "-d", *size, "sh", "-c", waiting]
     try:
         subprocess.run(server, check=True, cwd=folder, env={**os.environ, **environment, "LC_ALL": "C.UTF-8"})
-        terminal.tmux("set-option", "-g", "remain-on-exit", "on")
         terminal.tmux("set-option", "-g", "status", "off")
         terminal.tmux("set-option", "-g", "history-limit", "100000")
         terminal.tmux("resize-window", *size)  # the line that the status took
@@ -80,3 +84,4 @@ def opened(
         yield terminal
     finally:
         subprocess.run(["tmux", "-L", terminal.socket, "kill-server"], check=False, capture_output=True)
+        terminal.ended.unlink(missing_ok=True)

@@ -15,14 +15,16 @@ from embedsweep.config.compose import describe_user_conf
 from embedsweep.config.result import TrialResult
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import TrialConfig
-from embedsweep.console import open_console, say
+from embedsweep.console import OutputStyle, open_console, say
 from embedsweep.errors import ConfigError, TrialError
 from embedsweep.files import MODEL, SWEEPS, user_path
 from embedsweep.machine import prepare_process
+from embedsweep.training.group import open_group
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from embedsweep.commands.single import EndedRun
     from embedsweep.report.loaded_study import LoadedStudy
 
 PROGRAM = "embedsweep train"
@@ -57,14 +59,40 @@ class TrainedRun:
         return load_model(str(self.folder / MODEL), device=device, trust_remote_code=trusts)
 
 
+def start_single(overrides: list[str], console: Console, program: str, style: OutputStyle) -> EndedRun:
+    """Validate a command for one run, and run it; libraries that are slow to import are imported in between.
+
+    Args:
+        overrides: its overrides.
+        console: where output is printed.
+        program: how this program was started.
+        style: how the run is shown.
+
+    Raises:
+        ConfigError: everything that is wrong with the overrides.
+        EmbedsweepError: as `check_one_gpu` and `run_single`.
+    """
+    from embedsweep.validation.single import pass_single
+
+    request = pass_single(overrides)
+    device = request.config.trainer.device
+    check_one_gpu(device)
+    with open_group(request.processes, device) as group:  # assigns the GPUs that this process still sees
+        prepare_process(device)
+        from embedsweep.commands.single import run_single
+
+        return run_single(request, console, program, group, style)
+
+
 @readable
-def train(overrides: Iterable[str] = ()) -> TrainedRun:
+def train(overrides: Iterable[str] = (), *, quiet: bool = False) -> TrainedRun:
     """Train one configuration, as ``embedsweep train`` does, and return the run.
 
     What the command prints is printed. One call at a time can train in a process, from any thread.
 
     Args:
         overrides: ``key=value`` words of the command, such as ``loss=mnrl``; ``resume=RUN`` resumes a run.
+        quiet: print warnings and the result only.
 
     Raises:
         ConfigError: everything that is wrong with the overrides; nothing was trained.
@@ -72,28 +100,16 @@ def train(overrides: Iterable[str] = ()) -> TrainedRun:
         EmbedsweepError: another call trains in this process, or a store cannot be used.
         KeyboardInterrupt: the run was interrupted; the printed command resumes it.
     """
-    from embedsweep.validation.single import pass_single
-
     words = _words(overrides)
     with guest():
-        console = _open_console()
-        request = pass_single(words)
-        device = request.config.trainer.device
-        check_one_gpu(device)
-        from embedsweep.training.group import open_group
-
-        with open_group(request.processes, device) as group:
-            prepare_process(device)
-            from embedsweep.commands.single import run_single
-
-            run = run_single(request, console, PROGRAM, group)
+        run = start_single(words, _open_console(), PROGRAM, "quiet" if quiet else "lines")
     if run.result is None:
         raise TrialError(f"{run.failure}; log: {run.folder / 'train.log'}")
-    return TrainedRun(run.run_id, run.folder.resolve(), request.config, run.result)
+    return TrainedRun(run.run_id, run.folder.resolve(), run.config, run.result)
 
 
 @readable
-def sweep(overrides: Iterable[str]) -> LoadedStudy:
+def sweep(overrides: Iterable[str], *, quiet: bool = False) -> LoadedStudy:
     """Run a study, as ``embedsweep train -m`` does, and return it; the same call resumes it.
 
     What the command prints is printed. One call at a time can train in a process, from any thread; with
@@ -102,6 +118,7 @@ def sweep(overrides: Iterable[str]) -> LoadedStudy:
 
     Args:
         overrides: words of the command, such as ``loss=mnrl,cosent``, ``search=full`` and ``study.n_trials=20``.
+        quiet: print warnings and the result only.
 
     Raises:
         ConfigError: everything that is wrong with the overrides; nothing was trained.
@@ -121,7 +138,7 @@ def sweep(overrides: Iterable[str]) -> LoadedStudy:
         from embedsweep.study.opening import place
 
         name, _, url = place(request)
-        run_sweep(request, console, PROGRAM)
+        run_sweep(request, console, PROGRAM, "quiet" if quiet else "lines")
     return LoadedStudy.read(name, SWEEPS.resolve(), url)
 
 

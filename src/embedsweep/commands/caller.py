@@ -43,6 +43,7 @@ def guest() -> Iterator[None]:
         )
     try:
         with _same_environment(), _same_loggers(), warnings.catch_warnings(), keyboard_interrupts():
+            warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook without ipywidgets
             drop_empty(os.environ)
             if (problem := launcher_problem(os.environ)) is not None:
                 raise ConfigError([problem])
@@ -117,6 +118,8 @@ def readable(function: Callable[P, T]) -> Callable[P, T]:
             raise ConfigError(shown) from None
         except EmbedsweepError as error:
             error.args = (printable(redact(str(error))),)
+            raise error.with_traceback(None) from None
+        except KeyboardInterrupt as error:
             raise error.with_traceback(None) from None
 
     return calling

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, TrialResult
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display, OutputStyle, say
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.errors import ConfigError, Interrupted, UnreachableError
@@ -45,12 +46,14 @@ class EndedRun:
     Attributes:
         run_id: the id of its MLflow run.
         folder: its folder.
+        config: its configuration.
         result: its result; None if it failed.
         failure: why it failed; None if it did not.
     """
 
     run_id: str
     folder: Path
+    config: TrialConfig
     result: TrialResult | None
     failure: str | None = None
 
@@ -113,7 +116,7 @@ class _Run:
                     self._finish_complete(earlier.run_id)
                     self.display.say(f"run {earlier.run_id[:8]} is complete")
                     self._print_result(done, earlier.folder, earlier.run_id)
-                    return EndedRun(earlier.run_id, earlier.folder, done)
+                    return EndedRun(earlier.run_id, earlier.folder, earlier.config, done)
                 _check_recorded(request, earlier, tracker)
             with shielded():
                 run = self._open_run()
@@ -197,11 +200,11 @@ class _Run:
                 display.say(f"log: {folder / 'train.log'}")
                 if (step := Checkpoints(folder / CHECKPOINTS).last_whole()) is not None:
                     display.say(f"resume from step {step}: {self._resume_command(run)}")
-                return EndedRun(run.run_id, folder, None, reason)
+                return EndedRun(run.run_id, folder, config, None, reason)
             with shielded():
                 run.finish("COMPLETE")
                 display.end(label, "COMPLETE", result.objective, "")
-        return EndedRun(run.run_id, folder, result)
+        return EndedRun(run.run_id, folder, config, result)
 
     def _resume_command(self, run: TrialTracker) -> str:
         folder = self.continued.folder if self.continued is not None else None

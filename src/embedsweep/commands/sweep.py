@@ -95,12 +95,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
 
 
 def _run_trials(
-    request: Sweep,
-    study: Study,
-    display: TrialDisplay,
-    start: float,
-    program: str,
-    report: Callable[[Tracker, StudyResults], None],
+    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
 ) -> None:
     """Run the trials that are left, and report while the tracker still writes."""
     device, processes = _device(study), request.workers.processes_per_trial
@@ -120,14 +115,17 @@ def _run_trials(
             tracker = Tracker(study.services.tracking, display.say)
         with tracker:
             _check_one_store(study, tracker)
-            results = _Run(request, study, tracker, display, start, program).run(pool, group)
-            report(tracker, results)
+            report(tracker, _Run(request, study, tracker, display, start, program).run(pool, group))
+
+
+Report = Callable[[Tracker, StudyResults], None]
+"""Prints a study's results."""
 
 
 def _report(
     console: Console, study: Study, display: TrialDisplay, program: str, tracker: Tracker, results: StudyResults
 ) -> None:
-    """Print a study's result, or show it as an event."""
+    """Print a study's results, or show them as an event."""
     if isinstance(display, JsonLines):
         display.emit("result", **result_fields(study, program))
         return
@@ -175,7 +173,7 @@ class _Run:
     program: str
 
     def run(self, pool: WorkerPool, group: TrainingGroup | None) -> StudyResults:
-        """Run the trials that are left, score the best one on test if the study is complete; return the results.
+        """Run the trials that are left; return the study's results.
 
         Args:
             pool: the worker processes; none with ``workers=inline``.

@@ -32,11 +32,13 @@ class Estimate:
         self._running: dict[str, _Timing] = {}
         self._finished: dict[str, float] = {}
         self._begun: float | None = None
+        self._first: str | None = None
 
     def begin(self, label: str) -> None:
         """Note that a trial starts or resumes."""
         now = self._clock()
-        self._begun = now if self._begun is None else self._begun
+        if self._begun is None:
+            self._begun, self._first = now, label
         self._running[label] = _Timing(now)
 
     def progress(self, label: str, share: float) -> None:
@@ -105,12 +107,20 @@ class Estimate:
         return max(free_in)
 
     def _expected(self, recorded: Mapping[str, float]) -> float | None:
-        """Return the mean duration of a trial; None without a finished trial and a running one that has a pace.
-
-        What this command observed includes opening a run and scoring; what is recorded includes earlier attempts.
-        """
+        """Return the mean duration of a trial; None without a finished trial and a running one that has a pace."""
         finished = self._finished.keys() | recorded.keys()
         if finished:
-            return mean(max(self._finished.get(label, 0.0), recorded.get(label, 0.0)) for label in finished)
+            return mean(self._duration(label, recorded.get(label)) for label in finished)
         paced = [(label, left) for label in self._running if (left := self.trial_left(label)) is not None]
         return mean(self.seconds(label) + left for label, left in paced) if paced else None
+
+    def _duration(self, label: str, recorded: float | None) -> float:
+        """Return the duration of a finished trial.
+
+        What this command observed includes opening a run, and of its first trial importing libraries, which no other
+        trial does; what is recorded includes earlier attempts.
+        """
+        observed = self._finished.get(label, 0.0)
+        if recorded is None:
+            return observed
+        return recorded if label == self._first else max(observed, recorded)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.config.study import Choice
-from embedsweep.console import FINISHED, OutputStyle, duration, say, short_params
+from embedsweep.console import FINISHED, duration, say, short_params
 from embedsweep.report.running import RunningTrial, RunningTrials
 from embedsweep.secrets import redact_tree
 
@@ -30,8 +30,6 @@ class PlainLines:
         trials: what is known of the trials.
         unit: what they are called: ``trial``, or ``run`` of one by itself.
     """
-
-    style: OutputStyle = "lines"
 
     def __init__(self, console: Console, trials: RunningTrials, unit: str = "trial") -> None:
         self.trials = trials
@@ -76,8 +74,6 @@ class PlainLines:
 class QuietLines(PlainLines):
     """Prints warnings and problems only."""
 
-    style: OutputStyle = "quiet"
-
     def open(self, line: str, fields: Mapping[str, Any]) -> None:
         """Print nothing."""
 
@@ -90,8 +86,10 @@ class QuietLines(PlainLines):
     def score(self, label: str, objective: float) -> None:
         """Print nothing."""
 
-    def end(self, label: str, state: str, objective: float | None, note: str) -> None:
-        """Print nothing."""
+    def end(self, label: str, state: str, objective: float | None, note: str) -> None:  # noqa: ARG002
+        """Print why a trial failed or stopped before its end."""
+        if state not in ("COMPLETE", "PRUNED"):
+            self.say(f"{self._unit} {label} {state} {note}")
 
 
 class JsonLines:
@@ -102,8 +100,6 @@ class JsonLines:
         trials: what is known of the trials.
         unit: the field with a trial's label: ``trial``, or ``run`` of one by itself.
     """
-
-    style: OutputStyle = "json"
 
     def __init__(self, console: Console, trials: RunningTrials, unit: str = "trial") -> None:
         self.trials = trials

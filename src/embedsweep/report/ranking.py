@@ -49,7 +49,7 @@ def print_ranking(console: Console, results: StudyResults, most: int | None = SH
 
     Args:
         console: where they are printed.
-        results: of a study that may be running.
+        results: the results, also of a running study.
         most: how many configurations and failed trials are listed; None lists every trial, the pruned ones, too.
     """
     study = results.study
@@ -93,7 +93,7 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
 
     Args:
         console: where it is printed.
-        results: of a study.
+        results: the study's results.
         program: how this program is started, for the printed command.
     """
     study, best = results.study, results.best

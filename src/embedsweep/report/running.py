@@ -99,7 +99,7 @@ class RunningTrials:
         try:
             self.status = self._read_status()
         except Exception:  # the workers report a storage that stays away, and end the command
-            logging.getLogger(__name__).warning("the study's status cannot be read", exc_info=True)
+            logging.getLogger(__name__).info("the study's status cannot be read", exc_info=True)
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the study is complete; None while that is unknown, and of a run by itself."""
