@@ -47,6 +47,10 @@ docs: $(READY)
 wheel-test: $(READY)
 	PYTHON=$(BIN)/python tests/wheel.sh
 
+# The README's pictures of MLflow's pages: screenshots of their tests.
+pictures: $(READY)
+	EMBEDSWEEP_PICTURES=docs $(BIN)/python -m pytest -m browser -k sqlite tests/browser
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

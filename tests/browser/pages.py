@@ -1,22 +1,26 @@
-"""MLflow's pages over a store, served by ``embedsweep ui`` and opened in headless Chromium."""
+"""MLflow's pages as a person comes to them: by the command that a sweep prints, in headless Chromium."""
 
 from __future__ import annotations
 
-import json
+import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEIGHT = 1600, 900
+from tests.tracking.stores import wait_for
+
+WIDTH, HEIGHT = 1600, 1100
+"""Of the window, in pixels: MLflow renders only the rows that are visible, and 20 have to be."""
 PATIENCE_S = 60
+PICTURES = os.environ.get("EMBEDSWEEP_PICTURES")
+"""The folder that screenshots are written into; None writes none."""
 
 
 def find_chromium() -> str | None:
@@ -24,37 +28,32 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def printed_hint(output: str) -> str:
+    """Return what a sweep printed last about comparing its runs: a command, or an address."""
+    return re.findall(r"^(?:\S+ )?compare: (.+)$", output, re.MULTILINE)[-1]
+
+
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Run ``embedsweep ui`` over the store in ``folder``; yield its address."""
+def opened(folder: Path, hint: str) -> Iterator[str]:
+    """Do in a sweep's folder what it printed; yield the address that this shows."""
+    words = shlex.split(hint)
+    if words[0].startswith("http"):
+        yield words[0]
+        return
+    if words[:2] == ["make", "ui"]:  # whose recipe tests/test_docs.py has: it runs this
+        words = ["embedsweep", "ui", *(word.removeprefix("STUDY=") for word in words[2:])]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "embedsweep", "ui", f"port={port}"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(address)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(PATIENCE_S)
-
-
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
+    command = [sys.executable, "-m", *words, "--port", str(port)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[1]
+            wait_for(f"http://127.0.0.1:{port}/health", 180)
+            yield address
+        finally:
+            server.terminate()
 
 
 @contextmanager
@@ -66,25 +65,36 @@ def browser_page() -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*flags, "--disable-sync"])
         try:
-            yield browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+            page.set_default_timeout(PATIENCE_S * 1000)
+            yield page
         finally:
             browser.close()
 
 
-def ask(address: str, what: str, **question: object) -> Any:
-    """Search MLflow by its REST API."""
-    request = urllib.request.Request(
-        f"{address}/ajax-api/2.0/mlflow/{what}/search",
-        data=json.dumps({"max_results": 100, **question}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)[what]
+def open_trials(page: Any, address: str) -> None:
+    """Open the address that shows a study's trials, and wait for them."""
+    page.goto(address)
+    page.locator(".ag-center-cols-container .ag-row").first.wait_for()
+    # A panel beside the page, which MLflow opens on the first visit of a server on this machine.
+    panel = page.get_by_role("button", name="Close", exact=True)
+    if panel.count():
+        panel.first.click()
+    page.get_by_text("matching runs").wait_for()
+    page.wait_for_timeout(2000)
 
 
-def open_study(page: Any, address: str, study: str) -> None:
-    """Open the study's runs as a table, with the trials expanded below their parent."""
-    page.goto(f"{address}/#/experiments/{study}/runs")
-    page.get_by_role("link", name=re.compile("^(?!Experiments)")).first.wait_for()
-    page.locator(".ag-row button:has(svg)").locator("visible=true").last.click()
-    page.wait_for_timeout(5000)
+def cells(page: Any, column: str) -> list[str]:
+    """Return the texts of a column of the table of runs, from the top to the bottom."""
+    found = page.locator(f"""[role="row"] [col-id="{column}"][role="gridcell"]""")
+    texts = [
+        (int(cell.locator("xpath=ancestor::*[@row-index]").get_attribute("row-index")), cell.inner_text().strip())
+        for cell in found.all()
+    ]
+    return [text for _, text in sorted(texts)]
+
+
+def take_picture(page: Any, name: str) -> None:
+    """Write what the window shows as a picture, if pictures are wanted."""
+    if PICTURES is not None:
+        page.screenshot(path=Path(PICTURES, name))

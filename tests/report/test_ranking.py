@@ -15,6 +15,7 @@ from embedsweep.config.study import Choice
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import short_params
 from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
+from embedsweep.report.results import study_results
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
@@ -38,13 +39,13 @@ def console(width: int = 100) -> tuple[Console, io.StringIO]:
 
 def ranking(study: Study, most: int | None = SHOWN, width: int = 100) -> list[str]:
     to, output = console(width)
-    print_ranking(to, study, most)
+    print_ranking(to, study_results(study), most)
     return output.getvalue().splitlines()
 
 
 def best(study: Study, program: str = "embedsweep train") -> list[str]:
     to, output = console()
-    print_best(to, study, program)
+    print_best(to, study_results(study), program)
     return output.getvalue().splitlines()
 
 
@@ -338,6 +339,9 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
     print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    assert "95 % interval" not in output.getvalue()
+    print_single(to, replace(done, interval=(0.4, 0.55555)), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    assert "dev/spearman_cosine: 95 % interval 0.4000 to 0.5556" in output.getvalue().splitlines()
     line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
     assert line in output.getvalue()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import colorsys
+from dataclasses import replace
+
 import pytest
 
 from embedsweep.config.study import Choice
-from embedsweep.tracking.names import dataset_name, flatten, study_params, trial_name
+from embedsweep.tracking.names import color_tags, dataset_name, flatten, study_params, trial_name
 from tests.tracking.stores import CONFIG
 from tests.tracking.test_view import PLAN
 
@@ -88,3 +91,13 @@ def test_the_params_of_a_study_say_what_was_searched_and_what_was_fixed() -> Non
         "sampler": "tpe",
         "pruner": "none",
     }
+
+
+def test_trials_of_an_option_share_a_hue_and_differ_in_shade() -> None:
+    colors = [color_tags(PLAN, {"loss": loss}, number) for number, loss in enumerate(("mnrl", "mnrl", "cosent"))]
+    parts = [[int(each["mlflow.runColor"][start : start + 2], 16) / 255 for start in (1, 3, 5)] for each in colors]
+    hues, lightness, _ = zip(*(colorsys.rgb_to_hls(*each) for each in parts), strict=True)
+    assert hues[0] == pytest.approx(hues[1], abs=0.01)
+    assert abs(hues[0] - hues[2]) == pytest.approx(0.5, abs=0.01)
+    assert lightness[0] < lightness[1] - 0.05
+    assert color_tags(replace(PLAN, groups=()), {}, 0) == {}

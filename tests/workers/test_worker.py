@@ -29,6 +29,7 @@ from embedsweep.config.trial import DEV_METRICS, TrialConfig
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.ranking import print_ranking, rerun_command
+from embedsweep.report.results import study_results
 from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
@@ -595,5 +596,5 @@ def test_runs_and_the_ranking_name_an_option_of_ones_own(
         tags = {key: value for key, value in run.data.tags.items() if key.startswith("embedsweep.option.")}
         assert tags == {f"embedsweep.option.{group}": name for group, name in expected.items()}
         assert run.data.params["loss.name"] == "mnrl"
-    print_ranking(Console(file=made.output, width=200), made.study)
+    print_ranking(Console(file=made.output, width=200), study_results(made.study))
     assert ("loss=sharp" in made.output.getvalue()) is ("loss=mnrl,sharp" in words)

@@ -75,7 +75,8 @@ def _known_words(words: Sequence[str], current: str, verbs: Mapping[str, Verb]) 
     if option:
         return next(each for each in verb.options if each.name == option).known_values()
     if n_positionals < len(verb.positionals) and (choices := verb.positionals[n_positionals].choices) is not None:
-        return choices()
+        others = _overrides(words[1:], current) if verb.positionals[n_positionals].is_optional else ()
+        return [*choices(), *others]
     if verb.overrides:
         return _overrides(words[1:], current)
     is_model = verb.positionals and (n_positionals == 0 or verb.positionals[0].is_many)

@@ -42,15 +42,30 @@ def run(words: Sequence[str], console: Console) -> int:
     if STDOUT in (csv, tree):
         return 0
     from embedsweep.report.ranking import SHOWN, print_best, print_ranking
+    from embedsweep.report.results import study_results
     from embedsweep.study.storage import storage_errors
 
     with storage_errors():
-        print_ranking(console, study, None if arguments.values.all else SHOWN)
-        print_best(console, study, "embedsweep train")
+        say(console, _state_line(study))
+        results = study_results(study)
+        print_ranking(console, results, None if arguments.values.all else SHOWN)
+        print_best(console, results, "embedsweep train")
     for path in (csv, tree):
         if path is not None:
             say(console, f"written to {path}")
     return 0
+
+
+def _state_line(study: StudyRecord) -> str:
+    from embedsweep.report.status import study_status
+
+    words = {
+        "complete": "complete",
+        "running": "running",
+        "not running": f"not running; embedsweep train -m study.name={study.name} resumes it",
+        "unknown": "another machine ran its trials, and may run them now",
+    }
+    return f"{study_status(study).n_finished} of {study.n_trials} trials finished; {words[study.state]}"
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:

@@ -57,14 +57,15 @@ class StudyPage:
         if time.monotonic() - self._updated_at >= UPDATE_S:
             self._describe(study_results(self.study), with_answer=False)
 
-    def close(self) -> None:
-        """Record the results at the end of a command, the ranking as a table among them."""
+    def close(self) -> StudyResults:
+        """Record the results at the end of a command, the ranking as a table among them, and return them."""
         results = study_results(self.study)
         self._describe(results, with_answer=True)
         with shielded():
             run = self.tracker.study_run(self.parent)
             run.set_tags(best_tags(results, self.program))
             run.log_table(RANKING, trials_table(results))
+        return results
 
     def _describe(self, results: StudyResults, *, with_answer: bool) -> None:
         texts = [

@@ -9,6 +9,7 @@ from functools import partial
 from optuna.trial import TrialState
 from rich.console import Console
 
+from embedsweep.commands.study_page import StudyPage
 from embedsweep.commands.sweep import log_study
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, StudyError
@@ -19,6 +20,7 @@ from embedsweep.study.record import RUN_ID
 from embedsweep.study.repair import StudyRepair
 from embedsweep.study.storage import storage_errors, study_lock
 from embedsweep.study.study import Study
+from embedsweep.tracking.names import study_params
 from embedsweep.tracking.runs import Tracker
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.missing_runs import missing_files, missing_runs, record_again
@@ -110,13 +112,17 @@ class _Repair:
             return
         tracker.restore(study.name, [each.deleted for each in missing if each.deleted is not None])
         with shielded():
-            parent = tracker.parent_run(study.name, {})
+            parent = tracker.parent_run(study.name, {}, study_params(study.plan, study.fixed))
+        page = StudyPage(study, tracker, parent, "embedsweep train")
+        page.open()
         for each in missing:
             if each.deleted is None:
                 with shielded():
                     record_again(study, tracker, parent, each.trial)
         with shielded():
             log_study(study, tracker, parent, study.finals.scores if study.finals is not None else {})
+        page.close()
+        with shielded():
             tracker.finish_parent(parent, "FINISHED" if study.is_complete else "KILLED")
 
     def _compare_files(self, study: Study, tracker: Tracker) -> None:

@@ -22,6 +22,7 @@ from embedsweep.machine import cuda_devices_of, prepare_process
 from embedsweep.report.lines import JsonLines
 from embedsweep.report.live import TrialDisplay, make_display, shown
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
+from embedsweep.report.results import StudyResults
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.signals import shielded
@@ -94,7 +95,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
 
 
 def _run_trials(
-    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Callable[[Tracker], None]
+    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
 ) -> None:
     """Run the trials that are left, and report while the tracker still writes."""
     device, processes = _device(study), request.workers.processes_per_trial
@@ -114,17 +115,22 @@ def _run_trials(
             tracker = Tracker(study.services.tracking, display.say)
         with tracker:
             _check_one_store(study, tracker)
-            _Run(request, study, tracker, display, start, program).run(pool, group)
-            report(tracker)
+            report(tracker, _Run(request, study, tracker, display, start, program).run(pool, group))
 
 
-def _report(console: Console, study: Study, display: TrialDisplay, program: str, tracker: Tracker) -> None:
-    """Print a study's result, or show it as an event."""
+Report = Callable[[Tracker, StudyResults], None]
+"""Prints a study's results."""
+
+
+def _report(
+    console: Console, study: Study, display: TrialDisplay, program: str, tracker: Tracker, results: StudyResults
+) -> None:
+    """Print a study's results, or show them as an event."""
     if isinstance(display, JsonLines):
         display.emit("result", **result_fields(study, program))
         return
-    print_ranking(console, study)
-    print_best(console, study, program)
+    print_ranking(console, results)
+    print_best(console, results, program)
     print_ui(console, tracker.ui_hint(study.name), program)
     if study.unfinished:
         numbers = ", ".join(map(str, study.unfinished))
@@ -166,8 +172,8 @@ class _Run:
     start: float
     program: str
 
-    def run(self, pool: WorkerPool, group: TrainingGroup | None) -> dict[str, float] | None:
-        """Run the trials that are left; return the test scores of the best one if the study is complete.
+    def run(self, pool: WorkerPool, group: TrainingGroup | None) -> StudyResults:
+        """Run the trials that are left; return the study's results.
 
         Args:
             pool: the worker processes; none with ``workers=inline``.
@@ -177,7 +183,6 @@ class _Run:
         tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
         parent: str | None = None
         status: ParentStatus = "FAILED"
-        test: dict[str, float] | None = None
         try:
             with shielded():
                 parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
@@ -196,13 +201,14 @@ class _Run:
                     worker.work()
                 else:
                     self._supervise(pool, parent, page.update)
+            test: dict[str, float] | None = None
             if study.is_complete:
                 # Not earlier: while workers are measured, this process has to see all their GPUs.
                 prepare_process(_device(study))
                 test = score_complete(study, tracker, parent)
             with shielded():
                 log_study(study, tracker, parent, test or {})
-            page.close()
+            results = page.close()
             status = "FINISHED" if study.is_complete else "KILLED"
         except (Interrupted, KeyboardInterrupt):
             status = "KILLED"
@@ -210,7 +216,7 @@ class _Run:
         finally:
             if parent is not None:
                 _finish_parent(tracker, parent, status)
-        return test
+        return results
 
     @cached_property
     def deadline(self) -> float | None:

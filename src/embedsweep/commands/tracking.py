@@ -144,7 +144,7 @@ UI = Verb(
         "\nWith STUDY the printed address opens the table of its trials, the best first, with what was searched."
         "\n\nWithout --tracking-uri the store is MLFLOW_TRACKING_URI, or mlruns/mlflow.db."
     ),
-    positionals=(Positional("[STUDY]", "a study's name"),),
+    positionals=(Positional("[STUDY]", "the name of a study", study_names),),
     options=(Option("--port", "N", "a free port of 127.0.0.1", whole_number(1, 65535)), TRACKING_URI),
     overrides=TRACKING_OVERRIDES,
     former_keys={"port": "--port"},

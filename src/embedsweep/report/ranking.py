@@ -18,7 +18,7 @@ from embedsweep.console import duration, say
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
-from embedsweep.report.results import Cost, StudyResults, study_results
+from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.opening import find_study
@@ -44,15 +44,15 @@ def rerun_command(program: str, fixed: Sequence[str], params: Mapping[str, Choic
     return " ".join([program, *map(shlex.quote, fixed), *swept])
 
 
-def print_ranking(console: Console, study: StudyRecord, most: int | None = SHOWN) -> None:
+def print_ranking(console: Console, results: StudyResults, most: int | None = SHOWN) -> None:
     """Print a study's results: swept options, the ranking, how many trials were pruned where, what failed.
 
     Args:
         console: where they are printed.
-        study: the study, which may be running.
+        results: the results, also of a running study.
         most: how many configurations and failed trials are listed; None lists every trial, the pruned ones, too.
     """
-    results = study_results(study)
+    study = results.study
     ranking = ranking_table(results, most, console.width)
     lines = ["", f"study {study.name}: {_counts(results)}", *option_tables(results)]
     lines += ["", *ranking] if ranking else []
@@ -88,16 +88,15 @@ def _counts(results: StudyResults) -> str:
     return counts or "no trials"
 
 
-def print_best(console: Console, study: StudyRecord, program: str) -> None:
+def print_best(console: Console, results: StudyResults, program: str) -> None:
     """Print the best trial, what the results say, how to train it again, where its model is, and what all trials cost.
 
     Args:
         console: where it is printed.
-        study: the study.
+        results: the study's results.
         program: how this program is started, for the printed command.
     """
-    results = study_results(study)
-    best = results.best
+    study, best = results.study, results.best
     if best is None:
         say(console, "no trial is complete")
         return
@@ -159,6 +158,8 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
+    if result.interval is not None:
+        say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
     for dim in (
         key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
     ):

@@ -6,6 +6,7 @@ trial's result in `training.trial`. `config.trial.DIRECTIONS` lists the metrics 
 
 from __future__ import annotations
 
+import colorsys
 import getpass
 import json
 import re
@@ -15,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from socket import gethostname
 
-from embedsweep.config.study import Choice, StudyPlan, axis_words
+from embedsweep.config.study import Choice, DiscreteAxis, StudyPlan, axis_words
 from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, LossConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.secrets import MASK, is_secret_key, redact
@@ -53,6 +54,9 @@ NOTE = "mlflow.note.content"
 TABLES = "mlflow.loggedArtifacts"
 """Tag of a run: those of its artifacts that are tables, so that MLflow's pages show and compare them as such."""
 
+COLOR = "mlflow.runColor"
+"""Tag of a trial's run: its color in charts."""
+
 NAMELESS = ("optimizer.lr",)
 """Keys whose values a run's name gives without the key's name."""
 
@@ -63,6 +67,23 @@ _NOT_IN_PARAMS = re.compile(r"[^\w\-. /]")  # characters that names of params ma
 def option_tags(options: Mapping[str, str]) -> dict[str, str]:
     """Return tags for the options of a trial, by group; ``loss@loss.inner`` is tagged by its place, ``loss.inner``."""
     return {f"{OPTION}{group.rpartition('@')[2]}": option for group, option in options.items()}
+
+
+def color_tags(plan: StudyPlan, values: Mapping[str, Choice], number: int) -> dict[str, str]:
+    """Return the tag with a trial's color in charts: a hue for each option of the first swept group, in shades.
+
+    Args:
+        plan: the study's plan; without swept groups MLflow chooses all colors.
+        values: the trial's value of each axis, by key.
+        number: the trial's number, which decides the shade.
+    """
+    if not plan.groups:
+        return {}
+    axis = next(axis for axis in plan.axes if axis.key == plan.groups[0])
+    choices = axis.choices if isinstance(axis, DiscreteAxis) else ()
+    hue = (0.58 + choices.index(values[axis.key]) / len(choices)) % 1  # the first is blue
+    rgb = colorsys.hls_to_rgb(hue, 0.3 + 0.1 * (number % 5), 0.65)
+    return {COLOR: "#" + "".join(f"{round(255 * part):02x}" for part in rgb)}
 
 
 def best_metrics(dev: Mapping[str, float]) -> dict[str, float]:

@@ -22,8 +22,8 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
 CO2, DURATION = "metrics.`emissions/co2eq_kg`", "duration"
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
-_WIDTHS = {RUN_NAME: 180, CREATED: 105, CO2: 125, DURATION: 80}
-_METRIC_WIDTH, _WIDTH = 150, 90  # pixels
+_WIDTHS = {RUN_NAME: 180, CREATED: 105, CO2: 145, DURATION: 80}
+_METRIC_WIDTH, _WIDTH = 165, 90  # pixels
 _SECTION = "embedsweep"
 _MOST_KEYS = 40
 """Searched keys in a view: each takes some 150 characters, and MLflow refuses a tag of more than 20,000."""

@@ -18,7 +18,7 @@ from embedsweep.study.pruning import PRUNED
 from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID
 from embedsweep.study.storage import repair_hint
 from embedsweep.study.study import Study
-from embedsweep.tracking.names import FORMER_ID, best_metrics, trial_name
+from embedsweep.tracking.names import FORMER_ID, best_metrics, color_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialState, TrialTracker
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
@@ -100,6 +100,7 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
     if lease := attributes.get(LEASE):
         tags["embedsweep.host"] = lease["host"]
     tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
+    tags |= color_tags(study.plan, study.params_of(trial), trial.number)
     run = tracker.trial_run(
         study.name,
         trial.number,

@@ -37,7 +37,7 @@ from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.study import OpenTrial, Study
-from embedsweep.tracking.names import option_tags, trial_name
+from embedsweep.tracking.names import color_tags, option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
@@ -216,6 +216,7 @@ class Worker:
             "embedsweep.worker": str(self.number),
             "embedsweep.host": socket.gethostname(),
             **option_tags(self.study.options_of(trial.params)),
+            **color_tags(self.study.plan, trial.params, trial.number),
         }
         run = self.tracker.trial_run(
             self.study.name,
