@@ -168,9 +168,8 @@ def _option_exists(group: str, option: Any, composer: Composer, problems: list[P
         else (f"must be the name of an option, but got {shown(option) or 'nothing'}")
     )
     if isinstance(option, list) and option and all(name in options for name in option):
-        problems.append(
-            Problem(group, f"a list is one value; several options are swept by -m {group}={','.join(option)}")
-        )
+        word = f"{'-m ' if len(option) > 1 else ''}{group}={','.join(option)}"
+        problems.append(Problem(group, f"takes the name of an option, not a list: {word}"))
         return False
     problems.append(Problem(group, f"{what}; there are: {', '.join(options)}"))
     return False
