@@ -42,7 +42,7 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
     else as a new run from a copy of its checkpoints. If it is complete, its result is printed.
 
     Returns:
-        0, or 1 if the run failed; the reason is printed and recorded.
+        0, or 1 if the run failed, or MLflow's store refuses a record of it; the reason is printed.
 
     Raises:
         ConfigError: another process runs the earlier run, it is recorded elsewhere, or its data has changed.
@@ -50,7 +50,11 @@ def run_single(request: SingleRun, console: Console, program: str, group: Traini
         TrackingError: the run cannot be recorded.
     """
     with Tracker(request.tracking, lambda line: say(console, line)) as tracker:
-        return _Run(request, tracker, console, program, group).run()
+        code = _Run(request, tracker, console, program, group).run()
+    for reason in tracker.refusals().values():
+        say(console, f"MLflow's store refuses a record of this run: {reason}. It is kept with those after it")
+        code = 1
+    return code
 
 
 @dataclass(frozen=True)

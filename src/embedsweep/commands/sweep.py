@@ -23,7 +23,7 @@ from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
-from embedsweep.study.storage import storage_errors
+from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
@@ -34,12 +34,12 @@ from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.environments import open_environments
 from embedsweep.workers.job import Job
-from embedsweep.workers.missing_runs import damage
+from embedsweep.workers.missing_runs import damage, refusals
 from embedsweep.workers.supervisor import Supervisor, WorkerPool
 from embedsweep.workers.winner import score_complete
 from embedsweep.workers.worker import Worker, delete_unneeded
 
-DONE, FAILED_TRIALS = 0, 3
+DONE, FAILED, FAILED_TRIALS = 0, 1, 3
 
 
 def run_sweep(request: Sweep, console: Console, program: str) -> int:
@@ -51,7 +51,7 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
         program: how this program was started, for the printed command that trains the best configuration again.
 
     Returns:
-        0, or 3 if trials of the study failed.
+        0; 1 if MLflow's store refuses a record; or 3 if trials of the study failed.
 
     Raises:
         Interrupted: a signal came; the study can be resumed.
@@ -97,6 +97,11 @@ def run_sweep(request: Sweep, console: Console, program: str) -> int:
                 if study.unfinished:
                     numbers = ", ".join(map(str, study.unfinished))
                     say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
+            refused = refusals(study, tracker)
+            for line in (*refused, *([repair_hint(study.name)] if refused else [])):
+                say(console, line)
+        if refused:
+            return FAILED
         return FAILED_TRIALS if study.failed_trials else DONE
 
 
@@ -141,13 +146,12 @@ class _Run:
             group: the processes that train each trial together with ``workers=inline``; None trains in this one.
         """
         study, tracker = self.study, self.tracker
-        tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
         parent: str | None = None
         status: ParentStatus = "FAILED"
         test: dict[str, float] | None = None
         try:
             with shielded():
-                parent = tracker.parent_run(study.name, tags)
+                parent = tracker.parent_run(study.name, study_tags(study))
             retried = study.retry_failed() if self.request.study.retry_failed else []
             say(self.console, _opening_line(study, retried))
             for line in damage(study, tracker):
@@ -219,6 +223,11 @@ def _opening_line(study: Study, retried: Sequence[int]) -> str:
     if study.plan.warm_start and not finished:
         notes += f"; first the best of {study.plan.warm_start}"
     return f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
+
+
+def study_tags(study: Study) -> dict[str, str]:
+    """Return the tags of the study's own run, beside those that identify it."""
+    return {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
 
 
 def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:

@@ -46,6 +46,21 @@ class Emissions:
 
 
 @dataclass(frozen=True)
+class RunContext:
+    """What a trial's MLflow run says about its training beside params, metrics and files.
+
+    A run that is lost is recorded again from it.
+
+    Attributes:
+        tags: tags by name, secrets redacted, without those that identify the trial.
+        data_sets: its data sets, each as the arguments of ``TrialTracker.log_dataset`` by name.
+    """
+
+    tags: Mapping[str, str]
+    data_sets: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The result of a trial that ended by itself.
 
@@ -68,6 +83,7 @@ class TrialResult:
         eval_s: seconds of evaluation and of writing checkpoints, likewise.
         curve: every evaluation on dev, and the training loss and learning rate at up to 200 steps; empty in results of
             older versions.
+        context: what the trial's run says about its training; None in results of older versions.
     """
 
     objective: float
@@ -85,3 +101,4 @@ class TrialResult:
     train_s: float | None = None
     eval_s: float | None = None
     curve: Curve = field(default_factory=dict)
+    context: RunContext | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.files import write_atomically
 from embedsweep.secrets import RedactingFilter, redact_tree
@@ -43,8 +43,9 @@ def result_of(tree: Mapping[str, Any]) -> TrialResult:
     """Return the result that ``asdict`` and JSON made a tree of."""
     emissions = Emissions.of(tree["emissions"])
     curve = {name: [(int(step), value) for step, value in points] for name, points in tree.get("curve", {}).items()}
+    context = RunContext(**tree["context"]) if tree.get("context") else None
     # Older versions wrote no examples_per_s.
-    return TrialResult(**{"examples_per_s": None, **tree, "emissions": emissions, "curve": curve})
+    return TrialResult(**{"examples_per_s": None, **tree, "emissions": emissions, "curve": curve, "context": context})
 
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
