@@ -50,6 +50,7 @@ class ResolvedModel:
         description: what it is (``the best of study loss-12fca524, trial 1``).
         is_folder: whether it is on this disk, other than in the hub's cache.
         trust_remote_code: whether code that comes with it may run: if the run of this folder that trained it says so.
+        is_provisional: whether it is the best of a study that has trials left; the description says so, too.
     """
 
     argument: str
@@ -57,6 +58,7 @@ class ResolvedModel:
     description: str
     is_folder: bool
     trust_remote_code: bool = False
+    is_provisional: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,11 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
 
 
 def _best_of(study: str) -> ResolvedModel:
-    from embedsweep.study.record import best_of, trial_folder
+    from embedsweep.study.record import N_TRIALS, UNFINISHED, best_of, count_trials, trial_folder
     from embedsweep.study.storage import repair_hint
 
-    trials, plan = _trials(study), _read_file(study).plan
+    trials, file = _trials(study), _read_file(study)
+    plan = file.plan
     if plan is None:
         raise ConfigError.single(study, f"{SWEEPS / study / 'study.yaml'} has no plan. {repair_hint(study)}")
     best = best_of(trials, plan["objectives"])
@@ -170,7 +173,11 @@ def _best_of(study: str) -> ResolvedModel:
     if not folder.is_dir():
         message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
-    return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True, _trusts(folder))
+    n_trials = int(file.attributes.get(N_TRIALS) or 0)  # older versions did not keep it
+    left = max(0, n_trials - count_trials(trials)) + sum(trial.state in UNFINISHED for trial in trials)
+    so_far = f" so far ({left} trial{'s' if left > 1 else ''} of the study not finished)" if left else ""
+    description = f"the best{so_far} of study {study}, trial {best.number}"
+    return ResolvedModel(study, str(folder), description, True, _trusts(folder), is_provisional=left > 0)
 
 
 def _trusts(folder: Path) -> bool:

@@ -216,3 +216,5 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
         display.say(f"data: {line}")
     for line in training_warnings(config):
         display.say(line)
+    if config.rungs:
+        display.say("nothing prunes a run by itself: study.pruner only adds evaluations at study.pruning.rungs")
