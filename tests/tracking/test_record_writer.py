@@ -29,8 +29,9 @@ from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking import record_writer, replay
-from embedsweep.tracking.names import SPOOL_ID, TRIAL, flatten, origin, study_id
+from embedsweep.tracking.names import SPOOL_ID, STATE, TRIAL, flatten, origin, study_id
 from embedsweep.tracking.records import Metrics, TrialRun
+from embedsweep.tracking.replay import write_or_set_aside
 from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.spool import Spool, all_spools, spooled_ids
 from embedsweep.tracking.store import locate, open_store
@@ -437,10 +438,32 @@ def test_a_refusal_is_reported_and_not_an_outage(line: Line, mlflow_store: Track
     runs[0].set_tags({"a\nb\0" * 100: "c"})
     runs[1].finish("COMPLETE")
     assert not tracker.close()
-    assert len(lines) == 2
+    assert len(lines) == 1
     assert "records in sweeps/study-a/spool cannot be written: tags cannot be set on run" in lines[0]
-    assert "1 record of 1 run wait in" in lines[1]
+    assert list(tracker.refusals()) == [runs[0].run_id]
+    assert tracker.refusals()[runs[0].run_id] in lines[0]
     assert MlflowClient(mlflow_store.uri).get_run(runs[1].run_id).info.status == "FINISHED"
+
+
+def test_a_record_that_is_refused_is_set_aside_and_those_after_it_are_written(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    tracker = Tracker(mlflow_store, lambda _: None)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    for step, name in ((1, "train/loss"), (2, "ndcg@10"), (3, "train/loss"), (4, "mrr@10")):
+        run.log_metrics(step, {name: 0.5})
+    run.finish("COMPLETE")
+    assert not tracker.close()
+    assert "ndcg@10" in tracker.refusals()[run.run_id]
+    result = write_or_set_aside(STUDY, mlflow_store.uri, lambda _: None)
+    assert (list(result.done), list(result.refused), result.delayed) == ([run.run_id], [run.run_id], {})
+    status, _, tags, points, *_ = held(mlflow_store)["trial-0000"]
+    assert (status, tags[STATE]) == ("FINISHED", "COMPLETE")
+    assert points == {"train/loss": [(1, 0.5), (3, 0.5)]}
+    aside = (Path("sweeps") / STUDY / "spool" / f"{run.run_id}.aside").read_text().splitlines()
+    assert [json.loads(each)["points"] for each in aside] == [[[2, {"ndcg@10": 0.5}]], [[4, {"mrr@10": 0.5}]]]
+    assert tracker.refusals() == {}
+    assert all_spools() == []
 
 
 def test_a_run_that_the_store_refuses_to_open_leaves_nothing(line: Line, mlflow_store: TrackingConfig) -> None:
@@ -466,8 +489,11 @@ def test_refused_records_stay_and_do_not_block_others(line: Line, mlflow_store: 
     assert code == 1
     assert f"run {runs[1].run_id} is left" in output
     assert [client.get_run(run.run_id).info.status for run in runs] == ["FINISHED", "RUNNING", "FINISHED"]
+    spool = all_spools()[0]
+    assert f"does not hold run {runs[1].run_id}" in str(spool.refusal(runs[1].run_id))
     client.restore_run(runs[1].run_id)
     assert run_sync()[0] == 0
+    assert spool.refusal(runs[1].run_id) is None
     assert client.get_run(runs[1].run_id).info.status == "FINISHED"
 
 

@@ -47,10 +47,12 @@ class KnownRun:
     Attributes:
         store_id: the store's id of it.
         is_deleted: whether it was deleted there, and can be restored.
+        metrics: the names of its metrics.
     """
 
     store_id: str
     is_deleted: bool
+    metrics: frozenset[str]
 
 
 class Lookup:
@@ -150,7 +152,7 @@ class Lookup:
                     break
         known: dict[str, KnownRun] = {}
         for run in sorted(runs, key=lambda run: bool(run.info.lifecycle_stage == "active")):  # active ones count
-            each = KnownRun(str(run.info.run_id), run.info.lifecycle_stage != "active")
+            each = KnownRun(str(run.info.run_id), run.info.lifecycle_stage != "active", frozenset(run.data.metrics))
             ids = (each.store_id, *(run.data.tags.get(tag) for tag in (names.SPOOL_ID, names.FORMER_ID)))
             known |= dict.fromkeys(filter(None, ids), each)
         return known

@@ -149,6 +149,12 @@ class RecordWriter:
         """Return whether records of the run wait in a spool that was used."""
         return any(spool.holds(run_id, str(self.store)) for spool in self._spools)
 
+    def refusals(self) -> dict[str, str]:
+        """Return the runs of which the store refused a record that waits, and why; of the spools that were used."""
+        waiting = ((spool, run_id) for spool in self._spools for run_id in spool.waiting(str(self.store)))
+        reasons = {run_id: spool.refusal(run_id) for spool, run_id in waiting}
+        return {run_id: reason for run_id, reason in reasons.items() if reason is not None}
+
     def store_id(self, experiment: str, run_id: str) -> str:
         """Return the store's id of a run, or ``run_id`` while the store does not have it."""
         known = self._writer.lookup.known_id(run_id) if self._writer is not None else run_id
@@ -157,7 +163,9 @@ class RecordWriter:
         return self.query(lambda writer: writer.lookup.find(run_id, experiment)) or run_id
 
     def close(self, patience: float | None = None) -> bool:
-        """Wait until all is written, and report the rest; return whether nothing is left.
+        """Wait until all is written, and report what else waits; return whether nothing is left.
+
+        What the store refuses is reported by `refusals`.
 
         Args:
             patience: how many seconds to wait for a store that writes nothing; None is `PATIENCE_S`.
@@ -178,12 +186,14 @@ class RecordWriter:
                 self._changed.wait(0.1)
         self.stop()
         left = {spool: runs for spool in self._spools if (runs := spool.waiting(str(self.store)))}
-        for spool, runs in left.items():
+        for spool, waiting in left.items():
+            runs = [run_id for run_id in waiting if run_id not in self._refused]
             records = sum(1 for run_id in runs for _ in spool.records(run_id))
-            self._notify(
-                f"{_counted(records, 'record')} of {_counted(len(runs), 'run')} wait in {spool.folder} for "
-                f"MLflow's store {self.store}; embedsweep sync writes them when it answers"
-            )
+            if runs:
+                self._notify(
+                    f"{_counted(records, 'record')} of {_counted(len(runs), 'run')} wait in {spool.folder} for "
+                    f"MLflow's store {self.store}; embedsweep sync writes them when it answers"
+                )
         return not left
 
     def stop(self) -> None:
