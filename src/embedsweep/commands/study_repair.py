@@ -80,6 +80,9 @@ class _Repair:
             say(self.console, "MLflow's runs are compared once these are rebuilt")
             return
         with closing(Tracker(study.services.tracking, partial(say, self.console))) as tracker:
+            if not tracker.answers():
+                self._say("MLflow's runs were not compared", "repeat this when the store answers", can_be_done=False)
+                return
             is_restored = self._restore_deleted(study, tracker)
             self._write_waiting(study, tracker)
             self._record_missing(study, tracker, is_restored=is_restored)
