@@ -29,11 +29,12 @@ from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking import record_writer, replay
+from embedsweep.tracking import spool as spool_module
 from embedsweep.tracking.names import SPOOL_ID, STATE, TRIAL, flatten, origin, study_id
-from embedsweep.tracking.records import Metrics, TrialRun
+from embedsweep.tracking.records import Metrics, Tags, TrialRun
 from embedsweep.tracking.replay import write_or_set_aside
 from embedsweep.tracking.runs import Tracker
-from embedsweep.tracking.spool import Spool, all_spools, spooled_ids
+from embedsweep.tracking.spool import Origin, Spool, all_spools, spooled_ids
 from embedsweep.tracking.store import locate, open_store
 from tests.flaky_proxy import AFTER, BEFORE, Fault, flaky_proxy
 from tests.tracking.stores import CONFIG, begin, child, free_port, wait_for
@@ -495,6 +496,52 @@ def test_refused_records_stay_and_do_not_block_others(line: Line, mlflow_store: 
     assert run_sync()[0] == 0
     assert spool.refusal(runs[1].run_id) is None
     assert client.get_run(runs[1].run_id).info.status == "FINISHED"
+
+
+def test_another_process_that_writes_long_is_no_outage(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_REPLAY_LOCK_S", 0.05)
+    monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
+    lines: list[str] = []
+    tracker = Tracker(mlflow_store, lines.append)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    with Spool(Path("sweeps", STUDY, "spool")).replay_lock():
+        run.log_metrics(0, {"train/loss": 1.0})
+        time.sleep(0.5)
+    assert tracker.close()
+    assert lines == []
+    assert held(mlflow_store)["trial-0000"][3]["train/loss"] == [(0, 1.0)]
+
+
+def test_a_run_into_which_others_wrote_before_is_recorded_while_it_runs(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Tracker(mlflow_store, lambda _: None)
+    parent = killed.parent_run(STUDY, {})
+    run_id = killed.trial_run(STUDY, 0, CONFIG, "abc", parent=parent).run_id
+    killed.stop()
+    spool = Spool(Path("sweeps", STUDY, "spool"))
+
+    def leave(value: str) -> None:
+        spool.append(run_id, Tags({"embedsweep.attempts": value}), Origin(str(locate(mlflow_store.uri)), STUDY))
+
+    def replay_while_it_writes(*args: Any) -> replay.Replay:
+        monkeypatch.setattr(record_writer, "replay", replay.replay)
+        leave("2")
+        return replay.replay(*args)
+
+    leave("1")
+    monkeypatch.setattr(record_writer, "replay", replay_while_it_writes)
+    monkeypatch.setattr(record_writer, "OPENING_S", 1.0)
+    tracker = Tracker(mlflow_store, lambda _: None)
+    assert tracker.parent_run(STUDY, {}) == parent
+    tracker.trial_run(STUDY, 0, CONFIG, "abc", parent=parent, run_id=run_id)
+    deadline = time.monotonic() + 5
+    while spool.waiting() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert spool.waiting() == []
+    tracker.close()
 
 
 def test_a_full_disk_is_reported_as_such(

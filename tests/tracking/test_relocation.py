@@ -129,6 +129,31 @@ def test_artifacts_elsewhere_keep_their_address(recorded: tuple[Path, str], tmp_
     assert locations == {"other": bucket, "third": elsewhere}
 
 
+@pytest.mark.parametrize("name", ["2", "theirs"])  # the number of the experiment; a name
+def test_artifacts_of_another_program_stay_where_they_are(
+    name: str, recorded: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = recorded
+    theirs = tmp_path / "data" / "artifacts"
+    client = client_of(folder)
+    experiment = client.create_experiment("theirs", artifact_location=(theirs / name).as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "text", "notes.txt")
+    open_at(folder).close()
+    assert [entry.path for entry in client_of(folder).list_artifacts(run_id)] == ["notes.txt"]
+    assert client_of(folder).get_run(run_id).info.artifact_uri.startswith(theirs.as_uri())
+
+
+def test_a_copy_without_artifacts_writes_none_into_the_old_place(recorded: tuple[Path, str], tmp_path: Path) -> None:
+    folder, run_id = recorded
+    shutil.rmtree(folder / "mlruns" / "artifacts")
+    (folder / "mlruns" / "artifacts").mkdir()
+    place = tmp_path / "new place"
+    shutil.copytree(folder, place)
+    open_at(place).close()
+    assert client_of(place).get_run(run_id).info.artifact_uri.startswith(place.as_uri())
+
+
 @pytest.mark.parametrize("by", ["the next command", "sync"])
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_records_that_wait_arrive_in_the_store_at_the_new_place(

@@ -82,9 +82,12 @@ class _Repair:
             say(self.console, "MLflow's runs are compared once these are rebuilt")
             return
         with closing(Tracker(study.services.tracking, partial(say, self.console))) as tracker:
-            self._restore_deleted(study, tracker)
+            if not tracker.answers():
+                self._say("MLflow's runs were not compared", "repeat this when the store answers", can_be_done=False)
+                return
+            is_restored = self._restore_deleted(study, tracker)
             self._write_waiting(study, tracker)
-            self._record_missing(study, tracker)
+            self._record_missing(study, tracker, is_restored=is_restored)
             self._add_best(study, tracker)
             self._compare_files(study, tracker)
 
@@ -113,14 +116,17 @@ class _Repair:
                     finding.act()
                 self._say(finding.what, finding.remedy, can_be_done=finding.act is not None)
 
-    def _restore_deleted(self, study: Study, tracker: Tracker) -> None:
+    def _restore_deleted(self, study: Study, tracker: Tracker) -> bool:
+        """Return whether runs were restored."""
         missing = missing_runs(study, tracker)
         for each in missing:
             if each.deleted is not None:
                 what = f"the run of trial {each.trial.number} was deleted in MLflow"
                 self._say(what, "restored", can_be_done=True)
-        if missing and self.is_written:
-            tracker.restore(study.name, [each.deleted for each in missing if each.deleted is not None])
+        if not missing or not self.is_written:
+            return False
+        tracker.restore(study.name, [each.deleted for each in missing if each.deleted is not None])
+        return True
 
     def _write_waiting(self, study: Study, tracker: Tracker) -> None:
         """Write the records that wait in the spool; one that the store still refuses is set aside there."""
@@ -134,7 +140,8 @@ class _Repair:
             remedy = "written; what MLflow refuses is set aside there" if run_id in result.refused else "written"
             self._say(f"{what}: {reason}" if reason else what, remedy, can_be_done=run_id not in result.delayed)
 
-    def _record_missing(self, study: Study, tracker: Tracker) -> None:
+    def _record_missing(self, study: Study, tracker: Tracker, *, is_restored: bool) -> None:
+        """Record the runs that are missing again, and the study's own run, which may have been deleted, too."""
         missing = [each.trial for each in missing_runs(study, tracker) if each.deleted is None]
         for trial in missing:
             what = f"the run of trial {trial.number} is not in MLflow's store"
@@ -142,7 +149,7 @@ class _Repair:
         if older := [str(trial.number) for trial in missing if study.context_of(trial) is None]:
             numbers = ", ".join(older)
             say(self.console, f"(an older version kept no data sets and not all tags of trials {numbers})")
-        if not missing or not self.is_written:
+        if not (missing or is_restored) or not self.is_written:
             return
         with shielded():
             parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))

@@ -242,9 +242,10 @@ class Study(StudyRecord):
             return duplicate
 
     def set_run(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:
-        """Set the trial's MLflow run and the hash of its configuration."""
+        """Set the trial's MLflow run and the hash of its configuration, also in its folder."""
         self._set(trial, RUN_ID, run_id)
         self._set(trial, CONFIG_HASH, config_hash)
+        self._write_file(trial.number)
 
     def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:
         """Report an evaluation of a running trial; return whether the trial continues.

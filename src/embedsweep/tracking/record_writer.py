@@ -21,7 +21,7 @@ from embedsweep.signals import shielded
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import study_id
 from embedsweep.tracking.records import Record, StudyRun, TrialRun
-from embedsweep.tracking.replay import Replay, replay
+from embedsweep.tracking.replay import BUSY, Replay, replay
 from embedsweep.tracking.spool import Origin, Spool, spool_of
 from embedsweep.tracking.store import Notify, Store, is_locked, locate, open_store, waiting_for_lock, within
 
@@ -100,6 +100,8 @@ class RecordWriter:
             return spool_id
         spool = self.spool_of(experiment, spool_id)
         self._refused.pop(spool_id, None)
+        with self._changed:  # what this process wrote for one that recorded the run before counts no more
+            self._unwritten[spool_id] = max(0, self._unwritten[spool_id])
         self._opening[spool_id] = None
         try:
             self._append(experiment, spool_id, record)
@@ -256,14 +258,14 @@ class RecordWriter:
             problem = self._write_waiting()
             with self._changed:
                 self._attempts += 1
-                self._failures = 0 if problem is None else self._failures + 1
+                self._failures = 0 if problem in (None, BUSY) else self._failures + 1
                 self._locked = problem is not None and is_locked(problem)
                 self._changed.notify_all()
                 # A record that is added after this finds no thread, and starts another.
                 if problem is None and not self._waiting():
                     self._drainer = None
                     return
-            if problem is not None:
+            if problem is not None and problem != BUSY:  # for another process it has waited already
                 if self._failures > 1:  # a single failure is repeated at once, and does not concern the user
                     self._set_away(problem)
                 pause = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
@@ -337,7 +339,9 @@ class RecordWriter:
         for run_id, written in result.done.items():
             if run_id not in self._hidden:
                 spool.note_id(run_id, written.store_id)
-            self._hidden.discard(run_id)
+            else:
+                self._hidden.remove(run_id)
+                spool.discard()
         with self._changed:
             self._refused |= result.refused
             reasons = [reason for run_id, reason in result.refused.items() if run_id not in self._opening]

@@ -15,6 +15,9 @@ from embedsweep.tracking.records import Record
 from embedsweep.tracking.spool import Spool, spool_of
 from embedsweep.tracking.store import Notify, locate, open_store
 
+BUSY = "another process writes them"
+"""Why records were not written although the store may answer: the replay lock was held."""
+
 OnWritten = Callable[[str, Record, str], None]
 """Receives a run's id, a record that is now in the store, and the store's id of the run."""
 
@@ -84,7 +87,7 @@ def replay(
             on_begin()
             return _replay_alone(writer, spool, _chosen(spool, store, runs), on_written, is_over)
     except Timeout:
-        return Replay(delayed=dict.fromkeys(_chosen(spool, store, runs), "another process writes them"))
+        return Replay(delayed=dict.fromkeys(_chosen(spool, store, runs), BUSY))
 
 
 def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:

@@ -278,6 +278,10 @@ class Tracker:
             return True
         return self._writer.query(lambda writer: writer.lookup.has(run_id)) is not False
 
+    def answers(self) -> bool:
+        """Return whether the store can be read at this moment."""
+        return self._writer.query(lambda writer: writer.lookup.answers()) is True
+
     def waiting(self, study: str) -> dict[str, str | None]:
         """Return the runs of a study of which records wait, each with why the store refused one; None: it did not.
 

@@ -19,19 +19,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from embedsweep.errors import TrackingError
-from embedsweep.files import SINGLE, SWEEPS, whole_length, write_atomically
+from embedsweep.files import SINGLE, SINGLE_RUNS, SWEEPS, whole_length, write_atomically
 from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
 from embedsweep.tracking.store import locate
 
 SPOOL = "spool"
+WRITE_LOCK, REPLAY_LOCK = ".write.lock", ".replay.lock"
 _GONE = (FileNotFoundError, NotADirectoryError)
 _REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits
 
@@ -184,6 +185,14 @@ class Spool:
         if run_id != store_id:
             (self.folder / f"{run_id}.id").write_text(store_id, encoding="utf-8")
 
+    def discard(self) -> None:
+        """Delete the folder of a run without a study whose id nobody knows, if there is nothing more in it."""
+        folder = self.folder.parent
+        if folder.parent == SINGLE_RUNS and {path.name for path in self.folder.glob("*")} <= {WRITE_LOCK, REPLAY_LOCK}:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.rmdir()
+
     def run_of_trial(self, number: int, parent: str, store: str) -> str | None:
         """Return the run of a trial whose creation waits here, or None."""
         for run_id in self.waiting(store):
@@ -194,7 +203,7 @@ class Spool:
 
     def replay_lock(self) -> FileLock:
         """Return the lock under which records are replayed; it raises ``filelock.Timeout`` if a process keeps it."""
-        return FileLock(self.folder / ".replay.lock", timeout=_REPLAY_LOCK_S)
+        return FileLock(self.folder / REPLAY_LOCK, timeout=_REPLAY_LOCK_S)
 
     def _delete(self, run_id: str) -> None:
         # The count first: records without it are written again, to no effect, but a count without records would skip
@@ -211,11 +220,11 @@ class Spool:
     def _written_count(self, run_id: str) -> int:
         try:
             return int((self.folder / f"{run_id}.done").read_text(encoding="utf-8"))
-        except _GONE:
+        except (*_GONE, ValueError):  # a power cut may leave it empty, and what is written again changes nothing
             return 0
 
     def _write_lock(self) -> FileLock:
-        return FileLock(self.folder / ".write.lock")
+        return FileLock(self.folder / WRITE_LOCK)
 
     def _file(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.jsonl"
@@ -246,7 +255,7 @@ def spool_of(experiment: str, run_id: str) -> Spool:
     if experiment in ("", ".", "..") or Path(experiment).name != experiment:
         raise TrackingError(f"experiment {experiment!r} cannot be the name of a folder; choose another study.name")
     if experiment == SINGLE:
-        return Spool(SWEEPS / SINGLE / run_id / SPOOL)
+        return Spool(SINGLE_RUNS / run_id / SPOOL)
     return Spool(SWEEPS / experiment / SPOOL)
 
 

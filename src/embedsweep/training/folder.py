@@ -27,7 +27,7 @@ def write_config(path: Path, config: TrialConfig) -> None:
     """Write a trial's configuration, secrets redacted."""
     # The JSON round trip turns tuples into lists, which YAML can write plainly.
     tree = redact_tree(json.loads(json.dumps(asdict(config))))
-    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_atomically(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
 def write_result(folder: Path, result: TrialResult) -> None:
