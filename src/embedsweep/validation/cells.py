@@ -339,12 +339,24 @@ def read_cell(
     Raises:
         ConfigError: everything wrong with it.
     """
-    tree = resolve(cell, values, TRIAL_SECTIONS)
     problems: list[Problem] = []
-    objective = study.objective if study is not None else ""
-    rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
-    config = read_trial(tree, objective, rungs, problems)
+    config = typed_cell(cell, values, study, problems)
     problems[:] = [problem for problem in problems if problem.where not in refused]
     problems += check_trial(config, broken={*refused, *(problem.where for problem in problems)})
     raise_problems(problems)
     return config
+
+
+def typed_cell(
+    cell: Mapping[str, Any],
+    values: Mapping[str, Any],
+    study: StudyConfig | StudyPlan | None,
+    problems: list[Problem],
+) -> TrialConfig:
+    """Return a cell as its frozen type; only the types and bounds of values are checked.
+
+    For ``cell``, ``values`` and ``study`` see `read_cell`; what is wrong is added to ``problems``.
+    """
+    objective = study.objective if study is not None else ""
+    rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
+    return read_trial(resolve(cell, values, TRIAL_SECTIONS), objective, rungs, problems)
