@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ import embedsweep
 from embedsweep.config.study import DiscreteAxis
 from embedsweep.study.study import Study
 
+ROOT = Path(__file__).parents[2]
 QUICK = ["data.limit=64", "trainer.max_steps=8", "trainer.device=cpu"]
 
 
@@ -63,22 +67,35 @@ def test_a_dry_run_is_a_plan() -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_in_a_thread_leaves_the_program_its_output_and_its_process(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_of_the_documentation_runs_in_a_thread_and_leaves_the_program_its_output_and_its_process(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     environment, root = dict(os.environ), logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    studies: list[embedsweep.LoadedStudy] = []
-    thread = threading.Thread(
-        target=lambda: studies.append(embedsweep.sweep(["loss=mnrl,cosent", "study.name=threaded", *QUICK]))
-    )
+    names: dict[str, Any] = {}
+
+    def run() -> None:
+        for block in code:
+            if "copy.log" in block:
+                shutil.copy("sweeps/losses/journal.log", "copy.log")
+            exec(block, names)
+        names["done"] = True
+
+    code = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "PYTHON.md").read_text("utf-8"), re.M | re.S)
+    assert len(code) == 4
+    thread = threading.Thread(target=run)
     thread.start()
     while thread.is_alive():
         thread.join(0.2)
         print("mine")
-    (study,) = studies
+    assert names.get("done"), "a block failed; its traceback was printed"
+    study: embedsweep.LoadedStudy = names["study"]
     assert study.trials()["state"].tolist() == ["COMPLETE", "COMPLETE"]
     assert study.scores()["score"].between(-1, 1).all()
-    assert study.model(device="cpu").encode(["a"]).shape == (1, 128)
     logs = [path.read_text(encoding="utf-8") for path in study.folder.glob("trials/*/train.log")]
+    assert len(logs) == 2
     assert not any("mine" in log for log in logs)
     assert "mine" in capsys.readouterr().out
     assert (dict(os.environ), root.handlers, root.level) == (environment, handlers, level)

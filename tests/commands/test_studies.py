@@ -56,8 +56,9 @@ def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixtur
     running()
     assert main(["show", "night"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "study night: 2 complete, 1 pruned, 1 failed, 1 running"
-    assert lines[4].split() == ["1", "1", "0.7000", "0.6500", "to", "0.7500", "1s", "2", "10", "lr=0.0002"]
+    assert lines[0] == "4 of 7 trials finished; running"
+    assert lines[2] == "study night: 2 complete, 1 pruned, 1 failed, 1 running"
+    assert lines[5].split() == ["1", "1", "0.7000", "0.6500", "to", "0.7500", "1s", "2", "10", "lr=0.0002"]
     assert "trial 2 failed: TrialError: [nan]" in lines
     assert f"best: trial 1, {SPEARMAN} 0.7000 (95 % interval 0.6500 to 0.7500)" in lines
     assert "trial 1 is better than trial 0 on other dev items, too, as far as these ones show" in lines
@@ -68,7 +69,8 @@ def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixtur
 def test_show_of_a_study_without_a_trial(capsys: pytest.CaptureFixture[str]) -> None:
     study_of(name="new", words=("study.n_trials=2",), rates=2)
     assert main(["show", "new"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["", "study new: no trials", "no trial is complete"]
+    state = "0 of 2 trials finished; not running; embedsweep train -m study.name=new resumes it"
+    assert capsys.readouterr().out.splitlines() == [state, "", "study new: no trials", "no trial is complete"]
 
 
 def test_json_holds_every_trial_with_its_interval_and_the_differences(capsys: pytest.CaptureFixture[str]) -> None:

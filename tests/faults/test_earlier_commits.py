@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from embedsweep.commands.api import load_study
+from embedsweep.files import study_names
 from embedsweep.study.leases import Lease
 from tests.faults import studies
 from tests.faults.earlier.make_fixture import KILLED_TRIAL, N_TRIALS, PLACEHOLDERS, TEXTS, WORDS
@@ -57,6 +59,23 @@ def points(study: Study, number: int) -> set[tuple[Any, ...]]:
         for point in study.client.get_metric_history(run.info.run_id, name)
         if not name.startswith(("emissions/", "time/", "energy/"))  # summed over attempts
     }
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_study_of_an_earlier_commit_is_read_with_what_it_has(commit: str, tmp_path: Path) -> None:
+    unpack(commit, tmp_path, None)
+    (name,) = study_names(tmp_path / "sweeps")
+    before = {path: path.read_bytes() for path in (tmp_path / "sweeps").rglob("*") if path.is_file()}
+    study = load_study(name, folder=tmp_path)
+    trials = study.trials(config=True)
+    assert trials["state"].tolist() == ["COMPLETE", "RUNNING"]
+    expected = json.loads((tmp_path / "expected.json").read_text(encoding="utf-8"))
+    assert trials["dev/spearman_cosine"][0] == expected[0]["value"]
+    assert trials[["low", "high"]].isna().all(axis=None)
+    assert set(study.curves()["trial"]) == {0, 1}
+    assert len(study.scores()) > 100
+    assert study.optuna.metric_names == ["dev/spearman_cosine"]
+    assert {path: path.read_bytes() for path in (tmp_path / "sweeps").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ def run(words: Sequence[str], console: Console) -> int:
     from embedsweep.study.storage import storage_errors
 
     with storage_errors():
+        say(console, _state_line(study))
         results = study_results(study)
         print_ranking(console, results, None if arguments.values.all else SHOWN)
         print_best(console, results, "embedsweep train")
@@ -53,6 +54,18 @@ def run(words: Sequence[str], console: Console) -> int:
         if path is not None:
             say(console, f"written to {path}")
     return 0
+
+
+def _state_line(study: StudyRecord) -> str:
+    from embedsweep.report.status import study_status
+
+    words = {
+        "complete": "complete",
+        "running": "running",
+        "not running": f"not running; embedsweep train -m study.name={study.name} resumes it",
+        "unknown": "another machine ran its trials, and may run them now",
+    }
+    return f"{study_status(study).n_finished} of {study.n_trials} trials finished; {words[study.state]}"
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:

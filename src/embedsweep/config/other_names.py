@@ -98,6 +98,7 @@ FUNCTIONS = {
     "uniform": "interval({})",
     "suggest_uniform": "interval({})",
     "suggest_float": "interval({})",
+    "log": "tag(log,interval({}))",
     "loguniform": "tag(log,interval({}))",
     "log_uniform": "tag(log,interval({}))",
     "suggest_loguniform": "tag(log,interval({}))",

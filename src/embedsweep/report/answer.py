@@ -87,7 +87,7 @@ def _seeds(results: StudyResults) -> Iterator[str]:
 
 
 def _trials(numbers: Sequence[int]) -> str:
-    return f"trial{'s' if len(numbers) > 1 else ''} {_listed([str(number) for number in numbers])}"
+    return f"trial{'s' if len(numbers) > 1 else ''} {_listed([str(number) for number in sorted(numbers)])}"
 
 
 def _listed(words: Sequence[str]) -> str:

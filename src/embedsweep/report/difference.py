@@ -24,8 +24,8 @@ def difference(study: StudyRecord, first: int, second: int) -> list[str]:
         first: the number of a trial.
         second: the number of another.
     """
-    rows = study_results(study).rows
-    pair = (rows[first], rows[second])
+    results = study_results(study)
+    pair = (results.rows[first], results.rows[second])
     configs = [flatten(trained_config(study.plan, study.trials[row.number])) for row in pair]
     keys = [key for key in dict.fromkeys((*configs[0], *configs[1])) if configs[0].get(key) != configs[1].get(key)]
     table = [*_scores(study, pair), *((key, *(config.get(key, "-") for config in configs)) for key in keys)]
@@ -34,7 +34,7 @@ def difference(study: StudyRecord, first: int, second: int) -> list[str]:
     if not keys:
         lines.append("no key differs")
     lines += _verdict(study, pair)
-    curves = [_curve(study, row) for row in pair]
+    curves = [dict(results.curve(row).get(study.plan.objective, ())) for row in pair]
     return lines + (["", *_chart(study.plan.objective, pair, curves)] if any(curves) else [])
 
 
@@ -66,13 +66,6 @@ def _verdict(study: StudyRecord, pair: Sequence[TrialRow]) -> list[str]:
     gap = better.objectives[metric] - worse.objectives[metric]
     interval = paired_differences(better, [worse], metric)[worse.number]
     return ["", f"trial {better.number} is {gap:.4f} above trial {worse.number}{how_certain(interval)}"]
-
-
-def _curve(study: StudyRecord, row: TrialRow) -> Mapping[int, float]:
-    """Return a trial's dev objective by step; with a pruner, that of an unfinished trial is not known."""
-    if row.result is not None and row.result.curve:
-        return dict(row.result.curve.get(study.plan.objective, ()))
-    return study.trials[row.number].intermediate_values if study.plan.pruner == "none" else {}
 
 
 def _chart(metric: str, pair: Sequence[TrialRow], curves: Sequence[Mapping[int, float]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +137,13 @@ class LoadedStudy:
         """
         import pandas as pd
 
-        points = [(row.number, *point) for row in self.results.rows for point in self._points(row)]
+        results = self.results
+        points = [
+            (row.number, step, name, value)
+            for row in results.rows
+            for name, curve in results.curve(row).items()
+            for step, value in curve
+        ]
         return pd.DataFrame(points, columns=["trial", "step", "metric", "value"])
 
     def scores(self, trial: int | TrialRow | None = None) -> pd.DataFrame:
@@ -215,13 +221,6 @@ class LoadedStudy:
         """Return the trial; of one that reuses the scores of another, that one."""
         row = self._row(trial)
         return self._row(row.duplicate.original) if row.duplicate is not None and row.is_reused else row
-
-    def _points(self, row: TrialRow) -> Iterator[tuple[int, str, float]]:
-        if row.result is not None and row.result.curve:
-            yield from ((step, name, value) for name, points in row.result.curve.items() for step, value in points)
-        elif self.plan.pruner == "none":  # with a pruner, what is reported has a rung in the place of its step
-            reported = self._record.trials[row.number].intermediate_values
-            yield from ((step, self.plan.objective, value) for step, value in reported.items())
 
 
 _COSTS = ("emissions/co2eq_kg", "emissions/energy_kwh", "emissions/duration_s", "time/gpu_h")

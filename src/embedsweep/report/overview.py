@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from optuna.trial import TrialState
-
 from embedsweep.console import duration
 from embedsweep.errors import ConfigError, StudyError
+from embedsweep.report.status import study_status
 from embedsweep.report.tables import aligned, score_text
 from embedsweep.study.reading import read_study
 from embedsweep.study.record import StudyRecord
@@ -52,15 +51,14 @@ def overview(names: Sequence[str]) -> list[str]:
 
 
 def _row(study: StudyRecord) -> StudyRow:
-    trials, best, objective = study.trials, study.best, study.plan.objective
-    finished = sum(trial.state.is_finished() for trial in trials)
-    failed = sum(trial.state is TrialState.FAIL for trial in trials)
-    notes = f", {failed} failed" if failed else ""
-    value = best.values[study.plan.objectives.index(objective)] if best is not None else None
-    times = [time for trial in trials for time in (trial.datetime_start, trial.datetime_complete) if time is not None]
-    score = "-" if value is None else score_text(objective, value)
-    cells = (study.state, f"{finished} of {study.n_trials}{notes}", score, objective)
-    return StudyRow(study.name, max(times, default=None), cells)
+    status, objective = study_status(study), study.plan.objective
+    notes = f", {status.n_failed} failed" if status.n_failed else ""
+    times = [
+        time for trial in study.trials for time in (trial.datetime_start, trial.datetime_complete) if time is not None
+    ]
+    score = "-" if status.best is None else score_text(objective, status.best[1])
+    cells = (study.state, f"{status.n_finished} of {study.n_trials}{notes}", score, objective)
+    return StudyRow(study.name, max(filter(None, times), default=None), cells)
 
 
 def _age(time: datetime | None) -> str:

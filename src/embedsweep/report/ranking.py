@@ -158,6 +158,8 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     say(console, "")
     for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
+    if result.interval is not None:
+        say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
     for dim in (
         key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
     ):

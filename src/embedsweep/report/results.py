@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config.result import Interval, TrialResult
+from embedsweep.config.result import Curve, Interval, TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.config.trial import DIRECTIONS
 from embedsweep.evaluation.intervals import interval_of
@@ -189,6 +189,16 @@ class StudyResults:
         winners = {option.best_trial for options in self.groups.values() for option in options}
         others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
         return paired_differences(self.best, others, metric)
+
+    def curve(self, row: TrialRow) -> Curve:
+        """Return what was measured while a trial trained; of an unfinished one its dev objective so far.
+
+        With a pruner that is not known: what is reported then has a rung in the place of its step.
+        """
+        if row.result is not None and row.result.curve:
+            return row.result.curve
+        reported = self.study.trials[row.number].intermediate_values if self.study.plan.pruner == "none" else {}
+        return {self.study.plan.objective: sorted(reported.items())} if reported else {}
 
     @property
     def undecided(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import Duplicates, TrialConfig
-from embedsweep.validation.plan_cells import cell_config
+from embedsweep.validation.plan_cells import frozen_config
 
 CONFIG_HASH = "config_hash"
 DUPLICATE = "embedsweep.duplicate"
@@ -78,7 +78,7 @@ def replicate_config(config: TrialConfig, replicate: int) -> TrialConfig:
 
 def trained_config(plan: StudyPlan, trial: FrozenTrial) -> TrialConfig:
     """Return the configuration that a trial was trained with: the sampled one, for a replicate with its own seed."""
-    config, duplicate = cell_config(plan, config_params(plan.axes, trial.params)), Duplicate.of(trial)
+    config, duplicate = frozen_config(plan, config_params(plan.axes, trial.params)), Duplicate.of(trial)
     return replicate_config(config, duplicate.replicate) if duplicate and duplicate.replicate else config
 
 

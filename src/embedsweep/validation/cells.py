@@ -168,9 +168,8 @@ def _option_exists(group: str, option: Any, composer: Composer, problems: list[P
         else (f"must be the name of an option, but got {shown(option) or 'nothing'}")
     )
     if isinstance(option, list) and option and all(name in options for name in option):
-        problems.append(
-            Problem(group, f"a list is one value; several options are swept by -m {group}={','.join(option)}")
-        )
+        word = f"{'-m ' if len(option) > 1 else ''}{group}={','.join(option)}"
+        problems.append(Problem(group, f"takes the name of an option, not a list: {word}"))
         return False
     problems.append(Problem(group, f"{what}; there are: {', '.join(options)}"))
     return False
@@ -340,12 +339,24 @@ def read_cell(
     Raises:
         ConfigError: everything wrong with it.
     """
-    tree = resolve(cell, values, TRIAL_SECTIONS)
     problems: list[Problem] = []
-    objective = study.objective if study is not None else ""
-    rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
-    config = read_trial(tree, objective, rungs, problems)
+    config = typed_cell(cell, values, study, problems)
     problems[:] = [problem for problem in problems if problem.where not in refused]
     problems += check_trial(config, broken={*refused, *(problem.where for problem in problems)})
     raise_problems(problems)
     return config
+
+
+def typed_cell(
+    cell: Mapping[str, Any],
+    values: Mapping[str, Any],
+    study: StudyConfig | StudyPlan | None,
+    problems: list[Problem],
+) -> TrialConfig:
+    """Return a cell as its frozen type; only the types and bounds of values are checked.
+
+    For ``cell``, ``values`` and ``study`` see `read_cell`; what is wrong is added to ``problems``.
+    """
+    objective = study.objective if study is not None else ""
+    rungs = study.pruning.rungs if study is not None and study.pruner != "none" else ()
+    return read_trial(resolve(cell, values, TRIAL_SECTIONS), objective, rungs, problems)

@@ -9,7 +9,8 @@ from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import resolve, value_at
-from embedsweep.validation.cells import cell_name, read_cell, section_of
+from embedsweep.errors import Problem, raise_problems
+from embedsweep.validation.cells import cell_name, read_cell, section_of, typed_cell
 
 
 def cell_config(plan: StudyPlan, params: Mapping[str, Choice], refused: Collection[str] = ()) -> TrialConfig:
@@ -21,6 +22,18 @@ def cell_config(plan: StudyPlan, params: Mapping[str, Choice], refused: Collecti
         ConfigError: everything wrong with it.
     """
     return read_cell(*_options_and_values(plan, params), plan, refused)
+
+
+def frozen_config(plan: StudyPlan, params: Mapping[str, Choice]) -> TrialConfig:
+    """Return the configuration of a cell that was trained before; its model and data need not be here any more.
+
+    Raises:
+        ConfigError: a value has another type, or is out of its bounds.
+    """
+    problems: list[Problem] = []
+    config = typed_cell(*_options_and_values(plan, params), plan, problems)
+    raise_problems(problems)
+    return config
 
 
 def _options_and_values(
