@@ -22,6 +22,7 @@ from embedsweep.tracking.record_writer import RecordWriter
 from embedsweep.tracking.records import (
     DataSet,
     End,
+    ExperimentTags,
     Files,
     Metrics,
     Record,
@@ -112,6 +113,10 @@ class TrialTracker:
     def log_table(self, name: str, table: Table) -> None:
         """Store a table as the artifact ``name`` (``scores/dev.json``), which MLflow's pages show as such."""
         log_table(self._write, name, table)
+
+    def set_experiment_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run's experiment, in the same way as those of the run."""
+        self._write(ExperimentTags(redacted(tags)))
 
     def finish(self, state: TrialState, ended_ms: int | None = None) -> None:
         """End the run. RUNNING means that the trial was interrupted: its run is KILLED, and can be resumed.
