@@ -82,6 +82,7 @@ def test_a_resumed_study_says_at_once_what_there_is_and_what_is_waited_for(seen:
     first_line, status, *_ = (line for line in begun if line.strip())
     assert first_line.startswith(f"study {STUDY}: 20 trials (tpe); {last} finished before")
     assert re.match(rf"{last}/20: .*; best 0\.\d{{4}} \(trial \d+\)", status)
+    assert status in second.printed  # and it stays above the screen
     waiting = [screen for screen in second.looks if any("importing libraries" in line for line in screen)]
     assert waiting
     assert not any(rows_of(screen) for screen in waiting if "workers 0, 1 start" in "\n".join(screen))

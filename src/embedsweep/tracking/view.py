@@ -22,7 +22,7 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
 CO2, DURATION = "metrics.`emissions/co2eq_kg`", "duration"
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
-_WIDTHS = {RUN_NAME: 180, CREATED: 105, CO2: 145, DURATION: 80}
+_WIDTHS = {RUN_NAME: 180, CREATED: 115, CO2: 145, DURATION: 80}
 _METRIC_WIDTH, _WIDTH = 165, 90  # pixels
 _SECTION = "embedsweep"
 _SINGLE_KEYS = ("model.name", "loss.name", "data.name", "optimizer.lr", "dataloader.batch_size")
