@@ -49,10 +49,10 @@ def study_of(*outcomes: Outcome, name: str = "ranked", words: tuple[str, ...] = 
     return finish(open_study(pass_sweep(words)), outcomes)
 
 
-def scored_items(noise: float, *, n_items: int = 200) -> ItemScores:
-    """Scores of the same items, the further from the gold scores the larger ``noise`` is."""
-    draws = np.random.default_rng(3)
-    gold, errors = draws.random(n_items), draws.normal(0, 1, n_items)
+def scored_items(noise: float, *, n_items: int = 200, seed: int = 3) -> ItemScores:
+    """Scores of the same items, the further from the gold scores the larger ``noise`` is; errors differ by ``seed``."""
+    gold = np.random.default_rng(3).random(n_items)
+    errors = np.random.default_rng(seed).normal(0, 1, n_items)
     items = tuple((str(number), "b") for number in range(n_items))
     return ItemScores(items, gold, {"cosine": gold + noise * errors})
 

@@ -340,7 +340,7 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
     print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), "dev/spearman_cosine")
     assert "95 % interval" not in output.getvalue()
-    print_single(to, replace(done, interval=(0.4, 0.55555)), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), "dev/spearman_cosine")
     assert "dev/spearman_cosine: 95 % interval 0.4000 to 0.5556" in output.getvalue().splitlines()
     line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
     assert line in output.getvalue()

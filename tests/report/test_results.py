@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from embedsweep.config.identity import config_hash
+from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.results import COMPARED, StudyResults, study_results
 from embedsweep.study.duplicates import Duplicate
 from embedsweep.study.opening import open_study
@@ -145,6 +146,12 @@ def test_trials_whose_paired_interval_contains_zero_cannot_be_told_apart_from_th
     assert intervals[2] == pytest.approx(tuple(np.quantile(difference, [0.025, 0.975])))
     assert 2 not in results.undecided
     assert compared(0.2, 0.2, name="equal").undecided == (1,)
+    close = study_of(0.9, 0.8, name="close")
+    keep_scores(close, (0.2,))
+    write_scores(close.trial_folder(1), scored_items(0.2, seed=4))
+    low, high = study_results(close).differences[1] or (0, 0)
+    assert low < 0 < high
+    assert study_results(close).undecided == (1,)
 
 
 def test_only_the_next_best_trials_are_compared_and_none_without_the_scores_of_the_best() -> None:
@@ -154,8 +161,6 @@ def test_only_the_next_best_trials_are_compared_and_none_without_the_scores_of_t
 
 
 def test_scores_of_other_items_are_not_compared() -> None:
-    from embedsweep.evaluation.scores import write_scores
-
     study = study_of(0.9, 0.8)
     keep_scores(study, (0.2,))
     write_scores(study.trial_folder(1), scored_items(0.2, n_items=199))

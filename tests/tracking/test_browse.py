@@ -41,6 +41,8 @@ def test_a_study_is_opened_on_its_view_which_an_earlier_versions_study_gets(
     number = client.get_experiment_by_name("viewed").experiment_id
     page = f"{server}/#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=embedsweep"
     assert hint == page
+    assert open_ui(config, free_port(), "viewed") == 0  # whose plan another machine has
+    assert capsys.readouterr().out == f"MLflow runs at {page.rpartition('&')[0]}\n"
     assert open_ui(config, free_port(), "viewed", "{}") == 0
     assert capsys.readouterr().out == f"MLflow runs at {page}\n"
     assert client.get_experiment(number).tags["mlflow.sharedViewState.embedsweep"] == "{}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from embedsweep.config.study import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
-from embedsweep.tracking.view import shared_view, view_path
+from embedsweep.tracking.view import shared_view, single_view, view_path
 
 RATE = RangeAxis("optimizer.lr", 1e-6, 1e-4, True, None, False, {})
 SCALE = RangeAxis("loss.scale", 5.0, 100.0, True, None, False, {"loss": "mnrl"})
@@ -83,6 +83,17 @@ def test_options_that_share_a_name_are_told_apart_by_their_tag(group: str, cells
     place = group.rpartition("@")[2]
     expected = f"tags.`embedsweep.option.{place}`" if column == "tag" else f"params.`{place}.name`"
     assert expected in view["selectedColumns"]
+
+
+def test_runs_without_a_study_are_compared_by_model_loss_and_data() -> None:
+    view: dict[str, Any] = json.loads(single_view("dev/pearson_cosine"))
+    assert view["orderByKey"] == "metrics.`best/pearson_cosine`"
+    assert view["selectedColumns"][:4] == [
+        "metrics.`best/pearson_cosine`",
+        "params.`model.name`",
+        "params.`loss.name`",
+        "params.`data.name`",
+    ]
 
 
 def test_a_view_of_hundreds_of_keys_fits_a_tag() -> None:

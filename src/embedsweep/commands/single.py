@@ -26,6 +26,7 @@ from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.tracking.names import option_tags, run_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.tracking.view import VIEW_TAG, single_view
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.curve import points_of
 from embedsweep.training.data import data_warnings
@@ -136,7 +137,7 @@ class _Run:
             megabytes = Checkpoints(folder / CHECKPOINTS).size / 1e6
             more = "trainer.epochs=N" if request.config.trainer.max_steps is None else "trainer.max_steps=N"
             say(self.console, f"train further: {self._resume_command(run)} {more} ({megabytes:.3g} MB of checkpoints)")
-            print_ui(self.console, tracker.ui_hint(), self.program)
+            print_ui(self.console, tracker.ui_hint(SINGLE), self.program)
         return ended
 
     def _print_result(self, result: TrialResult, folder: Path, run_id: str) -> None:
@@ -150,7 +151,7 @@ class _Run:
 
     def _open_run(self) -> TrialTracker:
         config, resumed = self.request.config, self.request.resumed
-        return self.tracker.trial_run(
+        run = self.tracker.trial_run(
             SINGLE,
             0,
             config,
@@ -160,6 +161,8 @@ class _Run:
             tags=option_tags(self.request.options)
             | ({RESUMED_FROM: resumed.run.run_id} if resumed is not None else {}),
         )
+        run.set_experiment_tags({VIEW_TAG: single_view(config.objective)})
+        return run
 
     def _finish_complete(self, run_id: str) -> None:
         """End the MLflow run of a run that was killed between its result and its end."""

@@ -17,7 +17,7 @@ from embedsweep.files import DOWNLOADS, MODEL, SINGLE
 from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.store import Store, locate, log_line, mlflow_errors, open_store, waiting_for_lock
-from embedsweep.tracking.view import VIEW_TAG, view_path
+from embedsweep.tracking.view import VIEW_TAG, runs_path, view_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,7 +84,8 @@ def _study_page(store: Store, client: MlflowClient, study: str, view: str | None
         if view is not None and experiment.tags.get(VIEW_TAG) != view:
             writer = MlflowWriter(store, client)
             waiting_for_lock(lambda: writer.tag_experiment(study, {VIEW_TAG: view}), log_line)
-    return view_path(str(experiment.experiment_id))
+    path = view_path if view is not None or VIEW_TAG in experiment.tags else runs_path
+    return path(str(experiment.experiment_id))
 
 
 def _check_free(port: int) -> None:

@@ -21,7 +21,17 @@ from embedsweep.tracking.lookup import KnownRun, RecordedRun
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import flatten, origin, redacted, study_id
 from embedsweep.tracking.record_writer import RecordWriter
-from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, StudyRun, Tags, TrialRun
+from embedsweep.tracking.records import (
+    DataSet,
+    End,
+    ExperimentTags,
+    Files,
+    Metrics,
+    Record,
+    StudyRun,
+    Tags,
+    TrialRun,
+)
 from embedsweep.tracking.spool import spool_of
 from embedsweep.tracking.store import Notify, log_line
 from embedsweep.tracking.study_run import StudyTracker
@@ -118,6 +128,10 @@ class TrialTracker:
     def log_table(self, name: str, table: Table) -> None:
         """Store a table as the artifact ``name`` (``scores/dev.json``), which MLflow's pages show as such."""
         log_table(self._write, name, table)
+
+    def set_experiment_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run's experiment, in the same way as those of the run."""
+        self._write(ExperimentTags(redacted(tags)))
 
     def finish(self, state: TrialState, ended_ms: int | None = None) -> None:
         """End the run. RUNNING means that the trial was interrupted: its run is KILLED, and can be resumed.

@@ -22,16 +22,22 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 
 CO2, DURATION = "metrics.`emissions/co2eq_kg`", "duration"
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
-_WIDTHS = {RUN_NAME: 180, CREATED: 105, CO2: 145, DURATION: 80}
+_WIDTHS = {RUN_NAME: 180, CREATED: 115, CO2: 145, DURATION: 80}
 _METRIC_WIDTH, _WIDTH = 165, 90  # pixels
 _SECTION = "embedsweep"
+_SINGLE_KEYS = ("model.name", "loss.name", "data.name", "optimizer.lr", "dataloader.batch_size")
 _MOST_KEYS = 40
 """Searched keys in a view: each takes some 150 characters, and MLflow refuses a tag of more than 20,000."""
 
 
+def runs_path(experiment_id: str) -> str:
+    """Return the address of an experiment's runs as anybody last saw them, below that of the store's pages."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
 def view_path(experiment_id: str) -> str:
     """Return the address of an experiment's view, below that of the store's pages."""
-    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+    return f"{runs_path(experiment_id)}&viewStateShareKey={VIEW}"
 
 
 def run_path(experiment_id: str, run_id: str) -> str:
@@ -46,16 +52,25 @@ def shared_view(plan: StudyPlan) -> str:
     that are searched with some options only. Charts are the curve of each objective, its best values, the searched keys
     beside the objective, and the objective over CO2.
     """
-    objectives = [f"metrics.`{best_metric(name)}`" for name in plan.objectives]
-    shared, conditional = _searched(plan)
-    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in plan.objectives if name in DEV_METRICS]
+    return _view(plan.objectives, *_searched(plan))
+
+
+def single_view(objective: str) -> str:
+    """Return the view of all runs without a study, the best first by the objective of the latest."""
+    return _view((objective,), [f"params.`{key}`" for key in _SINGLE_KEYS], [])
+
+
+def _view(names: tuple[str, ...], shared: list[str], conditional: list[str]) -> str:
+    """Return a view of trials with these objectives, and with columns for all trials and for some."""
+    objectives = [f"metrics.`{best_metric(name)}`" for name in names]
+    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if name in DEV_METRICS]
     columns = list(dict.fromkeys([*objectives, *shared, f"tags.`{STATE}`", *tests, CO2, DURATION, *conditional]))
     widths = {column: _METRIC_WIDTH if column in (*objectives, *tests) else _WIDTH for column in columns}
     return json.dumps(
         {
             "searchFilter": f"tags.`{KIND}` = 'trial'",
             "orderByKey": objectives[0],
-            "orderByAsc": DIRECTIONS[plan.objectives[0]] == "minimize",
+            "orderByAsc": DIRECTIONS[names[0]] == "minimize",
             "startTime": "ALL",
             "lifecycleFilter": "Active",
             "modelVersionFilter": "All Runs",
@@ -68,14 +83,14 @@ def shared_view(plan: StudyPlan) -> str:
             "compareRunSections": [
                 {"uuid": _SECTION, "name": "Comparison", "display": True, "isReordered": True, "deleted": False}
             ],
-            "compareRunCharts": list(_charts(plan.objectives, shared)),
+            "compareRunCharts": list(_charts(names, shared)),
         }
     )
 
 
 def _searched(plan: StudyPlan) -> tuple[list[str], list[str]]:
     """Return the columns of searched options and keys: those of all trials, and those of some options' trials."""
-    options = {f"{group}": _option_column(plan, group) for group in plan.groups}
+    options = {group: _option_column(plan, group) for group in plan.groups}
     everywhere = {axis.key for axis in plan.axes if not axis.when}
     keys = list(dict.fromkeys(axis.key for axis in plan.axes if axis.key not in options))[:_MOST_KEYS]
     shared = [*options.values(), *(f"params.`{key}`" for key in keys if key in everywhere)]
