@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -79,6 +80,35 @@ def test_the_screen_is_never_higher_than_the_terminal(running: int, width: int, 
     rows = [line for line in found if line.split()[0].isdigit()]
     assert len(rows) == running or f"and {running - len(rows)} more run" in found
     assert len(rows) >= min(running, height - 7)
+
+
+def test_what_was_printed_before_the_screen_is_shown_again_stays() -> None:
+    output = io.StringIO()
+    display = LiveScreen(Console(force_terminal=True, file=output, width=80), Told(status(7, 13)).trials)
+    display.open("study seen: 20 trials", {})
+    with shown(display):
+        pass
+    display.say("a line that stays")
+    with shown(display):
+        display.say("another")
+    status_line = "7/20: 7 complete; no best yet; time left unknown"
+    assert on_screen(output.getvalue()) == ["study seen: 20 trials", status_line, "a line that stays", "another"]
+
+
+def on_screen(printed: str) -> list[str]:
+    """Return the lines that a terminal shows after what was printed, whose cursor was moved up and lines erased."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[\??[\d;]*[A-Za-z]|\r?\n|\r|[^\x1b\r\n]+", printed):
+        if part.endswith("\n"):
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith(("\x1b", "\r")):
+            lines[row] += part
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 def test_what_is_waited_for_is_said_while_workers_import_and_the_best_is_scored() -> None:

@@ -16,7 +16,7 @@ ROW = re.compile(r"^(\d+) +([01]) .*(loss=|resumed)")
 
 def status_of(screen: list[str]) -> str | None:
     """Return the line about the study, which may be folded; None on a screen without one."""
-    start = next((index for index, line in enumerate(screen) if STATUS.match(line)), None)
+    start = max((index for index, line in enumerate(screen) if STATUS.match(line)), default=None)
     return None if start is None else " ".join(line.strip() for line in screen[start:] if line.strip())
 
 
@@ -82,6 +82,7 @@ def test_a_resumed_study_says_at_once_what_there_is_and_what_is_waited_for(seen:
     first_line, status, *_ = (line for line in begun if line.strip())
     assert first_line.startswith(f"study {STUDY}: 20 trials (tpe); {last} finished before")
     assert re.match(rf"{last}/20: .*; best 0\.\d{{4}} \(trial \d+\)", status)
+    assert status in second.printed  # and it stays above the screen
     waiting = [screen for screen in second.looks if any("importing libraries" in line for line in screen)]
     assert waiting
     assert not any(rows_of(screen) for screen in waiting if "workers 0, 1 start" in "\n".join(screen))

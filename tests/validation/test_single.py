@@ -35,7 +35,11 @@ WRONG_WORDS = [
         "loss.inner.name: is the name of the option; choose another one by loss@loss.inner=OPTION",
     ),
     ("los=mnrl", f"los: no such key (did you mean loss?); there are: {GROUPS}"),
-    ("lr=1", f"lr: no such key (did you mean model.lr or optimizer.lr?); there are: {GROUPS}"),
+    ("lr=1", "lr: no such key; here it is optimizer.lr"),
+    (
+        "seeds=1",
+        f"seeds: no such key (did you mean data.convert.seed or trainer.seed or study.seed?); there are: {GROUPS}",
+    ),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
     ("++typo=1", f"typo: no such key; there are: {GROUPS}"),
     ("+loss.typo=1", "loss.typo: no such key; it has: loss.scale"),
@@ -43,7 +47,8 @@ WRONG_WORDS = [
     ("loss=bogus", f"loss: no option bogus; {LOSSES}"),
     ("loss=", f"loss: must be the name of an option, but got nothing; {LOSSES}"),
     ("loss=null", f"loss: must be the name of an option, but got null; {LOSSES}"),
-    ("loss=[mnrl]", f"loss: must be the name of an option, but got [mnrl]; {LOSSES}"),
+    ("loss=[mnrl]", "loss: takes the name of an option, not a list: loss=mnrl"),
+    ("loss=[mnrll]", f"loss: must be the name of an option, but got [mnrll]; {LOSSES}"),
     ("model=minlm", f"model: no option minlm (did you mean minilm?); {MODELS}"),
     ("loss.scal=3", "loss.scal: no such key (did you mean loss.scale?); it has: loss.scale"),
     (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -29,10 +29,10 @@ class LiveScreen(PlainLines):
         unit: what they are called: ``trial``, or ``run`` of one by itself.
     """
 
-    def __init__(self, console: Console, trials: RunningTrials, unit: str = "trial") -> None:
-        super().__init__(console, trials, unit)
-        self.live = Live(
-            console=console,
+    def shown(self) -> Live:
+        """Return the block in which the screen is shown; a new one each time, as an old one erases what it once was."""
+        return Live(
+            console=self._console,
             get_renderable=self.screen,
             refresh_per_second=2,
             redirect_stdout=False,
@@ -114,11 +114,6 @@ def make_display(console: Console, style: OutputStyle, trials: RunningTrials, un
     return (LiveScreen if console.is_terminal else PlainLines)(console, trials, unit)
 
 
-@contextmanager
-def shown(display: TrialDisplay) -> Iterator[None]:
-    """Keep the running trials on the screen during the block, if the display has one."""
-    if not isinstance(display, LiveScreen):
-        yield
-        return
-    with display.live:
-        yield
+def shown(display: TrialDisplay) -> AbstractContextManager[object]:
+    """Return a block in which the running trials are on the screen, if the display has one."""
+    return display.shown() if isinstance(display, LiveScreen) else nullcontext()
