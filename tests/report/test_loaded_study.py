@@ -94,9 +94,9 @@ def test_a_study_is_read_anew_at_every_access() -> None:
     assert (len(study.trials()), study.best.number, study.is_complete) == (1, 0, False)
     trial = written.ask()
     assert trial is not None
+    assert repr(study) == f"<study ranked: 1 of 2 trials finished, in {Path('sweeps/ranked').resolve()}>"
     written.complete(trial, result(0.7))
     assert (len(study.trials()), study.best.number, study.is_complete) == (2, 1, True)
-    assert repr(study) == f"<study ranked: 2 of 2 trials, in {Path('sweeps/ranked').resolve()}>"
 
 
 def test_scores_of_items_have_an_id_gold_and_what_the_objective_ranks_by() -> None:

@@ -16,7 +16,7 @@ ROW = re.compile(r"^(\d+) +([01]) .*(loss=|resumed)")
 
 def status_of(screen: list[str]) -> str | None:
     """Return the line about the study, which may be folded; None on a screen without one."""
-    start = next((index for index, line in enumerate(screen) if STATUS.match(line)), None)
+    start = max((index for index, line in enumerate(screen) if STATUS.match(line)), default=None)
     return None if start is None else " ".join(line.strip() for line in screen[start:] if line.strip())
 
 

@@ -48,7 +48,8 @@ class LoadedStudy:
         return cls(read_study(name, storage=storage, sweeps=sweeps))
 
     def __repr__(self) -> str:
-        return f"<study {self.name}: {len(self._record.trials)} of {self._record.n_trials} trials, in {self.folder}>"
+        finished = sum(trial.state.is_finished() for trial in self._record.trials)
+        return f"<study {self.name}: {finished} of {self._record.n_trials} trials finished, in {self.folder}>"
 
     @property
     def name(self) -> str:
