@@ -42,8 +42,11 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        """Its words as a POSIX shell splits them, without variables of the environment before it."""
-        words = shlex.split(self.text)
+        """Its words as a POSIX shell splits them, without variables before it; one word if a quote is left open."""
+        try:
+            words = shlex.split(self.text)
+        except ValueError:
+            return [self.text]
         return words[next(index for index, word in enumerate(words) if not re.match(r"[A-Z_]+=", word)) :]
 
 

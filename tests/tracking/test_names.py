@@ -52,6 +52,7 @@ def test_flatten_names_every_value_once() -> None:
         ({"loss.scale": 43.44, "dataloader.batch_size": 64}, [], "07 scale=43.4 batch_size=64"),
         ({"optimizer.lr": 0.0052055, "model.dense": None}, [], "07 0.0052 dense=null"),
         ({"optimizer.lr": 0.00011}, [], "07 1.1e-4"),
+        ({"loss.scale": 20.1, "loss.margin": 0.0}, [], "07 scale=20.1 margin=0"),
         ({}, [], "07"),
     ],
 )

@@ -126,7 +126,9 @@ def short(value: Choice) -> str:
     plain = f"{value:.3g}" if abs(value) >= 1 else f"{value:.2g}"
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     scientific = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return min((plain, scientific), key=len) if "e" not in plain else scientific
+    if "e" in plain or (abs(value) < 1 and len(scientific) < len(plain)):
+        return scientific
+    return plain
 
 
 def dataset_name(origin: str) -> str:
