@@ -301,6 +301,11 @@ def test_a_lost_folder_is_written_again_from_the_storage(made: Study) -> None:
     assert (config["loss"]["name"], config["optimizer"]["lr"]) == ("mnrl", 2e-3)
 
 
+def test_a_failed_trial_may_have_no_folder(made: Study) -> None:
+    shutil.rmtree(made.trial_folder(0))
+    assert repair() == []
+
+
 def test_a_record_that_its_folder_lacks_is_written_when_the_study_is_opened(made: Study) -> None:
     (made.trial_folder(1) / "trial.json").unlink()
     (made.trial_folder(2) / "trial.json").write_text('{"number": 2, "sta', encoding="utf-8")

@@ -240,7 +240,7 @@ class StudyRepair:
                 write_result(folder, result_of(tree))
 
             yield Finding(f"{folder} lacks the trial's result", "written from the storage", write)
-        elif not folder.is_dir():
+        elif not folder.is_dir() and trial.state is not TrialState.FAIL:  # which may never have had one
             remedy = "an older version kept it there only, and it cannot come back; the storage has its values"
             yield Finding(f"{folder}, the trial's result, is missing", remedy, None)
 

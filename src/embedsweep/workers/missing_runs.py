@@ -114,8 +114,9 @@ def damage(study: Study, tracker: Tracker) -> list[str]:
     lines = []
     if runs := missing_runs(study, tracker):
         lines.append(f"MLflow's store does not have {_counted('run', [each.trial.number for each in runs])}")
-    trials = [trial for trial in study.trials if trial.state.is_finished() and is_local(trial, study.url)]
-    if gone := [trial.number for trial in trials if not study.trial_folder(trial.number).is_dir()]:
+    with_result = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    here = [trial.number for trial in with_result if is_local(trial, study.url)]
+    if gone := [number for number in here if not study.trial_folder(number).is_dir()]:
         lines.append(f"{study.folder / 'trials'} does not have {_counted('folder', gone)}")
     return [*lines, repair_hint(study.name)] if lines else []
 
