@@ -12,6 +12,7 @@ import pytest
 from embedsweep.config.study import TrackingConfig
 from embedsweep.data import load
 from embedsweep.tracking.runs import Tracker
+from tests import postgres
 from tests.seeing import seen, swept
 
 __all__ = ["seen", "swept"]  # fixtures
@@ -85,6 +86,22 @@ def mlflow_store(mlflow_template: Path, tmp_path: Path) -> TrackingConfig:
     database.parent.mkdir()
     shutil.copy(mlflow_template, database)
     return TrackingConfig("local", f"sqlite:///{database}", spool=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server for this test session."""
+    binaries = postgres.binaries()
+    if binaries is None:
+        pytest.skip(postgres.MISSING)
+    with postgres.running_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server) -> str:
+    """A new, empty database."""
+    return postgres_server.new_database()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from embedsweep.files import is_disk_full
+from embedsweep.files import is_disk_full, write_atomically
 
 TENSORS = {"a": torch.zeros(200_000)}
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -30,6 +32,22 @@ def limited_files(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_durable_file_is_flushed_before_its_new_name_is(
+    durable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[bool, str | None]] = []
+
+    def note(descriptor: int) -> None:
+        text = (tmp_path / "file").read_text() if (tmp_path / "file").exists() else None
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), text))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomically(tmp_path / "file", "new", durable=durable)
+    assert flushed == ([(False, None), (True, "new")] if durable else [])
+    assert (tmp_path / "file").read_text() == "new"
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -181,7 +181,7 @@ def _leave_launcher() -> None:
 
 
 def _single(overrides: list[str], console: Console, style: OutputStyle) -> int:
-    return 0 if start_single(overrides, console, program(), style).result is not None else 1
+    return 0 if start_single(overrides, console, program(), style).failure is None else 1
 
 
 def _sweep(overrides: list[str], console: Console, style: OutputStyle) -> int:

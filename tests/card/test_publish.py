@@ -218,6 +218,15 @@ def test_links_out_of_the_models_folder_are_not_followed(kind: str, hub: _Hub, t
     assert (where, Path("out").exists()) == ("mine/notes", False)
 
 
+@pytest.mark.parametrize("target", [".git", ".git/config"])
+def test_links_to_hidden_files_of_the_model_are_not_followed(target: str, hub: _Hub) -> None:
+    Path("mine/.git").mkdir()
+    Path("mine/.git/config").write_text("private", encoding="utf-8")
+    Path("mine/notes").symlink_to(target)
+    ((where, message),) = _problems("mine", "--to", "me/model")
+    assert (where, "which is not published itself" in message, hub.files) == ("mine/notes", True, {})
+
+
 def test_links_inside_the_models_folder_become_files(hub: _Hub) -> None:
     Path("mine/weights").mkdir()
     Path("mine/model.safetensors").rename("mine/weights/blob.safetensors")

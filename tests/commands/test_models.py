@@ -67,6 +67,17 @@ def test_an_argument_is_a_study_or_a_runs_id_or_its_first_digits(argument: str, 
     assert _resolved(argument) == (source, description)
 
 
+@pytest.mark.parametrize(("n_trials", "left"), [(4, "1 trial"), (6, "3 trials"), (3, None)])
+def test_the_best_of_a_study_that_has_trials_left_is_the_best_so_far(
+    workplace: Path, n_trials: int, left: str | None
+) -> None:
+    file = workplace / "sweeps" / "mine" / "study.yaml"
+    tree = yaml.safe_load(file.read_text(encoding="utf-8")) | {"attributes": {"embedsweep.n_trials": n_trials}}
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    so_far = f" so far ({left} of the study not finished)" if left else ""
+    assert _resolved("mine")[1] == f"the best{so_far} of study mine, trial 1"
+
+
 def test_a_folder_is_a_model_and_a_runs_folder_has_one(workplace: Path) -> None:
     shutil.copytree(tiny_model_path(), workplace / "run" / "model")
     assert _resolved("run/model")[0] == "run/model"

@@ -1,4 +1,4 @@
-"""A sweep beside its workers: which GPUs are measured, and the costs in the study's own run."""
+"""A sweep beside its workers: which GPUs are measured, the costs in the study's own run, records that are refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from typing import Any
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 
+from embedsweep.cli import main
 from embedsweep.commands import sweep
+from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.study import TrackingConfig
 from embedsweep.study.opening import open_study
+from embedsweep.training.folder import write_config, write_result
+from embedsweep.training.trial import TrialSetup
 from embedsweep.validation.sweep import pass_sweep
 
 
@@ -74,3 +80,45 @@ def test_the_costs_of_a_study_are_the_sums_over_its_trials(
     for costs in trials:
         study._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs=costs))
     assert sweep._costs(study) == expected
+
+
+def test_a_refused_record_is_the_commands_last_word_and_its_exit_code_and_is_repaired(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run of trial 1 is deleted in MLflow while the trial runs."""
+    client = MlflowClient(mlflow_store.uri)
+
+    def run_trial(setup: TrialSetup) -> TrialResult:
+        if setup.config.optimizer.lr == 2e-4:
+            client.delete_run(setup.run.run_id)
+        result = TrialResult(
+            0.5, {"dev/spearman_cosine": 0.5}, {}, {}, {}, 1, 1, Emissions(0, 0, 1, "FRA", ()), False, None, 1.0
+        )
+        setup.run.log_metrics(1, {"best/spearman_cosine": 0.5})
+        setup.folder.mkdir(parents=True, exist_ok=True)
+        write_config(setup.folder / "config.yaml", setup.config)
+        write_result(setup.folder, result)
+        for name in ("train.log", "emissions.csv", "scores", "model"):
+            (setup.folder / name).mkdir()  # what a repair looks for
+        return result
+
+    monkeypatch.setattr("embedsweep.workers.worker.run_trial", run_trial)
+    monkeypatch.setattr("embedsweep.workers.worker.data_warnings", lambda _: [])
+    monkeypatch.setattr(sweep, "score_complete", lambda *_: None)
+    assert main(["train", "-m", "optimizer.lr=1e-4,2e-4", "study.name=s", "trainer.device=cpu"]) == 1
+    *_, refused, remedy = capsys.readouterr().out.splitlines()
+    assert refused.startswith("MLflow's store refuses a record of trial 1: metrics cannot be logged to run ")
+    assert refused.endswith("It waits in sweeps/s/spool, with those after it")
+    assert remedy == "embedsweep repair s compares what is left, and with --write rebuilds it"
+    assert [trial.state.name for trial in open_study(pass_sweep(["study.name=s"])).trials] == ["COMPLETE"] * 2
+
+    assert main(["repair", "s"]) == 1
+    printed = capsys.readouterr().out
+    assert "the run of trial 1 was deleted in MLflow -> restored" in printed
+    assert "records of trial 1 wait in sweeps/s/spool: metrics cannot be logged to run" in printed
+    assert main(["repair", "s", "--write"]) == 0
+    assert "records of trial 1 wait in sweeps/s/spool -> written" in capsys.readouterr().out
+    assert main(["repair", "s"]) == 0
+    runs = client.search_runs([client.get_experiment_by_name("s").experiment_id], "tags.`embedsweep.kind` = 'trial'")
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"best/spearman_cosine": 0.5})] * 2
+    assert main(["train", "-m", "study.name=s"]) == 0

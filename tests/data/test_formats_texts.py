@@ -173,6 +173,13 @@ def test_tabs_separate_texts_that_may_begin_with_a_quote(tmp_path: Path) -> None
     assert read_texts(tmp_path / "a.tsv", ["a"], "--column") == [['"uno" y']]
 
 
+def test_double_quotes_around_texts_between_tabs_are_no_part_of_them_on_request(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text('a\tb\n"uno ""y""\tdos"\ttres\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"it has double quotes; .*, set --quoting double_quotes"):
+        read_texts(tmp_path / "a.tsv", ["a"], "--column")
+    assert read_texts(tmp_path / "a.tsv", ["a"], "--column", "double_quotes") == [['uno "y"\tdos']]
+
+
 @pytest.mark.parametrize(("name", "what"), [("b.csv", "does not exist"), ("folder", "is a folder")])
 def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path, name: str, what: str) -> None:
     (tmp_path / "folder").mkdir()

@@ -1,29 +1,10 @@
-"""Fixtures of the tests of faults: a PostgreSQL server, and an undisturbed study."""
+"""Fixtures of the tests of faults: a study's storage, and an undisturbed study."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests import postgres
 from tests.faults import studies
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Server]:
-    """A PostgreSQL server for this test session."""
-    binaries = postgres.binaries()
-    if binaries is None:
-        pytest.skip(postgres.MISSING)
-    with postgres.running_server(binaries) as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_url(postgres_server: postgres.Server) -> str:
-    """A new, empty database."""
-    return postgres_server.new_database()
 
 
 @pytest.fixture

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow.entities import Run
 
+from embedsweep.tracking.names import FORMER_ID, SPOOL_ID
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
@@ -33,8 +36,16 @@ def check_recorded(study: Study, run: Run, expected: Run, reference: Study) -> N
     assert (run.info.status, run.info.run_name) == (expected.info.status, expected.info.run_name)
     assert run.data.params == expected.data.params
     assert run.data.tags["mlflow.parentRunId"] == study.parent.info.run_id
-    for name in ("trial", "state", "config_hash", "conversion", "host", "study"):
-        assert run.data.tags[f"embedsweep.{name}"] == expected.data.tags[f"embedsweep.{name}"]
+    ids = {"mlflow.parentRunId", SPOOL_ID, FORMER_ID}
+    tags = [{name: value for name, value in each.data.tags.items() if name not in ids} for each in (run, expected)]
+    assert tags[0] == tags[1]
+    assert {"embedsweep.micro_batch_size", "embedsweep.audit", "embedsweep.cuda_graphs"} <= tags[0].keys()
+    data_sets = [
+        [(item.dataset.to_dictionary(), item.tags[0].value) for item in each.inputs.dataset_inputs]
+        for each in (run, expected)
+    ]
+    assert data_sets[0] == data_sets[1]
+    assert [context for _, context in data_sets[0]] == ["train", "dev", "test"]
     assert study.history(run) == reference.history(expected)
     names = [
         {entry.path for entry in each.client.list_artifacts(of.info.run_id)}
@@ -70,14 +81,18 @@ def test_a_deleted_store_is_recorded_again(undisturbed: Study, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_deleted_runs_are_restored(copied: Study, tmp_path: Path) -> None:
+def test_deleted_runs_are_restored_and_scores_that_earlier_versions_did_not_log_are_added(
+    copied: Study, tmp_path: Path
+) -> None:
     for run in (copied.run_of(1), copied.parent):
         copied.client.delete_run(run.info.run_id)
-    told = studies.run(tmp_path, (f"study.name={copied.name}",))
-    assert "MLflow's store does not have the run of trial 1" in told.output
+    with closing(sqlite3.connect(tmp_path / "mlruns" / "mlflow.db")) as database, database:
+        for table in ("metrics", "latest_metrics"):  # earlier versions did not log them
+            database.execute(f"DELETE FROM {table} WHERE key LIKE 'best/%'")
     written = repair(tmp_path, copied.name, "--write")
     assert written.code == 0, written.output
     assert "the run of trial 1 was deleted in MLflow -> restored" in written.output
+    assert "2 runs (trials 0, 1) without best/... -> added from the trials' results" in written.output
     studies.check_whole(Study(tmp_path))
 
 

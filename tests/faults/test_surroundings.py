@@ -14,7 +14,7 @@ from tests import unprivileged
 from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
-LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 SLEEP = "import select, time; time.sleep = lambda seconds: select.select((), (), (), seconds)"
 """libfaketime 0.9.10 fails for sleeps until a moment of the monotonic clock, as Python's are."""
 
@@ -38,11 +38,12 @@ class Clock:
         monkeypatch.setenv("PYTHONPATH", f"{patches}:{studies.ROOT / 'src'}")
         monkeypatch.setenv("LD_PRELOAD", str(LIBRARY))
         monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(self._file))
-        monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+        # At each call it would read the environment, which crashes a process whose other threads are setting variables.
+        monkeypatch.setenv("FAKETIME_CACHE_DURATION", "1")
         monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
 
     def set(self, ahead_s: int) -> None:
-        """Set it so many seconds ahead of the machine's; below 0 is behind."""
+        """Set it so many seconds ahead of the machine's, below 0 behind; commands notice within two seconds."""
         self._file.write_text(f"{ahead_s:+}\n")
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import optuna
+import psycopg
 import pytest
 import yaml
 from optuna.trial import FrozenTrial
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.study.opening import frozen_attributes, open_study, place
 from embedsweep.study.record import FINALS, Finals
@@ -26,6 +30,7 @@ from embedsweep.validation.sweep import Sweep, pass_sweep
 
 WORDS = ("loss=mnrl,cosent", "optimizer.lr=1e-3,2e-3", "study.name=s")
 COST = Emissions(0.001, 0.01, 60.0, "FRA", ("cpu power estimated",), 0.25)
+CONTEXT = RunContext({"embedsweep.audit": "none"}, [{"name": "demo-train", "digest": "d", "context": "train"}])
 CURVE = {"train/loss": [(1, 2.5), (2, 1.5)], "dev/spearman_cosine": [(2, 0.25)]}
 FINALS_OF_1 = Finals(1, {"test/spearman_cosine": 0.75}, {}, {}, 4, COST)
 LIST_OF_STUDIES = "cannot be read and there is no journal.log: give the study.storage of this study"
@@ -33,7 +38,9 @@ LIST_OF_STUDIES = "cannot be read and there is no journal.log: give the study.st
 
 def result(value: float) -> TrialResult:
     dev = {"dev/spearman_cosine": value}
-    return TrialResult(value, dev, {}, {}, {}, 2, 2, COST, False, "converted", 12.5, 3.5, 1.0, 2.0, CURVE)
+    return TrialResult(
+        value, dev, {}, {}, {}, 2, 2, COST, False, "converted", 12.5, 3.5, 1.0, 2.0, CURVE, (0.125, 0.75), CONTEXT
+    )
 
 
 @cache
@@ -54,7 +61,7 @@ def run(study: Study, count: int) -> list[int]:
         study.set_run(trial, f"{trial.number:032x}", "abc")
         study.report(trial, 2, {"dev/spearman_cosine": 0.25}, 4)
         if trial.number == 0:
-            study.fail(trial, "no luck", COST)
+            study.fail(trial, "no luck", COST, CONTEXT)
         else:
             study.complete(trial, result(0.25 + trial.number))
             write_result(trial.folder, result(0.25 + trial.number))
@@ -66,9 +73,24 @@ on_both = pytest.mark.parametrize("url", ["journal", "sqlite"], indirect=True)
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
-    """The study's storage; the journal, unless a test is ``on_both``."""
-    return f"sqlite:///{tmp_path}/optuna.db" if getattr(request, "param", None) == "sqlite" else None
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
+    """The study's storage; the journal, unless a test names another. Connections to databases are closed at the end."""
+    opened: list[Any] = []
+
+    def note(connection: Any, _: Any) -> None:
+        opened.append(connection)
+
+    event.listen(Pool, "connect", note)
+    match getattr(request, "param", "journal"):
+        case "sqlite":
+            yield f"sqlite:///{tmp_path}/optuna.db"
+        case "postgresql":
+            yield request.getfixturevalue("postgres_url")
+        case _:
+            yield None
+    event.remove(Pool, "connect", note)
+    for connection in opened:
+        connection.close()
 
 
 @pytest.fixture
@@ -84,8 +106,20 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str | None) -> St
     return study
 
 
-def lose_storage(study: Study) -> None:
-    (study.folder / "journal.log" if study.url is None else Path("optuna.db")).unlink()
+def lose_storage(study: Study, how: str = "emptied") -> None:
+    """Delete the journal or sqlite's file; of PostgreSQL the study, all tables, or the database, which is made anew."""
+    if study.url is None or study.url.startswith("sqlite"):
+        (study.folder / "journal.log" if study.url is None else Path("optuna.db")).unlink()
+        return
+    if how == "without the study":
+        optuna.delete_study(study_name=study.name, storage=study.url)
+        return
+    server, _, name = study.url.rpartition("/")
+    emptied = ["DROP SCHEMA public CASCADE", "CREATE SCHEMA public"]
+    made_anew = [f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name}"]
+    with psycopg.connect(study.url if how == "emptied" else f"{server}/postgres", autocommit=True) as connection:
+        for statement in emptied if how == "emptied" else made_anew:
+            connection.execute(statement.encode())
 
 
 def repair(*, write: bool = True, words: tuple[str, ...] = ()) -> list[Finding]:
@@ -161,10 +195,21 @@ def test_a_damaged_journal_is_refused_and_rebuilt_with_every_trial(made: Study, 
     assert not kept.exists() or kept.read_bytes() == damaged
 
 
-@on_both
-def test_a_storage_that_is_gone_is_refused_and_rebuilt(made: Study, url: str | None) -> None:
+@pytest.mark.parametrize(
+    ("url", "how"),
+    [
+        ("journal", ""),
+        ("sqlite", ""),
+        *(
+            pytest.param("postgresql", how, marks=pytest.mark.slow)
+            for how in ("without the study", "emptied", "dropped")
+        ),
+    ],
+    indirect=["url"],
+)
+def test_a_storage_that_is_gone_is_refused_and_rebuilt(made: Study, url: str | None, how: str) -> None:
     finished = [content(trial) for trial in made.trials[:3]]
-    lose_storage(made)
+    lose_storage(made, how)
     for sweep in (by_name(), request(*WORDS, *([f"study.storage={url}"] if url else []))):
         with pytest.raises(StudyError, match="does not have what the trials' folders have: trials 0, 1, 2, 3"):
             open_study(sweep)
@@ -281,6 +326,7 @@ def test_the_storage_has_the_whole_result(made: Study) -> None:
         path.unlink()
     results = [made.result_of(trial) for trial in made.trials]
     assert results == [None, result(1.25), result(2.25), None]
+    assert [made.context_of(trial) for trial in made.trials] == [CONTEXT, CONTEXT, CONTEXT, None]
     assert made.trials[1].user_attrs["embedsweep.result"] == json.loads(json.dumps(asdict(result(1.25))))
 
 

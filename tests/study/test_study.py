@@ -30,10 +30,12 @@ from embedsweep.config.study import (
 )
 from embedsweep.config.trial import SamplerName
 from embedsweep.errors import ConfigError, StudyError, TrialTakenError
+from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.leases import BEAT, LEASE, Lease
 from embedsweep.study.opening import find_study, open_study
-from embedsweep.study.record import Finals
+from embedsweep.study.record import RUN_ID, Finals
 from embedsweep.study.study import FAILED_ATTEMPTS, OpenTrial, Study
+from embedsweep.study.trial_file import read_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.validation.sweep import Sweep
 
@@ -287,6 +289,9 @@ def test_a_dead_workers_trial_is_resumed_with_its_number_values_and_run(left: st
     assert first is not None
     assert killed is not None
     before.set_run(killed, "run-1", "abc")
+    kept = read_trial(killed.folder)
+    assert kept is not None
+    assert (kept.user_attrs[RUN_ID], kept.user_attrs[CONFIG_HASH]) == ("run-1", "abc")
     lease = LEFT[left]()
     before._open[killed.number].set_user_attr(LEASE, asdict(lease) if lease else None)
     before.complete(first, result(0.5))

@@ -54,6 +54,13 @@ def test_only_an_allowed_folder_of_this_machine_is_used(
             check_location(store, location)
 
 
+@pytest.mark.parametrize("location", ["runs:/abc/model", "models:/name/1"])
+def test_a_server_cannot_refer_to_other_artifacts(location: str) -> None:
+    with pytest.raises(TrackingError, match=f"names {location} for artifacts, which only refers to others"):
+        check_location(SERVER, location)
+    check_location(FILE, location)
+
+
 def test_a_server_cannot_make_a_command_write_or_read_a_local_folder(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +80,12 @@ def test_a_server_cannot_make_a_command_write_or_read_a_local_folder(
         writer.write("hostile", run_id, Files(str(tmp_path / "config.yaml"), None))
     with pytest.raises(TrackingError, match="a folder of this machine"):
         runs_with_model(config, run_id)
+    with pytest.raises(TrackingError, match="a folder of this machine"):
+        writer.lookup.artifacts(run_id)
+    (tmp_path / "trial").mkdir()
+    with pytest.raises(TrackingError, match="a folder of this machine"):
+        writer.lookup.download(run_id, "model", tmp_path / "trial")
+    assert not any((tmp_path / "trial").iterdir())
     assert sorted(private.rglob("*")) == before
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", str(private))
     assert runs_with_model(config, run_id) == [run_id]

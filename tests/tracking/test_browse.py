@@ -60,18 +60,25 @@ def test_a_taken_port_is_named(mlflow_store: TrackingConfig) -> None:
 
 
 @pytest.mark.slow
-def test_the_ui_shows_artifacts_and_ends_with_ctrl_c(mlflow_store: TrackingConfig, tmp_path: Path) -> None:
-    trial = begin(Tracker(mlflow_store), "shown é")
+def test_the_ui_shows_artifacts_of_a_folder_that_was_moved_and_ends_with_ctrl_c(
+    mlflow_store: TrackingConfig, tmp_path: Path
+) -> None:
+    tracker = Tracker(mlflow_store)
+    trial = begin(tracker, "shown é")
     (tmp_path / "config.yaml").write_text("seen: true\n")
     trial.log_artifact(tmp_path / "config.yaml")
+    assert tracker.close()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "mlruns").rename(moved / "mlruns")
     port = free_port()
     # Files of the working directory that have the names of libraries, which the server must not import.
     for name in ("random", "mlflow", "fastapi", "secrets"):
-        (tmp_path / f"{name}.py").write_text(f"open('imported-{name}', 'w')\nraise SystemExit('hijacked')\n")
+        (moved / f"{name}.py").write_text(f"open('imported-{name}', 'w')\nraise SystemExit('hijacked')\n")
     program = (
-        f"import os; os.chdir({str(tmp_path)!r}); "
+        f"import os; os.chdir({str(moved)!r}); "
         "from embedsweep.config.study import TrackingConfig; from embedsweep.tracking.browse import open_ui; "
-        f"raise SystemExit(open_ui(TrackingConfig('local', {mlflow_store.uri!r}, spool=False), {port}))"
+        f"raise SystemExit(open_ui(TrackingConfig('local', 'sqlite:///mlruns/mlflow.db', spool=False), {port}))"
     )
     address = f"http://127.0.0.1:{port}"
     with child([sys.executable, "-P", "-c", program], dict(os.environ), tmp_path / "ui.log") as process:
@@ -86,5 +93,6 @@ def test_the_ui_shows_artifacts_and_ends_with_ctrl_c(mlflow_store: TrackingConfi
     assert "Traceback" not in output
     with pytest.raises(OSError, match="refused"):
         fetch(f"{address}/health")
-    assert not (tmp_path / "mlartifacts").exists()
-    assert list(tmp_path.glob("imported-*")) == []
+    assert not (moved / "mlartifacts").exists()
+    assert not (tmp_path / "mlruns").exists()
+    assert list(moved.glob("imported-*")) == []

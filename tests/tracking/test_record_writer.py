@@ -29,10 +29,12 @@ from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking import record_writer, replay
-from embedsweep.tracking.names import SPOOL_ID, TRIAL, flatten, origin, study_id
-from embedsweep.tracking.records import Metrics, TrialRun
+from embedsweep.tracking import spool as spool_module
+from embedsweep.tracking.names import SPOOL_ID, STATE, TRIAL, flatten, origin, study_id
+from embedsweep.tracking.records import Metrics, Tags, TrialRun
+from embedsweep.tracking.replay import write_or_set_aside
 from embedsweep.tracking.runs import Tracker
-from embedsweep.tracking.spool import Spool, all_spools, spooled_ids
+from embedsweep.tracking.spool import Origin, Spool, all_spools, spooled_ids
 from embedsweep.tracking.store import locate, open_store
 from tests.flaky_proxy import AFTER, BEFORE, Fault, flaky_proxy
 from tests.tracking.stores import CONFIG, begin, child, free_port, wait_for
@@ -437,10 +439,32 @@ def test_a_refusal_is_reported_and_not_an_outage(line: Line, mlflow_store: Track
     runs[0].set_tags({"a\nb\0" * 100: "c"})
     runs[1].finish("COMPLETE")
     assert not tracker.close()
-    assert len(lines) == 2
+    assert len(lines) == 1
     assert "records in sweeps/study-a/spool cannot be written: tags cannot be set on run" in lines[0]
-    assert "1 record of 1 run wait in" in lines[1]
+    assert list(tracker.refusals()) == [runs[0].run_id]
+    assert tracker.refusals()[runs[0].run_id] in lines[0]
     assert MlflowClient(mlflow_store.uri).get_run(runs[1].run_id).info.status == "FINISHED"
+
+
+def test_a_record_that_is_refused_is_set_aside_and_those_after_it_are_written(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    tracker = Tracker(mlflow_store, lambda _: None)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    for step, name in ((1, "train/loss"), (2, "ndcg@10"), (3, "train/loss"), (4, "mrr@10")):
+        run.log_metrics(step, {name: 0.5})
+    run.finish("COMPLETE")
+    assert not tracker.close()
+    assert "ndcg@10" in tracker.refusals()[run.run_id]
+    result = write_or_set_aside(STUDY, mlflow_store.uri, lambda _: None)
+    assert (list(result.done), list(result.refused), result.delayed) == ([run.run_id], [run.run_id], {})
+    status, _, tags, points, *_ = held(mlflow_store)["trial-0000"]
+    assert (status, tags[STATE]) == ("FINISHED", "COMPLETE")
+    assert points == {"train/loss": [(1, 0.5), (3, 0.5)]}
+    aside = (Path("sweeps") / STUDY / "spool" / f"{run.run_id}.aside").read_text().splitlines()
+    assert [json.loads(each)["points"] for each in aside] == [[[2, {"ndcg@10": 0.5}]], [[4, {"mrr@10": 0.5}]]]
+    assert tracker.refusals() == {}
+    assert all_spools() == []
 
 
 def test_a_run_that_the_store_refuses_to_open_leaves_nothing(line: Line, mlflow_store: TrackingConfig) -> None:
@@ -466,9 +490,58 @@ def test_refused_records_stay_and_do_not_block_others(line: Line, mlflow_store: 
     assert code == 1
     assert f"run {runs[1].run_id} is left" in output
     assert [client.get_run(run.run_id).info.status for run in runs] == ["FINISHED", "RUNNING", "FINISHED"]
+    spool = all_spools()[0]
+    assert f"does not hold run {runs[1].run_id}" in str(spool.refusal(runs[1].run_id))
     client.restore_run(runs[1].run_id)
     assert run_sync()[0] == 0
+    assert spool.refusal(runs[1].run_id) is None
     assert client.get_run(runs[1].run_id).info.status == "FINISHED"
+
+
+def test_another_process_that_writes_long_is_no_outage(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_REPLAY_LOCK_S", 0.05)
+    monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
+    lines: list[str] = []
+    tracker = Tracker(mlflow_store, lines.append)
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
+    with Spool(Path("sweeps", STUDY, "spool")).replay_lock():
+        run.log_metrics(0, {"train/loss": 1.0})
+        time.sleep(0.5)
+    assert tracker.close()
+    assert lines == []
+    assert held(mlflow_store)["trial-0000"][3]["train/loss"] == [(0, 1.0)]
+
+
+def test_a_run_into_which_others_wrote_before_is_recorded_while_it_runs(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Tracker(mlflow_store, lambda _: None)
+    parent = killed.parent_run(STUDY, {})
+    run_id = killed.trial_run(STUDY, 0, CONFIG, "abc", parent=parent).run_id
+    killed.stop()
+    spool = Spool(Path("sweeps", STUDY, "spool"))
+
+    def leave(value: str) -> None:
+        spool.append(run_id, Tags({"embedsweep.attempts": value}), Origin(str(locate(mlflow_store.uri)), STUDY))
+
+    def replay_while_it_writes(*args: Any) -> replay.Replay:
+        monkeypatch.setattr(record_writer, "replay", replay.replay)
+        leave("2")
+        return replay.replay(*args)
+
+    leave("1")
+    monkeypatch.setattr(record_writer, "replay", replay_while_it_writes)
+    monkeypatch.setattr(record_writer, "OPENING_S", 1.0)
+    tracker = Tracker(mlflow_store, lambda _: None)
+    assert tracker.parent_run(STUDY, {}) == parent
+    tracker.trial_run(STUDY, 0, CONFIG, "abc", parent=parent, run_id=run_id)
+    deadline = time.monotonic() + 5
+    while spool.waiting() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert spool.waiting() == []
+    tracker.close()
 
 
 def test_a_full_disk_is_reported_as_such(

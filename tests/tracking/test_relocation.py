@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from embedsweep.cli import main
 from embedsweep.config.study import TrackingConfig
+from embedsweep.tracking.records import End, Files, Metrics
 from embedsweep.tracking.relocation import relocate
 from embedsweep.tracking.runs import Tracker, TrialTracker
+from embedsweep.tracking.spool import Origin, spool_of
+from embedsweep.tracking.store import locate
 from embedsweep.validation.single import pass_single
 
 NAME = "a study, (1)"
@@ -123,3 +127,75 @@ def test_artifacts_elsewhere_keep_their_address(recorded: tuple[Path, str], tmp_
     client = client_of(place)
     locations = {name: client.get_experiment_by_name(name).artifact_location for name in ("other", "third")}
     assert locations == {"other": bucket, "third": elsewhere}
+
+
+@pytest.mark.parametrize("name", ["2", "theirs"])  # the number of the experiment; a name
+def test_artifacts_of_another_program_stay_where_they_are(
+    name: str, recorded: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = recorded
+    theirs = tmp_path / "data" / "artifacts"
+    client = client_of(folder)
+    experiment = client.create_experiment("theirs", artifact_location=(theirs / name).as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "text", "notes.txt")
+    open_at(folder).close()
+    assert [entry.path for entry in client_of(folder).list_artifacts(run_id)] == ["notes.txt"]
+    assert client_of(folder).get_run(run_id).info.artifact_uri.startswith(theirs.as_uri())
+
+
+def test_a_copy_without_artifacts_writes_none_into_the_old_place(recorded: tuple[Path, str], tmp_path: Path) -> None:
+    folder, run_id = recorded
+    shutil.rmtree(folder / "mlruns" / "artifacts")
+    (folder / "mlruns" / "artifacts").mkdir()
+    place = tmp_path / "new place"
+    shutil.copytree(folder, place)
+    open_at(place).close()
+    assert client_of(place).get_run(run_id).info.artifact_uri.startswith(place.as_uri())
+
+
+@pytest.mark.parametrize("by", ["the next command", "sync"])
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_records_that_wait_arrive_in_the_store_at_the_new_place(
+    recorded: tuple[Path, str], how: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, run_id = recorded
+    (former / "last.txt").write_text("last", encoding="utf-8")
+    store = str(locate("sqlite:///mlruns/mlflow.db"))
+    for record in (Metrics([(1, {"train/loss": 0.5})], 7), Files("last.txt", None), End("FINISHED", "COMPLETE", 9)):
+        spool_of(NAME, run_id).append(run_id, record, Origin(store, NAME))
+    place = tmp_path / "new place"
+    if how == "moved":
+        former.rename(place)
+    else:
+        shutil.copytree(former, place)
+    before = files_of(former)
+    monkeypatch.chdir(place)
+
+    if by == "sync":
+        assert main(["sync"]) == 0
+    else:
+        tracker = open_at(place)
+        tracker.parent_run(NAME, {})
+        assert tracker.close()
+
+    client = client_of(place)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"train/loss": 0.5})
+    assert {entry.path for entry in client.list_artifacts(run_id)} == {"first.txt", "last.txt"}
+    assert (place / "mlruns" / "artifacts" / NAME / run_id / "artifacts" / "last.txt").is_file()
+    assert not spool_of(NAME, run_id).waiting()
+    assert files_of(former) == before
+    assert former.exists() is (how == "copied")
+
+
+def test_records_for_a_store_that_is_gone_create_none_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    gone = tmp_path / "elsewhere" / "mlflow.db"
+    spool_of(NAME, "a").append("a", End("FINISHED", None, 9), Origin(f"sqlite:///{gone}", NAME))
+    assert main(["sync"]) == 2
+    assert f"--tracking-uri: records wait for {gone}, which does not exist" in capsys.readouterr().err
+    assert not gone.parent.exists()

@@ -42,6 +42,16 @@ def test_a_file_that_a_full_disk_left_without_a_line_holds_nothing(left: str, tm
     assert spool.origin("a") == origin
 
 
+@pytest.mark.parametrize("left", ["", "\0\0"])
+def test_records_whose_count_a_power_cut_took_are_written_again(left: str, tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append("a", Tags({"x": "1"}), Origin("store", STUDY))
+    spool.mark_written("a", 0)
+    (tmp_path / "a.done").write_text(left)
+    assert spool.waiting("store") == ["a"]
+    assert [record for _, record in spool.records("a")] == [Tags({"x": "1"})]
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.append("a", Tags({"x": "1"}), Origin("store", STUDY))

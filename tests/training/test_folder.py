@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import transformers
 
-from embedsweep.training.folder import train_log
+from embedsweep.training.folder import train_log, write_config
+from tests.tracking.stores import CONFIG
 
 
 def test_logs_warnings_and_output_go_to_the_file_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +67,12 @@ def test_logging_and_output_are_restored_after_an_error(tmp_path: Path, capsys: 
     logging.getLogger("x").warning("not in the file")
     assert capsys.readouterr().out == "seen again\n"
     assert "not in the file" not in (tmp_path / "train.log").read_text(encoding="utf-8")
+
+
+def test_a_configuration_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path, kept = tmp_path / "config.yaml", tmp_path / "as it was recorded"
+    write_config(path, CONFIG)
+    os.link(path, kept)
+    before = kept.read_text(encoding="utf-8")
+    write_config(path, replace(CONFIG, objective="dev/pearson_cosine"))
+    assert kept.read_text(encoding="utf-8") == before != path.read_text(encoding="utf-8")

@@ -229,20 +229,20 @@ def test_running_out_of_memory_with_one_trial_gives_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "reason"),
+    ("program", "limit_s", "reason"),
     [
-        ("import no_such_library", "a process ended with exit code 1; .*ModuleNotFoundError"),
-        (GO + "print('the reason', file=sys.stderr); sys.exit(3)", "a process ended with exit code 3; .*the reason"),
-        ("time.sleep(60)", "it took over 1 s"),
-        (GO + "time.sleep(60)", "it took over 1 s"),
+        ("import no_such_library", 60.0, "a process ended with exit code 1; .*ModuleNotFoundError"),
+        (GO + "print('the reason', file=sys.stderr); sys.exit(3)", 60.0, "ended with exit code 3; .*the reason"),
+        ("time.sleep(60)", 1.0, "it took over 1 s"),
+        (GO + "time.sleep(60)", 1.0, "it took over 1 s"),
     ],
 )
 def test_a_process_that_fails_or_hangs_ends_the_probe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, limit_s: float, reason: str
 ) -> None:
     monkeypatch.setattr(probe, "END_S", 0.2)
     with pytest.raises(WorkerError, match=f"(?s){reason}"):
-        measured(tmp_path, program, limit_s=1.0)
+        measured(tmp_path, program, limit_s=limit_s)
 
 
 def test_a_process_that_cannot_be_started_ends_the_probe(tmp_path: Path) -> None:

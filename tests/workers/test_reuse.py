@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from embedsweep.cli import main
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.trial import DEV_METRICS
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
@@ -85,6 +85,8 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
 class Recorded:
     """A trial's run that keeps what is logged to it."""
 
+    context = RunContext({"embedsweep.reused_from_trial": "0"}, [])
+
     def __init__(self) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []
 
@@ -105,7 +107,7 @@ def test_a_reused_result_costs_nothing(tmp_path: Path, gpu_h: float | None, expe
     assert result is not None
     assert read_result(folder) == result
     assert result.emissions == Emissions(0.0, 0.0, 0.0, "FRA", (), expected)
-    assert (result.dev, result.peak_memory_gib) == (dev, 3.5)
+    assert (result.dev, result.peak_memory_gib, result.context) == (dev, 3.5, Recorded.context)
     assert run.points == [(4, {"best/spearman_cosine": 0.5})]
 
 

@@ -96,8 +96,10 @@ def _file_problem(model: Path, name: Path, with_code: bool) -> str | None:
     """Return why a file or folder of a model is not published; None if it is."""
     path = model / name
     root, real = os.path.realpath(model), os.path.realpath(path)
-    if os.path.commonpath([root, real]) != root:
-        return f"is a link to {real}, outside of the model's folder: replace it by a copy if it is to be published"
+    is_outside = os.path.commonpath([root, real]) != root
+    if is_outside or _is_left_out(Path(os.path.relpath(real, root))):
+        advice = "outside of the model's folder: replace it by a copy if it is to be published"
+        return f"is a link to {real}, {advice if is_outside else 'which is not published itself: remove it'}"
     if not path.is_file():
         return None if path.is_dir() else "is neither a file nor a folder: remove it"
     if any(part.match(pattern) for part in (name, *name.parents) for pattern in TRAINING):

@@ -16,7 +16,7 @@ from embedsweep.config.result import TrialResult
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.console import OutputStyle, open_console, say
-from embedsweep.errors import ConfigError, TrialError
+from embedsweep.errors import ConfigError, TrackingError, TrialError
 from embedsweep.files import MODEL, SWEEPS, user_path
 from embedsweep.machine import prepare_process
 from embedsweep.training.group import open_group
@@ -97,6 +97,7 @@ def train(overrides: Iterable[str] = (), *, quiet: bool = False) -> TrainedRun:
     Raises:
         ConfigError: everything that is wrong with the overrides; nothing was trained.
         TrialError: the run failed.
+        TrackingError: MLflow's store refuses a record of it.
         EmbedsweepError: another call trains in this process, or a store cannot be used.
         KeyboardInterrupt: the run was interrupted; the printed command resumes it.
     """
@@ -105,6 +106,8 @@ def train(overrides: Iterable[str] = (), *, quiet: bool = False) -> TrainedRun:
         run = start_single(words, _open_console(), PROGRAM, "quiet" if quiet else "lines")
     if run.result is None:
         raise TrialError(f"{run.failure}; log: {run.folder / 'train.log'}")
+    if run.failure is not None:
+        raise TrackingError(run.failure)
     return TrainedRun(run.run_id, run.folder.resolve(), run.config, run.result)
 
 
@@ -122,6 +125,7 @@ def sweep(overrides: Iterable[str], *, quiet: bool = False) -> LoadedStudy:
 
     Raises:
         ConfigError: everything that is wrong with the overrides; nothing was trained.
+        TrackingError: MLflow's store refuses a record of it.
         EmbedsweepError: another call trains in this process, a store cannot be used, or workers cannot start.
         KeyboardInterrupt: the study was interrupted; the same call resumes it.
     """
@@ -133,12 +137,13 @@ def sweep(overrides: Iterable[str], *, quiet: bool = False) -> LoadedStudy:
         request = pass_sweep(words)
         if request.study.dry_run:
             raise ConfigError.single("study.dry_run", "leave it out: compose(..., sweep=True) returns the plan")
-        from embedsweep.commands.sweep import run_sweep
+        from embedsweep.commands.sweep import FAILED, run_sweep
         from embedsweep.report.loaded_study import LoadedStudy
         from embedsweep.study.opening import place
 
         name, _, url = place(request)
-        run_sweep(request, console, PROGRAM, "quiet" if quiet else "lines")
+        if run_sweep(request, console, PROGRAM, "quiet" if quiet else "lines") == FAILED:
+            raise TrackingError(f"MLflow's store refuses records of study {name}: the lines above name them")
     return LoadedStudy.read(name, SWEEPS.resolve(), url)
 
 

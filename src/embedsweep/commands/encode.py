@@ -11,7 +11,15 @@ from rich.console import Console
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse, whole_number
 from embedsweep.commands.models import MODEL, ResolvedModel, load_model, read_model_argument
-from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, written_whole
+from embedsweep.commands.output import (
+    BATCH_SIZE,
+    DEVICE,
+    OVERWRITE,
+    QUOTING,
+    read_target,
+    shown_progress,
+    written_whole,
+)
 from embedsweep.config.trial import Column
 from embedsweep.config.values import nearest
 from embedsweep.console import say
@@ -79,7 +87,7 @@ def read_inputs(
         arguments.add_problem(flag, "must be given")
     elif arguments.positionals[1]:
         path = user_path(arguments.positionals[1][0])
-        texts = arguments.collect(read_texts, path, list(map(as_column, columns)), flag)
+        texts = arguments.collect(read_texts, path, list(map(as_column, columns)), flag, arguments.values.quoting)
     model = read_model_argument(arguments)
     arguments.check()
     if out is None or texts is None or model is None:
@@ -158,6 +166,7 @@ VERB = Verb(
     options=(
         Option("--out", "FILE", ".parquet (text, embedding) or .npy (float32, texts x dim)", is_required=True),
         Option("--column", "NAME", "column of the texts: by name, or by position from 0 without a header"),
+        QUOTING,
         Option("--prompt", "NAME", "one of the model's prompts, put before every text"),
         BATCH_SIZE,
         DEVICE,

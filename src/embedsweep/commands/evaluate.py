@@ -161,6 +161,8 @@ def run(words: Sequence[str], console: Console) -> int:
     total = len(request.models) * (len(request.benchmarks) + len(request.tasks))
     with shown_progress(console, total, "scored") as progress:
         for model in request.models:
+            if model.is_provisional:
+                say(console, f"{model.argument} is {model.description}")
             try:
                 for figure in _figures(model, request):
                     figures.append(figure)

@@ -47,6 +47,7 @@ class ResolvedModel:
         description: what it is (``the best of study loss-12fca524, trial 1``).
         is_folder: whether it is on this disk, other than in the hub's cache.
         trust_remote_code: whether code that comes with it may run: if the run of this folder that trained it says so.
+        is_provisional: whether it is the best of a study that has trials left; the description says so, too.
     """
 
     argument: str
@@ -54,6 +55,7 @@ class ResolvedModel:
     description: str
     is_folder: bool
     trust_remote_code: bool = False
+    is_provisional: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
 
 def _best_of(study: str) -> ResolvedModel:
     from embedsweep.study.reading import read_study
+    from embedsweep.study.record import count_trials
 
     record = read_study(study)
     best = record.best
@@ -164,7 +167,10 @@ def _best_of(study: str) -> ResolvedModel:
     if not folder.is_dir():
         message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
-    return ResolvedModel(study, str(folder), f"the best of study {study}, trial {best.number}", True, _trusts(folder))
+    left = max(0, record.n_trials - count_trials(record.trials)) + len(record.unfinished)
+    so_far = f" so far ({left} trial{'s' if left > 1 else ''} of the study not finished)" if left else ""
+    description = f"the best{so_far} of study {study}, trial {best.number}"
+    return ResolvedModel(study, str(folder), description, True, _trusts(folder), is_provisional=left > 0)
 
 
 def _trusts(folder: Path) -> bool:

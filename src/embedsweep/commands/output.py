@@ -7,17 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
-from embedsweep.commands.arguments import Option, ParsedArguments, usable_device, whole_number
+from embedsweep.commands.arguments import Option, ParsedArguments, one_of, usable_device, whole_number
+from embedsweep.config.trial import Quoting
 from embedsweep.console import say
 from embedsweep.errors import EmbedsweepError, gather_problems
 from embedsweep.files import access_problem, user_path
 
 BATCH_SIZE = Option("--batch-size", "N", "texts encoded at once", whole_number(1))
 DEVICE = Option("--device", "D", "auto, cpu, cuda, cuda:N or mps", usable_device, choices=("auto", "cpu", "cuda"))
+QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
+QUOTING = Option(
+    "--quoting",
+    "NAME",
+    "of .csv and .tsv: double_quotes around texts, none, or auto: none of .tsv",
+    one_of(QUOTINGS),
+    choices=QUOTINGS,
+)
 OVERWRITE = Option("--overwrite", "", "replace an existing file")
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -45,8 +45,9 @@ VERB = Verb(
     description=(
         "Compare the records of a study: its storage, its folder in sweeps/ and its runs in MLflow. Say what differs,\n"
         "and with --write rebuild it: a lost or damaged journal, or a study in a database, from study.yaml and the\n"
-        "trials' folders; study.yaml and lost results from the storage; lost runs from both. A damaged journal stays\n"
-        "beside it, as journal.log.damaged. Exit code 1: something that differs is left."
+        "trials' folders; study.yaml and lost results from the storage; lost runs, and scores (best/...) that runs of\n"
+        "older versions lack, from both. Records that wait for MLflow are written, and those it refuses are set aside\n"
+        "in the study's spool. A damaged journal stays as journal.log.damaged. Exit code 1: something is left."
     ),
     positionals=(STUDY,),
     options=(Option("--write", "", "rebuild what differs; without it nothing is changed"),),

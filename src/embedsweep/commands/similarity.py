@@ -14,7 +14,7 @@ from rich.console import Console
 from embedsweep.commands.arguments import Option, Positional, Verb, one_of, parse
 from embedsweep.commands.encode import encoded_chunks, read_inputs
 from embedsweep.commands.models import MODEL, load_model
-from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, shown_progress, written_whole
+from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, QUOTING, shown_progress, written_whole
 from embedsweep.console import say
 from embedsweep.errors import TrialError
 
@@ -136,6 +136,7 @@ VERB = Verb(
     options=(
         Option("--out", "FILE", ".parquet or .csv (sentence1, sentence2, score)", is_required=True),
         Option("--columns", "A B", "the two columns: by name, or by position from 0 without a header", nargs=2),
+        QUOTING,
         SIMILARITY,
         BATCH_SIZE,
         DEVICE,

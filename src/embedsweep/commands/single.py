@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class EndedRun:
         folder: its folder.
         config: its configuration.
         result: its result; None if it failed.
-        failure: why it failed; None if it did not.
+        failure: why it failed, or could not be recorded; None if neither.
     """
 
     run_id: str
@@ -68,7 +68,7 @@ def run_single(
     else as a new run from a copy of its checkpoints. If it is complete, its result is printed.
 
     Returns:
-        The run; if it failed, the reason is printed and recorded, too.
+        The run; if it failed, or MLflow's store refuses a record of it, the reason is printed, too.
 
     Raises:
         ConfigError: another process runs the earlier run, it is recorded elsewhere, or its data has changed.
@@ -77,7 +77,12 @@ def run_single(
     """
     display = make_display(console, style, RunningTrials(), "run")
     with Tracker(request.tracking, display.say) as tracker:
-        return _Run(request, tracker, display, console, program, group).run()
+        ended = _Run(request, tracker, display, console, program, group).run()
+    for reason in tracker.refusals().values():
+        refusal = f"MLflow's store refuses a record of this run: {reason}. It is kept with those after it"
+        display.say(refusal)
+        ended = replace(ended, failure=ended.failure or refusal)
+    return ended
 
 
 @dataclass(frozen=True)
@@ -261,3 +266,5 @@ def _show_start(request: SingleRun, label: str, display: Display) -> None:
         display.say(f"data: {line}")
     for line in training_warnings(config):
         display.say(line)
+    if config.rungs:
+        display.say("nothing prunes a run by itself: study.pruner only adds evaluations at study.pruning.rungs")

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from embedsweep.commands.study_page import StudyPage
-from embedsweep.commands.sweep import log_study
+from embedsweep.commands.sweep import log_study, study_tags
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.secrets import redact
@@ -21,9 +21,18 @@ from embedsweep.study.repair import StudyRepair
 from embedsweep.study.storage import storage_errors, study_lock
 from embedsweep.study.study import Study
 from embedsweep.tracking.names import study_params
+from embedsweep.tracking.replay import Replay, write_or_set_aside
 from embedsweep.tracking.runs import Tracker
+from embedsweep.tracking.spool import SPOOL
 from embedsweep.validation.sweep import Sweep
-from embedsweep.workers.missing_runs import missing_files, missing_runs, record_again
+from embedsweep.workers.missing_runs import (
+    add_best,
+    missing_files,
+    missing_runs,
+    owner_of,
+    record_again,
+    without_best,
+)
 
 
 def repair_study(request: Sweep, console: Console, *, is_written: bool) -> int:
@@ -73,7 +82,13 @@ class _Repair:
             say(self.console, "MLflow's runs are compared once these are rebuilt")
             return
         with closing(Tracker(study.services.tracking, partial(say, self.console))) as tracker:
-            self._compare_runs(study, tracker)
+            if not tracker.answers():
+                self._say("MLflow's runs were not compared", "repeat this when the store answers", can_be_done=False)
+                return
+            is_restored = self._restore_deleted(study, tracker)
+            self._write_waiting(study, tracker)
+            self._record_missing(study, tracker, is_restored=is_restored)
+            self._add_best(study, tracker)
             self._compare_files(study, tracker)
 
     def conclude(self) -> int:
@@ -101,29 +116,64 @@ class _Repair:
                     finding.act()
                 self._say(finding.what, finding.remedy, can_be_done=finding.act is not None)
 
-    def _compare_runs(self, study: Study, tracker: Tracker) -> None:
+    def _restore_deleted(self, study: Study, tracker: Tracker) -> bool:
+        """Return whether runs were restored."""
         missing = missing_runs(study, tracker)
         for each in missing:
-            state, remedy = "was deleted in MLflow", "restored"
-            if each.deleted is None:
-                state, remedy = "is not in MLflow's store", "recorded again from its folder and the storage"
-            self._say(f"the run of trial {each.trial.number} {state}", remedy, can_be_done=True)
+            if each.deleted is not None:
+                what = f"the run of trial {each.trial.number} was deleted in MLflow"
+                self._say(what, "restored", can_be_done=True)
         if not missing or not self.is_written:
-            return
+            return False
         tracker.restore(study.name, [each.deleted for each in missing if each.deleted is not None])
+        return True
+
+    def _write_waiting(self, study: Study, tracker: Tracker) -> None:
+        """Write the records that wait in the spool; one that the store still refuses is set aside there."""
+        waiting = tracker.waiting(study.name)
+        result = Replay(refused={run_id: reason for run_id, reason in waiting.items() if reason is not None})
+        if self.is_written and waiting:
+            result = write_or_set_aside(study.name, study.services.tracking.uri, partial(say, self.console))
+        for run_id in waiting:
+            reason = result.left.get(run_id)
+            what = f"records of {owner_of(study, run_id)} wait in {study.folder / SPOOL}"
+            remedy = "written; what MLflow refuses is set aside there" if run_id in result.refused else "written"
+            self._say(f"{what}: {reason}" if reason else what, remedy, can_be_done=run_id not in result.delayed)
+
+    def _record_missing(self, study: Study, tracker: Tracker, *, is_restored: bool) -> None:
+        """Record the runs that are missing again, and the study's own run, which may have been deleted, too."""
+        missing = [each.trial for each in missing_runs(study, tracker) if each.deleted is None]
+        for trial in missing:
+            what = f"the run of trial {trial.number} is not in MLflow's store"
+            self._say(what, "recorded again from its folder and the storage", can_be_done=True)
+        if older := [str(trial.number) for trial in missing if study.context_of(trial) is None]:
+            numbers = ", ".join(older)
+            say(self.console, f"(an older version kept no data sets and not all tags of trials {numbers})")
+        if not (missing or is_restored) or not self.is_written:
+            return
         with shielded():
-            parent = tracker.parent_run(study.name, {}, study_params(study.plan, study.fixed))
+            parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))
         page = StudyPage(study, tracker, parent, "embedsweep train")
         page.open()
-        for each in missing:
-            if each.deleted is None:
-                with shielded():
-                    record_again(study, tracker, parent, each.trial)
+        for trial in missing:
+            with shielded():
+                record_again(study, tracker, parent, trial)
         with shielded():
             log_study(study, tracker, parent, study.finals.scores if study.finals is not None else {})
         page.close()
         with shielded():
             tracker.finish_parent(parent, "FINISHED" if study.is_complete else "KILLED")
+
+    def _add_best(self, study: Study, tracker: Tracker) -> None:
+        trials = without_best(study, tracker)
+        if not trials:
+            return
+        if self.is_written:
+            for trial in trials:
+                add_best(study, tracker, trial)
+        numbers = ", ".join(str(trial.number) for trial in trials)
+        what = f"{len(trials)} run{'s' if len(trials) > 1 else ''} (trials {numbers}) without best/..."
+        self._say(what, "added from the trials' results", can_be_done=True)
 
     def _compare_files(self, study: Study, tracker: Tracker) -> None:
         """Compare the files of finished trials with the artifacts of their runs."""

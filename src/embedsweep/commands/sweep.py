@@ -29,7 +29,7 @@ from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
-from embedsweep.study.storage import storage_errors
+from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.names import study_params
 from embedsweep.tracking.runs import ParentStatus, Tracker
@@ -41,12 +41,12 @@ from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.environments import open_environments
 from embedsweep.workers.job import Job
-from embedsweep.workers.missing_runs import damage
+from embedsweep.workers.missing_runs import damage, refusals
 from embedsweep.workers.supervisor import Supervisor, WorkerPool
 from embedsweep.workers.winner import score_complete
 from embedsweep.workers.worker import Worker, delete_unneeded
 
-DONE, FAILED_TRIALS = 0, 3
+DONE, FAILED, FAILED_TRIALS = 0, 1, 3
 
 
 def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle = "lines") -> int:
@@ -59,7 +59,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         style: how trials are shown; ``json`` prints nothing but events.
 
     Returns:
-        0, or 3 if trials of the study failed.
+        0; 1 if MLflow's store refuses a record; or 3 if trials of the study failed.
 
     Raises:
         Interrupted: a signal came; the study can be resumed.
@@ -87,17 +87,23 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         _show_start(display, study)
         report = partial(_report, console, study, display, program)
         try:
-            _run_trials(request, study, display, start, program, report)
+            refused = _run_trials(request, study, display, start, program, report)
         except (Interrupted, KeyboardInterrupt):
             display.say(_last_words(study))
             raise
+        if refused:
+            return FAILED
         return FAILED_TRIALS if study.failed_trials else DONE
 
 
 def _run_trials(
     request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
-) -> None:
-    """Run the trials that are left, and report while the tracker still writes."""
+) -> bool:
+    """Run the trials that are left, and report while the tracker still writes.
+
+    Returns:
+        Whether MLflow's store refuses a record of the study.
+    """
     device, processes = _device(study), request.workers.processes_per_trial
     is_inline = request.workers.name == "inline"
     n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
@@ -116,6 +122,10 @@ def _run_trials(
         with tracker:
             _check_one_store(study, tracker)
             report(tracker, _Run(request, study, tracker, display, start, program).run(pool, group))
+        refused = refusals(study, tracker)
+        for line in (*refused, *([repair_hint(study.name)] if refused else [])):
+            display.say(line)
+    return bool(refused)
 
 
 Report = Callable[[Tracker, StudyResults], None]
@@ -180,12 +190,11 @@ class _Run:
             group: the processes that train each trial together with ``workers=inline``; None trains in this one.
         """
         study, tracker, display = self.study, self.tracker, self.display
-        tags = {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
         parent: str | None = None
         status: ParentStatus = "FAILED"
         try:
             with shielded():
-                parent = tracker.parent_run(study.name, tags, study_params(study.plan, study.fixed))
+                parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))
             page = StudyPage(study, tracker, parent, self.program)
             page.open()
             if self.request.study.retry_failed and (retried := study.retry_failed()):
@@ -282,6 +291,11 @@ def _last_words(study: Study) -> str:
         plural, numbers = "s" if len(unfinished) > 1 else "", ", ".join(map(str, unfinished))
         kept += f"; trial{plural} {numbers} will be resumed from the last checkpoint"
     return f"interrupted: {kept}; {resume}"
+
+
+def study_tags(study: Study) -> dict[str, str]:
+    """Return the tags of the study's own run, beside those that identify it."""
+    return {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
 
 
 def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:

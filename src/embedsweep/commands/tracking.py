@@ -66,6 +66,10 @@ def _target(store: str, tracking: TrackingConfig, *, has_store: bool) -> str:
     if MASK in store:
         message = f"records wait for {store}, whose password is not kept: give it, or set MLFLOW_TRACKING_URI"
         raise ConfigError.single("--tracking-uri", message)
+    database = locate(store).database
+    if database is not None and not database.is_file() and not database.is_relative_to(Path.cwd()):
+        message = f"records wait for {database}, which does not exist: name the file that has its place"
+        raise ConfigError.single("--tracking-uri", message)
     return store
 
 

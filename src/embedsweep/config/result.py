@@ -49,6 +49,21 @@ class Emissions:
 
 
 @dataclass(frozen=True)
+class RunContext:
+    """What a trial's MLflow run says about its training beside params, metrics and files.
+
+    A run that is lost is recorded again from it.
+
+    Attributes:
+        tags: tags by name, secrets redacted, without those that identify the trial.
+        data_sets: its data sets, each as the arguments of ``TrialTracker.log_dataset`` by name.
+    """
+
+    tags: Mapping[str, str]
+    data_sets: Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The result of a trial that ended by itself.
 
@@ -73,6 +88,7 @@ class TrialResult:
             older versions.
         interval: 95 % bootstrap interval of ``objective`` over the dev items; None of a pruned trial and in results of
             older versions.
+        context: what the trial's run says about its training; None in results of older versions.
     """
 
     objective: float
@@ -91,3 +107,4 @@ class TrialResult:
     eval_s: float | None = None
     curve: Curve = field(default_factory=dict)
     interval: Interval | None = None
+    context: RunContext | None = None

@@ -208,9 +208,9 @@ def _has_width(path: Path, record: Record, width: int, layout: Layout, findings:
         message += ": a text may not contain a tab"
     else:
         message += f": put a text that contains {_quoted(layout.delimiter)} in double quotes"
-    is_unquoted = layout.delimiter == "\t" and layout.quoting == "auto" and layout.flag is None
-    if is_unquoted and any('"' in field for field in record.fields):
-        message += f" (it has double quotes{UNQUOTE})"
+    if layout.delimiter == "\t" and layout.quoting == "auto" and any('"' in field for field in record.fields):
+        advice = UNQUOTE.replace("data.quoting=", "--quoting ") if layout.flag else UNQUOTE
+        message += f" (it has double quotes{advice})"
     findings.add_row("lines with another number of columns", f"{path}, line {record.line}", message)
     return False
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import Column, DataFormat
+from embedsweep.config.trial import Column, DataFormat, Quoting
 from embedsweep.data.checks import check_texts
 from embedsweep.data.contents import content_of, missing_file, other_kind, text_of
 from embedsweep.data.delimited import read_delimited
@@ -264,13 +264,14 @@ _READERS_BY_SUFFIX: Mapping[str, Reader] = {
 }
 
 
-def read_texts(path: Path, columns: Sequence[Column], flag: str) -> list[list[str]]:
+def read_texts(path: Path, columns: Sequence[Column], flag: str, quoting: Quoting = "auto") -> list[list[str]]:
     """Return the texts of some columns of a file for a command, each a list in the order of the file.
 
     Args:
         path: ``.txt`` (a text a line), ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``; in UTF-8, perhaps with ``.gz``.
         columns: names, or positions from 0 in a file without header; ``.txt`` has one column with any name.
         flag: the command's flag for the columns, for messages.
+        quoting: of ``.csv`` and ``.tsv``, as ``data.quoting``.
 
     Raises:
         ConfigError: all problems of the file: it cannot be read, lacks a column, or has rows without a text.
@@ -283,7 +284,7 @@ def read_texts(path: Path, columns: Sequence[Column], flag: str) -> list[list[st
     if suffix not in _READERS_BY_SUFFIX:
         raise ConfigError.single(str(path), f"must end in {suffixes}, which decides how it is read")
     delimiter = "\t" if suffix == ".tsv" else ","
-    layout = Layout(tuple(columns), {}, delimiter, "utf-8", "auto", is_labelled=False, flag=flag)
+    layout = Layout(tuple(columns), {}, delimiter, "utf-8", quoting, is_labelled=False, flag=flag)
     table = _READERS_BY_SUFFIX[suffix](path, layout)
     check_texts(table.rows, columns, table.findings)
     if not table.rows and not table.findings:

@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.config.values import chosen_options
@@ -143,6 +143,8 @@ GPU_H = "gpu_h"
 FAILURE = "embedsweep.failure"
 RESULT = "embedsweep.result"
 """User attribute of a trial: its whole result, as ``training.folder.result_of`` reads it."""
+CONTEXT = "embedsweep.context"
+"""User attribute of a failed trial: its run's context, which other trials have in their results."""
 RETRY_OF = "embedsweep.retry_of"
 LOST = "embedsweep.lost"
 """User attribute of a failed trial that a repair put in the place of one whose values are lost; it counts as none."""
@@ -203,6 +205,13 @@ class StudyRecord:
         """
         tree = trial.user_attrs.get(RESULT)
         return result_of(tree) if tree is not None else read_result(self.trial_folder(trial.number))
+
+    def context_of(self, trial: FrozenTrial) -> RunContext | None:
+        """Return what the run of a finished trial says about its training; None if an older version recorded it."""
+        if (result := self.result_of(trial)) is not None:
+            return result.context
+        tree = trial.user_attrs.get(CONTEXT)
+        return RunContext(**tree) if tree is not None else None
 
     @property
     def doubtful(self) -> list[int]:

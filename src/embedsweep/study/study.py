@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
-from embedsweep.config.result import Decision, Emissions, TrialResult
+from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
@@ -25,6 +25,7 @@ from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
+    CONTEXT,
     EMISSIONS_KG,
     ENERGY_KWH,
     FAILURE,
@@ -241,9 +242,10 @@ class Study(StudyRecord):
             return duplicate
 
     def set_run(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:
-        """Set the trial's MLflow run and the hash of its configuration."""
+        """Set the trial's MLflow run and the hash of its configuration, also in its folder."""
         self._set(trial, RUN_ID, run_id)
         self._set(trial, CONFIG_HASH, config_hash)
+        self._write_file(trial.number)
 
     def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:
         """Report an evaluation of a running trial; return whether the trial continues.
@@ -301,11 +303,15 @@ class Study(StudyRecord):
                 self._set(trial, RESULT, asdict(result))
             self._tell(trial, original.state, None if is_pruned else original.values)
 
-    def fail(self, trial: OpenTrial, reason: str, cost: Emissions | None = None) -> None:
-        """Tell Optuna that a trial failed, with the reason and what it cost as far as it ran."""
+    def fail(
+        self, trial: OpenTrial, reason: str, cost: Emissions | None = None, context: RunContext | None = None
+    ) -> None:
+        """Tell Optuna that a trial failed, with the reason, what it cost as far as it ran, and its run's context."""
         with self._held(trial):
             if cost is not None:
                 self._set_cost(trial, cost)
+            if context is not None:
+                self._set(trial, CONTEXT, asdict(context))
             self._set(trial, FAILURE, reason)
             self._tell(trial, TrialState.FAIL)
 

@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 
 
+REFERENCES = ("runs", "models")
+"""Schemes of addresses that MLflow resolves by asking the server once more, for any address."""
+
+
 def check_location(store: Store, location: str) -> None:
     """Refuse a folder of this machine that a tracking server names for artifacts: files would be read or written there.
 
     A folder below that in the environment variable ``MLFLOW_DEFAULT_ARTIFACT_ROOT``, such as a shared disk, is allowed.
+    A reference to other artifacts, which could be such a folder, is refused.
 
     Raises:
         TrackingError: the folder is not allowed.
     """
-    if not store.is_server or urlsplit(location).scheme not in ("", "file"):
+    scheme = urlsplit(location).scheme
+    if store.is_server and scheme in REFERENCES:
+        raise TrackingError(f"the tracking server {store} names {location} for artifacts, which only refers to others")
+    if not store.is_server or scheme not in ("", "file"):
         return
     allowed = os.environ.get(ROOT)
     if allowed and _folder(location).is_relative_to(_folder(allowed)):

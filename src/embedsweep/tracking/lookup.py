@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
-from embedsweep.tracking.artifacts import check_location
+from embedsweep.tracking.artifacts import artifacts_of, check_location
 from embedsweep.tracking.names import study_id
 from embedsweep.tracking.store import Store, mlflow_errors
 
@@ -47,10 +47,12 @@ class KnownRun:
     Attributes:
         store_id: the store's id of it.
         is_deleted: whether it was deleted there, and can be restored.
+        metrics: the names of its metrics.
     """
 
     store_id: str
     is_deleted: bool
+    metrics: frozenset[str]
 
 
 class Lookup:
@@ -150,7 +152,7 @@ class Lookup:
                     break
         known: dict[str, KnownRun] = {}
         for run in sorted(runs, key=lambda run: bool(run.info.lifecycle_stage == "active")):  # active ones count
-            each = KnownRun(str(run.info.run_id), run.info.lifecycle_stage != "active")
+            each = KnownRun(str(run.info.run_id), run.info.lifecycle_stage != "active", frozenset(run.data.metrics))
             ids = (each.store_id, *(run.data.tags.get(tag) for tag in (names.SPOOL_ID, names.FORMER_ID)))
             known |= dict.fromkeys(filter(None, ids), each)
         return known
@@ -161,12 +163,14 @@ class Lookup:
         if store_id is None:
             return set()
         with mlflow_errors(f"the artifacts of run {run_id} cannot be listed"):
-            return {str(entry.path) for entry in self._client.list_artifacts(store_id)}
+            files = artifacts_of(self._store, self._client, store_id).list_artifacts()
+            return {str(entry.path) for entry in files}
 
     def download(self, run_id: str, name: str, folder: Path) -> None:
         """Copy a file or folder of a run's artifacts into an existing folder."""
+        store_id = self.find(run_id) or run_id
         with mlflow_errors(f"{name} of run {run_id} cannot be downloaded"):
-            self._client.download_artifacts(self.find(run_id), name, str(folder))
+            artifacts_of(self._store, self._client, store_id).download_artifacts(name, str(folder))
 
     def find_parent(self, experiment_id: str, study: str, *, deleted: bool = False) -> str | None:
         """Return the id of a study's parent run, or None if it has none yet; the oldest if there are several.

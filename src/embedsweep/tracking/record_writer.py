@@ -21,7 +21,7 @@ from embedsweep.signals import shielded
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import study_id
 from embedsweep.tracking.records import Record, StudyRun, TrialRun
-from embedsweep.tracking.replay import Replay, replay
+from embedsweep.tracking.replay import BUSY, Replay, replay
 from embedsweep.tracking.spool import Origin, Spool, spool_of
 from embedsweep.tracking.store import Notify, Store, is_locked, locate, open_store, waiting_for_lock, within
 
@@ -100,6 +100,8 @@ class RecordWriter:
             return spool_id
         spool = self.spool_of(experiment, spool_id)
         self._refused.pop(spool_id, None)
+        with self._changed:  # what this process wrote for one that recorded the run before counts no more
+            self._unwritten[spool_id] = max(0, self._unwritten[spool_id])
         self._opening[spool_id] = None
         try:
             self._append(experiment, spool_id, record)
@@ -149,6 +151,12 @@ class RecordWriter:
         """Return whether records of the run wait in a spool that was used."""
         return any(spool.holds(run_id, str(self.store)) for spool in self._spools)
 
+    def refusals(self) -> dict[str, str]:
+        """Return the runs of which the store refused a record that waits, and why; of the spools that were used."""
+        waiting = ((spool, run_id) for spool in self._spools for run_id in spool.waiting(str(self.store)))
+        reasons = {run_id: spool.refusal(run_id) for spool, run_id in waiting}
+        return {run_id: reason for run_id, reason in reasons.items() if reason is not None}
+
     def store_id(self, experiment: str, run_id: str) -> str:
         """Return the store's id of a run, or ``run_id`` while the store does not have it."""
         known = self._writer.lookup.known_id(run_id) if self._writer is not None else run_id
@@ -157,7 +165,9 @@ class RecordWriter:
         return self.query(lambda writer: writer.lookup.find(run_id, experiment)) or run_id
 
     def close(self, patience: float | None = None) -> bool:
-        """Wait until all is written, and report the rest; return whether nothing is left.
+        """Wait until all is written, and report what else waits; return whether nothing is left.
+
+        What the store refuses is reported by `refusals`.
 
         Args:
             patience: how many seconds to wait for a store that writes nothing; None is `PATIENCE_S`.
@@ -178,12 +188,14 @@ class RecordWriter:
                 self._changed.wait(0.1)
         self.stop()
         left = {spool: runs for spool in self._spools if (runs := spool.waiting(str(self.store)))}
-        for spool, runs in left.items():
+        for spool, waiting in left.items():
+            runs = [run_id for run_id in waiting if run_id not in self._refused]
             records = sum(1 for run_id in runs for _ in spool.records(run_id))
-            self._notify(
-                f"{_counted(records, 'record')} of {_counted(len(runs), 'run')} wait in {spool.folder} for "
-                f"MLflow's store {self.store}; embedsweep sync writes them when it answers"
-            )
+            if runs:
+                self._notify(
+                    f"{_counted(records, 'record')} of {_counted(len(runs), 'run')} wait in {spool.folder} for "
+                    f"MLflow's store {self.store}; embedsweep sync writes them when it answers"
+                )
         return not left
 
     def stop(self) -> None:
@@ -246,14 +258,14 @@ class RecordWriter:
             problem = self._write_waiting()
             with self._changed:
                 self._attempts += 1
-                self._failures = 0 if problem is None else self._failures + 1
+                self._failures = 0 if problem in (None, BUSY) else self._failures + 1
                 self._locked = problem is not None and is_locked(problem)
                 self._changed.notify_all()
                 # A record that is added after this finds no thread, and starts another.
                 if problem is None and not self._waiting():
                     self._drainer = None
                     return
-            if problem is not None:
+            if problem is not None and problem != BUSY:  # for another process it has waited already
                 if self._failures > 1:  # a single failure is repeated at once, and does not concern the user
                     self._set_away(problem)
                 pause = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
@@ -327,7 +339,9 @@ class RecordWriter:
         for run_id, written in result.done.items():
             if run_id not in self._hidden:
                 spool.note_id(run_id, written.store_id)
-            self._hidden.discard(run_id)
+            else:
+                self._hidden.remove(run_id)
+                spool.discard()
         with self._changed:
             self._refused |= result.refused
             reasons = [reason for run_id, reason in result.refused.items() if run_id not in self._opening]

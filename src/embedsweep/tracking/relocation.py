@@ -7,7 +7,6 @@ one; all others, such as a bucket's, stay.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -41,7 +40,8 @@ def relocate(database: Path) -> list[str]:
     """
     present = (database.parent / "artifacts").as_uri()
     with closing(sqlite3.connect(database, timeout=5)) as connection:
-        former = [root for root in _roots(connection) if root != present and _is_moved(root, database)]
+        folders = _folders_of(connection)
+        former = [root for root in folders if root != present and _is_moved(root, folders[root], database)]
         if not former:
             return []
         backup = database.with_name(f"{database.name}{BACKUP_SUFFIX}")
@@ -67,21 +67,25 @@ def _replace(connection: sqlite3.Connection, place: tuple[str, str], former: str
     return cursor.rowcount if table == "runs" else 0
 
 
-def _roots(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the addresses of the ``artifacts`` folders in which experiments keep their runs, each once."""
-    if not _has_column(connection, COLUMNS[0]):
-        return
-    roots: dict[str, None] = {}
-    for number, name, location in connection.execute("SELECT experiment_id, name, artifact_location FROM experiments"):
-        root, _, folder = str(location).rpartition("/")
-        if root.startswith("file:") and root.endswith("/artifacts") and unquote(folder) in (str(number), name):
-            roots[root] = None
-    yield from roots
+def _folders_of(connection: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return the address of each ``artifacts`` folder with the names of the experiments' folders in it.
+
+    Each experiment of embedsweep has one of its own name. One with a number is MLflow's own: another program's, which
+    may keep its artifacts elsewhere, or one made in the pages of a store whose folder the others show.
+    """
+    folders: dict[str, list[str]] = {}
+    if _has_column(connection, COLUMNS[0]):
+        for name, location in connection.execute("SELECT name, artifact_location FROM experiments"):
+            root, _, folder = str(location).rpartition("/")
+            if root.startswith("file:") and root.endswith("/artifacts") and unquote(folder) == name:
+                folders.setdefault(root, []).append(name)
+    return folders
 
 
-def _is_moved(root: str, database: Path) -> bool:
-    """Return whether the artifacts are beside the database now, and not, or no longer only, at their former place."""
-    return (database.parent / "artifacts").is_dir() or not Path(unquote(urlparse(root).path)).is_dir()
+def _is_moved(root: str, folders: list[str], database: Path) -> bool:
+    """Return whether some of the folders are beside the database now, or none is at the former place any more."""
+    here, there = database.parent / "artifacts", Path(unquote(urlparse(root).path))
+    return any((here / name).is_dir() for name in folders) or not any((there / name).is_dir() for name in folders)
 
 
 def _has_column(connection: sqlite3.Connection, place: tuple[str, str]) -> bool:

@@ -10,9 +10,13 @@ from filelock import Timeout
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.signals import shielded
 from embedsweep.tracking.mlflow_writer import MlflowWriter
+from embedsweep.tracking.names import study_id
 from embedsweep.tracking.records import Record
-from embedsweep.tracking.spool import Spool
+from embedsweep.tracking.spool import Spool, spool_of
 from embedsweep.tracking.store import Notify, locate, open_store
+
+BUSY = "another process writes them"
+"""Why records were not written although the store may answer: the replay lock was held."""
 
 OnWritten = Callable[[str, Record, str], None]
 """Receives a run's id, a record that is now in the store, and the store's id of the run."""
@@ -83,7 +87,7 @@ def replay(
             on_begin()
             return _replay_alone(writer, spool, _chosen(spool, store, runs), on_written, is_over)
     except Timeout:
-        return Replay(delayed=dict.fromkeys(_chosen(spool, store, runs), "another process writes them"))
+        return Replay(delayed=dict.fromkeys(_chosen(spool, store, runs), BUSY))
 
 
 def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:
@@ -103,6 +107,30 @@ def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:
     for run_id, written in result.done.items():
         spool.note_id(run_id, written.store_id)
     return result
+
+
+def write_or_set_aside(experiment: str, uri: str, notify: Notify) -> Replay:
+    """Write the waiting records of a study; one that the store refuses is set aside, and those after it are written.
+
+    Args:
+        experiment: the study's name.
+        uri: its store.
+        notify: receives a line if the database is locked.
+
+    Returns:
+        The result; of the runs that are ``refused``, no record is left.
+
+    Raises:
+        TrackingError: the store cannot be opened.
+    """
+    spool, store = spool_of(experiment, study_id(experiment)), str(locate(uri))
+    refused: dict[str, str] = {}
+    while True:
+        result = replay_spool(spool, store, uri, notify)
+        set_aside = {run_id: reason for run_id, reason in result.refused.items() if spool.set_aside(run_id)}
+        if not set_aside:
+            return Replay(result.done, refused, result.delayed)
+        refused |= set_aside
 
 
 def _chosen(spool: Spool, store: str, runs: Collection[str] | None) -> list[str]:
@@ -126,6 +154,7 @@ def _replay_alone(
             result.delayed[run_id] = str(error)
         except TrackingError as error:
             result.refused[run_id] = str(error)
+            spool.note_refusal(run_id, str(error))
         else:
             if written is None:
                 result.delayed |= dict.fromkeys(rest, "writing was stopped")

@@ -6,9 +6,11 @@ import math
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self
 
+from embedsweep.config.result import RunContext
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrackingError, UnreachableError
@@ -30,6 +32,7 @@ from embedsweep.tracking.records import (
     Tags,
     TrialRun,
 )
+from embedsweep.tracking.spool import spool_of
 from embedsweep.tracking.store import Notify, log_line
 from embedsweep.tracking.study_run import StudyTracker
 from embedsweep.tracking.tables import Table, log_table
@@ -61,10 +64,19 @@ class TrialTracker:
         run_id: MLflow's id of the run; if it was opened while the store was unreachable, an id that stays valid.
     """
 
-    def __init__(self, writer: RecordWriter, experiment: str, run_id: str) -> None:
+    def __init__(
+        self, writer: RecordWriter, experiment: str, run_id: str, tags: Mapping[str, str] | None = None
+    ) -> None:
         self.run_id = run_id
         self._writer = writer
         self._experiment = experiment
+        self._tags = dict(tags or {})
+        self._data_sets: dict[DataSet, None] = {}
+
+    @property
+    def context(self) -> RunContext:
+        """The tags and data sets that the run got through this object."""
+        return RunContext(dict(self._tags), [asdict(each) for each in self._data_sets])
 
     @property
     def store_id(self) -> str:
@@ -93,6 +105,7 @@ class TrialTracker:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; they replace those of the same name. Secrets in values are redacted."""
+        self._tags |= redacted(tags)
         self._write(Tags(redacted(tags)))
 
     def log_dataset(self, name: str, digest: str, source: str, context: str) -> None:
@@ -104,7 +117,9 @@ class TrialTracker:
             source: the hub id, folder or URL of the data.
             context: the use of the data (``train``, ``dev``, ``test``).
         """
-        self._write(DataSet(redact(name), digest, redact(source), context))
+        data_set = DataSet(redact(name), digest, redact(source), context)
+        self._data_sets[data_set] = None
+        self._write(data_set)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or the content of a folder, into the run's artifacts, or into a folder of them."""
@@ -242,14 +257,18 @@ class Tracker:
             names.CONFIG_HASH: config_hash,
             names.STATE: "RUNNING",
         } | ({names.PARENT: parent} if parent and parent != study_id(experiment) else {})
-        every_tag = redacted({**origin(), **(tags or {}), **identity})
+        own_tags = redacted({**origin(), **(tags or {})})
         name = redact(run_name or f"trial-{number:04d}")
         if run_id is not None and not self._writer.waits(experiment, run_id) and not self.has_run(run_id):
             store = self._writer.store
             raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {store} lacks it, or it was deleted")
         start = started_ms if started_ms is not None else now_ms()
-        record = TrialRun(name, every_tag, redacted(flatten(config)), parent, adopts, start)
-        return TrialTracker(self._writer, experiment, self._writer.write(experiment, run_id, record))
+        record = TrialRun(name, own_tags | redacted(identity), redacted(flatten(config)), parent, adopts, start)
+        return TrialTracker(self._writer, experiment, self._writer.write(experiment, run_id, record), own_tags)
+
+    def finished_run(self, experiment: str, run_id: str) -> TrialTracker:
+        """Return access to a run that has ended, and stays so while what it lacks is added."""
+        return TrialTracker(self._writer, experiment, run_id)
 
     def find_trial(self, experiment: str, number: int, parent: str) -> str | None:
         """Find the run that an attempt at a trial opened before it died without noting the run's id.
@@ -272,6 +291,22 @@ class Tracker:
         if self._writer.holds(run_id):
             return True
         return self._writer.query(lambda writer: writer.lookup.has(run_id)) is not False
+
+    def answers(self) -> bool:
+        """Return whether the store can be read at this moment."""
+        return self._writer.query(lambda writer: writer.lookup.answers()) is True
+
+    def waiting(self, study: str) -> dict[str, str | None]:
+        """Return the runs of a study of which records wait, each with why the store refused one; None: it did not.
+
+        They are not written by this.
+        """
+        spool = spool_of(study, study_id(study))
+        return {run_id: spool.refusal(run_id) for run_id in spool.waiting(str(self._writer.store))}
+
+    def refusals(self) -> dict[str, str]:
+        """Return the runs that were recorded by this and of which the store refused a record that waits, and why."""
+        return self._writer.refusals()
 
     def known_runs(self, experiment: str) -> dict[str, KnownRun] | None:
         """Return all runs of an experiment, deleted ones too, by each id that a trial may have of them.

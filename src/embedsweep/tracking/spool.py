@@ -1,7 +1,10 @@
 """Records on their way to the store, on the local disk: one file per run, ``sweeps/<study>/spool/<run id>.jsonl``.
 
-    <run id>.jsonl   the store and the experiment; then one record per line
+    <run id>.jsonl   the store and the experiment; then one record per line. A sqlite file below the working directory
+                     is named relative to it, so that the records find the store when both are moved
     <run id>.done    the number of records that were written to the store
+    <run id>.refused why the store refuses the next one; gone once that is written
+    <run id>.aside   kept: records that a repair gave up because the store refuses them
     <run id>.files/  artifacts, linked or copied when they were recorded
     <run id>.id      kept: the store's id of a run that was opened while the store was unreachable
 
@@ -16,18 +19,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from embedsweep.errors import TrackingError
-from embedsweep.files import SINGLE, SWEEPS, whole_length, write_atomically
+from embedsweep.files import SINGLE, SINGLE_RUNS, SWEEPS, whole_length, write_atomically
 from embedsweep.tracking.names import TRIAL
 from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
+from embedsweep.tracking.store import locate
 
 SPOOL = "spool"
+WRITE_LOCK, REPLAY_LOCK = ".write.lock", ".replay.lock"
 _GONE = (FileNotFoundError, NotADirectoryError)
 _REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits
 
@@ -67,7 +72,10 @@ class Spool:
                 line = file.readline()
         except _GONE:
             return None
-        return Origin(**json.loads(line)) if line.endswith("\n") else None
+        if not line.endswith("\n"):
+            return None
+        origin = Origin(**json.loads(line))
+        return replace(origin, store=str(locate(origin.store)))
 
     def waiting(self, store: str | None = None) -> list[str]:
         """Return the runs with records that wait for the store, or for any: a parent run first, then by start time."""
@@ -92,7 +100,7 @@ class Spool:
                 record = self._keep_files(run_id, record)
             path = self._file(run_id)
             whole = whole_length(path)
-            lines = [to_line(record)] if whole else [json.dumps(asdict(origin)), to_line(record)]
+            lines = [to_line(record)] if whole else [_header(origin), to_line(record)]
             with path.open("ab") as file:
                 file.truncate(whole)  # drop a partial line that a killed process or a full disk left
                 try:
@@ -130,6 +138,7 @@ class Spool:
     def mark_written(self, run_id: str, position: int) -> None:
         """Note that all records of a run up to this position are in the store."""
         write_atomically(self.folder / f"{run_id}.done", str(position + 1))
+        self._refused(run_id).unlink(missing_ok=True)
 
     def remove(self, run_id: str) -> bool:
         """Delete a run's records and files if all are in the store; return whether they were."""
@@ -138,6 +147,29 @@ class Spool:
                 return False
             self._delete(run_id)
             shutil.rmtree(self.folder / f"{run_id}.files", ignore_errors=True)
+        return True
+
+    def note_refusal(self, run_id: str, reason: str) -> None:
+        """Keep why the store refuses the next record of a run."""
+        if self._file(run_id).is_file():
+            write_atomically(self._refused(run_id), reason)
+
+    def refusal(self, run_id: str) -> str | None:
+        """Return why the store refused the next record of a run; None if it did not."""
+        try:
+            return self._refused(run_id).read_text(encoding="utf-8")
+        except _GONE:
+            return None
+
+    def set_aside(self, run_id: str) -> bool:
+        """Move the next record of a run, which is given up, to ``<run id>.aside``; return whether there was one."""
+        first = next(self.records(run_id), None)
+        if first is None:
+            return False
+        position, record = first
+        with (self.folder / f"{run_id}.aside").open("a", encoding="utf-8") as file:
+            file.write(f"{to_line(record)}\n")
+        self.mark_written(run_id, position)
         return True
 
     def withdraw(self, run_id: str) -> bool:
@@ -153,6 +185,14 @@ class Spool:
         if run_id != store_id:
             (self.folder / f"{run_id}.id").write_text(store_id, encoding="utf-8")
 
+    def discard(self) -> None:
+        """Delete the folder of a run without a study whose id nobody knows, if there is nothing more in it."""
+        folder = self.folder.parent
+        if folder.parent == SINGLE_RUNS and {path.name for path in self.folder.glob("*")} <= {WRITE_LOCK, REPLAY_LOCK}:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.rmdir()
+
     def run_of_trial(self, number: int, parent: str, store: str) -> str | None:
         """Return the run of a trial whose creation waits here, or None."""
         for run_id in self.waiting(store):
@@ -163,12 +203,12 @@ class Spool:
 
     def replay_lock(self) -> FileLock:
         """Return the lock under which records are replayed; it raises ``filelock.Timeout`` if a process keeps it."""
-        return FileLock(self.folder / ".replay.lock", timeout=_REPLAY_LOCK_S)
+        return FileLock(self.folder / REPLAY_LOCK, timeout=_REPLAY_LOCK_S)
 
     def _delete(self, run_id: str) -> None:
         # The count first: records without it are written again, to no effect, but a count without records would skip
         # the next ones.
-        for path in (self.folder / f"{run_id}.done", self._file(run_id)):
+        for path in (self._refused(run_id), self.folder / f"{run_id}.done", self._file(run_id)):
             path.unlink(missing_ok=True)
 
     def _run_ids(self) -> list[str]:
@@ -180,14 +220,17 @@ class Spool:
     def _written_count(self, run_id: str) -> int:
         try:
             return int((self.folder / f"{run_id}.done").read_text(encoding="utf-8"))
-        except _GONE:
+        except (*_GONE, ValueError):  # a power cut may leave it empty, and what is written again changes nothing
             return 0
 
     def _write_lock(self) -> FileLock:
-        return FileLock(self.folder / ".write.lock")
+        return FileLock(self.folder / WRITE_LOCK)
 
     def _file(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.jsonl"
+
+    def _refused(self, run_id: str) -> Path:
+        return self.folder / f"{run_id}.refused"
 
     def _keep_files(self, run_id: str, record: Files) -> Files:
         """Link or copy the record's files into the spool, because a trial's folder may be cleaned up or deleted."""
@@ -212,7 +255,7 @@ def spool_of(experiment: str, run_id: str) -> Spool:
     if experiment in ("", ".", "..") or Path(experiment).name != experiment:
         raise TrackingError(f"experiment {experiment!r} cannot be the name of a folder; choose another study.name")
     if experiment == SINGLE:
-        return Spool(SWEEPS / SINGLE / run_id / SPOOL)
+        return Spool(SINGLE_RUNS / run_id / SPOOL)
     return Spool(SWEEPS / experiment / SPOOL)
 
 
@@ -228,6 +271,15 @@ def spooled_ids(prefix: str) -> dict[str, str]:
     patterns = (f"*/{SPOOL}/*.id", f"{SINGLE}/*/{SPOOL}/*.id")
     ids = {path.stem: path.read_text(encoding="utf-8") for pattern in patterns for path in SWEEPS.glob(pattern)}
     return {run_id: store_id for run_id, store_id in ids.items() if store_id.startswith(prefix)}
+
+
+def _header(origin: Origin) -> str:
+    """Return the first line of a run's file."""
+    database, here = locate(origin.store).database, Path.cwd()
+    if database is None or not database.is_relative_to(here):
+        return json.dumps(asdict(origin))
+    below = database.relative_to(here).as_posix()
+    return json.dumps(asdict(replace(origin, store=origin.store.replace(database.as_posix(), below))))
 
 
 def _link(source: str | Path, target: str | Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.files import write_atomically
 from embedsweep.secrets import RedactingFilter, redact_tree
@@ -27,7 +27,7 @@ def write_config(path: Path, config: TrialConfig) -> None:
     """Write a trial's configuration, secrets redacted."""
     # The JSON round trip turns tuples into lists, which YAML can write plainly.
     tree = redact_tree(json.loads(json.dumps(asdict(config))))
-    path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_atomically(path, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
 
 
 def write_result(folder: Path, result: TrialResult) -> None:
@@ -46,8 +46,9 @@ def result_of(tree: Mapping[str, Any]) -> TrialResult:
     emissions = Emissions.of(tree["emissions"])
     curve = {name: [(int(step), value) for step, value in points] for name, points in tree.get("curve", {}).items()}
     interval = tuple(tree["interval"]) if tree.get("interval") else None
+    context = RunContext(**tree["context"]) if tree.get("context") else None
     # Older versions wrote no examples_per_s.
-    parts = {"emissions": emissions, "curve": curve, "interval": interval}
+    parts = {"emissions": emissions, "curve": curve, "interval": interval, "context": context}
     return TrialResult(**{"examples_per_s": None, **tree, **parts})
 
 

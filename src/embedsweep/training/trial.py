@@ -306,6 +306,7 @@ class _TrialRun:
             train_s=outcome.train_s,
             eval_s=outcome.eval_s,
             curve=curve_of(outcome.log),
+            context=self._setup.run.context,
         )
 
     def _save_model(

@@ -1,8 +1,8 @@
-"""Find the finished trials whose MLflow runs are gone, and record them again from the study's storage and folders."""
+"""Find what MLflow lacks of finished trials, and record it again from the study's storage and folders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -15,11 +15,13 @@ from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
 from embedsweep.study.leases import LEASE
 from embedsweep.study.pruning import PRUNED
-from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID
+from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID, StudyRecord
 from embedsweep.study.storage import repair_hint
 from embedsweep.study.study import Study
-from embedsweep.tracking.names import FORMER_ID, best_metrics, color_tags, trial_name
+from embedsweep.tracking.lookup import KnownRun
+from embedsweep.tracking.names import FORMER_ID, best_metrics, color_tags, option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialState, TrialTracker
+from embedsweep.tracking.spool import SPOOL, spooled_ids
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
 
@@ -42,19 +44,66 @@ class MissingRun:
 
 def missing_runs(study: Study, tracker: Tracker) -> list[MissingRun]:
     """Return the finished trials whose runs are gone; none while the store is unreachable."""
+    missing = []
+    for trial, run in _recorded(study, tracker):
+        if run is not None and run.is_deleted:
+            missing.append(MissingRun(trial, run.store_id))
+        elif run is None:
+            missing.append(MissingRun(trial, None))
+    return missing
+
+
+def without_best(study: StudyRecord, tracker: Tracker) -> list[FrozenTrial]:
+    """Return the finished trials whose runs lack scores of their results: earlier versions logged no ``best/...``."""
+    waiting = tracker.waiting(study.name)
+    found = []
+    for trial, run in _recorded(study, tracker):
+        if run is None or run.is_deleted or {trial.user_attrs[RUN_ID], run.store_id} & waiting.keys():
+            continue
+        result = study.result_of(trial)
+        if result is not None and not best_metrics(result.dev).keys() <= run.metrics:
+            found.append(trial)
+    return found
+
+
+def add_best(study: StudyRecord, tracker: Tracker, trial: FrozenTrial) -> None:
+    """Log the scores of a trial's result to its run, which has ended and stays so."""
+    result = study.result_of(trial)
+    assert result is not None, "`without_best` returns trials with a result"
+    tracker.finished_run(study.name, trial.user_attrs[RUN_ID]).log_metrics(result.best_step, best_metrics(result.dev))
+
+
+def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTrial, KnownRun | None]]:
+    """Yield the finished trials, each with its run in the store; None if the store lacks it and no record of it waits.
+
+    Nothing while the store is unreachable.
+    """
+    waiting = tracker.waiting(study.name)
     finished = [trial for trial in study.trials if trial.state.is_finished() and RUN_ID in trial.user_attrs]
     known = tracker.known_runs(study.name) if finished else None
     if known is None:
-        return []
-    missing = []
+        return
     for trial in finished:
         run_id = trial.user_attrs[RUN_ID]
         run = known.get(run_id)
-        if run is not None and run.is_deleted:
-            missing.append(MissingRun(trial, run.store_id))
-        elif run is None and not tracker.has_run(run_id):  # it may wait in the spool
-            missing.append(MissingRun(trial, None))
-    return missing
+        if run is not None or (run_id not in waiting and not tracker.has_run(run_id)):
+            yield trial, run
+
+
+def owner_of(study: StudyRecord, run_id: str) -> str:
+    """Return whose run it is, in words: ``trial 3``."""
+    numbers = {trial.user_attrs.get(RUN_ID): trial.number for trial in study.trials}
+    number = numbers.get(run_id, numbers.get(spooled_ids("").get(run_id, run_id)))
+    return f"trial {number}" if number is not None else "the study itself"
+
+
+def refusals(study: StudyRecord, tracker: Tracker) -> list[str]:
+    """Return in words the records that MLflow's store refuses, and why; mostly nothing."""
+    return [
+        f"MLflow's store refuses a record of {owner_of(study, run_id)}: {reason}. It waits in "
+        f"{study.folder / SPOOL}, with those after it"
+        for run_id, reason in tracker.refusals().items()
+    ]
 
 
 def damage(study: Study, tracker: Tracker) -> list[str]:
@@ -95,11 +144,12 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
     Raises:
         TrackingError: the store refuses it.
     """
-    attributes = trial.user_attrs
-    tags = {FORMER_ID: attributes[RUN_ID], "embedsweep.study": study.name, **origin_tags(study.trials, trial.number)}
+    attributes, context = trial.user_attrs, study.context_of(trial)
+    tags = {"embedsweep.study": study.name, **option_tags(study.options_of(study.params_of(trial)))}
     if lease := attributes.get(LEASE):
         tags["embedsweep.host"] = lease["host"]
     tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
+    tags |= origin_tags(study.trials, trial.number) | (dict(context.tags) if context is not None else {})
     tags |= color_tags(study.plan, study.params_of(trial), trial.number)
     run = tracker.trial_run(
         study.name,
@@ -108,9 +158,11 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
         attributes[CONFIG_HASH],
         parent=parent,
         run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups),
-        tags=tags,
+        tags={**tags, FORMER_ID: attributes[RUN_ID]},
         started_ms=_ms(trial.datetime_start),
     )
+    for data_set in context.data_sets if context is not None else ():
+        run.log_dataset(**data_set)
     _log_scores(study, run, trial)
     _log_files(study, run, trial)
     run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))

@@ -54,7 +54,7 @@ def record_reuse(
         return None
     gpu_h = None if original.emissions.gpu_h is None else 0.0
     nothing = replace(original.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
-    result = replace(original, emissions=nothing)
+    result = replace(original, emissions=nothing, context=run.context)
     write_result(folder, result)
     run.log_metrics(result.best_step, best_metrics(result.dev))
     return result
@@ -107,7 +107,7 @@ class Outcomes:
             except Exception as error:
                 reason += f" (and its run could not be ended: {redact(str(error))})"
         cost = EmissionsMeter(self.study.services.emissions, trial.folder / "emissions.csv").total()
-        self.study.fail(trial, reason, cost)
+        self.study.fail(trial, reason, cost, run.context if run is not None else None)
         self.display.end(str(trial.number), "FAIL", None, reason.splitlines()[0])
 
     def reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
