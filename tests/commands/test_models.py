@@ -71,9 +71,9 @@ def test_an_argument_is_a_study_or_a_runs_id_or_its_first_digits(argument: str, 
 def test_the_best_of_a_study_that_has_trials_left_is_the_best_so_far(
     workplace: Path, n_trials: int, left: str | None
 ) -> None:
-    file = workplace / "sweeps" / "mine" / "study.yaml"
-    tree = yaml.safe_load(file.read_text(encoding="utf-8")) | {"attributes": {"embedsweep.n_trials": n_trials}}
-    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    journal = optuna.storages.journal.JournalFileBackend(str(workplace / "sweeps" / "mine" / "journal.log"))
+    stored = optuna.load_study(study_name="mine", storage=optuna.storages.JournalStorage(journal))
+    stored.set_user_attr("embedsweep.n_trials", n_trials)
     so_far = f" so far ({left} of the study not finished)" if left else ""
     assert _resolved("mine")[1] == f"the best{so_far} of study mine, trial 1"
 
