@@ -25,7 +25,7 @@ test: $(READY)
 
 # All tests of faults; docs/RELIABILITY.md lists them. TESTS= takes arguments of pytest.
 faults: $(READY)
-	$(BIN)/python -m pytest -m 'not chaos' tests/faults $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not chaos' tests/faults $(TESTS)
 
 # Kill all processes of a search at random moments, twenty times, in six variants. CHAOS_SEED= for other moments.
 chaos: $(READY)

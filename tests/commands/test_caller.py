@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -84,9 +85,17 @@ def test_a_second_call_at_the_same_time_is_refused() -> None:
     assert len(refused) == 1
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of SIGINT, which a shell that runs the tests in the background has it ignore."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_is_a_keyboard_interrupt_after_what_must_not_be_cut() -> None:
     done: list[str] = []
-    former = signal.getsignal(signal.SIGINT)
 
     def write() -> None:
         with guest(), shielded():
@@ -96,7 +105,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_after_what_must_not_be_cut() -> None:
     with pytest.raises(KeyboardInterrupt):
         write()
     assert done == ["written"]
-    assert signal.getsignal(signal.SIGINT) is former is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handlers_that_the_program_has_set_stay_its_own() -> None:

@@ -148,6 +148,9 @@ class Machine:
         return meter
 
 
+THREAD = "machine-emissions"
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     tracker, use, clock = FakeTracker(), FakeUsage(), Clock()
@@ -156,10 +159,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(machine_emissions, "Usage", lambda: use)
     monkeypatch.setattr(machine_emissions, "READ_EVERY_S", 1e9)  # read on request only
     monkeypatch.setattr(machine_emissions, "POLL_EVERY_S", 0.005)
-    before = set(threading.enumerate())
     with MachineEmissions(WORLD, tmp_path / "workers") as sharing:
+        assert THREAD in [thread.name for thread in threading.enumerate()]
         yield Machine(sharing, tracker, use, tmp_path / "workers", clock)
-    assert set(threading.enumerate()) - before == set()
+    assert THREAD not in [thread.name for thread in threading.enumerate()]
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import optuna
@@ -28,7 +29,8 @@ def read_study(name: str, *, storage: str | None = None, sweeps: Path = SWEEPS) 
         sweeps: the folder of all studies of its working directory.
 
     Raises:
-        ConfigError: there is no such study, ``study.yaml`` is damaged, or the storage's password is not known.
+        ConfigError: there is no such study, ``study.yaml`` is damaged or another user's, or the storage's password is
+            not known.
         StudyError: its storage cannot be read, or embedsweep did not make the study.
     """
     folder = sweeps / name
@@ -50,6 +52,8 @@ def read_study(name: str, *, storage: str | None = None, sweeps: Path = SWEEPS) 
 def _kept_url(folder: Path) -> str | None:
     """Return the URL of a study's storage as its ``study.yaml`` keeps it; None is the journal in its folder."""
     file, path = read_study_file(folder), folder / STUDY_FILE
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise ConfigError.single(str(path), "cannot be read by this user")
     if file is None:
         if path.is_file() and not (folder / JOURNAL).is_file():
             raise ConfigError.single(folder.name, f"{path} is damaged. {repair_hint(folder.name)}")
