@@ -61,7 +61,7 @@ class Estimate:
         return self._clock() - self._running[label].begun
 
     def trial_left(self, label: str) -> float | None:
-        """Return the seconds that a trial still takes at its pace between reports; None before the second or once ended.
+        """Return the seconds that a trial still takes at its pace between reports; None before two, or once it ended.
 
         The time before the first report tells nothing: a new trial loads its model, a resumed one skips its steps.
         """
