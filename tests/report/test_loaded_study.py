@@ -15,7 +15,8 @@ from embedsweep.errors import ConfigError, StudyError
 from embedsweep.evaluation.scores import write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.report.loaded_study import LoadedStudy
-from embedsweep.study.record import Finals
+from embedsweep.report.results import StudyResults, study_results
+from embedsweep.study.record import Finals, StudyRecord
 from embedsweep.study.study import Study
 from tests.report.studies import keep_scores, result, scored_items, study_of
 
@@ -74,6 +75,25 @@ def test_trials_with_their_configuration_have_a_column_for_each_key_as_numbers_a
     keys = ["loss.name", "trainer.epochs", "model.dense", "optimizer.lr"]
     assert list(frame.loc[3, keys]) == ["cosent", 2, None, 4e-4]
     assert set(load_study("running").trials()) < set(frame)
+
+
+def test_the_configurations_of_all_trials_are_one_reading_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    study_of(0.5, 0.7, 0.6)
+    study, readings = load_study("ranked"), 0
+
+    def counted(record: StudyRecord) -> StudyResults:
+        nonlocal readings
+        readings += 1
+        return study_results(record)
+
+    monkeypatch.setattr("embedsweep.report.loaded_study.study_results", counted)
+    assert study.trials(config=True)["optimizer.lr"].tolist() == [1e-4, 2e-4, 3e-4]
+    assert readings == 1
+    assert study.config(2).optimizer.lr == 3e-4
+    assert readings == 1
+    assert study.config().optimizer.lr == 2e-4
+    with pytest.raises(StudyError, match="study ranked has no trial 3: it has 3, from 0"):
+        study.config(3)
 
 
 def test_curves_are_points_of_finished_trials_and_the_objective_of_running_ones() -> None:

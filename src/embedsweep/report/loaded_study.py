@@ -69,7 +69,8 @@ class LoadedStudy:
     @property
     def is_complete(self) -> bool:
         """Whether all its trials are finished."""
-        return self._record.is_complete
+        with storage_errors():
+            return self._record.is_complete
 
     @property
     def results(self) -> StudyResults:
@@ -123,7 +124,8 @@ class LoadedStudy:
         import pandas as pd
 
         rows = self.results.rows
-        configs = [_values(self.config(row)) if config else {} for row in rows]
+        trials = self._record.trials if config else []
+        configs = [_values(trained_config(self.plan, trials[row.number])) if config else {} for row in rows]
         table = [{**_columns(row), **each} for row, each in zip(rows, configs, strict=True)]
         names = dict.fromkeys(name for row in table for name in row)
         columns = [*(name for name in names if name not in _LAST), *_LAST]
@@ -183,7 +185,11 @@ class LoadedStudy:
         Raises:
             StudyError: there is no such trial.
         """
-        return trained_config(self.plan, self._record.trials[self._row(trial).number])
+        if trial is None:
+            trial = self.best
+        with storage_errors():
+            trials = self._record.trials
+        return trained_config(self.plan, trials[self._number(trial, len(trials))])
 
     def model(self, trial: int | TrialRow | None = None, *, device: str | None = None) -> SentenceTransformer:
         """Return a trial's model; of one that reuses the scores of another, that one's.
@@ -212,11 +218,14 @@ class LoadedStudy:
     def _row(self, trial: int | TrialRow | None) -> TrialRow:
         if trial is None:
             return self.best
-        number = trial.number if isinstance(trial, TrialRow) else int(trial)
         rows = self.results.rows
-        if not 0 <= number < len(rows):
-            raise StudyError(f"study {self.name} has no trial {number}: it has {len(rows)}, from 0")
-        return rows[number]
+        return rows[self._number(trial, len(rows))]
+
+    def _number(self, trial: int | TrialRow, n_trials: int) -> int:
+        number = trial.number if isinstance(trial, TrialRow) else int(trial)
+        if not 0 <= number < n_trials:
+            raise StudyError(f"study {self.name} has no trial {number}: it has {n_trials}, from 0")
+        return number
 
     def _trained(self, trial: int | TrialRow | None) -> TrialRow:
         """Return the trial; of one that reuses the scores of another, that one."""
