@@ -25,9 +25,10 @@ class Recorded:
         self.notes: list[str] = []
         self.tags: dict[str, str] = {}
         self.tables: dict[str, Mapping[str, Any]] = {}
+        self.id: str | None = None
 
     def experiment_id(self, _: str) -> str | None:
-        return None
+        return self.id
 
     def study_run(self, _: str) -> Recorded:
         return self
@@ -122,3 +123,13 @@ def test_a_record_that_cannot_be_kept_ends_the_command(tmp_path: Path, monkeypat
     monkeypatch.setattr(recorded, "set_tags", refused)
     with pytest.raises(UnreachableError):
         StudyPage(study_of(0.5), cast("Tracker", recorded), "parent", "embedsweep train", pytest.fail).open()
+
+
+def test_a_description_has_links_once_the_store_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorded = Recorded()
+    page = StudyPage(study_of(0.5), cast("Tracker", recorded), "parent", "embedsweep train", pytest.fail)
+    page.open()
+    recorded.id = "7"
+    page.close()
+    assert ["#/experiments/7/runs" in note for note in recorded.notes] == [False, True]

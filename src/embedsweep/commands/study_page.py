@@ -58,7 +58,6 @@ class StudyPage:
 
     def open(self) -> None:
         """Record the view and a first description."""
-        self._experiment_id = self.tracker.experiment_id(self.study.name)
         run = self.tracker.study_run(self.parent)
         run.set_experiment_tags({VIEW_TAG: shared_view(self.study.plan)})
         self._describe_now()
@@ -108,6 +107,8 @@ class StudyPage:
                 self.notify(f"the description of the study in MLflow is not up to date ({reason})")
 
     def _describe(self, results: StudyResults, *, with_answer: bool) -> None:
+        if self._experiment_id is None:  # asked again where the store was away, for the links
+            self._experiment_id = self.tracker.experiment_id(self.study.name)
         texts = [
             redact(description(results, self.program, self._experiment_id, longest, with_answer=with_answer))
             for longest in (LONGEST_OF_RUN, LONGEST_OF_EXPERIMENT)
