@@ -170,7 +170,10 @@ def test_diff_shows_what_differs_and_both_curves(capsys: pytest.CaptureFixture[s
     assert ["steps", "8", "16"] in cells
     assert ["optimizer.lr", "0.0001", "0.0002"] in cells
     assert not any(line.startswith("trainer.") for line in lines)
-    assert any(line.startswith("trial 1 is 0.2000 above trial 0 (certain: 95 % interval") for line in lines)
+    assert any(
+        line.startswith("trial 1 is 0.2000 above trial 0 (certain as far as dev items go: 95 % interval")
+        for line in lines
+    )
     steps = [each for each in cells if each and each[0] in ("4", "8", "16")]
     assert [each[:-1] for each in steps] == [["4", "0.4000"], ["8", "0.5000", "0.6000"], ["16", "0.7000"]]
     # of 32 places from 0.4 to 0.7
