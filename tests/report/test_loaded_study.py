@@ -14,6 +14,7 @@ from embedsweep.commands.api import load_study
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.evaluation.scores import write_scores
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.report.difference import difference
 from embedsweep.report.loaded_study import LoadedStudy
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.study.record import Finals, StudyRecord
@@ -94,6 +95,18 @@ def test_the_configurations_of_all_trials_are_one_reading_of_the_study(monkeypat
     assert study.config().optimizer.lr == 2e-4
     with pytest.raises(StudyError, match="study ranked has no trial 3: it has 3, from 0"):
         study.config(3)
+
+
+def test_a_trial_without_values_has_no_configuration() -> None:
+    study = study_of(0.5, words=("study.n_trials=3",), rates=3)
+    study._study.ask()  # as another process sees it before its values are drawn
+    loaded = load_study("ranked")
+    frame = loaded.trials(config=True)
+    assert frame.loc[0, "loss.name"] == "cosent"
+    assert frame.loc[1, ["loss.name", "optimizer.lr"]].isna().all()
+    with pytest.raises(StudyError, match="trial 1 of study ranked has no values"):
+        loaded.config(1)
+    assert "the values of one of them are not known: it begins, or they were lost" in difference(study, 0, 1)
 
 
 def test_curves_are_points_of_finished_trials_and_the_objective_of_running_ones() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from embedsweep.report.results import TrialRow, paired_differences, study_results
 from embedsweep.report.tables import FIGURES, aligned, how_certain, interval_text, score_text
-from embedsweep.study.duplicates import trained_config
+from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.record import StudyRecord
 from embedsweep.tracking.names import flatten
 
@@ -26,12 +26,16 @@ def difference(study: StudyRecord, first: int, second: int) -> list[str]:
     """
     results = study_results(study)
     pair = (results.rows[first], results.rows[second])
-    configs = [flatten(trained_config(study.plan, study.trials[row.number])) for row in pair]
+    trials = [study.trials[row.number] for row in pair]
+    known = [trial for trial in trials if has_values(study.plan, trial)]
+    configs = [flatten(trained_config(study.plan, trial)) for trial in known] if len(known) == len(pair) else [{}, {}]
     keys = [key for key in dict.fromkeys((*configs[0], *configs[1])) if configs[0].get(key) != configs[1].get(key)]
     table = [*_scores(study, pair), *((key, *(config.get(key, "-") for config in configs)) for key in keys)]
     header = ("", *(f"trial {row.number}" for row in pair))
     lines = ["", *aligned(header, table, left={0, 1, 2})]
-    if not keys:
+    if len(known) < len(pair):
+        lines.append("the values of one of them are not known: it begins, or they were lost")
+    elif not keys:
         lines.append("no key differs")
     lines += _verdict(study, pair)
     curves = [dict(results.curve(row).get(study.plan.objective, ())) for row in pair]
