@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from embedsweep.cli import main
+from embedsweep.report.difference import difference
+from embedsweep.study.duplicates import DUPLICATE
 from embedsweep.study.leases import LEASE
 from embedsweep.study.study import Study
 from tests.report.studies import keep_scores, result, study_of
@@ -170,11 +172,22 @@ def test_diff_shows_what_differs_and_both_curves(capsys: pytest.CaptureFixture[s
     assert ["steps", "8", "16"] in cells
     assert ["optimizer.lr", "0.0001", "0.0002"] in cells
     assert not any(line.startswith("trainer.") for line in lines)
-    assert any(line.startswith("trial 1 is 0.2000 above trial 0 (certain: 95 % interval") for line in lines)
+    assert any(
+        line.startswith("trial 1 is 0.2000 above trial 0 (certain as far as dev items go: 95 % interval")
+        for line in lines
+    )
     steps = [each for each in cells if each and each[0] in ("4", "8", "16")]
     assert [each[:-1] for each in steps] == [["4", "0.4000"], ["8", "0.5000", "0.6000"], ["16", "0.7000"]]
     # of 32 places from 0.4 to 0.7
     assert [(each[-1].find("a"), each[-1].find("b")) for each in steps] == [(0, -1), (10, 21), (-1, 31)]
+
+
+def test_diff_compares_the_items_of_the_trial_whose_scores_are_reused() -> None:
+    study = study_of(0.5, 0.6, 0.6, rates=4)
+    keep_scores(study, (0.9, 0.2))
+    study.trials[2].user_attrs[DUPLICATE] = {"original": 1, "replicate": None}
+    verdict = next(line for line in difference(study, 0, 2) if line.startswith("trial 2 is"))
+    assert verdict.startswith("trial 2 is 0.1000 above trial 0 (certain as far as dev items go")
 
 
 def test_diff_of_trials_that_are_not_complete_shows_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:

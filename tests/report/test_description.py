@@ -67,6 +67,13 @@ def test_nothing_from_the_data_means_anything_in_markdown_or_html() -> None:
     )
 
 
+def test_a_secret_is_masked_before_its_characters_are_escaped(results: StudyResults) -> None:
+    token = "hf_" + "ab12" * 8
+    assert escaped(f"model.path={token}") == "model.path=&#42;&#42;&#42;"
+    row = replace(results.rows[0], values={"model.path": token})
+    assert trials_table(replace(results, rows=(row,), ranked=(row,)))["model.path"] == ["***"]
+
+
 def test_the_best_trial_is_named_with_its_command(results: StudyResults) -> None:
     assert best_tags(results, "embedsweep train") == {
         "embedsweep.best_trial": "1",

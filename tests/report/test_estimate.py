@@ -157,3 +157,22 @@ def test_nothing_is_estimated_before_the_number_of_workers_is_known(story: Story
 def test_finished_trials_of_an_earlier_command_give_the_first_estimate(story: Story) -> None:
     assert left(story, 12, 2, t0=20.0, t1=10.0) == pytest.approx(90)
     assert story.estimate.trials_per_s() is None
+
+
+def test_a_trial_may_end_in_another_thread_while_the_time_left_is_computed(story: Story) -> None:
+    for label in ("0", "1"):
+        story.at(0).begin(label)
+        story.at(10).progress(label, 0.25)
+        story.at(20).progress(label, 0.5)
+    ended: list[str] = []
+
+    def clock() -> float:
+        if not ended:  # as a thread that is scheduled at this moment does
+            ended.append("0")
+            story.estimate.end("0", is_finished=True)
+        return story.clock()
+
+    story.estimate._clock = clock
+    assert left(story, n_new=0, workers=2) == 20
+    assert story.estimate.trial_left("0") is None
+    assert story.estimate.trial_left("1") == 20

@@ -110,6 +110,15 @@ def test_every_event_is_a_json_object_in_a_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_an_event_may_name_any_file_whatever_the_encoding_of_stdout(encoding: str) -> None:
+    raw = io.BytesIO()
+    name = "日本-caf\udce9.csv"  # as Python shows a byte of a name that is not UTF-8
+    with io.TextIOWrapper(raw, encoding=encoding) as output:
+        JsonLines(Console(file=output), Told().trials).say(name)
+        assert json.loads(raw.getvalue())["text"] == name
+
+
 def test_an_event_holds_no_secret_and_each_is_passed_on_at_once() -> None:
     class Pipe(io.StringIO):
         flushed = 0

@@ -14,8 +14,10 @@ from embedsweep.commands.api import load_study
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.evaluation.scores import write_scores
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.report.difference import difference
 from embedsweep.report.loaded_study import LoadedStudy
-from embedsweep.study.record import Finals
+from embedsweep.report.results import StudyResults, study_results
+from embedsweep.study.record import Finals, StudyRecord
 from embedsweep.study.study import Study
 from tests.report.studies import keep_scores, result, scored_items, study_of
 
@@ -74,6 +76,37 @@ def test_trials_with_their_configuration_have_a_column_for_each_key_as_numbers_a
     keys = ["loss.name", "trainer.epochs", "model.dense", "optimizer.lr"]
     assert list(frame.loc[3, keys]) == ["cosent", 2, None, 4e-4]
     assert set(load_study("running").trials()) < set(frame)
+
+
+def test_the_configurations_of_all_trials_are_one_reading_of_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    study_of(0.5, 0.7, 0.6)
+    study, readings = load_study("ranked"), 0
+
+    def counted(record: StudyRecord) -> StudyResults:
+        nonlocal readings
+        readings += 1
+        return study_results(record)
+
+    monkeypatch.setattr("embedsweep.report.loaded_study.study_results", counted)
+    assert study.trials(config=True)["optimizer.lr"].tolist() == [1e-4, 2e-4, 3e-4]
+    assert readings == 1
+    assert study.config(2).optimizer.lr == 3e-4
+    assert readings == 1
+    assert study.config().optimizer.lr == 2e-4
+    with pytest.raises(StudyError, match="study ranked has no trial 3: it has 3, from 0"):
+        study.config(3)
+
+
+def test_a_trial_without_values_has_no_configuration() -> None:
+    study = study_of(0.5, words=("study.n_trials=3",), rates=3)
+    study._study.ask()  # as another process sees it before its values are drawn
+    loaded = load_study("ranked")
+    frame = loaded.trials(config=True)
+    assert frame.loc[0, "loss.name"] == "cosent"
+    assert frame.loc[1, ["loss.name", "optimizer.lr"]].isna().all()
+    with pytest.raises(StudyError, match="trial 1 of study ranked has no values"):
+        loaded.config(1)
+    assert "the values of one of them are not known: it begins, or they were lost" in difference(study, 0, 1)
 
 
 def test_curves_are_points_of_finished_trials_and_the_objective_of_running_ones() -> None:

@@ -168,6 +168,12 @@ def test_an_interval_stands_beside_each_score_and_a_dash_where_it_is_not_known()
     assert "best: trial 0, dev/spearman_cosine 0.7000 (95 % interval 0.6500 to 0.7412)" in best(study)
 
 
+def test_of_several_objectives_the_interval_stands_beside_the_one_it_is_of() -> None:
+    words = ("study.objective=[dev/spearman_cosine,emissions/co2eq_kg]",)
+    line = "best: trial 0, dev/spearman_cosine 0.7000 (95 % interval 0.6500 to 0.7412), emissions/co2eq_kg 0.002"
+    assert line in best(study_of(result(0.7, interval=(0.65, 0.7412)), 0.5, words=words))
+
+
 def test_seeds_of_a_configuration_are_one_row_with_mean_spread_and_number() -> None:
     words = ["study.name=seeds", "optimizer.lr=1e-4,2e-4", "trainer.seed=1,2"]
     study = finish(open_study(pass_sweep(words)), [result(0.5, interval=(0.4, 0.6)), 0.7, 0.65, 0.63])

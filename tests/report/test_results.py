@@ -191,3 +191,11 @@ def test_the_interval_is_kept_in_the_storage_and_unknown_in_results_of_older_ver
     again = open_study(pass_sweep(["study.name=kept"]))
     assert [row.interval for row in study_results(again).rows] == [(0.4, 0.6), None, None]
     assert [row.result.emissions for row in study_results(again).rows if row.result] == [COST] * 3
+
+
+def test_of_options_with_the_same_best_score_that_of_the_best_trial_is_first() -> None:
+    study = open_study(pass_sweep(["study.name=tied", "optimizer.lr=1e-4,2e-4", "loss=mnrl,cosent"]))
+    results = study_results(finish(study, [0.5, 0.7, 0.7, 0.6]))
+    assert [(row.option, row.best_trial) for row in results.groups["loss"]] == [("cosent", 1), ("mnrl", 2)]
+    assert results.best is results.rows[1]
+    assert 2 in results.differences

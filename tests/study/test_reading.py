@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +103,9 @@ def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
     optuna.create_study(study_name="other", storage=f"sqlite:///{tmp_path}/db.sqlite")
     with pytest.raises(StudyError, match=r"the study other in .* was not made by embedsweep"):
         read_study("other", storage=f"sqlite:///{tmp_path}/db.sqlite")
+
+
+def test_a_database_whose_driver_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StudyError, match=r"me:\*\*\*@host/db cannot be opened: .*: install the driver"):
+        read_study("other", storage="postgresql+psycopg://me:kanarienvogel@host/db")

@@ -220,6 +220,21 @@ def test_secrets_are_redacted(mlflow_store: TrackingConfig, monkeypatch: pytest.
     assert client.get_run(trial.run_id).data.tags["embedsweep.later"] == "postgresql://me:***@host/db"
 
 
+def test_an_older_store_gets_the_beginning_of_a_long_description(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlflow.utils.validation.MAX_EXPERIMENT_TAG_VAL_LENGTH", 5000)
+    with Tracker(mlflow_store) as tracker:
+        parent = tracker.parent_run("older", {})
+        tracker.study_run(parent).set_experiment_tags({"mlflow.note.content": "0123456789" * 501})
+        tracker.finish_parent(parent, "FINISHED")
+    assert tracker.refusals() == {}
+    client = reader(mlflow_store)
+    run = client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.note.content"] == "0123456789" * 500
+
+
 def test_two_trackers_use_the_same_experiment(config: TrackingConfig) -> None:
     runs = [reader(config).get_run(begin(Tracker(config), "single").run_id) for _ in range(2)]
     assert runs[0].info.experiment_id == runs[1].info.experiment_id

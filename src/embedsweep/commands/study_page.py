@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from embedsweep.errors import TrackingError, first_line
+from embedsweep.files import is_disk_full
 from embedsweep.report.description import (
     LONGEST_OF_EXPERIMENT,
     LONGEST_OF_RUN,
@@ -23,51 +28,87 @@ from embedsweep.tracking.view import VIEW_TAG, shared_view
 UPDATE_S = 10.0
 """Seconds between two updates, at least."""
 
+MOST_OF_TIME = 0.02
+"""Share of the time that updates take, at most: each reads all trials, some 1.6 s for 10,000."""
+
 RANKING = "ranking.json"
 """Artifact of a study's run: all trials as a table."""
 
 
 @dataclass(eq=False)
 class StudyPage:
-    """The pages of one study.
+    """The pages of one study. A description that cannot be made is told of and ends nothing.
 
     Attributes:
         study: the study.
         tracker: writes to MLflow.
         parent: the id of the study's own run.
         program: how this program was started, for the commands in descriptions.
+        notify: is told once why descriptions cannot be made.
     """
 
     study: StudyRecord
     tracker: Tracker
     parent: str
     program: str
+    notify: Callable[[str], None]
     _experiment_id: str | None = field(default=None, init=False)
-    _updated_at: float = field(default=0.0, init=False)
+    _next_at: float = field(default=0.0, init=False)
+    _has_told: bool = field(default=False, init=False)
 
     def open(self) -> None:
         """Record the view and a first description."""
-        self._experiment_id = self.tracker.experiment_id(self.study.name)
         run = self.tracker.study_run(self.parent)
         run.set_experiment_tags({VIEW_TAG: shared_view(self.study.plan)})
-        self._describe(study_results(self.study), with_answer=False)
+        self._describe_now()
 
     def update(self) -> None:
         """Record the results so far, unless that was done a moment ago."""
-        if time.monotonic() - self._updated_at >= UPDATE_S:
+        if time.monotonic() >= self._next_at:
+            self._describe_now()
+
+    def _describe_now(self) -> None:
+        begun = time.monotonic()
+        with self._lasting():
             self._describe(study_results(self.study), with_answer=False)
+        now = time.monotonic()
+        self._next_at = now + max(UPDATE_S, (now - begun) / MOST_OF_TIME)
 
     def close(self) -> StudyResults:
         """Record the results at the end of a command, the ranking as a table among them, and return them."""
         results = study_results(self.study)
-        self._describe(results, with_answer=True)
-        with shielded():
+        with self._lasting():
+            self._describe(results, with_answer=True)
+        with self._lasting(), shielded():
             run = self.tracker.study_run(self.parent)
             run.set_tags(best_tags(results, self.program))
             run.log_table(RANKING, trials_table(results))
         return results
 
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        """Go on after a problem of the block; workers report a storage that stays away, and end the command.
+
+        Raises:
+            TrackingError: a record cannot be kept, as those of trials cannot be, then.
+            OSError: the disk is full.
+        """
+        try:
+            yield
+        except TrackingError:
+            raise
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            logging.getLogger(__name__).info("the study's description cannot be made", exc_info=True)
+            if not self._has_told:
+                self._has_told = True
+                reason = redact(f"{type(error).__name__}: {first_line(error)}")
+                self.notify(f"the description of the study in MLflow is not up to date ({reason})")
+
     def _describe(self, results: StudyResults, *, with_answer: bool) -> None:
+        if self._experiment_id is None:  # asked again where the store was away, for the links
+            self._experiment_id = self.tracker.experiment_id(self.study.name)
         texts = [
             redact(description(results, self.program, self._experiment_id, longest, with_answer=with_answer))
             for longest in (LONGEST_OF_RUN, LONGEST_OF_EXPERIMENT)
@@ -76,4 +117,3 @@ class StudyPage:
             run = self.tracker.study_run(self.parent)
             run.set_tags({NOTE: texts[0]})
             run.set_experiment_tags({NOTE: texts[1]})
-        self._updated_at = time.monotonic()

@@ -153,7 +153,7 @@ class _Repair:
             return
         with shielded():
             parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))
-        page = StudyPage(study, tracker, parent, "embedsweep train")
+        page = StudyPage(study, tracker, parent, "embedsweep train", partial(say, self.console))
         page.open()
         for trial in missing:
             with shielded():

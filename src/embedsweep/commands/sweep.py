@@ -195,7 +195,7 @@ class _Run:
         try:
             with shielded():
                 parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))
-            page = StudyPage(study, tracker, parent, self.program)
+            page = StudyPage(study, tracker, parent, self.program, display.say)
             page.open()
             if self.request.study.retry_failed and (retried := study.retry_failed()):
                 display.say(_retry_line(retried))

@@ -80,18 +80,13 @@ def _pearson(first: Floats, second: Floats) -> Statistic:
 
     def statistic(counts: Floats) -> Floats:
         mean_x, mean_y, xy, xx, yy = (counts @ powers).T / len(x)
+        # Of equal values it is 0, and not a rounding error.
         variances = (
             np.where(var > 1e-12 * square, var, 0.0) for var, square in ((xx - mean_x**2, xx), (yy - mean_y**2, yy))
         )
         return _ratio(xy - mean_x * mean_y, *variances)
 
     return statistic
-
-
-def _variance(mean_square: Floats, mean: Floats) -> Floats:
-    """Return the variance of each resample; of equal values 0, and not a rounding error."""
-    variance: Floats = mean_square - mean**2
-    return np.where(variance > 1e-12 * mean_square, variance, 0.0)
 
 
 def _spearman(first: Floats, second: Floats) -> Statistic:

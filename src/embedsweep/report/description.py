@@ -15,6 +15,7 @@ from embedsweep.report.answer import answer
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, score_text
+from embedsweep.secrets import redact
 from embedsweep.tracking.tables import Table
 from embedsweep.tracking.view import run_path, view_path
 
@@ -130,8 +131,8 @@ def _shortened(parts: Sequence[str], longest: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text without any meaning in Markdown or HTML, on one line."""
-    plain = html.escape(" ".join(text.split()), quote=False)
+    """Return a text without secrets and without any meaning in Markdown or HTML, on one line."""
+    plain = html.escape(" ".join(redact(text).split()), quote=False)  # an escaped secret would not be recognised
     return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", plain)
 
 
@@ -170,4 +171,4 @@ def trials_table(results: StudyResults) -> Table:
 
 def _cell(values: Mapping[str, object], key: str) -> object:
     value = values.get(key)
-    return value if isinstance(value, int | float | None) else shown(value)
+    return value if isinstance(value, int | float | None) else redact(shown(value))

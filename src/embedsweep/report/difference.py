@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from embedsweep.report.results import TrialRow, paired_differences, study_results
+from embedsweep.report.results import StudyResults, TrialRow, paired_differences, study_results
 from embedsweep.report.tables import FIGURES, aligned, how_certain, interval_text, score_text
-from embedsweep.study.duplicates import trained_config
+from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.record import StudyRecord
 from embedsweep.tracking.names import flatten
 
@@ -26,14 +26,18 @@ def difference(study: StudyRecord, first: int, second: int) -> list[str]:
     """
     results = study_results(study)
     pair = (results.rows[first], results.rows[second])
-    configs = [flatten(trained_config(study.plan, study.trials[row.number])) for row in pair]
+    trials = [study.trials[row.number] for row in pair]
+    known = [trial for trial in trials if has_values(study.plan, trial)]
+    configs = [flatten(trained_config(study.plan, trial)) for trial in known] if len(known) == len(pair) else [{}, {}]
     keys = [key for key in dict.fromkeys((*configs[0], *configs[1])) if configs[0].get(key) != configs[1].get(key)]
     table = [*_scores(study, pair), *((key, *(config.get(key, "-") for config in configs)) for key in keys)]
     header = ("", *(f"trial {row.number}" for row in pair))
     lines = ["", *aligned(header, table, left={0, 1, 2})]
-    if not keys:
+    if len(known) < len(pair):
+        lines.append("the values of one of them are not known: it begins, or they were lost")
+    elif not keys:
         lines.append("no key differs")
-    lines += _verdict(study, pair)
+    lines += _verdict(results, pair)
     curves = [dict(results.curve(row).get(study.plan.objective, ())) for row in pair]
     return lines + (["", *_chart(study.plan.objective, pair, curves)] if any(curves) else [])
 
@@ -58,14 +62,20 @@ def _scores(study: StudyRecord, pair: Sequence[TrialRow]) -> list[tuple[str, ...
     return [(name, *cells) for name, cells in rows.items() if set(cells) != {"-"}]
 
 
-def _verdict(study: StudyRecord, pair: Sequence[TrialRow]) -> list[str]:
-    metric = study.plan.objective
+def _verdict(results: StudyResults, pair: Sequence[TrialRow]) -> list[str]:
+    metric = results.study.plan.objective
     if not all(row.state == "COMPLETE" for row in pair):
         return []
     better, worse = sorted(pair, key=lambda row: -row.objectives[metric])
     gap = better.objectives[metric] - worse.objectives[metric]
-    interval = paired_differences(better, [worse], metric)[worse.number]
+    first, second = (_trained(results, row) for row in (better, worse))
+    interval = paired_differences(first, [second], metric)[second.number]
     return ["", f"trial {better.number} is {gap:.4f} above trial {worse.number}{how_certain(interval)}"]
+
+
+def _trained(results: StudyResults, row: TrialRow) -> TrialRow:
+    """Return the trial that has the scores of single items: of one that reuses the scores of another, that one."""
+    return results.rows[row.duplicate.original] if row.duplicate is not None and row.is_reused else row
 
 
 def _chart(metric: str, pair: Sequence[TrialRow], curves: Sequence[Mapping[int, float]]) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from statistics import fmean
 
 
 @dataclass
@@ -22,6 +22,8 @@ class Estimate:
 
     Every trial that is not finished is expected to take what finished ones took on average: pruned trials are short,
     and those that reuse another's scores take next to nothing, so as many of them are expected as there were.
+
+    What is left may be asked by another thread, which draws a screen, while trials begin and end.
 
     Args:
         clock: returns seconds that never go back.
@@ -59,11 +61,14 @@ class Estimate:
         return self._clock() - self._running[label].begun
 
     def trial_left(self, label: str) -> float | None:
-        """Return the seconds that a running trial still takes at its pace between reports; None before the second.
+        """Return the seconds that a trial still takes at its pace between reports; None before two, or once it ended.
 
         The time before the first report tells nothing: a new trial loads its model, a resumed one skips its steps.
         """
-        timing = self._running[label]
+        timing = self._running.get(label)
+        return self._left(timing) if timing is not None else None
+
+    def _left(self, timing: _Timing) -> float | None:
         if timing.first is None or timing.last is None or timing.last[1] <= timing.first[1]:
             return None
         (began, from_share), (now, share) = timing.first, timing.last
@@ -89,15 +94,16 @@ class Estimate:
         """
         if not workers:
             return None
-        expected = self._expected(recorded)
-        left = {label: self.trial_left(label) for label in self._running}
+        running = list(self._running.values())
+        expected = self._expected(running, recorded)
+        left = [self._left(timing) for timing in running]
         if expected is None:
-            if n_new or n_elsewhere or None in left.values():
+            if n_new or n_elsewhere or None in left:
                 return None
             expected = 0.0
         here = [
-            seconds if seconds is not None else max(0.0, expected - self.seconds(label))
-            for label, seconds in left.items()
+            seconds if seconds is not None else max(0.0, expected - (self._clock() - timing.begun))
+            for timing, seconds in zip(running, left, strict=True)
         ]
         idle = [0.0] * max(0, workers - len(here))
         free_in = [*here, *[expected] * n_elsewhere, *idle]
@@ -106,13 +112,13 @@ class Estimate:
             heapq.heapreplace(free_in, free_in[0] + expected)
         return max(free_in)
 
-    def _expected(self, recorded: Mapping[str, float]) -> float | None:
+    def _expected(self, running: Sequence[_Timing], recorded: Mapping[str, float]) -> float | None:
         """Return the mean duration of a trial; None without a finished trial and a running one that has a pace."""
         finished = self._finished.keys() | recorded.keys()
         if finished:
-            return mean(self._duration(label, recorded.get(label)) for label in finished)
-        paced = [(label, left) for label in self._running if (left := self.trial_left(label)) is not None]
-        return mean(self.seconds(label) + left for label, left in paced) if paced else None
+            return fmean(self._duration(label, recorded.get(label)) for label in finished)
+        paced = [(timing, left) for timing in running if (left := self._left(timing)) is not None]
+        return fmean(self._clock() - timing.begun + left for timing, left in paced) if paced else None
 
     def _duration(self, label: str, recorded: float | None) -> float:
         """Return the duration of a finished trial.

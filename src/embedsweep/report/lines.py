@@ -110,7 +110,8 @@ class JsonLines:
     def emit(self, event: str, **fields: Any) -> None:
         """Print an event."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps(redact_tree({"time": now, "event": event, **fields}), ensure_ascii=False)
+        # In ASCII, as the stream may have any encoding, and the name of a file be no Unicode at all.
+        line = json.dumps(redact_tree({"time": now, "event": event, **fields}))
         with self._lock:
             self._file.write(line + "\n")
             self._file.flush()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import SIMILARITIES, TrialConfig
@@ -17,7 +18,7 @@ from embedsweep.evaluation.scores import DEV_SCORES
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow, study_results
-from embedsweep.study.duplicates import trained_config
+from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.opening import name_metrics
 from embedsweep.study.reading import read_study
 from embedsweep.study.record import StudyRecord
@@ -69,7 +70,8 @@ class LoadedStudy:
     @property
     def is_complete(self) -> bool:
         """Whether all its trials are finished."""
-        return self._record.is_complete
+        with storage_errors():
+            return self._record.is_complete
 
     @property
     def results(self) -> StudyResults:
@@ -123,7 +125,8 @@ class LoadedStudy:
         import pandas as pd
 
         rows = self.results.rows
-        configs = [_values(self.config(row)) if config else {} for row in rows]
+        trials = self._record.trials if config else []
+        configs = [self._config_values(trials[row.number]) if config else {} for row in rows]
         table = [{**_columns(row), **each} for row, each in zip(rows, configs, strict=True)]
         names = dict.fromkeys(name for row in table for name in row)
         columns = [*(name for name in names if name not in _LAST), *_LAST]
@@ -181,9 +184,20 @@ class LoadedStudy:
             trial: a trial or its number; None is the best one.
 
         Raises:
-            StudyError: there is no such trial.
+            StudyError: there is no such trial, or its values are not known.
         """
-        return trained_config(self.plan, self._record.trials[self._row(trial).number])
+        if trial is None:
+            trial = self.best
+        with storage_errors():
+            trials = self._record.trials
+        found = trials[self._number(trial, len(trials))]
+        if not has_values(self.plan, found):
+            raise StudyError(f"trial {found.number} of study {self.name} has no values: it begins, or they were lost")
+        return trained_config(self.plan, found)
+
+    def _config_values(self, trial: FrozenTrial) -> dict[str, Any]:
+        """Return every value of a trial's configuration; none where its searched values are not known."""
+        return _values(trained_config(self.plan, trial)) if has_values(self.plan, trial) else {}
 
     def model(self, trial: int | TrialRow | None = None, *, device: str | None = None) -> SentenceTransformer:
         """Return a trial's model; of one that reuses the scores of another, that one's.
@@ -212,11 +226,14 @@ class LoadedStudy:
     def _row(self, trial: int | TrialRow | None) -> TrialRow:
         if trial is None:
             return self.best
-        number = trial.number if isinstance(trial, TrialRow) else int(trial)
         rows = self.results.rows
-        if not 0 <= number < len(rows):
-            raise StudyError(f"study {self.name} has no trial {number}: it has {len(rows)}, from 0")
-        return rows[number]
+        return rows[self._number(trial, len(rows))]
+
+    def _number(self, trial: int | TrialRow, n_trials: int) -> int:
+        number = trial.number if isinstance(trial, TrialRow) else int(trial)
+        if not 0 <= number < n_trials:
+            raise StudyError(f"study {self.name} has no trial {number}: it has {n_trials}, from 0")
+        return number
 
     def _trained(self, trial: int | TrialRow | None) -> TrialRow:
         """Return the trial; of one that reuses the scores of another, that one."""

@@ -101,9 +101,10 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
         say(console, "no trial is complete")
         return
     objective = study.plan.objective
-    words = [f"trial {best.number}", *(f"{name} {score_text(name, value)}" for name, value in best.objectives.items())]
+    scores = {name: f"{name} {score_text(name, value)}" for name, value in best.objectives.items()}
     if best.interval is not None:
-        words[-1] += f" (95 % interval {interval_text(best.interval)})"
+        scores[objective] += f" (95 % interval {interval_text(best.interval)})"
+    words = [f"trial {best.number}", *scores.values()]
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
     say(console, f"\nbest: {', '.join(words)}")

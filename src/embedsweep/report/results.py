@@ -290,7 +290,8 @@ def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRo
     table = [
         _group_row(option, [row for row in rows if row.options.get(group) == option], metric) for option in options
     ]
-    return tuple(sorted(table, key=lambda each: (each.best is None, -(each.best or 0.0))))
+    # Of two options with the same best score, the one of the study's best trial is first.
+    return tuple(sorted(table, key=lambda each: (each.best is None, -(each.best or 0.0), each.best_trial or 0)))
 
 
 def _group_row(option: str, rows: Sequence[TrialRow], metric: str) -> GroupRow:

@@ -75,10 +75,13 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def how_certain(difference: Interval | None) -> str:
-    """Return in brackets whether a trial is better than another, by the interval of the difference of their scores."""
+    """Return in brackets whether a trial is better than another, by the interval of the difference of their scores.
+
+    The interval is of the choice of dev items; what another seed would change is not part of it.
+    """
     if difference is None:
         return " (how certain that is, is not known: their scores of single items are not on this machine)"
-    verdict = "not certain" if difference[0] <= 0 else "certain"
+    verdict = "not certain" if difference[0] <= 0 else "certain as far as dev items go"
     return f" ({verdict}: 95 % interval of the difference {interval_text(difference)})"
 
 

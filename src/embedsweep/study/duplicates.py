@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config.axes import config_params
+from embedsweep.config.axes import active_axes, config_params
 from embedsweep.config.identity import config_hash
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import Duplicates, TrialConfig
@@ -74,6 +74,12 @@ def find_duplicate(
 def replicate_config(config: TrialConfig, replicate: int) -> TrialConfig:
     """Return the configuration of the ``replicate``-th replicate: the same with another seed."""
     return replace(config, trainer=replace(config.trainer, seed=(config.trainer.seed + replicate) % 2**32))
+
+
+def has_values(plan: StudyPlan, trial: FrozenTrial) -> bool:
+    """Return whether a trial has a value of every axis: not before they are drawn, nor where they were lost."""
+    params = config_params(plan.axes, trial.params)
+    return all(axis.key in params for axis in active_axes(plan.axes, params))
 
 
 def trained_config(plan: StudyPlan, trial: FrozenTrial) -> TrialConfig:

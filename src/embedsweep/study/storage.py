@@ -154,7 +154,11 @@ def existing_storage(url: str | None, folder: Path, *, read_only: bool = False) 
     # Asking sqlite for the tables of a file creates the file.
     if parts.drivername.startswith("sqlite") and not Path(parts.database or "").is_file():
         return None
-    engine = create_engine(url)
+    try:
+        engine = create_engine(url)
+    except ImportError as error:
+        reason = f"{first_line(error)}: install the driver of this database"
+        raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
     try:
         with storage_errors():
             has_studies = inspect(engine).has_table("studies")

@@ -24,6 +24,7 @@ _MAX_DIGEST = 36
 _MAX_TAGS = 100  # per call
 _MAX_PARAMS = 100  # per call
 _MAX_METRICS = 1000  # per call
+_MAX_OLDER_NOTE = 5000  # characters of an experiment's description that servers before MLflow 3.17 store
 
 ALREADY_EXISTS = ("UNIQUE constraint failed", "duplicate key value", "Duplicate entry")
 """Messages of SQLite, PostgreSQL and MySQL about a row that another process has just written."""
@@ -81,10 +82,18 @@ class MlflowWriter:
 
     def tag_experiment(self, name: str, tags: Mapping[str, str]) -> None:
         """Set tags of an experiment; they replace those of the same name."""
+        from mlflow.exceptions import MlflowException
+
         experiment_id = self.lookup.experiment(name)
         with mlflow_errors(f"tags cannot be set on experiment {name!r}"):
             for key, value in tags.items():
-                self._client.set_experiment_tag(experiment_id, key, value)
+                try:
+                    self._client.set_experiment_tag(experiment_id, key, value)
+                except MlflowException:
+                    if key != names.NOTE or len(value) <= _MAX_OLDER_NOTE:
+                        raise
+                    # Refused, it would keep all later records of the run waiting.
+                    self._client.set_experiment_tag(experiment_id, key, value[:_MAX_OLDER_NOTE])
 
     def restore(self, run_id: str) -> None:
         """Restore a run that was deleted in the store."""
