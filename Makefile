@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test faults chaos fuzz ui docs lint wheel-test bench clean
+.PHONY: setup sweep test faults chaos fuzz ui docs pictures lint wheel-test bench clean
 
 setup: $(READY)
 

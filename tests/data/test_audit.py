@@ -163,7 +163,7 @@ def test_scores_of_another_scale_are_warned_of(labels: tuple[float, ...], shape:
     train = replace(CLEAN.train, shape=shape, labels=labels, classes=classes)
     reported = (
         f"the highest score of train is {labels[1]:g} of data.score_range, taken as 0-1: if 1 is the highest possible "
-        "score in the source, set data.score_range=[0,1]"
+        "score in the source, set 'data.score_range=[0,1]'"
     )
     assert warnings(audit(replace(CLEAN, train=train))) == ([reported] if warned else [])
 

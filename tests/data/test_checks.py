@@ -206,10 +206,10 @@ def test_examples_know_where_they_stood() -> None:
     ("score_range", "scores", "expected"),
     [
         ((0, 1), [0, 1, 2, 3, 4, 5, 5], None),  # four rows are outside
-        ((0, 1), [0, 1, 2, 3, 4, 5] * 2, "many scores are outside [0,1]: set data.score_range=[0,5]"),
-        ((0, 5), [1, 40, 99] * 4, "many scores are outside [0,5]: set data.score_range=[0,100]"),
-        ((0, 1), [-0.5, 1] * 6, "many scores are outside [0,1]: set data.score_range=[-1,1]"),
-        ((0, 1), [-3, 700.5] * 6, "many scores are outside [0,1]: set data.score_range=[-3,700.5]"),
+        ((0, 1), [0, 1, 2, 3, 4, 5] * 2, "many scores are outside [0,1]: set 'data.score_range=[0,5]'"),
+        ((0, 5), [1, 40, 99] * 4, "many scores are outside [0,5]: set 'data.score_range=[0,100]'"),
+        ((0, 1), [-0.5, 1] * 6, "many scores are outside [0,1]: set 'data.score_range=[-1,1]'"),
+        ((0, 1), [-3, 700.5] * 6, "many scores are outside [0,1]: set 'data.score_range=[-3,700.5]'"),
         ((0, 5), [1, 2, 3] * 50 + [6] * 7, None),  # fewer than a twentieth
     ],
 )

@@ -260,7 +260,7 @@ def test_problems_of_all_kinds_are_reported_together_and_counted_by_kind(tmp_pat
             [
                 "train.csv: has no column 'score' (data.columns); its header has 'a', 'b', '1'",
                 "train.csv: line 1 looks like data, not like a header: if the file has no header, set "
-                "data.columns=[0,1,2]",
+                "'data.columns=[0,1,2]'",
             ],
         ),
         (

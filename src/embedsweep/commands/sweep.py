@@ -144,7 +144,8 @@ def _report(
     print_ui(console, tracker.ui_hint(study.name), program)
     if study.unfinished:
         numbers = ", ".join(map(str, study.unfinished))
-        say(console, f"unfinished: trials {numbers}, left to other processes or the next command")
+        trials = "trial" if len(study.unfinished) == 1 else "trials"
+        say(console, f"unfinished: {trials} {numbers}, left to other processes or the next command")
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:

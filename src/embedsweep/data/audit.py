@@ -332,7 +332,7 @@ def _warn_of_labels(name: Split, split: SplitAudit) -> Iterator[str]:
     if name == "train" and split.highest is not None and split.highest <= LOW:
         yield (
             f"the highest score of train is {split.highest:g} of data.score_range, taken as 0-1: if 1 is the highest "
-            "possible score in the source, set data.score_range=[0,1]"
+            "possible score in the source, set 'data.score_range=[0,1]'"
         )
     for label, count in split.labels.items() if split.shape != "scored_pairs" else ():
         if count < max(2, FEW * split.examples):

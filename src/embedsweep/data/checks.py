@@ -66,7 +66,7 @@ def _other_range(config: DataConfig, scores: Sequence[float]) -> Problem:
     low, high = min(scores), max(scores)
     scale = next((scale for scale in SCALES if scale[0] <= low and high <= scale[1]), (low, high))
     now, then = (f"[{least:g},{most:g}]" for least, most in (config.score_range, scale))
-    return Problem("data.score_range", f"many scores are outside {now}: set data.score_range={then}")
+    return Problem("data.score_range", f"many scores are outside {now}: set 'data.score_range={then}'")
 
 
 def _zeros_and_ones(rows: Sequence[Row], config: DataConfig, findings: Findings) -> tuple[float, ...]:

@@ -176,7 +176,7 @@ def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Pi
         if any(as_number(name) is not None for name in header):
             looks = f"line {first.line} looks like data, not like a header"
             positions = ",".join(str(position) for position in range(len(layout.columns)))
-            findings.add(f"{looks}: if the file has no header, set data.columns=[{positions}]")
+            findings.add(f"{looks}: if the file has no header, set 'data.columns=[{positions}]'")
         raise findings.error() from None
 
 

@@ -96,7 +96,7 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise TrackingError(f"port {port} cannot be used ({error.strerror}); choose another") from None
+            raise TrackingError(f"port {port} cannot be used ({error.strerror}); choose another: --port N") from None
 
 
 def _command(store: Store, port: int) -> list[str]:
