@@ -57,19 +57,24 @@ def opened(folder: Path, hint: str) -> Iterator[str]:
 
 
 @contextmanager
-def browser_page() -> Iterator[Any]:
-    """Yield a page of headless Chromium."""
+def open_browser() -> Iterator[Any]:
+    """Yield a headless Chromium; a process can have one at a time."""
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*flags, "--disable-sync"])
         try:
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-            page.set_default_timeout(PATIENCE_S * 1000)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+def new_page(browser: Any) -> Any:
+    """Return a page of a browser, without what other pages have kept."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    page.set_default_timeout(PATIENCE_S * 1000)
+    return page
 
 
 def open_trials(page: Any, address: str) -> None:

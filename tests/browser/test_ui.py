@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 from tests import seeing
-from tests.browser.pages import browser_page, cells, find_chromium, open_trials, opened, printed_hint, take_picture
+from tests.browser.pages import (
+    cells,
+    find_chromium,
+    new_page,
+    open_browser,
+    open_trials,
+    opened,
+    printed_hint,
+    take_picture,
+)
 from tests.tracking.stores import child, free_port, wait_for
 
 pytestmark = [
@@ -48,19 +57,26 @@ class OpenedStudy:
 
 
 @pytest.fixture(scope="module")
-def on_sqlite(swept: Path) -> Iterator[OpenedStudy]:
+def browser() -> Iterator[Any]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(browser: Any, swept: Path) -> Iterator[OpenedStudy]:
     searched = {"loss.name", "optimizer.lr", "optimizer.warmup", "loss.scale"}
     searched |= {"dataloader.batch_size", "dataloader.batch_sampler"}
     *_, last = json.loads((swept.parent / "seen.json").read_text(encoding="utf-8"))
     hint = printed_hint(last["printed"])
     assert hint == f"make ui STUDY={seeing.STUDY}"
-    with opened(swept, hint) as address, browser_page() as page:
+    page = new_page(browser)
+    with opened(swept, hint) as address:
         open_trials(page, address)
         yield OpenedStudy(page, address, seeing.N_TRIALS, {"mnrl", "cosent", "cosine"}, searched)
 
 
 @pytest.fixture(scope="module")
-def on_a_server(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedStudy]:
+def on_a_server(browser: Any, mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedStudy]:
     folder = tmp_path_factory.mktemp("served")
     shutil.copy(mlflow_template, folder / "server.db")
     uri = f"http://127.0.0.1:{(port := free_port())}"
@@ -74,7 +90,8 @@ def on_a_server(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory)
         assert {path.name for path in folder.iterdir()} == {"sweeps", "server.db", "server.log", "artifacts"}
         hint = printed_hint(ended.stdout)
         assert hint.startswith(uri)
-        with opened(folder, hint) as address, browser_page() as page:
+        page = new_page(browser)
+        with opened(folder, hint) as address:
             open_trials(page, address)
             yield OpenedStudy(page, address, 2, {"mnrl", "cosent"}, {"loss.name"})
 
