@@ -113,11 +113,11 @@ def _replace_what_takes_long() -> None:
 
     real_sweep = sweep.run_sweep
 
-    def preview(request: Any, console: Any, program: str) -> int:
-        return real_sweep(request, console, program) if request.study.dry_run else 0
+    def preview(request: Any, *more: Any) -> int:
+        return real_sweep(request, *more) if request.study.dry_run else 0
 
     replaced: Mapping[ModuleType, Mapping[str, Callable[..., Any]]] = {
-        single: {"run_single": lambda *_: 0},
+        single: {"run_single": lambda request, *_: single.EndedRun("0", Path(), request.config, None)},
         sweep: {"run_sweep": preview},
         tracking: {"open_ui": lambda *_: 0},
         publish: {"_api": reached},

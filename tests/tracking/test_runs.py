@@ -240,14 +240,6 @@ def test_two_trackers_use_the_same_experiment(config: TrackingConfig) -> None:
     assert runs[0].info.experiment_id == runs[1].info.experiment_id
 
 
-def test_a_run_without_a_study_has_one_folder(mlflow_store: TrackingConfig) -> None:
-    tracker = Tracker(mlflow_store)
-    run = begin(tracker, "single")
-    run.finish("COMPLETE")
-    tracker.close()
-    assert [path.name for path in Path("sweeps", "single").iterdir()] == [run.run_id]
-
-
 def test_a_deleted_experiment_stays_deleted(mlflow_store: TrackingConfig) -> None:
     tracker = Tracker(mlflow_store)
     number = reader(mlflow_store).get_run(begin(tracker, "gone").run_id).info.experiment_id

@@ -339,9 +339,7 @@ class RecordWriter:
         for run_id, written in result.done.items():
             if run_id not in self._hidden:
                 spool.note_id(run_id, written.store_id)
-            else:
-                self._hidden.remove(run_id)
-                spool.discard()
+            self._hidden.discard(run_id)
         with self._changed:
             self._refused |= result.refused
             reasons = [reason for run_id, reason in result.refused.items() if run_id not in self._opening]

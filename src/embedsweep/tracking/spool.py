@@ -19,7 +19,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -184,14 +184,6 @@ class Spool:
         """Keep a run's id in the store for those who look for the run by it."""
         if run_id != store_id:
             (self.folder / f"{run_id}.id").write_text(store_id, encoding="utf-8")
-
-    def discard(self) -> None:
-        """Delete the folder of a run without a study whose id nobody knows, if there is nothing more in it."""
-        folder = self.folder.parent
-        if folder.parent == SINGLE_RUNS and {path.name for path in self.folder.glob("*")} <= {WRITE_LOCK, REPLAY_LOCK}:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(OSError):
-                folder.rmdir()
 
     def run_of_trial(self, number: int, parent: str, store: str) -> str | None:
         """Return the run of a trial whose creation waits here, or None."""
