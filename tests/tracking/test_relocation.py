@@ -53,16 +53,22 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str
     return folder, run.store_id
 
 
-@pytest.mark.parametrize("how", ["moved", "copied"])
-def test_artifacts_are_read_and_written_where_the_folder_is_now(
-    recorded: tuple[Path, str], how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    former, run_id = recorded
+def relocated(former: Path, how: str, tmp_path: Path) -> Path:
+    """Move or copy a folder, and return where it is now."""
     place = tmp_path / "new place"
     if how == "moved":
         former.rename(place)
     else:
         shutil.copytree(former, place)
+    return place
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_artifacts_are_read_and_written_where_the_folder_is_now(
+    recorded: tuple[Path, str], how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, run_id = recorded
+    place = relocated(former, how, tmp_path)
     before = files_of(former)
     monkeypatch.chdir(place)
 
@@ -164,11 +170,7 @@ def test_records_that_wait_arrive_in_the_store_at_the_new_place(
     store = str(locate("sqlite:///mlruns/mlflow.db"))
     for record in (Metrics([(1, {"train/loss": 0.5})], 7), Files("last.txt", None), End("FINISHED", "COMPLETE", 9)):
         spool_of(NAME, run_id).append(run_id, record, Origin(store, NAME))
-    place = tmp_path / "new place"
-    if how == "moved":
-        former.rename(place)
-    else:
-        shutil.copytree(former, place)
+    place = relocated(former, how, tmp_path)
     before = files_of(former)
     monkeypatch.chdir(place)
 
