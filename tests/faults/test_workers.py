@@ -14,7 +14,7 @@ from tests.faults.studies import Ended, Study
 
 WORDS = (
     "loss=cosent,mnrl",
-    "data=demo",
+    *studies.PAIRS,
     "data.limit=64",
     "model=tiny",
     "optimizer.lr=1e-2",
@@ -109,9 +109,13 @@ def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     assert gone([victim, other])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["kill", "int", "term"]
+    ("signum", "code"),
+    [
+        pytest.param(signal.SIGKILL, -9, id="kill", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, id="int", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, id="term", marks=pytest.mark.faults),
+    ],
 )
 def test_workers_end_with_their_supervisor_and_the_same_command_resumes(
     signum: signal.Signals, code: int, tmp_path: Path
