@@ -19,7 +19,7 @@ N_TRIALS = 12
 KILLS, FEW_KILLS = 20, 3
 SEED = int(os.environ.get("CHAOS_SEED", "9"))
 WORDS = (
-    *studies.PAIRS,
+    "data=demo",
     "data.limit=64",
     "model=tiny",
     "loss=cosent,mnrl",

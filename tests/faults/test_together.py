@@ -15,7 +15,7 @@ from tests.faults.studies import WORDS, Study
 
 HEAD_START_S = 0.3
 SHORT = (
-    *studies.PAIRS,
+    "data=demo",
     "data.limit=64",
     "model=tiny",
     "optimizer.lr=1e-2",

@@ -14,7 +14,7 @@ from tests.faults.studies import Ended, Study
 
 WORDS = (
     "loss=cosent,mnrl",
-    *studies.PAIRS,
+    "data=demo",
     "data.limit=64",
     "model=tiny",
     "optimizer.lr=1e-2",
@@ -74,7 +74,7 @@ def check_shared(study: Study, ended: Ended, n_trials: int = 4) -> None:
     assert all(each["embedsweep.host"] for each in tags)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_two_workers_share_a_study(tmp_path: Path) -> None:
     ended = studies.run(tmp_path, SIX)
     check_shared(Study(tmp_path), ended, 6)
@@ -95,7 +95,7 @@ def test_a_killed_worker_is_restarted_and_its_trial_resumed(tmp_path: Path) -> N
     assert gone([victim, other])
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path, (*FOUR, "workers.silence=45"))
     running.wait_for("trial 0 20%", "trial 1 20%")
@@ -113,7 +113,7 @@ def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     ("signum", "code"),
     [
         pytest.param(signal.SIGKILL, -9, id="kill", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, id="int", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, id="int", marks=pytest.mark.faults),
         pytest.param(signal.SIGTERM, 143, id="term", marks=pytest.mark.faults),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_study_in_a_database_resumes_after_its_supervisor_was_killed(tmp_path:
     assert count_resumed(again.output) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path, (*FOUR, "workers.max_restarts=0"))
     running.wait_for("trial 0 20%", "trial 1 20%")
