@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator
 from sentence_transformers.util import (
     pairwise_cos_sim,
     pairwise_dot_score,
@@ -127,16 +127,10 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         return {name: np.asarray(score(first, second)) for name, score in PREDICTIONS.items()}
 
 
-def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvaluator:
-    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
-    splits = load_splits(config.data, config.evaluation)
-    return PairEvaluator(splits.dev, "dev", config.evaluation.batch_size, _cut_dims(config, model))
-
-
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
     """Return all test metrics of ``model``, by name."""
     splits = load_splits(config.data, config.evaluation)
-    evaluator = PairEvaluator(splits.test, "test", config.evaluation.batch_size, _cut_dims(config, model))
+    evaluator = PairEvaluator(splits.test, "test", config.evaluation.batch_size, cut_dims(config, model))
     return scores_of(evaluator, model)
 
 
@@ -145,15 +139,15 @@ def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, 
 
     Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
     """
-    evaluation, cut_dims = config.evaluation, _cut_dims(config, model)
+    evaluation, dims = config.evaluation, cut_dims(config, model)
     scores: dict[str, float] = {}
     for benchmark in evaluation.benchmarks:
         pairs = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation.batch_size, cut_dims), model)
+        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation.batch_size, dims), model)
     return scores
 
 
-def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
+def cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
     """Return the numbers of dimensions to score beside all of them, descending."""
     width = model.get_embedding_dimension()
     requested = {*dims(config.loss), *config.evaluation.dims}
@@ -162,7 +156,7 @@ def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...
     return tuple(sorted((dim for dim in requested if dim < width), reverse=True))
 
 
-def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str, float]:
+def scores_of(evaluator: SentenceEvaluator, model: SentenceTransformer) -> dict[str, float]:
     """Return all correlations of ``model``, by name (``dev/spearman_cosine``).
 
     Raises:
@@ -174,12 +168,17 @@ def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str,
 def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
 
+    Those of benchmarks that are watched beside dev have such a name already (``eval_dev/stsb-en-dev/...``).
+
     Raises:
         TrialError: one of them is not finite.
     """
     pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_((?:pearson|spearman)_\w+)")
+    watched = re.compile(rf"(?:eval_)?({re.escape(split)}/.+)/(\w+)")
     named = {
-        f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
+        f"{match[1]}/{match[2]}": float(value)
+        for key, value in metrics.items()
+        if (match := pattern.fullmatch(key) or watched.fullmatch(key))
     }
     broken = [name for name, value in named.items() if not math.isfinite(value)]
     if broken:

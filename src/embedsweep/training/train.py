@@ -16,7 +16,8 @@ from transformers import PrinterCallback, TrainerState
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.pairs import PairEvaluator, dev_evaluator, metric_names, scores_of
+from embedsweep.evaluation.dev import DevEvaluator, dev_evaluator
+from embedsweep.evaluation.pairs import metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
 from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
 from embedsweep.losses.rows import InBatch
@@ -78,7 +79,7 @@ class Training:
 
     Attributes:
         tasks: dataset and loss by name.
-        evaluator: scores dev.
+        evaluator: scores dev and what is watched beside it.
     """
 
     config: TrialConfig
@@ -91,7 +92,7 @@ class Training:
     built: BuiltModel | None = None
     processes: int = 1
     tasks: dict[str, Task] = field(init=False)
-    evaluator: PairEvaluator = field(init=False)
+    evaluator: DevEvaluator = field(init=False)
 
     def __post_init__(self, parts: Mapping[str, Part]) -> None:
         self.tasks = {name: build_task(self.config, part, self.model, self.processes) for name, part in parts.items()}
@@ -270,7 +271,7 @@ def _finish(training: Training, trainer: Trainer, callback: TrainingCallback, *,
     pruned = callback.was_pruned(state)
     # A pruned trial's value is the one it was pruned by, as in Optuna.
     kept = state.best_global_step if config.trainer.load_best_model_at_end and not pruned else state.global_step
-    if has_last_weights and evaluator.has_scored and kept == state.global_step == max(evaluations):
+    if has_last_weights and evaluator.dev.has_scored and kept == state.global_step == max(evaluations):
         dev = metric_names(evaluations[kept], "dev")
     else:
         load_weights(trainer.model, checkpoints.path(kept), config.model.trust_remote_code)

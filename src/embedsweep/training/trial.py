@@ -168,7 +168,7 @@ class _TrialRun:
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
 
-        scores = item_scores(splits.dev, training.evaluator)
+        scores = item_scores(splits.dev, training.evaluator.dev)
         write_scores(setup.folder, scores)
         result = self._result(outcome, training.model, scores, before, conversion_of(parts))
         if not result.pruned and setup.keeps_model(result.objective):
@@ -212,7 +212,8 @@ class _TrialRun:
 
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
-        from embedsweep.evaluation.pairs import dev_evaluator, score_further, score_test, scores_of
+        from embedsweep.evaluation.dev import dev_evaluator
+        from embedsweep.evaluation.pairs import score_further, score_test, scores_of
         from embedsweep.losses.nesting import dims
 
         config = self._config
