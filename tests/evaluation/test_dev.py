@@ -7,7 +7,7 @@ import pytest
 
 from embedsweep.errors import ConfigError
 from embedsweep.evaluation.dev import dev_evaluator
-from embedsweep.evaluation.pairs import metric_names, scores_of
+from embedsweep.evaluation.evaluator import metric_names, scores_of
 from embedsweep.models.build import build_model
 from embedsweep.validation.single import pass_single
 from tests.demo_pairs import demo_pairs

@@ -8,14 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.util import (
     pairwise_cos_sim,
     pairwise_dot_score,
@@ -23,12 +22,10 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, Similarity, TrialConfig
-from embedsweep.data.examples import Pairs
-from embedsweep.data.load import load_benchmark, load_splits
+from embedsweep.config.trial import SIMILARITIES, Similarity
+from embedsweep.data.scored import Pairs
 from embedsweep.errors import TrialError, first_line
 from embedsweep.evaluation.scores import ItemScores
-from embedsweep.losses.nesting import dims
 from embedsweep.machine import free_memory, is_out_of_memory
 
 _log = logging.getLogger(__name__)
@@ -117,6 +114,11 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         """Whether a model was scored in this process."""
         return bool(self._embeddings)
 
+    def item_scores(self) -> ItemScores:
+        """Return every pair with its gold and predicted scores, of the model scored last."""
+        items = tuple(zip(self.sentences1, self.sentences2, strict=True))
+        return ItemScores(items, np.asarray(self.scores), dict(self.predicted().items()))
+
     def predicted(self, dim: int | None = None) -> dict[Similarity, np.ndarray]:
         """Return every pair's score by each similarity, of the model scored last; each ``(pairs,)``.
 
@@ -125,73 +127,6 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         """
         first, second = (embeddings[:, :dim] for embeddings in self._embeddings)
         return {name: np.asarray(score(first, second)) for name, score in PREDICTIONS.items()}
-
-
-def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all test metrics of ``model``, by name."""
-    splits = load_splits(config.data, config.evaluation)
-    evaluator = PairEvaluator(splits.test, "test", config.evaluation.batch_size, cut_dims(config, model))
-    return scores_of(evaluator, model)
-
-
-def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
-
-    Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
-    """
-    evaluation, dims = config.evaluation, cut_dims(config, model)
-    scores: dict[str, float] = {}
-    for benchmark in evaluation.benchmarks:
-        pairs = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation.batch_size, dims), model)
-    return scores
-
-
-def cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
-    """Return the numbers of dimensions to score beside all of them, descending."""
-    width = model.get_embedding_dimension()
-    requested = {*dims(config.loss), *config.evaluation.dims}
-    if too_many := [dim for dim in config.evaluation.dims if dim > width]:
-        raise TrialError(f"evaluation.dims: must be at most {width}, the model's dimensions, but got {too_many[0]}")
-    return tuple(sorted((dim for dim in requested if dim < width), reverse=True))
-
-
-def scores_of(evaluator: SentenceEvaluator, model: SentenceTransformer) -> dict[str, float]:
-    """Return all correlations of ``model``, by name (``dev/spearman_cosine``).
-
-    Raises:
-        TrialError: all pairs have the same similarity, or embeddings are not finite.
-    """
-    return metric_names(evaluator(model), evaluator.name)
-
-
-def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
-    """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
-
-    Those of benchmarks that are watched beside dev have such a name already (``eval_dev/stsb-en-dev/...``).
-
-    Raises:
-        TrialError: one of them is not finite.
-    """
-    pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_((?:pearson|spearman)_\w+)")
-    watched = re.compile(rf"(?:eval_)?({re.escape(split)}/.+)/(\w+)")
-    named = {
-        f"{match[1]}/{match[2]}": float(value)
-        for key, value in metrics.items()
-        if (match := pattern.fullmatch(key) or watched.fullmatch(key))
-    }
-    broken = [name for name, value in named.items() if not math.isfinite(value)]
-    if broken:
-        raise TrialError(
-            f"{broken[0]} is not a number: all pairs have the same similarity, or the embeddings are not numbers"
-        )
-    return named
-
-
-def item_scores(pairs: Pairs, evaluator: PairEvaluator) -> ItemScores:
-    """Return every pair with its gold and predicted scores, of the model that ``evaluator`` scored last."""
-    items = tuple(zip(pairs.sentences1, pairs.sentences2, strict=True))
-    return ItemScores(items, np.asarray(pairs.scores), dict(evaluator.predicted().items()))
 
 
 MIN_SPREAD = math.sqrt(float(np.finfo(np.float32).eps))

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, TrainerState
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.evaluation.dev import DevEvaluator, dev_evaluator
-from embedsweep.evaluation.pairs import metric_names, scores_of
+from embedsweep.evaluation.evaluator import metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
 from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
 from embedsweep.losses.rows import InBatch
@@ -271,7 +271,7 @@ def _finish(training: Training, trainer: Trainer, callback: TrainingCallback, *,
     pruned = callback.was_pruned(state)
     # A pruned trial's value is the one it was pruned by, as in Optuna.
     kept = state.best_global_step if config.trainer.load_best_model_at_end and not pruned else state.global_step
-    if has_last_weights and evaluator.dev.has_scored and kept == state.global_step == max(evaluations):
+    if has_last_weights and evaluator.has_scored and kept == state.global_step == max(evaluations):
         dev = metric_names(evaluations[kept], "dev")
     else:
         load_weights(trainer.model, checkpoints.path(kept), config.model.trust_remote_code)

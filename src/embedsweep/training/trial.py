@@ -149,7 +149,6 @@ class _TrialRun:
         self._checkpoints = Checkpoints(setup.folder / CHECKPOINTS)
 
     def run(self) -> TrialResult:
-        from embedsweep.evaluation.pairs import item_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
 
@@ -168,7 +167,7 @@ class _TrialRun:
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
 
-        scores = item_scores(splits.dev, training.evaluator.dev)
+        scores = training.evaluator.item_scores()
         write_scores(setup.folder, scores)
         result = self._result(outcome, training.model, scores, before, conversion_of(parts))
         if not result.pruned and setup.keeps_model(result.objective):
@@ -213,7 +212,7 @@ class _TrialRun:
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
         from embedsweep.evaluation.dev import dev_evaluator
-        from embedsweep.evaluation.pairs import score_further, score_test, scores_of
+        from embedsweep.evaluation.evaluator import score_further, score_test, scores_of
         from embedsweep.losses.nesting import dims
 
         config = self._config
@@ -285,7 +284,7 @@ class _TrialRun:
         before: Mapping[str, float],
         conversion: str | None,
     ) -> TrialResult:
-        from embedsweep.evaluation.pairs import score_further, score_test
+        from embedsweep.evaluation.evaluator import score_further, score_test
 
         config, single = self._config, self._setup.single
         return TrialResult(
