@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embedsweep.config.axes import grid_size, is_discrete
-from embedsweep.config.compose import open_composer
+from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import (
     Axis,
     DiscreteAxis,
+    KeepConfig,
     PruningConfig,
     SearchConfig,
     StudyConfig,
     StudyPlan,
 )
 from embedsweep.config.trial import DEV_METRICS
-from embedsweep.config.values import has_key, leaf_keys, nearest_key, shown, value_at
+from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
@@ -76,6 +77,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
+        problems += _check_keep(services.study.keep if services is not None else (), cells[0], composer)
     constraints = tuple(_sound_constraints(search, cells, problems))
     plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
     n_trials = None
@@ -122,6 +124,7 @@ def _plan(
         enqueue=(),
         warm_start=study.warm_start if study is not None else None,
         constraints=constraints,
+        keep=study.keep if study is not None else (),
     )
 
 
@@ -154,6 +157,34 @@ def _check_search(search: SearchConfig, searched: Sequence[object], overrides: O
             name = overrides.values["study.name"]
             message = f"nothing is swept; to resume study {name} leave out {frozen}, which is frozen"
         yield Problem("-m", message)
+
+
+def _check_keep(keep: Sequence[KeepConfig], cell: Cell, composer: Composer) -> Iterator[Problem]:
+    """Check that what must not be forgotten is watched, and that the untrained model is scored."""
+    evaluation = cell.composed["evaluation"]
+    watched = [each.get("name") for each in evaluation.get("watch") or () if isinstance(each, Mapping)]
+    for kept in keep:
+        if kept.benchmark not in watched:
+            yield Problem("study.keep", _why_not_watched(kept.benchmark, composer))
+        elif f"dev/{kept.metric}" not in DEV_METRICS:
+            known = [each.removeprefix("dev/") for each in DEV_METRICS]
+            message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
+            yield Problem("study.keep", message + ", ".join(known))
+    for name in {kept.name for kept in keep if [each.name for each in keep].count(kept.name) > 1}:
+        yield Problem("study.keep", f"names {name.replace('/', ' ')} twice")
+    if keep and evaluation.get("before") is False:
+        yield Problem("study.keep", "compares with the untrained model, which evaluation.before=false leaves out")
+
+
+def _why_not_watched(benchmark: str, composer: Composer) -> str:
+    """Return why a benchmark cannot be kept, and what to do."""
+    try:
+        split = composer.benchmark(benchmark)["split"]
+    except ConfigError as error:
+        return str(error)
+    if split == "test":
+        return f"{benchmark} is a test benchmark, and dev selects: keep a dev benchmark, which evaluation.watch names"
+    return f"{benchmark} is not watched: add 'evaluation.watch=[{benchmark}]'"
 
 
 def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: list[Problem]) -> Iterator[str]:
