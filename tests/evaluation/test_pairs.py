@@ -18,10 +18,9 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, EvaluationConfig
 from embedsweep.data.examples import Pairs, as_examples, as_pairs
 from embedsweep.errors import TrialError
+from embedsweep.evaluation.encoding import check_embeddings
 from embedsweep.evaluation.pairs import (
     PairEvaluator,
-    check_embeddings,
-    item_scores,
     metric_names,
     score_further,
     scores_of,
@@ -81,7 +80,7 @@ def test_the_file_of_scores_holds_every_pair_and_its_predictions(
     had_scored = evaluator.has_scored
     scores_of(evaluator, model)
     assert (had_scored, evaluator.has_scored) == (False, True)
-    written = item_scores(PAIRS, evaluator)
+    written = evaluator.item_scores()
     write_scores(tmp_path, written)
     table = pq.read_table(tmp_path / "scores" / "dev.parquet").to_pydict()
     assert table["sentence1"] == list(PAIRS.sentences1)

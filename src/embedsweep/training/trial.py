@@ -149,7 +149,6 @@ class _TrialRun:
         self._checkpoints = Checkpoints(setup.folder / CHECKPOINTS)
 
     def run(self) -> TrialResult:
-        from embedsweep.evaluation.pairs import item_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
 
@@ -168,7 +167,7 @@ class _TrialRun:
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
 
-        scores = item_scores(splits.dev, training.evaluator)
+        scores = training.evaluator.item_scores()
         write_scores(setup.folder, scores)
         result = self._result(outcome, training.model, scores, before, conversion_of(parts))
         if not result.pruned and setup.keeps_model(result.objective):
