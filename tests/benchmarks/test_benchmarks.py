@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from embedsweep.config.compose import open_composer, shipped_conf
 from embedsweep.config.trial import BenchmarkConfig
+from embedsweep.data.examples import as_examples, as_pairs
 from embedsweep.data.load import load_benchmark
 from embedsweep.errors import Problem
 from embedsweep.validation.sections import read_section
@@ -80,7 +81,7 @@ def test_zero_shot_scores_are_the_known_ones(
 
     from embedsweep.evaluation.pairs import PairEvaluator
 
-    pairs = load_benchmark(benchmarks[name], str(shared_data))
+    pairs = as_pairs(as_examples(load_benchmark(benchmarks[name], str(shared_data))))
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     scores = PairEvaluator(pairs, "bench", EVALUATION.batch_size, ())(model)
     assert round(scores["bench_spearman_cosine"], 4) == ZERO_SHOT[name]

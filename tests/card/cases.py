@@ -16,7 +16,8 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import DEV_METRICS, LossConfig
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.scored import Pairs
 from embedsweep.losses.nesting import training_dataset
 
 DEV = {name: 0.5 + index / 100 for index, name in enumerate(DEV_METRICS)}

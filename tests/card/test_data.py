@@ -12,7 +12,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
 from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, LossConfig, TrialConfig
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.scored import Pairs
 from embedsweep.losses.builders import load_encoder
 from tests.card.cases import (
     PAIRS,

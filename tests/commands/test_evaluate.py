@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from embedsweep.commands import evaluate
 from embedsweep.commands.evaluate import find_tasks
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.evaluation.pairs import score_further
+from embedsweep.evaluation.evaluator import score_further
 from embedsweep.models.build import build_model
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single

@@ -11,7 +11,8 @@ import pytest
 
 from embedsweep.config.trial import Shape
 from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.scored import Pairs
 from embedsweep.errors import ConfigError
 
 TRAIN = Examples(

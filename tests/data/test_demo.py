@@ -10,7 +10,7 @@ from tools.demo.words import VERBS
 from embedsweep.config.trial import SPLITS, ConvertConfig, Split
 from embedsweep.data.convert import convert
 from embedsweep.data.demo import DEMOS, DemoName, demo_examples
-from embedsweep.data.examples import Examples
+from embedsweep.data.examples import Examples, as_examples
 from embedsweep.data.load import load_splits
 from embedsweep.validation.single import pass_audit
 from tests.demo_pairs import demo_pairs
@@ -142,5 +142,5 @@ def test_each_demo_option_loads_with_the_same_dev_and_test(name: DemoName) -> No
     config = pass_audit([f"data={name}"])
     splits = load_splits(config.data, config.evaluation)
     assert splits.train.shape == config.data.shape == DEMOS[name]
-    assert list(splits.dev.sentences1) == [pair[0] for pair in PAIRS_OF["dev"]]
-    assert list(splits.test.sentences2) == [pair[1] for pair in PAIRS_OF["test"]]
+    assert list(as_examples(splits.dev).texts[0]) == [pair[0] for pair in PAIRS_OF["dev"]]
+    assert list(as_examples(splits.test).texts[1]) == [pair[1] for pair in PAIRS_OF["test"]]

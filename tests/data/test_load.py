@@ -12,7 +12,7 @@ import pytest
 
 from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, DataConfig, EvaluationConfig, LossConfig
 from embedsweep.data.demo import DEMO_VALUES, DEMOS, DemoName
-from embedsweep.data.examples import COLUMNS
+from embedsweep.data.examples import COLUMNS, as_examples
 from embedsweep.data.load import load_also, load_benchmark, load_splits, load_train
 from embedsweep.errors import ConfigError
 from tests.configs import EVALUATION, SCORED
@@ -45,7 +45,7 @@ def test_each_split_of_a_folder_is_its_file(folder: Path) -> None:
     assert splits.train.texts == (("train a", "train c", "train e"), ("b", "d", "f"))
     assert splits.train.labels == (0.2, 0.4, 0.4)
     for name, pairs in (("dev", splits.dev), ("test", splits.test)):
-        assert pairs.sentences1 == (f"{name} a", f"{name} c", f"{name} e")
+        assert as_examples(pairs).texts[0] == (f"{name} a", f"{name} c", f"{name} e")
         assert pairs.origin == str(folder / f"{name}.csv")
     assert splits.train.origin == str(folder / "train.csv")
 
@@ -217,8 +217,9 @@ def test_demo_data_is_selected_by_its_shape_and_scored_by_the_same_pairs(name: D
     for split, pairs in (("dev", splits.dev), ("test", splits.test)):
         assert pairs.origin == f"demo {split}"
         assert len(pairs) == 800
-        assert min(pairs.scores) < 0.2
-        assert max(pairs.scores) == 1.0
+        scores = as_examples(pairs).labels or ()
+        assert min(scores) < 0.2
+        assert max(scores) == 1.0
 
 
 def test_demo_data_reads_no_path(folder: Path) -> None:

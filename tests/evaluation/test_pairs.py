@@ -16,15 +16,12 @@ from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimil
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
 from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, EvaluationConfig
-from embedsweep.data.examples import Pairs, as_examples, as_pairs
+from embedsweep.data.examples import as_examples, as_pairs
+from embedsweep.data.scored import Pairs
 from embedsweep.errors import TrialError
 from embedsweep.evaluation.encoding import check_embeddings
-from embedsweep.evaluation.pairs import (
-    PairEvaluator,
-    metric_names,
-    score_further,
-    scores_of,
-)
+from embedsweep.evaluation.evaluator import metric_names, score_further, scores_of
+from embedsweep.evaluation.pairs import PairEvaluator
 from embedsweep.evaluation.scores import read_scores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
@@ -212,7 +209,7 @@ def test_the_trainer_and_the_librarys_card_accept_scores_of_shortened_embeddings
 
 def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = {"sts2017-es": as_pairs(as_examples(PAIRS).kept(range(30), None)), "stsb-en-test": PAIRS}
-    monkeypatch.setattr("embedsweep.evaluation.pairs.load_benchmark", lambda benchmark, _: halves[benchmark.name])
+    monkeypatch.setattr("embedsweep.evaluation.evaluator.load_benchmark", lambda benchmark, _: halves[benchmark.name])
     config = pass_single(["loss=cosent"]).config
     benchmarks = tuple(BenchmarkConfig(name, name, "test", config.data) for name in halves)
     scores = score_further(replace(config, evaluation=replace(CONFIG, benchmarks=benchmarks, dims=(32,))), model)

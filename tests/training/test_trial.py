@@ -21,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
 from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.data.examples import as_examples
 from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
 from embedsweep.emissions.machine_emissions import MachineEmissions
@@ -150,11 +151,11 @@ def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) 
 
 def test_the_saved_model_is_the_one_that_was_scored(single: Attempt) -> None:
     model = SentenceTransformer(str(single.folder / "model"), device="cpu", local_files_only=True)
-    test = load_splits(single.config.data, single.config.evaluation).test
-    first, second = (model.encode(list(texts)) for texts in (test.sentences1, test.sentences2))
+    test = as_examples(load_splits(single.config.data, single.config.evaluation).test)
+    first, second = (model.encode(list(texts)) for texts in test.texts)
     cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
     expected = result_of(single).test["test/spearman_cosine"]
-    assert spearmanr(test.scores, cosines)[0] == pytest.approx(expected, abs=1e-4)
+    assert spearmanr(test.labels, cosines)[0] == pytest.approx(expected, abs=1e-4)
     assert (single.folder / "model" / "model.safetensors").is_file()
 
 

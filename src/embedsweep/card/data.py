@@ -16,8 +16,9 @@ from embedsweep.card.text import (
     without_folders,
 )
 from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
-from embedsweep.data.examples import COLUMNS, Examples, Pairs, Splits, as_examples
+from embedsweep.data.examples import COLUMNS, Examples, Splits, as_examples
 from embedsweep.data.load import scored_data
+from embedsweep.data.scored import Scored
 from embedsweep.losses.nesting import nest
 from embedsweep.secrets import MASK, redact
 
@@ -55,7 +56,7 @@ def training_datasets(
 def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[str, Any]]:
     """Describe the data of dev and test for the template."""
     own = {"dev": config.evaluation.dev, "test": config.evaluation.test}
-    pairs: tuple[tuple[Literal["dev", "test"], Pairs], ...] = (("dev", splits.dev), ("test", splits.test))
+    pairs: tuple[tuple[Literal["dev", "test"], Scored], ...] = (("dev", splits.dev), ("test", splits.test))
     described: dict[str, dict[str, Any]] = {}
     for split, scored in pairs:
         data, _ = scored_data(config.data, config.evaluation, split)

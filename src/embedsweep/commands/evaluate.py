@@ -30,8 +30,8 @@ from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.console import say
-from embedsweep.data.examples import Pairs
 from embedsweep.data.load import load_benchmark
+from embedsweep.data.scored import Pairs
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.secrets import redact
 from embedsweep.validation.sections import read_section
@@ -200,7 +200,9 @@ def _read(arguments: ParsedArguments) -> _Request:
     benchmarks: dict[str, Pairs] = {}
     for config in configs:
         try:
-            benchmarks[config.name] = load_benchmark(config, values.data)
+            loaded = load_benchmark(config, values.data)
+            assert isinstance(loaded, Pairs), "there are no other benchmarks"
+            benchmarks[config.name] = loaded
         except ConfigError as error:
             arguments.problems.extend(map(_in_terms_of_data, error.problems))
     arguments.check()
@@ -271,7 +273,8 @@ def predicted_scores(
     """
     import numpy as np
 
-    from embedsweep.evaluation.pairs import PairEvaluator, scores_of
+    from embedsweep.evaluation.evaluator import scores_of
+    from embedsweep.evaluation.pairs import PairEvaluator
 
     evaluator = PairEvaluator(pairs, name, batch_size, ())
     scores_of(evaluator, model)

@@ -15,7 +15,8 @@ from embedsweep.config.identity import canonical
 from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
 from embedsweep.data.checks import checked_examples, limited
 from embedsweep.data.demo import demo_splits, is_generated
-from embedsweep.data.examples import WORDS, Examples, Pairs, Splits, as_pairs
+from embedsweep.data.examples import WORDS, Examples, Splits, as_pairs
+from embedsweep.data.scored import Scored
 from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
 from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
@@ -135,7 +136,7 @@ def load_also(data: DataConfig) -> dict[str, Examples]:
     return loaded
 
 
-def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
+def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Scored:
     """Return the pairs of a benchmark; cached in the process.
 
     Args:
@@ -192,7 +193,7 @@ def _load_splits(request: Request) -> Splits | ConfigError:
     for split, outcome in (_load(data, tuple(own)) if own else {}).items():
         with gather_problems(problems):
             loaded[split] = limited(_raised(outcome), data.limit) if split == "train" else _raised(outcome)
-    pairs: dict[Split, Pairs] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
+    pairs: dict[Split, Scored] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
     for split, benchmark in benchmarks.items():
         with gather_problems(problems):
             if benchmark is not None:

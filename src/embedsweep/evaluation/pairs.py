@@ -1,12 +1,7 @@
-"""Score a model on pairs by sentence-transformers' evaluator: dev, test, benchmarks; metric names, checks.
-
-Metrics are named ``dev/spearman_cosine``, or ``dev-256/spearman_cosine`` for shortened embeddings. Imports torch.
-"""
+"""Score a model on pairs by sentence-transformers' evaluator. Imports torch."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,13 +16,10 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, Similarity, TrialConfig
-from embedsweep.data.examples import Pairs
-from embedsweep.data.load import load_benchmark, load_splits
-from embedsweep.errors import TrialError
+from embedsweep.config.trial import SIMILARITIES, Similarity
+from embedsweep.data.scored import Pairs
 from embedsweep.evaluation.encoding import CheckedEncoding
 from embedsweep.evaluation.scores import PREDICTED, ItemScores
-from embedsweep.losses.nesting import dims
 
 PREDICTIONS: Mapping[Similarity, Any] = {
     "cosine": pairwise_cos_sim,
@@ -105,65 +97,3 @@ class PairEvaluator(CheckedEncoding, EmbeddingSimilarityEvaluator):  # type: ign
         predicted = {f"{PREDICTED}{name}": values for name, values in self.predicted().items()}
         gold = np.asarray(self.scores)
         return ItemScores({"sentence1": self.sentences1, "sentence2": self.sentences2, "gold": gold, **predicted})
-
-
-def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvaluator:
-    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
-    splits = load_splits(config.data, config.evaluation)
-    return PairEvaluator(splits.dev, "dev", config.evaluation.batch_size, _cut_dims(config, model))
-
-
-def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all test metrics of ``model``, by name."""
-    splits = load_splits(config.data, config.evaluation)
-    evaluator = PairEvaluator(splits.test, "test", config.evaluation.batch_size, _cut_dims(config, model))
-    return scores_of(evaluator, model)
-
-
-def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
-
-    Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
-    """
-    evaluation, cut_dims = config.evaluation, _cut_dims(config, model)
-    scores: dict[str, float] = {}
-    for benchmark in evaluation.benchmarks:
-        pairs = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation.batch_size, cut_dims), model)
-    return scores
-
-
-def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
-    """Return the numbers of dimensions to score beside all of them, descending."""
-    width = model.get_embedding_dimension()
-    requested = {*dims(config.loss), *config.evaluation.dims}
-    if too_many := [dim for dim in config.evaluation.dims if dim > width]:
-        raise TrialError(f"evaluation.dims: must be at most {width}, the model's dimensions, but got {too_many[0]}")
-    return tuple(sorted((dim for dim in requested if dim < width), reverse=True))
-
-
-def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str, float]:
-    """Return all correlations of ``model``, by name (``dev/spearman_cosine``).
-
-    Raises:
-        TrialError: all pairs have the same similarity, or embeddings are not finite.
-    """
-    return metric_names(evaluator(model), evaluator.name)
-
-
-def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
-    """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
-
-    Raises:
-        TrialError: one of them is not finite.
-    """
-    pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_((?:pearson|spearman)_\w+)")
-    named = {
-        f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
-    }
-    broken = [name for name, value in named.items() if not math.isfinite(value)]
-    if broken:
-        raise TrialError(
-            f"{broken[0]} is not a number: all pairs have the same similarity, or the embeddings are not numbers"
-        )
-    return named

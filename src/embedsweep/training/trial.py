@@ -211,7 +211,7 @@ class _TrialRun:
 
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
-        from embedsweep.evaluation.pairs import dev_evaluator, score_further, score_test, scores_of
+        from embedsweep.evaluation.evaluator import dev_evaluator, score_further, score_test, scores_of
         from embedsweep.losses.nesting import dims
 
         config = self._config
@@ -283,7 +283,7 @@ class _TrialRun:
         before: Mapping[str, float],
         conversion: str | None,
     ) -> TrialResult:
-        from embedsweep.evaluation.pairs import score_further, score_test
+        from embedsweep.evaluation.evaluator import score_further, score_test
 
         config, single = self._config, self._setup.single
         return TrialResult(

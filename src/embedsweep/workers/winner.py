@@ -88,7 +88,7 @@ def _score(model_folder: Path, config: TrialConfig, result: TrialResult) -> Tria
     """Return the result with test scores: of the model, and of the untrained one if that was scored on dev."""
     from transformers import set_seed
 
-    from embedsweep.evaluation.pairs import score_further, score_test
+    from embedsweep.evaluation.evaluator import score_further, score_test
     from embedsweep.models.build import build_model, load_trained, torch_device
 
     device = torch_device(config.trainer.device)

@@ -1,0 +1,121 @@
+"""Score a model by the evaluator of a family: dev, test, benchmarks; names of metrics.
+
+Metrics are named ``dev/spearman_cosine``, or ``dev-256/spearman_cosine`` for shortened embeddings. Imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from sentence_transformers import SentenceTransformer
+
+from embedsweep.config.trial import TrialConfig
+from embedsweep.data.load import load_benchmark, load_splits
+from embedsweep.data.scored import Pairs, Scored
+from embedsweep.errors import TrialError
+from embedsweep.evaluation.pairs import PairEvaluator
+from embedsweep.evaluation.scores import ItemScores
+from embedsweep.losses.nesting import dims as dims_of_loss
+
+
+class Evaluator(Protocol):
+    """What scores a model on the items of one split or benchmark: a subclass of one of the library's evaluators."""
+
+    name: str
+    """``dev``, ``test`` or a benchmark's name: prefix of the metrics' names."""
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return all metrics of ``model``, shortened embeddings among them; the trainer passes its step as ``steps``.
+
+        They are named by `config.metrics`, behind the prefix and a low line: ``dev_ndcg_at_10_cosine``,
+        ``dev-256_ndcg_at_10_cosine``.
+
+        Raises:
+            TrialError: the embeddings cannot be scored, as the model has diverged; or memory is too small for one.
+        """
+
+    @property
+    def has_scored(self) -> bool:
+        """Whether a model was scored in this process."""
+
+    def item_scores(self) -> ItemScores:
+        """Return the scores of every item, of the model scored last."""
+
+
+def evaluator_of(scored: Scored, name: str, batch_size: int, dims: Sequence[int]) -> Evaluator:
+    """Return what scores models on some items.
+
+    Args:
+        scored: the items.
+        name: ``dev``, ``test`` or a benchmark's name: prefix of the metrics' names.
+        batch_size: texts encoded at once.
+        dims: numbers of first dimensions for which shortened embeddings are scored too, each below their width.
+    """
+    if isinstance(scored, Pairs):
+        return PairEvaluator(scored, name, batch_size, dims)
+    raise NotImplementedError(f"no evaluator of {type(scored).__name__} yet")
+
+
+def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> Evaluator:
+    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
+    splits = load_splits(config.data, config.evaluation)
+    return evaluator_of(splits.dev, "dev", config.evaluation.batch_size, cut_dims(config, model))
+
+
+def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
+    """Return all test metrics of ``model``, by name."""
+    splits = load_splits(config.data, config.evaluation)
+    evaluator = evaluator_of(splits.test, "test", config.evaluation.batch_size, cut_dims(config, model))
+    return scores_of(evaluator, model)
+
+
+def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
+    """Return all metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
+
+    Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
+    """
+    evaluation, requested = config.evaluation, cut_dims(config, model)
+    scores: dict[str, float] = {}
+    for benchmark in evaluation.benchmarks:
+        scored = load_benchmark(benchmark, evaluation.path)
+        scores |= scores_of(evaluator_of(scored, benchmark.name, evaluation.batch_size, requested), model)
+    return scores
+
+
+def cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
+    """Return the numbers of dimensions to score beside all of them, descending."""
+    width = model.get_embedding_dimension()
+    requested = {*dims_of_loss(config.loss), *config.evaluation.dims}
+    if too_many := [dim for dim in config.evaluation.dims if dim > width]:
+        raise TrialError(f"evaluation.dims: must be at most {width}, the model's dimensions, but got {too_many[0]}")
+    return tuple(sorted((dim for dim in requested if dim < width), reverse=True))
+
+
+def scores_of(evaluator: Evaluator, model: SentenceTransformer) -> dict[str, float]:
+    """Return all metrics of ``model``, by name (``dev/spearman_cosine``).
+
+    Raises:
+        TrialError: all pairs have the same similarity, or embeddings are not finite.
+    """
+    return metric_names(evaluator(model), evaluator.name)
+
+
+def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
+    """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
+
+    Raises:
+        TrialError: one of them is not finite.
+    """
+    pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_(\w+)")
+    named = {
+        f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
+    }
+    broken = [name for name, value in named.items() if not math.isfinite(value)]
+    if broken:
+        raise TrialError(
+            f"{broken[0]} is not a number: all pairs have the same similarity, or the embeddings are not numbers"
+        )
+    return named
