@@ -31,7 +31,7 @@ SCORED = DataConfig(
 """Scored pairs of delimited files with a header."""
 
 EVALUATION = EvaluationConfig(
-    name="sts", batch_size=64, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False
+    name="sts", batch_size=64, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False
 )
 """The data's own dev and test."""
 

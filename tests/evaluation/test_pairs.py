@@ -34,7 +34,9 @@ PAIRS = Pairs(
     tuple(float(score) / 5 for _, _, score in ROWS),
     "demo dev",
 )
-CONFIG = EvaluationConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False)
+CONFIG = EvaluationConfig(
+    "sts", batch_size=16, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False
+)
 
 
 @pytest.fixture(scope="module")
