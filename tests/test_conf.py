@@ -23,7 +23,7 @@ from embedsweep.validation.sweep import pass_sweep
 
 CONF = shipped_conf()
 COUNTS = {
-    "data": 17,
+    "data": 19,
     "dataloader": 3,
     "emissions": 1,
     "evaluation": 1,
