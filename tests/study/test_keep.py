@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_where_every_trial_forgets_there_is_no_best_and_it_is_said() -> None:
     print_best(Console(file=output, width=200), results, "embedsweep train")
     assert output.getvalue().splitlines()[0] == why
     shown = description(results, "embedsweep train", None, 5000, with_answer=True)
-    assert shown.startswith(f"N{why[1:]}; 2 of 2 trials finished.")
+    assert html.unescape(shown).startswith(f"N{why[1:]}; 2 of 2 trials finished.")
     with open_composer() as composer, pytest.raises(ConfigError, match="kept: has no best model: no trial is the best"):
         resolve_model("kept", composer)
 
@@ -210,7 +211,7 @@ def checked(*words: str) -> Sweep:
         ([WORDS[1].replace("0.01", "-1")], "study.keep.0.drop_at_most: must be a number of at least 0, but got -1"),
         ([WORDS[1].replace("demo-dev", "demo-test")], "demo-test is a test benchmark, and dev selects"),
         ([WORDS[1].replace("demo-dev", "demo")], "study.keep: demo: no such benchmark (did you mean demo-dev?)"),
-        ([WORDS[1]], "study.keep: demo-dev is not watched: add 'evaluation.watch=[demo-dev]'"),
+        ([WORDS[1]], "study.keep: demo-dev is not watched: add it to evaluation.watch: 'evaluation.watch=[demo-dev]'"),
         ([WORDS[0], WORDS[1].replace("cosine", "cos")], "demo-dev has no metric spearman_cos (did you mean"),
         ([*WORDS, "evaluation.before=false"], "study.keep: compares with the untrained model, which evaluation.before"),
         ([WORDS[0], f"study.keep=[{','.join(2 * [WORDS[1][12:-1]])}]"], "names demo-dev spearman_cosine twice"),

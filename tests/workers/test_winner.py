@@ -398,7 +398,7 @@ def test_the_best_trial_on_dev_is_not_the_best_where_it_forgets_a_watched_benchm
     kept = sweep("kept", *words, keep)
 
     assert (free.code, kept.code) == (0, 0)
-    scores = [[trial.value for trial in swept.study.trials] for swept in (free, kept)]
+    scores = [[trial.values[0] for trial in swept.study.trials] for swept in (free, kept)]
     assert scores[0] == scores[1]
     assert scores[0][1] > scores[0][0]
     for swept, winner in ((free, 1), (kept, 0)):

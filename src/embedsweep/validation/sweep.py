@@ -162,10 +162,10 @@ def _check_search(search: SearchConfig, searched: Sequence[object], overrides: O
 def _check_keep(keep: Sequence[KeepConfig], cell: Cell, composer: Composer) -> Iterator[Problem]:
     """Check that what must not be forgotten is watched, and that the untrained model is scored."""
     evaluation = cell.composed["evaluation"]
-    watched = [each.get("name") for each in evaluation.get("watch") or () if isinstance(each, Mapping)]
+    watched = [str(each.get("name")) for each in evaluation.get("watch") or () if isinstance(each, Mapping)]
     for kept in keep:
         if kept.benchmark not in watched:
-            yield Problem("study.keep", _why_not_watched(kept.benchmark, composer))
+            yield Problem("study.keep", _why_not_watched(kept.benchmark, watched, composer))
         elif f"dev/{kept.metric}" not in DEV_METRICS:
             known = [each.removeprefix("dev/") for each in DEV_METRICS]
             message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
@@ -176,7 +176,7 @@ def _check_keep(keep: Sequence[KeepConfig], cell: Cell, composer: Composer) -> I
         yield Problem("study.keep", "compares with the untrained model, which evaluation.before=false leaves out")
 
 
-def _why_not_watched(benchmark: str, composer: Composer) -> str:
+def _why_not_watched(benchmark: str, watched: Sequence[str], composer: Composer) -> str:
     """Return why a benchmark cannot be kept, and what to do."""
     try:
         split = composer.benchmark(benchmark)["split"]
@@ -184,7 +184,8 @@ def _why_not_watched(benchmark: str, composer: Composer) -> str:
         return str(error)
     if split == "test":
         return f"{benchmark} is a test benchmark, and dev selects: keep a dev benchmark, which evaluation.watch names"
-    return f"{benchmark} is not watched: add 'evaluation.watch=[{benchmark}]'"
+    watching = ",".join([*watched, benchmark])
+    return f"{benchmark} is not watched: add it to evaluation.watch: 'evaluation.watch=[{watching}]'"
 
 
 def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: list[Problem]) -> Iterator[str]:
