@@ -23,7 +23,7 @@ DEMO = replace(SCORED, name="demo", format="generated", files=None)
 PAIRED = replace(
     CSV, name="paired", shape="positive_pairs", columns=(0, 1), splits={**CSV.splits, "dev": (), "test": ()}
 )
-BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV)
+BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV, family="sts", scoring=None)
 
 
 @pytest.fixture

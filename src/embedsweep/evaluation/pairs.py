@@ -22,7 +22,7 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, Similarity
+from embedsweep.config.metrics import SIMILARITIES, Similarity
 from embedsweep.data.scored import Pairs
 from embedsweep.errors import TrialError, first_line
 from embedsweep.evaluation.scores import ItemScores
