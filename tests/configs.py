@@ -31,7 +31,9 @@ SCORED = DataConfig(
 )
 """Scored pairs of delimited files with a header."""
 
-EVALUATION = StsConfig(name="sts", batch_size=64, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False)
+EVALUATION = StsConfig(
+    name="sts", batch_size=64, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False
+)
 """The data's own dev and test."""
 
 DEV_METRICS = dev_metrics(EVALUATION)

@@ -19,8 +19,9 @@ from embedsweep.config.trial import BenchmarkConfig, StsConfig
 from embedsweep.data.examples import as_examples, as_pairs
 from embedsweep.data.scored import Pairs
 from embedsweep.errors import TrialError
+from embedsweep.evaluation.encoding import check_embeddings
 from embedsweep.evaluation.evaluator import metric_names, score_further, scores_of
-from embedsweep.evaluation.pairs import PairEvaluator, check_embeddings
+from embedsweep.evaluation.pairs import PairEvaluator
 from embedsweep.evaluation.scores import read_scores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
@@ -34,7 +35,7 @@ PAIRS = Pairs(
     tuple(float(score) / 5 for _, _, score in ROWS),
     "demo dev",
 )
-CONFIG = StsConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False)
+CONFIG = StsConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False)
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,8 @@ def scored_items(noise: float, *, n_items: int = 200, seed: int = 3) -> ItemScor
     """Scores of the same items, the further from the gold scores the larger ``noise`` is; errors differ by ``seed``."""
     gold = np.random.default_rng(3).random(n_items)
     errors = np.random.default_rng(seed).normal(0, 1, n_items)
-    items = tuple((str(number), "b") for number in range(n_items))
-    return ItemScores(items, gold, {"cosine": gold + noise * errors})
+    texts = {"sentence1": [str(number) for number in range(n_items)], "sentence2": ["b"] * n_items}
+    return ItemScores({**texts, "gold": gold, "predicted_cosine": gold + noise * errors})
 
 
 def keep_scores(study: Study, noises: Sequence[float | None]) -> None:

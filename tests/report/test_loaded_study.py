@@ -12,7 +12,7 @@ import pytest
 
 from embedsweep.commands.api import load_study
 from embedsweep.errors import ConfigError, StudyError
-from embedsweep.evaluation.scores import write_scores
+from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.report.difference import difference
 from embedsweep.report.loaded_study import LoadedStudy
@@ -135,13 +135,13 @@ def test_a_study_is_read_anew_at_every_access() -> None:
 def test_scores_of_items_have_an_id_gold_and_what_the_objective_ranks_by() -> None:
     keep_scores(_running(), [0.4, 0.1])
     study = load_study("running")
-    frame, expected = study.scores(), scored_items(0.1)
+    frame, expected = study.scores(), scored_items(0.1).columns
     assert list(frame)[:3] == ["id", "gold", "score"]
     assert frame["id"].tolist() == list(range(200))
-    np.testing.assert_array_equal(frame["gold"], expected.gold)
-    np.testing.assert_array_equal(frame["score"], expected.predicted["cosine"])
+    np.testing.assert_array_equal(frame["gold"], expected["gold"])
+    np.testing.assert_array_equal(frame["score"], expected["predicted_cosine"])
     assert list(frame.loc[7, ["sentence1", "sentence2"]]) == ["7", "b"]
-    np.testing.assert_array_equal(study.scores(0)["score"], scored_items(0.4).predicted["cosine"])
+    np.testing.assert_array_equal(study.scores(0)["score"], scored_items(0.4).columns["predicted_cosine"])
     with pytest.raises(StudyError, match="trial 2 of study running has no scores of items in"):
         study.scores(2)
 
@@ -206,10 +206,11 @@ def test_an_objective_over_all_similarities_ranks_items_by_the_best_one() -> Non
         replace(result(0.7), dev={**result(0.7).dev, **dev, "dev/spearman_manhattan": 0.1, "dev/spearman_max": 0.7}),
         words=("study.objective=dev/spearman_max",),
     )
-    items = scored_items(0.1)
-    others = {name: items.gold * factor for name, factor in (("dot", 3.0), ("euclidean", 4.0), ("manhattan", 5.0))}
-    write_scores(study.trial_folder(0), replace(items, predicted={**items.predicted, **others}))
-    np.testing.assert_array_equal(load_study("ranked").scores()["score"], 3.0 * items.gold)
+    columns = scored_items(0.1).columns
+    gold = np.asarray(columns["gold"])
+    others = {"predicted_dot": 3.0 * gold, "predicted_euclidean": 4.0 * gold, "predicted_manhattan": 5.0 * gold}
+    write_scores(study.trial_folder(0), ItemScores({**columns, **others}))
+    np.testing.assert_array_equal(load_study("ranked").scores()["score"], 3.0 * gold)
 
 
 def test_metric_names_are_set_when_a_study_is_opened_for_writing_also_one_of_an_earlier_version() -> None:

@@ -142,7 +142,8 @@ def _results(config: TrialConfig, result: TrialResult) -> Iterator[EvalResult]:
 def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
     """Return the pairs that were scored as the Hub's fields of a dataset."""
     evaluation = config.evaluation
-    named = {benchmark.name: benchmark for benchmark in evaluation.benchmarks}
+    named = {each.name: each for each in evaluation.benchmarks}
+    named |= {f"dev/{each.name}": each for each in evaluation.watch}
     own = {"dev": evaluation.dev, "test": evaluation.test}.get(scored.pairs, named.get(scored.pairs))
     data = benchmark_data(own, evaluation.path) if own is not None else config.data
     split: Split = own.split if own is not None else "dev" if scored.pairs == "dev" else "test"

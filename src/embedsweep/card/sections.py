@@ -164,8 +164,9 @@ def all_scores(config: TrialConfig, result: TrialResult) -> Scores:
 
 
 def benchmark_names(config: TrialConfig) -> set[str]:
-    """Return the names of the configured benchmarks."""
-    return {benchmark.name for benchmark in config.evaluation.benchmarks}
+    """Return what the metrics of the configured benchmarks begin with; of one that was watched, ``dev/`` is first."""
+    evaluation = config.evaluation
+    return {*(each.name for each in evaluation.benchmarks), *(f"dev/{each.name}" for each in evaluation.watch)}
 
 
 def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
@@ -215,7 +216,7 @@ def _benchmarks(after: Scores, before: Scores) -> str:
         f"{name}{when}" for _, when in zip(sources, ("", " before"), strict=False) for name in ("Pearson", "Spearman")
     ]
     rows = [
-        [scored.pairs, str(scored.dims or "all"), similarity]
+        [scored.pairs.removeprefix("dev/"), str(scored.dims or "all"), similarity]
         + [cell for scores in sources for cell in _cells(scores, [scored], similarity)]
         for scored in benchmarks
         for similarity in _ROWS

@@ -15,6 +15,7 @@ from embedsweep.errors import Problem, raise_problems
 LATER_KEYS: Mapping[str, Mapping[str, object]] = {
     "trainer": {"merge_columns": False, "cuda_graphs": "auto"},
     "model": {"prompt_rule": "columns", "save_dtype": None},
+    "evaluation": {"watch": ()},
 }
 """Section -> key -> what it is taken to be where it is missing: what such trials did. Without ``cuda_graphs`` they
 captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws."""
@@ -63,7 +64,10 @@ def is_as_before(key: str, value: object) -> bool:
     """
     section, _, name = key.partition(".")
     later = LATER_KEYS.get(section, {})
-    return name in later and value in (later[name], CHANGED_RULES.get(section, {}).get(name, later[name]))
+    if name not in later:
+        return False
+    before = (later[name], CHANGED_RULES.get(section, {}).get(name, later[name]))
+    return canonical(value) in map(canonical, before)  # YAML and JSON have lists for tuples
 
 
 def _without_later_data_keys(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +116,9 @@ def _changed(node: Any, mark: str, change: Change) -> Any:
 
 def config_hash(config: TrialConfig) -> str:
     """Return the identity of a trial: 12 hexadecimal digits of a hash over all that decides its result."""
-    return digest(without_later_keys(asdict(config)))
+    tree = without_later_keys(asdict(config))
+    tree["evaluation"].pop("watch", None)
+    return digest(tree)
 
 
 def digest(value: object) -> str:

@@ -246,6 +246,7 @@ class EvaluationConfig(Scoring):
         dev: what selects; None is the data's own dev split.
         test: what reports; None is the data's own test split.
         benchmarks: what else is scored, together with test.
+        watch: dev benchmarks that are scored beside dev, at each evaluation. They decide no result of a training.
         path: a folder that has the folders of benchmarks in it; None reads the hub.
         dims: embeddings are also scored when truncated to these first dimensions; a Matryoshka loss's own dims are
             scored anyway.
@@ -256,6 +257,7 @@ class EvaluationConfig(Scoring):
     dev: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
     test: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
     benchmarks: Annotated[tuple[BenchmarkConfig, ...], Described("a list of names of benchmarks")]
+    watch: Annotated[tuple[BenchmarkConfig, ...], Described("a list of names of benchmarks")]
     path: str | None
     dims: tuple[Count, ...]
     before: bool

@@ -59,12 +59,6 @@ def evaluator_of(scored: Scored, name: str, batch_size: int, dims: Sequence[int]
     raise NotImplementedError(f"no evaluator of {type(scored).__name__} yet")
 
 
-def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> Evaluator:
-    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
-    splits = load_splits(config.data, config.evaluation)
-    return evaluator_of(splits.dev, "dev", config.evaluation.batch_size, cut_dims(config, model))
-
-
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
     """Return all test metrics of ``model``, by name."""
     splits = load_splits(config.data, config.evaluation)
@@ -106,12 +100,17 @@ def scores_of(evaluator: Evaluator, model: SentenceTransformer) -> dict[str, flo
 def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
 
+    Those of benchmarks that are watched beside dev have such a name already (``eval_dev/stsb-en-dev/...``).
+
     Raises:
         TrialError: one of them is not finite.
     """
     pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_(\w+)")
+    watched = re.compile(rf"(?:eval_)?({re.escape(split)}/.+)/(\w+)")
     named = {
-        f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
+        f"{match[1]}/{match[2]}": float(value)
+        for key, value in metrics.items()
+        if (match := pattern.fullmatch(key) or watched.fullmatch(key))
     }
     broken = [name for name, value in named.items() if not math.isfinite(value)]
     if broken:

@@ -1,8 +1,8 @@
 """Which text gets which of a model's prompts: one rule, in training and in scoring. Imports no torch.
 
 The first text of a positive pair or triplet is a query and the others are documents; the texts of all other shapes are
-equals and get the model's default prompt, or none. Dev, test and benchmarks are pairs of equals, too, and encoding them
-puts the default prompt before both.
+equals and get the model's default prompt, or none. It is the same for what is scored: retrieval, reranking and triplets
+have queries and documents, and pairs are equals.
 """
 
 from __future__ import annotations
@@ -44,6 +44,16 @@ def training_prompts(
         has_roles = shape in WITH_ROLES and any(prompts.get(role) for role in ROLES)
     texts = [prompts.get(name if has_roles else default or "") for name in names]
     return {column: text for column, text in zip(columns, texts, strict=True) if text}
+
+
+def role_prompts(model: SentenceTransformer) -> dict[str, str]:
+    """Return the prompt of queries and of documents in scoring; the empty text for none.
+
+    A model that has neither puts its default prompt before both.
+    """
+    if not any(model.prompts.get(role) for role in ROLES):
+        return dict.fromkeys(ROLES, model.prompts.get(model.default_prompt_name or "") or "")
+    return {role: model.prompts.get(role) or "" for role in ROLES}
 
 
 def prompts_in_words(model: SentenceTransformer, config: TrialConfig) -> str:

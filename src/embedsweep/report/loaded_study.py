@@ -15,7 +15,7 @@ from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import StudyError
-from embedsweep.evaluation.scores import DEV_SCORES
+from embedsweep.evaluation.scores import scores_path
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow, study_results
@@ -166,7 +166,7 @@ class LoadedStudy:
         import pandas as pd
 
         row = self._trained(trial)
-        path = row.folder / DEV_SCORES
+        path = scores_path(row.folder, "dev")
         if not path.is_file():
             raise StudyError(f"trial {row.number} of study {self.name} has no scores of items in {path}")
         frame = pd.read_parquet(path)

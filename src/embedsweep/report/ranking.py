@@ -166,10 +166,11 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     ):
         dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
         say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
-    for key, value in result.benchmarks.items():
+    watched = {key: value for key, value in result.dev.items() if key.count("/") > 1}
+    for key, value in {**watched, **result.benchmarks}.items():
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
-            say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
+            say(console, f"spearman_cosine on {key.removeprefix('dev/').partition('/')[0]}: {before}{value:.4f}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"

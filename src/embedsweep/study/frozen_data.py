@@ -12,7 +12,7 @@ from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_also, load_splits
+from embedsweep.data.load import load_also, load_benchmark, load_splits
 from embedsweep.data.scored import Scored
 from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
 from embedsweep.files import user_path
@@ -124,7 +124,9 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     splits = load_splits(replace(config.data, limit=None), config.evaluation)
     further = {name: replace(also, data=replace(also.data, limit=None)) for name, also in config.data.also.items()}
     also = {f"data.also.{name}": each for name, each in load_also(replace(config.data, also=further)).items()}
-    sources: dict[str, Examples | Scored] = {"train": splits.train, "dev": splits.dev, "test": splits.test, **also}
+    watched = {f"watched {each.name}": load_benchmark(each, config.evaluation.path) for each in config.evaluation.watch}
+    sources: dict[str, Examples | Scored] = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    sources |= {**also, **watched}
     for name, source in sources.items():
         yield f"{name}{note}", Content(source.origin, len(source), source.digest)
     losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]

@@ -16,7 +16,8 @@ from transformers import PrinterCallback, TrainerState
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.evaluator import Evaluator, dev_evaluator, metric_names, scores_of
+from embedsweep.evaluation.dev import DevEvaluator, dev_evaluator
+from embedsweep.evaluation.evaluator import metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
 from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
 from embedsweep.losses.rows import InBatch
@@ -78,7 +79,7 @@ class Training:
 
     Attributes:
         tasks: dataset and loss by name.
-        evaluator: scores dev.
+        evaluator: scores dev and what is watched beside it.
     """
 
     config: TrialConfig
@@ -91,7 +92,7 @@ class Training:
     built: BuiltModel | None = None
     processes: int = 1
     tasks: dict[str, Task] = field(init=False)
-    evaluator: Evaluator = field(init=False)
+    evaluator: DevEvaluator = field(init=False)
 
     def __post_init__(self, parts: Mapping[str, Part]) -> None:
         self.tasks = {name: build_task(self.config, part, self.model, self.processes) for name, part in parts.items()}

@@ -211,7 +211,8 @@ class _TrialRun:
 
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
-        from embedsweep.evaluation.evaluator import dev_evaluator, score_further, score_test, scores_of
+        from embedsweep.evaluation.dev import dev_evaluator
+        from embedsweep.evaluation.evaluator import score_further, score_test, scores_of
         from embedsweep.losses.nesting import dims
 
         config = self._config

@@ -31,6 +31,9 @@ ONE_FOR_ALL = {
 INNER_LOSS = re.compile(r"loss(\.inner)+")
 """The place of a loss inside another one."""
 
+BENCHMARK_LISTS = ("benchmarks", "watch")
+"""Keys of ``evaluation`` with a list of benchmarks; ``dev`` and ``test`` take one."""
+
 OPTION_SPACE = re.compile(r"\w+(\.inner|\.also\.\w+(\.loss)?)*\.space(\..*)?")
 """The search space of an option, or of one inside it, which ``--cfg job`` shows with the option."""
 
@@ -279,7 +282,7 @@ def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: li
     """Replace the names of benchmarks by their own options, so that a configuration holds everything it needs."""
     evaluation = composed["evaluation"]
     family = Scoring.variant(evaluation.get("name")).family
-    for key in ("dev", "test", "benchmarks"):
+    for key in ("dev", "test", *BENCHMARK_LISTS):
         value = evaluation.get(key)
         names = value if isinstance(value, list) else [value]
         try:
@@ -288,7 +291,7 @@ def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: li
             message = error.problems[0].message
             problems.append(Problem(f"evaluation.{key}", f"{error.problems[0].where}: {message}"))
             options = [None]
-        evaluation[key] = options if key == "benchmarks" and options != [None] else options[0]
+        evaluation[key] = options if key in BENCHMARK_LISTS and options != [None] else options[0]
 
 
 def _benchmark(name: str, family: Family, composer: Composer) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _DEFAULT = re.compile(r"\s*- (\w+): (\w+)\s*(?:# (.*))?")
 _KEY = re.compile(r"( *)(\w+):(.*)")
 _COMMENT = re.compile(r"(?:^|\s)# ?(.*)$")
 _INNER = "the name of a loss, chosen by loss@loss.inner=NAME"
-BENCHMARK_KEYS = ("evaluation.dev", "evaluation.test", "evaluation.benchmarks")
+BENCHMARK_KEYS = ("evaluation.dev", "evaluation.test", "evaluation.benchmarks", "evaluation.watch")
 _BENCHMARKS = f"what models are scored on; the values of {', '.join(BENCHMARK_KEYS)}"
 
 

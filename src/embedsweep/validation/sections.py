@@ -231,21 +231,33 @@ def _scored_data(reader: Reader) -> DataConfig:
     return data
 
 
-def _benchmarks(reader: Reader) -> tuple[BenchmarkConfig, ...]:
+def _benchmarks(reader: Reader, key: str = "benchmarks") -> tuple[BenchmarkConfig, ...]:
     """Return the benchmarks, each as its whole option: the composer has put it in the place of its name."""
-    value = reader.raw("benchmarks")
+    value = reader.raw(key)
     items = [] if value is None else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, Mapping) for item in items):
-        reader.problem("benchmarks", f"must be a list of benchmarks' names, but got {shown(value)}")
+        reader.problem(key, f"must be a list of benchmarks' names, but got {shown(value)}")
         return ()
     benchmarks = [
-        read_section(BenchmarkConfig, f"{reader.where}.benchmarks.{item.get('name')}", item, reader.problems)
+        read_section(BenchmarkConfig, f"{reader.where}.{key}.{item.get('name')}", item, reader.problems)
         for item in items
     ]
     names = [benchmark.name for benchmark in benchmarks]
     for name in {name for name in names if names.count(name) > 1}:
-        reader.problem("benchmarks", f"names {name} twice")
+        reader.problem(key, f"names {name} twice")
     return tuple(benchmarks)
+
+
+def _watch(reader: Reader) -> tuple[BenchmarkConfig, ...]:
+    benchmarks = _benchmarks(reader, "watch")
+    for benchmark in benchmarks:
+        if benchmark.split == "test":
+            message = (
+                f"{benchmark.name} is a test benchmark, and dev selects: watch a dev benchmark, or score it with "
+                f"test: evaluation.benchmarks=[{benchmark.name}]"
+            )
+            reader.problem("watch", message)
+    return benchmarks
 
 
 def _pooling(reader: Reader) -> str | None:
@@ -303,6 +315,7 @@ KEY_READERS: KeyReaders = {
     (DataConfig, "also"): _also,
     (BenchmarkConfig, "data"): _scored_data,
     (EvaluationConfig, "benchmarks"): _benchmarks,
+    (EvaluationConfig, "watch"): _watch,
     (StudyConfig, "objectives"): _objectives,
     (StudyConfig, "enqueue"): _points,
     (PruningConfig, "rungs"): _rungs,

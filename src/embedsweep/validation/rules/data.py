@@ -22,7 +22,8 @@ def check_data(config: TrialConfig) -> Sequence[Problem]:
     """Check that every split, every further dataset and every benchmark can be read."""
     evaluation = config.evaluation
     loads: list[Callable[[], object]] = [lambda: load_splits(config.data, evaluation), lambda: load_also(config.data)]
-    loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in evaluation.benchmarks]
+    further = (*evaluation.benchmarks, *evaluation.watch)
+    loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in further]
     problems: list[Problem] = []
     for load in loads:
         with gather_problems(problems):

@@ -1,0 +1,56 @@
+"""Score dev, which selects, and the benchmarks that are watched beside it (``evaluation.watch``). Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+
+from embedsweep.config.trial import TrialConfig
+from embedsweep.data.load import load_benchmark, load_splits
+from embedsweep.evaluation.evaluator import Evaluator, cut_dims, evaluator_of, metric_names
+from embedsweep.evaluation.scores import ItemScores
+
+
+class DevEvaluator(SentenceEvaluator):  # type: ignore[misc]  # the library is untyped
+    """The evaluator of a training: that of dev, with the metrics of what is watched added.
+
+    Those are named as in a result: ``dev/stsb-en-dev/spearman_cosine``.
+
+    Args:
+        dev: scores dev.
+        watched: score the watched benchmarks; the name of each is ``dev/`` and the benchmark's.
+    """
+
+    def __init__(self, dev: Evaluator, watched: Sequence[Evaluator]) -> None:
+        super().__init__()
+        self.name = dev.name
+        self._dev = dev
+        self._watched = tuple(watched)
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return all metrics of ``model``; the trainer passes its step as ``steps``."""
+        metrics = dict(self._dev(model, *args, **kwargs))
+        for evaluator in self._watched:
+            metrics |= metric_names(evaluator(model, *args, **kwargs), evaluator.name)
+        return metrics
+
+    @property
+    def has_scored(self) -> bool:
+        """Whether a model was scored in this process."""
+        return self._dev.has_scored
+
+    def item_scores(self) -> ItemScores:
+        """Return the scores of every item of dev, of the model scored last."""
+        return self._dev.item_scores()
+
+
+def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> DevEvaluator:
+    """Return the evaluator of dev and of what is watched, with all dimensions of ``model`` and those configured."""
+    evaluation, dims = config.evaluation, cut_dims(config, model)
+    items = {"dev": load_splits(config.data, evaluation).dev}
+    items |= {f"dev/{each.name}": load_benchmark(each, evaluation.path) for each in evaluation.watch}
+    dev, *watched = (evaluator_of(scored, name, evaluation.batch_size, dims) for name, scored in items.items())
+    return DevEvaluator(dev, watched)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from embedsweep.errors import ConfigError
+from embedsweep.evaluation.dev import dev_evaluator
+from embedsweep.evaluation.evaluator import metric_names, scores_of
+from embedsweep.models.build import build_model
+from embedsweep.validation.single import pass_single
+from tests.demo_pairs import demo_pairs
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_with_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``short-dev``: the last 40 pairs of demo's dev set."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("conf/benchmark", "data/short"):
+        Path(folder).mkdir(parents=True)
+    Path("conf/benchmark/short-dev.yaml").write_text(
+        "defaults: [/data@data: csv, _self_]\nname: short-dev\nfolder: short\nsplit: dev\n", encoding="utf-8"
+    )
+    rows = [f'"{first}","{second}",{score}' for first, second, score in demo_pairs("dev")[-40:]]
+    Path("data/short/dev.csv").write_text("\n".join(["sentence1,sentence2,score", *rows]), encoding="utf-8")
+
+
+def test_what_is_watched_is_scored_beside_dev_as_it_is_alone() -> None:
+    watching = ["evaluation.watch=[short-dev]", "evaluation.path=data", "evaluation.dims=[64]", "trainer.device=cpu"]
+    config = pass_single(watching).config
+    model = build_model(config.model, "cpu")
+    alone = {
+        name: scores_of(dev_evaluator(pass_single([*watching[1:], *words]).config, model), model)
+        for name, words in {"dev": [], "short": ["evaluation.dev=short-dev"]}.items()
+    }
+    renamed = {name.replace("dev", "dev/short-dev", 1): value for name, value in alone["short"].items()}
+    metrics = dev_evaluator(config, model)(model)
+    scores = metric_names(metrics, "dev")
+    assert scores == alone["dev"] | renamed
+    assert {"dev-64/spearman_cosine", "dev/short-dev/spearman_cosine", "dev/short-dev-64/pearson_max"} <= scores.keys()
+    logged = {f"eval_{name}": value for name, value in metrics.items()}  # as the trainer names them
+    assert metric_names({**logged, "eval_runtime": 1.0, "step": 3}, "dev") == scores
+
+
+@pytest.mark.parametrize(
+    ("watched", "message"),
+    [
+        ("[demo-test]", "evaluation.watch: demo-test is a test benchmark, and dev selects: watch a dev benchmark"),
+        ("[demo-dev,demo-dev]", "evaluation.watch: names demo-dev twice"),
+        ("[demo-dv]", "evaluation.watch: demo-dv: no such benchmark (did you mean demo-dev?)"),
+        ("[short-dev]", "benchmark short-dev"),  # without evaluation.path
+    ],
+)
+def test_what_cannot_be_watched_is_refused(watched: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        pass_single([f"evaluation.watch={watched}"])
