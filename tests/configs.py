@@ -18,6 +18,7 @@ SCORED = DataConfig(
     shape="scored_pairs",
     columns=("sentence1", "sentence2", "score"),
     where={},
+    titles=False,
     labels=None,
     delimiter=",",
     encoding="utf-8",

@@ -25,7 +25,7 @@ from tests.configs import DEV_METRICS
 
 CONF = shipped_conf()
 COUNTS = {
-    "data": 17,
+    "data": 19,
     "dataloader": 3,
     "emissions": 1,
     "evaluation": 1,

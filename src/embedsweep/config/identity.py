@@ -24,7 +24,7 @@ CHANGED_RULES: Mapping[str, Mapping[str, object]] = {"model": {"prompt_rule": "r
 """Section -> later key -> its default, where that is not what its absence means. Neither is part of an identity: the
 same command names the same study before and after the change, and the study's own plan says which rule it has."""
 
-LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto", "languages": None}
+LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto", "languages": None, "titles": False}
 """The same for every data configuration, also inside benchmarks and as a further dataset."""
 
 LATER_BENCHMARK_KEYS: Mapping[str, object] = {"family": "sts", "scoring": None}

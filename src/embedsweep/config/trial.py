@@ -51,7 +51,7 @@ Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
 SaveDtype = Literal["float32", "bfloat16", "float16"]
 PromptRule = Literal["roles", "columns"]
-DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
+DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "beir", "generated"]
 Quoting = Literal["auto", "double_quotes", "none"]
 KeepModels = Literal["best", "all", "none"]
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
@@ -105,6 +105,7 @@ class DataConfig:
         shape: what one row is.
         columns: its columns in the order of the shape, by header name or by position from 0 in a file without header.
         where: column -> the value a row must have there to be kept.
+        titles: whether a document's text begins with its title, where documents have titles.
         labels: the names of classes in the order of their numbers; None takes those there are, sorted.
         delimiter: one character between columns.
         encoding: of text files, as Python names it.
@@ -131,6 +132,7 @@ class DataConfig:
     shape: Shape
     columns: Annotated[tuple[Column, ...], Described("a list of names of the header, or of positions from 0")]
     where: Annotated[Mapping[str, AnyText], Described("a mapping of columns to values, as {language:es}")]
+    titles: bool
     labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
     delimiter: Annotated[AnyText, Described("one character, or tab")]
     encoding: Annotated[str, Described("an encoding that Python knows")]
