@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from sentence_transformers import SentenceTransformer
 
+from embedsweep.config.metrics import Scoring
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.data.scored import Pairs, Scored
@@ -45,12 +46,13 @@ class Evaluator(Protocol):
         """Return the scores of every item, of the model scored last."""
 
 
-def evaluator_of(scored: Scored, name: str, batch_size: int, dims: Sequence[int]) -> Evaluator:
+def evaluator_of(scored: Scored, name: str, scoring: Scoring, batch_size: int, dims: Sequence[int]) -> Evaluator:
     """Return what scores models on some items.
 
     Args:
         scored: the items.
         name: ``dev``, ``test`` or a benchmark's name: prefix of the metrics' names.
+        scoring: the family's keys.
         batch_size: texts encoded at once.
         dims: numbers of first dimensions for which shortened embeddings are scored too, each below their width.
     """
@@ -62,7 +64,9 @@ def evaluator_of(scored: Scored, name: str, batch_size: int, dims: Sequence[int]
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
     """Return all test metrics of ``model``, by name."""
     splits = load_splits(config.data, config.evaluation)
-    evaluator = evaluator_of(splits.test, "test", config.evaluation.batch_size, cut_dims(config, model))
+    evaluator = evaluator_of(
+        splits.test, "test", config.evaluation, config.evaluation.batch_size, cut_dims(config, model)
+    )
     return scores_of(evaluator, model)
 
 
@@ -74,8 +78,8 @@ def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, 
     evaluation, requested = config.evaluation, cut_dims(config, model)
     scores: dict[str, float] = {}
     for benchmark in evaluation.benchmarks:
-        scored = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(evaluator_of(scored, benchmark.name, evaluation.batch_size, requested), model)
+        scored, scoring = load_benchmark(benchmark, evaluation.path), benchmark.scoring or evaluation
+        scores |= scores_of(evaluator_of(scored, benchmark.name, scoring, evaluation.batch_size, requested), model)
     return scores
 
 

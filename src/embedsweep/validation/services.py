@@ -82,6 +82,10 @@ STORAGE_DRIVERS = {"postgresql": "psycopg", "sqlite": "sqlite3"}
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql")
 
 
+STAND_IN = "dev/"
+"""The objective in place of one that is unknown, as what decides it is invalid."""
+
+
 @dataclass(frozen=True)
 class Services:
     """The sections of a command that are no part of a trial.
@@ -109,8 +113,8 @@ def read_services(cell: Cell) -> Services:
     problems: list[Problem] = []
     services = Services(**read_sections(cell.composed, kinds, problems))
     evaluation = evaluation_of(cell)
-    if evaluation is not None and not services.study.objectives:
-        main = f"dev/{evaluation.main_metric}"
+    if not services.study.objectives:
+        main = f"dev/{evaluation.main_metric}" if evaluation is not None else STAND_IN
         services = replace(services, study=replace(services.study, objectives=(main,)))
     problems += _check_study(services.study)
     folders = list(_check_folders())

@@ -22,13 +22,18 @@ from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_ce
 from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
-from embedsweep.validation.services import Services, check_objectives, check_reach, check_shares, read_services
+from embedsweep.validation.services import (
+    STAND_IN,
+    Services,
+    check_objectives,
+    check_reach,
+    check_shares,
+    read_services,
+)
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
 """The most cells of a grid that are checked one by one to count those that keep the constraints: about ten seconds."""
-STAND_IN = ("dev/",)
-"""Objectives of a study whose own section is invalid."""
 NO_PRUNING = PruningConfig((), 2, 0, 0, 0.0, 1.0)
 
 
@@ -118,7 +123,7 @@ def _plan(
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
-        objectives=study.objectives if study is not None else STAND_IN,
+        objectives=study.objectives if study is not None else (STAND_IN,),
         pruner=study.pruner if study is not None else "none",
         pruning=study.pruning if study is not None else NO_PRUNING,
         duplicates=study.duplicates if study is not None else "reuse",
