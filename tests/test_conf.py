@@ -12,7 +12,8 @@ import yaml
 
 from embedsweep.config.compose import open_composer, shipped_conf
 from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, TrackingConfig, WorkersConfig
-from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, OptimizerName
+from embedsweep.config.training import OptimizerName
+from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import resolve
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.training.trainer import OPTIMIZERS
@@ -20,10 +21,11 @@ from embedsweep.validation.cells import expand_benchmarks
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_section, read_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
+from tests.configs import DEV_METRICS
 
 CONF = shipped_conf()
 COUNTS = {
-    "data": 17,
+    "data": 19,
     "dataloader": 3,
     "emissions": 1,
     "evaluation": 1,

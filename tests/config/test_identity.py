@@ -50,6 +50,7 @@ def test_a_later_key_changes_the_identity_only_of_configurations_that_set_it() -
     words = ["data=demo_mixed", "evaluation.dev=demo-dev", "evaluation.benchmarks=[demo-test]"]
     config = pass_single(words).config
     tree = without_later_keys(asdict(config))
+    assert not {"quoting", "titles"} & set(tree["data"])
     assert "quoting" not in canonical(tree)
     older = replace(config.model, prompt_rule="columns", save_dtype=None)  # what these are where they are missing
     assert trial_config_of(tree) == replace(config, model=older)

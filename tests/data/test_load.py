@@ -23,7 +23,7 @@ DEMO = replace(SCORED, name="demo", format="generated", files=None)
 PAIRED = replace(
     CSV, name="paired", shape="positive_pairs", columns=(0, 1), splits={**CSV.splits, "dev": (), "test": ()}
 )
-BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV)
+BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV, family="sts", scoring=None)
 
 
 @pytest.fixture
@@ -205,15 +205,15 @@ def test_without_path_and_hub_the_needed_files_are_named() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_nli", "demo_topics"])
+@pytest.mark.parametrize("name", DEMOS)
 @pytest.mark.parametrize("option", [None, "mine"])
 def test_demo_data_is_selected_by_its_shape_and_scored_by_the_same_pairs(name: DemoName, option: str | None) -> None:
     shape = DEMOS[name]
-    config = replace(DEMO, name=option or name, shape=shape, columns=COLUMNS[shape], limit=100)
+    config = replace(DEMO, name=option or name, shape=shape, columns=COLUMNS[shape], limit=20)
     splits = load_splits(config, EVALUATION)
     assert splits.train.origin == f"{name} train"
     assert splits.train.shape == shape
-    assert len(splits.train) == 100
+    assert len(splits.train) == 20
     for split, pairs in (("dev", splits.dev), ("test", splits.test)):
         assert pairs.origin == f"demo {split}"
         assert len(pairs) == 800
@@ -234,6 +234,7 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
         revision="v1",
         columns=(0, 1, 2),
         where={"lang": "es"},
+        titles=True,
         labels=("a", "b"),
         splits={**DEMO.splits, "dev": ()},
         delimiter=";",
@@ -250,6 +251,7 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
         f"data.revision: 'v1' {reported} null",
         f"data.score_range: [0,1] {reported} [0,5]",
         f"data.splits: {{train:[train],dev:[],test:[test]}} {reported} {{train:[train],dev:[dev],test:[test]}}",
+        f"data.titles: true {reported} false",
         f"data.where: {{lang:es}} {reported} {{}}",
     ]
 
@@ -264,7 +266,7 @@ def test_a_shape_without_demo_data_is_refused_with_the_shapes_that_have_some() -
     assert _refusal(replace(DEMO, shape="triplets", columns=("a", "b", "c"))) == [
         "data.shape: there is no demo data of triplets (anchor, positive, negative: a text, one that means the same "
         "and one that does not): demo data is scored_pairs (data=demo), class_pairs (data=demo_nli), class_texts "
-        "(data=demo_topics); data.convert.to converts it to what a loss needs"
+        "(data=demo_topics), positive_pairs (data=demo_retrieval); data.convert.to converts it to what a loss needs"
     ]
 
 

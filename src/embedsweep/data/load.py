@@ -13,11 +13,13 @@ from typing import Any, Literal, TypeVar
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
+from embedsweep.data.beir import Judged, read_folder
 from embedsweep.data.checks import checked_examples, limited
-from embedsweep.data.demo import demo_splits, is_generated
+from embedsweep.data.demo import demo_retrieval, demo_splits, is_generated
 from embedsweep.data.examples import WORDS, Examples, Splits, as_pairs
-from embedsweep.data.scored import Scored
-from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
+from embedsweep.data.passages import SEARCHED, as_retrieval
+from embedsweep.data.scored import Retrieval, Scored
+from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path, splits_there
 from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.files import user_path
@@ -62,6 +64,8 @@ def _read(request: Request) -> Outcomes:
     try:
         if is_generated(data):
             return demo_splits(data, splits)
+        if data.format == "beir":
+            return {split: each.pairs if isinstance(each, Judged) else each for split, each in _judged(request).items()}
         tables = _tables(data, splits, folder)
     except ConfigError as error:
         return dict.fromkeys(splits, error)
@@ -73,13 +77,30 @@ def _read(request: Request) -> Outcomes:
     return outcomes
 
 
+@functools.lru_cache(maxsize=8)
+def _judged(request: Request) -> Mapping[Split, Judged | ConfigError]:
+    """Return splits of some data in the layout of BEIR, each with all its problems; cached in the process.
+
+    Raises:
+        ConfigError: there is no such source.
+    """
+    data, splits, folder = request.arguments
+    if data.path is not None:
+        return read_folder(data, splits)
+    raise _no_source(data, splits, folder)
+
+
 def _tables(data: DataConfig, splits: Sequence[Split], folder: str | None) -> Mapping[Split, Table]:
     if data.path is not None:
         return read_path(data.path, data, splits)
     if data.hub is None:
-        message = f"is not set, and {data.name} is not on the hub: {_without_hub(data, splits, folder)}"
-        raise ConfigError.single("data.path", message)
+        raise _no_source(data, splits, folder)
     return read_hub(data.hub, data, splits, _without_hub(data, splits, folder))
+
+
+def _no_source(data: DataConfig, splits: Sequence[Split], folder: str | None) -> ConfigError:
+    message = f"is not set, and {data.name} is not on the hub: {_without_hub(data, splits, folder)}"
+    return ConfigError.single("data.path", message)
 
 
 def _without_hub(data: DataConfig, splits: Sequence[Split], folder: str | None) -> str:
@@ -117,6 +138,47 @@ def load_train(data: DataConfig) -> Examples:
         ConfigError: all problems of these.
     """
     return limited(_raised(_load(data, ("train",))["train"]), data.limit)
+
+
+def load_retrieval(data: DataConfig, split: Split, folder: str | None = None) -> Retrieval:
+    """Return the queries of a split with their judged documents and all documents there are; cached in the process.
+
+    Whatever ``data.limit`` is, everything that is relevant is in it. Positive pairs and triplets become queries and
+    documents; the documents are those of all splits that the source has.
+
+    Args:
+        data: the source.
+        split: one that it has.
+        folder: the folder of a benchmark, for messages.
+
+    Raises:
+        ConfigError: all problems of these, or its examples are no queries with documents.
+    """
+    if data.shape not in SEARCHED:
+        message = f"data={data.name} has {WORDS[data.shape]} ({data.shape}), so there are no documents to search: "
+        raise ConfigError.single("data.shape", f"{message}take data of {' or '.join(SEARCHED)}, or data=beir")
+    if is_generated(data) or data.format == "beir":
+        splits: tuple[Split, ...] = (split,)
+    else:
+        splits = (split, *(other for other in splits_there(data) if other != split))
+    key = canonical([_source_key(data), splits, folder])
+    return _raised(_retrieval(Request(key, (data, splits, folder))))
+
+
+@functools.lru_cache(maxsize=8)
+def _retrieval(request: Request) -> Retrieval | ConfigError:
+    """Return the first of some splits as retrieval, the others' documents included."""
+    data, splits, folder = request.arguments
+    try:
+        if is_generated(data):
+            return demo_retrieval(data, splits[0])
+        if data.format == "beir":
+            return _raised(_judged(request)[splits[0]]).retrieval
+        outcomes = _load(data, splits, folder)
+        examples = [_raised(outcomes[split]) for split in splits]
+    except ConfigError as error:
+        return error
+    return as_retrieval(examples[0], examples[1:])
 
 
 def load_also(data: DataConfig) -> dict[str, Examples]:

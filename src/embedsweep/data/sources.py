@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.trial import DataConfig, DataFormat, Split
+from embedsweep.config.trial import SPLITS, DataConfig, DataFormat, Split
 from embedsweep.data.formats import READERS
 from embedsweep.data.tables import Findings, Table, choose, closest_names, joined_parts, layout_of
 from embedsweep.errors import ConfigError
@@ -55,6 +55,15 @@ def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Sp
     if not any(file.exists() or any(file.parent.glob(file.name)) for files in paths.values() for file in files):
         _check_language(path, config)
     return {split: joined_parts(files, read) for split, files in paths.items()}
+
+
+def splits_there(data: DataConfig) -> tuple[Split, ...]:
+    """Return the splits that a source has: of a folder those with a file, else those that ``data.splits`` names."""
+    named: tuple[Split, ...] = tuple(split for split in SPLITS if data.splits[split])
+    if data.path is None or not (folder := user_path(data.path)).is_dir():
+        return () if data.path is not None else named
+    names = {split: file_names(data, split, named) for split in named}
+    return tuple(split for split in named if any(any(folder.glob(name)) for name in names[split]))
 
 
 def file_names(config: DataConfig, split: Split, splits: Sequence[Split]) -> list[str]:
