@@ -15,21 +15,16 @@ from embedsweep.config.identity import (
     without_card_keys,
     without_later_keys,
 )
+from embedsweep.config.metrics import is_dev_metric
+from embedsweep.config.training import Switch
 from embedsweep.config.trial import (
-    DEV_METRICS,
-    DIRECTIONS,
-    Count,
     Duplicates,
     KeepModels,
-    NotNegative,
-    Positive,
     PrunerName,
     SamplerName,
-    Switch,
-    WholeNumber,
     WorkersName,
 )
-from embedsweep.config.types import AllowedWords, Bounds, Described, Key
+from embedsweep.config.types import Bounds, Count, Described, Key, NotNegative, Positive, WholeNumber
 from embedsweep.config.values import shown
 
 
@@ -213,7 +208,7 @@ class _Optimised:
     @property
     def objective(self) -> str:
         """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+        return next(metric for metric in self.objectives if is_dev_metric(metric))
 
 
 @dataclass(frozen=True)
@@ -225,6 +220,7 @@ class StudyConfig(_Optimised):
         n_trials: how many trials in total, over all commands; None is the grid's size.
         timeout: seconds after which this command starts no trial; None has no limit.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
+            Where the command names none, the main metric of its evaluation.
         keep: scores that may not fall far below those of the untrained model; a trial that loses more is never best.
         sampler: who proposes the trials of a search.
         pruner: who ends trials early.
@@ -245,7 +241,9 @@ class StudyConfig(_Optimised):
     name: str | None
     n_trials: Count | None
     timeout: Positive | None
-    objectives: Annotated[tuple[Annotated[str, AllowedWords(tuple(DIRECTIONS))], ...], Key("objective")]
+    objectives: Annotated[
+        tuple[str, ...], Described("a list of metrics, as [dev/spearman_cosine], or null"), Key("objective")
+    ]
     keep: Annotated[
         tuple[KeepConfig, ...],
         Described("a list of scores, as [{benchmark:stsb-en-dev,metric:spearman_cosine,drop_at_most:0.01}]"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from embedsweep.config.axes import grid_size, is_discrete
@@ -11,20 +11,26 @@ from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import (
     Axis,
     DiscreteAxis,
-    KeepConfig,
     PruningConfig,
     SearchConfig,
     StudyConfig,
     StudyPlan,
 )
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
-from embedsweep.validation.services import Services, check_reach, check_shares, read_services
+from embedsweep.validation.services import (
+    STAND_IN,
+    Services,
+    check_objectives,
+    check_reach,
+    check_shares,
+    evaluation_of,
+    read_services,
+)
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
@@ -73,11 +79,13 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
                 raise ConfigError(problems)
             n_trials = services.study.n_trials
             return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
+        if services is not None:
+            problems += check_objectives(services.study, cells[0])
+            problems += _check_keep(services.study, cells[0], composer)
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
-        problems += _check_keep(services.study.keep if services is not None else (), cells[0], composer)
     constraints = tuple(_sound_constraints(search, cells, problems))
     plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
     n_trials = None
@@ -117,7 +125,7 @@ def _plan(
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
-        objectives=study.objectives if study is not None else DEV_METRICS[:1],
+        objectives=study.objectives if study is not None else (STAND_IN,),
         pruner=study.pruner if study is not None else "none",
         pruning=study.pruning if study is not None else NO_PRUNING,
         duplicates=study.duplicates if study is not None else "reuse",
@@ -159,20 +167,23 @@ def _check_search(search: SearchConfig, searched: Sequence[object], overrides: O
         yield Problem("-m", message)
 
 
-def _check_keep(keep: Sequence[KeepConfig], cell: Cell, composer: Composer) -> Iterator[Problem]:
+def _check_keep(study: StudyConfig, cell: Cell, composer: Composer) -> Iterator[Problem]:
     """Check that what must not be forgotten is watched, and that the untrained model is scored."""
-    evaluation = cell.composed["evaluation"]
-    watched = [str(each.get("name")) for each in evaluation.get("watch") or () if isinstance(each, Mapping)]
+    evaluation, keep = evaluation_of(cell), study.keep
+    if evaluation is None or not keep:
+        return
+    watched = {each.name: (each.scoring or evaluation).metrics for each in evaluation.watch}
     for kept in keep:
-        if kept.benchmark not in watched:
-            yield Problem("study.keep", _why_not_watched(kept.benchmark, watched, composer))
-        elif f"dev/{kept.metric}" not in DEV_METRICS:
-            known = [each.removeprefix("dev/") for each in DEV_METRICS]
+        known = watched.get(kept.benchmark)
+        if known is None:
+            yield Problem("study.keep", _why_not_watched(kept.benchmark, list(watched), composer))
+        elif kept.metric not in known:
             message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
             yield Problem("study.keep", message + ", ".join(known))
-    for name in {kept.name for kept in keep if [each.name for each in keep].count(kept.name) > 1}:
+    names = [kept.name for kept in keep]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("study.keep", f"names {name.replace('/', ' ')} twice")
-    if keep and evaluation.get("before") is False:
+    if not evaluation.before:
         yield Problem("study.keep", "compares with the untrained model, which evaluation.before=false leaves out")
 
 
