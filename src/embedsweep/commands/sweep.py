@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from embedsweep.commands.study_page import StudyPage
-from embedsweep.config.trial import DIRECTIONS
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.values import resolve
 from embedsweep.console import OutputStyle, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
@@ -27,6 +27,7 @@ from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
+from embedsweep.study.keep import is_kept
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
 from embedsweep.study.storage import repair_hint, storage_errors
@@ -306,11 +307,11 @@ def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float
     """
     metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
-        values = [trial.values[index] for trial in study.complete_trials]
+        values = [trial.values[index] for trial in study.complete_trials if is_kept(trial)]
         if values:
             # Without "best/", the emissions are the sum over all trials.
             metric = f"best/{name}" if name.startswith("emissions/") else name
-            metrics[metric] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
+            metrics[metric] = max(values) if direction_of(name) == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, {f"study/{name}": value for name, value in metrics.items()})
 

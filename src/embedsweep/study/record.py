@@ -15,12 +15,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
+from embedsweep.config.metrics import direction_of, is_dev_metric
 from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyPlan
-from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
+from embedsweep.study.keep import is_kept, keep_text
 from embedsweep.study.leases import LEASE, Leases
 from embedsweep.study.pruning import report_steps
 from embedsweep.study.storage import study_lock
@@ -78,7 +79,7 @@ class Finals:
 def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
     """Return Optuna's direction of each objective."""
     return [
-        StudyDirection.MAXIMIZE if DIRECTIONS[name] == "maximize" else StudyDirection.MINIMIZE for name in objectives
+        StudyDirection.MAXIMIZE if direction_of(name) == "maximize" else StudyDirection.MINIMIZE for name in objectives
     ]
 
 
@@ -112,21 +113,23 @@ def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tup
     order = [first, *(index for index in range(len(objectives)) if index != first)]
 
     def key(trial: FrozenTrial) -> tuple[float, ...]:
-        signed = (-trial.values[i] if DIRECTIONS[objectives[i]] == "maximize" else trial.values[i] for i in order)
+        signed = (-trial.values[i] if direction_of(objectives[i]) == "maximize" else trial.values[i] for i in order)
         return (*signed, trial.number)
 
     return key
 
 
 def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
-    """Return the complete trial with the best value of the first dev metric; None without a complete trial.
+    """Return the complete trial with the best value of the first dev metric; None if no complete trial may be the best.
 
-    A trial that reuses another's scores has no model, so the other one is returned. Ties are decided by the other
-    objectives and then by the number, so that the trial is always on the Pareto front.
+    A trial that forgets more than ``study.keep`` allows may not. One that reuses another's scores has no model, so the
+    other one is returned. Ties are decided by the other objectives and then by the number, so that the trial is always
+    on the Pareto front of those that may.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
-    first = next(index for index, name in enumerate(objectives) if name in DEV_METRICS)
-    return min(complete, key=better(objectives, first), default=None)
+    rivals = [trial for trial in complete if is_kept(trial)]
+    first = next(index for index, name in enumerate(objectives) if is_dev_metric(name))
+    return min(rivals, key=better(objectives, first), default=None)
 
 
 N_TRIALS = "embedsweep.n_trials"
@@ -251,6 +254,13 @@ class StudyRecord:
     def best(self) -> FrozenTrial | None:
         """The best complete trial; see `best_of`."""
         return best_of(self.trials, self.plan.objectives)
+
+    @property
+    def why_no_best(self) -> str:
+        """Why no trial is the best, in words, where `best` is None."""
+        if not self.complete_trials:
+            return "no trial is complete"
+        return f"no trial is the best: each complete one forgets {keep_text(self.plan.keep)} (study.keep)"
 
     @property
     def front(self) -> frozenset[int]:
