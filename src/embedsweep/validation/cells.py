@@ -329,7 +329,9 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
     families = [name for name, kind in EVALUATIONS.items() if key in _keys_of(kind)]
     if families:
         others = " or ".join(f"evaluation={name}" for name in families)
-        yield Problem(key, f"evaluation={cells[0].composed['evaluation'].get('name')} has no such key; choose {others} for it")
+        yield Problem(
+            key, f"evaluation={cells[0].composed['evaluation'].get('name')} has no such key; choose {others} for it"
+        )
         return
     if len(lacking) == len(cells) and (name := here(key)) is not None:
         yield Problem(key, f"no such key; here it is {name}")
