@@ -65,6 +65,7 @@ def make_request(
         n_trials=n_trials,
         timeout=None,
         objectives=objectives,
+        keep=(),
         sampler=sampler or "tpe",
         pruner="none",
         pruning=NO_PRUNING,
