@@ -15,6 +15,7 @@ from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
+from embedsweep.data.negatives import counts_in
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
@@ -174,6 +175,8 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
             say(console, f"spearman_cosine on {key.removeprefix('dev/').partition('/')[0]}: {before}{value:.4f}")
+    if (counts := counts_in(result.conversion or "")) is not None:
+        say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"

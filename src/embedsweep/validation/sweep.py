@@ -31,6 +31,7 @@ from embedsweep.validation.services import (
     evaluation_of,
     read_services,
 )
+from embedsweep.validation.strictest import set_strictest
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
@@ -85,6 +86,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
+        set_strictest(cells, (*overrides.axes, *searched), overrides, problems)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
     constraints = tuple(_sound_constraints(search, cells, problems))
     plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
