@@ -21,7 +21,7 @@ from embedsweep.report.answer import answer
 from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
-from embedsweep.study.opening import find_study
+from embedsweep.study.opening import agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -214,7 +214,9 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
-    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
+    patience = agreed_patience(study.patience if study is not None else None, request)
+    stop = f"; patience: {patience.patience} trials" if patience is not None else ""
+    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
     for constraint in plan.constraints:
         say(console, f"  constraint: {constraint}")
     for point in plan.enqueue:
