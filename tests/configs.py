@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig, LoraConfig, ModelConfig
+from embedsweep.config.metrics import dev_metrics
+from embedsweep.config.trial import ConvertConfig, DataConfig, LoraConfig, ModelConfig, StsConfig
 
 SCORED = DataConfig(
     name="csv",
@@ -31,10 +32,13 @@ SCORED = DataConfig(
 )
 """Scored pairs of delimited files with a header."""
 
-EVALUATION = EvaluationConfig(
+EVALUATION = StsConfig(
     name="sts", batch_size=64, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False
 )
 """The data's own dev and test."""
+
+DEV_METRICS = dev_metrics(EVALUATION)
+"""What a trial may be chosen by: ``dev/pearson_cosine``, ..."""
 
 NO_LORA = LoraConfig(rank=None, alpha=16, dropout=0.0, target_modules=None)
 PLAIN = ModelConfig(

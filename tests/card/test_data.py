@@ -124,8 +124,8 @@ def test_dev_has_escaped_samples_and_test_has_none(write: Write) -> None:
 def test_benchmarks_are_described_as_they_were_read(config: TrialConfig, folder: Path, write: Write) -> None:
     semeval = replace(config.data, name="sts2012", format="semeval", files="STS.input.*.txt", hub=None)
     on_hub = replace(config.data, name="stsb", format="delimited", files="{split}.csv", hub="ORG/STS", revision="abc")
-    dev = BenchmarkConfig("sts2012-en", "sts2012_en", "test", semeval)
-    test = BenchmarkConfig("stsb-es-test", "stsb", "test", on_hub)
+    dev = BenchmarkConfig("sts2012-en", "sts2012_en", "test", semeval, "sts", None)
+    test = BenchmarkConfig("stsb-es-test", "stsb", "test", on_hub, "sts", None)
     evaluation = replace(config.evaluation, dev=dev, test=test, path="/home/somebody/benchmarks")
     text = part(write(config=replace(config, evaluation=evaluation)), "### Evaluation Datasets")
     assert "* Dataset: local files, `sts2012_en` (`STS.input.*.txt`)" in text

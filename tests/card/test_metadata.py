@@ -110,7 +110,7 @@ def test_the_licence_is_the_base_models_own(
 
 
 def test_metadata_is_unchanged_by_the_hubs_reader(config: TrialConfig, folder: Path, write: Write) -> None:
-    benchmark = BenchmarkConfig("sts2017-es", "folder", "test", config.data)
+    benchmark = BenchmarkConfig("sts2017-es", "folder", "test", config.data, "sts", None)
     write(
         replace(RESULT, test=TEST, benchmarks={"sts2017-es/spearman_dot": 0.4, "sts2017-es-64/spearman_dot": 0.3}),
         replace(config, evaluation=replace(config.evaluation, benchmarks=(benchmark,))),

@@ -63,7 +63,8 @@ def test_all_figures_are_written_as_json(folder: Path) -> None:
     assert output.endswith("written to audit.json\n")
     tree = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     assert list(tree) == ["data"]
-    assert tree["data"]["shared"]["train/dev"] == {"pairs": 0, "of": 2, "sentences": 2}
+    figures = {"pairs": 0, "of": 2, "sentences": 2, "queries": None, "passages": None}
+    assert tree["data"]["shared"]["train/dev"] == figures
     assert tree["data"]["splits"]["train"]["labels"]["0-0.1"] == 1
     assert len(tree["data"]["warnings"]) == 1
 

@@ -169,7 +169,8 @@ def test_splits_are_folders_of_parts(tmp_path: Path) -> None:
 
 def test_semeval_2012_is_read_whole(shared_data: Path) -> None:
     data = replace(SEMEVAL, files="STS.input.*.txt")
-    pairs = as_examples(load_benchmark(BenchmarkConfig("sts2012-en", "sts2012_en", "test", data), str(shared_data)))
+    benchmark = BenchmarkConfig("sts2012-en", "sts2012_en", "test", data, "sts", None)
+    pairs = as_examples(load_benchmark(benchmark, str(shared_data)))
     assert len(pairs) == 1500
     assert (pairs.texts[0][0], (pairs.labels or ())[0]) == ("A man with a hard hat is dancing.", 1.0)
     assert pairs.texts[1][750] == "restate (words) from one language into another language."

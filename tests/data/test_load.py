@@ -23,7 +23,7 @@ DEMO = replace(SCORED, name="demo", format="generated", files=None)
 PAIRED = replace(
     CSV, name="paired", shape="positive_pairs", columns=(0, 1), splits={**CSV.splits, "dev": (), "test": ()}
 )
-BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV)
+BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV, family="sts", scoring=None)
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_reading_files_imports_no_heavy_library(folder: Path) -> None:
     script = (
         "import sys\n"
         "from embedsweep.data.load import load_splits\n"
-        "from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig\n"
+        "from embedsweep.config.trial import ConvertConfig, DataConfig, StsConfig\n"
         f"load_splits({replace(CSV, path=str(folder))!r}, {EVALUATION!r})\n"
         "print(sorted({'torch', 'pandas', 'datasets', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))\n"
     )
@@ -328,20 +328,27 @@ def test_a_file_is_what_is_trained_on_where_something_else_is_scored(folder: Pat
 
 
 @pytest.mark.parametrize(
-    ("config", "reported"),
+    ("config", "reported", "other"),
     [
-        (PAIRED, "has two texts that mean the same (data.shape=positive_pairs), which cannot be scored"),
+        (
+            PAIRED,
+            "has two texts that mean the same (data.shape=positive_pairs), which evaluation=sts cannot score",
+            ", or evaluation=retrieval",
+        ),
         (
             replace(CSV, splits={**CSV.splits, "dev": (), "test": ()}),
             "has no {split} split (data.splits.{split})",
+            "",
         ),
     ],
 )
-def test_data_that_cannot_be_scored_needs_benchmarks(folder: Path, config: DataConfig, reported: str) -> None:
+def test_data_that_cannot_be_scored_needs_benchmarks(
+    folder: Path, config: DataConfig, reported: str, other: str
+) -> None:
     config = replace(config, name="mine", path=str(folder))
     assert _refusal(config) == [
         f"evaluation.{split}: is not set, and data=mine {reported.format(split=split)}: choose a benchmark of "
-        f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+        f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}{other}"
         for split in ("dev", "test")
     ]
 
@@ -386,7 +393,7 @@ def test_problems_of_a_benchmark_have_its_own_keys(folder: Path) -> None:
         "benchmark bench, data.files: is not set: set the file name of a split, as in '{split}.csv'"
     )
     assert _benchmark_refusal(replace(benchmark, data=PAIRED), str(folder)) == (
-        "benchmark bench: has two texts that mean the same (shape: positive_pairs), but only scored pairs can be scored"
+        "benchmark bench: has two texts that mean the same (shape: positive_pairs), but family sts scores scored_pairs"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embedsweep.config.trial import Shape
 from embedsweep.data.examples import Examples
 from embedsweep.data.load import load_retrieval
 from embedsweep.data.passages import as_retrieval
@@ -17,7 +18,7 @@ PAIRED = replace(SCORED, name="csv", shape="positive_pairs", columns=("question"
 
 
 def _examples(*rows: tuple[str, ...]) -> Examples:
-    shape = "positive_pairs" if len(rows[0]) == 2 else "triplets"
+    shape: Shape = "positive_pairs" if len(rows[0]) == 2 else "triplets"
     places = tuple(f"line {number}" for number in range(1, len(rows) + 1))
     return Examples(shape, tuple(zip(*rows, strict=True)), None, None, "here", None, places)
 

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
-from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, EvaluationConfig
+from embedsweep.config.trial import BenchmarkConfig, StsConfig
 from embedsweep.data.examples import as_examples, as_pairs
 from embedsweep.data.scored import Pairs
 from embedsweep.errors import TrialError
@@ -25,6 +25,7 @@ from embedsweep.evaluation.pairs import PairEvaluator
 from embedsweep.evaluation.scores import read_scores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
+from tests.configs import DEV_METRICS
 from tests.demo_pairs import demo_pairs
 
 ROWS = demo_pairs("dev")[:60]
@@ -34,9 +35,7 @@ PAIRS = Pairs(
     tuple(float(score) / 5 for _, _, score in ROWS),
     "demo dev",
 )
-CONFIG = EvaluationConfig(
-    "sts", batch_size=16, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False
-)
+CONFIG = StsConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +212,7 @@ def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer, mon
     halves = {"sts2017-es": as_pairs(as_examples(PAIRS).kept(range(30), None)), "stsb-en-test": PAIRS}
     monkeypatch.setattr("embedsweep.evaluation.evaluator.load_benchmark", lambda benchmark, _: halves[benchmark.name])
     config = pass_single(["loss=cosent"]).config
-    benchmarks = tuple(BenchmarkConfig(name, name, "test", config.data) for name in halves)
+    benchmarks = tuple(BenchmarkConfig(name, name, "test", config.data, "sts", None) for name in halves)
     scores = score_further(replace(config, evaluation=replace(CONFIG, benchmarks=benchmarks, dims=(32,))), model)
     assert len(scores) == 40
     for name, pairs in halves.items():

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedsweep.config.result import Emissions, Interval, TrialResult
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
+from tests.configs import DEV_METRICS
 
 COST = Emissions(0.002, 0.01, 1.0, "world average", ())
 Outcome = float | str | TrialResult

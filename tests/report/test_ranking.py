@@ -12,7 +12,6 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import TrialResult
 from embedsweep.config.study import Choice
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import short_params
 from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
 from embedsweep.report.results import study_results
@@ -22,6 +21,7 @@ from embedsweep.study.study import Study
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
+from tests.configs import DEV_METRICS
 from tests.report.studies import COST, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE

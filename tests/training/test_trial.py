@@ -20,7 +20,7 @@ from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
-from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import as_examples
 from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
@@ -38,6 +38,7 @@ from embedsweep.training.trial import TrialSetup, _figures, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
+from tests.configs import DEV_METRICS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

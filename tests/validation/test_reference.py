@@ -12,7 +12,7 @@ import pytest
 from tools.write_config_reference import PAGE, page
 
 from embedsweep.cli import main
-from embedsweep.config import trial
+from embedsweep.config import training, trial
 from embedsweep.config.compose import open_composer, shipped_conf
 from embedsweep.config.identity import config_hash, trial_config_of
 from embedsweep.config.types import Bounds, fields_of
@@ -160,7 +160,7 @@ def smoothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = "smoothing: 0.1            # how much of a label is spread over the others\n"
     (tmp_path / "conf" / "trainer" / "default.yaml").write_text(shipped + line, encoding="utf-8")
     field = ("smoothing", Annotated[float, Bounds(at_least=0, below=1)])
-    extended = make_dataclass("TrainerConfig", [field], bases=(trial.TrainerConfig,), frozen=True)
+    extended = make_dataclass("TrainerConfig", [field], bases=(training.TrainerConfig,), frozen=True)
     monkeypatch.setattr(trial, "TrainerConfig", extended)
     for cached in (fields_of, reference._read_option, reference.types_of):
         cached.cache_clear()

@@ -77,7 +77,7 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
             "csv",
             "format",
             "excel",
-            "must be one of delimited, json_lines, parquet, semeval, generated, null, but got 'excel'",
+            "must be one of delimited, json_lines, parquet, semeval, beir, generated, null, but got 'excel'",
         ),
         ("csv", "labels", ["a", "b"], "are names of classes, and data.shape=scored_pairs has none: leave them out "),
         ("nli", "labels", ["a"], "must be the names of at least two classes in the order of their numbers, as "),

@@ -20,7 +20,7 @@ from embedsweep.cli import main
 from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
-from embedsweep.config.trial import DEV_METRICS, SPLITS
+from embedsweep.config.trial import SPLITS
 from embedsweep.emissions.rows import read_rows, sum_rows
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.opening import open_study
@@ -31,6 +31,7 @@ from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import winner as winner_module
 from embedsweep.workers.winner import SCORING
+from tests.configs import DEV_METRICS
 from tests.demo_pairs import demo_pairs
 
 pytestmark = pytest.mark.slow  # each trains

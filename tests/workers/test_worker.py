@@ -25,7 +25,7 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
-from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.ranking import print_ranking, rerun_command
@@ -45,6 +45,7 @@ from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
+from tests.configs import DEV_METRICS
 from tests.tracking.stores import wait_written
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedsweep.card.text import code, data_name, last_part, table, without_folders
+from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import SIMILARITIES, ModelConfig, TrialConfig
+from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.emissions.rows import read_rows
 from embedsweep.models.layout import base_dtypes
 from embedsweep.secrets import redact

@@ -70,7 +70,9 @@ def print_audit(console: Console, result: Audit, heading: str) -> None:
 
 def _print_splits(console: Console, result: Audit) -> None:
     for name, split in result.splits.items():
-        say(console, f"{name}: {split.examples} {split.shape.replace('_', ' ')} from {split.origin}")
+        searched = split.searched
+        queries = f"{searched.queries} queries over {searched.documents} documents, " if searched is not None else ""
+        say(console, f"{name}: {queries}{split.examples} {split.shape.replace('_', ' ')} from {split.origin}")
         if split.conversion:
             say(console, f"  {split.conversion}")
     rows = [
@@ -81,10 +83,14 @@ def _print_splits(console: Console, result: Audit) -> None:
 
 
 def _print_shared(console: Console, shared: Mapping[str, Shared]) -> None:
-    rows = [
-        (name.replace("/", " and "), f"{one.pairs} of {one.of}", str(one.sentences)) for name, one in shared.items()
-    ]
-    _print_table(console, ("shared by", "pairs", "sentences"), rows)
+    columns: tuple[str, ...] = ("shared by", "pairs", "sentences")
+    columns += ("queries", "passages") if any(one.queries is not None for one in shared.values()) else ()
+    rows = []
+    for name, one in shared.items():
+        texts = (one.sentences, one.queries, one.passages)
+        cells = ("" if number is None else str(number) for number in texts[: len(columns) - 2])
+        rows.append((name.replace("/", " and "), f"{one.pairs} of {one.of}", *cells))
+    _print_table(console, columns, rows)
 
 
 def _print_lengths(console: Console, result: Audit) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from embedsweep.commands.study_page import StudyPage
-from embedsweep.config.trial import DIRECTIONS
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.values import resolve
 from embedsweep.console import OutputStyle, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
@@ -310,7 +310,7 @@ def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float
         if values:
             # Without "best/", the emissions are the sum over all trials.
             metric = f"best/{name}" if name.startswith("emissions/") else name
-            metrics[metric] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
+            metrics[metric] = max(values) if direction_of(name) == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, {f"study/{name}": value for name, value in metrics.items()})
 

@@ -152,7 +152,7 @@ class Composer:
         return bool(self.options(name)) or bool(groups)
 
     def benchmark(self, name: str) -> dict[str, Any]:
-        """Return the option ``conf/benchmark/NAME.yaml``, interpolations as they stand.
+        """Return the option ``conf/benchmark/NAME.yaml`` on top of what all have, interpolations as they stand.
 
         Raises:
             ConfigError: there is no benchmark of that name, or it cannot be read.
@@ -160,7 +160,12 @@ class Composer:
         known = self.options("benchmark")
         if name not in known:
             raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
-        composed: dict[str, Any] = self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        base: dict[str, Any] = self._composed_plain("base/benchmark", [])["base"]
+        return base | self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+
+    def evaluation(self, name: str) -> dict[str, Any]:
+        """Return the option ``conf/evaluation/NAME.yaml``, interpolations as they stand."""
+        composed: dict[str, Any] = self._composed_plain(f"evaluation/{name}", [])["evaluation"]
         return composed
 
     @property

@@ -27,6 +27,8 @@ same command names the same study before and after the change, and the study's o
 LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto", "languages": None, "titles": False}
 """The same for every data configuration, also inside benchmarks and as a further dataset."""
 
+LATER_BENCHMARK_KEYS: Mapping[str, object] = {"family": "sts", "scoring": None}
+"""The same for every benchmark."""
 
 CARD_KEYS = ("languages",)
 """Keys of data configurations that only the model card has: no part of an identity, and free to change."""
@@ -36,7 +38,8 @@ def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's tree, whichever version wrote it, with the keys of this one in the sections that it has."""
     later = {name: {**LATER_KEYS[name], **tree[name]} for name in LATER_KEYS if isinstance(tree.get(name), Mapping)}
     changed: dict[str, Any] = _change_data({**tree, **later}, lambda data: {**LATER_DATA_KEYS, **data})
-    return changed
+    with_keys: dict[str, Any] = _change_benchmarks(changed, lambda benchmark: {**LATER_BENCHMARK_KEYS, **benchmark})
+    return with_keys
 
 
 def without_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +51,8 @@ def without_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
         for name, section in tree.items()
     }
     changed: dict[str, Any] = _change_data(without, _without_later_data_keys)
-    return changed
+    without_keys: dict[str, Any] = _change_benchmarks(changed, _without_later_benchmark_keys)
+    return without_keys
 
 
 def is_as_before(key: str, value: object) -> bool:
@@ -74,6 +78,11 @@ def _without_later_data_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _without_later_benchmark_keys(benchmark: Mapping[str, Any]) -> dict[str, Any]:
+    later = LATER_BENCHMARK_KEYS
+    return {key: value for key, value in benchmark.items() if key not in later or value != later[key]}
+
+
 def without_card_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's tree without the keys that only the model card has."""
     changed: dict[str, Any] = _change_data(
@@ -82,14 +91,27 @@ def without_card_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _change_data(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _change_data(node: Any, change: Change) -> Any:
     """Return a tree with every data configuration in it changed; only they have a ``score_range``."""
+    return _changed(node, "score_range", change)
+
+
+def _change_benchmarks(node: Any, change: Change) -> Any:
+    """Return a tree with every benchmark in it changed; only they have a ``folder``."""
+    return _changed(node, "folder", change)
+
+
+def _changed(node: Any, mark: str, change: Change) -> Any:
+    """Return a tree with every mapping in it changed that has the key ``mark``."""
     if isinstance(node, list | tuple):
-        return type(node)(_change_data(item, change) for item in node)
+        return type(node)(_changed(item, mark, change) for item in node)
     if not isinstance(node, Mapping):
         return node
-    changed = {key: _change_data(value, change) for key, value in node.items()}
-    return change(changed) if "score_range" in changed else changed
+    changed = {key: _changed(value, mark, change) for key, value in node.items()}
+    return change(changed) if mark in changed else changed
 
 
 def config_hash(config: TrialConfig) -> str:

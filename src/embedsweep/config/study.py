@@ -15,21 +15,16 @@ from embedsweep.config.identity import (
     without_card_keys,
     without_later_keys,
 )
+from embedsweep.config.metrics import is_dev_metric
+from embedsweep.config.training import Switch
 from embedsweep.config.trial import (
-    DEV_METRICS,
-    DIRECTIONS,
-    Count,
     Duplicates,
     KeepModels,
-    NotNegative,
-    Positive,
     PrunerName,
     SamplerName,
-    Switch,
-    WholeNumber,
     WorkersName,
 )
-from embedsweep.config.types import AllowedWords, Bounds, Described, Key
+from embedsweep.config.types import Bounds, Count, Described, Key, NotNegative, Positive, WholeNumber
 from embedsweep.config.values import shown
 
 
@@ -188,7 +183,7 @@ class _Optimised:
     @property
     def objective(self) -> str:
         """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+        return next(metric for metric in self.objectives if is_dev_metric(metric))
 
 
 @dataclass(frozen=True)
@@ -202,6 +197,7 @@ class StudyConfig(_Optimised):
         patience: finished trials without an improvement after which no new one is started; None runs all of them.
         min_delta: what an improvement exceeds the best score before it by.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
+            Where the command names none, the main metric of its evaluation.
         sampler: who proposes the trials of a search.
         pruner: who ends trials early.
         pruning: how.
@@ -223,7 +219,9 @@ class StudyConfig(_Optimised):
     timeout: Positive | None
     patience: Count | None
     min_delta: NotNegative
-    objectives: Annotated[tuple[Annotated[str, AllowedWords(tuple(DIRECTIONS))], ...], Key("objective")]
+    objectives: Annotated[
+        tuple[str, ...], Described("a list of metrics, as [dev/spearman_cosine], or null"), Key("objective")
+    ]
     sampler: SamplerName
     pruner: PrunerName
     pruning: PruningConfig

@@ -14,6 +14,7 @@ from statistics import median
 
 from embedsweep.config.trial import SPLITS, Shape, Split
 from embedsweep.data.examples import Examples, Splits, as_examples, text_columns
+from embedsweep.data.scored import Retrieval, Scored
 from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count
 from embedsweep.errors import ConfigError
@@ -31,11 +32,32 @@ class Shared:
         pairs: number of examples of the later with a pair of texts, in either order, that is in the earlier.
         of: number of examples of the later.
         sentences: number of different texts in both.
+        queries: number of different queries in both; None where one has no queries.
+        passages: number of different passages that are relevant in both; None where one has no queries.
     """
 
     pairs: int
     of: int
     sentences: int
+    queries: int | None = None
+    passages: int | None = None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How many queries a split has, and the documents that they search.
+
+    Attributes:
+        queries: number of queries.
+        documents: number of documents.
+        repeated: number of documents with the same text as an earlier one.
+        ids: ids of the first three of these.
+    """
+
+    queries: int
+    documents: int
+    repeated: int
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,8 @@ class SplitAudit:
         highest: the highest score, in [0, 1]; None for other shapes.
         labels: class, or score from-to, -> number of examples; empty for shapes without labels.
         lengths: text column -> its lengths in words and, if tokens were counted, in tokens.
+        searched: what is searched, where the split is scored by retrieval; its examples are then each query with each
+            document relevant to it.
     """
 
     origin: str
@@ -93,6 +117,7 @@ class SplitAudit:
     highest: float | None
     labels: Mapping[str, int]
     lengths: Mapping[str, tuple[Lengths, ...]]
+    searched: Searched | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +142,13 @@ def audit(splits: Splits, count: Count | None = None, maximum: int | None = None
         "test": as_examples(splits.test),
     }
     normalised = {split: _normalised(examples) for split, examples in all_examples.items()}
+    audits = {split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()}
+    scored: tuple[tuple[Split, Scored], ...] = (("dev", splits.dev), ("test", splits.test))
+    for split, each in scored:
+        if isinstance(each, Retrieval):
+            audits[split] = replace(audits[split], searched=_searched(each))
     return Audit(
-        splits={split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()},
+        splits=audits,
         shared={
             f"{earlier}/{later}": _shared(normalised[earlier], normalised[later])
             for earlier, later in combinations(SPLITS, 2)
@@ -178,6 +208,12 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
             for column, texts in zip(text_columns(examples.shape), examples.texts, strict=True)
         },
     )
+
+
+def _searched(retrieval: Retrieval) -> Searched:
+    repeated = _repeated(retrieval.documents)
+    ids = tuple(retrieval.document_ids[index] for index in repeated[:SHOWN_PLACES])
+    return Searched(len(retrieval), len(retrieval.documents), len(repeated), ids)
 
 
 def _places(examples: Examples, indices: Sequence[int]) -> tuple[str, ...]:
@@ -246,10 +282,14 @@ def _lengths(texts: Sequence[str], count: Count | None, maximum: int | None) -> 
 
 def _shared(earlier: Examples, later: Examples) -> Shared:
     known = {pair for pairs in _pairs(earlier) for pair in pairs}
+    both = earlier.shape == later.shape == "positive_pairs"
+    queries, passages = (len({*earlier.texts[n]} & {*later.texts[n]}) if both else None for n in (0, 1 if both else 0))
     return Shared(
         pairs=sum(any(pair in known for pair in pairs) for pairs in _pairs(later)),
         of=len(later),
         sentences=len(_sentences(earlier) & _sentences(later)),
+        queries=queries,
+        passages=passages,
     )
 
 
@@ -295,7 +335,10 @@ def _warn_of_shared(name: str, shared: Shared) -> Iterator[str]:
     elif shared.pairs or shared.sentences:
         advice = "; data.drop_leaked=true leaves them out of train" if earlier == "train" else ""
         pairs = f"{shared.pairs} of {shared.of} {later} pairs and " if shared.pairs else ""
-        yield f"{pairs}{shared.sentences} sentences of {later} also occur in {earlier}{advice}"
+        texts = f"{shared.sentences} sentences"
+        if shared.queries is not None and shared.queries + (shared.passages or 0):
+            texts = f"{shared.queries} queries and {shared.passages} relevant passages"
+        yield f"{pairs}{texts} of {later} also occur in {earlier}{advice}"
 
 
 def _warn_of_duplicates(name: Split, split: SplitAudit) -> Iterator[str]:
@@ -304,6 +347,11 @@ def _warn_of_duplicates(name: Split, split: SplitAudit) -> Iterator[str]:
         labels = f"; {split.disagreeing} of the repeated have different labels" if split.disagreeing else ""
         at, where = _at(split, "duplicates"), _at(split, "disagreeing")
         yield f"{count} of {split.examples} {name} examples are duplicates{turned}{at}{labels}{where}"
+    if (searched := split.searched) is not None and searched.repeated:
+        yield (
+            f"{searched.repeated} of the {searched.documents} documents for {name} have the text of an earlier one, as "
+            f"{', '.join(searched.ids)}: where the qrels name one of the two, finding the other counts as wrong"
+        )
     if split.identical:
         at = _at(split, "identical")
         yield f"{split.identical} of {split.examples} {name} examples have the same text twice{at}"

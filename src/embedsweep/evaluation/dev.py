@@ -50,7 +50,15 @@ class DevEvaluator(SentenceEvaluator):  # type: ignore[misc]  # the library is u
 def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> DevEvaluator:
     """Return the evaluator of dev and of what is watched, with all dimensions of ``model`` and those configured."""
     evaluation, dims = config.evaluation, cut_dims(config, model)
-    items = {"dev": load_splits(config.data, evaluation).dev}
-    items |= {f"dev/{each.name}": load_benchmark(each, evaluation.path) for each in evaluation.watch}
-    dev, *watched = (evaluator_of(scored, name, evaluation.batch_size, dims) for name, scored in items.items())
+    dev = evaluator_of(load_splits(config.data, evaluation).dev, "dev", evaluation, evaluation.batch_size, dims)
+    watched = [
+        evaluator_of(
+            load_benchmark(each, evaluation.path),
+            f"dev/{each.name}",
+            each.scoring or evaluation,
+            evaluation.batch_size,
+            dims,
+        )
+        for each in evaluation.watch
+    ]
     return DevEvaluator(dev, watched)

@@ -12,12 +12,24 @@ from typing import Any, Protocol
 
 from sentence_transformers import SentenceTransformer
 
+from embedsweep.config.metrics import (
+    BinaryScoring,
+    RerankingScoring,
+    RetrievalScoring,
+    Scoring,
+    StsScoring,
+    TripletScoring,
+)
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.load import load_benchmark, load_splits
-from embedsweep.data.scored import Pairs, Scored
+from embedsweep.data.scored import BinaryPairs, Pairs, Retrieval, Scored, TripletSet
 from embedsweep.errors import TrialError
+from embedsweep.evaluation.binary import BinaryPairEvaluator
 from embedsweep.evaluation.pairs import PairEvaluator
+from embedsweep.evaluation.reranking import CandidateEvaluator
+from embedsweep.evaluation.retrieval import RetrievalEvaluator
 from embedsweep.evaluation.scores import ItemScores
+from embedsweep.evaluation.triplets import TripletSetEvaluator
 from embedsweep.losses.nesting import dims as dims_of_loss
 
 
@@ -45,25 +57,34 @@ class Evaluator(Protocol):
         """Return the scores of every item, of the model scored last."""
 
 
-def evaluator_of(scored: Scored, name: str, batch_size: int, dims: Sequence[int]) -> Evaluator:
+def evaluator_of(scored: Scored, name: str, scoring: Scoring, batch_size: int, dims: Sequence[int]) -> Evaluator:
     """Return what scores models on some items.
 
     Args:
         scored: the items.
         name: ``dev``, ``test`` or a benchmark's name: prefix of the metrics' names.
+        scoring: the family's keys.
         batch_size: texts encoded at once.
         dims: numbers of first dimensions for which shortened embeddings are scored too, each below their width.
     """
-    if isinstance(scored, Pairs):
-        return PairEvaluator(scored, name, batch_size, dims)
-    raise NotImplementedError(f"no evaluator of {type(scored).__name__} yet")
+    match scored, scoring:
+        case Pairs(), StsScoring():
+            return PairEvaluator(scored, name, batch_size, dims)
+        case Retrieval(), RetrievalScoring():
+            return RetrievalEvaluator(scored, name, batch_size, dims, scoring)
+        case TripletSet(), TripletScoring():
+            return TripletSetEvaluator(scored, name, batch_size, dims, scoring)
+        case BinaryPairs(), BinaryScoring():
+            return BinaryPairEvaluator(scored, name, batch_size, dims, scoring)
+        case Retrieval(), RerankingScoring():
+            return CandidateEvaluator(scored, name, batch_size, dims, scoring)
+    raise TypeError(f"{type(scored).__name__} cannot be scored by {type(scoring).__name__}")
 
 
 def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
     """Return all test metrics of ``model``, by name."""
-    splits = load_splits(config.data, config.evaluation)
-    evaluator = evaluator_of(splits.test, "test", config.evaluation.batch_size, cut_dims(config, model))
-    return scores_of(evaluator, model)
+    test, evaluation = load_splits(config.data, config.evaluation).test, config.evaluation
+    return scores_of(evaluator_of(test, "test", evaluation, evaluation.batch_size, cut_dims(config, model)), model)
 
 
 def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
@@ -74,8 +95,8 @@ def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, 
     evaluation, requested = config.evaluation, cut_dims(config, model)
     scores: dict[str, float] = {}
     for benchmark in evaluation.benchmarks:
-        scored = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(evaluator_of(scored, benchmark.name, evaluation.batch_size, requested), model)
+        scored, scoring = load_benchmark(benchmark, evaluation.path), benchmark.scoring or evaluation
+        scores |= scores_of(evaluator_of(scored, benchmark.name, scoring, evaluation.batch_size, requested), model)
     return scores
 
 

@@ -132,7 +132,8 @@ def _thresholded(
 
 def _average_precision(hits: Floats, above: Floats) -> Floats:
     gained = np.diff(hits, axis=1, prepend=0.0)
-    return _divided((gained * _divided(hits, above)).sum(axis=1), hits[:, -1])
+    precision = np.where(gained > 0, _divided(hits, above), 0.0)
+    return _divided((gained * precision).sum(axis=1), hits[:, -1])
 
 
 def _best_accuracy(hits: Floats, above: Floats) -> Floats:

@@ -16,7 +16,7 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, Similarity
+from embedsweep.config.metrics import SIMILARITIES, Similarity
 from embedsweep.data.scored import Pairs
 from embedsweep.evaluation.encoding import CheckedEncoding
 from embedsweep.evaluation.scores import PREDICTED, ItemScores

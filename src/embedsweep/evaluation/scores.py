@@ -28,11 +28,15 @@ from embedsweep.evaluation.intervals import (
 
 DEV_TABLE = "scores/dev.json"
 """The artifact with the first dev items, as a table that MLflow's pages show."""
-_SHOWN = 2000  # items; the page loads the whole table
+_ROWS = 2000  # items; the page loads the whole table
 
 PREDICTED = "predicted_"
 POSITIVE, NEGATIVE = "positive_", "negative_"
 """Prefixes of columns with similarities: of a pair, of an anchor with its positive and with its negative."""
+FIRST_RELEVANT, TOP = "first_relevant_", "top_"
+"""Prefixes of columns of a query: the rank of the first relevant document, and the ids of the best documents."""
+SHOWN = 10
+"""Documents whose ids are kept for each query."""
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 
@@ -72,7 +76,7 @@ class ItemScores:
 
     def table(self) -> dict[str, list[object]]:
         """Return the first items as columns for MLflow's pages, numbers with four decimal places."""
-        return {name: [_shown(value) for value in values[:_SHOWN]] for name, values in self.columns.items()}
+        return {name: [_shown(value) for value in values[:_ROWS]] for name, values in self.columns.items()}
 
 
 def _shown(value: Any) -> object:

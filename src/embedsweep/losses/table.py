@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from embedsweep.config.trial import Count, NotNegative, Positive, Ratio
-from embedsweep.config.types import Bounds
+from embedsweep.config.types import Bounds, Count, NotNegative, Positive, Ratio
 from embedsweep.losses import builders, datasets
 from embedsweep.losses.builders import distance_of, library
 from embedsweep.losses.rows import Across, InBatch, Loss

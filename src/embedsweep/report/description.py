@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from embedsweep.card.text import table
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.study import axis_words
-from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import shown
 from embedsweep.console import short_params
 from embedsweep.report.answer import answer
@@ -58,7 +58,7 @@ def description(
 
 
 def _question(results: StudyResults) -> str:
-    goals = [f"the {_DEGREES[DIRECTIONS[name]]} {escaped(name)}" for name in results.study.plan.objectives]
+    goals = [f"the {_DEGREES[direction_of(name)]} {escaped(name)}" for name in results.study.plan.objectives]
     return f"Which of these gives {' and '.join(goals)}?"
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.study import StudyPlan
-from embedsweep.config.trial import SIMILARITIES, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import StudyError
 from embedsweep.evaluation.scores import scores_path
 from embedsweep.files import MODEL

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import Curve, Interval, TrialResult
 from embedsweep.config.study import Choice
-from embedsweep.config.trial import DIRECTIONS
 from embedsweep.evaluation.intervals import interval_of
 from embedsweep.evaluation.scores import read_scores
 from embedsweep.study.duplicates import SEED, Duplicate, trained_params
@@ -330,7 +330,7 @@ def _configurations(ranked: Sequence[TrialRow], objectives: Sequence[str]) -> tu
     for row in trained:
         together.setdefault(tuple(without_seed(row.values).items()), []).append(row)
     configurations = [_configuration(rows, ranked, objectives) for rows in together.values()]
-    signs = {metric: -1 if DIRECTIONS[metric] == "maximize" else 1 for metric in objectives}
+    signs = {metric: -1 if direction_of(metric) == "maximize" else 1 for metric in objectives}
     return tuple(sorted(configurations, key=lambda each: [sign * each.mean[metric] for metric, sign in signs.items()]))
 
 

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.result import Interval
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import duration, short_params
 from embedsweep.report.results import ConfigurationRow, Cost, GroupRow, StudyResults, TrialRow
 
@@ -66,7 +66,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collecti
 
 def score_text(metric: str, value: float) -> str:
     """Return a value of an objective as text; costs may be very small."""
-    return f"{value:.4f}" if metric in DEV_METRICS else f"{value:.4g}"
+    return f"{value:.4f}" if is_dev_metric(metric) else f"{value:.4g}"
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -15,9 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
+from embedsweep.config.metrics import direction_of, is_dev_metric
 from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyPlan
-from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
@@ -80,7 +80,7 @@ class Finals:
 def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
     """Return Optuna's direction of each objective."""
     return [
-        StudyDirection.MAXIMIZE if DIRECTIONS[name] == "maximize" else StudyDirection.MINIMIZE for name in objectives
+        StudyDirection.MAXIMIZE if direction_of(name) == "maximize" else StudyDirection.MINIMIZE for name in objectives
     ]
 
 
@@ -114,7 +114,7 @@ def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tup
     order = [first, *(index for index in range(len(objectives)) if index != first)]
 
     def key(trial: FrozenTrial) -> tuple[float, ...]:
-        signed = (-trial.values[i] if DIRECTIONS[objectives[i]] == "maximize" else trial.values[i] for i in order)
+        signed = (-trial.values[i] if direction_of(objectives[i]) == "maximize" else trial.values[i] for i in order)
         return (*signed, trial.number)
 
     return key
@@ -127,7 +127,7 @@ def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenT
     objectives and then by the number, so that the trial is always on the Pareto front.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
-    first = next(index for index, name in enumerate(objectives) if name in DEV_METRICS)
+    first = next(index for index, name in enumerate(objectives) if is_dev_metric(name))
     return min(complete, key=better(objectives, first), default=None)
 
 

@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embedsweep.config.metrics import direction_of, is_dev_metric
 from embedsweep.config.study import StudyPlan
-from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.tracking.names import KIND, OPTION, STATE, best_metric
 
 VIEW = "embedsweep"
@@ -63,14 +63,14 @@ def single_view(objective: str) -> str:
 def _view(names: tuple[str, ...], shared: list[str], conditional: list[str]) -> str:
     """Return a view of trials with these objectives, and with columns for all trials and for some."""
     objectives = [f"metrics.`{best_metric(name)}`" for name in names]
-    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if name in DEV_METRICS]
+    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if is_dev_metric(name)]
     columns = list(dict.fromkeys([*objectives, *shared, f"tags.`{STATE}`", *tests, CO2, DURATION, *conditional]))
     widths = {column: _METRIC_WIDTH if column in (*objectives, *tests) else _WIDTH for column in columns}
     return json.dumps(
         {
             "searchFilter": f"tags.`{KIND}` = 'trial'",
             "orderByKey": objectives[0],
-            "orderByAsc": DIRECTIONS[names[0]] == "minimize",
+            "orderByAsc": direction_of(names[0]) == "minimize",
             "startTime": "ALL",
             "lifecycleFilter": "Active",
             "modelVersionFilter": "All Runs",
@@ -117,7 +117,7 @@ def _at(tree: Mapping[str, Any], key: str) -> object:
 def _charts(objectives: tuple[str, ...], shared: list[str]) -> Iterator[dict[str, object]]:
     first = best_metric(objectives[0])
     for name in objectives:
-        if name in DEV_METRICS:
+        if is_dev_metric(name):
             yield _chart(f"curve-{name}", "LINE", metricKey=name, selectedMetricKeys=[name], **_LINE)
     for name in objectives:
         yield _chart(f"best-{name}", "BAR", metricKey=best_metric(name))

@@ -17,7 +17,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from embedsweep.config.result import Decision
 from embedsweep.config.study import rung_steps
-from embedsweep.config.trial import EarlyStoppingConfig, TrialConfig
+from embedsweep.config.training import EarlyStoppingConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.evaluation.evaluator import metric_names
 from embedsweep.losses.modules import own_state
 from embedsweep.training.batches import pass_epochs_on

@@ -10,9 +10,11 @@ from typing import Any
 
 from embedsweep.config.axes import axis_of
 from embedsweep.config.compose import Composer, Word, parse_words
+from embedsweep.config.metrics import FAMILIES, Family, Scoring
 from embedsweep.config.other_names import here
 from embedsweep.config.study import Axis, DiscreteAxis, StudyConfig, StudyPlan
 from embedsweep.config.trial import TrialConfig
+from embedsweep.config.types import fields_of
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.losses.table import LOSSES
@@ -279,16 +281,32 @@ def _no_place(key: str, composed: Mapping[str, Any]) -> Problem:
 def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: list[Problem]) -> None:
     """Replace the names of benchmarks by their own options, so that a configuration holds everything it needs."""
     evaluation = composed["evaluation"]
+    family = Scoring.variant(evaluation.get("name")).family
     for key in ("dev", "test", *BENCHMARK_LISTS):
         value = evaluation.get(key)
         names = value if isinstance(value, list) else [value]
         try:
-            options = [composer.benchmark(name) if isinstance(name, str) else name for name in names]
+            options = [_benchmark(name, family, composer) if isinstance(name, str) else name for name in names]
         except ConfigError as error:
             message = error.problems[0].message
             problems.append(Problem(f"evaluation.{key}", f"{error.problems[0].where}: {message}"))
             options = [None]
         evaluation[key] = options if key in BENCHMARK_LISTS and options != [None] else options[0]
+
+
+def _benchmark(name: str, family: Family, composer: Composer) -> dict[str, Any]:
+    """Return the option of a benchmark; in an evaluation of another family with the keys of its own.
+
+    Raises:
+        ConfigError: there is no benchmark of that name, or it cannot be read.
+    """
+    benchmark = composer.benchmark(name)
+    if (own := benchmark["family"]) != family and own in FAMILIES:
+        kind: type = Scoring.variant(own)
+        keys = [key for key, _ in fields_of(kind).values()]
+        option = composer.evaluation(own)
+        benchmark["scoring"] = {key: option[key] for key in keys}
+    return benchmark
 
 
 def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, composer: Composer) -> Iterator[Problem]:

@@ -21,13 +21,10 @@ from embedsweep.config.study import (
     WorkersConfig,
 )
 from embedsweep.config.trial import (
-    DEV_METRICS,
-    DIRECTIONS,
     SHAPES,
     AlsoConfig,
     BenchmarkConfig,
     Column,
-    Count,
     DataConfig,
     EvaluationConfig,
     LossConfig,
@@ -37,7 +34,7 @@ from embedsweep.config.trial import (
     Shape,
     TrialConfig,
 )
-from embedsweep.config.types import fields_of
+from embedsweep.config.types import Count, fields_of
 from embedsweep.config.values import nearest, resolve, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
@@ -279,20 +276,12 @@ def _pooling(reader: Reader) -> str | None:
 
 
 def _objectives(reader: Reader) -> tuple[str, ...]:
+    """Return the objectives; empty for null. Which metrics there are depends on the evaluation."""
     before = len(reader.problems)
     objectives: tuple[str, ...] = reader.value("objective", tuple[str, ...])
-    for name in objectives:
-        if name not in DIRECTIONS:
-            reader.problem(
-                "objective", f"no metric {name}{nearest(name, DIRECTIONS)}; there are: {', '.join(DIRECTIONS)}"
-            )
     if len(set(objectives)) < len(objectives):
         reader.problem("objective", f"names a metric twice: {', '.join(objectives)}")
-    if len(reader.problems) == before and not any(name in DEV_METRICS for name in objectives):
-        reader.problem(
-            "objective", f"must have a dev metric, which chooses a trial's best checkpoint: {', '.join(DEV_METRICS)}"
-        )
-    return objectives if len(reader.problems) == before else DEV_METRICS[:1]
+    return objectives if len(reader.problems) == before else ()
 
 
 def _rungs(reader: Reader) -> tuple[float, ...]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from embedsweep.config.metrics import COSTS, dev_metrics, is_dev_metric
 from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
-from embedsweep.config.values import shown
+from embedsweep.config.trial import EvaluationConfig
+from embedsweep.config.values import nearest, shown
 from embedsweep.emissions.rows import country_problem
-from embedsweep.errors import Problem, raise_problems
+from embedsweep.errors import Problem, gather_problems, raise_problems
 from embedsweep.files import LONGEST_NAME, RESERVED, SINGLE_RUNS, SWEEPS, access_problem, access_problems
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
 from embedsweep.tracking.store import database_problem, locate
 from embedsweep.validation.cells import Cell
+from embedsweep.validation.reference import evaluation_metrics
 from embedsweep.validation.sections import read_sections
 
 
@@ -79,6 +82,10 @@ STORAGE_DRIVERS = {"postgresql": "psycopg", "sqlite": "sqlite3"}
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql")
 
 
+STAND_IN = "dev/"
+"""The objective in place of one that is unknown, as what decides it is invalid."""
+
+
 @dataclass(frozen=True)
 class Services:
     """The sections of a command that are no part of a trial.
@@ -105,6 +112,10 @@ def read_services(cell: Cell) -> Services:
     kinds = {"study": StudyConfig, "tracking": TrackingConfig, "emissions": EmissionsConfig, "workers": WorkersConfig}
     problems: list[Problem] = []
     services = Services(**read_sections(cell.composed, kinds, problems))
+    evaluation = evaluation_of(cell)
+    if not services.study.objectives:
+        main = f"dev/{evaluation.main_metric}" if evaluation is not None else STAND_IN
+        services = replace(services, study=replace(services.study, objectives=(main,)))
     problems += _check_study(services.study)
     folders = list(_check_folders())
     known = tuple(problem.message for problem in folders)  # the default store is in one of them
@@ -115,6 +126,33 @@ def read_services(cell: Cell) -> Services:
         problems.append(Problem("emissions.country_iso_code", message))
     raise_problems([*problems, *folders])
     return services
+
+
+def evaluation_of(cell: Cell) -> EvaluationConfig | None:
+    """Return the evaluation that every cell shares; None if it is invalid, which is reported with the trials."""
+    problems: list[Problem] = []
+    evaluation: EvaluationConfig | None = None
+    with gather_problems(problems):
+        evaluation = read_sections(cell.composed, {"evaluation": EvaluationConfig}, problems)["evaluation"]
+    return None if problems else evaluation
+
+
+def check_objectives(study: StudyConfig, cell: Cell) -> Iterator[Problem]:
+    """Check that the evaluation gives the metrics that are optimised, and that one of them chooses checkpoints."""
+    evaluation = evaluation_of(cell)
+    if evaluation is None:
+        return
+    own = dev_metrics(evaluation)
+    known = (*own, *COSTS)
+    for name in study.objectives:
+        if name not in known:
+            others = [f"evaluation={option}" for option, metrics in evaluation_metrics().items() if name in metrics]
+            advice = f" (add {' or '.join(others)})" if others else nearest(name, known)
+            message = f"no metric {name} of evaluation={evaluation.name}{advice}; there are: {', '.join(known)}"
+            yield Problem("study.objective", message)
+    if not any(map(is_dev_metric, study.objectives)):
+        message = f"must have a dev metric, which chooses a trial's best checkpoint: {', '.join(own)}"
+        yield Problem("study.objective", message)
 
 
 def _check_folders() -> Iterator[Problem]:

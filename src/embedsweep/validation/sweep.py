@@ -16,14 +16,20 @@ from embedsweep.config.study import (
     StudyConfig,
     StudyPlan,
 )
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.config.values import has_key, leaf_keys, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
-from embedsweep.validation.services import Services, check_reach, check_shares, read_services
+from embedsweep.validation.services import (
+    STAND_IN,
+    Services,
+    check_objectives,
+    check_reach,
+    check_shares,
+    read_services,
+)
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
@@ -72,6 +78,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
                 raise ConfigError(problems)
             n_trials = services.study.n_trials
             return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
+        if services is not None:
+            problems += check_objectives(services.study, cells[0])
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
@@ -118,7 +126,7 @@ def _plan(
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
-        objectives=study.objectives if study is not None else DEV_METRICS[:1],
+        objectives=study.objectives if study is not None else (STAND_IN,),
         pruner=study.pruner if study is not None else "none",
         pruning=study.pruning if study is not None else NO_PRUNING,
         duplicates=study.duplicates if study is not None else "reuse",

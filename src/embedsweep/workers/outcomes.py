@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.config.identity import config_hash
+from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrackingError, TrialTakenError
@@ -50,7 +51,7 @@ def record_reuse(
     write_config(folder / "config.yaml", config)
     run.log_artifact(folder / "config.yaml")
     if original is None:
-        run.log_metrics(last_step, best_metrics({name: value for name, value in values.items() if name in DEV_METRICS}))
+        run.log_metrics(last_step, best_metrics({name: value for name, value in values.items() if is_dev_metric(name)}))
         return None
     gpu_h = None if original.emissions.gpu_h is None else 0.0
     nothing = replace(original.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
