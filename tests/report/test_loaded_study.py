@@ -192,7 +192,7 @@ def test_a_study_of_another_folder_is_found_and_stays_found(tmp_path: Path, monk
 def test_what_does_not_exist_is_named() -> None:
     study_of(words=("study.n_trials=1",), rates=2)
     study: LoadedStudy = load_study("ranked")
-    with pytest.raises(StudyError, match="study ranked has no complete trial yet"):
+    with pytest.raises(StudyError, match="study ranked has no best trial: no trial is complete"):
         _ = study.best
     with pytest.raises(StudyError, match="study ranked has no trial 3: it has 0, from 0"):
         study.config(3)

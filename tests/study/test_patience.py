@@ -21,7 +21,7 @@ from tests.report.studies import finish, result
 
 NOON = datetime(2026, 1, 1, 12)
 Ended = float | str
-"""A score, ``pruned`` or ``failed``; ``running``."""
+"""A score; ``pruned``, ``failed`` or ``running``."""
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,14 @@ def test_trials_count_in_the_order_in_which_they_ended() -> None:
     assert Patience(2, 0.0).is_over(trials, StudyDirection.MAXIMIZE)
     trials[0].datetime_complete = NOON + timedelta(hours=1)
     assert not Patience(2, 0.0).is_over(trials, StudyDirection.MAXIMIZE)
+
+
+def test_a_trial_that_forgets_too_much_is_no_improvement() -> None:
+    trials = trials_of([0.5, 0.4, 0.6])
+    assert not Patience(2, 0.0).is_over(trials, StudyDirection.MAXIMIZE)
+    trials[2] = optuna.trial.create_trial(state=TrialState.COMPLETE, value=0.6, constraints={"stsb-en-dev": 0.01})
+    trials[2].number, trials[2].datetime_complete = 2, NOON + timedelta(hours=1)
+    assert Patience(2, 0.0).is_over(trials, StudyDirection.MAXIMIZE)
 
 
 @pytest.mark.parametrize(

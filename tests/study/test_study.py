@@ -67,6 +67,7 @@ def make_request(
         patience=None,
         min_delta=0.0,
         objectives=objectives,
+        keep=(),
         sampler=sampler or "tpe",
         pruner="none",
         pruning=NO_PRUNING,

@@ -382,3 +382,43 @@ def test_a_name_alone_is_validated(
 
     assert "there is no folder" in capfd.readouterr().err
     assert len(open_study(pass_sweep(["study.name=gone"])).trials) == 1
+
+
+def test_the_best_trial_on_dev_is_not_the_best_where_it_forgets_a_watched_benchmark(sweep: Sweep) -> None:
+    """The watched scores of a benchmark whose gold scores are reversed fall as those of dev rise."""
+    Path("conf/benchmark").mkdir(parents=True)
+    Path("conf/benchmark/reversed-dev.yaml").write_text(
+        "defaults: [/data@data: csv, _self_]\nname: reversed-dev\nfolder: reversed\nsplit: dev\n", encoding="utf-8"
+    )
+    rows = [f'"{first}","{second}",{5 - score}' for first, second, score in demo_pairs("dev")[:300]]
+    Path("data/reversed").mkdir(parents=True)
+    Path("data/reversed/dev.csv").write_text("\n".join(["sentence1,sentence2,score", *rows]), encoding="utf-8")
+    words = ["optimizer.lr=1e-6,3e-3", *QUICK, "evaluation.watch=[reversed-dev]", "evaluation.path=data"]
+    free = sweep("free", *words)
+    keep = "study.keep=[{benchmark:reversed-dev,metric:spearman_cosine,drop_at_most:0.005}]"
+    kept = sweep("kept", *words, keep)
+
+    assert (free.code, kept.code) == (0, 0)
+    scores = [[trial.values[0] for trial in swept.study.trials] for swept in (free, kept)]
+    assert scores[0] == scores[1]
+    assert scores[0][1] > scores[0][0]
+    for swept, winner in ((free, 1), (kept, 0)):
+        assert swept.study.best is not None
+        assert swept.study.best.number == winner
+        assert swept.study.finals is not None
+        assert swept.study.finals.number == winner
+        assert swept.models_on_disk() == swept.models_recorded() == [winner]
+    forgetful = kept.run_of(1)
+    after, watched = forgetful.data.metrics["best/reversed-dev/spearman_cosine"], "dev/reversed-dev/spearman_cosine"
+    curve = [(each.step, each.value) for each in kept.client.get_metric_history(forgetful.info.run_id, watched)]
+    assert [step for step, _ in curve] == [0, 2, 4]
+    change = after - curve[0][1]
+    assert change < -0.005
+    assert forgetful.data.tags["embedsweep.forgets"] == f"forgets: reversed-dev {change:.4f}"
+    assert "embedsweep.forgets" not in kept.run_of(0).data.tags
+    result = kept.study.result_of(kept.study.trials[1])
+    assert result is not None
+    assert (result.dev[watched], dict(result.curve)[watched]) == (after, curve[1:])
+    card = (kept.study.trial_folder(0) / "model" / "README.md").read_text(encoding="utf-8")
+    assert "a trial that forgot reversed-dev spearman_cosine by more than 0.005 could not be" in card
+    assert sweep("kept").code == 0  # resumed by its name alone, with nothing left to do

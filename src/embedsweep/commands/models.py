@@ -161,6 +161,8 @@ def _best_of(study: str) -> ResolvedModel:
 
     record = read_study(study)
     best = record.best
+    if best is None and record.complete_trials:
+        raise ConfigError.single(study, f"has no best model: {record.why_no_best}")
     if best is None:
         raise ConfigError.single(study, f"has no complete trial yet; resume it: -m study.name={study}")
     folder = record.trial_folder(best.number) / MODEL_FOLDER

@@ -27,6 +27,7 @@ from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
+from embedsweep.study.keep import is_kept
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
 from embedsweep.study.storage import repair_hint, storage_errors
@@ -306,7 +307,7 @@ def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float
     """
     metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
-        values = [trial.values[index] for trial in study.complete_trials]
+        values = [trial.values[index] for trial in study.complete_trials if is_kept(trial)]
         if values:
             # Without "best/", the emissions are the sum over all trials.
             metric = f"best/{name}" if name.startswith("emissions/") else name

@@ -175,6 +175,31 @@ class SearchConfig:
     constraints: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class KeepConfig:
+    """A score on a watched benchmark that may not fall far, else a trial cannot be the best.
+
+    Attributes:
+        benchmark: its name; one of ``evaluation.watch``.
+        metric: a metric of the benchmark (``spearman_cosine``), of which more is better.
+        drop_at_most: how far the score may be below that of the untrained model.
+    """
+
+    benchmark: str
+    metric: str
+    drop_at_most: NotNegative
+
+    @property
+    def name(self) -> str:
+        """Benchmark and metric: ``stsb-en-dev/spearman_cosine``."""
+        return f"{self.benchmark}/{self.metric}"
+
+    @property
+    def score(self) -> str:
+        """The name of the score in a result: ``dev/stsb-en-dev/spearman_cosine``."""
+        return f"dev/{self.name}"
+
+
 class _Optimised:
     """What a study and its plan have: metrics to optimise."""
 
@@ -198,6 +223,7 @@ class StudyConfig(_Optimised):
         min_delta: what an improvement exceeds the best score before it by.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
             Where the command names none, the main metric of its evaluation.
+        keep: scores that may not fall far below those of the untrained model; a trial that loses more is never best.
         sampler: who proposes the trials of a search.
         pruner: who ends trials early.
         pruning: how.
@@ -221,6 +247,10 @@ class StudyConfig(_Optimised):
     min_delta: NotNegative
     objectives: Annotated[
         tuple[str, ...], Described("a list of metrics, as [dev/spearman_cosine], or null"), Key("objective")
+    ]
+    keep: Annotated[
+        tuple[KeepConfig, ...],
+        Described("a list of scores, as [{benchmark:stsb-en-dev,metric:spearman_cosine,drop_at_most:0.01}]"),
     ]
     sampler: SamplerName
     pruner: PrunerName
@@ -258,6 +288,7 @@ class StudyPlan(_Optimised):
         enqueue: configurations that are tried first, each a value for some of the axes, by key.
         warm_start: a study whose best configuration is tried first.
         constraints: comparisons between keys that every trial keeps.
+        keep: scores that may not fall far below those of the untrained model; empty in plans of older versions.
     """
 
     axes: tuple[Axis, ...]
@@ -272,6 +303,7 @@ class StudyPlan(_Optimised):
     enqueue: tuple[Mapping[str, Choice], ...]
     warm_start: str | None
     constraints: tuple[str, ...]
+    keep: tuple[KeepConfig, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -305,7 +337,9 @@ def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
     lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
     enqueue = tuple({key: _frozen(value) for key, value in point.items()} for point in tree["enqueue"])
     cells = {name: with_later_keys(cell) for name, cell in tree["cells"].items()}
-    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning, "enqueue": enqueue, "cells": cells})
+    keep = tuple(KeepConfig(**kept) for kept in tree.get("keep", ()))
+    read = {"axes": axes, "pruning": pruning, "enqueue": enqueue, "cells": cells, "keep": keep}
+    return StudyPlan(**{**tree, **lists, **read})
 
 
 def _axis_of(tree: Mapping[str, Any]) -> Axis:
@@ -318,7 +352,10 @@ def study_name(plan: StudyPlan) -> str:
     """Return a name for a study without one: what it sweeps and a hash of everything that decides its results."""
     words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
     cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
-    return f"{words}-{digest(asdict(replace(plan, cells=cells)))[:8]}"
+    tree = asdict(replace(plan, cells=cells))
+    if not plan.keep:  # a later key: without it a study keeps its name
+        del tree["keep"]
+    return f"{words}-{digest(tree)[:8]}"
 
 
 def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:

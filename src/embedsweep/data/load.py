@@ -15,6 +15,7 @@ from embedsweep.config.identity import canonical
 from embedsweep.config.metrics import Family
 from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Shape, Split
 from embedsweep.data.beir import Judged, read_folder
+from embedsweep.data.beir_hub import read_hub_judged
 from embedsweep.data.checks import checked_examples, limited
 from embedsweep.data.demo import demo_retrieval, demo_splits, is_generated
 from embedsweep.data.examples import WORDS, Examples, Splits, as_scored
@@ -97,7 +98,9 @@ def _judged(request: Request) -> Mapping[Split, Judged | ConfigError]:
     data, splits, folder = request.arguments
     if data.path is not None:
         return read_folder(data, splits)
-    raise _no_source(data, splits, folder)
+    if data.hub is None:
+        raise _no_source(data, splits, folder)
+    return read_hub_judged(data.hub, data, splits, _without_hub(data, splits, folder))
 
 
 def _tables(data: DataConfig, splits: Sequence[Split], folder: str | None) -> Mapping[Split, Table]:

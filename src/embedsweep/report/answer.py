@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from embedsweep.report.results import GroupRow, StudyResults, TrialRow, paired_differences
 from embedsweep.report.tables import how_certain
+from embedsweep.study.keep import keep_text
 
 
 def answer(results: StudyResults) -> list[str]:
@@ -17,6 +18,7 @@ def answer(results: StudyResults) -> list[str]:
     return [
         *_above_untrained(results, best.objectives[metric]),
         *(line for group, options in results.groups.items() for line in _winning_option(results, group, options)),
+        *_forgetting(results, best),
         *_compared_trials(results, best),
         *_best_mean(results, best),
         *_stop(results),
@@ -54,6 +56,21 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     yield f"{yield_of}; {gap}{how_certain(results.differences.get(second.best_trial))}"
 
 
+def _forgetting(results: StudyResults, best: TrialRow) -> Iterator[str]:
+    """Yield which trials cannot be the best, as they forget too much, and whether one of them has a better score."""
+    forgetting = [row for row in results.ranked if row.forgets]
+    if not forgetting:
+        return
+    metric = results.study.plan.objective
+    one = len(forgetting) == 1
+    first = max(forgetting, key=lambda row: (row.objectives[metric], -row.number))
+    above = first.objectives[metric] - best.objectives[metric]
+    rival = f"; {'it' if one else f'trial {first.number}'} is {above:.4f} above the best trial" if above > 0 else ""
+    what = keep_text(results.study.plan.keep)
+    numbers = _trials([row.number for row in forgetting])
+    yield f"{numbers} {'forgets' if one else 'forget'} {what} and cannot be the best (study.keep){rival}"
+
+
 def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
     differences = results.differences
     close = results.undecided
@@ -72,7 +89,8 @@ def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
 
 def _best_mean(results: StudyResults, best: TrialRow) -> Iterator[str]:
     """Yield the configuration with the best mean over seeds, where the best trial is of another one."""
-    first = results.configurations[0] if len(results.study.plan.objectives) == 1 else None
+    rivals = (each for each in results.configurations if not any(row.forgets for row in each.rows))
+    first = next(rivals, None) if len(results.study.plan.objectives) == 1 else None
     if first is not None and best not in first.rows:
         metric = results.study.plan.objective
         numbers = [row.number for row in first.rows]

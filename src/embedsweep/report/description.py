@@ -70,7 +70,8 @@ def _headline(results: StudyResults) -> str:
     finished = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in results.rows)
     count = f"{finished} of {study.n_trials} trials finished"
     if best is None:
-        return f"No trial is complete yet; {count}."
+        why = study.why_no_best if study.complete_trials else "no trial is complete yet"
+        return f"{why[0].upper()}{escaped(why[1:])}; {count}."
     so_far = "" if study.is_complete else " so far"
     scores = ", ".join(f"{escaped(name)} {score_text(name, value)}" for name, value in best.objectives.items())
     name = study.plan.objective.replace("dev", "test", 1)
@@ -97,7 +98,7 @@ def _ranking(results: StudyResults, experiment_id: str | None) -> str:
     rows = [
         [
             _trial(row, experiment_id),
-            escaped(short_params(row.values)),
+            escaped(" ".join(filter(None, (short_params(row.values), row.reason and f"({row.reason})")))),
             *(score_text(name, row.objectives[name]) for name in objectives),
             interval_text(row.interval),
             *("-" if (value := figure.read(row.cost)) is None else figure.text(value) for figure in FIGURES),

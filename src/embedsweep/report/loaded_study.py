@@ -89,10 +89,10 @@ class LoadedStudy:
         """The best complete trial.
 
         Raises:
-            StudyError: no trial is complete yet.
+            StudyError: no trial is complete yet, or each forgets more than ``study.keep`` allows.
         """
         if (best := self.results.best) is None:
-            raise StudyError(f"study {self.name} has no complete trial yet")
+            raise StudyError(f"study {self.name} has no best trial: {self._record.why_no_best}")
         return best
 
     @property
@@ -117,8 +117,8 @@ class LoadedStudy:
         not searched; all dev scores of the checkpoint that was kept (``dev/spearman_cosine``), and any other objective;
         ``low`` and ``high``, the 95 % interval of the first dev objective; test scores of the best trial; ``steps``;
         ``emissions/co2eq_kg``, ``emissions/energy_kwh``, ``emissions/duration_s``, ``time/gpu_h``; ``run_id``, of
-        MLflow; ``reason``, why it failed or was pruned; ``repeats``, the trial with the same configuration; and
-        ``folder``. What is not known is empty (NaN or None).
+        MLflow; ``reason``, why it failed or was pruned, or what it forgets; ``repeats``, the trial with the same
+        configuration; and ``folder``. What is not known is empty (NaN or None).
 
         Args:
             config: whether to add the whole configuration of each trial, a column for each key.

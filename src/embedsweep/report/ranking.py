@@ -21,6 +21,7 @@ from embedsweep.report.answer import answer
 from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
+from embedsweep.study.keep import keep_text
 from embedsweep.study.opening import agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
@@ -98,7 +99,9 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     """
     study, best = results.study, results.best
     if best is None:
-        say(console, "no trial is complete")
+        say(console, study.why_no_best)
+        if results.ranked:
+            say(console, total_cost(results))
         return
     objective = study.plan.objective
     scores = {name: f"{name} {score_text(name, value)}" for name, value in best.objectives.items()}
@@ -217,6 +220,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     patience = agreed_patience(study.patience if study is not None else None, request)
     stop = f"; patience: {patience.patience} trials" if patience is not None else ""
     say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
+    if plan.keep:
+        say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:
         say(console, f"  constraint: {constraint}")
     for point in plan.enqueue:

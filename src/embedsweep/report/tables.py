@@ -157,7 +157,11 @@ def _mean(row: ConfigurationRow, figure: Figure) -> str:
 
 
 def _values(row: ConfigurationRow) -> str:
-    return short_params(row.values) + (f" (also trial {', '.join(map(str, row.reused))})" if row.reused else "")
+    also = f" (also trial {', '.join(map(str, row.reused))})" if row.reused else ""
+    forgets = "; ".join(
+        f"{each.reason}{f' (trial {each.number})' if row.n > 1 else ''}" for each in row.rows if each.forgets
+    )
+    return short_params(row.values) + also + (f" ({forgets})" if forgets else "")
 
 
 def _with_values(lines: Sequence[str], values: Sequence[str], width: int) -> list[str]:

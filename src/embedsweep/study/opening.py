@@ -30,6 +30,7 @@ from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
+from embedsweep.study.keep import is_kept
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
 from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, WARM_START, directions_of
@@ -227,6 +228,7 @@ def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:
         "study.sampler": study.sampler,
         "study.seed": study.seed,
         "study.objective": study.objectives,
+        "study.keep": [asdict(kept) for kept in study.keep],
         "study.pruner": study.pruner,
         **{f"study.pruning.{key}": value for key, value in asdict(study.pruning).items()},
         "study.duplicates": study.duplicates,
@@ -281,7 +283,7 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
         url: the storage's URL; None is a journal of its own.
 
     Raises:
-        ConfigError: there is no such study, it has no complete trial, or none of its values can be used.
+        ConfigError: there is no such study, it has no complete trial that may be the best, or no value of use.
     """
     if plan.warm_start is None:
         return None
@@ -292,6 +294,9 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
     complete = other.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not complete:
         raise ConfigError.single(WARM_START_KEY, f"the study {plan.warm_start} has no complete trial yet")
+    if not (complete := [trial for trial in complete if is_kept(trial)]):
+        message = f"each trial of the study {plan.warm_start} forgets more than its study.keep allows"
+        raise ConfigError.single(WARM_START_KEY, message)
     best = max(complete, key=lambda trial: (trial.values[0], -trial.number))
     params = config_params(plan_of(json.loads(written)).axes, best.params)
     point = _fitting(plan, params)

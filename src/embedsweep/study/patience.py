@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.study.keep import is_kept
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -25,7 +27,8 @@ class Patience:
     def is_over(self, trials: Iterable[FrozenTrial], direction: StudyDirection) -> bool:
         """Return whether the last ``patience`` finished trials together brought no improvement.
 
-        Pruned trials and those that reuse scores count, failed ones do not. Before the first complete trial there is
+        Pruned trials, those that reuse scores and those that forget too much (``study.keep``) count, failed ones do not.
+        Before the first complete trial there is
         nothing to improve on.
 
         Args:
@@ -58,7 +61,7 @@ def _finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _gain(trial: FrozenTrial, direction: StudyDirection) -> float:
-    """Return a trial's score so that higher is better; that of a pruned one, measured early, is none."""
-    if trial.state is not TrialState.COMPLETE or trial.value is None:
+    """Return a trial's score so that higher is better; one that was pruned, or cannot be the best, has none."""
+    if trial.state is not TrialState.COMPLETE or trial.value is None or not is_kept(trial):
         return -math.inf
     return trial.value if direction is StudyDirection.MAXIMIZE else -trial.value

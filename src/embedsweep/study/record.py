@@ -21,6 +21,7 @@ from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
+from embedsweep.study.keep import is_kept, keep_text
 from embedsweep.study.leases import LEASE, Leases
 from embedsweep.study.patience import Patience, last_improvement
 from embedsweep.study.pruning import report_steps
@@ -121,14 +122,16 @@ def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tup
 
 
 def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
-    """Return the complete trial with the best value of the first dev metric; None without a complete trial.
+    """Return the complete trial with the best value of the first dev metric; None if no complete trial may be the best.
 
-    A trial that reuses another's scores has no model, so the other one is returned. Ties are decided by the other
-    objectives and then by the number, so that the trial is always on the Pareto front.
+    A trial that forgets more than ``study.keep`` allows may not. One that reuses another's scores has no model, so the
+    other one is returned. Ties are decided by the other objectives and then by the number, so that the trial is always
+    on the Pareto front of those that may.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
+    rivals = [trial for trial in complete if is_kept(trial)]
     first = next(index for index, name in enumerate(objectives) if is_dev_metric(name))
-    return min(complete, key=better(objectives, first), default=None)
+    return min(rivals, key=better(objectives, first), default=None)
 
 
 N_TRIALS = "embedsweep.n_trials"
@@ -254,6 +257,13 @@ class StudyRecord:
     def best(self) -> FrozenTrial | None:
         """The best complete trial; see `best_of`."""
         return best_of(self.trials, self.plan.objectives)
+
+    @property
+    def why_no_best(self) -> str:
+        """Why no trial is the best, in words, where `best` is None."""
+        if not self.complete_trials:
+            return "no trial is complete"
+        return f"no trial is the best: each complete one forgets {keep_text(self.plan.keep)} (study.keep)"
 
     @property
     def front(self) -> frozenset[int]:

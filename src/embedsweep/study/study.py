@@ -22,6 +22,7 @@ from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
+from embedsweep.study.keep import constraints_of
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
@@ -273,12 +274,17 @@ class Study(StudyRecord):
         return self._open[trial.number].user_attrs.get(PRUNED)
 
     def complete(self, trial: OpenTrial, result: TrialResult) -> None:
-        """Tell Optuna a trial's result; the value of a pruned trial is the last that was reported."""
+        """Tell Optuna a trial's result; the value of a pruned trial is the last that was reported.
+
+        Raises:
+            TrialError: what ``study.keep`` compares is not known.
+        """
         with self._held(trial):
             state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
             values = None if result.pruned else values_of(result, self.plan.objectives)
             self._set_cost(trial, result.emissions)
             self._set(trial, RESULT, asdict(result))
+            self._constrain(trial, constraints_of(self.plan.keep, result))
             self._tell(trial, state, values)
 
     def reuse(self, trial: OpenTrial, original: FrozenTrial, result: TrialResult | None) -> None:
@@ -300,6 +306,7 @@ class Study(StudyRecord):
                 self._open[trial.number].report(original.intermediate_values[step], step)
             if result is not None:
                 self._set(trial, RESULT, asdict(result))
+            self._constrain(trial, original.constraints)
             self._tell(trial, original.state, None if is_pruned else original.values)
 
     def fail(
@@ -343,6 +350,14 @@ class Study(StudyRecord):
         """Tell Optuna a trial's state, and keep its record in its folder."""
         self._study.tell(trial.number, values, state)
         self._write_file(trial.number)
+
+    def _constrain(self, trial: OpenTrial, constraints: Mapping[str, float]) -> None:
+        """Set Optuna's constraints of a trial, which is told next; those that a killed worker set stay."""
+        optuna_trial = self._open[trial.number]
+        known = optuna_trial.constraints
+        for name, value in constraints.items():
+            if name not in known:
+                optuna_trial.set_constraint(name, value)
 
     def _write_file(self, number: int) -> None:
         """Write a trial's record into its folder; a file that cannot be written now is written at the next opening."""

@@ -34,6 +34,9 @@ TRIAL = "embedsweep.trial"
 STATE = "embedsweep.state"
 """Tag of a trial's run: Optuna's state; RUNNING if it is under way or was interrupted."""
 
+FORGETS = "embedsweep.forgets"
+"""Tag of a trial's run: the watched scores that fell by more than ``study.keep`` allows."""
+
 CONFIG_HASH = "embedsweep.config_hash"
 """Tag of a trial's run: the identity of its configuration."""
 

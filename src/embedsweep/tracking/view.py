@@ -14,7 +14,7 @@ from typing import Any
 
 from embedsweep.config.metrics import direction_of, is_dev_metric
 from embedsweep.config.study import StudyPlan
-from embedsweep.tracking.names import KIND, OPTION, STATE, best_metric
+from embedsweep.tracking.names import FORGETS, KIND, OPTION, STATE, best_metric, best_metrics
 
 VIEW = "embedsweep"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -52,20 +52,21 @@ def shared_view(plan: StudyPlan) -> str:
     that are searched with some options only. Charts are the curve of each objective, its best values, the searched keys
     beside the objective, and the objective over CO2.
     """
-    return _view(plan.objectives, *_searched(plan))
+    return _view(plan.objectives, *_searched(plan), _watched(plan))
 
 
 def single_view(objective: str) -> str:
     """Return the view of all runs without a study, the best first by the objective of the latest."""
-    return _view((objective,), [f"params.`{key}`" for key in _SINGLE_KEYS], [])
+    return _view((objective,), [f"params.`{key}`" for key in _SINGLE_KEYS], [], [])
 
 
-def _view(names: tuple[str, ...], shared: list[str], conditional: list[str]) -> str:
-    """Return a view of trials with these objectives, and with columns for all trials and for some."""
+def _view(names: tuple[str, ...], shared: list[str], conditional: list[str], watched: list[str]) -> str:
+    """Return a view of trials with these objectives, and columns for all trials, for some, and of what is watched."""
     objectives = [f"metrics.`{best_metric(name)}`" for name in names]
     tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if is_dev_metric(name)]
-    columns = list(dict.fromkeys([*objectives, *shared, f"tags.`{STATE}`", *tests, CO2, DURATION, *conditional]))
-    widths = {column: _METRIC_WIDTH if column in (*objectives, *tests) else _WIDTH for column in columns}
+    figures = [*watched, f"tags.`{STATE}`", *tests, CO2, DURATION]
+    columns = list(dict.fromkeys([*objectives, *shared, *figures, *conditional]))
+    widths = {column: _METRIC_WIDTH if column in (*objectives, *tests, *watched) else _WIDTH for column in columns}
     return json.dumps(
         {
             "searchFilter": f"tags.`{KIND}` = 'trial'",
@@ -95,6 +96,12 @@ def _searched(plan: StudyPlan) -> tuple[list[str], list[str]]:
     keys = list(dict.fromkeys(axis.key for axis in plan.axes if axis.key not in options))[:_MOST_KEYS]
     shared = [*options.values(), *(f"params.`{key}`" for key in keys if key in everywhere)]
     return shared, [f"params.`{key}`" for key in keys if key not in everywhere]
+
+
+def _watched(plan: StudyPlan) -> list[str]:
+    """Return the columns of the scores that trials must not forget, and of what they forget."""
+    scores = [f"metrics.`{name}`" for name in best_metrics({kept.score: 0.0 for kept in plan.keep})]
+    return [*scores, f"tags.`{FORGETS}`"] if scores else []
 
 
 def _option_column(plan: StudyPlan, group: str) -> str:

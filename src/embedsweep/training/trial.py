@@ -80,7 +80,7 @@ class TrialSetup:
         allocation: file with the energy allocated to this worker; None measures the machine for this trial.
         group: the processes that train the trial together; None trains it in this process.
         models: keeps the model it builds for the next trial; by default nothing is kept.
-        keeps_model: returns whether the model of a trial with this objective is needed; a pruned trial's never is.
+        keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
     """
 
     config: TrialConfig
@@ -93,7 +93,7 @@ class TrialSetup:
     allocation: Path | None = None
     group: TrainingGroup | None = None
     models: BuiltModels = field(default_factory=lambda: BuiltModels(keeps=False))
-    keeps_model: Callable[[float], bool] = lambda _: True
+    keeps_model: Callable[[TrialResult], bool] = lambda _: True
 
     @property
     def processes(self) -> int:
@@ -170,7 +170,7 @@ class _TrialRun:
         scores = training.evaluator.item_scores()
         write_scores(setup.folder, scores)
         result = self._result(outcome, training.model, scores, before, conversion_of(parts))
-        if not result.pruned and setup.keeps_model(result.objective):
+        if not result.pruned and setup.keeps_model(result):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files(scores)
         # The run may lack what an earlier attempt logged: it was deleted, or another version began it.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from embedsweep.config.axes import grid_size, is_discrete
-from embedsweep.config.compose import open_composer
+from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import (
     Axis,
@@ -16,7 +16,7 @@ from embedsweep.config.study import (
     StudyConfig,
     StudyPlan,
 )
-from embedsweep.config.values import has_key, leaf_keys, nearest_key, shown, value_at
+from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
@@ -28,6 +28,7 @@ from embedsweep.validation.services import (
     check_objectives,
     check_reach,
     check_shares,
+    evaluation_of,
     read_services,
 )
 
@@ -80,6 +81,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
             return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
         if services is not None:
             problems += check_objectives(services.study, cells[0])
+            problems += _check_keep(services.study, cells[0], composer)
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
@@ -133,6 +135,7 @@ def _plan(
         enqueue=(),
         warm_start=study.warm_start if study is not None else None,
         constraints=constraints,
+        keep=study.keep if study is not None else (),
     )
 
 
@@ -165,6 +168,38 @@ def _check_search(search: SearchConfig, searched: Sequence[object], overrides: O
             name = overrides.values["study.name"]
             message = f"nothing is swept; to resume study {name} leave out {frozen}, which is frozen"
         yield Problem("-m", message)
+
+
+def _check_keep(study: StudyConfig, cell: Cell, composer: Composer) -> Iterator[Problem]:
+    """Check that what must not be forgotten is watched, and that the untrained model is scored."""
+    evaluation, keep = evaluation_of(cell), study.keep
+    if evaluation is None or not keep:
+        return
+    watched = {each.name: (each.scoring or evaluation).metrics for each in evaluation.watch}
+    for kept in keep:
+        known = watched.get(kept.benchmark)
+        if known is None:
+            yield Problem("study.keep", _why_not_watched(kept.benchmark, list(watched), composer))
+        elif kept.metric not in known:
+            message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
+            yield Problem("study.keep", message + ", ".join(known))
+    names = [kept.name for kept in keep]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield Problem("study.keep", f"names {name.replace('/', ' ')} twice")
+    if not evaluation.before:
+        yield Problem("study.keep", "compares with the untrained model, which evaluation.before=false leaves out")
+
+
+def _why_not_watched(benchmark: str, watched: Sequence[str], composer: Composer) -> str:
+    """Return why a benchmark cannot be kept, and what to do."""
+    try:
+        split = composer.benchmark(benchmark)["split"]
+    except ConfigError as error:
+        return str(error)
+    if split == "test":
+        return f"{benchmark} is a test benchmark, and dev selects: keep a dev benchmark, which evaluation.watch names"
+    watching = ",".join([*watched, benchmark])
+    return f"{benchmark} is not watched: add it to evaluation.watch: 'evaluation.watch=[{watching}]'"
 
 
 def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: list[Problem]) -> Iterator[str]:

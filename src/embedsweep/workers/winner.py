@@ -14,6 +14,7 @@ from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
+from embedsweep.study.keep import keep_text
 from embedsweep.study.record import RUN_ID, Finals
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
@@ -68,7 +69,8 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
             scored = _score(folder / MODEL, config, result)
         cost = meter.total()
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
-    complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev.")
+    kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
+    complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev{kept}.")
     finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
     with shielded():  # once a run is reopened, it must be ended
         run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]

@@ -35,6 +35,7 @@ from embedsweep.signals import shielded
 from embedsweep.study.deaths import failure_of
 from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
+from embedsweep.study.keep import constraints_of, forgotten
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.names import color_tags, option_tags, trial_name
@@ -275,12 +276,15 @@ class Worker:
             for line in self.study.unseen_warnings(new):
                 self.display.say(line)
 
-    def _keeps_model(self, objective: float) -> bool:
+    def _keeps_model(self, result: TrialResult) -> bool:
         """Return whether a trial's model may be needed: all are kept, or it may be the best one."""
-        if self.study.services.keep_models == "all" or (best := self.study.best) is None:
+        plan = self.study.plan
+        if self.study.services.keep_models == "all":
             return True
-        objectives = self.study.plan.objectives
-        return objective >= best.values[objectives.index(self.study.plan.objective)]
+        if forgotten(plan.keep, constraints_of(plan.keep, result)):
+            return False
+        best = self.study.best
+        return best is None or result.objective >= best.values[plan.objectives.index(plan.objective)]
 
 
 def delete_unneeded(study: Study) -> None:
