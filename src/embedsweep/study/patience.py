@@ -27,9 +27,8 @@ class Patience:
     def is_over(self, trials: Iterable[FrozenTrial], direction: StudyDirection) -> bool:
         """Return whether the last ``patience`` finished trials together brought no improvement.
 
-        Pruned trials, those that reuse scores and those that forget too much (``study.keep``) count, failed ones do not.
-        Before the first complete trial there is
-        nothing to improve on.
+        Pruned trials, those that reuse scores and those that forget too much (``study.keep``) count; failed ones do
+        not. Before the first complete trial there is nothing to improve on.
 
         Args:
             trials: the study's trials, in any order.
