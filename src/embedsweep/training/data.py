@@ -13,6 +13,7 @@ from embedsweep.data.audit import audit, trained_on, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
 from embedsweep.data.load import load_also, load_splits
+from embedsweep.data.scored import Retrieval
 from embedsweep.data.tokens import Count, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
@@ -111,13 +112,23 @@ def data_warnings(config: TrialConfig) -> tuple[str, ...]:
     splits = load_splits(config.data, config.evaluation)
     folder = local_model(config.model.path, config.model.revision)
     maximum = tokens_read(config.model, folder)
-    lines = list(_warnings_of(splits, config.data.drop_leaked, folder, maximum))
+    lines = [*_samples(splits), *_warnings_of(splits, config.data.drop_leaked, folder, maximum)]
     for name, examples in load_also(config.data).items():
         further = _warnings_of(
             replace(splits, train=examples), config.data.also[name].data.drop_leaked, folder, maximum
         )
         lines += [f"{name}: {line}" for line in further if line not in lines]
     return tuple(lines)
+
+
+def _samples(splits: Splits) -> Iterator[str]:
+    """Yield which splits are searched in a sample of their documents."""
+    for name, scored in (("dev", splits.dev), ("test", splits.test)):
+        if isinstance(scored, Retrieval) and scored.sampled_from is not None:
+            yield (
+                f"{name} searches {len(scored.documents):,} of {scored.sampled_from:,} documents, all judged ones "
+                "among them (evaluation.corpus_size): over all documents scores are lower"
+            )
 
 
 @functools.lru_cache(maxsize=8)
