@@ -23,7 +23,7 @@ from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
-from embedsweep.study.opening import find_study
+from embedsweep.study.opening import agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -220,7 +220,9 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
-    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
+    patience = agreed_patience(study.patience if study is not None else None, request)
+    stop = f"; patience: {patience.patience} trials" if patience is not None else ""
+    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
     if plan.keep:
         say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:

@@ -99,6 +99,9 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if n_trials is not None and (count := len(plan.enqueue)) > n_trials:
             message = f"has {count} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
             problems.append(Problem("study.enqueue", message))
+        if n_trials is not None and study.patience is not None and study.patience >= n_trials:
+            message = f"{study.patience} is never reached in a study of {n_trials} trials: set less, or leave it out"
+            problems.append(Problem("study.patience", message))
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
