@@ -26,7 +26,7 @@ from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.files import user_path
 
-_NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
+_NOT_OF_SOURCE = ("convert", "negatives", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
 
 SCORED_SHAPES: Mapping[Family, tuple[Shape, ...]] = {

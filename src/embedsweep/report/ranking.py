@@ -15,6 +15,7 @@ from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
+from embedsweep.data.negatives import counts_in
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
@@ -22,7 +23,7 @@ from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
-from embedsweep.study.opening import find_study
+from embedsweep.study.opening import agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -174,6 +175,8 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
         if key.endswith("/spearman_cosine"):
             before = f"{result.before[key]:.4f} -> " if key in result.before else ""
             say(console, f"spearman_cosine on {key.removeprefix('dev/').partition('/')[0]}: {before}{value:.4f}")
+    if (counts := counts_in(result.conversion or "")) is not None:
+        say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
@@ -217,7 +220,9 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
-    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
+    patience = agreed_patience(study.patience if study is not None else None, request)
+    stop = f"; patience: {patience.patience} trials" if patience is not None else ""
+    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
     if plan.keep:
         say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:

@@ -110,8 +110,7 @@ class Study(StudyRecord):
             self._reclaim()
             trials = self.trials
             waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
-            counted = count_trials(trials)
-            if not waiting and counted >= self.n_trials:
+            if not waiting and count_trials(trials) >= self._expected(trials):
                 return None
             number = waiting[0] if waiting else len(trials)
             return self._start(self._sampler.ask(self._study, trials, number))
