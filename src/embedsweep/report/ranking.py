@@ -111,13 +111,13 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     words = [f"trial {best.number}", *scores.values()]
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
-    say(console, f"\nbest: {', '.join(words)}")
+    say(console, f"\nbest: {', '.join(words)}", fold=True)
     for line in answer(results):
-        say(console, line)
+        say(console, line, fold=True)
     say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
     if (model := best.folder / MODEL).is_dir():
         say(console, f"model: {model}")
-    say(console, total_cost(results))
+    say(console, total_cost(results), fold=True)
 
 
 def total_cost(results: StudyResults) -> str:
@@ -180,7 +180,7 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
-        say(console, f"the model is not better than the untrained model: {change}")
+        say(console, f"the model is not better than the untrained model: {change}", fold=True)
     emissions = result.emissions
     gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(
