@@ -65,6 +65,11 @@ class Scoring(HasVariants):
         """The one that is optimised where the command names none."""
         raise NotImplementedError
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The few metrics that the result of a single run is printed by, the main one among them."""
+        return (self.main_metric,)
+
     @classmethod
     def variant(cls, name: object) -> type[Scoring]:
         """Return the class of a family; any other name is an option that scores pairs, as all once did."""
@@ -86,6 +91,11 @@ class StsScoring(Scoring):
     def main_metric(self) -> str:
         """Spearman's correlation by cosine."""
         return "spearman_cosine"
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Both correlations by cosine, and Spearman's by whichever similarity is best."""
+        return ("pearson_cosine", "spearman_cosine", "spearman_max")
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,12 @@ class RetrievalScoring(Scoring):
         """The normalised discounted cumulative gain at its largest rank, by the first similarity."""
         return f"ndcg_at_{max(self.ndcg_at_k)}_{self.similarities[0]}"
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The main metric, how often the best documents begin with a relevant one, and how many of these are found."""
+        others = (f"accuracy_at_{min(self.accuracy_at_k)}", f"recall_at_{max(self.precision_recall_at_k)}")
+        return (self.main_metric, *(f"{name}_{self.similarities[0]}" for name in others))
+
 
 @dataclass(frozen=True)
 class TripletScoring(Scoring):
@@ -182,6 +198,11 @@ class BinaryScoring(Scoring):
         """Average precision by the first similarity."""
         return f"ap_{self.similarities[0]}"
 
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """Average precision, F1 and accuracy by the first similarity."""
+        return tuple(_by(("ap", "f1", "accuracy"), self.similarities[:1]))
+
 
 @dataclass(frozen=True)
 class RerankingScoring(Scoring):
@@ -204,6 +225,11 @@ class RerankingScoring(Scoring):
     def main_metric(self) -> str:
         """The normalised discounted cumulative gain."""
         return f"ndcg_at_{self.at_k}"
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """All three."""
+        return self.metrics
 
 
 SCORINGS: tuple[type[Scoring], ...] = (

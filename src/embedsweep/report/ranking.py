@@ -13,6 +13,7 @@ from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
+from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
 from embedsweep.emissions.tracker import is_cpu_estimated
@@ -157,23 +158,22 @@ def print_ui(console: Console, hint: str, program: str) -> None:
     say(console, f"compare: {hint}")
 
 
-def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
-    """Print the result of a single run, whose best checkpoint was chosen by ``objective``."""
+def print_single(console: Console, result: TrialResult, folder: Path, config: TrialConfig) -> None:
+    """Print the result of a single run with a configuration."""
+    evaluation, objective = config.evaluation, config.objective
     say(console, "")
-    for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
-        say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
+    for name in dict.fromkeys([*evaluation.headline, objective.removeprefix("dev/")]):
+        say(console, f"{name}: dev {_change(result, f'dev/{name}')}, test {_change(result, f'test/{name}')}")
     if result.interval is not None:
         say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
-    for dim in (
-        key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
-    ):
-        dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
-        say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
-    watched = {key: value for key, value in result.dev.items() if key.count("/") > 1}
-    for key, value in {**watched, **result.benchmarks}.items():
-        if key.endswith("/spearman_cosine"):
-            before = f"{result.before[key]:.4f} -> " if key in result.before else ""
-            say(console, f"spearman_cosine on {key.removeprefix('dev/').partition('/')[0]}: {before}{value:.4f}")
+    main = evaluation.main_metric
+    for dim in (match[1] for key in result.dev if (match := re.fullmatch(rf"dev-(\d+)/{main}", key))):
+        dev, test = (_change(result, f"{split}-{dim}/{main}") for split in ("dev", "test"))
+        say(console, f"{main} of {dim} dimensions: dev {dev}, test {test}")
+    further = [(f"dev/{each.name}", each) for each in evaluation.watch]
+    for prefix, benchmark in (*further, *((each.name, each) for each in evaluation.benchmarks)):
+        metric = (benchmark.scoring or evaluation).main_metric
+        say(console, f"{metric} on {benchmark.name}: {_change(result, f'{prefix}/{metric}')}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
@@ -189,10 +189,11 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     say(console, f"log: {folder / 'train.log'}")
 
 
-def _change(result: TrialResult, split: str, metric: str) -> str:
-    """Return a score as text, with the score before training if that is known."""
-    name = f"{split}/{metric}"
-    after = {**result.dev, **result.test}[name]
+def _change(result: TrialResult, name: str) -> str:
+    """Return a score as text, with the score before training if that is known; a dash if it is not known itself."""
+    after = {**result.dev, **result.test, **result.benchmarks}.get(name)
+    if after is None:
+        return "-"
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
