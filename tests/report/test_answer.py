@@ -67,3 +67,21 @@ def test_an_option_without_another_that_is_complete_has_nothing_to_be_compared_w
     lines = answer(study_results(of_losses(0.7, 0.6, "no", "no", "no", "no")))
     assert lines[0] == "best loss: mnrl; cosent and cosine have no complete trial"
     assert answer(study_results(study_of("no", name="failed"))) == []
+
+
+def test_a_study_that_stopped_says_why_and_whether_the_last_improvement_is_certain() -> None:
+    words = ("study.n_trials=6", "study.patience=2", "study.min_delta=0.001")
+    study = study_of(0.6, 0.7, 0.65, "pruned", words=words, rates=6)
+    keep_scores(study, (0.9, 0.2, 0.5))
+    lines = [line for line in answer(study_results(study)) if line.startswith("stopped")]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "stopped by study.patience=2: as many finished trials brought no improvement of more than 0.001; the last was "
+        "trial 1, 0.1000 above trial 0 (certain as far as dev items go: 95 % interval of the difference 0."
+    )
+
+
+def test_a_study_that_never_improved_on_its_first_trial_says_so() -> None:
+    study = study_of(0.6, 0.5, words=("study.n_trials=6", "study.patience=1"), rates=6)
+    said = "stopped by study.patience=1: as many finished trials brought no improvement"
+    assert said in answer(study_results(study))

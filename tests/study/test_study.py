@@ -64,6 +64,8 @@ def make_request(
         name=name,
         n_trials=n_trials,
         timeout=None,
+        patience=None,
+        min_delta=0.0,
         objectives=objectives,
         keep=(),
         sampler=sampler or "tpe",

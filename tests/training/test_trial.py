@@ -150,6 +150,15 @@ def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) 
     assert result_of(single).interval == scores.interval("dev/spearman_cosine")
 
 
+def test_the_test_scores_of_a_single_run_are_kept_for_each_item(single: Attempt) -> None:
+    scores = read_scores(single.folder, "test")
+    assert scores is not None
+    reported = result_of(single).test
+    found = {name: scores.statistic(name)(np.ones((1, len(scores))))[0] for name in reported}
+    assert found == pytest.approx(reported, abs=1e-6)
+    assert "scores/test.parquet" in single.artifacts()
+
+
 def test_the_saved_model_is_the_one_that_was_scored(single: Attempt) -> None:
     model = SentenceTransformer(str(single.folder / "model"), device="cpu", local_files_only=True)
     test = as_examples(load_splits(single.config.data, single.config.evaluation).test)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
@@ -22,6 +23,7 @@ from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
 from embedsweep.config.trial import SPLITS
 from embedsweep.emissions.rows import read_rows, sum_rows
+from embedsweep.evaluation.scores import read_scores
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
@@ -125,6 +127,17 @@ def test_the_winner_alone_is_scored_on_test(best: Swept) -> None:
     scores = finals_of_study.scores
     assert finals_of_study.number == 1
     assert best.run_of(1).data.metrics["test/spearman_cosine"] == scores["test/spearman_cosine"]
+
+
+def test_the_test_scores_of_the_winner_alone_are_kept_for_each_item(best: Swept) -> None:
+    kept = {number: read_scores(best.study.trial_folder(number), "test") for number in (0, 1, 2)}
+    winner = kept.pop(1)
+    assert winner is not None
+    assert set(kept.values()) == {None}
+    score = winner.statistic("test/spearman_cosine")(np.ones((1, len(winner))))[0]
+    assert score == pytest.approx(best.run_of(1).data.metrics["test/spearman_cosine"], abs=1e-6)
+    artifacts = best.client.list_artifacts(best.run_of(1).info.run_id, "scores")
+    assert {"scores/dev.parquet", "scores/test.parquet"} <= {each.path for each in artifacts}
 
 
 def test_the_test_score_is_that_of_the_kept_model(best: Swept) -> None:

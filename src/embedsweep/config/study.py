@@ -219,6 +219,8 @@ class StudyConfig(_Optimised):
         name: the study's name; None derives one from what decides its results.
         n_trials: how many trials in total, over all commands; None is the grid's size.
         timeout: seconds after which this command starts no trial; None has no limit.
+        patience: finished trials without an improvement after which no new one is started; None runs all of them.
+        min_delta: what an improvement exceeds the best score before it by.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
             Where the command names none, the main metric of its evaluation.
         keep: scores that may not fall far below those of the untrained model; a trial that loses more is never best.
@@ -241,6 +243,8 @@ class StudyConfig(_Optimised):
     name: str | None
     n_trials: Count | None
     timeout: Positive | None
+    patience: Count | None
+    min_delta: NotNegative
     objectives: Annotated[
         tuple[str, ...], Described("a list of metrics, as [dev/spearman_cosine], or null"), Key("objective")
     ]

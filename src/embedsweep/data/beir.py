@@ -72,7 +72,7 @@ def read_folder(data: DataConfig, splits: Sequence[Split]) -> dict[Split, Judged
     Raises:
         ConfigError: there is no such folder, or ``data`` sets values that the layout does not read.
     """
-    _check_settings(data)
+    check_settings(data)
     folder = _folder(data)
     documents, queries = _texts_of(folder, data.encoding, data.titles)
     outcomes: dict[Split, Judged | ConfigError] = {}
@@ -86,7 +86,7 @@ def read_folder(data: DataConfig, splits: Sequence[Split]) -> dict[Split, Judged
     return outcomes
 
 
-def _check_settings(data: DataConfig) -> None:
+def check_settings(data: DataConfig) -> None:
     """Check that nothing is set that the layout fixes; trials that differ in it only would be the same trial."""
     fixed: Mapping[str, object] = {"shape": "positive_pairs", "columns": COLUMNS["positive_pairs"], "where": {}}
     problems = [
@@ -113,22 +113,23 @@ def _folder(data: DataConfig) -> Path:
 def _texts_of(folder: Path, encoding: str, titles: bool) -> tuple[Texts, Texts]:
     """Return the documents and the queries of a folder; cached, as all its splits share them."""
     columns = ("_id", "title", "text") if titles else ("_id", "text")
-    documents = _read_texts(folder / "corpus.jsonl", _layout(columns, encoding))
-    queries = _read_texts(folder / "queries.jsonl", _layout(("_id", "text"), encoding))
+    documents = _read_texts(folder / "corpus.jsonl", layout(columns, encoding))
+    queries = _read_texts(folder / "queries.jsonl", layout(("_id", "text"), encoding))
     return documents, queries
 
 
-def _read_texts(path: Path, layout: Layout) -> Texts:
+def _read_texts(path: Path, columns: Layout) -> Texts:
     """Read one file, or the same with ``.gz`` at its end."""
     packed = path.with_name(f"{path.name}.gz")
     path = packed if packed.is_file() and not path.exists() else path
     try:
-        return texts(read_json_lines(path, layout))
+        return texts(read_json_lines(path, columns))
     except ConfigError as error:
         return Texts({}, {}, str(path), error.problems)
 
 
-def _layout(columns: tuple[str, ...], encoding: str, delimiter: str = ",", quoting: Quoting = "auto") -> Layout:
+def layout(columns: tuple[str, ...], encoding: str, delimiter: str = ",", quoting: Quoting = "auto") -> Layout:
+    """Return how files of the layout are read, whose columns have fixed names."""
     return Layout(columns, {}, delimiter, encoding, quoting, False, key="data.format=beir", optional=("title",))
 
 
@@ -138,13 +139,13 @@ def _read_judgements(path: Path, data: DataConfig) -> Table:
     Raises:
         ConfigError: no judgement can be read.
     """
-    layout = _layout(JUDGEMENT, data.encoding, data.delimiter, data.quoting)
-    first = next((line for line in text_of(path, layout).splitlines() if line.strip()), "")
+    columns = layout(JUDGEMENT, data.encoding, data.delimiter, data.quoting)
+    first = next((line for line in text_of(path, columns).splitlines() if line.strip()), "")
     if first and not any(name in first for name in JUDGEMENT):
         header = ("<TAB>" if data.delimiter == "\t" else data.delimiter).join(JUDGEMENT)
         message = f"has no header, but begins with {quoted(first)}: write the line {header} above it"
         raise ConfigError.single(str(path), message)
-    return read_delimited(path, layout)
+    return read_delimited(path, columns)
 
 
 def texts(table: Table) -> Texts:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from embedsweep.config.identity import canonical
-from embedsweep.config.metrics import Family
+from embedsweep.config.metrics import Family, RetrievalScoring
 from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Shape, Split
 from embedsweep.data.beir import Judged, read_folder
+from embedsweep.data.beir_hub import read_hub_judged
 from embedsweep.data.checks import checked_examples, limited
 from embedsweep.data.demo import demo_retrieval, demo_splits, is_generated
 from embedsweep.data.examples import WORDS, Examples, Splits, as_scored
@@ -25,7 +26,7 @@ from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.files import user_path
 
-_NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
+_NOT_OF_SOURCE = ("convert", "negatives", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
 
 SCORED_SHAPES: Mapping[Family, tuple[Shape, ...]] = {
@@ -97,7 +98,9 @@ def _judged(request: Request) -> Mapping[Split, Judged | ConfigError]:
     data, splits, folder = request.arguments
     if data.path is not None:
         return read_folder(data, splits)
-    raise _no_source(data, splits, folder)
+    if data.hub is None:
+        raise _no_source(data, splits, folder)
+    return read_hub_judged(data.hub, data, splits, _without_hub(data, splits, folder))
 
 
 def _tables(data: DataConfig, splits: Sequence[Split], folder: str | None) -> Mapping[Split, Table]:
@@ -137,7 +140,8 @@ def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
         benchmark and [benchmark.name, benchmark.folder, benchmark.split, benchmark.family, _source_key(benchmark.data)]
         for benchmark in (evaluation.dev, evaluation.test)
     ]
-    key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path, evaluation.family])
+    sample = _sample_of(evaluation)
+    key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path, evaluation.family, sample])
     return _raised(_load_splits(Request(key, (data, evaluation))))
 
 
@@ -295,7 +299,16 @@ def _load_splits(request: Request) -> Splits | ConfigError:
                 scored[split] = load_benchmark(benchmark, evaluation.path)
     if problems or train is None:
         return ConfigError(tuple(dict.fromkeys(problems)))
+    if sample := _sample_of(evaluation):
+        scored = {name: each.with_sample(*sample) for name, each in scored.items() if isinstance(each, Retrieval)}
     return Splits(train, scored["dev"], scored["test"])
+
+
+def _sample_of(evaluation: EvaluationConfig) -> tuple[int, int] | None:
+    """Return how many documents of dev and test are searched, and the seed of their sample; None for all."""
+    if not isinstance(evaluation, RetrievalScoring) or evaluation.corpus_size is None:
+        return None
+    return evaluation.corpus_size, evaluation.corpus_seed
 
 
 def _other_family(benchmark: BenchmarkConfig, split: Split, evaluation: EvaluationConfig) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -70,6 +71,7 @@ class Retrieval(_Scored):
             Ids are among those above, queries and documents in the order of their source.
         origin: the source, for messages.
         places: the place of every query in its source, for messages; or None.
+        sampled_from: how many documents there were before a sample of them was taken; None if none was.
     """
 
     query_ids: Texts
@@ -79,6 +81,7 @@ class Retrieval(_Scored):
     relevant: Mapping[str, Mapping[str, float]] = field(hash=False)
     origin: str
     places: Texts | None = field(default=None, compare=False)
+    sampled_from: int | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -112,6 +115,26 @@ class Retrieval(_Scored):
             queries=tuple(self.queries[index] for index in kept),
             relevant={name: of_query for name, of_query in self.relevant.items() if name in wanted},
             places=places,
+        )
+
+    def with_sample(self, size: int, seed: int) -> Retrieval:
+        """Return the same queries with all judged documents and a random sample of the others, in their order.
+
+        Args:
+            size: how many documents there shall be; judged ones above that number stay, too.
+            seed: of the sample.
+        """
+        if size >= len(self.document_ids):
+            return self
+        judged = {document for of_query in self.relevant.values() for document in of_query}
+        others = [document for document in self.document_ids if document not in judged]
+        kept = judged.union(random.Random(seed).sample(others, min(len(others), max(0, size - len(judged)))))
+        rows = [index for index, document in enumerate(self.document_ids) if document in kept]
+        return replace(
+            self,
+            document_ids=tuple(self.document_ids[index] for index in rows),
+            documents=tuple(self.documents[index] for index in rows),
+            sampled_from=len(self.document_ids),
         )
 
     def with_candidates(self) -> Retrieval:

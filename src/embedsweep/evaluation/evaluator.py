@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from sentence_transformers import SentenceTransformer
@@ -28,7 +29,7 @@ from embedsweep.evaluation.binary import BinaryPairEvaluator
 from embedsweep.evaluation.pairs import PairEvaluator
 from embedsweep.evaluation.reranking import CandidateEvaluator
 from embedsweep.evaluation.retrieval import RetrievalEvaluator
-from embedsweep.evaluation.scores import ItemScores
+from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.evaluation.triplets import TripletSetEvaluator
 from embedsweep.losses.nesting import dims as dims_of_loss
 
@@ -81,10 +82,14 @@ def evaluator_of(scored: Scored, name: str, scoring: Scoring, batch_size: int, d
     raise TypeError(f"{type(scored).__name__} cannot be scored by {type(scoring).__name__}")
 
 
-def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all test metrics of ``model``, by name."""
+def score_test(config: TrialConfig, model: SentenceTransformer, folder: Path | None = None) -> dict[str, float]:
+    """Return all test metrics of ``model``, by name; write the scores of the items into the trial's ``folder``."""
     test, evaluation = load_splits(config.data, config.evaluation).test, config.evaluation
-    return scores_of(evaluator_of(test, "test", evaluation, evaluation.batch_size, cut_dims(config, model)), model)
+    evaluator = evaluator_of(test, "test", evaluation, evaluation.batch_size, cut_dims(config, model))
+    scores = scores_of(evaluator, model)
+    if folder is not None:
+        write_scores(folder, evaluator.item_scores(), "test")
+    return scores
 
 
 def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:

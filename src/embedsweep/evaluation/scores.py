@@ -26,6 +26,8 @@ from embedsweep.evaluation.intervals import (
     resampled,
 )
 
+SCORES = "scores"
+"""The folder with the scores of items, in a trial's folder and among its run's artifacts."""
 DEV_TABLE = "scores/dev.json"
 """The artifact with the first dev items, as a table that MLflow's pages show."""
 _ROWS = 2000  # items; the page loads the whole table
@@ -133,7 +135,7 @@ def _with_prefix(columns: Columns, prefix: str) -> dict[str, NDArray[Any]]:
 
 def scores_path(folder: Path, split: Literal["dev", "test"]) -> Path:
     """Return the file with the scores of the items of a split of the trial in ``folder``."""
-    return folder / "scores" / f"{split}.parquet"
+    return folder / SCORES / f"{split}.parquet"
 
 
 def write_scores(folder: Path, scores: ItemScores, split: Literal["dev", "test"] = "dev") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from embedsweep.report.results import GroupRow, StudyResults, TrialRow
+from embedsweep.report.results import GroupRow, StudyResults, TrialRow, paired_differences
 from embedsweep.report.tables import how_certain
 from embedsweep.study.keep import keep_text
 
@@ -21,6 +21,7 @@ def answer(results: StudyResults) -> list[str]:
         *_forgetting(results, best),
         *_compared_trials(results, best),
         *_best_mean(results, best),
+        *_stop(results),
         *_seeds(results),
     ]
 
@@ -95,6 +96,22 @@ def _best_mean(results: StudyResults, best: TrialRow) -> Iterator[str]:
         numbers = [row.number for row in first.rows]
         spread = f" ± {first.spread[metric]:.4f} over {first.n} seeds" if first.spread else ""
         yield f"best mean over seeds: {_trials(numbers)}, {first.mean[metric]:.4f}{spread}"
+
+
+def _stop(results: StudyResults) -> Iterator[str]:
+    """Yield why no further trial is started, and whether the last improvement is certain; nothing while some are."""
+    study = results.study
+    if not study.is_stopped or (rule := study.patience) is None:
+        return
+    more = f" of more than {rule.min_delta:g}" if rule.min_delta else ""
+    said = f"stopped by study.patience={rule.patience}: as many finished trials brought no improvement{more}"
+    if (last := study.last_improvement) is None:
+        yield said
+        return
+    metric, (best, before) = study.plan.objective, (results.rows[number] for number in last)
+    gap = best.objectives[metric] - before.objectives[metric]
+    interval = paired_differences(best, [before], metric)[before.number]
+    yield f"{said}; the last was trial {best.number}, {gap:.4f} above trial {before.number}{how_certain(interval)}"
 
 
 def _seeds(results: StudyResults) -> Iterator[str]:

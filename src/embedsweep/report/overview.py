@@ -53,6 +53,7 @@ def overview(names: Sequence[str]) -> list[str]:
 def _row(study: StudyRecord) -> StudyRow:
     status, objective = study_status(study), study.plan.objective
     notes = f", {status.n_failed} failed" if status.n_failed else ""
+    notes += ", stopped" if study.is_stopped else ""
     times = [
         time for trial in study.trials for time in (trial.datetime_start, trial.datetime_complete) if time is not None
     ]

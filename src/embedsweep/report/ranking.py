@@ -16,6 +16,7 @@ from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
+from embedsweep.data.negatives import counts_in
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
@@ -23,7 +24,7 @@ from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
-from embedsweep.study.opening import find_study
+from embedsweep.study.opening import agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -111,13 +112,13 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     words = [f"trial {best.number}", *scores.values()]
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
-    say(console, f"\nbest: {', '.join(words)}")
+    say(console, f"\nbest: {', '.join(words)}", fold=True)
     for line in answer(results):
-        say(console, line)
+        say(console, line, fold=True)
     say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
     if (model := best.folder / MODEL).is_dir():
         say(console, f"model: {model}")
-    say(console, total_cost(results))
+    say(console, total_cost(results), fold=True)
 
 
 def total_cost(results: StudyResults) -> str:
@@ -174,10 +175,12 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
     for prefix, benchmark in (*further, *((each.name, each) for each in evaluation.benchmarks)):
         metric = (benchmark.scoring or evaluation).main_metric
         say(console, f"{metric} on {benchmark.name}: {_change(result, f'{prefix}/{metric}')}")
+    if (counts := counts_in(result.conversion or "")) is not None:
+        say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
-        say(console, f"the model is not better than the untrained model: {change}")
+        say(console, f"the model is not better than the untrained model: {change}", fold=True)
     emissions = result.emissions
     gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(
@@ -218,7 +221,9 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
-    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
+    patience = agreed_patience(study.patience if study is not None else None, request)
+    stop = f"; patience: {patience.patience} trials" if patience is not None else ""
+    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
     if plan.keep:
         say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:

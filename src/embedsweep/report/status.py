@@ -55,7 +55,7 @@ def study_status(study: StudyRecord) -> StudyStatus:
     best = study.best
     objective = study.plan.objectives.index(study.plan.objective)
     return StudyStatus(
-        n_trials=study.n_trials,
+        n_trials=study.n_expected,
         n_finished=len(counted),
         n_left=study.n_left,
         n_complete=_count(counted, TrialState.COMPLETE),

@@ -31,8 +31,9 @@ from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.keep import is_kept
+from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, WARM_START, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
@@ -76,8 +77,10 @@ def open_study(sweep: Sweep) -> Study:
             first = _first_point(plan, storage, url)  # may be refused; nothing is frozen then
             _freeze(study, plan, sweep, first)
         opened = _agree(study, name, url, sweep)
-        if study.user_attrs.get(N_TRIALS) != opened.n_trials:
-            study.set_user_attr(N_TRIALS, opened.n_trials)
+        patience = agreed_patience(opened.patience, sweep)
+        for attribute, value in ((N_TRIALS, opened.n_trials), (PATIENCE, asdict(patience) if patience else None)):
+            if study.user_attrs.get(attribute) != value:
+                study.set_user_attr(attribute, value)
         name_metrics(study, opened.plan.objectives)
         write_study_file(folder, study, url)
         complete_files(folder, study)
@@ -141,6 +144,9 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     if sweep.plan is not None and (different := plan_differences(plan, sweep.plan)):
         message = f"exists with a different plan: {'; '.join(different)}. Give another study.name, or study.name alone"
         raise ConfigError.single(f"study {name}", message)
+    if len(plan.objectives) > 1 and sweep.study.patience is not None:
+        message = f"is for one objective, and this study has {' and '.join(plan.objectives)}: leave it out"
+        raise ConfigError.single("study.patience", message)
     n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
@@ -176,6 +182,20 @@ def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | No
     if plan.sampler == "exhaustive" and n_trials > (size := count_cells(plan)):
         raise ConfigError.single("study.n_trials", f"the grid has {size} cells, each run once, but got {n_trials}")
     return int(n_trials)
+
+
+def agreed_patience(kept: Patience | None, request: Sweep) -> Patience | None:
+    """Return when a study stops: as this command has it, else, if it only names the study, as the last one had it.
+
+    Args:
+        kept: as the last command had it.
+        request: this command.
+    """
+    asked = {"patience": request.study.patience, "min_delta": request.study.min_delta}
+    if request.plan is None and kept is not None and "study" not in request.overridden:
+        asked |= {key: value for key, value in asdict(kept).items() if f"study.{key}" not in request.overridden}
+    patience, min_delta = asked["patience"], asked["min_delta"]
+    return Patience(int(patience), float(min_delta or 0)) if patience is not None else None
 
 
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:

@@ -23,7 +23,9 @@ from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
 from embedsweep.study.keep import is_kept, keep_text
 from embedsweep.study.leases import LEASE, Leases
+from embedsweep.study.patience import Patience, last_improvement
 from embedsweep.study.pruning import report_steps
+from embedsweep.study.sampling import POINT
 from embedsweep.study.storage import study_lock
 from embedsweep.study.study_file import write_study_file
 from embedsweep.training.folder import read_result, result_of
@@ -133,6 +135,7 @@ def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenT
 
 
 N_TRIALS = "embedsweep.n_trials"
+PATIENCE = "embedsweep.patience"
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"
@@ -248,7 +251,7 @@ class StudyRecord:
             or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
             for trial in trials
         )
-        return max(0, self.n_trials - count_trials(trials)) + waiting
+        return max(0, self._expected(trials) - count_trials(trials)) + waiting
 
     @property
     def best(self) -> FrozenTrial | None:
@@ -293,7 +296,41 @@ class StudyRecord:
     def is_complete(self) -> bool:
         """Whether all its trials are finished."""
         trials = self.trials
-        return count_trials(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
+        return count_trials(trials) >= self._expected(trials) and not any(t.state in UNFINISHED for t in trials)
+
+    @property
+    def patience(self) -> Patience | None:
+        """When it stops before it has all its trials, as the last command set it; None if it does not."""
+        tree = self._study.user_attrs.get(PATIENCE)
+        return Patience(**tree) if tree else None
+
+    @property
+    def n_expected(self) -> int:
+        """How many trials it has when it is complete: ``n_trials``, or fewer once it has stopped."""
+        return self._expected(self.trials)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no new trial is started although it has fewer than ``n_trials``, as they no longer improve.
+
+        An improvement by a trial that still runs, or more patience, lifts this.
+        """
+        return self.n_expected < self.n_trials
+
+    @property
+    def last_improvement(self) -> tuple[int, int] | None:
+        """The number of the best trial and of the one that was the best before it; None without two such trials."""
+        return last_improvement(self.trials, self._study.direction)
+
+    def _expected(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return how many trials the study has when it is complete; points that are tried first are all tried."""
+        patience = self.patience
+        if patience is None:
+            return self.n_trials
+        n_points = len(self.plan.enqueue) + (self._study.user_attrs.get(WARM_START) is not None)
+        is_over = len({trial.user_attrs[POINT] for trial in trials if POINT in trial.user_attrs}) >= n_points
+        is_over = is_over and patience.is_over(trials, self._study.direction)
+        return min(self.n_trials, count_trials(trials)) if is_over else self.n_trials
 
     @property
     def state(self) -> StudyState:

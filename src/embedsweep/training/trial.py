@@ -2,7 +2,7 @@
 
 A trial's folder:
 
-    config.yaml  train.log  emissions.csv  scores/dev.parquet  checkpoints/  model/  result.json
+    config.yaml  train.log  emissions.csv  scores/  checkpoints/  model/  result.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
-from embedsweep.evaluation.scores import DEV_TABLE, ItemScores, write_scores
+from embedsweep.evaluation.scores import DEV_TABLE, SCORES, ItemScores, write_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
@@ -290,7 +290,7 @@ class _TrialRun:
         return TrialResult(
             objective=outcome.dev[config.objective],
             dev=dict(outcome.dev),
-            test=score_test(config, model) if single else {},
+            test=score_test(config, model, self._setup.folder) if single else {},
             before=before,
             benchmarks=score_further(config, model) if single else {},
             # Counted in the trial's time and emissions: a quarter of a second for 1,500 items.
@@ -336,7 +336,7 @@ class _TrialRun:
         run, folder = self._setup.run, self._setup.folder
         for name in ("config.yaml", "train.log", "emissions.csv"):
             run.log_artifact(folder / name)
-        run.log_artifact(folder / "scores", "scores")
+        run.log_artifact(folder / SCORES, SCORES)
         run.log_table(DEV_TABLE, scores.table())
         if self._setup.single:
             run.log_artifact(folder / MODEL, MODEL)

@@ -232,6 +232,9 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
     if len(study.objectives) > 1 and study.sampler == "cmaes":
         message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"
         yield Problem("study.sampler", message)
+    if len(study.objectives) > 1 and study.patience is not None:
+        message = "several objectives have no one best score to wait for: leave it out, or set study.objective to one"
+        yield Problem("study.patience", message)
     if study.sampler == "qmc" and study.seed >= 2**32:
         yield Problem("study.seed", f"must be below {2**32} for qmc, but got {study.seed}")
     yield from _check_rungs(study)

@@ -31,6 +31,7 @@ from embedsweep.validation.services import (
     evaluation_of,
     read_services,
 )
+from embedsweep.validation.strictest import set_strictest
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
@@ -85,6 +86,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
+        set_strictest(cells, (*overrides.axes, *searched), overrides, problems)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
     constraints = tuple(_sound_constraints(search, cells, problems))
     plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
@@ -97,6 +99,9 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if n_trials is not None and (count := len(plan.enqueue)) > n_trials:
             message = f"has {count} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
             problems.append(Problem("study.enqueue", message))
+        if n_trials is not None and study.patience is not None and study.patience >= n_trials:
+            message = f"{study.patience} is never reached in a study of {n_trials} trials: set less, or leave it out"
+            problems.append(Problem("study.patience", message))
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)

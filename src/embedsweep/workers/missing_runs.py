@@ -9,7 +9,7 @@ from typing import cast
 
 from optuna.trial import FrozenTrial
 
-from embedsweep.evaluation.scores import DEV_TABLE, read_scores
+from embedsweep.evaluation.scores import DEV_TABLE, SCORES, read_scores
 from embedsweep.files import MODEL
 from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
@@ -27,7 +27,7 @@ from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
 
 FILES = ("config.yaml", "train.log", "emissions.csv")
-FOLDERS = ("scores",)
+FOLDERS = (SCORES,)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.emissions.meter import EmissionsMeter
+from embedsweep.evaluation.scores import SCORES
 from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
@@ -66,7 +67,7 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
         gpus = training_gpus(config.trainer.device)
         meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
         with train_log(folder / "train.log"), meter:
-            scored = _score(folder / MODEL, config, result)
+            scored = _score(folder, config, result)
         cost = meter.total()
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
@@ -77,6 +78,8 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
         if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores
             run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
             run.log_metrics(result.steps, finals.scores)
+            if (folder / SCORES).is_dir():  # files of an older study may be lost
+                run.log_artifact(folder / SCORES, SCORES)
             if study.services.keep_models != "none":
                 run.log_artifact(folder / MODEL, MODEL)
             run.finish("COMPLETE")
@@ -86,8 +89,14 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
     return finals.scores
 
 
-def _score(model_folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
-    """Return the result with test scores: of the model, and of the untrained one if that was scored on dev."""
+def _score(folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
+    """Return the result with test scores: of the model, and of the untrained one if that was scored on dev.
+
+    Args:
+        folder: the trial's; the scores of the test items are written there.
+        config: the trial.
+        result: what was known before.
+    """
     from transformers import set_seed
 
     from embedsweep.evaluation.evaluator import score_further, score_test
@@ -99,5 +108,7 @@ def _score(model_folder: Path, config: TrialConfig, result: TrialResult) -> Tria
         set_seed(config.trainer.seed)
         untrained = build_model(config.model, device)
         before |= {**score_test(config, untrained), **score_further(config, untrained)}
-    model = load_trained(model_folder, config.model, device)
-    return replace(result, test=score_test(config, model), before=before, benchmarks=score_further(config, model))
+    model = load_trained(folder / MODEL, config.model, device)
+    return replace(
+        result, test=score_test(config, model, folder), before=before, benchmarks=score_further(config, model)
+    )

@@ -104,6 +104,8 @@ class Worker:
         while True:
             trial = self._ask()
             if trial is not None or not (doubtful := self.study.doubtful):
+                if trial is None and self.study.is_stopped:
+                    self.display.say("study.patience is reached: no further trial is started")
                 return trial
             numbers = ", ".join(map(str, doubtful))
             self.display.say(f"waiting to see whether trial {numbers}, started on another machine, still runs")
