@@ -66,9 +66,9 @@ class Scoring(HasVariants):
         raise NotImplementedError
 
     @property
-    def headline(self) -> tuple[str, ...]:
-        """The few metrics that the result of a single run is printed by, the main one among them."""
-        return (self.main_metric,)
+    def headlines(self) -> tuple[str, ...]:
+        """Those that a summary shows."""
+        raise NotImplementedError
 
     @classmethod
     def variant(cls, name: object) -> type[Scoring]:
@@ -93,8 +93,8 @@ class StsScoring(Scoring):
         return "spearman_cosine"
 
     @property
-    def headline(self) -> tuple[str, ...]:
-        """Both correlations by cosine, and Spearman's by whichever similarity is best."""
+    def headlines(self) -> tuple[str, ...]:
+        """Both correlations by cosine, and the largest of Spearman's."""
         return ("pearson_cosine", "spearman_cosine", "spearman_max")
 
 
@@ -146,10 +146,15 @@ class RetrievalScoring(Scoring):
         return f"ndcg_at_{max(self.ndcg_at_k)}_{self.similarities[0]}"
 
     @property
-    def headline(self) -> tuple[str, ...]:
-        """The main metric, how often the best documents begin with a relevant one, and how many of these are found."""
-        others = (f"accuracy_at_{min(self.accuracy_at_k)}", f"recall_at_{max(self.precision_recall_at_k)}")
-        return (self.main_metric, *(f"{name}_{self.similarities[0]}" for name in others))
+    def headlines(self) -> tuple[str, ...]:
+        """By the first similarity: accuracy at its smallest rank, the others at their largest."""
+        ranks = {
+            "mrr": max(self.mrr_at_k),
+            "recall": max(self.precision_recall_at_k),
+            "accuracy": min(self.accuracy_at_k),
+        }
+        others = (f"{name}_at_{k}_{self.similarities[0]}" for name, k in ranks.items())
+        return (self.main_metric, *others)
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,11 @@ class TripletScoring(Scoring):
     def main_metric(self) -> str:
         """The accuracy by the first similarity."""
         return f"accuracy_{self.similarities[0]}"
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The accuracy by each similarity."""
+        return tuple(_by(("accuracy",), self.similarities))
 
 
 @dataclass(frozen=True)
@@ -199,7 +209,7 @@ class BinaryScoring(Scoring):
         return f"ap_{self.similarities[0]}"
 
     @property
-    def headline(self) -> tuple[str, ...]:
+    def headlines(self) -> tuple[str, ...]:
         """Average precision, F1 and accuracy by the first similarity."""
         return tuple(_by(("ap", "f1", "accuracy"), self.similarities[:1]))
 
@@ -227,8 +237,8 @@ class RerankingScoring(Scoring):
         return f"ndcg_at_{self.at_k}"
 
     @property
-    def headline(self) -> tuple[str, ...]:
-        """All three."""
+    def headlines(self) -> tuple[str, ...]:
+        """All of them."""
         return self.metrics
 
 

@@ -13,7 +13,7 @@ from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
 from embedsweep.data.negatives import counts_in
@@ -160,21 +160,18 @@ def print_ui(console: Console, hint: str, program: str) -> None:
 
 
 def print_single(console: Console, result: TrialResult, folder: Path, config: TrialConfig) -> None:
-    """Print the result of a single run with a configuration."""
-    evaluation, objective = config.evaluation, config.objective
+    """Print the result of a single run."""
+    objective, evaluation = config.objective, config.evaluation
     say(console, "")
-    for name in dict.fromkeys([*evaluation.headline, objective.removeprefix("dev/")]):
-        say(console, f"{name}: dev {_change(result, f'dev/{name}')}, test {_change(result, f'test/{name}')}")
+    for name in evaluation.headlines:
+        say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     if result.interval is not None:
         say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
     main = evaluation.main_metric
-    for dim in (match[1] for key in result.dev if (match := re.fullmatch(rf"dev-(\d+)/{main}", key))):
-        dev, test = (_change(result, f"{split}-{dim}/{main}") for split in ("dev", "test"))
+    for dim in (key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(rf"dev-\d+/{main}$", key)):
+        dev, test = (_change(result, f"{split}-{dim}", main) for split in ("dev", "test"))
         say(console, f"{main} of {dim} dimensions: dev {dev}, test {test}")
-    further = [(f"dev/{each.name}", each) for each in evaluation.watch]
-    for prefix, benchmark in (*further, *((each.name, each) for each in evaluation.benchmarks)):
-        metric = (benchmark.scoring or evaluation).main_metric
-        say(console, f"{metric} on {benchmark.name}: {_change(result, f'{prefix}/{metric}')}")
+    _print_benchmarks(console, result, evaluation)
     if (counts := counts_in(result.conversion or "")) is not None:
         say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
@@ -192,11 +189,18 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
     say(console, f"log: {folder / 'train.log'}")
 
 
-def _change(result: TrialResult, name: str) -> str:
-    """Return a score as text, with the score before training if that is known; a dash if it is not known itself."""
-    after = {**result.dev, **result.test, **result.benchmarks}.get(name)
-    if after is None:
-        return "-"
+def _print_benchmarks(console: Console, result: TrialResult, evaluation: EvaluationConfig) -> None:
+    """Print the main metric of each benchmark that is watched, and of each that is scored with test."""
+    places = [(f"dev/{benchmark.name}", benchmark) for benchmark in evaluation.watch]
+    for place, benchmark in [*places, *((benchmark.name, benchmark) for benchmark in evaluation.benchmarks)]:
+        main = (benchmark.scoring or evaluation).main_metric
+        say(console, f"{main} on {benchmark.name}: {_change(result, place, main)}")
+
+
+def _change(result: TrialResult, scored: str, metric: str) -> str:
+    """Return a score as text, with the score before training if that is known."""
+    name = f"{scored}/{metric}"
+    after = {**result.dev, **result.test, **result.benchmarks}[name]
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
