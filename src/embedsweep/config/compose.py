@@ -162,7 +162,7 @@ class Composer:
             raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
         base: dict[str, Any] = self._composed_plain("base/benchmark", [])["base"]
         benchmark: dict[str, Any] = base | self._composed_plain(f"benchmark/{name}", [])["benchmark"]
-        list(_take_spaces(benchmark.get("data"), "data"))  # what its data would be searched over in training
+        list(_take_spaces(benchmark["data"], "data"))  # what is scored is not searched
         return benchmark
 
     def evaluation(self, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from embedsweep.config.metrics import Family
 from embedsweep.config.trial import ModelConfig, Shape, TrialConfig
 from embedsweep.data.examples import columns_of, text_columns
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 WITH_ROLES: tuple[Shape, ...] = ("positive_pairs", "triplets", "tuples")
 """Shapes of data whose first text is a query and whose others are documents."""
 
+SCORED_WITH_ROLES: frozenset[Family] = frozenset({"retrieval", "reranking", "triplets"})
+"""Families of evaluations that score queries with documents; the others score pairs of equals."""
+
 ROLES = ("query", "document")
+_PLURAL = {"query": "queries", "document": "documents"}
 
 
 def training_prompts(
@@ -58,7 +63,6 @@ def role_prompts(model: SentenceTransformer) -> dict[str, str]:
 
 def prompts_in_words(model: SentenceTransformer, config: TrialConfig) -> str:
     """Say which texts get which prompt in training and in scoring (``demo: anchor "query: "; scored pairs: none``)."""
-    default = model.prompts.get(model.default_prompt_name or "")
     words = []
     for name, dataset in config.datasets.items():
         shape = dataset.data.shape
@@ -67,8 +71,15 @@ def prompts_in_words(model: SentenceTransformer, config: TrialConfig) -> str:
             columns = columns_of("triplets" if count == 1 else "tuples", 2 + count)
         prompts = training_prompts(model, config.model, shape, columns)
         words.append(f"{name}: {', '.join(f'{column} {_quoted(text)}' for column, text in prompts.items()) or 'none'}")
-    return "; ".join([*words, f"scored pairs: {_quoted(default) if default else 'none'}"])
+    evaluation = config.evaluation
+    benchmarks = (evaluation.dev, evaluation.test, *evaluation.benchmarks, *evaluation.watch)
+    families = {evaluation.family, *(benchmark.family for benchmark in benchmarks if benchmark is not None)}
+    if not families <= SCORED_WITH_ROLES:
+        words.append(f"scored pairs: {_quoted(model.prompts.get(model.default_prompt_name or ''))}")
+    if families & SCORED_WITH_ROLES:
+        words += [f"scored {_PLURAL[role]}: {_quoted(text)}" for role, text in role_prompts(model).items()]
+    return "; ".join(words)
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _quoted(text: str | None) -> str:
+    return json.dumps(text, ensure_ascii=False) if text else "none"
