@@ -1,4 +1,4 @@
-"""A process of a quote: ``python -m embedsweep.workers.quote_process DEVICE PROCESSES``, which is sent an `Order`.
+"""A process of a quote: ``python -m embedsweep.workers.quote_process DEVICE PROCESSES``, which is sent a `QuoteOrder`.
 
 It runs the first steps of one trial of each kind as a worker would, and sends what they took. Nothing is recorded.
 """
@@ -12,12 +12,9 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from embedsweep.config.result import Decision
-from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import first_line
 from embedsweep.machine import end_at_once, free_device_memory, prepare_process, training_gpus
@@ -32,6 +29,7 @@ from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.training.steps import count_evaluations
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.training.warm_up import warm_up
+from embedsweep.workers.job import QuoteOrder
 
 STEPS, GPU_STEPS = 12, 60
 """Optimizer steps that are timed of each kind; a GPU captures some of its first steps."""
@@ -43,23 +41,6 @@ READY, BEGUN, TIMED, FAILED = "ready", "begun", "timed", "failed"
 """Names of the messages. `BEGUN` comes with a kind's index, `TIMED` and `FAILED` with a timing or a reason, too."""
 
 KIB = 2**10
-
-
-@dataclass(frozen=True)
-class Order:
-    """All that a process of a quote needs.
-
-    Attributes:
-        configs: index of a kind -> a trial of it.
-        folder: for its files, which it deletes.
-        emissions: where the electricity comes from.
-        allocation: file with the energy allocated to this worker; None measures the machine in this process.
-    """
-
-    configs: Mapping[int, TrialConfig]
-    folder: Path
-    emissions: EmissionsConfig
-    allocation: Path | None
 
 
 class Unrecorded(TrialTracker):
@@ -83,7 +64,7 @@ def main() -> int:
         warm_up(device)
         channel.send((READY,))
         order = channel.receive()
-        assert isinstance(order, Order)
+        assert isinstance(order, QuoteOrder)
         threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
         models = BuiltModels()
         for index, config in order.configs.items():
@@ -110,7 +91,7 @@ def steps_of(device: str) -> int:
 
 
 def time_trial(
-    config: TrialConfig, order: Order, models: BuiltModels, group: TrainingGroup | None, steps: int
+    config: TrialConfig, order: QuoteOrder, models: BuiltModels, group: TrainingGroup | None, steps: int
 ) -> Timing:
     """Train the first steps of a trial, evaluate it once, and return what that took.
 

@@ -18,7 +18,8 @@ from embedsweep.machine import cuda_devices_of
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.study.quote import Kind, TimedKind, Timing, kinds_of
 from embedsweep.workers.environments import open_environments
-from embedsweep.workers.quote_process import BEGUN, FAILED, READY, TIMED, Order
+from embedsweep.workers.job import QuoteOrder
+from embedsweep.workers.quote_process import BEGUN, FAILED, READY, TIMED
 
 COMMAND = (*PYTHON, "embedsweep.workers.quote_process")
 
@@ -109,7 +110,7 @@ class _Timer:
                     self.shared.add(process.number, process.pid)
                     allocation = allocation_path(self.folder, process.number)
                 folder = self.folder / f"trials-{process.number}"
-                process.send(Order(dict(at.left), folder, self.emissions, allocation))
+                process.send(QuoteOrder(dict(at.left), folder, self.emissions, allocation))
             case (str(name), index) if name == BEGUN:
                 at.current = index
                 if process.number == 0:
