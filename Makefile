@@ -35,9 +35,9 @@ chaos: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pytest -m 'slow or fuzz' tests/fuzz $(TESTS)
 
-# MLflow's pages; STUDY= opens on that study's trials.
+# MLflow's pages; STUDY= opens on that study's trials, PORT= is another port.
 ui: $(READY)
-	$(BIN)/embedsweep ui $(STUDY)
+	$(BIN)/embedsweep ui $(STUDY) $(if $(PORT),--port $(PORT))
 
 # The documentation site, site/index.html; a broken link or anchor is an error.
 docs: $(READY)

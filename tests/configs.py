@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embedsweep.config.metrics import dev_metrics
+from embedsweep.config.negatives import NegativesConfig
 from embedsweep.config.trial import ConvertConfig, DataConfig, LoraConfig, ModelConfig, StsConfig
 
 SCORED = DataConfig(
@@ -26,6 +27,20 @@ SCORED = DataConfig(
     score_range=(0.0, 5.0),
     max_tokens=None,
     convert=ConvertConfig(to=None, positive_threshold=0.8, both_directions=False, seed=42),
+    negatives=NegativesConfig(
+        count=0,
+        range_min=0,
+        range_max=None,
+        margin=None,
+        relative_margin=None,
+        max_score=None,
+        sampling="top",
+        miner=None,
+        use_faiss=False,
+        missing="repeat",
+        strictest={},
+        seed=42,
+    ),
     drop_leaked=False,
     limit=None,
     also={},

@@ -15,6 +15,7 @@ from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, 
 from embedsweep.config.training import OptimizerName
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import resolve
+from embedsweep.data.load import SCORED_SHAPES
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.training.trainer import OPTIMIZERS
 from embedsweep.validation.cells import expand_benchmarks
@@ -41,7 +42,7 @@ COUNTS = {
 }
 """Group -> how many options it has; a new option is counted here."""
 
-BASES = {"base": 4, "benchmark": 27}
+BASES = {"base": 4, "benchmark": 42}
 """Folders of parts that are no groups -> how many files they have."""
 
 GROUPS = list(COUNTS)
@@ -141,7 +142,7 @@ def test_each_benchmark_is_read_without_a_problem_and_carries_its_own_name(name:
     benchmark = read_section(BenchmarkConfig, f"benchmark.{name}", tree, problems)
     assert problems == []
     assert benchmark.name == name
-    assert benchmark.data.shape == "scored_pairs"
+    assert benchmark.data.shape in SCORED_SHAPES[benchmark.family]
     assert benchmark.data.splits[benchmark.split], "the split it scores has a name"
 
 

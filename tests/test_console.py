@@ -13,6 +13,8 @@ from embedsweep.config.study import Choice
 from embedsweep.console import duration, open_console, say, short_params
 from embedsweep.errors import printable
 
+SENTENCE = "cannot be told apart"
+
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
@@ -55,6 +57,16 @@ def test_a_notebook_gets_lines_of_text_although_it_asks_for_colours(monkeypatch:
     assert not console.is_terminal
     console.print("[bold]a line[/]")
     assert output.getvalue() == "a line\n"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "fold", "expected"),
+    [(True, True, ["cannot be", "told apart"]), (True, False, [SENTENCE]), (False, True, [SENTENCE])],
+)
+def test_a_sentence_is_folded_between_words_on_a_terminal_only(terminal: bool, fold: bool, expected: list[str]) -> None:
+    output = io.StringIO()
+    say(Console(file=output, width=12, force_terminal=terminal), SENTENCE, fold=fold)
+    assert [line.rstrip() for line in output.getvalue().splitlines()] == expected
 
 
 def test_a_closed_pipe_does_not_end_the_command(tmp_path: Path) -> None:

@@ -86,9 +86,15 @@ def plain_table(columns: Iterable[str], rows: Iterable[Iterable[str]], **style: 
     return table
 
 
-def say(console: Console, text: str) -> None:
-    """Print a line without interpreting markup."""
-    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+def say(console: Console, text: str, *, fold: bool = False) -> None:
+    """Print a line without interpreting markup.
+
+    Args:
+        console: where it is printed.
+        text: the line.
+        fold: whether a terminal shows it folded between words: a sentence, but nothing to copy such as a command.
+    """
+    console.print(printable(text), highlight=False, markup=False, soft_wrap=not (fold and console.is_terminal))
 
 
 OutputStyle = Literal["lines", "quiet", "json"]

@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import pytest
 
+from embedsweep.config.compose import open_composer
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data import load
 from embedsweep.data.load import load_retrieval, load_train
@@ -120,3 +121,18 @@ def test_without_the_hub_the_files_that_would_do_are_named() -> None:
         "data.hub: someone/nano is not in the local cache, and http://127.0.0.1:9 does not answer: set "
         "data.path=FOLDER, with qrels/test.tsv in that folder"
     ]
+
+
+def test_the_benchmarks_of_nanobeir_read_what_the_library_does() -> None:
+    import inspect
+
+    from sentence_transformers.sentence_transformer.evaluation import NanoBEIREvaluator
+    from sentence_transformers.sentence_transformer.evaluation.nano_beir import DATASET_NAME_TO_HUMAN_READABLE
+
+    with open_composer() as composer:
+        benchmarks = {name: composer.benchmark(f"nano-{name}") for name in DATASET_NAME_TO_HUMAN_READABLE}
+    hub = inspect.signature(NanoBEIREvaluator.__init__).parameters["dataset_id"].default
+    for name, readable in DATASET_NAME_TO_HUMAN_READABLE.items():
+        assert benchmarks[name]["family"] == "retrieval"
+        assert benchmarks[name]["data"]["hub"] == hub
+        assert benchmarks[name]["data"]["splits"]["test"] == [f"Nano{readable}"]

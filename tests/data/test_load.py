@@ -258,7 +258,7 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
 
 def test_what_demo_data_does_not_read_is_every_key_without_an_effect_on_it() -> None:
     chosen_by = {"name", "format", "path", "shape", "columns"}
-    read = {"convert", "max_tokens", "drop_leaked", "limit", "also", "languages"}
+    read = {"convert", "negatives", "max_tokens", "drop_leaked", "limit", "also", "languages"}
     assert {*DEMO_VALUES, *chosen_by, *read} == {field.name for field in fields(DataConfig)}
 
 
@@ -282,6 +282,7 @@ def test_reading_files_imports_no_heavy_library(folder: Path) -> None:
     script = (
         "import sys\n"
         "from embedsweep.data.load import load_splits\n"
+        "from embedsweep.config.negatives import NegativesConfig\n"
         "from embedsweep.config.trial import ConvertConfig, DataConfig, StsConfig\n"
         f"load_splits({replace(CSV, path=str(folder))!r}, {EVALUATION!r})\n"
         "print(sorted({'torch', 'pandas', 'datasets', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))\n"

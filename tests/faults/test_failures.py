@@ -10,7 +10,7 @@ from tests.faults import studies
 from tests.faults.studies import Study
 
 SHORT = (
-    "data=demo",
+    *studies.PAIRS,
     "data.limit=64",
     "model=tiny",
     "trainer.device=cpu",

@@ -74,7 +74,7 @@ def check_shared(study: Study, ended: Ended, n_trials: int = 4) -> None:
     assert all(each["embedsweep.host"] for each in tags)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_two_workers_share_a_study(tmp_path: Path) -> None:
     ended = studies.run(tmp_path, SIX)
     check_shared(Study(tmp_path), ended, 6)
@@ -95,7 +95,7 @@ def test_a_killed_worker_is_restarted_and_its_trial_resumed(tmp_path: Path) -> N
     assert gone([victim, other])
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path, (*FOUR, "workers.silence=45"))
     running.wait_for("trial 0 20%", "trial 1 20%")
@@ -109,9 +109,13 @@ def test_a_hung_worker_is_killed_and_its_trial_resumed(tmp_path: Path) -> None:
     assert gone([victim, other])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["kill", "int", "term"]
+    ("signum", "code"),
+    [
+        pytest.param(signal.SIGKILL, -9, id="kill", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, id="int", marks=pytest.mark.faults),
+        pytest.param(signal.SIGTERM, 143, id="term", marks=pytest.mark.faults),
+    ],
 )
 def test_workers_end_with_their_supervisor_and_the_same_command_resumes(
     signum: signal.Signals, code: int, tmp_path: Path
@@ -129,7 +133,7 @@ def test_workers_end_with_their_supervisor_and_the_same_command_resumes(
     assert left.states.count("RUNNING") == 2
     assert {left.run_of(n).info.status for n, state in enumerate(left.states) if state == "RUNNING"} == {"KILLED"}
     if signum != signal.SIGKILL:
-        assert f"the same command, or -m study.name={left.name} alone, resumes the study" in ended.output
+        assert f"the same command, or -m study.name={left.name} workers=local, resumes the study" in ended.output
         assert len(re.findall(r"trial [01] WAITING .* interrupted\n", ended.output)) == 2
         assert "0 of 4 trials finished and kept; trials 0, 1 will be resumed from the last checkpoint" in ended.output
         assert "worker" not in ended.output
@@ -153,7 +157,7 @@ def test_a_study_in_a_database_resumes_after_its_supervisor_was_killed(tmp_path:
     assert count_resumed(again.output) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_without_a_restart_left_the_command_fails_and_can_be_resumed(tmp_path: Path) -> None:
     running = Running(tmp_path, (*FOUR, "workers.max_restarts=0"))
     running.wait_for("trial 0 20%", "trial 1 20%")

@@ -25,6 +25,7 @@ from tests.configs import DEV_METRICS
 from tests.report.studies import COST, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
+SINGLE = pass_single([]).config
 
 
 @pytest.fixture(autouse=True)
@@ -333,7 +334,7 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
-    print_single(to, done, Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, done, Path("sweeps/single/abc"), SINGLE)
     assert output.getvalue().splitlines() == [
         "",
         "pearson_cosine: dev 0.5000, test 0.2500",
@@ -344,9 +345,9 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
         "log: sweeps/single/abc/train.log",
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
-    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), SINGLE)
     assert "95 % interval" not in output.getvalue()
-    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), SINGLE)
     assert "dev/spearman_cosine: 95 % interval 0.4000 to 0.5556" in output.getvalue().splitlines()
     line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
     assert line in output.getvalue()
@@ -365,5 +366,5 @@ def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: f
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     scores = {name: before for name in (*DEV_METRICS, *test) if before is not None}
     single = replace(done, dev=dict.fromkeys(DEV_METRICS, 0.5), test=test, before=scores)
-    print_single(to, single, Path("x"), "dev/spearman_cosine")
+    print_single(to, single, Path("x"), SINGLE)
     assert ("the model is not better than the untrained model" in output.getvalue()) is is_printed

@@ -11,7 +11,8 @@ import pytest
 from embedsweep.cli import main
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, StudyError
-from embedsweep.study.frozen_data import agree_on_data, folder_content, require_same_data
+from embedsweep.models.digest import folder_content
+from embedsweep.study.frozen_data import agree_on_data, require_same_data
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import DATA
 from embedsweep.study.study import Study

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -186,8 +187,8 @@ def test_a_pruner_that_halves_trains_less_and_a_budget_buys_more() -> None:
 
 
 def test_lines_of_a_quote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 8 * GIB})())
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 16 * GIB})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=8 * GIB))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=16 * GIB))
     plan = plan_of(f"{BATCH}=16,32", f"{LR}=1e-4,1e-3")
     kinds = timed(plan, 1.0, 0.5)
     first = next(iter(kinds.values()))
@@ -246,7 +247,7 @@ def test_another_budget_than_the_study_was_begun_with_is_refused(begun: tuple[st
 
 
 def test_a_budget_beside_a_number_of_trials_is_refused() -> None:
-    with pytest.raises(ConfigError, match="decides the number of trials, and study.n_trials does so, too: leave one"):
+    with pytest.raises(ConfigError, match=r"decides the number of trials, and study\.n_trials does so, too: leave one"):
         pass_sweep((*BUDGET, "study.n_trials=7", "study.budget_hours=8"))
 
 

@@ -71,7 +71,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_no_running_trial(seen: tuple[Seen, 
     words = " ".join(first.printed.split())
     kept = re.search(r"interrupted: (\d+) of 20 trials finished and kept; trials? [\d, ]+ will be resumed", words)
     assert kept is not None, words
-    assert f"the same command, or -m study.name={STUDY} alone, resumes the study" in words
+    assert f"the same command, or -m study.name={STUDY} workers=local, resumes the study" in words
     assert rows_of(first.looks[-1]) == []
 
 

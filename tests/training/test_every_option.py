@@ -13,6 +13,7 @@ import pytest
 from embedsweep.cli import main
 from embedsweep.config.compose import shipped_conf
 from embedsweep.models.tiny import tiny_model_path
+from tests.faults.studies import PAIRS
 
 pytestmark = pytest.mark.slow
 
@@ -119,4 +120,6 @@ def test_each_option_trains(group: str, option: str, folder: Path, monkeypatch: 
     if group == "recipe":
         benchmarks = ["evaluation.dev=demo-dev", "evaluation.test=demo-test"]
         words += ["model=tiny", "model.max_seq_length=32", "model.parts=all", *benchmarks]
+    elif group != "data" and not any(word.startswith("data=") for word in words):
+        words += PAIRS  # fewer to score than the demo has
     assert main(["train", f"{group}={option}", *words, *SHORT]) == 0

@@ -195,11 +195,13 @@ WRONG_VALUES = [
     ),
     (
         "study.objective=dev/spearmann_cosine",
-        f"study.objective: no metric dev/spearmann_cosine (did you mean dev/spearman_cosine?); there are: {METRICS}",
+        "study.objective: no metric dev/spearmann_cosine of evaluation=sts (did you mean dev/spearman_cosine?); there "
+        f"are: {METRICS}",
     ),
     (
         "study.objective=test/spearman_cosine",
-        f"study.objective: no metric test/spearman_cosine (did you mean dev/spearman_cosine?); there are: {METRICS}",
+        "study.objective: no metric test/spearman_cosine of evaluation=sts (did you mean dev/spearman_cosine?); there "
+        f"are: {METRICS}",
     ),
     (
         "emissions.country_iso_code=FR",

@@ -42,6 +42,7 @@ from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import write_config, write_result
 from embedsweep.training.trial import TrialSetup, run_trial
+from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
@@ -555,6 +556,16 @@ def test_replicates_are_trained_with_seeds_of_their_own(bench: Open, trained: Tr
         assert trained_config(made.study.plan, trial) == config
         seen[batch] += 1
     assert sum(seen.values()) == 5
+
+
+def test_trials_with_the_same_values_that_run_side_by_side_have_different_seeds(bench: Open) -> None:
+    study = bench(*DRAWN, "study.duplicates=replicate").study
+    for _ in range(5):  # of two configurations
+        trial = study.ask()
+        assert trial is not None
+        study.duplicate(trial, cell_config(study.plan, trial.params))
+    assert len({config_hash(trained_config(study.plan, trial)) for trial in study.trials}) == 5
+    assert {trial.state.name for trial in study.trials} == {"RUNNING"}
 
 
 def test_a_replicate_that_failed_is_retried_with_its_seed(bench: Open, trained: Trained) -> None:

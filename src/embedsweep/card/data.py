@@ -16,7 +16,7 @@ from embedsweep.card.text import (
     without_folders,
 )
 from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
-from embedsweep.data.examples import COLUMNS, Examples, Splits, as_examples
+from embedsweep.data.examples import Examples, Splits, as_examples
 from embedsweep.data.load import scored_data
 from embedsweep.data.scored import Scored
 from embedsweep.losses.nesting import nest
@@ -72,7 +72,7 @@ def _described(name: str, data: DataConfig, examples: Examples, token_row: list[
         "source": data_source(data),
         "origin": verbatim(" + ".join(without_folders(part) for part in examples.origin.split(" + "))),
         "size": len(examples),
-        "columns": joined([f"<code>{column}</code>" for column in COLUMNS[examples.shape]]),
+        "columns": joined([f"<code>{column}</code>" for column in examples.columns]),
         "conversion": without_folders(examples.conversion or ""),
         "statistics": _statistics(examples, token_row),
         "samples": _samples(examples),
@@ -92,7 +92,7 @@ def _statistics(examples: Examples, token_row: list[str]) -> str:
         rows.append([*token_row, *blank])
     if has_labels:
         rows.append(["values", *[""] * len(examples.texts), _label_statistics(examples)])
-    return _indented(table(["", *COLUMNS[examples.shape]], rows, texts=len(rows[0])))
+    return _indented(table(["", *examples.columns], rows, texts=len(rows[0])))
 
 
 def _token_row(examples: Examples, facts: LibraryFacts) -> list[str]:
@@ -130,7 +130,7 @@ def _samples(examples: Examples) -> str:
             label = examples.labels[index]
             row.append(verbatim(examples.classes[int(label)] if examples.classes is not None else f"{label:.4g}"))
         rows.append(row)
-    columns = COLUMNS[examples.shape]
+    columns = examples.columns
     return _indented(table(columns, rows, texts=len(columns)))
 
 

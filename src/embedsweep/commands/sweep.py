@@ -16,6 +16,7 @@ from rich.console import Console
 from embedsweep.commands.quoting import device_of, quote_study
 from embedsweep.commands.study_page import StudyPage
 from embedsweep.config.metrics import direction_of
+from embedsweep.config.study import WorkersConfig
 from embedsweep.console import OutputStyle, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError, raise_problems
@@ -96,7 +97,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         try:
             refused = _run_trials(request, study, display, start, program, report)
         except (Interrupted, KeyboardInterrupt):
-            display.say(_last_words(study))
+            display.say(_last_words(study, request.workers))
             raise
         if refused:
             return FAILED
@@ -294,9 +295,10 @@ def _retry_line(retried: Sequence[int]) -> str:
     return f"{len(retried)} failed trial{plural} ({numbers}) no longer counted but retried"
 
 
-def _last_words(study: Study) -> str:
+def _last_words(study: Study, workers: WorkersConfig) -> str:
     """Return what an interrupted command keeps, and how the study is resumed."""
-    resume = f"the same command, or -m study.name={study.name} alone, resumes the study"
+    by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
+    resume = f"the same command, or {by_name}, resumes the study"
     try:
         finished, unfinished = study_status(study).n_finished, study.unfinished
     except Exception:  # the storage does not answer; whatever it holds is kept

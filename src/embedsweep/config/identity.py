@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from embedsweep.config.negatives import NONE, are_none
 from embedsweep.config.reader import Reader
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import Problem, raise_problems
@@ -24,7 +25,7 @@ CHANGED_RULES: Mapping[str, Mapping[str, object]] = {"model": {"prompt_rule": "r
 """Section -> later key -> its default, where that is not what its absence means. Neither is part of an identity: the
 same command names the same study before and after the change, and the study's own plan says which rule it has."""
 
-LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto", "languages": None, "titles": False}
+LATER_DATA_KEYS: Mapping[str, object] = {"quoting": "auto", "languages": None, "titles": False, "negatives": NONE}
 """The same for every data configuration, also inside benchmarks and as a further dataset."""
 
 LATER_BENCHMARK_KEYS: Mapping[str, object] = {"family": "sts", "scoring": None}
@@ -116,9 +117,14 @@ def _changed(node: Any, mark: str, change: Change) -> Any:
 
 def config_hash(config: TrialConfig) -> str:
     """Return the identity of a trial: 12 hexadecimal digits of a hash over all that decides its result."""
-    tree = without_later_keys(asdict(config))
+    tree = without_later_keys(_change_data(asdict(config), _without_unused_negatives))
     tree["evaluation"].pop("watch", None)
     return digest(tree)
+
+
+def _without_unused_negatives(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data whose settings of negatives are the default where none are mined: they decide nothing."""
+    return {**data, "negatives": NONE} if are_none(data["negatives"]) else data
 
 
 def digest(value: object) -> str:

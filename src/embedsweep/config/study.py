@@ -207,8 +207,8 @@ class _Optimised:
 
     @property
     def objective(self) -> str:
-        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if is_dev_metric(metric))
+        """The dev metric that chooses a trial's best checkpoint: the first that is optimised; empty where none is."""
+        return next((metric for metric in self.objectives if is_dev_metric(metric)), "")
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class StudyConfig(_Optimised):
         patience: finished trials without an improvement after which no new one is started; None runs all of them.
         min_delta: what an improvement exceeds the best score before it by.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
-            Where the command names none, the main metric of its evaluation.
+            Empty until it is known which evaluation's main metric stands for null.
         keep: scores that may not fall far below those of the untrained model; a trial that loses more is never best.
         sampler: who proposes the trials of a search.
         pruner: who ends trials early.

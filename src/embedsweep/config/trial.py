@@ -15,6 +15,7 @@ from embedsweep.config.metrics import (
     StsScoring,
     TripletScoring,
 )
+from embedsweep.config.negatives import NegativesConfig
 from embedsweep.config.training import DataloaderConfig, OptimizerConfig, TrainerConfig
 from embedsweep.config.types import (
     AllowedWords,
@@ -60,7 +61,9 @@ Duplicates = Literal["reuse", "replicate"]
 WorkersName = Literal["inline", "local"]
 Split = Literal["train", "dev", "test"]
 
-Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
+Shape = Literal[
+    "scored_pairs", "positive_pairs", "triplets", "tuples", "binary_pairs", "class_pairs", "class_texts", "texts"
+]
 """What one example consists of; ``data.examples`` has its columns and describes it."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
@@ -115,6 +118,7 @@ class DataConfig:
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
         convert: how examples take the shape that the loss takes.
+        negatives: hard negatives that positive pairs get.
         drop_leaked: whether training examples that share a sentence with dev or test are left out.
         limit: the first rows to train on; None takes all. Dev and test stay whole, so that scores can be compared.
         also: name -> a further dataset that is trained on in turn, with a loss of its own.
@@ -140,6 +144,7 @@ class DataConfig:
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig
+    negatives: NegativesConfig
     drop_leaked: bool
     limit: Annotated[int, Bounds(at_least=2)] | None
     also: Annotated[Mapping[str, AlsoConfig], Described("a mapping of names to data, each with a loss of its own")]

@@ -205,7 +205,7 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
         labels=_histogram(examples),
         lengths={
             column: tuple(_lengths(texts, count, maximum))
-            for column, texts in zip(text_columns(examples.shape), examples.texts, strict=True)
+            for column, texts in zip(text_columns(examples.shape, len(examples.texts)), examples.texts, strict=True)
         },
     )
 

@@ -13,17 +13,19 @@ COLUMNS: Mapping[Shape, tuple[str, ...]] = {
     "scored_pairs": ("sentence1", "sentence2", "score"),
     "positive_pairs": ("anchor", "positive"),
     "triplets": ("anchor", "positive", "negative"),
+    "tuples": ("anchor", "positive", "negative_1", "negative_2"),
     "binary_pairs": ("sentence1", "sentence2", "label"),
     "class_pairs": ("sentence1", "sentence2", "label"),
     "class_texts": ("text", "label"),
     "texts": ("text",),
 }
-"""The columns of each shape; losses take them by order, a score or label last."""
+"""The columns of each shape; losses take them by order, a score or label last. Tuples may have more negatives."""
 
 WORDS: Mapping[Shape, str] = {
     "scored_pairs": "two texts and a similarity score",
     "positive_pairs": "two texts that mean the same",
     "triplets": "a text, one that means the same and one that does not",
+    "tuples": "a text, one that means the same and two or more that do not",
     "binary_pairs": "two texts and whether they mean the same (0 or 1)",
     "class_pairs": "two texts and the class of what holds between them",
     "class_texts": "a text and its class",
@@ -34,9 +36,17 @@ LABELLED: tuple[Shape, ...] = ("scored_pairs", "binary_pairs", "class_pairs", "c
 """Shapes whose last column is not a text."""
 
 
-def text_columns(shape: Shape) -> tuple[str, ...]:
-    """Return the columns of a shape that are texts."""
-    return COLUMNS[shape][:-1] if shape in LABELLED else COLUMNS[shape]
+def columns_of(shape: Shape, count: int) -> tuple[str, ...]:
+    """Return the columns of a shape; of tuples as many as ``count``, the rest of them negatives."""
+    if shape != "tuples":
+        return COLUMNS[shape]
+    return (*COLUMNS["positive_pairs"], *(f"negative_{number}" for number in range(1, count - 1)))
+
+
+def text_columns(shape: Shape, count: int) -> tuple[str, ...]:
+    """Return the columns of a shape that are texts; for ``count`` see :func:`columns_of`."""
+    columns = columns_of(shape, count)
+    return columns[:-1] if shape in LABELLED else columns
 
 
 def in_words(shape: Shape) -> str:
@@ -69,6 +79,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts[0])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, a score or label last."""
+        return columns_of(self.shape, len(self.texts))
 
     @cached_property
     def digest(self) -> str:

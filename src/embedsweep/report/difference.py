@@ -32,7 +32,7 @@ def difference(study: StudyRecord, first: int, second: int) -> list[str]:
     keys = [key for key in dict.fromkeys((*configs[0], *configs[1])) if configs[0].get(key) != configs[1].get(key)]
     table = [*_scores(study, pair), *((key, *(config.get(key, "-") for config in configs)) for key in keys)]
     header = ("", *(f"trial {row.number}" for row in pair))
-    lines = ["", *aligned(header, table, left={0, 1, 2})]
+    lines = [*aligned(header, table, left={0, 1, 2})]
     if len(known) < len(pair):
         lines.append("the values of one of them are not known: it begins, or they were lost")
     elif not keys:

@@ -13,8 +13,10 @@ from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
+from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
+from embedsweep.data.negatives import counts_in
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
@@ -110,13 +112,13 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     words = [f"trial {best.number}", *scores.values()]
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
-    say(console, f"\nbest: {', '.join(words)}")
+    say(console, f"\nbest: {', '.join(words)}", fold=True)
     for line in answer(results):
-        say(console, line)
+        say(console, line, fold=True)
     say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
     if (model := best.folder / MODEL).is_dir():
         say(console, f"model: {model}")
-    say(console, total_cost(results))
+    say(console, total_cost(results), fold=True)
 
 
 def total_cost(results: StudyResults) -> str:
@@ -157,27 +159,25 @@ def print_ui(console: Console, hint: str, program: str) -> None:
     say(console, f"compare: {hint}")
 
 
-def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
-    """Print the result of a single run, whose best checkpoint was chosen by ``objective``."""
+def print_single(console: Console, result: TrialResult, folder: Path, config: TrialConfig) -> None:
+    """Print the result of a single run."""
+    objective, evaluation = config.objective, config.evaluation
     say(console, "")
-    for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
+    for name in evaluation.headlines:
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     if result.interval is not None:
         say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
-    for dim in (
-        key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
-    ):
-        dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
-        say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
-    watched = {key: value for key, value in result.dev.items() if key.count("/") > 1}
-    for key, value in {**watched, **result.benchmarks}.items():
-        if key.endswith("/spearman_cosine"):
-            before = f"{result.before[key]:.4f} -> " if key in result.before else ""
-            say(console, f"spearman_cosine on {key.removeprefix('dev/').partition('/')[0]}: {before}{value:.4f}")
+    main = evaluation.main_metric
+    for dim in (key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(rf"dev-\d+/{main}$", key)):
+        dev, test = (_change(result, f"{split}-{dim}", main) for split in ("dev", "test"))
+        say(console, f"{main} of {dim} dimensions: dev {dev}, test {test}")
+    _print_benchmarks(console, result, evaluation)
+    if (counts := counts_in(result.conversion or "")) is not None:
+        say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
-        say(console, f"the model is not better than the untrained model: {change}")
+        say(console, f"the model is not better than the untrained model: {change}", fold=True)
     emissions = result.emissions
     gpu_h = f", {emissions.gpu_h:.3g} GPU h" if emissions.gpu_h is not None else ""
     say(
@@ -189,10 +189,18 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     say(console, f"log: {folder / 'train.log'}")
 
 
-def _change(result: TrialResult, split: str, metric: str) -> str:
+def _print_benchmarks(console: Console, result: TrialResult, evaluation: EvaluationConfig) -> None:
+    """Print the main metric of each benchmark that is watched, and of each that is scored with test."""
+    places = [(f"dev/{benchmark.name}", benchmark) for benchmark in evaluation.watch]
+    for place, benchmark in [*places, *((benchmark.name, benchmark) for benchmark in evaluation.benchmarks)]:
+        main = (benchmark.scoring or evaluation).main_metric
+        say(console, f"{main} on {benchmark.name}: {_change(result, place, main)}")
+
+
+def _change(result: TrialResult, scored: str, metric: str) -> str:
     """Return a score as text, with the score before training if that is known."""
-    name = f"{split}/{metric}"
-    after = {**result.dev, **result.test}[name]
+    name = f"{scored}/{metric}"
+    after = {**result.dev, **result.test, **result.benchmarks}[name]
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 

@@ -47,7 +47,9 @@ def is_reused(trial: FrozenTrial) -> bool:
 def find_duplicate(
     config: TrialConfig, number: int, trials: Sequence[FrozenTrial], duplicates: Duplicates
 ) -> Duplicate | None:
-    """Return how to treat a trial whose configuration a finished trial was trained with; None if there is none.
+    """Return how to treat a trial whose configuration another was trained with; None if there is none.
+
+    Scores are reused of finished trials only. A replicate has another seed than trials that still run, too.
 
     Args:
         config: the trial's sampled configuration.
@@ -56,8 +58,14 @@ def find_duplicate(
         duplicates: ``study.duplicates``.
     """
     identity = config_hash(config)
-    scored = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    equal = [trial for trial in scored if trial.user_attrs.get(CONFIG_HASH) == identity and trial.number != number]
+    scored = (TrialState.COMPLETE, TrialState.PRUNED)
+    others = [
+        trial
+        for trial in trials
+        if trial.number != number
+        and (trial.state in scored or (duplicates == "replicate" and not trial.state.is_finished()))
+    ]
+    equal = [trial for trial in others if trial.user_attrs.get(CONFIG_HASH) == identity]
     original = next((trial for trial in equal if not is_reused(trial)), None)
     if original is None:
         return None

@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
+from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyServices
 from embedsweep.config.trial import TrialConfig
@@ -21,7 +22,7 @@ from embedsweep.errors import TrialTakenError
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
-from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate
+from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
 from embedsweep.study.keep import constraints_of
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
 from embedsweep.study.pruning import PRUNED, decide
@@ -239,12 +240,15 @@ class Study(StudyRecord):
             duplicate = find_duplicate(config, trial.number, trials, self.plan.duplicates)
             if duplicate is not None:
                 self._set(trial, DUPLICATE, asdict(duplicate))
+                config = replicate_config(config, duplicate.replicate or 0)
+            # Set at once: a trial that another worker begins with the same values is to know of this one.
+            self._set(trial, CONFIG_HASH, config_hash(config))
             return duplicate
 
-    def set_run(self, trial: OpenTrial, run_id: str, config_hash: str) -> None:
+    def set_run(self, trial: OpenTrial, run_id: str, identity: str) -> None:
         """Set the trial's MLflow run and the hash of its configuration, also in its folder."""
         self._set(trial, RUN_ID, run_id)
-        self._set(trial, CONFIG_HASH, config_hash)
+        self._set(trial, CONFIG_HASH, identity)
         self._write_file(trial.number)
 
     def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:

@@ -26,6 +26,8 @@ _ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # one process less; its features are not used here
     "PYTHONWARNINGS": "ignore",  # MLflow itself uses deprecated features
 }
+_START_PAGE = "/#/experiments"
+"""The list of studies; MLflow itself opens on its pages for language models."""
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """A file of the working directory must not shadow a library of the same name; for the server's own processes, too."""
 _TERMINATE_S = 10.0  # how long the server may take to finish a request after SIGTERM
@@ -37,7 +39,7 @@ def open_ui(config: TrackingConfig, port: int, study: str | None = None, view: s
     Args:
         config: the store; it is created if it does not exist.
         port: a free port.
-        study: the study whose view the printed address opens; None is the start page.
+        study: the study whose view the printed address opens; None is the list of all.
         view: the study's view (see `shared_view`), for the study of an earlier version, whose experiment has none;
             None adds none.
 
@@ -49,7 +51,7 @@ def open_ui(config: TrackingConfig, port: int, study: str | None = None, view: s
     """
     store = locate(config.uri)
     client = open_store(store)  # create it here, before several processes of the server find an empty file
-    page = f"/{_study_page(store, client, study, view)}" if study is not None else ""
+    page = f"/{_study_page(store, client, study, view)}" if study is not None else _START_PAGE
     if store.is_server:
         print(f"MLflow runs at {str(store).rstrip('/')}{page}")
         return 0

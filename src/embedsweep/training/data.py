@@ -12,12 +12,15 @@ from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
 from embedsweep.data.audit import audit, trained_on, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits
-from embedsweep.data.load import load_also, load_splits
+from embedsweep.data.load import load_also, load_retrieval, load_splits, load_train
+from embedsweep.data.negatives import candidates_of
+from embedsweep.data.passages import SEARCHED, as_retrieval
 from embedsweep.data.scored import Retrieval
 from embedsweep.data.tokens import Count, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
+from embedsweep.training.negatives import add_negatives
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,23 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
     parts: dict[str, Part] = {}
     for name, dataset in config.datasets.items():
         data, loss = dataset.data, dataset.loss
-        examples = prepared(replace(splits, train=loaded[name]), data, shapes_of(loss), loss.name, count)
+        own = replace(splits, train=loaded[name])
+        examples = prepared(own, data, shapes_of(loss), loss.name, count)
+        if data.negatives.decide_examples:
+            examples = add_negatives(examples, _searched(own, data, loss, count), data, config)
         parts[name] = Part(examples, loss, data.convert.seed)
     return parts
+
+
+def _searched(splits: Splits, data: DataConfig, loss: LossConfig, count: Count | None) -> Retrieval:
+    """Return the documents that negatives are mined from, and all that is relevant, whatever ``data.limit`` is.
+
+    The documents are those of the data where it has queries and documents, else the positives of its pairs.
+    """
+    if data.shape in SEARCHED:
+        return load_retrieval(data, "train")
+    whole = replace(splits, train=load_train(replace(data, limit=None)))
+    return as_retrieval(prepared(whole, data, shapes_of(loss), loss.name, count))
 
 
 @dataclass(frozen=True)
@@ -86,12 +103,17 @@ def unprepared_parts(config: TrialConfig) -> Iterator[UnpreparedPart]:
 
 @functools.lru_cache(maxsize=32)
 def count_prepared(part: UnpreparedPart) -> int | ConfigError:
-    """Return the number of examples for a loss, those with too many tokens included, or why there are none.
+    """Return the number of examples for a loss, or why there are none.
+
+    Those with too many tokens, or without enough negatives, are counted.
 
     Cached, since trials mostly share their data.
     """
     try:
-        return len(prepared(part.splits, part.data, shapes_of(part.loss), part.loss.name, None))
+        examples = prepared(part.splits, part.data, shapes_of(part.loss), part.loss.name, None)
+        if part.data.negatives.decide_examples:
+            candidates_of(examples, _searched(part.splits, part.data, part.loss, None))
+        return len(examples)
     except ConfigError as error:
         return error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from embedsweep.config.study import rung_steps
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data.convert import target_shape
+from embedsweep.data.convert import trained_shape
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.training.data import count_prepared, unprepared_parts
@@ -56,8 +56,8 @@ def training_warnings(config: TrialConfig) -> Iterator[str]:
         if not isinstance(count, int):
             return
         sizes.append(count)
-        shape = target_shape(part.data.shape, shapes_of(part.loss), part.data.convert.to, part.loss.name)
-        compares = in_batch(part.loss) is not InBatch.INDEPENDENT and shape != "triplets"
+        shape = trained_shape(part.data, shapes_of(part.loss), part.loss.name)
+        compares = in_batch(part.loss) is not InBatch.INDEPENDENT and shape not in ("triplets", "tuples")
         is_left_over = loader.batch_sampler == "batch_sampler" and not loader.drop_last and count % size == 1
         if compares and is_left_over and part.data.max_tokens is None:
             yield (

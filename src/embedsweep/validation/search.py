@@ -18,6 +18,7 @@ from embedsweep.config.identity import canonical
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
+from embedsweep.losses.table import LOSSES
 from embedsweep.validation.cells import Cell, Overrides, one_for_all, section_of
 from embedsweep.validation.plan_cells import broken_constraint, cell_config
 from embedsweep.validation.rules.data import scored_on
@@ -101,7 +102,7 @@ def _entries(
     entries: dict[str, _Entry] = {}
     for place, groups, space in spaces:
         for key, entry in space.items():
-            if key in mine:
+            if key in mine or (place != spaces[0][0] and ".negatives." in key and not _takes_negatives(cell)):
                 continue
             where = f"{place}, {key}"
             other = entries.get(key)
@@ -113,6 +114,15 @@ def _entries(
                 entries[key] = _Entry(place, groups, axis_of_entry(key, entry, _lookup(entry, cell), place))
     raise_problems(problems)
     return entries
+
+
+def _takes_negatives(cell: Cell) -> bool:
+    """Return whether the cell's loss takes any number of negatives."""
+    loss = value_at(cell.composed, "loss")
+    while isinstance(inner := value_at(loss, "inner"), Mapping):
+        loss = inner
+    row = LOSSES.get(str(value_at(loss, "name")))
+    return row is not None and "tuples" in row.shapes and "tuples" not in row.only_cached
 
 
 def _option_spaces(

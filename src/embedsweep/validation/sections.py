@@ -131,7 +131,9 @@ def _columns(reader: Reader) -> tuple[Column, ...]:
     shape = _shape(reader)
     wanted = COLUMNS[shape]
     value = reader.raw("columns")
-    if isinstance(value, list | tuple) and len(value) == len(wanted):
+    if isinstance(value, list | tuple) and (
+        len(value) == len(wanted) or (shape == "tuples" and len(value) > len(wanted))
+    ):
         are_names = all(isinstance(item, str) for item in value)
         are_positions = all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value)
         if (are_names or are_positions) and len(set(value)) == len(value):
@@ -146,6 +148,15 @@ def _columns(reader: Reader) -> tuple[Column, ...]:
 
 def _where(reader: Reader) -> Mapping[str, str]:
     return {name: shown(value) for name, value in reader.value("where", Mapping[str, object]).items()}
+
+
+def _titles(reader: Reader) -> bool:
+    value: bool = reader.value("titles", bool)
+    data_format = reader.peek("format")
+    if value and data_format not in ("beir", "generated"):  # demo data checks for itself
+        message = f"are of documents in the layout of BEIR, and data.format={shown(data_format)} has none: leave it at"
+        reader.problem("titles", f"{message} false, or take data=beir")
+    return value
 
 
 def _labels(reader: Reader) -> tuple[str, ...] | None:
@@ -170,7 +181,7 @@ def _labels(reader: Reader) -> tuple[str, ...] | None:
 def _max_tokens(reader: Reader) -> tuple[int, ...] | None:
     value: tuple[int, ...] | None = reader.value("max_tokens", tuple[Count, ...] | None)
     shape = _shape(reader)
-    texts = text_columns(shape)
+    texts = text_columns(shape, len(reader.peek("columns") or ()))
     if value and len(value) != len(texts):
         message = f"must be a number for each of {', '.join(texts)} (data.shape={shape}), but got {shown(list(value))}"
         reader.problem("max_tokens", message)
@@ -307,6 +318,7 @@ KEY_READERS: KeyReaders = {
     (ModelConfig, "pooling"): _pooling,
     (DataConfig, "columns"): _columns,
     (DataConfig, "where"): _where,
+    (DataConfig, "titles"): _titles,
     (DataConfig, "labels"): _labels,
     (DataConfig, "delimiter"): _delimiter,
     (DataConfig, "encoding"): _encoding,

@@ -23,14 +23,13 @@ from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
 from embedsweep.validation.services import (
-    STAND_IN,
     Services,
-    check_objectives,
     check_reach,
     check_shares,
     evaluation_of,
     read_services,
 )
+from embedsweep.validation.strictest import set_strictest
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
@@ -71,20 +70,21 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if overrides.values.get("resume") is not None:
             problems.append(Problem("resume", "is for a single run: repeat a study's own -m command to resume it"))
         cells = compose_cells(overrides, composer, problems)
+        is_named = "study.name" in overrides.values or value_at(cells[0].composed, "study.name") is not None
+        names_study = is_named and not overrides.touches_trials
         with gather_problems(problems):
-            services = read_services(cells[0])
-        names_study = "study.name" in overrides.values or (services is not None and services.study.name is not None)
-        if names_study and not overrides.touches_trials:
+            services = read_services(cells[0], has_own_evaluation=not names_study)
+        if names_study:
             if problems or services is None:
                 raise ConfigError(problems)
             n_trials = services.study.n_trials
             return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
         if services is not None:
-            problems += check_objectives(services.study, cells[0])
             problems += _check_keep(services.study, cells[0], composer)
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
+        set_strictest(cells, (*overrides.axes, *searched), overrides, problems)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
     constraints = tuple(_sound_constraints(search, cells, problems))
     plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
@@ -128,7 +128,7 @@ def _plan(
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
-        objectives=study.objectives if study is not None else (STAND_IN,),
+        objectives=study.objectives if study is not None else (),
         pruner=study.pruner if study is not None else "none",
         pruning=study.pruning if study is not None else NO_PRUNING,
         duplicates=study.duplicates if study is not None else "reuse",

@@ -42,8 +42,9 @@ def main() -> int:
             job = channel.receive()
             assert isinstance(job, Job)
             deadline = time.monotonic() + job.seconds if job.seconds is not None else None
-            threading.Thread(target=_end_with_supervisor, args=(channel,), name="supervisor", daemon=True).start()
-            return _work_logged(job, RemoteDisplay(channel.send), deadline, group)
+            alone = threading.Event()
+            threading.Thread(target=_end_with_supervisor, args=(channel, alone), name="supervisor", daemon=True).start()
+            return _work_logged(job, RemoteDisplay(channel.send), deadline, group, alone)
     except Interrupted as error:
         return error.exit_code
     except DeviceLostError as error:
@@ -55,9 +56,10 @@ def main() -> int:
         return 1
 
 
-def _end_with_supervisor(channel: ParentChannel) -> None:
+def _end_with_supervisor(channel: ParentChannel, alone: threading.Event) -> None:
     """End this process once its supervisor has ended, in whatever way: nobody would wait for its trials."""
     channel.wait_for_end()
+    alone.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(RELEASE_S)
     os._exit(128 + signal.SIGTERM)
@@ -74,12 +76,14 @@ def _import_all(device: str, store: str) -> None:
     warm_up(device)
 
 
-def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> int:
+def _work_logged(
+    job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None, alone: threading.Event
+) -> int:
     from embedsweep.training.folder import train_log
 
     with train_log(job.log):
         try:
-            _work(job, display, deadline, group)
+            _work(job, display, deadline, group, alone)
         except (Interrupted, EmbedsweepError):
             raise
         except Exception:
@@ -88,7 +92,9 @@ def _work_logged(job: Job, display: RemoteDisplay, deadline: float | None, group
     return 0
 
 
-def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None) -> None:
+def _work(
+    job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None, alone: threading.Event
+) -> None:
     from embedsweep.emissions.allocation import allocation_path
     from embedsweep.study.opening import open_study
     from embedsweep.study.storage import storage_errors
@@ -106,7 +112,10 @@ def _work(job: Job, display: RemoteDisplay, deadline: float | None, group: Train
             Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group).work()
             _score_best(study, tracker, job.parent, allocation)
         finally:
-            tracker.stop()
+            if alone.is_set():  # no supervisor writes what waits: a run would stay RUNNING until the study is resumed
+                tracker.close()
+            else:
+                tracker.stop()
 
 
 def _score_best(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> None:

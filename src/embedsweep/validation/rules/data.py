@@ -13,6 +13,7 @@ from embedsweep.data.load import Request, load_also, load_benchmark, load_splits
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
+from embedsweep.losses.table import LOSSES
 from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
 from embedsweep.training.micro_batches import losses_of
 from embedsweep.validation.rules.training import smallest_batch
@@ -111,6 +112,9 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
 def _in_section(problem: Problem, dataset: UnpreparedPart) -> Problem:
     """Return a problem of one dataset under its own keys; of a loss without data, with demo data that suits it."""
     section, message = dataset.section, problem.message
+    if problem.where == "data.negatives.count" and "with loss=" in message:
+        taking = [name for name, row in LOSSES.items() if "tuples" in row.shapes]
+        message += f"; any number: {', '.join(taking)}"
     if problem.where == "loss":
         demos = [f"data={name}" for name, shape in DEMOS.items() if shape in shapes_of(dataset.loss)]
         message += f" (to try it: {demos[0]})" if demos else ""
