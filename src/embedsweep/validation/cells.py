@@ -286,7 +286,7 @@ def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: li
         value = evaluation.get(key)
         names = value if isinstance(value, list) else [value]
         try:
-            options = [_benchmark(name, family, composer) if isinstance(name, str) else name for name in names]
+            options = [benchmark_option(name, family, composer) if isinstance(name, str) else name for name in names]
         except ConfigError as error:
             message = error.problems[0].message
             problems.append(Problem(f"evaluation.{key}", f"{error.problems[0].where}: {message}"))
@@ -294,8 +294,8 @@ def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: li
         evaluation[key] = options if key in BENCHMARK_LISTS and options != [None] else options[0]
 
 
-def _benchmark(name: str, family: Family, composer: Composer) -> dict[str, Any]:
-    """Return the option of a benchmark; in an evaluation of another family with the keys of its own.
+def benchmark_option(name: str, family: Family | None, composer: Composer) -> dict[str, Any]:
+    """Return the option of a benchmark; where the evaluation is of another family, or none, with the keys of its own.
 
     Raises:
         ConfigError: there is no benchmark of that name, or it cannot be read.

@@ -151,6 +151,15 @@ def _where(reader: Reader) -> Mapping[str, str]:
     return {name: shown(value) for name, value in reader.value("where", Mapping[str, object]).items()}
 
 
+def _titles(reader: Reader) -> bool:
+    value: bool = reader.value("titles", bool)
+    data_format = reader.peek("format")
+    if value and data_format not in ("beir", "generated"):  # demo data checks for itself
+        message = f"are of documents in the layout of BEIR, and data.format={shown(data_format)} has none: leave it at"
+        reader.problem("titles", f"{message} false, or take data=beir")
+    return value
+
+
 def _labels(reader: Reader) -> tuple[str, ...] | None:
     value = reader.raw("labels")
     if value is None:
@@ -310,6 +319,7 @@ KEY_READERS: KeyReaders = {
     (ModelConfig, "pooling"): _pooling,
     (DataConfig, "columns"): _columns,
     (DataConfig, "where"): _where,
+    (DataConfig, "titles"): _titles,
     (DataConfig, "labels"): _labels,
     (DataConfig, "delimiter"): _delimiter,
     (DataConfig, "encoding"): _encoding,
