@@ -52,6 +52,7 @@ def test_a_later_key_changes_the_identity_only_of_configurations_that_set_it() -
     tree = without_later_keys(asdict(config))
     assert not {"quoting", "titles"} & set(tree["data"])
     assert "quoting" not in canonical(tree)
+    assert not {"family", "scoring"} & set(tree["evaluation"]["dev"])
     older = replace(config.model, prompt_rule="columns", save_dtype=None)  # what these are where they are missing
     assert trial_config_of(tree) == replace(config, model=older)
     assert config_hash(trial_config_of(tree)) == config_hash(config)

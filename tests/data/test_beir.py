@@ -13,9 +13,10 @@ import pytest
 
 from embedsweep.config.trial import DataConfig
 from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_retrieval, load_train
+from embedsweep.data.load import load_retrieval, load_splits, load_train
 from embedsweep.data.scored import Retrieval
 from embedsweep.errors import ConfigError
+from embedsweep.validation.single import pass_audit
 from tests.configs import SCORED
 
 BEIR = replace(
@@ -175,7 +176,9 @@ def test_each_wrong_judgement_is_reported_with_its_line(folder: Path, row: str, 
 def test_problems_of_all_files_are_reported_at_once(folder: Path) -> None:
     wrong = ['{"_id": "d1", "text": "again"}', '{"_id": "d4", "text": " "}', '{"_id": 1.5, "text": "x"}', '{"text": 1}']
     (folder / "corpus.jsonl").write_text("\n".join([*CORPUS, *wrong]))
-    (folder / "queries.jsonl").write_text("\n".join([*QUERIES, "[]", '{"_id": null, "text": null}']))
+    (folder / "queries.jsonl").write_text(
+        "\n".join([*QUERIES, "[]", '{"_id": null, "text": null}', '{"_id": "\\ud83d", "text": "x"}'])
+    )
     # Ids that are unknown are not reported where those of the other file are not all known.
     (folder / "qrels" / "train.tsv").write_text("\n".join([*QRELS, "q9\td9\t1", "q1\td2\tx"]))
     assert _refusal(folder) == [
@@ -186,6 +189,7 @@ def test_problems_of_all_files_are_reported_at_once(folder: Path) -> None:
         "queries.jsonl, line 4: is [], not an object: columns are named (data.format=beir)",
         "queries.jsonl, line 5: text is None, not a text: choose another column, or leave the row out",
         "queries.jsonl, line 5: _id is None: write an id, a text or a whole number",
+        "queries.jsonl, line 6: _id is '\\ud83d': write an id, a text or a whole number",
         f"qrels/train.tsv, line 7: score 'x' is not a number: {ADVICE}",
     ]
 
@@ -214,6 +218,28 @@ def test_problems_of_all_files_are_reported_at_once(folder: Path) -> None:
 def test_judgements_that_are_none_are_refused(folder: Path, qrels: str, message: str) -> None:
     (folder / "qrels" / "train.tsv").write_text(qrels)
     assert _refusal(folder) == [f"qrels/train.tsv: {message}"]
+
+
+def test_problems_of_all_splits_are_reported_once_where_search_is_scored(folder: Path) -> None:
+    (folder / "queries.jsonl").write_text("\n".join([*QUERIES, '{"_id": "q1", "text": "again"}']))
+    for split, row in (("dev", "q1\td1\t-1"), ("test", "q9\td1\t1")):
+        (folder / "qrels" / f"{split}.tsv").write_text("\n".join([*QRELS, row]))
+    with pytest.raises(ConfigError) as error:
+        load_splits(replace(BEIR, path=str(folder)), pass_audit(["evaluation=retrieval"]).evaluation)
+    assert [str(problem).replace(f"{folder}{os.sep}", "") for problem in error.value.problems] == [
+        "queries.jsonl, line 4: _id 'q1' is also that of queries.jsonl, line 1: give each its own, or leave one out",
+        f"qrels/dev.tsv, line 6: score -1 is negative: {ADVICE}",
+    ]
+
+
+def test_each_split_is_scored_on_the_questions_that_it_judges(folder: Path) -> None:
+    for split in ("dev", "test"):
+        (folder / "qrels" / f"{split}.tsv").write_text("\n".join([*QRELS, "q3\td1\t1"]))
+    splits = load_splits(replace(BEIR, path=str(folder), limit=2), pass_audit(["evaluation=retrieval"]).evaluation)
+    assert len(splits.train) == 2
+    assert isinstance(splits.dev, Retrieval)
+    assert splits.dev.query_ids == ("q2", "q1", "q3")
+    assert splits.dev == replace(splits.test, origin=splits.dev.origin)
 
 
 def test_missing_files_are_named_all_at_once(folder: Path) -> None:

@@ -25,6 +25,7 @@ from tests.configs import DEV_METRICS
 from tests.report.studies import COST, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
+SINGLE = pass_single([]).config
 
 
 @pytest.fixture(autouse=True)
@@ -333,7 +334,7 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
-    print_single(to, done, Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, done, Path("sweeps/single/abc"), SINGLE)
     assert output.getvalue().splitlines() == [
         "",
         "pearson_cosine: dev 0.5000, test 0.2500",
@@ -344,9 +345,9 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
         "log: sweeps/single/abc/train.log",
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
-    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), SINGLE)
     assert "95 % interval" not in output.getvalue()
-    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), SINGLE)
     assert "dev/spearman_cosine: 95 % interval 0.4000 to 0.5556" in output.getvalue().splitlines()
     line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
     assert line in output.getvalue()
@@ -365,5 +366,28 @@ def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: f
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     scores = {name: before for name in (*DEV_METRICS, *test) if before is not None}
     single = replace(done, dev=dict.fromkeys(DEV_METRICS, 0.5), test=test, before=scores)
-    print_single(to, single, Path("x"), "dev/spearman_cosine")
+    print_single(to, single, Path("x"), SINGLE)
     assert ("the model is not better than the untrained model" in output.getvalue()) is is_printed
+
+
+def test_a_single_run_of_another_family_is_printed_by_its_own_metrics_and_those_of_each_benchmark() -> None:
+    to, output = console()
+    words = ["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval", "study.objective=dev/mrr_at_10_dot"]
+    further = ["evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test]", "evaluation.dims=[64]"]
+    config = pass_single([*words, *further]).config
+    metrics = config.evaluation.metrics
+    dev = {f"dev/{name}": 0.5 for name in metrics} | {"dev-64/ndcg_at_10_cosine": 0.4, "dev/demo-dev/pearson_dot": 0.1}
+    dev |= {"dev/demo-dev/spearman_cosine": 0.3}
+    test = {name.replace("dev", "test", 1): value for name, value in dev.items() if "demo-dev" not in name}
+    before = {"dev/ndcg_at_10_cosine": 0.25, "dev/demo-dev/spearman_cosine": 0.35}
+    done = TrialResult(0.5, dev, test, before, {"demo-test/spearman_cosine": 0.2}, 1, 1, COST, False, None, None)
+    print_single(to, done, Path("sweeps/single/abc"), config)
+    assert output.getvalue().splitlines()[1:-3] == [
+        "ndcg_at_10_cosine: dev 0.2500 -> 0.5000, test 0.5000",
+        "mrr_at_10_cosine: dev 0.5000, test 0.5000",
+        "recall_at_10_cosine: dev 0.5000, test 0.5000",
+        "accuracy_at_1_cosine: dev 0.5000, test 0.5000",
+        "ndcg_at_10_cosine of 64 dimensions: dev 0.4000, test 0.4000",
+        "spearman_cosine on demo-dev: 0.3500 -> 0.3000",
+        "spearman_cosine on demo-test: 0.2000",
+    ]

@@ -147,7 +147,7 @@ class _Run:
             places = {"model": str(folder / MODEL), "log": str(folder / "train.log")}
             self.display.emit("result", run=run_id[:8], run_id=run_id, objective=objective, **scores, **places)
         else:
-            print_single(self.console, result, folder, objective)
+            print_single(self.console, result, folder, self.request.config)
 
     def _open_run(self) -> TrialTracker:
         config, resumed = self.request.config, self.request.resumed

@@ -161,7 +161,9 @@ class Composer:
         if name not in known:
             raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
         base: dict[str, Any] = self._composed_plain("base/benchmark", [])["base"]
-        return base | self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        benchmark: dict[str, Any] = base | self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        list(_take_spaces(benchmark["data"], "data"))  # what is scored is not searched
+        return benchmark
 
     def evaluation(self, name: str) -> dict[str, Any]:
         """Return the option ``conf/evaluation/NAME.yaml``, interpolations as they stand."""

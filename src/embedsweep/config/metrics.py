@@ -65,6 +65,11 @@ class Scoring(HasVariants):
         """The one that is optimised where the command names none."""
         raise NotImplementedError
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """Those that a summary shows."""
+        raise NotImplementedError
+
     @classmethod
     def variant(cls, name: object) -> type[Scoring]:
         """Return the class of a family; any other name is an option that scores pairs, as all once did."""
@@ -86,6 +91,11 @@ class StsScoring(Scoring):
     def main_metric(self) -> str:
         """Spearman's correlation by cosine."""
         return "spearman_cosine"
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """Both correlations by cosine, and the largest of Spearman's."""
+        return ("pearson_cosine", "spearman_cosine", "spearman_max")
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,17 @@ class RetrievalScoring(Scoring):
         """The normalised discounted cumulative gain at its largest rank, by the first similarity."""
         return f"ndcg_at_{max(self.ndcg_at_k)}_{self.similarities[0]}"
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """By the first similarity: accuracy at its smallest rank, the others at their largest."""
+        ranks = {
+            "mrr": max(self.mrr_at_k),
+            "recall": max(self.precision_recall_at_k),
+            "accuracy": min(self.accuracy_at_k),
+        }
+        others = (f"{name}_at_{k}_{self.similarities[0]}" for name, k in ranks.items())
+        return (self.main_metric, *others)
+
 
 @dataclass(frozen=True)
 class TripletScoring(Scoring):
@@ -157,6 +178,11 @@ class TripletScoring(Scoring):
     def main_metric(self) -> str:
         """The accuracy by the first similarity."""
         return f"accuracy_{self.similarities[0]}"
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The accuracy by each similarity."""
+        return tuple(_by(("accuracy",), self.similarities))
 
 
 @dataclass(frozen=True)
@@ -182,6 +208,11 @@ class BinaryScoring(Scoring):
         """Average precision by the first similarity."""
         return f"ap_{self.similarities[0]}"
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """Average precision, F1 and accuracy by the first similarity."""
+        return tuple(_by(("ap", "f1", "accuracy"), self.similarities[:1]))
+
 
 @dataclass(frozen=True)
 class RerankingScoring(Scoring):
@@ -204,6 +235,11 @@ class RerankingScoring(Scoring):
     def main_metric(self) -> str:
         """The normalised discounted cumulative gain."""
         return f"ndcg_at_{self.at_k}"
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.metrics
 
 
 SCORINGS: tuple[type[Scoring], ...] = (

@@ -25,7 +25,7 @@ from embedsweep.data.formats import read_json_lines
 from embedsweep.data.scored import Retrieval
 from embedsweep.data.sources import file_names, missing_folder
 from embedsweep.data.tables import Findings, Layout, Row, Table, joined_parts, quoted
-from embedsweep.data.texts import is_blank
+from embedsweep.data.texts import half_character, is_blank
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import user_path
 
@@ -194,7 +194,7 @@ def _id(value: object, name: str, where: str, findings: Findings) -> str | None:
     """Return an id as text; whole numbers are ids, too. None, and a problem, for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, str) and not is_blank(value):
+    if isinstance(value, str) and not is_blank(value) and half_character(value) is None:
         return value
     message = f"{name} is {quoted(value)}: write an id, a text or a whole number"
     findings.add_row("rows without an id", where, message)

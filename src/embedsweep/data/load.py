@@ -326,9 +326,12 @@ def _missing_split(data: DataConfig, split: Split, family: Family) -> Iterator[P
         return
     if is_generated(data) and family == "sts":
         return  # the scored pairs that all demo data shares
-    why, advice = "", f"choose a benchmark of conf/benchmark/ as evaluation.{split}"
-    if family == "sts":
-        advice = f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+    why, advice = "", f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+    if family != "sts":
+        shapes = " or ".join(SCORED_SHAPES[family])
+        advice = f"take data of {shapes}, or a benchmark of that family as evaluation.{split}"
+    if family in ("retrieval", "reranking"):
+        advice += " (to try it: data=demo_retrieval)"
     if data.shape not in SCORED_SHAPES[family]:
         why = f"has {WORDS[data.shape]} (data.shape={data.shape}), which evaluation={family} cannot score"
         others = [

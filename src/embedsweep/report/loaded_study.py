@@ -15,7 +15,7 @@ from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import StudyError
-from embedsweep.evaluation.scores import scores_path
+from embedsweep.evaluation.scores import NEGATIVE, POSITIVE, PREDICTED, scores_path
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow, study_results
@@ -152,10 +152,11 @@ class LoadedStudy:
         return pd.DataFrame(points, columns=["trial", "step", "metric", "value"])
 
     def scores(self, trial: int | TrialRow | None = None) -> pd.DataFrame:
-        """Return a trial's scores of every dev item: ``id`` (its place in dev), ``gold``, ``score``, and its texts.
+        """Return a trial's scores of every dev item: ``id`` (its place in dev), ``gold``, ``score``, and texts.
 
-        ``score`` is the similarity that the first dev objective ranks by; all are in columns such as
-        ``predicted_cosine``.
+        ``score`` is what the first dev objective is made of: of pairs their similarity, of triplets how much more
+        similar the positive is than the negative, of a query its own value of the metric. Further columns have all
+        similarities (``predicted_cosine``) and metrics.
 
         Args:
             trial: a trial or its number; None is the best one.
@@ -170,13 +171,11 @@ class LoadedStudy:
         if not path.is_file():
             raise StudyError(f"trial {row.number} of study {self.name} has no scores of items in {path}")
         frame = pd.read_parquet(path)
-        similarity = self.plan.objective.rpartition("_")[2]
-        if similarity not in SIMILARITIES:  # dev/spearman_max
-            dev = row.result.dev if row.result is not None else {}
-            similarity = max(SIMILARITIES, key=lambda name: dev.get(f"dev/spearman_{name}", float("-inf")))
         frame.insert(0, "id", frame.index)
-        others = [name for name in frame.columns if name not in ("id", "gold")]
-        return frame.assign(score=frame[f"predicted_{similarity}"])[["id", "gold", "score", *others]]
+        first = ["id", *(["gold"] if "gold" in frame else []), "score"]
+        others = [name for name in frame.columns if name not in first]
+        score = _item_score(frame, self.plan.objective, row.result.dev if row.result is not None else {})
+        return frame.assign(score=score)[[*first, *others]]
 
     def config(self, trial: int | TrialRow | None = None) -> TrialConfig:
         """Return the configuration that a trial was trained with.
@@ -266,6 +265,24 @@ def _columns(row: TrialRow) -> Mapping[str, Any]:
         "repeats": row.duplicate.original if row.duplicate is not None else None,
         "folder": str(row.folder),
     }
+
+
+def _item_score(frame: pd.DataFrame, metric: str, dev: Mapping[str, float]) -> pd.Series[float]:
+    """Return what a metric is made of: a number for each item.
+
+    Args:
+        frame: the scores of the items.
+        metric: a dev metric; where it is the largest over similarities, the largest one's is returned.
+        dev: all dev metrics.
+    """
+    if (own := metric.rpartition("/")[2]) in frame:
+        return frame[own]
+    kind, _, similarity = metric.rpartition("_")
+    if similarity == "max":
+        similarity = max(SIMILARITIES, key=lambda name: dev.get(f"{kind}_{name}", float("-inf")))
+    if (predicted := f"{PREDICTED}{similarity}") in frame:
+        return frame[predicted]
+    return frame[f"{POSITIVE}{similarity}"] - frame[f"{NEGATIVE}{similarity}"]
 
 
 def _number(value: float | None) -> float:

@@ -13,6 +13,7 @@ from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
+from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
 from embedsweep.data.negatives import counts_in
@@ -158,23 +159,19 @@ def print_ui(console: Console, hint: str, program: str) -> None:
     say(console, f"compare: {hint}")
 
 
-def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
-    """Print the result of a single run, whose best checkpoint was chosen by ``objective``."""
+def print_single(console: Console, result: TrialResult, folder: Path, config: TrialConfig) -> None:
+    """Print the result of a single run."""
+    objective, evaluation = config.objective, config.evaluation
     say(console, "")
-    for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
+    for name in evaluation.headlines:
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     if result.interval is not None:
         say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
-    for dim in (
-        key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
-    ):
-        dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
-        say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
-    watched = {key: value for key, value in result.dev.items() if key.count("/") > 1}
-    for key, value in {**watched, **result.benchmarks}.items():
-        if key.endswith("/spearman_cosine"):
-            before = f"{result.before[key]:.4f} -> " if key in result.before else ""
-            say(console, f"spearman_cosine on {key.removeprefix('dev/').partition('/')[0]}: {before}{value:.4f}")
+    main = evaluation.main_metric
+    for dim in (key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(rf"dev-\d+/{main}$", key)):
+        dev, test = (_change(result, f"{split}-{dim}", main) for split in ("dev", "test"))
+        say(console, f"{main} of {dim} dimensions: dev {dev}, test {test}")
+    _print_benchmarks(console, result, evaluation)
     if (counts := counts_in(result.conversion or "")) is not None:
         say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
@@ -192,15 +189,26 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     say(console, f"log: {folder / 'train.log'}")
 
 
-def _change(result: TrialResult, split: str, metric: str) -> str:
+def _print_benchmarks(console: Console, result: TrialResult, evaluation: EvaluationConfig) -> None:
+    """Print the main metric of each benchmark that is watched, and of each that is scored with test."""
+    places = [(f"dev/{benchmark.name}", benchmark) for benchmark in evaluation.watch]
+    for place, benchmark in [*places, *((benchmark.name, benchmark) for benchmark in evaluation.benchmarks)]:
+        main = (benchmark.scoring or evaluation).main_metric
+        say(console, f"{main} on {benchmark.name}: {_change(result, place, main)}")
+
+
+def _change(result: TrialResult, scored: str, metric: str) -> str:
     """Return a score as text, with the score before training if that is known."""
-    name = f"{split}/{metric}"
-    after = {**result.dev, **result.test}[name]
+    name = f"{scored}/{metric}"
+    after = {**result.dev, **result.test, **result.benchmarks}[name]
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
-def print_preview(console: Console, request: Sweep, program: str) -> None:
+def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord | None:
     """Print the study that a command requests: name, number of trials, axes, first points, progress, an example.
+
+    Returns:
+        The study; None if the command would create it.
 
     Raises:
         ConfigError: the existing study does not agree with the request.
@@ -216,7 +224,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     fixed = study.fixed if study is not None else request.fixed
     progress = _progress(study, request) if study is not None else "would be created"
     of = " and ".join(plan.objectives)
-    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
+    count = n_trials if study is not None or request.study.budget_hours is None else _bought(request)
+    say(console, f"study {name}: {count} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
@@ -234,7 +243,12 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     example = completed(plan.axes, {})
     if broken_constraint(plan, example) is None:
         say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
-    say(console, "study.dry_run: nothing was created or trained")
+    return study
+
+
+def _bought(request: Sweep) -> str:
+    most = f", of {request.n_trials}," if request.n_trials is not None else ""
+    return f"as many{most} as fit into {request.study.budget_hours:g} hours"
 
 
 def _progress(study: StudyRecord, request: Sweep) -> str:

@@ -321,7 +321,7 @@ class _TrialRun:
         from embedsweep.models.loading import save_model
 
         folder = self._setup.folder
-        model.model_card_data.training_logs = _card_log(outcome.log)
+        model.model_card_data.training_logs = _card_log(outcome.log, self._config)
         model.model_card_data.set_best_model_step(outcome.best_step)
         save_model(model, folder / MODEL, self._config.model.save_dtype or "float32")
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
@@ -365,12 +365,18 @@ def _figures(result: TrialResult) -> dict[str, float]:
     }
 
 
-def _card_log(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only."""
+def _card_log(log: Sequence[Mapping[str, float]], config: TrialConfig) -> list[dict[str, float]]:
+    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only.
+
+    Of the scores it has the main metric of dev and of what is watched.
+    """
+    evaluation = config.evaluation
+    watched = [f"dev/{each.name}/{(each.scoring or evaluation).main_metric}" for each in evaluation.watch]
+    shown = {f"eval_{name}" for name in (f"dev_{evaluation.main_metric}", *watched)}
     rows: dict[int, dict[str, float]] = {}
     for entry in log:
         row = rows.setdefault(int(entry["step"]), {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
         if "loss" in entry:
             row["Training Loss"] = entry["loss"]
-        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key.startswith("eval_dev_spearman_cosine")}
+        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key in shown}
     return [row for row in rows.values() if len(row) > 2]

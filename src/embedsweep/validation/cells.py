@@ -13,7 +13,7 @@ from embedsweep.config.compose import Composer, Word, parse_words
 from embedsweep.config.metrics import FAMILIES, Family, Scoring
 from embedsweep.config.other_names import here
 from embedsweep.config.study import Axis, DiscreteAxis, StudyConfig, StudyPlan
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import EVALUATIONS, TrialConfig
 from embedsweep.config.types import fields_of
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem, raise_problems
@@ -286,7 +286,7 @@ def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: li
         value = evaluation.get(key)
         names = value if isinstance(value, list) else [value]
         try:
-            options = [_benchmark(name, family, composer) if isinstance(name, str) else name for name in names]
+            options = [benchmark_option(name, family, composer) if isinstance(name, str) else name for name in names]
         except ConfigError as error:
             message = error.problems[0].message
             problems.append(Problem(f"evaluation.{key}", f"{error.problems[0].where}: {message}"))
@@ -294,8 +294,8 @@ def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: li
         evaluation[key] = options if key in BENCHMARK_LISTS and options != [None] else options[0]
 
 
-def _benchmark(name: str, family: Family, composer: Composer) -> dict[str, Any]:
-    """Return the option of a benchmark; in an evaluation of another family with the keys of its own.
+def benchmark_option(name: str, family: Family | None, composer: Composer) -> dict[str, Any]:
+    """Return the option of a benchmark; where the evaluation is of another family, or none, with the keys of its own.
 
     Raises:
         ConfigError: there is no benchmark of that name, or it cannot be read.
@@ -309,6 +309,10 @@ def _benchmark(name: str, family: Family, composer: Composer) -> dict[str, Any]:
     return benchmark
 
 
+def _keys_of(evaluation: type) -> list[str]:
+    return [f"evaluation.{key}" for key, _ in fields_of(evaluation).values()]
+
+
 def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, composer: Composer) -> Iterator[Problem]:
     """Return why a key cannot be set: no option has it, or only some of the swept options have it."""
     lacking = [cell for cell in cells if not has_key(cell.composed, key)]
@@ -320,6 +324,13 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
             key,
             "is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
             "space: in the option's file",
+        )
+        return
+    families = [name for name, kind in EVALUATIONS.items() if key in _keys_of(kind)]
+    if families:
+        others = " or ".join(f"evaluation={name}" for name in families)
+        yield Problem(
+            key, f"evaluation={cells[0].composed['evaluation'].get('name')} has no such key; choose {others} for it"
         )
         return
     if len(lacking) == len(cells) and (name := here(key)) is not None:

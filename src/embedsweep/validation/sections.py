@@ -140,14 +140,24 @@ def _columns(reader: Reader) -> tuple[Column, ...]:
             return tuple(value)
     reader.problem(
         "columns",
-        f"must be {len(wanted)} names of a header ({', '.join(wanted)} of data.shape={shape}, in that order), or as "
-        f"many positions from 0 where there is none: [{','.join(wanted)}], but got {shown(value)}",
+        f"must be {'at least ' if shape == 'tuples' else ''}{len(wanted)} names of a header ({', '.join(wanted)} of "
+        f"data.shape={shape}, in that order), or as many positions from 0 where there is none: "
+        f"[{','.join(wanted)}], but got {shown(value)}",
     )
     return tuple(range(len(wanted)))
 
 
 def _where(reader: Reader) -> Mapping[str, str]:
     return {name: shown(value) for name, value in reader.value("where", Mapping[str, object]).items()}
+
+
+def _titles(reader: Reader) -> bool:
+    value: bool = reader.value("titles", bool)
+    data_format = reader.peek("format")
+    if value and data_format not in ("beir", "generated"):  # demo data checks for itself
+        message = f"are of documents in the layout of BEIR, and data.format={shown(data_format)} has none: leave it at"
+        reader.problem("titles", f"{message} false, or take data=beir")
+    return value
 
 
 def _labels(reader: Reader) -> tuple[str, ...] | None:
@@ -309,6 +319,7 @@ KEY_READERS: KeyReaders = {
     (ModelConfig, "pooling"): _pooling,
     (DataConfig, "columns"): _columns,
     (DataConfig, "where"): _where,
+    (DataConfig, "titles"): _titles,
     (DataConfig, "labels"): _labels,
     (DataConfig, "delimiter"): _delimiter,
     (DataConfig, "encoding"): _encoding,

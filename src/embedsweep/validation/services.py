@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,10 +82,6 @@ STORAGE_DRIVERS = {"postgresql": "psycopg", "sqlite": "sqlite3"}
 TRACKING_SCHEMES = ("sqlite", "http", "https", "postgresql")
 
 
-STAND_IN = "dev/"
-"""The objective in place of one that is unknown, as what decides it is invalid."""
-
-
 @dataclass(frozen=True)
 class Services:
     """The sections of a command that are no part of a trial.
@@ -103,8 +99,12 @@ class Services:
     workers: WorkersConfig
 
 
-def read_services(cell: Cell) -> Services:
+def read_services(cell: Cell, *, has_own_evaluation: bool) -> Services:
     """Return the sections of a command that every cell shares.
+
+    Args:
+        cell: one of them.
+        has_own_evaluation: whether trials are scored as the cell says, and not as a study or run that exists does.
 
     Raises:
         ConfigError: everything wrong with them.
@@ -112,10 +112,10 @@ def read_services(cell: Cell) -> Services:
     kinds = {"study": StudyConfig, "tracking": TrackingConfig, "emissions": EmissionsConfig, "workers": WorkersConfig}
     problems: list[Problem] = []
     services = Services(**read_sections(cell.composed, kinds, problems))
-    evaluation = evaluation_of(cell)
-    if not services.study.objectives:
-        main = f"dev/{evaluation.main_metric}" if evaluation is not None else STAND_IN
-        services = replace(services, study=replace(services.study, objectives=(main,)))
+    if (evaluation := evaluation_of(cell)) is not None:
+        objectives = services.study.objectives or (f"dev/{evaluation.main_metric}",)
+        services = replace(services, study=replace(services.study, objectives=objectives))
+        problems += _check_objectives(objectives, evaluation) if has_own_evaluation else ()
     problems += _check_study(services.study)
     folders = list(_check_folders())
     known = tuple(problem.message for problem in folders)  # the default store is in one of them
@@ -137,20 +137,17 @@ def evaluation_of(cell: Cell) -> EvaluationConfig | None:
     return None if problems else evaluation
 
 
-def check_objectives(study: StudyConfig, cell: Cell) -> Iterator[Problem]:
+def _check_objectives(objectives: Sequence[str], evaluation: EvaluationConfig) -> Iterator[Problem]:
     """Check that the evaluation gives the metrics that are optimised, and that one of them chooses checkpoints."""
-    evaluation = evaluation_of(cell)
-    if evaluation is None:
-        return
     own = dev_metrics(evaluation)
     known = (*own, *COSTS)
-    for name in study.objectives:
-        if name not in known:
-            others = [f"evaluation={option}" for option, metrics in evaluation_metrics().items() if name in metrics]
-            advice = f" (add {' or '.join(others)})" if others else nearest(name, known)
-            message = f"no metric {name} of evaluation={evaluation.name}{advice}; there are: {', '.join(known)}"
-            yield Problem("study.objective", message)
-    if not any(map(is_dev_metric, study.objectives)):
+    unknown = [name for name in objectives if name not in known]
+    for name in unknown:
+        others = [f"evaluation={option}" for option, metrics in evaluation_metrics().items() if name in metrics]
+        advice = f" (add {' or '.join(others)})" if others else nearest(name, known)
+        message = f"no metric {name} of evaluation={evaluation.name}{advice}; there are: {', '.join(known)}"
+        yield Problem("study.objective", message)
+    if not unknown and not any(map(is_dev_metric, objectives)):
         message = f"must have a dev metric, which chooses a trial's best checkpoint: {', '.join(own)}"
         yield Problem("study.objective", message)
 

@@ -23,7 +23,7 @@ from embedsweep.validation.cells import (
 from embedsweep.validation.resume import Resumed, read_resumed, refuse_changes, resumed_name, service_overrides
 from embedsweep.validation.rules.training import check_processes
 from embedsweep.validation.sections import read_sections
-from embedsweep.validation.services import Services, check_objectives, check_tracking, read_services
+from embedsweep.validation.services import Services, check_tracking, read_services
 
 TEXT_KEYS = (".path", ".files", ".name")
 """Ends of keys whose text may well have a comma in it."""
@@ -70,15 +70,13 @@ def pass_single(words: Sequence[str]) -> SingleRun:
             problems += refuse_changes(overrides)
         cell = _compose_one(overrides, composer, "several values need a study: add -m", problems)
         with gather_problems(problems):
-            services = read_services(cell)
+            services = read_services(cell, has_own_evaluation=not resumes)
         with gather_problems(problems):
             if resumes:
                 config, resumed = read_resumed(resumed_name(words, overrides), overrides, cell)
             else:
                 # Nothing prunes a single run, but evaluated at its study's rungs it is the same trial.
                 config = read_cell(cell.trial, {}, services.study if services is not None else None, overrides.refused)
-    if services is not None and not resumes:
-        problems += check_objectives(services.study, cell)
     if config is not None and services is not None:
         problems += check_processes(config, services.workers.processes_per_trial)
     if problems or services is None or config is None:

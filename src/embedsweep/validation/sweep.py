@@ -23,9 +23,7 @@ from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
 from embedsweep.validation.services import (
-    STAND_IN,
     Services,
-    check_objectives,
     check_reach,
     check_shares,
     evaluation_of,
@@ -72,16 +70,16 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if overrides.values.get("resume") is not None:
             problems.append(Problem("resume", "is for a single run: repeat a study's own -m command to resume it"))
         cells = compose_cells(overrides, composer, problems)
+        is_named = "study.name" in overrides.values or value_at(cells[0].composed, "study.name") is not None
+        names_study = is_named and not overrides.touches_trials
         with gather_problems(problems):
-            services = read_services(cells[0])
-        names_study = "study.name" in overrides.values or (services is not None and services.study.name is not None)
-        if names_study and not overrides.touches_trials:
+            services = read_services(cells[0], has_own_evaluation=not names_study)
+        if names_study:
             if problems or services is None:
                 raise ConfigError(problems)
             n_trials = services.study.n_trials
             return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
         if services is not None:
-            problems += check_objectives(services.study, cells[0])
             problems += _check_keep(services.study, cells[0], composer)
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
@@ -130,7 +128,7 @@ def _plan(
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
-        objectives=study.objectives if study is not None else (STAND_IN,),
+        objectives=study.objectives if study is not None else (),
         pruner=study.pruner if study is not None else "none",
         pruning=study.pruning if study is not None else NO_PRUNING,
         duplicates=study.duplicates if study is not None else "reuse",
@@ -224,18 +222,22 @@ def _count_trials(
     plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
     """Return how many trials the command requests; None where that is unknown, which is noted."""
+    has_budget = study.budget_hours is not None
+    if has_budget and "study.n_trials" in overrides.values:
+        message = "decides the number of trials, and study.n_trials does so, too: leave one of them out"
+        problems.append(Problem("study.budget_hours", message))
     if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":
         return _count_cells(plan, study, search, overrides, problems)
-    if study.n_trials is None:
+    if study.n_trials is None and not has_budget:
         drawn = ", ".join(axis.key for axis in plan.axes if not is_discrete(axis)) or "the search"
         problems.append(Problem("study.n_trials", f"{drawn} is sampled: set a number of trials, as study.n_trials=20"))
     categorical = [axis.key for axis in plan.axes if isinstance(axis, DiscreteAxis)]
     if plan.sampler in NUMERIC_SAMPLERS and categorical:
         message = f"{plan.sampler} takes ranges only, and {', '.join(categorical)} is a list of choices; use tpe or gp"
         problems.append(Problem("study.sampler", message))
-    return study.n_trials
+    return study.n_trials if not has_budget else None
 
 
 def _count_cells(
@@ -255,7 +257,7 @@ def _count_cells(
     except ValueError:
         return study.n_trials  # reported with the cells
     is_set = bool({"study.n_trials", "search.n_trials"} & set(overrides.values)) or study.n_trials != search.n_trials
-    if study.n_trials is None or not is_set or size == 0:
+    if study.n_trials is None or study.budget_hours is not None or not is_set or size == 0:
         return size
     if study.n_trials > size:
         cells = f"{size} cell{'s' if size > 1 else ''}, each run once"
