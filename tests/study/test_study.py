@@ -63,6 +63,7 @@ def make_request(
     study = StudyConfig(
         name=name,
         n_trials=n_trials,
+        budget_hours=None,
         timeout=None,
         patience=None,
         min_delta=0.0,

@@ -203,6 +203,7 @@ def test_scored_pairs_are_mined_among_their_positives_without_the_question_itsel
         assert not {question, positive} & set(negatives)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_mines(cache: Path, tmp_path: Path) -> None:
     program = tmp_path / "mine.py"
     program.write_text(

@@ -8,6 +8,7 @@ import pytest
 
 from embedsweep.config.identity import config_hash
 from embedsweep.config.study import study_name
+from embedsweep.data.load import load_train
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from tests.validation.commands import errors
@@ -79,6 +80,45 @@ REFUSED = [
 @pytest.mark.parametrize(("words", "message"), REFUSED, ids=lambda value: value[:60] if isinstance(value, str) else "")
 def test_what_cannot_be_mined_is_refused(words: tuple[str, ...], message: str) -> None:
     assert errors(*words) == [message]
+
+
+def test_a_loss_on_triplets_says_that_negatives_can_be_mined() -> None:
+    (problem,) = errors("loss=triplet", *PAIRS)
+    assert problem.endswith("tuples, data.negatives.count=1, which mines negatives, or another loss")
+    pass_single(["loss=triplet", *PAIRS, "data.negatives.count=1"])
+
+
+def test_tuples_of_files_have_any_number_of_negatives_from_two_on(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("q,p,n1,n2,n3\na,b,c,d,e\nf,g,h,i,j\n", encoding="utf-8")
+    words = ("loss=mnrl", "data=csv", f"data.path={tmp_path}", "data.shape=tuples", *PAIRS[1:])
+    config = pass_single([*words, "data.columns=[q,p,n1,n2,n3]"]).config
+    train = load_train(config.data)
+    assert (train.shape, len(train), train.columns[-1]) == ("tuples", 2, "negative_3")
+    assert train.texts[-1] == ("e", "j")
+    assert load_train(pass_single([*words, "data.columns=[q,p,n1,n2]"]).config.data).texts[2:] == (
+        ("c", "h"),
+        ("d", "i"),
+    )
+    assert errors(*words, "data.columns=[q,p,n1]") == [
+        "data.columns: must be at least 4 names of a header (anchor, positive, negative_1, negative_2 of "
+        "data.shape=tuples, in that order), or as many positions from 0 where there is none: "
+        "[anchor,positive,negative_1,negative_2], but got [q,p,n1]"
+    ]
+    assert errors(*words, "data.columns=[q,p,n1,n2,n3]", "data.max_tokens=[9,9,9]") == [
+        "data.max_tokens: must be a number for each of anchor, positive, negative_1, negative_2, negative_3 "
+        "(data.shape=tuples), but got [9,9,9]"
+    ]
+
+
+def test_the_search_space_of_data_is_no_part_of_a_benchmark_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "conf" / "benchmark" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "defaults: [/data@data: demo_retrieval, _self_]\nname: mine\nfamily: retrieval\nfolder: mine\nsplit: test\n",
+        encoding="utf-8",
+    )
+    (benchmark,) = pass_single(["evaluation.benchmarks=[mine]"]).config.evaluation.benchmarks
+    assert benchmark.data.name == "demo_retrieval"
 
 
 def test_faiss_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:

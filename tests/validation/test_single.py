@@ -38,7 +38,8 @@ WRONG_WORDS = [
     ("lr=1", "lr: no such key; here it is optimizer.lr"),
     (
         "seeds=1",
-        f"seeds: no such key (did you mean data.convert.seed or trainer.seed or study.seed?); there are: {GROUPS}",
+        "seeds: no such key (did you mean data.convert.seed or data.negatives.seed or trainer.seed or study.seed?); "
+        f"there are: {GROUPS}",
     ),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
     ("++typo=1", f"typo: no such key; there are: {GROUPS}"),

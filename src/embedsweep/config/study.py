@@ -218,6 +218,7 @@ class StudyConfig(_Optimised):
     Attributes:
         name: the study's name; None derives one from what decides its results.
         n_trials: how many trials in total, over all commands; None is the grid's size.
+        budget_hours: hours that decide the number of trials of a new study, by what a quote measures; None does not.
         timeout: seconds after which this command starts no trial; None has no limit.
         patience: finished trials without an improvement after which no new one is started; None runs all of them.
         min_delta: what an improvement exceeds the best score before it by.
@@ -237,11 +238,12 @@ class StudyConfig(_Optimised):
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
-        dry_run: whether the command ends once it has printed what it would do.
+        dry_run: whether the command ends once it has printed what it would do; ``quote`` also measures what it costs.
     """
 
     name: str | None
     n_trials: Count | None
+    budget_hours: Positive | None
     timeout: Positive | None
     patience: Count | None
     min_delta: NotNegative
@@ -267,7 +269,7 @@ class StudyConfig(_Optimised):
         Described("a list of configurations, as [{optimizer.lr:2e-5,loss:mnrl}]"),
     ]
     warm_start: str | None
-    dry_run: bool
+    dry_run: Literal["quote", True, False]
 
 
 @dataclass(frozen=True)

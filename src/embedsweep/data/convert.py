@@ -92,11 +92,13 @@ def target_shape(shape: Shape, wants: Sequence[Shape], to: Shape | None, loss: s
         return shape
     if possible:
         return possible[0]
+    is_minable = "triplets" in wants and "positive_pairs" in (shape, *targets)
+    mined = "data.negatives.count=1, which mines negatives, " if is_minable else ""
     sources = dict.fromkeys((*wants, *(source for source, target in CONVERSIONS if target in wants)))
     raise ConfigError.single(
         "loss",
         f"loss={loss} needs {needed}; the data has {in_words(shape)}, which can be converted to "
-        f"{', '.join(targets) or 'nothing else'}: take data of the shape {', '.join(sources)}, or another loss",
+        f"{', '.join(targets) or 'nothing else'}: take data of the shape {', '.join(sources)}, {mined}or another loss",
     )
 
 

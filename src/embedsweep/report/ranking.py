@@ -204,8 +204,11 @@ def _change(result: TrialResult, scored: str, metric: str) -> str:
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
-def print_preview(console: Console, request: Sweep, program: str) -> None:
+def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord | None:
     """Print the study that a command requests: name, number of trials, axes, first points, progress, an example.
+
+    Returns:
+        The study; None if the command would create it.
 
     Raises:
         ConfigError: the existing study does not agree with the request.
@@ -221,7 +224,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     fixed = study.fixed if study is not None else request.fixed
     progress = _progress(study, request) if study is not None else "would be created"
     of = " and ".join(plan.objectives)
-    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
+    count = n_trials if study is not None or request.study.budget_hours is None else _bought(request)
+    say(console, f"study {name}: {count} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
@@ -239,7 +243,12 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     example = completed(plan.axes, {})
     if broken_constraint(plan, example) is None:
         say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
-    say(console, "study.dry_run: nothing was created or trained")
+    return study
+
+
+def _bought(request: Sweep) -> str:
+    most = f", of {request.n_trials}," if request.n_trials is not None else ""
+    return f"as many{most} as fit into {request.study.budget_hours:g} hours"
 
 
 def _progress(study: StudyRecord, request: Sweep) -> str:

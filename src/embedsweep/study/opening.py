@@ -33,7 +33,7 @@ from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.keep import is_kept
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, WARM_START, directions_of
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
@@ -46,8 +46,12 @@ NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
 @tried_twice
-def open_study(sweep: Sweep) -> Study:
+def open_study(sweep: Sweep, quote: Mapping[str, Any] | None = None) -> Study:
     """Open the study that a command requests, and create it if it does not exist.
+
+    Args:
+        sweep: the validated command.
+        quote: what a new study is expected to cost, and the number of trials that ``study.budget_hours`` became.
 
     Raises:
         ConfigError: there is no study of that name, or the request differs from what was frozen.
@@ -75,7 +79,7 @@ def open_study(sweep: Sweep) -> Study:
         check_nothing_lost(name, folder, study)
         if plan is not None and _is_new(study, plan):
             first = _first_point(plan, storage, url)  # may be refused; nothing is frozen then
-            _freeze(study, plan, sweep, first)
+            _freeze(study, plan, sweep, first, quote)
         opened = _agree(study, name, url, sweep)
         patience = agreed_patience(opened.patience, sweep)
         for attribute, value in ((N_TRIALS, opened.n_trials), (PATIENCE, asdict(patience) if patience else None)):
@@ -147,7 +151,7 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     if len(plan.objectives) > 1 and sweep.study.patience is not None:
         message = f"is for one objective, and this study has {' and '.join(plan.objectives)}: leave it out"
         raise ConfigError.single("study.patience", message)
-    n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
+    n_trials = _agree_on_n_trials(study, plan, sweep)
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
     return Study(name, plan, n_trials, url, study, services)
@@ -158,9 +162,17 @@ def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
     return PLAN not in study.user_attrs and not study.trials and study.directions == directions_of(plan.objectives)
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, request: Sweep, first: Mapping[str, Any] | None) -> None:
+def _freeze(
+    study: optuna.Study,
+    plan: StudyPlan,
+    request: Sweep,
+    first: Mapping[str, Any] | None,
+    quote: Mapping[str, Any] | None,
+) -> None:
     """Write the plan into an empty study; it comes last, so that a study with a plan is complete."""
-    for name, value in {**frozen_attributes(request), WARM_START: first, PLAN: json.dumps(asdict(plan))}.items():
+    quoted = {QUOTE: quote, N_TRIALS: quote["n_trials"]} if quote is not None else {}
+    written = {**frozen_attributes(request), WARM_START: first, **quoted, PLAN: json.dumps(asdict(plan))}
+    for name, value in written.items():
         study.set_user_attr(name, value)
 
 
@@ -174,8 +186,18 @@ def frozen_attributes(request: Sweep) -> dict[str, Any]:
     return {WARM_START: None, FIXED: [redact(word) for word in request.fixed], SERVICES: services}
 
 
-def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | None) -> int:
-    """Return how many trials the study has in total: as this command requests, else as the last one did."""
+def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, request: Sweep) -> int:
+    """Return how many trials the study has in total: as this command requests, else as the last one did.
+
+    Hours are turned into trials once, by the command that begins the study.
+    """
+    requested, hours = request.n_trials, request.study.budget_hours
+    if hours is not None:
+        quote, requested = study.user_attrs.get(QUOTE), None
+        if quote is None or quote["budget_hours"] != hours:
+            was = f"was {quote['budget_hours']:g}" if quote is not None else "was not set"
+            message = f"{was} when this study was begun, and cannot be {hours:g} now: set study.n_trials instead"
+            raise ConfigError.single("study.budget_hours", message)
     n_trials = requested if requested is not None else study.user_attrs.get(N_TRIALS)
     if n_trials is None:
         raise ConfigError.single("study.n_trials", "was never set for this study: add study.n_trials=20")

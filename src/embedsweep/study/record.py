@@ -136,6 +136,8 @@ def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenT
 
 N_TRIALS = "embedsweep.n_trials"
 PATIENCE = "embedsweep.patience"
+QUOTE = "embedsweep.quote"
+"""User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"

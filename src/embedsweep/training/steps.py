@@ -37,6 +37,16 @@ def most_steps(config: TrialConfig, sizes: Sequence[int]) -> int:
     return math.ceil(trainer.epochs * max(1, math.ceil(per_epoch / accumulated)))
 
 
+def count_evaluations(config: TrialConfig, steps: int) -> int:
+    """Return how often a training of so many optimizer steps is evaluated on dev: at intervals, at rungs, at its end.
+
+    Early stopping and pruning may end it before.
+    """
+    every = config.trainer.eval_every
+    interval = math.ceil(steps * every) if every < 1 else math.ceil(every)
+    return len({*range(interval, steps + 1, interval), *rung_steps(config.rungs, steps), steps})
+
+
 def training_warnings(config: TrialConfig) -> Iterator[str]:
     """Yield warnings about batches, warm-up and evaluations of a trial whose data can be read."""
     sizes: list[int] = []

@@ -140,8 +140,9 @@ def _columns(reader: Reader) -> tuple[Column, ...]:
             return tuple(value)
     reader.problem(
         "columns",
-        f"must be {len(wanted)} names of a header ({', '.join(wanted)} of data.shape={shape}, in that order), or as "
-        f"many positions from 0 where there is none: [{','.join(wanted)}], but got {shown(value)}",
+        f"must be {'at least ' if shape == 'tuples' else ''}{len(wanted)} names of a header ({', '.join(wanted)} of "
+        f"data.shape={shape}, in that order), or as many positions from 0 where there is none: "
+        f"[{','.join(wanted)}], but got {shown(value)}",
     )
     return tuple(range(len(wanted)))
 

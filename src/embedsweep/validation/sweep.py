@@ -222,18 +222,22 @@ def _count_trials(
     plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
     """Return how many trials the command requests; None where that is unknown, which is noted."""
+    has_budget = study.budget_hours is not None
+    if has_budget and "study.n_trials" in overrides.values:
+        message = "decides the number of trials, and study.n_trials does so, too: leave one of them out"
+        problems.append(Problem("study.budget_hours", message))
     if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":
         return _count_cells(plan, study, search, overrides, problems)
-    if study.n_trials is None:
+    if study.n_trials is None and not has_budget:
         drawn = ", ".join(axis.key for axis in plan.axes if not is_discrete(axis)) or "the search"
         problems.append(Problem("study.n_trials", f"{drawn} is sampled: set a number of trials, as study.n_trials=20"))
     categorical = [axis.key for axis in plan.axes if isinstance(axis, DiscreteAxis)]
     if plan.sampler in NUMERIC_SAMPLERS and categorical:
         message = f"{plan.sampler} takes ranges only, and {', '.join(categorical)} is a list of choices; use tpe or gp"
         problems.append(Problem("study.sampler", message))
-    return study.n_trials
+    return study.n_trials if not has_budget else None
 
 
 def _count_cells(
@@ -253,7 +257,7 @@ def _count_cells(
     except ValueError:
         return study.n_trials  # reported with the cells
     is_set = bool({"study.n_trials", "search.n_trials"} & set(overrides.values)) or study.n_trials != search.n_trials
-    if study.n_trials is None or not is_set or size == 0:
+    if study.n_trials is None or study.budget_hours is not None or not is_set or size == 0:
         return size
     if study.n_trials > size:
         cells = f"{size} cell{'s' if size > 1 else ''}, each run once"

@@ -1,4 +1,4 @@
-"""What a worker process is sent, its job, and what it sends back: the calls of its display, as events."""
+"""What a worker process is sent, its job or an order to measure for a quote, and what it sends back: events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.study import Choice
+from embedsweep.config.study import Choice, EmissionsConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
 from embedsweep.files import SWEEPS
 from embedsweep.study.opening import TRACKING
@@ -56,6 +57,23 @@ class RemoteDisplay:
     def end(self, label: str, state: str, objective: float | None, note: str) -> None:
         """Send how a trial ended."""
         self._send(("end", label, state, objective, note))
+
+
+@dataclass(frozen=True)
+class QuoteOrder:
+    """All that a process of a quote needs.
+
+    Attributes:
+        configs: index of a kind -> a trial of it.
+        folder: for its files, which it deletes.
+        emissions: where the electricity comes from.
+        allocation: file with the energy allocated to this worker; None measures the machine in this process.
+    """
+
+    configs: Mapping[int, TrialConfig]
+    folder: Path
+    emissions: EmissionsConfig
+    allocation: Path | None
 
 
 @dataclass(frozen=True)

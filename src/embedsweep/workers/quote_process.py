@@ -1,0 +1,153 @@
+"""A process of a quote: ``python -m embedsweep.workers.quote_process DEVICE PROCESSES``, which is sent a `QuoteOrder`.
+
+It runs the first steps of one trial of each kind as a worker would, and sends what they took. Nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+from dataclasses import replace
+
+from embedsweep.config.result import Decision
+from embedsweep.config.trial import TrialConfig
+from embedsweep.errors import first_line
+from embedsweep.machine import end_at_once, free_device_memory, prepare_process, training_gpus
+from embedsweep.processes import ParentChannel
+from embedsweep.secrets import redact
+from embedsweep.study.quote import Timing
+from embedsweep.tracking.records import Record
+from embedsweep.tracking.runs import TrialTracker
+from embedsweep.training.built_models import BuiltModels
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.group import TrainingGroup, open_group
+from embedsweep.training.steps import count_evaluations
+from embedsweep.training.trial import TrialSetup, run_trial
+from embedsweep.training.warm_up import warm_up
+from embedsweep.workers.job import QuoteOrder
+
+STEPS, GPU_STEPS = 12, 60
+"""Optimizer steps that are timed of each kind; a GPU captures some of its first steps."""
+
+PARTS = 4
+"""Parts of these steps; the first one is not counted."""
+
+READY, BEGUN, TIMED, FAILED = "ready", "begun", "timed", "failed"
+"""Names of the messages. `BEGUN` comes with a kind's index, `TIMED` and `FAILED` with a timing or a reason, too."""
+
+KIB = 2**10
+
+
+class Unrecorded(TrialTracker):
+    """The run of a trial of which nothing is recorded."""
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self._tags, self._data_sets = {}, {}
+
+    def _write(self, record: Record) -> None:
+        pass
+
+
+def main() -> int:
+    """Time one trial of each kind; return 0."""
+    device, processes = sys.argv[1], int(sys.argv[2])
+    channel = ParentChannel()
+    end_at_once()
+    with open_group(processes, device) as group:  # assigns this worker's GPUs
+        prepare_process(device)  # before torch is imported
+        warm_up(device)
+        channel.send((READY,))
+        order = channel.receive()
+        assert isinstance(order, QuoteOrder)
+        threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
+        models = BuiltModels()
+        for index, config in order.configs.items():
+            channel.send((BEGUN, index))
+            try:
+                if index == next(iter(order.configs)):  # what only the first trial of a worker loads is not counted
+                    time_trial(config, order, models, group, 1)
+                channel.send((TIMED, index, time_trial(config, order, models, group, steps_of(device))))
+            except Exception as error:
+                logging.getLogger(__name__).exception("a trial failed")
+                channel.send((FAILED, index, redact(first_line(error))))
+            free_device_memory()
+    return 0
+
+
+def _end_with_parent(channel: ParentChannel) -> None:
+    channel.wait_for_end()
+    os._exit(0)
+
+
+def steps_of(device: str) -> int:
+    """Return how many optimizer steps of each kind are timed on ``device`` (``trainer.device``)."""
+    return GPU_STEPS if training_gpus(device) else STEPS
+
+
+def time_trial(
+    config: TrialConfig, order: QuoteOrder, models: BuiltModels, group: TrainingGroup | None, steps: int
+) -> Timing:
+    """Train the first steps of a trial, evaluate it once, and return what that took.
+
+    Args:
+        config: the trial.
+        order: what all trials share.
+        models: keeps the model for the next trial, as in a worker.
+        group: the processes that train the trial together; None trains it in this one.
+        steps: optimizer steps to train; a shorter trial is trained to its end.
+    """
+    marks: dict[int, float] = {}
+    total = 0
+
+    def progress(step: int, of: int) -> None:
+        nonlocal total
+        total = of
+        marks.setdefault(step, time.monotonic())
+
+    trainer = replace(config.trainer, eval_every=float(steps), log_every=float(max(1, steps // PARTS)))
+    folder = order.folder / "trial"
+    setup = TrialSetup(
+        replace(config, rungs=(), trainer=trainer),
+        folder,
+        Unrecorded(),
+        lambda _step, _metrics: Decision.PRUNE,
+        progress,
+        order.emissions,
+        single=False,
+        allocation=order.allocation,
+        group=group,
+        models=models,
+        keeps_model=lambda _: False,
+    )
+    begun = time.monotonic()
+    try:
+        result = run_trial(setup)
+        seconds = time.monotonic() - begun
+        (first, since), (last, until) = min(marks.items()), max(marks.items())
+        trained_s, eval_s, cost = result.train_s or 0.0, result.eval_s or 0.0, result.emissions
+        step_s = (until - since) / (last - first) if last > first else trained_s / result.steps
+        return Timing(
+            steps=total,
+            step_s=step_s,
+            eval_s=eval_s,
+            fixed_s=max(0.0, seconds - result.steps * step_s - eval_s),
+            evaluations=count_evaluations(config, total),
+            kwh_per_s=cost.energy_kwh / cost.duration_s,
+            co2eq_kg_per_s=cost.co2eq_kg / cost.duration_s,
+            ram_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
+            gpu_gib=result.peak_memory_gib,
+            checkpoint_bytes=Checkpoints(folder / CHECKPOINTS).size,
+            model_bytes=sum(file.stat().st_size for file in (folder / CHECKPOINTS).rglob("model.safetensors")),
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
