@@ -6,7 +6,6 @@ import copy
 import functools
 import logging
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +65,6 @@ class RetrievalEvaluator(CheckedEncoding, InformationRetrievalEvaluator):  # typ
             accuracy_at_k=list(scoring.accuracy_at_k),
             precision_recall_at_k=list(scoring.precision_recall_at_k),
             map_at_k=list(scoring.map_at_k),
-            show_progress_bar=sys.stderr.isatty(),  # in a trial it is the log
             batch_size=batch_size,
             name=split,
             write_csv=False,
