@@ -147,6 +147,15 @@ def test_scores_of_items_have_an_id_gold_and_what_the_objective_ranks_by() -> No
         study.scores(2)
 
 
+def test_scores_of_the_items_of_test_are_those_of_the_winner() -> None:
+    study = _running()
+    write_scores(study.trial_folder(1), scored_items(0.2, n_items=50), "test")
+    frame = load_study("running").scores(split="test")
+    np.testing.assert_array_equal(frame["score"], scored_items(0.2, n_items=50).columns["predicted_cosine"])
+    with pytest.raises(StudyError, match=r"trial 0 of study running has no scores of items in .*test\.parquet"):
+        load_study("running").scores(0, "test")
+
+
 def test_the_optuna_study_is_a_copy_with_metric_names_that_can_be_changed() -> None:
     written = _running()
     study = load_study("running").optuna
