@@ -7,15 +7,13 @@ import random
 import resource
 from pathlib import Path
 
-from sentence_transformers import SentenceTransformer
-
 from benchmarks.figures import Figure, print_figures
 from embedsweep.data.load import load_splits
 from embedsweep.evaluation.evaluator import evaluator_of, scores_of
-from embedsweep.models.tiny import tiny_model_path
+from embedsweep.models.build import build_model
 from embedsweep.validation.single import pass_single
 
-PASSAGES, QUERIES, WORDS = 100_000, 1_000, 60
+PASSAGES, QUERIES, WORDS = 100_000, 1_000, 40
 
 
 def write_data(folder: Path) -> None:
@@ -42,7 +40,7 @@ if __name__ == "__main__":
     write_data(data)
     config = pass_single(["data=beir", f"data.path={data.resolve()}", "evaluation=retrieval", "loss=mnrl"]).config
     splits = load_splits(config.data, config.evaluation)
-    model = SentenceTransformer(str(tiny_model_path()), device="cpu")
+    model = build_model(config.model, "cpu")
     scores_of(evaluator_of(splits.dev, "dev", config.evaluation, config.evaluation.batch_size, ()), model)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print_figures(Figure(f"peak memory, retrieval over {PASSAGES:,} passages", peak, 2.0, "GiB"))

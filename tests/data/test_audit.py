@@ -82,6 +82,15 @@ def test_what_is_searched_is_counted() -> None:
     assert result.splits["train"].searched is None
 
 
+def test_lengths_are_of_each_query_and_each_relevant_document_once() -> None:
+    relevant = {"q0": {"d0": 1.0, "d1": 2.0, "d2": 0.0}, "q1": {"d1": 1.0}}
+    dev = Retrieval(("q0", "q1"), ("a b?", "c?"), ("d0", "d1", "d2"), ("p", "q r s", "t u"), relevant, "qrels.tsv")
+    assert audit(replace(SEARCH, dev=dev)).splits["dev"].lengths == {
+        "query": (Lengths("words", 1, 1.5, 2, None, 0, 2),),
+        "relevant document": (Lengths("words", 1, 2, 3, None, 0, 2),),
+    }
+
+
 def test_training_pairs_that_share_a_query_or_a_relevant_passage_with_dev_or_test_are_dropped() -> None:
     texts = (("a?", "b?", "c?", "g?", "h?"), ("x", "q", "r", "u", "v"))
     train = Examples("positive_pairs", texts, None, None, "train.tsv", None)
@@ -126,8 +135,8 @@ def test_classes_are_counted_by_name(examples: Examples, labels: dict[str, int])
 def test_lengths_are_in_words_and_in_tokens_where_they_are_counted() -> None:
     counted = audit(SPLITS, count=lambda texts: [len(text) for text in texts], maximum=5)
     assert counted.splits["train"].lengths == {
-        "sentence1": (Lengths("words", 1, 2, 2, None, 0), Lengths("tokens", 4, 5, 7, 5, 1)),
-        "sentence2": (Lengths("words", 1, 2, 3, None, 0), Lengths("tokens", 4, 7, 13, 5, 4)),
+        "sentence1": (Lengths("words", 1, 2, 2, None, 0, 6), Lengths("tokens", 4, 5, 7, 5, 1, 6)),
+        "sentence2": (Lengths("words", 1, 2, 3, None, 0, 6), Lengths("tokens", 4, 7, 13, 5, 4, 6)),
     }
     assert [len(each) for each in audit(SPLITS).splits["train"].lengths.values()] == [1, 1]
 

@@ -119,7 +119,7 @@ def test_other_layouts_are_refused(
 def test_without_the_hub_the_files_that_would_do_are_named() -> None:
     assert _refusal(replace(HUB, revision=None)) == [
         "data.hub: someone/nano is not in the local cache, and http://127.0.0.1:9 does not answer: set "
-        "data.path=FOLDER, with qrels/test.tsv in that folder"
+        "data.path=FOLDER, with corpus.jsonl, queries.jsonl, qrels/test.tsv in that folder"
     ]
 
 

@@ -90,8 +90,10 @@ def by_every_threshold(metric: str, labels: np.ndarray, scores: np.ndarray) -> f
     cuts = [scores >= threshold for threshold in sorted(set(scores), reverse=True)]
     if metric == "accuracy":
         return float(max(accuracy_score(labels, cut) for cut in [*cuts, np.zeros(len(labels), bool)]))
-    best = max(cuts, key=lambda cut: f1_score(labels, cut))
+    f1 = [2 * (cut & (labels == 1)).sum() / (cut.sum() + labels.sum()) for cut in cuts]
+    best = cuts[int(np.argmax(f1))]
     hits = (best & (labels == 1)).sum()
+    assert max(f1) == pytest.approx(f1_score(labels, best))
     return float(
         {
             "f1": f1_score(labels, best),
@@ -104,12 +106,17 @@ def by_every_threshold(metric: str, labels: np.ndarray, scores: np.ndarray) -> f
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_resample_has_the_threshold_that_is_best_for_it(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedsweep.evaluation.intervals.RESAMPLES", 200)
+    monkeypatch.setattr("embedsweep.evaluation.intervals.RESAMPLES", 20)
     found = resampled(classification(f"{metric}_cosine", LABELS, {"cosine": TIED}), 40)
-    drawn = np.random.default_rng(0).integers(40, size=(200, 40))
+    drawn = np.random.default_rng(0).integers(40, size=(20, 40))
     expected = [by_every_threshold(metric, LABELS[items], TIED[items]) for items in drawn]
     np.testing.assert_allclose(found, expected, atol=1e-9)
     assert len(set(np.round(expected, 9))) > 5
+
+
+def test_accuracy_counts_a_threshold_that_no_pair_reaches() -> None:
+    labels, scores = np.array([0, 0, 0, 1]), np.array([0.9, 0.8, 0.7, 0.1])
+    assert classification("accuracy_cosine", labels, {"cosine": scores})(np.ones((1, 4)))[0] == 0.75
 
 
 def test_the_largest_is_taken_in_every_resample() -> None:

@@ -115,6 +115,14 @@ def test_a_trial_that_forgets_is_ranked_and_never_the_best() -> None:
     assert second.endswith("lr=0.0002")
 
 
+def test_a_trial_that_forgets_is_not_on_the_pareto_front() -> None:
+    objective = "study.objective=[dev/spearman_cosine,emissions/co2eq_kg]"
+    study = kept(*FORGETFUL[:3], words=(*WORDS, objective))
+    assert study.front == {1}
+    assert study.best is not None
+    assert study.best.number == 1
+
+
 def test_the_best_trial_of_an_option_is_one_that_may_be_the_best() -> None:
     words = ["study.name=losses", "loss=mnrl,cosent", "optimizer.lr=1e-4,2e-4", *WORDS]
     outcomes = (watched(0.6, 0.5), watched(0.9, 0.4), watched(0.7, 0.4), watched(0.8, 0.4))
@@ -182,6 +190,16 @@ def test_a_warm_start_takes_the_best_trial_that_may_be(outcomes: tuple[Outcome, 
     trial = open_study(pass_sweep(words)).ask()
     assert trial is not None
     assert trial.params == {"optimizer.lr": first}
+
+
+def test_a_warm_start_from_several_objectives_takes_the_best_by_dev() -> None:
+    cheap = result(0.7, co2eq_kg=0.001)
+    objective = "study.objective=[emissions/co2eq_kg,dev/spearman_cosine]"
+    study_of(result(0.6), cheap, result(0.5), name="several", words=(objective,))
+    words = ["study.name=second", "optimizer.lr=interval(1e-5,1e-2)", "study.n_trials=2", "study.warm_start=several"]
+    trial = open_study(pass_sweep(words)).ask()
+    assert trial is not None
+    assert trial.params == {"optimizer.lr": 2e-4}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

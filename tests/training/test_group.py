@@ -80,6 +80,7 @@ PARITY = {
         "data=demo_retrieval",
         "evaluation=retrieval",
         "dataloader.batch_size=8",
+        "dataloader.drop_last=true",
     ],
 }
 MORE_PARITY = {

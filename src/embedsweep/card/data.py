@@ -18,7 +18,7 @@ from embedsweep.card.text import (
 from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
 from embedsweep.data.examples import Examples, Splits, as_examples
 from embedsweep.data.load import scored_data
-from embedsweep.data.scored import Scored
+from embedsweep.data.scored import Retrieval, Scored
 from embedsweep.losses.nesting import nest
 from embedsweep.secrets import MASK, redact
 
@@ -63,6 +63,9 @@ def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[s
         benchmark = own[split]
         name = benchmark.name if benchmark is not None else data_name(data)
         described[split] = _described(name, data, as_examples(scored), [])
+        if isinstance(scored, Retrieval):
+            size = f"{len(scored):,} questions, {len(scored.documents):,} documents"
+            described[split]["searched"] = f"{size}; a sample is a question with a document that is relevant to it"
     return described
 
 

@@ -32,8 +32,8 @@ class Shared:
         pairs: number of examples of the later with a pair of texts, in either order, that is in the earlier.
         of: number of examples of the later.
         sentences: number of different texts in both.
-        queries: number of different queries in both; None where one has no queries.
-        passages: number of different passages that are relevant in both; None where one has no queries.
+        queries: number of different queries in both, where both have some; else None.
+        passages: number of different passages that are relevant in both, as well.
     """
 
     pairs: int
@@ -71,6 +71,7 @@ class Lengths:
         longest: the largest length.
         maximum: the number of tokens that the model reads; None if unknown, and for words.
         over: number of texts longer than ``maximum``, which are cut.
+        of: number of texts.
     """
 
     unit: str
@@ -79,6 +80,7 @@ class Lengths:
     longest: int
     maximum: int | None
     over: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,7 @@ class SplitAudit:
         highest: the highest score, in [0, 1]; None for other shapes.
         labels: class, or score from-to, -> number of examples; empty for shapes without labels.
         lengths: text column -> its lengths in words and, if tokens were counted, in tokens.
-        searched: what is searched, where the split is scored by retrieval; its examples are then each query with each
-            document relevant to it.
+        searched: what is searched, where retrieval is scored; examples are then each query with each relevant document.
     """
 
     origin: str
@@ -117,7 +118,7 @@ class SplitAudit:
     highest: float | None
     labels: Mapping[str, int]
     lengths: Mapping[str, tuple[Lengths, ...]]
-    searched: Searched | None = None
+    searched: Searched | None
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,9 @@ def audit(splits: Splits, count: Count | None = None, maximum: int | None = None
         "test": as_examples(splits.test),
     }
     normalised = {split: _normalised(examples) for split, examples in all_examples.items()}
-    audits = {split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()}
-    scored: tuple[tuple[Split, Scored], ...] = (("dev", splits.dev), ("test", splits.test))
-    for split, each in scored:
-        if isinstance(each, Retrieval):
-            audits[split] = replace(audits[split], searched=_searched(each))
+    scored: dict[Split, Scored] = {"dev": splits.dev, "test": splits.test}
     return Audit(
-        splits=audits,
+        splits={name: _audit_split(each, scored.get(name), count, maximum) for name, each in all_examples.items()},
         shared={
             f"{earlier}/{later}": _shared(normalised[earlier], normalised[later])
             for earlier, later in combinations(SPLITS, 2)
@@ -181,7 +178,7 @@ def trained_on(splits: Splits, *, drop: bool) -> Splits:
     return replace(splits, train=drop_leaked(splits)) if drop else splits
 
 
-def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -> SplitAudit:
+def _audit_split(examples: Examples, scored: Scored | None, count: Count | None, maximum: int | None) -> SplitAudit:
     rows = list(zip(*examples.texts, strict=True))
     duplicates = len(rows) - len(set(rows))
     repeated = _repeated([frozenset(row) for row in rows] if len(examples.texts) == 2 else rows)
@@ -203,11 +200,16 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
         places={kind: _places(examples, of_kind) for kind, of_kind in indices.items()},
         highest=max(scores) if scores else None,
         labels=_histogram(examples),
-        lengths={
-            column: tuple(_lengths(texts, count, maximum))
-            for column, texts in zip(text_columns(examples.shape, len(examples.texts)), examples.texts, strict=True)
-        },
+        lengths={name: tuple(_lengths(texts, count, maximum)) for name, texts in _columns(examples, scored).items()},
+        searched=_searched(scored) if isinstance(scored, Retrieval) else None,
     )
+
+
+def _columns(examples: Examples, scored: Scored | None) -> Mapping[str, Sequence[str]]:
+    """Return the names of text columns with their texts; of retrieval each query and each relevant document once."""
+    if isinstance(scored, Retrieval):
+        return {"query": scored.queries, "relevant document": tuple(dict.fromkeys(examples.texts[1]))}
+    return dict(zip(text_columns(examples.shape, len(examples.texts)), examples.texts, strict=True))
 
 
 def _searched(retrieval: Retrieval) -> Searched:
@@ -273,11 +275,11 @@ def _lengths(texts: Sequence[str], count: Count | None, maximum: int | None) -> 
     if not texts:
         return
     words = [len(text.split()) for text in texts]
-    yield Lengths("words", min(words), median(words), max(words), None, 0)
+    yield Lengths("words", min(words), median(words), max(words), None, 0, len(texts))
     if count is not None:
         tokens = count(texts)
         over = 0 if maximum is None else sum(number > maximum for number in tokens)
-        yield Lengths("tokens", min(tokens), median(tokens), max(tokens), maximum, over)
+        yield Lengths("tokens", min(tokens), median(tokens), max(tokens), maximum, over, len(texts))
 
 
 def _shared(earlier: Examples, later: Examples) -> Shared:
@@ -390,8 +392,8 @@ def _warn_of_labels(name: Split, split: SplitAudit) -> Iterator[str]:
 def _warn_of_lengths(name: Split, split: SplitAudit) -> Iterator[str]:
     for column, lengths in split.lengths.items():
         for each in lengths:
-            if each.over > MANY_TOO_LONG * split.examples:
+            if each.over > MANY_TOO_LONG * each.of:
                 yield (
-                    f"{each.over} of {split.examples} texts in {column} of {name} are cut: the model reads "
+                    f"{each.over} of {each.of} texts in {column} of {name} are cut: the model reads "
                     f"{each.maximum} tokens, and they have up to {each.longest}"
                 )

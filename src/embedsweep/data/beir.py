@@ -29,6 +29,9 @@ from embedsweep.data.texts import half_character, is_blank
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.files import user_path
 
+CORPUS, QUERIES = "corpus.jsonl", "queries.jsonl"
+"""The files of documents and of queries."""
+
 JUDGEMENT = ("query-id", "corpus-id", "score")
 """The columns of a judgement."""
 
@@ -102,7 +105,7 @@ def _folder(data: DataConfig) -> Path:
     assert data.path is not None, "the caller has looked"
     folder = user_path(data.path)
     if folder.is_file():
-        needed = f"corpus.jsonl, queries.jsonl and {data.files}"
+        needed = f"{CORPUS}, {QUERIES} and {data.files}"
         raise ConfigError.single("data.path", f"{folder} is a file: data.format=beir reads a folder with {needed}")
     if not folder.is_dir():
         raise ConfigError.single("data.path", missing_folder(folder))
@@ -113,8 +116,8 @@ def _folder(data: DataConfig) -> Path:
 def _texts_of(folder: Path, encoding: str, titles: bool) -> tuple[Texts, Texts]:
     """Return the documents and the queries of a folder; cached, as all its splits share them."""
     columns = ("_id", "title", "text") if titles else ("_id", "text")
-    documents = _read_texts(folder / "corpus.jsonl", layout(columns, encoding))
-    queries = _read_texts(folder / "queries.jsonl", layout(("_id", "text"), encoding))
+    documents = _read_texts(folder / CORPUS, layout(columns, encoding))
+    queries = _read_texts(folder / QUERIES, layout(("_id", "text"), encoding))
     return documents, queries
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from embedsweep.config.identity import canonical
 from embedsweep.config.metrics import Family, RetrievalScoring
 from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Shape, Split
-from embedsweep.data.beir import Judged, read_folder
+from embedsweep.data.beir import CORPUS, QUERIES, Judged, read_folder
 from embedsweep.data.beir_hub import read_hub_judged
 from embedsweep.data.checks import checked_examples, limited
 from embedsweep.data.demo import demo_retrieval, demo_splits, is_generated
@@ -123,6 +123,7 @@ def _without_hub(data: DataConfig, splits: Sequence[Split], folder: str | None) 
     inside = f"{folder}/" if folder else ""
     try:
         names = [inside + name for split in splits for name in file_names(in_files, split, splits)]
+        names = [*(inside + name for name in (CORPUS, QUERIES) if data.format == "beir"), *names]
     except ConfigError:  # data.files is wrong, but not needed if the hub is read
         return advice
     return f"{advice}, with {', '.join(names)} in that folder"

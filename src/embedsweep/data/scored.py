@@ -138,11 +138,17 @@ class Retrieval(_Scored):
         )
 
     def with_candidates(self) -> Retrieval:
-        """Return what can be reranked: the queries with a relevant document and one that is judged not relevant."""
+        """Return what can be reranked: the queries with a relevant document and one that is judged not relevant.
+
+        The origin says how many are left out.
+        """
         grades = {name: of_query.values() for name, of_query in self.relevant.items()}
-        return self.of_queries(
+        kept = self.of_queries(
             name for name, values in grades.items() if any(value > 0 for value in values) and 0 in values
         )
+        without = len(self) - len(kept)
+        note = f" ({without} {'query' if without == 1 else 'queries'} without judged documents of both kinds left out)"
+        return replace(kept, origin=self.origin + note) if without else kept
 
 
 @dataclass(frozen=True)

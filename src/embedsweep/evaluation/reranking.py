@@ -79,7 +79,7 @@ class CandidateEvaluator(CheckedEncoding, RerankingEvaluator):  # type: ignore[m
             for query, name in zip(queries, self._ids, strict=True):
                 judged = self._judged[name]
                 candidates = documents[[row[document] for document in judged], :dim]
-                similarities = cos_sim(query[:dim], candidates)[0].cpu().numpy()
+                similarities = cos_sim(query[:dim], candidates)[0].float().cpu().numpy()
                 scored.append(_query_scores(list(judged), np.array(list(judged.values())), similarities, self.at_k))
             return scored
 

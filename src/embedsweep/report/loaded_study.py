@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -151,8 +151,8 @@ class LoadedStudy:
         ]
         return pd.DataFrame(points, columns=["trial", "step", "metric", "value"])
 
-    def scores(self, trial: int | TrialRow | None = None) -> pd.DataFrame:
-        """Return a trial's scores of every dev item: ``id`` (its place in dev), ``gold``, ``score``, and texts.
+    def scores(self, trial: int | TrialRow | None = None, split: Literal["dev", "test"] = "dev") -> pd.DataFrame:
+        """Return a trial's scores of every item of a split: ``id`` (its place there), ``gold``, ``score``, and texts.
 
         ``score`` is what the first dev objective is made of: of pairs their similarity, of triplets how much more
         similar the positive is than the negative, of a query its own value of the metric. Further columns have all
@@ -160,6 +160,7 @@ class LoadedStudy:
 
         Args:
             trial: a trial or its number; None is the best one.
+            split: of the winner of a complete study there are scores of test, too.
 
         Raises:
             StudyError: the trial does not exist or its scores are not on this machine.
@@ -167,7 +168,7 @@ class LoadedStudy:
         import pandas as pd
 
         row = self._trained(trial)
-        path = scores_path(row.folder, "dev")
+        path = scores_path(row.folder, split)
         if not path.is_file():
             raise StudyError(f"trial {row.number} of study {self.name} has no scores of items in {path}")
         frame = pd.read_parquet(path)
