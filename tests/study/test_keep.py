@@ -192,6 +192,16 @@ def test_a_warm_start_takes_the_best_trial_that_may_be(outcomes: tuple[Outcome, 
     assert trial.params == {"optimizer.lr": first}
 
 
+def test_a_warm_start_from_several_objectives_takes_the_best_by_dev() -> None:
+    cheap = result(0.7, co2eq_kg=0.001)
+    objective = "study.objective=[emissions/co2eq_kg,dev/spearman_cosine]"
+    study_of(result(0.6), cheap, result(0.5), name="several", words=(objective,))
+    words = ["study.name=second", "optimizer.lr=interval(1e-5,1e-2)", "study.n_trials=2", "study.warm_start=several"]
+    trial = open_study(pass_sweep(words)).ask()
+    assert trial is not None
+    assert trial.params == {"optimizer.lr": 2e-4}
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_samplers_that_understand_constraints_avoid_what_forgets(sampler: str) -> None:
     """The objective rises with the rate, and rates above 1e-4 forget."""

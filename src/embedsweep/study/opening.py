@@ -30,10 +30,9 @@ from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
-from embedsweep.study.keep import is_kept
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, directions_of
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, best_of, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
@@ -316,11 +315,11 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
     complete = other.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not complete:
         raise ConfigError.single(WARM_START_KEY, f"the study {plan.warm_start} has no complete trial yet")
-    if not (complete := [trial for trial in complete if is_kept(trial)]):
+    of_other = plan_of(json.loads(written))
+    if (best := best_of(complete, of_other.objectives)) is None:
         message = f"each trial of the study {plan.warm_start} forgets more than its study.keep allows"
         raise ConfigError.single(WARM_START_KEY, message)
-    best = max(complete, key=lambda trial: (trial.values[0], -trial.number))
-    params = config_params(plan_of(json.loads(written)).axes, best.params)
+    params = config_params(of_other.axes, best.params)
     point = _fitting(plan, params)
     source = f"trial {best.number}, the best of study {plan.warm_start},"
     if not point:
