@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
 from embedsweep.commands.api import load_study
@@ -15,7 +16,7 @@ from embedsweep.errors import ConfigError, StudyError
 from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.report.difference import difference
-from embedsweep.report.loaded_study import LoadedStudy
+from embedsweep.report.loaded_study import LoadedStudy, _item_score
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.study.record import Finals, StudyRecord
 from embedsweep.study.study import Study
@@ -228,3 +229,21 @@ def test_metric_names_are_set_when_a_study_is_opened_for_writing_also_one_of_an_
     study._study._storage.set_study_system_attr(study._study._study_id, "study:metric_names", None)
     assert optuna.load_study(study_name="ranked", storage=study._storage).metric_names is None
     assert study_of(words=("study.n_trials=2",), rates=3)._study.metric_names == [SPEARMAN]
+
+
+@pytest.mark.parametrize(
+    ("columns", "metric", "expected"),
+    [
+        ({"predicted_cosine": 0.5, "predicted_dot": 2.0}, "dev/spearman_cosine", 0.5),
+        ({"predicted_cosine": 0.5, "predicted_dot": 2.0}, "dev/f1_max", 2.0),
+        ({"positive_dot": 3.0, "negative_dot": 1.0}, "dev/accuracy_dot", 2.0),
+        ({"ndcg_at_10_cosine": 0.75, "mrr_at_10_cosine": 1.0}, "dev/ndcg_at_10_cosine", 0.75),
+        ({"map": 0.25, "ndcg_at_10": 0.5}, "dev/map", 0.25),
+    ],
+)
+def test_the_score_of_an_item_is_what_the_metric_is_made_of(
+    columns: dict[str, float], metric: str, expected: float
+) -> None:
+    frame = pd.DataFrame({name: [value] for name, value in columns.items()})
+    dev = {"dev/f1_cosine": 0.6, "dev/f1_dot": 0.7}
+    assert list(_item_score(frame, metric, dev)) == [expected]

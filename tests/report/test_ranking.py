@@ -353,6 +353,28 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     assert line in output.getvalue()
 
 
+def test_a_single_run_is_printed_by_the_metrics_of_its_family() -> None:
+    words = ["loss=mnrl", "data=demo_retrieval", "evaluation=retrieval", "evaluation.benchmarks=[demo-test]"]
+    config = pass_single([*words, "evaluation.watch=[demo-dev]", "evaluation.similarities=[dot]"]).config
+    metrics = config.evaluation.metrics
+    dev = {f"{split}/{name}": value for split, value in (("dev", 0.5), ("dev-64", 0.4)) for name in metrics}
+    test = {f"{split}/{name}": 0.25 for split in ("test", "test-64") for name in metrics}
+    benchmarks = {"demo-test/spearman_cosine": 0.3}
+    dev["dev/demo-dev/spearman_cosine"] = 0.6
+    done = TrialResult(0.5, dev, test, {}, benchmarks, 1, 1, COST, False, None, None)
+    to, output = console()
+    print_single(to, done, Path("x"), config)
+    assert output.getvalue().splitlines()[1:8] == [
+        "ndcg_at_10_dot: dev 0.5000, test 0.2500",
+        "mrr_at_10_dot: dev 0.5000, test 0.2500",
+        "recall_at_10_dot: dev 0.5000, test 0.2500",
+        "accuracy_at_1_dot: dev 0.5000, test 0.2500",
+        "ndcg_at_10_dot of 64 dimensions: dev 0.4000, test 0.2500",
+        "spearman_cosine on demo-dev: 0.6000",
+        "spearman_cosine on demo-test: 0.3000",
+    ]
+
+
 @pytest.mark.parametrize(("before", "is_printed"), [(0.6, True), (0.5, True), (0.49, False), (None, False)])
 def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: float | None, is_printed: bool) -> None:
     untrained = {} if before is None else {"dev/spearman_cosine": before}

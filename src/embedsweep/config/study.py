@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -17,13 +16,7 @@ from embedsweep.config.identity import (
 )
 from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.training import Switch
-from embedsweep.config.trial import (
-    Duplicates,
-    KeepModels,
-    PrunerName,
-    SamplerName,
-    WorkersName,
-)
+from embedsweep.config.trial import Duplicates, KeepModels, PrunerName, SamplerName, WorkersName
 from embedsweep.config.types import Bounds, Count, Described, Key, NotNegative, Positive, WholeNumber
 from embedsweep.config.values import shown
 
@@ -400,15 +393,3 @@ def axis_words(axis: Axis) -> str:
         return ",".join(map(shown, axis.choices))
     kind = "log " if axis.log else ""
     return f"{kind}{axis.low:g} to {axis.high:g}" + (f" by {axis.step:g}" if axis.step else "")
-
-
-def rung_steps(rungs: Sequence[float], total: int) -> tuple[int, ...]:
-    """Return the optimizer step of each rung: its fraction of all steps, rounded up.
-
-    Args:
-        rungs: fractions in (0, 1), rising.
-        total: optimizer steps of the whole training, at least 1. In a short one several rungs fall on one step, and a
-            late one on the last.
-    """
-    # Binary noise (0.07 * 100 is above 7) must not move a rung by a step.
-    return tuple(math.ceil(round(fraction * total, 9)) for fraction in rungs)

@@ -1,7 +1,9 @@
-"""How a model is trained, as frozen types with the bounds of their values: batches, optimizer and trainer."""
+"""How a model is trained, as frozen types with the bounds of their values: batches, optimizer, trainer."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -107,3 +109,15 @@ class TrainerConfig:
     merge_columns: bool
     cuda_graphs: Switch
     early_stopping: EarlyStoppingConfig
+
+
+def rung_steps(rungs: Sequence[float], total: int) -> tuple[int, ...]:
+    """Return the optimizer step of each rung: its fraction of all steps, rounded up.
+
+    Args:
+        rungs: fractions in (0, 1), rising.
+        total: optimizer steps of the whole training, at least 1. In a short one several rungs fall on one step, and a
+            late one on the last.
+    """
+    # Binary noise (0.07 * 100 is above 7) must not move a rung by a step.
+    return tuple(math.ceil(round(fraction * total, 9)) for fraction in rungs)

@@ -23,7 +23,8 @@ from optuna.pruners import (
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.result import Decision
-from embedsweep.config.study import PruningConfig, StudyPlan, rung_steps
+from embedsweep.config.study import PruningConfig, StudyPlan
+from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import PrunerName
 
 PRUNED = "embedsweep.pruned"

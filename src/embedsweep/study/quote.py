@@ -14,7 +14,8 @@ import optuna
 
 from embedsweep.config.axes import active_axes, completed, grid, is_discrete, probes_of, random_cell
 from embedsweep.config.result import Decision
-from embedsweep.config.study import Axis, Choice, RangeAxis, StudyPlan, rung_steps
+from embedsweep.config.study import Axis, Choice, RangeAxis, StudyPlan
+from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import KeepModels, TrialConfig
 from embedsweep.errors import ConfigError
 from embedsweep.study.duplicates import SEED

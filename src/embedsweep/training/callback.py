@@ -16,8 +16,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from embedsweep.config.result import Decision
-from embedsweep.config.study import rung_steps
-from embedsweep.config.training import EarlyStoppingConfig
+from embedsweep.config.training import EarlyStoppingConfig, rung_steps
 from embedsweep.config.trial import TrialConfig
 from embedsweep.evaluation.evaluator import metric_names
 from embedsweep.losses.modules import own_state

@@ -40,6 +40,9 @@ LAYOUT = 1
 FARTHEST = 1000
 """The last rank that is searched for questions without any negative in their range."""
 
+SCORES = 2**26
+"""Similarity scores in memory at once: a quarter of a gigabyte."""
+
 QUESTION, POSITIVE = "anchor", "positive"
 MODEL_KEYS = ("name", "path", "revision", "parts", "static_dim", "pooling", "dense", "dense_activation")
 TEXT_KEYS = ("max_seq_length", "prompts", "default_prompt", "prompt_rule")
@@ -197,6 +200,7 @@ def _mine(
                     sampling_strategy=settings.sampling,
                     output_format="labeled-list",
                     batch_size=batch_size,
+                    faiss_batch_size=max(1, SCORES // len(candidates.documents)),
                     use_faiss=settings.use_faiss,
                     cache_folder=str(folder),
                     verbose=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from embedsweep.config.study import rung_steps
+from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.convert import trained_shape
 from embedsweep.losses.nesting import in_batch, shapes_of
