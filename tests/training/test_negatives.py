@@ -107,7 +107,7 @@ def test_negatives_are_the_librarys_under_the_same_arguments(words: Sequence[str
 def test_negatives_are_never_relevant_whatever_is_trained_on(limit: str) -> None:
     relevant = set(load_retrieval(_config().data, "train").relevant_pairs)
     made = _mined("data.negatives.count=5", f"data.limit={limit}")
-    assert len(made) == (10 if limit == "10" else 33)
+    assert len(made) == (10 if limit == "10" else 35)
     assert made.columns == ("anchor", "positive", *(f"negative_{number}" for number in range(1, 6)))
     for question, positive, *negatives in _rows(made):
         assert (question, positive) in relevant
