@@ -358,10 +358,8 @@ class Study(StudyRecord):
     def _constrain(self, trial: OpenTrial, constraints: Mapping[str, float]) -> None:
         """Set Optuna's constraints of a trial, which is told next; those that a killed worker set stay."""
         optuna_trial = self._open[trial.number]
-        known = optuna_trial.constraints
-        for name, value in constraints.items():
-            if name not in known:
-                optuna_trial.set_constraint(name, value)
+        for name in constraints.keys() - optuna_trial.constraints.keys():
+            optuna_trial.set_constraint(name, constraints[name])
 
     def _write_file(self, number: int) -> None:
         """Write a trial's record into its folder; a file that cannot be written now is written at the next opening."""
