@@ -33,7 +33,7 @@ def test_the_scored_pairs_never_change() -> None:
     [
         ("demo", "d5f9880d7b65af2c59394b168165db13d3369e104efac1ee063a05fc43893f48"),
         ("demo_nli", "ef79b11f40972f6845244119f9d9b28714b1ee5691030a0f9a25f0e5fdc86954"),
-        ("demo_retrieval", "233b305af13fe24d259302b13a328d6843d92766458c15291fa1e0c2dcefb872"),
+        ("demo_retrieval", "4c12bb2e33b5d2b9d38fe771abe2b777b755b24f481295695473475b0555c091"),
         ("demo_topics", "e20d5ae4ecdd3c075089435697da038114f042a64606bdc4cb70b8811d69a134"),
     ],
 )

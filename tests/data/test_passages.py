@@ -32,9 +32,10 @@ def test_equal_texts_are_one_query_or_one_document() -> None:
 
 
 def test_the_negative_of_a_triplet_is_judged_not_relevant_unless_it_is_a_positive() -> None:
-    retrieval = as_retrieval(_examples(("a?", "x", "y"), ("a?", "y", "z"), ("b?", "z", "x")))
-    assert retrieval.documents == ("x", "y", "z")
-    assert retrieval.relevant == {"0": {"0": 1.0, "1": 1.0, "2": 0.0}, "1": {"2": 1.0, "0": 0.0}}
+    rows = (("a?", "x", "y"), ("a?", "y", "z"), ("a?", "w", "x"), ("b?", "z", "x"))
+    retrieval = as_retrieval(_examples(*rows))
+    assert retrieval.documents == ("x", "y", "z", "w")
+    assert retrieval.relevant == {"0": {"0": 1.0, "1": 1.0, "2": 0.0, "3": 1.0}, "1": {"2": 1.0, "0": 0.0}}
 
 
 def test_the_passages_of_all_splits_there_are_are_searched(tmp_path: Path) -> None:

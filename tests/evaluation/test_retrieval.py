@@ -158,7 +158,10 @@ def test_chunks_do_not_change_scores(
     monkeypatch.setattr(module, "MOST_SCORES", most)
     evaluator = RetrievalEvaluator(retrieval(GRADED), "dev", 16, (), replace(RETRIEVAL, corpus_chunk_size=chunk))
     assert evaluator.corpus_chunk_size == math.ceil(150 / math.ceil(150 / min(chunk, 11)))
+    encoded: list[int] = []
+    evaluator.on_encoded = encoded.append
     assert scores_of(evaluator, model) == pytest.approx(whole, abs=1e-9)
+    assert (encoded[0], max(encoded[1:]), sum(encoded)) == (40, evaluator.corpus_chunk_size, 190)
 
 
 def test_each_metric_is_the_mean_of_its_column_over_the_queries(model: SentenceTransformer, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from embedsweep.study.quote import Kind, TimedKind, kinds_of
 from embedsweep.study.reading import read_study
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import quoting
-from embedsweep.workers.quote_process import PARTS, STEPS, steps_of
+from embedsweep.workers.quote_process import PARTS, steps_of
 from embedsweep.workers.quoting import _Timer
 from tests.study.test_quote import TIMING
 
@@ -99,9 +99,10 @@ def test_a_budget_too_small_for_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         quote_study(request, None, print)
 
 
-def test_the_first_part_of_the_timed_steps_can_be_left_out() -> None:
-    assert steps_of("cpu") == STEPS
-    assert 1 < STEPS // PARTS < STEPS
+@pytest.mark.parametrize(("step_s", "steps"), [(0.1, 12), (1.9, 10), (4.0, 5), (60.0, 4)])
+def test_a_slow_model_is_timed_for_fewer_steps(step_s: float, steps: int) -> None:
+    assert steps_of("cpu", step_s) == steps
+    assert 1 <= steps // PARTS < steps  # the first part can be left out
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ COUNTRIES = (
         "train",
         "es",
         "Perú",
-        ("government", "speech", "money", "map"),
+        ("government", "speech", "map", "journey"),
         (
             "Lima es la capital de Perú.",
             "Las lenguas oficiales de Perú son el español, el quechua y el aimara.",

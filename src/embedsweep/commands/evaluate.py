@@ -143,7 +143,7 @@ def run(words: Sequence[str], console: Console) -> int:
             if model.is_provisional:
                 say(console, f"{model.argument} is {model.description}")
             try:
-                for figure in _figures(model, request):
+                for figure in _figures(model, request, console):
                     figures.append(figure)
                     progress(1)
             except Exception as error:  # a model's own code may raise anything, and must not lose the others' figures
@@ -211,7 +211,7 @@ def _benchmarks(names: Sequence[str], composer: Composer, arguments: ParsedArgum
     return configs
 
 
-def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure | FamilyFigure]:
+def _figures(resolved: ResolvedModel, request: _Request, console: Console) -> Iterator[Figure | FamilyFigure]:
     """Load a model and score it on all benchmarks and tasks."""
     values = request.values
     model = load_model(resolved, values.device)
@@ -231,7 +231,7 @@ def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure | Fa
     for name, items in request.benchmarks.items():
         pairs = items.scored
         if not isinstance(pairs, Pairs):
-            yield _family_figure(model, resolved.argument, name, items, values)
+            yield _family_figure(model, resolved.argument, name, items, values, console)
             continue
         scored = _normalized(pairs) if values.normalize_text else pairs
         predicted = predicted_scores(model, scored, name, values.batch_size, values.similarity)
@@ -242,12 +242,19 @@ def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure | Fa
 
 
 def _family_figure(
-    model: SentenceTransformer, argument: str, name: str, items: _Items, values: Namespace
+    model: SentenceTransformer, argument: str, name: str, items: _Items, values: Namespace, console: Console
 ) -> FamilyFigure:
-    """Score a model on a benchmark of another family than scored pairs, as training does."""
+    """Score a model on a benchmark of another family than scored pairs, as training does; show how far a corpus is."""
     from embedsweep.evaluation.evaluator import evaluator_of, scores_of
+    from embedsweep.evaluation.retrieval import RetrievalEvaluator
 
-    scores = scores_of(evaluator_of(items.scored, name, items.scoring, values.batch_size, ()), model)
+    evaluator = evaluator_of(items.scored, name, items.scoring, values.batch_size, ())
+    if isinstance(evaluator, RetrievalEvaluator):
+        total = len(evaluator.queries) + len(evaluator.corpus)
+        with shown_progress(console, total, f"{name}: encoded") as evaluator.on_encoded:
+            scores = scores_of(evaluator, model)
+    else:
+        scores = scores_of(evaluator, model)
     return FamilyFigure(
         model=argument,
         benchmark=name,

@@ -25,10 +25,14 @@ class CheckedEncoding:
 
     Texts are encoded in smaller batches when memory is too small, queries and documents get the prompts they have in
     training, and embeddings that cannot be scored are an error instead of a score.
+
+    Attributes:
+        on_encoded: is called with the number of texts that were just encoded: of a large corpus a chunk.
     """
 
     name: str
     batch_size: int
+    on_encoded: Callable[[int], None] | None = None
     _step = -1
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -53,6 +57,8 @@ class CheckedEncoding:
         encode = functools.partial(super().embed_inputs, model, sentences, **kwargs)  # type: ignore[misc]
         embeddings = self._within_memory(encode)
         check_embeddings(_as_array(embeddings), sentences, self.name, self._step)
+        if self.on_encoded is not None:
+            self.on_encoded(len(sentences))
         return embeddings
 
     def _within_memory(self, encode: Callable[[], Any]) -> Any:

@@ -6,7 +6,6 @@ import copy
 import functools
 import logging
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +65,6 @@ class RetrievalEvaluator(CheckedEncoding, InformationRetrievalEvaluator):  # typ
             accuracy_at_k=list(scoring.accuracy_at_k),
             precision_recall_at_k=list(scoring.precision_recall_at_k),
             map_at_k=list(scoring.map_at_k),
-            show_progress_bar=sys.stderr.isatty(),  # in a trial it is the log
             batch_size=batch_size,
             name=split,
             write_csv=False,
@@ -77,13 +75,13 @@ class RetrievalEvaluator(CheckedEncoding, InformationRetrievalEvaluator):  # typ
         self._similarities = scoring.similarities
         self._relevance = relevant
         self._of_queries: list[dict[str, NDArray[Any]]] = []
-        self._hits: list[Sequence[Hits]] = []
+        self._found: list[dict[str, list[Any]]] = []
         if left_out := len(retrieval) - len(self.queries):
             _log.warning("%d %s queries have no relevant document and are not scored", left_out, split)
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return all metrics of ``model``, by our names (``dev_ndcg_at_10_cosine``, ``dev-256_ndcg_at_10_cosine``)."""
-        self._of_queries, self._hits = [], []
+        self._of_queries, self._found = [], []
         super().__call__(model, *args, **kwargs)
         metrics: dict[str, float] = {}
         for function, values in zip(self.score_functions, self._of_queries, strict=True):
@@ -107,11 +105,17 @@ class RetrievalEvaluator(CheckedEncoding, InformationRetrievalEvaluator):  # typ
         keys = [(metric, k) for metric, values in of_queries[0].items() for k in values]
         values = {(metric, k): np.array([each[metric][k] for each in of_queries]) for metric, k in keys}
         self._of_queries.append({f"{metric.replace('@k', '_at')}_{k}": each for (metric, k), each in values.items()})
-        self._hits.append(queries_result_list)
+        ids = [[hit["corpus_id"] for hit in hits] for hits in queries_result_list]
+        first = [self._first_relevant(*each) for each in zip(self.queries_ids, ids, strict=True)]
+        self._found.append({FIRST_RELEVANT: first, TOP: [each[:SHOWN] for each in ids]})
         means: dict[str, dict[int, float]] = {}
         for (metric, k), each in values.items():
             means.setdefault(metric, {})[k] = float(each.mean())
         return means
+
+    def _first_relevant(self, query_id: str, found: Sequence[str]) -> int | None:
+        relevant = self._relevance[query_id]
+        return next((rank for rank, document in enumerate(found, 1) if document in relevant), None)
 
     def _ndcg(self, query_id: str, hits: Hits, k: int) -> float:
         relevance = self._relevance[query_id]
@@ -140,16 +144,11 @@ class RetrievalEvaluator(CheckedEncoding, InformationRetrievalEvaluator):  # typ
         """
         relevant = [sorted(self.relevant_docs[query]) for query in self.queries_ids]
         columns: dict[str, Any] = {"query_id": self.queries_ids, "query": self.queries, "relevant": relevant}
-        found = dict(zip(self.score_functions, zip(self._of_queries, self._hits, strict=True), strict=True))
+        kept = dict(zip(self.score_functions, zip(self._of_queries, self._found, strict=True), strict=True))
         for name in self._similarities:
-            values, hits = found[name]
+            values, found = kept[name]
             columns |= {f"{metric}_{name}": each for metric, each in values.items()}
-            ids = [[hit["corpus_id"] for hit in each] for each in hits]
-            columns[f"{FIRST_RELEVANT}{name}"] = [
-                next((rank for rank, document in enumerate(each, 1) if document in self.relevant_docs[query]), None)
-                for query, each in zip(self.queries_ids, ids, strict=True)
-            ]
-            columns[f"{TOP}{name}"] = [each[:SHOWN] for each in ids]
+            columns |= {f"{prefix}{name}": each for prefix, each in found.items()}
         return ItemScores(columns)
 
 

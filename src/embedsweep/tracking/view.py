@@ -48,11 +48,12 @@ def run_path(experiment_id: str, run_id: str) -> str:
 def shared_view(plan: StudyPlan) -> str:
     """Return a study's view as the value of `VIEW_TAG`: its trials, the best first by the first objective.
 
-    Columns are the objectives, the searched options and keys, state, test score, CO2 and duration, and last the keys
-    that are searched with some options only. Charts are the curve of each objective, its best values, the searched keys
+    Columns are the objectives, the searched options and keys, the scores that ``study.keep`` keeps with what was
+    forgotten, state, test score, CO2 and duration, and last the keys that are searched with some options only. Charts
+    are the curve of each objective and of each score that is kept, the best values of the objectives, the searched keys
     beside the objective, and the objective over CO2.
     """
-    return _view(plan.objectives, *_searched(plan), _watched(plan))
+    return _view(plan.objectives, *_searched(plan), [kept.score for kept in plan.keep])
 
 
 def single_view(objective: str) -> str:
@@ -60,11 +61,12 @@ def single_view(objective: str) -> str:
     return _view((objective,), [f"params.`{key}`" for key in _SINGLE_KEYS], [], [])
 
 
-def _view(names: tuple[str, ...], shared: list[str], conditional: list[str], watched: list[str]) -> str:
-    """Return a view of trials with these objectives, and columns for all trials, for some, and of what is watched."""
+def _view(names: tuple[str, ...], shared: list[str], conditional: list[str], kept: list[str]) -> str:
+    """Return a view of trials with these objectives, with columns for all trials and for some, and of kept scores."""
+    watched = [f"metrics.`{name}`" for name in best_metrics(dict.fromkeys(kept, 0.0))]
     objectives = [f"metrics.`{best_metric(name)}`" for name in names]
     tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if is_dev_metric(name)]
-    figures = [*watched, f"tags.`{STATE}`", *tests, CO2, DURATION]
+    figures = [*watched, *([f"tags.`{FORGETS}`"] if kept else []), f"tags.`{STATE}`", *tests, CO2, DURATION]
     columns = list(dict.fromkeys([*objectives, *shared, *figures, *conditional]))
     widths = {column: _METRIC_WIDTH if column in (*objectives, *tests, *watched) else _WIDTH for column in columns}
     return json.dumps(
@@ -84,7 +86,7 @@ def _view(names: tuple[str, ...], shared: list[str], conditional: list[str], wat
             "compareRunSections": [
                 {"uuid": _SECTION, "name": "Comparison", "display": True, "isReordered": True, "deleted": False}
             ],
-            "compareRunCharts": list(_charts(names, shared)),
+            "compareRunCharts": list(_charts(names, shared, kept)),
         }
     )
 
@@ -96,12 +98,6 @@ def _searched(plan: StudyPlan) -> tuple[list[str], list[str]]:
     keys = list(dict.fromkeys(axis.key for axis in plan.axes if axis.key not in options))[:_MOST_KEYS]
     shared = [*options.values(), *(f"params.`{key}`" for key in keys if key in everywhere)]
     return shared, [f"params.`{key}`" for key in keys if key not in everywhere]
-
-
-def _watched(plan: StudyPlan) -> list[str]:
-    """Return the columns of the scores that trials must not forget, and of what they forget."""
-    scores = [f"metrics.`{name}`" for name in best_metrics({kept.score: 0.0 for kept in plan.keep})]
-    return [*scores, f"tags.`{FORGETS}`"] if scores else []
 
 
 def _option_column(plan: StudyPlan, group: str) -> str:
@@ -121,9 +117,9 @@ def _at(tree: Mapping[str, Any], key: str) -> object:
     return value
 
 
-def _charts(objectives: tuple[str, ...], shared: list[str]) -> Iterator[dict[str, object]]:
+def _charts(objectives: tuple[str, ...], shared: list[str], kept: list[str]) -> Iterator[dict[str, object]]:
     first = best_metric(objectives[0])
-    for name in objectives:
+    for name in (*objectives, *kept):
         if is_dev_metric(name):
             yield _chart(f"curve-{name}", "LINE", metricKey=name, selectedMetricKeys=[name], **_LINE)
     for name in objectives:

@@ -34,6 +34,9 @@ from embedsweep.workers.job import QuoteOrder
 STEPS, GPU_STEPS = 12, 60
 """Optimizer steps that are timed of each kind; a GPU captures some of its first steps."""
 
+FEWEST, ENOUGH_S = 4, 20.0
+"""On a CPU a slow model is timed for fewer steps, as many as take this long, but not fewer than so many."""
+
 PARTS = 4
 """Parts of these steps; the first one is not counted."""
 
@@ -66,13 +69,13 @@ def main() -> int:
         order = channel.receive()
         assert isinstance(order, QuoteOrder)
         threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
-        models = BuiltModels()
+        models, steps = BuiltModels(), GPU_STEPS
         for index, config in order.configs.items():
             channel.send((BEGUN, index))
             try:
                 if index == next(iter(order.configs)):  # what only the first trial of a worker loads is not counted
-                    time_trial(config, order, models, group, 1)
-                channel.send((TIMED, index, time_trial(config, order, models, group, steps_of(device))))
+                    steps = steps_of(device, time_trial(config, order, models, group, 1).step_s)
+                channel.send((TIMED, index, time_trial(config, order, models, group, steps)))
             except Exception as error:
                 logging.getLogger(__name__).exception("a trial failed")
                 channel.send((FAILED, index, redact(first_line(error))))
@@ -85,9 +88,14 @@ def _end_with_parent(channel: ParentChannel) -> None:
     os._exit(0)
 
 
-def steps_of(device: str) -> int:
-    """Return how many optimizer steps of each kind are timed on ``device`` (``trainer.device``)."""
-    return GPU_STEPS if training_gpus(device) else STEPS
+def steps_of(device: str, step_s: float) -> int:
+    """Return how many optimizer steps of each kind are timed.
+
+    Args:
+        device: ``trainer.device``.
+        step_s: seconds of the first step of all.
+    """
+    return GPU_STEPS if training_gpus(device) else max(FEWEST, min(STEPS, int(ENOUGH_S / step_s)))
 
 
 def time_trial(
