@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import SPLITS, TrialConfig
 from embedsweep.data.load import load_retrieval, load_train
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.train import Outcome
@@ -30,16 +31,26 @@ OF_LIBRARY = {
     **{f"{name}_at_{k}": f"cosine_{name}@{k}" for name in ("accuracy", "precision", "recall") for k in (1, 5)},
     "mrr_at_10": "cosine_mrr@10",
     "map_at_100": "cosine_map@100",
+    "ndcg_at_10": "cosine_ndcg@10",
 }
-"""Metrics of binary relevance: the library's nDCG knows no grades."""
+"""Our names of metrics -> the library's."""
 
 
 def config_of(*words: str) -> TrialConfig:
     return pass_single([*WORDS, *words]).config
 
 
+def pairs_of_the_demo(folder: Path) -> tuple[str, ...]:
+    """Write the relevant passages as pairs without grades, which the library's nDCG does not know; return the words."""
+    data = config_of().data
+    for split in SPLITS:
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("anchor", "positive"), *load_retrieval(data, split).relevant_pairs])
+    return ("data=csv", f"data.path={folder}", "data.shape=positive_pairs", "data.columns=[anchor,positive]")
+
+
 def test_scores_at_each_evaluation_are_those_of_a_plain_script(tmp_path: Path) -> None:
-    config = config_of(*STEPS)
+    config = config_of(*pairs_of_the_demo(tmp_path), *STEPS)
     dev, rows = load_retrieval(config.data, "dev"), load_train(config.data).texts
     evaluator = InformationRetrievalEvaluator(
         queries=dict(zip(dev.query_ids, dev.queries, strict=True)),
@@ -80,7 +91,8 @@ def test_scores_at_each_evaluation_are_those_of_a_plain_script(tmp_path: Path) -
         if "eval_dev_cosine_mrr@10" in entry
     }
     listener = RecordingListener()
-    train_config(config, tmp_path / "ours", listener)
+    outcome, _ = train_config(config, tmp_path / "ours", listener)
+    assert outcome.best_step == max(expected, key=lambda step: expected[step]["ndcg_at_10"])
     assert list(expected) == list(listener.evaluations) == [3, 6, 9]
     for step, metrics in expected.items():
         ours = {name: listener.evaluations[step][f"dev/{name}_cosine"] for name in metrics}

@@ -407,9 +407,9 @@ def test_the_best_trial_on_dev_is_not_the_best_where_it_forgets_a_watched_benchm
     Path("data/reversed").mkdir(parents=True)
     Path("data/reversed/dev.csv").write_text("\n".join(["sentence1,sentence2,score", *rows]), encoding="utf-8")
     words = ["optimizer.lr=1e-6,3e-3", *QUICK, "evaluation.watch=[reversed-dev]", "evaluation.path=data"]
-    free = sweep("free", *words)
+    free = sweep("forgetting", *words)
     keep = "study.keep=[{benchmark:reversed-dev,metric:spearman_cosine,drop_at_most:0.005}]"
-    kept = sweep("kept", *words, keep)
+    kept = sweep("keeping", *words, keep)
 
     assert (free.code, kept.code) == (0, 0)
     scores = [[trial.values[0] for trial in swept.study.trials] for swept in (free, kept)]
@@ -434,4 +434,4 @@ def test_the_best_trial_on_dev_is_not_the_best_where_it_forgets_a_watched_benchm
     assert (result.dev[watched], dict(result.curve)[watched]) == (after, curve[1:])
     card = (kept.study.trial_folder(0) / "model" / "README.md").read_text(encoding="utf-8")
     assert "a trial that forgot reversed-dev spearman_cosine by more than 0.005 could not be" in card
-    assert sweep("kept").code == 0  # resumed by its name alone, with nothing left to do
+    assert sweep("keeping").code == 0  # resumed by its name alone, with nothing left to do
