@@ -22,7 +22,7 @@ from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from tests.configs import DEV_METRICS
-from tests.report.studies import COST, finish, keep_scores, result, study_of
+from tests.report.studies import COST, Outcome, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
 SINGLE = pass_single([]).config
@@ -194,7 +194,7 @@ def test_what_became_of_negatives_is_told_where_they_are_swept_or_some_were_draw
 
     words = ["loss=mnrl", "data=demo_retrieval", "evaluation.dev=demo-dev", "evaluation.test=demo-test"]
     swept = open_study(pass_sweep([*words, "study.name=swept", "data.negatives.count=0,1,2"]))
-    outcomes = [0.5, mined(0.6, "9 found, 0 repeated"), mined(0.7, "17 found, 1 repeated")]
+    outcomes: list[Outcome] = [0.5, mined(0.6, "9 found, 0 repeated"), mined(0.7, "17 found, 1 repeated")]
     lines = ranking(finish(swept, outcomes), width=200)[-3:]
     assert [line.split("count=")[1] for line in lines] == [
         "2 (negatives: 17 found, 1 repeated)",
