@@ -22,7 +22,7 @@ from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from tests.configs import DEV_METRICS
-from tests.report.studies import COST, finish, keep_scores, result, study_of
+from tests.report.studies import COST, Outcome, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
 SINGLE = pass_single([]).config
@@ -186,6 +186,27 @@ def test_seeds_of_a_configuration_are_one_row_with_mean_spread_and_number() -> N
     printed = best(study)
     assert "best mean over seeds: trials 2 and 3, 0.6400 ± 0.0141 over 2 seeds" in printed
     assert "±: sample standard deviation over the seeds of a configuration" in printed
+
+
+def test_what_became_of_negatives_is_told_where_they_are_swept_or_some_were_drawn_at_random() -> None:
+    def mined(value: float, counts: str) -> TrialResult:
+        return replace(result(value), conversion=f"positive pairs: all 9; hard negatives: {counts} (1 for each of 9)")
+
+    words = ["loss=mnrl", "data=demo_retrieval", "evaluation.dev=demo-dev", "evaluation.test=demo-test"]
+    swept = open_study(pass_sweep([*words, "study.name=swept", "data.negatives.count=0,1,2"]))
+    outcomes: list[Outcome] = [0.5, mined(0.6, "9 found, 0 repeated"), mined(0.7, "17 found, 1 repeated")]
+    lines = ranking(finish(swept, outcomes), width=200)[-3:]
+    assert [line.split("count=")[1] for line in lines] == [
+        "2 (negatives: 17 found, 1 repeated)",
+        "1 (negatives: 9 found, 0 repeated)",
+        "0",
+    ]
+    drawn = mined(0.6, "8 found, 0 repeated, drawn at random for 1 question")
+    lines = ranking(study_of(mined(0.7, "9 found, 0 repeated"), drawn), width=200)[-2:]
+    assert [line.split("lr=")[1] for line in lines] == [
+        "0.0001",
+        "0.0002 (negatives: 8 found, 0 repeated, drawn at random for 1 question)",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sentence_transformers import util
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_retrieval, load_splits
+from embedsweep.data.load import load_retrieval, load_splits, load_train
 from embedsweep.files import cache_folder
 from embedsweep.models.build import build_model
 from embedsweep.models.tiny import tiny_model_path
@@ -103,12 +104,15 @@ def test_negatives_are_the_librarys_under_the_same_arguments(words: Sequence[str
     assert {pair: ours[pair] for pair in expected} == expected
 
 
-@pytest.mark.parametrize("limit", ["null", "10"])
-def test_negatives_are_never_relevant_whatever_is_trained_on(limit: str) -> None:
+@pytest.mark.parametrize("is_limited", [False, True])
+def test_negatives_are_never_relevant_whatever_is_trained_on(is_limited: bool) -> None:
+    """The limit cuts between two positives of one question."""
+    questions = load_train(_config().data).texts[0]
+    pairs = next(index for index, (one, other) in enumerate(pairwise(questions), 1) if one == other and index > 5)
     relevant = set(load_retrieval(_config().data, "train").relevant_pairs)
-    made = _mined("data.negatives.count=5", f"data.limit={limit}")
-    assert len(made) == (10 if limit == "10" else 35)
-    assert made.columns == ("anchor", "positive", *(f"negative_{number}" for number in range(1, 6)))
+    made = _mined("data.negatives.count=40", f"data.limit={pairs if is_limited else 'null'}")
+    assert len(made) == (pairs if is_limited else len(questions))
+    assert made.columns == ("anchor", "positive", *(f"negative_{number}" for number in range(1, 41)))
     for question, positive, *negatives in _rows(made):
         assert (question, positive) in relevant
         assert not {(question, negative) for negative in negatives} & relevant

@@ -22,7 +22,7 @@ def quote_study(request: Sweep, study: StudyRecord | None, say: Callable[[str], 
 
     Args:
         request: the validated command.
-        study: the study; None where the command would create it.
+        study: the study, with trials left; None where the command would create it.
         say: prints a line.
 
     Raises:
@@ -32,8 +32,6 @@ def quote_study(request: Sweep, study: StudyRecord | None, say: Callable[[str], 
     plan, n_trials, done = request.plan, request.n_trials, 0
     if study is not None:
         plan, n_trials, done = study.plan, study.n_left, len(study.trials)
-        if n_trials == 0:
-            raise ConfigError.single("study.dry_run", f"study {study.name} has no trial left to quote")
     assert plan is not None, "a command without a plan names an existing study"
     workers = request.workers
     timed, count = time_kinds(plan, workers, request.emissions, device_of(plan), n_trials or MOST_TRIALS, say)

@@ -107,7 +107,9 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
 def _preview(request: Sweep, console: Console, program: str) -> int:
     """Print what a study would be and, if a quote is requested, what it would cost."""
     study = print_preview(console, request, program)
-    if request.study.dry_run == "quote":
+    if study is not None and not study.n_left:
+        say(console, "no trial is left to run")
+    elif request.study.dry_run == "quote":
         quote = quote_study(request, study, partial(say, console))
         plan = study.plan if study is not None else request.plan
         assert plan is not None, "a command without a plan names an existing study"

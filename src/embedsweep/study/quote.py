@@ -52,7 +52,7 @@ class Timing:
         evaluations: how often a whole trial is evaluated.
         kwh_per_s: kilowatt-hours a second, of this worker.
         co2eq_kg_per_s: kilograms of CO2 equivalent a second, of this worker.
-        ram_bytes: the most main memory that the worker's process held so far.
+        ram_bytes: the most main memory that the worker held so far, with the processes that train with it.
         gpu_gib: the most GPU memory that torch reserved in it, in GiB; None on a CPU and of a group of processes.
         checkpoint_bytes: size of a checkpoint.
         model_bytes: size of the model's weights.

@@ -14,6 +14,8 @@ import threading
 import time
 from dataclasses import replace
 
+import psutil
+
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import first_line
@@ -148,13 +150,19 @@ def time_trial(
             evaluations=count_evaluations(config, total),
             kwh_per_s=cost.energy_kwh / cost.duration_s,
             co2eq_kg_per_s=cost.co2eq_kg / cost.duration_s,
-            ram_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
+            ram_bytes=_ram_bytes(),
             gpu_gib=result.peak_memory_gib,
             checkpoint_bytes=Checkpoints(folder / CHECKPOINTS).size,
             model_bytes=sum(file.stat().st_size for file in (folder / CHECKPOINTS).rglob("model.safetensors")),
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ram_bytes() -> int:
+    """Return the most main memory that this process held, with what the other processes of its group hold now."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIB)
+    return peak + sum(child.memory_info().rss for child in psutil.Process().children(recursive=True))
 
 
 if __name__ == "__main__":
