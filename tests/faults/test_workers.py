@@ -88,14 +88,17 @@ def check_shared(study: Study, ended: Ended, n_trials: int = 4, metric: str = "s
     assert "Traceback" not in ended.output
     studies.check_whole(study, n_trials, is_pruned="PRUNED" in ended.output, metric=metric)
     tags = [study.run_of(number).data.tags for number in range(n_trials)]
-    assert {each["embedsweep.worker"] for each in tags} == {"0", "1"}
+    # A worker that was killed may be ready again only when the other has trained all.
+    assert {each["embedsweep.worker"] for each in tags} <= {"0", "1"}
     assert all(each["embedsweep.host"] for each in tags)
 
 
 @pytest.mark.faults
 def test_two_workers_share_a_study(tmp_path: Path) -> None:
     ended = studies.run(tmp_path, SIX)
-    check_shared(Study(tmp_path), ended, 6)
+    study = Study(tmp_path)
+    check_shared(study, ended, 6)
+    assert {study.run_of(number).data.tags["embedsweep.worker"] for number in range(6)} == {"0", "1"}
     assert [ended.output.count(f"trial {number} RUNNING") for number in range(7)] == [1] * 6 + [0]
 
 
