@@ -60,6 +60,7 @@ class Attempt:
     run_id: str
     reports: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
     result: TrialResult | None = None
 
     @property
@@ -93,7 +94,10 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     with chdir(folder.parent), Tracker(store) as tracker:
         run = tracker.trial_run("single", 0, config, "abc123")
         tried.run_id = run.run_id
-        tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
+        setup = TrialSetup(
+            config, folder, run, report, progress, EMISSIONS, single=single, on_before=tried.before.update
+        )
+        tried.result = run_trial(setup)
     return tried
 
 
@@ -124,6 +128,7 @@ def test_a_trial_leaves_its_files(single: Attempt) -> None:
         "result.json",
     }
     assert read_result(single.folder) == single.result
+    assert single.before == result_of(single).before
     written = yaml.safe_load((single.folder / "config.yaml").read_text(encoding="utf-8"))
     assert written["optimizer"]["lr"] == 0.004
     assert written["data"]["columns"] == ["sentence1", "sentence2", "score"]

@@ -81,6 +81,7 @@ class TrialSetup:
         group: the processes that train the trial together; None trains it in this process.
         models: keeps the model it builds for the next trial; by default nothing is kept.
         keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
+        on_before: receives the scores of the untrained model, if it is scored.
     """
 
     config: TrialConfig
@@ -94,6 +95,7 @@ class TrialSetup:
     group: TrainingGroup | None = None
     models: BuiltModels = field(default_factory=lambda: BuiltModels(keeps=False))
     keeps_model: Callable[[TrialResult], bool] = lambda _: True
+    on_before: Callable[[Mapping[str, float]], None] = lambda _: None
 
     @property
     def processes(self) -> int:
@@ -163,6 +165,7 @@ class _TrialRun:
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
         self._record_data(splits, conversion_of(parts), size, model)
         before = self._scores_before(built)
+        setup.on_before(before)
         training, outcome = self._train(built, parts, size)
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
