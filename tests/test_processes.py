@@ -84,13 +84,15 @@ def test_an_installed_package_does_not_come_before_the_standard_library(monkeypa
 
 
 def test_calls_are_limited_to_one_in_so_many_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr(processes.time, "monotonic", lambda: now)
-    calls: list[float] = []
-    limited = at_most_every(1.0, lambda: calls.append(now))
-    for now in (0.0, 0.5, 0.9, 1.2, 2.1, 2.3):
+    times = iter([0.0, 0.5, 0.9, 1.2, 2.1, 2.3])
+    monkeypatch.setattr("embedsweep.processes.time.monotonic", lambda: next(times))
+    calls: list[None] = []
+    limited = at_most_every(1.0, lambda: calls.append(None))
+    counts = []
+    for _ in range(6):
         limited()
-    assert calls == [0.0, 1.2, 2.3]
+        counts.append(len(calls))
+    assert counts == [1, 1, 1, 2, 2, 3]
 
 
 def test_half_a_message_is_dropped(pool: ProcessPool, tmp_path: Path) -> None:
