@@ -67,6 +67,7 @@ class Worker:
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
         after_trial: is called after each attempt at a trial.
+        alive: is called while a trial runs, wherever it gets further.
     """
 
     study: Study
@@ -78,6 +79,7 @@ class Worker:
     allocation: Path | None = None
     group: TrainingGroup | None = None
     after_trial: Callable[[], None] = lambda: None
+    alive: Callable[[], None] = lambda: None
     _known_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
@@ -265,6 +267,7 @@ class Worker:
             group=self.group,
             models=self._models,
             keeps_model=self._keeps_model,
+            alive=self.alive,
         )
         return run_trial(setup)
 
