@@ -99,6 +99,27 @@ def test_a_budget_too_small_for_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         quote_study(request, None, print)
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "study.enqueue=[{optimizer.lr:1e-4},{optimizer.lr:2e-4},{optimizer.lr:3e-4}]",
+            r"study.enqueue: has 3 configurations, more than the 2 of study.budget_hours=0.07: try fewer, or raise it",
+        ),
+        ("study.patience=2", "study.patience: 2 is never reached in a study of 2 trials: set less, or leave it out"),
+    ],
+)
+def test_a_budget_too_small_for_what_the_study_asks_for_is_refused(
+    word: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pass_sweep(("optimizer.lr=interval(1e-4,1e-3)", "study.budget_hours=0.07", word))
+    assert request.plan is not None
+    kinds: dict[Kind, TimedKind] = {kind: TimedKind({}, (TIMING,), None) for kind in kinds_of(request.plan)}
+    monkeypatch.setattr("embedsweep.commands.quoting.time_kinds", lambda *_: (kinds, 1))
+    with pytest.raises(ConfigError, match=message):
+        quote_study(request, None, print)
+
+
 @pytest.mark.parametrize(("step_s", "steps"), [(0.1, 12), (1.9, 10), (4.0, 5), (60.0, 4)])
 def test_a_slow_model_is_timed_for_fewer_steps(step_s: float, steps: int) -> None:
     assert steps_of("cpu", step_s) == steps
