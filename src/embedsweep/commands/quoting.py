@@ -26,8 +26,8 @@ def quote_study(request: Sweep, study: StudyRecord | None, say: Callable[[str], 
         say: prints a line.
 
     Raises:
-        ConfigError: there are too many kinds of trials to time, or ``study.budget_hours`` is too little for one trial, or
-            for what the study asks for.
+        ConfigError: there are too many kinds of trials to time, or ``study.budget_hours`` is too little for one trial
+            or for what the study asks for.
         WorkerError: the processes that measure cannot start, or no trial can be trained here.
     """
     plan, n_trials, done = request.plan, request.n_trials, 0
