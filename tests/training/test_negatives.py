@@ -161,6 +161,14 @@ def test_what_another_split_calls_relevant_is_no_negative(
     assert negatives == {"q0": documents - {"d0", "d2"}, "q1": documents - {"d1", "d4"}}
 
 
+def test_without_leaks_nothing_that_dev_or_test_has_is_a_negative(tmp_path: Path) -> None:
+    judged = {**JUDGED, "train": [*JUDGED["train"], ("q4", "d6"), ("q5", "D2 "), ("q6", "d7")]}
+    words = (*_csv(tmp_path / "mine", judged), *OWN, "data.negatives.count=9")
+    rows = _rows(_mined(*words, "data.drop_leaked=true"))
+    assert {question: {*texts} for question, _, *texts in rows} == {"q4": {"d0", "d1", "d7"}, "q6": {"d0", "d1", "d6"}}
+    assert {"d2", "D2 ", "d3", "d4", "d5"} <= {text for row in _rows(_mined(*words)) for text in row[2:]}
+
+
 def test_what_a_benchmark_calls_relevant_is_no_negative(tmp_path: Path) -> None:
     _csv(tmp_path / "mine", {"dev": [("q0", "d1"), ("q9", "d9")]})
     option = Path("conf", "benchmark", "mine.yaml")

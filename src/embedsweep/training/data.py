@@ -10,13 +10,14 @@ from pathlib import Path
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
-from embedsweep.data.audit import audit, trained_on, warnings
+from embedsweep.data.audit import audit, held_out, trained_on, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.examples import Examples, Splits, as_examples
 from embedsweep.data.load import load_also, load_judged, load_splits, load_train
 from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval
 from embedsweep.data.scored import Retrieval
+from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
@@ -60,7 +61,8 @@ def _candidates(pairs: Examples, splits: Splits, data: DataConfig, loss: LossCon
     """Return what the negatives of positive pairs are mined from, whatever ``data.limit`` is.
 
     The documents are those of the data where it has queries and documents, else the positives of its pairs. What any of
-    its splits, dev or test calls relevant to a question is none of its negatives.
+    its splits, dev or test calls relevant to a question is none of its negatives, and with ``data.drop_leaked`` nothing
+    that dev or test has.
 
     Raises:
         ConfigError: the data cannot be read, or all documents are relevant to some question.
@@ -70,10 +72,14 @@ def _candidates(pairs: Examples, splits: Splits, data: DataConfig, loss: LossCon
     else:
         whole = replace(splits, train=load_train(replace(data, limit=None)))
         judged = (as_retrieval(prepared(whole, data, shapes_of(loss), loss.name, count)),)
+    documents = judged[0].documents
+    if data.drop_leaked:
+        leaked = held_out(splits)
+        documents = tuple(text for text in documents if normal(text) not in leaked)
     scored = [each for each in map(as_examples, (splits.dev, splits.test)) if each.shape in SEARCHED]
     relevant = [each.relevant_pairs for each in judged]
     relevant += [tuple(zip(*each.texts[:2], strict=True)) for each in scored]
-    return candidates_of(pairs, judged[0].documents, itertools.chain.from_iterable(relevant))
+    return candidates_of(pairs, documents, itertools.chain.from_iterable(relevant))
 
 
 @dataclass(frozen=True)
