@@ -43,6 +43,19 @@ def test_what_is_watched_is_scored_beside_dev_as_it_is_alone() -> None:
     assert metric_names({**logged, "eval_runtime": 1.0, "step": 3}, "dev") == scores
 
 
+def test_an_evaluation_gives_signs_of_life_of_dev_and_of_what_is_watched() -> None:
+    words = ["evaluation.path=data", "evaluation.batch_size=20", "trainer.device=cpu"]
+    config = pass_single([*words, "evaluation.watch=[short-dev]"]).config
+    model = build_model(config.model, "cpu")
+    signs: list[int] = []
+    dev_evaluator(config, model, lambda: signs.append(1))(model)
+    texts = [2 * len(demo_pairs("dev")), 2 * 40]
+    assert len(signs) >= sum(texts) // 20
+    before = len(signs)
+    model.encode(["a text"])
+    assert len(signs) == before
+
+
 @pytest.mark.parametrize(
     ("watched", "message"),
     [

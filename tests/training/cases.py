@@ -51,6 +51,9 @@ class RecordingListener:
         self.evaluations[step] = metrics
         return Decision.PRUNE if step == self.prune_at else Decision.CONTINUE
 
+    def on_alive(self) -> None:
+        pass
+
     def on_progress(self, step: int, total: int) -> None:
         assert 0 < step <= total
         self.steps.append(step)

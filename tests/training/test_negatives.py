@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from sentence_transformers import util
 
 from embedsweep.config.trial import TrialConfig
@@ -271,6 +272,28 @@ def test_scored_pairs_are_mined_among_their_positives_without_the_question_itsel
     assert "negatives: 0 found" not in str(made.conversion)
     for question, positive, *negatives in _rows(made):
         assert not {question, positive} & set(negatives)
+
+
+def test_mining_gives_signs_of_life_also_while_another_process_mines(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config("data.negatives.count=1", "evaluation.batch_size=16")
+    splits = load_splits(config.data, config.evaluation)
+    signs: list[int] = []
+    training_parts(config, splits, lambda texts: [1] * len(texts), lambda: signs.append(1))
+    assert len(signs) >= len(load_retrieval(config.data, "train").documents) // 16
+
+    signs.clear()
+    monkeypatch.setattr("embedsweep.training.negatives.WAIT_S", 0.05)
+    other = FileLock(next(cache.iterdir()) / ".lock")
+    other.acquire()
+
+    def end_other() -> None:
+        signs.append(1)
+        other.release()
+
+    training_parts(config, splits, lambda texts: [1] * len(texts), end_other)
+    assert signs == [1]
 
 
 @pytest.mark.slow

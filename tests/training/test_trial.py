@@ -39,6 +39,7 @@ from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
 from tests.configs import DEV_METRICS
+from tests.demo_pairs import demo_pairs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,6 +61,8 @@ class Attempt:
     run_id: str
     reports: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
+    signs_of_life: int = 0
     result: TrialResult | None = None
 
     @property
@@ -90,10 +93,16 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))
 
+    def alive() -> None:
+        tried.signs_of_life += 1
+
     with chdir(folder.parent), Tracker(store) as tracker:
         run = tracker.trial_run("single", 0, config, "abc123")
         tried.run_id = run.run_id
-        tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
+        setup = TrialSetup(
+            config, folder, run, report, progress, EMISSIONS, single=single, on_before=tried.before.update, alive=alive
+        )
+        tried.result = run_trial(setup)
     return tried
 
 
@@ -112,6 +121,12 @@ def result_of(tried: Attempt) -> TrialResult:
     return tried.result
 
 
+def test_a_trial_gives_signs_of_life_in_steps_and_evaluations_and_before_training(single: Attempt) -> None:
+    steps, evaluations = single.steps[-1][1], 1 + len(single.reports)
+    batches = 2 * len(demo_pairs("dev")) // single.config.evaluation.batch_size
+    assert single.signs_of_life >= steps + evaluations * batches
+
+
 def test_a_trial_leaves_its_files(single: Attempt) -> None:
     names = {path.name for path in single.folder.iterdir()}
     assert names == {
@@ -124,6 +139,7 @@ def test_a_trial_leaves_its_files(single: Attempt) -> None:
         "result.json",
     }
     assert read_result(single.folder) == single.result
+    assert single.before == result_of(single).before
     written = yaml.safe_load((single.folder / "config.yaml").read_text(encoding="utf-8"))
     assert written["optimizer"]["lr"] == 0.004
     assert written["data"]["columns"] == ["sentence1", "sentence2", "score"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from embedsweep.config.compose import shipped_conf
+from embedsweep.config.study import plan_differences, study_name
 from embedsweep.losses.table import LOSSES as ALL_LOSSES
 from embedsweep.validation import services as services_module
 from embedsweep.validation.plan_cells import cell_config
@@ -53,6 +56,43 @@ def test_a_users_own_search_can_be_chosen() -> None:
     assert sweep.plan is not None
     assert [axis.key for axis in sweep.plan.axes] == ["loss.scale"]
     assert sweep.n_trials == 3
+
+
+LATER = ("titles", "negatives", "watch", "budget_hours", "patience", "min_delta", "keep")
+"""Keys that options of an earlier version do not have."""
+
+
+def earlier(option: str) -> str:
+    """Return a shipped option as it was before the later keys."""
+    text = (shipped_conf() / option).read_text()
+    return "".join(f"{block}\n" for block in re.split(r"\n(?! )", text) if block.partition(":")[0] not in LATER)
+
+
+@pytest.mark.parametrize("words", [[], ["evaluation=mine"], ["study=mine"], ["evaluation=mine", "study=mine"]])
+def test_a_users_own_options_of_an_earlier_version_begin_the_studies_that_they_began(words: list[str]) -> None:
+    own_option("evaluation/mine.yaml", f"name: sts\n{earlier('base/evaluation.yaml')}")
+    own_option("study/mine.yaml", earlier("study/default.yaml"))
+    own_option("base/data.yaml", earlier("base/data.yaml"))
+    plan = passed("loss=mnrl,cosent", *words).plan
+    assert plan is not None
+    assert study_name(plan) == "loss-ad07fc5f"
+    shipped = passed("loss=mnrl,cosent", "evaluation=sts", "study=default").plan
+    assert shipped is not None
+    assert plan_differences(plan, shipped) == plan_differences(shipped, plan) == []
+
+
+def test_later_keys_can_be_set_in_a_users_own_options_of_an_earlier_version() -> None:
+    own_option("evaluation/mine.yaml", f"name: sts\n{earlier('base/evaluation.yaml')}")
+    own_option("study/mine.yaml", earlier("study/default.yaml"))
+    own_option("base/data.yaml", earlier("base/data.yaml"))
+    words = ["evaluation=mine", "study=mine", "evaluation.watch=[demo-dev]", "study.patience=1"]
+    request = passed("loss=mnrl,cosent", *words, "data.negatives.seed=7")
+    assert request.study.patience == 1
+    assert request.plan is not None
+    config = cell_config(request.plan, {"loss": "mnrl"})
+    assert [benchmark.name for benchmark in config.evaluation.watch] == ["demo-dev"]
+    assert config.data.negatives.seed == 7
+    assert pass_single([]).config.data.negatives.seed == 42
 
 
 @pytest.mark.parametrize(

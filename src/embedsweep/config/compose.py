@@ -36,6 +36,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from embedsweep.config.identity import with_later_defaults
 from embedsweep.config.other_names import FUNCTIONS as OTHER_FUNCTIONS
 from embedsweep.config.other_names import here as other_name
 from embedsweep.config.values import nearest
@@ -161,7 +162,8 @@ class Composer:
         if name not in known:
             raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
         base: dict[str, Any] = self._composed_plain("base/benchmark", [])["base"]
-        benchmark: dict[str, Any] = base | self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        own: dict[str, Any] = self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        benchmark = with_later_defaults(base | own)
         list(_take_spaces(benchmark["data"], "data"))  # what is scored is not searched
         return benchmark
 
@@ -200,7 +202,9 @@ class Composer:
         """Return the composed configuration without search spaces, and the spaces by their places."""
         key = tuple(sorted(choices.items()))
         if key not in self._composed:
-            composed = self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
+            composed = with_later_defaults(
+                self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
+            )
             sections = {name: section for name, section in composed.items() if name != "search"}
             spaces = dict(taken for name, section in sections.items() for taken in _take_spaces(section, name))
             self._composed[key] = composed, spaces

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -16,10 +17,12 @@ from embedsweep.errors import Problem, raise_problems
 LATER_KEYS: Mapping[str, Mapping[str, object]] = {
     "trainer": {"merge_columns": False, "cuda_graphs": "auto"},
     "model": {"prompt_rule": "columns", "save_dtype": None},
-    "evaluation": {"watch": ()},
+    "evaluation": {"watch": []},
+    "study": {"budget_hours": None, "patience": None, "min_delta": 0.0, "keep": []},
 }
-"""Section -> key -> what it is taken to be where it is missing: what such trials did. Without ``cuda_graphs`` they
-captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws."""
+"""Section -> key -> what it is taken to be where it is missing: what such trials and studies did. Without
+``cuda_graphs`` they captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws.
+Of the study, only options have a section."""
 
 CHANGED_RULES: Mapping[str, Mapping[str, object]] = {"model": {"prompt_rule": "roles", "save_dtype": "float32"}}
 """Section -> later key -> its default, where that is not what its absence means. Neither is part of an identity: the
@@ -41,6 +44,16 @@ def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = _change_data({**tree, **later}, lambda data: {**LATER_DATA_KEYS, **data})
     with_keys: dict[str, Any] = _change_benchmarks(changed, lambda benchmark: {**LATER_BENCHMARK_KEYS, **benchmark})
     return with_keys
+
+
+def with_later_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return composed options; where a user's own were written for an earlier version, with the keys they lack."""
+    changed = {
+        name: {**CHANGED_RULES[name], **options[name]}
+        for name in CHANGED_RULES
+        if isinstance(options.get(name), Mapping)
+    }
+    return copy.deepcopy(with_later_keys({**options, **changed}))
 
 
 def without_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:

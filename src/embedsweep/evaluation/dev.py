@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -10,6 +10,7 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.data.load import load_benchmark, load_splits
+from embedsweep.evaluation.encoding import signs_of_life
 from embedsweep.evaluation.evaluator import Evaluator, cut_dims, evaluator_of, metric_names
 from embedsweep.evaluation.scores import ItemScores
 
@@ -22,19 +23,22 @@ class DevEvaluator(SentenceEvaluator):  # type: ignore[misc]  # the library is u
     Args:
         dev: scores dev.
         watched: score the watched benchmarks; the name of each is ``dev/`` and the benchmark's.
+        alive: is called after each batch that is encoded.
     """
 
-    def __init__(self, dev: Evaluator, watched: Sequence[Evaluator]) -> None:
+    def __init__(self, dev: Evaluator, watched: Sequence[Evaluator], alive: Callable[[], None]) -> None:
         super().__init__()
         self.name = dev.name
         self._dev = dev
         self._watched = tuple(watched)
+        self._alive = alive
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Return all metrics of ``model``; the trainer passes its step as ``steps``."""
-        metrics = dict(self._dev(model, *args, **kwargs))
-        for evaluator in self._watched:
-            metrics |= metric_names(evaluator(model, *args, **kwargs), evaluator.name)
+        with signs_of_life(model, self._alive):
+            metrics = dict(self._dev(model, *args, **kwargs))
+            for evaluator in self._watched:
+                metrics |= metric_names(evaluator(model, *args, **kwargs), evaluator.name)
         return metrics
 
     @property
@@ -47,8 +51,13 @@ class DevEvaluator(SentenceEvaluator):  # type: ignore[misc]  # the library is u
         return self._dev.item_scores()
 
 
-def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> DevEvaluator:
-    """Return the evaluator of dev and of what is watched, with all dimensions of ``model`` and those configured."""
+def dev_evaluator(
+    config: TrialConfig, model: SentenceTransformer, alive: Callable[[], None] = lambda: None
+) -> DevEvaluator:
+    """Return the evaluator of dev and of what is watched, with all dimensions of ``model`` and those configured.
+
+    It calls ``alive`` after each batch that is encoded.
+    """
     evaluation, dims = config.evaluation, cut_dims(config, model)
     dev = evaluator_of(load_splits(config.data, evaluation).dev, "dev", evaluation, evaluation.batch_size, dims)
     watched = [
@@ -61,4 +70,4 @@ def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> DevEvaluat
         )
         for each in evaluation.watch
     ]
-    return DevEvaluator(dev, watched)
+    return DevEvaluator(dev, watched, alive)

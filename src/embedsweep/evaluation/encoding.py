@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def signs_of_life(model: SentenceTransformer, alive: Callable[[], None]) -> Iterator[None]:
+    """Call ``alive`` after each batch that ``model`` encodes in the block: a large corpus may take hours."""
+    hook = model.register_forward_hook(lambda *_: alive())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 class CheckedEncoding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -34,13 +34,16 @@ class Part:
     seed: int
 
 
-def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[str, Part]:
+def training_parts(
+    config: TrialConfig, splits: Splits, count: Count, alive: Callable[[], None] = lambda: None
+) -> dict[str, Part]:
     """Return the examples of every dataset by its name, ready for its loss; the main dataset comes first.
 
     Args:
         config: the trial.
         splits: all examples to train on, before any is left out, with the dev and test pairs they are compared with.
         count: counts tokens by the model's own tokenizer.
+        alive: is called while negatives are mined, which may take hours.
 
     Raises:
         ConfigError: too few examples remain.
@@ -52,7 +55,7 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
         own = replace(splits, train=loaded[name])
         examples = prepared(own, data, shapes_of(loss), loss.name, count)
         if data.negatives.decide_examples:
-            examples = add_negatives(examples, _candidates(examples, own, data, loss, count), data, config)
+            examples = add_negatives(examples, _candidates(examples, own, data, loss, count), data, config, alive)
         parts[name] = Part(examples, loss, data.convert.seed)
     return parts
 

@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -42,13 +42,18 @@ FARTHEST = 1000
 SCORES = 2**26
 """Similarity scores in memory at once: a quarter of a gigabyte."""
 
+WAIT_S = 5.0
+"""Seconds between the signs of life of a process that waits for another to mine."""
+
 QUESTION, POSITIVE = "anchor", "positive"
 MODEL_KEYS = ("name", "path", "revision", "parts", "static_dim", "pooling", "dense", "dense_activation")
 TEXT_KEYS = ("max_seq_length", "prompts", "default_prompt", "prompt_rule")
 """Keys of a base model that decide its embeddings."""
 
 
-def add_negatives(pairs: Examples, candidates: Candidates, data: DataConfig, config: TrialConfig) -> Examples:
+def add_negatives(
+    pairs: Examples, candidates: Candidates, data: DataConfig, config: TrialConfig, alive: Callable[[], None]
+) -> Examples:
     """Return positive pairs with hard negatives, without the questions that are dropped.
 
     Args:
@@ -56,13 +61,14 @@ def add_negatives(pairs: Examples, candidates: Candidates, data: DataConfig, con
         candidates: what their negatives are chosen from.
         data: its configuration.
         config: the trial, for the base model.
+        alive: is called after each batch that is embedded, and while another process mines.
 
     Raises:
         ConfigError: too few pairs are left.
         TrialError: memory is too small to embed one text.
     """
     settings = data.negatives
-    miner = Miner(config, data)
+    miner = Miner(config, data, alive)
     dropped: list[str] = []
     if (strictest := settings.dropping) is not None:
         most = miner.mined(candidates, strictest)
@@ -85,25 +91,25 @@ class Miner:
     Attributes:
         config: the trial.
         data: the dataset that gets negatives.
+        alive: is called after each batch that is embedded, and while another process mines.
     """
 
     config: TrialConfig
     data: DataConfig
+    alive: Callable[[], None]
 
     def mined(self, candidates: Candidates, settings: NegativesConfig) -> Negatives:
         """Return the negatives that the library finds, at most ``count`` for each question; cached.
 
         Of several processes one mines and the others wait. Global random states stay as they are.
         """
-        from filelock import FileLock
-
         identity = self._identity(settings)
         folder = cache_folder() / "negatives" / digest(identity)
         asked = {key: getattr(settings, key) for key in _ASKED}
         seed = settings.seed if settings.sampling == "random" else None
         cached = folder / f"{digest([candidates.digest, asked, seed, settings.use_faiss])}.json"
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with self._alone(folder):
             numbers = _read(cached, candidates)
             if numbers is None:
                 _log.info("mining hard negatives of %d questions", len(candidates.relevant))
@@ -115,6 +121,16 @@ class Miner:
         return {
             question: [texts[number] for number in of_question] for question, of_question in questions if of_question
         }
+
+    def _alone(self, folder: Path) -> contextlib.AbstractContextManager[object]:
+        """Wait until no other process mines; return the lock on the folder."""
+        from filelock import FileLock, Timeout
+
+        while True:
+            try:
+                return FileLock(folder / ".lock").acquire(timeout=WAIT_S)
+            except Timeout:
+                self.alive()
 
     def _identity(self, settings: NegativesConfig) -> list[object]:
         """Return all that decides the embeddings: the model with its files, prompts, and the library."""
@@ -132,13 +148,17 @@ class Miner:
         """Return the numbers of the negatives among the documents, a list for each question in order."""
         from datasets import Dataset
 
+        from embedsweep.evaluation.encoding import signs_of_life
+
         rows = [(question, text) for question, texts in candidates.relevant.items() for text in texts]
         questions, positives = map(list, zip(*rows, strict=True))
         relevant = Dataset.from_dict({QUESTION: questions, POSITIVE: positives})
         with _seeded(settings.seed):
             model = self._load(settings)
             prompts = self._prompts(model) if settings.miner is None else {}
-            mined = _mine(relevant, model, candidates, settings, prompts, folder, self.config.evaluation.batch_size)
+            size = self.config.evaluation.batch_size
+            with signs_of_life(model, self.alive), contextlib.redirect_stderr(_ProgressBars(self.alive)):
+                mined = _mine(relevant, model, candidates, settings, prompts, folder, size)
         del model
         free_memory()
         numbers = {text: number for number, text in enumerate(candidates.documents)}
@@ -167,6 +187,17 @@ class Miner:
         return {"query_prompt": prompts.get(QUESTION, ""), "corpus_prompt": prompts.get(POSITIVE, "")}
 
 
+class _ProgressBars(io.TextIOBase):
+    """Takes the library's progress bars, which show that it is searching."""
+
+    def __init__(self, alive: Callable[[], None]) -> None:
+        self._alive = alive
+
+    def write(self, text: str) -> int:
+        self._alive()
+        return len(text)
+
+
 _ASKED = ("count", "range_min", "range_max", "margin", "relative_margin", "max_score", "sampling")
 
 
@@ -184,26 +215,25 @@ def _mine(
 
     while True:
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-                return mine_hard_negatives(
-                    relevant,
-                    model,
-                    corpus=list(candidates.documents),
-                    range_min=settings.range_min,
-                    range_max=settings.range_max,
-                    max_score=settings.max_score,
-                    absolute_margin=settings.margin,
-                    relative_margin=settings.relative_margin,
-                    num_negatives=settings.count,
-                    sampling_strategy=settings.sampling,
-                    output_format="labeled-list",
-                    batch_size=batch_size,
-                    faiss_batch_size=max(1, SCORES // len(candidates.documents)),
-                    use_faiss=settings.use_faiss,
-                    cache_folder=str(folder),
-                    verbose=False,
-                    **prompts,
-                )
+            return mine_hard_negatives(
+                relevant,
+                model,
+                corpus=list(candidates.documents),
+                range_min=settings.range_min,
+                range_max=settings.range_max,
+                max_score=settings.max_score,
+                absolute_margin=settings.margin,
+                relative_margin=settings.relative_margin,
+                num_negatives=settings.count,
+                sampling_strategy=settings.sampling,
+                output_format="labeled-list",
+                batch_size=batch_size,
+                faiss_batch_size=max(1, SCORES // len(candidates.documents)),
+                use_faiss=settings.use_faiss,
+                cache_folder=str(folder),
+                verbose=False,
+                **prompts,
+            )
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -72,7 +72,7 @@ class Training:
         model: the model, trained in place.
         parts: the datasets by name, from :func:`~embedsweep.training.data.training_parts`; several alternate.
         checkpoints: where checkpoints are written; training resumes from the last whole one.
-        listener: receives progress and metrics, and may prune.
+        listener: receives signs of life, progress and metrics, and may prune.
         is_resumable: whether a later command may train on from the end; else the last checkpoint has no optimizer.
         built: what earlier trials made over this very model; None makes it anew.
         processes: how many processes share a batch; this one must be one of them if there are several.
@@ -96,7 +96,7 @@ class Training:
 
     def __post_init__(self, parts: Mapping[str, Part]) -> None:
         self.tasks = {name: build_task(self.config, part, self.model, self.processes) for name, part in parts.items()}
-        self.evaluator = dev_evaluator(self.config, self.model)
+        self.evaluator = dev_evaluator(self.config, self.model, self.listener.on_alive)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ class TrialSetup:
         group: the processes that train the trial together; None trains it in this process.
         models: keeps the model it builds for the next trial; by default nothing is kept.
         keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
+        on_before: receives the scores of the untrained model, if it is scored.
+        alive: is called at signs of life: after each step, and each batch of texts that is encoded.
     """
 
     config: TrialConfig
@@ -94,6 +96,8 @@ class TrialSetup:
     group: TrainingGroup | None = None
     models: BuiltModels = field(default_factory=lambda: BuiltModels(keeps=False))
     keeps_model: Callable[[TrialResult], bool] = lambda _: True
+    on_before: Callable[[Mapping[str, float]], None] = lambda _: None
+    alive: Callable[[], None] = lambda: None
 
     @property
     def processes(self) -> int:
@@ -160,9 +164,10 @@ class _TrialRun:
         splits = load_splits(config.data, config.evaluation)
         built = setup.models.get(config)
         model = built.model
-        parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
+        parts = training_parts(config, splits, lambda texts: count_tokens(model, texts), self.on_alive)
         self._record_data(splits, conversion_of(parts), size, model)
         before = self._scores_before(built)
+        setup.on_before(before)
         training, outcome = self._train(built, parts, size)
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
@@ -178,6 +183,9 @@ class _TrialRun:
         log_result(setup.run, result)
         write_result(setup.folder, result)
         return result
+
+    def on_alive(self) -> None:
+        self._setup.alive()
 
     def on_progress(self, step: int, total: int) -> None:
         self._setup.progress(step, total)
@@ -223,7 +231,7 @@ class _TrialRun:
         )
         key = repr((config.data, config.evaluation, dims(config.loss)))
         if key not in built.before:
-            built.before[key] = scores_of(dev_evaluator(config, built.model), built.model)
+            built.before[key] = scores_of(dev_evaluator(config, built.model, self.on_alive), built.model)
         before = {**built.before[key], **further}
         # The first metric that a run has is the one that MLflow compares runs by.
         self._setup.run.log_metrics(0, {config.objective: before[config.objective], **before})

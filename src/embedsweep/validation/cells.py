@@ -305,7 +305,7 @@ def benchmark_option(name: str, family: Family | None, composer: Composer) -> di
         kind: type = Scoring.variant(own)
         keys = [key for key, _ in fields_of(kind).values()]
         option = composer.evaluation(own)
-        benchmark["scoring"] = {key: option[key] for key in keys}
+        benchmark["scoring"] = {key: option[key] for key in keys if key in option}
     return benchmark
 
 

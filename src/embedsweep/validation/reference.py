@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from embedsweep.config.compose import PRIMARY, shipped_conf, user_conf
+from embedsweep.config.identity import with_later_defaults
 from embedsweep.config.metrics import COSTS, FAMILIES, dev_metrics
 from embedsweep.config.reader import Reader
 from embedsweep.config.trial import EvaluationConfig, TrialConfig
@@ -114,7 +115,8 @@ def evaluation_metrics() -> Mapping[str, tuple[str, ...]]:
     metrics: dict[str, tuple[str, ...]] = {}
     for name in option_names("evaluation"):
         problems: list[Problem] = []
-        evaluation = Reader(_read_option("evaluation", name)[2], "", problems).read(EvaluationConfig)
+        section = with_later_defaults({"evaluation": _read_option("evaluation", name)[2]})["evaluation"]
+        evaluation = Reader(section, "", problems).read(EvaluationConfig)
         if not problems:
             metrics[name] = dev_metrics(evaluation)
     return metrics

@@ -16,10 +16,14 @@ from embedsweep.study.study import Study
 from embedsweep.validation.sweep import Sweep
 
 Event = tuple[Any, ...]
-"""The name of a method of `Display` and its arguments; or `OUTAGE` and a message."""
+"""The name of a method of `Display` and its arguments; `OUTAGE` and a message; or `ALIVE` alone."""
 
 OUTAGE = "outage"
 """The event that reports a problem which affects all trials, so that the command ends."""
+
+
+ALIVE = "alive"
+"""The event of a worker that has nothing to show, but does not hang."""
 
 
 def show(event: Event, display: Display) -> None:

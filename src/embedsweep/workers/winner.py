@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,11 @@ SCORING = "scoring.csv"
 
 
 def score_complete(
-    study: Study, tracker: Tracker, parent: str, allocation: Path | None = None
+    study: Study,
+    tracker: Tracker,
+    parent: str,
+    allocation: Path | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[str, float] | None:
     """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
@@ -35,6 +40,7 @@ def score_complete(
         tracker: writes to MLflow.
         parent: the id of the study's own run.
         allocation: the file with the energy allocated to this worker; None measures the machine.
+        alive: is called after each batch of texts that is encoded.
 
     Returns:
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
@@ -43,10 +49,12 @@ def score_complete(
     if not study.is_complete:
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
-        return _score_winner(study, tracker, parent, allocation)
+        return _score_winner(study, tracker, parent, allocation, alive)
 
 
-def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> dict[str, float] | None:
+def _score_winner(
+    study: Study, tracker: Tracker, parent: str, allocation: Path | None, alive: Callable[[], None]
+) -> dict[str, float] | None:
     winner = study.best
     if winner is None:
         return None
@@ -67,7 +75,7 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
         gpus = training_gpus(config.trainer.device)
         meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
         with train_log(folder / "train.log"), meter:
-            scored = _score(folder, config, result)
+            scored = _score(folder, config, result, alive)
         cost = meter.total()
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
@@ -89,16 +97,18 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
     return finals.scores
 
 
-def _score(folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
+def _score(folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None]) -> TrialResult:
     """Return the result with test scores: of the model, and of the untrained one if that was scored on dev.
 
     Args:
         folder: the trial's; the scores of the test items are written there.
         config: the trial.
         result: what was known before.
+        alive: is called after each batch of texts that is encoded.
     """
     from transformers import set_seed
 
+    from embedsweep.evaluation.encoding import signs_of_life
     from embedsweep.evaluation.evaluator import score_further, score_test
     from embedsweep.models.build import build_model, load_trained, torch_device
 
@@ -107,8 +117,10 @@ def _score(folder: Path, config: TrialConfig, result: TrialResult) -> TrialResul
     if before:
         set_seed(config.trainer.seed)
         untrained = build_model(config.model, device)
-        before |= {**score_test(config, untrained), **score_further(config, untrained)}
+        with signs_of_life(untrained, alive):
+            before |= {**score_test(config, untrained), **score_further(config, untrained)}
     model = load_trained(folder / MODEL, config.model, device)
-    return replace(
-        result, test=score_test(config, model, folder), before=before, benchmarks=score_further(config, model)
-    )
+    with signs_of_life(model, alive):
+        return replace(
+            result, test=score_test(config, model, folder), before=before, benchmarks=score_further(config, model)
+        )
