@@ -13,7 +13,7 @@ from rich.console import Console
 
 from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
-from embedsweep.config.result import TrialResult
+from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import KeepConfig, plan_differences, study_name
 from embedsweep.errors import ConfigError, TrialError
 from embedsweep.report.answer import answer
@@ -22,8 +22,9 @@ from embedsweep.report.export import tree_of
 from embedsweep.report.ranking import print_best, print_ranking
 from embedsweep.report.results import study_results
 from embedsweep.report.status import study_status
-from embedsweep.study.keep import constraints_of, forgets_text, forgotten, is_kept
+from embedsweep.study.keep import constraints_of, forgets_text, forgotten, is_kept, keeps_so_far
 from embedsweep.study.opening import frozen_attributes, open_study, place
+from embedsweep.study.pruning import PRUNED
 from embedsweep.study.repair import StudyRepair
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import Sweep, pass_sweep
@@ -200,6 +201,47 @@ def test_a_warm_start_from_several_objectives_takes_the_best_by_dev() -> None:
     trial = open_study(pass_sweep(words)).ask()
     assert trial is not None
     assert trial.params == {"optimizer.lr": 2e-4}
+
+
+@pytest.mark.parametrize("pruner", ["successive_halving", "hyperband", "median", "wilcoxon"])
+def test_a_trial_that_keeps_is_not_pruned_because_of_trials_that_forget(pruner: str) -> None:
+    """Trials that forget have better scores; each rung has the same one, and of two that keep the better is second."""
+    pruning = ("study.pruning.reduction_factor=2", "study.pruning.n_startup_trials=1")
+    words = (*WORDS, f"study.pruner={pruner}", *pruning, "study.n_trials=12")
+    study = study_of(name="pruned", words=words, rates=12)
+    pruned = []
+    for number in range(12):
+        forgets, value = number % 2 == 0, 0.9 if number % 2 == 0 else 0.5 + number / 100
+        trial = study.ask()
+        assert trial is not None
+        result = watched(value, 0.4 if forgets else 0.5)
+        decisions = [study.report(trial, step, result.dev, 80, keeps=not forgets) for step in (10, 20, 40, 80)]
+        if Decision.PRUNE in decisions:
+            pruned.append(number)
+        study.complete(trial, replace(result, pruned=Decision.PRUNE in decisions))
+    assert not [number for number in pruned if number % 2]
+    assert study.best is not None
+    assert study.best.number == 11
+
+
+@pytest.mark.parametrize(("keeps", "reason"), [(True, "of 2 trials there"), (False, "of 3 trials there")])
+def test_a_trial_that_keeps_is_pruned_among_those_that_keep_and_one_that_forgets_among_all(
+    keeps: bool, reason: str
+) -> None:
+    study = kept(words=(*WORDS, "study.pruner=successive_halving", "study.n_trials=3"))
+    for value, is_kept_so_far, expected in ((0.9, False, None), (0.6, True, None), (0.5, keeps, reason)):
+        trial = study.ask()
+        assert trial is not None
+        decision = study.report(trial, 10, watched(value, 0.5).dev, 80, keeps=is_kept_so_far)
+        assert (decision is Decision.PRUNE) is (expected is not None)
+    assert reason in study.trials[2].user_attrs[PRUNED]
+
+
+@pytest.mark.parametrize(("after", "keeps"), [(0.49, True), (0.4899, False), (float("nan"), False)])
+def test_a_running_trial_keeps_as_its_result_would(after: float, keeps: bool) -> None:
+    running = watched(0.7, after)
+    assert keeps_so_far([KEEP], running.before, running.dev) is keeps
+    assert keeps_so_far([], {}, running.dev)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

@@ -61,6 +61,7 @@ class Attempt:
     run_id: str
     reports: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
     signs_of_life: int = 0
     result: TrialResult | None = None
 
@@ -98,7 +99,9 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     with chdir(folder.parent), Tracker(store) as tracker:
         run = tracker.trial_run("single", 0, config, "abc123")
         tried.run_id = run.run_id
-        setup = TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single, alive=alive)
+        setup = TrialSetup(
+            config, folder, run, report, progress, EMISSIONS, single=single, on_before=tried.before.update, alive=alive
+        )
         tried.result = run_trial(setup)
     return tried
 
@@ -136,6 +139,7 @@ def test_a_trial_leaves_its_files(single: Attempt) -> None:
         "result.json",
     }
     assert read_result(single.folder) == single.result
+    assert single.before == result_of(single).before
     written = yaml.safe_load((single.folder / "config.yaml").read_text(encoding="utf-8"))
     assert written["optimizer"]["lr"] == 0.004
     assert written["data"]["columns"] == ["sentence1", "sentence2", "score"]

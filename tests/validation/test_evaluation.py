@@ -110,3 +110,17 @@ def test_a_benchmark_of_another_family_brings_the_keys_of_its_own() -> None:
     assert (benchmark.family, benchmark.scoring) == ("sts", StsScoring("sts"))
     (own,) = pass_single(["evaluation.benchmarks=[demo-test]"]).config.evaluation.benchmarks
     assert own.scoring is None, "it is scored as dev is"
+
+
+SEARCHED = ["evaluation=retrieval", "evaluation.dev=demo-retrieval-dev", "evaluation.test=demo-retrieval-test"]
+
+
+@pytest.mark.parametrize(
+    "words", [SEARCHED, ["evaluation.watch=[demo-retrieval-dev]"], ["evaluation.benchmarks=[demo-retrieval-test]"]]
+)
+@pytest.mark.parametrize("rule", ["roles", "columns"])
+def test_prompts_that_only_scored_queries_or_documents_get_are_accepted(words: list[str], rule: str) -> None:
+    words = [*words, f"model.prompt_rule={rule}"]  # the demo data to train on are pairs of equals
+    assert pass_single([*words, "model.prompts={query:'q: '}"]).config.model.prompts == {"query": "q: "}
+    expected = "model.prompts: no text gets one of passage: name them query and document, or "
+    assert errors(*words, "model.prompts={passage:'p: '}") == [f"{expected}set model.default_prompt=passage"]

@@ -36,6 +36,7 @@ from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
 from embedsweep.study.leases import LEASE, Lease
 from embedsweep.study.opening import open_study
+from embedsweep.study.pruning import FORGETS
 from embedsweep.study.record import FAILURE, RETRY_OF
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.names import best_metrics
@@ -171,6 +172,25 @@ def test_a_warning_is_shown_once_a_study_and_not_once_a_trial_or_a_command(
     assert again.states == ["COMPLETE"] * 3
     assert "duplicates" not in again.output.getvalue()
     assert again.output.getvalue().count("data: 7 sentences of dev also occur in train") == 1
+
+
+@pytest.mark.parametrize(("after", "forgets"), [(0.495, False), (0.4, True)])
+def test_a_pruner_knows_whether_a_running_trial_forgets(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch, after: float, forgets: bool
+) -> None:
+    score = "dev/demo-dev/spearman_cosine"
+
+    def train(setup: TrialSetup) -> TrialResult:
+        setup.on_before({score: 0.5})
+        setup.progress(1, 80)
+        setup.report(10, {**dict.fromkeys(DEV_METRICS, 0.6), score: after})
+        raise RuntimeError("that is all")
+
+    monkeypatch.setattr("embedsweep.workers.worker.run_trial", train)
+    keep = "study.keep=[{benchmark:demo-dev,metric:spearman_cosine,drop_at_most:0.01}]"
+    made = bench(*TWO, "study.pruner=median", "study.max_retries=0", "evaluation.watch=[demo-dev]", keep)
+    made.work()
+    assert [trial.user_attrs[FORGETS] for trial in made.study.trials] == [forgets, forgets]
 
 
 def test_a_trial_that_raised_is_retried_in_the_same_trial_and_run(bench: Open, trained: Trained) -> None:

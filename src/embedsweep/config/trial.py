@@ -269,6 +269,12 @@ class EvaluationConfig(Scoring):
     dims: tuple[Count, ...]
     before: bool
 
+    @property
+    def families(self) -> frozenset[Family]:
+        """All families that models are scored by: its own, and those of its benchmarks."""
+        benchmarks = (self.dev, self.test, *self.benchmarks, *self.watch)
+        return frozenset({self.family, *(benchmark.family for benchmark in benchmarks if benchmark is not None)})
+
     @classmethod
     def variant(cls, name: object) -> type[EvaluationConfig]:
         """Return the class of a family's evaluations."""

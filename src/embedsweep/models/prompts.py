@@ -71,9 +71,7 @@ def prompts_in_words(model: SentenceTransformer, config: TrialConfig) -> str:
             columns = columns_of("triplets" if count == 1 else "tuples", 2 + count)
         prompts = training_prompts(model, config.model, shape, columns)
         words.append(f"{name}: {', '.join(f'{column} {_quoted(text)}' for column, text in prompts.items()) or 'none'}")
-    evaluation = config.evaluation
-    benchmarks = (evaluation.dev, evaluation.test, *evaluation.benchmarks, *evaluation.watch)
-    families = {evaluation.family, *(benchmark.family for benchmark in benchmarks if benchmark is not None)}
+    families = config.evaluation.families
     if not families <= SCORED_WITH_ROLES:
         words.append(f"scored pairs: {_quoted(model.prompts.get(model.default_prompt_name or ''))}")
     if families & SCORED_WITH_ROLES:

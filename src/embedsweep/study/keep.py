@@ -27,15 +27,24 @@ def constraints_of(keep: Sequence[KeepConfig], result: TrialResult) -> dict[str,
     Raises:
         TrialError: a score is unknown or not a number.
     """
-    constraints: dict[str, float] = {}
-    for kept in keep if not result.pruned else ():
-        drop = result.before.get(kept.score, math.nan) - result.dev.get(kept.score, math.nan)
-        if math.isnan(drop):
-            error = TrialError(f"{kept.score} is not known before and after training, and study.keep compares both")
+    constraints = _excesses(keep, result.before, result.dev) if not result.pruned else {}
+    for score, excess in constraints.items():
+        if math.isnan(excess):
+            error = TrialError(f"{score} is not known before and after training, and study.keep compares both")
             error.fails_again = True
             raise error
-        constraints[kept.score] = round(drop - kept.drop_at_most, _DIGITS)
     return constraints
+
+
+def keeps_so_far(keep: Sequence[KeepConfig], before: Mapping[str, float], dev: Mapping[str, float]) -> bool:
+    """Return whether a running trial forgets no more than it may, by its last dev metrics; not where one is unknown."""
+    return all(excess <= 0 for excess in _excesses(keep, before, dev).values())
+
+
+def _excesses(keep: Sequence[KeepConfig], before: Mapping[str, float], dev: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each watched score fell further than it may, by its name; NaN where that is not known."""
+    drops = {kept: before.get(kept.score, math.nan) - dev.get(kept.score, math.nan) for kept in keep}
+    return {kept.score: round(drop - kept.drop_at_most, _DIGITS) for kept, drop in drops.items()}
 
 
 def is_kept(trial: FrozenTrial) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +45,7 @@ from embedsweep.study.record import (
 )
 from embedsweep.study.sampling import TrialSampler
 from embedsweep.study.study_file import write_study_file
-from embedsweep.study.trial_file import write_trial
+from embedsweep.study.trial_file import set_aside, write_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 
 ATTEMPTS = "embedsweep.attempts"
@@ -251,7 +250,9 @@ class Study(StudyRecord):
         self._set(trial, CONFIG_HASH, identity)
         self._write_file(trial.number)
 
-    def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:
+    def report(
+        self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int, *, keeps: bool = True
+    ) -> Decision:
         """Report an evaluation of a running trial; return whether the trial continues.
 
         Without a pruner it is reported under its optimizer step, with a pruner under its rung, where the pruner
@@ -262,13 +263,14 @@ class Study(StudyRecord):
             step: optimizer steps trained.
             metrics: dev metrics, by name.
             total: optimizer steps of the whole training.
+            keeps: whether it has so far forgotten no more than ``study.keep`` allows.
         """
         if len(self.plan.objectives) > 1:
             return Decision.CONTINUE
         optuna_trial, value = self._open[trial.number], metrics[self.plan.objective]
         with shielded():
             if self.plan.pruner != "none":
-                return decide(self.plan, optuna_trial, step, total, value)
+                return decide(self.plan, optuna_trial, step, total, value, keeps=keeps)
             if step not in self.trials[trial.number].intermediate_values:
                 optuna_trial.report(value, step)
         return Decision.CONTINUE
@@ -390,10 +392,3 @@ class Study(StudyRecord):
         with shielded():
             self._study.set_user_attr(FINALS, finals.tree())
             write_study_file(self.folder, self._study, self.url)
-
-
-def set_aside(folder: Path) -> None:
-    """Rename a folder that is in a trial's way, if there is one: to that of another study, whose storage is gone."""
-    if folder.exists():
-        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
-        folder.rename(aside)

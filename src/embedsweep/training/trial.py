@@ -81,6 +81,7 @@ class TrialSetup:
         group: the processes that train the trial together; None trains it in this process.
         models: keeps the model it builds for the next trial; by default nothing is kept.
         keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
+        on_before: receives the scores of the untrained model, if it is scored.
         alive: is called at signs of life: after each step, and each batch of texts that is encoded.
     """
 
@@ -95,6 +96,7 @@ class TrialSetup:
     group: TrainingGroup | None = None
     models: BuiltModels = field(default_factory=lambda: BuiltModels(keeps=False))
     keeps_model: Callable[[TrialResult], bool] = lambda _: True
+    on_before: Callable[[Mapping[str, float]], None] = lambda _: None
     alive: Callable[[], None] = lambda: None
 
     @property
@@ -165,6 +167,7 @@ class _TrialRun:
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts), self.on_alive)
         self._record_data(splits, conversion_of(parts), size, model)
         before = self._scores_before(built)
+        setup.on_before(before)
         training, outcome = self._train(built, parts, size)
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)

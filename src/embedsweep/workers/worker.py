@@ -35,7 +35,7 @@ from embedsweep.signals import shielded
 from embedsweep.study.deaths import failure_of
 from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
-from embedsweep.study.keep import constraints_of, forgotten
+from embedsweep.study.keep import constraints_of, forgotten, keeps_so_far
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.names import color_tags, option_tags, trial_name
@@ -242,11 +242,12 @@ class Worker:
     def _train(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
         require_same_data(self.study, trial.params, config)
         label = str(trial.number)
-        steps = 0
+        steps, before = 0, dict[str, float]()
 
         def report(step: int, metrics: Mapping[str, float]) -> Decision:
             self.display.score(label, metrics[self.study.plan.objective])
-            return self.study.report(trial, step, metrics, steps)
+            keeps = keeps_so_far(self.study.plan.keep, before, metrics)
+            return self.study.report(trial, step, metrics, steps, keeps=keeps)
 
         def progress(step: int, total: int) -> None:
             nonlocal steps
@@ -267,6 +268,7 @@ class Worker:
             group=self.group,
             models=self._models,
             keeps_model=self._keeps_model,
+            on_before=before.update,
             alive=self.alive,
         )
         return run_trial(setup)
