@@ -167,7 +167,7 @@ def test_diff_shows_what_differs_and_both_curves(capsys: pytest.CaptureFixture[s
     assert main(["diff", "night", "0", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split() for line in lines]
-    assert cells[1] == ["trial", "0", "trial", "1"]
+    assert cells[0] == ["trial", "0", "trial", "1"]
     assert [SPEARMAN, "0.5000", "0.7000"] in cells
     assert ["steps", "8", "16"] in cells
     assert ["optimizer.lr", "0.0001", "0.0002"] in cells

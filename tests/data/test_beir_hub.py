@@ -12,7 +12,7 @@ import pytest
 from embedsweep.config.compose import open_composer
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data import load
-from embedsweep.data.load import load_retrieval, load_train
+from embedsweep.data.load import load_judged, load_retrieval, load_train
 from embedsweep.errors import ConfigError
 from tests.data.test_beir import BEIR
 
@@ -84,6 +84,14 @@ def test_a_judgement_of_a_text_that_was_left_out_is_left_out_too(monkeypatch: py
     judged = [*QRELS, {"query-id": "q1", "corpus-id": "d3"}]
     _serve(monkeypatch, {"corpus": {"c": CORPUS}, "queries": {"q": QUERIES}, "qrels": {"test": judged}})
     assert load_retrieval(HUB, "test").relevant == {"q1": {"d1": 1.0}, "q2": {"d2": 1.0}}
+
+
+def test_splits_that_the_hub_does_not_have_judge_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _serve(monkeypatch, {"corpus": {"c": CORPUS}, "queries": {"q": QUERIES}, "qrels": {"train": QRELS, "test": QRELS}})
+    assert [each.origin.split("[qrels] ")[1].split()[0] for each in load_judged(HUB)] == ["train", "test"]
+    _serve(monkeypatch, {"corpus": {"c": CORPUS}, "queries": {"q": QUERIES}, "qrels": {"train": QRELS, "dev": []}})
+    with pytest.raises(ConfigError, match="it has nothing"):
+        load_judged(replace(HUB, revision="v2"))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ PAIRS = _pairs(("q1", "a"), ("q2", "b"), ("q2", "c"))
 SEARCHED = _searched(
     ("a", "b", "c", "d", "q2"), {"q1": {"a": 2, "d": 1, "b": 0}, "q2": {"b": 1, "c": 1}, "q3": {"c": 1}}
 )
-CANDIDATES = candidates_of(PAIRS, SEARCHED)
+CANDIDATES = candidates_of(PAIRS, SEARCHED.documents, SEARCHED.relevant_pairs)
 
 
 def test_all_that_is_relevant_is_excluded_whether_it_is_trained_on_or_not_and_the_question_itself() -> None:
@@ -40,18 +40,23 @@ def test_all_that_is_relevant_is_excluded_whether_it_is_trained_on_or_not_and_th
 
 def test_documents_are_all_there_are_each_text_once_and_the_positives() -> None:
     assert CANDIDATES.documents == ("a", "b", "c", "d", "q2")
-    twice = Retrieval(("1",), ("q1",), ("x", "y"), ("same", "same"), {}, "corpus")
-    assert candidates_of(_pairs(("q1", "a")), twice).documents == ("same", "a")
+    assert candidates_of(_pairs(("q1", "a")), ("same", "same"), ()).documents == ("same", "a")
 
 
 def test_a_document_with_the_text_of_a_relevant_one_is_relevant() -> None:
-    searched = Retrieval(("1",), ("q1",), ("x", "y", "z"), ("same", "same", "other"), {"1": {"x": 1}}, "corpus")
-    assert candidates_of(_pairs(("q1", "same")), searched).irrelevant_to("q1") == ["other"]
+    searched = candidates_of(_pairs(("q1", "same")), ("same", "same", "other"), ())
+    assert searched.irrelevant_to("q1") == ["other"]
+
+
+def test_a_relevant_text_that_is_no_document_is_not_searched() -> None:
+    candidates = candidates_of(_pairs(("q1", "a"), ("q2", "b")), ("a", "b", "c"), [("q1", "elsewhere"), ("q2", "c")])
+    assert candidates.documents == ("a", "b", "c")
+    assert candidates.relevant == {"q1": ("a",), "q2": ("b", "c")}
 
 
 def test_a_question_to_which_all_documents_are_relevant_is_refused() -> None:
     with pytest.raises(ConfigError) as error:
-        candidates_of(_pairs(("q1", "a"), ("q1", "b")), _searched(("a", "b"), {"q1": {"a": 1}}))
+        candidates_of(_pairs(("q1", "a"), ("q1", "b")), ("a", "b"), [("q1", "a")])
     assert str(error.value) == (
         "data.negatives.count: all 2 documents of train.csv are relevant to 'q1': add others, or set it to 0"
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,71 @@ def test_negatives_are_never_relevant_whatever_is_trained_on(is_limited: bool) -
     for question, positive, *negatives in _rows(made):
         assert (question, positive) in relevant
         assert not {(question, negative) for negative in negatives} & relevant
+
+
+JUDGED = {
+    "train": [("q0", "d0"), ("q1", "d1")],
+    "dev": [("q0", "d2"), ("q2", "d3")],
+    "test": [("q1", "d4"), ("q3", "d5")],
+}
+"""Split -> questions, each with a relevant text."""
+
+
+def _csv(folder: Path, judged: dict[str, list[tuple[str, str]]] = JUDGED) -> tuple[str, ...]:
+    folder.mkdir()
+    for split, pairs in judged.items():
+        rows = "".join(f"{question},{text}\n" for question, text in pairs)
+        (folder / f"{split}.csv").write_text(f"anchor,positive\n{rows}", encoding="utf-8")
+    return ("data=csv", "data.shape=positive_pairs", "data.columns=[anchor,positive]", f"data.path={folder}")
+
+
+def _beir(folder: Path) -> tuple[str, ...]:
+    (folder / "qrels").mkdir(parents=True)
+    for file, letter in (("corpus", "d"), ("queries", "q")):
+        lines = [json.dumps({"_id": f"{letter}{number}", "text": f"{letter}{number}"}) for number in range(8)]
+        (folder / f"{file}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for split, pairs in JUDGED.items():
+        rows = "".join(f"{question}\t{text}\t1\n" for question, text in pairs)
+        (folder / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{rows}", encoding="utf-8")
+    return ("data=beir", f"data.path={folder}")
+
+
+OWN = ("evaluation=retrieval", "evaluation.dev=null", "evaluation.test=null")
+"""Dev and test of the data itself."""
+
+
+@pytest.mark.parametrize("write", [_csv, _beir])
+@pytest.mark.parametrize("evaluation", [(), OWN])
+def test_what_another_split_calls_relevant_is_no_negative(
+    write: Callable[[Path], tuple[str, ...]], evaluation: Sequence[str], tmp_path: Path
+) -> None:
+    made = _mined(*write(tmp_path / "mine"), *evaluation, "data.negatives.count=9")
+    negatives = {question: {*texts} for question, _, *texts in _rows(made)}
+    documents = {f"d{number}" for number in range(8 if write is _beir else 6)}
+    assert negatives == {"q0": documents - {"d0", "d2"}, "q1": documents - {"d1", "d4"}}
+
+
+def test_without_leaks_nothing_that_dev_or_test_has_is_a_negative(tmp_path: Path) -> None:
+    judged = {**JUDGED, "train": [*JUDGED["train"], ("q4", "d6"), ("q5", "D2 "), ("q6", "d7")]}
+    words = (*_csv(tmp_path / "mine", judged), *OWN, "data.negatives.count=9")
+    rows = _rows(_mined(*words, "data.drop_leaked=true"))
+    assert {question: {*texts} for question, _, *texts in rows} == {"q4": {"d0", "d1", "d7"}, "q6": {"d0", "d1", "d6"}}
+    assert {"d2", "D2 ", "d3", "d4", "d5"} <= {text for row in _rows(_mined(*words)) for text in row[2:]}
+
+
+def test_what_a_benchmark_calls_relevant_is_no_negative(tmp_path: Path) -> None:
+    _csv(tmp_path / "mine", {"dev": [("q0", "d1"), ("q9", "d9")]})
+    option = Path("conf", "benchmark", "mine.yaml")
+    option.parent.mkdir(parents=True)
+    option.write_text(
+        "defaults: [/data@data: csv, _self_]\nname: mine\nfamily: retrieval\nfolder: mine\nsplit: dev\n"
+        "data: {shape: positive_pairs, columns: [anchor, positive]}\n",
+        encoding="utf-8",
+    )
+    own = {"train": [("q0", "d0"), ("q1", "d1"), ("q2", "d2")], "test": [("q3", "d1"), ("q4", "d2")]}
+    words = (*_csv(tmp_path / "other", own), OWN[0], "evaluation.dev=mine", OWN[2], f"evaluation.path={tmp_path}")
+    negatives = {question: {*texts} for question, _, *texts in _rows(_mined(*words, "data.negatives.count=5"))}
+    assert negatives == {"q0": {"d2"}, "q1": {"d0", "d2"}, "q2": {"d0", "d1"}}
 
 
 def test_trials_that_share_settings_are_mined_for_once_and_others_anew(

@@ -160,9 +160,9 @@ def drop_leaked(splits: Splits) -> Examples:
         ConfigError: fewer than 2 are left.
     """
     train = splits.train
-    held_out = _sentences(_normalised(as_examples(splits.dev))) | _sentences(_normalised(as_examples(splits.test)))
+    known = held_out(splits)
     rows = zip(*train.texts, strict=True)
-    kept = [index for index, row in enumerate(rows) if not any(normal(text) in held_out for text in row)]
+    kept = [index for index, row in enumerate(rows) if not any(normal(text) in known for text in row)]
     if len(kept) < 2:
         raise ConfigError.single(
             "data.drop_leaked",
@@ -171,6 +171,11 @@ def drop_leaked(splits: Splits) -> Examples:
         )
     leaked = f"{len(train) - len(kept)} of {len(train)} examples"
     return train.kept(kept, f"leaked: {leaked} share a sentence with dev or test, left out, {len(kept)} kept")
+
+
+def held_out(splits: Splits) -> set[str]:
+    """Return the sentences of dev and test in normal form; of retrieval those of queries and relevant documents."""
+    return _sentences(_normalised(as_examples(splits.dev))) | _sentences(_normalised(as_examples(splits.test)))
 
 
 def trained_on(splits: Splits, *, drop: bool) -> Splits:

@@ -180,6 +180,24 @@ def load_retrieval(data: DataConfig, split: Split, folder: str | None = None) ->
     return _raised(_retrieval(Request(key, (data, splits, folder))))
 
 
+def load_judged(data: DataConfig) -> tuple[Retrieval, ...]:
+    """Return every split that there is as :func:`load_retrieval` does, train first: all that is judged.
+
+    Raises:
+        ConfigError: all problems of the first with any.
+    """
+    judged = [load_retrieval(data, "train")]
+    for split in splits_there(data):
+        if split != "train":
+            try:
+                judged.append(load_retrieval(data, split))
+            except ConfigError as error:
+                # Only reading shows which of the splits that are named by default the hub has.
+                if data.path is not None or error.problems[0].where != f"data.splits.{split}":
+                    raise
+    return tuple(judged)
+
+
 @functools.lru_cache(maxsize=8)
 def _retrieval(request: Request) -> Retrieval | ConfigError:
     """Return the first of some splits as retrieval, the others' documents included."""

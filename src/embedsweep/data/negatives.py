@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from embedsweep.config.negatives import NegativesConfig
 from embedsweep.config.values import shown
 from embedsweep.data.examples import Examples
-from embedsweep.data.scored import Retrieval, digest_of
+from embedsweep.data.scored import digest_of
 from embedsweep.errors import ConfigError
 
 Negatives = Mapping[str, Sequence[str]]
@@ -51,22 +51,22 @@ class Candidates:
         return [document for document in self.documents if document not in relevant]
 
 
-def candidates_of(pairs: Examples, searched: Retrieval) -> Candidates:
+def candidates_of(pairs: Examples, searched: Iterable[str], judged: Iterable[tuple[str, str]]) -> Candidates:
     """Return what the negatives of positive pairs are chosen from.
 
     Args:
         pairs: the pairs that get negatives, perhaps fewer than there are.
-        searched: the documents, and all that is known to be relevant.
+        searched: the documents.
+        judged: all else that is known to be relevant: questions, each with a text that may be no document.
 
     Raises:
         ConfigError: all documents are relevant to some question.
     """
     relevant: dict[str, dict[str, None]] = {question: {} for question in pairs.texts[0]}
-    for question, document in (*zip(*pairs.texts, strict=True), *searched.relevant_pairs):
-        if question in relevant:
+    documents = dict.fromkeys((*searched, *pairs.texts[1]))
+    for question, document in itertools.chain(zip(*pairs.texts, strict=True), judged):
+        if question in relevant and document in documents:
             relevant[question][document] = None
-    positives = itertools.chain.from_iterable(relevant.values())
-    documents = dict.fromkeys((*searched.documents, *positives))
     for question, texts in relevant.items():
         if question in documents:
             texts[question] = None

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
-from embedsweep.data.audit import audit, trained_on, warnings
+from embedsweep.data.audit import audit, held_out, trained_on, warnings
 from embedsweep.data.convert import prepared
-from embedsweep.data.examples import Examples, Splits
-from embedsweep.data.load import load_also, load_retrieval, load_splits, load_train
-from embedsweep.data.negatives import candidates_of
+from embedsweep.data.examples import Examples, Splits, as_examples
+from embedsweep.data.load import load_also, load_judged, load_splits, load_train
+from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval
 from embedsweep.data.scored import Retrieval
+from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
@@ -53,20 +55,34 @@ def training_parts(
         own = replace(splits, train=loaded[name])
         examples = prepared(own, data, shapes_of(loss), loss.name, count)
         if data.negatives.decide_examples:
-            examples = add_negatives(examples, _searched(own, data, loss, count), data, config, alive)
+            examples = add_negatives(examples, _candidates(examples, own, data, loss, count), data, config, alive)
         parts[name] = Part(examples, loss, data.convert.seed)
     return parts
 
 
-def _searched(splits: Splits, data: DataConfig, loss: LossConfig, count: Count | None) -> Retrieval:
-    """Return the documents that negatives are mined from, and all that is relevant, whatever ``data.limit`` is.
+def _candidates(pairs: Examples, splits: Splits, data: DataConfig, loss: LossConfig, count: Count | None) -> Candidates:
+    """Return what the negatives of positive pairs are mined from, whatever ``data.limit`` is.
 
-    The documents are those of the data where it has queries and documents, else the positives of its pairs.
+    The documents are those of the data where it has queries and documents, else the positives of its pairs. What any of
+    its splits, dev or test calls relevant to a question is none of its negatives, and with ``data.drop_leaked`` nothing
+    that dev or test has.
+
+    Raises:
+        ConfigError: the data cannot be read, or all documents are relevant to some question.
     """
     if data.shape in SEARCHED:
-        return load_retrieval(data, "train")
-    whole = replace(splits, train=load_train(replace(data, limit=None)))
-    return as_retrieval(prepared(whole, data, shapes_of(loss), loss.name, count))
+        judged = load_judged(data)
+    else:
+        whole = replace(splits, train=load_train(replace(data, limit=None)))
+        judged = (as_retrieval(prepared(whole, data, shapes_of(loss), loss.name, count)),)
+    documents = judged[0].documents
+    if data.drop_leaked:
+        leaked = held_out(splits)
+        documents = tuple(text for text in documents if normal(text) not in leaked)
+    scored = [each for each in map(as_examples, (splits.dev, splits.test)) if each.shape in SEARCHED]
+    relevant = [each.relevant_pairs for each in judged]
+    relevant += [tuple(zip(*each.texts[:2], strict=True)) for each in scored]
+    return candidates_of(pairs, documents, itertools.chain.from_iterable(relevant))
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ def count_prepared(part: UnpreparedPart) -> int | ConfigError:
     try:
         examples = prepared(part.splits, part.data, shapes_of(part.loss), part.loss.name, None)
         if part.data.negatives.decide_examples:
-            candidates_of(examples, _searched(part.splits, part.data, part.loss, None))
+            _candidates(examples, part.splits, part.data, part.loss, None)
         return len(examples)
     except ConfigError as error:
         return error

@@ -20,8 +20,7 @@ from embedsweep.config.identity import digest
 from embedsweep.config.negatives import NegativesConfig
 from embedsweep.config.trial import DataConfig, TrialConfig
 from embedsweep.data.examples import Examples
-from embedsweep.data.negatives import Candidates, Negatives, candidates_of, with_negatives
-from embedsweep.data.scored import Retrieval
+from embedsweep.data.negatives import Candidates, Negatives, with_negatives
 from embedsweep.errors import TrialError, first_line
 from embedsweep.files import cache_folder, write_atomically
 from embedsweep.hub import local_model
@@ -53,23 +52,22 @@ TEXT_KEYS = ("max_seq_length", "prompts", "default_prompt", "prompt_rule")
 
 
 def add_negatives(
-    pairs: Examples, searched: Retrieval, data: DataConfig, config: TrialConfig, alive: Callable[[], None]
+    pairs: Examples, candidates: Candidates, data: DataConfig, config: TrialConfig, alive: Callable[[], None]
 ) -> Examples:
     """Return positive pairs with hard negatives, without the questions that are dropped.
 
     Args:
         pairs: the pairs of one dataset.
-        searched: its documents, and all that is relevant whatever is trained on.
+        candidates: what their negatives are chosen from.
         data: its configuration.
         config: the trial, for the base model.
         alive: is called after each batch that is embedded, and while another process mines.
 
     Raises:
-        ConfigError: all documents are relevant to some question, or too few pairs are left.
+        ConfigError: too few pairs are left.
         TrialError: memory is too small to embed one text.
     """
     settings = data.negatives
-    candidates = candidates_of(pairs, searched)
     miner = Miner(config, data, alive)
     dropped: list[str] = []
     if (strictest := settings.dropping) is not None:
