@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, get_args
 
-from embedsweep.config.metrics import FAMILIES, SCORINGS, Family
+from embedsweep.config.metrics import FAMILIES, scoring_keys
 from embedsweep.config.reader import KeyReaders, Reader, as_typed
 from embedsweep.config.study import (
     EmissionsConfig,
@@ -45,11 +45,6 @@ T = TypeVar("T")
 
 TRIAL_SECTIONS = tuple(field.name for field in fields(TrialConfig) if field.name not in ("objective", "rungs"))
 """The sections that decide the result of a trial: model, loss, data, dataloader, optimizer, trainer, evaluation."""
-
-SCORING_KEYS: Mapping[Family, tuple[str, ...]] = {
-    kind.family: tuple(key for key, _ in fields_of(kind).values() if key != "name") for kind in SCORINGS
-}
-"""The keys of each family of evaluations that not all have."""
 
 SERVICES: Mapping[str, type] = {
     "search": SearchConfig,
@@ -271,7 +266,7 @@ def _evaluation_name(reader: Reader) -> str:
     name: str = reader.value("name", str)
     if name in FAMILIES:
         return name
-    found = {family: [key for key in SCORING_KEYS[family] if reader.peek(key) is not None] for family in FAMILIES}
+    found = {family: [key for key in scoring_keys(family) if reader.peek(key) is not None] for family in FAMILIES}
     most = max(map(len, found.values()))
     if most:
         families = [family for family, keys in found.items() if len(keys) == most]
