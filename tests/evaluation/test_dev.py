@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,30 @@ def test_an_evaluation_gives_signs_of_life_of_dev_and_of_what_is_watched() -> No
 def test_what_cannot_be_watched_is_refused(watched: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         pass_single([f"evaluation.watch={watched}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "reads_it"),
+    [
+        (["evaluation.test=hidden-dev"], "as test does"),
+        (["evaluation.test=short-test"], "as test does"),
+        (["evaluation.benchmarks=[short-test]"], "as short-test does"),
+        (["data=csv", "data.path=data/short", "data.splits.dev=[train]"], "as test does"),
+        ([], ""),
+        (["evaluation.benchmarks=[hidden-dev]"], ""),
+        (["evaluation.test=short-dev"], ""),
+    ],
+)
+def test_a_test_cannot_be_watched_under_another_name(words: list[str], reads_it: str) -> None:
+    option = "defaults: [/data@data: csv, _self_]\nname: {}\nfolder: short\nsplit: {}\ndata: {}\n"
+    for name, split, data in (("hidden-dev", "dev", "{splits: {dev: [test]}}"), ("short-test", "test", "{}")):
+        Path(f"conf/benchmark/{name}.yaml").write_text(option.format(name, split, data), encoding="utf-8")
+    for split in ("train", "test"):
+        shutil.copy("data/short/dev.csv", f"data/short/{split}.csv")
+    command = ["evaluation.watch=[hidden-dev]", "evaluation.path=data", *words]
+    if not reads_it:
+        assert pass_single(command).config.evaluation.watch[0].name == "hidden-dev"
+        return
+    message = f"evaluation.watch: hidden-dev reads test of csv, {reads_it}, and dev selects: watch a dev benchmark of "
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        pass_single(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import yaml
 from embedsweep.cli import main
 from embedsweep.commands.quoting import quote_study
 from embedsweep.config.study import EmissionsConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, WorkerError
-from embedsweep.study.quote import Kind, TimedKind, kinds_of
+from embedsweep.study.quote import Kind, TimedKind, Timing, kinds_of
 from embedsweep.study.reading import read_study
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import quoting
-from embedsweep.workers.quote_process import PARTS, steps_of
+from embedsweep.workers.job import QuoteOrder
+from embedsweep.workers.quote_process import PARTS, steps_of, time_each
 from embedsweep.workers.quoting import _Timer
 from tests.study.test_quote import TIMING
 
@@ -55,7 +58,7 @@ def timed_by(folder: Path, monkeypatch: pytest.MonkeyPatch, names: str, *configs
     monkeypatch.setattr(quoting, "COMMAND", (sys.executable, "-c", PROCESS))
     trials: Any = configs
     environments = [{"NAME": name} for name in names]
-    timer = _Timer(trials, (), environments, folder, EmissionsConfig("", None), None, lambda _: None)
+    timer = _Timer(trials, (), environments, folder, EmissionsConfig("", None), None, False, lambda _: None)
     timer.run()
     return timer
 
@@ -99,10 +102,68 @@ def test_a_budget_too_small_for_one_trial_is_refused(monkeypatch: pytest.MonkeyP
         quote_study(request, None, print)
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "study.enqueue=[{optimizer.lr:1e-4},{optimizer.lr:2e-4},{optimizer.lr:3e-4}]",
+            r"study.enqueue: has 3 configurations, more than the 2 of study.budget_hours=0.07: try fewer, or raise it",
+        ),
+        ("study.patience=2", "study.patience: 2 is never reached in a study of 2 trials: set less, or leave it out"),
+    ],
+)
+def test_a_budget_too_small_for_what_the_study_asks_for_is_refused(
+    word: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pass_sweep(("optimizer.lr=interval(1e-4,1e-3)", "study.budget_hours=0.07", word))
+    assert request.plan is not None
+    kinds: dict[Kind, TimedKind] = {kind: TimedKind({}, (TIMING,), None) for kind in kinds_of(request.plan)}
+    monkeypatch.setattr("embedsweep.commands.quoting.time_kinds", lambda *_: (kinds, 1))
+    with pytest.raises(ConfigError, match=message):
+        quote_study(request, None, print)
+
+
 @pytest.mark.parametrize(("step_s", "steps"), [(0.1, 12), (1.9, 10), (4.0, 5), (60.0, 4)])
 def test_a_slow_model_is_timed_for_fewer_steps(step_s: float, steps: int) -> None:
     assert steps_of("cpu", step_s) == steps
     assert 1 <= steps // PARTS < steps  # the first part can be left out
+
+
+@pytest.mark.parametrize(
+    ("words", "broken", "trained"),
+    [
+        # A step before the first kind, or before the first that can be trained.
+        (("loss=mnrl,cosent",), "", [("mnrl", 1), ("mnrl", 12), ("cosent", 12)]),
+        (("loss=mnrl,cosent",), "mnrl", [("mnrl", 1), ("cosent", 1), ("cosent", 12)]),
+        # What is made once for each data configuration: its examples and their negatives.
+        (
+            ("loss=mnrl", "data.limit=60,64", "optimizer.lr=1e-4,1e-3"),
+            "",
+            [("mnrl 60", 1), ("mnrl 60", 12), ("mnrl 64", 1), ("mnrl 64", 12)],
+        ),
+    ],
+)
+def test_what_is_done_once_is_done_before_a_kind_is_timed(
+    words: Sequence[str], broken: str, trained: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = pass_sweep(words).plan
+    assert plan is not None
+    configs = dict(enumerate(config for _, config in kinds_of(plan).values()))
+    calls: list[tuple[str, int]] = []
+
+    def time_trial(config: TrialConfig, _order: object, _models: object, _group: object, steps: int) -> Timing:
+        calls.append((" ".join(map(str, filter(None, [config.loss.name, config.data.limit]))), steps))
+        if config.loss.name == broken:
+            raise RuntimeError("too large")
+        return TIMING
+
+    monkeypatch.setattr("embedsweep.workers.quote_process.time_trial", time_trial)
+    monkeypatch.setattr("embedsweep.workers.quote_process.steps_of", lambda *_: 12)
+    sent: list[tuple[object, ...]] = []
+    time_each(QuoteOrder(configs, tmp_path, EmissionsConfig("", None), None, False), "cpu", None, sent.append)
+    assert calls == trained
+    failed = [message[1] for message in sent if message[0] == "failed"]
+    assert failed == [index for index, config in configs.items() if config.loss.name == broken]
 
 
 @pytest.mark.slow

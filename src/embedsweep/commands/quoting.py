@@ -7,11 +7,11 @@ from collections.abc import Callable
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.values import resolve
 from embedsweep.console import duration
-from embedsweep.errors import ConfigError
+from embedsweep.errors import ConfigError, raise_problems
 from embedsweep.study.quote import MOST_TRIALS, Quote, affordable, make_quote
 from embedsweep.study.record import StudyRecord
 from embedsweep.validation.sections import TRIAL_SECTIONS
-from embedsweep.validation.sweep import Sweep
+from embedsweep.validation.sweep import Sweep, check_n_trials
 from embedsweep.workers.quoting import time_kinds
 
 HOUR_S = 3600.0
@@ -26,7 +26,8 @@ def quote_study(request: Sweep, study: StudyRecord | None, say: Callable[[str], 
         say: prints a line.
 
     Raises:
-        ConfigError: there are too many kinds of trials to time, or ``study.budget_hours`` is too little for one trial.
+        ConfigError: there are too many kinds of trials to time, or ``study.budget_hours`` is too little for one trial
+            or for what the study asks for.
         WorkerError: the processes that measure cannot start, or no trial can be trained here.
     """
     plan, n_trials, done = request.plan, request.n_trials, 0
@@ -41,6 +42,7 @@ def quote_study(request: Sweep, study: StudyRecord | None, say: Callable[[str], 
             trial_s = max(kind.seconds() for kind in timed.values())
             message = f"{hours:g} hours are too little for one trial, which takes up to {duration(trial_s)}: set more"
             raise ConfigError.single("study.budget_hours", message)
+        raise_problems([*check_n_trials(plan, request.study, n_trials)])
     assert n_trials is not None, "validation asks for a number of trials or a budget"
     return make_quote(plan, timed, n_trials, done, count, request.study.keep_models)
 

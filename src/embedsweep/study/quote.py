@@ -48,7 +48,7 @@ class Timing:
         steps: optimizer steps of a whole trial.
         step_s: seconds of a step.
         eval_s: seconds of an evaluation on dev, with its checkpoint.
-        fixed_s: seconds of all else in a trial: loading, preparing, scoring the untrained model, recording.
+        fixed_s: seconds of all else in a trial: loading, preparing, recording; without what is done once for all.
         evaluations: how often a whole trial is evaluated.
         kwh_per_s: kilowatt-hours a second, of this worker.
         co2eq_kg_per_s: kilograms of CO2 equivalent a second, of this worker.

@@ -94,12 +94,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if plan.axes:
             plan = replace(plan, enqueue=read_points(plan, study.enqueue, problems))
         n_trials = _count_trials(plan, study, search, overrides, problems)
-        if n_trials is not None and (count := len(plan.enqueue)) > n_trials:
-            message = f"has {count} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
-            problems.append(Problem("study.enqueue", message))
-        if n_trials is not None and study.patience is not None and study.patience >= n_trials:
-            message = f"{study.patience} is never reached in a study of {n_trials} trials: set less, or leave it out"
-            problems.append(Problem("study.patience", message))
+        if n_trials is not None:
+            problems += check_n_trials(plan, study, n_trials)
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
@@ -109,6 +105,23 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         raise ConfigError(problems)
     fixed = tuple(overrides.fixed)
     return Sweep(**vars(services), plan=plan, n_trials=n_trials, fixed=fixed, overridden=overrides.keys)
+
+
+def check_n_trials(plan: StudyPlan, study: StudyConfig, n_trials: int) -> Iterator[Problem]:
+    """Check whether a new study has trials for all that it asks for.
+
+    Args:
+        plan: its plan.
+        study: its section.
+        n_trials: how many trials it will have: as requested, or as ``study.budget_hours`` buys.
+    """
+    hours = study.budget_hours
+    if (count := len(plan.enqueue)) > n_trials:
+        most = f"study.n_trials={n_trials}" if hours is None else f"the {n_trials} of study.budget_hours={hours:g}"
+        yield Problem("study.enqueue", f"has {count} configurations, more than {most}: try fewer, or raise it")
+    if study.patience is not None and study.patience >= n_trials:
+        message = f"{study.patience} is never reached in a study of {n_trials} trials: set less, or leave it out"
+        yield Problem("study.patience", message)
 
 
 def _plan(

@@ -72,12 +72,14 @@ class QuoteOrder:
         folder: for its files, which it deletes.
         emissions: where the electricity comes from.
         allocation: file with the energy allocated to this worker; None measures the machine in this process.
+        mixes_models: whether most trials are of another model than the one before, which each builds anew.
     """
 
     configs: Mapping[int, TrialConfig]
     folder: Path
     emissions: EmissionsConfig
     allocation: Path | None
+    mixes_models: bool
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -71,18 +72,34 @@ def main() -> int:
         order = channel.receive()
         assert isinstance(order, QuoteOrder)
         threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
-        models, steps = BuiltModels(), GPU_STEPS
-        for index, config in order.configs.items():
-            channel.send((BEGUN, index))
-            try:
-                if index == next(iter(order.configs)):  # what only the first trial of a worker loads is not counted
-                    steps = steps_of(device, time_trial(config, order, models, group, 1).step_s)
-                channel.send((TIMED, index, time_trial(config, order, models, group, steps)))
-            except Exception as error:
-                logging.getLogger(__name__).exception("a trial failed")
-                channel.send((FAILED, index, redact(first_line(error))))
-            free_device_memory()
+        time_each(order, device, group, channel.send)
     return 0
+
+
+def time_each(
+    order: QuoteOrder, device: str, group: TrainingGroup | None, send: Callable[[tuple[object, ...]], None]
+) -> None:
+    """Time one trial of each kind, and send when it begins and what it took.
+
+    What a worker or a whole sweep does once is not counted: loading libraries and data, mining negatives, scoring the
+    untrained model. The first kind of each model and data trains a step before it is timed.
+    """
+    from embedsweep.losses.nesting import dims
+
+    models, steps = BuiltModels(), dict[str, int]()
+    for index, config in order.configs.items():
+        send((BEGUN, index))
+        try:
+            key = repr((config.model, config.data, config.evaluation, dims(config.loss)))
+            if key not in steps:
+                steps[key] = steps_of(device, time_trial(config, order, models, group, 1).step_s)
+            if order.mixes_models:
+                models.drop()
+            send((TIMED, index, time_trial(config, order, models, group, steps[key])))
+        except Exception as error:
+            logging.getLogger(__name__).exception("a trial failed")
+            send((FAILED, index, redact(first_line(error))))
+        free_device_memory()
 
 
 def _end_with_parent(channel: ParentChannel) -> None:
@@ -95,7 +112,7 @@ def steps_of(device: str, step_s: float) -> int:
 
     Args:
         device: ``trainer.device``.
-        step_s: seconds of the first step of all.
+        step_s: seconds of the first step of a model on its data.
     """
     return GPU_STEPS if training_gpus(device) else max(FEWEST, min(STEPS, int(ENOUGH_S / step_s)))
 

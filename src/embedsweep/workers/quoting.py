@@ -64,6 +64,7 @@ class _Timer:
         folder: for their files.
         emissions: where the electricity comes from.
         shared: measures the machine for several workers; None lets the one process do so.
+        is_sampled: whether trials follow one another in no order, and not as the cells of a grid.
         say: prints a line.
     """
 
@@ -73,6 +74,7 @@ class _Timer:
     folder: Path
     emissions: EmissionsConfig
     shared: MachineEmissions | None
+    is_sampled: bool
     say: Callable[[str], None]
     timings: dict[int, list[Timing]] = field(default_factory=dict, init=False)
     problems: dict[int, str] = field(default_factory=dict, init=False)
@@ -110,7 +112,8 @@ class _Timer:
                     self.shared.add(process.number, process.pid)
                     allocation = allocation_path(self.folder, process.number)
                 folder = self.folder / f"trials-{process.number}"
-                process.send(QuoteOrder(dict(at.left), folder, self.emissions, allocation))
+                mixes_models = self.is_sampled and len({repr(config.model) for config in self.configs}) > 1
+                process.send(QuoteOrder(dict(at.left), folder, self.emissions, allocation, mixes_models))
             case (str(name), index) if name == BEGUN:
                 at.current = index
                 if process.number == 0:
@@ -171,7 +174,8 @@ def time_kinds(
             gpus = cuda_devices_of(device)[: len(environments) * workers.processes_per_trial]
             shared = stack.enter_context(MachineEmissions(emissions, folder, gpus))
         arguments = (device, str(workers.processes_per_trial))
-        timer = _Timer(configs, arguments, environments, folder, emissions, shared, say)
+        is_sampled = plan.sampler != "exhaustive"
+        timer = _Timer(configs, arguments, environments, folder, emissions, shared, is_sampled, say)
         timer.run()
     timed = {
         kind: TimedKind(values, tuple(timer.timings.get(index, ())), timer.problems.get(index))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from embedsweep.config.identity import canonical
-from embedsweep.config.trial import BenchmarkConfig, Split, TrialConfig
+from embedsweep.config.trial import BenchmarkConfig, DataConfig, EvaluationConfig, Split, TrialConfig
 from embedsweep.data.demo import DEMOS, is_generated
-from embedsweep.data.load import Request, load_also, load_benchmark, load_splits, scored_data
+from embedsweep.data.load import Request, benchmark_data, load_also, load_benchmark, load_splits, scored_data
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
@@ -51,16 +52,33 @@ READ_FROM = ("path", "hub", "revision", "language", "format", "files", "where")
 
 
 def check_test_is_not_dev(config: TrialConfig) -> Iterator[Problem]:
-    """Check that test does not read the pairs of dev, by which the model is chosen."""
-    (dev, chosen), (test, reported) = (scored_data(config.data, config.evaluation, name) for name in ("dev", "test"))
-    both = [name for name in test.splits[reported] if name in dev.splits[chosen]]
-    if both and all(getattr(dev, key) == getattr(test, key) for key in READ_FROM):
-        key = f"data.splits.{reported}" if config.evaluation.test is None else "evaluation.test"
+    """Check that test does not read the pairs of dev, by which the model is chosen, and is not watched beside it."""
+    evaluation = config.evaluation
+    dev, test = (scored_data(config.data, evaluation, name) for name in ("dev", "test"))
+    if both := _read_twice(dev, test):
+        key = f"data.splits.{test[1]}" if evaluation.test is None else "evaluation.test"
         message = (
-            f"reads {', '.join(both)} of {test.name}, as dev does: a score on pairs that chose the model is no test; "
+            f"reads {both} of {test[0].name}, as dev does: a score on pairs that chose the model is no test; "
             "choose another benchmark"
         )
-        yield Problem(key, f"{message} or split" if config.evaluation.test is None else message)
+        yield Problem(key, f"{message} or split" if evaluation.test is None else message)
+    reported = {"test": test}
+    reported |= {each.name: _source_of(each, evaluation) for each in evaluation.benchmarks if each.split == "test"}
+    for watched, (name, source) in itertools.product(evaluation.watch, reported.items()):
+        if both := _read_twice(_source_of(watched, evaluation), source):
+            message = f"{watched.name} reads {both} of {source[0].name}, as {name} does, and dev selects"
+            yield Problem("evaluation.watch", f"{message}: watch a dev benchmark of other data")
+
+
+def _source_of(benchmark: BenchmarkConfig, evaluation: EvaluationConfig) -> tuple[DataConfig, Split]:
+    return benchmark_data(benchmark, evaluation.path), benchmark.split
+
+
+def _read_twice(one: tuple[DataConfig, Split], other: tuple[DataConfig, Split]) -> str:
+    """Return which splits, by their names in the files, are read by both; empty for none."""
+    names = [name for name in other[0].splits[other[1]] if name in one[0].splits[one[1]]]
+    is_same = all(getattr(one[0], key) == getattr(other[0], key) for key in READ_FROM)
+    return ", ".join(names) if is_same else ""
 
 
 def scored_on(config: TrialConfig) -> tuple[str, str]:
