@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,7 +35,7 @@ from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
-from embedsweep.study.leases import LEASE, Lease
+from embedsweep.study.leases import BEAT_EVERY_S, LEASE, Lease
 from embedsweep.study.opening import open_study
 from embedsweep.study.pruning import FORGETS
 from embedsweep.study.record import FAILURE, RETRY_OF
@@ -427,6 +428,48 @@ def test_a_worker_stops_training_a_trial_that_was_reclaimed(
     assert not (made.study.trial_folder(0) / "result.json").exists()
     assert 0 in made.study._lost
     assert made.states == ["RUNNING", "COMPLETE"]
+
+
+@pytest.mark.parametrize(("value", "n_trials"), [(0.9, 4), (0.1, 3)])
+def test_a_worker_waits_for_a_trial_that_may_lift_the_stop(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch, value: float, n_trials: int
+) -> None:
+    words = ("study.name=calm", "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4", "study.patience=1", "trainer.device=cpu")
+    made = bench(*words)
+    other = open_study(pass_sweep(words))
+    running = other.ask()
+    assert running is not None
+
+    waits: list[float] = []
+
+    def end(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            dev = dict.fromkeys(DEV_METRICS, value)
+            cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
+            other.complete(running, TrialResult(value, dev, {}, {}, {}, 2, 2, cost, False, None, 1.0))
+
+    monkeypatch.setattr("embedsweep.workers.worker.time", SimpleNamespace(monotonic=time.monotonic, sleep=end))
+    made.work()
+    assert made.states == ["COMPLETE"] * n_trials
+    assert waits == [BEAT_EVERY_S] * 2
+    output = made.output.getvalue()
+    assert output.count("study.patience is reached: waiting to see whether trial 0 improves on the best") == 1
+    assert output.count("study.patience is reached: no further trial is started") == 1
+
+
+def test_a_worker_waits_no_longer_than_its_time(bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("study.name=calm", "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4", "study.patience=1", "trainer.device=cpu")
+    made, now = bench(*words), [0.0]
+    assert open_study(pass_sweep(words)).ask() is not None
+    monkeypatch.setattr(
+        "embedsweep.workers.worker.time",
+        SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds)),
+    )
+    display = PlainLines(Console(file=made.output, width=200), RunningTrials())
+    Worker(made.study, made.tracker, made.parent, display, deadline=BEAT_EVERY_S).work()
+    assert now == [2 * BEAT_EVERY_S]
+    assert made.output.getvalue().endswith("study.timeout has passed: no further trial is started\n")
 
 
 def test_a_signal_ends_the_command_though_its_trial_was_reclaimed(bench: Open, trained: Trained, living: Lease) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +67,7 @@ class Worker:
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
         after_trial: is called after each attempt at a trial.
-        alive: is called while a trial runs, wherever it gets further.
+        alive: is called while a trial runs, wherever it gets further, and while this worker waits for one.
     """
 
     study: Study
@@ -100,18 +100,30 @@ class Worker:
             self.after_trial()
 
     def _next(self) -> OpenTrial | None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            self.display.say("study.timeout has passed: no further trial is started")
-            return None
-        while True:
-            trial = self._ask()
-            if trial is not None or not (doubtful := self.study.doubtful):
-                if trial is None and self.study.is_stopped:
-                    self.display.say("study.patience is reached: no further trial is started")
+        said = ""
+        while self.deadline is None or time.monotonic() <= self.deadline:
+            if (trial := self._ask()) is not None:
                 return trial
-            numbers = ", ".join(map(str, doubtful))
-            self.display.say(f"waiting to see whether trial {numbers}, started on another machine, still runs")
-            time.sleep(BEAT_EVERY_S)
+            if waits_for := self._waits_for():
+                if waits_for != said:
+                    self.display.say(waits_for)
+                    said = waits_for
+                self.alive()
+                time.sleep(BEAT_EVERY_S)
+            elif not self.study.n_left:  # else the last trial that ran has ended since, and lifted the stop
+                if self.study.is_stopped:
+                    self.display.say("study.patience is reached: no further trial is started")
+                return None
+        self.display.say("study.timeout has passed: no further trial is started")
+        return None
+
+    def _waits_for(self) -> str:
+        """Return in words what may yet give this worker a trial, where there is none now; empty if nothing may."""
+        if doubtful := self.study.doubtful:
+            return f"waiting to see whether {_trials(doubtful)}, started on another machine, still runs"
+        if self.study.is_stopped and (unfinished := self.study.unfinished):
+            return f"study.patience is reached: waiting to see whether {_trials(unfinished)} improves on the best"
+        return ""
 
     def _ask(self) -> OpenTrial | None:
         trial: OpenTrial | None = None
@@ -308,3 +320,7 @@ def delete_unneeded(study: Study) -> None:
             is_kept = trial.number in complete and study.services.keep_models == "all"
             if not is_kept and (best is None or trial.number != best.number):
                 shutil.rmtree(folder / MODEL, ignore_errors=True)
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
