@@ -238,6 +238,11 @@ def test_a_question_without_negatives_in_its_range_gets_the_nearest_beyond_it(se
     assert {row[:2]: row[2] for row in _rows(made)} == far
 
 
+def test_a_range_that_begins_beyond_all_documents_gives_negatives_at_random() -> None:
+    made = _mined("data.negatives.count=2", "data.negatives.range_min=1000")
+    assert "0 found, 0 repeated, drawn at random for" in str(made.conversion)
+
+
 def test_with_drop_the_same_questions_are_left_out_by_the_strictest_settings_whatever_is_mined() -> None:
     strict = ("data.negatives.missing=drop", "data.negatives.strictest={count:3,relative_margin:0.006}")
     expected = _by_the_library(_config(), num_negatives=3, relative_margin=0.006)

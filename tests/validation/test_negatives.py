@@ -9,6 +9,7 @@ import pytest
 from embedsweep.config.identity import config_hash
 from embedsweep.config.study import study_name
 from embedsweep.data.load import load_train
+from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from tests.validation.commands import errors
@@ -132,8 +133,6 @@ def test_faiss_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plain_gist_takes_one_negative_and_its_cached_form_any() -> None:
-    from embedsweep.models.tiny import tiny_model_path
-
     words = ("loss=gist", f"loss.guide={tiny_model_path()}", *PAIRS)
     pass_single([*words, "data.negatives.count=1"])
     pass_single([*words, "data.negatives.count=2", "dataloader.micro_batch_size=8"])
@@ -185,6 +184,16 @@ def test_a_study_of_several_models_that_drops_questions_names_its_miner() -> Non
         "data.negatives.miner: null is the base model, and this study compares several: name one, as missing=drop "
         "leaves out the questions for which it finds too few negatives"
     ]
+
+
+@pytest.mark.parametrize("count", ["3", "0,1"])
+def test_a_study_that_drops_questions_does_so_by_one_miner(count: str) -> None:
+    words = ("loss=mnrl", *PAIRS, f"data.negatives.count={count}", f"data.negatives.miner=null,{tiny_model_path()}")
+    assert errors("-m", *words, "data.negatives.missing=drop") == [
+        "data.negatives.miner: cannot be swept with missing=drop: each miner would leave out other questions; name "
+        "one, or set missing=repeat"
+    ]
+    pass_sweep(words)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 
 from embedsweep.config.study import Choice, StudyPlan
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import DataConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_also, load_benchmark, load_splits
-from embedsweep.data.scored import Scored
+from embedsweep.data.load import load_also, load_benchmark, load_judged, load_splits
+from embedsweep.data.passages import SEARCHED
+from embedsweep.data.scored import Scored, digest_of
 from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
 from embedsweep.files import user_path
 from embedsweep.losses.nesting import nest
@@ -61,7 +62,7 @@ def _differences(frozen: Mapping[str, Mapping[str, object]], contents: Mapping[s
         before = frozen.get(name)
         if before is None or before["digest"] == content.digest:
             continue
-        what = "files" if name.startswith("model") else "examples"
+        what = {"model": "files", "corpus": "documents"}.get(name.split()[0], "examples")
         change = f"had {before['size']} {what} when the study was created and has {content.size} now"
         if before["size"] == content.size:
             change = f"has as many {what} as when the study was created ({content.size}), but not the same"
@@ -109,9 +110,21 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     sources |= {**also, **watched}
     for name, source in sources.items():
         yield f"{name}{note}", Content(source.origin, len(source), source.digest)
+    for name, content in _corpora(config.data):
+        yield f"{name}{note}", content
     losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]
     others = [part.parameters[key] for part in losses if (key := LOSSES[part.name].other_model) is not None]
     others += [dataset.data.negatives.miner for dataset in config.datasets.values()]
     for path in dict.fromkeys([config.model.path, *others]):
         if isinstance(path, str) and (folder := user_path(path)).is_dir():
             yield f"model {path}", folder_content(folder)
+
+
+def _corpora(main: DataConfig) -> Iterator[tuple[str, Content]]:
+    """Yield the name and the content of all that negatives are mined from: documents, and what is relevant."""
+    sections = {"corpus": main, **{f"corpus of data.also.{name}": also.data for name, also in main.also.items()}}
+    for name, data in sections.items():
+        if data.negatives.decide_examples and data.shape in SEARCHED:
+            judged = load_judged(data)
+            origin = data.path or data.hub or judged[0].origin
+            yield name, Content(origin, len(judged[0].documents), digest_of([each.digest for each in judged]))

@@ -360,6 +360,12 @@ class StudyRecord:
         return Finals.of(tree) if tree else None
 
     @property
+    def quote(self) -> Mapping[str, Any] | None:
+        """What the study was expected to cost, as `Quote.tree` has it; None if it was not begun with a budget."""
+        quote: Mapping[str, Any] | None = self._study.user_attrs.get(QUOTE)
+        return quote
+
+    @property
     def fixed(self) -> list[str]:
         """The overrides of the command that created the study, without the swept ones."""
         return list(self._study.user_attrs.get(FIXED, []))

@@ -37,7 +37,7 @@ LAYOUT = 1
 """Increase it when the code below finds other negatives by the same settings."""
 
 FARTHEST = 1000
-"""The last rank that is searched for questions without any negative in their range."""
+"""How many ranks from range_min on are searched for questions without any negative in their range."""
 
 SCORES = 2**26
 """Similarity scores in memory at once: a quarter of a gigabyte."""
@@ -79,7 +79,7 @@ def add_negatives(
         kept = candidates.of_questions(candidates.relevant.keys() - {*dropped})
         # What lies beyond the range may still keep the margins.
         if without := [text for text in kept.relevant if text not in found]:
-            farther = replace(settings, range_max=max(FARTHEST, settings.range_max or 0))
+            farther = replace(settings, range_max=max(settings.range_min + FARTHEST, settings.range_max or 0))
             found |= miner.mined(candidates.of_questions(without), farther)
     return with_negatives(pairs, candidates, found, dropped, settings)
 

@@ -37,7 +37,10 @@ def set_strictest(cells: Sequence[Cell], axes: Sequence[Axis], overrides: Overri
         strictest = dict(_strictest(place, sections, swept))
         if not strictest.get("count"):
             continue
-        if any(section_of(axis.key) == "model" for axis in axes) and any(not one.get("miner") for one in sections):
+        if f"{place}.miner" in swept:
+            message = "cannot be swept with missing=drop: each miner would leave out other questions; name one, or set "
+            problems.append(Problem(f"{place}.miner", f"{message}missing=repeat"))
+        elif any(section_of(axis.key) == "model" for axis in axes) and any(not one.get("miner") for one in sections):
             message = "null is the base model, and this study compares several: name one, as missing=drop leaves out "
             problems.append(Problem(f"{place}.miner", f"{message}the questions for which it finds too few negatives"))
         for section in sections:
