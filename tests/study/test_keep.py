@@ -107,6 +107,7 @@ def test_a_trial_that_forgets_is_ranked_and_never_the_best() -> None:
     assert (results.best, list(results.differences)) == (results.rows[1], [0])
     tree = tree_of(results)
     assert (tree["best"], tree["trials"][2]["reason"]) == (1, "forgets: demo-dev -0.0213")
+    assert [trial["forgets"] for trial in tree["trials"]] == [{}, {}, dict(results.rows[2].forgets), {}, {}]
     told = "trial 2 forgets demo-dev spearman_cosine by more than 0.01 and cannot be the best (study.keep); "
     assert told + "it is 0.2000 above the best trial" in answer(results)
     output = io.StringIO()
