@@ -153,6 +153,17 @@ def test_settings_without_negatives_are_no_part_of_an_identity_and_those_with_ar
     assert dropping != identity(), "other questions are trained on"
 
 
+def test_of_a_trial_without_negatives_that_drops_questions_only_what_drops_them_is_part_of_the_identity() -> None:
+    def identity(*words: str) -> str:
+        dropping = ("data.negatives.missing=drop", "data.negatives.strictest={count:3,relative_margin:0.1}")
+        settings = [f"data.negatives.{word}" for word in words]
+        return config_hash(pass_single(["loss=mnrl", *PAIRS, *dropping, *settings]).config)
+
+    assert identity("relative_margin=0.05") == identity("relative_margin=0.0", "sampling=random") == identity()
+    assert len({identity(), identity("max_score=0.9"), identity(f"miner={tiny_model_path()}")}) == 3
+    assert identity("count=1", "relative_margin=0.05") != identity("count=1", "relative_margin=0.1")
+
+
 def test_studies_that_differ_in_a_margin_have_different_names() -> None:
     plans = [
         pass_sweep(["loss=mnrl", *PAIRS, "data.negatives.count=0,1", f"data.negatives.margin={margin}"]).plan
