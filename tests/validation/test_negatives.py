@@ -219,3 +219,16 @@ def test_a_full_search_tries_negatives_with_the_losses_that_take_any_number(
     axes = [axis for axis in plan.axes if axis.key == "data.negatives.count"]
     assert {axis.when.get("loss", ""): True for axis in axes} == searched
     assert all(axis.choices == (0, 1, 3) for axis in axes)  # type: ignore[union-attr]
+
+
+def test_a_full_search_tries_one_negative_or_more_with_losses_that_do_not_take_pairs() -> None:
+    plan = pass_sweep(["loss=mnrl,angle", *PAIRS, "search=full"]).plan
+    assert plan is not None
+    axes = [axis for axis in plan.axes if axis.key == "data.negatives.count"]
+    tried = {axis.when["loss"]: axis.choices for axis in axes}  # type: ignore[union-attr]
+    assert tried == {"mnrl": (0, 1, 3), "angle": (1, 3)}
+    teacher = f"loss.teacher={tiny_model_path()}"
+    alone = pass_sweep(["loss=margin_mse", teacher, *PAIRS, "search=full"]).plan
+    assert alone is not None
+    (axis,) = (axis for axis in alone.axes if axis.key == "data.negatives.count")
+    assert axis.choices == (1, 3)  # type: ignore[union-attr]
