@@ -9,6 +9,7 @@ import pytest
 
 from embedsweep.config.compose import shipped_conf
 from embedsweep.config.study import plan_differences, study_name
+from embedsweep.config.trial import RetrievalConfig
 from embedsweep.losses.table import LOSSES as ALL_LOSSES
 from embedsweep.validation import services as services_module
 from embedsweep.validation.plan_cells import cell_config
@@ -113,3 +114,28 @@ def test_later_keys_can_be_set_in_a_users_own_options_of_an_earlier_version() ->
 def test_an_invalid_option_of_the_user_is_reported(text: str, messages: list[str]) -> None:
     own_option("loss/mine.yaml", text)
     assert errors("loss=mine") == messages
+
+
+RANKS = "accuracy_at_k, precision_recall_at_k, mrr_at_k, ndcg_at_k, map_at_k, similarities, corpus_chunk_size"
+
+
+@pytest.mark.parametrize(
+    ("family", "families", "keys"),
+    [
+        ("retrieval", "retrieval", f"{RANKS}, corpus_seed"),
+        ("reranking", "reranking", "at_k"),
+        ("pairs", "retrieval or triplets or pairs", "similarities"),
+    ],
+)
+def test_an_evaluation_with_the_keys_of_a_family_has_its_name(family: str, families: str, keys: str) -> None:
+    words = ["evaluation=mine", "data=demo_retrieval", "loss=mnrl", "evaluation.batch_size=8"]
+    own_option("evaluation/mine.yaml", f"defaults: [{family}, _self_]\nname: mine\n")
+    what = f"must be {families}, which this option has keys of ({keys}), but got mine; its file may have any name"
+    assert errors(*words) == [f"evaluation.name: {what}"]
+
+
+def test_a_users_own_evaluation_may_change_the_keys_of_a_family() -> None:
+    own_option("evaluation/mine.yaml", "defaults: [retrieval, _self_]\ncorpus_size: 50\n")
+    config = pass_single(["evaluation=mine", "data=demo_retrieval", "loss=mnrl"]).config
+    assert isinstance(config.evaluation, RetrievalConfig)
+    assert config.evaluation.corpus_size == 50

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
-from embedsweep.config.types import Count, Described, HasVariants, NotEmpty, WholeNumber
+from embedsweep.config.types import Count, Described, HasVariants, NotEmpty, WholeNumber, fields_of
 
 Family = Literal["sts", "retrieval", "triplets", "pairs", "reranking"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -250,6 +250,12 @@ SCORINGS: tuple[type[Scoring], ...] = (
     RerankingScoring,
 )
 """The table of families."""
+
+
+def scoring_keys(family: Family) -> tuple[str, ...]:
+    """Return the keys that decide the metrics of a family, beside its name."""
+    kind: type = Scoring.variant(family)
+    return tuple(key for key, _ in fields_of(kind).values() if key != "name")
 
 
 def _by(names: Iterable[str], similarities: Iterable[str]) -> Iterable[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from embedsweep.config.axes import axis_of
 from embedsweep.config.compose import Composer, Word, parse_words
-from embedsweep.config.metrics import FAMILIES, Family, Scoring
+from embedsweep.config.metrics import FAMILIES, Family, Scoring, scoring_keys
 from embedsweep.config.other_names import here
 from embedsweep.config.study import Axis, DiscreteAxis, StudyConfig, StudyPlan
 from embedsweep.config.trial import EVALUATIONS, TrialConfig
@@ -302,10 +302,8 @@ def benchmark_option(name: str, family: Family | None, composer: Composer) -> di
     """
     benchmark = composer.benchmark(name)
     if (own := benchmark["family"]) != family and own in FAMILIES:
-        kind: type = Scoring.variant(own)
-        keys = [key for key, _ in fields_of(kind).values()]
         option = composer.evaluation(own)
-        benchmark["scoring"] = {key: option[key] for key in keys if key in option}
+        benchmark["scoring"] = {key: option[key] for key in ("name", *scoring_keys(own)) if key in option}
     return benchmark
 
 

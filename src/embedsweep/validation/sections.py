@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, get_args
 
+from embedsweep.config.metrics import FAMILIES, scoring_keys
 from embedsweep.config.reader import KeyReaders, Reader, as_typed
 from embedsweep.config.study import (
     EmissionsConfig,
@@ -260,6 +261,22 @@ def _benchmarks(reader: Reader, key: str = "benchmarks") -> tuple[BenchmarkConfi
     return tuple(benchmarks)
 
 
+def _evaluation_name(reader: Reader) -> str:
+    """Return the name of an evaluation; one that is no family's has only the keys that all share, which score pairs."""
+    name: str = reader.value("name", str)
+    if name in FAMILIES:
+        return name
+    found = {family: [key for key in scoring_keys(family) if reader.peek(key) is not None] for family in FAMILIES}
+    most = max(map(len, found.values()))
+    if most:
+        families = [family for family, keys in found.items() if len(keys) == most]
+        keys = ", ".join(found[families[0]])
+        message = f"must be {' or '.join(families)}, which this option has keys of ({keys}), but got {shown(name)}"
+        reader.problem("name", f"{message}; its file may have any name")
+        reader.rest()  # nothing more is said about its keys
+    return name
+
+
 def _watch(reader: Reader) -> tuple[BenchmarkConfig, ...]:
     benchmarks = _benchmarks(reader, "watch")
     for benchmark in benchmarks:
@@ -327,6 +344,7 @@ KEY_READERS: KeyReaders = {
     (DataConfig, "max_tokens"): _max_tokens,
     (DataConfig, "also"): _also,
     (BenchmarkConfig, "data"): _scored_data,
+    (EvaluationConfig, "name"): _evaluation_name,
     (EvaluationConfig, "benchmarks"): _benchmarks,
     (EvaluationConfig, "watch"): _watch,
     (StudyConfig, "objectives"): _objectives,
