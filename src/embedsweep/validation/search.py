@@ -133,8 +133,10 @@ def _shapes_taken(cell: Cell) -> tuple[Shape, ...]:
 
 def _above_zero(axis: Axis) -> Axis:
     """Return an axis of counts without 0, for losses that are not trained on positive pairs alone."""
-    choices = tuple(choice for choice in axis.choices if choice != 0) if isinstance(axis, DiscreteAxis) else ()
-    return replace(axis, choices=choices) if choices else axis
+    if not isinstance(axis, DiscreteAxis):
+        return axis
+    choices = tuple(choice for choice in axis.choices if choice != 0)
+    return replace(axis, choices=choices or axis.choices)
 
 
 def _option_spaces(
