@@ -29,7 +29,7 @@ from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.tracking.view import VIEW_TAG, single_view
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.curve import points_of
-from embedsweep.training.data import data_warnings
+from embedsweep.training.data import corpora, data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
 from embedsweep.training.steps import training_warnings
@@ -237,7 +237,8 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         message = f"{path} is not the configuration that run {label} was started with: start a new run"
         raise ConfigError.single("resume", message)
     data = request.config.data
-    further = {examples.digest for examples in load_also(data).values()}  # which older versions did not record
+    # Those below older versions did not record.
+    further = {each.digest for each in (*load_also(data).values(), *dict(corpora(data)).values())}
     if not recorded.data_digests <= {load_splits(data, request.config.evaluation).digest, *further}:
         message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)

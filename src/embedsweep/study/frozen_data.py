@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 
 from embedsweep.config.study import Choice, StudyPlan
-from embedsweep.config.trial import DataConfig, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_also, load_benchmark, load_judged, load_splits
-from embedsweep.data.passages import SEARCHED
-from embedsweep.data.scored import Scored, digest_of
+from embedsweep.data.load import load_also, load_benchmark, load_splits
+from embedsweep.data.scored import Scored
 from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
 from embedsweep.files import user_path
 from embedsweep.losses.nesting import nest
 from embedsweep.losses.table import LOSSES
 from embedsweep.models.digest import Content, folder_content
 from embedsweep.study.record import StudyRecord
+from embedsweep.training.data import corpora
 from embedsweep.validation.cells import cell_name, section_of
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.search import probe_cells
@@ -110,7 +110,7 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     sources |= {**also, **watched}
     for name, source in sources.items():
         yield f"{name}{note}", Content(source.origin, len(source), source.digest)
-    for name, content in _corpora(config.data):
+    for name, content in corpora(config.data):
         yield f"{name}{note}", content
     losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]
     others = [part.parameters[key] for part in losses if (key := LOSSES[part.name].other_model) is not None]
@@ -118,13 +118,3 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     for path in dict.fromkeys([config.model.path, *others]):
         if isinstance(path, str) and (folder := user_path(path)).is_dir():
             yield f"model {path}", folder_content(folder)
-
-
-def _corpora(main: DataConfig) -> Iterator[tuple[str, Content]]:
-    """Yield the name and the content of all that negatives are mined from: documents, and what is relevant."""
-    sections = {"corpus": main, **{f"corpus of data.also.{name}": also.data for name, also in main.also.items()}}
-    for name, data in sections.items():
-        if data.negatives.decide_examples and data.shape in SEARCHED:
-            judged = load_judged(data)
-            origin = data.path or data.hub or judged[0].origin
-            yield name, Content(origin, len(judged[0].documents), digest_of([each.digest for each in judged]))

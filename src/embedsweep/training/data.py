@@ -16,12 +16,13 @@ from embedsweep.data.examples import Examples, Splits, as_examples
 from embedsweep.data.load import load_also, load_judged, load_splits, load_train
 from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval
-from embedsweep.data.scored import Retrieval
+from embedsweep.data.scored import Retrieval, digest_of
 from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
+from embedsweep.models.digest import Content
 from embedsweep.training.negatives import add_negatives
 
 
@@ -83,6 +84,20 @@ def _candidates(pairs: Examples, splits: Splits, data: DataConfig, loss: LossCon
     relevant = [each.relevant_pairs for each in judged]
     relevant += [tuple(zip(*each.texts[:2], strict=True)) for each in scored]
     return candidates_of(pairs, documents, itertools.chain.from_iterable(relevant))
+
+
+def corpora(main: DataConfig) -> Iterator[tuple[str, Content]]:
+    """Yield the name and the content of all that negatives are mined from beside the examples: documents, judgements.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    sections = {"corpus": main, **{f"corpus of data.also.{name}": also.data for name, also in main.also.items()}}
+    for name, data in sections.items():
+        if data.negatives.decide_examples and data.shape in SEARCHED:
+            judged = load_judged(data)
+            origin = data.path or data.hub or judged[0].origin
+            yield name, Content(origin, len(judged[0].documents), digest_of([each.digest for each in judged]))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.curve import curve_of, points_of
-from embedsweep.training.data import Part, conversion_of, data_warnings, training_parts
+from embedsweep.training.data import Part, conversion_of, corpora, data_warnings, training_parts
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
@@ -205,6 +205,8 @@ class _TrialRun:
             run.log_dataset(dataset_name(split.origin), splits.digest, split.origin, context)
         for examples in load_also(config.data).values():
             run.log_dataset(dataset_name(examples.origin), examples.digest, examples.origin, "train")
+        for _, corpus in corpora(config.data):
+            run.log_dataset(dataset_name(corpus.origin), corpus.digest, corpus.origin, "corpus")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
