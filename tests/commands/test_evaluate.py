@@ -286,5 +286,6 @@ def test_benchmarks_of_several_families_are_evaluated_side_by_side(workplace: Pa
     kind = {"family": "retrieval", "metric": "ndcg_at_10_cosine"}
     assert of_searched == {"model": "tiny", "benchmark": "searched", **kind, "n": n, "tag": "x"}
     assert of_mine["metric"] == "cosine"
-    (problem,) = _problems("tiny", "--benchmark", "searched", "--normalize-text")
-    assert str(problem) == "--normalize-text: is for scored pairs, and searched is of the family retrieval"
+    problems = _problems("tiny", "--benchmark", "searched", "--normalize-text", "--similarity", "euclidean")
+    why = "is for scored pairs, and searched is of the family retrieval"
+    assert [str(problem) for problem in problems] == [f"--normalize-text: {why}", f"--similarity: {why}"]

@@ -249,6 +249,16 @@ def test_what_scoring_test_cost_is_in_the_total() -> None:
     assert best(study)[-1] == "cost of all trials and of scoring test (1m15s): 1m17s, 4.5 g CO2eq, 21 Wh"
 
 
+def test_what_a_budget_was_expected_to_buy_stands_beside_what_it_bought() -> None:
+    sweep = pass_sweep(("study.name=bought", "optimizer.lr=interval(1e-4,1e-3)", "study.budget_hours=8"))
+    quote = {"n_trials": 3, "workers": 2, "pruned_seconds": 90.0, "energy_kwh": 0.0045, "co2eq_kg": 0.0012}
+    study = open_study(sweep, {"budget_hours": 8.0, **quote})
+    longer = replace(result(0.7), emissions=replace(COST, duration_s=100.0))
+    finish(study, [longer, longer])
+    spent = "quoted for 3 trials by 2 workers: 1m30s, 1.2 g CO2eq, 4.5 Wh; spent on 2 trials: 1m40s, 4 g CO2eq, 20 Wh"
+    assert " ".join(best(study)).endswith(f"20 Wh {spent}")
+
+
 def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:
     on_gpu = [
         replace(result(value), emissions=replace(COST, gpu_h=hours)) for value, hours in ((0.7, 0.0016), (0.6, 0.25))

@@ -107,6 +107,7 @@ def test_a_trial_that_forgets_is_ranked_and_never_the_best() -> None:
     assert (results.best, list(results.differences)) == (results.rows[1], [0])
     tree = tree_of(results)
     assert (tree["best"], tree["trials"][2]["reason"]) == (1, "forgets: demo-dev -0.0213")
+    assert [trial["forgets"] for trial in tree["trials"]] == [{}, {}, dict(results.rows[2].forgets), {}, {}]
     told = "trial 2 forgets demo-dev spearman_cosine by more than 0.01 and cannot be the best (study.keep); "
     assert told + "it is 0.2000 above the best trial" in answer(results)
     output = io.StringIO()
@@ -125,12 +126,15 @@ def test_a_trial_that_forgets_is_not_on_the_pareto_front() -> None:
 
 
 def test_the_best_trial_of_an_option_is_one_that_may_be_the_best() -> None:
-    words = ["study.name=losses", "loss=mnrl,cosent", "optimizer.lr=1e-4,2e-4", *WORDS]
-    outcomes = (watched(0.6, 0.5), watched(0.9, 0.4), watched(0.7, 0.4), watched(0.8, 0.4))
+    words = ["study.name=losses", "loss=mnrl,cosent,angle", "optimizer.lr=1e-4,2e-4", *WORDS]
+    outcomes = (watched(0.6, 0.5), watched(0.9, 0.4), watched(0.7, 0.4), watched(0.8, 0.4), "no")
     study = finish(open_study(pass_sweep(words)), outcomes)
-    mnrl, cosent = study_results(study).groups["loss"]
+    mnrl, cosent, angle = study_results(study).groups["loss"]
     assert (mnrl.option, mnrl.best_trial, mnrl.best, mnrl.median) == ("mnrl", 0, 0.6, 0.75)
     assert (cosent.option, cosent.best_trial, cosent.best, cosent.complete) == ("cosent", None, None, 2)
+    told = "best loss: mnrl; cosent has no trial that may be the best (study.keep); angle has no complete trial"
+    assert (angle.best_trial, angle.complete) == (None, 0)
+    assert told in answer(study_results(study))
 
 
 def test_where_every_trial_forgets_there_is_no_best_and_it_is_said() -> None:

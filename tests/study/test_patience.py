@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.errors import ConfigError
 from embedsweep.study.opening import open_study
-from embedsweep.study.patience import Patience, last_improvement
+from embedsweep.study.patience import Patience
 from embedsweep.study.reading import read_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
@@ -89,18 +89,21 @@ def test_a_trial_that_forgets_too_much_is_no_improvement() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "numbers"),
+    ("outcomes", "min_delta", "numbers"),
     [
-        ([0.5, 0.4, 0.6, 0.6, 0.55], (2, 0)),
-        ([0.5, "pruned", "failed", 0.7, 0.6, 0.8], (5, 3)),
-        ([0.5, 0.4], None),
-        ([], None),
+        ([0.5, 0.4, 0.6, 0.6, 0.55], 0.0, (2, 0)),
+        ([0.5, "pruned", "failed", 0.7, 0.6, 0.8], 0.0, (5, 3)),
+        ([0.5, 0.4], 0.0, None),
+        ([], 0.0, None),
+        # .505 and .605 are higher than what is before them, by no more than .01.
+        ([0.5, 0.505, 0.6, 0.605, 0.604], 0.01, (2, 1)),
+        ([0.5, 0.505], 0.01, None),
     ],
 )
 def test_the_last_improvement_is_over_the_best_trial_before_it(
-    outcomes: Sequence[Ended], numbers: tuple[int, int] | None
+    outcomes: Sequence[Ended], min_delta: float, numbers: tuple[int, int] | None
 ) -> None:
-    assert last_improvement(trials_of(outcomes), StudyDirection.MAXIMIZE) == numbers
+    assert Patience(1, min_delta).last_improvement(trials_of(outcomes), StudyDirection.MAXIMIZE) == numbers
 
 
 def opened(*words: str, n_trials: int = 9) -> Study:

@@ -102,6 +102,13 @@ def test_a_key_of_one_option_makes_kinds_of_that_option_only() -> None:
     ]
 
 
+def test_only_the_number_of_negatives_makes_kinds() -> None:
+    words = ("loss=mnrl", "data=demo_retrieval", "evaluation.dev=demo-dev", "evaluation.test=demo-test")
+    swept = ("negatives.count=0,3", "negatives.relative_margin=0.0,0.1", "negatives.sampling=top,random")
+    kinds = kinds_of(plan_of(*words, *(f"data.{word}" for word in swept)))
+    assert [values for values, _ in kinds.values()] == [{"data.negatives.count": 0}, {"data.negatives.count": 3}]
+
+
 def test_too_many_kinds_are_refused() -> None:
     sizes = ",".join(str(8 * number) for number in range(1, 66))
     with pytest.raises(ConfigError, match="quote would time 65 kinds of trials, more than 64: fix some of what is"):

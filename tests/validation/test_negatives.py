@@ -153,6 +153,17 @@ def test_settings_without_negatives_are_no_part_of_an_identity_and_those_with_ar
     assert dropping != identity(), "other questions are trained on"
 
 
+def test_of_a_trial_without_negatives_that_drops_questions_only_what_drops_them_is_part_of_the_identity() -> None:
+    def identity(*words: str) -> str:
+        dropping = ("data.negatives.missing=drop", "data.negatives.strictest={count:3,relative_margin:0.1}")
+        settings = [f"data.negatives.{word}" for word in words]
+        return config_hash(pass_single(["loss=mnrl", *PAIRS, *dropping, *settings]).config)
+
+    assert identity("relative_margin=0.05") == identity("relative_margin=0.0", "sampling=random") == identity()
+    assert len({identity(), identity("max_score=0.9"), identity(f"miner={tiny_model_path()}")}) == 3
+    assert identity("count=1", "relative_margin=0.05") != identity("count=1", "relative_margin=0.1")
+
+
 def test_studies_that_differ_in_a_margin_have_different_names() -> None:
     plans = [
         pass_sweep(["loss=mnrl", *PAIRS, "data.negatives.count=0,1", f"data.negatives.margin={margin}"]).plan
@@ -208,3 +219,16 @@ def test_a_full_search_tries_negatives_with_the_losses_that_take_any_number(
     axes = [axis for axis in plan.axes if axis.key == "data.negatives.count"]
     assert {axis.when.get("loss", ""): True for axis in axes} == searched
     assert all(axis.choices == (0, 1, 3) for axis in axes)  # type: ignore[union-attr]
+
+
+def test_a_full_search_tries_one_negative_or_more_with_losses_that_do_not_take_pairs() -> None:
+    plan = pass_sweep(["loss=mnrl,angle", *PAIRS, "search=full"]).plan
+    assert plan is not None
+    axes = [axis for axis in plan.axes if axis.key == "data.negatives.count"]
+    tried = {axis.when["loss"]: axis.choices for axis in axes}  # type: ignore[union-attr]
+    assert tried == {"mnrl": (0, 1, 3), "angle": (1, 3)}
+    teacher = f"loss.teacher={tiny_model_path()}"
+    alone = pass_sweep(["loss=margin_mse", teacher, *PAIRS, "search=full"]).plan
+    assert alone is not None
+    (axis,) = (axis for axis in alone.axes if axis.key == "data.negatives.count")
+    assert axis.choices == (1, 3)  # type: ignore[union-attr]

@@ -176,11 +176,13 @@ def _read(arguments: ParsedArguments) -> _Request:
         configs = _benchmarks(names, composer, arguments)
     models = read_model_arguments(arguments)
     tasks = find_tasks(task_names, arguments.problems)
+    given = {"--normalize-text": values.normalize_text, "--similarity": values.similarity != "cosine"}
+    of_pairs = [option for option, is_given in given.items() if is_given]
     benchmarks: dict[str, _Items] = {}
     for config in configs:
-        if values.normalize_text and config.family != "sts":
+        for option in of_pairs if config.family != "sts" else ():
             message = f"is for scored pairs, and {config.name} is of the family {config.family}"
-            arguments.add_problem("--normalize-text", message)
+            arguments.add_problem(option, message)
         try:
             assert config.scoring is not None, "it was filled in"
             benchmarks[config.name] = _Items(load_benchmark(config, values.data), config.scoring)

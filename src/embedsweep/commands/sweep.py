@@ -302,10 +302,10 @@ def _last_words(study: Study, workers: WorkersConfig) -> str:
     by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
     resume = f"the same command, or {by_name}, resumes the study"
     try:
-        finished, unfinished = study_status(study).n_finished, study.unfinished
+        finished, unfinished = study_status(study).finished_text, study.unfinished
     except Exception:  # the storage does not answer; whatever it holds is kept
         return f"interrupted: {resume}"
-    kept = f"{finished} of {study.n_trials} trials finished and kept"
+    kept = f"{finished} and kept"
     if unfinished:
         plural, numbers = "s" if len(unfinished) > 1 else "", ", ".join(map(str, unfinished))
         kept += f"; trial{plural} {numbers} will be resumed from the last checkpoint"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from embedsweep.config.negatives import NONE, are_none
+from embedsweep.config.negatives import NONE, without_unused
 from embedsweep.config.reader import Reader
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import Problem, raise_problems
@@ -136,8 +136,8 @@ def config_hash(config: TrialConfig) -> str:
 
 
 def _without_unused_negatives(data: dict[str, Any]) -> dict[str, Any]:
-    """Return data whose settings of negatives are the default where none are mined: they decide nothing."""
-    return {**data, "negatives": NONE} if are_none(data["negatives"]) else data
+    """Return data whose settings of negatives are the default where they decide nothing."""
+    return {**data, "negatives": without_unused(data["negatives"])}
 
 
 def digest(value: object) -> str:

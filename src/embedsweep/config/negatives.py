@@ -89,6 +89,14 @@ class NegativesConfig:
         return dropping if dropping.count else None
 
 
-def are_none(tree: Mapping[str, Any]) -> bool:
-    """Return whether a section of a trial, as plain containers, changes nothing about its examples."""
-    return not tree["count"] and not (tree["missing"] == "drop" and tree["strictest"].get("count"))
+def without_unused(tree: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return a section of a trial, as plain containers, with the defaults of what changes nothing about its examples.
+
+    Without negatives that is everything; but where questions are dropped, by what ``strictest`` has, and by the rest.
+    """
+    if tree["count"]:
+        return tree
+    if tree["missing"] != "drop" or not tree["strictest"].get("count"):
+        return NONE
+    replaced = [key for key in STRICTER if key in tree["strictest"]]
+    return {**tree, **{key: NONE[key] for key in (*replaced, "sampling")}}

@@ -45,8 +45,7 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     first, *others = scored
     yield_of = f"best {group}: {first.option}"
     if not others:
-        behind = [option.option for option in options[1:]]
-        yield yield_of + (f"; {_listed(behind)} {_have(behind)} no complete trial" if behind else "")
+        yield "; ".join([yield_of, *_unscored(options[1:])])
         return
     second = others[0]
     assert first.best is not None
@@ -54,6 +53,16 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     assert second.best_trial is not None
     gap = f"the best trial of {second.option}, {second.best_trial}, is {first.best - second.best:.4f} below it"
     yield f"{yield_of}; {gap}{how_certain(results.differences.get(second.best_trial))}"
+
+
+def _unscored(options: Sequence[GroupRow]) -> Iterator[str]:
+    """Yield which options have no best trial, by why they have none."""
+    forgetting = [option.option for option in options if option.complete]
+    lacking = [option.option for option in options if not option.complete]
+    if forgetting:
+        yield f"{_listed(forgetting)} {_have(forgetting)} no trial that may be the best (study.keep)"
+    if lacking:
+        yield f"{_listed(lacking)} {_have(lacking)} no complete trial"
 
 
 def _forgetting(results: StudyResults, best: TrialRow) -> Iterator[str]:

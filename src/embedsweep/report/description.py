@@ -14,6 +14,7 @@ from embedsweep.console import short_params
 from embedsweep.report.answer import answer
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
+from embedsweep.report.status import study_status
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, score_text
 from embedsweep.secrets import redact
 from embedsweep.tracking.tables import Table
@@ -67,8 +68,7 @@ _DEGREES = {"maximize": "highest", "minimize": "lowest"}
 
 def _headline(results: StudyResults) -> str:
     study, best = results.study, results.best
-    finished = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in results.rows)
-    count = f"{finished} of {study.n_trials} trials finished"
+    count = study_status(study).finished_text
     if best is None:
         why = study.why_no_best if study.complete_trials else "no trial is complete yet"
         return f"{why[0].upper()}{escaped(why[1:])}; {count}."

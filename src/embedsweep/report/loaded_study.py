@@ -19,6 +19,7 @@ from embedsweep.evaluation.scores import NEGATIVE, POSITIVE, PREDICTED, scores_p
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow, study_results
+from embedsweep.report.status import study_status
 from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.opening import name_metrics
 from embedsweep.study.reading import read_study
@@ -50,8 +51,7 @@ class LoadedStudy:
         return cls(read_study(name, storage=storage, sweeps=sweeps))
 
     def __repr__(self) -> str:
-        finished = sum(trial.state.is_finished() for trial in self._record.trials)
-        return f"<study {self.name}: {finished} of {self._record.n_trials} trials finished, in {self.folder}>"
+        return f"<study {self.name}: {study_status(self._record).finished_text}, in {self.folder}>"
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -103,7 +104,8 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     if best is None:
         say(console, study.why_no_best)
         if results.ranked:
-            say(console, total_cost(results))
+            for line in costs(results):
+                say(console, line, fold=True)
         return
     objective = study.plan.objective
     scores = {name: f"{name} {score_text(name, value)}" for name, value in best.objectives.items()}
@@ -118,7 +120,36 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
     if (model := best.folder / MODEL).is_dir():
         say(console, f"model: {model}")
-    say(console, total_cost(results), fold=True)
+    for line in costs(results):
+        say(console, line, fold=True)
+
+
+def costs(results: StudyResults) -> list[str]:
+    """Return the lines on what a study cost: all in all, and beside what its trials were expected to cost."""
+    quote = results.study.quote
+    return [total_cost(results), *([quote_and_truth(results, quote)] if quote is not None else [])]
+
+
+def quote_and_truth(results: StudyResults, quote: Mapping[str, Any]) -> str:
+    """Return what a study's trials were expected to cost, beside what those so far cost.
+
+    Hours are those of its workers, without pauses and whatever the number of workers has been.
+    """
+    workers, spent = quote["workers"], [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
+    expected = [Cost(quote["co2eq_kg"], quote["energy_kwh"], None, quote["pruned_seconds"] * workers)]
+    by = f"{workers} worker{'s' if workers > 1 else ''}"
+    quoted = f"quoted for {_trials(quote['n_trials'])} by {by}: {_hours_and_energy(expected, workers)}"
+    return f"{quoted}; spent on {_trials(len(spent))}: {_hours_and_energy(spent, workers)}"
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'' if count == 1 else 's'}"
+
+
+def _hours_and_energy(costs: Sequence[Cost], workers: int) -> str:
+    hours, *figures = FIGURES[:3]
+    sums = {figure.header: sum(figure.read(cost) or 0.0 for cost in costs) for figure in FIGURES[:3]}
+    return ", ".join([hours.total(sums[hours.header] / workers), *(each.total(sums[each.header]) for each in figures)])
 
 
 def total_cost(results: StudyResults) -> str:

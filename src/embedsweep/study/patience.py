@@ -39,14 +39,17 @@ class Patience:
         best = max(before, default=-math.inf)
         return best > -math.inf and max(last) <= best + self.min_delta
 
-
-def last_improvement(trials: Iterable[FrozenTrial], direction: StudyDirection) -> tuple[int, int] | None:
-    """Return the number of the best trial and of the one that was the best before it; None without two such trials."""
-    best: list[FrozenTrial] = []
-    for trial in _finished(trials):
-        if _gain(trial, direction) > (_gain(best[-1], direction) if best else -math.inf):
-            best.append(trial)
-    return (best[-1].number, best[-2].number) if len(best) > 1 else None
+    def last_improvement(self, trials: Iterable[FrozenTrial], direction: StudyDirection) -> tuple[int, int] | None:
+        """Return the numbers of the last trial that improved by itself and of the best before it; None without one."""
+        last: tuple[int, int] | None = None
+        best: FrozenTrial | None = None
+        for trial in _finished(trials):
+            gain, highest = _gain(trial, direction), -math.inf if best is None else _gain(best, direction)
+            if best is not None and gain > highest + self.min_delta:
+                last = trial.number, best.number
+            if gain > highest:
+                best = trial
+        return last
 
 
 def _finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

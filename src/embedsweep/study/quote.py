@@ -154,6 +154,8 @@ def _decides_cost(axis: Axis) -> bool:
     """Return whether a value of the axis may change how long a trial takes or how much memory it needs."""
     if axis.key == SEED or axis.key.startswith("optimizer."):
         return False
+    if ".negatives." in axis.key:  # which ones are mined changes no step, and they are mined once for all trials
+        return axis.key.endswith((".count", ".missing"))
     is_real = isinstance(axis, RangeAxis) and not axis.integer and not is_discrete(axis)
     return not is_real or axis.key.startswith(("trainer.", "data."))
 

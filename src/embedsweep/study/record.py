@@ -23,7 +23,7 @@ from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
 from embedsweep.study.keep import is_kept, keep_text
 from embedsweep.study.leases import LEASE, Leases
-from embedsweep.study.patience import Patience, last_improvement
+from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import report_steps
 from embedsweep.study.sampling import POINT
 from embedsweep.study.storage import study_lock
@@ -321,8 +321,9 @@ class StudyRecord:
 
     @property
     def last_improvement(self) -> tuple[int, int] | None:
-        """The number of the best trial and of the one that was the best before it; None without two such trials."""
-        return last_improvement(self.trials, self._study.direction)
+        """The numbers of the last trial that improved, as its patience counts, and of the best one before it."""
+        patience = self.patience
+        return patience.last_improvement(self.trials, self._study.direction) if patience is not None else None
 
     def _expected(self, trials: Sequence[FrozenTrial]) -> int:
         """Return how many trials the study has when it is complete; points that are tried first are all tried."""
@@ -357,6 +358,12 @@ class StudyRecord:
         """The test scores of the best trial; None before it was scored."""
         tree = self._study.user_attrs.get(FINALS)
         return Finals.of(tree) if tree else None
+
+    @property
+    def quote(self) -> Mapping[str, Any] | None:
+        """What the study was expected to cost, as `Quote.tree` has it; None if it was not begun with a budget."""
+        quote: Mapping[str, Any] | None = self._study.user_attrs.get(QUOTE)
+        return quote
 
     @property
     def fixed(self) -> list[str]:

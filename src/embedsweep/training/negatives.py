@@ -79,7 +79,8 @@ def add_negatives(
         kept = candidates.of_questions(candidates.relevant.keys() - {*dropped})
         # What lies beyond the range may still keep the margins.
         if without := [text for text in kept.relevant if text not in found]:
-            farther = replace(settings, range_max=max(settings.range_min + FARTHEST, settings.range_max or 0))
+            last = settings.range_min + max(FARTHEST, settings.count)
+            farther = replace(settings, range_max=max(last, settings.range_max or 0))
             found |= miner.mined(candidates.of_questions(without), farther)
     return with_negatives(pairs, candidates, found, dropped, settings)
 
