@@ -136,14 +136,14 @@ def test_a_base_model_from_the_hub_is_metadata_and_a_link(
 
 def test_scores_of_another_family_have_a_row_for_each_metric_and_benchmarks_the_table_of_their_own() -> None:
     words = ["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval", "evaluation.dims=[32]"]
-    config = pass_single([*words, "evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test]"]).config
+    config = pass_single([*words, "evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test,demo-dev]"]).config
     dev = {"dev/ndcg_at_10_cosine": 0.5, "dev/map_at_100_dot": 0.4, "dev-32/ndcg_at_10_cosine": 0.3}
     result = replace(
         RESULT,
         dev={**dev, "dev/demo-dev/spearman_cosine": 0.6},
         test={"test/ndcg_at_10_cosine": 0.45},
         before={"dev/ndcg_at_10_cosine": 0.2, "dev/demo-dev/spearman_cosine": 0.7},
-        benchmarks={"demo-test/pearson_cosine": 0.1},
+        benchmarks={"demo-test/pearson_cosine": 0.1, "demo-dev/spearman_cosine": 0.6},
     )
     text = evaluation_section(config, result)
     assert "is `dev/ndcg_at_10_cosine`, in bold" in text

@@ -426,14 +426,15 @@ def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: f
 def test_a_single_run_of_another_family_is_printed_by_its_own_metrics_and_those_of_each_benchmark() -> None:
     to, output = console()
     words = ["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval", "study.objective=dev/mrr_at_10_dot"]
-    further = ["evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test]", "evaluation.dims=[64]"]
+    further = ["evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test,demo-dev]", "evaluation.dims=[64]"]
     config = pass_single([*words, *further]).config
     metrics = config.evaluation.metrics
     dev = {f"dev/{name}": 0.5 for name in metrics} | {"dev-64/ndcg_at_10_cosine": 0.4, "dev/demo-dev/pearson_dot": 0.1}
     dev |= {"dev/demo-dev/spearman_cosine": 0.3}
     test = {name.replace("dev", "test", 1): value for name, value in dev.items() if "demo-dev" not in name}
     before = {"dev/ndcg_at_10_cosine": 0.25, "dev/demo-dev/spearman_cosine": 0.35}
-    done = TrialResult(0.5, dev, test, before, {"demo-test/spearman_cosine": 0.2}, 1, 1, COST, False, None, None)
+    benchmarks = {"demo-test/spearman_cosine": 0.2, "demo-dev/spearman_cosine": 0.3}
+    done = TrialResult(0.5, dev, test, before, benchmarks, 1, 1, COST, False, None, None)
     print_single(to, done, Path("sweeps/single/abc"), config)
     assert output.getvalue().splitlines()[1:-3] == [
         "ndcg_at_10_cosine: dev 0.2500 -> 0.5000, test 0.5000",

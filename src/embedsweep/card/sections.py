@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.card.text import code, data_name, last_part, table, without_folders
@@ -159,8 +159,9 @@ def grouped(metrics: Mapping[str, float], benchmarks: Collection[str]) -> Scores
 
 
 def all_scores(config: TrialConfig, result: TrialResult) -> Scores:
-    """Return all scores of the trained model."""
-    return grouped({**result.dev, **result.test, **result.benchmarks}, benchmark_names(config))
+    """Return all scores of the trained model; those of a benchmark once, though it was also watched."""
+    scores = grouped({**result.dev, **result.test, **result.benchmarks}, benchmark_names(config))
+    return {scored: of for scored, of in scores.items() if replace(scored, pairs=f"dev/{scored.pairs}") not in scores}
 
 
 def benchmark_names(config: TrialConfig) -> set[str]:

@@ -238,7 +238,7 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         raise ConfigError.single("resume", message)
     data = request.config.data
     # Those below older versions did not record.
-    further = {each.digest for each in (*load_also(data).values(), *dict(corpora(data)).values())}
+    further = {examples.digest for examples in load_also(data).values()} | {each.digest for _, each in corpora(data)}
     if not recorded.data_digests <= {load_splits(data, request.config.evaluation).digest, *further}:
         message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)

@@ -221,9 +221,11 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
 
 
 def _print_benchmarks(console: Console, result: TrialResult, evaluation: EvaluationConfig) -> None:
-    """Print the main metric of each benchmark that is watched, and of each that is scored with test."""
-    places = [(f"dev/{benchmark.name}", benchmark) for benchmark in evaluation.watch]
-    for place, benchmark in [*places, *((benchmark.name, benchmark) for benchmark in evaluation.benchmarks)]:
+    """Print the main metric of each benchmark that is watched, and of each other one that is scored with test."""
+    places = {benchmark.name: (f"dev/{benchmark.name}", benchmark) for benchmark in evaluation.watch}
+    for benchmark in evaluation.benchmarks:
+        places.setdefault(benchmark.name, (benchmark.name, benchmark))
+    for place, benchmark in places.values():
         main = (benchmark.scoring or evaluation).main_metric
         say(console, f"{main} on {benchmark.name}: {_change(result, place, main)}")
 
