@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 SIGNALS = {"kill": signal.SIGKILL, "int": signal.SIGINT, "term": signal.SIGTERM}
-WAIT_S = 4.0
+WAIT_S = 10.0
 SMALL_FILE = 8192
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
