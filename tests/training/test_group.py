@@ -162,6 +162,7 @@ def test_pruning_and_early_stopping_end_every_process(group: TrainingGroup, tmp_
     pruned = RecordingListener(prune_at=3)
     outcome = trained(config_of(), tmp_path / "pruned", group, pruned)
     assert (outcome.pruned, outcome.steps) == (True, 3)
+    assert pruned.signs_of_life > 0
     pids = pids_of(group)
     stopped = RecordingListener()
     early = ["trainer.early_stopping.patience=1", "trainer.early_stopping.min_delta=1", "trainer.eval_every=2"]
