@@ -166,6 +166,27 @@ def test_what_is_done_once_is_done_before_a_kind_is_timed(
     assert failed == [index for index, config in configs.items() if config.loss.name == broken]
 
 
+@pytest.mark.parametrize("mixes_models", [False, True])
+def test_a_study_that_mixes_models_is_timed_with_building_them(
+    mixes_models: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = pass_sweep(("loss=mnrl,cosent",)).plan
+    assert plan is not None
+    configs = dict(enumerate(config for _, config in kinds_of(plan).values()))
+    made: list[str] = []
+
+    def time_trial(_config: object, _order: object, _models: object, _group: object, steps: int) -> Timing:
+        made.append(f"{steps} steps")
+        return TIMING
+
+    monkeypatch.setattr("embedsweep.workers.quote_process.time_trial", time_trial)
+    monkeypatch.setattr("embedsweep.workers.quote_process.BuiltModels.drop", lambda _: made.append("drop"))
+    order = QuoteOrder(configs, tmp_path, EmissionsConfig("", None), None, mixes_models)
+    time_each(order, "cpu", None, lambda _: None)
+    drop = ["drop"] * mixes_models
+    assert made == ["1 steps", *drop, "12 steps", *drop, "12 steps"]
+
+
 @pytest.mark.slow
 def test_a_quote_times_each_kind_and_creates_nothing_and_a_budget_becomes_trials(
     capsys: pytest.CaptureFixture[str],
