@@ -40,16 +40,23 @@ CARD_KEYS = ("languages",)
 
 def with_later_keys(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's tree, whichever version wrote it, with the keys of this one in the sections that it has."""
-    later = {name: {**LATER_KEYS[name], **tree[name]} for name in LATER_KEYS if isinstance(tree.get(name), Mapping)}
-    changed: dict[str, Any] = _change_data({**tree, **later}, lambda data: {**LATER_DATA_KEYS, **data})
-    with_keys: dict[str, Any] = _change_benchmarks(changed, lambda benchmark: {**LATER_BENCHMARK_KEYS, **benchmark})
+    later = {
+        name: _completed(tree[name], LATER_KEYS[name]) for name in LATER_KEYS if isinstance(tree.get(name), Mapping)
+    }
+    changed: dict[str, Any] = _change_data({**tree, **later}, lambda data: _completed(data, LATER_DATA_KEYS))
+    with_keys: dict[str, Any] = _change_benchmarks(changed, lambda one: _completed(one, LATER_BENCHMARK_KEYS))
     return with_keys
+
+
+def _completed(section: Mapping[str, Any], later: Mapping[str, object]) -> dict[str, Any]:
+    """Return a section with the later keys that it lacks at its end."""
+    return {**section, **{key: value for key, value in later.items() if key not in section}}
 
 
 def with_later_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return composed options; where a user's own were written for an earlier version, with the keys they lack."""
     changed = {
-        name: {**CHANGED_RULES[name], **options[name]}
+        name: _completed(options[name], CHANGED_RULES[name])
         for name in CHANGED_RULES
         if isinstance(options.get(name), Mapping)
     }
