@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from embedsweep.commands.audit import run
-from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 
 
 @pytest.fixture
@@ -56,6 +56,18 @@ def test_warnings_name_the_lines_of_a_file(folder: Path) -> None:
     assert f"1 of 5 train examples have the same text twice ({file_name}, line 5)" in output
     assert f"1 of 5 train examples are duplicates ({file_name}, line 6); 1 of the repeated" in output
     assert f"different labels ({file_name}, lines 2 and 6)" in output
+
+
+def test_a_file_is_replaced_only_on_request(folder: Path) -> None:
+    target = folder / "corpus.jsonl"
+    target.write_text("mine", encoding="utf-8")
+    words = ("data=csv", f"data.path={folder}", "--json", str(target))
+    with pytest.raises(ConfigError) as refused:
+        _run(*words)
+    assert [*refused.value.problems] == [Problem("--json", f"{target} exists: give another name, or --overwrite")]
+    assert target.read_text(encoding="utf-8") == "mine"
+    _run(*words, "--overwrite")
+    assert json.loads(target.read_text(encoding="utf-8")).keys() == {"data"}
 
 
 def test_all_figures_are_written_as_json(folder: Path) -> None:

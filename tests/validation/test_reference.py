@@ -77,6 +77,14 @@ def test_a_section_inside_a_group_has_its_keys_only() -> None:
     assert [entry.key for entry in entries] == ["trainer.early_stopping.patience", "trainer.early_stopping.min_delta"]
 
 
+def test_every_key_can_be_asked_for_with_the_sections_it_stands_in() -> None:
+    typed = {*groups()} - {"recipe", "search"}  # which have no keys of their own
+    of_groups = {key for key in keys() if key.partition(".")[0] in typed}
+    sections = {key.rpartition(".")[0] for key in of_groups} - typed - {""}
+    for name in (of_groups | sections) - {"loss"}:  # which lists its options
+        assert any(entry.key == name or entry.key.startswith(f"{name}.") for entry in reference_of(name).keys), name
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

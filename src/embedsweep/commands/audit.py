@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, Verb, parse
-from embedsweep.commands.output import read_target, write_json
+from embedsweep.commands.output import OVERWRITE, read_target, write_json
 from embedsweep.console import plain_table, say
 from embedsweep.data.audit import Audit, Shared, audit, trained_on, warnings
 from embedsweep.data.load import load_also, load_splits
@@ -132,7 +132,7 @@ VERB = Verb(
         "  embedsweep audit data=stsb_multi_mt data.path=FOLDER data.language=es\n"
         "  embedsweep audit recipe=bertin_nli_es data.path=FOLDER --json audit.json"
     ),
-    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"),),
+    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"), OVERWRITE),
     overrides="those of embedsweep train; data, evaluation and model are used",
     former_keys={"json": "--json"},
 )

@@ -171,7 +171,8 @@ def reference_of(word: str) -> Reference:
         where = nearest(word, known) if "." not in word else nearest_key(word, keys())
         message = f"no such group, option or key{where}; groups are: {', '.join(known)}"
         raise ConfigError.single(word, message)
-    return Reference(word, "", {}, None, tuple(dict.fromkeys(entries)))
+    distinct = [entry for index, entry in enumerate(entries) if entry not in entries[:index]]  # lists have no hash
+    return Reference(word, "", {}, None, tuple(distinct))
 
 
 def _all_keys(section: str) -> list[KeyEntry]:
