@@ -15,7 +15,17 @@ from pathlib import Path
 
 from benchmarks.figures import Figure
 
-BENCHMARKS = ("config_error", "first_step", "overhead", "kept_model", "memory", "open_study", "asking", "peers")
+BENCHMARKS = (
+    "config_error",
+    "first_step",
+    "overhead",
+    "kept_model",
+    "memory",
+    "retrieval_memory",
+    "open_study",
+    "asking",
+    "peers",
+)
 
 
 def main(names: list[str]) -> int:

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
 from embedsweep.config.trial import TrialConfig
+from embedsweep.data.examples import as_examples
 from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.trainer import training_arguments
@@ -29,7 +30,7 @@ def plain_script(config: TrialConfig) -> float:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         splits = load_splits(config.data, config.evaluation)
-        (first, second), scores, dev = splits.train.texts, splits.train.labels, splits.dev
+        (first, second), scores, dev = splits.train.texts, splits.train.labels, as_examples(splits.dev)
         examples = Dataset.from_dict({"a": list(first), "b": list(second), "score": list(scores or ())})
         model = SentenceTransformer(str(tiny_model_path()))
         trainer = SentenceTransformerTrainer(
@@ -38,9 +39,9 @@ def plain_script(config: TrialConfig) -> float:
             train_dataset=examples,
             loss=CoSENTLoss(model, scale=20.0),
             evaluator=EmbeddingSimilarityEvaluator(
-                list(dev.sentences1),
-                list(dev.sentences2),
-                list(dev.scores),
+                list(dev.texts[0]),
+                list(dev.texts[1]),
+                list(dev.labels or ()),
                 name="dev",
                 similarity_fn_names=["cosine", "euclidean", "manhattan", "dot"],
                 batch_size=config.evaluation.batch_size,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.study import TrackingConfig
-from embedsweep.data import load
+from embedsweep.data import beir, load
 from embedsweep.tracking.runs import Tracker
 from tests import postgres
 from tests.seeing import seen, swept
@@ -56,7 +56,7 @@ def forget_data() -> Callable[[], None]:
     """A function after which data are read again, as in a new process; otherwise they are read once per process."""
 
     def forget() -> None:
-        for value in vars(load).values():
+        for value in (*vars(load).values(), *vars(beir).values()):
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
 

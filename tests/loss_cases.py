@@ -48,6 +48,7 @@ EXAMPLES: dict[Shape, Examples] = {
     ),
     "positive_pairs": Examples("positive_pairs", (ANCHORS, POSITIVES), None, None, "test", None),
     "triplets": Examples("triplets", (ANCHORS, POSITIVES, NEGATIVES), None, None, "test", None),
+    "tuples": Examples("tuples", (ANCHORS, POSITIVES, NEGATIVES, NEGATIVES[::-1]), None, None, "test", None),
     "binary_pairs": Examples("binary_pairs", (ANCHORS, POSITIVES), (1.0, 0.0) * 4, None, "test", None),
     "class_pairs": Examples(
         "class_pairs", (ANCHORS, POSITIVES), (0.0, 1.0, 2.0, 1.0) * 2, ("a", "b", "c"), "test", None

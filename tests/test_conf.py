@@ -12,21 +12,24 @@ import yaml
 
 from embedsweep.config.compose import open_composer, shipped_conf
 from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, TrackingConfig, WorkersConfig
-from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, OptimizerName
+from embedsweep.config.training import OptimizerName
+from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import resolve
+from embedsweep.data.load import SCORED_SHAPES
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.training.trainer import OPTIMIZERS
 from embedsweep.validation.cells import expand_benchmarks
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_section, read_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
+from tests.configs import DEV_METRICS
 
 CONF = shipped_conf()
 COUNTS = {
-    "data": 17,
+    "data": 19,
     "dataloader": 3,
     "emissions": 1,
-    "evaluation": 1,
+    "evaluation": 5,
     "loss": 26,
     "model": 8,
     "optimizer": 3,
@@ -39,7 +42,7 @@ COUNTS = {
 }
 """Group -> how many options it has; a new option is counted here."""
 
-BASES = {"base": 2, "benchmark": 27}
+BASES = {"base": 4, "benchmark": 42}
 """Folders of parts that are no groups -> how many files they have."""
 
 GROUPS = list(COUNTS)
@@ -113,9 +116,9 @@ def test_each_option_carries_its_own_name(path: Path) -> None:
     assert name == (None if group == "study" else path.stem)
 
 
-@pytest.mark.parametrize("group", [group for group in GROUPS if group not in ("loss", "recipe")])
+@pytest.mark.parametrize("group", [group for group in GROUPS if group not in ("loss", "evaluation", "recipe")])
 def test_options_of_a_group_have_the_same_keys(group: str) -> None:
-    """Which option is chosen does not decide which keys there are; losses alone have parameters of their own."""
+    """Which option is chosen does not decide which keys there are; losses and evaluations have some of their own."""
     with open_composer() as composer:
         composed = {name: composer.compose({group: name})[group] for name in composer.options(group)}
     assert len(composed) == COUNTS[group]
@@ -139,7 +142,7 @@ def test_each_benchmark_is_read_without_a_problem_and_carries_its_own_name(name:
     benchmark = read_section(BenchmarkConfig, f"benchmark.{name}", tree, problems)
     assert problems == []
     assert benchmark.name == name
-    assert benchmark.data.shape == "scored_pairs"
+    assert benchmark.data.shape in SCORED_SHAPES[benchmark.family]
     assert benchmark.data.splits[benchmark.split], "the split it scores has a name"
 
 
@@ -156,8 +159,9 @@ def test_a_key_the_readers_do_not_know_is_refused_in_every_group(group: str, tmp
 
 
 def _name(option: Path) -> str:
-    # Only losses, optimizers and workers are looked up by their names.
-    return f"name: {option.stem}" if option.parts[0] in ("loss", "optimizer", "workers") else "name: mine"
+    # Only losses, evaluations, optimizers and workers are looked up by their names.
+    by_name = ("loss", "evaluation", "optimizer", "workers")
+    return f"name: {option.stem}" if option.parts[0] in by_name else "name: mine"
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group, option in GIVEN], ids=str)

@@ -18,7 +18,8 @@ from huggingface_hub import constants
 
 from embedsweep.config.trial import DataConfig, Split
 from embedsweep.data.checks import checked_examples
-from embedsweep.data.examples import Pairs, as_pairs
+from embedsweep.data.examples import as_pairs
+from embedsweep.data.scored import Pairs
 from embedsweep.data.sources import read_hub
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.hub import cached_model_path, hub_reachable

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from embedsweep import processes
-from embedsweep.processes import ChildProcess, ProcessPool
+from embedsweep.processes import ChildProcess, ProcessPool, at_most_every
 
 CHILD = """
 import os, signal, sys, time
@@ -81,6 +81,18 @@ def test_a_child_imports_the_package_of_its_parent_before_any_other(
 def test_an_installed_package_does_not_come_before_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "__file__", "/venv/lib/python3.11/site-packages/embedsweep/processes.py")
     assert processes._same_package() == {}
+
+
+def test_calls_are_limited_to_one_in_so_many_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 0.5, 0.9, 1.2, 2.1, 2.3])
+    monkeypatch.setattr("embedsweep.processes.time.monotonic", lambda: next(times))
+    calls: list[None] = []
+    limited = at_most_every(1.0, lambda: calls.append(None))
+    counts = []
+    for _ in range(6):
+        limited()
+        counts.append(len(calls))
+    assert counts == [1, 1, 1, 2, 2, 3]
 
 
 def test_half_a_message_is_dropped(pool: ProcessPool, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from embedsweep.config.values import shown
@@ -19,10 +21,19 @@ from the YAML files in `conf/` and the types in `src/embedsweep/config/`.
 
 
 def page() -> str:
-    """Return the whole page: every group with the keys of its default option, and the keys of every loss."""
-    losses = [f"loss={name}" for name in option_names("loss")]
-    names = [name for group in groups() for name in (group, *(losses if group == "loss" else ()))]
-    return "\n".join((INTRODUCTION, *(as_markdown(reference_of(name)) for name in names)))
+    """Return the page: every group with the keys of its default option; those of each loss and evaluation."""
+    sections = [as_markdown(reference) for group in groups() for reference in _of_group(group)]
+    return "\n".join((INTRODUCTION, *sections))
+
+
+def _of_group(group: str) -> Iterator[Reference]:
+    yield (shared := reference_of(group))
+    for option in option_names(group) if group in ("loss", "evaluation") else ():
+        reference = reference_of(f"{group}={option}")
+        known = {entry.key for entry in shared.keys}
+        own = tuple(entry for entry in reference.keys if entry.key not in known)
+        if option != shared.default or group == "loss":
+            yield replace(reference, keys=own)
 
 
 def as_markdown(reference: Reference) -> str:

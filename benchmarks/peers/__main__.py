@@ -17,6 +17,7 @@ import yaml
 
 from benchmarks.figures import Figure, print_figures
 from benchmarks.peers.task import BATCH_SIZES, LEARNING_RATE, WARMUP
+from embedsweep.data.examples import as_examples
 from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
@@ -81,9 +82,10 @@ def write_task(task: Task) -> None:
     """Write the pairs of train and dev as files for the other tools."""
     config = pass_single(task.words).config
     splits = load_splits(config.data, config.evaluation)
-    (first, second), labels, dev = splits.train.texts, splits.train.labels or (), splits.dev
-    for name, columns in (("train", (first, second, labels)), ("dev", (dev.sentences1, dev.sentences2, dev.scores))):
-        rows = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
+    for name, examples in (("train", splits.train), ("dev", as_examples(splits.dev))):
+        rows = [
+            dict(zip(COLUMNS, row, strict=True)) for row in zip(*examples.texts, examples.labels or (), strict=True)
+        ]
         (task.folder / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
 
 

@@ -91,6 +91,17 @@ def access_problem(path: Path) -> str | None:
     return f"{what} ({_owner_of(there)}): change its owner, or use a file or folder of your own"
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: ``$XDG_CACHE_HOME/embedsweep``, else ``~/.cache/embedsweep``.
+
+    Where that cannot be written it is ``sweeps/.cache``.
+    """
+    root = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "embedsweep"
+    if not root.is_absolute() or access_problem(root) is not None:
+        return (SWEEPS / ".cache").absolute()
+    return root
+
+
 def _owner_of(path: Path) -> str:
     try:
         return f"it belongs to {path.owner()}"

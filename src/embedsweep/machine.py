@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsweep.config.study import WorkersConfig
-from embedsweep.config.trial import Precision
+from embedsweep.config.training import Precision
 from embedsweep.errors import causes
 
 MPS_CONTROL = "nvidia-cuda-mps-control"

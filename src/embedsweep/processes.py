@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,6 +29,23 @@ LAST_LINES = 8
 
 PIPE_DEADLINE_S = 2.0
 """How long the messages of a process that ended are waited for; its end of the pipe may live on in its own children."""
+
+
+ALIVE_S = 1.0
+"""Seconds between two signs of life of a child, at least."""
+
+
+def at_most_every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that makes a call, unless it did so less than this many seconds ago."""
+    last = -seconds
+
+    def limited() -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= seconds:
+            last = now
+            call()
+
+    return limited
 
 
 def _same_package() -> dict[str, str]:

@@ -9,7 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from embedsweep.config.compose import open_composer, shipped_conf
+from embedsweep.config.metrics import FAMILIES
 from embedsweep.config.trial import BenchmarkConfig
+from embedsweep.data.examples import as_examples, as_pairs
 from embedsweep.data.load import load_benchmark
 from embedsweep.errors import Problem
 from embedsweep.validation.sections import read_section
@@ -45,9 +47,11 @@ def benchmarks() -> dict[str, BenchmarkConfig]:
 
 
 def test_every_file_is_a_benchmark_of_its_name(benchmarks: dict[str, BenchmarkConfig]) -> None:
-    assert len(benchmarks) == 27
     assert [benchmark.name for benchmark in benchmarks.values()] == NAMES
-    assert {benchmark.data.shape for benchmark in benchmarks.values()} == {"scored_pairs"}
+    of_family = {family: [each for each in benchmarks.values() if each.family == family] for family in FAMILIES}
+    assert {family: len(each) for family, each in of_family.items() if each} == {"sts": 27, "retrieval": 15}
+    assert {each.data.shape for each in of_family["sts"]} == {"scored_pairs"}
+    assert {each.data.shape for each in of_family["retrieval"]} == {"positive_pairs"}
     for language in LANGUAGES:
         for split in ("dev", "test"):
             benchmark = benchmarks[f"stsb-{language}-{split}"]
@@ -80,7 +84,7 @@ def test_zero_shot_scores_are_the_known_ones(
 
     from embedsweep.evaluation.pairs import PairEvaluator
 
-    pairs = load_benchmark(benchmarks[name], str(shared_data))
+    pairs = as_pairs(as_examples(load_benchmark(benchmarks[name], str(shared_data))))
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     scores = PairEvaluator(pairs, "bench", EVALUATION.batch_size, ())(model)
     assert round(scores["bench_spearman_cosine"], 4) == ZERO_SHOT[name]

@@ -15,9 +15,11 @@ from sentence_transformers.base.model_card import get_losses
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
 from embedsweep.config.result import Emissions, TrialResult
-from embedsweep.config.trial import DEV_METRICS, LossConfig
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.config.trial import LossConfig
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.scored import Pairs
 from embedsweep.losses.nesting import training_dataset
+from tests.configs import DEV_METRICS
 
 DEV = {name: 0.5 + index / 100 for index, name in enumerate(DEV_METRICS)}
 TEST = {name.replace("dev/", "test/"): value + 0.2 for name, value in DEV.items()}

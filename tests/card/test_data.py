@@ -11,9 +11,13 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses
 
+from embedsweep.card.data import evaluation_datasets
 from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, LossConfig, TrialConfig
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.load import load_splits
+from embedsweep.data.scored import Pairs, Retrieval
 from embedsweep.losses.builders import load_encoder
+from embedsweep.validation.single import pass_single
 from tests.card.cases import (
     PAIRS,
     TRAIN,
@@ -123,8 +127,8 @@ def test_dev_has_escaped_samples_and_test_has_none(write: Write) -> None:
 def test_benchmarks_are_described_as_they_were_read(config: TrialConfig, folder: Path, write: Write) -> None:
     semeval = replace(config.data, name="sts2012", format="semeval", files="STS.input.*.txt", hub=None)
     on_hub = replace(config.data, name="stsb", format="delimited", files="{split}.csv", hub="ORG/STS", revision="abc")
-    dev = BenchmarkConfig("sts2012-en", "sts2012_en", "test", semeval)
-    test = BenchmarkConfig("stsb-es-test", "stsb", "test", on_hub)
+    dev = BenchmarkConfig("sts2012-en", "sts2012_en", "test", semeval, "sts", None)
+    test = BenchmarkConfig("stsb-es-test", "stsb", "test", on_hub, "sts", None)
     evaluation = replace(config.evaluation, dev=dev, test=test, path="/home/somebody/benchmarks")
     text = part(write(config=replace(config, evaluation=evaluation)), "### Evaluation Datasets")
     assert "* Dataset: local files, `sts2012_en` (`STS.input.*.txt`)" in text
@@ -151,3 +155,13 @@ def test_a_guide_is_called_by_its_name(tmp_path: Path, model: SentenceTransforme
     text = write()
     assert """"guide": "SentenceTransformer('mine')",\n""" in text
     assert str(tmp_path) not in text
+
+
+def test_questions_and_documents_of_what_is_searched_are_counted() -> None:
+    config = pass_single(["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval"]).config
+    splits = load_splits(config.data, config.evaluation)
+    described = evaluation_datasets(config, splits)
+    assert isinstance(splits.dev, Retrieval)
+    size = f"{len(splits.dev.query_ids)} questions, 60 documents"
+    assert described["dev"]["searched"] == f"{size}; a sample is a question with a document that is relevant to it"
+    assert described["dev"]["size"] == len(splits.dev.relevant_pairs)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from embedsweep.card.metadata import set_results
 from embedsweep.card.write import complete_card
 from embedsweep.config.result import Emissions
 from embedsweep.config.trial import BenchmarkConfig, TrialConfig
+from embedsweep.validation.single import pass_single
 from tests.card.cases import (
     DEV,
     RESULT,
@@ -110,7 +112,7 @@ def test_the_licence_is_the_base_models_own(
 
 
 def test_metadata_is_unchanged_by_the_hubs_reader(config: TrialConfig, folder: Path, write: Write) -> None:
-    benchmark = BenchmarkConfig("sts2017-es", "folder", "test", config.data)
+    benchmark = BenchmarkConfig("sts2017-es", "folder", "test", config.data, "sts", None)
     write(
         replace(RESULT, test=TEST, benchmarks={"sts2017-es/spearman_dot": 0.4, "sts2017-es-64/spearman_dot": 0.3}),
         replace(config, evaluation=replace(config.evaluation, benchmarks=(benchmark,))),
@@ -199,3 +201,19 @@ def test_training_from_random_weights_is_no_fine_tuning(
 ) -> None:
     write(config=replace(config, model=replace(config.model, **values)))  # type: ignore[arg-type]
     assert front_matter(folder)["co2_eq_emissions"]["training_type"] == expected
+
+
+def test_scores_of_each_family_are_those_of_its_task_and_data() -> None:
+    words = ["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval", "evaluation.watch=[demo-dev]"]
+    config = pass_single(words).config
+    scores = {"dev/ndcg_at_10_cosine": 0.5, "dev/demo-dev/spearman_cosine": 0.4}
+    data = ModelCardData()
+    set_results(data, config, replace(RESULT, dev=scores, test={"test/map_at_100_dot": 0.3}))
+    assert [
+        (each.task_type, each.dataset_name, each.metric_type, each.metric_name, each.metric_value)
+        for each in data.eval_results or []
+    ] == [
+        ("information-retrieval", "demo_retrieval, dev", "cosine_ndcg@10", "Cosine Ndcg@10", 0.5),
+        ("semantic-similarity", "demo-dev", "spearman_cosine", "Spearman Cosine", 0.4),
+        ("information-retrieval", "demo_retrieval, test", "dot_map@100", "Dot Map@100", 0.3),
+    ]

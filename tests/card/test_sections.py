@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from embedsweep.card.metadata import library_metric
+from embedsweep.card.sections import evaluation_section
 from embedsweep.config.trial import BenchmarkConfig, TrialConfig
+from embedsweep.validation.single import pass_single
 from tests.card.cases import (
     BEFORE,
     DEV,
@@ -37,7 +40,9 @@ def test_the_table_has_every_score_and_marks_the_objective(write: Write) -> None
 def test_scores_before_training_of_truncated_embeddings_and_of_benchmarks_have_tables(
     config: TrialConfig, write: Write
 ) -> None:
-    benchmarks = tuple(BenchmarkConfig(name, "folder", "test", config.data) for name in ("sts2017-es", "news-2024"))
+    benchmarks = tuple(
+        BenchmarkConfig(name, "folder", "test", config.data, "sts", None) for name in ("sts2017-es", "news-2024")
+    )
     cut = {"dev-32/spearman_cosine": 0.41, "dev-64/pearson_cosine": 0.42}
     text = write(
         replace(
@@ -127,3 +132,57 @@ def test_a_base_model_from_the_hub_is_metadata_and_a_link(
     assert front_matter(folder)["base_model"] == "org/base"
     assert "finetuned from [org/base](https://huggingface.co/org/base) at [main](" in text
     assert "| `model.path` | `org/base` |" in text
+
+
+def test_scores_of_another_family_have_a_row_for_each_metric_and_benchmarks_the_table_of_their_own() -> None:
+    words = ["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval", "evaluation.dims=[32]"]
+    config = pass_single([*words, "evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test,demo-dev]"]).config
+    dev = {"dev/ndcg_at_10_cosine": 0.5, "dev/map_at_100_dot": 0.4, "dev-32/ndcg_at_10_cosine": 0.3}
+    result = replace(
+        RESULT,
+        dev={**dev, "dev/demo-dev/spearman_cosine": 0.6},
+        test={"test/ndcg_at_10_cosine": 0.45},
+        before={"dev/ndcg_at_10_cosine": 0.2, "dev/demo-dev/spearman_cosine": 0.7},
+        benchmarks={"demo-test/pearson_cosine": 0.1, "demo-dev/spearman_cosine": 0.6},
+    )
+    text = evaluation_section(config, result)
+    assert "is `dev/ndcg_at_10_cosine`, in bold" in text
+    assert rows(part(text, "## Evaluation"))[:3] == [
+        ["metric", "dev", "test"],
+        ["`ndcg_at_10_cosine`", "**0.5000**", "0.4500"],
+        ["`map_at_100_dot`", "0.4000", "-"],
+    ]
+    assert rows(part(text, "### Before training"))[1:2] == [["`ndcg_at_10_cosine`", "0.2000"]]
+    assert rows(part(text, "### Truncated embeddings"))[1:2] == [["32", "`ndcg_at_10_cosine`", "0.3000", "-"]]
+    further = [row for row in rows(part(text, "### Other benchmarks")) if row[2] == "cosine"]
+    assert further == [
+        ["demo-dev", "all", "cosine", "-", "0.6000", "-", "0.7000"],
+        ["demo-test", "all", "cosine", "0.1000", "-", "-", "-"],
+    ]
+
+
+def test_a_benchmark_of_another_family_has_a_row_for_each_metric(config: TrialConfig) -> None:
+    searched = BenchmarkConfig("searched", "folder", "test", config.data, "retrieval", None)
+    benchmarks = {"searched/recall_at_10_dot": 0.25}
+    text = evaluation_section(
+        replace(config, evaluation=replace(config.evaluation, benchmarks=(searched,))),
+        replace(RESULT, benchmarks=benchmarks, before={"searched/recall_at_10_dot": 0.2}),
+    )
+    assert rows(part(text, "### Other benchmarks")) == [
+        ["benchmark", "dimensions", "metric", "score", "before"],
+        ["searched", "all", "`recall_at_10_dot`", "0.2500", "0.2000"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("ndcg_at_10_cosine", "cosine_ndcg@10"),
+        ("accuracy_max", "max_accuracy"),
+        ("ap_manhattan", "manhattan_ap"),
+        ("mrr_at_10", "mrr@10"),
+        ("map", "map"),
+    ],
+)
+def test_the_hub_gets_the_librarys_names_of_metrics(metric: str, name: str) -> None:
+    assert library_metric(metric) == name

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from embedsweep.commands.audit import run
-from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 
 
 @pytest.fixture
@@ -58,12 +58,25 @@ def test_warnings_name_the_lines_of_a_file(folder: Path) -> None:
     assert f"different labels ({file_name}, lines 2 and 6)" in output
 
 
+def test_a_file_is_replaced_only_on_request(folder: Path) -> None:
+    target = folder / "corpus.jsonl"
+    target.write_text("mine", encoding="utf-8")
+    words = ("data=csv", f"data.path={folder}", "--json", str(target))
+    with pytest.raises(ConfigError) as refused:
+        _run(*words)
+    assert [*refused.value.problems] == [Problem("--json", f"{target} exists: give another name, or --overwrite")]
+    assert target.read_text(encoding="utf-8") == "mine"
+    _run(*words, "--overwrite")
+    assert json.loads(target.read_text(encoding="utf-8")).keys() == {"data"}
+
+
 def test_all_figures_are_written_as_json(folder: Path) -> None:
     output = _run("data=csv", f"data.path={folder}", "json=audit.json")
     assert output.endswith("written to audit.json\n")
     tree = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     assert list(tree) == ["data"]
-    assert tree["data"]["shared"]["train/dev"] == {"pairs": 0, "of": 2, "sentences": 2}
+    figures = {"pairs": 0, "of": 2, "sentences": 2, "queries": None, "passages": None}
+    assert tree["data"]["shared"]["train/dev"] == figures
     assert tree["data"]["splits"]["train"]["labels"]["0-0.1"] == 1
     assert len(tree["data"]["warnings"]) == 1
 

@@ -17,8 +17,9 @@ from sentence_transformers import SentenceTransformer
 
 from embedsweep.commands import evaluate
 from embedsweep.commands.evaluate import find_tasks
+from embedsweep.data.load import load_benchmark
 from embedsweep.errors import ConfigError, Problem
-from embedsweep.evaluation.pairs import score_further
+from embedsweep.evaluation.evaluator import score_further
 from embedsweep.models.build import build_model
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
@@ -257,3 +258,34 @@ def test_the_stand_in_encoders_figures_are_the_measured_ones(shared_data: Path) 
     assert _run(*words, "--benchmark", *measured)[0] == 0
     figures = json.loads(Path("all.json").read_text(encoding="utf-8"))
     assert {figure["benchmark"]: round(figure["spearman"], 4) for figure in figures} == measured
+
+
+SEARCHED = """\
+defaults: [/data@data: demo_retrieval, _self_]
+name: searched
+folder: demo
+split: test
+family: retrieval
+"""
+
+
+def test_benchmarks_of_several_families_are_evaluated_side_by_side(workplace: Path) -> None:
+    (workplace / "conf" / "benchmark" / "searched.yaml").write_text(SEARCHED, encoding="utf-8")
+    code, output = _run("tiny", "--benchmark", "searched", "mine", "--data", "data", "--json", "all.json", "--tag", "x")
+    title, head, row, _ = output.splitlines()[-4:]
+    of_searched, of_mine = json.loads(Path("all.json").read_text(encoding="utf-8"))
+    assert (code, title.strip()) == (0, "Spearman / Pearson, cosine")
+    assert head.split() == ["model", "searched", "(ndcg_at_10_cosine)", "mine"]
+    assert row.split()[1] == f"{of_searched['scores']['ndcg_at_10_cosine']:.4f}"
+    words = ["evaluation.benchmarks=[searched]", "model=pretrained", "model.path=tiny"]
+    config = pass_single(words).config
+    expected = score_further(config, build_model(config.model, "cpu"))
+    assert {f"searched/{name}": value for name, value in of_searched.pop("scores").items()} == pytest.approx(expected)
+    assert datetime.fromisoformat(of_searched.pop("timestamp")).tzinfo is not None
+    n = len(load_benchmark(config.evaluation.benchmarks[0], None))
+    kind = {"family": "retrieval", "metric": "ndcg_at_10_cosine"}
+    assert of_searched == {"model": "tiny", "benchmark": "searched", **kind, "n": n, "tag": "x"}
+    assert of_mine["metric"] == "cosine"
+    problems = _problems("tiny", "--benchmark", "searched", "--normalize-text", "--similarity", "euclidean")
+    why = "is for scored pairs, and searched is of the family retrieval"
+    assert [str(problem) for problem in problems] == [f"--normalize-text: {why}", f"--similarity: {why}"]

@@ -299,6 +299,26 @@ def test_data_that_has_changed_is_refused(
         file.write_text(content)
 
 
+def test_documents_that_negatives_are_mined_from_and_that_have_changed_are_refused(
+    place: Place,
+    broken_off: Callable[..., str],
+    tmp_path: Path,
+    forget_data: Callable[[], None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pairs = "".join(f"question {number},answer {number}\n" for number in range(64))
+    (tmp_path / "train.csv").write_text(f"anchor,positive\n{pairs}")
+    (tmp_path / "dev.csv").write_text("anchor,positive\nother 1,text 1\nother 2,text 2\n")
+    words = ("data=csv", f"data.path={tmp_path}", "data.shape=positive_pairs", "data.columns=[anchor,positive]")
+    scored = ("evaluation.dev=demo-dev", "evaluation.test=demo-test", "trainer.max_steps=3")
+    run_id = broken_off(2, *WORDS, "loss=mnrl", *words, *scored, "data.negatives.count=1")
+    with (tmp_path / "dev.csv").open("a") as file:
+        file.write("other 3,text 3\n")
+    forget_data()
+    assert place.train(f"resume={run_id}") == (2, None)
+    assert f"data: has changed since run {run_id[:8]} was trained on it" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("action", "code"), [("kill", -9), ("int", 130), ("term", 143)])
 def test_a_run_that_was_interrupted_is_resumed_and_ends_as_an_undisturbed_one(

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.trial import Shape
-from embedsweep.data.audit import Lengths, Shared, audit, drop_leaked, warnings
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.data.audit import Lengths, Searched, Shared, audit, drop_leaked, warnings
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.scored import Pairs, Retrieval
 from embedsweep.errors import ConfigError
 
 TRAIN = Examples(
@@ -41,6 +42,59 @@ def test_shared_pairs_and_sentences_count_whatever_their_case_order_and_outer_sp
         "train/test": Shared(pairs=0, of=3, sentences=1),
         "dev/test": Shared(pairs=1, of=3, sentences=2),
     }
+
+
+def _retrieval(pairs: dict[str, str], others: tuple[str, ...]) -> Retrieval:
+    """Return queries with one relevant document each, and other documents."""
+    documents = (*pairs.values(), *others)
+    ids = tuple(f"d{number}" for number in range(len(documents)))
+    relevant = {f"q{number}": {ids[number]: 1.0, ids[-1]: 0.0} for number in range(len(pairs))}
+    return Retrieval(tuple(relevant), tuple(pairs), ids, documents, relevant, "qrels.tsv")
+
+
+PASSAGES = ("p", "q", "r", "s", "t", "u")
+SEARCH = Splits(
+    Examples("positive_pairs", (("a?", "b?", "c?"), ("p", "q", "r")), None, None, "train.tsv", None),
+    _retrieval({"A?": "P ", "d?": "q"}, PASSAGES[2:]),
+    _retrieval({"e?": "s", "f?": "t"}, ("p", "q", "p", "u")),
+)
+
+
+def test_queries_and_relevant_passages_that_splits_share_are_counted_and_the_whole_corpus_is_not() -> None:
+    result = audit(SEARCH)
+    assert dict(result.shared) == {
+        "train/dev": Shared(pairs=1, of=2, sentences=3, queries=1, passages=2),
+        "train/test": Shared(pairs=0, of=2, sentences=0, queries=0, passages=0),
+        "dev/test": Shared(pairs=0, of=2, sentences=0, queries=0, passages=0),
+    }
+    leaves_out = "data.drop_leaked=true leaves them out of train"
+    assert warnings(result) == [
+        f"1 of 2 dev pairs and 1 queries and 2 relevant passages of dev also occur in train; {leaves_out}",
+        "1 of the 6 documents for test have the text of an earlier one, as d4: where the qrels name one of the two, "
+        "finding the other counts as wrong",
+    ]
+
+
+def test_what_is_searched_is_counted() -> None:
+    result = audit(SEARCH)
+    assert result.splits["dev"].searched == Searched(queries=2, documents=6, repeated=0, ids=())
+    assert result.splits["test"].searched == Searched(queries=2, documents=6, repeated=1, ids=("d4",))
+    assert result.splits["train"].searched is None
+
+
+def test_lengths_are_of_each_query_and_each_relevant_document_once() -> None:
+    relevant = {"q0": {"d0": 1.0, "d1": 2.0, "d2": 0.0}, "q1": {"d1": 1.0}}
+    dev = Retrieval(("q0", "q1"), ("a b?", "c?"), ("d0", "d1", "d2"), ("p", "q r s", "t u"), relevant, "qrels.tsv")
+    assert audit(replace(SEARCH, dev=dev)).splits["dev"].lengths == {
+        "query": (Lengths("words", 1, 1.5, 2, None, 0, 2),),
+        "relevant document": (Lengths("words", 1, 2, 3, None, 0, 2),),
+    }
+
+
+def test_training_pairs_that_share_a_query_or_a_relevant_passage_with_dev_or_test_are_dropped() -> None:
+    texts = (("a?", "b?", "c?", "g?", "h?"), ("x", "q", "r", "u", "v"))
+    train = Examples("positive_pairs", texts, None, None, "train.tsv", None)
+    assert drop_leaked(replace(SEARCH, train=train)).texts == (("c?", "g?", "h?"), ("r", "u", "v"))
 
 
 def test_kinds_of_duplicates_within_a_split_are_distinguished() -> None:
@@ -81,8 +135,8 @@ def test_classes_are_counted_by_name(examples: Examples, labels: dict[str, int])
 def test_lengths_are_in_words_and_in_tokens_where_they_are_counted() -> None:
     counted = audit(SPLITS, count=lambda texts: [len(text) for text in texts], maximum=5)
     assert counted.splits["train"].lengths == {
-        "sentence1": (Lengths("words", 1, 2, 2, None, 0), Lengths("tokens", 4, 5, 7, 5, 1)),
-        "sentence2": (Lengths("words", 1, 2, 3, None, 0), Lengths("tokens", 4, 7, 13, 5, 4)),
+        "sentence1": (Lengths("words", 1, 2, 2, None, 0, 6), Lengths("tokens", 4, 5, 7, 5, 1, 6)),
+        "sentence2": (Lengths("words", 1, 2, 3, None, 0, 6), Lengths("tokens", 4, 7, 13, 5, 4, 6)),
     }
     assert [len(each) for each in audit(SPLITS).splits["train"].lengths.values()] == [1, 1]
 

@@ -30,6 +30,7 @@ INFERENCE = _examples(
     "class_pairs", ("A", "B", 2), ("A", "C", 0), ("A", "D", 1), ("E", "F", 2), ("B", "A", 2), classes=NLI
 )
 TRIPLETS = _examples("triplets", ("a", "p", "n"), ("a", "p", "m"), ("b", "q", "a"))
+TUPLES = _examples("tuples", ("a", "p", "n", "m"), ("a", "p", "k", "n"), ("b", "q", "a", "n"))
 BINARY = _examples("binary_pairs", ("a", "b", 1), ("c", "d", 0), ("e", "a", 1))
 POSITIVE = _examples("positive_pairs", ("a", "b"), ("c", "a"))
 CLASSED = _examples("class_texts", ("a", 0), ("b", 1), ("a", 1), classes=("x", "y"))
@@ -98,6 +99,22 @@ TABLE = [
         id="triplets to texts",
     ),
     pytest.param(
+        TUPLES, BOTH, "positive_pairs", (("a", "b", "p", "q"), ("p", "q", "a", "b")), None,
+        "positive pairs: anchor and positive of 3 tuples, 2 different ones, both directions: yes",
+        id="tuples to positive",
+    ),
+    pytest.param(
+        TUPLES, CONFIG, "triplets",
+        (("a", "a", "a", "a", "b", "b"), ("p", "p", "p", "p", "q", "q"), ("n", "m", "k", "n", "a", "n")), None,
+        "triplets: one for each negative of 3 tuples, 6",
+        id="tuples to triplets",
+    ),
+    pytest.param(
+        TUPLES, CONFIG, "texts", (("a", "p", "n", "m", "k", "b", "q"),), None,
+        "texts: 7 different ones of 3 tuples",
+        id="tuples to texts",
+    ),
+    pytest.param(
         BINARY, BOTH, "positive_pairs", (("a", "e", "b", "a"), ("b", "a", "a", "e")), None,
         "positive pairs: label 1, 2 of 3 kept, both directions: yes",
         id="binary to positive",
@@ -142,7 +159,7 @@ def test_conversion(
     became = convert(examples, to, config, RANGE)
     assert (became.shape, became.texts, became.labels, became.classes) == (to, texts, labels, None)
     assert (became.origin, became.conversion) == ("train.csv", words)
-    assert len(became.texts) == len(text_columns(to))
+    assert len(became.texts) == len(text_columns(to, len(became.texts)))
     after_a_filter = convert(replace(examples, conversion="1 left out"), to, config, RANGE)
     assert after_a_filter.conversion == f"1 left out; {words}"
 
@@ -150,10 +167,10 @@ def test_conversion(
 def test_the_table_above_has_every_conversion() -> None:
     tried = {(case.values[0].shape, case.values[2]) for case in TABLE}  # type: ignore[union-attr]
     assert tried == {*CONVERSIONS, ("positive_pairs", "positive_pairs")}
-    assert len(CONVERSIONS) == 15
+    assert len(CONVERSIONS) == 18
 
 
-@pytest.mark.parametrize("examples", [SCORED, INFERENCE, TRIPLETS, BINARY, POSITIVE, CLASSED])
+@pytest.mark.parametrize("examples", [SCORED, INFERENCE, TRIPLETS, TUPLES, BINARY, POSITIVE, CLASSED])
 def test_examples_that_have_the_shape_stay_as_they_are(examples: Examples) -> None:
     assert convert(examples, examples.shape, CONFIG, RANGE) is examples
 
@@ -270,7 +287,7 @@ def test_data_keeps_its_shape_if_the_loss_takes_it_else_gets_the_best_possible(
             "loss: loss=mnrl needs triplets (anchor, positive, negative: a text, one that means the same and one that "
             "does not), or positive_pairs (anchor, positive: two texts that mean the same); the data has texts (text: "
             "single texts), which can be converted to nothing else: take data of the shape triplets, positive_pairs, "
-            "scored_pairs, class_pairs, binary_pairs, or another loss",
+            "scored_pairs, class_pairs, tuples, binary_pairs, or another loss",
             id="nothing will do",
         ),
         pytest.param(
@@ -311,4 +328,4 @@ def test_every_shape_has_columns_and_can_stay_what_it_is() -> None:
     assert set(COLUMNS) == set(SHAPES)
     for shape in SHAPES:
         assert target_shape(shape, (shape,), None, "some") == shape
-        assert len(text_columns(shape)) == len(COLUMNS[shape]) - (shape in LABELLED)
+        assert len(text_columns(shape, len(COLUMNS[shape]))) == len(COLUMNS[shape]) - (shape in LABELLED)

@@ -13,7 +13,8 @@ import pytest
 from embedsweep.config.trial import DataConfig, Shape
 from embedsweep.data.checks import checked_examples
 from embedsweep.data.delimited import read_delimited
-from embedsweep.data.examples import Pairs, as_pairs
+from embedsweep.data.examples import as_pairs
+from embedsweep.data.scored import Pairs
 from embedsweep.data.tables import layout_of
 from embedsweep.errors import ConfigError
 from tests.configs import SCORED

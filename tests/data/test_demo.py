@@ -9,9 +9,9 @@ from tools.demo.words import VERBS
 
 from embedsweep.config.trial import SPLITS, ConvertConfig, Split
 from embedsweep.data.convert import convert
-from embedsweep.data.demo import DEMOS, DemoName, demo_examples
-from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_splits
+from embedsweep.data.demo import DEMOS, DemoName, demo_examples, demo_judged
+from embedsweep.data.examples import Examples, as_examples
+from embedsweep.data.load import load_retrieval, load_splits, load_train
 from embedsweep.validation.single import pass_audit
 from tests.demo_pairs import demo_pairs
 
@@ -33,6 +33,7 @@ def test_the_scored_pairs_never_change() -> None:
     [
         ("demo", "d5f9880d7b65af2c59394b168165db13d3369e104efac1ee063a05fc43893f48"),
         ("demo_nli", "ef79b11f40972f6845244119f9d9b28714b1ee5691030a0f9a25f0e5fdc86954"),
+        ("demo_retrieval", "4c12bb2e33b5d2b9d38fe771abe2b777b755b24f481295695473475b0555c091"),
         ("demo_topics", "e20d5ae4ecdd3c075089435697da038114f042a64606bdc4cb70b8811d69a134"),
     ],
 )
@@ -142,5 +143,36 @@ def test_each_demo_option_loads_with_the_same_dev_and_test(name: DemoName) -> No
     config = pass_audit([f"data={name}"])
     splits = load_splits(config.data, config.evaluation)
     assert splits.train.shape == config.data.shape == DEMOS[name]
-    assert list(splits.dev.sentences1) == [pair[0] for pair in PAIRS_OF["dev"]]
-    assert list(splits.test.sentences2) == [pair[1] for pair in PAIRS_OF["test"]]
+    assert list(as_examples(splits.dev).texts[0]) == [pair[0] for pair in PAIRS_OF["dev"]]
+    assert list(as_examples(splits.test).texts[1]) == [pair[1] for pair in PAIRS_OF["test"]]
+
+
+SEARCHED = {split: demo_judged(split, titles=False).retrieval for split in SPLITS}
+
+
+def test_questions_are_split_and_the_passages_of_all_are_searched() -> None:
+    assert {split: len(retrieval) for split, retrieval in SEARCHED.items()} == {"train": 24, "dev": 8, "test": 8}
+    assert {len(retrieval.documents) for retrieval in SEARCHED.values()} == {60}
+    assert len({retrieval.documents for retrieval in SEARCHED.values()}) == 1
+    assert len({query for retrieval in SEARCHED.values() for query in retrieval.queries}) == 40
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_question_has_passages_that_answer_it_and_some_that_do_not(split: Split) -> None:
+    grades = {relevance for judged in SEARCHED[split].relevant.values() for relevance in judged.values()}
+    assert grades == {0.0, 1.0, 2.0}
+    for judged in SEARCHED[split].relevant.values():
+        assert {0.0, 2.0} <= set(judged.values())
+
+
+def test_no_passage_is_relevant_in_two_splits() -> None:
+    relevant = [{passage for _, passage in retrieval.relevant_pairs} for retrieval in SEARCHED.values()]
+    assert sum(map(len, relevant)) == len(set().union(*relevant))
+
+
+def test_passages_have_titles() -> None:
+    documents = demo_judged("dev", titles=True).retrieval.documents
+    assert documents[0] == f"Norway {SEARCHED['dev'].documents[0]}"
+    config = pass_audit(["data=demo_retrieval", "data.titles=true"])
+    assert load_retrieval(config.data, "dev").documents == documents
+    assert load_train(config.data).texts[1][0] == documents[0]

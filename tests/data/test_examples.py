@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from embedsweep.data.examples import Pairs, Splits, as_examples, as_pairs
+from embedsweep.data.examples import Splits, as_examples, as_pairs
+from embedsweep.data.scored import Pairs
 
 PAIRS = Pairs(
     sentences1=("a cat", "a dog", "a cow", "a hen"),

@@ -10,7 +10,7 @@ import pytest
 
 from embedsweep.config.trial import BenchmarkConfig, DataConfig
 from embedsweep.data.checks import checked_examples
-from embedsweep.data.examples import Examples
+from embedsweep.data.examples import Examples, as_examples
 from embedsweep.data.formats import read_semeval
 from embedsweep.data.load import load_benchmark, load_splits
 from embedsweep.data.tables import layout_of
@@ -164,12 +164,13 @@ def test_splits_are_folders_of_parts(tmp_path: Path) -> None:
     for split in ("train", "dev", "test"):
         _part(tmp_path / split, "news", f"{split} a\tb\nc\td\n", "1\n2\n")
     splits = load_splits(replace(SEMEVAL, path=str(tmp_path)), EVALUATION)
-    assert (splits.train.texts[0][0], splits.dev.sentences1[0]) == ("train a", "dev a")
+    assert (splits.train.texts[0][0], as_examples(splits.dev).texts[0][0]) == ("train a", "dev a")
 
 
 def test_semeval_2012_is_read_whole(shared_data: Path) -> None:
     data = replace(SEMEVAL, files="STS.input.*.txt")
-    pairs = load_benchmark(BenchmarkConfig("sts2012-en", "sts2012_en", "test", data), str(shared_data))
+    benchmark = BenchmarkConfig("sts2012-en", "sts2012_en", "test", data, "sts", None)
+    pairs = as_examples(load_benchmark(benchmark, str(shared_data)))
     assert len(pairs) == 1500
-    assert (pairs.sentences1[0], pairs.scores[0]) == ("A man with a hard hat is dancing.", 1.0)
-    assert pairs.sentences2[750] == "restate (words) from one language into another language."
+    assert (pairs.texts[0][0], (pairs.labels or ())[0]) == ("A man with a hard hat is dancing.", 1.0)
+    assert pairs.texts[1][750] == "restate (words) from one language into another language."

@@ -12,7 +12,7 @@ import pytest
 
 from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, DataConfig, EvaluationConfig, LossConfig
 from embedsweep.data.demo import DEMO_VALUES, DEMOS, DemoName
-from embedsweep.data.examples import COLUMNS
+from embedsweep.data.examples import COLUMNS, as_examples
 from embedsweep.data.load import load_also, load_benchmark, load_splits, load_train
 from embedsweep.errors import ConfigError
 from tests.configs import EVALUATION, SCORED
@@ -23,7 +23,7 @@ DEMO = replace(SCORED, name="demo", format="generated", files=None)
 PAIRED = replace(
     CSV, name="paired", shape="positive_pairs", columns=(0, 1), splits={**CSV.splits, "dev": (), "test": ()}
 )
-BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV)
+BENCHMARK = BenchmarkConfig(name="bench", folder="bench", split="test", data=CSV, family="sts", scoring=None)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_each_split_of_a_folder_is_its_file(folder: Path) -> None:
     assert splits.train.texts == (("train a", "train c", "train e"), ("b", "d", "f"))
     assert splits.train.labels == (0.2, 0.4, 0.4)
     for name, pairs in (("dev", splits.dev), ("test", splits.test)):
-        assert pairs.sentences1 == (f"{name} a", f"{name} c", f"{name} e")
+        assert as_examples(pairs).texts[0] == (f"{name} a", f"{name} c", f"{name} e")
         assert pairs.origin == str(folder / f"{name}.csv")
     assert splits.train.origin == str(folder / "train.csv")
 
@@ -205,20 +205,21 @@ def test_without_path_and_hub_the_needed_files_are_named() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["demo", "demo_nli", "demo_topics"])
+@pytest.mark.parametrize("name", DEMOS)
 @pytest.mark.parametrize("option", [None, "mine"])
 def test_demo_data_is_selected_by_its_shape_and_scored_by_the_same_pairs(name: DemoName, option: str | None) -> None:
     shape = DEMOS[name]
-    config = replace(DEMO, name=option or name, shape=shape, columns=COLUMNS[shape], limit=100)
+    config = replace(DEMO, name=option or name, shape=shape, columns=COLUMNS[shape], limit=20)
     splits = load_splits(config, EVALUATION)
     assert splits.train.origin == f"{name} train"
     assert splits.train.shape == shape
-    assert len(splits.train) == 100
+    assert len(splits.train) == 20
     for split, pairs in (("dev", splits.dev), ("test", splits.test)):
         assert pairs.origin == f"demo {split}"
         assert len(pairs) == 800
-        assert min(pairs.scores) < 0.2
-        assert max(pairs.scores) == 1.0
+        scores = as_examples(pairs).labels or ()
+        assert min(scores) < 0.2
+        assert max(scores) == 1.0
 
 
 def test_demo_data_reads_no_path(folder: Path) -> None:
@@ -233,6 +234,7 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
         revision="v1",
         columns=(0, 1, 2),
         where={"lang": "es"},
+        titles=True,
         labels=("a", "b"),
         splits={**DEMO.splits, "dev": ()},
         delimiter=";",
@@ -249,13 +251,14 @@ def test_values_that_demo_data_does_not_read_are_refused_all_at_once() -> None:
         f"data.revision: 'v1' {reported} null",
         f"data.score_range: [0,1] {reported} [0,5]",
         f"data.splits: {{train:[train],dev:[],test:[test]}} {reported} {{train:[train],dev:[dev],test:[test]}}",
+        f"data.titles: true {reported} false",
         f"data.where: {{lang:es}} {reported} {{}}",
     ]
 
 
 def test_what_demo_data_does_not_read_is_every_key_without_an_effect_on_it() -> None:
     chosen_by = {"name", "format", "path", "shape", "columns"}
-    read = {"convert", "max_tokens", "drop_leaked", "limit", "also", "languages"}
+    read = {"convert", "negatives", "max_tokens", "drop_leaked", "limit", "also", "languages"}
     assert {*DEMO_VALUES, *chosen_by, *read} == {field.name for field in fields(DataConfig)}
 
 
@@ -263,7 +266,7 @@ def test_a_shape_without_demo_data_is_refused_with_the_shapes_that_have_some() -
     assert _refusal(replace(DEMO, shape="triplets", columns=("a", "b", "c"))) == [
         "data.shape: there is no demo data of triplets (anchor, positive, negative: a text, one that means the same "
         "and one that does not): demo data is scored_pairs (data=demo), class_pairs (data=demo_nli), class_texts "
-        "(data=demo_topics); data.convert.to converts it to what a loss needs"
+        "(data=demo_topics), positive_pairs (data=demo_retrieval); data.convert.to converts it to what a loss needs"
     ]
 
 
@@ -279,7 +282,8 @@ def test_reading_files_imports_no_heavy_library(folder: Path) -> None:
     script = (
         "import sys\n"
         "from embedsweep.data.load import load_splits\n"
-        "from embedsweep.config.trial import ConvertConfig, DataConfig, EvaluationConfig\n"
+        "from embedsweep.config.negatives import NegativesConfig\n"
+        "from embedsweep.config.trial import ConvertConfig, DataConfig, StsConfig\n"
         f"load_splits({replace(CSV, path=str(folder))!r}, {EVALUATION!r})\n"
         "print(sorted({'torch', 'pandas', 'datasets', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules)))\n"
     )
@@ -325,20 +329,27 @@ def test_a_file_is_what_is_trained_on_where_something_else_is_scored(folder: Pat
 
 
 @pytest.mark.parametrize(
-    ("config", "reported"),
+    ("config", "reported", "other"),
     [
-        (PAIRED, "has two texts that mean the same (data.shape=positive_pairs), which cannot be scored"),
+        (
+            PAIRED,
+            "has two texts that mean the same (data.shape=positive_pairs), which evaluation=sts cannot score",
+            ", or evaluation=retrieval",
+        ),
         (
             replace(CSV, splits={**CSV.splits, "dev": (), "test": ()}),
             "has no {split} split (data.splits.{split})",
+            "",
         ),
     ],
 )
-def test_data_that_cannot_be_scored_needs_benchmarks(folder: Path, config: DataConfig, reported: str) -> None:
+def test_data_that_cannot_be_scored_needs_benchmarks(
+    folder: Path, config: DataConfig, reported: str, other: str
+) -> None:
     config = replace(config, name="mine", path=str(folder))
     assert _refusal(config) == [
         f"evaluation.{split}: is not set, and data=mine {reported.format(split=split)}: choose a benchmark of "
-        f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+        f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}{other}"
         for split in ("dev", "test")
     ]
 
@@ -383,7 +394,7 @@ def test_problems_of_a_benchmark_have_its_own_keys(folder: Path) -> None:
         "benchmark bench, data.files: is not set: set the file name of a split, as in '{split}.csv'"
     )
     assert _benchmark_refusal(replace(benchmark, data=PAIRED), str(folder)) == (
-        "benchmark bench: has two texts that mean the same (shape: positive_pairs), but only scored pairs can be scored"
+        "benchmark bench: has two texts that mean the same (shape: positive_pairs), but family sts scores scored_pairs"
     )
 
 

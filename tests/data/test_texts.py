@@ -7,7 +7,8 @@ import unicodedata
 import pytest
 
 from embedsweep.data.audit import audit, drop_leaked
-from embedsweep.data.examples import Examples, Pairs, Splits
+from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.scored import Pairs
 from embedsweep.data.texts import is_blank, normal
 
 CAFE = "El café de Ñuñoa"

@@ -83,16 +83,18 @@ def test_resamples_without_a_correlation_are_left_out_and_most_of_them_make_no_i
 
 
 def scores(predicted: np.ndarray, *, first: str = "0") -> ItemScores:
-    items = tuple((first if number == 0 else str(number), "b") for number in range(N))
-    return ItemScores(items, GOLD, {"cosine": predicted, "dot": PREDICTED["dot"]})
+    texts = {"sentence1": [first, *map(str, range(1, N))], "sentence2": ["b"] * N}
+    return ItemScores({**texts, "gold": GOLD, "predicted_cosine": predicted, "predicted_dot": PREDICTED["dot"]})
+
+
+def cosine(scores: ItemScores) -> dict[str, np.ndarray]:
+    return {"cosine": np.asarray(scores.columns["predicted_cosine"])}
 
 
 def test_a_difference_is_of_both_scores_on_the_same_resamples() -> None:
     worse = scores((PREDICTED["cosine"] + np.linspace(-0.3, 0.3, N)).astype(np.float32))
     best = scores(PREDICTED["cosine"])
-    differences = by_loop("spearman_cosine", GOLD, dict(best.predicted)) - by_loop(
-        "spearman_cosine", GOLD, dict(worse.predicted)
-    )
+    differences = by_loop("spearman_cosine", GOLD, cosine(best)) - by_loop("spearman_cosine", GOLD, cosine(worse))
     found = interval_of(best.resampled("dev/spearman_cosine") - worse.resampled("dev/spearman_cosine"))
     assert found == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-9)
 
@@ -100,7 +102,7 @@ def test_a_difference_is_of_both_scores_on_the_same_resamples() -> None:
 def test_scores_of_other_items_are_not_of_the_same(tmp_path: Path) -> None:
     written = scores(PREDICTED["cosine"])
     assert not written.is_of_same_items(scores(PREDICTED["cosine"], first="another"))
-    assert not written.is_of_same_items(ItemScores(written.items, 1 - GOLD, written.predicted))
+    assert not written.is_of_same_items(ItemScores({**written.columns, "gold": 1 - GOLD}))
     assert read_scores(tmp_path) is None
     write_scores(tmp_path, written)
     read = read_scores(tmp_path)

@@ -15,20 +15,17 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
-from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, EvaluationConfig
-from embedsweep.data.examples import Pairs, as_examples, as_pairs
+from embedsweep.config.trial import BenchmarkConfig, StsConfig
+from embedsweep.data.examples import as_examples, as_pairs
+from embedsweep.data.scored import Pairs
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.pairs import (
-    PairEvaluator,
-    check_embeddings,
-    item_scores,
-    metric_names,
-    score_further,
-    scores_of,
-)
+from embedsweep.evaluation.encoding import check_embeddings
+from embedsweep.evaluation.evaluator import metric_names, score_further, scores_of
+from embedsweep.evaluation.pairs import PairEvaluator
 from embedsweep.evaluation.scores import read_scores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.validation.single import pass_single
+from tests.configs import DEV_METRICS
 from tests.demo_pairs import demo_pairs
 
 ROWS = demo_pairs("dev")[:60]
@@ -38,7 +35,7 @@ PAIRS = Pairs(
     tuple(float(score) / 5 for _, _, score in ROWS),
     "demo dev",
 )
-CONFIG = EvaluationConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), path=None, dims=(), before=False)
+CONFIG = StsConfig("sts", batch_size=16, dev=None, test=None, benchmarks=(), watch=(), path=None, dims=(), before=False)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +78,7 @@ def test_the_file_of_scores_holds_every_pair_and_its_predictions(
     had_scored = evaluator.has_scored
     scores_of(evaluator, model)
     assert (had_scored, evaluator.has_scored) == (False, True)
-    written = item_scores(PAIRS, evaluator)
+    written = evaluator.item_scores()
     write_scores(tmp_path, written)
     table = pq.read_table(tmp_path / "scores" / "dev.parquet").to_pydict()
     assert table["sentence1"] == list(PAIRS.sentences1)
@@ -213,9 +210,9 @@ def test_the_trainer_and_the_librarys_card_accept_scores_of_shortened_embeddings
 
 def test_each_benchmark_is_scored_under_its_name(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     halves = {"sts2017-es": as_pairs(as_examples(PAIRS).kept(range(30), None)), "stsb-en-test": PAIRS}
-    monkeypatch.setattr("embedsweep.evaluation.pairs.load_benchmark", lambda benchmark, _: halves[benchmark.name])
+    monkeypatch.setattr("embedsweep.evaluation.evaluator.load_benchmark", lambda benchmark, _: halves[benchmark.name])
     config = pass_single(["loss=cosent"]).config
-    benchmarks = tuple(BenchmarkConfig(name, name, "test", config.data) for name in halves)
+    benchmarks = tuple(BenchmarkConfig(name, name, "test", config.data, "sts", None) for name in halves)
     scores = score_further(replace(config, evaluation=replace(CONFIG, benchmarks=benchmarks, dims=(32,))), model)
     assert len(scores) == 40
     for name, pairs in halves.items():

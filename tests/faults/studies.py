@@ -245,7 +245,12 @@ def params_in(folder: Path) -> dict[str, str]:
 
 
 def check_whole(
-    study: Study, n_trials: int = N_TRIALS, *, is_pruned: bool = False, earlier: Collection[int] = ()
+    study: Study,
+    n_trials: int = N_TRIALS,
+    *,
+    is_pruned: bool = False,
+    earlier: Collection[int] = (),
+    metric: str = "spearman_cosine",
 ) -> None:
     """Check that a study is complete, with each trial once, and that MLflow and Optuna agree.
 
@@ -254,6 +259,7 @@ def check_whole(
         n_trials: how many trials it should have.
         is_pruned: whether trials, all but one at most, may have been pruned.
         earlier: those that an earlier version completed, which logged the value as the last point of the dev curve.
+        metric: the objective, without ``dev/``.
     """
     assert len(study.states) == n_trials
     assert set(study.states) <= {"COMPLETE", *(["PRUNED"] if is_pruned else [])}, study.states
@@ -274,13 +280,13 @@ def check_whole(
         written = params_in(study.trial_folder(trial.number))
         assert {key: run.data.params[key] for key in swept} == {key: _param(value) for key, value in swept.items()}
         assert run.data.params.items() <= written.items()  # a run of an earlier commit lacks later keys
-        value = "dev/spearman_cosine" if trial.number in earlier else "best/spearman_cosine"
-        assert run.data.metrics[value] == trial.value
+        kind = "dev" if trial.number in earlier else "best"
+        assert run.data.metrics[f"{kind}/{metric}"] == trial.value
         history = study.history(run)
-        assert trial.number in earlier or [step for step, _ in history["best/spearman_cosine"]] == [
+        assert trial.number in earlier or [step for step, _ in history[f"best/{metric}"]] == [
             study.result(trial.number)["best_step"]
         ]
-        assert {"dev/spearman_cosine", "train/loss", "emissions/co2eq_kg"} <= history.keys()
+        assert {f"dev/{metric}", "train/loss", "emissions/co2eq_kg"} <= history.keys()
         for name, points in history.items():
             steps = [step for step, _ in points]
             assert len(steps) == len(set(steps)), f"{name} has two points at one step: {points}"

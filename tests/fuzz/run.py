@@ -114,7 +114,7 @@ def _replace_what_takes_long() -> None:
     real_sweep = sweep.run_sweep
 
     def preview(request: Any, *more: Any) -> int:
-        return real_sweep(request, *more) if request.study.dry_run else 0
+        return real_sweep(request, *more) if request.study.dry_run is True else 0
 
     replaced: Mapping[ModuleType, Mapping[str, Callable[..., Any]]] = {
         single: {"run_single": lambda request, *_: single.EndedRun("0", Path(), request.config, None)},

@@ -37,7 +37,7 @@ def test_dims_and_shapes_are_those_of_any_loss_inside() -> None:
     config = loss_config("adaptive_layer", NOWHERE, inner)
     assert (dims(config), shapes_of(config), in_batch(config)) == (
         (128, 16),
-        ("triplets", "positive_pairs"),
+        ("triplets", "positive_pairs", "tuples"),
         InBatch.CACHED,
     )
     regularized = loss_config("global_orthogonal_regularization", NOWHERE, loss_config("cosine", NOWHERE))

@@ -118,3 +118,21 @@ def test_what_gets_which_prompt_is_said_in_words() -> None:
     words = prompts_in_words(build_model(model, "cpu"), replace(config, model=model))
     assert words.endswith('; scored pairs: "o\\n\\""')
     assert words.startswith(f"{config.data.name}: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evaluation=retrieval"], '; scored queries: "q: "; scored documents: none'),
+        (
+            ["evaluation=retrieval", "evaluation.benchmarks=[demo-test]"],
+            '; scored pairs: none; scored queries: "q: "; scored documents: none',
+        ),
+        (["evaluation.dev=demo-dev", "evaluation.test=demo-test"], "; scored pairs: none"),
+    ],
+)
+def test_what_is_scored_with_which_prompt_depends_on_the_family(words: list[str], expected: str) -> None:
+    config = pass_single(["data=demo_retrieval", "loss=mnrl", *words]).config
+    model = replace(TINY, prompts={"query": "q: "}, default_prompt=None)
+    said = prompts_in_words(build_model(model, "cpu"), replace(config, model=model))
+    assert said == f'{config.data.name}: anchor "q: "{expected}'

@@ -22,6 +22,9 @@ class Clock:
 def status(n_finished: int = 0, n_left: int = 20, **more: Any) -> StudyStatus:
     """Return the status of a study of 20 trials; all that are finished are complete."""
     fields: dict[str, Any] = {
+        "n_trials": 20,
+        "n_expected": 20,
+        "stopped": False,
         "n_complete": n_finished,
         "n_pruned": 0,
         "n_failed": 0,
@@ -29,7 +32,7 @@ def status(n_finished: int = 0, n_left: int = 20, **more: Any) -> StudyStatus:
         "co2eq_kg": None,
         "seconds": {},
     }
-    return StudyStatus(20, n_finished, n_left, **{**fields, **more})
+    return StudyStatus(n_finished=n_finished, n_left=n_left, **{**fields, **more})
 
 
 @dataclass

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedsweep.config.result import Emissions, Interval, TrialResult
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
+from tests.configs import DEV_METRICS
 
 COST = Emissions(0.002, 0.01, 1.0, "world average", ())
 Outcome = float | str | TrialResult
@@ -53,8 +53,8 @@ def scored_items(noise: float, *, n_items: int = 200, seed: int = 3) -> ItemScor
     """Scores of the same items, the further from the gold scores the larger ``noise`` is; errors differ by ``seed``."""
     gold = np.random.default_rng(3).random(n_items)
     errors = np.random.default_rng(seed).normal(0, 1, n_items)
-    items = tuple((str(number), "b") for number in range(n_items))
-    return ItemScores(items, gold, {"cosine": gold + noise * errors})
+    texts = {"sentence1": [str(number) for number in range(n_items)], "sentence2": ["b"] * n_items}
+    return ItemScores({**texts, "gold": gold, "predicted_cosine": gold + noise * errors})
 
 
 def keep_scores(study: Study, noises: Sequence[float | None]) -> None:

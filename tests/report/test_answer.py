@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from embedsweep.cli import main
+from embedsweep.files import SWEEPS
 from embedsweep.report.answer import answer
+from embedsweep.report.description import description
+from embedsweep.report.export import tree_of
+from embedsweep.report.loaded_study import LoadedStudy
 from embedsweep.report.results import study_results
+from embedsweep.report.status import result_fields, status_line, study_status
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
@@ -67,3 +73,34 @@ def test_an_option_without_another_that_is_complete_has_nothing_to_be_compared_w
     lines = answer(study_results(of_losses(0.7, 0.6, "no", "no", "no", "no")))
     assert lines[0] == "best loss: mnrl; cosent and cosine have no complete trial"
     assert answer(study_results(study_of("no", name="failed"))) == []
+
+
+def test_a_study_that_stopped_says_why_and_whether_the_last_improvement_is_certain() -> None:
+    words = ("study.n_trials=6", "study.patience=2", "study.min_delta=0.001")
+    study = study_of(0.6, 0.7, 0.65, "pruned", words=words, rates=6)
+    keep_scores(study, (0.9, 0.2, 0.5))
+    lines = [line for line in answer(study_results(study)) if line.startswith("stopped")]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "stopped by study.patience=2: as many finished trials brought no improvement of more than 0.001; the last was "
+        "trial 1, 0.1000 above trial 0 (certain as far as dev items go: 95 % interval of the difference 0."
+    )
+
+
+def test_a_stopped_study_looks_the_same_wherever_it_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_of(0.6, 0.5, name="calm", words=("study.n_trials=6", "study.patience=1"), rates=6)
+    results = study_results(study)
+    for tree in (tree_of(results), result_fields(study, "embedsweep train")):
+        assert (tree["n_trials"], tree["n_expected"], tree["stopped"]) == (6, 2, True)
+    said = "2 of 6 trials finished, stopped by study.patience"
+    assert f"; {said}." in description(results, "embedsweep train", None, 5000, with_answer=False)
+    assert f": {said}, in " in repr(LoadedStudy.read("calm", SWEEPS, None))
+    assert main(["show", "calm"]) == 0
+    assert capsys.readouterr().out.startswith(f"{said}; complete\n")
+    assert status_line(study_status(study), None, None).startswith("2/2: 2 complete")
+
+
+def test_a_study_that_never_improved_on_its_first_trial_says_so() -> None:
+    study = study_of(0.6, 0.5, words=("study.n_trials=6", "study.patience=1"), rates=6)
+    said = "stopped by study.patience=1: as many finished trials brought no improvement"
+    assert said in answer(study_results(study))

@@ -94,7 +94,7 @@ def events(output: io.StringIO) -> list[dict[str, Any]]:
 def test_every_event_is_a_json_object_in_a_line() -> None:
     output, told = io.StringIO(), Told(status())
     run_one(JsonLines(Console(file=output), told.trials), told)
-    counts = {"n_trials": 20, "n_failed": 0}
+    counts = {"n_trials": 20, "n_expected": 20, "stopped": False, "n_failed": 0}
     params = {"loss": "mnrl", "optimizer.lr": 0.001}
     assert events(output) == [
         {"event": "start", "study": "seen"},

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
 from embedsweep.commands.api import load_study
 from embedsweep.errors import ConfigError, StudyError
-from embedsweep.evaluation.scores import write_scores
+from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.report.difference import difference
-from embedsweep.report.loaded_study import LoadedStudy
+from embedsweep.report.loaded_study import LoadedStudy, _item_score
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.study.record import Finals, StudyRecord
 from embedsweep.study.study import Study
@@ -135,15 +136,24 @@ def test_a_study_is_read_anew_at_every_access() -> None:
 def test_scores_of_items_have_an_id_gold_and_what_the_objective_ranks_by() -> None:
     keep_scores(_running(), [0.4, 0.1])
     study = load_study("running")
-    frame, expected = study.scores(), scored_items(0.1)
+    frame, expected = study.scores(), scored_items(0.1).columns
     assert list(frame)[:3] == ["id", "gold", "score"]
     assert frame["id"].tolist() == list(range(200))
-    np.testing.assert_array_equal(frame["gold"], expected.gold)
-    np.testing.assert_array_equal(frame["score"], expected.predicted["cosine"])
+    np.testing.assert_array_equal(frame["gold"], expected["gold"])
+    np.testing.assert_array_equal(frame["score"], expected["predicted_cosine"])
     assert list(frame.loc[7, ["sentence1", "sentence2"]]) == ["7", "b"]
-    np.testing.assert_array_equal(study.scores(0)["score"], scored_items(0.4).predicted["cosine"])
+    np.testing.assert_array_equal(study.scores(0)["score"], scored_items(0.4).columns["predicted_cosine"])
     with pytest.raises(StudyError, match="trial 2 of study running has no scores of items in"):
         study.scores(2)
+
+
+def test_scores_of_the_items_of_test_are_those_of_the_winner() -> None:
+    study = _running()
+    write_scores(study.trial_folder(1), scored_items(0.2, n_items=50), "test")
+    frame = load_study("running").scores(split="test")
+    np.testing.assert_array_equal(frame["score"], scored_items(0.2, n_items=50).columns["predicted_cosine"])
+    with pytest.raises(StudyError, match=r"trial 0 of study running has no scores of items in .*test\.parquet"):
+        load_study("running").scores(0, "test")
 
 
 def test_the_optuna_study_is_a_copy_with_metric_names_that_can_be_changed() -> None:
@@ -192,7 +202,7 @@ def test_a_study_of_another_folder_is_found_and_stays_found(tmp_path: Path, monk
 def test_what_does_not_exist_is_named() -> None:
     study_of(words=("study.n_trials=1",), rates=2)
     study: LoadedStudy = load_study("ranked")
-    with pytest.raises(StudyError, match="study ranked has no complete trial yet"):
+    with pytest.raises(StudyError, match="study ranked has no best trial: no trial is complete"):
         _ = study.best
     with pytest.raises(StudyError, match="study ranked has no trial 3: it has 0, from 0"):
         study.config(3)
@@ -206,10 +216,11 @@ def test_an_objective_over_all_similarities_ranks_items_by_the_best_one() -> Non
         replace(result(0.7), dev={**result(0.7).dev, **dev, "dev/spearman_manhattan": 0.1, "dev/spearman_max": 0.7}),
         words=("study.objective=dev/spearman_max",),
     )
-    items = scored_items(0.1)
-    others = {name: items.gold * factor for name, factor in (("dot", 3.0), ("euclidean", 4.0), ("manhattan", 5.0))}
-    write_scores(study.trial_folder(0), replace(items, predicted={**items.predicted, **others}))
-    np.testing.assert_array_equal(load_study("ranked").scores()["score"], 3.0 * items.gold)
+    columns = scored_items(0.1).columns
+    gold = np.asarray(columns["gold"])
+    others = {"predicted_dot": 3.0 * gold, "predicted_euclidean": 4.0 * gold, "predicted_manhattan": 5.0 * gold}
+    write_scores(study.trial_folder(0), ItemScores({**columns, **others}))
+    np.testing.assert_array_equal(load_study("ranked").scores()["score"], 3.0 * gold)
 
 
 def test_metric_names_are_set_when_a_study_is_opened_for_writing_also_one_of_an_earlier_version() -> None:
@@ -218,3 +229,21 @@ def test_metric_names_are_set_when_a_study_is_opened_for_writing_also_one_of_an_
     study._study._storage.set_study_system_attr(study._study._study_id, "study:metric_names", None)
     assert optuna.load_study(study_name="ranked", storage=study._storage).metric_names is None
     assert study_of(words=("study.n_trials=2",), rates=3)._study.metric_names == [SPEARMAN]
+
+
+@pytest.mark.parametrize(
+    ("columns", "metric", "expected"),
+    [
+        ({"predicted_cosine": 0.5, "predicted_dot": 2.0}, "dev/spearman_cosine", 0.5),
+        ({"predicted_cosine": 0.5, "predicted_dot": 2.0}, "dev/f1_max", 2.0),
+        ({"positive_dot": 3.0, "negative_dot": 1.0}, "dev/accuracy_dot", 2.0),
+        ({"ndcg_at_10_cosine": 0.75, "mrr_at_10_cosine": 1.0}, "dev/ndcg_at_10_cosine", 0.75),
+        ({"map": 0.25, "ndcg_at_10": 0.5}, "dev/map", 0.25),
+    ],
+)
+def test_the_score_of_an_item_is_what_the_metric_is_made_of(
+    columns: dict[str, float], metric: str, expected: float
+) -> None:
+    frame = pd.DataFrame({name: [value] for name, value in columns.items()})
+    dev = {"dev/f1_cosine": 0.6, "dev/f1_dot": 0.7}
+    assert list(_item_score(frame, metric, dev)) == [expected]

@@ -12,7 +12,6 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import TrialResult
 from embedsweep.config.study import Choice
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import short_params
 from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
 from embedsweep.report.results import study_results
@@ -22,9 +21,11 @@ from embedsweep.study.study import Study
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
-from tests.report.studies import COST, finish, keep_scores, result, study_of
+from tests.configs import DEV_METRICS
+from tests.report.studies import COST, Outcome, finish, keep_scores, result, study_of
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
+SINGLE = pass_single([]).config
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +188,27 @@ def test_seeds_of_a_configuration_are_one_row_with_mean_spread_and_number() -> N
     assert "±: sample standard deviation over the seeds of a configuration" in printed
 
 
+def test_what_became_of_negatives_is_told_where_they_are_swept_or_some_were_drawn_at_random() -> None:
+    def mined(value: float, counts: str) -> TrialResult:
+        return replace(result(value), conversion=f"positive pairs: all 9; hard negatives: {counts} (1 for each of 9)")
+
+    words = ["loss=mnrl", "data=demo_retrieval", "evaluation.dev=demo-dev", "evaluation.test=demo-test"]
+    swept = open_study(pass_sweep([*words, "study.name=swept", "data.negatives.count=0,1,2"]))
+    outcomes: list[Outcome] = [0.5, mined(0.6, "9 found, 0 repeated"), mined(0.7, "17 found, 1 repeated")]
+    lines = ranking(finish(swept, outcomes), width=200)[-3:]
+    assert [line.split("count=")[1] for line in lines] == [
+        "2 (negatives: 17 found, 1 repeated)",
+        "1 (negatives: 9 found, 0 repeated)",
+        "0",
+    ]
+    drawn = mined(0.6, "8 found, 0 repeated, drawn at random for 1 question")
+    lines = ranking(study_of(mined(0.7, "9 found, 0 repeated"), drawn), width=200)[-2:]
+    assert [line.split("lr=")[1] for line in lines] == [
+        "0.0001",
+        "0.0002 (negatives: 8 found, 0 repeated, drawn at random for 1 question)",
+    ]
+
+
 @pytest.mark.parametrize("width", [80, 100])
 def test_nothing_is_cut_off_or_wider_than_the_terminal(width: int) -> None:
     words = ["study.name=wide", "loss=mnrl,cosent", "search=full", "study.n_trials=4", "study.sampler=random"]
@@ -225,6 +247,16 @@ def test_what_scoring_test_cost_is_in_the_total() -> None:
     cost = replace(COST, co2eq_kg=0.0005, energy_kwh=0.001, duration_s=75.0)
     study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
     assert best(study)[-1] == "cost of all trials and of scoring test (1m15s): 1m17s, 4.5 g CO2eq, 21 Wh"
+
+
+def test_what_a_budget_was_expected_to_buy_stands_beside_what_it_bought() -> None:
+    sweep = pass_sweep(("study.name=bought", "optimizer.lr=interval(1e-4,1e-3)", "study.budget_hours=8"))
+    quote = {"n_trials": 3, "workers": 2, "pruned_seconds": 90.0, "energy_kwh": 0.0045, "co2eq_kg": 0.0012}
+    study = open_study(sweep, {"budget_hours": 8.0, **quote})
+    longer = replace(result(0.7), emissions=replace(COST, duration_s=100.0))
+    finish(study, [longer, longer])
+    spent = "quoted for 3 trials by 2 workers: 1m30s, 1.2 g CO2eq, 4.5 Wh; spent on 2 trials: 1m40s, 4 g CO2eq, 20 Wh"
+    assert " ".join(best(study)).endswith(f"20 Wh {spent}")
 
 
 def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:
@@ -333,7 +365,7 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     to, output = console()
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     done = TrialResult(0.5, dict.fromkeys(DEV_METRICS, 0.5), test, {}, {}, 1, 1, COST, False, None, None)
-    print_single(to, done, Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, done, Path("sweeps/single/abc"), SINGLE)
     assert output.getvalue().splitlines() == [
         "",
         "pearson_cosine: dev 0.5000, test 0.2500",
@@ -344,12 +376,34 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
         "log: sweeps/single/abc/train.log",
     ]
     cost = replace(COST, gpu_h=0.125, unmeasured=("cpu power assumed (half of a TDP of 8 W, no RAPL)",))
-    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), SINGLE)
     assert "95 % interval" not in output.getvalue()
-    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), "dev/spearman_cosine")
+    print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), SINGLE)
     assert "dev/spearman_cosine: 95 % interval 0.4000 to 0.5556" in output.getvalue().splitlines()
     line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
     assert line in output.getvalue()
+
+
+def test_a_single_run_is_printed_by_the_metrics_of_its_family() -> None:
+    words = ["loss=mnrl", "data=demo_retrieval", "evaluation=retrieval", "evaluation.benchmarks=[demo-test]"]
+    config = pass_single([*words, "evaluation.watch=[demo-dev]", "evaluation.similarities=[dot]"]).config
+    metrics = config.evaluation.metrics
+    dev = {f"{split}/{name}": value for split, value in (("dev", 0.5), ("dev-64", 0.4)) for name in metrics}
+    test = {f"{split}/{name}": 0.25 for split in ("test", "test-64") for name in metrics}
+    benchmarks = {"demo-test/spearman_cosine": 0.3}
+    dev["dev/demo-dev/spearman_cosine"] = 0.6
+    done = TrialResult(0.5, dev, test, {}, benchmarks, 1, 1, COST, False, None, None)
+    to, output = console()
+    print_single(to, done, Path("x"), config)
+    assert output.getvalue().splitlines()[1:8] == [
+        "ndcg_at_10_dot: dev 0.5000, test 0.2500",
+        "mrr_at_10_dot: dev 0.5000, test 0.2500",
+        "recall_at_10_dot: dev 0.5000, test 0.2500",
+        "accuracy_at_1_dot: dev 0.5000, test 0.2500",
+        "ndcg_at_10_dot of 64 dimensions: dev 0.4000, test 0.2500",
+        "spearman_cosine on demo-dev: 0.6000",
+        "spearman_cosine on demo-test: 0.3000",
+    ]
 
 
 @pytest.mark.parametrize(("before", "is_printed"), [(0.6, True), (0.5, True), (0.49, False), (None, False)])
@@ -365,5 +419,29 @@ def test_a_result_that_is_not_better_than_the_untrained_model_is_named(before: f
     test = {name.replace("dev/", "test/"): 0.25 for name in DEV_METRICS}
     scores = {name: before for name in (*DEV_METRICS, *test) if before is not None}
     single = replace(done, dev=dict.fromkeys(DEV_METRICS, 0.5), test=test, before=scores)
-    print_single(to, single, Path("x"), "dev/spearman_cosine")
+    print_single(to, single, Path("x"), SINGLE)
     assert ("the model is not better than the untrained model" in output.getvalue()) is is_printed
+
+
+def test_a_single_run_of_another_family_is_printed_by_its_own_metrics_and_those_of_each_benchmark() -> None:
+    to, output = console()
+    words = ["data=demo_retrieval", "loss=mnrl", "evaluation=retrieval", "study.objective=dev/mrr_at_10_dot"]
+    further = ["evaluation.watch=[demo-dev]", "evaluation.benchmarks=[demo-test,demo-dev]", "evaluation.dims=[64]"]
+    config = pass_single([*words, *further]).config
+    metrics = config.evaluation.metrics
+    dev = {f"dev/{name}": 0.5 for name in metrics} | {"dev-64/ndcg_at_10_cosine": 0.4, "dev/demo-dev/pearson_dot": 0.1}
+    dev |= {"dev/demo-dev/spearman_cosine": 0.3}
+    test = {name.replace("dev", "test", 1): value for name, value in dev.items() if "demo-dev" not in name}
+    before = {"dev/ndcg_at_10_cosine": 0.25, "dev/demo-dev/spearman_cosine": 0.35}
+    benchmarks = {"demo-test/spearman_cosine": 0.2, "demo-dev/spearman_cosine": 0.3}
+    done = TrialResult(0.5, dev, test, before, benchmarks, 1, 1, COST, False, None, None)
+    print_single(to, done, Path("sweeps/single/abc"), config)
+    assert output.getvalue().splitlines()[1:-3] == [
+        "ndcg_at_10_cosine: dev 0.2500 -> 0.5000, test 0.5000",
+        "mrr_at_10_cosine: dev 0.5000, test 0.5000",
+        "recall_at_10_cosine: dev 0.5000, test 0.5000",
+        "accuracy_at_1_cosine: dev 0.5000, test 0.5000",
+        "ndcg_at_10_cosine of 64 dimensions: dev 0.4000, test 0.4000",
+        "spearman_cosine on demo-dev: 0.3500 -> 0.3000",
+        "spearman_cosine on demo-test: 0.2000",
+    ]

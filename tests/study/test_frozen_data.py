@@ -11,7 +11,8 @@ import pytest
 from embedsweep.cli import main
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, StudyError
-from embedsweep.study.frozen_data import agree_on_data, folder_content, require_same_data
+from embedsweep.models.digest import folder_content
+from embedsweep.study.frozen_data import agree_on_data, require_same_data
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import DATA
 from embedsweep.study.study import Study
@@ -107,6 +108,43 @@ def test_sources_that_are_swept_are_frozen_each(pairs: Path, forget_data: Callab
     with pytest.raises(ConfigError) as error:
         agree_on_data(study)
     assert len(error.value.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("corpus.jsonl", '{"_id": "d3", "text": "d three"}', "it had 3 documents when the study was created and has 4"),
+        ("qrels/dev.tsv", "q1\td2\t1", "it has as many documents as when the study was created (3), but not the same"),
+    ],
+)
+def test_what_negatives_are_mined_from_is_frozen(
+    file: str, line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_data: Callable[[], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    forget_data()
+    Path("mine", "qrels").mkdir(parents=True)
+    for name, letter in (("corpus", "d"), ("queries", "q")):
+        texts = [{"_id": f"{letter}{number}", "text": f"{letter} {number}"} for number in range(3)]
+        Path("mine", f"{name}.jsonl").write_text("".join(f"{json.dumps(text)}\n" for text in texts))
+    for split in ("train", "dev"):
+        Path("mine", "qrels", f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t1\nq1\td1\t1\n")
+    words = ("loss=mnrl", "data=beir", "data.path=mine", "evaluation.dev=demo-dev", "evaluation.test=demo-test")
+    without = opened(*words, "optimizer.lr=1e-4,1e-3")
+    study = opened(*words, "data.negatives.count=0,1")
+    agree_on_data(without)
+    agree_on_data(study)
+    with Path("mine", file).open("a") as opened_file:
+        opened_file.write(f"{line}\n")
+    forget_data()
+    agree_on_data(without)
+    with pytest.raises(ConfigError) as error:
+        agree_on_data(study)
+    (problem,) = error.value.problems
+    assert problem.message.startswith(f"corpus (mine) has changed: {message}")
+    params = {count: {"data.negatives.count": count} for count in (0, 1)}
+    require_same_data(study, params[0], cell_config(study.plan, params[0]))
+    with pytest.raises(StudyError, match="corpus"):
+        require_same_data(study, params[1], cell_config(study.plan, params[1]))
 
 
 def test_a_further_dataset_is_frozen_whatever_its_name(pairs: Path, forget_data: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from embedsweep.config.result import Decision, Emissions, TrialResult
-from embedsweep.config.study import rung_steps
+from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import PrunerName, SamplerName
 from embedsweep.errors import ConfigError
 from embedsweep.study.opening import open_study

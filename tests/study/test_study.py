@@ -63,8 +63,12 @@ def make_request(
     study = StudyConfig(
         name=name,
         n_trials=n_trials,
+        budget_hours=None,
         timeout=None,
+        patience=None,
+        min_delta=0.0,
         objectives=objectives,
+        keep=(),
         sampler=sampler or "tpe",
         pruner="none",
         pruning=NO_PRUNING,

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tools.demo import retrieval
 from tools.demo.frames import GROUPS, random_frame
 from tools.demo.generate import COLUMNS, hypothesis_frames, rows, score
 from tools.demo.sentences import Frame, Language, render
 from tools.demo.words import COUNTS, MANNERS, NOUNS, PLACES, QUALITIES, TIMES, VERBS
 
-from embedsweep.data.demo import FILE
+from embedsweep.data.demo import FILE, RETRIEVAL_FILE
 
 FOLLOWS = Frame(agent="doctor", action="follow", object="teacher", place="park")
 
@@ -34,6 +35,14 @@ def test_the_generator_makes_exactly_the_shipped_file(tmp_path: Path) -> None:
         assert tuple(columns) == COLUMNS
         assert list(zip(*columns.values(), strict=True)) == rows(), path
     assert len(rows()) == 18_400
+
+
+def test_the_shipped_questions_and_passages_are_those_written_here(tmp_path: Path) -> None:
+    retrieval.write(tmp_path / "demo_retrieval.parquet")
+    for path in (RETRIEVAL_FILE, tmp_path / "demo_retrieval.parquet"):
+        columns = pq.read_table(path).to_pydict()
+        assert tuple(columns) == retrieval.COLUMNS
+        assert list(zip(*columns.values(), strict=True)) == retrieval.rows(), path
 
 
 def test_generating_keeps_the_global_random_state() -> None:

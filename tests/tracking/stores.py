@@ -16,16 +16,8 @@ from urllib.request import urlopen
 from mlflow import MlflowClient
 
 from embedsweep.config.study import TrackingConfig
-from embedsweep.config.trial import (
-    BenchmarkConfig,
-    ConvertConfig,
-    DataloaderConfig,
-    EarlyStoppingConfig,
-    LossConfig,
-    OptimizerConfig,
-    TrainerConfig,
-    TrialConfig,
-)
+from embedsweep.config.training import DataloaderConfig, EarlyStoppingConfig, OptimizerConfig, TrainerConfig
+from embedsweep.config.trial import BenchmarkConfig, ConvertConfig, LossConfig, TrialConfig
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.tracking.spool import all_spools
 from tests.configs import EVALUATION, PLAIN, SCORED
@@ -59,7 +51,9 @@ CONFIG = TrialConfig(
         cuda_graphs="auto",
         early_stopping=EarlyStoppingConfig(None, 0.0),
     ),
-    evaluation=replace(EVALUATION, benchmarks=(BenchmarkConfig("sts2017-es", "sts2017_es", "test", SCORED),)),
+    evaluation=replace(
+        EVALUATION, benchmarks=(BenchmarkConfig("sts2017-es", "sts2017_es", "test", SCORED, "sts", None),)
+    ),
 )
 
 

@@ -41,7 +41,7 @@ def test_flatten_names_every_value_once() -> None:
         "trainer.early_stopping.patience": "null",
     }
     assert {key: flat[key] for key in expected} == expected
-    assert len(flat) == 85
+    assert len(flat) == 98
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedsweep.config.study import Axis, DiscreteAxis, PruningConfig, RangeAxis, StudyPlan
+from embedsweep.config.study import Axis, DiscreteAxis, KeepConfig, PruningConfig, RangeAxis, StudyPlan
 from embedsweep.tracking.view import shared_view, single_view, view_path
 
 RATE = RangeAxis("optimizer.lr", 1e-6, 1e-4, True, None, False, {})
@@ -49,6 +49,14 @@ def test_the_trials_are_sorted_by_the_objective_and_shown_with_what_was_searched
     ]
     assert view["columnOrder"][2:] == [*view["selectedColumns"][:6], "duration", view["selectedColumns"][6]]
     assert {"attributes.`Run Name`", *view["selectedColumns"]} <= view["columnWidths"].keys()
+
+
+def test_scores_that_are_kept_have_a_column_and_a_curve() -> None:
+    view = _view(replace(PLAN, keep=(KeepConfig("stsb-en-dev", "spearman_cosine", 0.01),)))
+    kept = ["metrics.`best/stsb-en-dev/spearman_cosine`", "tags.`embedsweep.forgets`", "tags.`embedsweep.state`"]
+    assert view["selectedColumns"][3:6] == kept
+    curves = [chart["metricKey"] for chart in view["compareRunCharts"] if chart["type"] == "LINE"]
+    assert curves == ["dev/spearman_cosine", "dev/stsb-en-dev/spearman_cosine"]
 
 
 def test_the_objective_is_the_first_chart() -> None:

@@ -32,6 +32,7 @@ class RecordingListener:
         steps: numbers of steps done, as they were reported.
         last: steps of the evaluations that were reported as the last.
         total: the number of all steps.
+        signs_of_life: how many there were.
     """
 
     prune_at: int | None = None
@@ -40,6 +41,7 @@ class RecordingListener:
     evaluations: dict[int, Mapping[str, float]] = field(default_factory=dict)
     steps: list[int] = field(default_factory=list)
     total: int = 0
+    signs_of_life: int = 0
 
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         assert not self.points.keys() & dict(points).keys()
@@ -50,6 +52,9 @@ class RecordingListener:
         assert step not in self.evaluations
         self.evaluations[step] = metrics
         return Decision.PRUNE if step == self.prune_at else Decision.CONTINUE
+
+    def on_alive(self) -> None:
+        self.signs_of_life += 1
 
     def on_progress(self, step: int, total: int) -> None:
         assert 0 < step <= total

@@ -16,7 +16,7 @@ from sentence_transformers import (
 from sentence_transformers.base.sampler import GroupByLabelBatchSampler
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from embedsweep.config.trial import BatchSampler, DataloaderConfig
+from embedsweep.config.training import BatchSampler, DataloaderConfig
 from embedsweep.errors import TrialError
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.batches import NoDuplicates, batch_sampler_of

@@ -80,6 +80,7 @@ CASES: dict[str, dict[str, tuple[str, ...]]] = {
         "demo": (),
         "demo_mixed": (),
         "demo_nli": ("loss=softmax",),
+        "demo_retrieval": ("loss=mnrl",),
         "demo_topics": ("loss=batch_hard_triplet", TOPICS[1]),
     },
     "dataloader": {
@@ -90,9 +91,9 @@ CASES: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizer": {"adafactor": (), "adamw": (), "schedule_free": ()},
     "recipe": RECIPES,
 }
-COUNTS = {"loss": 26, "model": 8, "data": 4, "dataloader": 3, "optimizer": 3, "recipe": 5}
+COUNTS = {"loss": 26, "model": 8, "data": 5, "dataloader": 3, "optimizer": 3, "recipe": 5}
 FROM_FILES_OR_THE_HUB = {
-    "cc_news_es_titles", "csv", "esxnli", "jsonl", "news", "nli", "nli_es", "parquet", "semeval", "stsb",
+    "beir", "cc_news_es_titles", "csv", "esxnli", "jsonl", "news", "nli", "nli_es", "parquet", "semeval", "stsb",
     "stsb_multi_mt", "stsb_nli_es", "tsv",
 }  # fmt: skip
 """Options of ``data`` that need what is not here; each reader has its own tests."""

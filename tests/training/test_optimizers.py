@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.losses import CosineSimilarityLo
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import DistilBertConfig, DistilBertModel
 
-from embedsweep.config.trial import OptimizerConfig, Schedule
+from embedsweep.config.training import OptimizerConfig, Schedule
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.trainer import OPTIMIZERS, SCHEDULES, optimizer_arguments
 from embedsweep.validation.rules.training import check_schedule

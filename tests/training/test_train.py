@@ -22,7 +22,8 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss, Multip
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState
 
-from embedsweep.config.trial import EarlyStoppingConfig, Split, TrialConfig
+from embedsweep.config.training import EarlyStoppingConfig
+from embedsweep.config.trial import Split, TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.models.build import build_model
 from embedsweep.models.tiny import tiny_model_path

@@ -20,7 +20,8 @@ from sentence_transformers import SentenceTransformer
 
 from embedsweep.config.result import Decision, TrialResult
 from embedsweep.config.study import EmissionsConfig, TrackingConfig
-from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.config.trial import TrialConfig
+from embedsweep.data.examples import as_examples
 from embedsweep.data.load import load_splits
 from embedsweep.emissions.allocation import allocation_path, read_allocation
 from embedsweep.emissions.machine_emissions import MachineEmissions
@@ -37,6 +38,8 @@ from embedsweep.training.trial import TrialSetup, _figures, run_trial
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
+from tests.configs import DEV_METRICS
+from tests.demo_pairs import demo_pairs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,6 +61,8 @@ class Attempt:
     run_id: str
     reports: list[tuple[int, Mapping[str, float]]] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)
+    signs_of_life: int = 0
     result: TrialResult | None = None
 
     @property
@@ -88,10 +93,16 @@ def attempt(store: TrackingConfig, folder: Path, *words: str, single: bool = Tru
     def progress(step: int, total: int) -> None:
         tried.steps.append((step, total))
 
+    def alive() -> None:
+        tried.signs_of_life += 1
+
     with chdir(folder.parent), Tracker(store) as tracker:
         run = tracker.trial_run("single", 0, config, "abc123")
         tried.run_id = run.run_id
-        tried.result = run_trial(TrialSetup(config, folder, run, report, progress, EMISSIONS, single=single))
+        setup = TrialSetup(
+            config, folder, run, report, progress, EMISSIONS, single=single, on_before=tried.before.update, alive=alive
+        )
+        tried.result = run_trial(setup)
     return tried
 
 
@@ -110,6 +121,12 @@ def result_of(tried: Attempt) -> TrialResult:
     return tried.result
 
 
+def test_a_trial_gives_signs_of_life_in_steps_and_evaluations_and_before_training(single: Attempt) -> None:
+    steps, evaluations = single.steps[-1][1], 1 + len(single.reports)
+    batches = 2 * len(demo_pairs("dev")) // single.config.evaluation.batch_size
+    assert single.signs_of_life >= steps + evaluations * batches
+
+
 def test_a_trial_leaves_its_files(single: Attempt) -> None:
     names = {path.name for path in single.folder.iterdir()}
     assert names == {
@@ -122,6 +139,7 @@ def test_a_trial_leaves_its_files(single: Attempt) -> None:
         "result.json",
     }
     assert read_result(single.folder) == single.result
+    assert single.before == result_of(single).before
     written = yaml.safe_load((single.folder / "config.yaml").read_text(encoding="utf-8"))
     assert written["optimizer"]["lr"] == 0.004
     assert written["data"]["columns"] == ["sentence1", "sentence2", "score"]
@@ -148,13 +166,22 @@ def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) 
     assert result_of(single).interval == scores.interval("dev/spearman_cosine")
 
 
+def test_the_test_scores_of_a_single_run_are_kept_for_each_item(single: Attempt) -> None:
+    scores = read_scores(single.folder, "test")
+    assert scores is not None
+    reported = result_of(single).test
+    found = {name: scores.statistic(name)(np.ones((1, len(scores))))[0] for name in reported}
+    assert found == pytest.approx(reported, abs=1e-6)
+    assert "scores/test.parquet" in single.artifacts()
+
+
 def test_the_saved_model_is_the_one_that_was_scored(single: Attempt) -> None:
     model = SentenceTransformer(str(single.folder / "model"), device="cpu", local_files_only=True)
-    test = load_splits(single.config.data, single.config.evaluation).test
-    first, second = (model.encode(list(texts)) for texts in (test.sentences1, test.sentences2))
+    test = as_examples(load_splits(single.config.data, single.config.evaluation).test)
+    first, second = (model.encode(list(texts)) for texts in test.texts)
     cosines = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
     expected = result_of(single).test["test/spearman_cosine"]
-    assert spearmanr(test.scores, cosines)[0] == pytest.approx(expected, abs=1e-4)
+    assert spearmanr(test.labels, cosines)[0] == pytest.approx(expected, abs=1e-4)
     assert (single.folder / "model" / "model.safetensors").is_file()
 
 

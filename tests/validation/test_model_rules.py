@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from embedsweep.config.trial import BatchSampler, ModelConfig, PromptRule, Shape
+from embedsweep.config.training import BatchSampler
+from embedsweep.config.trial import ModelConfig, PromptRule, Shape
 from embedsweep.errors import ConfigError
 from embedsweep.models.requirements import known_model_types
 from embedsweep.validation.rules.model import check_model, check_prompts

@@ -12,7 +12,7 @@ import pytest
 from tools.write_config_reference import PAGE, page
 
 from embedsweep.cli import main
-from embedsweep.config import trial
+from embedsweep.config import training, trial
 from embedsweep.config.compose import open_composer, shipped_conf
 from embedsweep.config.identity import config_hash, trial_config_of
 from embedsweep.config.types import Bounds, fields_of
@@ -75,6 +75,14 @@ def test_a_key_of_several_losses_names_each() -> None:
 def test_a_section_inside_a_group_has_its_keys_only() -> None:
     entries = reference_of("trainer.early_stopping").keys
     assert [entry.key for entry in entries] == ["trainer.early_stopping.patience", "trainer.early_stopping.min_delta"]
+
+
+def test_every_key_can_be_asked_for_with_the_sections_it_stands_in() -> None:
+    typed = {*groups()} - {"recipe", "search"}  # which have no keys of their own
+    of_groups = {key for key in keys() if key.partition(".")[0] in typed}
+    sections = {key.rpartition(".")[0] for key in of_groups} - typed - {""}
+    for name in (of_groups | sections) - {"loss"}:  # which lists its options
+        assert any(entry.key == name or entry.key.startswith(f"{name}.") for entry in reference_of(name).keys), name
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,7 @@ def smoothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = "smoothing: 0.1            # how much of a label is spread over the others\n"
     (tmp_path / "conf" / "trainer" / "default.yaml").write_text(shipped + line, encoding="utf-8")
     field = ("smoothing", Annotated[float, Bounds(at_least=0, below=1)])
-    extended = make_dataclass("TrainerConfig", [field], bases=(trial.TrainerConfig,), frozen=True)
+    extended = make_dataclass("TrainerConfig", [field], bases=(training.TrainerConfig,), frozen=True)
     monkeypatch.setattr(trial, "TrainerConfig", extended)
     for cached in (fields_of, reference._read_option, reference.types_of):
         cached.cache_clear()

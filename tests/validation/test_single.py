@@ -38,7 +38,8 @@ WRONG_WORDS = [
     ("lr=1", "lr: no such key; here it is optimizer.lr"),
     (
         "seeds=1",
-        f"seeds: no such key (did you mean data.convert.seed or trainer.seed or study.seed?); there are: {GROUPS}",
+        "seeds: no such key (did you mean data.convert.seed or data.negatives.seed or trainer.seed or study.seed?); "
+        f"there are: {GROUPS}",
     ),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
     ("++typo=1", f"typo: no such key; there are: {GROUPS}"),
@@ -195,11 +196,13 @@ WRONG_VALUES = [
     ),
     (
         "study.objective=dev/spearmann_cosine",
-        f"study.objective: no metric dev/spearmann_cosine (did you mean dev/spearman_cosine?); there are: {METRICS}",
+        "study.objective: no metric dev/spearmann_cosine of evaluation=sts (did you mean dev/spearman_cosine?); there "
+        f"are: {METRICS}",
     ),
     (
         "study.objective=test/spearman_cosine",
-        f"study.objective: no metric test/spearman_cosine (did you mean dev/spearman_cosine?); there are: {METRICS}",
+        "study.objective: no metric test/spearman_cosine of evaluation=sts (did you mean dev/spearman_cosine?); there "
+        f"are: {METRICS}",
     ),
     (
         "emissions.country_iso_code=FR",

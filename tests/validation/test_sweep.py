@@ -447,7 +447,7 @@ def test_errors_of_all_cells_are_reported_at_once_and_each_once(tmp_path: Path) 
     assert sorted(errors("-m", *words)) == sorted(
         [
             f"los: no such key (did you mean loss?); there are: {GROUPS}",
-            f"study.objective: no metric f1; there are: {METRICS}",
+            f"study.objective: no metric f1 of evaluation=sts; there are: {METRICS}",
             "trainer.precision: fp16 needs a GPU, and this trains on the CPU; use fp32 or bf16",
             f"data.path: {folder} is not read: demo data is generated; set data=csv for files",
             f"{folder}/dev.csv: has no rows",

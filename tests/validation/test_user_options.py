@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from embedsweep.config.compose import shipped_conf
+from embedsweep.config.study import plan_differences, study_name
+from embedsweep.config.trial import RetrievalConfig
 from embedsweep.losses.table import LOSSES as ALL_LOSSES
 from embedsweep.validation import services as services_module
 from embedsweep.validation.plan_cells import cell_config
@@ -55,6 +59,43 @@ def test_a_users_own_search_can_be_chosen() -> None:
     assert sweep.n_trials == 3
 
 
+LATER = ("titles", "negatives", "watch", "budget_hours", "patience", "min_delta", "keep")
+"""Keys that options of an earlier version do not have."""
+
+
+def earlier(option: str) -> str:
+    """Return a shipped option as it was before the later keys."""
+    text = (shipped_conf() / option).read_text()
+    return "".join(f"{block}\n" for block in re.split(r"\n(?! )", text) if block.partition(":")[0] not in LATER)
+
+
+@pytest.mark.parametrize("words", [[], ["evaluation=mine"], ["study=mine"], ["evaluation=mine", "study=mine"]])
+def test_a_users_own_options_of_an_earlier_version_begin_the_studies_that_they_began(words: list[str]) -> None:
+    own_option("evaluation/mine.yaml", f"name: sts\n{earlier('base/evaluation.yaml')}")
+    own_option("study/mine.yaml", earlier("study/default.yaml"))
+    own_option("base/data.yaml", earlier("base/data.yaml"))
+    plan = passed("loss=mnrl,cosent", *words).plan
+    assert plan is not None
+    assert study_name(plan) == "loss-ad07fc5f"
+    shipped = passed("loss=mnrl,cosent", "evaluation=sts", "study=default").plan
+    assert shipped is not None
+    assert plan_differences(plan, shipped) == plan_differences(shipped, plan) == []
+
+
+def test_later_keys_can_be_set_in_a_users_own_options_of_an_earlier_version() -> None:
+    own_option("evaluation/mine.yaml", f"name: sts\n{earlier('base/evaluation.yaml')}")
+    own_option("study/mine.yaml", earlier("study/default.yaml"))
+    own_option("base/data.yaml", earlier("base/data.yaml"))
+    words = ["evaluation=mine", "study=mine", "evaluation.watch=[demo-dev]", "study.patience=1"]
+    request = passed("loss=mnrl,cosent", *words, "data.negatives.seed=7")
+    assert request.study.patience == 1
+    assert request.plan is not None
+    config = cell_config(request.plan, {"loss": "mnrl"})
+    assert [benchmark.name for benchmark in config.evaluation.watch] == ["demo-dev"]
+    assert config.data.negatives.seed == 7
+    assert pass_single([]).config.data.negatives.seed == 42
+
+
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
@@ -73,3 +114,28 @@ def test_a_users_own_search_can_be_chosen() -> None:
 def test_an_invalid_option_of_the_user_is_reported(text: str, messages: list[str]) -> None:
     own_option("loss/mine.yaml", text)
     assert errors("loss=mine") == messages
+
+
+RANKS = "accuracy_at_k, precision_recall_at_k, mrr_at_k, ndcg_at_k, map_at_k, similarities, corpus_chunk_size"
+
+
+@pytest.mark.parametrize(
+    ("family", "families", "keys"),
+    [
+        ("retrieval", "retrieval", f"{RANKS}, corpus_seed"),
+        ("reranking", "reranking", "at_k"),
+        ("pairs", "retrieval or triplets or pairs", "similarities"),
+    ],
+)
+def test_an_evaluation_with_the_keys_of_a_family_has_its_name(family: str, families: str, keys: str) -> None:
+    words = ["evaluation=mine", "data=demo_retrieval", "loss=mnrl", "evaluation.batch_size=8"]
+    own_option("evaluation/mine.yaml", f"defaults: [{family}, _self_]\nname: mine\n")
+    what = f"must be {families}, which this option has keys of ({keys}), but got mine; its file may have any name"
+    assert errors(*words) == [f"evaluation.name: {what}"]
+
+
+def test_a_users_own_evaluation_may_change_the_keys_of_a_family() -> None:
+    own_option("evaluation/mine.yaml", "defaults: [retrieval, _self_]\ncorpus_size: 50\n")
+    config = pass_single(["evaluation=mine", "data=demo_retrieval", "loss=mnrl"]).config
+    assert isinstance(config.evaluation, RetrievalConfig)
+    assert config.evaluation.corpus_size == 50

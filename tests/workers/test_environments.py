@@ -15,7 +15,7 @@ import pytest
 from embedsweep import machine as machine_module
 from embedsweep.cli import main
 from embedsweep.config.study import StudyPlan, WorkersConfig
-from embedsweep.config.trial import Switch
+from embedsweep.config.training import Switch
 from embedsweep.machine import Gpu
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import environments, probe

@@ -13,13 +13,13 @@ import pytest
 
 from embedsweep.cli import main
 from embedsweep.config.result import Emissions, RunContext, TrialResult
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
 from embedsweep.training.folder import read_result
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.outcomes import record_reuse
+from tests.configs import DEV_METRICS
 
 POINTS = (
     "name: points\nn_trials: 4\nspace:\n  dataloader.batch_size: choice(16, 32)\noption_spaces: []\nconstraints: []\n"

@@ -200,6 +200,14 @@ def test_a_worker_that_makes_no_progress_is_killed_and_restarted(job: Job) -> No
     assert not any(line.startswith("worker 1") for line in lines)
 
 
+def test_a_worker_that_gives_signs_of_life_is_not_killed_and_they_are_not_shown(job: Job) -> None:
+    evaluates = 'begin("0")\nfor _ in range(12):\n    time.sleep(0.1); tell("alive")\nend("0")'
+    assert Watched(job, [evaluates], silence=0.7).run() == [
+        "trial 0 RUNNING loss=mnrl",
+        "trial 0 COMPLETE loss=mnrl 0.5000",
+    ]
+
+
 def test_a_worker_that_waits_for_one_that_hangs_is_not_killed_with_it(job: Job) -> None:
     hangs = 'begin("0")\nif first("hung"):\n    open("pid", "w").write(str(os.getpid())); time.sleep(60)\nend("0")'
     # It begins after the other one, which therefore is silent for longer.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
@@ -20,8 +21,9 @@ from embedsweep.cli import main
 from embedsweep.commands.models import resolve_model
 from embedsweep.config.compose import open_composer
 from embedsweep.config.identity import config_hash
-from embedsweep.config.trial import DEV_METRICS, SPLITS
+from embedsweep.config.trial import SPLITS
 from embedsweep.emissions.rows import read_rows, sum_rows
+from embedsweep.evaluation.scores import read_scores
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.opening import open_study
 from embedsweep.study.record import RUN_ID
@@ -31,6 +33,7 @@ from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import winner as winner_module
 from embedsweep.workers.winner import SCORING
+from tests.configs import DEV_METRICS
 from tests.demo_pairs import demo_pairs
 
 pytestmark = pytest.mark.slow  # each trains
@@ -124,6 +127,17 @@ def test_the_winner_alone_is_scored_on_test(best: Swept) -> None:
     scores = finals_of_study.scores
     assert finals_of_study.number == 1
     assert best.run_of(1).data.metrics["test/spearman_cosine"] == scores["test/spearman_cosine"]
+
+
+def test_the_test_scores_of_the_winner_alone_are_kept_for_each_item(best: Swept) -> None:
+    kept = {number: read_scores(best.study.trial_folder(number), "test") for number in (0, 1, 2)}
+    winner = kept.pop(1)
+    assert winner is not None
+    assert set(kept.values()) == {None}
+    score = winner.statistic("test/spearman_cosine")(np.ones((1, len(winner))))[0]
+    assert score == pytest.approx(best.run_of(1).data.metrics["test/spearman_cosine"], abs=1e-6)
+    artifacts = best.client.list_artifacts(best.run_of(1).info.run_id, "scores")
+    assert {"scores/dev.parquet", "scores/test.parquet"} <= {each.path for each in artifacts}
 
 
 def test_the_test_score_is_that_of_the_kept_model(best: Swept) -> None:
@@ -381,3 +395,43 @@ def test_a_name_alone_is_validated(
 
     assert "there is no folder" in capfd.readouterr().err
     assert len(open_study(pass_sweep(["study.name=gone"])).trials) == 1
+
+
+def test_the_best_trial_on_dev_is_not_the_best_where_it_forgets_a_watched_benchmark(sweep: Sweep) -> None:
+    """The watched scores of a benchmark whose gold scores are reversed fall as those of dev rise."""
+    Path("conf/benchmark").mkdir(parents=True)
+    Path("conf/benchmark/reversed-dev.yaml").write_text(
+        "defaults: [/data@data: csv, _self_]\nname: reversed-dev\nfolder: reversed\nsplit: dev\n", encoding="utf-8"
+    )
+    rows = [f'"{first}","{second}",{5 - score}' for first, second, score in demo_pairs("dev")[:300]]
+    Path("data/reversed").mkdir(parents=True)
+    Path("data/reversed/dev.csv").write_text("\n".join(["sentence1,sentence2,score", *rows]), encoding="utf-8")
+    words = ["optimizer.lr=1e-6,3e-3", *QUICK, "evaluation.watch=[reversed-dev]", "evaluation.path=data"]
+    free = sweep("forgetting", *words)
+    keep = "study.keep=[{benchmark:reversed-dev,metric:spearman_cosine,drop_at_most:0.005}]"
+    kept = sweep("keeping", *words, keep)
+
+    assert (free.code, kept.code) == (0, 0)
+    scores = [[trial.values[0] for trial in swept.study.trials] for swept in (free, kept)]
+    assert scores[0] == scores[1]
+    assert scores[0][1] > scores[0][0]
+    for swept, winner in ((free, 1), (kept, 0)):
+        assert swept.study.best is not None
+        assert swept.study.best.number == winner
+        assert swept.study.finals is not None
+        assert swept.study.finals.number == winner
+        assert swept.models_on_disk() == swept.models_recorded() == [winner]
+    forgetful = kept.run_of(1)
+    after, watched = forgetful.data.metrics["best/reversed-dev/spearman_cosine"], "dev/reversed-dev/spearman_cosine"
+    curve = [(each.step, each.value) for each in kept.client.get_metric_history(forgetful.info.run_id, watched)]
+    assert [step for step, _ in curve] == [0, 2, 4]
+    change = after - curve[0][1]
+    assert change < -0.005
+    assert forgetful.data.tags["embedsweep.forgets"] == f"forgets: reversed-dev {change:.4f}"
+    assert "embedsweep.forgets" not in kept.run_of(0).data.tags
+    result = kept.study.result_of(kept.study.trials[1])
+    assert result is not None
+    assert (result.dev[watched], dict(result.curve)[watched]) == (after, curve[1:])
+    card = (kept.study.trial_folder(0) / "model" / "README.md").read_text(encoding="utf-8")
+    assert "a trial that forgot reversed-dev spearman_cosine by more than 0.005 could not be" in card
+    assert sweep("keeping").code == 0  # resumed by its name alone, with nothing left to do

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ from rich.console import Console
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
-from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.ranking import print_ranking, rerun_command
@@ -34,8 +35,9 @@ from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
-from embedsweep.study.leases import LEASE, Lease
+from embedsweep.study.leases import BEAT_EVERY_S, LEASE, Lease
 from embedsweep.study.opening import open_study
+from embedsweep.study.pruning import FORGETS
 from embedsweep.study.record import FAILURE, RETRY_OF
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.names import best_metrics
@@ -46,6 +48,7 @@ from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.worker import Worker
+from tests.configs import DEV_METRICS
 from tests.tracking.stores import wait_written
 
 if TYPE_CHECKING:
@@ -170,6 +173,25 @@ def test_a_warning_is_shown_once_a_study_and_not_once_a_trial_or_a_command(
     assert again.states == ["COMPLETE"] * 3
     assert "duplicates" not in again.output.getvalue()
     assert again.output.getvalue().count("data: 7 sentences of dev also occur in train") == 1
+
+
+@pytest.mark.parametrize(("after", "forgets"), [(0.495, False), (0.4, True)])
+def test_a_pruner_knows_whether_a_running_trial_forgets(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch, after: float, forgets: bool
+) -> None:
+    score = "dev/demo-dev/spearman_cosine"
+
+    def train(setup: TrialSetup) -> TrialResult:
+        setup.on_before({score: 0.5})
+        setup.progress(1, 80)
+        setup.report(10, {**dict.fromkeys(DEV_METRICS, 0.6), score: after})
+        raise RuntimeError("that is all")
+
+    monkeypatch.setattr("embedsweep.workers.worker.run_trial", train)
+    keep = "study.keep=[{benchmark:demo-dev,metric:spearman_cosine,drop_at_most:0.01}]"
+    made = bench(*TWO, "study.pruner=median", "study.max_retries=0", "evaluation.watch=[demo-dev]", keep)
+    made.work()
+    assert [trial.user_attrs[FORGETS] for trial in made.study.trials] == [forgets, forgets]
 
 
 def test_a_trial_that_raised_is_retried_in_the_same_trial_and_run(bench: Open, trained: Trained) -> None:
@@ -406,6 +428,48 @@ def test_a_worker_stops_training_a_trial_that_was_reclaimed(
     assert not (made.study.trial_folder(0) / "result.json").exists()
     assert 0 in made.study._lost
     assert made.states == ["RUNNING", "COMPLETE"]
+
+
+@pytest.mark.parametrize(("value", "n_trials"), [(0.9, 4), (0.1, 3)])
+def test_a_worker_waits_for_a_trial_that_may_lift_the_stop(
+    bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch, value: float, n_trials: int
+) -> None:
+    words = ("study.name=calm", "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4", "study.patience=1", "trainer.device=cpu")
+    made = bench(*words)
+    other = open_study(pass_sweep(words))
+    running = other.ask()
+    assert running is not None
+
+    waits: list[float] = []
+
+    def end(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            dev = dict.fromkeys(DEV_METRICS, value)
+            cost = Emissions(0.001, 0.01, 1.0, "FRA", ())
+            other.complete(running, TrialResult(value, dev, {}, {}, {}, 2, 2, cost, False, None, 1.0))
+
+    monkeypatch.setattr("embedsweep.workers.worker.time", SimpleNamespace(monotonic=time.monotonic, sleep=end))
+    made.work()
+    assert made.states == ["COMPLETE"] * n_trials
+    assert waits == [BEAT_EVERY_S] * 2
+    output = made.output.getvalue()
+    assert output.count("study.patience is reached: waiting to see whether trial 0 improves on the best") == 1
+    assert output.count("study.patience is reached: no further trial is started") == 1
+
+
+def test_a_worker_waits_no_longer_than_its_time(bench: Open, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("study.name=calm", "optimizer.lr=1e-4,2e-4,3e-4,4e-4,5e-4", "study.patience=1", "trainer.device=cpu")
+    made, now = bench(*words), [0.0]
+    assert open_study(pass_sweep(words)).ask() is not None
+    monkeypatch.setattr(
+        "embedsweep.workers.worker.time",
+        SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds)),
+    )
+    display = PlainLines(Console(file=made.output, width=200), RunningTrials())
+    Worker(made.study, made.tracker, made.parent, display, deadline=BEAT_EVERY_S).work()
+    assert now == [2 * BEAT_EVERY_S]
+    assert made.output.getvalue().endswith("study.timeout has passed: no further trial is started\n")
 
 
 def test_a_signal_ends_the_command_though_its_trial_was_reclaimed(bench: Open, trained: Trained, living: Lease) -> None:

@@ -1,1 +1,1 @@
-"""The generator of the demo data, which the package ships as ``data/demo.parquet``."""
+"""What writes the demo data, which the package ships as parquet files in ``data``."""

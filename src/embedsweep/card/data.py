@@ -16,8 +16,9 @@ from embedsweep.card.text import (
     without_folders,
 )
 from embedsweep.config.trial import DataConfig, LossConfig, ParameterValue, TrialConfig
-from embedsweep.data.examples import COLUMNS, Examples, Pairs, Splits, as_examples
+from embedsweep.data.examples import Examples, Splits, as_examples
 from embedsweep.data.load import scored_data
+from embedsweep.data.scored import Retrieval, Scored
 from embedsweep.losses.nesting import nest
 from embedsweep.secrets import MASK, redact
 
@@ -55,13 +56,16 @@ def training_datasets(
 def evaluation_datasets(config: TrialConfig, splits: Splits) -> dict[str, dict[str, Any]]:
     """Describe the data of dev and test for the template."""
     own = {"dev": config.evaluation.dev, "test": config.evaluation.test}
-    pairs: tuple[tuple[Literal["dev", "test"], Pairs], ...] = (("dev", splits.dev), ("test", splits.test))
+    pairs: tuple[tuple[Literal["dev", "test"], Scored], ...] = (("dev", splits.dev), ("test", splits.test))
     described: dict[str, dict[str, Any]] = {}
     for split, scored in pairs:
         data, _ = scored_data(config.data, config.evaluation, split)
         benchmark = own[split]
         name = benchmark.name if benchmark is not None else data_name(data)
         described[split] = _described(name, data, as_examples(scored), [])
+        if isinstance(scored, Retrieval):
+            size = f"{len(scored):,} questions, {len(scored.documents):,} documents"
+            described[split]["searched"] = f"{size}; a sample is a question with a document that is relevant to it"
     return described
 
 
@@ -71,7 +75,7 @@ def _described(name: str, data: DataConfig, examples: Examples, token_row: list[
         "source": data_source(data),
         "origin": verbatim(" + ".join(without_folders(part) for part in examples.origin.split(" + "))),
         "size": len(examples),
-        "columns": joined([f"<code>{column}</code>" for column in COLUMNS[examples.shape]]),
+        "columns": joined([f"<code>{column}</code>" for column in examples.columns]),
         "conversion": without_folders(examples.conversion or ""),
         "statistics": _statistics(examples, token_row),
         "samples": _samples(examples),
@@ -91,7 +95,7 @@ def _statistics(examples: Examples, token_row: list[str]) -> str:
         rows.append([*token_row, *blank])
     if has_labels:
         rows.append(["values", *[""] * len(examples.texts), _label_statistics(examples)])
-    return _indented(table(["", *COLUMNS[examples.shape]], rows, texts=len(rows[0])))
+    return _indented(table(["", *examples.columns], rows, texts=len(rows[0])))
 
 
 def _token_row(examples: Examples, facts: LibraryFacts) -> list[str]:
@@ -129,7 +133,7 @@ def _samples(examples: Examples) -> str:
             label = examples.labels[index]
             row.append(verbatim(examples.classes[int(label)] if examples.classes is not None else f"{label:.4g}"))
         rows.append(row)
-    columns = COLUMNS[examples.shape]
+    columns = examples.columns
     return _indented(table(columns, rows, texts=len(columns)))
 
 

@@ -8,13 +8,14 @@ if the country of the electricity is unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError
 
-from embedsweep.card.sections import Hardware, Scored, all_scores
+from embedsweep.card.sections import Hardware, Scored, all_scores, family_of
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
+from embedsweep.config.metrics import SIMILARITIES, Family
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import ModelConfig, Split, TrialConfig
 from embedsweep.data.load import benchmark_data
@@ -116,22 +117,41 @@ def set_results(data: Any, config: TrialConfig, result: TrialResult) -> None:
     data.metrics = list(dict.fromkeys(score.metric_type for score in data.eval_results))
 
 
+TASKS: Mapping[Family, str] = {
+    "sts": "Semantic Similarity",
+    "retrieval": "Information Retrieval",
+    "triplets": "Triplet",
+    "pairs": "Binary Classification",
+    "reranking": "Reranking",
+}
+"""Family -> the task as sentence-transformers' cards name it."""
+
+_BY = re.compile(rf"(.+)_({'|'.join((*SIMILARITIES, 'max'))})")
+
+
+def library_metric(metric: str) -> str:
+    """Return sentence-transformers' name of a metric: ``cosine_ndcg@10`` of ``ndcg_at_10_cosine``."""
+    by = _BY.fullmatch(metric)
+    return re.sub(r"_at_(\d+)", r"@\1", f"{by[2]}_{by[1]}" if by else metric)
+
+
 def _results(config: TrialConfig, result: TrialResult) -> Iterator[EvalResult]:
     from huggingface_hub import EvalResult
 
     seen: set[tuple[object, ...]] = set()
     for scored, metrics in all_scores(config, result).items():
-        dataset = _dataset(config, scored)
+        dataset, family = _dataset(config, scored), family_of(config, scored.pairs)
         for metric, value in metrics.items():
             identity = (*dataset.values(), scored.dims, metric)
             if identity in seen:  # the same pairs under two names
                 continue
             seen.add(identity)
-            name = metric.replace("_", " ").title()
+            library_name = metric if family == "sts" else library_metric(metric)
+            name = library_name.replace("_", " ").title()
             yield EvalResult(
-                task_type="semantic-similarity",
-                task_name="Semantic Similarity",
-                metric_type=metric,
+                task_type=TASKS[family].lower().replace(" ", "-"),
+                task_name=TASKS[family],
+                metric_type=library_name,
                 metric_name=name if scored.dims is None else f"{name}, {scored.dims} dimensions",
                 metric_value=float(value),
                 metric_args=None if scored.dims is None else {"truncate_dim": scored.dims},
@@ -142,7 +162,8 @@ def _results(config: TrialConfig, result: TrialResult) -> Iterator[EvalResult]:
 def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
     """Return the pairs that were scored as the Hub's fields of a dataset."""
     evaluation = config.evaluation
-    named = {benchmark.name: benchmark for benchmark in evaluation.benchmarks}
+    named = {each.name: each for each in evaluation.benchmarks}
+    named |= {f"dev/{each.name}": each for each in evaluation.watch}
     own = {"dev": evaluation.dev, "test": evaluation.test}.get(scored.pairs, named.get(scored.pairs))
     data = benchmark_data(own, evaluation.path) if own is not None else config.data
     split: Split = own.split if own is not None else "dev" if scored.pairs == "dev" else "test"

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.card.text import code, data_name, last_part, table, without_folders
+from embedsweep.config.metrics import SIMILARITIES, Family
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import SIMILARITIES, ModelConfig, TrialConfig
+from embedsweep.config.trial import ModelConfig, TrialConfig
 from embedsweep.emissions.rows import read_rows
 from embedsweep.models.layout import base_dtypes
 from embedsweep.secrets import redact
@@ -158,39 +159,67 @@ def grouped(metrics: Mapping[str, float], benchmarks: Collection[str]) -> Scores
 
 
 def all_scores(config: TrialConfig, result: TrialResult) -> Scores:
-    """Return all scores of the trained model."""
-    return grouped({**result.dev, **result.test, **result.benchmarks}, benchmark_names(config))
+    """Return all scores of the trained model; those of a benchmark once, though it was also watched."""
+    scores = grouped({**result.dev, **result.test, **result.benchmarks}, benchmark_names(config))
+    return {scored: of for scored, of in scores.items() if replace(scored, pairs=f"dev/{scored.pairs}") not in scores}
 
 
 def benchmark_names(config: TrialConfig) -> set[str]:
-    """Return the names of the configured benchmarks."""
-    return {benchmark.name for benchmark in config.evaluation.benchmarks}
+    """Return what the metrics of the configured benchmarks begin with; of one that was watched, ``dev/`` is first."""
+    evaluation = config.evaluation
+    return {*(each.name for each in evaluation.benchmarks), *(f"dev/{each.name}" for each in evaluation.watch)}
+
+
+def family_of(config: TrialConfig, pairs: str) -> Family:
+    """Return the family that scores a split or a benchmark, by what the names of its metrics begin with."""
+    evaluation = config.evaluation
+    families = {each.name: each.family for each in evaluation.benchmarks}
+    families |= {f"dev/{each.name}": each.family for each in evaluation.watch}
+    return families.get(pairs, evaluation.family)
+
+
+_MEASURED: Mapping[Family, str] = {
+    "sts": "Pearson and Spearman correlation, over all pairs, between the similarity of a pair's embeddings and its "
+    "gold score. `euclidean` and `manhattan` are negated distances; `max` is the largest value of its column. ",
+    "retrieval": "How well each question finds the documents that are relevant to it among all documents, as the mean "
+    "over the questions: `ndcg_at_10_cosine` is nDCG@10 of a ranking by cosine similarity. ",
+    "triplets": "The share of triplets whose positive is more similar to the anchor than the negative. ",
+    "pairs": "How well a threshold on the similarity of two texts separates pairs that mean the same from others; the "
+    "threshold is the best one for each metric. ",
+    "reranking": "How well the judged documents of each question are ranked by cosine similarity, as the mean over the "
+    "questions. ",
+}
+"""Family -> what its metrics say."""
 
 
 def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
     """Write the section ``## Evaluation``."""
     after, before = all_scores(config, result), grouped(result.before, benchmark_names(config))
+    family = config.evaluation.family
+    splits = _splits if family == "sts" else _splits_by_metric
     pairs, _, metric = config.objective.rpartition("/")
     in_bold = ", in bold" if metric in after.get(Scored(pairs, None), {}) else ""
     parts = [
         "## Evaluation",
-        "Pearson and Spearman correlation, over all pairs, between the similarity of a pair's embeddings and its gold "
-        "score. `euclidean` and `manhattan` are negated distances; `max` is the largest value of its column. "
-        f"The objective, by which the model was chosen, is `{config.objective}`{in_bold}.",
-        _splits(after, objective=config.objective),
+        f"{_MEASURED[family]}The objective, by which the model was chosen, is `{config.objective}`{in_bold}.",
+        splits(after, objective=config.objective),
     ]
     if before:
         parts += [
             "### Before training",
-            "Scores of the model before it was trained, on the same pairs.",
-            _splits(before),
+            f"Scores of the model before it was trained, on the same {'pairs' if family == 'sts' else 'data'}.",
+            splits(before),
         ]
     for title, scores in (("", after), (" before training", before)):
         dims = {scored.dims for scored in scores if scored.dims is not None and scored.pairs in SPLITS}
         if dims:
-            parts += [f"### Truncated embeddings{title}", _splits(scores, sorted(dims, reverse=True))]
-    if any(scored.pairs not in SPLITS for scored in after):
-        parts += ["### Other benchmarks", _benchmarks(after, before)]
+            parts += [f"### Truncated embeddings{title}", splits(scores, sorted(dims, reverse=True))]
+    benchmarks = [scored for scored in after if scored.pairs not in SPLITS]
+    of_pairs = [scored for scored in benchmarks if family_of(config, scored.pairs) == "sts"]
+    others = [scored for scored in benchmarks if scored not in of_pairs]
+    parts += ["### Other benchmarks"] if benchmarks else []
+    parts += [_benchmarks(of_pairs, after, before)] if of_pairs else []
+    parts += [_benchmarks_by_metric(others, after, before)] if others else []
     return "\n\n".join(parts)
 
 
@@ -207,14 +236,37 @@ def _splits(scores: Scores, dims: Sequence[int | None] = (None,), objective: str
     return table([*labels, *heads], rows, texts=len(labels))
 
 
-def _benchmarks(after: Scores, before: Scores) -> str:
-    benchmarks = [scored for scored in after if scored.pairs not in SPLITS]
+def _splits_by_metric(scores: Scores, dims: Sequence[int | None] = (None,), objective: str = "") -> str:
+    """Return a table of dev and test, with a row for each metric of embeddings truncated to each of ``dims``."""
+    splits = [split for split in SPLITS if any(scored.pairs == split for scored in scores)]
+    labels = ["metric"] if dims == (None,) else ["dimensions", "metric"]
+    rows = []
+    for number in dims:
+        scored = [Scored(split, number) for split in splits]
+        for metric in dict.fromkeys(name for each in scored for name in scores.get(each, {})):
+            cells = [_cell(scores, each, metric, objective) for each in scored]
+            rows.append([*([] if number is None else [str(number)]), f"`{metric}`", *cells])
+    return table([*labels, *splits], rows, texts=len(labels))
+
+
+def _benchmarks_by_metric(benchmarks: Sequence[Scored], after: Scores, before: Scores) -> str:
+    sources = [after, *([before] if any(scored in before for scored in benchmarks) else [])]
+    rows = [
+        [scored.pairs.removeprefix("dev/"), str(scored.dims or "all"), f"`{metric}`"]
+        + [_cell(scores, scored, metric) for scores in sources]
+        for scored in benchmarks
+        for metric in after[scored]
+    ]
+    return table(["benchmark", "dimensions", "metric", "score", "before"][: 3 + len(sources)], rows, texts=3)
+
+
+def _benchmarks(benchmarks: Sequence[Scored], after: Scores, before: Scores) -> str:
     sources = [after, *([before] if any(scored in before for scored in benchmarks) else [])]
     heads = [
         f"{name}{when}" for _, when in zip(sources, ("", " before"), strict=False) for name in ("Pearson", "Spearman")
     ]
     rows = [
-        [scored.pairs, str(scored.dims or "all"), similarity]
+        [scored.pairs.removeprefix("dev/"), str(scored.dims or "all"), similarity]
         + [cell for scores in sources for cell in _cells(scores, [scored], similarity)]
         for scored in benchmarks
         for similarity in _ROWS
@@ -223,13 +275,16 @@ def _benchmarks(after: Scores, before: Scores) -> str:
 
 
 def _cells(scores: Scores, wanted: Sequence[Scored], similarity: str, objective: str = "") -> list[str]:
-    """Return both correlations of each by one similarity; a dash is a missing score."""
-    cells = []
-    for scored in wanted:
-        for correlation in CORRELATIONS:
-            metric = f"{correlation}_{similarity}"
-            value = scores.get(scored, {}).get(metric)
-            text = "-" if value is None else f"{value:.4f}"
-            chosen = scored.dims is None and f"{scored.pairs}/{metric}" == objective
-            cells.append(f"**{text}**" if chosen else text)
-    return cells
+    """Return both correlations of each by one similarity."""
+    return [
+        _cell(scores, scored, f"{correlation}_{similarity}", objective)
+        for scored in wanted
+        for correlation in CORRELATIONS
+    ]
+
+
+def _cell(scores: Scores, scored: Scored, metric: str, objective: str = "") -> str:
+    """Return a score as text, in bold if it is the objective; a dash is a missing score."""
+    value = scores.get(scored, {}).get(metric)
+    text = "-" if value is None else f"{value:.4f}"
+    return f"**{text}**" if scored.dims is None and f"{scored.pairs}/{metric}" == objective else text

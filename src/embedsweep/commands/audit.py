@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from rich.console import Console
 
 from embedsweep.commands.arguments import Option, Verb, parse
-from embedsweep.commands.output import read_target, write_json
+from embedsweep.commands.output import OVERWRITE, read_target, write_json
 from embedsweep.console import plain_table, say
 from embedsweep.data.audit import Audit, Shared, audit, trained_on, warnings
 from embedsweep.data.load import load_also, load_splits
@@ -70,7 +70,9 @@ def print_audit(console: Console, result: Audit, heading: str) -> None:
 
 def _print_splits(console: Console, result: Audit) -> None:
     for name, split in result.splits.items():
-        say(console, f"{name}: {split.examples} {split.shape.replace('_', ' ')} from {split.origin}")
+        searched = split.searched
+        queries = f"{searched.queries} queries over {searched.documents} documents, " if searched is not None else ""
+        say(console, f"{name}: {queries}{split.examples} {split.shape.replace('_', ' ')} from {split.origin}")
         if split.conversion:
             say(console, f"  {split.conversion}")
     rows = [
@@ -81,10 +83,14 @@ def _print_splits(console: Console, result: Audit) -> None:
 
 
 def _print_shared(console: Console, shared: Mapping[str, Shared]) -> None:
-    rows = [
-        (name.replace("/", " and "), f"{one.pairs} of {one.of}", str(one.sentences)) for name, one in shared.items()
-    ]
-    _print_table(console, ("shared by", "pairs", "sentences"), rows)
+    columns: tuple[str, ...] = ("shared by", "pairs", "sentences")
+    columns += ("queries", "passages") if any(one.queries is not None for one in shared.values()) else ()
+    rows = []
+    for name, one in shared.items():
+        texts = (one.sentences, one.queries, one.passages)
+        cells = ("" if number is None else str(number) for number in texts[: len(columns) - 2])
+        rows.append((name.replace("/", " and "), f"{one.pairs} of {one.of}", *cells))
+    _print_table(console, columns, rows)
 
 
 def _print_lengths(console: Console, result: Audit) -> None:
@@ -126,7 +132,7 @@ VERB = Verb(
         "  embedsweep audit data=stsb_multi_mt data.path=FOLDER data.language=es\n"
         "  embedsweep audit recipe=bertin_nli_es data.path=FOLDER --json audit.json"
     ),
-    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"),),
+    options=(Option("--json", "FILE", "write all figures to a file (json=FILE is the same)"), OVERWRITE),
     overrides="those of embedsweep train; data, evaluation and model are used",
     former_keys={"json": "--json"},
 )

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse
+from embedsweep.commands.figures import FamilyFigure, Figure, print_figures
 from embedsweep.commands.models import ResolvedModel, load_model, read_model_arguments
 from embedsweep.commands.output import BATCH_SIZE, DEVICE, OVERWRITE, read_target, shown_progress, write_json
 from embedsweep.commands.similarity import (
@@ -27,13 +26,15 @@ from embedsweep.commands.similarity import (
     normalized_text,
 )
 from embedsweep.config.compose import Composer, open_composer
+from embedsweep.config.metrics import Scoring
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import nearest, resolve
 from embedsweep.console import say
-from embedsweep.data.examples import Pairs
 from embedsweep.data.load import load_benchmark
+from embedsweep.data.scored import Pairs, Scored
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.secrets import redact
+from embedsweep.validation.cells import benchmark_option
 from embedsweep.validation.sections import read_section
 
 if TYPE_CHECKING:
@@ -99,8 +100,17 @@ def _benchmark_names() -> list[str]:
         return composer.options("benchmark")
 
 
-SHOWN_P = 0.01
-"""P-values from here on are shown in the table."""
+@dataclass(frozen=True)
+class _Items:
+    """What models are scored on.
+
+    Attributes:
+        scored: the items.
+        scoring: the family's keys.
+    """
+
+    scored: Scored
+    scoring: Scoring
 
 
 @dataclass(frozen=True)
@@ -108,41 +118,10 @@ class _Request:
     """The arguments, checked; those that need no more than that are in ``values``."""
 
     models: list[ResolvedModel]
-    benchmarks: Mapping[str, Pairs]
+    benchmarks: Mapping[str, _Items]
     tasks: list[Any]
     json: Path | None
     values: Namespace
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One model on one benchmark, as the JSON file has it.
-
-    Attributes:
-        model: the MODEL argument.
-        benchmark: its name; of an MTEB task with its subset.
-        metric: ``cosine`` or ``euclidean``; of an MTEB task with ``mteb`` before it.
-        pearson: in [-1, 1].
-        pearson_p: two-sided; None where MTEB gives none.
-        spearman: in [-1, 1].
-        spearman_p: likewise.
-        n: pairs; None where MTEB gives none.
-        normalized: whether texts were normalised.
-        timestamp: when, in UTC.
-        tag: the value of ``--tag``.
-    """
-
-    model: str
-    benchmark: str
-    metric: str
-    pearson: float
-    pearson_p: float | None
-    spearman: float
-    spearman_p: float | None
-    n: int | None
-    normalized: bool
-    timestamp: str
-    tag: str | None
 
 
 def run(words: Sequence[str], console: Console) -> int:
@@ -156,7 +135,7 @@ def run(words: Sequence[str], console: Console) -> int:
         EmbedsweepError: the file cannot be written.
     """
     request = _read(parse(VERB, words))
-    figures: list[Figure] = []
+    figures: list[Figure | FamilyFigure] = []
     failures: list[str] = []
     total = len(request.models) * (len(request.benchmarks) + len(request.tasks))
     with shown_progress(console, total, "scored") as progress:
@@ -164,7 +143,7 @@ def run(words: Sequence[str], console: Console) -> int:
             if model.is_provisional:
                 say(console, f"{model.argument} is {model.description}")
             try:
-                for figure in _figures(model, request):
+                for figure in _figures(model, request, console):
                     figures.append(figure)
                     progress(1)
             except Exception as error:  # a model's own code may raise anything, and must not lose the others' figures
@@ -172,7 +151,7 @@ def run(words: Sequence[str], console: Console) -> int:
                 reason = str(error) if isinstance(error, EmbedsweepError) else f"{type(error).__name__}: {error}"
                 failures.append(f"{model.argument} failed: {redact(reason)}")
     if figures:
-        _print_table(console, figures)
+        print_figures(console, figures)
     if request.json is not None and not figures:
         say(console, f"{request.json}: not written, there are no figures")
     elif request.json is not None:
@@ -197,10 +176,16 @@ def _read(arguments: ParsedArguments) -> _Request:
         configs = _benchmarks(names, composer, arguments)
     models = read_model_arguments(arguments)
     tasks = find_tasks(task_names, arguments.problems)
-    benchmarks: dict[str, Pairs] = {}
+    given = {"--normalize-text": values.normalize_text, "--similarity": values.similarity != "cosine"}
+    of_pairs = [option for option, is_given in given.items() if is_given]
+    benchmarks: dict[str, _Items] = {}
     for config in configs:
+        for option in of_pairs if config.family != "sts" else ():
+            message = f"is for scored pairs, and {config.name} is of the family {config.family}"
+            arguments.add_problem(option, message)
         try:
-            benchmarks[config.name] = load_benchmark(config, values.data)
+            assert config.scoring is not None, "it was filled in"
+            benchmarks[config.name] = _Items(load_benchmark(config, values.data), config.scoring)
         except ConfigError as error:
             arguments.problems.extend(map(_in_terms_of_data, error.problems))
     arguments.check()
@@ -220,7 +205,7 @@ def _benchmarks(names: Sequence[str], composer: Composer, arguments: ParsedArgum
             arguments.add_problem("--benchmark", f"{name} is given more than once")
             continue
         try:
-            tree = resolve({"benchmark": composer.benchmark(name)}, {}, ("benchmark",))
+            tree = resolve({"benchmark": benchmark_option(name, None, composer)}, {}, ("benchmark",))
             configs.append(read_section(BenchmarkConfig, f"benchmark {name}", tree["benchmark"], arguments.problems))
         except ConfigError as error:
             for problem in error.problems:
@@ -228,7 +213,7 @@ def _benchmarks(names: Sequence[str], composer: Composer, arguments: ParsedArgum
     return configs
 
 
-def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure]:
+def _figures(resolved: ResolvedModel, request: _Request, console: Console) -> Iterator[Figure | FamilyFigure]:
     """Load a model and score it on all benchmarks and tasks."""
     values = request.values
     model = load_model(resolved, values.device)
@@ -245,13 +230,43 @@ def _figures(resolved: ResolvedModel, request: _Request) -> Iterator[Figure]:
             tag=values.tag,
         )
 
-    for name, pairs in request.benchmarks.items():
+    for name, items in request.benchmarks.items():
+        pairs = items.scored
+        if not isinstance(pairs, Pairs):
+            yield _family_figure(model, resolved.argument, name, items, values, console)
+            continue
         scored = _normalized(pairs) if values.normalize_text else pairs
         predicted = predicted_scores(model, scored, name, values.batch_size, values.similarity)
         yield figure(name, values.similarity, len(pairs), correlations(pairs.scores, predicted))
     for task in request.tasks:
         for name, scores in task_scores(model, task, values.similarity, values.batch_size):
             yield figure(name, f"mteb {values.similarity}", None, scores)
+
+
+def _family_figure(
+    model: SentenceTransformer, argument: str, name: str, items: _Items, values: Namespace, console: Console
+) -> FamilyFigure:
+    """Score a model on a benchmark of another family than scored pairs, as training does; show how far a corpus is."""
+    from embedsweep.evaluation.evaluator import evaluator_of, scores_of
+    from embedsweep.evaluation.retrieval import RetrievalEvaluator
+
+    evaluator = evaluator_of(items.scored, name, items.scoring, values.batch_size, ())
+    if isinstance(evaluator, RetrievalEvaluator):
+        total = len(evaluator.queries) + len(evaluator.corpus)
+        with shown_progress(console, total, f"{name}: encoded") as evaluator.on_encoded:
+            scores = scores_of(evaluator, model)
+    else:
+        scores = scores_of(evaluator, model)
+    return FamilyFigure(
+        model=argument,
+        benchmark=name,
+        family=items.scoring.family,
+        metric=items.scoring.main_metric,
+        scores={key.rpartition("/")[2]: value for key, value in scores.items()},
+        n=len(items.scored),
+        timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
+        tag=values.tag,
+    )
 
 
 def predicted_scores(
@@ -271,7 +286,8 @@ def predicted_scores(
     """
     import numpy as np
 
-    from embedsweep.evaluation.pairs import PairEvaluator, scores_of
+    from embedsweep.evaluation.evaluator import scores_of
+    from embedsweep.evaluation.pairs import PairEvaluator
 
     evaluator = PairEvaluator(pairs, name, batch_size, ())
     scores_of(evaluator, model)
@@ -284,35 +300,11 @@ def _normalized(pairs: Pairs) -> Pairs:
     return replace(pairs, sentences1=sides[0], sentences2=sides[1])
 
 
-def _print_table(console: Console, figures: Sequence[Figure]) -> None:
-    """Print a row for each model and a column for each benchmark."""
-    columns = list(dict.fromkeys(figure.benchmark for figure in figures))
-    metrics = ", ".join(dict.fromkeys(figure.metric for figure in figures))
-    normalized = "; texts normalised" if any(figure.normalized for figure in figures) else ""
-    title = f"Spearman / Pearson, {metrics}{normalized}"
-    table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left", header_style="bold")
-    table.add_column("model", overflow="fold")
-    for column in columns:
-        table.add_column(Text(column), no_wrap=True)
-    cells = {(figure.model, figure.benchmark): _cell(figure) for figure in figures}
-    for model in dict.fromkeys(figure.model for figure in figures):
-        table.add_row(*(Text(text) for text in (model, *(cells.get((model, column), "") for column in columns))))
-    if not console.is_terminal:
-        console.width = 10_000  # a row is one line in a file or a pipe
-    console.print(table)
-
-
-def _cell(figure: Figure) -> str:
-    text = f"{figure.spearman:.4f} / {figure.pearson:.4f}"
-    ps = [p for p in (figure.spearman_p, figure.pearson_p) if p is not None]
-    return text + (f" (p {' / '.join(f'{p:.2f}' for p in ps)})" if ps and max(ps) >= SHOWN_P else "")
-
-
 VERB = Verb(
     name="evaluate",
     summary="score models on benchmarks, side by side",
     run=run,
-    description="Score models on benchmarks: Spearman and Pearson of each pair's similarity with its gold score.",
+    description="Score models on benchmarks: scored pairs by Spearman and Pearson, others by the family's main metric.",
     positionals=(
         Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
     ),

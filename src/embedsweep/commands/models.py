@@ -161,13 +161,15 @@ def _best_of(study: str) -> ResolvedModel:
 
     record = read_study(study)
     best = record.best
+    if best is None and record.complete_trials:
+        raise ConfigError.single(study, f"has no best model: {record.why_no_best}")
     if best is None:
         raise ConfigError.single(study, f"has no complete trial yet; resume it: -m study.name={study}")
     folder = record.trial_folder(best.number) / MODEL_FOLDER
     if not folder.is_dir():
         message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
-    left = max(0, record.n_trials - count_trials(record.trials)) + len(record.unfinished)
+    left = max(0, record.n_expected - count_trials(record.trials)) + len(record.unfinished)
     so_far = f" so far ({left} trial{'s' if left > 1 else ''} of the study not finished)" if left else ""
     description = f"the best{so_far} of study {study}, trial {best.number}"
     return ResolvedModel(study, str(folder), description, True, _trusts(folder), is_provisional=left > 0)

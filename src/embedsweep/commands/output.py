@@ -49,7 +49,7 @@ def read_target(arguments: ParsedArguments, key: str, suffixes: Sequence[str] = 
     with gather_problems(arguments.problems):
         if not text or path.is_dir():
             arguments.add_problem(f"--{key}", f"{text or 'nothing'} is not a file: give a file, as --{key} FILE")
-        elif path.exists() and not getattr(arguments.values, "overwrite", True):
+        elif path.exists() and not arguments.values.overwrite:
             arguments.add_problem(f"--{key}", f"{path} exists: give another name, or --overwrite")
         elif not path.parent.is_dir():
             arguments.add_problem(f"--{key}", f"there is no folder {path.parent.absolute()}")

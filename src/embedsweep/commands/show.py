@@ -65,7 +65,7 @@ def _state_line(study: StudyRecord) -> str:
         "not running": f"not running; embedsweep train -m study.name={study.name} resumes it",
         "unknown": "another machine ran its trials, and may run them now",
     }
-    return f"{study_status(study).n_finished} of {study.n_trials} trials finished; {words[study.state]}"
+    return f"{study_status(study).finished_text}; {words[study.state]}"
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:

@@ -29,7 +29,7 @@ from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.tracking.view import VIEW_TAG, single_view
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.curve import points_of
-from embedsweep.training.data import data_warnings
+from embedsweep.training.data import corpora, data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
 from embedsweep.training.steps import training_warnings
@@ -147,7 +147,7 @@ class _Run:
             places = {"model": str(folder / MODEL), "log": str(folder / "train.log")}
             self.display.emit("result", run=run_id[:8], run_id=run_id, objective=objective, **scores, **places)
         else:
-            print_single(self.console, result, folder, objective)
+            print_single(self.console, result, folder, self.request.config)
 
     def _open_run(self) -> TrialTracker:
         config, resumed = self.request.config, self.request.resumed
@@ -237,7 +237,8 @@ def _check_recorded(request: SingleRun, earlier: EarlierRun, tracker: Tracker) -
         message = f"{path} is not the configuration that run {label} was started with: start a new run"
         raise ConfigError.single("resume", message)
     data = request.config.data
-    further = {examples.digest for examples in load_also(data).values()}  # which older versions did not record
+    # Those below older versions did not record.
+    further = {examples.digest for examples in load_also(data).values()} | {each.digest for _, each in corpora(data)}
     if not recorded.data_digests <= {load_splits(data, request.config.evaluation).digest, *further}:
         message = f"has changed since run {label} was trained on it: start a new run"
         raise ConfigError.single("data", message)

@@ -9,26 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from embedsweep.commands.quoting import device_of, quote_study
 from embedsweep.commands.study_page import StudyPage
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.study import WorkersConfig
-from embedsweep.config.trial import DIRECTIONS
-from embedsweep.config.values import resolve
 from embedsweep.console import OutputStyle, say
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import ConfigError, Interrupted, TrackingError, raise_problems
 from embedsweep.machine import cuda_devices_of, prepare_process
 from embedsweep.report.lines import JsonLines
 from embedsweep.report.live import TrialDisplay, make_display, shown
+from embedsweep.report.quote import quote_lines
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
 from embedsweep.report.results import StudyResults
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
-from embedsweep.study.opening import open_study
+from embedsweep.study.keep import is_kept
+from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
@@ -37,7 +40,6 @@ from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.tracking.store import store_kind
 from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.validation.search import check_cells
-from embedsweep.validation.sections import TRIAL_SECTIONS
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.environments import open_environments
@@ -71,11 +73,16 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
     start = time.monotonic()
     with storage_errors():
         if request.study.dry_run:
-            print_preview(console, request, program)
-            return DONE
-        study = open_study(request)
+            return _preview(request, console, program)
+        quote: Mapping[str, Any] | None = None
+        hours = request.study.budget_hours
+        if hours is not None and find_study(request) is None:
+            tell = partial(say, console if style == "lines" else Console(quiet=True))
+            quote = quote_study(request, None, tell).tree(hours)
+            tell(f"study.budget_hours={hours:g}: {quote['n_trials']} trials")
+        study = open_study(request, quote)
         if request.plan is None:  # with a plan, validation has checked these
-            device, processes = _device(study), request.workers.processes_per_trial
+            device, processes = device_of(study.plan), request.workers.processes_per_trial
             raise_problems(
                 [
                     *check_shares(request.workers, device),
@@ -97,6 +104,21 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         return FAILED_TRIALS if study.failed_trials else DONE
 
 
+def _preview(request: Sweep, console: Console, program: str) -> int:
+    """Print what a study would be and, if a quote is requested, what it would cost."""
+    study = print_preview(console, request, program)
+    if study is not None and not study.n_left:
+        say(console, "no trial is left to run")
+    elif request.study.dry_run == "quote":
+        quote = quote_study(request, study, partial(say, console))
+        plan = study.plan if study is not None else request.plan
+        assert plan is not None, "a command without a plan names an existing study"
+        for line in quote_lines(quote, plan):
+            say(console, line)
+    say(console, "study.dry_run: nothing was created or trained")
+    return DONE
+
+
 def _run_trials(
     request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
 ) -> bool:
@@ -105,7 +127,7 @@ def _run_trials(
     Returns:
         Whether MLflow's store refuses a record of the study.
     """
-    device, processes = _device(study), request.workers.processes_per_trial
+    device, processes = device_of(study.plan), request.workers.processes_per_trial
     is_inline = request.workers.name == "inline"
     n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
     arguments = (device, str(processes), store_kind(study.services.tracking.uri))
@@ -215,7 +237,7 @@ class _Run:
             test: dict[str, float] | None = None
             if study.is_complete:
                 # Not earlier: while workers are measured, this process has to see all their GPUs.
-                prepare_process(_device(study))
+                prepare_process(device_of(study.plan))
                 test = score_complete(study, tracker, parent)
             with shielded():
                 log_study(study, tracker, parent, test or {})
@@ -238,7 +260,7 @@ class _Run:
     def _supervise(self, pool: WorkerPool, parent: str, after_trial: Callable[[], None]) -> None:
         """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
         workers, emissions = self.request.workers, self.study.services.emissions
-        gpus = cuda_devices_of(_device(self.study))[: len(pool.processes) * workers.processes_per_trial]
+        gpus = cuda_devices_of(device_of(self.study.plan))[: len(pool.processes) * workers.processes_per_trial]
         with (
             tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
             MachineEmissions(emissions, Path(folder), gpus) as shared,
@@ -257,12 +279,6 @@ def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
         except TrackingError:
             if not is_raising:
                 raise
-
-
-def _device(study: Study) -> str:
-    """Return ``trainer.device``, which is the same in all cells: validation refuses a sweep over devices."""
-    cell = next(iter(study.plan.cells.values()))
-    return str(resolve(cell, {}, TRIAL_SECTIONS)["trainer"]["device"])
 
 
 def _show_start(display: TrialDisplay, study: Study) -> None:
@@ -286,10 +302,10 @@ def _last_words(study: Study, workers: WorkersConfig) -> str:
     by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
     resume = f"the same command, or {by_name}, resumes the study"
     try:
-        finished, unfinished = study_status(study).n_finished, study.unfinished
+        finished, unfinished = study_status(study).finished_text, study.unfinished
     except Exception:  # the storage does not answer; whatever it holds is kept
         return f"interrupted: {resume}"
-    kept = f"{finished} of {study.n_trials} trials finished and kept"
+    kept = f"{finished} and kept"
     if unfinished:
         plural, numbers = "s" if len(unfinished) > 1 else "", ", ".join(map(str, unfinished))
         kept += f"; trial{plural} {numbers} will be resumed from the last checkpoint"
@@ -308,11 +324,11 @@ def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float
     """
     metrics = {**_costs(study), **test}
     for index, name in enumerate(study.plan.objectives):
-        values = [trial.values[index] for trial in study.complete_trials]
+        values = [trial.values[index] for trial in study.complete_trials if is_kept(trial)]
         if values:
             # Without "best/", the emissions are the sum over all trials.
             metric = f"best/{name}" if name.startswith("emissions/") else name
-            metrics[metric] = max(values) if DIRECTIONS[name] == "maximize" else min(values)
+            metrics[metric] = max(values) if direction_of(name) == "maximize" else min(values)
     finished = sum(trial.state.is_finished() for trial in study.trials)
     tracker.log_parent(parent, finished, {f"study/{name}": value for name, value in metrics.items()})
 

@@ -36,6 +36,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from embedsweep.config.identity import with_later_defaults
 from embedsweep.config.other_names import FUNCTIONS as OTHER_FUNCTIONS
 from embedsweep.config.other_names import here as other_name
 from embedsweep.config.values import nearest
@@ -152,7 +153,7 @@ class Composer:
         return bool(self.options(name)) or bool(groups)
 
     def benchmark(self, name: str) -> dict[str, Any]:
-        """Return the option ``conf/benchmark/NAME.yaml``, interpolations as they stand.
+        """Return the option ``conf/benchmark/NAME.yaml`` on top of what all have, interpolations as they stand.
 
         Raises:
             ConfigError: there is no benchmark of that name, or it cannot be read.
@@ -160,7 +161,15 @@ class Composer:
         known = self.options("benchmark")
         if name not in known:
             raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
-        composed: dict[str, Any] = self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        base: dict[str, Any] = self._composed_plain("base/benchmark", [])["base"]
+        own: dict[str, Any] = self._composed_plain(f"benchmark/{name}", [])["benchmark"]
+        benchmark = with_later_defaults(base | own)
+        list(_take_spaces(benchmark["data"], "data"))  # what is scored is not searched
+        return benchmark
+
+    def evaluation(self, name: str) -> dict[str, Any]:
+        """Return the option ``conf/evaluation/NAME.yaml``, interpolations as they stand."""
+        composed: dict[str, Any] = self._composed_plain(f"evaluation/{name}", [])["evaluation"]
         return composed
 
     @property
@@ -193,7 +202,9 @@ class Composer:
         """Return the composed configuration without search spaces, and the spaces by their places."""
         key = tuple(sorted(choices.items()))
         if key not in self._composed:
-            composed = self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
+            composed = with_later_defaults(
+                self._composed_plain(PRIMARY, [f"{group}={option}" for group, option in key])
+            )
             sections = {name: section for name, section in composed.items() if name != "search"}
             spaces = dict(taken for name, section in sections.items() for taken in _take_spaces(section, name))
             self._composed[key] = composed, spaces

@@ -15,7 +15,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from embedsweep.config.types import (
     Bounds,
+    HasVariants,
     MayBeEmpty,
+    NotEmpty,
     allowed_words_of,
     alternatives,
     annotations_of,
@@ -97,14 +99,15 @@ class Reader:
         return rest
 
     def read(self, kind: type[T]) -> T:
-        """Return the whole section as a dataclass; unknown keys are problems."""
-        section: type = kind
-        values = {
-            name: self._key_readers[kind, name](self) if (kind, name) in self._key_readers else self.value(key, hint)
-            for name, (key, hint) in fields_of(section).items()
-        }
+        """Return the whole section as a dataclass, of the variant that its name says; unknown keys are problems."""
+        section: type = kind.variant(self.peek("name")) if issubclass(kind, HasVariants) else kind
+        values = {}
+        for name, (key, hint) in fields_of(section).items():
+            own = [self._key_readers[each, name] for each in section.__mro__ if (each, name) in self._key_readers]
+            values[name] = own[0](self) if own else self.value(key, hint)
         self.finish()
-        return kind(**values)
+        whole: T = section(**values)
+        return whole
 
     def value(self, key: str, hint: Any) -> Any:
         """Return the value of ``key`` as a type says; where it is wrong, a stand-in of that type."""
@@ -197,7 +200,8 @@ def _fits(value: Any, hint: Any) -> tuple[bool, Any]:
         fits = isinstance(value, str) and (may_be_empty or bool(value.strip()))
         return fits and (not allowed or value in allowed), value
     if get_origin(kind) is tuple:
-        return _fits_list(value, get_args(kind))
+        fits, items = _fits_list(value, get_args(kind))
+        return fits and (bool(items) or not any(isinstance(note, NotEmpty) for note in annotations_of(hint))), items
     if kind is bool:
         return isinstance(value, bool), value
     return _fits_number(value, kind, bounds_of(hint))

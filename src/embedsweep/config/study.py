@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -15,21 +14,10 @@ from embedsweep.config.identity import (
     without_card_keys,
     without_later_keys,
 )
-from embedsweep.config.trial import (
-    DEV_METRICS,
-    DIRECTIONS,
-    Count,
-    Duplicates,
-    KeepModels,
-    NotNegative,
-    Positive,
-    PrunerName,
-    SamplerName,
-    Switch,
-    WholeNumber,
-    WorkersName,
-)
-from embedsweep.config.types import AllowedWords, Bounds, Described, Key
+from embedsweep.config.metrics import is_dev_metric
+from embedsweep.config.training import Switch
+from embedsweep.config.trial import Duplicates, KeepModels, PrunerName, SamplerName, WorkersName
+from embedsweep.config.types import Bounds, Count, Described, Key, NotNegative, Positive, WholeNumber
 from embedsweep.config.values import shown
 
 
@@ -180,6 +168,31 @@ class SearchConfig:
     constraints: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class KeepConfig:
+    """A score on a watched benchmark that may not fall far, else a trial cannot be the best.
+
+    Attributes:
+        benchmark: its name; one of ``evaluation.watch``.
+        metric: a metric of the benchmark (``spearman_cosine``), of which more is better.
+        drop_at_most: how far the score may be below that of the untrained model.
+    """
+
+    benchmark: str
+    metric: str
+    drop_at_most: NotNegative
+
+    @property
+    def name(self) -> str:
+        """Benchmark and metric: ``stsb-en-dev/spearman_cosine``."""
+        return f"{self.benchmark}/{self.metric}"
+
+    @property
+    def score(self) -> str:
+        """The name of the score in a result: ``dev/stsb-en-dev/spearman_cosine``."""
+        return f"dev/{self.name}"
+
+
 class _Optimised:
     """What a study and its plan have: metrics to optimise."""
 
@@ -187,8 +200,8 @@ class _Optimised:
 
     @property
     def objective(self) -> str:
-        """The dev metric that chooses a trial's best checkpoint: the first of the objectives that is one."""
-        return next(metric for metric in self.objectives if metric in DEV_METRICS)
+        """The dev metric that chooses a trial's best checkpoint: the first that is optimised; empty where none is."""
+        return next((metric for metric in self.objectives if is_dev_metric(metric)), "")
 
 
 @dataclass(frozen=True)
@@ -198,8 +211,13 @@ class StudyConfig(_Optimised):
     Attributes:
         name: the study's name; None derives one from what decides its results.
         n_trials: how many trials in total, over all commands; None is the grid's size.
+        budget_hours: hours that decide the number of trials of a new study, by what a quote measures; None does not.
         timeout: seconds after which this command starts no trial; None has no limit.
+        patience: finished trials without an improvement after which no new one is started; None runs all of them.
+        min_delta: what an improvement exceeds the best score before it by.
         objectives: what is optimised (``study.objective``); the first dev metric chooses a trial's best checkpoint.
+            Empty until it is known which evaluation's main metric stands for null.
+        keep: scores that may not fall far below those of the untrained model; a trial that loses more is never best.
         sampler: who proposes the trials of a search.
         pruner: who ends trials early.
         pruning: how.
@@ -213,13 +231,22 @@ class StudyConfig(_Optimised):
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
-        dry_run: whether the command ends once it has printed what it would do.
+        dry_run: whether the command ends once it has printed what it would do; ``quote`` also measures what it costs.
     """
 
     name: str | None
     n_trials: Count | None
+    budget_hours: Positive | None
     timeout: Positive | None
-    objectives: Annotated[tuple[Annotated[str, AllowedWords(tuple(DIRECTIONS))], ...], Key("objective")]
+    patience: Count | None
+    min_delta: NotNegative
+    objectives: Annotated[
+        tuple[str, ...], Described("a list of metrics, as [dev/spearman_cosine], or null"), Key("objective")
+    ]
+    keep: Annotated[
+        tuple[KeepConfig, ...],
+        Described("a list of scores, as [{benchmark:stsb-en-dev,metric:spearman_cosine,drop_at_most:0.01}]"),
+    ]
     sampler: SamplerName
     pruner: PrunerName
     pruning: PruningConfig
@@ -235,7 +262,7 @@ class StudyConfig(_Optimised):
         Described("a list of configurations, as [{optimizer.lr:2e-5,loss:mnrl}]"),
     ]
     warm_start: str | None
-    dry_run: bool
+    dry_run: Literal["quote", True, False]
 
 
 @dataclass(frozen=True)
@@ -256,6 +283,7 @@ class StudyPlan(_Optimised):
         enqueue: configurations that are tried first, each a value for some of the axes, by key.
         warm_start: a study whose best configuration is tried first.
         constraints: comparisons between keys that every trial keeps.
+        keep: scores that may not fall far below those of the untrained model; empty in plans of older versions.
     """
 
     axes: tuple[Axis, ...]
@@ -270,6 +298,7 @@ class StudyPlan(_Optimised):
     enqueue: tuple[Mapping[str, Choice], ...]
     warm_start: str | None
     constraints: tuple[str, ...]
+    keep: tuple[KeepConfig, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -303,7 +332,9 @@ def plan_of(tree: Mapping[str, Any]) -> StudyPlan:
     lists = {key: tuple(tree[key]) for key in ("groups", "objectives", "constraints")}
     enqueue = tuple({key: _frozen(value) for key, value in point.items()} for point in tree["enqueue"])
     cells = {name: with_later_keys(cell) for name, cell in tree["cells"].items()}
-    return StudyPlan(**{**tree, **lists, "axes": axes, "pruning": pruning, "enqueue": enqueue, "cells": cells})
+    keep = tuple(KeepConfig(**kept) for kept in tree.get("keep", ()))
+    read = {"axes": axes, "pruning": pruning, "enqueue": enqueue, "cells": cells, "keep": keep}
+    return StudyPlan(**{**tree, **lists, **read})
 
 
 def _axis_of(tree: Mapping[str, Any]) -> Axis:
@@ -316,7 +347,10 @@ def study_name(plan: StudyPlan) -> str:
     """Return a name for a study without one: what it sweeps and a hash of everything that decides its results."""
     words = "-".join([key.rsplit(".", 1)[-1] for key in dict.fromkeys(axis.key for axis in plan.axes)][:3])
     cells = {name: without_later_keys(cell) for name, cell in plan.cells.items()}
-    return f"{words}-{digest(asdict(replace(plan, cells=cells)))[:8]}"
+    tree = asdict(replace(plan, cells=cells))
+    if not plan.keep:  # a later key: without it a study keeps its name
+        del tree["keep"]
+    return f"{words}-{digest(tree)[:8]}"
 
 
 def plan_differences(frozen: StudyPlan, requested: StudyPlan) -> list[str]:
@@ -359,15 +393,3 @@ def axis_words(axis: Axis) -> str:
         return ",".join(map(shown, axis.choices))
     kind = "log " if axis.log else ""
     return f"{kind}{axis.low:g} to {axis.high:g}" + (f" by {axis.step:g}" if axis.step else "")
-
-
-def rung_steps(rungs: Sequence[float], total: int) -> tuple[int, ...]:
-    """Return the optimizer step of each rung: its fraction of all steps, rounded up.
-
-    Args:
-        rungs: fractions in (0, 1), rising.
-        total: optimizer steps of the whole training, at least 1. In a short one several rungs fall on one step, and a
-            late one on the last.
-    """
-    # Binary noise (0.07 * 100 is above 7) must not move a rung by a step.
-    return tuple(math.ceil(round(fraction * total, 9)) for fraction in rungs)

@@ -6,7 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from embedsweep.config.types import AllowedWords, Bounds, Described, MayBeEmpty
+from embedsweep.config.metrics import (
+    BinaryScoring,
+    Family,
+    RerankingScoring,
+    RetrievalScoring,
+    Scoring,
+    StsScoring,
+    TripletScoring,
+)
+from embedsweep.config.negatives import NegativesConfig
+from embedsweep.config.training import DataloaderConfig, OptimizerConfig, TrainerConfig
+from embedsweep.config.types import (
+    AllowedWords,
+    Bounds,
+    Count,
+    Described,
+    MayBeEmpty,
+    Positive,
+    Ratio,
+    WholeNumber,
+)
 
 ParameterValue = str | bool | int | float | tuple[int, ...] | tuple[float, ...] | None
 
@@ -26,20 +46,13 @@ class LossConfig:
     inner: LossConfig | None
 
 
-Similarity = Literal["cosine", "euclidean", "manhattan", "dot"]
-Precision = Literal["fp32", "fp16", "bf16"]
-Switch = Literal["auto", True, False]
-OptimizerName = Literal["adamw", "adafactor", "schedule_free"]
-Schedule = Literal["linear", "cosine", "constant"]
-BatchSampler = Literal["batch_sampler", "no_duplicates", "group_by_label"]
-MultiDatasetBatchSampler = Literal["proportional", "round_robin"]
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 POOLING_WORDS = f"of {', '.join(get_args(Pooling))}, several joined by + (mean+cls)"
 Activation = Literal["tanh", "gelu", "relu", "identity"]
 Parts = Literal["all", "transformer"]
 SaveDtype = Literal["float32", "bfloat16", "float16"]
 PromptRule = Literal["roles", "columns"]
-DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "generated"]
+DataFormat = Literal["delimited", "json_lines", "parquet", "semeval", "beir", "generated"]
 Quoting = Literal["auto", "double_quotes", "none"]
 KeepModels = Literal["best", "all", "none"]
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
@@ -48,40 +61,13 @@ Duplicates = Literal["reuse", "replicate"]
 WorkersName = Literal["inline", "local"]
 Split = Literal["train", "dev", "test"]
 
-Shape = Literal["scored_pairs", "positive_pairs", "triplets", "binary_pairs", "class_pairs", "class_texts", "texts"]
+Shape = Literal[
+    "scored_pairs", "positive_pairs", "triplets", "tuples", "binary_pairs", "class_pairs", "class_texts", "texts"
+]
 """What one example consists of; ``data.examples`` has its columns and describes it."""
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
-SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-DEV_METRICS: tuple[str, ...] = tuple(
-    f"dev/{correlation}_{similarity}"
-    for correlation in ("pearson", "spearman")
-    for similarity in (*SIMILARITIES, "max")
-)
-"""What a trial is scored by and its best checkpoint chosen by; all are maximised."""
-
-DIRECTIONS: Mapping[str, Literal["maximize", "minimize"]] = {
-    **dict.fromkeys(DEV_METRICS, "maximize"),
-    "emissions/co2eq_kg": "minimize",
-    "emissions/energy_kwh": "minimize",
-    "emissions/duration_s": "minimize",
-    "throughput/examples_per_s": "maximize",
-}
-"""What ``study.objective`` may be, and which way is better."""
-
-
-Count = Annotated[int, Bounds(at_least=1)]
-"""A whole number of at least 1."""
-WholeNumber = Annotated[int, Bounds(at_least=0)]
-Seed = Annotated[int, Bounds(at_least=0, below=2**32)]
-"""What NumPy's generators take."""
-Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
-NotNegative = Annotated[float, Bounds(at_least=0)]
-Positive = Annotated[float, Bounds(above=0)]
-LearningRate = Annotated[float, Bounds(above=0, at_most=1)]
-"""No optimizer here learns with a rate above 1, though a rate of 1e6 raises no error."""
 
 AnyText = Annotated[str, MayBeEmpty()]
 Column = str | int
@@ -122,6 +108,7 @@ class DataConfig:
         shape: what one row is.
         columns: its columns in the order of the shape, by header name or by position from 0 in a file without header.
         where: column -> the value a row must have there to be kept.
+        titles: whether a document's text begins with its title, where documents have titles.
         labels: the names of classes in the order of their numbers; None takes those there are, sorted.
         delimiter: one character between columns.
         encoding: of text files, as Python names it.
@@ -131,6 +118,7 @@ class DataConfig:
         max_tokens: for each text column the number of tokens of the model a text must stay below, else the example is
             left out of training; None keeps all.
         convert: how examples take the shape that the loss takes.
+        negatives: hard negatives that positive pairs get.
         drop_leaked: whether training examples that share a sentence with dev or test are left out.
         limit: the first rows to train on; None takes all. Dev and test stay whole, so that scores can be compared.
         also: name -> a further dataset that is trained on in turn, with a loss of its own.
@@ -148,6 +136,7 @@ class DataConfig:
     shape: Shape
     columns: Annotated[tuple[Column, ...], Described("a list of names of the header, or of positions from 0")]
     where: Annotated[Mapping[str, AnyText], Described("a mapping of columns to values, as {language:es}")]
+    titles: bool
     labels: Annotated[tuple[str, ...], Described("a list of at least two names")] | None
     delimiter: Annotated[AnyText, Described("one character, or tab")]
     encoding: Annotated[str, Described("an encoding that Python knows")]
@@ -155,6 +144,7 @@ class DataConfig:
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
     max_tokens: tuple[Count, ...] | None
     convert: ConvertConfig
+    negatives: NegativesConfig
     drop_leaked: bool
     limit: Annotated[int, Bounds(at_least=2)] | None
     also: Annotated[Mapping[str, AlsoConfig], Described("a mapping of names to data, each with a loss of its own")]
@@ -170,19 +160,24 @@ class AlsoConfig:
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Pairs that a model is scored on, one split of some data.
+    """What a model is scored on: one split of some data.
 
     Attributes:
         name: the option's name (``sts2017-es``), prefix of its metrics.
         folder: where its files lie inside ``evaluation.path``.
         split: which split of ``data``.
-        data: the source; scored pairs.
+        data: the source.
+        family: how models are scored on it.
+        scoring: how, in a trial whose evaluation is of another family: what ``conf/evaluation`` has of this one. None
+            takes the evaluation's own keys.
     """
 
     name: str
     folder: str
     split: Split
     data: DataConfig
+    family: Family
+    scoring: Scoring | None
 
 
 @dataclass(frozen=True)
@@ -250,123 +245,70 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class DataloaderConfig:
-    """How examples become batches.
+class EvaluationConfig(Scoring):
+    """How a model is scored, and on what; each family has further keys.
 
     Attributes:
-        name: the option's name.
-        batch_size: examples an optimizer step sees.
-        micro_batch_size: examples in memory at once, a divisor of ``batch_size``; None is ``batch_size``.
-        batch_sampler: ``no_duplicates`` keeps equal texts out of one batch, ``group_by_label`` puts at least two of a
-            class into each.
-        multi_dataset_batch_sampler: how batches of several datasets take turns: ``proportional`` to their sizes, or
-            ``round_robin`` until the smallest is used up.
-        drop_last: whether the last, smaller batch of an epoch is left out.
-        num_workers: processes that tokenise; 0 tokenises in the trial's own.
-    """
-
-    name: str
-    batch_size: Count
-    micro_batch_size: Count | None
-    batch_sampler: BatchSampler
-    multi_dataset_batch_sampler: MultiDatasetBatchSampler
-    drop_last: bool
-    num_workers: WholeNumber
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer and its learning-rate schedule.
-
-    Attributes:
-        name: the option's name (``adamw``).
-        lr: peak learning rate.
-        weight_decay: decoupled weight decay, on all but biases and norms.
-        warmup: below 1 a ratio of all steps, else a number of steps.
-        schedule: what the rate does after warm-up.
-        max_grad_norm: gradients are clipped to this norm; 0 leaves them alone.
-    """
-
-    name: OptimizerName
-    lr: LearningRate
-    weight_decay: NotNegative
-    warmup: NotNegative
-    schedule: Schedule
-    max_grad_norm: NotNegative
-
-
-@dataclass(frozen=True)
-class EarlyStoppingConfig:
-    """When a training that no longer improves ends.
-
-    Attributes:
-        patience: evaluations in a row without improvement; None trains to the end.
-        min_delta: by how much the objective must rise to count as improvement.
-    """
-
-    patience: Count | None
-    min_delta: NotNegative
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """The training itself.
-
-    Attributes:
-        name: the option's name.
-        epochs: passes over the training data, unless ``max_steps`` is set.
-        max_steps: optimizer steps; None trains ``epochs``.
-        precision: ``fp16`` and ``bf16`` are automatic mixed precision.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        seed: of data order, dropout and new layers.
-        eval_every: below 1 a ratio of all steps, else a number of steps, between evaluations and checkpoints.
-        log_every: below 1 a ratio of all steps, else a number of steps, between two values of the training loss.
-        load_best_model_at_end: whether the result is the best checkpoint, by the objective; else the last one.
-        merge_columns: whether all text columns of a batch are embedded in one forward pass; else the first has its
-            own. The loss and its gradients are the same up to rounding and what dropout draws.
-        cuda_graphs: whether steps are captured once for each shape of a batch and replayed; ``auto`` where that is
-            possible. Batches are then padded to a few lengths, which changes rounding and what dropout draws.
-        early_stopping: when to end early.
-    """
-
-    name: str
-    epochs: Positive
-    max_steps: Count | None
-    precision: Precision
-    device: Annotated[str, Described("auto, cpu, cuda, cuda:N or mps")]
-    seed: Seed
-    eval_every: Positive
-    log_every: Positive
-    load_best_model_at_end: bool
-    merge_columns: bool
-    cuda_graphs: Switch
-    early_stopping: EarlyStoppingConfig
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How a model is scored.
-
-    Attributes:
-        name: the option's name.
         batch_size: sentences encoded at once.
         dev: what selects; None is the data's own dev split.
         test: what reports; None is the data's own test split.
         benchmarks: what else is scored, together with test.
+        watch: dev benchmarks that are scored beside dev, at each evaluation. They decide no result of a training.
         path: a folder that has the folders of benchmarks in it; None reads the hub.
         dims: embeddings are also scored when truncated to these first dimensions; a Matryoshka loss's own dims are
             scored anyway.
         before: whether the untrained model is scored too.
     """
 
-    name: str
     batch_size: Count
     dev: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
     test: Annotated[BenchmarkConfig, Described("the name of a benchmark")] | None
     benchmarks: Annotated[tuple[BenchmarkConfig, ...], Described("a list of names of benchmarks")]
+    watch: Annotated[tuple[BenchmarkConfig, ...], Described("a list of names of benchmarks")]
     path: str | None
     dims: tuple[Count, ...]
     before: bool
+
+    @property
+    def families(self) -> frozenset[Family]:
+        """All families that models are scored by: its own, and those of its benchmarks."""
+        benchmarks = (self.dev, self.test, *self.benchmarks, *self.watch)
+        return frozenset({self.family, *(benchmark.family for benchmark in benchmarks if benchmark is not None)})
+
+    @classmethod
+    def variant(cls, name: object) -> type[EvaluationConfig]:
+        """Return the class of a family's evaluations."""
+        return EVALUATIONS[Scoring.variant(name).family]
+
+
+@dataclass(frozen=True)
+class StsConfig(StsScoring, EvaluationConfig):
+    """The evaluation ``sts``."""
+
+
+@dataclass(frozen=True)
+class RetrievalConfig(RetrievalScoring, EvaluationConfig):
+    """The evaluation ``retrieval``."""
+
+
+@dataclass(frozen=True)
+class TripletConfig(TripletScoring, EvaluationConfig):
+    """The evaluation ``triplets``."""
+
+
+@dataclass(frozen=True)
+class BinaryConfig(BinaryScoring, EvaluationConfig):
+    """The evaluation ``pairs``."""
+
+
+@dataclass(frozen=True)
+class RerankingConfig(RerankingScoring, EvaluationConfig):
+    """The evaluation ``reranking``."""
+
+
+EVALUATIONS: Mapping[Family, type[EvaluationConfig]] = {
+    kind.family: kind for kind in (StsConfig, RetrievalConfig, TripletConfig, BinaryConfig, RerankingConfig)
+}
 
 
 @dataclass(frozen=True)

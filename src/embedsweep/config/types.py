@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from embedsweep.config.values import shown
 
@@ -57,10 +57,36 @@ class MayBeEmpty:
 
 
 @dataclass(frozen=True)
+class NotEmpty:
+    """A list with at least one item."""
+
+
+@dataclass(frozen=True)
 class AllowedWords:
     """The words that a text, or each text of a list, may be made of, where a ``Literal`` cannot say it."""
 
     words: tuple[str, ...]
+
+
+class HasVariants:
+    """A configuration whose section is of a subclass, which the section's name decides."""
+
+    @classmethod
+    def variant(cls, name: object) -> type:
+        """Return the subclass of a section with that name."""
+        raise NotImplementedError
+
+
+Count = Annotated[int, Bounds(at_least=1)]
+"""A whole number of at least 1."""
+WholeNumber = Annotated[int, Bounds(at_least=0)]
+Seed = Annotated[int, Bounds(at_least=0, below=2**32)]
+"""What NumPy's generators take."""
+Ratio = Annotated[float, Bounds(at_least=0, at_most=1)]
+NotNegative = Annotated[float, Bounds(at_least=0)]
+Positive = Annotated[float, Bounds(above=0)]
+LearningRate = Annotated[float, Bounds(above=0, at_most=1)]
+"""No optimizer here learns with a rate above 1, though a rate of 1e6 raises no error."""
 
 
 @cache
@@ -70,6 +96,7 @@ def fields_of(kind: type) -> dict[str, tuple[str, Any]]:
     return {
         name: (next((note.name for note in annotations_of(hint) if isinstance(note, Key)), name), hint)
         for name, hint in hints.items()
+        if get_origin(hint) is not ClassVar
     }
 
 

@@ -14,6 +14,7 @@ from statistics import median
 
 from embedsweep.config.trial import SPLITS, Shape, Split
 from embedsweep.data.examples import Examples, Splits, as_examples, text_columns
+from embedsweep.data.scored import Retrieval, Scored
 from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count
 from embedsweep.errors import ConfigError
@@ -31,11 +32,32 @@ class Shared:
         pairs: number of examples of the later with a pair of texts, in either order, that is in the earlier.
         of: number of examples of the later.
         sentences: number of different texts in both.
+        queries: number of different queries in both, where both have some; else None.
+        passages: number of different passages that are relevant in both, as well.
     """
 
     pairs: int
     of: int
     sentences: int
+    queries: int | None = None
+    passages: int | None = None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How many queries a split has, and the documents that they search.
+
+    Attributes:
+        queries: number of queries.
+        documents: number of documents.
+        repeated: number of documents with the same text as an earlier one.
+        ids: ids of the first three of these.
+    """
+
+    queries: int
+    documents: int
+    repeated: int
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class Lengths:
         longest: the largest length.
         maximum: the number of tokens that the model reads; None if unknown, and for words.
         over: number of texts longer than ``maximum``, which are cut.
+        of: number of texts.
     """
 
     unit: str
@@ -57,6 +80,7 @@ class Lengths:
     longest: int
     maximum: int | None
     over: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +102,7 @@ class SplitAudit:
         highest: the highest score, in [0, 1]; None for other shapes.
         labels: class, or score from-to, -> number of examples; empty for shapes without labels.
         lengths: text column -> its lengths in words and, if tokens were counted, in tokens.
+        searched: what is searched, where retrieval is scored; examples are then each query with each relevant document.
     """
 
     origin: str
@@ -93,6 +118,7 @@ class SplitAudit:
     highest: float | None
     labels: Mapping[str, int]
     lengths: Mapping[str, tuple[Lengths, ...]]
+    searched: Searched | None
 
 
 @dataclass(frozen=True)
@@ -117,8 +143,9 @@ def audit(splits: Splits, count: Count | None = None, maximum: int | None = None
         "test": as_examples(splits.test),
     }
     normalised = {split: _normalised(examples) for split, examples in all_examples.items()}
+    scored: dict[Split, Scored] = {"dev": splits.dev, "test": splits.test}
     return Audit(
-        splits={split: _audit_split(examples, count, maximum) for split, examples in all_examples.items()},
+        splits={name: _audit_split(each, scored.get(name), count, maximum) for name, each in all_examples.items()},
         shared={
             f"{earlier}/{later}": _shared(normalised[earlier], normalised[later])
             for earlier, later in combinations(SPLITS, 2)
@@ -133,9 +160,9 @@ def drop_leaked(splits: Splits) -> Examples:
         ConfigError: fewer than 2 are left.
     """
     train = splits.train
-    held_out = _sentences(_normalised(as_examples(splits.dev))) | _sentences(_normalised(as_examples(splits.test)))
+    known = held_out(splits)
     rows = zip(*train.texts, strict=True)
-    kept = [index for index, row in enumerate(rows) if not any(normal(text) in held_out for text in row)]
+    kept = [index for index, row in enumerate(rows) if not any(normal(text) in known for text in row)]
     if len(kept) < 2:
         raise ConfigError.single(
             "data.drop_leaked",
@@ -146,12 +173,17 @@ def drop_leaked(splits: Splits) -> Examples:
     return train.kept(kept, f"leaked: {leaked} share a sentence with dev or test, left out, {len(kept)} kept")
 
 
+def held_out(splits: Splits) -> set[str]:
+    """Return the sentences of dev and test in normal form; of retrieval those of queries and relevant documents."""
+    return _sentences(_normalised(as_examples(splits.dev))) | _sentences(_normalised(as_examples(splits.test)))
+
+
 def trained_on(splits: Splits, *, drop: bool) -> Splits:
     """Return the splits as a training has them: without leaked examples if ``data.drop_leaked`` is set."""
     return replace(splits, train=drop_leaked(splits)) if drop else splits
 
 
-def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -> SplitAudit:
+def _audit_split(examples: Examples, scored: Scored | None, count: Count | None, maximum: int | None) -> SplitAudit:
     rows = list(zip(*examples.texts, strict=True))
     duplicates = len(rows) - len(set(rows))
     repeated = _repeated([frozenset(row) for row in rows] if len(examples.texts) == 2 else rows)
@@ -173,11 +205,22 @@ def _audit_split(examples: Examples, count: Count | None, maximum: int | None) -
         places={kind: _places(examples, of_kind) for kind, of_kind in indices.items()},
         highest=max(scores) if scores else None,
         labels=_histogram(examples),
-        lengths={
-            column: tuple(_lengths(texts, count, maximum))
-            for column, texts in zip(text_columns(examples.shape), examples.texts, strict=True)
-        },
+        lengths={name: tuple(_lengths(texts, count, maximum)) for name, texts in _columns(examples, scored).items()},
+        searched=_searched(scored) if isinstance(scored, Retrieval) else None,
     )
+
+
+def _columns(examples: Examples, scored: Scored | None) -> Mapping[str, Sequence[str]]:
+    """Return the names of text columns with their texts; of retrieval each query and each relevant document once."""
+    if isinstance(scored, Retrieval):
+        return {"query": scored.queries, "relevant document": tuple(dict.fromkeys(examples.texts[1]))}
+    return dict(zip(text_columns(examples.shape, len(examples.texts)), examples.texts, strict=True))
+
+
+def _searched(retrieval: Retrieval) -> Searched:
+    repeated = _repeated(retrieval.documents)
+    ids = tuple(retrieval.document_ids[index] for index in repeated[:SHOWN_PLACES])
+    return Searched(len(retrieval), len(retrieval.documents), len(repeated), ids)
 
 
 def _places(examples: Examples, indices: Sequence[int]) -> tuple[str, ...]:
@@ -237,19 +280,23 @@ def _lengths(texts: Sequence[str], count: Count | None, maximum: int | None) -> 
     if not texts:
         return
     words = [len(text.split()) for text in texts]
-    yield Lengths("words", min(words), median(words), max(words), None, 0)
+    yield Lengths("words", min(words), median(words), max(words), None, 0, len(texts))
     if count is not None:
         tokens = count(texts)
         over = 0 if maximum is None else sum(number > maximum for number in tokens)
-        yield Lengths("tokens", min(tokens), median(tokens), max(tokens), maximum, over)
+        yield Lengths("tokens", min(tokens), median(tokens), max(tokens), maximum, over, len(texts))
 
 
 def _shared(earlier: Examples, later: Examples) -> Shared:
     known = {pair for pairs in _pairs(earlier) for pair in pairs}
+    both = earlier.shape == later.shape == "positive_pairs"
+    queries, passages = (len({*earlier.texts[n]} & {*later.texts[n]}) if both else None for n in (0, 1 if both else 0))
     return Shared(
         pairs=sum(any(pair in known for pair in pairs) for pairs in _pairs(later)),
         of=len(later),
         sentences=len(_sentences(earlier) & _sentences(later)),
+        queries=queries,
+        passages=passages,
     )
 
 
@@ -295,7 +342,10 @@ def _warn_of_shared(name: str, shared: Shared) -> Iterator[str]:
     elif shared.pairs or shared.sentences:
         advice = "; data.drop_leaked=true leaves them out of train" if earlier == "train" else ""
         pairs = f"{shared.pairs} of {shared.of} {later} pairs and " if shared.pairs else ""
-        yield f"{pairs}{shared.sentences} sentences of {later} also occur in {earlier}{advice}"
+        texts = f"{shared.sentences} sentences"
+        if shared.queries is not None and shared.queries + (shared.passages or 0):
+            texts = f"{shared.queries} queries and {shared.passages} relevant passages"
+        yield f"{pairs}{texts} of {later} also occur in {earlier}{advice}"
 
 
 def _warn_of_duplicates(name: Split, split: SplitAudit) -> Iterator[str]:
@@ -304,6 +354,11 @@ def _warn_of_duplicates(name: Split, split: SplitAudit) -> Iterator[str]:
         labels = f"; {split.disagreeing} of the repeated have different labels" if split.disagreeing else ""
         at, where = _at(split, "duplicates"), _at(split, "disagreeing")
         yield f"{count} of {split.examples} {name} examples are duplicates{turned}{at}{labels}{where}"
+    if (searched := split.searched) is not None and searched.repeated:
+        yield (
+            f"{searched.repeated} of the {searched.documents} documents for {name} have the text of an earlier one, as "
+            f"{', '.join(searched.ids)}: where the qrels name one of the two, finding the other counts as wrong"
+        )
     if split.identical:
         at = _at(split, "identical")
         yield f"{split.identical} of {split.examples} {name} examples have the same text twice{at}"
@@ -342,8 +397,8 @@ def _warn_of_labels(name: Split, split: SplitAudit) -> Iterator[str]:
 def _warn_of_lengths(name: Split, split: SplitAudit) -> Iterator[str]:
     for column, lengths in split.lengths.items():
         for each in lengths:
-            if each.over > MANY_TOO_LONG * split.examples:
+            if each.over > MANY_TOO_LONG * each.of:
                 yield (
-                    f"{each.over} of {split.examples} texts in {column} of {name} are cut: the model reads "
+                    f"{each.over} of {each.of} texts in {column} of {name} are cut: the model reads "
                     f"{each.maximum} tokens, and they have up to {each.longest}"
                 )

@@ -205,7 +205,7 @@ def checked_examples(table: Table, config: DataConfig) -> Examples:
     rows, findings, shape = table.rows, table.findings, config.shape
     names = [
         column if isinstance(column, str) else meaning
-        for column, meaning in zip(config.columns, text_columns(shape), strict=False)
+        for column, meaning in zip(config.columns, text_columns(shape, len(config.columns)), strict=False)
     ]
     check_texts(rows, names, findings)
     _check_not_numbers(rows, names, shape, findings)
@@ -222,7 +222,7 @@ def checked_examples(table: Table, config: DataConfig) -> Examples:
         labels, classes, conversion = _class_numbers(rows, config, findings)
     if findings:
         raise findings.error()
-    texts = tuple(tuple(str(row.cells[index]) for row in rows) for index in range(len(text_columns(shape))))
+    texts = tuple(tuple(str(row.cells[index]) for row in rows) for index in range(len(names)))
     return Examples(shape, texts, labels, classes, findings.origin, conversion, tuple(row.where for row in rows))
 
 

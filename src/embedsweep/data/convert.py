@@ -92,12 +92,47 @@ def target_shape(shape: Shape, wants: Sequence[Shape], to: Shape | None, loss: s
         return shape
     if possible:
         return possible[0]
+    is_minable = "triplets" in wants and "positive_pairs" in (shape, *targets)
+    mined = "data.negatives.count=1, which mines negatives, " if is_minable else ""
     sources = dict.fromkeys((*wants, *(source for source, target in CONVERSIONS if target in wants)))
     raise ConfigError.single(
         "loss",
         f"loss={loss} needs {needed}; the data has {in_words(shape)}, which can be converted to "
-        f"{', '.join(targets) or 'nothing else'}: take data of the shape {', '.join(sources)}, or another loss",
+        f"{', '.join(targets) or 'nothing else'}: take data of the shape {', '.join(sources)}, {mined}or another loss",
     )
+
+
+def trained_shape(data: DataConfig, wants: Sequence[Shape], loss: str) -> Shape:
+    """Return the shape in which data reaches a loss: converted, and with negatives if any are mined.
+
+    For ``wants`` and ``loss`` see :func:`target_shape`.
+
+    Raises:
+        ConfigError: the loss does not take so many negatives, or the data cannot become positive pairs.
+    """
+    count, to = data.negatives.count, data.convert.to
+    if not data.negatives.decide_examples:
+        return target_shape(data.shape, wants, to, loss)
+    shape: Shape = "positive_pairs" if count == 0 else "triplets" if count == 1 else "tuples"
+    if shape not in wants:
+        most = "at most 1" if "triplets" in wants and count else "0"
+        message = f"must be {most} with loss={loss}, which takes {', '.join(wants)}, but got {count}"
+        raise ConfigError.single("data.negatives.count", f"{message} (one negative makes triplets, several tuples)")
+    if to not in (None, "positive_pairs", shape):
+        message = f"must be null or positive_pairs where negatives are mined (data.negatives), but got {to}"
+        raise ConfigError.single("data.convert.to", message)
+    if count == 0 and to is None:
+        # Without negatives the loss may take the data's own, which would be other examples than in the other trials.
+        target = target_shape(data.shape, wants, None, loss)
+        if target != "positive_pairs":
+            message = (
+                f"data.negatives.missing=drop compares positive pairs, and null selects {target}: set positive_pairs"
+            )
+            raise ConfigError.single("data.convert.to", message)
+    if data.shape != "positive_pairs" and (data.shape, "positive_pairs") not in CONVERSIONS:
+        message = f"negatives are mined for positive pairs, which {in_words(data.shape)} cannot become: set it to 0"
+        raise ConfigError.single("data.negatives.count", message)
+    return shape
 
 
 def convert(examples: Examples, to: Shape, config: ConvertConfig, score_range: tuple[float, float]) -> Examples:
@@ -217,6 +252,20 @@ def _triplets_to_positive(examples: Examples, config: ConvertConfig, _range: tup
     return _positive(examples, rows, description, config)
 
 
+def _tuples_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    rows = list(dict.fromkeys(row[:2] for row in _rows(examples)))
+    return _positive(
+        examples, rows, f"anchor and positive of {len(examples)} tuples, {len(rows)} different ones", config
+    )
+
+
+def _tuples_to_triplets(examples: Examples, _config: ConvertConfig, _range: tuple[float, float]) -> Examples:
+    """Make a triplet of each negative."""
+    rows = [(row[0], row[1], negative) for row in _rows(examples) for negative in row[2:]]
+    description = f"triplets: one for each negative of {len(examples)} tuples, {len(rows)}"
+    return examples.became("triplets", _columns(rows), None, None, description)
+
+
 def _binary_to_positive(examples: Examples, config: ConvertConfig, _range: tuple[float, float]) -> Examples:
     rows = [row for row, label in zip(_rows(examples), _labels(examples), strict=True) if label == 1]
     return _positive(examples, rows, f"label 1, {len(rows)} of {len(examples)} kept", config)
@@ -300,6 +349,9 @@ CONVERSIONS: Mapping[tuple[Shape, Shape], Conversion] = {
     ("class_pairs", "texts"): _to_texts,
     ("triplets", "positive_pairs"): _triplets_to_positive,
     ("triplets", "texts"): _to_texts,
+    ("tuples", "triplets"): _tuples_to_triplets,
+    ("tuples", "positive_pairs"): _tuples_to_positive,
+    ("tuples", "texts"): _to_texts,
     ("binary_pairs", "positive_pairs"): _binary_to_positive,
     ("binary_pairs", "scored_pairs"): _binary_to_scored,
     ("binary_pairs", "texts"): _to_texts,
@@ -312,6 +364,8 @@ CONVERSIONS: Mapping[tuple[Shape, Shape], Conversion] = {
 def prepared(splits: Splits, data: DataConfig, wants: Sequence[Shape], loss: str, count: Count | None) -> Examples:
     """Return the training examples of ``splits`` as a loss takes them; ``conversion`` describes what was done to them.
 
+    Where negatives are mined, these are the pairs that get them.
+
     Args:
         splits: the examples as they were read; those of a further dataset with the trial's own dev and test.
         data: their configuration.
@@ -322,7 +376,9 @@ def prepared(splits: Splits, data: DataConfig, wants: Sequence[Shape], loss: str
     Raises:
         ConfigError: the data cannot be converted to a shape that the loss takes, or too few examples are left.
     """
-    shape = target_shape(splits.train.shape, wants, data.convert.to, loss)
+    shape = trained_shape(data, wants, loss)
+    if data.negatives.decide_examples:
+        shape = "positive_pairs"
     examples = trained_on(splits, drop=data.drop_leaked).train
     if data.max_tokens is not None and count is not None:
         examples = within(examples, data.max_tokens, count)

@@ -1,30 +1,31 @@
-"""The shapes of training examples and their columns; examples of one shape, scored pairs, and splits."""
+"""The shapes of training examples and their columns; examples of one shape, and splits."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from embedsweep.config.trial import Shape
+from embedsweep.data.scored import BinaryPairs, Pairs, Retrieval, Scored, TripletSet, digest_of
 
 COLUMNS: Mapping[Shape, tuple[str, ...]] = {
     "scored_pairs": ("sentence1", "sentence2", "score"),
     "positive_pairs": ("anchor", "positive"),
     "triplets": ("anchor", "positive", "negative"),
+    "tuples": ("anchor", "positive", "negative_1", "negative_2"),
     "binary_pairs": ("sentence1", "sentence2", "label"),
     "class_pairs": ("sentence1", "sentence2", "label"),
     "class_texts": ("text", "label"),
     "texts": ("text",),
 }
-"""The columns of each shape; losses take them by order, a score or label last."""
+"""The columns of each shape; losses take them by order, a score or label last. Tuples may have more negatives."""
 
 WORDS: Mapping[Shape, str] = {
     "scored_pairs": "two texts and a similarity score",
     "positive_pairs": "two texts that mean the same",
     "triplets": "a text, one that means the same and one that does not",
+    "tuples": "a text, one that means the same and two or more that do not",
     "binary_pairs": "two texts and whether they mean the same (0 or 1)",
     "class_pairs": "two texts and the class of what holds between them",
     "class_texts": "a text and its class",
@@ -35,9 +36,17 @@ LABELLED: tuple[Shape, ...] = ("scored_pairs", "binary_pairs", "class_pairs", "c
 """Shapes whose last column is not a text."""
 
 
-def text_columns(shape: Shape) -> tuple[str, ...]:
-    """Return the columns of a shape that are texts."""
-    return COLUMNS[shape][:-1] if shape in LABELLED else COLUMNS[shape]
+def columns_of(shape: Shape, count: int) -> tuple[str, ...]:
+    """Return the columns of a shape; of tuples as many as ``count``, the rest of them negatives."""
+    if shape != "tuples":
+        return COLUMNS[shape]
+    return (*COLUMNS["positive_pairs"], *(f"negative_{number}" for number in range(1, count - 1)))
+
+
+def text_columns(shape: Shape, count: int) -> tuple[str, ...]:
+    """Return the columns of a shape that are texts; for ``count`` see :func:`columns_of`."""
+    columns = columns_of(shape, count)
+    return columns[:-1] if shape in LABELLED else columns
 
 
 def in_words(shape: Shape) -> str:
@@ -71,10 +80,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts[0])
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, a score or label last."""
+        return columns_of(self.shape, len(self.texts))
+
     @cached_property
     def digest(self) -> str:
         """Return 16 hex digits that change with any text, label or order, and with nothing else."""
-        return _digest([*self.texts, self.labels])
+        return digest_of([*self.texts, self.labels])
 
     def kept(self, indices: Sequence[int], conversion: str | None) -> Examples:
         """Return the examples at ``indices``, in that order; ``conversion`` is appended to their own."""
@@ -97,55 +111,50 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of sentences with their gold scores.
-
-    Attributes:
-        sentences1: the first sentence of every pair.
-        sentences2: the second sentence of every pair.
-        scores: the score of every pair, in [0, 1].
-        origin: their source, for messages: a file, ``demo train``, ``id@revision[language] split``.
-        places: the place of every pair in its source, for messages; or None.
-    """
-
-    sentences1: tuple[str, ...]
-    sentences2: tuple[str, ...]
-    scores: tuple[float, ...]
-    origin: str
-    places: tuple[str, ...] | None = field(default=None, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @cached_property
-    def digest(self) -> str:
-        """Return 16 hex digits that change with any sentence, score or order, and with nothing else."""
-        return _digest([self.sentences1, self.sentences2, self.scores])
-
-
-@dataclass(frozen=True)
 class Splits:
-    """The examples to train on, the pairs that select a model and the pairs for its reported score."""
+    """The examples to train on, what selects a model and what its reported score is of."""
 
     train: Examples
-    dev: Pairs
-    test: Pairs
+    dev: Scored
+    test: Scored
 
     @cached_property
     def digest(self) -> str:
         """Return 16 hex digits that change with any text, label or order in any split, and with nothing else."""
-        scored = [[split.sentences1, split.sentences2, split.scores] for split in (self.dev, self.test)]
-        return _digest([[*self.train.texts, self.train.labels], *scored])
+        return digest_of([[*self.train.texts, self.train.labels], self.dev.content, self.test.content])
 
 
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+def as_examples(scored: Scored) -> Examples:
+    """Return what is scored as examples to train on; of retrieval each query with each document relevant to it."""
+    match scored:
+        case Pairs():
+            texts = (scored.sentences1, scored.sentences2)
+            return Examples("scored_pairs", texts, scored.scores, None, scored.origin, None, scored.places)
+        case BinaryPairs():
+            texts, labels = (scored.sentences1, scored.sentences2), tuple(map(float, scored.labels))
+            return Examples("binary_pairs", texts, labels, None, scored.origin, None, scored.places)
+        case TripletSet():
+            columns = (scored.anchors, scored.positives, scored.negatives)
+            return Examples("triplets", columns, None, None, scored.origin, None, scored.places)
+        case Retrieval():
+            queries, documents = zip(*scored.relevant_pairs, strict=True)
+            return Examples("positive_pairs", (queries, documents), None, None, scored.origin, None)
 
 
-def as_examples(pairs: Pairs) -> Examples:
-    """Return scored pairs as examples to train on."""
-    texts = (pairs.sentences1, pairs.sentences2)
-    return Examples("scored_pairs", texts, pairs.scores, None, pairs.origin, None, pairs.places)
+def as_scored(examples: Examples) -> Pairs | TripletSet | BinaryPairs:
+    """Return examples as what a model is scored on.
+
+    Raises:
+        ValueError: no model is scored on examples of their shape.
+    """
+    texts, origin, places = examples.texts, examples.origin, examples.places
+    if examples.shape == "scored_pairs":
+        return as_pairs(examples)
+    if examples.shape == "binary_pairs" and examples.labels is not None:
+        return BinaryPairs(texts[0], texts[1], tuple(map(int, examples.labels)), origin, places)
+    if examples.shape == "triplets":
+        return TripletSet(texts[0], texts[1], texts[2], origin, places)
+    raise ValueError(f"no model is scored on {examples.shape}")
 
 
 def as_pairs(examples: Examples) -> Pairs:

@@ -86,22 +86,23 @@ def _one_document(path: Path) -> ConfigError:
 def _objects(
     lines: Sequence[Line], names: Sequence[str], layout: Layout, findings: Findings
 ) -> Iterator[tuple[int, list[object]]]:
-    """Yield the values of ``names`` of every line that has them all."""
+    """Yield the values of ``names`` of every line that has all of them but optional ones."""
+    required = [name for name in names if name not in layout.optional]
     objects = [(number, value) for number, value in lines if isinstance(value, dict)]
     for number, value in lines:
         if not isinstance(value, dict):
             message = f"is {json.dumps(value)[:40]}, not an object: columns are named ({layout.columns_key})"
             findings.add_row("lines that are not objects", f"{findings.origin}, line {number}", message)
-    absent = [name for name in names if objects and all(name not in value for _, value in objects)]
+    absent = [name for name in required if objects and all(name not in value for _, value in objects)]
     for name in absent:
         key = layout.columns_key if name in layout.columns else "data.where"
         findings.add(f"has no {name!r} ({key}) in any line; the first has {closest_names(name, objects[0][1])}")
     if absent:
         return
     for number, value in objects:
-        missing = [name for name in names if name not in value]
+        missing = [name for name in required if name not in value]
         if not missing:
-            yield number, [value[name] for name in names]
+            yield number, [value.get(name) for name in names]
         for name in missing:
             message = f"has no {name!r}; it has {closest_names(name, value)}: fill it in or leave the line out"
             findings.add_row("lines without a column", f"{findings.origin}, line {number}", message)

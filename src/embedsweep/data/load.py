@@ -12,17 +12,31 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from embedsweep.config.identity import canonical
-from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
+from embedsweep.config.metrics import Family, RetrievalScoring
+from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Shape, Split
+from embedsweep.data.beir import CORPUS, QUERIES, Judged, read_folder
+from embedsweep.data.beir_hub import read_hub_judged
 from embedsweep.data.checks import checked_examples, limited
-from embedsweep.data.demo import demo_splits, is_generated
-from embedsweep.data.examples import WORDS, Examples, Pairs, Splits, as_pairs
-from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path
+from embedsweep.data.demo import demo_retrieval, demo_splits, is_generated
+from embedsweep.data.examples import WORDS, Examples, Splits, as_scored
+from embedsweep.data.passages import SEARCHED, as_retrieval
+from embedsweep.data.scored import Retrieval, Scored
+from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path, splits_there
 from embedsweep.data.tables import Table
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 from embedsweep.files import user_path
 
-_NOT_OF_SOURCE = ("convert", "max_tokens", "drop_leaked", "limit", "also")
+_NOT_OF_SOURCE = ("convert", "negatives", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
+
+SCORED_SHAPES: Mapping[Family, tuple[Shape, ...]] = {
+    "sts": ("scored_pairs",),
+    "retrieval": SEARCHED,
+    "triplets": ("triplets",),
+    "pairs": ("binary_pairs",),
+    "reranking": SEARCHED,
+}
+"""What each family of evaluations can score."""
 
 Outcomes = Mapping[Split, Examples | ConfigError]
 """The examples or the problems of each split."""
@@ -61,6 +75,8 @@ def _read(request: Request) -> Outcomes:
     try:
         if is_generated(data):
             return demo_splits(data, splits)
+        if data.format == "beir":
+            return {split: each.pairs if isinstance(each, Judged) else each for split, each in _judged(request).items()}
         tables = _tables(data, splits, folder)
     except ConfigError as error:
         return dict.fromkeys(splits, error)
@@ -72,13 +88,32 @@ def _read(request: Request) -> Outcomes:
     return outcomes
 
 
+@functools.lru_cache(maxsize=8)
+def _judged(request: Request) -> Mapping[Split, Judged | ConfigError]:
+    """Return splits of some data in the layout of BEIR, each with all its problems; cached in the process.
+
+    Raises:
+        ConfigError: there is no such source.
+    """
+    data, splits, folder = request.arguments
+    if data.path is not None:
+        return read_folder(data, splits)
+    if data.hub is None:
+        raise _no_source(data, splits, folder)
+    return read_hub_judged(data.hub, data, splits, _without_hub(data, splits, folder))
+
+
 def _tables(data: DataConfig, splits: Sequence[Split], folder: str | None) -> Mapping[Split, Table]:
     if data.path is not None:
         return read_path(data.path, data, splits)
     if data.hub is None:
-        message = f"is not set, and {data.name} is not on the hub: {_without_hub(data, splits, folder)}"
-        raise ConfigError.single("data.path", message)
+        raise _no_source(data, splits, folder)
     return read_hub(data.hub, data, splits, _without_hub(data, splits, folder))
+
+
+def _no_source(data: DataConfig, splits: Sequence[Split], folder: str | None) -> ConfigError:
+    message = f"is not set, and {data.name} is not on the hub: {_without_hub(data, splits, folder)}"
+    return ConfigError.single("data.path", message)
 
 
 def _without_hub(data: DataConfig, splits: Sequence[Split], folder: str | None) -> str:
@@ -88,13 +123,14 @@ def _without_hub(data: DataConfig, splits: Sequence[Split], folder: str | None) 
     inside = f"{folder}/" if folder else ""
     try:
         names = [inside + name for split in splits for name in file_names(in_files, split, splits)]
+        names = [*(inside + name for name in (CORPUS, QUERIES) if data.format == "beir"), *names]
     except ConfigError:  # data.files is wrong, but not needed if the hub is read
         return advice
     return f"{advice}, with {', '.join(names)} in that folder"
 
 
 def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
-    """Return the examples to train on, and the pairs that select and report; cached in the process.
+    """Return the examples to train on, and what selects and reports; cached in the process.
 
     Dev and test are the benchmarks that ``evaluation`` names, else the data's own; other splits are not read.
 
@@ -102,10 +138,11 @@ def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
         ConfigError: the problems of all three at once.
     """
     benchmarks = [
-        benchmark and [benchmark.name, benchmark.folder, benchmark.split, _source_key(benchmark.data)]
+        benchmark and [benchmark.name, benchmark.folder, benchmark.split, benchmark.family, _source_key(benchmark.data)]
         for benchmark in (evaluation.dev, evaluation.test)
     ]
-    key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path])
+    sample = _sample_of(evaluation)
+    key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path, evaluation.family, sample])
     return _raised(_load_splits(Request(key, (data, evaluation))))
 
 
@@ -116,6 +153,65 @@ def load_train(data: DataConfig) -> Examples:
         ConfigError: all problems of these.
     """
     return limited(_raised(_load(data, ("train",))["train"]), data.limit)
+
+
+def load_retrieval(data: DataConfig, split: Split, folder: str | None = None) -> Retrieval:
+    """Return the queries of a split with their judged documents and all documents there are; cached in the process.
+
+    Whatever ``data.limit`` is, everything that is relevant is in it. Positive pairs and triplets become queries and
+    documents; the documents are those of all splits that the source has.
+
+    Args:
+        data: the source.
+        split: one that it has.
+        folder: the folder of a benchmark, for messages.
+
+    Raises:
+        ConfigError: all problems of these, or its examples are no queries with documents.
+    """
+    if data.shape not in SEARCHED:
+        message = f"data={data.name} has {WORDS[data.shape]} ({data.shape}), so there are no documents to search: "
+        raise ConfigError.single("data.shape", f"{message}take data of {' or '.join(SEARCHED)}, or data=beir")
+    if is_generated(data) or data.format == "beir":
+        splits: tuple[Split, ...] = (split,)
+    else:
+        splits = (split, *(other for other in splits_there(data) if other != split))
+    key = canonical([_source_key(data), splits, folder])
+    return _raised(_retrieval(Request(key, (data, splits, folder))))
+
+
+def load_judged(data: DataConfig) -> tuple[Retrieval, ...]:
+    """Return every split that there is as :func:`load_retrieval` does, train first: all that is judged.
+
+    Raises:
+        ConfigError: all problems of the first with any.
+    """
+    judged = [load_retrieval(data, "train")]
+    for split in splits_there(data):
+        if split != "train":
+            try:
+                judged.append(load_retrieval(data, split))
+            except ConfigError as error:
+                # Only reading shows which of the splits that are named by default the hub has.
+                if data.path is not None or error.problems[0].where != f"data.splits.{split}":
+                    raise
+    return tuple(judged)
+
+
+@functools.lru_cache(maxsize=8)
+def _retrieval(request: Request) -> Retrieval | ConfigError:
+    """Return the first of some splits as retrieval, the others' documents included."""
+    data, splits, folder = request.arguments
+    try:
+        if is_generated(data):
+            return demo_retrieval(data, splits[0])
+        if data.format == "beir":
+            return _raised(_judged(request)[splits[0]]).retrieval
+        outcomes = _load(data, splits, folder)
+        examples = [_raised(outcomes[split]) for split in splits]
+    except ConfigError as error:
+        return error
+    return as_retrieval(examples[0], examples[1:])
 
 
 def load_also(data: DataConfig) -> dict[str, Examples]:
@@ -135,8 +231,8 @@ def load_also(data: DataConfig) -> dict[str, Examples]:
     return loaded
 
 
-def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
-    """Return the pairs of a benchmark; cached in the process.
+def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Scored:
+    """Return what a benchmark scores models on; cached in the process.
 
     Args:
         benchmark: a split of some data.
@@ -146,18 +242,37 @@ def load_benchmark(benchmark: BenchmarkConfig, path: str | None) -> Pairs:
         ConfigError: all problems of these.
     """
     data, name = benchmark.data, benchmark.name
-    if data.shape != "scored_pairs":
-        message = f"has {WORDS[data.shape]} (shape: {data.shape}), but only scored pairs can be scored"
-        raise ConfigError.single(f"benchmark {name}", message)
+    if data.shape not in (shapes := SCORED_SHAPES[benchmark.family]):
+        message = f"has {WORDS[data.shape]} (shape: {data.shape}), but family {benchmark.family} scores"
+        raise ConfigError.single(f"benchmark {name}", f"{message} {' or '.join(shapes)}")
     if not data.splits[benchmark.split]:
         raise ConfigError.single(f"benchmark {name}", f"has no split {benchmark.split} (data.splits.{benchmark.split})")
     if path is not None and not is_generated(data) and not (root := user_path(path)).is_dir():
         raise ConfigError.single("evaluation.path", missing_folder(root))
-    data = benchmark_data(benchmark, path)
-    outcome = _load(data, (benchmark.split,), benchmark.folder)[benchmark.split]
-    if isinstance(outcome, ConfigError):
-        raise ConfigError(_of_benchmark(outcome.problems, name))
-    return as_pairs(outcome)
+    try:
+        data = benchmark_data(benchmark, path)
+        examples = _raised(_load(data, (benchmark.split,), benchmark.folder)[benchmark.split])
+        return _scored(examples, benchmark.family, data, benchmark.split, benchmark.folder)
+    except ConfigError as error:
+        raise ConfigError(_of_benchmark(error.problems, name)) from None
+
+
+def _scored(examples: Examples, family: Family, data: DataConfig, split: Split, folder: str | None = None) -> Scored:
+    """Return a split's examples as a family of evaluations scores them; their shape is one of that family.
+
+    Raises:
+        ConfigError: there are documents, and all problems of these.
+    """
+    if family not in ("retrieval", "reranking"):
+        return as_scored(examples)
+    retrieval = load_retrieval(data, split, folder)
+    if family == "retrieval":
+        return retrieval
+    reranked = retrieval.with_candidates()
+    if not len(reranked):
+        message = f"no query of {retrieval.origin} has both a relevant document and one that is judged not relevant (0)"
+        raise ConfigError.single("data.path", f"{message}: add such judgements, or take evaluation=retrieval")
+    return reranked
 
 
 def benchmark_data(benchmark: BenchmarkConfig, path: str | None) -> DataConfig:
@@ -185,37 +300,69 @@ def _load_splits(request: Request) -> Splits | ConfigError:
     own: list[Split] = []
     for split in SPLITS:
         if benchmarks.get(split) is None:
-            missing = list(_missing_split(data, split))
+            missing = list(_missing_split(data, split, evaluation.family))
             problems += missing
             own += [] if missing else [split]
-    loaded: dict[Split, Examples] = {}
+    train: Examples | None = None
+    scored: dict[Split, Scored] = {}
     for split, outcome in (_load(data, tuple(own)) if own else {}).items():
         with gather_problems(problems):
-            loaded[split] = limited(_raised(outcome), data.limit) if split == "train" else _raised(outcome)
-    pairs: dict[Split, Pairs] = {split: as_pairs(examples) for split, examples in loaded.items() if split != "train"}
+            if split == "train":
+                train = limited(_raised(outcome), data.limit)
+            else:
+                scored[split] = _scored(_raised(outcome), evaluation.family, data, split)
     for split, benchmark in benchmarks.items():
         with gather_problems(problems):
             if benchmark is not None:
-                pairs[split] = load_benchmark(benchmark, evaluation.path)
-    return ConfigError(problems) if problems else Splits(loaded["train"], pairs["dev"], pairs["test"])
+                problems += _other_family(benchmark, split, evaluation)
+                scored[split] = load_benchmark(benchmark, evaluation.path)
+    if problems or train is None:
+        return ConfigError(tuple(dict.fromkeys(problems)))
+    if sample := _sample_of(evaluation):
+        scored = {name: each.with_sample(*sample) for name, each in scored.items() if isinstance(each, Retrieval)}
+    return Splits(train, scored["dev"], scored["test"])
 
 
-def _missing_split(data: DataConfig, split: Split) -> Iterator[Problem]:
+def _sample_of(evaluation: EvaluationConfig) -> tuple[int, int] | None:
+    """Return how many documents of dev and test are searched, and the seed of their sample; None for all."""
+    if not isinstance(evaluation, RetrievalScoring) or evaluation.corpus_size is None:
+        return None
+    return evaluation.corpus_size, evaluation.corpus_seed
+
+
+def _other_family(benchmark: BenchmarkConfig, split: Split, evaluation: EvaluationConfig) -> Iterator[Problem]:
+    """Yield that dev or test is a benchmark of another family than the evaluation's."""
+    if (family := benchmark.family) != evaluation.family:
+        message = f"{benchmark.name} is of the family {family}, which evaluation={evaluation.name} cannot score"
+        yield Problem(f"evaluation.{split}", f"{message}: choose another benchmark, or evaluation={family}")
+
+
+def _missing_split(data: DataConfig, split: Split, family: Family) -> Iterator[Problem]:
     """Yield why the data has no such split, whatever its files contain."""
     if split == "train":
         if not data.splits["train"]:
             yield Problem("data.splits.train", f"data={data.name} has nothing to train on: name its split, as [train]")
         return
-    if is_generated(data):
-        return
-    why = ""
-    if data.shape != "scored_pairs":
-        why = f"has {WORDS[data.shape]} (data.shape={data.shape}), which cannot be scored"
+    if is_generated(data) and family == "sts":
+        return  # the scored pairs that all demo data shares
+    why, advice = "", f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+    if family != "sts":
+        shapes = " or ".join(SCORED_SHAPES[family])
+        advice = f"take data of {shapes}, or a benchmark of that family as evaluation.{split}"
+    if family in ("retrieval", "reranking"):
+        advice += " (to try it: data=demo_retrieval)"
+    if data.shape not in SCORED_SHAPES[family]:
+        why = f"has {WORDS[data.shape]} (data.shape={data.shape}), which evaluation={family} cannot score"
+        others = [
+            f"evaluation={name}"
+            for name, shapes in SCORED_SHAPES.items()
+            if data.shape in shapes and name != "reranking"
+        ]
+        advice += f", or {' or '.join(others)}" if others else ""
     elif not data.splits[split]:
         why = f"has no {split} split (data.splits.{split})"
     if why:
-        example = f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
-        yield Problem(f"evaluation.{split}", f"is not set, and data={data.name} {why}: {example}")
+        yield Problem(f"evaluation.{split}", f"is not set, and data={data.name} {why}: {advice}")
 
 
 def _raised(outcome: T | ConfigError) -> T:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from embedsweep.config.trial import DataConfig, DataFormat, Split
+from embedsweep.config.trial import SPLITS, DataConfig, DataFormat, Split
 from embedsweep.data.formats import READERS
 from embedsweep.data.tables import Findings, Table, choose, closest_names, joined_parts, layout_of
 from embedsweep.errors import ConfigError
@@ -55,6 +55,15 @@ def read_path(text: str, config: DataConfig, splits: Sequence[Split]) -> dict[Sp
     if not any(file.exists() or any(file.parent.glob(file.name)) for files in paths.values() for file in files):
         _check_language(path, config)
     return {split: joined_parts(files, read) for split, files in paths.items()}
+
+
+def splits_there(data: DataConfig) -> tuple[Split, ...]:
+    """Return the splits that a source has: of a folder those with a file, else those that ``data.splits`` names."""
+    named: tuple[Split, ...] = tuple(split for split in SPLITS if data.splits[split])
+    if data.path is None or not (folder := user_path(data.path)).is_dir():
+        return () if data.path is not None else named
+    names = {split: file_names(data, split, named) for split in named}
+    return tuple(split for split in named if any(any(folder.glob(name)) for name in names[split]))
 
 
 def file_names(config: DataConfig, split: Split, splits: Sequence[Split]) -> list[str]:
@@ -144,9 +153,6 @@ def _check_language(folder: Path, config: DataConfig) -> None:
 def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str) -> dict[Split, Table]:
     """Read splits of a dataset, from the local cache if it is there.
 
-    Without a revision any cached copy will do, that of the hub's default branch first; a revision must itself be in the
-    cache, or is downloaded.
-
     Args:
         hub: its id.
         config: its revision, language (a subset's name), names of splits, columns (by name, or by position
@@ -158,6 +164,47 @@ def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str
         ConfigError: the dataset is not cached and the hub cannot be reached, or it cannot be loaded; the problems of
             single splits are in their tables.
     """
+    dataset = hub_dataset(hub, config, instead)
+    return {split: joined_parts(config.splits[split], partial(_table, dataset, config, split)) for split in splits}
+
+
+class HubDataset(NamedTuple):
+    """A subset of a dataset on the hub.
+
+    Attributes:
+        splits: name -> the rows, a ``datasets.Dataset``.
+        source: its id, revision and subset, for messages.
+    """
+
+    splits: Mapping[str, Any]
+    source: str
+
+    def split(self, name: str, of: Split) -> Any:
+        """Return the rows of a split, one of those that ``data.splits`` names for ``of``.
+
+        Raises:
+            ConfigError: there is no such split.
+        """
+        if name not in self.splits:
+            message = f"{self.source} has no split {name!r}; it has {closest_names(name, self.splits)}"
+            raise ConfigError.single(f"data.splits.{of}", message)
+        return self.splits[name]
+
+
+def hub_dataset(hub: str, config: DataConfig, instead: str) -> HubDataset:
+    """Return a subset of a dataset, from the local cache if it is there.
+
+    Without a revision any cached copy will do, that of the hub's default branch first; a revision must itself be in the
+    cache, or is downloaded.
+
+    Args:
+        hub: its id.
+        config: its revision and language (the subset's name).
+        instead: advice for users who cannot reach the hub.
+
+    Raises:
+        ConfigError: the dataset is not cached and the hub cannot be reached, or it cannot be loaded.
+    """
     build = _cached_build(hub, config)
     if build is None and not hub_reachable():
         at = f"{hub} at revision {config.revision}" if config.revision else hub
@@ -165,17 +212,11 @@ def read_hub(hub: str, config: DataConfig, splits: Sequence[Split], instead: str
     dataset = _download(hub, config) if build is None else _from_cache(hub, build)
     build = build or _cached_build(hub, config)
     revision = build.name[:12] if build else config.revision or "main"
-    source = f"{hub}@{revision}" + (f"[{config.language}]" if config.language else "")
-    return {
-        split: joined_parts(config.splits[split], partial(_table, dataset, config, split, source)) for split in splits
-    }
+    return HubDataset(dataset, f"{hub}@{revision}" + (f"[{config.language}]" if config.language else ""))
 
 
-def _table(dataset: Any, config: DataConfig, split: Split, source: str, name: str) -> Table:
-    if name not in dataset:
-        message = f"{source} has no split {name!r}; it has {closest_names(name, dataset)}"
-        raise ConfigError.single(f"data.splits.{split}", message)
-    table, findings = dataset[name], Findings(f"{source} {name}")
+def _table(dataset: HubDataset, config: DataConfig, split: Split, name: str) -> Table:
+    table, findings = dataset.split(name, split), Findings(f"{dataset.source} {name}")
     picker = choose(table.column_names, layout_of(config), findings, "it has")
     picker.take_columns(findings.origin, len(table), lambda position: _column(table, table.column_names[position]))
     return picker.table()

@@ -124,6 +124,8 @@ class Layout:
         is_labelled: whether the last column is a score, a label or a class.
         flag: the command-line flag that takes the columns and is the only setting; None where the ``data`` group has
             all settings.
+        key: what says which columns there are, where that is not a flag.
+        optional: names of columns that a line of JSON may lack; it has None there.
     """
 
     columns: tuple[Column, ...]
@@ -133,6 +135,8 @@ class Layout:
     quoting: Quoting
     is_labelled: bool
     flag: str | None = None
+    key: str = "data.columns"
+    optional: tuple[str, ...] = ()
 
     @property
     def has_names(self) -> bool:
@@ -142,7 +146,7 @@ class Layout:
     @property
     def columns_key(self) -> str:
         """The setting for the columns."""
-        return self.flag or "data.columns"
+        return self.flag or self.key
 
 
 def layout_of(config: DataConfig) -> Layout:

@@ -28,7 +28,7 @@ def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Exa
     Raises:
         ConfigError: fewer than 2 examples are left.
     """
-    columns = text_columns(examples.shape)
+    columns = text_columns(examples.shape, len(examples.texts))
     lengths = [count(texts) for texts in examples.texts]
     short = [all(n < limit for n, limit in zip(row, max_tokens, strict=True)) for row in zip(*lengths, strict=True)]
     kept = [index for index, fits in enumerate(short) if fits]

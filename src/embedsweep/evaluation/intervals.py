@@ -28,6 +28,9 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """Takes how often each resample has each item, ``(resamples, items)``; returns the statistic of each resample, NaN
 where it is not defined."""
+OfCounts = Callable[[Floats, Floats], Floats]
+"""Takes how many positives, and how many items, each resample has at or above each score, ``(resamples, scores)``, the
+highest score first; returns the statistic of each resample."""
 
 
 def resampled(statistic: Statistic, n_items: int) -> Floats:
@@ -71,6 +74,109 @@ def correlation(metric: str, gold: NDArray[Any], predicted: Mapping[str, NDArray
     make = {"pearson": _pearson, "spearman": _spearman}[kind]
     each = [make(gold.astype(np.float64), predicted[name].astype(np.float64)) for name in names]
     return lambda counts: np.max([statistic(counts) for statistic in each], axis=0)
+
+
+def mean(values: NDArray[Any]) -> Statistic:
+    """Return the mean of a number that every item has, ``(items,)``."""
+    exact = values.astype(np.float64)
+    return lambda counts: counts @ exact / counts.sum(axis=1)
+
+
+def accuracy_of_triplets(
+    metric: str, positive: Mapping[str, NDArray[Any]], negative: Mapping[str, NDArray[Any]]
+) -> Statistic:
+    """Return the share of triplets whose positive is more similar to the anchor than their negative.
+
+    Args:
+        metric: ``accuracy_cosine``; ``accuracy_max`` is the largest over all similarities.
+        positive: similarity -> that of anchor and positive, ``(items,)``.
+        negative: similarity -> that of anchor and negative, ``(items,)``.
+    """
+    similarity = metric.removeprefix("accuracy_")
+    names = list(positive) if similarity == "max" else [similarity]
+    each = [mean(positive[name] > negative[name]) for name in names]
+    return lambda counts: np.max([statistic(counts) for statistic in each], axis=0)
+
+
+def classification(metric: str, labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> Statistic:
+    """Return the statistic that a metric of binary pairs is; each resample has the threshold that is best for it.
+
+    It is NaN where a resample has no pair of a class that the metric needs.
+
+    Args:
+        metric: ``ap_cosine``, ``accuracy_dot``, also ``f1``, ``precision``, ``recall`` and ``mcc``, all three at the
+            threshold of the best F1; ``ap_max`` is the largest over all similarities.
+        labels: 0 and 1, ``(items,)``.
+        predicted: similarity -> predicted scores, ``(items,)``.
+    """
+    kind, _, similarity = metric.partition("_")
+    names = list(predicted) if similarity == "max" else [similarity]
+    each = [_thresholded(_CLASSIFICATION[kind], labels, predicted[name]) for name in names]
+    return lambda counts: np.max([statistic(counts) for statistic in each], axis=0)
+
+
+def _thresholded(
+    of_counts: Callable[[Floats, Floats], Floats], labels: NDArray[Any], scores: NDArray[Any]
+) -> Statistic:
+    """Return a statistic of how many positives, and items, each resample has above each threshold."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of equal scores all or none are above
+    is_positive = labels[order].astype(np.float64)
+
+    def statistic(counts: Floats) -> Floats:
+        drawn = counts[:, order]
+        return of_counts(np.cumsum(drawn * is_positive, axis=1)[:, last], np.cumsum(drawn, axis=1)[:, last])
+
+    return statistic
+
+
+def _average_precision(hits: Floats, above: Floats) -> Floats:
+    gained = np.diff(hits, axis=1, prepend=0.0)
+    precision = np.where(gained > 0, _divided(hits, above), 0.0)
+    return _divided((gained * precision).sum(axis=1), hits[:, -1])
+
+
+def _best_accuracy(hits: Floats, above: Floats) -> Floats:
+    n, negatives = above[:, -1], above[:, -1] - hits[:, -1]
+    right = (hits + negatives[:, None] - (above - hits)).max(axis=1)
+    return np.maximum(right, negatives) / n  # or every pair counts as dissimilar
+
+
+def _precision_recall_f1(hits: Floats, above: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return all three at each threshold, computed as the library does: equal values of F1 differ by rounding."""
+    precision, recall = _divided(hits, above), _divided(hits, hits[:, -1:])
+    return precision, recall, np.where(hits > 0, _divided(2 * precision * recall, precision + recall), 0.0)
+
+
+def _at_best_f1(values: Floats, hits: Floats, above: Floats) -> Floats:
+    """Return what ``values`` has at the first threshold with the best F1, ``(resamples,)``."""
+    best = _precision_recall_f1(hits, above)[2].argmax(axis=1)
+    return np.where(hits[:, -1] > 0, np.take_along_axis(values, best[:, None], axis=1)[:, 0], np.nan)
+
+
+def _mcc(hits: Floats, above: Floats) -> Floats:
+    n, positives = above[:, -1], hits[:, -1]
+    hit, chosen = _at_best_f1(hits, hits, above), _at_best_f1(above, hits, above)
+    product = chosen * (n - chosen) * positives * (n - positives)
+    # A threshold that all pairs are above tells nothing: 0, as in scikit-learn.
+    mcc = np.where(product > 0, _divided(n * hit - chosen * positives, np.sqrt(product)), 0.0)
+    return np.where((positives > 0) & (positives < n), mcc, np.nan)
+
+
+def _divided(numerator: Floats, denominator: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio: Floats = numerator / denominator
+    return ratio
+
+
+_CLASSIFICATION: Mapping[str, OfCounts] = {
+    "ap": _average_precision,
+    "accuracy": _best_accuracy,
+    "precision": lambda hits, above: _at_best_f1(_precision_recall_f1(hits, above)[0], hits, above),
+    "recall": lambda hits, above: _at_best_f1(_precision_recall_f1(hits, above)[1], hits, above),
+    "f1": lambda hits, above: _at_best_f1(_precision_recall_f1(hits, above)[2], hits, above),
+    "mcc": _mcc,
+}
 
 
 def _pearson(first: Floats, second: Floats) -> Statistic:

@@ -1,15 +1,8 @@
-"""Score a model on pairs by sentence-transformers' evaluator: dev, test, benchmarks; metric names, checks.
-
-Metrics are named ``dev/spearman_cosine``, or ``dev-256/spearman_cosine`` for shortened embeddings. Imports torch.
-"""
+"""Score a model on pairs by sentence-transformers' evaluator. Imports torch."""
 
 from __future__ import annotations
 
-import functools
-import logging
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +16,10 @@ from sentence_transformers.util import (
     pairwise_manhattan_sim,
 )
 
-from embedsweep.config.trial import SIMILARITIES, Similarity, TrialConfig
-from embedsweep.data.examples import Pairs
-from embedsweep.data.load import load_benchmark, load_splits
-from embedsweep.errors import TrialError, first_line
-from embedsweep.evaluation.scores import ItemScores
-from embedsweep.losses.nesting import dims
-from embedsweep.machine import free_memory, is_out_of_memory
-
-_log = logging.getLogger(__name__)
+from embedsweep.config.metrics import SIMILARITIES, Similarity
+from embedsweep.data.scored import Pairs
+from embedsweep.evaluation.encoding import CheckedEncoding
+from embedsweep.evaluation.scores import PREDICTED, ItemScores
 
 PREDICTIONS: Mapping[Similarity, Any] = {
     "cosine": pairwise_cos_sim,
@@ -41,7 +29,7 @@ PREDICTIONS: Mapping[Similarity, Any] = {
 }
 
 
-class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the library is untyped
+class PairEvaluator(CheckedEncoding, EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the library is untyped
     """The library's evaluator over all four similarities, which keeps the embeddings it scored last.
 
     Each pair's predicted score, and the scores of shortened embeddings, need no second encoding then. Scores of
@@ -65,13 +53,11 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
             write_csv=False,
         )
         self._dims = tuple(dims)
-        self._step = -1
         self._embeddings: list[np.ndarray] = []
 
     def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Return all correlations of ``model``, by the library's names; the trainer passes its step as ``steps``."""
-        self._step = kwargs.get("steps", -1)
-        metrics: dict[str, float] = super().__call__(model, *args, **kwargs)
+        """Return all correlations of ``model``, by the library's names."""
+        metrics = super().__call__(model, *args, **kwargs)
         for dim in self._dims:
             metrics |= {f"{self.name}-{dim}_{name}": value for name, value in self._cut_scores(dim).items()}
         return metrics
@@ -86,31 +72,11 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
             scores[f"{correlation}_max"] = max(values.values())
         return scores
 
-    def embed_inputs(self, model: SentenceTransformer, sentences: list[str], **kwargs: Any) -> np.ndarray:
-        """Encode sentences as the library does into ``(sentences, dim)``; keep the last two results.
-
-        Raises:
-            TrialError: the embeddings cannot be scored, as the model has diverged; or memory is too small for one.
-        """
-        encode = functools.partial(super().embed_inputs, model, sentences, **kwargs)
-        embeddings: np.ndarray = self._within_memory(encode)
-        check_embeddings(embeddings, sentences, self.name, self._step)
+    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[str], **kwargs: Any) -> np.ndarray:
+        """Encode sentences into ``(sentences, dim)``; keep the last two results."""
+        embeddings: np.ndarray = super().embed_inputs(model, sentences, **kwargs)
         self._embeddings = [*self._embeddings[-1:], embeddings]
         return embeddings
-
-    def _within_memory(self, encode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Encode; when out of memory, encode fewer sentences at once from now on, with the same embeddings."""
-        while True:
-            try:
-                return encode()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.batch_size == 1:
-                    raise TrialError(f"out of memory encoding one {self.name} sentence: {first_line(error)}") from None
-            free_memory()
-            self.batch_size //= 2
-            _log.warning("out of memory: evaluation continues with %d sentences at once", self.batch_size)
 
     @property
     def has_scored(self) -> bool:
@@ -126,110 +92,8 @@ class PairEvaluator(EmbeddingSimilarityEvaluator):  # type: ignore[misc]  # the 
         first, second = (embeddings[:, :dim] for embeddings in self._embeddings)
         return {name: np.asarray(score(first, second)) for name, score in PREDICTIONS.items()}
 
-
-def dev_evaluator(config: TrialConfig, model: SentenceTransformer) -> PairEvaluator:
-    """Return the evaluator of dev, with all dimensions of ``model`` and those that are configured."""
-    splits = load_splits(config.data, config.evaluation)
-    return PairEvaluator(splits.dev, "dev", config.evaluation.batch_size, _cut_dims(config, model))
-
-
-def score_test(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all test metrics of ``model``, by name."""
-    splits = load_splits(config.data, config.evaluation)
-    evaluator = PairEvaluator(splits.test, "test", config.evaluation.batch_size, _cut_dims(config, model))
-    return scores_of(evaluator, model)
-
-
-def score_further(config: TrialConfig, model: SentenceTransformer) -> dict[str, float]:
-    """Return all metrics of ``model`` on the further benchmarks, by name (``sts2017-es/spearman_cosine``).
-
-    Embeddings are cut as on dev and test (``sts2017-es-256/spearman_cosine``).
-    """
-    evaluation, cut_dims = config.evaluation, _cut_dims(config, model)
-    scores: dict[str, float] = {}
-    for benchmark in evaluation.benchmarks:
-        pairs = load_benchmark(benchmark, evaluation.path)
-        scores |= scores_of(PairEvaluator(pairs, benchmark.name, evaluation.batch_size, cut_dims), model)
-    return scores
-
-
-def _cut_dims(config: TrialConfig, model: SentenceTransformer) -> tuple[int, ...]:
-    """Return the numbers of dimensions to score beside all of them, descending."""
-    width = model.get_embedding_dimension()
-    requested = {*dims(config.loss), *config.evaluation.dims}
-    if too_many := [dim for dim in config.evaluation.dims if dim > width]:
-        raise TrialError(f"evaluation.dims: must be at most {width}, the model's dimensions, but got {too_many[0]}")
-    return tuple(sorted((dim for dim in requested if dim < width), reverse=True))
-
-
-def scores_of(evaluator: PairEvaluator, model: SentenceTransformer) -> dict[str, float]:
-    """Return all correlations of ``model``, by name (``dev/spearman_cosine``).
-
-    Raises:
-        TrialError: all pairs have the same similarity, or embeddings are not finite.
-    """
-    return metric_names(evaluator(model), evaluator.name)
-
-
-def metric_names(metrics: Mapping[str, float], split: str) -> dict[str, float]:
-    """Return the evaluator's metrics of ``split`` (``dev_spearman_cosine``, ``eval_dev-256_...``) by our names.
-
-    Raises:
-        TrialError: one of them is not finite.
-    """
-    pattern = re.compile(rf"(?:eval_)?({re.escape(split)}(?:-\d+)?)_((?:pearson|spearman)_\w+)")
-    named = {
-        f"{match[1]}/{match[2]}": float(value) for key, value in metrics.items() if (match := pattern.fullmatch(key))
-    }
-    broken = [name for name, value in named.items() if not math.isfinite(value)]
-    if broken:
-        raise TrialError(
-            f"{broken[0]} is not a number: all pairs have the same similarity, or the embeddings are not numbers"
-        )
-    return named
-
-
-def item_scores(pairs: Pairs, evaluator: PairEvaluator) -> ItemScores:
-    """Return every pair with its gold and predicted scores, of the model that ``evaluator`` scored last."""
-    items = tuple(zip(pairs.sentences1, pairs.sentences2, strict=True))
-    return ItemScores(items, np.asarray(pairs.scores), dict(evaluator.predicted().items()))
-
-
-MIN_SPREAD = math.sqrt(float(np.finfo(np.float32).eps))
-"""Spread of embeddings, relative to their length, below which they count as constant: 3.5e-4. The cosine of two such
-embeddings differs from 1 by the square of it, a float's last digit, so that scores would rank rounding errors. Measured
-over the demo sentences: 0.22 for the untrained tiny model, 0.15 to 0.56 trained, 1e-3 at a learning rate that makes it
-worse and worse; collapsed at lr=1, 3e-4 and then 5e-5."""
-
-
-def check_embeddings(embeddings: np.ndarray, sentences: Sequence[str], where: str, step: int) -> None:
-    """Check that a score can be computed from embeddings.
-
-    Args:
-        embeddings: ``(sentences, dim)``.
-        sentences: the sentences they belong to.
-        where: what is scored (``dev``), for the message.
-        step: the optimizer step after which it is scored, for the message; -1 outside a training.
-
-    Raises:
-        TrialError: some are not finite, or those of different sentences are all alike.
-    """
-    after = f" after step {step}" if step >= 0 else ""
-    broken = int((~np.isfinite(embeddings).all(axis=1)).sum())
-    if broken:
-        raise TrialError(f"the embeddings of {broken} of {len(sentences)} {where} sentences are not numbers{after}")
-    if len(set(sentences)) < 2:
-        return
-    spread = _spread(embeddings)
-    if spread < MIN_SPREAD:
-        raise TrialError(
-            f"the embeddings of {len(set(sentences))} different {where} sentences are constant{after}: they differ by "
-            f"{spread:.1e} of their length; a lower optimizer.lr may help"
-        )
-
-
-def _spread(embeddings: np.ndarray) -> float:
-    """Return the root mean square distance from the mean over the root mean square length; 0 if all are zero."""
-    exact = embeddings.astype(np.float64)
-    length = float(np.square(exact).sum())
-    return math.sqrt(float(np.square(exact - exact.mean(axis=0)).sum()) / length) if length else 0.0
+    def item_scores(self) -> ItemScores:
+        """Return every pair with its gold and predicted scores, of the model scored last."""
+        predicted = {f"{PREDICTED}{name}": values for name, values in self.predicted().items()}
+        gold = np.asarray(self.scores)
+        return ItemScores({"sentence1": self.sentences1, "sentence2": self.sentences2, "gold": gold, **predicted})

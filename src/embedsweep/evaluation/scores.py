@@ -1,92 +1,164 @@
-"""The scores of single dev items, kept as a parquet file in a trial's folder. Does not import torch."""
+"""The scores of single items, kept as parquet files in a trial's folder. Does not import torch.
+
+What an item is depends on the family of the evaluation: a pair, a query, a triplet. A file says it by its columns.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsweep.config.result import Interval
-from embedsweep.evaluation.intervals import Floats, correlation, interval_of, resampled
+from embedsweep.evaluation.intervals import (
+    Floats,
+    Statistic,
+    accuracy_of_triplets,
+    classification,
+    correlation,
+    interval_of,
+    mean,
+    resampled,
+)
 
-DEV_SCORES = Path("scores") / "dev.parquet"
-"""The file with the scores of the dev items, in a trial's folder."""
+SCORES = "scores"
+"""The folder with the scores of items, in a trial's folder and among its run's artifacts."""
 DEV_TABLE = "scores/dev.json"
-"""The artifact with the first of them, as a table that MLflow's pages show."""
-_SHOWN = 2000  # items; the page loads the whole table
-_TEXTS = ("sentence1", "sentence2")
-_PREDICTED = "predicted_"
+"""The artifact with the first dev items, as a table that MLflow's pages show."""
+_ROWS = 2000  # items; the page loads the whole table
+
+PREDICTED = "predicted_"
+POSITIVE, NEGATIVE = "positive_", "negative_"
+"""Prefixes of columns with similarities: of a pair, of an anchor with its positive and with its negative."""
+FIRST_RELEVANT, TOP = "first_relevant_", "top_"
+"""Prefixes of columns of a query: the rank of the first relevant document, and the ids of the best documents."""
+SHOWN = 10
+"""Documents whose ids are kept for each query."""
+
+Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class ItemScores:
-    """The scores of every dev item by one model.
+    """The scores of every item of dev or test by one model.
 
     Attributes:
-        items: the texts of each item.
-        gold: the gold scores, ``(items,)``.
-        predicted: similarity -> the predicted scores, ``(items,)``.
+        columns: name -> the value of every item, in a sequence of texts or lists or an array of numbers. Those that say
+            what the items are come first: ``sentence1``, ``sentence2`` and ``gold`` of scored pairs, ``label`` of
+            binary pairs; ``anchor``, ``positive`` and ``negative`` of triplets; ``query_id``, ``query`` and
+            ``relevant`` of retrieval and reranking.
     """
 
-    items: tuple[tuple[str, ...], ...]
-    gold: NDArray[Any]
-    predicted: Mapping[str, NDArray[Any]]
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
 
     def is_of_same_items(self, other: ItemScores) -> bool:
         """Return whether another model was scored on the very same items, in the same order."""
-        return self.items == other.items and np.array_equal(self.gold, other.gold)
+        names = _kind(self.columns).items
+        return all(name in other.columns and list(self.columns[name]) == list(other.columns[name]) for name in names)
+
+    def statistic(self, metric: str) -> Statistic:
+        """Return a metric (``dev/spearman_cosine``) as a function of how often each item counts."""
+        return _kind(self.columns).statistic(metric.rpartition("/")[2], self.columns)
 
     def resampled(self, metric: str) -> Floats:
-        """Return a dev metric (``dev/spearman_cosine``) of each resample of the items, ``(RESAMPLES,)``."""
-        return resampled(correlation(metric.removeprefix("dev/"), self.gold, self.predicted), len(self.gold))
+        """Return a metric of each resample of the items, ``(RESAMPLES,)``."""
+        return resampled(self.statistic(metric), len(self))
 
     def interval(self, metric: str) -> Interval | None:
-        """Return the 95 % interval of a dev metric; None for so few items that it is not defined."""
+        """Return the 95 % interval of a metric; None for so few items that it is not defined."""
         return interval_of(self.resampled(metric))
 
     def table(self) -> dict[str, list[object]]:
-        """Return the first items as columns for MLflow's pages, the scores with four decimal places."""
-        return {
-            **{name: list(texts) for name, texts in zip(_TEXTS, zip(*self.items[:_SHOWN], strict=True), strict=True)},
-            "gold": _rounded(self.gold),
-            **{f"{_PREDICTED}{name}": _rounded(values) for name, values in self.predicted.items()},
-        }
+        """Return the first items as columns for MLflow's pages, numbers with four decimal places."""
+        return {name: [_shown(value) for value in values[:_ROWS]] for name, values in self.columns.items()}
 
 
-def _rounded(values: NDArray[Any]) -> list[object]:
-    return [round(value, 4) if math.isfinite(value) else None for value in values[:_SHOWN].tolist()]
+def _shown(value: Any) -> object:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return value
 
 
-def write_scores(folder: Path, scores: ItemScores) -> None:
-    """Write the dev scores of the trial in ``folder``."""
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of items.
+
+    Attributes:
+        items: the columns that say what an item is; the last one is of this kind alone.
+        statistic: returns the statistic that a metric of such items is.
+    """
+
+    items: tuple[str, ...]
+    statistic: Callable[[str, Columns], Statistic]
+
+
+_KINDS = (
+    _Kind(
+        ("sentence1", "sentence2", "gold"),
+        lambda metric, columns: correlation(metric, np.asarray(columns["gold"]), _with_prefix(columns, PREDICTED)),
+    ),
+    _Kind(
+        ("sentence1", "sentence2", "label"),
+        lambda metric, columns: classification(metric, np.asarray(columns["label"]), _with_prefix(columns, PREDICTED)),
+    ),
+    _Kind(
+        ("anchor", "positive", "negative"),
+        lambda metric, columns: accuracy_of_triplets(
+            metric, _with_prefix(columns, POSITIVE), _with_prefix(columns, NEGATIVE)
+        ),
+    ),
+    _Kind(("query_id", "query", "relevant"), lambda metric, columns: mean(np.asarray(columns[metric]))),
+)
+
+
+def _kind(columns: Columns) -> _Kind:
+    return next(kind for kind in _KINDS if kind.items[-1] in columns)
+
+
+def _with_prefix(columns: Columns, prefix: str) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): np.asarray(values) for name, values in columns.items() if name.startswith(prefix)
+    }
+
+
+def scores_path(folder: Path, split: Literal["dev", "test"]) -> Path:
+    """Return the file with the scores of the items of a split of the trial in ``folder``."""
+    return folder / SCORES / f"{split}.parquet"
+
+
+def write_scores(folder: Path, scores: ItemScores, split: Literal["dev", "test"] = "dev") -> None:
+    """Write the scores of the items of a split of the trial in ``folder``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, Any] = {
-        **{name: list(texts) for name, texts in zip(_TEXTS, zip(*scores.items, strict=True), strict=True)},
-        "gold": scores.gold,
-        **{f"{_PREDICTED}{name}": values for name, values in scores.predicted.items()},
-    }
-    path = folder / DEV_SCORES
+    path = scores_path(folder, split)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(dict(scores.columns)), path)
 
 
-def read_scores(folder: Path) -> ItemScores | None:
-    """Return the dev scores of the trial in ``folder``; None if they are not there or cannot be read."""
+def read_scores(folder: Path, split: Literal["dev", "test"] = "dev") -> ItemScores | None:
+    """Return the scores of the items of a split of the trial in ``folder``; None if they cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(folder / DEV_SCORES)
+        table = pq.read_table(scores_path(folder, split))
     except (OSError, pa.ArrowInvalid):
         return None
-    texts = [table[name].to_pylist() for name in _TEXTS]
-    names = [name for name in table.column_names if name.startswith(_PREDICTED)]
-    predicted = {name.removeprefix(_PREDICTED): table[name].to_numpy() for name in names}
-    return ItemScores(tuple(zip(*texts, strict=True)), table["gold"].to_numpy(), predicted)
+    columns: dict[str, Sequence[Any] | NDArray[Any]] = {}
+    for field in table.schema:
+        is_number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+        columns[field.name] = table[field.name].to_numpy() if is_number else table[field.name].to_pylist()
+    return ItemScores(columns)

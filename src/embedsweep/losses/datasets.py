@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from embedsweep.data.examples import COLUMNS, Examples
+from embedsweep.data.examples import Examples
 from embedsweep.errors import TrialError
 from embedsweep.losses.builders import load_encoder, similarity_function
 
@@ -32,23 +32,23 @@ def with_embeddings(
 
 
 def with_margins(examples: Examples, parameters: Mapping[str, Any], model: SentenceTransformer, _seed: int) -> Dataset:
-    """Label triplets with the margin: the teacher's score of the positive minus that of the negative."""
-    positive, negative = _scores(examples, parameters, model)
-    return _labelled(examples, (positive - negative).tolist())
+    """Label with the margins: the teacher's score of the positive minus that of the negative, or of each of several."""
+    positive, *negatives = _scores(examples, parameters, model)
+    margins = [(positive - negative).tolist() for negative in negatives]
+    return _labelled(examples, margins[0] if len(margins) == 1 else [list(row) for row in zip(*margins, strict=True)])
 
 
 def with_scores(examples: Examples, parameters: Mapping[str, Any], model: SentenceTransformer, _seed: int) -> Dataset:
-    """Label triplets with the teacher's scores ``(2,)`` of positive and negative."""
-    positive, negative = _scores(examples, parameters, model)
-    return _labelled(examples, [list(pair) for pair in zip(positive.tolist(), negative.tolist(), strict=True)])
+    """Label with the teacher's scores ``(1 + negatives,)`` of the positive and the negatives."""
+    scores = [column.tolist() for column in _scores(examples, parameters, model)]
+    return _labelled(examples, [list(row) for row in zip(*scores, strict=True)])
 
 
-def _scores(
-    examples: Examples, parameters: Mapping[str, Any], model: SentenceTransformer
-) -> tuple[torch.Tensor, torch.Tensor]:
-    anchor, positive, negative = _embed(examples.texts, parameters, model)
+def _scores(examples: Examples, parameters: Mapping[str, Any], model: SentenceTransformer) -> list[torch.Tensor]:
+    """Return the teacher's scores ``(examples,)`` of the positives and of each column of negatives."""
+    anchor, *others = _embed(examples.texts, parameters, model)
     similarity = similarity_function(parameters["similarity_fct"])
-    return similarity(anchor, positive), similarity(anchor, negative)
+    return [similarity(anchor, other) for other in others]
 
 
 def _embed(
@@ -66,7 +66,7 @@ def _embed(
 def _labelled(examples: Examples, labels: list[Any]) -> Dataset:
     from datasets import Dataset
 
-    names = COLUMNS[examples.shape][: len(examples.texts)]
+    names = examples.columns[: len(examples.texts)]
     columns = {name: list(texts) for name, texts in zip(names, examples.texts, strict=True)}
     return Dataset.from_dict({**columns, "label": labels})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from embedsweep.config.trial import LossConfig, Shape
-from embedsweep.data.examples import COLUMNS, Examples
+from embedsweep.data.examples import Examples
 from embedsweep.losses.rows import Across, InBatch, LossArguments
 from embedsweep.losses.table import LOSSES
 
@@ -139,4 +139,4 @@ def _plain(examples: Examples) -> Dataset:
         scored = examples.shape == "scored_pairs"
         # Classes must be integers: a classifier's loss indexes by them, a sampler groups by them.
         columns.append(list(examples.labels) if scored else [int(label) for label in examples.labels])
-    return Dataset.from_dict(dict(zip(COLUMNS[examples.shape], columns, strict=True)))
+    return Dataset.from_dict(dict(zip(examples.columns, columns, strict=True)))

@@ -82,6 +82,7 @@ class Loss:
         needs_transformer: why it cannot train a static embedding; None if it can.
         needs_whole_model: why it cannot train low-rank adapters; None if it can.
         needs_token_width: whether embeddings must have as many dimensions as the transformer's token embeddings.
+        only_cached: those of ``shapes`` that only its cached form takes.
         across: how it sees the whole batch where that is split among processes.
         not_captured: why its steps cannot be captured in CUDA graphs; None if they can, unless a parameter of
             ``not_captured_with`` has another value.
@@ -103,6 +104,7 @@ class Loss:
     needs_transformer: str | None = None
     needs_whole_model: str | None = None
     needs_token_width: bool = False
+    only_cached: tuple[Shape, ...] = ()
     across: Across = Across.NOT
     not_captured: str | None = None
     not_captured_with: Mapping[str, tuple[object, str]] = field(default_factory=dict)

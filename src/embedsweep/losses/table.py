@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from embedsweep.config.trial import Count, NotNegative, Positive, Ratio
-from embedsweep.config.types import Bounds
+from embedsweep.config.types import Bounds, Count, NotNegative, Positive, Ratio
 from embedsweep.losses import builders, datasets
 from embedsweep.losses.builders import distance_of, library
 from embedsweep.losses.rows import Across, InBatch, Loss
@@ -80,12 +79,14 @@ _NOT_AROUND_LAYERS = {
 }
 
 LOSSES: Mapping[str, Loss] = {
-    "mnrl": Loss(("triplets", "positive_pairs"), InBatch.CACHED, _SCALE, builders.mnrl, across=Across.EMBEDDINGS),
+    "mnrl": Loss(
+        ("triplets", "positive_pairs", "tuples"), InBatch.CACHED, _SCALE, builders.mnrl, across=Across.EMBEDDINGS
+    ),
     "mnrl_symmetric": Loss(
         ("positive_pairs",), InBatch.CACHED, _SCALE, builders.mnrl_symmetric, across=Across.EMBEDDINGS
     ),
     "gist": Loss(
-        ("triplets", "positive_pairs"),
+        ("triplets", "positive_pairs", "tuples"),
         InBatch.CACHED,
         {
             "guide": str,
@@ -100,6 +101,7 @@ LOSSES: Mapping[str, Loss] = {
         other_model="guide",
         needs_transformer="the guide decodes the texts from a transformer's token ids",
         across=Across.ITSELF,
+        only_cached=("tuples",),
         not_captured="tokenises the texts again for its guide",
     ),
     "megabatch_margin": Loss(
@@ -111,7 +113,13 @@ LOSSES: Mapping[str, Loss] = {
         not_captured=_MOVES,
     ),
     "cosent": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, library("CoSENTLoss"), across=Across.EMBEDDINGS),
-    "angle": Loss(("scored_pairs",), InBatch.COMPARED, _SCALE, library("AnglELoss"), across=Across.EMBEDDINGS),
+    "angle": Loss(
+        ("scored_pairs", "triplets", "tuples"),
+        InBatch.COMPARED,
+        _SCALE,
+        library("AnglELoss"),
+        across=Across.EMBEDDINGS,
+    ),
     "cosine": Loss(
         ("scored_pairs",), InBatch.INDEPENDENT, {}, library("CosineSimilarityLoss"), across=Across.EMBEDDINGS
     ),
@@ -182,7 +190,7 @@ LOSSES: Mapping[str, Loss] = {
         not_captured_with={"projection_dim": _PROJECTS},
     ),
     "margin_mse": _distilled(
-        ("triplets",),
+        ("triplets", "tuples"),
         InBatch.INDEPENDENT,
         {**_TEACHER, "similarity_fct": _Similarity},
         library("MarginMSELoss", similarity_fct=builders.similarity_function),
@@ -190,7 +198,7 @@ LOSSES: Mapping[str, Loss] = {
         across=Across.EMBEDDINGS,
     ),
     "distill_kl_div": _distilled(
-        ("triplets",),
+        ("triplets", "tuples"),
         InBatch.INDEPENDENT,
         {**_TEACHER, "similarity_fct": _Similarity, "temperature": Positive},
         library("DistillKLDivLoss", similarity_fct=builders.similarity_function),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsweep.data.demo import demo_examples
-from embedsweep.files import SWEEPS, access_problem, user_path
+from embedsweep.files import cache_folder
 
 SEED = 20240521
 MAX_SEQ_LENGTH = 48
@@ -36,16 +35,13 @@ LAYOUT = 1
 def tiny_model_path() -> Path:
     """Return the model's folder, which ``SentenceTransformer`` loads offline; built at the first call, always the same.
 
-    It is in ``$XDG_CACHE_HOME/embedsweep`` (else ``~/.cache/embedsweep``; where that cannot be written, in
-    ``sweeps/.cache``). Of several processes one builds and the others wait; a killed build leaves no folder that could
-    be mistaken for a model. The caller's random states are unchanged.
+    It is in the cache folder. Of several processes one builds and the others wait; a killed build leaves no folder that
+    could be mistaken for a model. The caller's random states are unchanged.
     """
     from filelock import FileLock
 
     texts = tuple(text for pair in zip(*demo_examples("demo", "train").texts, strict=True) for text in pair)
-    root = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "embedsweep"
-    if not root.is_absolute() or access_problem(root) is not None:
-        root = (SWEEPS / ".cache").absolute()
+    root = cache_folder()
     path = root / f"tiny-{_fingerprint(texts)}"
     if path.is_dir():
         return path

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from embedsweep.report.results import GroupRow, StudyResults, TrialRow
+from embedsweep.report.results import GroupRow, StudyResults, TrialRow, paired_differences
 from embedsweep.report.tables import how_certain
+from embedsweep.study.keep import keep_text
 
 
 def answer(results: StudyResults) -> list[str]:
@@ -17,8 +18,10 @@ def answer(results: StudyResults) -> list[str]:
     return [
         *_above_untrained(results, best.objectives[metric]),
         *(line for group, options in results.groups.items() for line in _winning_option(results, group, options)),
+        *_forgetting(results, best),
         *_compared_trials(results, best),
         *_best_mean(results, best),
+        *_stop(results),
         *_seeds(results),
     ]
 
@@ -42,8 +45,7 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     first, *others = scored
     yield_of = f"best {group}: {first.option}"
     if not others:
-        behind = [option.option for option in options[1:]]
-        yield yield_of + (f"; {_listed(behind)} {_have(behind)} no complete trial" if behind else "")
+        yield "; ".join([yield_of, *_unscored(options[1:])])
         return
     second = others[0]
     assert first.best is not None
@@ -51,6 +53,31 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     assert second.best_trial is not None
     gap = f"the best trial of {second.option}, {second.best_trial}, is {first.best - second.best:.4f} below it"
     yield f"{yield_of}; {gap}{how_certain(results.differences.get(second.best_trial))}"
+
+
+def _unscored(options: Sequence[GroupRow]) -> Iterator[str]:
+    """Yield which options have no best trial, by why they have none."""
+    forgetting = [option.option for option in options if option.complete]
+    lacking = [option.option for option in options if not option.complete]
+    if forgetting:
+        yield f"{_listed(forgetting)} {_have(forgetting)} no trial that may be the best (study.keep)"
+    if lacking:
+        yield f"{_listed(lacking)} {_have(lacking)} no complete trial"
+
+
+def _forgetting(results: StudyResults, best: TrialRow) -> Iterator[str]:
+    """Yield which trials cannot be the best, as they forget too much, and whether one of them has a better score."""
+    forgetting = [row for row in results.ranked if row.forgets]
+    if not forgetting:
+        return
+    metric = results.study.plan.objective
+    one = len(forgetting) == 1
+    first = max(forgetting, key=lambda row: (row.objectives[metric], -row.number))
+    above = first.objectives[metric] - best.objectives[metric]
+    rival = f"; {'it' if one else f'trial {first.number}'} is {above:.4f} above the best trial" if above > 0 else ""
+    what = keep_text(results.study.plan.keep)
+    numbers = _trials([row.number for row in forgetting])
+    yield f"{numbers} {'forgets' if one else 'forget'} {what} and cannot be the best (study.keep){rival}"
 
 
 def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
@@ -71,12 +98,29 @@ def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
 
 def _best_mean(results: StudyResults, best: TrialRow) -> Iterator[str]:
     """Yield the configuration with the best mean over seeds, where the best trial is of another one."""
-    first = results.configurations[0] if len(results.study.plan.objectives) == 1 else None
+    rivals = (each for each in results.configurations if not any(row.forgets for row in each.rows))
+    first = next(rivals, None) if len(results.study.plan.objectives) == 1 else None
     if first is not None and best not in first.rows:
         metric = results.study.plan.objective
         numbers = [row.number for row in first.rows]
         spread = f" ± {first.spread[metric]:.4f} over {first.n} seeds" if first.spread else ""
         yield f"best mean over seeds: {_trials(numbers)}, {first.mean[metric]:.4f}{spread}"
+
+
+def _stop(results: StudyResults) -> Iterator[str]:
+    """Yield why no further trial is started, and whether the last improvement is certain; nothing while some are."""
+    study = results.study
+    if not study.is_stopped or (rule := study.patience) is None:
+        return
+    more = f" of more than {rule.min_delta:g}" if rule.min_delta else ""
+    said = f"stopped by study.patience={rule.patience}: as many finished trials brought no improvement{more}"
+    if (last := study.last_improvement) is None:
+        yield said
+        return
+    metric, (best, before) = study.plan.objective, (results.rows[number] for number in last)
+    gap = best.objectives[metric] - before.objectives[metric]
+    interval = paired_differences(best, [before], metric)[before.number]
+    yield f"{said}; the last was trial {best.number}, {gap:.4f} above trial {before.number}{how_certain(interval)}"
 
 
 def _seeds(results: StudyResults) -> Iterator[str]:

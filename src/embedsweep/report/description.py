@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from embedsweep.card.text import table
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.study import axis_words
-from embedsweep.config.trial import DIRECTIONS
 from embedsweep.config.values import shown
 from embedsweep.console import short_params
 from embedsweep.report.answer import answer
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
+from embedsweep.report.status import study_status
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, score_text
 from embedsweep.secrets import redact
 from embedsweep.tracking.tables import Table
@@ -58,7 +59,7 @@ def description(
 
 
 def _question(results: StudyResults) -> str:
-    goals = [f"the {_DEGREES[DIRECTIONS[name]]} {escaped(name)}" for name in results.study.plan.objectives]
+    goals = [f"the {_DEGREES[direction_of(name)]} {escaped(name)}" for name in results.study.plan.objectives]
     return f"Which of these gives {' and '.join(goals)}?"
 
 
@@ -67,10 +68,10 @@ _DEGREES = {"maximize": "highest", "minimize": "lowest"}
 
 def _headline(results: StudyResults) -> str:
     study, best = results.study, results.best
-    finished = sum(row.state in ("COMPLETE", "PRUNED", "FAIL") for row in results.rows)
-    count = f"{finished} of {study.n_trials} trials finished"
+    count = study_status(study).finished_text
     if best is None:
-        return f"No trial is complete yet; {count}."
+        why = study.why_no_best if study.complete_trials else "no trial is complete yet"
+        return f"{why[0].upper()}{escaped(why[1:])}; {count}."
     so_far = "" if study.is_complete else " so far"
     scores = ", ".join(f"{escaped(name)} {score_text(name, value)}" for name, value in best.objectives.items())
     name = study.plan.objective.replace("dev", "test", 1)
@@ -97,7 +98,7 @@ def _ranking(results: StudyResults, experiment_id: str | None) -> str:
     rows = [
         [
             _trial(row, experiment_id),
-            escaped(short_params(row.values)),
+            escaped(" ".join(filter(None, (short_params(row.values), row.reason and f"({row.reason})")))),
             *(score_text(name, row.objectives[name]) for name in objectives),
             interval_text(row.interval),
             *("-" if (value := figure.read(row.cost)) is None else figure.text(value) for figure in FIGURES),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+
+from embedsweep.study.quote import makespan
 
 
 @dataclass
@@ -105,12 +106,8 @@ class Estimate:
             seconds if seconds is not None else max(0.0, expected - (self._clock() - timing.begun))
             for timing, seconds in zip(running, left, strict=True)
         ]
-        idle = [0.0] * max(0, workers - len(here))
-        free_in = [*here, *[expected] * n_elsewhere, *idle]
-        heapq.heapify(free_in)
-        for _ in range(n_new):
-            heapq.heapreplace(free_in, free_in[0] + expected)
-        return max(free_in)
+        idle = max(0, workers - len(here))
+        return makespan([expected] * n_new, idle, [*here, *[expected] * n_elsewhere])
 
     def _expected(self, running: Sequence[_Timing], recorded: Mapping[str, float]) -> float | None:
         """Return the mean duration of a trial; None without a finished trial and a running one that has a pace."""

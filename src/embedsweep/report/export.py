@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embedsweep.report.results import ConfigurationRow, StudyResults, TrialRow
+from embedsweep.report.status import study_status
 
 
 def tree_of(results: StudyResults) -> dict[str, Any]:
@@ -13,11 +14,13 @@ def tree_of(results: StudyResults) -> dict[str, Any]:
 
     A difference is the 95 % interval of how far the best trial is above that one; null where it is not known.
     """
-    study, best = results.study, results.best
+    study, best, status = results.study, results.best, study_status(results.study)
     return {
         "study": study.name,
         "state": study.state,
-        "n_trials": study.n_trials,
+        "n_trials": status.n_trials,
+        "n_expected": status.n_expected,
+        "stopped": status.stopped,
         "objectives": list(study.plan.objectives),
         "best": best.number if best is not None else None,
         "before": results.before,
@@ -53,6 +56,7 @@ def _trial(row: TrialRow) -> dict[str, Any]:
         "cost": asdict(row.cost),
         "run_id": row.run_id,
         "reason": row.reason,
+        "forgets": dict(row.forgets),
         "duplicate": asdict(row.duplicate) if row.duplicate is not None else None,
         "folder": str(row.folder),
     }

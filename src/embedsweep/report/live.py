@@ -94,7 +94,7 @@ class LiveScreen(PlainLines):
         status = running.status
         if status is None or (running.by_label and not waiting):
             return ""
-        if status.n_finished >= status.n_trials:
+        if status.n_finished >= status.n_expected:
             return "" if running.by_label else "all trials are finished: scoring the best one on test"
         if not waiting:
             return ""

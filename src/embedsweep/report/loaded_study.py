@@ -6,18 +6,20 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.study import StudyPlan
-from embedsweep.config.trial import SIMILARITIES, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import StudyError
-from embedsweep.evaluation.scores import DEV_SCORES
+from embedsweep.evaluation.scores import NEGATIVE, POSITIVE, PREDICTED, scores_path
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow, study_results
+from embedsweep.report.status import study_status
 from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.opening import name_metrics
 from embedsweep.study.reading import read_study
@@ -49,8 +51,7 @@ class LoadedStudy:
         return cls(read_study(name, storage=storage, sweeps=sweeps))
 
     def __repr__(self) -> str:
-        finished = sum(trial.state.is_finished() for trial in self._record.trials)
-        return f"<study {self.name}: {finished} of {self._record.n_trials} trials finished, in {self.folder}>"
+        return f"<study {self.name}: {study_status(self._record).finished_text}, in {self.folder}>"
 
     @property
     def name(self) -> str:
@@ -88,10 +89,10 @@ class LoadedStudy:
         """The best complete trial.
 
         Raises:
-            StudyError: no trial is complete yet.
+            StudyError: no trial is complete yet, or each forgets more than ``study.keep`` allows.
         """
         if (best := self.results.best) is None:
-            raise StudyError(f"study {self.name} has no complete trial yet")
+            raise StudyError(f"study {self.name} has no best trial: {self._record.why_no_best}")
         return best
 
     @property
@@ -116,8 +117,8 @@ class LoadedStudy:
         not searched; all dev scores of the checkpoint that was kept (``dev/spearman_cosine``), and any other objective;
         ``low`` and ``high``, the 95 % interval of the first dev objective; test scores of the best trial; ``steps``;
         ``emissions/co2eq_kg``, ``emissions/energy_kwh``, ``emissions/duration_s``, ``time/gpu_h``; ``run_id``, of
-        MLflow; ``reason``, why it failed or was pruned; ``repeats``, the trial with the same configuration; and
-        ``folder``. What is not known is empty (NaN or None).
+        MLflow; ``reason``, why it failed or was pruned, or what it forgets; ``repeats``, the trial with the same
+        configuration; and ``folder``. What is not known is empty (NaN or None).
 
         Args:
             config: whether to add the whole configuration of each trial, a column for each key.
@@ -150,14 +151,16 @@ class LoadedStudy:
         ]
         return pd.DataFrame(points, columns=["trial", "step", "metric", "value"])
 
-    def scores(self, trial: int | TrialRow | None = None) -> pd.DataFrame:
-        """Return a trial's scores of every dev item: ``id`` (its place in dev), ``gold``, ``score``, and its texts.
+    def scores(self, trial: int | TrialRow | None = None, split: Literal["dev", "test"] = "dev") -> pd.DataFrame:
+        """Return a trial's scores of every item of a split: ``id`` (its place there), ``gold``, ``score``, and texts.
 
-        ``score`` is the similarity that the first dev objective ranks by; all are in columns such as
-        ``predicted_cosine``.
+        ``score`` is what the first dev objective is made of: of pairs their similarity, of triplets how much more
+        similar the positive is than the negative, of a query its own value of the metric. Further columns have all
+        similarities (``predicted_cosine``) and metrics.
 
         Args:
             trial: a trial or its number; None is the best one.
+            split: of the winner of a complete study there are scores of test, too.
 
         Raises:
             StudyError: the trial does not exist or its scores are not on this machine.
@@ -165,17 +168,15 @@ class LoadedStudy:
         import pandas as pd
 
         row = self._trained(trial)
-        path = row.folder / DEV_SCORES
+        path = scores_path(row.folder, split)
         if not path.is_file():
             raise StudyError(f"trial {row.number} of study {self.name} has no scores of items in {path}")
         frame = pd.read_parquet(path)
-        similarity = self.plan.objective.rpartition("_")[2]
-        if similarity not in SIMILARITIES:  # dev/spearman_max
-            dev = row.result.dev if row.result is not None else {}
-            similarity = max(SIMILARITIES, key=lambda name: dev.get(f"dev/spearman_{name}", float("-inf")))
         frame.insert(0, "id", frame.index)
-        others = [name for name in frame.columns if name not in ("id", "gold")]
-        return frame.assign(score=frame[f"predicted_{similarity}"])[["id", "gold", "score", *others]]
+        first = ["id", *(["gold"] if "gold" in frame else []), "score"]
+        others = [name for name in frame.columns if name not in first]
+        score = _item_score(frame, self.plan.objective, row.result.dev if row.result is not None else {})
+        return frame.assign(score=score)[[*first, *others]]
 
     def config(self, trial: int | TrialRow | None = None) -> TrialConfig:
         """Return the configuration that a trial was trained with.
@@ -265,6 +266,24 @@ def _columns(row: TrialRow) -> Mapping[str, Any]:
         "repeats": row.duplicate.original if row.duplicate is not None else None,
         "folder": str(row.folder),
     }
+
+
+def _item_score(frame: pd.DataFrame, metric: str, dev: Mapping[str, float]) -> pd.Series[float]:
+    """Return what a metric is made of: a number for each item.
+
+    Args:
+        frame: the scores of the items.
+        metric: a dev metric; where it is the largest over similarities, the largest one's is returned.
+        dev: all dev metrics.
+    """
+    if (own := metric.rpartition("/")[2]) in frame:
+        return frame[own]
+    kind, _, similarity = metric.rpartition("_")
+    if similarity == "max":
+        similarity = max(SIMILARITIES, key=lambda name: dev.get(f"{kind}_{name}", float("-inf")))
+    if (predicted := f"{PREDICTED}{similarity}") in frame:
+        return frame[predicted]
+    return frame[f"{POSITIVE}{similarity}"] - frame[f"{NEGATIVE}{similarity}"]
 
 
 def _number(value: float | None) -> float:

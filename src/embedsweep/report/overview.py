@@ -53,11 +53,12 @@ def overview(names: Sequence[str]) -> list[str]:
 def _row(study: StudyRecord) -> StudyRow:
     status, objective = study_status(study), study.plan.objective
     notes = f", {status.n_failed} failed" if status.n_failed else ""
+    notes += ", stopped" if status.stopped else ""
     times = [
         time for trial in study.trials for time in (trial.datetime_start, trial.datetime_complete) if time is not None
     ]
     score = "-" if status.best is None else score_text(objective, status.best[1])
-    cells = (study.state, f"{status.n_finished} of {study.n_trials}{notes}", score, objective)
+    cells = (study.state, f"{status.n_finished} of {status.n_trials}{notes}", score, objective)
     return StudyRow(study.name, max(filter(None, times), default=None), cells)
 
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -13,15 +14,18 @@ from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
+from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.console import duration, say
+from embedsweep.data.negatives import counts_in
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
 from embedsweep.report.results import Cost, StudyResults
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
 from embedsweep.study.frozen_data import check_data
-from embedsweep.study.opening import find_study
+from embedsweep.study.keep import keep_text
+from embedsweep.study.opening import agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -98,7 +102,10 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     """
     study, best = results.study, results.best
     if best is None:
-        say(console, "no trial is complete")
+        say(console, study.why_no_best)
+        if results.ranked:
+            for line in costs(results):
+                say(console, line, fold=True)
         return
     objective = study.plan.objective
     scores = {name: f"{name} {score_text(name, value)}" for name, value in best.objectives.items()}
@@ -113,7 +120,36 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
     if (model := best.folder / MODEL).is_dir():
         say(console, f"model: {model}")
-    say(console, total_cost(results), fold=True)
+    for line in costs(results):
+        say(console, line, fold=True)
+
+
+def costs(results: StudyResults) -> list[str]:
+    """Return the lines on what a study cost: all in all, and beside what its trials were expected to cost."""
+    quote = results.study.quote
+    return [total_cost(results), *([quote_and_truth(results, quote)] if quote is not None else [])]
+
+
+def quote_and_truth(results: StudyResults, quote: Mapping[str, Any]) -> str:
+    """Return what a study's trials were expected to cost, beside what those so far cost.
+
+    Hours are those of its workers, without pauses and whatever the number of workers has been.
+    """
+    workers, spent = quote["workers"], [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
+    expected = [Cost(quote["co2eq_kg"], quote["energy_kwh"], None, quote["pruned_seconds"] * workers)]
+    by = f"{workers} worker{'s' if workers > 1 else ''}"
+    quoted = f"quoted for {_trials(quote['n_trials'])} by {by}: {_hours_and_energy(expected, workers)}"
+    return f"{quoted}; spent on {_trials(len(spent))}: {_hours_and_energy(spent, workers)}"
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'' if count == 1 else 's'}"
+
+
+def _hours_and_energy(costs: Sequence[Cost], workers: int) -> str:
+    hours, *figures = FIGURES[:3]
+    sums = {figure.header: sum(figure.read(cost) or 0.0 for cost in costs) for figure in FIGURES[:3]}
+    return ", ".join([hours.total(sums[hours.header] / workers), *(each.total(sums[each.header]) for each in figures)])
 
 
 def total_cost(results: StudyResults) -> str:
@@ -154,22 +190,21 @@ def print_ui(console: Console, hint: str, program: str) -> None:
     say(console, f"compare: {hint}")
 
 
-def print_single(console: Console, result: TrialResult, folder: Path, objective: str) -> None:
-    """Print the result of a single run, whose best checkpoint was chosen by ``objective``."""
+def print_single(console: Console, result: TrialResult, folder: Path, config: TrialConfig) -> None:
+    """Print the result of a single run."""
+    objective, evaluation = config.objective, config.evaluation
     say(console, "")
-    for name in ("pearson_cosine", "spearman_cosine", "spearman_max"):
+    for name in evaluation.headlines:
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     if result.interval is not None:
         say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
-    for dim in (
-        key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(r"dev-\d+/spearman_cosine", key)
-    ):
-        dev, test = (_change(result, f"{split}-{dim}", "spearman_cosine") for split in ("dev", "test"))
-        say(console, f"spearman_cosine of {dim} dimensions: dev {dev}, test {test}")
-    for key, value in result.benchmarks.items():
-        if key.endswith("/spearman_cosine"):
-            before = f"{result.before[key]:.4f} -> " if key in result.before else ""
-            say(console, f"spearman_cosine on {key.partition('/')[0]}: {before}{value:.4f}")
+    main = evaluation.main_metric
+    for dim in (key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(rf"dev-\d+/{main}$", key)):
+        dev, test = (_change(result, f"{split}-{dim}", main) for split in ("dev", "test"))
+        say(console, f"{main} of {dim} dimensions: dev {dev}, test {test}")
+    _print_benchmarks(console, result, evaluation)
+    if (counts := counts_in(result.conversion or "")) is not None:
+        say(console, f"negatives: {counts}")
     untrained = result.before.get(objective)
     if untrained is not None and result.objective <= untrained:
         change = f"{objective} was {untrained:.4f} before training and is {result.objective:.4f}"
@@ -185,15 +220,28 @@ def print_single(console: Console, result: TrialResult, folder: Path, objective:
     say(console, f"log: {folder / 'train.log'}")
 
 
-def _change(result: TrialResult, split: str, metric: str) -> str:
+def _print_benchmarks(console: Console, result: TrialResult, evaluation: EvaluationConfig) -> None:
+    """Print the main metric of each benchmark that is watched, and of each other one that is scored with test."""
+    places = {benchmark.name: (f"dev/{benchmark.name}", benchmark) for benchmark in evaluation.watch}
+    for benchmark in evaluation.benchmarks:
+        places.setdefault(benchmark.name, (benchmark.name, benchmark))
+    for place, benchmark in places.values():
+        main = (benchmark.scoring or evaluation).main_metric
+        say(console, f"{main} on {benchmark.name}: {_change(result, place, main)}")
+
+
+def _change(result: TrialResult, scored: str, metric: str) -> str:
     """Return a score as text, with the score before training if that is known."""
-    name = f"{split}/{metric}"
-    after = {**result.dev, **result.test}[name]
+    name = f"{scored}/{metric}"
+    after = {**result.dev, **result.test, **result.benchmarks}[name]
     return f"{result.before[name]:.4f} -> {after:.4f}" if name in result.before else f"{after:.4f}"
 
 
-def print_preview(console: Console, request: Sweep, program: str) -> None:
+def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord | None:
     """Print the study that a command requests: name, number of trials, axes, first points, progress, an example.
+
+    Returns:
+        The study; None if the command would create it.
 
     Raises:
         ConfigError: the existing study does not agree with the request.
@@ -209,11 +257,16 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     fixed = study.fixed if study is not None else request.fixed
     progress = _progress(study, request) if study is not None else "would be created"
     of = " and ".join(plan.objectives)
-    say(console, f"study {name}: {n_trials} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
+    count = n_trials if study is not None or request.study.budget_hours is None else _bought(request)
+    say(console, f"study {name}: {count} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
-    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}")
+    patience = agreed_patience(study.patience if study is not None else None, request)
+    stop = f"; patience: {patience.patience} trials" if patience is not None else ""
+    say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
+    if plan.keep:
+        say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:
         say(console, f"  constraint: {constraint}")
     for point in plan.enqueue:
@@ -223,7 +276,12 @@ def print_preview(console: Console, request: Sweep, program: str) -> None:
     example = completed(plan.axes, {})
     if broken_constraint(plan, example) is None:
         say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
-    say(console, "study.dry_run: nothing was created or trained")
+    return study
+
+
+def _bought(request: Sweep) -> str:
+    most = f", of {request.n_trials}," if request.n_trials is not None else ""
+    return f"as many{most} as fit into {request.study.budget_hours:g} hours"
 
 
 def _progress(study: StudyRecord, request: Sweep) -> str:

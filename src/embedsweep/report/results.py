@@ -10,12 +10,13 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import Curve, Interval, TrialResult
 from embedsweep.config.study import Choice
-from embedsweep.config.trial import DIRECTIONS
 from embedsweep.evaluation.intervals import interval_of
 from embedsweep.evaluation.scores import read_scores
 from embedsweep.study.duplicates import SEED, Duplicate, trained_params
+from embedsweep.study.keep import forgets_text, forgotten
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.record import (
     EMISSIONS_KG,
@@ -65,7 +66,9 @@ class TrialRow:
         test: scores on test and benchmarks, of the trial that was scored there; else empty.
         cost: what it cost.
         run_id: the id of its MLflow run; None before it has one.
-        reason: why it failed, or where and why it was pruned; None of other trials.
+        reason: why it failed, where and why it was pruned, or what a complete one forgets that ``study.keep`` keeps;
+            None of other trials.
+        forgets: how far scores fell that ``study.keep`` keeps, by name; a trial with any is never the best.
         duplicate: which trial it repeats; None if it repeats none.
         folder: its folder.
         result: its whole result; None of a failed or unfinished trial.
@@ -82,6 +85,7 @@ class TrialRow:
     cost: Cost
     run_id: str | None
     reason: str | None
+    forgets: Mapping[str, float]
     duplicate: Duplicate | None
     folder: Path
     result: TrialResult | None
@@ -102,9 +106,9 @@ class GroupRow:
         complete: how many are complete.
         pruned: how many were pruned.
         failed: how many failed.
-        best: the best value of the study's first dev metric; None without a complete trial, as the others.
+        best: the best value of the study's first dev metric, of trials that may be the best; None without one.
         best_trial: the number of the trial that has it.
-        median: the median value.
+        median: the median value of all; None without a complete trial, as the others.
         steps: mean optimizer steps.
         co2eq_kg: mean kilograms of CO2 equivalent.
     """
@@ -157,7 +161,7 @@ class StudyResults:
         study: the study.
         rows: all trials, by number.
         ranked: the complete trials, the best by the first objective first; those that reuse scores among them.
-        best: the best trial, by the first dev metric, which has a model; None without a complete trial.
+        best: the best trial, by the first dev metric, which has a model; None where no complete trial may be.
         before: the first dev metric of the model that ``best`` started from, untrained; None where it was not scored.
         groups: swept group -> its options, the best first.
         configurations: the complete trials with seeds and replicates of a configuration as one, the best mean first.
@@ -184,7 +188,7 @@ class StudyResults:
         if self.best is None:
             return {}
         metric = self.study.plan.objective
-        others = [row for row in self.ranked if not row.is_reused and row.number != self.best.number]
+        others = [row for row in self.ranked if not (row.is_reused or row.forgets or row.number == self.best.number)]
         others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))
         winners = {option.best_trial for options in self.groups.values() for option in options}
         others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
@@ -261,6 +265,8 @@ def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> Trial
     scores = trial.values if trial.state is TrialState.COMPLETE else None
     if trial.state is TrialState.PRUNED and trial.value is not None:
         scores = [trial.value]
+    forgets = forgotten(plan.keep, trial.constraints)
+    reasons = {TrialState.FAIL: attributes.get(FAILURE), TrialState.PRUNED: attributes.get(PRUNED)}
     return TrialRow(
         number=trial.number,
         state=trial.state.name,
@@ -277,7 +283,8 @@ def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> Trial
             result.emissions.duration_s if result is not None else None,
         ),
         run_id=attributes.get(RUN_ID),
-        reason=attributes.get(FAILURE) if trial.state is TrialState.FAIL else attributes.get(PRUNED),
+        reason=reasons.get(trial.state, forgets_text(forgets) or None),
+        forgets=forgets,
         duplicate=Duplicate.of(trial),
         folder=study.trial_folder(trial.number),
         result=result,
@@ -297,7 +304,8 @@ def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRo
 def _group_row(option: str, rows: Sequence[TrialRow], metric: str) -> GroupRow:
     trained = [row for row in rows if row.state == "COMPLETE" and not row.is_reused]
     values = {row.number: row.objectives[metric] for row in trained}
-    best = max(values, key=lambda number: values[number], default=None)
+    rivals = [row.number for row in trained if not row.forgets]
+    best = max(rivals, key=lambda number: values[number], default=None)
     states = [row.state for row in rows]
     return GroupRow(
         option=option,
@@ -330,7 +338,7 @@ def _configurations(ranked: Sequence[TrialRow], objectives: Sequence[str]) -> tu
     for row in trained:
         together.setdefault(tuple(without_seed(row.values).items()), []).append(row)
     configurations = [_configuration(rows, ranked, objectives) for rows in together.values()]
-    signs = {metric: -1 if DIRECTIONS[metric] == "maximize" else 1 for metric in objectives}
+    signs = {metric: -1 if direction_of(metric) == "maximize" else 1 for metric in objectives}
     return tuple(sorted(configurations, key=lambda each: [sign * each.mean[metric] for metric, sign in signs.items()]))
 
 

@@ -19,7 +19,9 @@ class StudyStatus:
     """What the storage knows of a study at one moment.
 
     Attributes:
-        n_trials: how many trials it has when it is complete.
+        n_trials: how many trials were asked for.
+        n_expected: how many it has when it is complete: fewer where ``study.patience`` has stopped it.
+        stopped: whether it has.
         n_finished: how many of these are finished; a failed trial that is retried is not.
         n_left: how many no living process runs: new ones, and those that wait to be resumed.
         n_complete: trials with a result.
@@ -31,6 +33,8 @@ class StudyStatus:
     """
 
     n_trials: int
+    n_expected: int
+    stopped: bool
     n_finished: int
     n_left: int
     n_complete: int
@@ -40,9 +44,15 @@ class StudyStatus:
     co2eq_kg: float | None
     seconds: Mapping[int, float]
 
+    @property
+    def finished_text(self) -> str:
+        """How many are finished, in words: ``25 of 100 trials finished, stopped by study.patience``."""
+        stopped = ", stopped by study.patience" if self.stopped else ""
+        return f"{self.n_finished} of {self.n_trials} trials finished{stopped}"
+
     def n_elsewhere(self, n_here: int) -> int:
         """Return how many trials other commands run, where this one runs ``n_here``."""
-        return max(0, self.n_trials - self.n_finished - self.n_left - n_here)
+        return max(0, self.n_expected - self.n_finished - self.n_left - n_here)
 
 
 def study_status(study: StudyRecord) -> StudyStatus:
@@ -52,10 +62,12 @@ def study_status(study: StudyRecord) -> StudyStatus:
     finished = [trial for trial in trials if trial.state.is_finished() and LOST not in trial.user_attrs]
     counted = [trial for trial in finished if trial.number not in replaced]
     costs = [trial.user_attrs[EMISSIONS_KG] for trial in trials if EMISSIONS_KG in trial.user_attrs]
-    best = study.best
+    best, n_expected = study.best, study.n_expected
     objective = study.plan.objectives.index(study.plan.objective)
     return StudyStatus(
         n_trials=study.n_trials,
+        n_expected=n_expected,
+        stopped=n_expected < study.n_trials,
         n_finished=len(counted),
         n_left=study.n_left,
         n_complete=_count(counted, TrialState.COMPLETE),
@@ -85,11 +97,11 @@ def status_line(status: StudyStatus, trials_per_s: float | None, seconds_left: f
     """
     counts = {"complete": status.n_complete, "pruned": status.n_pruned, "failed": status.n_failed}
     states = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    parts = [f"{status.n_finished}/{status.n_trials}" + (f": {states}" if states else "")]
+    parts = [f"{status.n_finished}/{status.n_expected}" + (f": {states}" if states else "")]
     parts.append(f"best {status.best[1]:.4f} (trial {status.best[0]})" if status.best is not None else "no best yet")
     if trials_per_s is not None:
         parts.append(f"{60 * trials_per_s:.1f}/min" if 60 * trials_per_s >= 1 else f"{3600 * trials_per_s:.1f}/h")
-    if status.n_finished < status.n_trials:
+    if status.n_finished < status.n_expected:
         parts.append("time left unknown" if seconds_left is None else f"{duration(seconds_left)} left")
     if status.co2eq_kg is not None:
         parts.append(f"{1000 * status.co2eq_kg:.3g} g CO2eq")

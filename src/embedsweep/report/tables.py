@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.result import Interval
-from embedsweep.config.trial import DEV_METRICS
 from embedsweep.console import duration, short_params
+from embedsweep.data.negatives import AT_RANDOM, counts_in
 from embedsweep.report.results import ConfigurationRow, Cost, GroupRow, StudyResults, TrialRow
 
 INDENT = 6
@@ -66,7 +67,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collecti
 
 def score_text(metric: str, value: float) -> str:
     """Return a value of an objective as text; costs may be very small."""
-    return f"{value:.4f}" if metric in DEV_METRICS else f"{value:.4g}"
+    return f"{value:.4f}" if is_dev_metric(metric) else f"{value:.4g}"
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -157,7 +158,18 @@ def _mean(row: ConfigurationRow, figure: Figure) -> str:
 
 
 def _values(row: ConfigurationRow) -> str:
-    return short_params(row.values) + (f" (also trial {', '.join(map(str, row.reused))})" if row.reused else "")
+    result = row.rows[0].result
+    counts = counts_in(result.conversion or "") if result is not None else None
+    is_told = counts is not None and (AT_RANDOM in counts or any(".negatives." in key for key in row.values))
+    forgets = "; ".join(
+        f"{each.reason}{f' (trial {each.number})' if row.n > 1 else ''}" for each in row.rows if each.forgets
+    )
+    notes = (
+        f"negatives: {counts}" if is_told else "",
+        f"also trial {', '.join(map(str, row.reused))}" if row.reused else "",
+        forgets,
+    )
+    return short_params(row.values) + "".join(f" ({note})" for note in notes if note)
 
 
 def _with_values(lines: Sequence[str], values: Sequence[str], width: int) -> list[str]:

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import asdict, replace
 
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
-from embedsweep.data.examples import Examples, Pairs
-from embedsweep.data.load import load_also, load_splits
+from embedsweep.data.examples import Examples
+from embedsweep.data.load import load_also, load_benchmark, load_splits
+from embedsweep.data.scored import Scored
 from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
 from embedsweep.files import user_path
 from embedsweep.losses.nesting import nest
 from embedsweep.losses.table import LOSSES
+from embedsweep.models.digest import Content, folder_content
 from embedsweep.study.record import StudyRecord
+from embedsweep.training.data import corpora
 from embedsweep.validation.cells import cell_name, section_of
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.search import probe_cells
-
-NOT_LOADED = (".md", ".lock", ".bin", ".pt", ".pth", ".onnx", ".h5", ".msgpack", ".ot")
-"""Suffixes of files in a model's folder that are not read: texts for people, and weights in other forms."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a source held.
-
-    Attributes:
-        origin: where it was read from, for messages.
-        size: the number of examples; of a model's folder that of its files.
-        digest: 16 hex digits of all texts, labels and their order, or of all files.
-    """
-
-    origin: str
-    size: int
-    digest: str
 
 
 def agree_on_data(study: StudyRecord) -> None:
@@ -80,7 +62,7 @@ def _differences(frozen: Mapping[str, Mapping[str, object]], contents: Mapping[s
         before = frozen.get(name)
         if before is None or before["digest"] == content.digest:
             continue
-        what = "files" if name.startswith("model") else "examples"
+        what = {"model": "files", "corpus": "documents"}.get(name.split()[0], "examples")
         change = f"had {before['size']} {what} when the study was created and has {content.size} now"
         if before["size"] == content.size:
             change = f"has as many {what} as when the study was created ({content.size}), but not the same"
@@ -107,7 +89,7 @@ def _contents_of(plan: StudyPlan) -> dict[str, Content]:
     return contents
 
 
-OTHERWISE = ("data.convert", "data.max_tokens", "data.drop_leaked", "data.limit")
+OTHERWISE = ("data.convert", "data.negatives", "data.max_tokens", "data.drop_leaked", "data.limit")
 """Keys that decide what is done with examples, not which there are: the whole source is compared."""
 
 
@@ -123,30 +105,16 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     splits = load_splits(replace(config.data, limit=None), config.evaluation)
     further = {name: replace(also, data=replace(also.data, limit=None)) for name, also in config.data.also.items()}
     also = {f"data.also.{name}": each for name, each in load_also(replace(config.data, also=further)).items()}
-    sources: dict[str, Examples | Pairs] = {"train": splits.train, "dev": splits.dev, "test": splits.test, **also}
+    watched = {f"watched {each.name}": load_benchmark(each, config.evaluation.path) for each in config.evaluation.watch}
+    sources: dict[str, Examples | Scored] = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    sources |= {**also, **watched}
     for name, source in sources.items():
         yield f"{name}{note}", Content(source.origin, len(source), source.digest)
+    for name, content in corpora(config.data):
+        yield f"{name}{note}", content
     losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]
     others = [part.parameters[key] for part in losses if (key := LOSSES[part.name].other_model) is not None]
+    others += [dataset.data.negatives.miner for dataset in config.datasets.values()]
     for path in dict.fromkeys([config.model.path, *others]):
         if isinstance(path, str) and (folder := user_path(path)).is_dir():
             yield f"model {path}", folder_content(folder)
-
-
-def folder_content(folder: Path) -> Content:
-    """Return the content of a model's folder: what is in it and in the folders of its modules, but hidden files."""
-    files = [path for path in sorted([*folder.glob("*"), *folder.glob("*/*")]) if path.suffix not in NOT_LOADED]
-    files = [path for path in files if path.is_file() and not f"/{path.relative_to(folder).as_posix()}".count("/.")]
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        content = _file_digest(path, status.st_size, status.st_mtime_ns)
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return Content(str(folder), len(files), digest.hexdigest()[:16])
-
-
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, _size: int, _changed_ns: int) -> str:
-    """Return a file's digest, read once as long as its size and time stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

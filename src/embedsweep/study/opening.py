@@ -30,8 +30,9 @@ from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
+from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, WARM_START, directions_of
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, best_of, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
@@ -44,8 +45,12 @@ NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
 @tried_twice
-def open_study(sweep: Sweep) -> Study:
+def open_study(sweep: Sweep, quote: Mapping[str, Any] | None = None) -> Study:
     """Open the study that a command requests, and create it if it does not exist.
+
+    Args:
+        sweep: the validated command.
+        quote: what a new study is expected to cost, and the number of trials that ``study.budget_hours`` became.
 
     Raises:
         ConfigError: there is no study of that name, or the request differs from what was frozen.
@@ -73,10 +78,12 @@ def open_study(sweep: Sweep) -> Study:
         check_nothing_lost(name, folder, study)
         if plan is not None and _is_new(study, plan):
             first = _first_point(plan, storage, url)  # may be refused; nothing is frozen then
-            _freeze(study, plan, sweep, first)
+            _freeze(study, plan, sweep, first, quote)
         opened = _agree(study, name, url, sweep)
-        if study.user_attrs.get(N_TRIALS) != opened.n_trials:
-            study.set_user_attr(N_TRIALS, opened.n_trials)
+        patience = agreed_patience(opened.patience, sweep)
+        for attribute, value in ((N_TRIALS, opened.n_trials), (PATIENCE, asdict(patience) if patience else None)):
+            if study.user_attrs.get(attribute) != value:
+                study.set_user_attr(attribute, value)
         name_metrics(study, opened.plan.objectives)
         write_study_file(folder, study, url)
         complete_files(folder, study)
@@ -140,7 +147,10 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     if sweep.plan is not None and (different := plan_differences(plan, sweep.plan)):
         message = f"exists with a different plan: {'; '.join(different)}. Give another study.name, or study.name alone"
         raise ConfigError.single(f"study {name}", message)
-    n_trials = _agree_on_n_trials(study, plan, sweep.n_trials)
+    if len(plan.objectives) > 1 and sweep.study.patience is not None:
+        message = f"is for one objective, and this study has {' and '.join(plan.objectives)}: leave it out"
+        raise ConfigError.single("study.patience", message)
+    n_trials = _agree_on_n_trials(study, plan, sweep)
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
     return Study(name, plan, n_trials, url, study, services)
@@ -151,9 +161,17 @@ def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
     return PLAN not in study.user_attrs and not study.trials and study.directions == directions_of(plan.objectives)
 
 
-def _freeze(study: optuna.Study, plan: StudyPlan, request: Sweep, first: Mapping[str, Any] | None) -> None:
+def _freeze(
+    study: optuna.Study,
+    plan: StudyPlan,
+    request: Sweep,
+    first: Mapping[str, Any] | None,
+    quote: Mapping[str, Any] | None,
+) -> None:
     """Write the plan into an empty study; it comes last, so that a study with a plan is complete."""
-    for name, value in {**frozen_attributes(request), WARM_START: first, PLAN: json.dumps(asdict(plan))}.items():
+    quoted = {QUOTE: quote, N_TRIALS: quote["n_trials"]} if quote is not None else {}
+    written = {**frozen_attributes(request), WARM_START: first, **quoted, PLAN: json.dumps(asdict(plan))}
+    for name, value in written.items():
         study.set_user_attr(name, value)
 
 
@@ -167,14 +185,38 @@ def frozen_attributes(request: Sweep) -> dict[str, Any]:
     return {WARM_START: None, FIXED: [redact(word) for word in request.fixed], SERVICES: services}
 
 
-def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, requested: int | None) -> int:
-    """Return how many trials the study has in total: as this command requests, else as the last one did."""
+def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, request: Sweep) -> int:
+    """Return how many trials the study has in total: as this command requests, else as the last one did.
+
+    Hours are turned into trials once, by the command that begins the study.
+    """
+    requested, hours = request.n_trials, request.study.budget_hours
+    if hours is not None:
+        quote, requested = study.user_attrs.get(QUOTE), None
+        if quote is None or quote["budget_hours"] != hours:
+            was = f"was {quote['budget_hours']:g}" if quote is not None else "was not set"
+            message = f"{was} when this study was begun, and cannot be {hours:g} now: set study.n_trials instead"
+            raise ConfigError.single("study.budget_hours", message)
     n_trials = requested if requested is not None else study.user_attrs.get(N_TRIALS)
     if n_trials is None:
         raise ConfigError.single("study.n_trials", "was never set for this study: add study.n_trials=20")
     if plan.sampler == "exhaustive" and n_trials > (size := count_cells(plan)):
         raise ConfigError.single("study.n_trials", f"the grid has {size} cells, each run once, but got {n_trials}")
     return int(n_trials)
+
+
+def agreed_patience(kept: Patience | None, request: Sweep) -> Patience | None:
+    """Return when a study stops: as this command has it, else, if it only names the study, as the last one had it.
+
+    Args:
+        kept: as the last command had it.
+        request: this command.
+    """
+    asked = {"patience": request.study.patience, "min_delta": request.study.min_delta}
+    if request.plan is None and kept is not None and "study" not in request.overridden:
+        asked |= {key: value for key, value in asdict(kept).items() if f"study.{key}" not in request.overridden}
+    patience, min_delta = asked["patience"], asked["min_delta"]
+    return Patience(int(patience), float(min_delta or 0)) if patience is not None else None
 
 
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
@@ -207,6 +249,7 @@ def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:
         "study.sampler": study.sampler,
         "study.seed": study.seed,
         "study.objective": study.objectives,
+        "study.keep": [asdict(kept) for kept in study.keep],
         "study.pruner": study.pruner,
         **{f"study.pruning.{key}": value for key, value in asdict(study.pruning).items()},
         "study.duplicates": study.duplicates,
@@ -261,7 +304,7 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
         url: the storage's URL; None is a journal of its own.
 
     Raises:
-        ConfigError: there is no such study, it has no complete trial, or none of its values can be used.
+        ConfigError: there is no such study, it has no complete trial that may be the best, or no value of use.
     """
     if plan.warm_start is None:
         return None
@@ -272,8 +315,11 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
     complete = other.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not complete:
         raise ConfigError.single(WARM_START_KEY, f"the study {plan.warm_start} has no complete trial yet")
-    best = max(complete, key=lambda trial: (trial.values[0], -trial.number))
-    params = config_params(plan_of(json.loads(written)).axes, best.params)
+    of_other = plan_of(json.loads(written))
+    if (best := best_of(complete, of_other.objectives)) is None:
+        message = f"each trial of the study {plan.warm_start} forgets more than its study.keep allows"
+        raise ConfigError.single(WARM_START_KEY, message)
+    params = config_params(of_other.axes, best.params)
     point = _fitting(plan, params)
     source = f"trial {best.number}, the best of study {plan.warm_start},"
     if not point:

@@ -1,13 +1,17 @@
 """Optuna's pruners by name, the rungs at which they decide, and the reasons they give.
 
-Trials are compared at rungs, fractions of a training, and so independently of their batch sizes.
+Trials are compared at rungs, fractions of a training, and so independently of their batch sizes. With ``study.keep``
+a trial that forgets cannot be the best, so that it must not end one that can: while a trial keeps what it must, it is
+compared only with trials that do.
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -23,11 +27,16 @@ from optuna.pruners import (
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.result import Decision
-from embedsweep.config.study import PruningConfig, StudyPlan, rung_steps
+from embedsweep.config.study import PruningConfig, StudyPlan
+from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import PrunerName
+from embedsweep.study.keep import is_kept
 
 PRUNED = "embedsweep.pruned"
 """Why and when a trial was pruned: an attribute of the trial and a tag of its run."""
+
+FORGETS = "embedsweep.forgets_so_far"
+"""Whether a trial forgot more than ``study.keep`` allows at its last rung: an attribute of it, in studies that keep."""
 
 HALVING = ("successive_halving", "hyperband")
 
@@ -61,7 +70,9 @@ def report_steps(plan: StudyPlan) -> tuple[int, ...]:
     return tuple(plan.pruning.reduction_factor**index if plan.pruner in HALVING else index + 1 for index in indices)
 
 
-def decide(plan: StudyPlan, trial: optuna.Trial, step: int, total: int, value: float) -> Decision:
+def decide(
+    plan: StudyPlan, trial: optuna.Trial, step: int, total: int, value: float, *, keeps: bool = True
+) -> Decision:
     """Report an evaluation to Optuna if it is at a rung, and decide there; the reason to prune is set in the trial.
 
     A rung that an earlier attempt reported is not reported again, and its decision stands: a trial that passed it
@@ -73,6 +84,7 @@ def decide(plan: StudyPlan, trial: optuna.Trial, step: int, total: int, value: f
         step: optimizer steps trained.
         total: optimizer steps of the whole training; a trial that has reached them is not pruned.
         value: the objective.
+        keeps: whether the trial has so far forgotten no more than ``study.keep`` allows.
     """
     steps = rung_steps(plan.pruning.rungs, total)
     for fraction, rung_step, reported_as in zip(plan.pruning.rungs, steps, report_steps(plan), strict=True):
@@ -81,12 +93,15 @@ def decide(plan: StudyPlan, trial: optuna.Trial, step: int, total: int, value: f
             continue
         if reported_as > last:
             trial.report(value, reported_as)
+        if plan.keep:
+            trial.set_user_attr(FORGETS, not keeps)
         if step == total:
             continue
         if PRUNED in trial.user_attrs:
             return Decision.PRUNE
-        if _should_prune(trial):
-            reason = REASONS[plan.pruner](trial.study, plan, _frozen(trial))
+        study = _of_those_that_keep(trial.study) if plan.keep and keeps else trial.study
+        if _should_prune(study, _frozen(trial)):
+            reason = REASONS[plan.pruner](study, plan, _frozen(trial))
             where = f"at step {step} of {total} (rung {fraction:g})"
             trial.set_user_attr(PRUNED, f"{where}: {plan.objective} {value:.4f} {reason} ({plan.pruner})")
             return Decision.PRUNE
@@ -97,11 +112,39 @@ def _frozen(trial: optuna.Trial) -> FrozenTrial:
     return trial.study.get_trials(deepcopy=False)[trial.number]
 
 
-def _should_prune(trial: optuna.Trial) -> bool:
+class _KeepingTrials:
+    """A study's storage without the trials that forget more than they may, or did so at their last rung."""
+
+    def __init__(self, storage: optuna.storages.BaseStorage) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        return [trial for trial in trials if _keeps(trial)]
+
+
+def _keeps(trial: FrozenTrial) -> bool:
+    """Return whether a trial keeps what it must: by its result, or by its last rung where it has none."""
+    return is_kept(trial) if trial.constraints else not trial.user_attrs.get(FORGETS, False)
+
+
+def _of_those_that_keep(study: optuna.Study) -> optuna.Study:
+    """Return the study as pruners see it without the trials that forget; Hyperband reads the storage, not the study."""
+    rivals = copy.copy(study)
+    vars(rivals)["_storage"] = _KeepingTrials(study._storage)
+    return rivals
+
+
+def _should_prune(study: optuna.Study, trial: FrozenTrial) -> bool:
     with warnings.catch_warnings():
         # The Wilcoxon pruner warns at each rung that the best trial lacks; it compares at those that both have.
         warnings.filterwarnings("ignore", message="WilcoxonPruner finds steps existing")
-        return trial.should_prune()
+        return study.pruner.prune(study, trial)
 
 
 def _of_halving(study: optuna.Study, plan: StudyPlan, trial: FrozenTrial) -> str:

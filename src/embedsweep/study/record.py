@@ -15,14 +15,17 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
+from embedsweep.config.metrics import direction_of, is_dev_metric
 from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyPlan
-from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
 from embedsweep.config.values import chosen_options
 from embedsweep.files import SWEEPS
 from embedsweep.study.duplicates import is_reused
+from embedsweep.study.keep import is_kept, keep_text
 from embedsweep.study.leases import LEASE, Leases
+from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import report_steps
+from embedsweep.study.sampling import POINT
 from embedsweep.study.storage import study_lock
 from embedsweep.study.study_file import write_study_file
 from embedsweep.training.folder import read_result, result_of
@@ -78,7 +81,7 @@ class Finals:
 def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
     """Return Optuna's direction of each objective."""
     return [
-        StudyDirection.MAXIMIZE if DIRECTIONS[name] == "maximize" else StudyDirection.MINIMIZE for name in objectives
+        StudyDirection.MAXIMIZE if direction_of(name) == "maximize" else StudyDirection.MINIMIZE for name in objectives
     ]
 
 
@@ -112,24 +115,29 @@ def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tup
     order = [first, *(index for index in range(len(objectives)) if index != first)]
 
     def key(trial: FrozenTrial) -> tuple[float, ...]:
-        signed = (-trial.values[i] if DIRECTIONS[objectives[i]] == "maximize" else trial.values[i] for i in order)
+        signed = (-trial.values[i] if direction_of(objectives[i]) == "maximize" else trial.values[i] for i in order)
         return (*signed, trial.number)
 
     return key
 
 
 def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
-    """Return the complete trial with the best value of the first dev metric; None without a complete trial.
+    """Return the complete trial with the best value of the first dev metric; None if no complete trial may be the best.
 
-    A trial that reuses another's scores has no model, so the other one is returned. Ties are decided by the other
-    objectives and then by the number, so that the trial is always on the Pareto front.
+    A trial that forgets more than ``study.keep`` allows may not. One that reuses another's scores has no model, so the
+    other one is returned. Ties are decided by the other objectives and then by the number, so that the trial is always
+    on the Pareto front of those that may.
     """
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
-    first = next(index for index, name in enumerate(objectives) if name in DEV_METRICS)
-    return min(complete, key=better(objectives, first), default=None)
+    rivals = [trial for trial in complete if is_kept(trial)]
+    first = next(index for index, name in enumerate(objectives) if is_dev_metric(name))
+    return min(rivals, key=better(objectives, first), default=None)
 
 
 N_TRIALS = "embedsweep.n_trials"
+PATIENCE = "embedsweep.patience"
+QUOTE = "embedsweep.quote"
+"""User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
 FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"
@@ -245,12 +253,19 @@ class StudyRecord:
             or (trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) != "alive")
             for trial in trials
         )
-        return max(0, self.n_trials - count_trials(trials)) + waiting
+        return max(0, self._expected(trials) - count_trials(trials)) + waiting
 
     @property
     def best(self) -> FrozenTrial | None:
         """The best complete trial; see `best_of`."""
         return best_of(self.trials, self.plan.objectives)
+
+    @property
+    def why_no_best(self) -> str:
+        """Why no trial is the best, in words, where `best` is None."""
+        if not self.complete_trials:
+            return "no trial is complete"
+        return f"no trial is the best: each complete one forgets {keep_text(self.plan.keep)} (study.keep)"
 
     @property
     def front(self) -> frozenset[int]:
@@ -283,7 +298,42 @@ class StudyRecord:
     def is_complete(self) -> bool:
         """Whether all its trials are finished."""
         trials = self.trials
-        return count_trials(trials) >= self.n_trials and not any(trial.state in UNFINISHED for trial in trials)
+        return count_trials(trials) >= self._expected(trials) and not any(t.state in UNFINISHED for t in trials)
+
+    @property
+    def patience(self) -> Patience | None:
+        """When it stops before it has all its trials, as the last command set it; None if it does not."""
+        tree = self._study.user_attrs.get(PATIENCE)
+        return Patience(**tree) if tree else None
+
+    @property
+    def n_expected(self) -> int:
+        """How many trials it has when it is complete: ``n_trials``, or fewer once it has stopped."""
+        return self._expected(self.trials)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no new trial is started although it has fewer than ``n_trials``, as they no longer improve.
+
+        An improvement by a trial that still runs, or more patience, lifts this.
+        """
+        return self.n_expected < self.n_trials
+
+    @property
+    def last_improvement(self) -> tuple[int, int] | None:
+        """The numbers of the last trial that improved, as its patience counts, and of the best one before it."""
+        patience = self.patience
+        return patience.last_improvement(self.trials, self._study.direction) if patience is not None else None
+
+    def _expected(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return how many trials the study has when it is complete; points that are tried first are all tried."""
+        patience = self.patience
+        if patience is None:
+            return self.n_trials
+        n_points = len(self.plan.enqueue) + (self._study.user_attrs.get(WARM_START) is not None)
+        is_over = len({trial.user_attrs[POINT] for trial in trials if POINT in trial.user_attrs}) >= n_points
+        is_over = is_over and patience.is_over(trials, self._study.direction)
+        return min(self.n_trials, count_trials(trials)) if is_over else self.n_trials
 
     @property
     def state(self) -> StudyState:
@@ -308,6 +358,12 @@ class StudyRecord:
         """The test scores of the best trial; None before it was scored."""
         tree = self._study.user_attrs.get(FINALS)
         return Finals.of(tree) if tree else None
+
+    @property
+    def quote(self) -> Mapping[str, Any] | None:
+        """What the study was expected to cost, as `Quote.tree` has it; None if it was not begun with a budget."""
+        quote: Mapping[str, Any] | None = self._study.user_attrs.get(QUOTE)
+        return quote
 
     @property
     def fixed(self) -> list[str]:

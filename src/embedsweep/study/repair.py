@@ -26,9 +26,8 @@ from embedsweep.study.duplicates import trained_config
 from embedsweep.study.leases import LEASE, Leases
 from embedsweep.study.record import FAILURE, LOST, RESULT, directions_of
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage
-from embedsweep.study.study import set_aside
 from embedsweep.study.study_file import PLAN, StudyFile, read_study_file, write_study_file
-from embedsweep.study.trial_file import write_trial
+from embedsweep.study.trial_file import set_aside, write_trial
 from embedsweep.training.folder import read_result, result_of, write_config, write_result
 
 

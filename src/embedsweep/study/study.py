@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
+from embedsweep.study.keep import constraints_of
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
@@ -45,7 +45,7 @@ from embedsweep.study.record import (
 )
 from embedsweep.study.sampling import TrialSampler
 from embedsweep.study.study_file import write_study_file
-from embedsweep.study.trial_file import write_trial
+from embedsweep.study.trial_file import set_aside, write_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 
 ATTEMPTS = "embedsweep.attempts"
@@ -110,8 +110,7 @@ class Study(StudyRecord):
             self._reclaim()
             trials = self.trials
             waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
-            counted = count_trials(trials)
-            if not waiting and counted >= self.n_trials:
+            if not waiting and count_trials(trials) >= self._expected(trials):
                 return None
             number = waiting[0] if waiting else len(trials)
             return self._start(self._sampler.ask(self._study, trials, number))
@@ -251,7 +250,9 @@ class Study(StudyRecord):
         self._set(trial, CONFIG_HASH, identity)
         self._write_file(trial.number)
 
-    def report(self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int) -> Decision:
+    def report(
+        self, trial: OpenTrial, step: int, metrics: Mapping[str, float], total: int, *, keeps: bool = True
+    ) -> Decision:
         """Report an evaluation of a running trial; return whether the trial continues.
 
         Without a pruner it is reported under its optimizer step, with a pruner under its rung, where the pruner
@@ -262,13 +263,14 @@ class Study(StudyRecord):
             step: optimizer steps trained.
             metrics: dev metrics, by name.
             total: optimizer steps of the whole training.
+            keeps: whether it has so far forgotten no more than ``study.keep`` allows.
         """
         if len(self.plan.objectives) > 1:
             return Decision.CONTINUE
         optuna_trial, value = self._open[trial.number], metrics[self.plan.objective]
         with shielded():
             if self.plan.pruner != "none":
-                return decide(self.plan, optuna_trial, step, total, value)
+                return decide(self.plan, optuna_trial, step, total, value, keeps=keeps)
             if step not in self.trials[trial.number].intermediate_values:
                 optuna_trial.report(value, step)
         return Decision.CONTINUE
@@ -278,12 +280,17 @@ class Study(StudyRecord):
         return self._open[trial.number].user_attrs.get(PRUNED)
 
     def complete(self, trial: OpenTrial, result: TrialResult) -> None:
-        """Tell Optuna a trial's result; the value of a pruned trial is the last that was reported."""
+        """Tell Optuna a trial's result; the value of a pruned trial is the last that was reported.
+
+        Raises:
+            TrialError: what ``study.keep`` compares is not known.
+        """
         with self._held(trial):
             state = TrialState.PRUNED if result.pruned else TrialState.COMPLETE
             values = None if result.pruned else values_of(result, self.plan.objectives)
             self._set_cost(trial, result.emissions)
             self._set(trial, RESULT, asdict(result))
+            self._constrain(trial, constraints_of(self.plan.keep, result))
             self._tell(trial, state, values)
 
     def reuse(self, trial: OpenTrial, original: FrozenTrial, result: TrialResult | None) -> None:
@@ -305,6 +312,7 @@ class Study(StudyRecord):
                 self._open[trial.number].report(original.intermediate_values[step], step)
             if result is not None:
                 self._set(trial, RESULT, asdict(result))
+            self._constrain(trial, original.constraints)
             self._tell(trial, original.state, None if is_pruned else original.values)
 
     def fail(
@@ -349,6 +357,12 @@ class Study(StudyRecord):
         self._study.tell(trial.number, values, state)
         self._write_file(trial.number)
 
+    def _constrain(self, trial: OpenTrial, constraints: Mapping[str, float]) -> None:
+        """Set Optuna's constraints of a trial, which is told next; those that a killed worker set stay."""
+        optuna_trial = self._open[trial.number]
+        for name in constraints.keys() - optuna_trial.constraints.keys():
+            optuna_trial.set_constraint(name, constraints[name])
+
     def _write_file(self, number: int) -> None:
         """Write a trial's record into its folder; a file that cannot be written now is written at the next opening."""
         try:
@@ -378,10 +392,3 @@ class Study(StudyRecord):
         with shielded():
             self._study.set_user_attr(FINALS, finals.tree())
             write_study_file(self.folder, self._study, self.url)
-
-
-def set_aside(folder: Path) -> None:
-    """Rename a folder that is in a trial's way, if there is one: to that of another study, whose storage is gone."""
-    if folder.exists():
-        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
-        folder.rename(aside)

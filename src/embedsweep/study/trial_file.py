@@ -5,6 +5,7 @@ It is written after the storage, so that a trial which is finished in its file w
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import datetime
 from pathlib import Path
@@ -67,3 +68,10 @@ def _text(time: datetime | None) -> str | None:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text is not None else None
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a folder that is in a trial's way, if there is one: to that of another study, whose storage is gone."""
+    if folder.exists():
+        aside = next(path for n in itertools.count(1) if not (path := folder.with_name(f"{folder.name}.{n}")).exists())
+        folder.rename(aside)

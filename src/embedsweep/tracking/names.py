@@ -1,7 +1,7 @@
 """Names in MLflow: tags of runs, params of a configuration, and ids of runs that the store does not have yet.
 
 Metrics are named where they are measured: ``train/...`` in `training.callback`, ``dev/...`` in `evaluation`, those of a
-trial's result in `training.trial`. `config.trial.DIRECTIONS` lists the metrics that can be an objective.
+trial's result in `training.trial`. `config.metrics` has the names of scores, and what can be an objective.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from socket import gethostname
 
+from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.study import Choice, DiscreteAxis, StudyPlan, axis_words
-from embedsweep.config.trial import DEV_METRICS, BenchmarkConfig, LossConfig, TrialConfig
+from embedsweep.config.trial import BenchmarkConfig, LossConfig, TrialConfig
 from embedsweep.config.values import shown
 from embedsweep.secrets import MASK, is_secret_key, redact
 
@@ -32,6 +33,9 @@ TRIAL = "embedsweep.trial"
 
 STATE = "embedsweep.state"
 """Tag of a trial's run: Optuna's state; RUNNING if it is under way or was interrupted."""
+
+FORGETS = "embedsweep.forgets"
+"""Tag of a trial's run: the watched scores that fell by more than ``study.keep`` allows."""
 
 CONFIG_HASH = "embedsweep.config_hash"
 """Tag of a trial's run: the identity of its configuration."""
@@ -96,7 +100,7 @@ def best_metrics(dev: Mapping[str, float]) -> dict[str, float]:
 
 def best_metric(objective: str) -> str:
     """Return the metric of a trial's run that equals the trial's value of an objective in Optuna."""
-    return next(iter(best_metrics({objective: 0.0}))) if objective in DEV_METRICS else objective
+    return next(iter(best_metrics({objective: 0.0}))) if is_dev_metric(objective) else objective
 
 
 def run_name(values: Mapping[str, Choice], groups: Collection[str]) -> str:

@@ -115,7 +115,7 @@ class TrialTracker:
             name: a readable name.
             digest: identifies the content; MLflow keeps the first 36 characters.
             source: the hub id, folder or URL of the data.
-            context: the use of the data (``train``, ``dev``, ``test``).
+            context: the use of the data (``train``, ``dev``, ``test``; ``corpus`` of what negatives are mined from).
         """
         data_set = DataSet(redact(name), digest, redact(source), context)
         self._data_sets[data_set] = None

@@ -12,9 +12,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embedsweep.config.metrics import direction_of, is_dev_metric
 from embedsweep.config.study import StudyPlan
-from embedsweep.config.trial import DEV_METRICS, DIRECTIONS
-from embedsweep.tracking.names import KIND, OPTION, STATE, best_metric
+from embedsweep.tracking.names import FORGETS, KIND, OPTION, STATE, best_metric, best_metrics
 
 VIEW = "embedsweep"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -48,29 +48,32 @@ def run_path(experiment_id: str, run_id: str) -> str:
 def shared_view(plan: StudyPlan) -> str:
     """Return a study's view as the value of `VIEW_TAG`: its trials, the best first by the first objective.
 
-    Columns are the objectives, the searched options and keys, state, test score, CO2 and duration, and last the keys
-    that are searched with some options only. Charts are the curve of each objective, its best values, the searched keys
+    Columns are the objectives, the searched options and keys, the scores that ``study.keep`` keeps with what was
+    forgotten, state, test score, CO2 and duration, and last the keys that are searched with some options only. Charts
+    are the curve of each objective and of each score that is kept, the best values of the objectives, the searched keys
     beside the objective, and the objective over CO2.
     """
-    return _view(plan.objectives, *_searched(plan))
+    return _view(plan.objectives, *_searched(plan), [kept.score for kept in plan.keep])
 
 
 def single_view(objective: str) -> str:
     """Return the view of all runs without a study, the best first by the objective of the latest."""
-    return _view((objective,), [f"params.`{key}`" for key in _SINGLE_KEYS], [])
+    return _view((objective,), [f"params.`{key}`" for key in _SINGLE_KEYS], [], [])
 
 
-def _view(names: tuple[str, ...], shared: list[str], conditional: list[str]) -> str:
-    """Return a view of trials with these objectives, and with columns for all trials and for some."""
+def _view(names: tuple[str, ...], shared: list[str], conditional: list[str], kept: list[str]) -> str:
+    """Return a view of trials with these objectives, with columns for all trials and for some, and of kept scores."""
+    watched = [f"metrics.`{name}`" for name in best_metrics(dict.fromkeys(kept, 0.0))]
     objectives = [f"metrics.`{best_metric(name)}`" for name in names]
-    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if name in DEV_METRICS]
-    columns = list(dict.fromkeys([*objectives, *shared, f"tags.`{STATE}`", *tests, CO2, DURATION, *conditional]))
-    widths = {column: _METRIC_WIDTH if column in (*objectives, *tests) else _WIDTH for column in columns}
+    tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if is_dev_metric(name)]
+    figures = [*watched, *([f"tags.`{FORGETS}`"] if kept else []), f"tags.`{STATE}`", *tests, CO2, DURATION]
+    columns = list(dict.fromkeys([*objectives, *shared, *figures, *conditional]))
+    widths = {column: _METRIC_WIDTH if column in (*objectives, *tests, *watched) else _WIDTH for column in columns}
     return json.dumps(
         {
             "searchFilter": f"tags.`{KIND}` = 'trial'",
             "orderByKey": objectives[0],
-            "orderByAsc": DIRECTIONS[names[0]] == "minimize",
+            "orderByAsc": direction_of(names[0]) == "minimize",
             "startTime": "ALL",
             "lifecycleFilter": "Active",
             "modelVersionFilter": "All Runs",
@@ -83,7 +86,7 @@ def _view(names: tuple[str, ...], shared: list[str], conditional: list[str]) -> 
             "compareRunSections": [
                 {"uuid": _SECTION, "name": "Comparison", "display": True, "isReordered": True, "deleted": False}
             ],
-            "compareRunCharts": list(_charts(names, shared)),
+            "compareRunCharts": list(_charts(names, shared, kept)),
         }
     )
 
@@ -114,10 +117,10 @@ def _at(tree: Mapping[str, Any], key: str) -> object:
     return value
 
 
-def _charts(objectives: tuple[str, ...], shared: list[str]) -> Iterator[dict[str, object]]:
+def _charts(objectives: tuple[str, ...], shared: list[str], kept: list[str]) -> Iterator[dict[str, object]]:
     first = best_metric(objectives[0])
-    for name in objectives:
-        if name in DEV_METRICS:
+    for name in (*objectives, *kept):
+        if is_dev_metric(name):
             yield _chart(f"curve-{name}", "LINE", metricKey=name, selectedMetricKeys=[name], **_LINE)
     for name in objectives:
         yield _chart(f"best-{name}", "BAR", metricKey=best_metric(name))

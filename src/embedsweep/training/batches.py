@@ -15,7 +15,7 @@ from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler, GroupByLabelBatchSampler
 from torch.utils.data import RandomSampler
 
-from embedsweep.config.trial import BatchSampler, DataloaderConfig
+from embedsweep.config.training import BatchSampler, DataloaderConfig
 from embedsweep.errors import TrialError
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _RandomState:
+class RandomState:
     """State of all generators that a model's new layers, or a training, may be drawn from."""
 
     python: Any
@@ -34,13 +34,15 @@ class _RandomState:
     cuda: list[Tensor]
 
     @classmethod
-    def now(cls) -> _RandomState:
+    def now(cls) -> RandomState:
+        """Return the present state."""
         import torch
 
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
     def restore(self) -> None:
+        """Set all generators to this state."""
         import torch
 
         random.setstate(self.python)
@@ -49,7 +51,8 @@ class _RandomState:
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
 
-    def equals(self, other: _RandomState) -> bool:
+    def equals(self, other: RandomState) -> bool:
+        """Return whether generators in both states draw the same."""
         import torch
 
         numbers = all(np.array_equal(one, two) for one, two in zip(self.numpy[1:3], other.numpy[1:3], strict=True))
@@ -95,7 +98,7 @@ class _AsBuilt:
     training: tuple[bool, ...]
     forwards: frozenset[str]
     card: Any
-    state: _RandomState
+    state: RandomState
 
 
 class BuiltModels:
@@ -150,11 +153,11 @@ class BuiltModels:
         from embedsweep.models.build import build_model, torch_device
         from embedsweep.training.graphed import ModelGraphs
 
-        before = _RandomState.now()
+        before = RandomState.now()
         model = build_model(config.model, torch_device(config.trainer.device))
         built = BuiltModel(model, ModelGraphs(model), _saver(model))
         if self._keeps and config.model.lora.rank is None:
-            state = _RandomState.now()
+            state = RandomState.now()
             with_seed, without = _keys(config)
             key = without if state.equals(before) else with_seed
             weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}

@@ -16,9 +16,9 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from embedsweep.config.result import Decision
-from embedsweep.config.study import rung_steps
-from embedsweep.config.trial import EarlyStoppingConfig, TrialConfig
-from embedsweep.evaluation.pairs import metric_names
+from embedsweep.config.training import EarlyStoppingConfig, rung_steps
+from embedsweep.config.trial import TrialConfig
+from embedsweep.evaluation.evaluator import metric_names
 from embedsweep.losses.modules import own_state
 from embedsweep.training.batches import pass_epochs_on
 from embedsweep.training.checkpoints import Checkpoints, CheckpointWriter
@@ -37,6 +37,9 @@ class TrainingListener(Protocol):
 
     def on_progress(self, step: int, total: int) -> None:
         """Receive the number of optimizer steps done, and of all."""
+
+    def on_alive(self) -> None:
+        """Receive a sign of life: a step, or a batch of texts that an evaluation encodes."""
 
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Receive training metrics by step since the last call."""
@@ -128,6 +131,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Evaluate where pruning is decided; check for divergence and for failed writes of checkpoints."""
+        self._listener.on_alive()
         self.writer.check()
         # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
         if state.global_step in rung_steps(self._config.rungs, state.max_steps):

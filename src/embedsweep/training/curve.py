@@ -20,7 +20,7 @@ def points_of(log: Sequence[Mapping[str, Any]]) -> Points:
 
 
 def _read(log: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, float]]]:
-    from embedsweep.evaluation.pairs import metric_names
+    from embedsweep.evaluation.evaluator import metric_names
 
     for entry in log:
         if "loss" in entry:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
-from embedsweep.data.audit import audit, trained_on, warnings
+from embedsweep.data.audit import audit, held_out, trained_on, warnings
 from embedsweep.data.convert import prepared
-from embedsweep.data.examples import Examples, Splits
-from embedsweep.data.load import load_also, load_splits
+from embedsweep.data.examples import Examples, Splits, as_examples
+from embedsweep.data.load import load_also, load_judged, load_splits, load_train
+from embedsweep.data.negatives import Candidates, candidates_of
+from embedsweep.data.passages import SEARCHED, as_retrieval
+from embedsweep.data.scored import Retrieval, digest_of
+from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
+from embedsweep.models.digest import Content
+from embedsweep.training.negatives import add_negatives
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,16 @@ class Part:
     seed: int
 
 
-def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[str, Part]:
+def training_parts(
+    config: TrialConfig, splits: Splits, count: Count, alive: Callable[[], None] = lambda: None
+) -> dict[str, Part]:
     """Return the examples of every dataset by its name, ready for its loss; the main dataset comes first.
 
     Args:
         config: the trial.
         splits: all examples to train on, before any is left out, with the dev and test pairs they are compared with.
         count: counts tokens by the model's own tokenizer.
+        alive: is called while negatives are mined, which may take hours.
 
     Raises:
         ConfigError: too few examples remain.
@@ -43,9 +53,51 @@ def training_parts(config: TrialConfig, splits: Splits, count: Count) -> dict[st
     parts: dict[str, Part] = {}
     for name, dataset in config.datasets.items():
         data, loss = dataset.data, dataset.loss
-        examples = prepared(replace(splits, train=loaded[name]), data, shapes_of(loss), loss.name, count)
+        own = replace(splits, train=loaded[name])
+        examples = prepared(own, data, shapes_of(loss), loss.name, count)
+        if data.negatives.decide_examples:
+            examples = add_negatives(examples, _candidates(examples, own, data, loss, count), data, config, alive)
         parts[name] = Part(examples, loss, data.convert.seed)
     return parts
+
+
+def _candidates(pairs: Examples, splits: Splits, data: DataConfig, loss: LossConfig, count: Count | None) -> Candidates:
+    """Return what the negatives of positive pairs are mined from, whatever ``data.limit`` is.
+
+    The documents are those of the data where it has queries and documents, else the positives of its pairs. What any of
+    its splits, dev or test calls relevant to a question is none of its negatives, and with ``data.drop_leaked`` nothing
+    that dev or test has.
+
+    Raises:
+        ConfigError: the data cannot be read, or all documents are relevant to some question.
+    """
+    if data.shape in SEARCHED:
+        judged = load_judged(data)
+    else:
+        whole = replace(splits, train=load_train(replace(data, limit=None)))
+        judged = (as_retrieval(prepared(whole, data, shapes_of(loss), loss.name, count)),)
+    documents = judged[0].documents
+    if data.drop_leaked:
+        leaked = held_out(splits)
+        documents = tuple(text for text in documents if normal(text) not in leaked)
+    scored = [each for each in map(as_examples, (splits.dev, splits.test)) if each.shape in SEARCHED]
+    relevant = [each.relevant_pairs for each in judged]
+    relevant += [tuple(zip(*each.texts[:2], strict=True)) for each in scored]
+    return candidates_of(pairs, documents, itertools.chain.from_iterable(relevant))
+
+
+def corpora(main: DataConfig) -> Iterator[tuple[str, Content]]:
+    """Yield the name and the content of all that negatives are mined from beside the examples: documents, judgements.
+
+    Raises:
+        ConfigError: they cannot be read.
+    """
+    sections = {"corpus": main, **{f"corpus of data.also.{name}": also.data for name, also in main.also.items()}}
+    for name, data in sections.items():
+        if data.negatives.decide_examples and data.shape in SEARCHED:
+            judged = load_judged(data)
+            origin = data.path or data.hub or judged[0].origin
+            yield name, Content(origin, len(judged[0].documents), digest_of([each.digest for each in judged]))
 
 
 @dataclass(frozen=True)
@@ -85,12 +137,17 @@ def unprepared_parts(config: TrialConfig) -> Iterator[UnpreparedPart]:
 
 @functools.lru_cache(maxsize=32)
 def count_prepared(part: UnpreparedPart) -> int | ConfigError:
-    """Return the number of examples for a loss, those with too many tokens included, or why there are none.
+    """Return the number of examples for a loss, or why there are none.
+
+    Those with too many tokens, or without enough negatives, are counted.
 
     Cached, since trials mostly share their data.
     """
     try:
-        return len(prepared(part.splits, part.data, shapes_of(part.loss), part.loss.name, None))
+        examples = prepared(part.splits, part.data, shapes_of(part.loss), part.loss.name, None)
+        if part.data.negatives.decide_examples:
+            _candidates(examples, part.splits, part.data, part.loss, None)
+        return len(examples)
     except ConfigError as error:
         return error
 
@@ -111,13 +168,23 @@ def data_warnings(config: TrialConfig) -> tuple[str, ...]:
     splits = load_splits(config.data, config.evaluation)
     folder = local_model(config.model.path, config.model.revision)
     maximum = tokens_read(config.model, folder)
-    lines = list(_warnings_of(splits, config.data.drop_leaked, folder, maximum))
+    lines = [*_samples(splits), *_warnings_of(splits, config.data.drop_leaked, folder, maximum)]
     for name, examples in load_also(config.data).items():
         further = _warnings_of(
             replace(splits, train=examples), config.data.also[name].data.drop_leaked, folder, maximum
         )
         lines += [f"{name}: {line}" for line in further if line not in lines]
     return tuple(lines)
+
+
+def _samples(splits: Splits) -> Iterator[str]:
+    """Yield which splits are searched in a sample of their documents."""
+    for name, scored in (("dev", splits.dev), ("test", splits.test)):
+        if isinstance(scored, Retrieval) and scored.sampled_from is not None:
+            yield (
+                f"{name} searches {len(scored.documents):,} of {scored.sampled_from:,} documents, all judged ones "
+                "among them (evaluation.corpus_size): over all documents scores are lower"
+            )
 
 
 @functools.lru_cache(maxsize=8)

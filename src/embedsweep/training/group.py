@@ -52,6 +52,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """From the first member: a sign of life."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """From every member: dev metrics at a step, the same for all. Each then waits for the decision."""
 
@@ -167,6 +172,8 @@ class TrainingGroup:
             match message:
                 case Metrics(points):
                     listener.on_metrics(points)
+                case Alive():
+                    listener.on_alive()
                 case Progress(step, total):
                     listener.on_progress(step, total)
                 case Evaluation(step, metrics):

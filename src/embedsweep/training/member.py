@@ -22,11 +22,11 @@ from embedsweep.config.result import Decision
 from embedsweep.data.load import load_splits
 from embedsweep.errors import first_line
 from embedsweep.machine import is_out_of_memory, prepare_process
-from embedsweep.processes import ParentChannel
+from embedsweep.processes import ALIVE_S, ParentChannel, at_most_every
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import training_parts
 from embedsweep.training.folder import train_log
-from embedsweep.training.group import Done, Evaluation, Failed, Metrics, Order, Progress
+from embedsweep.training.group import Alive, Done, Evaluation, Failed, Metrics, Order, Progress
 
 LEADER_POLL_S = 1.0
 
@@ -98,8 +98,8 @@ def _train(order: Order, channel: ParentChannel, rank: int, size: int) -> None:
         splits = load_splits(config.data, config.evaluation)
         set_seed(config.trainer.seed)
         model = build_model(config.model, torch_device(config.trainer.device))
-        parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
         checkpoints, listener = Checkpoints(order.folder / CHECKPOINTS), _Leader(channel, rank)
+        parts = training_parts(config, splits, lambda texts: count_tokens(model, texts), listener.on_alive)
         training = Training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
         train_share(training)
 
@@ -110,6 +110,11 @@ class _Leader:
     def __init__(self, channel: ParentChannel, rank: int) -> None:
         self._channel = channel
         self._reports = rank == 0
+        self.on_alive = at_most_every(ALIVE_S, self._send_alive)
+
+    def _send_alive(self) -> None:
+        if self._reports:
+            self._channel.send(Alive())
 
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         if self._reports:

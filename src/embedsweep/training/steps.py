@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from embedsweep.config.study import rung_steps
+from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import TrialConfig
-from embedsweep.data.convert import target_shape
+from embedsweep.data.convert import trained_shape
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.training.data import count_prepared, unprepared_parts
@@ -37,6 +37,16 @@ def most_steps(config: TrialConfig, sizes: Sequence[int]) -> int:
     return math.ceil(trainer.epochs * max(1, math.ceil(per_epoch / accumulated)))
 
 
+def count_evaluations(config: TrialConfig, steps: int) -> int:
+    """Return how often a training of so many optimizer steps is evaluated on dev: at intervals, at rungs, at its end.
+
+    Early stopping and pruning may end it before.
+    """
+    every = config.trainer.eval_every
+    interval = math.ceil(steps * every) if every < 1 else math.ceil(every)
+    return len({*range(interval, steps + 1, interval), *rung_steps(config.rungs, steps), steps})
+
+
 def training_warnings(config: TrialConfig) -> Iterator[str]:
     """Yield warnings about batches, warm-up and evaluations of a trial whose data can be read."""
     sizes: list[int] = []
@@ -46,8 +56,8 @@ def training_warnings(config: TrialConfig) -> Iterator[str]:
         if not isinstance(count, int):
             return
         sizes.append(count)
-        shape = target_shape(part.data.shape, shapes_of(part.loss), part.data.convert.to, part.loss.name)
-        compares = in_batch(part.loss) is not InBatch.INDEPENDENT and shape != "triplets"
+        shape = trained_shape(part.data, shapes_of(part.loss), part.loss.name)
+        compares = in_batch(part.loss) is not InBatch.INDEPENDENT and shape not in ("triplets", "tuples")
         is_left_over = loader.batch_sampler == "batch_sampler" and not loader.drop_last and count % size == 1
         if compares and is_left_over and part.data.max_tokens is None:
             yield (

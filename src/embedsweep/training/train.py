@@ -16,7 +16,8 @@ from transformers import PrinterCallback, TrainerState
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.pairs import PairEvaluator, dev_evaluator, metric_names, scores_of
+from embedsweep.evaluation.dev import DevEvaluator, dev_evaluator
+from embedsweep.evaluation.evaluator import metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
 from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
 from embedsweep.losses.rows import InBatch
@@ -71,14 +72,14 @@ class Training:
         model: the model, trained in place.
         parts: the datasets by name, from :func:`~embedsweep.training.data.training_parts`; several alternate.
         checkpoints: where checkpoints are written; training resumes from the last whole one.
-        listener: receives progress and metrics, and may prune.
+        listener: receives signs of life, progress and metrics, and may prune.
         is_resumable: whether a later command may train on from the end; else the last checkpoint has no optimizer.
         built: what earlier trials made over this very model; None makes it anew.
         processes: how many processes share a batch; this one must be one of them if there are several.
 
     Attributes:
         tasks: dataset and loss by name.
-        evaluator: scores dev.
+        evaluator: scores dev and what is watched beside it.
     """
 
     config: TrialConfig
@@ -91,11 +92,11 @@ class Training:
     built: BuiltModel | None = None
     processes: int = 1
     tasks: dict[str, Task] = field(init=False)
-    evaluator: PairEvaluator = field(init=False)
+    evaluator: DevEvaluator = field(init=False)
 
     def __post_init__(self, parts: Mapping[str, Part]) -> None:
         self.tasks = {name: build_task(self.config, part, self.model, self.processes) for name, part in parts.items()}
-        self.evaluator = dev_evaluator(self.config, self.model)
+        self.evaluator = dev_evaluator(self.config, self.model, self.listener.on_alive)
 
 
 @dataclass(frozen=True)

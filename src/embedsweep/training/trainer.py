@@ -22,7 +22,8 @@ from torch import nn
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from embedsweep.config.trial import OptimizerConfig, Schedule, TrialConfig
+from embedsweep.config.training import OptimizerConfig, Schedule
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
 from embedsweep.losses.modules import embed_together
 from embedsweep.models.build import load_weights

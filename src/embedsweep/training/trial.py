@@ -2,7 +2,7 @@
 
 A trial's folder:
 
-    config.yaml  train.log  emissions.csv  scores/dev.parquet  checkpoints/  model/  result.json
+    config.yaml  train.log  emissions.csv  scores/  checkpoints/  model/  result.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from embedsweep.data.examples import Splits
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
-from embedsweep.evaluation.scores import DEV_TABLE, ItemScores, write_scores
+from embedsweep.evaluation.scores import DEV_TABLE, SCORES, ItemScores, write_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
 from embedsweep.models.layout import base_dtypes
@@ -31,7 +31,7 @@ from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.curve import curve_of, points_of
-from embedsweep.training.data import Part, conversion_of, data_warnings, training_parts
+from embedsweep.training.data import Part, conversion_of, corpora, data_warnings, training_parts
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
 from embedsweep.training.micro_batches import loss_batch_size_of, with_micro_batch
@@ -80,7 +80,9 @@ class TrialSetup:
         allocation: file with the energy allocated to this worker; None measures the machine for this trial.
         group: the processes that train the trial together; None trains it in this process.
         models: keeps the model it builds for the next trial; by default nothing is kept.
-        keeps_model: returns whether the model of a trial with this objective is needed; a pruned trial's never is.
+        keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
+        on_before: receives the scores of the untrained model, if it is scored.
+        alive: is called at signs of life: after each step, and each batch of texts that is encoded.
     """
 
     config: TrialConfig
@@ -93,7 +95,9 @@ class TrialSetup:
     allocation: Path | None = None
     group: TrainingGroup | None = None
     models: BuiltModels = field(default_factory=lambda: BuiltModels(keeps=False))
-    keeps_model: Callable[[float], bool] = lambda _: True
+    keeps_model: Callable[[TrialResult], bool] = lambda _: True
+    on_before: Callable[[Mapping[str, float]], None] = lambda _: None
+    alive: Callable[[], None] = lambda: None
 
     @property
     def processes(self) -> int:
@@ -149,7 +153,6 @@ class _TrialRun:
         self._checkpoints = Checkpoints(setup.folder / CHECKPOINTS)
 
     def run(self) -> TrialResult:
-        from embedsweep.evaluation.pairs import item_scores
         from embedsweep.models.build import count_tokens
         from embedsweep.models.lora import merge_adapters
 
@@ -161,17 +164,18 @@ class _TrialRun:
         splits = load_splits(config.data, config.evaluation)
         built = setup.models.get(config)
         model = built.model
-        parts = training_parts(config, splits, lambda texts: count_tokens(model, texts))
+        parts = training_parts(config, splits, lambda texts: count_tokens(model, texts), self.on_alive)
         self._record_data(splits, conversion_of(parts), size, model)
         before = self._scores_before(built)
+        setup.on_before(before)
         training, outcome = self._train(built, parts, size)
         setup.run.set_tags({CUDA_GRAPHS: outcome.captured})
         merge_adapters(training.model)
 
-        scores = item_scores(splits.dev, training.evaluator)
+        scores = training.evaluator.item_scores()
         write_scores(setup.folder, scores)
         result = self._result(outcome, training.model, scores, before, conversion_of(parts))
-        if not result.pruned and setup.keeps_model(result.objective):
+        if not result.pruned and setup.keeps_model(result):
             self._save_model(training.model, outcome, result, splits, parts)
         self._record_files(scores)
         # The run may lack what an earlier attempt logged: it was deleted, or another version began it.
@@ -179,6 +183,9 @@ class _TrialRun:
         log_result(setup.run, result)
         write_result(setup.folder, result)
         return result
+
+    def on_alive(self) -> None:
+        self._setup.alive()
 
     def on_progress(self, step: int, total: int) -> None:
         self._setup.progress(step, total)
@@ -198,6 +205,8 @@ class _TrialRun:
             run.log_dataset(dataset_name(split.origin), splits.digest, split.origin, context)
         for examples in load_also(config.data).values():
             run.log_dataset(dataset_name(examples.origin), examples.digest, examples.origin, "train")
+        for _, corpus in corpora(config.data):
+            run.log_dataset(dataset_name(corpus.origin), corpus.digest, corpus.origin, "corpus")
         run.set_tags(
             {
                 "embedsweep.conversion": conversion or "none",
@@ -212,7 +221,8 @@ class _TrialRun:
 
     def _scores_before(self, built: BuiltModel) -> dict[str, float]:
         """Score the untrained model and record the scores; trials that score the same model alike do so once."""
-        from embedsweep.evaluation.pairs import dev_evaluator, score_further, score_test, scores_of
+        from embedsweep.evaluation.dev import dev_evaluator
+        from embedsweep.evaluation.evaluator import score_further, score_test, scores_of
         from embedsweep.losses.nesting import dims
 
         config = self._config
@@ -223,7 +233,7 @@ class _TrialRun:
         )
         key = repr((config.data, config.evaluation, dims(config.loss)))
         if key not in built.before:
-            built.before[key] = scores_of(dev_evaluator(config, built.model), built.model)
+            built.before[key] = scores_of(dev_evaluator(config, built.model, self.on_alive), built.model)
         before = {**built.before[key], **further}
         # The first metric that a run has is the one that MLflow compares runs by.
         self._setup.run.log_metrics(0, {config.objective: before[config.objective], **before})
@@ -284,13 +294,13 @@ class _TrialRun:
         before: Mapping[str, float],
         conversion: str | None,
     ) -> TrialResult:
-        from embedsweep.evaluation.pairs import score_further, score_test
+        from embedsweep.evaluation.evaluator import score_further, score_test
 
         config, single = self._config, self._setup.single
         return TrialResult(
             objective=outcome.dev[config.objective],
             dev=dict(outcome.dev),
-            test=score_test(config, model) if single else {},
+            test=score_test(config, model, self._setup.folder) if single else {},
             before=before,
             benchmarks=score_further(config, model) if single else {},
             # Counted in the trial's time and emissions: a quarter of a second for 1,500 items.
@@ -321,7 +331,7 @@ class _TrialRun:
         from embedsweep.models.loading import save_model
 
         folder = self._setup.folder
-        model.model_card_data.training_logs = _card_log(outcome.log)
+        model.model_card_data.training_logs = _card_log(outcome.log, self._config)
         model.model_card_data.set_best_model_step(outcome.best_step)
         save_model(model, folder / MODEL, self._config.model.save_dtype or "float32")
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
@@ -336,7 +346,7 @@ class _TrialRun:
         run, folder = self._setup.run, self._setup.folder
         for name in ("config.yaml", "train.log", "emissions.csv"):
             run.log_artifact(folder / name)
-        run.log_artifact(folder / "scores", "scores")
+        run.log_artifact(folder / SCORES, SCORES)
         run.log_table(DEV_TABLE, scores.table())
         if self._setup.single:
             run.log_artifact(folder / MODEL, MODEL)
@@ -365,12 +375,18 @@ def _figures(result: TrialResult) -> dict[str, float]:
     }
 
 
-def _card_log(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only."""
+def _card_log(log: Sequence[Mapping[str, float]], config: TrialConfig) -> list[dict[str, float]]:
+    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only.
+
+    Of the scores it has the main metric of dev and of what is watched.
+    """
+    evaluation = config.evaluation
+    watched = [f"dev/{each.name}/{(each.scoring or evaluation).main_metric}" for each in evaluation.watch]
+    shown = {f"eval_{name}" for name in (f"dev_{evaluation.main_metric}", *watched)}
     rows: dict[int, dict[str, float]] = {}
     for entry in log:
         row = rows.setdefault(int(entry["step"]), {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
         if "loss" in entry:
             row["Training Loss"] = entry["loss"]
-        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key.startswith("eval_dev_spearman_cosine")}
+        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key in shown}
     return [row for row in rows.values() if len(row) > 2]

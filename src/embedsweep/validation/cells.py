@@ -10,9 +10,11 @@ from typing import Any
 
 from embedsweep.config.axes import axis_of
 from embedsweep.config.compose import Composer, Word, parse_words
+from embedsweep.config.metrics import FAMILIES, Family, Scoring, scoring_keys
 from embedsweep.config.other_names import here
 from embedsweep.config.study import Axis, DiscreteAxis, StudyConfig, StudyPlan
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.trial import EVALUATIONS, TrialConfig
+from embedsweep.config.types import fields_of
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.losses.table import LOSSES
@@ -28,6 +30,9 @@ ONE_FOR_ALL = {
 
 INNER_LOSS = re.compile(r"loss(\.inner)+")
 """The place of a loss inside another one."""
+
+BENCHMARK_LISTS = ("benchmarks", "watch")
+"""Keys of ``evaluation`` with a list of benchmarks; ``dev`` and ``test`` take one."""
 
 OPTION_SPACE = re.compile(r"\w+(\.inner|\.also\.\w+(\.loss)?)*\.space(\..*)?")
 """The search space of an option, or of one inside it, which ``--cfg job`` shows with the option."""
@@ -276,16 +281,34 @@ def _no_place(key: str, composed: Mapping[str, Any]) -> Problem:
 def expand_benchmarks(composed: dict[str, Any], composer: Composer, problems: list[Problem]) -> None:
     """Replace the names of benchmarks by their own options, so that a configuration holds everything it needs."""
     evaluation = composed["evaluation"]
-    for key in ("dev", "test", "benchmarks"):
+    family = Scoring.variant(evaluation.get("name")).family
+    for key in ("dev", "test", *BENCHMARK_LISTS):
         value = evaluation.get(key)
         names = value if isinstance(value, list) else [value]
         try:
-            options = [composer.benchmark(name) if isinstance(name, str) else name for name in names]
+            options = [benchmark_option(name, family, composer) if isinstance(name, str) else name for name in names]
         except ConfigError as error:
             message = error.problems[0].message
             problems.append(Problem(f"evaluation.{key}", f"{error.problems[0].where}: {message}"))
             options = [None]
-        evaluation[key] = options if key == "benchmarks" and options != [None] else options[0]
+        evaluation[key] = options if key in BENCHMARK_LISTS and options != [None] else options[0]
+
+
+def benchmark_option(name: str, family: Family | None, composer: Composer) -> dict[str, Any]:
+    """Return the option of a benchmark; where the evaluation is of another family, or none, with the keys of its own.
+
+    Raises:
+        ConfigError: there is no benchmark of that name, or it cannot be read.
+    """
+    benchmark = composer.benchmark(name)
+    if (own := benchmark["family"]) != family and own in FAMILIES:
+        option = composer.evaluation(own)
+        benchmark["scoring"] = {key: option[key] for key in ("name", *scoring_keys(own)) if key in option}
+    return benchmark
+
+
+def _keys_of(evaluation: type) -> list[str]:
+    return [f"evaluation.{key}" for key, _ in fields_of(evaluation).values()]
 
 
 def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, composer: Composer) -> Iterator[Problem]:
@@ -299,6 +322,13 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
             key,
             "is what search=full searches where the option is chosen: sweep the keys themselves, or edit "
             "space: in the option's file",
+        )
+        return
+    families = [name for name, kind in EVALUATIONS.items() if key in _keys_of(kind)]
+    if families:
+        others = " or ".join(f"evaluation={name}" for name in families)
+        yield Problem(
+            key, f"evaluation={cells[0].composed['evaluation'].get('name')} has no such key; choose {others} for it"
         )
         return
     if len(lacking) == len(cells) and (name := here(key)) is not None:

@@ -17,10 +17,13 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from embedsweep.config.compose import PRIMARY, shipped_conf, user_conf
-from embedsweep.config.trial import TrialConfig
+from embedsweep.config.identity import with_later_defaults
+from embedsweep.config.metrics import COSTS, FAMILIES, dev_metrics
+from embedsweep.config.reader import Reader
+from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.types import allowed_words_of, describe, fields_of, plain_type
 from embedsweep.config.values import has_key, nearest, nearest_key, set_value, shown, value_at
-from embedsweep.errors import ConfigError
+from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.table import LOSSES
 from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS
 
@@ -28,7 +31,7 @@ _DEFAULT = re.compile(r"\s*- (\w+): (\w+)\s*(?:# (.*))?")
 _KEY = re.compile(r"( *)(\w+):(.*)")
 _COMMENT = re.compile(r"(?:^|\s)# ?(.*)$")
 _INNER = "the name of a loss, chosen by loss@loss.inner=NAME"
-BENCHMARK_KEYS = ("evaluation.dev", "evaluation.test", "evaluation.benchmarks")
+BENCHMARK_KEYS = ("evaluation.dev", "evaluation.test", "evaluation.benchmarks", "evaluation.watch")
 _BENCHMARKS = f"what models are scored on; the values of {', '.join(BENCHMARK_KEYS)}"
 
 
@@ -87,7 +90,8 @@ def keys() -> tuple[str, ...]:
     """Return all that can be typed before ``=``: groups and keys, those of every loss among them."""
     plain = [key for group in groups() if group != "loss" for key in types_of(group, "")]
     of_losses = [key for loss in LOSSES for key in types_of("loss", loss)]
-    return tuple(dict.fromkeys([*groups(), "loss@loss.inner", "resume", *plain, *of_losses]))
+    of_families = [key for family in FAMILIES for key in types_of("evaluation", family)]
+    return tuple(dict.fromkeys([*groups(), "loss@loss.inner", "resume", *plain, *of_losses, *of_families]))
 
 
 def allowed_words(key: str) -> tuple[str, ...]:
@@ -97,18 +101,35 @@ def allowed_words(key: str) -> tuple[str, ...]:
         return option_names(group)
     if key in BENCHMARK_KEYS:
         return option_names("benchmark")
+    if key == "study.objective":
+        return (*dict.fromkeys(name for names in evaluation_metrics().values() for name in names), *COSTS)
     section = key.partition(".")[0]
-    options = tuple(LOSSES) if section == "loss" else ("",)
+    options = tuple(LOSSES) if section == "loss" else FAMILIES if section == "evaluation" else ("",)
     words = (allowed_words_of(types_of(section, option).get(key, object)) for option in options)
     return tuple(dict.fromkeys(word for allowed in words for word in allowed))
 
 
 @cache
+def evaluation_metrics() -> Mapping[str, tuple[str, ...]]:
+    """Return what a trial may be chosen by with each evaluation as its option is: ``dev/spearman_cosine``, ..."""
+    metrics: dict[str, tuple[str, ...]] = {}
+    for name in option_names("evaluation"):
+        problems: list[Problem] = []
+        section = with_later_defaults({"evaluation": _read_option("evaluation", name)[2]})["evaluation"]
+        evaluation = Reader(section, "", problems).read(EvaluationConfig)
+        if not problems:
+            metrics[name] = dev_metrics(evaluation)
+    return metrics
+
+
+@cache
 def types_of(group: str, option: str) -> Mapping[str, Any]:
-    """Return the keys of a group with their types; of a loss, those of the loss named ``option``."""
+    """Return the keys of a group with their types; of losses and evaluations, those of the one named ``option``."""
     if group == "loss":
         row = LOSSES.get(option)
         return {f"loss.{name}": kind for name, kind in row.parameters.items()} if row else {}
+    if group == "evaluation":
+        return dict(_leaves(EvaluationConfig.variant(option), group))
     if group in TRIAL_SECTIONS:
         return dict(_leaves(fields_of(TrialConfig)[group][1], group))
     return dict(_leaves(SERVICES[group], group)) if group in SERVICES else {}
@@ -150,15 +171,27 @@ def reference_of(word: str) -> Reference:
         where = nearest(word, known) if "." not in word else nearest_key(word, keys())
         message = f"no such group, option or key{where}; groups are: {', '.join(known)}"
         raise ConfigError.single(word, message)
-    return Reference(word, "", {}, None, tuple(dict.fromkeys(entries)))
+    distinct = [entry for index, entry in enumerate(entries) if entry not in entries[:index]]  # lists have no hash
+    return Reference(word, "", {}, None, tuple(distinct))
 
 
 def _all_keys(section: str) -> list[KeyEntry]:
-    """Return the keys of a section as its default option has them; of losses, those of each."""
+    """Return the keys of a section as its default option has them; of losses and evaluations, those of each."""
     if section not in groups():
         return []
-    options = option_names(section) if section == "loss" else [groups()[section][0]]
-    return [entry for option in options for entry in _of_option(section, option).keys]
+    if section == "loss":
+        return [entry for option in option_names(section) for entry in _of_option(section, option).keys]
+    entries = list(_of_option(section, groups()[section][0]).keys)
+    return [*entries, *own_keys(section)] if section == "evaluation" else entries
+
+
+def own_keys(group: str) -> list[KeyEntry]:
+    """Return the keys of each option of a group that the default one does not have."""
+    default = groups()[group][0]
+    shared = {entry.key for entry in _of_option(group, default).keys}
+    return [
+        entry for option in option_names(group) for entry in _of_option(group, option).keys if entry.key not in shared
+    ]
 
 
 def _of_group(group: str) -> Reference:

@@ -15,7 +15,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from embedsweep.config.identity import trial_config_of
-from embedsweep.config.trial import TrainerConfig, TrialConfig
+from embedsweep.config.training import TrainerConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import has_key, resolve, set_value, value_at
 from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.files import SINGLE_RUNS, user_path

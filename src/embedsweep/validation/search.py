@@ -16,8 +16,10 @@ from embedsweep.config.axes import active_axes, axis_of_entry, completed, grid, 
 from embedsweep.config.compose import Composer
 from embedsweep.config.identity import canonical
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, SearchConfig, StudyPlan
+from embedsweep.config.trial import Shape
 from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
+from embedsweep.losses.table import LOSSES
 from embedsweep.validation.cells import Cell, Overrides, one_for_all, section_of
 from embedsweep.validation.plan_cells import broken_constraint, cell_config
 from embedsweep.validation.rules.data import scored_on
@@ -99,9 +101,11 @@ def _entries(
         *_option_spaces(search, cell, overrides, problems),
     ]
     entries: dict[str, _Entry] = {}
+    shapes = _shapes_taken(cell)
     for place, groups, space in spaces:
         for key, entry in space.items():
-            if key in mine:
+            is_unused = place != spaces[0][0] and ".negatives." in key and "tuples" not in shapes
+            if key in mine or is_unused:
                 continue
             where = f"{place}, {key}"
             other = entries.get(key)
@@ -110,9 +114,29 @@ def _entries(
             if other is not None and other.place != spaces[0][0]:
                 problems.append(Problem(where, f"{other.place} searches it, too: leave it out of one space"))
             with gather_problems(problems):
-                entries[key] = _Entry(place, groups, axis_of_entry(key, entry, _lookup(entry, cell), place))
+                axis = axis_of_entry(key, entry, _lookup(entry, cell), place)
+                if place != spaces[0][0] and key.endswith(".negatives.count") and "positive_pairs" not in shapes:
+                    axis = _above_zero(axis)
+                entries[key] = _Entry(place, groups, axis)
     raise_problems(problems)
     return entries
+
+
+def _shapes_taken(cell: Cell) -> tuple[Shape, ...]:
+    """Return the shapes that the cell's loss takes, whatever its batches are."""
+    loss = value_at(cell.composed, "loss")
+    while isinstance(inner := value_at(loss, "inner"), Mapping):
+        loss = inner
+    row = LOSSES.get(str(value_at(loss, "name")))
+    return () if row is None else tuple(shape for shape in row.shapes if shape not in row.only_cached)
+
+
+def _above_zero(axis: Axis) -> Axis:
+    """Return an axis of counts without 0, for losses that are not trained on positive pairs alone."""
+    if not isinstance(axis, DiscreteAxis):
+        return axis
+    choices = tuple(choice for choice in axis.choices if choice != 0)
+    return replace(axis, choices=choices or axis.choices)
 
 
 def _option_spaces(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, get_args
 
+from embedsweep.config.metrics import FAMILIES, scoring_keys
 from embedsweep.config.reader import KeyReaders, Reader, as_typed
 from embedsweep.config.study import (
     EmissionsConfig,
@@ -21,13 +22,10 @@ from embedsweep.config.study import (
     WorkersConfig,
 )
 from embedsweep.config.trial import (
-    DEV_METRICS,
-    DIRECTIONS,
     SHAPES,
     AlsoConfig,
     BenchmarkConfig,
     Column,
-    Count,
     DataConfig,
     EvaluationConfig,
     LossConfig,
@@ -37,7 +35,7 @@ from embedsweep.config.trial import (
     Shape,
     TrialConfig,
 )
-from embedsweep.config.types import fields_of
+from embedsweep.config.types import Count, fields_of
 from embedsweep.config.values import nearest, resolve, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
@@ -134,21 +132,33 @@ def _columns(reader: Reader) -> tuple[Column, ...]:
     shape = _shape(reader)
     wanted = COLUMNS[shape]
     value = reader.raw("columns")
-    if isinstance(value, list | tuple) and len(value) == len(wanted):
+    if isinstance(value, list | tuple) and (
+        len(value) == len(wanted) or (shape == "tuples" and len(value) > len(wanted))
+    ):
         are_names = all(isinstance(item, str) for item in value)
         are_positions = all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in value)
         if (are_names or are_positions) and len(set(value)) == len(value):
             return tuple(value)
     reader.problem(
         "columns",
-        f"must be {len(wanted)} names of a header ({', '.join(wanted)} of data.shape={shape}, in that order), or as "
-        f"many positions from 0 where there is none: [{','.join(wanted)}], but got {shown(value)}",
+        f"must be {'at least ' if shape == 'tuples' else ''}{len(wanted)} names of a header ({', '.join(wanted)} of "
+        f"data.shape={shape}, in that order), or as many positions from 0 where there is none: "
+        f"[{','.join(wanted)}], but got {shown(value)}",
     )
     return tuple(range(len(wanted)))
 
 
 def _where(reader: Reader) -> Mapping[str, str]:
     return {name: shown(value) for name, value in reader.value("where", Mapping[str, object]).items()}
+
+
+def _titles(reader: Reader) -> bool:
+    value: bool = reader.value("titles", bool)
+    data_format = reader.peek("format")
+    if value and data_format not in ("beir", "generated"):  # demo data checks for itself
+        message = f"are of documents in the layout of BEIR, and data.format={shown(data_format)} has none: leave it at"
+        reader.problem("titles", f"{message} false, or take data=beir")
+    return value
 
 
 def _labels(reader: Reader) -> tuple[str, ...] | None:
@@ -173,7 +183,7 @@ def _labels(reader: Reader) -> tuple[str, ...] | None:
 def _max_tokens(reader: Reader) -> tuple[int, ...] | None:
     value: tuple[int, ...] | None = reader.value("max_tokens", tuple[Count, ...] | None)
     shape = _shape(reader)
-    texts = text_columns(shape)
+    texts = text_columns(shape, len(reader.peek("columns") or ()))
     if value and len(value) != len(texts):
         message = f"must be a number for each of {', '.join(texts)} (data.shape={shape}), but got {shown(list(value))}"
         reader.problem("max_tokens", message)
@@ -234,21 +244,49 @@ def _scored_data(reader: Reader) -> DataConfig:
     return data
 
 
-def _benchmarks(reader: Reader) -> tuple[BenchmarkConfig, ...]:
+def _benchmarks(reader: Reader, key: str = "benchmarks") -> tuple[BenchmarkConfig, ...]:
     """Return the benchmarks, each as its whole option: the composer has put it in the place of its name."""
-    value = reader.raw("benchmarks")
+    value = reader.raw(key)
     items = [] if value is None else value
     if not isinstance(items, list | tuple) or not all(isinstance(item, Mapping) for item in items):
-        reader.problem("benchmarks", f"must be a list of benchmarks' names, but got {shown(value)}")
+        reader.problem(key, f"must be a list of benchmarks' names, but got {shown(value)}")
         return ()
     benchmarks = [
-        read_section(BenchmarkConfig, f"{reader.where}.benchmarks.{item.get('name')}", item, reader.problems)
+        read_section(BenchmarkConfig, f"{reader.where}.{key}.{item.get('name')}", item, reader.problems)
         for item in items
     ]
     names = [benchmark.name for benchmark in benchmarks]
     for name in {name for name in names if names.count(name) > 1}:
-        reader.problem("benchmarks", f"names {name} twice")
+        reader.problem(key, f"names {name} twice")
     return tuple(benchmarks)
+
+
+def _evaluation_name(reader: Reader) -> str:
+    """Return the name of an evaluation; one that is no family's has only the keys that all share, which score pairs."""
+    name: str = reader.value("name", str)
+    if name in FAMILIES:
+        return name
+    found = {family: [key for key in scoring_keys(family) if reader.peek(key) is not None] for family in FAMILIES}
+    most = max(map(len, found.values()))
+    if most:
+        families = [family for family, keys in found.items() if len(keys) == most]
+        keys = ", ".join(found[families[0]])
+        message = f"must be {' or '.join(families)}, which this option has keys of ({keys}), but got {shown(name)}"
+        reader.problem("name", f"{message}; its file may have any name")
+        reader.rest()  # nothing more is said about its keys
+    return name
+
+
+def _watch(reader: Reader) -> tuple[BenchmarkConfig, ...]:
+    benchmarks = _benchmarks(reader, "watch")
+    for benchmark in benchmarks:
+        if benchmark.split == "test":
+            message = (
+                f"{benchmark.name} is a test benchmark, and dev selects: watch a dev benchmark, or score it with "
+                f"test: evaluation.benchmarks=[{benchmark.name}]"
+            )
+            reader.problem("watch", message)
+    return benchmarks
 
 
 def _pooling(reader: Reader) -> str | None:
@@ -267,20 +305,12 @@ def _pooling(reader: Reader) -> str | None:
 
 
 def _objectives(reader: Reader) -> tuple[str, ...]:
+    """Return the objectives; empty for null. Which metrics there are depends on the evaluation."""
     before = len(reader.problems)
     objectives: tuple[str, ...] = reader.value("objective", tuple[str, ...])
-    for name in objectives:
-        if name not in DIRECTIONS:
-            reader.problem(
-                "objective", f"no metric {name}{nearest(name, DIRECTIONS)}; there are: {', '.join(DIRECTIONS)}"
-            )
     if len(set(objectives)) < len(objectives):
         reader.problem("objective", f"names a metric twice: {', '.join(objectives)}")
-    if len(reader.problems) == before and not any(name in DEV_METRICS for name in objectives):
-        reader.problem(
-            "objective", f"must have a dev metric, which chooses a trial's best checkpoint: {', '.join(DEV_METRICS)}"
-        )
-    return objectives if len(reader.problems) == before else DEV_METRICS[:1]
+    return objectives if len(reader.problems) == before else ()
 
 
 def _rungs(reader: Reader) -> tuple[float, ...]:
@@ -306,6 +336,7 @@ KEY_READERS: KeyReaders = {
     (ModelConfig, "pooling"): _pooling,
     (DataConfig, "columns"): _columns,
     (DataConfig, "where"): _where,
+    (DataConfig, "titles"): _titles,
     (DataConfig, "labels"): _labels,
     (DataConfig, "delimiter"): _delimiter,
     (DataConfig, "encoding"): _encoding,
@@ -313,7 +344,9 @@ KEY_READERS: KeyReaders = {
     (DataConfig, "max_tokens"): _max_tokens,
     (DataConfig, "also"): _also,
     (BenchmarkConfig, "data"): _scored_data,
+    (EvaluationConfig, "name"): _evaluation_name,
     (EvaluationConfig, "benchmarks"): _benchmarks,
+    (EvaluationConfig, "watch"): _watch,
     (StudyConfig, "objectives"): _objectives,
     (StudyConfig, "enqueue"): _points,
     (PruningConfig, "rungs"): _rungs,

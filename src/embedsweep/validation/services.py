@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from embedsweep.config.metrics import COSTS, dev_metrics, is_dev_metric
 from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
-from embedsweep.config.values import shown
+from embedsweep.config.trial import EvaluationConfig
+from embedsweep.config.values import nearest, shown
 from embedsweep.emissions.rows import country_problem
-from embedsweep.errors import Problem, raise_problems
+from embedsweep.errors import Problem, gather_problems, raise_problems
 from embedsweep.files import LONGEST_NAME, RESERVED, SINGLE_RUNS, SWEEPS, access_problem, access_problems
 from embedsweep.machine import MPS_FOLDERS, cuda_devices_of, find_mps_control, gpu_count
 from embedsweep.tracking.store import database_problem, locate
 from embedsweep.validation.cells import Cell
+from embedsweep.validation.reference import evaluation_metrics
 from embedsweep.validation.sections import read_sections
 
 
@@ -96,8 +99,12 @@ class Services:
     workers: WorkersConfig
 
 
-def read_services(cell: Cell) -> Services:
+def read_services(cell: Cell, *, has_own_evaluation: bool) -> Services:
     """Return the sections of a command that every cell shares.
+
+    Args:
+        cell: one of them.
+        has_own_evaluation: whether trials are scored as the cell says, and not as a study or run that exists does.
 
     Raises:
         ConfigError: everything wrong with them.
@@ -105,6 +112,10 @@ def read_services(cell: Cell) -> Services:
     kinds = {"study": StudyConfig, "tracking": TrackingConfig, "emissions": EmissionsConfig, "workers": WorkersConfig}
     problems: list[Problem] = []
     services = Services(**read_sections(cell.composed, kinds, problems))
+    if (evaluation := evaluation_of(cell)) is not None:
+        objectives = services.study.objectives or (f"dev/{evaluation.main_metric}",)
+        services = replace(services, study=replace(services.study, objectives=objectives))
+        problems += _check_objectives(objectives, evaluation) if has_own_evaluation else ()
     problems += _check_study(services.study)
     folders = list(_check_folders())
     known = tuple(problem.message for problem in folders)  # the default store is in one of them
@@ -115,6 +126,30 @@ def read_services(cell: Cell) -> Services:
         problems.append(Problem("emissions.country_iso_code", message))
     raise_problems([*problems, *folders])
     return services
+
+
+def evaluation_of(cell: Cell) -> EvaluationConfig | None:
+    """Return the evaluation that every cell shares; None if it is invalid, which is reported with the trials."""
+    problems: list[Problem] = []
+    evaluation: EvaluationConfig | None = None
+    with gather_problems(problems):
+        evaluation = read_sections(cell.composed, {"evaluation": EvaluationConfig}, problems)["evaluation"]
+    return None if problems else evaluation
+
+
+def _check_objectives(objectives: Sequence[str], evaluation: EvaluationConfig) -> Iterator[Problem]:
+    """Check that the evaluation gives the metrics that are optimised, and that one of them chooses checkpoints."""
+    own = dev_metrics(evaluation)
+    known = (*own, *COSTS)
+    unknown = [name for name in objectives if name not in known]
+    for name in unknown:
+        others = [f"evaluation={option}" for option, metrics in evaluation_metrics().items() if name in metrics]
+        advice = f" (add {' or '.join(others)})" if others else nearest(name, known)
+        message = f"no metric {name} of evaluation={evaluation.name}{advice}; there are: {', '.join(known)}"
+        yield Problem("study.objective", message)
+    if not unknown and not any(map(is_dev_metric, objectives)):
+        message = f"must have a dev metric, which chooses a trial's best checkpoint: {', '.join(own)}"
+        yield Problem("study.objective", message)
 
 
 def _check_folders() -> Iterator[Problem]:
@@ -194,6 +229,9 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
     if len(study.objectives) > 1 and study.sampler == "cmaes":
         message = "cmaes optimises one objective; with several use tpe, gp, nsga2, nsga3, qmc or random"
         yield Problem("study.sampler", message)
+    if len(study.objectives) > 1 and study.patience is not None:
+        message = "several objectives have no one best score to wait for: leave it out, or set study.objective to one"
+        yield Problem("study.patience", message)
     if study.sampler == "qmc" and study.seed >= 2**32:
         yield Problem("study.seed", f"must be below {2**32} for qmc, but got {study.seed}")
     yield from _check_rungs(study)

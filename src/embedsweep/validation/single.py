@@ -70,7 +70,7 @@ def pass_single(words: Sequence[str]) -> SingleRun:
             problems += refuse_changes(overrides)
         cell = _compose_one(overrides, composer, "several values need a study: add -m", problems)
         with gather_problems(problems):
-            services = read_services(cell)
+            services = read_services(cell, has_own_evaluation=not resumes)
         with gather_problems(problems):
             if resumes:
                 config, resumed = read_resumed(resumed_name(words, overrides), overrides, cell)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from embedsweep.config.axes import grid_size, is_discrete
-from embedsweep.config.compose import open_composer
+from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.constraints import parse_constraint
 from embedsweep.config.study import (
     Axis,
@@ -16,14 +16,20 @@ from embedsweep.config.study import (
     StudyConfig,
     StudyPlan,
 )
-from embedsweep.config.trial import DEV_METRICS
-from embedsweep.config.values import has_key, leaf_keys, nearest_key, shown, value_at
+from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
 from embedsweep.validation.search import check_cells, read_points, searched_axes
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_sections
-from embedsweep.validation.services import Services, check_reach, check_shares, read_services
+from embedsweep.validation.services import (
+    Services,
+    check_reach,
+    check_shares,
+    evaluation_of,
+    read_services,
+)
+from embedsweep.validation.strictest import set_strictest
 
 NUMERIC_SAMPLERS = ("cmaes", "qmc")
 COUNTED_UP_TO = 100_000
@@ -64,17 +70,21 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if overrides.values.get("resume") is not None:
             problems.append(Problem("resume", "is for a single run: repeat a study's own -m command to resume it"))
         cells = compose_cells(overrides, composer, problems)
+        is_named = "study.name" in overrides.values or value_at(cells[0].composed, "study.name") is not None
+        names_study = is_named and not overrides.touches_trials
         with gather_problems(problems):
-            services = read_services(cells[0])
-        names_study = "study.name" in overrides.values or (services is not None and services.study.name is not None)
-        if names_study and not overrides.touches_trials:
+            services = read_services(cells[0], has_own_evaluation=not names_study)
+        if names_study:
             if problems or services is None:
                 raise ConfigError(problems)
             n_trials = services.study.n_trials
             return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
+        if services is not None:
+            problems += _check_keep(services.study, cells[0], composer)
         search = _read_search(cells[0], overrides, problems)
         searched = searched_axes(search, cells, overrides, composer, problems)
         problems += _check_search(search, searched, overrides)
+        set_strictest(cells, (*overrides.axes, *searched), overrides, problems)
         groups = tuple(axis.key for axis in overrides.axes if composer.is_group(axis.key))
     constraints = tuple(_sound_constraints(search, cells, problems))
     plan = _plan(overrides, searched, cells, groups, constraints, services.study if services is not None else None)
@@ -84,9 +94,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if plan.axes:
             plan = replace(plan, enqueue=read_points(plan, study.enqueue, problems))
         n_trials = _count_trials(plan, study, search, overrides, problems)
-        if n_trials is not None and (count := len(plan.enqueue)) > n_trials:
-            message = f"has {count} configurations, more than study.n_trials={n_trials}: try fewer, or raise it"
-            problems.append(Problem("study.enqueue", message))
+        if n_trials is not None:
+            problems += check_n_trials(plan, study, n_trials)
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
@@ -96,6 +105,23 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         raise ConfigError(problems)
     fixed = tuple(overrides.fixed)
     return Sweep(**vars(services), plan=plan, n_trials=n_trials, fixed=fixed, overridden=overrides.keys)
+
+
+def check_n_trials(plan: StudyPlan, study: StudyConfig, n_trials: int) -> Iterator[Problem]:
+    """Check whether a new study has trials for all that it asks for.
+
+    Args:
+        plan: its plan.
+        study: its section.
+        n_trials: how many trials it will have: as requested, or as ``study.budget_hours`` buys.
+    """
+    hours = study.budget_hours
+    if (count := len(plan.enqueue)) > n_trials:
+        most = f"study.n_trials={n_trials}" if hours is None else f"the {n_trials} of study.budget_hours={hours:g}"
+        yield Problem("study.enqueue", f"has {count} configurations, more than {most}: try fewer, or raise it")
+    if study.patience is not None and study.patience >= n_trials:
+        message = f"{study.patience} is never reached in a study of {n_trials} trials: set less, or leave it out"
+        yield Problem("study.patience", message)
 
 
 def _plan(
@@ -115,13 +141,14 @@ def _plan(
         groups=groups,
         sampler=study.sampler if study is not None and is_sampled else "exhaustive",
         seed=study.seed if study is not None else 0,
-        objectives=study.objectives if study is not None else DEV_METRICS[:1],
+        objectives=study.objectives if study is not None else (),
         pruner=study.pruner if study is not None else "none",
         pruning=study.pruning if study is not None else NO_PRUNING,
         duplicates=study.duplicates if study is not None else "reuse",
         enqueue=(),
         warm_start=study.warm_start if study is not None else None,
         constraints=constraints,
+        keep=study.keep if study is not None else (),
     )
 
 
@@ -156,6 +183,38 @@ def _check_search(search: SearchConfig, searched: Sequence[object], overrides: O
         yield Problem("-m", message)
 
 
+def _check_keep(study: StudyConfig, cell: Cell, composer: Composer) -> Iterator[Problem]:
+    """Check that what must not be forgotten is watched, and that the untrained model is scored."""
+    evaluation, keep = evaluation_of(cell), study.keep
+    if evaluation is None or not keep:
+        return
+    watched = {each.name: (each.scoring or evaluation).metrics for each in evaluation.watch}
+    for kept in keep:
+        known = watched.get(kept.benchmark)
+        if known is None:
+            yield Problem("study.keep", _why_not_watched(kept.benchmark, list(watched), composer))
+        elif kept.metric not in known:
+            message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
+            yield Problem("study.keep", message + ", ".join(known))
+    names = [kept.name for kept in keep]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield Problem("study.keep", f"names {name.replace('/', ' ')} twice")
+    if not evaluation.before:
+        yield Problem("study.keep", "compares with the untrained model, which evaluation.before=false leaves out")
+
+
+def _why_not_watched(benchmark: str, watched: Sequence[str], composer: Composer) -> str:
+    """Return why a benchmark cannot be kept, and what to do."""
+    try:
+        split = composer.benchmark(benchmark)["split"]
+    except ConfigError as error:
+        return str(error)
+    if split == "test":
+        return f"{benchmark} is a test benchmark, and dev selects: keep a dev benchmark, which evaluation.watch names"
+    watching = ",".join([*watched, benchmark])
+    return f"{benchmark} is not watched: add it to evaluation.watch: 'evaluation.watch=[{watching}]'"
+
+
 def _sound_constraints(search: SearchConfig, cells: Sequence[Cell], problems: list[Problem]) -> Iterator[str]:
     """Return the constraints that can be parsed and name keys that exist."""
     for text in search.constraints:
@@ -176,18 +235,22 @@ def _count_trials(
     plan: StudyPlan, study: StudyConfig, search: SearchConfig, overrides: Overrides, problems: list[Problem]
 ) -> int | None:
     """Return how many trials the command requests; None where that is unknown, which is noted."""
+    has_budget = study.budget_hours is not None
+    if has_budget and "study.n_trials" in overrides.values:
+        message = "decides the number of trials, and study.n_trials does so, too: leave one of them out"
+        problems.append(Problem("study.budget_hours", message))
     if overrides.refused or not plan.axes:
         return study.n_trials
     if plan.sampler == "exhaustive":
         return _count_cells(plan, study, search, overrides, problems)
-    if study.n_trials is None:
+    if study.n_trials is None and not has_budget:
         drawn = ", ".join(axis.key for axis in plan.axes if not is_discrete(axis)) or "the search"
         problems.append(Problem("study.n_trials", f"{drawn} is sampled: set a number of trials, as study.n_trials=20"))
     categorical = [axis.key for axis in plan.axes if isinstance(axis, DiscreteAxis)]
     if plan.sampler in NUMERIC_SAMPLERS and categorical:
         message = f"{plan.sampler} takes ranges only, and {', '.join(categorical)} is a list of choices; use tpe or gp"
         problems.append(Problem("study.sampler", message))
-    return study.n_trials
+    return study.n_trials if not has_budget else None
 
 
 def _count_cells(
@@ -207,7 +270,7 @@ def _count_cells(
     except ValueError:
         return study.n_trials  # reported with the cells
     is_set = bool({"study.n_trials", "search.n_trials"} & set(overrides.values)) or study.n_trials != search.n_trials
-    if study.n_trials is None or not is_set or size == 0:
+    if study.n_trials is None or study.budget_hours is not None or not is_set or size == 0:
         return size
     if study.n_trials > size:
         cells = f"{size} cell{'s' if size > 1 else ''}, each run once"

@@ -20,8 +20,7 @@ from embedsweep.config.study import WorkersConfig
 from embedsweep.errors import ConfigError
 from embedsweep.machine import are_shared, cuda_devices_of, deal, find_mps_control, worker_count
 from embedsweep.signals import shielded
-from embedsweep.study.record import StudyRecord
-from embedsweep.workers.probe import find_per_device
+from embedsweep.workers.probe import Probed, find_per_device
 
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 
@@ -55,7 +54,7 @@ CLIENT_COMMAND = (sys.executable, "-I", "-S", "-c", CLIENT)
 
 @contextmanager
 def open_environments(
-    workers: WorkersConfig, device: str, trials: int, study: StudyRecord, say: Callable[[str], None]
+    workers: WorkersConfig, device: str, trials: int, study: Probed, say: Callable[[str], None]
 ) -> Iterator[list[Mapping[str, str]]]:
     """Yield the variables added to the environment of each worker process; none where no trial is left.
 

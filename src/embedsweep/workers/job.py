@@ -1,4 +1,4 @@
-"""What a worker process is sent, its job, and what it sends back: the calls of its display, as events."""
+"""What a worker process is sent, its job or an order to measure for a quote, and what it sends back: events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.study import Choice
+from embedsweep.config.study import Choice, EmissionsConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
 from embedsweep.files import SWEEPS
 from embedsweep.study.opening import TRACKING
@@ -15,10 +16,14 @@ from embedsweep.study.study import Study
 from embedsweep.validation.sweep import Sweep
 
 Event = tuple[Any, ...]
-"""The name of a method of `Display` and its arguments; or `OUTAGE` and a message."""
+"""The name of a method of `Display` and its arguments; `OUTAGE` and a message; or `ALIVE` alone."""
 
 OUTAGE = "outage"
 """The event that reports a problem which affects all trials, so that the command ends."""
+
+
+ALIVE = "alive"
+"""The event of a worker that has nothing to show, but does not hang."""
 
 
 def show(event: Event, display: Display) -> None:
@@ -56,6 +61,25 @@ class RemoteDisplay:
     def end(self, label: str, state: str, objective: float | None, note: str) -> None:
         """Send how a trial ended."""
         self._send(("end", label, state, objective, note))
+
+
+@dataclass(frozen=True)
+class QuoteOrder:
+    """All that a process of a quote needs.
+
+    Attributes:
+        configs: index of a kind -> a trial of it.
+        folder: for its files, which it deletes.
+        emissions: where the electricity comes from.
+        allocation: file with the energy allocated to this worker; None measures the machine in this process.
+        mixes_models: whether most trials are of another model than the one before, which each builds anew.
+    """
+
+    configs: Mapping[int, TrialConfig]
+    folder: Path
+    emissions: EmissionsConfig
+    allocation: Path | None
+    mixes_models: bool
 
 
 @dataclass(frozen=True)

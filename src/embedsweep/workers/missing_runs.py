@@ -9,24 +9,25 @@ from typing import cast
 
 from optuna.trial import FrozenTrial
 
-from embedsweep.evaluation.scores import DEV_TABLE, read_scores
+from embedsweep.evaluation.scores import DEV_TABLE, SCORES, read_scores
 from embedsweep.files import MODEL
 from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import CONFIG_HASH, Duplicate, trained_config
+from embedsweep.study.keep import forgets_text, forgotten
 from embedsweep.study.leases import LEASE
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.record import FAILURE, RETRY_OF, RUN_ID, StudyRecord
 from embedsweep.study.storage import repair_hint
 from embedsweep.study.study import Study
 from embedsweep.tracking.lookup import KnownRun
-from embedsweep.tracking.names import FORMER_ID, best_metrics, color_tags, option_tags, trial_name
+from embedsweep.tracking.names import FORGETS, FORMER_ID, best_metrics, color_tags, option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialState, TrialTracker
 from embedsweep.tracking.spool import SPOOL, spooled_ids
 from embedsweep.training.curve import points_of_curve
 from embedsweep.training.trial import log_result
 
 FILES = ("config.yaml", "train.log", "emissions.csv")
-FOLDERS = ("scores",)
+FOLDERS = (SCORES,)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
     if lease := attributes.get(LEASE):
         tags["embedsweep.host"] = lease["host"]
     tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
+    if forgets := forgets_text(forgotten(study.plan.keep, trial.constraints)):
+        tags[FORGETS] = forgets
     tags |= origin_tags(study.trials, trial.number) | (dict(context.tags) if context is not None else {})
     tags |= color_tags(study.plan, study.params_of(trial), trial.number)
     run = tracker.trial_run(

@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedsweep.config.identity import config_hash
+from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.result import TrialResult
-from embedsweep.config.trial import DEV_METRICS, TrialConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrackingError, TrialTakenError
 from embedsweep.files import MODEL
 from embedsweep.secrets import redact
+from embedsweep.study.keep import constraints_of, forgets_text, forgotten
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.study import OpenTrial, Study
-from embedsweep.tracking.names import best_metrics
+from embedsweep.tracking.names import FORGETS, best_metrics
 from embedsweep.tracking.runs import TrialState, TrialTracker
 from embedsweep.training.folder import write_config, write_result
 
@@ -50,7 +52,7 @@ def record_reuse(
     write_config(folder / "config.yaml", config)
     run.log_artifact(folder / "config.yaml")
     if original is None:
-        run.log_metrics(last_step, best_metrics({name: value for name, value in values.items() if name in DEV_METRICS}))
+        run.log_metrics(last_step, best_metrics({name: value for name, value in values.items() if is_dev_metric(name)}))
         return None
     gpu_h = None if original.emissions.gpu_h is None else 0.0
     nothing = replace(original.emissions, co2eq_kg=0.0, energy_kwh=0.0, duration_s=0.0, unmeasured=(), gpu_h=gpu_h)
@@ -77,8 +79,11 @@ class Outcomes:
 
         Raises:
             TrackingError: its run cannot be ended; nothing is reported to Optuna then.
+            TrialError: what ``study.keep`` compares is not known; its run is still open then.
             TrialTakenError: another worker has resumed the trial.
         """
+        keep = self.study.plan.keep
+        forgets = forgets_text(forgotten(keep, constraints_of(keep, result)))
         if self.study.services.keep_models == "all" and (trial.folder / MODEL).is_dir():
             run.log_artifact(trial.folder / MODEL, MODEL)
         state: TrialState = "PRUNED" if result.pruned else "COMPLETE"
@@ -86,6 +91,9 @@ class Outcomes:
         if reason := self.study.prune_reason(trial):
             run.set_tags({PRUNED: reason})
             note += f", pruned {reason}"
+        if forgets:
+            run.set_tags({FORGETS: forgets})
+            note += f", {forgets}"
         run.finish(state)
         if (store_id := run.store_id) != run.run_id:  # the store was away when the run began, and is back
             self.study.set_run(trial, store_id, config_hash(config))
@@ -117,10 +125,13 @@ class Outcomes:
         values = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
         whole = self.study.result_of(original)
         result = record_reuse(config, trial.folder, run, whole, values, original.last_step or 0)
+        forgets = forgets_text(forgotten(self.study.plan.keep, original.constraints))
+        if forgets:
+            run.set_tags({FORGETS: forgets})
         run.finish(state)
         self.study.reuse(trial, original, result)
         elsewhere = "" if result is not None else ", whose other scores are on another machine"
-        note = f"reused from trial {number}{elsewhere}"
+        note = f"reused from trial {number}{elsewhere}{forgets and ', '}{forgets}"
         self.display.end(str(trial.number), state, values.get(self.study.plan.objective), note)
 
     def retry(self, trial: OpenTrial, run: TrialTracker | None, reason: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from embedsweep.config.axes import active_axes, completed, probes_of
 from embedsweep.config.identity import config_hash
@@ -22,7 +22,6 @@ from embedsweep.hub import local_model
 from embedsweep.machine import Gpu, read_gpu
 from embedsweep.models.layout import weight_files
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
-from embedsweep.study.record import StudyRecord
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.search import sound_cells
 from embedsweep.workers.probe_process import OUT_OF_MEMORY, READY, STEPS
@@ -123,8 +122,20 @@ def levels_for(trials: int) -> tuple[int, ...]:
     return tuple(level for level in LEVELS if level == 1 or level // 2 < trials)
 
 
+class Probed(Protocol):
+    """A study, as far as its trials are measured."""
+
+    @property
+    def plan(self) -> StudyPlan:
+        """Its plan."""
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, where the result is kept."""
+
+
 def find_per_device(
-    study: StudyRecord,
+    study: Probed,
     device: str,
     gpu: str,
     trials: int,

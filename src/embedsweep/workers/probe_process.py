@@ -120,6 +120,9 @@ class _Watcher:
         self._channel = channel
         self._stopped = stopped
 
+    def on_alive(self) -> None:
+        """Ignore signs of life."""
+
     def on_metrics(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Ignore the metrics of training steps."""
 

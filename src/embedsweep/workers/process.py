@@ -9,16 +9,17 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from embedsweep.errors import DeviceLostError, EmbedsweepError, Interrupted
 from embedsweep.machine import end_at_once, prepare_process
-from embedsweep.processes import ParentChannel
+from embedsweep.processes import ALIVE_S, ParentChannel, at_most_every
 from embedsweep.secrets import redact
 from embedsweep.signals import handled
 from embedsweep.training.group import TrainingGroup, open_group
-from embedsweep.workers.job import OUTAGE, Job, RemoteDisplay
+from embedsweep.workers.job import ALIVE, OUTAGE, Job, RemoteDisplay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,9 @@ def main() -> int:
             deadline = time.monotonic() + job.seconds if job.seconds is not None else None
             alone = threading.Event()
             threading.Thread(target=_end_with_supervisor, args=(channel, alone), name="supervisor", daemon=True).start()
-            return _work_logged(job, RemoteDisplay(channel.send), deadline, group, alone)
+            display = RemoteDisplay(channel.send)
+            alive = at_most_every(ALIVE_S, lambda: channel.send((ALIVE,)))
+            return _work_logged(job, display, alive, deadline, group, alone)
     except Interrupted as error:
         return error.exit_code
     except DeviceLostError as error:
@@ -77,13 +80,18 @@ def _import_all(device: str, store: str) -> None:
 
 
 def _work_logged(
-    job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None, alone: threading.Event
+    job: Job,
+    display: RemoteDisplay,
+    alive: Callable[[], None],
+    deadline: float | None,
+    group: TrainingGroup | None,
+    alone: threading.Event,
 ) -> int:
     from embedsweep.training.folder import train_log
 
     with train_log(job.log):
         try:
-            _work(job, display, deadline, group, alone)
+            _work(job, display, alive, deadline, group, alone)
         except (Interrupted, EmbedsweepError):
             raise
         except Exception:
@@ -93,7 +101,12 @@ def _work_logged(
 
 
 def _work(
-    job: Job, display: RemoteDisplay, deadline: float | None, group: TrainingGroup | None, alone: threading.Event
+    job: Job,
+    display: RemoteDisplay,
+    alive: Callable[[], None],
+    deadline: float | None,
+    group: TrainingGroup | None,
+    alone: threading.Event,
 ) -> None:
     from embedsweep.emissions.allocation import allocation_path
     from embedsweep.study.opening import open_study
@@ -109,8 +122,8 @@ def _work(
         # The supervisor has opened the store: if it cannot be reached now, records are written later.
         tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
         try:
-            Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group).work()
-            _score_best(study, tracker, job.parent, allocation)
+            Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group, alive=alive).work()
+            _score_best(study, tracker, job.parent, allocation, alive)
         finally:
             if alone.is_set():  # no supervisor writes what waits: a run would stay RUNNING until the study is resumed
                 tracker.close()
@@ -118,12 +131,14 @@ def _work(
                 tracker.stop()
 
 
-def _score_best(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> None:
+def _score_best(
+    study: Study, tracker: Tracker, parent: str, allocation: Path | None, alive: Callable[[], None]
+) -> None:
     """Score the best trial in the last worker, which has imported all this needs; else the supervisor does it."""
     from embedsweep.workers.winner import score_complete
 
     try:
-        score_complete(study, tracker, parent, allocation)
+        score_complete(study, tracker, parent, allocation, alive)
     except Exception:
         logging.getLogger(__name__).exception("the best trial was not scored; the supervisor tries and reports why")
 

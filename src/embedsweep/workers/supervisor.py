@@ -16,7 +16,7 @@ from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.signals import shielded
-from embedsweep.workers.job import OUTAGE, Event, Job, show, worker_log
+from embedsweep.workers.job import ALIVE, OUTAGE, Event, Job, show, worker_log
 
 COMMAND = (*PYTHON, "embedsweep.workers.process")
 
@@ -171,6 +171,8 @@ class Supervisor:
     def _show(self, worker: ChildProcess, event: Event) -> None:
         state = self._states[worker.number]
         state.silent_s = 0.0
+        if event == (ALIVE,):
+            return
         name, argument, *_ = event
         if name == OUTAGE:
             state.outage = str(argument)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.emissions.meter import EmissionsMeter
+from embedsweep.evaluation.scores import SCORES
 from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
+from embedsweep.study.keep import keep_text
 from embedsweep.study.record import RUN_ID, Finals
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
@@ -24,7 +27,11 @@ SCORING = "scoring.csv"
 
 
 def score_complete(
-    study: Study, tracker: Tracker, parent: str, allocation: Path | None = None
+    study: Study,
+    tracker: Tracker,
+    parent: str,
+    allocation: Path | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[str, float] | None:
     """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
@@ -33,6 +40,7 @@ def score_complete(
         tracker: writes to MLflow.
         parent: the id of the study's own run.
         allocation: the file with the energy allocated to this worker; None measures the machine.
+        alive: is called after each batch of texts that is encoded.
 
     Returns:
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
@@ -41,10 +49,12 @@ def score_complete(
     if not study.is_complete:
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
-        return _score_winner(study, tracker, parent, allocation)
+        return _score_winner(study, tracker, parent, allocation, alive)
 
 
-def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path | None) -> dict[str, float] | None:
+def _score_winner(
+    study: Study, tracker: Tracker, parent: str, allocation: Path | None, alive: Callable[[], None]
+) -> dict[str, float] | None:
     winner = study.best
     if winner is None:
         return None
@@ -65,16 +75,19 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
         gpus = training_gpus(config.trainer.device)
         meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
         with train_log(folder / "train.log"), meter:
-            scored = _score(folder / MODEL, config, result)
+            scored = _score(folder, config, result, alive)
         cost = meter.total()
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
-    complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev.")
+    kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
+    complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev{kept}.")
     finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
     with shielded():  # once a run is reopened, it must be ended
         run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]
         if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores
             run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
             run.log_metrics(result.steps, finals.scores)
+            if (folder / SCORES).is_dir():  # files of an older study may be lost
+                run.log_artifact(folder / SCORES, SCORES)
             if study.services.keep_models != "none":
                 run.log_artifact(folder / MODEL, MODEL)
             run.finish("COMPLETE")
@@ -84,11 +97,19 @@ def _score_winner(study: Study, tracker: Tracker, parent: str, allocation: Path 
     return finals.scores
 
 
-def _score(model_folder: Path, config: TrialConfig, result: TrialResult) -> TrialResult:
-    """Return the result with test scores: of the model, and of the untrained one if that was scored on dev."""
+def _score(folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None]) -> TrialResult:
+    """Return the result with test scores: of the model, and of the untrained one if that was scored on dev.
+
+    Args:
+        folder: the trial's; the scores of the test items are written there.
+        config: the trial.
+        result: what was known before.
+        alive: is called after each batch of texts that is encoded.
+    """
     from transformers import set_seed
 
-    from embedsweep.evaluation.pairs import score_further, score_test
+    from embedsweep.evaluation.encoding import signs_of_life
+    from embedsweep.evaluation.evaluator import score_further, score_test
     from embedsweep.models.build import build_model, load_trained, torch_device
 
     device = torch_device(config.trainer.device)
@@ -96,6 +117,10 @@ def _score(model_folder: Path, config: TrialConfig, result: TrialResult) -> Tria
     if before:
         set_seed(config.trainer.seed)
         untrained = build_model(config.model, device)
-        before |= {**score_test(config, untrained), **score_further(config, untrained)}
-    model = load_trained(model_folder, config.model, device)
-    return replace(result, test=score_test(config, model), before=before, benchmarks=score_further(config, model))
+        with signs_of_life(untrained, alive):
+            before |= {**score_test(config, untrained), **score_further(config, untrained)}
+    model = load_trained(folder / MODEL, config.model, device)
+    with signs_of_life(model, alive):
+        return replace(
+            result, test=score_test(config, model, folder), before=before, benchmarks=score_further(config, model)
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from embedsweep.signals import shielded
 from embedsweep.study.deaths import failure_of
 from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
+from embedsweep.study.keep import constraints_of, forgotten, keeps_so_far
 from embedsweep.study.leases import BEAT_EVERY_S
 from embedsweep.study.study import OpenTrial, Study
 from embedsweep.tracking.names import color_tags, option_tags, trial_name
@@ -66,6 +67,7 @@ class Worker:
             machine for each trial.
         group: the processes that train each trial together; None trains in this one.
         after_trial: is called after each attempt at a trial.
+        alive: is called while a trial runs, wherever it gets further, and while this worker waits for one.
     """
 
     study: Study
@@ -77,6 +79,7 @@ class Worker:
     allocation: Path | None = None
     group: TrainingGroup | None = None
     after_trial: Callable[[], None] = lambda: None
+    alive: Callable[[], None] = lambda: None
     _known_warnings: set[str] = field(default_factory=set, init=False)
     _models: BuiltModels = field(default_factory=BuiltModels, init=False)
 
@@ -97,16 +100,30 @@ class Worker:
             self.after_trial()
 
     def _next(self) -> OpenTrial | None:
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            self.display.say("study.timeout has passed: no further trial is started")
-            return None
-        while True:
-            trial = self._ask()
-            if trial is not None or not (doubtful := self.study.doubtful):
+        said = ""
+        while self.deadline is None or time.monotonic() <= self.deadline:
+            if (trial := self._ask()) is not None:
                 return trial
-            numbers = ", ".join(map(str, doubtful))
-            self.display.say(f"waiting to see whether trial {numbers}, started on another machine, still runs")
-            time.sleep(BEAT_EVERY_S)
+            if waits_for := self._waits_for():
+                if waits_for != said:
+                    self.display.say(waits_for)
+                    said = waits_for
+                self.alive()
+                time.sleep(BEAT_EVERY_S)
+            elif not self.study.n_left:  # else the last trial that ran has ended since, and lifted the stop
+                if self.study.is_stopped:
+                    self.display.say("study.patience is reached: no further trial is started")
+                return None
+        self.display.say("study.timeout has passed: no further trial is started")
+        return None
+
+    def _waits_for(self) -> str:
+        """Return in words what may yet give this worker a trial, where there is none now; empty if nothing may."""
+        if doubtful := self.study.doubtful:
+            return f"waiting to see whether {_trials(doubtful)}, started on another machine, still runs"
+        if self.study.is_stopped and (unfinished := self.study.unfinished):
+            return f"study.patience is reached: waiting to see whether {_trials(unfinished)} improves on the best"
+        return ""
 
     def _ask(self) -> OpenTrial | None:
         trial: OpenTrial | None = None
@@ -237,11 +254,12 @@ class Worker:
     def _train(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker) -> TrialResult:
         require_same_data(self.study, trial.params, config)
         label = str(trial.number)
-        steps = 0
+        steps, before = 0, dict[str, float]()
 
         def report(step: int, metrics: Mapping[str, float]) -> Decision:
             self.display.score(label, metrics[self.study.plan.objective])
-            return self.study.report(trial, step, metrics, steps)
+            keeps = keeps_so_far(self.study.plan.keep, before, metrics)
+            return self.study.report(trial, step, metrics, steps, keeps=keeps)
 
         def progress(step: int, total: int) -> None:
             nonlocal steps
@@ -262,6 +280,8 @@ class Worker:
             group=self.group,
             models=self._models,
             keeps_model=self._keeps_model,
+            on_before=before.update,
+            alive=self.alive,
         )
         return run_trial(setup)
 
@@ -273,12 +293,15 @@ class Worker:
             for line in self.study.unseen_warnings(new):
                 self.display.say(line)
 
-    def _keeps_model(self, objective: float) -> bool:
+    def _keeps_model(self, result: TrialResult) -> bool:
         """Return whether a trial's model may be needed: all are kept, or it may be the best one."""
-        if self.study.services.keep_models == "all" or (best := self.study.best) is None:
+        plan = self.study.plan
+        if self.study.services.keep_models == "all":
             return True
-        objectives = self.study.plan.objectives
-        return objective >= best.values[objectives.index(self.study.plan.objective)]
+        if forgotten(plan.keep, constraints_of(plan.keep, result)):
+            return False
+        best = self.study.best
+        return best is None or result.objective >= best.values[plan.objectives.index(plan.objective)]
 
 
 def delete_unneeded(study: Study) -> None:
@@ -297,3 +320,7 @@ def delete_unneeded(study: Study) -> None:
             is_kept = trial.number in complete and study.services.keep_models == "all"
             if not is_kept and (best is None or trial.number != best.number):
                 shutil.rmtree(folder / MODEL, ignore_errors=True)
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    return f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from embedsweep.config.trial import DataConfig, TrialConfig
 from embedsweep.errors import Problem, gather_problems
-from embedsweep.validation.rules import data, loss, model, training
+from embedsweep.validation.rules import data, loss, model, negatives, training
 
 DATA_KEYS = (*(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert"), "evaluation")
 """The keys that decide which examples and pairs there are."""
@@ -44,7 +44,7 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (training.check_device, ("trainer.device",)),
     (training.check_precision, ("trainer.device", "trainer.precision")),
     (lambda config: model.check_model(config.model), ("model",)),
-    (model.check_prompts, ("model", "data.shape", "data.also")),
+    (model.check_prompts, ("model", "data.shape", "data.also", "evaluation")),
     (loss.check_nesting, LOSS_KEYS),
     (loss.check_sums, LOSS_KEYS),
     (loss.check_cached, (*BATCH_KEYS, "model", *LOSS_KEYS)),
@@ -55,6 +55,8 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (loss.check_teacher_width, ("model", *LOSS_KEYS)),
     (loss.check_architecture, ("model", *LOSS_KEYS)),
     (loss.check_grouping, ("dataloader.batch_sampler", "data.shape", "data.convert", *LOSS_KEYS)),
+    (negatives.check_negatives, ("data.negatives", "data.also", "model")),
+    (negatives.check_cached_tuples, (*BATCH_KEYS, *DATA_KEYS, *LOSS_KEYS)),
     (loss.check_dims, ("model", "evaluation.dims")),
     (data.check_data, DATA_KEYS),
     (data.check_test_is_not_dev, DATA_KEYS),

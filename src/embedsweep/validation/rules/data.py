@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from embedsweep.config.identity import canonical
-from embedsweep.config.trial import BenchmarkConfig, Split, TrialConfig
+from embedsweep.config.trial import BenchmarkConfig, DataConfig, EvaluationConfig, Split, TrialConfig
 from embedsweep.data.demo import DEMOS, is_generated
-from embedsweep.data.load import Request, load_also, load_benchmark, load_splits, scored_data
+from embedsweep.data.load import Request, benchmark_data, load_also, load_benchmark, load_splits, scored_data
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
+from embedsweep.losses.table import LOSSES
 from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
 from embedsweep.training.micro_batches import losses_of
 from embedsweep.validation.rules.training import smallest_batch
@@ -22,7 +24,8 @@ def check_data(config: TrialConfig) -> Sequence[Problem]:
     """Check that every split, every further dataset and every benchmark can be read."""
     evaluation = config.evaluation
     loads: list[Callable[[], object]] = [lambda: load_splits(config.data, evaluation), lambda: load_also(config.data)]
-    loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in evaluation.benchmarks]
+    further = (*evaluation.benchmarks, *evaluation.watch)
+    loads += [functools.partial(load_benchmark, benchmark, evaluation.path) for benchmark in further]
     problems: list[Problem] = []
     for load in loads:
         with gather_problems(problems):
@@ -49,16 +52,33 @@ READ_FROM = ("path", "hub", "revision", "language", "format", "files", "where")
 
 
 def check_test_is_not_dev(config: TrialConfig) -> Iterator[Problem]:
-    """Check that test does not read the pairs of dev, by which the model is chosen."""
-    (dev, chosen), (test, reported) = (scored_data(config.data, config.evaluation, name) for name in ("dev", "test"))
-    both = [name for name in test.splits[reported] if name in dev.splits[chosen]]
-    if both and all(getattr(dev, key) == getattr(test, key) for key in READ_FROM):
-        key = f"data.splits.{reported}" if config.evaluation.test is None else "evaluation.test"
+    """Check that test does not read the pairs of dev, by which the model is chosen, and is not watched beside it."""
+    evaluation = config.evaluation
+    dev, test = (scored_data(config.data, evaluation, name) for name in ("dev", "test"))
+    if both := _read_twice(dev, test):
+        key = f"data.splits.{test[1]}" if evaluation.test is None else "evaluation.test"
         message = (
-            f"reads {', '.join(both)} of {test.name}, as dev does: a score on pairs that chose the model is no test; "
+            f"reads {both} of {test[0].name}, as dev does: a score on pairs that chose the model is no test; "
             "choose another benchmark"
         )
-        yield Problem(key, f"{message} or split" if config.evaluation.test is None else message)
+        yield Problem(key, f"{message} or split" if evaluation.test is None else message)
+    reported = {"test": test}
+    reported |= {each.name: _source_of(each, evaluation) for each in evaluation.benchmarks if each.split == "test"}
+    for watched, (name, source) in itertools.product(evaluation.watch, reported.items()):
+        if both := _read_twice(_source_of(watched, evaluation), source):
+            message = f"{watched.name} reads {both} of {source[0].name}, as {name} does, and dev selects"
+            yield Problem("evaluation.watch", f"{message}: watch a dev benchmark of other data")
+
+
+def _source_of(benchmark: BenchmarkConfig, evaluation: EvaluationConfig) -> tuple[DataConfig, Split]:
+    return benchmark_data(benchmark, evaluation.path), benchmark.split
+
+
+def _read_twice(one: tuple[DataConfig, Split], other: tuple[DataConfig, Split]) -> str:
+    """Return which splits, by their names in the files, are read by both; empty for none."""
+    names = [name for name in other[0].splits[other[1]] if name in one[0].splits[one[1]]]
+    is_same = all(getattr(one[0], key) == getattr(other[0], key) for key in READ_FROM)
+    return ", ".join(names) if is_same else ""
 
 
 def scored_on(config: TrialConfig) -> tuple[str, str]:
@@ -110,6 +130,9 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
 def _in_section(problem: Problem, dataset: UnpreparedPart) -> Problem:
     """Return a problem of one dataset under its own keys; of a loss without data, with demo data that suits it."""
     section, message = dataset.section, problem.message
+    if problem.where == "data.negatives.count" and "with loss=" in message:
+        taking = [name for name, row in LOSSES.items() if "tuples" in row.shapes]
+        message += f"; any number: {', '.join(taking)}"
     if problem.where == "loss":
         demos = [f"data={name}" for name, shape in DEMOS.items() if shape in shapes_of(dataset.loss)]
         message += f" (to try it: {demos[0]})" if demos else ""

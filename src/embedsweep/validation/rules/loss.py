@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from embedsweep.config.trial import LossConfig, ModelConfig, ParameterValue, TrialConfig
 from embedsweep.config.values import shown
-from embedsweep.data.convert import target_shape
+from embedsweep.data.convert import trained_shape
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.nesting import in_batch, merges_columns, nest, shapes_of
 from embedsweep.losses.rows import InBatch
@@ -83,7 +83,7 @@ def check_other_models(config: TrialConfig) -> Iterator[Problem]:
         name = LOSSES[part.name].other_model
         if name is None:
             continue
-        for problem in check_model(_as_it_is(config.model, part.parameters[name])):
+        for problem in check_model(as_it_is(config.model, part.parameters[name])):
             # The advice there is for a model to train.
             yield Problem(f"{key}.{name}", problem.message.partition("; use model=")[0].removesuffix(TRUST))
 
@@ -95,7 +95,7 @@ def check_teacher_width(config: TrialConfig) -> Iterator[Problem]:
             continue
         projected = part.parameters["projection_dim"]
         own = embedding_width(config.model) if projected is None else projected
-        teacher = embedding_width(_as_it_is(config.model, part.parameters["teacher"]))
+        teacher = embedding_width(as_it_is(config.model, part.parameters["teacher"]))
         if own is not None and teacher is not None and own != teacher:
             message = (
                 f"must be {teacher}, the teacher's dimensions, but got {shown(projected)}; "
@@ -137,7 +137,7 @@ def check_grouping(config: TrialConfig) -> Iterator[Problem]:
         for dataset in config.datasets.values():
             data, loss = dataset.data, dataset.loss
             try:
-                shape = target_shape(data.shape, shapes_of(loss), data.convert.to, loss.name)
+                shape = trained_shape(data, shapes_of(loss), loss.name)
             except ConfigError:
                 continue  # reported by the rules of the data
             if shape not in CLASSES:
@@ -210,8 +210,8 @@ def _parts(where: str, loss: LossConfig) -> Iterator[tuple[str, LossConfig]]:
         yield where + ".inner" * depth, part
 
 
-def _as_it_is(model: ModelConfig, path: ParameterValue) -> ModelConfig:
-    """Return a guide or teacher: the model at ``path`` as it is, with nothing built onto it."""
+def as_it_is(model: ModelConfig, path: ParameterValue) -> ModelConfig:
+    """Return a guide, teacher or miner: the model at ``path`` as it is, with nothing built onto it."""
     return replace(
         model,
         name="pretrained",

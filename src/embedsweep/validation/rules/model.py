@@ -22,7 +22,7 @@ from embedsweep.models.layout import (
     transformer_folder,
     usable_positions,
 )
-from embedsweep.models.prompts import ROLES, WITH_ROLES
+from embedsweep.models.prompts import ROLES, SCORED_WITH_ROLES, WITH_ROLES
 from embedsweep.models.requirements import (
     can_pad,
     code_of,
@@ -44,19 +44,22 @@ def check_model(config: ModelConfig) -> list[Problem]:
 
 
 def check_prompts(config: TrialConfig) -> Iterator[Problem]:
-    """Check that some text gets one of the configured prompts."""
+    """Check that some text gets one of the configured prompts, in training or in scoring."""
     model = config.model
     if not model.prompts or model.default_prompt is not None or _own_prompts(model)[1] is not None:
         return
     names, shapes = ", ".join(model.prompts), [dataset.data.shape for dataset in config.datasets.values()]
     advice = f"set model.default_prompt={next(iter(model.prompts))}"
+    names_roles = any(model.prompts.get(role) for role in ROLES)
+    scores_roles = not SCORED_WITH_ROLES.isdisjoint(config.evaluation.families)
+    has_roles = scores_roles or any(shape in WITH_ROLES for shape in shapes)
     if model.prompt_rule == "columns":
-        gets_one = set(ROLES) <= model.prompts.keys()
+        gets_one = set(ROLES) <= model.prompts.keys() or (scores_roles and names_roles)
     else:
-        gets_one = any(shape in WITH_ROLES for shape in shapes) and any(model.prompts.get(role) for role in ROLES)
+        gets_one = has_roles and names_roles
     if gets_one:
         return
-    if any(shape in WITH_ROLES for shape in shapes) or model.prompt_rule == "columns":
+    if has_roles or model.prompt_rule == "columns":
         message = f"no text gets one of {names}: name them query and document, or {advice}"
     else:
         message = f"no text gets one of {names}: texts of data.shape={shapes[0]} are equals: {advice}"

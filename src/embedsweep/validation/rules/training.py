@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedsweep.config.trial import DataloaderConfig, TrialConfig
+from embedsweep.config.training import DataloaderConfig
+from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import Problem
 from embedsweep.losses.nesting import across, nest
 from embedsweep.losses.rows import Across, InBatch

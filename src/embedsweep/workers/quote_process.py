@@ -1,0 +1,186 @@
+"""A process of a quote: ``python -m embedsweep.workers.quote_process DEVICE PROCESSES``, which is sent a `QuoteOrder`.
+
+It runs the first steps of one trial of each kind as a worker would, and sends what they took. Nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import psutil
+
+from embedsweep.config.result import Decision
+from embedsweep.config.trial import TrialConfig
+from embedsweep.errors import first_line
+from embedsweep.machine import end_at_once, free_device_memory, prepare_process, training_gpus
+from embedsweep.processes import ParentChannel
+from embedsweep.secrets import redact
+from embedsweep.study.quote import Timing
+from embedsweep.tracking.records import Record
+from embedsweep.tracking.runs import TrialTracker
+from embedsweep.training.built_models import BuiltModels
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.group import TrainingGroup, open_group
+from embedsweep.training.steps import count_evaluations
+from embedsweep.training.trial import TrialSetup, run_trial
+from embedsweep.training.warm_up import warm_up
+from embedsweep.workers.job import QuoteOrder
+
+STEPS, GPU_STEPS = 12, 60
+"""Optimizer steps that are timed of each kind; a GPU captures some of its first steps."""
+
+FEWEST, ENOUGH_S = 4, 20.0
+"""On a CPU a slow model is timed for fewer steps, as many as take this long, but not fewer than so many."""
+
+PARTS = 4
+"""Parts of these steps; the first one is not counted."""
+
+READY, BEGUN, TIMED, FAILED = "ready", "begun", "timed", "failed"
+"""Names of the messages. `BEGUN` comes with a kind's index, `TIMED` and `FAILED` with a timing or a reason, too."""
+
+KIB = 2**10
+
+
+class Unrecorded(TrialTracker):
+    """The run of a trial of which nothing is recorded."""
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self._tags, self._data_sets = {}, {}
+
+    def _write(self, record: Record) -> None:
+        pass
+
+
+def main() -> int:
+    """Time one trial of each kind; return 0."""
+    device, processes = sys.argv[1], int(sys.argv[2])
+    channel = ParentChannel()
+    end_at_once()
+    with open_group(processes, device) as group:  # assigns this worker's GPUs
+        prepare_process(device)  # before torch is imported
+        warm_up(device)
+        channel.send((READY,))
+        order = channel.receive()
+        assert isinstance(order, QuoteOrder)
+        threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
+        time_each(order, device, group, channel.send)
+    return 0
+
+
+def time_each(
+    order: QuoteOrder, device: str, group: TrainingGroup | None, send: Callable[[tuple[object, ...]], None]
+) -> None:
+    """Time one trial of each kind, and send when it begins and what it took.
+
+    What a worker or a whole sweep does once is not counted: loading libraries and data, mining negatives, scoring the
+    untrained model. The first kind of each model and data trains a step before it is timed.
+    """
+    from embedsweep.losses.nesting import dims
+
+    models, steps = BuiltModels(), dict[str, int]()
+    for index, config in order.configs.items():
+        send((BEGUN, index))
+        try:
+            key = repr((config.model, config.data, config.evaluation, dims(config.loss)))
+            if key not in steps:
+                steps[key] = steps_of(device, time_trial(config, order, models, group, 1).step_s)
+            if order.mixes_models:
+                models.drop()
+            send((TIMED, index, time_trial(config, order, models, group, steps[key])))
+        except Exception as error:
+            logging.getLogger(__name__).exception("a trial failed")
+            send((FAILED, index, redact(first_line(error))))
+        free_device_memory()
+
+
+def _end_with_parent(channel: ParentChannel) -> None:
+    channel.wait_for_end()
+    os._exit(0)
+
+
+def steps_of(device: str, step_s: float) -> int:
+    """Return how many optimizer steps of each kind are timed.
+
+    Args:
+        device: ``trainer.device``.
+        step_s: seconds of the first step of a model on its data.
+    """
+    return GPU_STEPS if training_gpus(device) else max(FEWEST, min(STEPS, int(ENOUGH_S / step_s)))
+
+
+def time_trial(
+    config: TrialConfig, order: QuoteOrder, models: BuiltModels, group: TrainingGroup | None, steps: int
+) -> Timing:
+    """Train the first steps of a trial, evaluate it once, and return what that took.
+
+    Args:
+        config: the trial.
+        order: what all trials share.
+        models: keeps the model for the next trial, as in a worker.
+        group: the processes that train the trial together; None trains it in this one.
+        steps: optimizer steps to train; a shorter trial is trained to its end.
+    """
+    marks: dict[int, float] = {}
+    total = 0
+
+    def progress(step: int, of: int) -> None:
+        nonlocal total
+        total = of
+        marks.setdefault(step, time.monotonic())
+
+    trainer = replace(config.trainer, eval_every=float(steps), log_every=float(max(1, steps // PARTS)))
+    folder = order.folder / "trial"
+    setup = TrialSetup(
+        replace(config, rungs=(), trainer=trainer),
+        folder,
+        Unrecorded(),
+        lambda _step, _metrics: Decision.PRUNE,
+        progress,
+        order.emissions,
+        single=False,
+        allocation=order.allocation,
+        group=group,
+        models=models,
+        keeps_model=lambda _: False,
+    )
+    begun = time.monotonic()
+    try:
+        result = run_trial(setup)
+        seconds = time.monotonic() - begun
+        (first, since), (last, until) = min(marks.items()), max(marks.items())
+        trained_s, eval_s, cost = result.train_s or 0.0, result.eval_s or 0.0, result.emissions
+        step_s = (until - since) / (last - first) if last > first else trained_s / result.steps
+        return Timing(
+            steps=total,
+            step_s=step_s,
+            eval_s=eval_s,
+            fixed_s=max(0.0, seconds - result.steps * step_s - eval_s),
+            evaluations=count_evaluations(config, total),
+            kwh_per_s=cost.energy_kwh / cost.duration_s,
+            co2eq_kg_per_s=cost.co2eq_kg / cost.duration_s,
+            ram_bytes=_ram_bytes(),
+            gpu_gib=result.peak_memory_gib,
+            checkpoint_bytes=Checkpoints(folder / CHECKPOINTS).size,
+            model_bytes=sum(file.stat().st_size for file in (folder / CHECKPOINTS).rglob("model.safetensors")),
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ram_bytes() -> int:
+    """Return the most main memory that this process held, with what the other processes of its group hold now."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIB)
+    return peak + sum(child.memory_info().rss for child in psutil.Process().children(recursive=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
