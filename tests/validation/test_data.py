@@ -54,14 +54,17 @@ def test_demo_data_feeds_losses_of_every_shape(data: str, loss: str) -> None:
 @pytest.mark.parametrize(
     ("words", "ending"),
     [
-        (("data=demo_topics", "loss=cosent"), "class_pairs, binary_pairs, or another loss (to try it: data=demo)"),
+        (
+            ("data=demo_topics", "loss=cosent"),
+            "or another loss: batch_all_triplet, batch_hard_triplet, batch_semi_hard_triplet (to try loss=cosent: data=demo)",
+        ),
         (
             ("data=demo", "loss=softmax"),
-            "take data of the shape class_pairs, or another loss (to try it: data=demo_nli)",
+            "class_pairs, or another loss: cosent, angle, cosine (to try loss=softmax: data=demo_nli)",
         ),
         (
             ("data=demo", "loss=batch_all_triplet", "dataloader=group_by_label"),
-            "take data of the shape class_texts, or another loss (to try it: data=demo_topics)",
+            "class_texts, or another loss: cosent, angle, cosine (to try loss=batch_all_triplet: data=demo_topics)",
         ),
     ],
 )

@@ -12,7 +12,9 @@ from embedsweep.config.identity import canonical
 from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
 from embedsweep.data.audit import audit, held_out, trained_on, warnings
 from embedsweep.data.convert import prepared
+from embedsweep.data.demo import is_generated
 from embedsweep.data.examples import Examples, Splits, as_examples
+from embedsweep.data.families import SCORED_SHAPES
 from embedsweep.data.load import load_also, load_judged, load_splits, load_train
 from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval
@@ -161,20 +163,30 @@ def conversion_of(parts: Mapping[str, Part]) -> str | None:
 
 
 def data_warnings(config: TrialConfig) -> tuple[str, ...]:
-    """Return warnings about the data: leaks, duplicates, conflicting labels, truncated texts.
+    """Return warnings about the data: other scores than expected, leaks, duplicates, conflicting labels, long texts.
 
     Examples that ``data.drop_leaked`` will leave out cause no warning.
     """
     splits = load_splits(config.data, config.evaluation)
     folder = local_model(config.model.path, config.model.revision)
     maximum = tokens_read(config.model, folder)
-    lines = [*_samples(splits), *_warnings_of(splits, config.data.drop_leaked, folder, maximum)]
+    lines = [*_other_scores(config), *_samples(splits), *_warnings_of(splits, config.data.drop_leaked, folder, maximum)]
     for name, examples in load_also(config.data).items():
         further = _warnings_of(
             replace(splits, train=examples), config.data.also[name].data.drop_leaked, folder, maximum
         )
         lines += [f"{name}: {line}" for line in further if line not in lines]
     return tuple(lines)
+
+
+def _other_scores(config: TrialConfig) -> Iterator[str]:
+    """Yield that demo data with questions and judgements is not scored on them, since all demo data has scored pairs."""
+    data, evaluation = config.data, config.evaluation
+    scored = [split for split in ("dev", "test") if getattr(evaluation, split) is None]
+    if scored and is_generated(data) and data.shape in SEARCHED and data.shape not in SCORED_SHAPES[evaluation.family]:
+        does = "are scored pairs" if len(scored) > 1 else "is scored pairs"
+        pairs = f"{' and '.join(scored)} {does} of data=demo (evaluation={evaluation.name})"
+        yield f"{pairs}; evaluation=retrieval scores the search for the questions of data={data.name}"
 
 
 def _samples(splits: Splits) -> Iterator[str]:

@@ -73,7 +73,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         is_named = "study.name" in overrides.values or value_at(cells[0].composed, "study.name") is not None
         names_study = is_named and not overrides.touches_trials
         with gather_problems(problems):
-            services = read_services(cells[0], has_own_evaluation=not names_study)
+            is_own = not names_study and "evaluation" not in overrides.unknown
+            services = read_services(cells[0], has_own_evaluation=is_own)
         if names_study:
             if problems or services is None:
                 raise ConfigError(problems)
@@ -100,7 +101,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
     processes = services.workers.processes_per_trial if services is not None else 1
-    problems += check_cells(plan, processes, overrides.refused)
+    problems += check_cells(plan, processes, overrides.unread)
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(overrides.fixed)
