@@ -56,7 +56,7 @@ def test_demo_data_feeds_losses_of_every_shape(data: str, loss: str) -> None:
     [
         (
             ("data=demo_topics", "loss=cosent"),
-            "or another loss: batch_all_triplet, batch_hard_triplet, batch_semi_hard_triplet (to try loss=cosent: data=demo)",
+            "loss: batch_all_triplet, batch_hard_triplet, batch_semi_hard_triplet (to try loss=cosent: data=demo)",
         ),
         (
             ("data=demo", "loss=softmax"),

@@ -77,14 +77,14 @@ WRONG = [
     (
         ("evaluation=retrieval",),
         [
-            "evaluation: evaluation=retrieval scores positive_pairs or triplets, and data=demo has scored_pairs (two texts "
-            "and a similarity score; data.shape): take evaluation=sts, or set evaluation.dev and evaluation.test to "
-            "benchmarks of that family (to try it: data=demo_retrieval)"
+            f"evaluation: {SCORES}, and data=demo has scored_pairs (two texts and a similarity score; data.shape): "
+            "take evaluation=sts, or set evaluation.dev and evaluation.test to benchmarks of that "
+            "family (to try it: data=demo_retrieval)"
         ],
     ),
     (
         ("evaluation=retrieval", "evaluation.dev=demo-retrieval-dev"),
-        ["evaluation.test: evaluation=retrieval scores positive_pairs or triplets, and data=demo has scored_pairs "],
+        [f"evaluation.test: {SCORES}, and data=demo has scored_pairs "],
     ),
     (
         ("evaluation=retrieval", "data=csv", "data.path=."),
@@ -105,9 +105,9 @@ WRONG = [
             "queries.jsonl: no such file",
             "qrels/train.tsv: no such file",
             "loss: loss=cosent needs scored_pairs (sentence1, sentence2, score: two texts and a similarity score); the "
-            "data has positive_pairs (anchor, positive: two texts that mean the same), which can be converted to texts: "
-            "take data of the shape scored_pairs, class_pairs, binary_pairs, or another loss: mnrl, mnrl_symmetric, "
-            "megabatch_margin (to try loss=cosent: data=demo)",
+            "data has positive_pairs (anchor, positive: two texts that mean the same), which can be converted to "
+            "texts: take data of the shape scored_pairs, class_pairs, binary_pairs, or another loss: mnrl, "
+            "mnrl_symmetric, megabatch_margin (to try loss=cosent: data=demo)",
         ],
     ),
     (

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.metrics import Family, RetrievalScoring
-from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Split
+from embedsweep.config.trial import BenchmarkConfig, DataConfig, EvaluationConfig, Split
 from embedsweep.data.beir import CORPUS, QUERIES, Judged, read_folder
 from embedsweep.data.beir_hub import read_hub_judged
 from embedsweep.data.checks import checked_examples, limited

@@ -180,7 +180,7 @@ def data_warnings(config: TrialConfig) -> tuple[str, ...]:
 
 
 def _other_scores(config: TrialConfig) -> Iterator[str]:
-    """Yield that demo data with questions and judgements is not scored on them, since all demo data has scored pairs."""
+    """Yield that scored pairs, which all demo data has, are scored and the questions of demo data are not."""
     data, evaluation = config.data, config.evaluation
     scored = [split for split in ("dev", "test") if getattr(evaluation, split) is None]
     if scored and is_generated(data) and data.shape in SEARCHED and data.shape not in SCORED_SHAPES[evaluation.family]:
