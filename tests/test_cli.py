@@ -107,6 +107,14 @@ def test_a_dry_run_of_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[
     assert "no study nobodys" in err
 
 
+@pytest.mark.parametrize("dry_run", ["true", "quote"])
+def test_a_dry_run_refuses_what_the_study_would_refuse(capsys: pytest.CaptureFixture[str], dry_run: str) -> None:
+    words = ("loss=mnrl,cosent", "study.warm_start=nosuch", f"study.dry_run={dry_run}")
+    code, _, err = run(capsys, "train", "-m", *words)
+    assert code == 2
+    assert "study.warm_start: no study nosuch; there are: none in" in err
+
+
 @pytest.mark.parametrize("words", [("--help",), ("-h",)])
 def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)

