@@ -10,11 +10,12 @@ from pathlib import Path
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
-from embedsweep.data.audit import audit, held_out, trained_on, warnings
+from embedsweep.data.audit import audit, warnings
 from embedsweep.data.convert import prepared
 from embedsweep.data.demo import is_generated
 from embedsweep.data.examples import Examples, Splits, as_examples
 from embedsweep.data.families import SCORED_SHAPES
+from embedsweep.data.leaks import held_out, trained_on
 from embedsweep.data.load import load_also, load_judged, load_splits, load_train
 from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval

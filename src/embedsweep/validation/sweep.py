@@ -16,7 +16,7 @@ from embedsweep.config.study import (
     StudyConfig,
     StudyPlan,
 )
-from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, shown, value_at
+from embedsweep.config.values import has_key, leaf_keys, listed, nearest, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
@@ -196,7 +196,7 @@ def _check_keep(study: StudyConfig, cell: Cell, composer: Composer) -> Iterator[
             yield Problem("study.keep", _why_not_watched(kept.benchmark, list(watched), composer))
         elif kept.metric not in known:
             message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
-            yield Problem("study.keep", message + ", ".join(known))
+            yield Problem("study.keep", message + listed(known))
     names = [kept.name for kept in keep]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("study.keep", f"names {name.replace('/', ' ')} twice")
