@@ -259,6 +259,13 @@ def test_cfg_shows_the_composed_configuration_as_yaml(capsys: pytest.CaptureFixt
     assert (tree["loss"]["name"], tree["loss"]["scale"], tree["trainer"]["seed"]) == ("mnrl", 20.0, 7)
 
 
+def test_cfg_shows_a_mapping_that_the_command_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "--cfg", "job", "model.prompts={query: 'query: '}")
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["model"]["prompts"] == {"query": "query: "}
+    assert run(capsys, "train", "--cfg", "job", "model.prompt={query: 'query: '}")[0] == 2
+
+
 def test_cfg_shows_a_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "train", "--cfg", "job", "-p", "loss", "-m")
     assert code == 0

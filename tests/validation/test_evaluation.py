@@ -51,12 +51,15 @@ WRONG = [
         (*DEMO, "study.objective=dev/ndcg_at_9_cosine"),
         [
             "study.objective: no metric dev/ndcg_at_9_cosine of evaluation=retrieval (did you mean "
-            "dev/ndcg_at_10_cosine?); there are: dev/accuracy_at_1_cosine, dev/accuracy_at_1_dot, "
+            "dev/ndcg_at_10_cosine?); there are: dev/{accuracy,precision,recall}_at_{1,3,5,10}_{cosine,dot}, "
         ],
     ),
     (
         (*DEMO, "study.objective=emissions/co2eq_kg"),
-        ["study.objective: must have a dev metric, which chooses a trial's best checkpoint: dev/accuracy_at_1_cosine"],
+        [
+            "study.objective: must have a dev metric, which chooses a trial's best checkpoint: "
+            "dev/{accuracy,precision,recall}_at_"
+        ],
     ),
     (
         (*DEMO, "evaluation.ndcg_at_k=[]"),
