@@ -1,0 +1,225 @@
+"""The answer of a study as frozen types: its finals, the verdict on them, how much was luck, and looks at test.
+
+All of it is computed once, kept in the study's storage, and read by whoever shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from embedsweep.config.result import Interval
+
+
+def _interval(value: Any) -> Interval | None:
+    return None if value is None else (float(value[0]), float(value[1]))
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """A training of a finalist with another seed.
+
+    Attributes:
+        number: its number among the trials of the finals.
+        seed: ``trainer.seed``.
+        score: the study's first dev metric.
+        interval: its 95 % interval over the dev items; None where it is not known.
+    """
+
+    number: int
+    seed: int
+    score: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the best configurations of a study, trained again with other seeds.
+
+    Attributes:
+        trial: the number of the best trial of this configuration in the study; the finalist is named by it.
+        scores: its trainings with other seeds, by the order of the seeds; failed ones are left out.
+        mean: the mean of the scores.
+        spread: their sample standard deviation; None of a single one.
+        interval: 95 % interval of the mean over the dev items, the seeds as they are; None where it is not known.
+    """
+
+    trial: int
+    scores: tuple[SeedScore, ...]
+    mean: float
+    spread: float | None
+    interval: Interval | None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Finalist:
+        """Return the finalist that ``asdict`` and JSON made a tree of."""
+        scores = tuple(SeedScore(**{**each, "interval": _interval(each["interval"])}) for each in tree["scores"])
+        return cls(**{**tree, "scores": scores, "interval": _interval(tree["interval"])})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best finalist beside another one.
+
+    Attributes:
+        other: the other finalist's trial.
+        difference: how far the mean over the seeds of the best is above the other's.
+        p: two-sided p-value of the exact permutation test over the seeds that the look has.
+        welch: Welch's 95 % interval of the difference over the seeds; None where a side has one seed. It decides
+            nothing.
+        items: 95 % interval of the difference over the dev items, paired, the seeds as they are; None where unknown.
+    """
+
+    other: int
+    difference: float
+    p: float
+    welch: Interval | None
+    items: Interval | None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Comparison:
+        """Return the comparison that ``asdict`` and JSON made a tree of."""
+        return cls(**{**tree, "welch": _interval(tree["welch"]), "items": _interval(tree["items"])})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the best recipe would win again.
+
+    Attributes:
+        metric: the study's first dev metric.
+        look: the number of seeds a side at which it was decided; 0 where there was no look yet.
+        level: the level of each test of the look.
+        best: the finalist with the best mean, by its trial.
+        winner: the same where it differs from every other finalist; else None.
+        group: the finalists that cannot be told apart from the best, and the best first; only it with a winner.
+        seeds_needed: about how many seeds a side would tell the best from the next one of its group; None where no
+            number up to the largest that was tried would, or with a winner.
+        finalists: all of them, the best mean first.
+        comparisons: the best beside each other one, in their order.
+    """
+
+    metric: str
+    look: int
+    level: float
+    best: int
+    winner: int | None
+    group: tuple[int, ...]
+    seeds_needed: int | None
+    finalists: tuple[Finalist, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that ``asdict`` and JSON made a tree of."""
+        finalists = tuple(map(Finalist.of, tree["finalists"]))
+        comparisons = tuple(map(Comparison.of, tree["comparisons"]))
+        return cls(**{**tree, "group": tuple(tree["group"]), "finalists": finalists, "comparisons": comparisons})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How much of the best trial's dev score was luck of the draw, by BBC-CV (Tsamardinos et al. 2018).
+
+    Attributes:
+        trial: the best trial.
+        score: its dev score.
+        corrected: the score that the selection is expected to have on other items.
+        interval: the 95 % interval of it.
+        n_trials: the number of complete trials that were selected from.
+    """
+
+    trial: int
+    score: float
+    corrected: float
+    interval: Interval | None
+    n_trials: int
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Selection:
+        """Return the selection that ``asdict`` and JSON made a tree of."""
+        return cls(**{**tree, "interval": _interval(tree["interval"])})
+
+
+@dataclass(frozen=True)
+class Soup:
+    """The weights of finalists averaged greedily (Wortsman et al. 2022).
+
+    Attributes:
+        tried: numbers of the trials of the finals in the order in which they were tried, the best on dev first.
+        kept: those whose weights are in the average.
+        dev: its dev metrics, by name; empty where nothing could be averaged.
+        interval: 95 % interval of the first dev metric over the dev items.
+        test: its test metrics, by name; empty before it was scored there.
+        reason: why nothing could be averaged; None where something was.
+    """
+
+    tried: tuple[int, ...]
+    kept: tuple[int, ...]
+    dev: Mapping[str, float]
+    interval: Interval | None
+    test: Mapping[str, float]
+    reason: str | None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Soup:
+        """Return the soup that ``asdict`` and JSON made a tree of."""
+        return cls(
+            **{
+                **tree,
+                "tried": tuple(tree["tried"]),
+                "kept": tuple(tree["kept"]),
+                "interval": _interval(tree["interval"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class TestLook:
+    """One look at test: whatever was scored there, and when.
+
+    Attributes:
+        what: what was scored, in words: ``trial 7``, ``finals of trial 7``, ``soup``.
+        after_trials: how many trials the study had.
+        after_finals: how many trials the finals had.
+    """
+
+    __test__ = False  # no test class of pytest
+
+    what: str
+    after_trials: int
+    after_finals: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known once a study is complete, each part None until it is known or where it does not apply.
+
+    Attributes:
+        verdict: of the finals.
+        selection: how much of the best trial's score was luck.
+        expected_best: number of trials -> the expected best score after as many, of random and grid studies (Tang et
+            al. 2020).
+        soup: of the finals.
+    """
+
+    verdict: Verdict | None = None
+    selection: Selection | None = None
+    expected_best: Mapping[int, float] | None = None
+    soup: Soup | None = None
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Answer:
+        """Return the answer from the study's user attribute."""
+        expected = tree.get("expected_best")
+        return cls(
+            verdict=Verdict.of(tree["verdict"]) if tree.get("verdict") else None,
+            selection=Selection.of(tree["selection"]) if tree.get("selection") else None,
+            expected_best={int(n): value for n, value in expected.items()} if expected else None,
+            soup=Soup.of(tree["soup"]) if tree.get("soup") else None,
+        )
+
+    def tree(self) -> dict[str, Any]:
+        """Return the value of the study's user attribute."""
+        return asdict(self)
