@@ -25,6 +25,7 @@ from embedsweep.config.answer import Soup
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import ModelConfig, TrialConfig
+from embedsweep.config.values import shown
 from embedsweep.evaluation.scores import write_scores
 from embedsweep.files import MODEL, write_atomically
 from embedsweep.training.folder import train_log
@@ -86,7 +87,7 @@ def make_soup(folder: Path, members: Sequence[Member], alive: Callable[[], None]
         soup = Soup((), (), (), left_out, {}, None, {}, "fewer than two models can be averaged")
     else:
         with train_log(folder / LOG):
-            soup = _stirred(folder, ranked, left_out, alive)
+            soup = _averaged(folder, ranked, left_out, alive)
     _write(folder, members, soup)
     return soup
 
@@ -159,11 +160,11 @@ def _difference(best: ModelConfig, other: ModelConfig) -> str | None:
     for field in fields(ModelConfig):
         own, theirs = getattr(best, field.name), getattr(other, field.name)
         if field.name not in OF_TRAINING and own != theirs:
-            return f"model.{field.name} is {theirs}, not {own}"
+            return f"model.{field.name} is {shown(theirs)}, not {shown(own)}"
     return None
 
 
-def _stirred(folder: Path, ranked: Sequence[Member], left_out: dict[int, str], alive: Callable[[], None]) -> Soup:
+def _averaged(folder: Path, ranked: Sequence[Member], left_out: dict[int, str], alive: Callable[[], None]) -> Soup:
     """Average greedily; save the average if it has more than one member."""
     from embedsweep.evaluation.dev import dev_evaluator
     from embedsweep.evaluation.evaluator import scores_of
