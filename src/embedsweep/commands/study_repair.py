@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from embedsweep.commands.study_page import StudyPage
-from embedsweep.commands.sweep import log_study, study_tags
+from embedsweep.commands.study_run import log_study, study_tags
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.secrets import redact
@@ -159,7 +159,7 @@ class _Repair:
             with shielded():
                 record_again(study, tracker, parent, trial)
         with shielded():
-            log_study(study, tracker, parent, study.test_scores.scores if study.test_scores is not None else {})
+            log_study(study, tracker, parent)
         page.close()
         with shielded():
             tracker.finish_parent(parent, "FINISHED" if study.is_complete else "KILLED")

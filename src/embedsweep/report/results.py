@@ -10,12 +10,13 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.finals import without_seed
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import Curve, Interval, TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.evaluation.intervals import interval_of
 from embedsweep.evaluation.scores import read_scores
-from embedsweep.study.duplicates import SEED, Duplicate, trained_params
+from embedsweep.study.duplicates import Duplicate, trained_params
 from embedsweep.study.keep import forgets_text, forgotten
 from embedsweep.study.objectives import best_of, better
 from embedsweep.study.pruning import PRUNED
@@ -317,11 +318,6 @@ def _known(statistic: Callable[[list[float]], float], values: Iterable[float | N
     """Return a statistic of the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return statistic(known) if known else None
-
-
-def without_seed(values: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return a trial's values without the seed of its training."""
-    return {key: value for key, value in values.items() if key != SEED}
 
 
 def _configurations(ranked: Sequence[TrialRow], objectives: Sequence[str]) -> tuple[ConfigurationRow, ...]:

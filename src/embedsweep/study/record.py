@@ -14,7 +14,7 @@ import optuna
 from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config.answer import Answer, TestLook
+from embedsweep.config.answer import Answer, FinalsTest, TestLook
 from embedsweep.config.axes import config_params
 from embedsweep.config.finals import FinalPoint, FinalsConfig
 from embedsweep.config.result import Emissions, RunContext, TrialResult
@@ -40,6 +40,9 @@ FIXED = "embedsweep.fixed"
 FINALS_CONFIG = "embedsweep.finals_config"
 """User attribute of a study: its ``study.finals``, as the last command had it."""
 ANSWER = "embedsweep.answer"
+FINALS_TEST = "embedsweep.finals_test"
+SCORING_COST = "embedsweep.scoring_cost"
+"""User attribute of a study: what scoring test and averaging models cost, all in all."""
 AFTER_TRIALS, AFTER_FINALS = "after_trials", "after_finals"
 """Keys of the answer: how many trials the study and its finals had."""
 POINTS = "embedsweep.points"
@@ -289,6 +292,11 @@ class StudyRecord:
         return StudyRecord(name, plan, study.user_attrs[N_TRIALS], self.url, study, sweeps=self.sweeps)
 
     @property
+    def unit(self) -> str:
+        """What its trials are called: ``trial``, or ``final`` of finals."""
+        return "final" if self.is_finals else "trial"
+
+    @property
     def is_finals(self) -> bool:
         """Whether it is the finals of another study."""
         return self.experiment != self.name
@@ -299,7 +307,9 @@ class StudyRecord:
         return tuple(FinalPoint(**tree) for tree in self._study.user_attrs.get(POINTS, ()))
 
     def point_of(self, trial: FrozenTrial) -> FinalPoint | None:
-        """Return what a trial of finals trains, also where it is the retry of a failed one; None if it was lost."""
+        """Return what a trial of finals trains, also as the retry of a failed one; else, and of a lost one, None."""
+        if not self.is_finals:
+            return None
         if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
             return self.point_of(self.trials[failed])
         index = trial.user_attrs.get(POINT)
@@ -327,6 +337,19 @@ class StudyRecord:
     def looks(self) -> tuple[TestLook, ...]:
         """Each look at test, in order."""
         return looks_of(self._study.user_attrs)
+
+    @property
+    def finals_test(self) -> FinalsTest | None:
+        """The test scores of the best finalist; None before it was scored."""
+        tree = self._study.user_attrs.get(FINALS_TEST)
+        return FinalsTest.of(tree) if tree else None
+
+    @property
+    def scoring_cost(self) -> Emissions | None:
+        """What scoring test and averaging models cost, all in all; None where that was not measured."""
+        tree, tested = self._study.user_attrs.get(SCORING_COST), self.test_scores
+        sums = [Emissions.of(tree) if tree else None, tested.cost if tested is not None else None]
+        return max(filter(None, sums), key=lambda cost: cost.duration_s, default=None)  # both grow
 
     @property
     def test_scores(self) -> TestScores | None:

@@ -11,7 +11,7 @@ from functools import cached_property
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config.answer import Answer, TestLook
+from embedsweep.config.answer import Answer, FinalsTest, TestLook
 from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
@@ -35,10 +35,12 @@ from embedsweep.study.record import (
     EMISSIONS_KG,
     ENERGY_KWH,
     FAILURE,
+    FINALS_TEST,
     GPU_H,
     RESULT,
     RETRY_OF,
     RUN_ID,
+    SCORING_COST,
     WARM_START,
     WARNINGS,
     StudyRecord,
@@ -370,13 +372,23 @@ class Study(StudyRecord):
         after_trials, after_finals = self.trial_counts
         self._keep(ANSWER, {**answer.tree(), AFTER_TRIALS: after_trials, AFTER_FINALS: after_finals})
 
+    def set_finals_test(self, test: FinalsTest) -> None:
+        """Set the test scores of the best finalist."""
+        self._keep(FINALS_TEST, asdict(test))
+
+    def set_scoring_cost(self, cost: Emissions) -> None:
+        """Set what scoring test and averaging models cost, all in all."""
+        self._keep(SCORING_COST, asdict(cost))
+
     def add_look(self, what: str) -> None:
-        """Note that something was scored on test; the caller holds the lock.
+        """Note that something was scored on test, once for the same trials; the caller holds the lock.
 
         Args:
             what: in words: ``trial 7``, ``finals of trial 7``, ``soup``.
         """
-        self._keep(LOOKS, [asdict(look) for look in (*self.looks, TestLook(what, *self.trial_counts))])
+        look = TestLook(what, *self.trial_counts)
+        if look not in self.looks:
+            self._keep(LOOKS, [asdict(each) for each in (*self.looks, look)])
 
     def _keep(self, name: str, value: object) -> None:
         """Set an attribute of the study, also in its folder."""
