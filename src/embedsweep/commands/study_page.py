@@ -15,6 +15,7 @@ from embedsweep.report.description import (
     LONGEST_OF_RUN,
     best_tags,
     description,
+    finals_table,
     trials_table,
 )
 from embedsweep.report.results import StudyResults, study_results
@@ -33,6 +34,10 @@ MOST_OF_TIME = 0.02
 
 RANKING = "ranking.json"
 """Artifact of a study's run: all trials as a table."""
+
+
+FINALS_TABLE = "finals.json"
+"""Artifact of a study's run: the trials of its finals as a table."""
 
 
 @dataclass(eq=False)
@@ -83,6 +88,8 @@ class StudyPage:
             run = self.tracker.study_run(self.parent)
             run.set_tags(best_tags(results, self.program))
             run.log_table(RANKING, trials_table(results))
+            if self.study.finals is not None:
+                run.log_table(FINALS_TABLE, finals_table(results))
         return results
 
     @contextmanager

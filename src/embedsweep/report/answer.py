@@ -126,8 +126,8 @@ def _stop(results: StudyResults) -> Iterator[str]:
 def _seeds(results: StudyResults) -> Iterator[str]:
     if any(row.n > 1 for row in results.configurations):
         yield "±: sample standard deviation over the seeds of a configuration"
-    elif results.differences:
-        yield "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much"
+    elif results.differences and results.study.finals is None:
+        yield "scores are of one seed, and another one moves them: study.finals.top=3 trains the best again with others"
 
 
 def _trials(numbers: Sequence[int]) -> str:

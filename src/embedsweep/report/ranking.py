@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from embedsweep.data.negatives import counts_in
 from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
-from embedsweep.report.results import Cost, StudyResults
+from embedsweep.report.results import Cost, StudyResults, final_rows
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
+from embedsweep.report.verdict import answer_lines
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
-from embedsweep.study.opening import agreed_patience, find_study
+from embedsweep.study.opening import agreed_finals, agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -115,10 +117,12 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
     say(console, f"\nbest: {', '.join(words)}", fold=True)
-    for line in answer(results):
+    for line in (*answer(results), *answer_lines(study)):
         say(console, line, fold=True)
-    say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
-    if (model := best.folder / MODEL).is_dir():
+    chosen = results.chosen or best
+    of = f" (trial {chosen.number})" if chosen.number != best.number else ""
+    say(console, f"run it again{of}: {rerun_command(program, study.fixed, chosen.values)}")
+    if (model := study.chosen_folder / MODEL).is_dir():
         say(console, f"model: {model}")
     for line in costs(results):
         say(console, line, fold=True)
@@ -153,12 +157,12 @@ def _hours_and_energy(costs: Sequence[Cost], workers: int) -> str:
 
 
 def total_cost(results: StudyResults) -> str:
-    """Return what all trials of a study, and scoring the best one on test, cost together."""
-    scoring = results.test_scores.cost if results.test_scores is not None else None
-    also = ""
-    costs = [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
+    """Return what all trials of a study, its finals, and scoring test cost together."""
+    scoring, finals = results.study.scoring_cost, results.study.finals
+    also = " and finals" if finals is not None else ""
+    costs = [row.cost for row in (*results.rows, *final_rows(results.study)) if row.cost.co2eq_kg is not None]
     if scoring is not None:
-        also = f" and of scoring test ({duration(scoring.duration_s)})"
+        also += f" and of scoring test ({duration(scoring.duration_s)})"
         costs.append(Cost(scoring.co2eq_kg, scoring.energy_kwh, scoring.gpu_h, scoring.duration_s))
     words = []
     for figure in FIGURES:
@@ -265,6 +269,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     patience = agreed_patience(study.patience if study is not None else None, request)
     stop = f"; patience: {patience.patience} trials" if patience is not None else ""
     say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
+    if (finals := finals_text(request, study)) is not None:
+        say(console, f"  finals: {finals}")
     if plan.keep:
         say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:
@@ -277,6 +283,16 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     if broken_constraint(plan, example) is None:
         say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
     return study
+
+
+def finals_text(request: Sweep, study: StudyRecord | None) -> str | None:
+    """Return what finals a study has once it is complete, in words; None if it has none."""
+    kept = study.finals_config if study is not None else None
+    asked = agreed_finals(asdict(kept) if kept is not None else None, request)
+    if asked is None or asked["top"] is None:
+        return None
+    soup = "; their weights are averaged" if asked["soup"] else ""
+    return f"the best {asked['top']} configurations again with {asked['seeds']} other seeds each{soup}"
 
 
 def _bought(request: Sweep) -> str:

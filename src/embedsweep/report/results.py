@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -170,6 +170,12 @@ class StudyResults:
     configurations: tuple[ConfigurationRow, ...]
     test_scores: TestScores | None
 
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial whose configuration is the answer: the best finalist's, else that of the best trial."""
+        number = self.study.chosen
+        return self.rows[number] if number is not None else None
+
     @cached_property
     def differences(self) -> Mapping[int, Interval | None]:
         """Number -> 95 % interval of how far the best trial's score is above that trial's.
@@ -249,6 +255,16 @@ def study_results(study: StudyRecord) -> StudyResults:
         configurations=_configurations(ranked, plan.objectives),
         test_scores=test_scores,
     )
+
+
+def final_rows(study: StudyRecord) -> list[TrialRow]:
+    """Return the trials of a study's finals, by number, with their test scores; none before they began."""
+    finals, test = study.finals, study.finals_test
+    if finals is None:
+        return []
+    scores = test.scores if test is not None else {}
+    rows = [_row(finals, trial, None) for trial in finals.trials]
+    return [replace(row, test=dict(scores.get(row.number, {}))) for row in rows]
 
 
 def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None) -> TrialRow:

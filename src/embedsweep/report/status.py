@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -134,6 +134,7 @@ def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
         program: how this program was started.
     """
     status, best, tested = study_status(study), study.best, study.test_scores
+    answer, test, finals = study.answer, study.finals_test, study.finals
     counts = {name: value for name, value in vars(status).items() if name not in UNSHOWN}
     fields: dict[str, object] = {"study": study.name, **counts, "unfinished": study.unfinished, "best": None}
     if best is not None:
@@ -146,5 +147,14 @@ def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
             "test": tested.scores if tested is not None and tested.number == best.number else None,
             "model": str(model) if model.is_dir() else None,
             "command": rerun_command(program, study.fixed, trained_params(study.plan, best)),
+        }
+    fields["chosen"] = study.chosen
+    fields["verdict"] = asdict(answer.verdict) if answer is not None and answer.verdict is not None else None
+    if finals is not None:
+        fields["finals"] = {
+            "n_trials": finals.n_trials,
+            "unfinished": finals.unfinished,
+            "test": test.mean() if test is not None else None,
+            "model": str(study.chosen_folder / MODEL) if (study.chosen_folder / MODEL).is_dir() else None,
         }
     return fields

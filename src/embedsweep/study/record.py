@@ -176,6 +176,22 @@ class StudyRecord:
         return f"no trial is the best: each complete one forgets {keep_text(self.plan.keep)} (study.keep)"
 
     @property
+    def chosen(self) -> int | None:
+        """The number of the trial whose configuration is the answer: the best finalist's, else the best trial."""
+        answer, best = self.answer, self.best
+        if answer is not None and answer.verdict is not None:
+            return answer.verdict.best
+        return best.number if best is not None else None
+
+    @property
+    def chosen_folder(self) -> Path:
+        """The folder of the trial whose model is the answer: of finals the one that is kept, else the best trial."""
+        test, finals, best = self.finals_test, self.finals, self.best
+        if test is not None and finals is not None:
+            return finals.trial_folder(test.kept)
+        return self.trial_folder(best.number) if best is not None else self.folder
+
+    @property
     def front(self) -> frozenset[int]:
         """Numbers of the trials on the Pareto front: no other is better in one objective and as good in the others."""
         return frozenset(trial.number for trial in self._study.best_trials)
