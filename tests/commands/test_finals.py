@@ -214,9 +214,7 @@ def test_a_study_whose_finals_failed_says_so_and_exits_as_one_with_failed_trials
     assert read_study("night").finals_test is not None
 
 
-def test_show_and_python_give_the_finals_to_programs(
-    trainings: Trainings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_and_python_give_the_finals_to_programs(trainings: Trainings, capsys: pytest.CaptureFixture[str]) -> None:
     train(*STUDY, *FINALS)
     capsys.readouterr()
     assert main(["show", "night", "--json", "-"]) == 0
