@@ -25,17 +25,16 @@ Trainings = Mapping[int, Mapping[int, FrozenTrial]]
 """Finalist -> seed -> its training, of those that have a score."""
 
 
-def make_answer(study: StudyRecord, finals: StudyRecord | None, seeds: int) -> Answer:
-    """Return what is known of a complete study and of its finals, without a soup.
+def make_answer(study: StudyRecord) -> Answer:
+    """Return what is known of a study and of its finals, without a soup.
 
     Args:
-        study: the study.
-        finals: its finals, complete; None without any.
-        seeds: with how many seeds each finalist was trained (``study.finals.seeds``); not read without finals.
+        study: the study; it and its finals, if it has any, are complete.
     """
     unknown: dict[str, str] = {}
+    finals = study.finals
     return Answer(
-        verdict=_verdict(finals, seeds, unknown) if finals is not None else None,
+        verdict=_verdict(finals, unknown) if finals is not None else None,
         selection=_selection(study, unknown),
         expected_best=_expected_best(study, unknown),
         unknown=unknown,
@@ -71,11 +70,11 @@ def _sign(metric: str) -> float:
     return 1.0 if direction_of(metric) == "maximize" else -1.0
 
 
-def _verdict(finals: StudyRecord, seeds: int, unknown: dict[str, str]) -> Verdict | None:
+def _verdict(finals: StudyRecord, unknown: dict[str, str]) -> Verdict | None:
     metric, sign = finals.plan.objective, _sign(finals.plan.objective)
     index = finals.plan.objectives.index(metric)
     trainings = _trainings(finals)
-    order = tuple(dict.fromkeys(point.seed for point in finals.points))[:seeds]
+    order = tuple(dict.fromkeys(point.seed for point in finals.points))
     scores = np.full((len(trainings), len(order)), np.nan)
     for row, by_seed in enumerate(trainings.values()):
         for column, seed in enumerate(order):
