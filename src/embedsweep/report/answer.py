@@ -127,7 +127,7 @@ def _seeds(results: StudyResults) -> Iterator[str]:
     if any(row.n > 1 for row in results.configurations):
         yield "±: sample standard deviation over the seeds of a configuration"
     elif results.differences and results.study.finals is None:
-        yield "another seed moves scores, too: study.finals.top=3 trains the best again with others and shows by how much"
+        yield "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much"
 
 
 def _trials(numbers: Sequence[int]) -> str:

@@ -96,8 +96,7 @@ class _Conclusion:
         soup = before if not wants_soup else self._soup()
         if finals is not None:
             self.say("finals are complete: comparing them")
-        seeds = len({point.seed for point in finals.points}) if finals is not None else 0
-        answer = replace(make_answer(study, finals, seeds), soup=soup)
+        answer = replace(make_answer(study), soup=soup)
         study.set_answer(answer)
         return answer
 
