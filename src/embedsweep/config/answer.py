@@ -6,7 +6,7 @@ All of it is computed once, kept in the study's storage, and read by whoever sho
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from embedsweep.config.result import Interval
@@ -39,7 +39,8 @@ class Finalist:
 
     Attributes:
         trial: the number of the best trial of this configuration in the study; the finalist is named by it.
-        scores: its trainings with other seeds, by the order of the seeds; failed ones are left out.
+        scores: its trainings with the seeds that count, in the order of the seeds; failed ones are left out. Those of
+            the verdict's look count, and all where there was no look yet.
         mean: the mean of the scores.
         spread: their sample standard deviation; None of a single one.
         interval: 95 % interval of the mean over the dev items, the seeds as they are; None where it is not known.
@@ -64,8 +65,9 @@ class Comparison:
 
     Attributes:
         other: the other finalist's trial.
-        difference: how far the mean over the seeds of the best is above the other's.
-        p: two-sided p-value of the exact permutation test over the seeds that the look has.
+        difference: how far the mean over the seeds of the best is above the other's; the other is worse where it is
+            positive, also if less of the metric is better.
+        p: two-sided p-value of the exact permutation test over the seeds that count.
         welch: Welch's 95 % interval of the difference over the seeds; None where a side has one seed. It decides
             nothing.
         items: 95 % interval of the difference over the dev items, paired, the seeds as they are; None where unknown.
@@ -89,33 +91,42 @@ class Verdict:
 
     Attributes:
         metric: the study's first dev metric.
-        look: the number of seeds a side at which it was decided; 0 where there was no look yet.
-        level: the level of each test of the look.
-        best: the finalist with the best mean, by its trial.
-        winner: the same where it differs from every other finalist; else None.
-        group: the finalists that cannot be told apart from the best, and the best first; only it with a winner.
-        seeds_needed: about how many seeds a side would tell the best from the next one of its group; None where no
-            number up to the largest that was tried would, or with a winner.
-        finalists: all of them, the best mean first.
+        seeds: with how many seeds each finalist was trained.
+        look: the number of seeds, the first ones, that count: those of the last look; 0 where there was no look yet, as
+            there are too few seeds. Then all count, and nothing is decided.
+        level: the level of each test of a look.
+        best: the winner, or the finalist with the best mean, by its trial.
+        winner: the finalist that differed from every other one at a look; None without one.
+        named_at: the first look at which the winner differed from every other one; None without a winner. Where it is
+            less than ``look``, the p-values, which are of ``look``, need not all be below the level.
+        group: the best, and the finalists that cannot be told apart from it; only the best with a winner.
+        seeds_needed: with about how many seeds, those of a later look, the best one would be named as the winner, if
+            means and spread were as observed; None where not even the last look's would do, or with a winner.
+        finalists: all that have a score, the best first, then by their means.
         comparisons: the best beside each other one, in their order.
+        missing: finalists none of whose trainings that count has a score.
     """
 
     metric: str
+    seeds: int
     look: int
     level: float
     best: int
     winner: int | None
+    named_at: int | None
     group: tuple[int, ...]
     seeds_needed: int | None
     finalists: tuple[Finalist, ...]
     comparisons: tuple[Comparison, ...]
+    missing: tuple[int, ...]
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Verdict:
         """Return the verdict that ``asdict`` and JSON made a tree of."""
         finalists = tuple(map(Finalist.of, tree["finalists"]))
         comparisons = tuple(map(Comparison.of, tree["comparisons"]))
-        return cls(**{**tree, "group": tuple(tree["group"]), "finalists": finalists, "comparisons": comparisons})
+        numbers = {name: tuple(tree[name]) for name in ("group", "missing")}
+        return cls(**{**tree, **numbers, "finalists": finalists, "comparisons": comparisons})
 
 
 @dataclass(frozen=True)
@@ -202,12 +213,15 @@ class Answer:
         expected_best: number of trials -> the expected best score after as many, of random and grid studies (Tang et
             al. 2020).
         soup: of the finals.
+        unknown: name of a part (``selection``, ``expected_best``; ``items`` are the intervals over dev items of the
+            verdict) -> why it is not known, in words.
     """
 
     verdict: Verdict | None = None
     selection: Selection | None = None
     expected_best: Mapping[int, float] | None = None
     soup: Soup | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Answer:
@@ -218,6 +232,7 @@ class Answer:
             selection=Selection.of(tree["selection"]) if tree.get("selection") else None,
             expected_best={int(n): value for n, value in expected.items()} if expected else None,
             soup=Soup.of(tree["soup"]) if tree.get("soup") else None,
+            unknown=dict(tree.get("unknown", {})),
         )
 
     def tree(self) -> dict[str, Any]:
