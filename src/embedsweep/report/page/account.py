@@ -16,7 +16,16 @@ from embedsweep.report.status import study_status
 from embedsweep.study.keep import keep_text
 from embedsweep.study.record import RETRY_OF
 
-LIBRARIES = ("embedsweep", "sentence-transformers", "transformers", "torch", "optuna", "hydra-core", "mlflow", "codecarbon")
+LIBRARIES = (
+    "embedsweep",
+    "sentence-transformers",
+    "transformers",
+    "torch",
+    "optuna",
+    "hydra-core",
+    "mlflow",
+    "codecarbon",
+)
 
 
 def failures(results: StudyResults) -> Section:
@@ -77,10 +86,14 @@ def reproduce(results: StudyResults, program: str) -> Section:
         ("folder", str(study.folder)),
     ]
     tables = [
-        DataTable("Search space", ("key", "values"), [(axis.name, axis_words(axis)) for axis in plan.axes], frozenset({0, 1})),
+        DataTable(
+            "Search space", ("key", "values"), [(axis.name, axis_words(axis)) for axis in plan.axes], frozenset({0, 1})
+        ),
         DataTable("Plan", ("", ""), facts, frozenset({0, 1})),
         _data(study.frozen_data),
-        DataTable("Versions where this page was written", ("", ""), list(_versions()), frozenset({0, 1}), is_folded=True),
+        DataTable(
+            "Versions where this page was written", ("", ""), list(_versions()), frozenset({0, 1}), is_folded=True
+        ),
     ]
     return Section("reproduce", "How to reproduce it", [], [], tables, commands)
 
@@ -88,7 +101,9 @@ def reproduce(results: StudyResults, program: str) -> Section:
 def _data(frozen: Mapping[str, Mapping[str, Any]]) -> DataTable:
     rows = [(name, str(content.get("digest", "unknown"))) for name, content in frozen.items()]
     caption = "Data, as it was when the study was created"
-    return DataTable(caption, ("source", "digest"), rows or [("unknown", "an earlier version created the study")], frozenset({0, 1}))
+    return DataTable(
+        caption, ("source", "digest"), rows or [("unknown", "an earlier version created the study")], frozenset({0, 1})
+    )
 
 
 def _versions() -> Iterator[tuple[str, str]]:

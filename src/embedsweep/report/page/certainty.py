@@ -26,7 +26,9 @@ def finals(results: StudyResults) -> Section:
         return Section("finals", "Finals", [none], commands={"Trains the best three again with five other seeds": ask})
     trials = study.finals.trials
     done = sum(trial.state.is_finished() for trial in trials)
-    return Section("finals", "Finals", [f"The finals are not decided yet: {done} of {study.finals.n_trials} trainings."])
+    return Section(
+        "finals", "Finals", [f"The finals are not decided yet: {done} of {study.finals.n_trials} trainings."]
+    )
 
 
 def _seeds(verdict: Verdict) -> Chart:
@@ -48,7 +50,9 @@ def _seeds(verdict: Verdict) -> Chart:
     y = axis("", range=[0.4, len(finalists) + 0.6], **ticks)
     drawn = figure([*traces, trace], axis(verdict.metric), y, height=170 + 60 * len(finalists))
     text = "; ".join(f"trial {each.trial}: mean {each.mean:.4f} of {len(each.scores)} seeds" for each in finalists)
-    return Chart("Every training of the finalists; bars: 95 % interval of the mean over the dev items", f"{text}.", drawn)
+    return Chart(
+        "Every training of the finalists; bars: 95 % interval of the mean over the dev items", f"{text}.", drawn
+    )
 
 
 def _finalists(results: StudyResults, verdict: Verdict) -> DataTable:
@@ -73,11 +77,19 @@ def _values_of(results: StudyResults, finalist: Finalist) -> str:
 
 def _comparisons(verdict: Verdict) -> DataTable:
     rows = [
-        (f"trial {each.other}", f"{each.difference:.4f}", f"{each.p:.4f}", interval_text(each.welch), interval_text(each.items))
+        (
+            f"trial {each.other}",
+            f"{each.difference:.4f}",
+            f"{each.p:.4f}",
+            interval_text(each.welch),
+            interval_text(each.items),
+        )
         for each in verdict.comparisons
     ]
     header = ("other", "difference", "p", "Welch, over seeds", "over dev items")
-    caption = f"Trial {verdict.best} above each other one; it differs where p, of the exact permutation test, is at most "
+    caption = (
+        f"Trial {verdict.best} above each other one; it differs where p, of the exact permutation test, is at most "
+    )
     return DataTable(f"{caption}{verdict.level:.4f}; the intervals decide nothing", header, rows, frozenset({0}))
 
 
@@ -88,11 +100,19 @@ def luck(results: StudyResults) -> Section:
     if answer is not None and answer.soup is not None:
         sentences += _soup(answer.soup)
     rows = [
-        (str(number), look.what, *("-" if count is None else str(count) for count in (look.after_trials, look.after_finals)))
+        (
+            str(number),
+            look.what,
+            *("-" if count is None else str(count) for count in (look.after_trials, look.after_finals)),
+        )
         for number, look in enumerate(looks, start=1)
     ]
     table = DataTable("Looks at test", ("look", "scored", "trials", "trainings of finals"), rows, frozenset({1}))
-    sentences.append(f"Test was looked at {len(looks)} time{'' if len(looks) == 1 else 's'}." if looks else "No look at test is recorded.")
+    sentences.append(
+        f"Test was looked at {len(looks)} time{'' if len(looks) == 1 else 's'}."
+        if looks
+        else "No look at test is recorded."
+    )
     return Section("luck", "Luck, soup and looks at test", sentences, [], [table] if rows else [])
 
 
@@ -109,8 +129,9 @@ def _selection(selection: Selection) -> str:
     interval = f" (95 % interval {interval_text(selection.interval)})" if selection.interval is not None else ""
     luck = selection.score - selection.corrected
     return (
-        f"Trial {selection.trial} was the best of {selection.n_trials} by {selection.score:.4f}; such a choice is expected to "
-        f"score {selection.corrected:.4f} on other items{interval}: {luck:.4f} of the score was luck of the draw (BBC-CV)."
+        f"Trial {selection.trial} was the best of {selection.n_trials} by {selection.score:.4f}; such a choice is "
+        f"expected to score {selection.corrected:.4f} on other items{interval}: {luck:.4f} of its score was luck "
+        "of the draw (BBC-CV)."
     )
 
 
@@ -122,4 +143,5 @@ def _soup(soup: Soup) -> Iterator[str]:
     dev = ", ".join(f"{name} {value:.4f}" for name, value in list(soup.dev.items())[:1])
     interval = f" (95 % interval {interval_text(soup.interval)})" if soup.interval is not None else ""
     test = ", ".join(f"{name} {value:.4f}" for name, value in list(soup.test.items())[:1])
-    yield f"Soup of the trainings {kept} of the finals, of {len(soup.tried)} tried: {dev}{interval}{f'; {test}' if test else ''}."
+    tested = f"; {test}" if test else ""
+    yield f"Soup of the trainings {kept} of the finals, of {len(soup.tried)} tried: {dev}{interval}{tested}."

@@ -1,4 +1,4 @@
-"""Figures as the plain containers that plotly.js draws; colours are named by a palette's index, which the page fills in.
+"""Figures as the plain containers that plotly.js draws; colours are indices of a palette, which the page has.
 
 Nothing is told by colour alone: marks differ in shape and lines in dashes as well.
 """

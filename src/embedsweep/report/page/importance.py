@@ -102,8 +102,8 @@ def importance(results: StudyResults) -> Section:
     same = [each.name for each in found if each.n_trials >= FEWEST and not each.shares]
     sentences = [
         f"Evaluator: {EVALUATOR} of Optuna, on the complete trials of each combination of options by itself: how much "
-        "the values of the best tenth of its trials differ from those of all. Shares of a combination add up to 1; they "
-        "cannot be compared between combinations."
+        "the values of the best tenth of its trials differ from those of all. Shares of a combination add up to 1; "
+        "they cannot be compared between combinations."
     ]
     if few or not found:
         sentences.append(f"Fewer than {FEWEST} complete trials, too few to say: {', '.join(few) or 'all trials (0)'}.")
@@ -112,7 +112,9 @@ def importance(results: StudyResults) -> Section:
     rough = [each.name for each in known if each.n_trials < SAFE]
     if rough:
         sentences.append(f"Rough, of fewer than {SAFE} trials: {', '.join(rough)}.")
-    rows = [(each.name, str(each.n_trials), key, f"{share:.3f}") for each in known for key, share in each.shares.items()]
+    rows = [
+        (each.name, str(each.n_trials), key, f"{share:.3f}") for each in known for key, share in each.shares.items()
+    ]
     table = DataTable("Importance", ("options", "trials", "key", "share"), rows, frozenset({0, 2}), is_folded=True)
     return Section("importance", "Importance", sentences, [_chart(each) for each in known], [table] if rows else [])
 

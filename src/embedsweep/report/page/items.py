@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsweep.evaluation.scores import ItemScores, goodness, read_scores
+from embedsweep.evaluation.scores import ItemScores, read_scores, scores_path
 from embedsweep.report.page.content import Chart, DataTable, Section
 from embedsweep.report.page.figures import axis, figure
 from embedsweep.report.results import StudyResults, TrialRow
@@ -51,28 +51,35 @@ def change_of(results: StudyResults, row: TrialRow) -> Change | str:
     if after is None:
         return f"the scores of single items of trial {row.number} are not on this machine"
     if before is None:
-        return "no trial here has scores of single items of the untrained model: an earlier version trained them, or evaluation.before=false"
+        why = "an earlier version trained them, or evaluation.before=false"
+        return f"no trial here has scores of single items of the untrained model: {why}"
     if not after.is_of_same_items(before):
         return "the untrained model was scored on other items"
-    (values, what), (old, _) = (goodness(scores, metric) for scores in (after, before))
+    (values, what), (old, _) = (scores.goodness(metric) for scores in (after, before))
     return Change(row.number, _texts(after), old, values, what)
 
 
 def before_scores(results: StudyResults, row: TrialRow) -> ItemScores | None:
     """Return the scores of the untrained model that a trial started from; None where no trial here has them.
 
-    A worker scores a model once; so they are in the folder of that trial, or of an earlier one with the same scores.
+    A worker scores a model once, so they may be in the folder of another trial. Those that give the trial's own score
+    of the untrained model are the ones.
     """
-    mine = row.result.before if row.result is not None else {}
-    for other in (row, *results.rows):
-        if other.result is not None and mine and other.result.before == mine:
-            if (scores := read_scores(other.folder, "before")) is not None:
-                return scores
+    metric = results.study.plan.objective
+    score = row.result.before.get(metric) if row.result is not None else None
+    if score is None:
+        return None
+    for folder in dict.fromkeys((row.folder, *(other.folder for other in results.rows))):
+        scores = read_scores(folder, "before") if scores_path(folder, "before").is_file() else None
+        if scores is not None and np.isclose(scores.statistic(metric)(np.ones((1, len(scores))))[0], score, atol=1e-6):
+            return scores
     return None
 
 
 def _texts(scores: ItemScores) -> list[str]:
-    names = [name for name in ("query", "anchor", "sentence1", "positive", "sentence2", "negative") if name in scores.columns]
+    names = [
+        name for name in ("query", "anchor", "sentence1", "positive", "sentence2", "negative") if name in scores.columns
+    ]
     columns = [scores.columns[name] for name in names]
     return [" | ".join(_short(str(text)) for text in texts) for texts in zip(*columns, strict=True)]
 
@@ -92,8 +99,8 @@ def items(results: StudyResults) -> Section:
     order = np.argsort(-gain, kind="stable")
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     text = (
-        f"Trial {change.trial} does better than the untrained model on {better} of {len(gain)} items, worse on {worse} and "
-        f"the same on {len(gain) - better - worse}. Measured by {change.what}."
+        f"Trial {change.trial} does better than the untrained model on {better} of {len(gain)} items, worse on {worse} "
+        f"and the same on {len(gain) - better - worse}. Measured by {change.what}."
     )
     sentences = [text]
     tables = [
@@ -105,7 +112,13 @@ def items(results: StudyResults) -> Section:
 
 def _table(what: str, change: Change, places: Sequence[int]) -> DataTable:
     rows = [
-        (str(place), change.texts[place], f"{change.before[place]:.4f}", f"{change.after[place]:.4f}", f"{change.gain[place]:+.4f}")
+        (
+            str(place),
+            change.texts[place],
+            f"{change.before[place]:.4f}",
+            f"{change.after[place]:.4f}",
+            f"{change.gain[place]:+.4f}",
+        )
         for place in places
     ]
     header = ("item", "texts", "untrained", f"trial {change.trial}", "change")

@@ -82,17 +82,22 @@ def parallel(results: StudyResults) -> Section:
     scales.append(_Scale.of_scores(metric, [row.objectives[metric] for row in rows]))
     ranked = sorted(rows, key=lambda row: -row.objectives[metric])
     n_top = max(1, math.ceil(TOP * len(rows)))
-    parts = (("other complete trials", ranked[n_top:], MUTED, "dot", 1.0), (f"the best {n_top}", ranked[:n_top], 0, "solid", 2.0))
+    parts = (
+        ("other complete trials", ranked[n_top:], MUTED, "dot", 1.0),
+        (f"the best {n_top}", ranked[:n_top], 0, "solid", 2.0),
+    )
     traces = []
     for name, mine, color, dash, width in parts:
         if mine:
             many = joined((row.number, _points(row, metric, scales)) for row in mine)
             traces.append(line(name, hover="trial %{customdata}", color=color, dash=dash, width=width, **many))
     text = (
-        f"A line for each of {len(rows)} complete trials, from axis to axis of the searched keys to {metric} at the right; "
-        f"the lines of the best {n_top} stand out. Below an axis pass trials in which its key is not searched."
+        f"A line for each of {len(rows)} complete trials, from axis to axis of its values to {metric} at the right. "
+        f"The lines of the best {n_top} stand out. Below an axis pass trials in which its key is not searched."
     )
-    return Section("parallel", title, [text], [Chart("Values and score of complete trials", text, _drawn(traces, scales))])
+    return Section(
+        "parallel", title, [text], [Chart("Values and score of complete trials", text, _drawn(traces, scales))]
+    )
 
 
 class _Scale:
@@ -124,8 +129,12 @@ class _Scale:
         """Return the scale of a searched key."""
         values = [row.values[key] for row in rows if key in row.values]
         if _is_numeric(axes) and values:
-            return cls._of_numbers(key, [float(value) for value in values if isinstance(value, int | float)], _is_log(axes))
-        texts = list(dict.fromkeys(shown(choice) for each in axes if isinstance(each, DiscreteAxis) for choice in each.choices))
+            return cls._of_numbers(
+                key, [float(value) for value in values if isinstance(value, int | float)], _is_log(axes)
+            )
+        texts = list(
+            dict.fromkeys(shown(choice) for each in axes if isinstance(each, DiscreteAxis) for choice in each.choices)
+        )
         places = {text: index / max(1, len(texts) - 1) for index, text in enumerate(texts)}
         return cls(key, places, places)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from embedsweep.config.result import Interval
@@ -112,7 +113,16 @@ def _all(results: StudyResults) -> DataTable:
     objectives = results.study.plan.objectives
     keys = list(dict.fromkeys(key for row in results.rows for key in row.values))
     figures = [each for each in FIGURES if any(each.read(row.cost) is not None for row in results.rows)]
-    header = ("trial", "state", *objectives, "95 % interval", "steps", *(each.header for each in figures), *keys, "note")
+    header = (
+        "trial",
+        "state",
+        *objectives,
+        "95 % interval",
+        "steps",
+        *(each.header for each in figures),
+        *keys,
+        "note",
+    )
     cells = [
         (
             str(row.number),
@@ -145,14 +155,22 @@ def options(results: StudyResults) -> Section:
             (
                 row.option,
                 *map(str, (row.trials, row.complete, row.pruned, row.failed)),
-                *("-" if value is None else form.format(value) for form, value in (
-                    ("{:.4f}", row.best), ("{}", row.best_trial), ("{:.4f}", row.median), ("{:.0f}", row.steps),
-                    ("{:.3g}", None if row.co2eq_kg is None else 1000 * row.co2eq_kg),
-                )),
+                *(
+                    "-" if value is None else form.format(value)
+                    for form, value in (
+                        ("{:.4f}", row.best),
+                        ("{}", row.best_trial),
+                        ("{:.4f}", row.median),
+                        ("{:.0f}", row.steps),
+                        ("{:.3g}", None if row.co2eq_kg is None else 1000 * row.co2eq_kg),
+                    )
+                ),
             )
             for row in each
         ]
-        tables.append(DataTable(f"Options of {group}; steps and CO2 are means", (group, *header), cells, frozenset({0})))
+        tables.append(
+            DataTable(f"Options of {group}; steps and CO2 are means", (group, *header), cells, frozenset({0}))
+        )
     none = [] if groups else ["No group of options was swept: all trials have the same model, loss and data."]
     return Section("options", "Options against each other", none, charts, tables)
 
@@ -177,7 +195,9 @@ def _option_chart(results: StudyResults, group: str) -> Chart | None:
         for row in results.groups[group]
         if row.best is not None and row.median is not None
     )
-    return Chart(f"Complete trials by {group}", f"{metric} by {group}: {text}.", figure(traces, axis(group), axis(metric)))
+    return Chart(
+        f"Complete trials by {group}", f"{metric} by {group}: {text}.", figure(traces, axis(group), axis(metric))
+    )
 
 
 def history(results: StudyResults) -> Section:
@@ -202,7 +222,7 @@ def history(results: StudyResults) -> Section:
         traces.append(line(label, [n - 1 for n in expected], expected.values(), color=2, dash="dash"))
     first, last = (best_so_far[0], best_so_far[-1]) if best_so_far else (None, None)
     rose = f"from {first:.4f} to {last:.4f}" if first is not None and last is not None else "by no trial"
-    rises = sum(after > before for before, after in zip(best_so_far, best_so_far[1:], strict=False))
+    rises = sum(after > before for before, after in itertools.pairwise(best_so_far))
     text = f"The best {metric} rose {rose}, in {rises} steps after the first of {len(complete)} complete trials."
     drawn = figure(traces, axis("trial"), axis(metric))
     return Section("history", "History of the best score", [], [Chart("Scores by trial", text, drawn)])
@@ -240,7 +260,10 @@ def curves(results: StudyResults) -> Section:
     n_pruned = sum(row.state == "PRUNED" for row in results.rows)
     text = f"{metric} over the optimizer steps of {sum(map(bool, points.values()))} trials; {n_pruned} were pruned."
     return Section(
-        "curves", "Learning curves", [], [Chart("Dev score while training", text, figure(traces, axis("step"), axis(metric)))]
+        "curves",
+        "Learning curves",
+        [],
+        [Chart("Dev score while training", text, figure(traces, axis("step"), axis(metric)))],
     )
 
 
@@ -259,7 +282,7 @@ def emissions(results: StudyResults) -> Section:
     edge = line("Pareto front", x, y, hover, color=1, dash=DASHES[1], shape="hv", custom=on_front)
     traces.append({**edge, "mode": "lines+markers", "marker": {"symbol": "diamond-open", "size": 12}})
     names = ", ".join(str(number) for number in on_front)
-    text = f"On the Pareto front, for which no other trial has a better score for less CO2: trials {names}, cheapest first."
+    text = f"On the Pareto front, where no other trial scores more for less CO2: trials {names}, cheapest first."
     charts = [Chart("Emissions and score of complete trials", text, figure(traces, axis("g CO2eq"), axis(metric)))]
     others = [name for name in results.study.plan.objectives if name not in (metric, "emissions/co2eq_kg")]
     return Section("emissions", title, [text], [*charts, *(_objectives(results, name) for name in others)])
