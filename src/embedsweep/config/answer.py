@@ -160,14 +160,19 @@ class Soup:
     Attributes:
         tried: numbers of the trials of the finals in the order in which they were tried, the best on dev first.
         kept: those whose weights are in the average.
-        dev: its dev metrics, by name; empty where nothing could be averaged.
+        scores: the first dev metric with each of ``tried``: of the first one alone, then of the average with it.
+        left_out: number -> why a training of the finals was not tried, in words.
+        dev: its dev metrics, by name; empty where there is no average.
         interval: 95 % interval of the first dev metric over the dev items.
-        test: its test metrics, by name; empty before it was scored there.
-        reason: why nothing could be averaged; None where something was.
+        test: its metrics on test and further benchmarks, by name; empty before it was scored there.
+        reason: why there is no average: models cannot be averaged, or none is better than the best training alone;
+            None where there is one.
     """
 
     tried: tuple[int, ...]
     kept: tuple[int, ...]
+    scores: tuple[float, ...]
+    left_out: Mapping[int, str]
     dev: Mapping[str, float]
     interval: Interval | None
     test: Mapping[str, float]
@@ -181,6 +186,8 @@ class Soup:
                 **tree,
                 "tried": tuple(tree["tried"]),
                 "kept": tuple(tree["kept"]),
+                "scores": tuple(tree["scores"]),
+                "left_out": {int(number): reason for number, reason in tree["left_out"].items()},
                 "interval": _interval(tree["interval"]),
             }
         )
@@ -192,14 +199,14 @@ class TestLook:
 
     Attributes:
         what: what was scored, in words: ``trial 7``, ``finals of trial 7``, ``soup``.
-        after_trials: how many trials the study had.
+        after_trials: how many trials the study had; None if an older version did not note it.
         after_finals: how many trials the finals had.
     """
 
     __test__ = False  # no test class of pytest
 
     what: str
-    after_trials: int
+    after_trials: int | None
     after_finals: int
 
 
