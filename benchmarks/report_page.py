@@ -36,14 +36,15 @@ METRIC = "dev/spearman_cosine"
 def fill(study: Study) -> None:
     """Add finished trials: of twenty 12 complete, 7 pruned, 1 failed; the learning rate decides most of the score."""
     source, noise = random.Random(0), np.random.default_rng(0)
-    study._study.add_trials([_trial(study, number, source, noise) for number in range(TRIALS)])
-    best = study.best
-    assert best is not None
     gold = noise.random(ITEMS)
     texts = {"sentence1": [f"sentence {number}" for number in range(ITEMS)], "sentence2": ["another"] * ITEMS}
     after, before = (
         ItemScores({**texts, "gold": gold, "predicted_cosine": _near(gold, by, noise)}) for by in (0.2, 0.9)
     )
+    untrained = float(before.statistic(METRIC)(np.ones((1, ITEMS)))[0])
+    study._study.add_trials([_trial(study, number, untrained, source, noise) for number in range(TRIALS)])
+    best = study.best
+    assert best is not None
     write_scores(study.trial_folder(best.number), after)
     write_scores(study.trial_folder(best.number), before, "before")
 
@@ -52,14 +53,16 @@ def _near(gold: Any, by: float, noise: np.random.Generator) -> Any:
     return gold + by * noise.standard_normal(len(gold))
 
 
-def _trial(study: Study, number: int, source: random.Random, noise: np.random.Generator) -> FrozenTrial:
+def _trial(
+    study: Study, number: int, untrained: float, source: random.Random, noise: np.random.Generator
+) -> FrozenTrial:
     axes = study.plan.axes
     params = optuna_params(axes, random_cell(axes, {}, source))
     rate = next(float(value) for name, value in params.items() if name.startswith("optimizer.lr") and value)
     score = 0.8 - 0.05 * (math.log10(rate) + 3) ** 2 + 0.01 * float(noise.standard_normal())
     of_twenty = number % 20
     state = TrialState.COMPLETE if of_twenty < 12 else TrialState.PRUNED if of_twenty < 19 else TrialState.FAIL
-    result = _result(score, state, float(noise.random()))
+    result = _result(score, untrained, state, float(noise.random()))
     attributes: dict[str, Any] = {FAILURE: "the training loss is not finite at step 3"}
     if state is not TrialState.FAIL:
         attributes = {RESULT_ATTRIBUTE: asdict(result), **cost_attributes(result.emissions)}
@@ -75,7 +78,7 @@ def _trial(study: Study, number: int, source: random.Random, noise: np.random.Ge
     )
 
 
-def _result(score: float, state: TrialState, share: float) -> TrialResult:
+def _result(score: float, untrained: float, state: TrialState, share: float) -> TrialResult:
     steps = STEPS if state is TrialState.COMPLETE else STEPS // 2
     curve = {METRIC: [(step, score - 0.3 * math.exp(-step / 60)) for step in range(32, steps + 1, 32)]}
     cost = Emissions(1e-5 * (1 + share) * steps, 1e-4 * (1 + share) * steps, 0.1 * steps, "FRA", ())
@@ -84,6 +87,7 @@ def _result(score: float, state: TrialState, share: float) -> TrialResult:
     return replace(
         RESULT,
         objective=score,
+        before={METRIC: untrained},
         dev=dev,
         steps=steps,
         curve={**RESULT.curve, **curve},

@@ -39,7 +39,9 @@ def failures(results: StudyResults) -> Section:
         for row in failed
     ]
     header = ("trial", "reason", "retried as", "values")
-    table = DataTable("Failed trials; their logs are train.log in their folders", header, rows, frozenset({1, 3}))
+    table = DataTable(
+        "Failed trials; their logs are train.log in their folders", header, rows, frozenset({1, 3}), len(rows) > 10
+    )
     return Section("failed", "Failed trials", [f"{len(failed)} of {len(results.rows)} trials failed."], [], [table])
 
 

@@ -17,6 +17,8 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 TEXT, MUTED = "text", "muted"
 """Colours beside those of the palette, which are its indices."""
+GROUND = "ground"
+"""The page's background, which the page fills in where a label has it."""
 
 
 def plain(text: str) -> str:
@@ -87,19 +89,14 @@ def line(
     }
 
 
-def joined(lines: Iterable[tuple[int, Sequence[tuple[Any, Number]]]]) -> dict[str, list[Any]]:
-    """Return many lines as one trace's ``x``, ``y`` and ``custom``, with a gap after each.
+def joined(lines: Iterable[tuple[int, Sequence[tuple[Any, Number]]]]) -> tuple[list[Any], list[Number], list[int]]:
+    """Return many lines as ``x``, ``y`` and custom data of one trace, with a gap after each.
 
     Args:
         lines: for each line its number, which is its custom data, and its points.
     """
-    columns: dict[str, list[Any]] = {"x": [], "y": [], "custom": []}
-    for number, points in lines:
-        for x, y in (*points, (None, None)):
-            columns["x"].append(x)
-            columns["y"].append(y)
-            columns["custom"].append(number)
-    return columns
+    places = [(number, x, y) for number, points in lines for x, y in (*points, (None, None))]
+    return [x for _, x, _ in places], [y for _, _, y in places], [number for number, _, _ in places]
 
 
 def error_bars(low: Sequence[Number], high: Sequence[Number], middle: Sequence[float]) -> dict[str, Any]:
@@ -114,9 +111,15 @@ def error_bars(low: Sequence[Number], high: Sequence[Number], middle: Sequence[f
     }
 
 
+def visible(count: int) -> float:
+    """Return how opaque each of many marks or lines is drawn, so that those below them are seen."""
+    return max(0.25, min(1.0, 50 / max(1, count)))
+
+
 def axis(title: str, **further: Any) -> dict[str, Any]:
     """Return an axis; the labels of ticks make room for themselves."""
-    return {"title": {"text": plain(title)}, "automargin": True, "zeroline": False, **further}
+    look = {"automargin": True, "zeroline": False, "exponentformat": "e"}
+    return {"title": {"text": plain(title)}, **look, **further}
 
 
 def figure(traces: Sequence[Trace], x: Mapping[str, Any], y: Mapping[str, Any], **layout: Any) -> Figure:

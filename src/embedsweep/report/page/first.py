@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedsweep.config.answer import Verdict
@@ -28,7 +28,7 @@ class FirstScreen:
 
     headline: str
     command: str | None
-    facts: dict[str, Sequence[str]]
+    facts: Mapping[str, Sequence[str]]
 
 
 def first_screen(results: StudyResults, program: str) -> FirstScreen:

@@ -127,9 +127,11 @@ def _chart(each: Importance) -> Chart:
         "x": shares,
         "y": [plain(key) for key in keys],
         "text": [f"{share:.3f}" for share in shares],
+        "textposition": "outside",
+        "cliponaxis": False,
         "hoverinfo": "skip",
         "meta": {"color": 0},
     }
-    drawn = figure([bars], axis("share", range=[0, 1.08]), axis(""), height=130 + 26 * len(keys))
+    drawn = figure([bars], axis("share", range=[0, 1.15]), axis(""), height=130 + 26 * len(keys))
     text = "; ".join(f"{key} {share:.3f}" for key, share in each.shares.items())
     return Chart(f"{each.name}: {each.n_trials} trials", f"Importance with {each.name}: {text}.", drawn, is_small=True)

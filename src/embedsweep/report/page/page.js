@@ -7,11 +7,11 @@
   const palettes = {
     light: {
       marks: ["#0072b2", "#c44500", "#00795a", "#a3477f", "#8a6d00", "#2b7bba", "#5c5c5c", "#7a4fa3"],
-      text: "#1c1f23", muted: "#79828d", line: "#c9ced6",
+      text: "#1c1f23", muted: "#79828d", line: "#c9ced6", ground: "#ffffff",
     },
     dark: {
       marks: ["#56b4e9", "#ff8a3d", "#2fd0a3", "#e59bc8", "#f0e442", "#9fd0ff", "#c0c0c0", "#c9a6f5"],
-      text: "#e6e9ed", muted: "#8d97a3", line: "#3d444d",
+      text: "#e6e9ed", muted: "#8d97a3", line: "#3d444d", ground: "#15181c",
     },
   };
 
@@ -48,6 +48,7 @@
       yaxis: axisOf(layout.yaxis, palette),
       shapes: (layout.shapes ?? []).map((shape) => ({ ...shape, line: { ...shape.line, color: palette.muted } })),
     };
+    themed.annotations = (layout.annotations ?? []).map((label) => ({ ...label, bgcolor: palette[label.bgcolor] }));
     const traces = figure.data.map((trace) => coloured(trace, palette));
     const options = { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: "hover" };
     Plotly.react(place, traces, themed, options);

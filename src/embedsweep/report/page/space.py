@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, RangeAxis
 from embedsweep.config.values import shown
 from embedsweep.report.page.content import Chart, Section
-from embedsweep.report.page.figures import MUTED, Trace, axis, figure, joined, line, markers, plain
+from embedsweep.report.page.figures import GROUND, MUTED, Trace, axis, figure, joined, line, markers, plain, visible
 from embedsweep.report.page.trials import best_marks, scored
 from embedsweep.report.results import StudyResults, TrialRow
 
@@ -47,9 +48,21 @@ def _slice(results: StudyResults, key: str, axes: Sequence[Axis]) -> Chart | Non
     best = results.best
     if best is not None and key in best.values:
         traces += best_marks(results, _number_or_text(best.values[key]), best.objectives[metric])
-    scale = {"type": "category"} if not _is_numeric(axes) else {"type": "log"} if _is_log(axes) else {}
+    scale = _scale(axes)
     where = f"; the best trial has {shown(best.values[key])}" if best is not None and key in best.values else ""
     return Chart(key, f"{metric} over {key}{where}.", figure(traces, axis(key, **scale), axis(metric)), is_small=True)
+
+
+def _scale(axes: Sequence[Axis]) -> dict[str, Any]:
+    """Return plotly's scale of the values: by their logarithm, with a tick at each choice, or one place for each."""
+    if not _is_numeric(axes):
+        return {"type": "category"}
+    if _is_log(axes):
+        return {"type": "log"}
+    choices = {choice for each in axes if isinstance(each, DiscreteAxis) for choice in each.choices}
+    return (
+        {"tickvals": sorted(float(choice) for choice in choices if isinstance(choice, int | float))} if choices else {}
+    )
 
 
 def _number_or_text(value: Choice) -> float | str:
@@ -89,8 +102,10 @@ def parallel(results: StudyResults) -> Section:
     traces = []
     for name, mine, color, dash, width in parts:
         if mine:
-            many = joined((row.number, _points(row, metric, scales)) for row in mine)
-            traces.append(line(name, hover="trial %{customdata}", color=color, dash=dash, width=width, **many))
+            x, y, numbers = joined((row.number, _points(row, metric, scales)) for row in mine)
+            hover = "trial %{customdata}"
+            lines = line(name, x, y, hover, color=color, dash=dash, width=width, custom=numbers)
+            traces.append({**lines, "opacity": visible(len(mine))})
     text = (
         f"A line for each of {len(rows)} complete trials, from axis to axis of its values to {metric} at the right. "
         f"The lines of the best {n_top} stand out. Below an axis pass trials in which its key is not searched."
@@ -170,11 +185,19 @@ def _drawn(traces: Sequence[Trace], scales: Sequence[_Scale]) -> dict[str, objec
         for index in range(len(scales))
     ]
     labels = [
-        {"x": index, "y": place, "text": plain(tick), "showarrow": False, "xanchor": "left", "xshift": 4}
+        {
+            "x": index,
+            "y": place,
+            "text": plain(tick),
+            "showarrow": False,
+            "xanchor": "left",
+            "xshift": 4,
+            "bgcolor": GROUND,
+        }
         for index, scale in enumerate(scales)
         for tick, place in scale.ticks.items()
     ]
     names = {"tickvals": list(range(len(scales))), "ticktext": [plain(scale.name) for scale in scales]}
-    x = axis("", showgrid=False, side="top", **names)
+    x = axis("", showgrid=False, **names)
     y = axis("", showticklabels=False, showgrid=False, range=[ABSENT - 0.05, 1.08])
     return figure(traces, x, y, shapes=lines, annotations=labels)

@@ -22,11 +22,12 @@ from embedsweep.report.page.figures import (
     line,
     markers,
     plain,
+    visible,
 )
 from embedsweep.report.results import ConfigurationRow, StudyResults, TrialRow
 from embedsweep.report.tables import FIGURES, interval_text, score_text
 
-MOST_RANKED = 30
+MOST_RANKED = 20
 """Configurations in the chart and in the open table of the ranking; another table has every trial."""
 WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 """Optuna's states in words."""
@@ -246,15 +247,17 @@ def curves(results: StudyResults) -> Section:
     for state, color, dash in (("COMPLETE", 0, "solid"), ("PRUNED", 2, "dot"), ("RUNNING", 3, "dash")):
         rows = [row for row in results.rows if row.state == state and points.get(row.number) and row.number != best]
         if rows:
-            many = joined((row.number, points[row.number]) for row in rows)
-            traces.append(line(WORDS[state], hover=hover, color=color, dash=dash, width=1, **many))
+            x, y, numbers = joined((row.number, points[row.number]) for row in rows)
+            lines = line(WORDS[state], x, y, hover, color=color, dash=dash, width=1, custom=numbers)
+            traces.append({**lines, "opacity": visible(len(rows))})
         if rows and state == "PRUNED":
             ends = [points[row.number][-1] for row in rows]
-            where, numbers = zip(*ends, strict=True), [row.number for row in rows]
-            traces.append(markers("pruned here", *where, hover, color=2, symbol="x", custom=numbers))
+            numbers = [row.number for row in rows]
+            x, y = [step for step, _ in ends], [score for _, score in ends]
+            traces.append(markers("pruned here", x, y, hover, color=2, symbol="x", custom=numbers))
     if best is not None and points.get(best):
-        many = joined([(best, points[best])])
-        traces.append(line(f"best: trial {best}", hover=hover, color=1, width=3, **many))
+        x, y, numbers = joined([(best, points[best])])
+        traces.append(line(f"best: trial {best}", x, y, hover, color=1, width=3, custom=numbers))
     if not traces:
         return Section("curves", "Learning curves", ["No curve is known: the trials are not here, or have not begun."])
     n_pruned = sum(row.state == "PRUNED" for row in results.rows)
