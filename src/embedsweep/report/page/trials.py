@@ -260,14 +260,17 @@ def curves(results: StudyResults) -> Section:
         traces.append(line(f"best: trial {best}", x, y, hover, color=1, width=3, custom=numbers))
     if not traces:
         return Section("curves", "Learning curves", ["No curve is known: the trials are not here, or have not begun."])
-    n_pruned = sum(row.state == "PRUNED" for row in results.rows)
-    text = f"{metric} over the optimizer steps of {sum(map(bool, points.values()))} trials; {n_pruned} were pruned."
-    return Section(
-        "curves",
-        "Learning curves",
-        [],
-        [Chart("Dev score while training", text, figure(traces, axis("step"), axis(metric)))],
-    )
+    drawn = [row for row in results.rows if points.get(row.number)]
+    n_pruned = sum(row.state == "PRUNED" for row in drawn)
+    text = f"{metric} over the optimizer steps of {len(drawn)} trials; {n_pruned} of them were pruned."
+    chart = Chart("Dev score while training", text, figure(traces, axis("step"), axis(metric)))
+    cells = [
+        (str(row.number), WORDS[row.state], ", ".join(f"{step}: {value:.4f}" for step, value in points[row.number]))
+        for row in drawn
+    ]
+    header = ("trial", "state", "step: score")
+    table = DataTable(f"Every evaluation of {len(drawn)} trials", header, cells, frozenset({1, 2}), is_folded=True)
+    return Section("curves", "Learning curves", [], [chart], [table])
 
 
 def emissions(results: StudyResults) -> Section:
