@@ -53,7 +53,7 @@ def report(swept: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
         opened = OpenedReport(page)
         page.on("console", lambda message: opened.complaints.append(message.text))
         page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        page.on("request", lambda request: request.url.startswith("http") and opened.complaints.append(request.url))
+        page.on("request", lambda request: opened.complaints.extend([request.url] * request.url.startswith("http")))
         page.goto(path.as_uri())
         while page.locator(f"{CHARTS}:not([data-drawn])").count():
             page.wait_for_timeout(50)

@@ -59,7 +59,12 @@ def test_report_writes_one_page_beside_the_study_and_opens_it_if_asked(
 ) -> None:
     running()
     before, opened = files(), list[str]()
-    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+
+    def opens(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opens)
     path = Path("sweeps/night/report/index.html")
     assert main(["report", "night"]) == 0
     assert capsys.readouterr().out == f"report: {path}\n"

@@ -104,7 +104,9 @@ def test_the_first_screen_says_what_other_views_say() -> None:
     assert f"{SPEARMAN} 0.7200 (95 % interval 0.6900 to 0.7400), with one seed" in screen
     assert "11 of 12 trials finished (9 complete, 1 pruned, 1 failed)" in screen
     assert total_cost(results) in screen
-    assert re.search(r"embedsweep train loss=mnrl optimizer\.lr=0\.0001 optimizer\.warmup=0\.1", screen)
+    assert re.search(
+        r"embedsweep train study\.pruner=median loss=mnrl optimizer\.lr=0\.0001 optimizer\.warmup=0\.1", screen
+    )
 
 
 def test_with_finals_the_first_screen_has_the_finalists_mean_and_the_verdict() -> None:

@@ -108,14 +108,16 @@ def test_every_line_of_the_parallel_coordinates_passes_every_axis() -> None:
     best, others = lines["the best 1"], lines["other complete trials"]
     assert best["y"][:4] == [0.0, 0.0, 1.0, 1.0]  # the first loss, the lowest rate, the higher warm-up, the best score
     third = others["customdata"].index(2)
-    assert others["y"][third : third + 3] == [0.0, 0.5, 0.0]  # 1e-3 is half-way between 1e-4 and 1e-2 by its logarithm
+    assert others["y"][third : third + 3] == pytest.approx(
+        [0.0, 0.5, 0.0]
+    )  # 1e-3 is half-way between 1e-4 and 1e-2 by its logarithm
 
 
 def test_importance_is_of_each_option_by_itself_and_of_what_the_best_have_in_common() -> None:
     """The best trials share their batch size, the worst ones their warm-up, which would count if less were better."""
     words = ["study.name=weighed", "loss=mnrl,cosent", "optimizer.warmup=0.0,0.1", "dataloader.batch_size=16,32"]
     study = open_study(pass_sweep([*words, "study.n_trials=1"]))
-    every = {
+    every: dict[str, optuna.distributions.BaseDistribution] = {
         "loss": optuna.distributions.CategoricalDistribution(["mnrl", "cosent"]),
         "optimizer.warmup": optuna.distributions.CategoricalDistribution([0.0, 0.1]),
         "dataloader.batch_size": optuna.distributions.CategoricalDistribution([16, 32]),
