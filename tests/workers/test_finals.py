@@ -48,7 +48,7 @@ def test_no_winner_is_named_where_configurations_differ_only_in_which_rows_come_
     tmp_path: Path, mlflow_template: Path
 ) -> None:
     # Another number of rows is shuffled otherwise; the recipe is the same.
-    verdict = verdict_of("null", tmp_path, mlflow_template, "data.limit=120,121,122")
+    verdict = verdict_of("same", tmp_path, mlflow_template, "data.limit=120,121,122")
     first, second = ([each.score for each in finalist.scores] for finalist in verdict.finalists)
     assert len(first) == len(second) == 5
     assert first != second

@@ -27,9 +27,10 @@ from embedsweep.files import FINALS
 from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.duplicates import is_reused, trained_config
 from embedsweep.study.keep import is_kept
+from embedsweep.study.kept_answer import POINTS
 from embedsweep.study.objectives import better, directions_of
 from embedsweep.study.opening import SERVICES, name_metrics
-from embedsweep.study.record import DATA, FIXED, N_TRIALS, POINTS, WARNINGS, StudyRecord
+from embedsweep.study.record import DATA, FIXED, N_TRIALS, WARNINGS, StudyRecord
 from embedsweep.study.storage import open_storage, study_lock
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, write_study_file
