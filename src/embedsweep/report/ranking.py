@@ -23,7 +23,16 @@ from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
 from embedsweep.report.results import Cost, StudyResults, final_rows
-from embedsweep.report.tables import FIGURES, interval_text, option_tables, ranking_table, score_text, unranked_table
+from embedsweep.report.tables import (
+    FIGURES,
+    INTERRUPTED,
+    interval_text,
+    option_tables,
+    ranking_table,
+    score_text,
+    shown_states,
+    unranked_table,
+)
 from embedsweep.report.verdict import answer_lines
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
@@ -89,7 +98,8 @@ def _failures(study: StudyRecord, results: StudyResults) -> list[str]:
 
 def _counts(results: StudyResults) -> str:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
-    states = [row.state for row in results.rows]
+    words |= {INTERRUPTED: INTERRUPTED}
+    states = shown_states(results)
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
     return counts or "no trials"
 
