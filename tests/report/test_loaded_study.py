@@ -18,8 +18,9 @@ from embedsweep.models.tiny import tiny_model_path
 from embedsweep.report.difference import difference
 from embedsweep.report.loaded_study import LoadedStudy, _item_score
 from embedsweep.report.results import StudyResults, study_results
-from embedsweep.study.record import Finals, StudyRecord
+from embedsweep.study.record import StudyRecord
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TestScores
 from tests.report.studies import keep_scores, result, scored_items, study_of
 
 SPEARMAN = "dev/spearman_cosine"
@@ -44,7 +45,7 @@ def _running() -> Study:
     running = study.ask()
     assert running is not None
     study.report(running, 2, {SPEARMAN: 0.1}, 8)
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.65}, {}, {}, 5, None))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.65}, {}, {}, 5, None))
     return study
 
 

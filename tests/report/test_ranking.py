@@ -16,8 +16,8 @@ from embedsweep.console import short_params
 from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
 from embedsweep.report.results import study_results
 from embedsweep.study.opening import open_study
-from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TestScores
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
@@ -104,7 +104,7 @@ def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None
     ]
     assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
     line = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
-    study.set_finals(Finals(0, {"test/spearman_cosine": 0.5}, {}, {}, 3, None))
+    study.set_test_scores(TestScores(0, {"test/spearman_cosine": 0.5}, {}, {}, 3, None))
     assert line in best(study)
 
 
@@ -229,7 +229,7 @@ def test_without_a_complete_trial_there_is_no_best() -> None:
 def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
     study = study_of(0.5, 0.7, "no", words=("loss=mnrl", "trainer.epochs=3"))
     keep_scores(study, (0.5, 0.2))
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.66666}, {}, {}, 3, None))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.66666}, {}, {}, 3, None))
     assert best(study, "python train.py") == [
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
@@ -245,7 +245,7 @@ def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
 def test_what_scoring_test_cost_is_in_the_total() -> None:
     study = study_of(0.5, 0.7)
     cost = replace(COST, co2eq_kg=0.0005, energy_kwh=0.001, duration_s=75.0)
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
     assert best(study)[-1] == "cost of all trials and of scoring test (1m15s): 1m17s, 4.5 g CO2eq, 21 Wh"
 
 

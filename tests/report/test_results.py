@@ -14,7 +14,8 @@ from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.results import COMPARED, StudyResults, study_results
 from embedsweep.study.duplicates import Duplicate
 from embedsweep.study.opening import open_study
-from embedsweep.study.record import RESULT, Finals
+from embedsweep.study.record import RESULT
+from embedsweep.study.test_scores import TestScores
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.sweep import pass_sweep
 from tests.report.studies import COST, Outcome, finish, keep_scores, result, scored_items, study_of
@@ -45,7 +46,7 @@ def test_every_trial_has_a_row_also_while_the_study_runs() -> None:
     )
     running = study.ask()
     assert running is not None
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {"sts/spearman_cosine": 0.5}, {}, 5, None))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.6}, {"sts/spearman_cosine": 0.5}, {}, 5, None))
     results = study_results(study)
     assert [row.number for row in results.rows] == [0, 1, 2, 3, 4]
     assert [row.state for row in results.rows] == ["COMPLETE", "COMPLETE", "FAIL", "PRUNED", "RUNNING"]

@@ -159,7 +159,7 @@ class _Repair:
             with shielded():
                 record_again(study, tracker, parent, trial)
         with shielded():
-            log_study(study, tracker, parent, study.finals.scores if study.finals is not None else {})
+            log_study(study, tracker, parent, study.test_scores.scores if study.test_scores is not None else {})
         page.close()
         with shielded():
             tracker.finish_parent(parent, "FINISHED" if study.is_complete else "KILLED")

@@ -338,9 +338,9 @@ def _costs(study: Study) -> dict[str, float]:
     names = {"emissions/co2eq_kg": EMISSIONS_KG, "emissions/energy_kwh": ENERGY_KWH, "time/gpu_h": GPU_H}
     attributes: list[Mapping[str, float]] = [trial.user_attrs for trial in study.trials]
     times: dict[str, float] = {}
-    if (finals := study.finals) is not None and finals.cost is not None:
-        attributes.append(cost_attributes(finals.cost))
-        times["time/test_s"] = finals.cost.duration_s
+    if (tested := study.test_scores) is not None and tested.cost is not None:
+        attributes.append(cost_attributes(tested.cost))
+        times["time/test_s"] = tested.cost.duration_s
     known = {metric: [each[name] for each in attributes if name in each] for metric, name in names.items()}
     sums = {metric: sum(figures) for metric, figures in known.items() if figures or metric == "emissions/co2eq_kg"}
     return {**sums, **times}

@@ -199,14 +199,14 @@ class TestLook:
 
     Attributes:
         what: what was scored, in words: ``trial 7``, ``finals of trial 7``, ``soup``.
-        after_trials: how many trials the study had.
+        after_trials: how many trials the study had; None if an older version did not note it.
         after_finals: how many trials the finals had.
     """
 
     __test__ = False  # no test class of pytest
 
     what: str
-    after_trials: int
+    after_trials: int | None
     after_finals: int
 
 

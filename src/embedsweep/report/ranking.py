@@ -154,7 +154,7 @@ def _hours_and_energy(costs: Sequence[Cost], workers: int) -> str:
 
 def total_cost(results: StudyResults) -> str:
     """Return what all trials of a study, and scoring the best one on test, cost together."""
-    scoring = results.finals.cost if results.finals is not None else None
+    scoring = results.test_scores.cost if results.test_scores is not None else None
     also = ""
     costs = [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
     if scoring is not None:

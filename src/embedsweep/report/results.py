@@ -17,18 +17,10 @@ from embedsweep.evaluation.intervals import interval_of
 from embedsweep.evaluation.scores import read_scores
 from embedsweep.study.duplicates import SEED, Duplicate, trained_params
 from embedsweep.study.keep import forgets_text, forgotten
+from embedsweep.study.objectives import best_of, better
 from embedsweep.study.pruning import PRUNED
-from embedsweep.study.record import (
-    EMISSIONS_KG,
-    ENERGY_KWH,
-    FAILURE,
-    GPU_H,
-    RUN_ID,
-    Finals,
-    StudyRecord,
-    best_of,
-    better,
-)
+from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, FAILURE, GPU_H, RUN_ID, StudyRecord
+from embedsweep.study.test_scores import TestScores
 
 COMPARED = 10
 """How many of the best trials are compared with the best one."""
@@ -165,7 +157,7 @@ class StudyResults:
         before: the first dev metric of the model that ``best`` started from, untrained; None where it was not scored.
         groups: swept group -> its options, the best first.
         configurations: the complete trials with seeds and replicates of a configuration as one, the best mean first.
-        finals: the test scores; None before the best trial was scored.
+        test_scores: of the best trial; None before the best trial was scored.
     """
 
     study: StudyRecord
@@ -175,7 +167,7 @@ class StudyResults:
     before: float | None
     groups: Mapping[str, tuple[GroupRow, ...]]
     configurations: tuple[ConfigurationRow, ...]
-    finals: Finals | None
+    test_scores: TestScores | None
 
     @cached_property
     def differences(self) -> Mapping[int, Interval | None]:
@@ -240,8 +232,8 @@ def paired_differences(row: TrialRow, others: Sequence[TrialRow], metric: str) -
 
 def study_results(study: StudyRecord) -> StudyResults:
     """Read the results of a study, which may be running or interrupted; nothing is written."""
-    plan, trials, finals = study.plan, study.trials, study.finals
-    rows = tuple(_row(study, trial, finals) for trial in trials)
+    plan, trials, test_scores = study.plan, study.trials, study.test_scores
+    rows = tuple(_row(study, trial, test_scores) for trial in trials)
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     ranked = tuple(rows[trial.number] for trial in sorted(complete, key=better(plan.objectives, 0)))
     best = best_of(trials, plan.objectives)
@@ -254,11 +246,11 @@ def study_results(study: StudyRecord) -> StudyResults:
         before=result.before.get(plan.objective) if result is not None else None,
         groups={group: _options(group, rows, plan.objective) for group in plan.groups},
         configurations=_configurations(ranked, plan.objectives),
-        finals=finals,
+        test_scores=test_scores,
     )
 
 
-def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> TrialRow:
+def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None) -> TrialRow:
     attributes, plan = trial.user_attrs, study.plan
     values = trained_params(plan, trial)
     result = study.result_of(trial) if trial.state.is_finished() else None
@@ -275,7 +267,7 @@ def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> Trial
         objectives=dict(zip(plan.objectives, scores or (), strict=False)),
         interval=result.interval if result is not None else None,
         steps=result.steps if result is not None else None,
-        test=finals.scores if finals is not None and finals.number == trial.number else {},
+        test=test_scores.scores if test_scores is not None and test_scores.number == trial.number else {},
         cost=Cost(
             attributes.get(EMISSIONS_KG),
             attributes.get(ENERGY_KWH),

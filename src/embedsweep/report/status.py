@@ -115,7 +115,7 @@ def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
         study: the study.
         program: how this program was started.
     """
-    status, best, finals = study_status(study), study.best, study.finals
+    status, best, tested = study_status(study), study.best, study.test_scores
     counts = {name: value for name, value in vars(status).items() if name not in ("best", "seconds")}
     fields: dict[str, object] = {"study": study.name, **counts, "unfinished": study.unfinished, "best": None}
     if best is not None:
@@ -125,7 +125,7 @@ def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
             "run_id": best.user_attrs.get(RUN_ID),
             "params": study.params_of(best),
             "objectives": dict(zip(study.plan.objectives, best.values, strict=True)),
-            "test": finals.scores if finals is not None and finals.number == best.number else None,
+            "test": tested.scores if tested is not None and tested.number == best.number else None,
             "model": str(model) if model.is_dir() else None,
             "command": rerun_command(program, study.fixed, trained_params(study.plan, best)),
         }

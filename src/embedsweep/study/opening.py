@@ -30,10 +30,11 @@ from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
+from embedsweep.study.objectives import best_of, directions_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, best_of, directions_of
-from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
+from embedsweep.study.record import FINALS_CONFIG, FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START
+from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice, without_finals
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
 from embedsweep.validation.plan_cells import broken_constraint, count_cells
@@ -81,7 +82,12 @@ def open_study(sweep: Sweep, quote: Mapping[str, Any] | None = None) -> Study:
             _freeze(study, plan, sweep, first, quote)
         opened = _agree(study, name, url, sweep)
         patience = agreed_patience(opened.patience, sweep)
-        for attribute, value in ((N_TRIALS, opened.n_trials), (PATIENCE, asdict(patience) if patience else None)):
+        settings = {
+            N_TRIALS: opened.n_trials,
+            PATIENCE: asdict(patience) if patience else None,
+            FINALS_CONFIG: agreed_finals(study.user_attrs.get(FINALS_CONFIG), sweep),
+        }
+        for attribute, value in settings.items():
             if study.user_attrs.get(attribute) != value:
                 study.set_user_attr(attribute, value)
         name_metrics(study, opened.plan.objectives)
@@ -219,6 +225,21 @@ def agreed_patience(kept: Patience | None, request: Sweep) -> Patience | None:
     return Patience(int(patience), float(min_delta or 0)) if patience is not None else None
 
 
+def agreed_finals(kept: Mapping[str, Any] | None, request: Sweep) -> dict[str, Any] | None:
+    """Return a study's ``study.finals``: the keys that this command sets, the others as the last one had them.
+
+    Args:
+        kept: as the last command had it; None if none has asked for finals.
+        request: this command.
+    """
+    asked = asdict(request.study.finals)
+    if kept is None:
+        return asked if request.study.finals.top is not None else None
+    if not {"study", "study.finals"} & request.overridden:
+        asked |= {key: value for key, value in kept.items() if f"study.finals.{key}" not in request.overridden}
+    return asked
+
+
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
     """Return what all trials share, as the first command set it; later ones need not repeat it and cannot change it.
 
@@ -290,7 +311,7 @@ def _names(storage: BaseStorage) -> list[str]:
 
 def _no_such_study(key: str, name: str, stored: Iterable[str]) -> ConfigError:
     """Return the error about a key that names a study which neither the storage nor this folder has."""
-    known = sorted({*stored, *study_names()})
+    known = sorted(without_finals({*stored, *study_names()}))
     there = ", ".join(known) or f"none in {SWEEPS.resolve()}"
     return ConfigError.single(key, f"no study {name}{nearest(name, known)}; there are: {there}")
 

@@ -2,144 +2,48 @@
 
 from __future__ import annotations
 
-import re
+import json
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.study import StudyDirection
+from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.axes import config_params
-from embedsweep.config.metrics import direction_of, is_dev_metric
+from embedsweep.config.finals import FinalPoint, FinalsConfig
 from embedsweep.config.result import Emissions, RunContext, TrialResult
-from embedsweep.config.study import Choice, StudyPlan
+from embedsweep.config.study import Choice, StudyPlan, plan_of
 from embedsweep.config.values import chosen_options
-from embedsweep.files import SWEEPS
-from embedsweep.study.duplicates import is_reused
-from embedsweep.study.keep import is_kept, keep_text
+from embedsweep.files import FINALS, SWEEPS
+from embedsweep.study.keep import keep_text
 from embedsweep.study.leases import LEASE, Leases
+from embedsweep.study.objectives import best_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import report_steps
 from embedsweep.study.sampling import POINT
-from embedsweep.study.storage import study_lock
-from embedsweep.study.study_file import write_study_file
+from embedsweep.study.storage import existing_storage, study_lock
+from embedsweep.study.study_file import PLAN, write_study_file
+from embedsweep.study.test_scores import TEST_SCORES, TestScores, looks_of
 from embedsweep.training.folder import read_result, result_of
-
-
-@dataclass(frozen=True)
-class Finals:
-    """The test scores of the best trial of a complete study.
-
-    Attributes:
-        number: the trial's number.
-        test: its test metrics, by name.
-        benchmarks: its metrics on further benchmarks, by name.
-        before: the same metrics of the untrained model, if requested.
-        n_trials: how many trials it was the best of; None if an older version recorded no number.
-        cost: what scoring cost, that of earlier winners of the study too; None if an older version did not measure it.
-    """
-
-    number: int
-    test: Mapping[str, float]
-    benchmarks: Mapping[str, float]
-    before: Mapping[str, float]
-    n_trials: int | None
-    cost: Emissions | None
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """All test and benchmark metrics."""
-        return {**self.test, **self.benchmarks}
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Finals:
-        """Return the finals from the study's user attribute; older versions kept the trial and all scores only."""
-        scores, further = tree["scores"], tree.get("benchmarks")
-        if further is None:
-            further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
-        test = {name: value for name, value in scores.items() if name not in further}
-        cost = Emissions.of(tree["emissions"]) if tree.get("emissions") else None
-        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"), cost)
-
-    def tree(self) -> dict[str, Any]:
-        """Return the value of the study's user attribute."""
-        return {
-            "trial": self.number,
-            "scores": self.scores,
-            "benchmarks": dict(self.benchmarks),
-            "before": dict(self.before),
-            "trials": self.n_trials,
-            "emissions": None if self.cost is None else asdict(self.cost),
-        }
-
-
-def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
-    """Return Optuna's direction of each objective."""
-    return [
-        StudyDirection.MAXIMIZE if direction_of(name) == "maximize" else StudyDirection.MINIMIZE for name in objectives
-    ]
-
-
-def values_of(result: TrialResult, objectives: Sequence[str]) -> list[float]:
-    """Return a result's value of each objective; emissions are the sum over the trial's attempts.
-
-    Raises:
-        ValueError: an older version wrote the result, without one of the objectives.
-    """
-    cost = result.emissions
-    known = {
-        **result.dev,
-        "emissions/co2eq_kg": cost.co2eq_kg,
-        "emissions/energy_kwh": cost.energy_kwh,
-        "emissions/duration_s": cost.duration_s,
-        "throughput/examples_per_s": result.examples_per_s,
-    }
-    values = [known[name] for name in objectives]
-    if None in values:
-        raise ValueError(f"the result of an older version has no {objectives[values.index(None)]}")
-    return [float(value) for value in values if value is not None]
-
-
-def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tuple[float, ...]]:
-    """Return a sort key that puts the best complete trial first: by one objective, then the others, then the number.
-
-    Args:
-        objectives: all objectives of the study.
-        first: the index of the objective that counts first.
-    """
-    order = [first, *(index for index in range(len(objectives)) if index != first)]
-
-    def key(trial: FrozenTrial) -> tuple[float, ...]:
-        signed = (-trial.values[i] if direction_of(objectives[i]) == "maximize" else trial.values[i] for i in order)
-        return (*signed, trial.number)
-
-    return key
-
-
-def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
-    """Return the complete trial with the best value of the first dev metric; None if no complete trial may be the best.
-
-    A trial that forgets more than ``study.keep`` allows may not. One that reuses another's scores has no model, so the
-    other one is returned. Ties are decided by the other objectives and then by the number, so that the trial is always
-    on the Pareto front of those that may.
-    """
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
-    rivals = [trial for trial in complete if is_kept(trial)]
-    first = next(index for index, name in enumerate(objectives) if is_dev_metric(name))
-    return min(rivals, key=better(objectives, first), default=None)
-
 
 N_TRIALS = "embedsweep.n_trials"
 PATIENCE = "embedsweep.patience"
 QUOTE = "embedsweep.quote"
 """User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
-FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
+FINALS_CONFIG = "embedsweep.finals_config"
+"""User attribute of a study: its ``study.finals``, as the last command had it."""
+ANSWER = "embedsweep.answer"
+AFTER_TRIALS, AFTER_FINALS = "after_trials", "after_finals"
+"""Keys of the answer: how many trials the study and its finals had."""
+POINTS = "embedsweep.points"
+"""User attribute of a study that is the finals of another: what is trained, in order; it only grows."""
 DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
 WARNINGS = "embedsweep.warnings"
@@ -190,6 +94,7 @@ class StudyRecord:
 
     def __post_init__(self) -> None:
         self.folder = self.sweeps / self.name
+        self._finals: StudyRecord | None = None
         self._storage = self._study._storage
         self._leases = Leases()
 
@@ -354,10 +259,80 @@ class StudyRecord:
         return self.folder / "trials" / f"{number:04d}"
 
     @property
-    def finals(self) -> Finals | None:
+    def experiment(self) -> str:
+        """MLflow's experiment of its runs: its name; of finals, the name of their study."""
+        return self.name.removesuffix(f"/{FINALS}")
+
+    @property
+    def finals_config(self) -> FinalsConfig | None:
+        """Its ``study.finals``, as the last command had it; None if no finals are asked for."""
+        tree = self._study.user_attrs.get(FINALS_CONFIG)
+        return FinalsConfig(**tree) if tree and tree["top"] is not None else None
+
+    @property
+    def finals(self) -> StudyRecord | None:
+        """The finals of this study, a study in the same storage; None before they began."""
+        if self._finals is None and not self.is_finals:
+            self._finals = self._read_finals()
+        return self._finals
+
+    def _read_finals(self) -> StudyRecord | None:
+        name = f"{self.name}/{FINALS}"
+        storage = self._storage if self.url else existing_storage(None, self.sweeps / name, read_only=True)
+        try:
+            study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner()) if storage else None
+        except KeyError:
+            study = None
+        if study is None or N_TRIALS not in study.user_attrs:  # which is written last
+            return None
+        plan = plan_of(json.loads(study.user_attrs[PLAN]))
+        return StudyRecord(name, plan, study.user_attrs[N_TRIALS], self.url, study, sweeps=self.sweeps)
+
+    @property
+    def is_finals(self) -> bool:
+        """Whether it is the finals of another study."""
+        return self.experiment != self.name
+
+    @property
+    def points(self) -> tuple[FinalPoint, ...]:
+        """What is trained in finals, in order; none of another study."""
+        return tuple(FinalPoint(**tree) for tree in self._study.user_attrs.get(POINTS, ()))
+
+    def point_of(self, trial: FrozenTrial) -> FinalPoint | None:
+        """Return what a trial of finals trains, also where it is the retry of a failed one; None if it was lost."""
+        if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
+            return self.point_of(self.trials[failed])
+        index = trial.user_attrs.get(POINT)
+        return self.points[index] if index is not None else None
+
+    @property
+    def answer(self) -> Answer | None:
+        """What is known of it since it was complete; None before, or if an older version completed it."""
+        tree = self._study.user_attrs.get(ANSWER)
+        return Answer.of(tree) if tree else None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer is of all trials that it and its finals have now."""
+        tree = self._study.user_attrs.get(ANSWER)
+        return tree is not None and (tree[AFTER_TRIALS], tree[AFTER_FINALS]) == self.trial_counts
+
+    @property
+    def trial_counts(self) -> tuple[int, int]:
+        """How many trials it and its finals have."""
+        finals = self.finals
+        return len(self.trials), len(finals.trials) if finals is not None else 0
+
+    @property
+    def looks(self) -> tuple[TestLook, ...]:
+        """Each look at test, in order."""
+        return looks_of(self._study.user_attrs)
+
+    @property
+    def test_scores(self) -> TestScores | None:
         """The test scores of the best trial; None before it was scored."""
-        tree = self._study.user_attrs.get(FINALS)
-        return Finals.of(tree) if tree else None
+        tree = self._study.user_attrs.get(TEST_SCORES)
+        return TestScores.of(tree) if tree else None
 
     @property
     def quote(self) -> Mapping[str, Any] | None:

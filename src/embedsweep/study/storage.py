@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from embedsweep.errors import StudyError, causes, first_line
-from embedsweep.files import DISK_FULL, is_disk_full, whole_length
+from embedsweep.files import DISK_FULL, FINALS, is_disk_full, whole_length
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -165,6 +165,11 @@ def existing_storage(url: str | None, folder: Path, *, read_only: bool = False) 
     finally:
         engine.dispose()
     return open_storage(url, folder, read_only=read_only) if has_studies else None
+
+
+def without_finals(names: Iterable[str]) -> set[str]:
+    """Return the names of studies in a storage that are not the finals of another."""
+    return {name for name in names if not name.endswith(f"/{FINALS}")}
 
 
 def repair_journal(path: Path) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
-from embedsweep.config.study import Choice, StudyServices
+from embedsweep.config.study import StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
 from embedsweep.secrets import redact
@@ -24,27 +24,30 @@ from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, las
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
 from embedsweep.study.keep import constraints_of
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
+from embedsweep.study.objectives import values_of
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
+    AFTER_FINALS,
+    AFTER_TRIALS,
+    ANSWER,
     CONTEXT,
     EMISSIONS_KG,
     ENERGY_KWH,
     FAILURE,
-    FINALS,
     GPU_H,
     RESULT,
     RETRY_OF,
     RUN_ID,
     WARM_START,
     WARNINGS,
-    Finals,
     StudyRecord,
     cost_attributes,
     count_trials,
-    values_of,
 )
 from embedsweep.study.sampling import TrialSampler
 from embedsweep.study.study_file import write_study_file
+from embedsweep.study.test_scores import LOOKS, TEST_SCORES, TestScores
 from embedsweep.study.trial_file import set_aside, write_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 
@@ -53,35 +56,6 @@ ATTEMPTS = "embedsweep.attempts"
 
 FAILED_ATTEMPTS = "embedsweep.failed_attempts"
 """Number of an attempt that raised -> why. Older versions noted deaths here, too."""
-
-
-@dataclass(frozen=True)
-class OpenTrial:
-    """A trial that this process runs.
-
-    Attributes:
-        number: its number in the study.
-        params: the sampled value of every axis that is searched in it, by key.
-        folder: its folder.
-        run_id: the id of its MLflow run, if an earlier attempt created one.
-        is_resumed: whether there was an earlier attempt.
-        attempt: the number of this attempt, from 1; interrupted ones do not count.
-        failures: why earlier attempts raised, in order.
-        deaths: how often its worker died without getting further.
-        why_over: why it is failed and not run, as its retries or deaths are used up; None if it is run.
-        has_folder: whether its folder was here before this attempt.
-    """
-
-    number: int
-    params: Mapping[str, Choice]
-    folder: Path
-    run_id: str | None
-    is_resumed: bool
-    attempt: int
-    failures: tuple[str, ...]
-    deaths: Deaths
-    why_over: str | None
-    has_folder: bool
 
 
 @dataclass(eq=False, repr=False)
@@ -164,7 +138,7 @@ class Study(StudyRecord):
     @cached_property
     def _sampler(self) -> TrialSampler:
         first = self._study.user_attrs.get(WARM_START)
-        return TrialSampler(self.plan, [first["params"]] if first else [])
+        return TrialSampler(self.plan, [first["params"]] if first else [point.values for point in self.points])
 
     def _reclaim(self) -> None:
         """Set trials whose worker died to WAITING; the caller holds the lock."""
@@ -387,8 +361,25 @@ class Study(StudyRecord):
                 write_study_file(self.folder, self._study, self.url)
         return unseen
 
-    def set_finals(self, finals: Finals) -> None:
+    def set_test_scores(self, scores: TestScores) -> None:
         """Set the test scores of the best trial."""
+        self._keep(TEST_SCORES, scores.tree())
+
+    def set_answer(self, answer: Answer) -> None:
+        """Set what is known of the study, with the trials that it and its finals have now."""
+        after_trials, after_finals = self.trial_counts
+        self._keep(ANSWER, {**answer.tree(), AFTER_TRIALS: after_trials, AFTER_FINALS: after_finals})
+
+    def add_look(self, what: str) -> None:
+        """Note that something was scored on test; the caller holds the lock.
+
+        Args:
+            what: in words: ``trial 7``, ``finals of trial 7``, ``soup``.
+        """
+        self._keep(LOOKS, [asdict(look) for look in (*self.looks, TestLook(what, *self.trial_counts))])
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set an attribute of the study, also in its folder."""
         with shielded():
-            self._study.set_user_attr(FINALS, finals.tree())
+            self._study.set_user_attr(name, value)
             write_study_file(self.folder, self._study, self.url)

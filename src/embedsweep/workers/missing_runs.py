@@ -187,8 +187,8 @@ def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     log_result(run, result)
     run.log_metrics(0, result.before)
     run.log_history(points_of_curve(result.curve))
-    if (finals := study.finals) is not None and finals.number == trial.number:
-        run.log_metrics(result.steps, finals.scores)
+    if (tested := study.test_scores) is not None and tested.number == trial.number:
+        run.log_metrics(result.steps, tested.scores)
 
 
 def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
@@ -196,7 +196,7 @@ def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     for name in FILES:
         if (folder / name).is_file():
             run.log_artifact(folder / name)
-    is_winner = study.finals is not None and study.finals.number == trial.number
+    is_winner = study.test_scores is not None and study.test_scores.number == trial.number
     folders = (*FOLDERS, *([MODEL] if is_winner or study.services.keep_models == "all" else []))
     for name in folders:
         if (folder / name).is_dir():

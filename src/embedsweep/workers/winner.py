@@ -17,8 +17,9 @@ from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
 from embedsweep.study.keep import keep_text
-from embedsweep.study.record import RUN_ID, Finals
+from embedsweep.study.record import RUN_ID
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TestScores
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result, train_log
 
@@ -58,8 +59,8 @@ def _score_winner(
     winner = study.best
     if winner is None:
         return None
-    finals = study.finals
-    done = finals if finals is not None and finals.number == winner.number else None
+    tested = study.test_scores
+    done = tested if tested is not None and tested.number == winner.number else None
     n_trials = len(study.trials)
     if done is not None and done.n_trials == n_trials:
         return done.scores
@@ -80,21 +81,21 @@ def _score_winner(
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
     complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev{kept}.")
-    finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
+    tested = TestScores(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
     with shielded():  # once a run is reopened, it must be ended
         run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]
         if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores
             run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
-            run.log_metrics(result.steps, finals.scores)
+            run.log_metrics(result.steps, tested.scores)
             if (folder / SCORES).is_dir():  # files of an older study may be lost
                 run.log_artifact(folder / SCORES, SCORES)
             if study.services.keep_models != "none":
                 run.log_artifact(folder / MODEL, MODEL)
             run.finish("COMPLETE")
-        study.set_finals(finals)
+        study.set_test_scores(tested)
     if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
-    return finals.scores
+    return tested.scores
 
 
 def _score(folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None]) -> TrialResult:

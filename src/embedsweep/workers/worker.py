@@ -37,7 +37,8 @@ from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.keep import constraints_of, forgotten, keeps_so_far
 from embedsweep.study.leases import BEAT_EVERY_S
-from embedsweep.study.study import OpenTrial, Study
+from embedsweep.study.open_trial import OpenTrial
+from embedsweep.study.study import Study
 from embedsweep.tracking.names import color_tags, option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
