@@ -268,12 +268,7 @@ def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None)
         interval=result.interval if result is not None else None,
         steps=result.steps if result is not None else None,
         test=test_scores.scores if test_scores is not None and test_scores.number == trial.number else {},
-        cost=Cost(
-            attributes.get(EMISSIONS_KG),
-            attributes.get(ENERGY_KWH),
-            attributes.get(GPU_H),
-            result.emissions.duration_s if result is not None else None,
-        ),
+        cost=cost_of(trial, result),
         run_id=attributes.get(RUN_ID),
         reason=reasons.get(trial.state, forgets_text(forgets) or None),
         forgets=forgets,
@@ -281,6 +276,12 @@ def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None)
         folder=study.trial_folder(trial.number),
         result=result,
     )
+
+
+def cost_of(trial: FrozenTrial, result: TrialResult | None) -> Cost:
+    """Return what a trial cost; ``result`` is its result, if it has one."""
+    energy = (trial.user_attrs.get(name) for name in (EMISSIONS_KG, ENERGY_KWH, GPU_H))
+    return Cost(*energy, result.emissions.duration_s if result is not None else None)
 
 
 def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRow, ...]:

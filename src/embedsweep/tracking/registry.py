@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from embedsweep.config.study import TrackingConfig
-from embedsweep.files import SINGLE
 from embedsweep.tracking.artifacts import check_location
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.store import Notify, Store, locate, log_line, mlflow_errors, open_store, waiting_for_lock
@@ -39,7 +38,7 @@ class Registration:
         alias: what the version is called beside its number.
         digest: of the model's files; a model that is registered under this name keeps its version.
         description: what the model is, in words.
-        experiment: the experiment of the run that trained it; None is that of single runs.
+        experiment: MLflow's experiment that it belongs to.
         run_id: the run that trained it; None if it is not known.
     """
 
@@ -47,7 +46,7 @@ class Registration:
     alias: str
     digest: str
     description: str
-    experiment: str | None
+    experiment: str
     run_id: str | None
 
 
@@ -117,7 +116,7 @@ class _Registry:
         """Write the files into the store, create a version of them, and return its number."""
         client, of = self._client, self._of
         lookup = Lookup(self._store, client)
-        experiment = lookup.experiment(of.experiment or SINGLE)
+        experiment = lookup.experiment(of.experiment)
         run_id = lookup.find(of.run_id) if of.run_id is not None else None
         tags = {DIGEST: of.digest}
         logged = self._call(lambda: client.create_logged_model(experiment, of.name, run_id, tags))
@@ -161,20 +160,19 @@ def _write_files(model: SentenceTransformer, folder: Path, target: Path) -> None
     import numpy as np
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about type hints of MLflow's own
+        warnings.simplefilter("ignore")  # MLflow warns of type hints and imports of its own
         import mlflow.sentence_transformers as flavor
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, Schema, TensorSpec
 
-    width = model.get_embedding_dimension()
-    output = TensorSpec(np.dtype("float32"), (-1, width))
-    flavor.save_model(
-        model,
-        str(target),
-        signature=ModelSignature(inputs=Schema([ColSpec("string")]), outputs=Schema([output])),
-        # Without a list it would start a process that loads the model to see what is imported.
-        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _PACKAGES],
-    )
+        output = TensorSpec(np.dtype("float32"), (-1, model.get_embedding_dimension()))
+        flavor.save_model(
+            model,
+            str(target),
+            signature=ModelSignature(inputs=Schema([ColSpec("string")]), outputs=Schema([output])),
+            # Without a list it would start a process that loads the model to see what is imported.
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _PACKAGES],
+        )
     data = target / flavor.SENTENCE_TRANSFORMERS_DATA_PATH
     shutil.rmtree(data)  # saved in float32, and with the card as it is on this machine
     shutil.copytree(folder, data)
