@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from embedsweep.config.result import Interval
 from embedsweep.evaluation.intervals import (
+    RESAMPLES,
     Floats,
     Statistic,
     accuracy_of_triplets,
     classification,
     correlation,
     interval_of,
+    left_out,
     mean,
     resampled,
 )
@@ -68,9 +70,13 @@ class ItemScores:
         """Return a metric (``dev/spearman_cosine``) as a function of how often each item counts."""
         return _kind(self.columns).statistic(metric.rpartition("/")[2], self.columns)
 
-    def resampled(self, metric: str) -> Floats:
-        """Return a metric of each resample of the items, ``(RESAMPLES,)``."""
-        return resampled(self.statistic(metric), len(self))
+    def resampled(self, metric: str, resamples: int = RESAMPLES) -> Floats:
+        """Return a metric of each resample of the items, ``(resamples,)``."""
+        return resampled(self.statistic(metric), len(self), resamples)
+
+    def left_out(self, metric: str, which: NDArray[np.bool_]) -> Floats:
+        """Return a metric of the items that a resample does not have, for those ``which`` selects."""
+        return left_out(self.statistic(metric), len(self), which)
 
     def interval(self, metric: str) -> Interval | None:
         """Return the 95 % interval of a metric; None for so few items that it is not defined."""
