@@ -96,8 +96,6 @@ class TrialResult:
         examples_per_s: training examples a second, over all attempts; None in results of older versions.
         peak_memory_gib: the most memory of a GPU, in GiB, that torch reserved in the trial's process, the largest of
             all attempts; None on a CPU, for a group of processes and in results of older versions.
-        peak_ram_gib: the most main memory, in GiB, that the trial's process held up to its end, with what the others of
-            its group held then; None in results of older versions.
         train_s: seconds of training, over all attempts; None in results of older versions.
         eval_s: seconds of evaluation and of writing checkpoints, likewise.
         curve: every evaluation on dev, and the training loss and learning rate at up to 200 steps; empty in results of
@@ -105,6 +103,8 @@ class TrialResult:
         interval: 95 % bootstrap interval of ``objective`` over the dev items; None of a pruned trial and in results of
             older versions.
         context: what the trial's run says about its training; None in results of older versions.
+        peak_ram_gib: the most main memory, in GiB, that the trial's process held up to its end, with what the others of
+            its group held then; None in results of older versions.
     """
 
     objective: float
@@ -119,9 +119,9 @@ class TrialResult:
     conversion: str | None
     examples_per_s: float | None
     peak_memory_gib: float | None = None
-    peak_ram_gib: float | None = None
     train_s: float | None = None
     eval_s: float | None = None
     curve: Curve = field(default_factory=dict)
     interval: Interval | None = None
     context: RunContext | None = None
+    peak_ram_gib: float | None = None

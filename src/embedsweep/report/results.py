@@ -280,8 +280,8 @@ def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None)
 
 def cost_of(trial: FrozenTrial, result: TrialResult | None) -> Cost:
     """Return what a trial cost; ``result`` is its result, if it has one."""
-    energy = (trial.user_attrs.get(name) for name in (EMISSIONS_KG, ENERGY_KWH, GPU_H))
-    return Cost(*energy, result.emissions.duration_s if result is not None else None)
+    co2eq_kg, energy_kwh, gpu_h = (trial.user_attrs.get(name) for name in (EMISSIONS_KG, ENERGY_KWH, GPU_H))
+    return Cost(co2eq_kg, energy_kwh, gpu_h, result.emissions.duration_s if result is not None else None)
 
 
 def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRow, ...]:
