@@ -54,6 +54,27 @@ def test_a_study_that_runs_is_only_read(words: str, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out
 
 
+def test_report_writes_one_page_beside_the_study_and_opens_it_if_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running()
+    before, opened = files(), list[str]()
+
+    def opens(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opens)
+    path = Path("sweeps/night/report/index.html")
+    assert main(["report", "night"]) == 0
+    assert capsys.readouterr().out == f"report: {path}\n"
+    assert (set(files()) - set(before), opened) == ({path.parent, path}, [])
+    assert main(["report", "night", "--open"]) == 0
+    assert opened == [path.resolve().as_uri()]
+    assert main(["report", "nigth"]) == 2
+    assert "no such study" in capsys.readouterr().err
+
+
 def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixture[str]) -> None:
     running()
     assert main(["show", "night"]) == 0

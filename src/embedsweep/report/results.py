@@ -175,16 +175,29 @@ class StudyResults:
 
         Of the next best trials, and of the best trial of each option of a swept group.
 
-        See `paired_differences`; it takes about a quarter of a second for each trial and 1,500 items.
+        Those that a command kept at its end; else see `paired_differences`, which takes about a quarter of a second for
+        each trial and 1,500 items.
         """
+        if (kept := self.kept_differences) is not None:
+            return kept
         if self.best is None:
             return {}
         metric = self.study.plan.objective
         others = [row for row in self.ranked if not (row.is_reused or row.forgets or row.number == self.best.number)]
         others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))
         winners = {option.best_trial for options in self.groups.values() for option in options}
+        if (last := self.study.last_improvement) is not None:
+            winners.add(last[1])
         others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
         return paired_differences(self.best, others, metric)
+
+    @property
+    def kept_differences(self) -> Mapping[int, Interval | None] | None:
+        """The differences that a command kept when the study had the trials that it has now; None if none did."""
+        kept, best = self.study.differences, self.best
+        if kept is None or best is None or (kept["best"], kept["complete"]) != (best.number, len(self.ranked)):
+            return None
+        return {int(number): interval and (interval[0], interval[1]) for number, interval in kept["intervals"].items()}
 
     def curve(self, row: TrialRow) -> Curve:
         """Return what was measured while a trial trained; of an unfinished one its dev objective so far.

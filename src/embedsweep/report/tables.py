@@ -41,7 +41,7 @@ class Figure:
 
 
 def _scaled(factor: float) -> Callable[[float], str]:
-    return lambda value: f"{factor * value:.3g}"
+    return lambda value: f"{factor * value:.3g}" if abs(factor * value) < 1000 else f"{factor * value:.0f}"
 
 
 FIGURES = (

@@ -48,6 +48,8 @@ DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
 WARNINGS = "embedsweep.warnings"
 """User attribute of a study: the warnings about its data and trainings that a command has shown, each once."""
+DIFFERENCES = "embedsweep.differences"
+"""User attribute of a study: how far its best trial is above others, as intervals, when a command ended."""
 RUN_ID = "run_id"
 EMISSIONS_KG = "emissions_kg"
 ENERGY_KWH = "energy_kwh"
@@ -339,6 +341,21 @@ class StudyRecord:
         """What the study was expected to cost, as `Quote.tree` has it; None if it was not begun with a budget."""
         quote: Mapping[str, Any] | None = self._study.user_attrs.get(QUOTE)
         return quote
+
+    @property
+    def differences(self) -> Mapping[str, Any] | None:
+        """What `keep_differences` kept; None if an older version ran the last command, or none has ended.
+
+        ``best`` is the best trial, ``complete`` the number of complete ones, ``intervals`` has for a trial's number, as
+        text, the 95 % interval of how far the best one is above it, or null where that is not known.
+        """
+        kept: Mapping[str, Any] | None = self._study.user_attrs.get(DIFFERENCES)
+        return kept
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings about its data and trainings that commands have shown."""
+        return list(self._study.user_attrs.get(WARNINGS, []))
 
     @property
     def fixed(self) -> list[str]:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
-from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
+from embedsweep.config.result import Decision, Emissions, Interval, RunContext, TrialResult
 from embedsweep.config.study import StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
@@ -32,6 +32,7 @@ from embedsweep.study.record import (
     AFTER_TRIALS,
     ANSWER,
     CONTEXT,
+    DIFFERENCES,
     EMISSIONS_KG,
     ENERGY_KWH,
     FAILURE,
@@ -354,12 +355,17 @@ class Study(StudyRecord):
     def unseen_warnings(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that no command on this study has shown, and note that this one shows them."""
         with self.lock(), shielded():
-            seen = self._study.user_attrs.get(WARNINGS, [])
+            seen = self.warnings
             unseen = [line for line in map(redact, lines) if line not in seen]
             if unseen:
                 self._study.set_user_attr(WARNINGS, [*seen, *unseen])
                 write_study_file(self.folder, self._study, self.url)
         return unseen
+
+    def keep_differences(self, best: int, complete: int, intervals: Mapping[int, Interval | None]) -> None:
+        """Keep the intervals of how far the best trial is above others, for reports; see `StudyRecord.differences`."""
+        kept = {str(number): interval for number, interval in intervals.items()}
+        self._keep(DIFFERENCES, {"best": best, "complete": complete, "intervals": kept})
 
     def set_test_scores(self, scores: TestScores) -> None:
         """Set the test scores of the best trial."""

@@ -233,7 +233,9 @@ class _TrialRun:
         )
         key = repr((config.data, config.evaluation, dims(config.loss)))
         if key not in built.before:
-            built.before[key] = scores_of(dev_evaluator(config, built.model, self.on_alive), built.model)
+            evaluator = dev_evaluator(config, built.model, self.on_alive)
+            built.before[key] = scores_of(evaluator, built.model)
+            write_scores(self._setup.folder, evaluator.item_scores(), "before")
         before = {**built.before[key], **further}
         # The first metric that a run has is the one that MLflow compares runs by.
         self._setup.run.log_metrics(0, {config.objective: before[config.objective], **before})

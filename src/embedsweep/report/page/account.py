@@ -1,0 +1,135 @@
+"""Sections on what is on record: failures, data warnings, costs beside the quote, and how to reproduce the study."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from embedsweep.config.study import axis_words
+from embedsweep.console import short_params
+from embedsweep.report.page.content import DataTable, Section
+from embedsweep.report.ranking import costs, rerun_command
+from embedsweep.report.results import StudyResults
+from embedsweep.report.status import study_status
+from embedsweep.study.keep import keep_text
+from embedsweep.study.record import RETRY_OF
+
+LIBRARIES = (
+    "embedsweep",
+    "sentence-transformers",
+    "transformers",
+    "torch",
+    "optuna",
+    "hydra-core",
+    "mlflow",
+    "codecarbon",
+)
+
+
+def failures(results: StudyResults) -> Section:
+    """Return the section on trials that failed and why."""
+    failed = [row for row in results.rows if row.state == "FAIL"]
+    if not failed:
+        return Section("failed", "Failed trials", ["No trial failed."])
+    retried = {trial.user_attrs.get(RETRY_OF): str(trial.number) for trial in results.study.trials}
+    rows = [
+        (str(row.number), row.reason or "for an unknown reason", retried.get(row.number, ""), short_params(row.values))
+        for row in failed
+    ]
+    header = ("trial", "reason", "retried as", "values")
+    table = DataTable(
+        "Failed trials; their logs are train.log in their folders", header, rows, frozenset({1, 3}), len(rows) > 10
+    )
+    return Section("failed", "Failed trials", [f"{len(failed)} of {len(results.rows)} trials failed."], [], [table])
+
+
+def audit(results: StudyResults) -> Section:
+    """Return the section with the warnings about data and training that commands on this study showed."""
+    warnings = results.study.warnings
+    none = "No command on this study warned of its data or its training."
+    return Section("audit", "Audit of data and training", warnings or [none])
+
+
+def cost(results: StudyResults) -> Section:
+    """Return the section on what the study cost, beside what it was quoted."""
+    said = [_sentence(text) for text in costs(results)]
+    if results.study.quote is None:
+        said.append("There is no quote to compare with: only a study that begins with study.budget_hours keeps one.")
+    return Section("cost", "Cost", [*said, *_electricity(results)])
+
+
+def _electricity(results: StudyResults) -> Iterator[str]:
+    known = [row.result.emissions for row in results.rows if row.result is not None]
+    if known:
+        countries = ", ".join(sorted({each.country for each in known}))
+        unmeasured = sorted({words for each in known for words in each.unmeasured})
+        how = f"estimated or not measured: {', '.join(unmeasured)}" if unmeasured else "all of it measured"
+        yield f"Electricity: {countries}; {how}."
+
+
+def reproduce(results: StudyResults, program: str) -> Section:
+    """Return the section with the search space, the data, the versions and the commands."""
+    study, plan = results.study, results.study.plan
+    best = results.best
+    commands = {"Opens the study again, and goes on where trials are left": f"{program} -m study.name={study.name}"}
+    if best is not None:
+        commands["Trains the best trial again"] = rerun_command(program, study.fixed, best.values)
+    commands["Lists every trial"] = f"embedsweep show {study.name} --all"
+    commands["Opens MLflow's pages on it"] = f"embedsweep ui {study.name}"
+    facts = [
+        ("sampler", f"{plan.sampler}, seed {plan.seed}"),
+        ("pruner", plan.pruner),
+        ("objectives", ", ".join(plan.objectives)),
+        ("the same for all trials", " ".join(study.fixed) or "the defaults"),
+        *((f"constraint {number}", each) for number, each in enumerate(plan.constraints, start=1)),
+        *([("not the best", f"what forgets {keep_text(plan.keep)}")] if plan.keep else []),
+        ("folder", str(study.folder)),
+    ]
+    tables = [
+        DataTable(
+            "Search space", ("key", "values"), [(axis.name, axis_words(axis)) for axis in plan.axes], frozenset({0, 1})
+        ),
+        DataTable("Plan", ("", ""), facts, frozenset({0, 1})),
+        _data(study.frozen_data),
+        DataTable(
+            "Versions where this page was written", ("", ""), list(_versions()), frozenset({0, 1}), is_folded=True
+        ),
+    ]
+    return Section("reproduce", "How to reproduce it", [], [], tables, commands)
+
+
+def _data(frozen: Mapping[str, Mapping[str, Any]]) -> DataTable:
+    rows = [(name, str(content.get("digest", "unknown"))) for name, content in frozen.items()]
+    caption = "Data, as it was when the study was created"
+    return DataTable(
+        caption, ("source", "digest"), rows or [("unknown", "an earlier version created the study")], frozenset({0, 1})
+    )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "Python", platform.python_version()
+    for name in LIBRARIES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "unknown"
+
+
+def progress(results: StudyResults) -> str:
+    """Return how many trials are finished, and how they ended."""
+    status = study_status(results.study)
+    words = {"complete": status.n_complete, "pruned": status.n_pruned, "failed": status.n_failed}
+    ended = ", ".join(f"{count} {word}" for word, count in words.items() if count)
+    state = {
+        "complete": "complete",
+        "running": "running now: this page shows the study as it was when it was written",
+        "not running": "not running",
+        "unknown": "another machine ran its trials, and may run them now",
+    }[results.study.state]
+    return f"{status.finished_text}{f' ({ended})' if ended else ''}; {state}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

@@ -1,0 +1,147 @@
+"""Sections on how sure the answer is: finals with every seed, the luck of the draw, the soup, looks at test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from embedsweep.config.answer import Answer, Finalist, Selection, Soup, Verdict
+from embedsweep.console import short_params
+from embedsweep.report.page.content import Chart, DataTable, Section
+from embedsweep.report.page.figures import SYMBOLS, axis, error_bars, figure, markers, plain
+from embedsweep.report.results import StudyResults
+from embedsweep.report.tables import interval_text
+
+
+def finals(results: StudyResults) -> Section:
+    """Return the section on the finals: every training of every finalist, and the comparisons of the best one."""
+    study, answer = results.study, results.study.answer
+    verdict = answer.verdict if answer is not None else None
+    if verdict is not None:
+        tables = [_finalists(results, verdict), _comparisons(verdict)]
+        seeds = f"{verdict.seeds} seeds each, of which {verdict.look or 'all'} count"
+        return Section("finals", "Finals", [f"{seeds}."], [_seeds(verdict)], tables)
+    if study.finals is None:
+        ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
+        none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
+        return Section("finals", "Finals", [none], commands={"Trains the best three again with five other seeds": ask})
+    trials = study.finals.trials
+    done = sum(trial.state.is_finished() for trial in trials)
+    return Section(
+        "finals", "Finals", [f"The finals are not decided yet: {done} of {study.finals.n_trials} trainings."]
+    )
+
+
+def _seeds(verdict: Verdict) -> Chart:
+    finalists = verdict.finalists
+    places = {each.trial: len(finalists) - index for index, each in enumerate(finalists)}
+    hover = f"%{{customdata}}: {plain(verdict.metric)} %{{x:.4f}}"
+    traces = []
+    for index, each in enumerate(finalists):
+        scores = [score.score for score in each.scores]
+        custom = [f"trial {each.trial}, seed {score.seed}" for score in each.scores]
+        symbol, name = SYMBOLS[index % len(SYMBOLS)], f"trial {each.trial}, every seed"
+        place = [places[each.trial]] * len(scores)
+        traces.append(markers(name, scores, place, hover, color=index, symbol=f"{symbol}-open", size=9, custom=custom))
+    means = [each.mean for each in finalists]
+    ends = [each.interval or (None, None) for each in finalists]
+    trace = markers("mean", means, list(places.values()), "mean %{x:.4f}", color="text", symbol="line-ns-open", size=18)
+    trace["error_x"] = error_bars([low for low, _ in ends], [high for _, high in ends], means)
+    ticks = {"tickvals": list(places.values()), "ticktext": [f"trial {trial}" for trial in places]}
+    y = axis("", range=[0.4, len(finalists) + 0.6], **ticks)
+    drawn = figure([*traces, trace], axis(verdict.metric), y, height=170 + 60 * len(finalists))
+    text = "; ".join(f"trial {each.trial}: mean {each.mean:.4f} of {len(each.scores)} seeds" for each in finalists)
+    return Chart(
+        "Every training of the finalists; bars: 95 % interval of the mean over the dev items", f"{text}.", drawn
+    )
+
+
+def _finalists(results: StudyResults, verdict: Verdict) -> DataTable:
+    rows = [
+        (
+            f"trial {each.trial}",
+            f"{each.mean:.4f}",
+            "-" if each.spread is None else f"{each.spread:.4f}",
+            interval_text(each.interval),
+            ", ".join(f"{score.score:.4f}" for score in each.scores),
+            _values_of(results, each),
+        )
+        for each in verdict.finalists
+    ]
+    header = ("finalist", "mean", "±", "95 % interval", "every seed", "values")
+    return DataTable(f"{verdict.metric} of the finalists, the best first", header, rows, frozenset({0, 5}))
+
+
+def _values_of(results: StudyResults, finalist: Finalist) -> str:
+    return short_params(results.rows[finalist.trial].values) if finalist.trial < len(results.rows) else "unknown"
+
+
+def _comparisons(verdict: Verdict) -> DataTable:
+    rows = [
+        (
+            f"trial {each.other}",
+            f"{each.difference:.4f}",
+            f"{each.p:.4f}",
+            interval_text(each.welch),
+            interval_text(each.items),
+        )
+        for each in verdict.comparisons
+    ]
+    header = ("other", "difference", "p", "Welch, over seeds", "over dev items")
+    caption = (
+        f"Trial {verdict.best} above each other one; it differs where p, of the exact permutation test, is at most "
+    )
+    return DataTable(f"{caption}{verdict.level:.4f}; the intervals decide nothing", header, rows, frozenset({0}))
+
+
+def luck(results: StudyResults) -> Section:
+    """Return the section on how much of the best score was luck of the draw, on the soup and on looks at test."""
+    answer, looks = results.study.answer, results.study.looks
+    sentences = list(_luck(answer))
+    if answer is not None and answer.soup is not None:
+        sentences += _soup(answer.soup)
+    rows = [
+        (
+            str(number),
+            look.what,
+            *("-" if count is None else str(count) for count in (look.after_trials, look.after_finals)),
+        )
+        for number, look in enumerate(looks, start=1)
+    ]
+    table = DataTable("Looks at test", ("look", "scored", "trials", "trainings of finals"), rows, frozenset({1}))
+    sentences.append(
+        f"Test was looked at {len(looks)} time{'' if len(looks) == 1 else 's'}."
+        if looks
+        else "No look at test is recorded."
+    )
+    return Section("luck", "Luck, soup and looks at test", sentences, [], [table] if rows else [])
+
+
+def _luck(answer: Answer | None) -> Iterator[str]:
+    if answer is None:
+        yield "How much of the best score was luck of the draw is not known: it is computed once the study is complete."
+        return
+    if answer.selection is not None:
+        yield _selection(answer.selection)
+    yield from (f"Not known: {name}: {why}." for name, why in answer.unknown.items())
+
+
+def _selection(selection: Selection) -> str:
+    interval = f" (95 % interval {interval_text(selection.interval)})" if selection.interval is not None else ""
+    luck = selection.score - selection.corrected
+    return (
+        f"Trial {selection.trial} was the best of {selection.n_trials} by {selection.score:.4f}; such a choice is "
+        f"expected to score {selection.corrected:.4f} on other items{interval}: {luck:.4f} of its score was luck "
+        "of the draw (BBC-CV)."
+    )
+
+
+def _soup(soup: Soup) -> Iterator[str]:
+    if soup.reason is not None:
+        yield f"Soup: nothing was averaged: {soup.reason}."
+        return
+    kept = ", ".join(map(str, soup.kept))
+    dev = ", ".join(f"{name} {value:.4f}" for name, value in list(soup.dev.items())[:1])
+    interval = f" (95 % interval {interval_text(soup.interval)})" if soup.interval is not None else ""
+    test = ", ".join(f"{name} {value:.4f}" for name, value in list(soup.test.items())[:1])
+    tested = f"; {test}" if test else ""
+    yield f"Soup of the trainings {kept} of the finals, of {len(soup.tried)} tried: {dev}{interval}{tested}."

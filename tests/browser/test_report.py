@@ -1,0 +1,120 @@
+"""The report of a study in a browser: offline, without errors, with every chart, in light and dark, by keyboard."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import seeing
+from tests.browser.pages import PATIENCE_S, find_chromium, open_browser, take_picture
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium (Debian: chromium)"),
+]
+
+SECTIONS = {"ranking", "options", "history", "curves", "parallel", "slices", "emissions", "items"}
+"""Those that have charts in a study of twenty trials without finals."""
+CHARTS = "[data-chart]"
+
+
+@dataclass
+class OpenedReport:
+    """A report in a browser.
+
+    Attributes:
+        page: the browser's page.
+        complaints: what its console said, and what it would have loaded from elsewhere.
+    """
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def report(swept: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedReport]:
+    """The report of the sweep of twenty trials, written anew by the verb into a copy."""
+    folder = tmp_path_factory.mktemp("reported")
+    shutil.copytree(swept / "sweeps", folder / "sweeps")
+    words = [sys.executable, "-m", "embedsweep", "report", seeing.STUDY]
+    said = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+    path = folder / re.findall(r"^report: (.+)$", said, re.MULTILINE)[0]
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        page.set_default_timeout(PATIENCE_S * 1000)
+        opened = OpenedReport(page)
+        page.on("console", lambda message: opened.complaints.append(message.text))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.on("request", lambda request: opened.complaints.extend([request.url] * request.url.startswith("http")))
+        page.goto(path.as_uri())
+        while page.locator(f"{CHARTS}:not([data-drawn])").count():
+            page.wait_for_timeout(50)
+        yield opened
+
+
+def test_it_says_the_answer_first_and_complains_of_nothing(report: OpenedReport) -> None:
+    page = report.page
+    assert report.complaints == []
+    take_picture(page, "report.png")
+    best, command = page.locator("#answer h2"), page.locator("#answer pre")
+    assert re.match(r"Best: trial \d+, loss=\w+", best.inner_text())
+    assert command.inner_text().startswith("embedsweep train ")
+    for place in (best, command, page.get_by_text("95 % interval").first, page.get_by_text("g CO2eq").first):
+        box = place.bounding_box()
+        assert box["y"] + box["height"] < page.viewport_size["height"]
+
+
+def test_every_section_has_its_charts_with_marks_in_them(report: OpenedReport) -> None:
+    page = report.page
+    for name in SECTIONS:
+        charts = page.locator(f"#{name} {CHARTS}")
+        assert charts.count() > 0, name
+        for chart in charts.all():
+            assert chart.locator(".scatterlayer path, .boxlayer path, .barlayer path").count() > 0, name
+            described = page.locator(f"#{chart.get_attribute('aria-describedby')}")
+            assert len(described.inner_text()) > 10, name
+
+
+def test_dark_and_printed_pages_have_colours_of_their_own(report: OpenedReport) -> None:
+    page = report.page
+
+    def label() -> str:
+        """Return the colour of an axis's label."""
+        return str(page.locator("#history .xtitle").first.evaluate("element => getComputedStyle(element).fill"))
+
+    light = label()
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(1000)
+    assert label() != light
+    take_picture(page, "report-dark.png")
+    page.emulate_media(media="print")
+    page.wait_for_timeout(1000)
+    assert label() == light
+    assert page.locator("nav").is_hidden()
+    page.emulate_media(media="screen", color_scheme="light")
+
+
+def test_it_is_used_by_keyboard_and_fits_a_narrow_screen(report: OpenedReport) -> None:
+    page = report.page
+    page.locator("body").press("Tab")
+    skip = page.locator(".skip")
+    assert skip.evaluate("element => element === document.activeElement")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#answer")
+    summary = page.locator("#ranking summary")
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#ranking details tbody tr").count() == seeing.N_TRIALS
+    assert page.locator("#ranking details tbody tr").first.is_visible()
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert report.complaints == []
