@@ -121,13 +121,17 @@ class _Registry:
         tags = {DIGEST: of.digest}
         logged = self._call(lambda: client.create_logged_model(experiment, of.name, run_id, tags))
         model_id = logged.model_id
-        check_location(self._store, logged.artifact_location)
+        location = logged.artifact_location
+        check_location(self._store, location)
         self._call(lambda: client.log_model_artifacts(model_id, str(files)))
         self._call(lambda: client.finalize_logged_model(model_id, "READY"))
         self._call(self._ensure_name)
+        # A server checks that the files are this model's; a store of this process would look for it in MLflow's default
+        # store.
+        of_server = model_id if self._store.is_server else None
         version = self._call(
             lambda: client.create_model_version(
-                of.name, f"models:/{model_id}", run_id, tags, description=of.description, model_id=model_id
+                of.name, location, run_id, tags, description=of.description, model_id=of_server
             )
         )
         return str(version.version)
