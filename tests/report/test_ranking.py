@@ -237,7 +237,7 @@ def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
         "trial 1 is better than trial 0 on other dev items, too, as far as these ones show",
-        "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much",
+        "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much",
         "run it again: python train.py loss=mnrl trainer.epochs=3 optimizer.lr=0.0002",
         f"cost of all trials: 2s, 4 g CO2eq, 20 Wh {MEASURED}",
     ]

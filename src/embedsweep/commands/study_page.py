@@ -15,6 +15,7 @@ from embedsweep.report.description import (
     LONGEST_OF_RUN,
     best_tags,
     description,
+    finals_table,
     trials_table,
 )
 from embedsweep.report.page.build import write_report
@@ -34,6 +35,10 @@ MOST_OF_TIME = 0.02
 
 RANKING = "ranking.json"
 """Artifact of a study's run: all trials as a table."""
+
+
+FINALS_TABLE = "finals.json"
+"""Artifact of a study's run: the trials of its finals as a table."""
 
 
 @dataclass(eq=False)
@@ -87,6 +92,8 @@ class StudyPage:
             run = self.tracker.study_run(self.parent)
             run.set_tags(best_tags(results, self.program))
             run.log_table(RANKING, trials_table(results))
+            if self.study.finals is not None:
+                run.log_table(FINALS_TABLE, finals_table(results))
         with self._lasting("the report of the study"):
             self._report(results)
         return results

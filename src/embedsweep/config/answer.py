@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
 from embedsweep.config.result import Interval
@@ -191,6 +192,33 @@ class Soup:
                 "interval": _interval(tree["interval"]),
             }
         )
+
+
+@dataclass(frozen=True)
+class FinalsTest:
+    """Test scores of the trainings of one finalist, scored at one look.
+
+    Attributes:
+        finalist: the finalist, by its trial.
+        kept: the number of the training with the best dev score, whose model is kept.
+        scores: number of each training -> its metrics on test and further benchmarks, by name.
+        before: those of the untrained model; empty where it is not scored.
+    """
+
+    finalist: int
+    kept: int
+    scores: Mapping[int, Mapping[str, float]]
+    before: Mapping[str, float]
+
+    def mean(self) -> dict[str, float]:
+        """Return the mean of each metric over the trainings."""
+        names = next(iter(self.scores.values()), {})
+        return {name: fmean(each[name] for each in self.scores.values()) for name in names}
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> FinalsTest:
+        """Return the scores that ``asdict`` and JSON made a tree of."""
+        return cls(**{**tree, "scores": {int(number): scores for number, scores in tree["scores"].items()}})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from embedsweep.config.types import Bounds, Count
 if TYPE_CHECKING:
     from embedsweep.config.study import Choice
 
+SEED = "trainer.seed"
+
 MOST_SEEDS = 20
 """With how many seeds a finalist is trained, at most."""
 
@@ -31,6 +33,11 @@ class FinalsConfig:
 
 
 NO_FINALS = FinalsConfig(None, 5, soup=False)
+
+
+def without_seed(values: Mapping[str, Choice]) -> dict[str, Choice]:
+    """Return a trial's values without the seed of its training."""
+    return {key: value for key, value in values.items() if key != SEED}
 
 
 @dataclass(frozen=True)

@@ -149,8 +149,8 @@ def _of_improvement(results: StudyResults, best: TrialRow, before: TrialRow) -> 
 def _seeds(results: StudyResults, *, compared: bool) -> Iterator[str]:
     if any(row.n > 1 for row in results.configurations):
         yield "±: sample standard deviation over the seeds of a configuration"
-    elif compared and results.differences:
-        yield "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much"
+    elif compared and results.differences and results.study.finals is None:
+        yield "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much"
 
 
 def _trials(numbers: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from embedsweep.config.result import Emissions
 from embedsweep.console import duration
 from embedsweep.emissions.allocation import SHARED
 from embedsweep.emissions.tracker import NO_CPU, is_cpu_estimated
-from embedsweep.report.results import Cost, StudyResults, cost_of
+from embedsweep.report.results import Cost, StudyResults, final_rows
 from embedsweep.report.tables import FIGURES
 from embedsweep.study.quote import GIB
 
@@ -44,17 +44,13 @@ def _cost(emissions: Emissions) -> Cost:
 
 def study_costs(results: StudyResults) -> StudyCosts:
     """Return what a study cost so far."""
-    finals, tested = results.study.finals, results.test_scores
-    scoring = tested.cost if tested is not None else None
-    trainings = finals.trials if finals is not None else []
-    known = [finals.result_of(trial) if trial.state.is_finished() else None for trial in trainings] if finals else []
-    of_finals = [cost_of(trial, result) for trial, result in zip(trainings, known, strict=True)]
-    found = [*(row.result for row in results.rows), *known]
+    finals, scoring = final_rows(results.study), results.study.scoring_cost
+    known = [row.result for row in (*results.rows, *finals) if row.result is not None]
     return StudyCosts(
         trials=tuple(row.cost for row in results.rows if row.cost.co2eq_kg is not None),
-        finals=tuple(cost for cost in of_finals if cost.co2eq_kg is not None),
+        finals=tuple(row.cost for row in finals if row.cost.co2eq_kg is not None),
         scoring=scoring,
-        emissions=(*(each.emissions for each in found if each), *([scoring] if scoring is not None else [])),
+        emissions=(*(each.emissions for each in known), *([scoring] if scoring is not None else [])),
     )
 
 

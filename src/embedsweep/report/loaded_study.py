@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import optuna
 from optuna.trial import FrozenTrial
 
+from embedsweep.config.answer import Answer
+from embedsweep.config.finals import SEED
 from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import TrialConfig
@@ -18,7 +20,7 @@ from embedsweep.errors import StudyError
 from embedsweep.evaluation.scores import NEGATIVE, POSITIVE, PREDICTED, scores_path
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
-from embedsweep.report.results import StudyResults, TrialRow, study_results
+from embedsweep.report.results import StudyResults, TrialRow, final_rows, study_results
 from embedsweep.report.status import study_status
 from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.opening import name_metrics
@@ -133,6 +135,32 @@ class LoadedStudy:
         columns = [*(name for name in names if name not in _LAST), *_LAST]
         frame = pd.DataFrame(table, columns=columns, index=pd.Index([row.number for row in rows], name="trial"))
         return frame.astype({"repeats": "Int64"})
+
+    @property
+    def answer(self) -> Answer | None:
+        """What is known since it was complete: the verdict of its finals and more; None before."""
+        with storage_errors():
+            return self._record.answer
+
+    @property
+    def finals(self) -> pd.DataFrame:
+        """A row for each trial of its finals, by number; none before they began.
+
+        Columns: ``finalist``, the trial whose configuration it trains again; ``seed``; then those of `trials`, test
+        scores of the best finalist's among them.
+        """
+        import pandas as pd
+
+        with storage_errors():
+            rows, finals = final_rows(self._record), self._record.finals
+            points = [finals.point_of(finals.trials[row.number]) for row in rows] if finals is not None else []
+        columns = [{**_columns(row)} for row in rows]
+        table = [
+            {"finalist": point.finalist if point else None, "seed": point.seed if point else None, **cells}
+            for point, cells in zip(points, columns, strict=True)
+        ]
+        names = ["finalist", "seed", *dict.fromkeys(name for each in columns for name in each if name != SEED)]
+        return pd.DataFrame(table, columns=names, index=pd.Index([row.number for row in rows], name="final"))
 
     def curves(self) -> pd.DataFrame:
         """Return what was measured during training, a row for each point: ``trial``, ``step``, ``metric``, ``value``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -22,9 +23,10 @@ from embedsweep.report.answer import answer
 from embedsweep.report.costs import costs, energy_note
 from embedsweep.report.results import StudyResults
 from embedsweep.report.tables import interval_text, option_tables, ranking_table, score_text, unranked_table
+from embedsweep.report.verdict import answer_lines
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
-from embedsweep.study.opening import agreed_patience, find_study
+from embedsweep.study.opening import agreed_finals, agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -114,10 +116,12 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
     say(console, f"\nbest: {', '.join(words)}", fold=True)
-    for line in answer(results):
+    for line in (*answer(results), *answer_lines(study)):
         say(console, line, fold=True)
-    say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
-    if (model := best.folder / MODEL).is_dir():
+    chosen = results.chosen or best
+    of = f" (trial {chosen.number})" if chosen.number != best.number else ""
+    say(console, f"run it again{of}: {rerun_command(program, study.fixed, chosen.values)}")
+    if (model := study.chosen_folder / MODEL).is_dir():
         say(console, f"model: {model}")
     for line in costs(results):
         say(console, line, fold=True)
@@ -212,6 +216,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     patience = agreed_patience(study.patience if study is not None else None, request)
     stop = f"; patience: {patience.patience} trials" if patience is not None else ""
     say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
+    if (finals := finals_text(request, study)) is not None:
+        say(console, f"  finals: {finals}")
     if plan.keep:
         say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:
@@ -224,6 +230,16 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     if broken_constraint(plan, example) is None:
         say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
     return study
+
+
+def finals_text(request: Sweep, study: StudyRecord | None) -> str | None:
+    """Return what finals a study has once it is complete, in words; None if it has none."""
+    kept = study.finals_config if study is not None else None
+    asked = agreed_finals(asdict(kept) if kept is not None else None, request)
+    if asked is None or asked["top"] is None:
+        return None
+    soup = "; their weights are averaged" if asked["soup"] else ""
+    return f"the best {asked['top']} configurations again with {asked['seeds']} other seeds each{soup}"
 
 
 def _bought(request: Sweep) -> str:

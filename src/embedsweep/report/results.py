@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.finals import without_seed
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import Curve, Interval, TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.evaluation.intervals import interval_of
 from embedsweep.evaluation.scores import read_scores
-from embedsweep.study.duplicates import SEED, Duplicate, trained_params
+from embedsweep.study.duplicates import Duplicate, trained_params
 from embedsweep.study.keep import forgets_text, forgotten
 from embedsweep.study.objectives import best_of, better
 from embedsweep.study.pruning import PRUNED
@@ -169,6 +170,12 @@ class StudyResults:
     configurations: tuple[ConfigurationRow, ...]
     test_scores: TestScores | None
 
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial whose configuration is the answer: the best finalist's, else that of the best trial."""
+        number = self.study.chosen
+        return self.rows[number] if number is not None else None
+
     @cached_property
     def differences(self) -> Mapping[int, Interval | None]:
         """Number -> 95 % interval of how far the best trial's score is above that trial's.
@@ -263,6 +270,16 @@ def study_results(study: StudyRecord) -> StudyResults:
     )
 
 
+def final_rows(study: StudyRecord) -> list[TrialRow]:
+    """Return the trials of a study's finals, by number, with their test scores; none before they began."""
+    finals, test = study.finals, study.finals_test
+    if finals is None:
+        return []
+    scores = test.scores if test is not None else {}
+    rows = [_row(finals, trial, None) for trial in finals.trials]
+    return [replace(row, test=dict(scores.get(row.number, {}))) for row in rows]
+
+
 def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None) -> TrialRow:
     attributes, plan = trial.user_attrs, study.plan
     values = trained_params(plan, trial)
@@ -281,7 +298,12 @@ def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None)
         interval=result.interval if result is not None else None,
         steps=result.steps if result is not None else None,
         test=test_scores.scores if test_scores is not None and test_scores.number == trial.number else {},
-        cost=cost_of(trial, result),
+        cost=Cost(
+            attributes.get(EMISSIONS_KG),
+            attributes.get(ENERGY_KWH),
+            attributes.get(GPU_H),
+            result.emissions.duration_s if result is not None else None,
+        ),
         run_id=attributes.get(RUN_ID),
         reason=reasons.get(trial.state, forgets_text(forgets) or None),
         forgets=forgets,
@@ -289,12 +311,6 @@ def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None)
         folder=study.trial_folder(trial.number),
         result=result,
     )
-
-
-def cost_of(trial: FrozenTrial, result: TrialResult | None) -> Cost:
-    """Return what a trial cost; ``result`` is its result, if it has one."""
-    co2eq_kg, energy_kwh, gpu_h = (trial.user_attrs.get(name) for name in (EMISSIONS_KG, ENERGY_KWH, GPU_H))
-    return Cost(co2eq_kg, energy_kwh, gpu_h, result.emissions.duration_s if result is not None else None)
 
 
 def _options(group: str, rows: Sequence[TrialRow], metric: str) -> tuple[GroupRow, ...]:
@@ -331,11 +347,6 @@ def _known(statistic: Callable[[list[float]], float], values: Iterable[float | N
     """Return a statistic of the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return statistic(known) if known else None
-
-
-def without_seed(values: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return a trial's values without the seed of its training."""
-    return {key: value for key, value in values.items() if key != SEED}
 
 
 def _configurations(ranked: Sequence[TrialRow], objectives: Sequence[str]) -> tuple[ConfigurationRow, ...]:

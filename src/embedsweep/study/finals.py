@@ -18,18 +18,19 @@ from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial
 
 from embedsweep.config.axes import config_params
-from embedsweep.config.finals import MOST_SEEDS, FinalPoint, FinalsConfig
+from embedsweep.config.finals import MOST_SEEDS, SEED, FinalPoint, FinalsConfig, without_seed
 from embedsweep.config.identity import config_hash
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.study import Choice, DiscreteAxis, StudyPlan, plan_of
 from embedsweep.errors import Problem
 from embedsweep.files import FINALS
 from embedsweep.study.comparison import check_nothing_lost, complete_files
-from embedsweep.study.duplicates import SEED, is_reused, trained_config
+from embedsweep.study.duplicates import is_reused, trained_config
 from embedsweep.study.keep import is_kept
+from embedsweep.study.kept_answer import POINTS
 from embedsweep.study.objectives import better, directions_of
 from embedsweep.study.opening import SERVICES, name_metrics
-from embedsweep.study.record import DATA, FIXED, N_TRIALS, POINTS, WARNINGS, StudyRecord
+from embedsweep.study.record import DATA, FIXED, N_TRIALS, WARNINGS, StudyRecord
 from embedsweep.study.storage import open_storage, study_lock
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, write_study_file
@@ -62,8 +63,7 @@ def candidates(study: StudyRecord) -> list[Candidate]:
     together: dict[str, list[FrozenTrial]] = {}
     for trial in sorted(study.complete_trials, key=better(objectives, first)):
         if not is_reused(trial):
-            values = {key: value for key, value in study.params_of(trial).items() if key != SEED}
-            together.setdefault(json.dumps(values), []).append(trial)
+            together.setdefault(json.dumps(without_seed(study.params_of(trial))), []).append(trial)
     found = [
         Candidate(tuple(trials), statistics.fmean(trial.values[first] for trial in trials))
         for trials in together.values()

@@ -30,10 +30,11 @@ from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
+from embedsweep.study.kept_answer import FINALS_CONFIG
 from embedsweep.study.objectives import best_of, directions_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FINALS_CONFIG, FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice, without_finals
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file

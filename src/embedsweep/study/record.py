@@ -14,14 +14,14 @@ import optuna
 from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.axes import config_params
-from embedsweep.config.finals import FinalPoint, FinalsConfig
+from embedsweep.config.finals import FinalPoint
 from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.config.study import Choice, StudyPlan, plan_of
 from embedsweep.config.values import chosen_options
 from embedsweep.files import FINALS, SWEEPS
 from embedsweep.study.keep import keep_text
+from embedsweep.study.kept_answer import AFTER_FINALS, AFTER_TRIALS, ANSWER, KeptAnswer
 from embedsweep.study.leases import LEASE, Leases
 from embedsweep.study.objectives import best_of
 from embedsweep.study.patience import Patience
@@ -29,7 +29,6 @@ from embedsweep.study.pruning import report_steps
 from embedsweep.study.sampling import POINT
 from embedsweep.study.storage import existing_storage, study_lock
 from embedsweep.study.study_file import PLAN, write_study_file
-from embedsweep.study.test_scores import TEST_SCORES, TestScores, looks_of
 from embedsweep.training.folder import read_result, result_of
 
 N_TRIALS = "embedsweep.n_trials"
@@ -37,19 +36,10 @@ PATIENCE = "embedsweep.patience"
 QUOTE = "embedsweep.quote"
 """User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
 FIXED = "embedsweep.fixed"
-FINALS_CONFIG = "embedsweep.finals_config"
-"""User attribute of a study: its ``study.finals``, as the last command had it."""
-ANSWER = "embedsweep.answer"
-AFTER_TRIALS, AFTER_FINALS = "after_trials", "after_finals"
-"""Keys of the answer: how many trials the study and its finals had."""
-POINTS = "embedsweep.points"
-"""User attribute of a study that is the finals of another: what is trained, in order; it only grows."""
 DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
 WARNINGS = "embedsweep.warnings"
 """User attribute of a study: the warnings about its data and trainings that a command has shown, each once."""
-DIFFERENCES = "embedsweep.differences"
-"""User attribute of a study: how far its best trial is above others, as intervals, when a command ended."""
 RUN_ID = "run_id"
 EMISSIONS_KG = "emissions_kg"
 ENERGY_KWH = "energy_kwh"
@@ -75,7 +65,7 @@ def cost_attributes(cost: Emissions) -> dict[str, float]:
 
 
 @dataclass(eq=False, repr=False)
-class StudyRecord:
+class StudyRecord(KeptAnswer):
     """A study and its trials, read from the storage at each access.
 
     Attributes:
@@ -175,6 +165,28 @@ class StudyRecord:
         return f"no trial is the best: each complete one forgets {keep_text(self.plan.keep)} (study.keep)"
 
     @property
+    def chosen(self) -> int | None:
+        """The number of the trial whose configuration is the answer: the best finalist's, else the best trial."""
+        answer, best = self.answer, self.best
+        if answer is not None and answer.verdict is not None:
+            return answer.verdict.best
+        return best.number if best is not None else None
+
+    @property
+    def kept(self) -> tuple[StudyRecord, FrozenTrial] | None:
+        """The trial whose model is the answer, in its study: of finals the one that is kept, else the best trial."""
+        test, finals, best = self.finals_test, self.finals, self.best
+        if test is not None and finals is not None:
+            return finals, finals.trials[test.kept]
+        return (self, best) if best is not None else None
+
+    @property
+    def chosen_folder(self) -> Path:
+        """The folder of the trial whose model is the answer; the study's own one without any."""
+        kept = self.kept
+        return kept[0].trial_folder(kept[1].number) if kept is not None else self.folder
+
+    @property
     def front(self) -> frozenset[int]:
         """Numbers of the trials on the Pareto front: no other is better in one objective and as good in the others."""
         return frozenset(trial.number for trial in self._study.best_trials)
@@ -266,12 +278,6 @@ class StudyRecord:
         return self.name.removesuffix(f"/{FINALS}")
 
     @property
-    def finals_config(self) -> FinalsConfig | None:
-        """Its ``study.finals``, as the last command had it; None if no finals are asked for."""
-        tree = self._study.user_attrs.get(FINALS_CONFIG)
-        return FinalsConfig(**tree) if tree and tree["top"] is not None else None
-
-    @property
     def finals(self) -> StudyRecord | None:
         """The finals of this study, a study in the same storage; None before they began."""
         if self._finals is None and not self.is_finals:
@@ -291,27 +297,23 @@ class StudyRecord:
         return StudyRecord(name, plan, study.user_attrs[N_TRIALS], self.url, study, sweeps=self.sweeps)
 
     @property
+    def unit(self) -> str:
+        """What its trials are called: ``trial``, or ``final`` of finals."""
+        return "final" if self.is_finals else "trial"
+
+    @property
     def is_finals(self) -> bool:
         """Whether it is the finals of another study."""
         return self.experiment != self.name
 
-    @property
-    def points(self) -> tuple[FinalPoint, ...]:
-        """What is trained in finals, in order; none of another study."""
-        return tuple(FinalPoint(**tree) for tree in self._study.user_attrs.get(POINTS, ()))
-
     def point_of(self, trial: FrozenTrial) -> FinalPoint | None:
-        """Return what a trial of finals trains, also where it is the retry of a failed one; None if it was lost."""
+        """Return what a trial of finals trains, also as the retry of a failed one; else, and of a lost one, None."""
+        if not self.is_finals:
+            return None
         if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
             return self.point_of(self.trials[failed])
         index = trial.user_attrs.get(POINT)
         return self.points[index] if index is not None else None
-
-    @property
-    def answer(self) -> Answer | None:
-        """What is known of it since it was complete; None before, or if an older version completed it."""
-        tree = self._study.user_attrs.get(ANSWER)
-        return Answer.of(tree) if tree else None
 
     @property
     def is_answered(self) -> bool:
@@ -326,31 +328,10 @@ class StudyRecord:
         return len(self.trials), len(finals.trials) if finals is not None else 0
 
     @property
-    def looks(self) -> tuple[TestLook, ...]:
-        """Each look at test, in order."""
-        return looks_of(self._study.user_attrs)
-
-    @property
-    def test_scores(self) -> TestScores | None:
-        """The test scores of the best trial; None before it was scored."""
-        tree = self._study.user_attrs.get(TEST_SCORES)
-        return TestScores.of(tree) if tree else None
-
-    @property
     def quote(self) -> Mapping[str, Any] | None:
         """What the study was expected to cost, as `Quote.tree` has it; None if it was not begun with a budget."""
         quote: Mapping[str, Any] | None = self._study.user_attrs.get(QUOTE)
         return quote
-
-    @property
-    def differences(self) -> Mapping[str, Any] | None:
-        """What `keep_differences` kept; None if an older version ran the last command, or none has ended.
-
-        ``best`` is the best trial, ``complete`` the number of complete ones, ``intervals`` has for a trial's number, as
-        text, the 95 % interval of how far the best one is above it, or null where that is not known.
-        """
-        kept: Mapping[str, Any] | None = self._study.user_attrs.get(DIFFERENCES)
-        return kept
 
     @property
     def warnings(self) -> list[str]:

@@ -11,10 +11,9 @@ from functools import cached_property
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
-from embedsweep.config.result import Decision, Emissions, Interval, RunContext, TrialResult
+from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
 from embedsweep.config.study import StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
@@ -23,16 +22,15 @@ from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
 from embedsweep.study.keep import constraints_of
+from embedsweep.study.kept_answer import (
+    AnswerKeeper,
+)
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
 from embedsweep.study.objectives import values_of
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
-    AFTER_FINALS,
-    AFTER_TRIALS,
-    ANSWER,
     CONTEXT,
-    DIFFERENCES,
     EMISSIONS_KG,
     ENERGY_KWH,
     FAILURE,
@@ -48,7 +46,6 @@ from embedsweep.study.record import (
 )
 from embedsweep.study.sampling import TrialSampler
 from embedsweep.study.study_file import write_study_file
-from embedsweep.study.test_scores import LOOKS, TEST_SCORES, TestScores
 from embedsweep.study.trial_file import set_aside, write_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 
@@ -60,7 +57,7 @@ FAILED_ATTEMPTS = "embedsweep.failed_attempts"
 
 
 @dataclass(eq=False, repr=False)
-class Study(StudyRecord):
+class Study(StudyRecord, AnswerKeeper):
     """An open study that runs trials; made by `embedsweep.study.opening.open_study`.
 
     A process asks for a trial (`ask`), keeps its lease alive (`alive`), reports evaluations (`report`) and ends it by
@@ -361,31 +358,3 @@ class Study(StudyRecord):
                 self._study.set_user_attr(WARNINGS, [*seen, *unseen])
                 write_study_file(self.folder, self._study, self.url)
         return unseen
-
-    def keep_differences(self, best: int, complete: int, intervals: Mapping[int, Interval | None]) -> None:
-        """Keep the intervals of how far the best trial is above others, for reports; see `StudyRecord.differences`."""
-        kept = {str(number): interval for number, interval in intervals.items()}
-        self._keep(DIFFERENCES, {"best": best, "complete": complete, "intervals": kept})
-
-    def set_test_scores(self, scores: TestScores) -> None:
-        """Set the test scores of the best trial."""
-        self._keep(TEST_SCORES, scores.tree())
-
-    def set_answer(self, answer: Answer) -> None:
-        """Set what is known of the study, with the trials that it and its finals have now."""
-        after_trials, after_finals = self.trial_counts
-        self._keep(ANSWER, {**answer.tree(), AFTER_TRIALS: after_trials, AFTER_FINALS: after_finals})
-
-    def add_look(self, what: str) -> None:
-        """Note that something was scored on test; the caller holds the lock.
-
-        Args:
-            what: in words: ``trial 7``, ``finals of trial 7``, ``soup``.
-        """
-        self._keep(LOOKS, [asdict(look) for look in (*self.looks, TestLook(what, *self.trial_counts))])
-
-    def _keep(self, name: str, value: object) -> None:
-        """Set an attribute of the study, also in its folder."""
-        with shielded():
-            self._study.set_user_attr(name, value)
-            write_study_file(self.folder, self._study, self.url)

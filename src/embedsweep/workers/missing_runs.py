@@ -56,7 +56,7 @@ def missing_runs(study: Study, tracker: Tracker) -> list[MissingRun]:
 
 def without_best(study: StudyRecord, tracker: Tracker) -> list[FrozenTrial]:
     """Return the finished trials whose runs lack scores of their results: earlier versions logged no ``best/...``."""
-    waiting = tracker.waiting(study.name)
+    waiting = tracker.waiting(study.experiment)
     found = []
     for trial, run in _recorded(study, tracker):
         if run is None or run.is_deleted or {trial.user_attrs[RUN_ID], run.store_id} & waiting.keys():
@@ -71,7 +71,9 @@ def add_best(study: StudyRecord, tracker: Tracker, trial: FrozenTrial) -> None:
     """Log the scores of a trial's result to its run, which has ended and stays so."""
     result = study.result_of(trial)
     assert result is not None, "`without_best` returns trials with a result"
-    tracker.finished_run(study.name, trial.user_attrs[RUN_ID]).log_metrics(result.best_step, best_metrics(result.dev))
+    tracker.finished_run(study.experiment, trial.user_attrs[RUN_ID]).log_metrics(
+        result.best_step, best_metrics(result.dev)
+    )
 
 
 def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTrial, KnownRun | None]]:
@@ -79,9 +81,9 @@ def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTria
 
     Nothing while the store is unreachable.
     """
-    waiting = tracker.waiting(study.name)
+    waiting = tracker.waiting(study.experiment)
     finished = [trial for trial in study.trials if trial.state.is_finished() and RUN_ID in trial.user_attrs]
-    known = tracker.known_runs(study.name) if finished else None
+    known = tracker.known_runs(study.experiment) if finished else None
     if known is None:
         return
     for trial in finished:
@@ -92,10 +94,13 @@ def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTria
 
 
 def owner_of(study: StudyRecord, run_id: str) -> str:
-    """Return whose run it is, in words: ``trial 3``."""
-    numbers = {trial.user_attrs.get(RUN_ID): trial.number for trial in study.trials}
-    number = numbers.get(run_id, numbers.get(spooled_ids("").get(run_id, run_id)))
-    return f"trial {number}" if number is not None else "the study itself"
+    """Return whose run it is, in words: ``trial 3``, ``final 4``."""
+    for each in (study, study.finals):
+        numbers = {trial.user_attrs.get(RUN_ID): trial.number for trial in (each.trials if each is not None else ())}
+        number = numbers.get(run_id, numbers.get(spooled_ids("").get(run_id, run_id)))
+        if each is not None and number is not None:
+            return f"{each.unit} {number}"
+    return "the study itself"
 
 
 def refusals(study: StudyRecord, tracker: Tracker) -> list[str]:
@@ -114,17 +119,18 @@ def damage(study: Study, tracker: Tracker) -> list[str]:
     """
     lines = []
     if runs := missing_runs(study, tracker):
-        lines.append(f"MLflow's store does not have {_counted('run', [each.trial.number for each in runs])}")
+        numbers = _counted("run", study.unit, [each.trial.number for each in runs])
+        lines.append(f"MLflow's store does not have {numbers}")
     with_result = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
     here = [trial.number for trial in with_result if is_local(trial, study.url)]
     if gone := [number for number in here if not study.trial_folder(number).is_dir()]:
-        lines.append(f"{study.folder / 'trials'} does not have {_counted('folder', gone)}")
-    return [*lines, repair_hint(study.name)] if lines else []
+        lines.append(f"{study.folder / 'trials'} does not have {_counted('folder', study.unit, gone)}")
+    return [*lines, repair_hint(study.experiment)] if lines else []
 
 
-def _counted(noun: str, numbers: Sequence[int]) -> str:
+def _counted(noun: str, unit: str, numbers: Sequence[int]) -> str:
     plural = "s" if len(numbers) > 1 else ""
-    return f"the {noun}{plural} of trial{plural} {', '.join(map(str, numbers))}"
+    return f"the {noun}{plural} of {unit}{plural} {', '.join(map(str, numbers))}"
 
 
 def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
@@ -147,7 +153,7 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
         TrackingError: the store refuses it.
     """
     attributes, context = trial.user_attrs, study.context_of(trial)
-    tags = {"embedsweep.study": study.name, **option_tags(study.options_of(study.params_of(trial)))}
+    tags = {"embedsweep.study": study.experiment, **option_tags(study.options_of(study.params_of(trial)))}
     if lease := attributes.get(LEASE):
         tags["embedsweep.host"] = lease["host"]
     tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
@@ -155,14 +161,16 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
         tags[FORGETS] = forgets
     tags |= origin_tags(study.trials, trial.number) | (dict(context.tags) if context is not None else {})
     tags |= color_tags(study.plan, study.params_of(trial), trial.number)
+    point = study.point_of(trial)
     run = tracker.trial_run(
-        study.name,
+        study.experiment,
         trial.number,
         trained_config(study.plan, trial),
         attributes[CONFIG_HASH],
         parent=parent,
-        run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups),
+        run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups, point),
         tags={**tags, FORMER_ID: attributes[RUN_ID]},
+        finalist=point.finalist if point is not None else None,
         started_ms=_ms(trial.datetime_start),
     )
     for data_set in context.data_sets if context is not None else ():

@@ -36,6 +36,8 @@ def score_complete(
 ) -> dict[str, float] | None:
     """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
+    Where finals are asked for, test waits for them, and this does nothing.
+
     Args:
         study: the study.
         tracker: writes to MLflow.
@@ -47,7 +49,7 @@ def score_complete(
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
         machine.
     """
-    if not study.is_complete:
+    if not study.is_complete or study.is_finals or study.finals_config is not None:
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
         return _score_winner(study, tracker, parent, allocation, alive)
@@ -76,7 +78,7 @@ def _score_winner(
         gpus = training_gpus(config.trainer.device)
         meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
         with train_log(folder / "train.log"), meter:
-            scored = _score(folder, config, result, alive)
+            scored = score_model(folder, config, result, alive)
         cost = meter.total()
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
@@ -92,13 +94,17 @@ def _score_winner(
             if study.services.keep_models != "none":
                 run.log_artifact(folder / MODEL, MODEL)
             run.finish("COMPLETE")
+        if done is None:
+            study.add_look(f"trial {winner.number}")
         study.set_test_scores(tested)
     if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
     return tested.scores
 
 
-def _score(folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None]) -> TrialResult:
+def score_model(
+    folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None] = lambda: None
+) -> TrialResult:
     """Return the result with test scores: of the model, and of the untrained one if that was scored on dev.
 
     Args:

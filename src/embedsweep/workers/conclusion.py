@@ -1,0 +1,230 @@
+"""Give a complete study its answer: average the models of its finals, compute the verdict, and score test.
+
+Each part is kept in the study's storage as soon as it is known, so that a kill in between repeats one part at most.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from optuna.trial import FrozenTrial
+
+from embedsweep.card.write import complete_card
+from embedsweep.config.answer import Answer, FinalsTest, Soup
+from embedsweep.config.metrics import direction_of
+from embedsweep.config.result import TrialResult
+from embedsweep.emissions.meter import EmissionsMeter
+from embedsweep.evaluation.scores import SCORES
+from embedsweep.files import MODEL
+from embedsweep.machine import training_gpus
+from embedsweep.signals import shielded
+from embedsweep.study.answering import make_answer
+from embedsweep.study.duplicates import trained_config
+from embedsweep.study.record import RUN_ID, StudyRecord
+from embedsweep.study.study import Study
+from embedsweep.tracking.runs import Tracker
+from embedsweep.training.folder import train_log
+from embedsweep.training.soup import Member, make_soup, score_soup
+from embedsweep.workers.winner import SCORING, score_complete, score_model
+
+SOUP = "soup"
+"""The folder of a soup in that of the finals."""
+
+
+def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], None]) -> bool:
+    """Give a complete study its answer and its test scores, as far as they are not known; delete models that may go.
+
+    With finals asked for, test waits for them: the trainings of the best finalist are scored, and the soup. Otherwise
+    the best trial is.
+
+    Args:
+        study: the study.
+        tracker: writes to MLflow.
+        parent: the id of the study's own run.
+        say: is told what takes time.
+
+    Returns:
+        Whether all is known; not before the study and the finals that it asks for are complete.
+    """
+    asked, finals = study.finals_config, study.finals
+    if not study.is_complete or (asked is not None and finals is not None and not finals.is_complete):
+        return False
+    if asked is None:
+        score_complete(study, tracker, parent)
+    with study.lock():  # two commands may see the last trial end at the same time
+        has_finals = finals is not None and finals.is_complete
+        _Conclusion(study, finals if has_finals else None, tracker, say).conclude()
+    return True
+
+
+@dataclass(frozen=True)
+class _Conclusion:
+    """What is left to do on a study whose trials are over; the caller holds its lock.
+
+    Attributes:
+        study: the study.
+        finals: its finals, complete; None without any.
+        tracker: writes to MLflow.
+        say: is told what takes time.
+    """
+
+    study: Study
+    finals: StudyRecord | None
+    tracker: Tracker
+    say: Callable[[str], None]
+
+    def conclude(self) -> None:
+        study, asked = self.study, self.study.finals_config
+        known = study.answer if study.is_answered else None
+        wants_soup = asked is not None and asked.soup and self.finals is not None
+        if known is None or (wants_soup and known.soup is None):
+            known = self._answer(wants_soup=wants_soup)
+        if asked is None or self.finals is None:
+            return
+        if known.verdict is not None:
+            self._test(known.verdict.best)
+        if known.soup is not None and known.soup.reason is None and not known.soup.test:
+            self._test_soup(known, known.soup)
+        self._delete_models()
+
+    def _answer(self, *, wants_soup: bool) -> Answer:
+        study, finals = self.study, self.finals
+        before = study.answer.soup if study.answer is not None else None
+        soup = before if not wants_soup else self._soup()
+        if finals is not None:
+            self.say("finals are complete: comparing them")
+        answer = replace(make_answer(study), soup=soup)
+        study.set_answer(answer)
+        return answer
+
+    def _soup(self) -> Soup:
+        assert self.finals is not None
+        self.say("averaging the models of the finals")
+        with self._measured():
+            return make_soup(self.finals.folder / SOUP, self._members())
+
+    def _members(self) -> list[Member]:
+        """Return every training of the finals that has a result."""
+        finals = self.finals
+        assert finals is not None
+        found = [(trial, finals.result_of(trial)) for trial in finals.complete_trials]
+        return [
+            Member(trial.number, finals.trial_folder(trial.number), trained_config(finals.plan, trial), result)
+            for trial, result in found
+            if result is not None
+        ]
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Add what the block costs to the cost of scoring."""
+        study, trials = self.study, self.study.complete_trials
+        gpus = training_gpus(trained_config(study.plan, trials[0]).trainer.device)
+        with EmissionsMeter(study.services.emissions, study.folder / SCORING, None, gpus) as meter:
+            yield
+        study.set_scoring_cost(meter.total())
+
+    def _trainings(self, finalist: int) -> list[FrozenTrial]:
+        """Return the complete trainings of a finalist, the best on dev first."""
+        finals = self.finals
+        assert finals is not None
+        metric = finals.plan.objective
+        index, sign = finals.plan.objectives.index(metric), -1 if direction_of(metric) == "maximize" else 1
+        own = [
+            trial
+            for trial in finals.complete_trials
+            if (point := finals.point_of(trial)) is not None and point.finalist == finalist
+        ]
+        return sorted(own, key=lambda trial: (sign * trial.values[index], trial.number))
+
+    def _test(self, finalist: int) -> None:
+        """Score the trainings of a finalist on test that were not scored there, as one look."""
+        study, finals, before = self.study, self.finals, self.study.finals_test
+        assert finals is not None
+        same = before if before is not None and before.finalist == finalist else None
+        scores = dict(same.scores) if same is not None else {}
+        trainings = self._trainings(finalist)
+        left = [trial for trial in trainings if trial.number not in scores]
+        here = [trial for trial in left if (finals.trial_folder(trial.number) / MODEL).is_dir()]
+        if not here:
+            if left and not scores:
+                self.say(f"test was not scored: no model of the finals of trial {finalist} is on this machine")
+            return
+        self.say(f"scoring the {len(here)} trainings of trial {finalist} on test")
+        best, untrained = trainings[0], dict(same.before) if same is not None else {}
+        with self._measured():
+            for trial in here:
+                scored = self._score(trial, with_before=trial.number == best.number)
+                scores[trial.number] = {**scored.test, **scored.benchmarks}
+                untrained |= scored.before
+                if trial.number == best.number:
+                    self._complete_card(best, finalist, scored)
+                self._record(trial, scored, with_model=trial.number == best.number)
+        with shielded():
+            study.add_look(f"finals of trial {finalist}")
+            study.set_finals_test(FinalsTest(finalist, best.number, scores, untrained))
+
+    def _score(self, trial: FrozenTrial, *, with_before: bool) -> TrialResult:
+        finals = self.finals
+        assert finals is not None
+        result, folder = finals.result_of(trial), finals.trial_folder(trial.number)
+        assert result is not None, "a complete trial has a result"
+        config = trained_config(finals.plan, trial)
+        with train_log(folder / "train.log"):
+            return score_model(folder, config, result if with_before else replace(result, before={}))
+
+    def _complete_card(self, trial: FrozenTrial, finalist: int, scored: TrialResult) -> None:
+        """Say in the card of the model that is kept how it was chosen."""
+        study, finals = self.study, self.finals
+        assert finals is not None
+        folder, seeds = finals.trial_folder(trial.number) / MODEL, len({point.seed for point in finals.points})
+        chosen = (
+            f"It is a training of trial {finalist} of study {study.name}, the best of its finals, in which "
+            f"configurations were trained with {seeds} other seeds each; of these trainings it is the best on dev."
+        )
+        complete_card(folder, trained_config(finals.plan, trial), scored, chosen)
+
+    def _record(self, trial: FrozenTrial, scored: TrialResult, *, with_model: bool) -> None:
+        """Add a training's test scores to its run."""
+        finals, run_id = self.finals, trial.user_attrs[RUN_ID]
+        assert finals is not None
+        if not self.tracker.has_run(run_id):  # it is in another store
+            return
+        folder, run = finals.trial_folder(trial.number), self.tracker.finished_run(finals.experiment, run_id)
+        run.log_metrics(scored.steps, {**scored.test, **scored.benchmarks})
+        run.log_artifact(folder / SCORES, SCORES)
+        if with_model and self.study.services.keep_models != "none":
+            run.log_artifact(folder / MODEL, MODEL)
+
+    def _test_soup(self, answer: Answer, soup: Soup) -> None:
+        """Score a soup on test: one more look."""
+        assert self.finals is not None
+        folder = self.finals.folder / SOUP
+        if not (folder / MODEL).is_dir():
+            self.say(f"the soup was not scored on test: its model is not in {folder}")
+            return
+        self.say("scoring the soup on test")
+        with self._measured():
+            scored = score_soup(folder, self._members(), soup)
+        with shielded():
+            self.study.add_look("soup")
+            self.study.set_answer(replace(answer, soup=scored))
+
+    def _delete_models(self) -> None:
+        """Delete the models of finals that are not kept, now that the answer is given."""
+        study, finals, test = self.study, self.finals, self.study.finals_test
+        assert finals is not None
+        keep = study.services.keep_models
+        if keep == "all":
+            return
+        kept = {test.kept} if keep == "best" and test is not None else set[int]()
+        for trial in finals.trials:
+            if trial.number not in kept:
+                shutil.rmtree(finals.trial_folder(trial.number) / MODEL, ignore_errors=True)
+        if keep == "none":
+            best = study.best
+            folders = [finals.folder / SOUP, *([study.trial_folder(best.number)] if best is not None else [])]
+            for folder in folders:
+                shutil.rmtree(folder / MODEL, ignore_errors=True)
