@@ -107,6 +107,14 @@ def test_a_dry_run_of_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[
     assert "no study nobodys" in err
 
 
+@pytest.mark.parametrize("dry_run", ["true", "quote"])
+def test_a_dry_run_refuses_what_the_study_would_refuse(capsys: pytest.CaptureFixture[str], dry_run: str) -> None:
+    words = ("loss=mnrl,cosent", "study.warm_start=nosuch", f"study.dry_run={dry_run}")
+    code, _, err = run(capsys, "train", "-m", *words)
+    assert code == 2
+    assert "study.warm_start: no study nosuch; there are: none in" in err
+
+
 @pytest.mark.parametrize("words", [("--help",), ("-h",)])
 def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
@@ -249,6 +257,13 @@ def test_cfg_shows_the_composed_configuration_as_yaml(capsys: pytest.CaptureFixt
     groups = "data dataloader emissions evaluation loss model optimizer recipe search study tracking trainer workers"
     assert sorted(key for key, value in tree.items() if isinstance(value, dict)) == groups.split()
     assert (tree["loss"]["name"], tree["loss"]["scale"], tree["trainer"]["seed"]) == ("mnrl", 20.0, 7)
+
+
+def test_cfg_shows_a_mapping_that_the_command_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "train", "--cfg", "job", "model.prompts={query: 'query: '}")
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["model"]["prompts"] == {"query": "query: "}
+    assert run(capsys, "train", "--cfg", "job", "model.prompt={query: 'query: '}")[0] == 2
 
 
 def test_cfg_shows_a_part_of_it(capsys: pytest.CaptureFixture[str]) -> None:

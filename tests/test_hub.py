@@ -363,8 +363,8 @@ def test_problems_of_all_splits_are_reported_at_once(monkeypatch: pytest.MonkeyP
         f"{source} train, row 3: score None is not a number: fill it in or leave the row out",
         f"{source} train, row 2: score 9 is outside data.score_range=[0,5]: fix it, or, if the scale is another, set "
         "data.score_range (the scores here go from 1 to 9)",
-        f"{source} validation: has no column 'similarity_score' (data.columns); it has 'sentence1', 'sentence2', "
-        "'score'",
+        f"{source} validation: has no column 'similarity_score' (data.columns), but 'score': if it is the same, "
+        "set 'data.columns=[sentence1,sentence2,score]'",
         f"data.splits.test: {source} has no split 'test'; it has 'testing'",
     ]
 

@@ -221,7 +221,7 @@ def _run_hydra(words: Sequence[str]) -> int:
         parsed = parse_words([word for word in words if _is_override(word)])
         if swept := [word for word in parsed if word.sweeps]:
             raise ConfigError(Problem(word.key, "--cfg shows one configuration: give one value") for word in swept)
-    arguments = [word for word in words if word not in MULTIRUN]
+    arguments = [_hydra_word(word) for word in words if word not in MULTIRUN]
     if any(word in HELP for word in words):
         # Hydra's parser takes overrides in one place only: beside the first one of the command.
         place = next((index for index, word in enumerate(arguments) if _is_override(word)), len(arguments))
@@ -242,6 +242,12 @@ def _run_hydra(words: Sequence[str]) -> int:
         # Hydra lists every folder of options, also the one whose files only other options take.
         print(redact(re.sub(r"(?m)^base: .*\n", "", output.getvalue())), end="")
     return 0
+
+
+def _hydra_word(word: str) -> str:
+    """Return a word as Hydra takes it: it sets no mapping with keys that the option does not have, but adds them."""
+    key, _, value = word.partition("=")
+    return f"++{word}" if value.startswith("{") and key in keys() else word
 
 
 def _is_override(word: str) -> bool:

@@ -107,11 +107,11 @@ def test_an_interrupted_sweep_is_resumed_by_the_same_call_in_the_same_process(mo
     report = Study.report
     interrupted: list[bool] = []
 
-    def reporting(self: Study, *arguments: object) -> object:
+    def reporting(self: Study, *arguments: object, **keywords: object) -> object:
         if not interrupted:
             interrupted.append(True)
             signal.raise_signal(signal.SIGINT)
-        return report(self, *arguments)  # type: ignore[arg-type]
+        return report(self, *arguments, **keywords)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Study, "report", reporting)
     with pytest.raises(KeyboardInterrupt):

@@ -57,6 +57,8 @@ def _offered(line: str) -> list[str]:
         ("embedsweep train model.pooling=me", ["model.pooling=mean", "model.pooling=mean_sqrt_len_tokens"]),
         ("embedsweep train optimizer.weight_decay=", ["optimizer.weight_decay=0.01"]),
         ("embedsweep train optimizer.lr=", []),
+        ("embedsweep train data.path=", []),  # a folder: the shell's own completion
+        ("embedsweep train model=pretrained model.path=n", []),
         ("embedsweep train loss=matryoshka loss@loss.inner=cosi", ["loss@loss.inner=cosine"]),
         ("embedsweep train --help trainer.ep", ["trainer.epochs"]),
         ("embedsweep train study.name=", ["study.name=night"]),
@@ -132,6 +134,30 @@ def test_scripts_are_installed_and_removed_for_one_command(shell: str) -> None:
 def test_another_shell_is_refused_with_the_known_ones(request_: str) -> None:
     with pytest.raises(ConfigError, match="must be one of install=bash"):
         script(request_, "embedsweep")
+
+
+def test_zsh_completes_a_folder_as_the_value_of_a_key(workplace: Path) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    (workplace / "my_pairs").mkdir()
+    (workplace / "completion").write_text(script("install=zsh", "embedsweep"), encoding="utf-8")
+    # The program offers nothing, as where any value can follow; it prints what was typed for train.
+    commands = """
+        zmodload zsh/zpty
+        zpty shell zsh -f -i
+        zpty -w shell 'unsetopt zle_bracketed_paste; autoload -Uz compinit && compinit -u -D'
+        zpty -w shell 'embedsweep() { [[ $1 != train ]] || print -r -- "typed: $*" }; source ./completion'
+        zpty -w shell 'print re''ady'
+        zpty -r -m shell output '*ready*'
+        zpty -w shell $'embedsweep train data.path=my_\\t loss=mnrl'
+        zpty -w shell 'print do''ne'
+        zpty -r -m shell output '*done*'
+        print -r -- "$output"
+    """
+    done = subprocess.run(
+        ["zsh", "-f", "-c", commands], cwd=workplace, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "typed: train data.path=my_pairs loss=mnrl" in done.stdout
 
 
 def _complete_in_bash(workplace: Path, line: str, words: list[str]) -> subprocess.CompletedProcess[str]:

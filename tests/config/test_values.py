@@ -10,6 +10,7 @@ from embedsweep.config.values import (
     chosen_options,
     has_key,
     leaf_keys,
+    listed,
     nearest,
     nearest_key,
     resolve,
@@ -122,3 +123,11 @@ def test_options_are_chosen_by_group_and_values_are_not() -> None:
         "embedsweep.option.data": "csv",
         "embedsweep.option.recipe": "distiluse",
     }
+
+
+def test_a_long_list_of_names_has_braces_for_what_differs() -> None:
+    names = [f"{name}_at_{k}_{by}" for name in ("ndcg", "map") for k in (1, 5, 10) for by in ("cosine", "dot")]
+    assert listed(names) == ", ".join(names)
+    assert listed([*names, "map"]) == "{ndcg,map}_at_{1,5,10}_{cosine,dot}, map"
+    assert listed(["a-b", *names]) == "a-b, {ndcg,map}_at_{1,5,10}_{cosine,dot}"
+    assert listed([]) == ""

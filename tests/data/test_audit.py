@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.trial import Shape
-from embedsweep.data.audit import Lengths, Searched, Shared, audit, drop_leaked, warnings
+from embedsweep.data.audit import Lengths, Searched, Shared, audit, warnings
 from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.leaks import drop_leaked
 from embedsweep.data.scored import Pairs, Retrieval
 from embedsweep.errors import ConfigError
 

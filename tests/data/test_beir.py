@@ -132,7 +132,7 @@ def test_files_are_read_however_their_lines_are_written(
 
 
 def test_packed_files_may_have_the_suffix_gz(folder: Path) -> None:
-    for name in ("corpus.jsonl", "queries.jsonl"):
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/train.tsv"):
         (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
         (folder / name).unlink()
     assert _retrieval(folder).documents == ("first", "second", "third")
@@ -149,6 +149,56 @@ def test_columns_of_judgements_may_be_in_any_order_with_others_between(tmp_path:
     lines = ["score\tcorpus-id\tby\tquery-id", "2\td1\tann\tq1", "1\td2\tann\tq2"]
     folder = _write(tmp_path, "\n".join(CORPUS), "\n".join(QUERIES), "\n".join(lines))
     assert _retrieval(folder).relevant == {"q1": {"d1": 2.0}, "q2": {"d2": 1.0}}
+
+
+@pytest.mark.parametrize("header", ["query_id\tcorpus_id\tscore", "Query-ID\tCorpus-ID\tScore"])
+def test_names_of_columns_may_be_written_otherwise(folder: Path, header: str) -> None:
+    (folder / "qrels" / "train.tsv").write_text("\n".join([header, *QRELS[1:]]))
+    assert _retrieval(folder).relevant == {"q2": {"d2": 1.0, "d3": 1.0}, "q1": {"d3": 0.0, "d1": 2.0}}
+
+
+@pytest.mark.parametrize(
+    "line", ["{0} 0 {1} {2}", "{0}\t0\t{1}\t{2}", "{0}  Q0   {1} {2} ", "{0} 0 {1} {2}\r", "\n{0} 0 {1} {2}"]
+)
+def test_judgements_of_trec_are_read(folder: Path, line: str) -> None:
+    rows = [line.format(*row.split("\t")) for row in QRELS[1:]]
+    (folder / "qrels" / "train.tsv").write_text("\n".join(rows) + "\n", newline="")
+    assert _retrieval(folder).relevant == {"q2": {"d2": 1.0, "d3": 1.0}, "q1": {"d3": 0.0, "d1": 2.0}}
+
+
+def test_wrong_lines_of_trec_are_reported_with_their_lines(folder: Path) -> None:
+    (folder / "qrels" / "train.tsv").write_text("q1 0 d1 1\nq2 0 d2\nq2 0 d2 -1\nq2 0 d9 1\n")
+    assert _refusal(folder) == [
+        "qrels/train.tsv, line 2: is 'q2 0 d2', where the first line has query, 0, document and relevance: complete "
+        "the line or leave it out",
+        f"qrels/train.tsv, line 3: score -1 is negative: {ADVICE}",
+        "qrels/train.tsv, line 4: corpus-id 'd9' is not in corpus.jsonl: add it there, or leave the row out",
+    ]
+
+
+def test_ids_that_differ_in_white_space_are_named(folder: Path) -> None:
+    (folder / "queries.jsonl").write_text("\n".join([*QUERIES, '{"_id": "q4 ", "text": "four?"}']))
+    (folder / "qrels" / "train.tsv").write_text("\n".join([*QRELS, "q1 \td2\t1", "q4\t d3\t1"]))
+    advice = "remove the white space around the id"
+    assert _refusal(folder) == [
+        f"qrels/train.tsv, line 6: query-id 'q1 ' differs in white space from 'q1' of queries.jsonl, line 1: {advice}",
+        f"qrels/train.tsv, line 7: query-id 'q4' differs in white space from 'q4 ' of queries.jsonl, line 4: {advice}",
+        f"qrels/train.tsv, line 7: corpus-id ' d3' differs in white space from 'd3' of corpus.jsonl, line 3: {advice}",
+    ]
+
+
+def test_damaged_and_otherwise_encoded_files_are_named(folder: Path) -> None:
+    (folder / "corpus.jsonl").unlink()
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress("\n".join(CORPUS).encode())[:-20])
+    (folder / "queries.jsonl").write_text("\n".join(QUERIES), encoding="utf-16")
+    (folder / "qrels" / "train.tsv").write_text("\n".join(QRELS), encoding="utf-16-le")
+    convert = "convert it with iconv -f utf-16 -t utf-8, or set data.encoding=utf-16"
+    assert _refusal(folder) == [
+        "corpus.jsonl.gz: is compressed by gzip and damaged (Compressed file ended before the end-of-stream marker was "
+        "reached): get it or write it again",
+        f"queries.jsonl, line 1: byte 1 (0xff) is not UTF-8; the file is probably UTF-16: {convert}",
+        f"qrels/train.tsv: is probably in UTF-16: {convert}",
+    ]
 
 
 ADVICE = "write 0 for a document that is not relevant, 1 or a higher grade for one that is"
@@ -207,7 +257,16 @@ def test_problems_of_all_files_are_reported_at_once(folder: Path) -> None:
         ),
         (
             "query-id\tdoc-id\tscore\nq1\td1\t1",
-            "has no column 'corpus-id' (data.format=beir); its header has 'query-id', 'doc-id', 'score'",
+            "its header has no corpus-id, but 'query-id', 'doc-id', 'score': rename the columns",
+        ),
+        (
+            "qid\tdid\trel\nq1\td1\t1",
+            "begins with 'qid\\tdid\\trel': name its columns query-id<TAB>corpus-id<TAB>score, or write that line "
+            "above it if this one is a judgement",
+        ),
+        (
+            "q1 d1 1\nq2 d2 1",
+            "has no header, but begins with 'q1 d1 1': write the line query-id<TAB>corpus-id<TAB>score above it",
         ),
         (
             f"{HEADER}\nq1\td1\t1".replace("\t", ","),

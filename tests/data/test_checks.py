@@ -41,6 +41,7 @@ def _refusal(config: DataConfig, *rows: Cells) -> list[str]:
     ("config", "rows", "labels", "classes"),
     [
         (SCORED, [("a", "b", "1"), ("c", "d", 2.5), ("e", "f", 5)], (0.2, 0.5, 1.0), None),
+        (SCORED, [("a", "b", "0,5"), ("c", "d", " 2,500"), ("e", "f", "5")], (0.1, 0.5, 1.0), None),
         (POSITIVE, [("a", "b"), ("c", "d")], None, None),
         (TRIPLETS, [("a", "b", "c"), ("d", "e", "f")], None, None),
         (TEXTS, [("a",), ("b",)], None, None),

@@ -165,7 +165,7 @@ WRONG_ROWS = [
     ("x,y,high", "score 'high' is not a number: write a plain number such as 3.5"),
     ("x,y,", "score '' is not a number: fill it in or leave the row out"),
     ("x,y,1_5", "score '1_5' is not a number: write a plain number such as 3.5"),
-    ('x,y,"4,5"', "score '4,5' is not a number: write 4.5, with a point"),
+    ('x,y,"4,500"', "score '4,500' is not a number: write 4.500, with a point"),
     ("x,y,nan", "score 'nan' is not a finite number: fill it in or leave the row out"),
     ("x,y,-inf", "score '-inf' is not a finite number: fill it in or leave the row out"),
     (
@@ -251,9 +251,22 @@ def test_problems_of_all_kinds_are_reported_together_and_counted_by_kind(tmp_pat
             "sentence_1,sentence2,label\na,b,1\nc,d,2\n",
             NAMED,
             [
-                "train.csv: has no column 'sentence1' (data.columns); its header has 'sentence_1', 'sentence2'",
-                "train.csv: has no column 'score' (data.columns); its header has 'sentence_1', 'sentence2', 'label'",
+                "train.csv: has no columns 'sentence1', 'score' (data.columns), but 'sentence_1', 'label': if these "
+                "are the same in this order, set 'data.columns=[sentence_1,sentence2,label]'",
             ],
+        ),
+        (
+            "question,answer\na,b\nc,d\n",
+            NAMED,
+            [
+                "train.csv: has no columns 'sentence1', 'sentence2', 'score' (data.columns); its header has "
+                "'question', 'answer'",
+            ],
+        ),
+        (
+            "first;second;sim\na;b;0,5\nc;d;1,5\n",
+            NAMED,
+            ["train.csv: one column found with ',' between columns; with ';' there are 3: set 'data.delimiter=\";\"'"],
         ),
         (
             "a,b,1\nc,d,2\n",

@@ -129,12 +129,15 @@ def test_a_wrong_line_is_reported_with_its_number(tmp_path: Path, line: str, con
         (
             GOOD.replace("sentence1", "text1"),
             NAMED,
-            ["train.jsonl: has no 'sentence1' (data.columns) in any line; the first has 'sentence2'"],
+            [
+                "train.jsonl: has no column 'sentence1' (data.columns), but 'text1': if it is the same, set "
+                "'data.columns=[text1,sentence2,score]'"
+            ],
         ),
         (
             GOOD,
             replace(NAMED, where={"lang": "es"}),
-            ["train.jsonl: has no 'lang' (data.where) in any line; the first has 'sentence1', 'sentence2', 'score'"],
+            ["train.jsonl: has no column 'lang' (data.where); its first line has 'sentence1', 'sentence2', 'score'"],
         ),
         (
             FIRST,

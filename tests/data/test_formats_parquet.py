@@ -120,7 +120,10 @@ def test_a_wrong_row_is_reported_with_its_number(
 
 def test_a_missing_column_is_reported_with_the_existing_ones(tmp_path: Path) -> None:
     path = _written(tmp_path, {"text1": ["a"], "sentence2": ["b"], "score": [1.0]})
-    assert _refusal(path, NAMED) == ["train.parquet: has no column 'sentence1' (data.columns); it has 'sentence2'"]
+    assert _refusal(path, NAMED) == [
+        "train.parquet: has no column 'sentence1' (data.columns), but 'text1': if it is the same, set "
+        "'data.columns=[text1,sentence2,score]'"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -328,29 +328,32 @@ def test_a_file_is_what_is_trained_on_where_something_else_is_scored(folder: Pat
     assert train.texts == (("d", "f"), ("train c", "train e"))
 
 
+def test_data_without_a_split_to_score_needs_a_benchmark(folder: Path) -> None:
+    config = replace(CSV, name="mine", path=str(folder), splits={**CSV.splits, "dev": (), "test": ()})
+    assert _refusal(config) == [
+        f"evaluation.{split}: is not set, and data=mine has no {split} split (data.splits.{split}): choose a benchmark "
+        f"of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
+        for split in ("dev", "test")
+    ]
+
+
 @pytest.mark.parametrize(
-    ("config", "reported", "other"),
+    ("evaluation", "where", "benchmarks"),
     [
-        (
-            PAIRED,
-            "has two texts that mean the same (data.shape=positive_pairs), which evaluation=sts cannot score",
-            ", or evaluation=retrieval",
-        ),
-        (
-            replace(CSV, splits={**CSV.splits, "dev": (), "test": ()}),
-            "has no {split} split (data.splits.{split})",
-            "",
-        ),
+        (EVALUATION, "evaluation", "evaluation.dev=stsb-es-dev evaluation.test=stsb-es-test"),
+        (replace(EVALUATION, dev=BENCHMARK), "evaluation.test", "evaluation.test=stsb-es-test"),
     ],
 )
-def test_data_that_cannot_be_scored_needs_benchmarks(
-    folder: Path, config: DataConfig, reported: str, other: str
+def test_data_that_cannot_be_scored_needs_another_evaluation_or_benchmarks(
+    folder: Path, evaluation: EvaluationConfig, where: str, benchmarks: str
 ) -> None:
-    config = replace(config, name="mine", path=str(folder))
-    assert _refusal(config) == [
-        f"evaluation.{split}: is not set, and data=mine {reported.format(split=split)}: choose a benchmark of "
-        f"conf/benchmark/, for example evaluation.{split}=stsb-es-{split}{other}"
-        for split in ("dev", "test")
+    (folder / "bench").mkdir()
+    (folder / "test.csv").rename(folder / "bench" / "test.csv")
+    config = replace(PAIRED, name="mine", path=str(folder))
+    assert _refusal(config, replace(evaluation, path=str(folder))) == [
+        f"{where}: evaluation=sts scores scored_pairs, and data=mine has positive_pairs (two texts that mean the same; "
+        "data.shape): set data.shape=scored_pairs 'data.columns=[sentence1,sentence2,score]' for a table with such "
+        f"columns, or take evaluation=retrieval, or set {benchmarks} or other benchmarks"
     ]
 
 

@@ -6,8 +6,9 @@ import unicodedata
 
 import pytest
 
-from embedsweep.data.audit import audit, drop_leaked
+from embedsweep.data.audit import audit
 from embedsweep.data.examples import Examples, Splits
+from embedsweep.data.leaks import drop_leaked
 from embedsweep.data.scored import Pairs
 from embedsweep.data.texts import is_blank, normal
 

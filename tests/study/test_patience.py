@@ -11,6 +11,7 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.cli import main
 from embedsweep.errors import ConfigError
 from embedsweep.study.opening import open_study
 from embedsweep.study.patience import Patience
@@ -122,6 +123,13 @@ def test_a_stopped_study_is_complete_and_more_patience_goes_on() -> None:
     assert (longer.is_complete, study.n_expected) == (True, 5)  # both workers follow the last command
     endless = opened()
     assert (endless.is_stopped, endless.n_left) == (False, 4)
+
+
+def test_a_dry_run_says_why_no_trial_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    finish(opened("study.patience=2"), (0.5, 0.6, 0.55, 0.54))
+    assert main(["train", "-m", "study.name=calm", "study.dry_run=true"]) == 0
+    line = "no trial is left to run: 4 of 9 trials finished, stopped by study.patience"
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_a_command_that_names_the_study_keeps_its_patience_unless_it_gives_another() -> None:

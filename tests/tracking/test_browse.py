@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ from mlflow import MlflowClient
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError
-from embedsweep.tracking.browse import open_ui
+from embedsweep.tracking.browse import _answers, open_ui
 from embedsweep.tracking.runs import Tracker
-from tests.tracking.stores import begin, child, fetch, free_port, wait_for
+from tests.tracking.stores import begin, child, fetch, free_port
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -59,6 +61,18 @@ def test_a_taken_port_is_named(mlflow_store: TrackingConfig) -> None:
             open_ui(mlflow_store, port)
 
 
+def test_a_store_is_not_made_to_say_that_it_lacks_a_study(tmp_path: Path) -> None:
+    config = TrackingConfig("local", f"sqlite:///{tmp_path}/mlruns/mlflow.db", spool=False)
+    with pytest.raises(TrackingError, match=r"mlflow\.db has no study nosuch; it has: none"):
+        open_ui(config, free_port(), "nosuch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_ends_while_it_starts_is_not_waited_for() -> None:
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
+        assert not _answers(process, free_port())
+
+
 @pytest.mark.slow
 def test_the_ui_shows_artifacts_of_a_folder_that_was_moved_and_ends_with_ctrl_c(
     mlflow_store: TrackingConfig, tmp_path: Path
@@ -82,7 +96,10 @@ def test_the_ui_shows_artifacts_of_a_folder_that_was_moved_and_ends_with_ctrl_c(
     )
     address = f"http://127.0.0.1:{port}"
     with child([sys.executable, "-P", "-c", program], dict(os.environ), tmp_path / "ui.log") as process:
-        wait_for(f"{address}/health")
+        while address not in (tmp_path / "ui.log").read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
+        fetch(f"{address}/health")  # it is printed once it answers
         listed = json.loads(fetch(f"{address}/ajax-api/2.0/mlflow/artifacts/list?run_id={trial.run_id}"))
         assert [item["path"] for item in listed["files"]] == ["config.yaml"]
         assert fetch(f"{address}/get-artifact?run_id={trial.run_id}&path=config.yaml") == "seen: true\n"

@@ -467,6 +467,16 @@ def test_a_record_that_is_refused_is_set_aside_and_those_after_it_are_written(
     assert all_spools() == []
 
 
+def test_a_single_run_has_one_folder_whatever_id_its_records_were_kept_under(
+    line: Line, mlflow_store: TrackingConfig
+) -> None:
+    tracker = Tracker(mlflow_store, lambda _: None)
+    run = tracker.trial_run("single", 0, CONFIG, "abc")
+    run.finish("COMPLETE")
+    assert tracker.close()
+    assert {path.name for path in Path("sweeps/single").iterdir()} == {run.run_id}
+
+
 def test_a_run_that_the_store_refuses_to_open_leaves_nothing(line: Line, mlflow_store: TrackingConfig) -> None:
     tracker = Tracker(mlflow_store, lambda _: None)
     run = tracker.trial_run(STUDY, 0, CONFIG, "abc")

@@ -13,11 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.tracking.runs import Tracker
-from embedsweep.tracking.store import waiting_for_lock
+from embedsweep.tracking.store import mlflow_errors, waiting_for_lock
 from tests.tracking.stores import begin, free_port, reader
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
@@ -163,6 +165,26 @@ def test_a_server_that_cannot_be_reached_is_reported_within_15_s(silent: bool) -
         with pytest.raises(TrackingError, match=f"http://127.0.0.1:{port} (cannot be opened|did not answer)"):
             Tracker(TrackingConfig("server", f"http://127.0.0.1:{port}", spool=False))
     assert time.monotonic() - start < 15
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "is_temporary"),
+    [
+        (BAD_REQUEST, "(sqlite3.IntegrityError) UNIQUE constraint failed: experiment_tags.key", True),
+        (BAD_REQUEST, 'psycopg.errors.UniqueViolation: duplicate key value violates unique constraint "p"', True),
+        (BAD_REQUEST, "(1062, \"Duplicate entry 'a' for key 'params.PRIMARY'\")", True),
+        (INTERNAL_ERROR, "any", True),
+        (BAD_REQUEST, "any", False),
+        (INVALID_PARAMETER_VALUE, "Changing param values is not allowed", False),
+    ],
+)
+def test_a_row_that_another_request_wrote_at_the_same_moment_is_no_refusal(
+    code: int, message: str, is_temporary: bool
+) -> None:
+    """As that of a client that gave up while the server hung: carried out together, both write the row."""
+    with pytest.raises(TrackingError) as raised, mlflow_errors("the record cannot be written"):
+        raise MlflowException(message, code)
+    assert isinstance(raised.value, UnreachableError) is is_temporary
 
 
 def test_waiting_for_a_lock_is_limited() -> None:

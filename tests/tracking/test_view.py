@@ -53,8 +53,8 @@ def test_the_trials_are_sorted_by_the_objective_and_shown_with_what_was_searched
 
 def test_scores_that_are_kept_have_a_column_and_a_curve() -> None:
     view = _view(replace(PLAN, keep=(KeepConfig("stsb-en-dev", "spearman_cosine", 0.01),)))
-    kept = ["metrics.`best/stsb-en-dev/spearman_cosine`", "tags.`embedsweep.forgets`", "tags.`embedsweep.state`"]
-    assert view["selectedColumns"][3:6] == kept
+    assert view["selectedColumns"][:2] == ["metrics.`best/spearman_cosine`", "tags.`embedsweep.forgets`"]
+    assert view["selectedColumns"][4:6] == ["metrics.`best/stsb-en-dev/spearman_cosine`", "tags.`embedsweep.state`"]
     curves = [chart["metricKey"] for chart in view["compareRunCharts"] if chart["type"] == "LINE"]
     assert curves == ["dev/spearman_cosine", "dev/stsb-en-dev/spearman_cosine"]
 

@@ -72,3 +72,23 @@ def test_texts_longer_than_the_model_reads_are_warned_of(folder: Path, words: tu
     """300 words are more than the 256 tokens that this encoder is configured to read, and fewer than 512."""
     lines = data_warnings(config(folder, "model=pretrained", f"model.path={ENCODER}", *words))
     assert any("sentence2" in line and "tokens" in line for line in lines) is cut
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("data=demo_retrieval",),
+            "dev and test are scored pairs of data=demo (evaluation=sts); evaluation=retrieval ",
+        ),
+        (("data=demo_retrieval", "evaluation.dev=demo-dev"), "test is scored pairs of data=demo (evaluation=sts); "),
+        (("data=demo_retrieval", "evaluation=retrieval"), None),
+        (("data=demo_nli",), None),
+        (("data=demo",), None),
+    ],
+)
+def test_judged_questions_that_are_not_scored_are_told(words: tuple[str, ...], told: str | None) -> None:
+    lines = [
+        line for line in data_warnings(pass_single(["loss=mnrl", *words]).config) if "evaluation=retrieval" in line
+    ]
+    assert [line.startswith(told or "") for line in lines] == [True] * (told is not None)

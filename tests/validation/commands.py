@@ -25,15 +25,9 @@ def options(group: str, *own: str) -> str:
 LOSSES = options("loss")
 MODELS = options("model")
 NOTHING = "-m: nothing is swept; give several values (loss=mnrl,cosent), a search (search=lr), or only study.name"
-METRICS = ", ".join(
-    (
-        *(
-            f"dev/{kind}_{similarity}"
-            for kind in ("pearson", "spearman")
-            for similarity in ("cosine", "euclidean", "manhattan", "dot", "max")
-        ),
-        *("emissions/co2eq_kg", "emissions/energy_kwh", "emissions/duration_s", "throughput/examples_per_s"),
-    )
+METRICS = (
+    "dev/{pearson,spearman}_{cosine,euclidean,manhattan,dot,max}, emissions/co2eq_kg, emissions/energy_kwh, "
+    "emissions/duration_s, throughput/examples_per_s"
 )
 
 

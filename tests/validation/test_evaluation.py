@@ -41,7 +41,7 @@ def test_an_evaluation_is_read_as_its_family() -> None:
 
 
 OTHER = "which evaluation=retrieval cannot score"
-TRY = "take data of positive_pairs or triplets, or a benchmark of that family as evaluation"
+SCORES = "evaluation=retrieval scores positive_pairs or triplets"
 WRONG = [
     (
         ("study.objective=dev/ndcg_at_10_cosine",),
@@ -51,12 +51,15 @@ WRONG = [
         (*DEMO, "study.objective=dev/ndcg_at_9_cosine"),
         [
             "study.objective: no metric dev/ndcg_at_9_cosine of evaluation=retrieval (did you mean "
-            "dev/ndcg_at_10_cosine?); there are: dev/accuracy_at_1_cosine, dev/accuracy_at_1_dot, "
+            "dev/ndcg_at_10_cosine?); there are: dev/{accuracy,precision,recall}_at_{1,3,5,10}_{cosine,dot}, "
         ],
     ),
     (
         (*DEMO, "study.objective=emissions/co2eq_kg"),
-        ["study.objective: must have a dev metric, which chooses a trial's best checkpoint: dev/accuracy_at_1_cosine"],
+        [
+            "study.objective: must have a dev metric, which chooses a trial's best checkpoint: "
+            "dev/{accuracy,precision,recall}_at_"
+        ],
     ),
     (
         (*DEMO, "evaluation.ndcg_at_k=[]"),
@@ -77,10 +80,74 @@ WRONG = [
     (
         ("evaluation=retrieval",),
         [
-            f"evaluation.{split}: is not set, and data=demo has two texts and a similarity score "
-            f"(data.shape=scored_pairs), {OTHER}: {TRY}.{split} (to try it: data=demo_retrieval), or evaluation=sts"
-            for split in ("dev", "test")
+            f"evaluation: {SCORES}, and data=demo has scored_pairs (two texts and a similarity score; data.shape): "
+            "take evaluation=sts, or set evaluation.dev and evaluation.test to benchmarks of that "
+            "family (to try it: data=demo_retrieval)"
         ],
+    ),
+    (
+        ("evaluation=retrieval", "evaluation.dev=demo-retrieval-dev"),
+        [f"evaluation.test: {SCORES}, and data=demo has scored_pairs "],
+    ),
+    (
+        ("evaluation=retrieval", "data=csv", "data.path=."),
+        [
+            f"evaluation: {SCORES}, and data=csv has scored_pairs (two texts and a similarity score; data.shape): set "
+            "data.shape=positive_pairs 'data.columns=[question,answer]' for a table with such columns, or take "
+            "evaluation=sts, or ",
+            "train.csv: no such file",
+        ],
+    ),
+    (
+        ("data=beir", "data.path=."),
+        [
+            "evaluation: evaluation=sts scores scored_pairs, and data=beir has positive_pairs (two texts that mean the "
+            "same; data.shape): take evaluation=retrieval, or set evaluation.dev=stsb-es-dev "
+            "evaluation.test=stsb-es-test or other benchmarks",
+            "corpus.jsonl: no such file",
+            "queries.jsonl: no such file",
+            "qrels/train.tsv: no such file",
+            "loss: loss=cosent needs scored_pairs (sentence1, sentence2, score: two texts and a similarity score); the "
+            "data has positive_pairs (anchor, positive: two texts that mean the same), which can be converted to "
+            "texts: take data of the shape scored_pairs, class_pairs, binary_pairs, or another loss: mnrl, "
+            "mnrl_symmetric, megabatch_margin (to try loss=cosent: data=demo)",
+        ],
+    ),
+    (
+        ("evaluation=retrieval", "evaluation.corpus_size=0", "data=csv", "data.path=.", "evaluation.test=demo-test"),
+        [
+            "evaluation.corpus_size: must be a whole number of at least 1, or null, but got 0",
+            "train.csv: no such file",
+            "dev.csv: no such file",
+        ],
+    ),
+    (
+        ("evaluation=retrieval", "evaluation.dev=dem-dev", "data=csv", "data.path=.", "evaluation.corpus_size=0"),
+        [
+            "evaluation.dev: dem-dev: no such benchmark",
+            "evaluation.corpus_size: must be",
+            "train.csv: no such file",
+            "test.csv: no such file",
+        ],
+    ),
+    (
+        ("evaluation=retreival", "study.objective=dev/ndcg_at_10_cosine", "data=beir", "data.path=nosuch"),
+        ["evaluation: no option retreival (did you mean retrieval?)", "data.path: there is no folder nosuch"],
+    ),
+    (
+        (
+            "-m",
+            "evaluation=retreival",
+            "loss=mnlr",
+            "trainer.seed=1,2",
+            "study.objective=dev/ndcg_at_10_cosine",
+            DEMO[1],
+        ),
+        ["evaluation: no option retreival (did you mean retrieval?)", "loss: no option mnlr (did you mean mnrl?)"],
+    ),
+    (
+        ("loss=mnlr", DEMO[1]),
+        ["loss: no option mnlr (did you mean mnrl?)"],
     ),
     (
         (*DEMO, "evaluation.dev=demo-dev"),

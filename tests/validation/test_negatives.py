@@ -85,7 +85,9 @@ def test_what_cannot_be_mined_is_refused(words: tuple[str, ...], message: str) -
 
 def test_a_loss_on_triplets_says_that_negatives_can_be_mined() -> None:
     (problem,) = errors("loss=triplet", *PAIRS)
-    assert problem.endswith("tuples, data.negatives.count=1, which mines negatives, or another loss")
+    assert problem.endswith(
+        "tuples, data.negatives.count=1, which mines negatives, or another loss: mnrl, mnrl_symmetric, megabatch_margin"
+    )
     pass_single(["loss=triplet", *PAIRS, "data.negatives.count=1"])
 
 

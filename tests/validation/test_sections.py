@@ -99,8 +99,8 @@ def test_values_are_read(option: str, key: str, value: Any, read: Any) -> None:
         (
             "news",
             "max_tokens",
-            [256, 0],
-            "must be a list of whole numbers of at least 1, as [64,32], or null, but",
+            [256, 1],
+            "must be a list of whole numbers of at least 2, as [64,32], or null, but",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError
 
-from embedsweep.card.sections import Hardware, Scored, all_scores, family_of
+from embedsweep.card.sections import Hardware, ScoredSet, all_scores, family_of
 from embedsweep.card.text import data_name, hub_dataset, is_hub_id, without_folders
 from embedsweep.config.metrics import SIMILARITIES, Family
 from embedsweep.config.result import Emissions, TrialResult
@@ -159,7 +159,7 @@ def _results(config: TrialConfig, result: TrialResult) -> Iterator[EvalResult]:
             )
 
 
-def _dataset(config: TrialConfig, scored: Scored) -> dict[str, Any]:
+def _dataset(config: TrialConfig, scored: ScoredSet) -> dict[str, Any]:
     """Return the pairs that were scored as the Hub's fields of a dataset."""
     evaluation = config.evaluation
     named = {each.name: each for each in evaluation.benchmarks}

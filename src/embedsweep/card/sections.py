@@ -131,7 +131,7 @@ def _cut(value: object) -> object:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredSet:
     """What was scored.
 
     Attributes:
@@ -143,17 +143,17 @@ class Scored:
     dims: int | None
 
 
-Scores = Mapping[Scored, Mapping[str, float]]
+Scores = Mapping[ScoredSet, Mapping[str, float]]
 """What was scored -> metric (``spearman_cosine``) -> value."""
 
 
 def grouped(metrics: Mapping[str, float], benchmarks: Collection[str]) -> Scores:
     """Group metrics by what was scored; a number at the end of a name is its dimensions, unless a benchmark has it."""
-    scores: dict[Scored, dict[str, float]] = {}
+    scores: dict[ScoredSet, dict[str, float]] = {}
     for name, value in metrics.items():
         pairs, _, metric = name.rpartition("/")
         cut = None if pairs in benchmarks else _CUT.fullmatch(pairs)
-        scored = Scored(cut[1], int(cut[2])) if cut else Scored(pairs, None)
+        scored = ScoredSet(cut[1], int(cut[2])) if cut else ScoredSet(pairs, None)
         scores.setdefault(scored, {})[metric] = value
     return scores
 
@@ -198,7 +198,7 @@ def evaluation_section(config: TrialConfig, result: TrialResult) -> str:
     family = config.evaluation.family
     splits = _splits if family == "sts" else _splits_by_metric
     pairs, _, metric = config.objective.rpartition("/")
-    in_bold = ", in bold" if metric in after.get(Scored(pairs, None), {}) else ""
+    in_bold = ", in bold" if metric in after.get(ScoredSet(pairs, None), {}) else ""
     parts = [
         "## Evaluation",
         f"{_MEASURED[family]}The objective, by which the model was chosen, is `{config.objective}`{in_bold}.",
@@ -229,7 +229,7 @@ def _splits(scores: Scores, dims: Sequence[int | None] = (None,), objective: str
     labels = ["similarity"] if dims == (None,) else ["dimensions", "similarity"]
     rows = []
     for number in dims:
-        scored = [Scored(split, number) for split in splits]
+        scored = [ScoredSet(split, number) for split in splits]
         label = [] if number is None else [str(number)]
         rows += [[*label, similarity, *_cells(scores, scored, similarity, objective)] for similarity in _ROWS]
     heads = [f"{split} {correlation.title()}" for split in splits for correlation in CORRELATIONS]
@@ -242,14 +242,14 @@ def _splits_by_metric(scores: Scores, dims: Sequence[int | None] = (None,), obje
     labels = ["metric"] if dims == (None,) else ["dimensions", "metric"]
     rows = []
     for number in dims:
-        scored = [Scored(split, number) for split in splits]
+        scored = [ScoredSet(split, number) for split in splits]
         for metric in dict.fromkeys(name for each in scored for name in scores.get(each, {})):
             cells = [_cell(scores, each, metric, objective) for each in scored]
             rows.append([*([] if number is None else [str(number)]), f"`{metric}`", *cells])
     return table([*labels, *splits], rows, texts=len(labels))
 
 
-def _benchmarks_by_metric(benchmarks: Sequence[Scored], after: Scores, before: Scores) -> str:
+def _benchmarks_by_metric(benchmarks: Sequence[ScoredSet], after: Scores, before: Scores) -> str:
     sources = [after, *([before] if any(scored in before for scored in benchmarks) else [])]
     rows = [
         [scored.pairs.removeprefix("dev/"), str(scored.dims or "all"), f"`{metric}`"]
@@ -260,7 +260,7 @@ def _benchmarks_by_metric(benchmarks: Sequence[Scored], after: Scores, before: S
     return table(["benchmark", "dimensions", "metric", "score", "before"][: 3 + len(sources)], rows, texts=3)
 
 
-def _benchmarks(benchmarks: Sequence[Scored], after: Scores, before: Scores) -> str:
+def _benchmarks(benchmarks: Sequence[ScoredSet], after: Scores, before: Scores) -> str:
     sources = [after, *([before] if any(scored in before for scored in benchmarks) else [])]
     heads = [
         f"{name}{when}" for _, when in zip(sources, ("", " before"), strict=False) for name in ("Pearson", "Spearman")
@@ -274,7 +274,7 @@ def _benchmarks(benchmarks: Sequence[Scored], after: Scores, before: Scores) -> 
     return table(["benchmark", "dimensions", "similarity", *heads], rows, texts=3)
 
 
-def _cells(scores: Scores, wanted: Sequence[Scored], similarity: str, objective: str = "") -> list[str]:
+def _cells(scores: Scores, wanted: Sequence[ScoredSet], similarity: str, objective: str = "") -> list[str]:
     """Return both correlations of each by one similarity."""
     return [
         _cell(scores, scored, f"{correlation}_{similarity}", objective)
@@ -283,7 +283,7 @@ def _cells(scores: Scores, wanted: Sequence[Scored], similarity: str, objective:
     ]
 
 
-def _cell(scores: Scores, scored: Scored, metric: str, objective: str = "") -> str:
+def _cell(scores: Scores, scored: ScoredSet, metric: str, objective: str = "") -> str:
     """Return a score as text, in bold if it is the objective; a dash is a missing score."""
     value = scores.get(scored, {}).get(metric)
     text = "-" if value is None else f"{value:.4f}"

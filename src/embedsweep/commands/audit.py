@@ -10,7 +10,8 @@ from rich.console import Console
 from embedsweep.commands.arguments import Option, Verb, parse
 from embedsweep.commands.output import OVERWRITE, read_target, write_json
 from embedsweep.console import plain_table, say
-from embedsweep.data.audit import Audit, Shared, audit, trained_on, warnings
+from embedsweep.data.audit import Audit, Shared, audit, warnings
+from embedsweep.data.leaks import trained_on
 from embedsweep.data.load import load_also, load_splits
 from embedsweep.data.tokens import token_counter, tokens_read
 from embedsweep.hub import local_model

@@ -133,7 +133,9 @@ def _overrides(words: Sequence[str], current: str) -> list[str]:
 
 
 def _values(key: str, words: Sequence[str]) -> Sequence[str]:
-    """Return the words that can follow ``key=``; where any value can, the present one."""
+    """Return the words that can follow ``key=``; where any value can, the present one; none for a file or folder."""
+    if key.endswith(".path"):
+        return ()
     if key in ("study.name", "study.warm_start"):
         return study_names()
     if key == "resume":

@@ -9,6 +9,7 @@ _embedsweep_complete() {
     candidates=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT]}" "${program[@]}" -sc query=zsh 2>/dev/null)}")
     candidates=(${candidates:#})
     if (( ! ${#candidates} )); then
+        compset -P '*='  # a file or folder as the value of a key
         _files
         return
     fi

@@ -28,7 +28,7 @@ from embedsweep.commands.similarity import (
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.metrics import Scoring
 from embedsweep.config.trial import BenchmarkConfig
-from embedsweep.config.values import nearest, resolve
+from embedsweep.config.values import listed, nearest, resolve
 from embedsweep.console import say
 from embedsweep.data.load import load_benchmark
 from embedsweep.data.scored import Pairs, Scored
@@ -171,7 +171,7 @@ def _read(arguments: ParsedArguments) -> _Request:
     with open_composer() as composer:
         is_reported = any(problem.where == "--benchmark" for problem in arguments.problems)
         if not names and not task_names and not is_reported:
-            known = ", ".join(composer.options("benchmark"))
+            known = listed(composer.options("benchmark"))
             arguments.add_problem("--benchmark", f"must be given: --benchmark NAME...; there are: {known}")
         configs = _benchmarks(names, composer, arguments)
     models = read_model_arguments(arguments)
@@ -309,7 +309,7 @@ VERB = Verb(
         Positional("MODEL...", "folders, names of studies (their best), ids of runs or their first 6 digits, hub ids"),
     ),
     options=(
-        Option("--benchmark", "NAME", "options of conf/benchmark", nargs="+", choices=_benchmark_names),
+        Option("--benchmark", "NAME", "train --help benchmark lists them", nargs="+", choices=_benchmark_names),
         Option("--data", "FOLDER", "a folder that holds the benchmarks' folders; without it the hub is read"),
         Option("--mteb", "TASK", "STS tasks of the mteb package", nargs="+"),
         SIMILARITY,

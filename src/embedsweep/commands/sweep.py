@@ -100,7 +100,7 @@ def _preview(request: Sweep, console: Console, program: str) -> int:
     """Print what a study would be and, if a quote is requested, what it would cost."""
     study = print_preview(console, request, program)
     if study is not None and not study.n_left:
-        say(console, "no trial is left to run")
+        say(console, f"no trial is left to run: {study_status(study).finished_text}")
     elif request.study.dry_run == "quote":
         quote = quote_study(request, study, partial(say, console))
         plan = study.plan if study is not None else request.plan

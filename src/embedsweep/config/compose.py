@@ -39,7 +39,7 @@ from yaml import YAMLError
 from embedsweep.config.identity import with_later_defaults
 from embedsweep.config.other_names import FUNCTIONS as OTHER_FUNCTIONS
 from embedsweep.config.other_names import here as other_name
-from embedsweep.config.values import nearest
+from embedsweep.config.values import listed, nearest
 from embedsweep.errors import ConfigError, Problem, gather_problems, raise_problems
 
 PRIMARY = "train"
@@ -160,7 +160,7 @@ class Composer:
         """
         known = self.options("benchmark")
         if name not in known:
-            raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {', '.join(known)}")
+            raise ConfigError.single(name, f"no such benchmark{nearest(name, known)}; there are: {listed(known)}")
         base: dict[str, Any] = self._composed_plain("base/benchmark", [])["base"]
         own: dict[str, Any] = self._composed_plain(f"benchmark/{name}", [])["benchmark"]
         benchmark = with_later_defaults(base | own)

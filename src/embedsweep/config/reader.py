@@ -49,14 +49,21 @@ class Reader:
         where: dotted name of the section, empty for the root.
         problems: where problems are added.
         key_readers: readers of the keys whose type does not say all.
+        missing: what is said of a missing key.
     """
 
     def __init__(
-        self, section: object, where: str, problems: list[Problem], key_readers: KeyReaders | None = None
+        self,
+        section: object,
+        where: str,
+        problems: list[Problem],
+        key_readers: KeyReaders | None = None,
+        missing: str = "is missing from this option's YAML file",
     ) -> None:
         self.problems = problems
         self.where = where
         self._key_readers = key_readers or {}
+        self._missing = missing
         self._section: Mapping[str, Any] = section if isinstance(section, Mapping) else {}
         self._known: set[str] = set()
         self._is_broken = not isinstance(section, Mapping)
@@ -80,7 +87,7 @@ class Reader:
         if self._is_broken:
             return None
         if key not in self._section:
-            self.problem(key, "is missing from this option's YAML file")
+            self.problem(key, self._missing)
             return None
         value = self._section[key]
         if isinstance(value, str) and value == MISSING:
@@ -139,7 +146,13 @@ class Reader:
             self.problem(key, f"must be a list of sections, but got {as_typed(value)}")
             return ()
         where = f"{self.where}.{key}"
-        readers = [Reader(item, f"{where}.{i}", self.problems, self._key_readers) for i, item in enumerate(value or ())]
+        section: type = kind
+        keys = ", ".join(key for key, _ in fields_of(section).values())
+        missing = f"is missing: each has {keys}"
+        readers = [
+            Reader(item, f"{where}.{i}", self.problems, self._key_readers, missing)
+            for i, item in enumerate(value or ())
+        ]
         return tuple(reader.read(kind) for reader in readers)
 
     def _mapping(self, key: str, hint: Any) -> dict[str, Any]:

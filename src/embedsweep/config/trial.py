@@ -25,6 +25,7 @@ from embedsweep.config.types import (
     MayBeEmpty,
     Positive,
     Ratio,
+    TokenLimit,
     WholeNumber,
 )
 
@@ -142,7 +143,7 @@ class DataConfig:
     encoding: Annotated[str, Described("an encoding that Python knows")]
     quoting: Quoting
     score_range: Annotated[tuple[float, float], Described("two numbers, the lower one first, as [0,5]")]
-    max_tokens: tuple[Count, ...] | None
+    max_tokens: tuple[TokenLimit, ...] | None
     convert: ConvertConfig
     negatives: NegativesConfig
     drop_leaked: bool

@@ -79,6 +79,8 @@ class HasVariants:
 
 Count = Annotated[int, Bounds(at_least=1)]
 """A whole number of at least 1."""
+TokenLimit = Annotated[int, Bounds(at_least=2)]
+"""How many tokens a text stays below; every text has one."""
 WholeNumber = Annotated[int, Bounds(at_least=0)]
 Seed = Annotated[int, Bounds(at_least=0, below=2**32)]
 """What NumPy's generators take."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from embedsweep.config.other_names import word_here
 from embedsweep.errors import Problem, raise_problems
+
+_MANY = 12
+"""Names up to which a list has each in full."""
 
 
 def has_key(composed: Mapping[str, Any], key: str) -> bool:
@@ -91,6 +95,20 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return f" (did you mean {elsewhere}?)"
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean {match[0]}?)" if match else ""
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names with commas between them; more than a dozen in the braces of a shell: ``ndcg_at_{1,10}_cosine``."""
+    forms: list[tuple[str, ...]] = [tuple(re.split("([/_-])", name)) for name in names]
+    for position in reversed(range(max(map(len, forms)) if len(forms) > _MANY else 0)):
+        choices: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}  # before and after it -> what is there
+        for form in forms:
+            choices.setdefault((form[:position], form[position + 1 :]), []).extend(form[position : position + 1])
+        forms = [
+            (*before, f"{{{','.join(of)}}}" if len(of) > 1 else "".join(of), *after)
+            for (before, after), of in choices.items()
+        ]
+    return ", ".join("".join(form) for form in forms)
 
 
 def nearest_key(key: str, known: Collection[str]) -> str:

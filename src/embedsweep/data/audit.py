@@ -1,23 +1,21 @@
-"""Audit data before training: leaks between splits, duplicates, labels and lengths; train without its leaks.
+"""Audit data before training: leaks between splits, duplicates, labels and lengths.
 
-Between splits, texts are equal if a reader takes them for the same, whatever their case, white space or Unicode form (a
-model that has seen one knows the other); within a split, if they are identical.
+Between splits, texts are equal as in `embedsweep.data.leaks`; within a split, if they are identical.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
 from embedsweep.config.trial import SPLITS, Shape, Split
 from embedsweep.data.examples import Examples, Splits, as_examples, text_columns
+from embedsweep.data.leaks import normalised, sentences
 from embedsweep.data.scored import Retrieval, Scored
-from embedsweep.data.texts import normal
 from embedsweep.data.tokens import Count
-from embedsweep.errors import ConfigError
 
 BINS = 10
 SHOWN_PLACES = 3
@@ -142,45 +140,15 @@ def audit(splits: Splits, count: Count | None = None, maximum: int | None = None
         "dev": as_examples(splits.dev),
         "test": as_examples(splits.test),
     }
-    normalised = {split: _normalised(examples) for split, examples in all_examples.items()}
+    in_normal_form = {split: normalised(examples) for split, examples in all_examples.items()}
     scored: dict[Split, Scored] = {"dev": splits.dev, "test": splits.test}
     return Audit(
         splits={name: _audit_split(each, scored.get(name), count, maximum) for name, each in all_examples.items()},
         shared={
-            f"{earlier}/{later}": _shared(normalised[earlier], normalised[later])
+            f"{earlier}/{later}": _shared(in_normal_form[earlier], in_normal_form[later])
             for earlier, later in combinations(SPLITS, 2)
         },
     )
-
-
-def drop_leaked(splits: Splits) -> Examples:
-    """Return the training examples without texts that occur in dev or test; their ``conversion`` has the numbers.
-
-    Raises:
-        ConfigError: fewer than 2 are left.
-    """
-    train = splits.train
-    known = held_out(splits)
-    rows = zip(*train.texts, strict=True)
-    kept = [index for index, row in enumerate(rows) if not any(normal(text) in known for text in row)]
-    if len(kept) < 2:
-        raise ConfigError.single(
-            "data.drop_leaked",
-            f"leaves {len(kept)} of {len(train)} examples of {train.origin}, and training needs at least 2: the others "
-            "share a sentence with dev or test; use other data, or set data.drop_leaked=false",
-        )
-    leaked = f"{len(train) - len(kept)} of {len(train)} examples"
-    return train.kept(kept, f"leaked: {leaked} share a sentence with dev or test, left out, {len(kept)} kept")
-
-
-def held_out(splits: Splits) -> set[str]:
-    """Return the sentences of dev and test in normal form; of retrieval those of queries and relevant documents."""
-    return _sentences(_normalised(as_examples(splits.dev))) | _sentences(_normalised(as_examples(splits.test)))
-
-
-def trained_on(splits: Splits, *, drop: bool) -> Splits:
-    """Return the splits as a training has them: without leaked examples if ``data.drop_leaked`` is set."""
-    return replace(splits, train=drop_leaked(splits)) if drop else splits
 
 
 def _audit_split(examples: Examples, scored: Scored | None, count: Count | None, maximum: int | None) -> SplitAudit:
@@ -294,19 +262,10 @@ def _shared(earlier: Examples, later: Examples) -> Shared:
     return Shared(
         pairs=sum(any(pair in known for pair in pairs) for pairs in _pairs(later)),
         of=len(later),
-        sentences=len(_sentences(earlier) & _sentences(later)),
+        sentences=len(sentences(earlier) & sentences(later)),
         queries=queries,
         passages=passages,
     )
-
-
-def _normalised(examples: Examples) -> Examples:
-    """Return the examples with each text in the form that it shares with those that a reader takes for the same."""
-    return replace(examples, texts=tuple(tuple(map(normal, column)) for column in examples.texts))
-
-
-def _sentences(examples: Examples) -> set[str]:
-    return {text for column in examples.texts for text in column}
 
 
 def _pairs(examples: Examples) -> Iterator[tuple[frozenset[str], ...]]:

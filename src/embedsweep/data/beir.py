@@ -4,15 +4,15 @@ The layout is that of `BEIR <https://github.com/beir-cellar/beir>`_ (Thakur et a
 
     corpus.jsonl          a document a line: _id, text and perhaps title
     queries.jsonl         a query a line: _id, text
-    qrels/<split>.tsv     the judgements of a split, with the header query-id, corpus-id, score
+    qrels/<split>.tsv     the judgements of a split, with the header query-id, corpus-id, score; or as TREC has them
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,7 +82,9 @@ def read_folder(data: DataConfig, splits: Sequence[Split]) -> dict[Split, Judged
     for split in splits:
         try:
             names = file_names(data, split, splits)
-            table = joined_parts([folder / name for name in names], lambda path: _read_judgements(path, data))
+            table = joined_parts(
+                [_or_packed(folder / name) for name in names], lambda path: _read_judgements(path, data)
+            )
             outcomes[split] = judged(table, queries, documents)
         except ConfigError as error:
             outcomes[split] = error
@@ -122,13 +124,17 @@ def _texts_of(folder: Path, encoding: str, titles: bool) -> tuple[Texts, Texts]:
 
 
 def _read_texts(path: Path, columns: Layout) -> Texts:
-    """Read one file, or the same with ``.gz`` at its end."""
-    packed = path.with_name(f"{path.name}.gz")
-    path = packed if packed.is_file() and not path.exists() else path
+    path = _or_packed(path)
     try:
         return texts(read_json_lines(path, columns))
     except ConfigError as error:
         return Texts({}, {}, str(path), error.problems)
+
+
+def _or_packed(path: Path) -> Path:
+    """Return a file's path, or if only that exists the same with ``.gz`` at its end."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.is_file() and not path.exists() else path
 
 
 def layout(columns: tuple[str, ...], encoding: str, delimiter: str = ",", quoting: Quoting = "auto") -> Layout:
@@ -137,18 +143,61 @@ def layout(columns: tuple[str, ...], encoding: str, delimiter: str = ",", quotin
 
 
 def _read_judgements(path: Path, data: DataConfig) -> Table:
-    """Read the judgements of one file, whose columns are in any order.
+    """Read the judgements of one file: columns in any order below a header, or without one the four columns of TREC.
+
+    Names in the header may be written with an underscore or in capitals.
 
     Raises:
         ConfigError: no judgement can be read.
     """
     columns = layout(JUDGEMENT, data.encoding, data.delimiter, data.quoting)
-    first = next((line for line in text_of(path, columns).splitlines() if line.strip()), "")
-    if first and not any(name in first for name in JUDGEMENT):
-        header = ("<TAB>" if data.delimiter == "\t" else data.delimiter).join(JUDGEMENT)
-        message = f"has no header, but begins with {quoted(first)}: write the line {header} above it"
-        raise ConfigError.single(str(path), message)
-    return read_delimited(path, columns)
+    text = text_of(path, columns)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if _trec_fields(first) is not None:
+        return _read_trec(path, text)
+    header = first.split(data.delimiter)
+    names = {name.strip().casefold().replace("_", "-"): name.strip() for name in header}
+    present = [names[name] for name in JUDGEMENT if name in names]
+    is_other = len(header) > 1 or not any(name in first for name in JUDGEMENT)
+    if first and is_other and len(present) < len(JUDGEMENT) and '"' not in first:
+        raise ConfigError.single(str(path), _wrong_header(header, names.keys(), data.delimiter))
+    return read_delimited(
+        path, replace(columns, columns=tuple(present) if len(present) == len(JUDGEMENT) else JUDGEMENT)
+    )
+
+
+def _wrong_header(header: Sequence[str], names: Set[str], delimiter: str) -> str:
+    """Return what is wrong with a first line that lacks a column of judgements."""
+    line = quoted(delimiter.join(header))
+    needed = ("<TAB>" if delimiter == "\t" else delimiter).join(JUDGEMENT)
+    if missing := [name for name in JUDGEMENT if name not in names] if names & set(JUDGEMENT) else []:
+        there = ", ".join(quoted(name.strip()) for name in header)
+        return f"its header has no {' and no '.join(missing)}, but {there}: rename the columns"
+    if any(as_number(cell) is not None for cell in (*header, *header[0].split())):
+        return f"has no header, but begins with {line}: write the line {needed} above it"
+    return f"begins with {line}: name its columns {needed}, or write that line above it if this one is a judgement"
+
+
+def _trec_fields(line: str) -> list[str] | None:
+    """Return query, iteration, document and relevance of a line of TREC's qrels; None if it is none.
+
+    The iteration, which nobody uses, tells it from other lines (https://trec.nist.gov/data/qrels_eng/).
+    """
+    fields = line.split("\t") if "\t" in line else line.split()
+    is_trec = len(fields) == 4 and fields[1].strip() in ("0", "Q0") and as_number(fields[3]) is not None
+    return [field.strip() for field in fields] if is_trec else None
+
+
+def _read_trec(path: Path, text: str) -> Table:
+    findings, rows = Findings(str(path)), []
+    for number, line in enumerate(text.split("\n"), start=1):
+        where = f"{path}, line {number}"
+        if (fields := _trec_fields(line)) is not None:
+            rows.append(Row(where, (fields[0], fields[2], fields[3])))
+        elif line.strip():
+            message = f"is {quoted(line.strip())}, where the first line has query, 0, document and relevance"
+            findings.add_row("lines of another form", where, f"{message}: complete the line or leave it out")
+    return Table(rows, findings)
 
 
 def texts(table: Table) -> Texts:
@@ -270,10 +319,14 @@ def _check_known(
     """Add a problem for each judgement of an id that no text has; where texts are wrong themselves, ids may lack."""
     if texts.problems:
         return
-    for one in judgements:
-        if of(one) not in texts.of:
-            message = f"{name} {quoted(of(one))} is not in {texts.source}: add it there, or leave the row out"
-            findings.add_row(f"rows whose {name} is unknown", one.where, message)
+    unknown = [one for one in judgements if of(one) not in texts.of]
+    stripped = {known.strip(): known for known in texts.of} if unknown else {}
+    for one in unknown:
+        message = f"{name} {quoted(of(one))} is not in {texts.source}: add it there, or leave the row out"
+        if (known := stripped.get(of(one).strip())) is not None:
+            message = f"{name} {quoted(of(one))} differs in white space from {quoted(known)} of {texts.places[known]}"
+            message += ": remove the white space around the id"
+        findings.add_row(f"rows whose {name} is unknown", one.where, message)
 
 
 def _with_texts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from embedsweep.config.trial import Column, DataConfig, Shape
@@ -21,6 +22,7 @@ MISTYPED_SCORES, MISTYPED_SHARE = 5, 0.05
 """Scores outside the range up to which, by their number or share of all, single rows are taken for wrong."""
 SCALES = ((0, 1), (-1, 1), (0, 4), (1, 5), (0, 5), (0, 10), (0, 100))
 """Usual ranges of scores, the narrowest first."""
+_DECIMAL_COMMA = re.compile(r"[+-]?(0,\d+|\d+,(\d{1,2}|\d{4,}))")
 _ORDINALS = {2: "second", 3: "third"}
 
 
@@ -40,6 +42,7 @@ def as_number(value: object) -> float | None:
 def _scores(rows: Sequence[Row], config: DataConfig, findings: Findings) -> tuple[float, ...]:
     """Return the scores normalised to [0, 1]; each that is not a number within ``data.score_range`` is a problem."""
     low, high = config.score_range
+    rows = _with_points(rows) if _has_decimal_commas(rows) else rows
     numbers = [(row.where, score) for row in rows if (score := _finite(row, "score", "scores", findings)) is not None]
     if rows and not numbers:
         findings.add(f"no score is a finite number: {_is_it(config, 'score')}")
@@ -59,6 +62,21 @@ def _scores(rows: Sequence[Row], config: DataConfig, findings: Findings) -> tupl
         same = f"all {len(numbers)} scores are {numbers[0][1]:g}"
         findings.add(f"{same}, so nothing can be ranked: {_is_it(config, 'score')}")
     return tuple((score - low) / (high - low) for _, score in numbers)
+
+
+def _has_decimal_commas(rows: Sequence[Row]) -> bool:
+    """Return whether scores are written as 3,5: one of them cannot be 1,000 for a thousand, and none has a point."""
+    texts = [row.cells[-1].strip() for row in rows if isinstance(row.cells[-1], str)]
+    return any(map(_DECIMAL_COMMA.fullmatch, texts)) and not any("." in text for text in texts)
+
+
+def _with_points(rows: Sequence[Row]) -> list[Row]:
+    """Return rows with a point for the decimal comma of each score."""
+    return [
+        row._replace(cells=(*row.cells[:-1], score.replace(",", ".", 1))) if isinstance(score, str) else row
+        for row in rows
+        for score in row.cells[-1:]
+    ]
 
 
 def _other_range(config: DataConfig, scores: Sequence[float]) -> Problem:

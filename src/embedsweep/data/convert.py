@@ -8,8 +8,8 @@ from random import Random
 from typing import Literal, TypeVar
 
 from embedsweep.config.trial import ConvertConfig, DataConfig, Shape
-from embedsweep.data.audit import trained_on
 from embedsweep.data.examples import Examples, Splits, in_words
+from embedsweep.data.leaks import trained_on
 from embedsweep.data.tokens import Count, within
 from embedsweep.errors import ConfigError
 

@@ -60,7 +60,7 @@ def read_delimited(path: Path, layout: Layout) -> Table:
     findings = Findings(str(path))
     with _texts_of_any_length():
         records = _records(text, layout, findings)
-        better = _better_delimiter(text, layout)
+        better = _better_delimiter(text, records[:1], layout)
     if not records and not findings:
         findings.add("is empty")
     if not records:
@@ -126,12 +126,15 @@ def _records(text: str, layout: Layout, findings: Findings) -> list[Record]:
             records.append(Record(first, fields, reader.line_num + 1 - first))
 
 
-def _better_delimiter(text: str, layout: Layout) -> str | None:
+def _better_delimiter(text: str, first: Sequence[Record], layout: Layout) -> str | None:
     """Return advice if the layout's delimiter does not fit the file's first records but another does."""
     if _fitting_width(text, layout.delimiter, layout):
         return None
-    for delimiter in _DELIMITERS:
-        width = 0 if delimiter == layout.delimiter else _fitting_width(text, delimiter, layout)
+    others = [delimiter for delimiter in _DELIMITERS if delimiter != layout.delimiter]
+    fitting = [(delimiter, _fitting_width(text, delimiter, layout)) for delimiter in others]
+    if any(len(record.fields) == 1 for record in first):  # the header may have other names, too
+        fitting += [(delimiter, _width(text, delimiter, layout)) for delimiter in others]
+    for delimiter, width in fitting:
         if width > 1:  # any delimiter fits a single column
             if layout.flag:
                 advice = "a .csv needs commas, a .tsv tabs"
@@ -143,17 +146,22 @@ def _better_delimiter(text: str, layout: Layout) -> str | None:
 
 def _fitting_width(text: str, delimiter: str, layout: Layout) -> int:
     """Return the number of columns that all the first records have if it includes the chosen columns, else 0."""
-    try:
-        records = [fields for fields in itertools.islice(_reader(text, delimiter, layout.quoting), _SAMPLE) if fields]
-    except csv.Error:
+    width = _width(text, delimiter, layout)
+    if not width:
         return 0
-    widths = {len(fields) for fields in records}
-    if len(widths) != 1:
-        return 0
-    width = widths.pop()
-    header = [name.strip() for name in records[0]]
+    header = [name.strip() for name in next(filter(None, _reader(text, delimiter, layout.quoting)))]
     fits = all(column < width if isinstance(column, int) else column in header for column in layout.columns)
     return width if fits else 0
+
+
+def _width(text: str, delimiter: str, layout: Layout) -> int:
+    """Return the number of columns that all the first records have; 0 if they differ."""
+    try:
+        records = itertools.islice(_reader(text, delimiter, layout.quoting), _SAMPLE)
+        widths = {len(fields) for fields in records if fields}
+    except csv.Error:
+        return 0
+    return widths.pop() if len(widths) == 1 else 0
 
 
 def _picker(first: Record, width: int, layout: Layout, findings: Findings) -> Picker:

@@ -20,6 +20,7 @@ from embedsweep.data.tables import (
     choose,
     closest_names,
     joined_parts,
+    missing_columns,
 )
 from embedsweep.errors import ConfigError
 
@@ -94,9 +95,12 @@ def _objects(
             message = f"is {json.dumps(value)[:40]}, not an object: columns are named ({layout.columns_key})"
             findings.add_row("lines that are not objects", f"{findings.origin}, line {number}", message)
     absent = [name for name in required if objects and all(name not in value for _, value in objects)]
+    first = list(objects[0][1]) if objects else []
+    if columns := [name for name in absent if name in layout.columns]:
+        findings.add(missing_columns(columns, first, layout, "its first line has"))
     for name in absent:
-        key = layout.columns_key if name in layout.columns else "data.where"
-        findings.add(f"has no {name!r} ({key}) in any line; the first has {closest_names(name, objects[0][1])}")
+        if name not in layout.columns:
+            findings.add(f"has no column {name!r} (data.where); its first line has {closest_names(name, first)}")
     if absent:
         return
     for number, value in objects:

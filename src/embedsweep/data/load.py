@@ -13,12 +13,13 @@ from typing import Any, Literal, TypeVar
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.metrics import Family, RetrievalScoring
-from embedsweep.config.trial import SPLITS, BenchmarkConfig, DataConfig, EvaluationConfig, Shape, Split
+from embedsweep.config.trial import BenchmarkConfig, DataConfig, EvaluationConfig, Split
 from embedsweep.data.beir import CORPUS, QUERIES, Judged, read_folder
 from embedsweep.data.beir_hub import read_hub_judged
 from embedsweep.data.checks import checked_examples, limited
 from embedsweep.data.demo import demo_retrieval, demo_splits, is_generated
 from embedsweep.data.examples import WORDS, Examples, Splits, as_scored
+from embedsweep.data.families import SCORED_SHAPES, missing_split, unscored
 from embedsweep.data.passages import SEARCHED, as_retrieval
 from embedsweep.data.scored import Retrieval, Scored
 from embedsweep.data.sources import file_names, missing_folder, read_hub, read_path, splits_there
@@ -28,15 +29,6 @@ from embedsweep.files import user_path
 
 _NOT_OF_SOURCE = ("convert", "negatives", "max_tokens", "drop_leaked", "limit", "also")
 """Keys of a data configuration that decide what is done with examples, not which there are."""
-
-SCORED_SHAPES: Mapping[Family, tuple[Shape, ...]] = {
-    "sts": ("scored_pairs",),
-    "retrieval": SEARCHED,
-    "triplets": ("triplets",),
-    "pairs": ("binary_pairs",),
-    "reranking": SEARCHED,
-}
-"""What each family of evaluations can score."""
 
 Outcomes = Mapping[Split, Examples | ConfigError]
 """The examples or the problems of each split."""
@@ -144,6 +136,19 @@ def load_splits(data: DataConfig, evaluation: EvaluationConfig) -> Splits:
     sample = _sample_of(evaluation)
     key = canonical([_source_key(data), data.limit, benchmarks, evaluation.path, evaluation.family, sample])
     return _raised(_load_splits(Request(key, (data, evaluation))))
+
+
+def load_own(data: DataConfig, splits: Sequence[Split]) -> None:
+    """Read splits of some data in its own shape, to find what is wrong with them; cached in the process.
+
+    Raises:
+        ConfigError: the problems of all at once.
+    """
+    problems = [problem for split in splits for problem in missing_split(data, split)]
+    there = tuple(split for split in splits if data.splits[split])
+    for outcome in _load(data, there).values():
+        problems += outcome.problems if isinstance(outcome, ConfigError) else ()
+    raise_problems(problems)
 
 
 def load_train(data: DataConfig) -> Examples:
@@ -298,11 +303,14 @@ def _load_splits(request: Request) -> Splits | ConfigError:
     benchmarks: dict[Split, BenchmarkConfig | None] = {"dev": evaluation.dev, "test": evaluation.test}
     problems: list[Problem] = []
     own: list[Split] = []
-    for split in SPLITS:
-        if benchmarks.get(split) is None:
-            missing = list(_missing_split(data, split, evaluation.family))
-            problems += missing
-            own += [] if missing else [split]
+    scored_here: list[Split] = [split for split, benchmark in benchmarks.items() if benchmark is None]
+    if wrong := list(unscored(data, scored_here, evaluation.family)):
+        problems += wrong
+        scored_here = []
+    for split in ("train", *scored_here):
+        missing = list(missing_split(data, split))
+        problems += missing
+        own += [] if missing else [split]
     train: Examples | None = None
     scored: dict[Split, Scored] = {}
     for split, outcome in (_load(data, tuple(own)) if own else {}).items():
@@ -335,34 +343,6 @@ def _other_family(benchmark: BenchmarkConfig, split: Split, evaluation: Evaluati
     if (family := benchmark.family) != evaluation.family:
         message = f"{benchmark.name} is of the family {family}, which evaluation={evaluation.name} cannot score"
         yield Problem(f"evaluation.{split}", f"{message}: choose another benchmark, or evaluation={family}")
-
-
-def _missing_split(data: DataConfig, split: Split, family: Family) -> Iterator[Problem]:
-    """Yield why the data has no such split, whatever its files contain."""
-    if split == "train":
-        if not data.splits["train"]:
-            yield Problem("data.splits.train", f"data={data.name} has nothing to train on: name its split, as [train]")
-        return
-    if is_generated(data) and family == "sts":
-        return  # the scored pairs that all demo data shares
-    why, advice = "", f"choose a benchmark of conf/benchmark/, for example evaluation.{split}=stsb-es-{split}"
-    if family != "sts":
-        shapes = " or ".join(SCORED_SHAPES[family])
-        advice = f"take data of {shapes}, or a benchmark of that family as evaluation.{split}"
-    if family in ("retrieval", "reranking"):
-        advice += " (to try it: data=demo_retrieval)"
-    if data.shape not in SCORED_SHAPES[family]:
-        why = f"has {WORDS[data.shape]} (data.shape={data.shape}), which evaluation={family} cannot score"
-        others = [
-            f"evaluation={name}"
-            for name, shapes in SCORED_SHAPES.items()
-            if data.shape in shapes and name != "reranking"
-        ]
-        advice += f", or {' or '.join(others)}" if others else ""
-    elif not data.splits[split]:
-        why = f"has no {split} split (data.splits.{split})"
-    if why:
-        yield Problem(f"evaluation.{split}", f"is not set, and data={data.name} {why}: {advice}")
 
 
 def _raised(outcome: T | ConfigError) -> T:

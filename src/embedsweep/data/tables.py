@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -235,11 +236,16 @@ def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str)
     Raises:
         ConfigError: the findings, with a problem for each missing column.
     """
-    cells = [_position(column, names, findings, layout.columns_key, label) for column in layout.columns]
+    cells = [_position(column, names, findings, layout.columns_key) for column in layout.columns]
+    missing = [column for column in layout.columns if isinstance(column, str) and column not in names]
+    if missing:
+        findings.add(missing_columns(missing, names, layout, label))
     conditions = []
     for column, value in layout.where.items():
         by_position = not layout.has_names and column not in names and column.isdecimal()
-        position = _position(int(column) if by_position else column, names, findings, "data.where", label)
+        if not by_position and column not in names:
+            findings.add(f"has no column {column!r} (data.where); {label} {closest_names(column, names)}")
+        position = _position(int(column) if by_position else column, names, findings, "data.where")
         conditions.append((position, value))
     known = [position for position in cells if position is not None]
     required = [(position, value) for position, value in conditions if position is not None]
@@ -248,7 +254,8 @@ def choose(names: Sequence[str], layout: Layout, findings: Findings, label: str)
     return Picker(known, required, layout, findings)
 
 
-def _position(column: Column, names: Sequence[str], findings: Findings, key: str, label: str) -> int | None:
+def _position(column: Column, names: Sequence[str], findings: Findings, key: str) -> int | None:
+    """Return a column's position; None, and a problem but for a name that does not occur, if it has none."""
     if isinstance(column, int) and column < len(names):
         return column
     if isinstance(column, int):
@@ -257,6 +264,28 @@ def _position(column: Column, names: Sequence[str], findings: Findings, key: str
         return names.index(column)
     elif column in names:
         findings.add(f"has {names.count(column)} columns named {column!r} ({key}), so it is not clear which")
-    else:
-        findings.add(f"has no column {column!r} ({key}); {label} {closest_names(column, names)}")
     return None
+
+
+def missing_columns(missing: Sequence[str], names: Sequence[str], layout: Layout, label: str) -> str:
+    """Return a message that a source lacks named columns; if as many others are left, how these are chosen instead.
+
+    Args:
+        missing: the columns, in the order of the layout.
+        names: of all columns that there are.
+        layout: its ``columns``.
+        label: precedes the names in the message (``its header has``).
+    """
+    lacks = f"has no column{'s' if len(missing) > 1 else ''} {', '.join(map(quoted, missing))} ({layout.columns_key})"
+    left = [name for name in names if name not in layout.columns]
+    if layout.flag or layout.key != "data.columns" or len(left) != len(missing) or not all(map(_is_plain, left)):
+        return f"{lacks}; {label} {closest_names(missing[0] if len(missing) == 1 else '', names)}"
+    others = iter(left)
+    columns = ",".join(str(next(others) if column in missing else column) for column in layout.columns)
+    same = "it is the same" if len(left) == 1 else "these are the same in this order"
+    return f"{lacks}, but {', '.join(map(quoted, left))}: if {same}, set 'data.columns=[{columns}]'"
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name can stand in a list on the command line as it is, and is not taken for a position."""
+    return re.fullmatch(r"[^\W\d][\w.-]*", name) is not None

@@ -13,6 +13,7 @@ from embedsweep.errors import ConfigError
 Count = Callable[[Sequence[str]], list[int]]
 """Returns the number of tokens of each text, special tokens included, without truncation."""
 
+_COUNTED_AT_ONCE = 1000
 UNLIMITED = 10**6
 """A tokenizer's maximum from which transformers means that there is none."""
 
@@ -30,8 +31,7 @@ def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Exa
     """
     columns = text_columns(examples.shape, len(examples.texts))
     lengths = [count(texts) for texts in examples.texts]
-    short = [all(n < limit for n, limit in zip(row, max_tokens, strict=True)) for row in zip(*lengths, strict=True)]
-    kept = [index for index, fits in enumerate(short) if fits]
+    kept = [index for index, fits in enumerate(_are_short(lengths, max_tokens)) if fits]
     below = ", ".join(f"{column} below {limit}" for column, limit in zip(columns, max_tokens, strict=True))
     if len(kept) < 2:
         shortest = ", ".join(str(min(numbers, default=0)) for numbers in lengths)
@@ -42,6 +42,26 @@ def within(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> Exa
         )
     left_out = len(examples) - len(kept)
     return examples.kept(kept, f"tokens: {below}, {left_out} of {len(examples)} left out, {len(kept)} kept")
+
+
+def require_short(examples: Examples, max_tokens: tuple[int, ...], count: Count) -> None:
+    """Check that :func:`within` keeps 2 examples; counts no further than to these.
+
+    Raises:
+        ConfigError: fewer than 2 examples would be left.
+    """
+    short = 0
+    for start in range(0, len(examples), _COUNTED_AT_ONCE):
+        lengths = [count(texts[start : start + _COUNTED_AT_ONCE]) for texts in examples.texts]
+        short += sum(_are_short(lengths, max_tokens))
+        if short >= 2:
+            return
+    within(examples, max_tokens, count)
+
+
+def _are_short(lengths: Sequence[Sequence[int]], max_tokens: tuple[int, ...]) -> list[bool]:
+    """Return of each example whether each of its texts is below its column's limit, by the lengths of each column."""
+    return [all(n < limit for n, limit in zip(row, max_tokens, strict=True)) for row in zip(*lengths, strict=True)]
 
 
 def token_counter(model: Path | None) -> Count | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
 from torch import nn
 from transformers import dynamic_module_utils
+from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 from embedsweep.config.trial import SaveDtype
 from embedsweep.errors import TrialError
@@ -53,15 +56,16 @@ def load_model(
     Raises:
         TrialError: a weight cannot be converted, or the tokenizer has no token to pad with.
     """
-    model = kind(
-        source,
-        device=device,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        model_kwargs={"use_safetensors": True, "dtype": "auto" if as_stored else DTYPE},
-        # Without it the library would ask the hub whether the folder's name is an id there.
-        model_card_data=SentenceTransformerModelCardData(local_files_only=True),
-    )
+    with _without_progress_bar():
+        model = kind(
+            source,
+            device=device,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            model_kwargs={"use_safetensors": True, "dtype": "auto" if as_stored else DTYPE},
+            # Without it the library would ask the hub whether the folder's name is an id there.
+            model_card_data=SentenceTransformerModelCardData(local_files_only=True),
+        )
     ensure_padding(getattr(model, "tokenizer", None), source)
     folder = local_model(source, revision)
     stored = [] if folder is None else sorted(stored_dtypes(folder) - {"float32"})
@@ -69,6 +73,16 @@ def load_model(
         kept = "and is used so" if as_stored else "and is loaded in float32"
         _log.info("%s is stored in %s %s", Path(source).name or source, " and ".join(stored), kept)
     return model if as_stored else as_float32(model, source)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Load weights inside the block without transformers' progress bar, which a program that loads a model may use."""
+    former = set_tqdm_hook(lambda _, args, kwargs: EmptyTqdm(*args, **kwargs))
+    try:
+        yield
+    finally:
+        set_tqdm_hook(former)
 
 
 def as_float32(module: nn.Module, name: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from embedsweep.report.results import StudyResults, TrialRow, paired_differences, study_results
 from embedsweep.report.tables import FIGURES, aligned, how_certain, interval_text, score_text
 from embedsweep.study.duplicates import has_values, trained_config
+from embedsweep.study.keep import forgets_text
 from embedsweep.study.record import StudyRecord
 from embedsweep.tracking.names import flatten
 
@@ -48,6 +49,8 @@ def _scores(study: StudyRecord, pair: Sequence[TrialRow]) -> list[tuple[str, ...
         metric: [score_text(metric, row.objectives[metric]) if row.objectives else "-" for row in pair]
         for metric in study.plan.objectives
     }
+    kept = {each.score: [_dev_text(row, each.score) for row in pair] for each in study.plan.keep}
+    forgets = [forgets_text(row.forgets).removeprefix("forgets: ") or "-" for row in pair]
     costs = {
         figure.header: ["-" if (value := figure.read(row.cost)) is None else figure.text(value) for row in pair]
         for figure in FIGURES
@@ -56,10 +59,17 @@ def _scores(study: StudyRecord, pair: Sequence[TrialRow]) -> list[tuple[str, ...
         "state": [row.state for row in pair],
         **scores,
         "95 % interval": [interval_text(row.interval) for row in pair],
+        **{score: cells for score, cells in kept.items() if score not in scores},
+        "forgets": forgets,
         "steps": ["-" if row.steps is None else str(row.steps) for row in pair],
         **costs,
     }
     return [(name, *cells) for name, cells in rows.items() if set(cells) != {"-"}]
+
+
+def _dev_text(row: TrialRow, metric: str) -> str:
+    value = None if row.result is None else row.result.dev.get(metric)
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _verdict(results: StudyResults, pair: Sequence[TrialRow]) -> list[str]:
@@ -70,7 +80,11 @@ def _verdict(results: StudyResults, pair: Sequence[TrialRow]) -> list[str]:
     gap = better.objectives[metric] - worse.objectives[metric]
     first, second = (_trained(results, row) for row in (better, worse))
     interval = paired_differences(first, [second], metric)[second.number]
-    return ["", f"trial {better.number} is {gap:.4f} above trial {worse.number}{how_certain(interval)}"]
+    lines = ["", f"trial {better.number} is {gap:.4f} above trial {worse.number}{how_certain(interval)}"]
+    ruled_out = [
+        f"trial {row.number} forgets too much and cannot be the best (study.keep)" for row in pair if row.forgets
+    ]
+    return lines + ruled_out
 
 
 def _trained(results: StudyResults, row: TrialRow) -> TrialRow:

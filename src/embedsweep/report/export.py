@@ -26,6 +26,7 @@ def tree_of(results: StudyResults) -> dict[str, Any]:
         "objectives": list(study.plan.objectives),
         "best": best.number if best is not None else None,
         "before": results.before,
+        "quote": study.quote,
         "test": dict(best.test) if best is not None else {},
         "groups": {group: [asdict(option) for option in options] for group, options in results.groups.items()},
         "configurations": [_configuration(row) for row in results.configurations],

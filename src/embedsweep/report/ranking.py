@@ -22,7 +22,15 @@ from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
 from embedsweep.report.costs import costs, energy_note
 from embedsweep.report.results import StudyResults
-from embedsweep.report.tables import interval_text, option_tables, ranking_table, score_text, unranked_table
+from embedsweep.report.tables import (
+    INTERRUPTED,
+    interval_text,
+    option_tables,
+    ranking_table,
+    score_text,
+    shown_states,
+    unranked_table,
+)
 from embedsweep.report.verdict import answer_lines
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
@@ -88,7 +96,8 @@ def _failures(study: StudyRecord, results: StudyResults) -> list[str]:
 
 def _counts(results: StudyResults) -> str:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
-    states = [row.state for row in results.rows]
+    words |= {INTERRUPTED: INTERRUPTED}
+    states = shown_states(results)
     counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
     return counts or "no trials"
 

@@ -183,12 +183,22 @@ def _with_values(lines: Sequence[str], values: Sequence[str], width: int) -> lis
     return [head, *(line for each in below for line in each)]
 
 
+INTERRUPTED = "interrupted"
+
+
+def shown_states(results: StudyResults) -> list[str]:
+    """Return the state of each trial as people see it: Optuna's, but that nobody runs one of a dead worker."""
+    interrupted = results.study.interrupted
+    return [INTERRUPTED if row.number in interrupted else row.state for row in results.rows]
+
+
 def unranked_table(results: StudyResults, width: int) -> list[str]:
     """Return every trial that has no rank, with its state, why it failed or was pruned, and its values."""
     rows = [row for row in results.rows if row.state != "COMPLETE"]
     if not rows:
         return []
-    cells = [(str(row.number), row.state, _last_score(results, row)) for row in rows]
+    states = shown_states(results)
+    cells = [(str(row.number), states[row.number], _last_score(results, row)) for row in rows]
     lines = aligned(("trial", "state", results.study.plan.objective), cells, left={1})
     values = [" ".join(filter(None, (short_params(row.values), row.reason and f"({row.reason})"))) for row in rows]
     return ["", *_with_values(lines, values, width)]

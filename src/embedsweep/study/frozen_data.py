@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from typing import Literal
 
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import TrialConfig
 from embedsweep.config.values import shown
+from embedsweep.data.beir import CORPUS, QUERIES
 from embedsweep.data.examples import Examples
-from embedsweep.data.load import load_also, load_benchmark, load_splits
+from embedsweep.data.load import load_also, load_benchmark, load_splits, scored_data
 from embedsweep.data.scored import Scored
 from embedsweep.errors import Problem, StudyError, gather_problems, raise_problems
 from embedsweep.files import user_path
@@ -99,6 +101,9 @@ def _swept(plan: StudyPlan, params: Mapping[str, Choice]) -> dict[str, Choice]:
     return {key: params[key] for key in keys if key in params}
 
 
+SCORED: tuple[Literal["dev", "test"], ...] = ("dev", "test")
+
+
 def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tuple[str, Content]]:
     """Yield the name and the content of every source of a trial; of models those that are folders."""
     note = f" with {cell_name({key: shown(value) for key, value in swept.items()})}" if swept else ""
@@ -108,8 +113,13 @@ def _contents(config: TrialConfig, swept: Mapping[str, Choice]) -> Iterator[tupl
     watched = {f"watched {each.name}": load_benchmark(each, config.evaluation.path) for each in config.evaluation.watch}
     sources: dict[str, Examples | Scored] = {"train": splits.train, "dev": splits.dev, "test": splits.test}
     sources |= {**also, **watched}
+    read = {"train": config.data}
+    read |= {name: scored_data(config.data, config.evaluation, name)[0] for name in SCORED}
+    read |= {f"data.also.{name}": each.data for name, each in config.data.also.items()}
+    read |= {f"watched {each.name}": each.data for each in config.evaluation.watch}
     for name, source in sources.items():
-        yield f"{name}{note}", Content(source.origin, len(source), source.digest)
+        beside = f" with {CORPUS} and {QUERIES}" if read[name].format == "beir" else ""
+        yield f"{name}{note}", Content(source.origin + beside, len(source), source.digest)
     for name, content in corpora(config.data):
         yield f"{name}{note}", content
     losses = [part for dataset in config.datasets.values() for part in nest(dataset.loss)]

@@ -115,6 +115,7 @@ def find_study(sweep: Sweep) -> Study | None:
     if study is None or (sweep.plan is not None and _is_new(study, sweep.plan)):
         if sweep.plan is None:
             raise _no_such_study(NAME_KEY, name, names)
+        _first_point(sweep.plan, storage, url)  # may be refused
         return None
     return _agree(study, name, url, sweep)
 
@@ -317,12 +318,12 @@ def _no_such_study(key: str, name: str, stored: Iterable[str]) -> ConfigError:
     return ConfigError.single(key, f"no study {name}{nearest(name, known)}; there are: {there}")
 
 
-def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict[str, Any] | None:
+def _first_point(plan: StudyPlan, storage: BaseStorage | None, url: str | None) -> dict[str, Any] | None:
     """Return the best trial's number and values of the study in ``study.warm_start``; None if that is not set.
 
     Args:
         plan: the new study's plan.
-        storage: the new study's storage.
+        storage: the new study's storage; None if there is none yet.
         url: the storage's URL; None is a journal of its own.
 
     Raises:
@@ -355,9 +356,9 @@ def _first_point(plan: StudyPlan, storage: BaseStorage, url: str | None) -> dict
     return {"trial": best.number, "params": point}
 
 
-def _load(name: str, storage: BaseStorage, url: str | None) -> optuna.Study:
-    stored = _names(storage) if url is not None else []
-    if name in stored:
+def _load(name: str, storage: BaseStorage | None, url: str | None) -> optuna.Study:
+    stored = _names(storage) if url is not None and storage is not None else []
+    if storage is not None and name in stored:
         return optuna.load_study(study_name=name, storage=storage)
     if name in study_names():
         file = read_study_file(SWEEPS / name)

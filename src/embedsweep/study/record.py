@@ -125,6 +125,12 @@ class StudyRecord(KeptAnswer):
         return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "unknown"]
 
     @property
+    def interrupted(self) -> list[int]:
+        """Numbers of running trials whose worker is dead, so that they wait to be resumed."""
+        running = [trial for trial in self.trials if trial.state is TrialState.RUNNING]
+        return [trial.number for trial in running if self._leases.judge(trial.number, trial.user_attrs) == "dead"]
+
+    @property
     def runs_elsewhere(self) -> dict[str, list[str]]:
         """Host name -> ids of its MLflow runs, for each other host that runs a trial of this study now.
 

@@ -7,6 +7,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +33,7 @@ _START_PAGE = "/#/experiments"
 """The list of studies; MLflow itself opens on its pages for language models."""
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """A file of the working directory must not shadow a library of the same name; for the server's own processes, too."""
+_ANSWER_S = 5.0  # how long a question to a server that is starting may take; it is repeated
 _TERMINATE_S = 10.0  # how long the server may take to finish a request after SIGTERM
 
 
@@ -37,7 +41,7 @@ def open_ui(config: TrackingConfig, port: int, study: str | None = None, view: s
     """Serve MLflow's web UI on 127.0.0.1 until Ctrl-C; print only the address if the store is a tracking server.
 
     Args:
-        config: the store; it is created if it does not exist.
+        config: the store; it is created if it does not exist, unless a study is to be in it.
         port: a free port.
         study: the study whose view the printed address opens; None is the list of all.
         view: the study's view (see `shared_view`), for the study of an earlier version, whose experiment has none;
@@ -50,17 +54,20 @@ def open_ui(config: TrackingConfig, port: int, study: str | None = None, view: s
         TrackingError: the store cannot be opened, or has no such study, or the port is taken.
     """
     store = locate(config.uri)
+    if study is not None and store.database is not None and not store.database.is_file():
+        raise _no_study(store, study, [])
     client = open_store(store)  # create it here, before several processes of the server find an empty file
     page = f"/{_study_page(store, client, study, view)}" if study is not None else _START_PAGE
     if store.is_server:
         print(f"MLflow runs at {str(store).rstrip('/')}{page}")
         return 0
     _check_free(port)
-    print(f"MLflow: http://127.0.0.1:{port}{page} (Ctrl-C ends it)", flush=True)
     server = subprocess.Popen(
         _command(store, port), env=_ENVIRONMENT | os.environ | _SAFE_PATH | {"MLFLOW_BACKEND_STORE_URI": store.uri}
     )
     try:
+        if _answers(server, port):
+            print(f"MLflow: http://127.0.0.1:{port}{page} (Ctrl-C ends it)", flush=True)
         return server.wait()
     except (KeyboardInterrupt, Interrupted):
         return 0
@@ -73,16 +80,36 @@ def open_ui(config: TrackingConfig, port: int, study: str | None = None, view: s
             server.kill()
 
 
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a server that is starting answers; return False if it ends before that."""
+    while server.poll() is None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+        try:
+            connection.request("GET", "/health")
+            connection.getresponse()
+        except (OSError, HTTPException):
+            time.sleep(0.1)
+        else:
+            return True
+        finally:
+            connection.close()
+    return False
+
+
+def _no_study(store: Store, study: str, known: Sequence[str]) -> TrackingError:
+    return TrackingError(
+        f"MLflow's store {store} has no study {study}{nearest(study, known)}; it has: {', '.join(known) or 'none'}. "
+        "Another store is named by --tracking-uri"
+    )
+
+
 def _study_page(store: Store, client: MlflowClient, study: str, view: str | None) -> str:
     """Return the address of a study's view below that of the pages; give its experiment the view if it has another."""
     with mlflow_errors(f"study {study} cannot be found in MLflow's store {store}"):
         experiment = client.get_experiment_by_name(study)
         if experiment is None:
             known = [each.name for each in client.search_experiments() if each.name not in ("Default", SINGLE)]
-            raise TrackingError(
-                f"MLflow's store {store} has no study {study}{nearest(study, known)}; it has: "
-                f"{', '.join(known) or 'none'}. Another store is named by --tracking-uri"
-            )
+            raise _no_study(store, study, known)
         if view is not None and experiment.tags.get(VIEW_TAG) != view:
             writer = MlflowWriter(store, client)
             waiting_for_lock(lambda: writer.tag_experiment(study, {VIEW_TAG: view}), log_line)

@@ -14,7 +14,7 @@ from embedsweep.tracking.artifacts import artifacts_of
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
 from embedsweep.tracking.records import DataSet, End, ExperimentTags, Files, Metrics, Record, StudyRun, Tags, TrialRun
-from embedsweep.tracking.store import Store, mlflow_errors, repeated
+from embedsweep.tracking.store import ALREADY_EXISTS, Store, mlflow_errors, repeated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,9 +25,6 @@ _MAX_TAGS = 100  # per call
 _MAX_PARAMS = 100  # per call
 _MAX_METRICS = 1000  # per call
 _MAX_OLDER_NOTE = 5000  # characters of an experiment's description that servers before MLflow 3.17 store
-
-ALREADY_EXISTS = ("UNIQUE constraint failed", "duplicate key value", "Duplicate entry")
-"""Messages of SQLite, PostgreSQL and MySQL about a row that another process has just written."""
 
 
 class MlflowWriter:

@@ -60,6 +60,7 @@ class RecordWriter:
         self._writer: MlflowWriter | None = None
         self._spools: dict[Spool, None] = {}
         self._unwritten: Counter[str] = Counter()  # run -> records that this process appended and has not written
+        self._abandoned: list[Spool] = []  # of single runs whose folders are named by the store's id
         self._opening: dict[str, str | None] = {}  # run that a caller waits for -> the store's id, once it is open
         self._hidden: set[str] = set()  # ids that only the spool knows, because their callers got the store's
         self._refused: dict[str, str] = {}  # run -> why the store refuses its records
@@ -110,6 +111,8 @@ class RecordWriter:
             self._opening.pop(spool_id, None)
         if run_id is not None and store_id is not None:
             spool.note_id(run_id, store_id)
+        elif store_id is not None and spool_of(experiment, store_id) != spool:
+            self._abandoned.append(spool)
         return run_id or store_id or spool_id
 
     def query(self, call: Callable[[MlflowWriter], _T]) -> _T | None:
@@ -187,6 +190,8 @@ class RecordWriter:
                 self._start()
                 self._changed.wait(0.1)
         self.stop()
+        for spool in self._abandoned:
+            spool.delete_folder()
         left = {spool: runs for spool in self._spools if (runs := spool.waiting(str(self.store)))}
         for spool, waiting in left.items():
             runs = [run_id for run_id in waiting if run_id not in self._refused]

@@ -19,7 +19,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -148,6 +148,13 @@ class Spool:
             self._delete(run_id)
             shutil.rmtree(self.folder / f"{run_id}.files", ignore_errors=True)
         return True
+
+    def delete_folder(self) -> None:
+        """Delete the folder, and that of the run around it, unless something waits or is kept in them."""
+        with suppress(OSError):
+            if {path.name for path in self.folder.iterdir()} <= {WRITE_LOCK, REPLAY_LOCK}:
+                shutil.rmtree(self.folder)
+                self.folder.parent.rmdir()
 
     def note_refusal(self, run_id: str, reason: str) -> None:
         """Keep why the store refuses the next record of a run."""

@@ -1,7 +1,4 @@
-"""Locate, create and open MLflow's store: a sqlite file, another database or a tracking server.
-
-Also MLflow's environment variables, its loggers and its errors.
-"""
+"""Locate, create and open MLflow's store, a database or a tracking server; its environment, loggers and errors."""
 
 from __future__ import annotations
 
@@ -52,6 +49,9 @@ _TEMPORARY_CODES = frozenset(
     )
 )
 """MLflow's error codes that concern the store and not the record."""
+ALREADY_EXISTS = ("UNIQUE constraint failed", "duplicate key value", "Duplicate entry")
+"""What databases say of a row that another request has just written, perhaps one that had timed out: a bad request to
+MLflow. The next attempt finds the row."""
 
 _REFUSED_TEXT = re.compile(r"\b(401|403|unauthorized|forbidden)\b", re.IGNORECASE)
 _CREDENTIALS = (
@@ -100,7 +100,7 @@ def _is_temporary(error: Exception) -> bool:
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     if isinstance(error, MlflowException):
-        return error.error_code in _TEMPORARY_CODES
+        return error.error_code in _TEMPORARY_CODES or any(text in str(error) for text in ALREADY_EXISTS)
     if isinstance(error, RequestException):  # of an artifact store; check before OSError, its base class
         status = error.response.status_code if error.response is not None else None
         return status is None or status >= 500 or status in _TEMPORARY_STATUS

@@ -48,10 +48,10 @@ def run_path(experiment_id: str, run_id: str) -> str:
 def shared_view(plan: StudyPlan) -> str:
     """Return a study's view as the value of `VIEW_TAG`: its trials, the best first by the first objective.
 
-    Columns are the objectives, the searched options and keys, the scores that ``study.keep`` keeps with what was
-    forgotten, state, test score, CO2 and duration, and last the keys that are searched with some options only. Charts
-    are the curve of each objective and of each score that is kept, the best values of the objectives, the searched keys
-    beside the objective, and the objective over CO2.
+    Columns are the objectives, what was forgotten that ``study.keep`` keeps, the searched options and keys, the scores
+    that it keeps, state, test score, CO2 and duration, and last the keys that are searched with some options only.
+    Charts are the curve of each objective and of each score that is kept, the best values of the objectives, the
+    searched keys beside the objective, and the objective over CO2.
     """
     return _view(plan.objectives, *_searched(plan), [kept.score for kept in plan.keep])
 
@@ -66,8 +66,9 @@ def _view(names: tuple[str, ...], shared: list[str], conditional: list[str], kep
     watched = [f"metrics.`{name}`" for name in best_metrics(dict.fromkeys(kept, 0.0))]
     objectives = [f"metrics.`{best_metric(name)}`" for name in names]
     tests = [f"metrics.`{name.replace('dev', 'test', 1)}`" for name in names if is_dev_metric(name)]
-    figures = [*watched, *([f"tags.`{FORGETS}`"] if kept else []), f"tags.`{STATE}`", *tests, CO2, DURATION]
-    columns = list(dict.fromkeys([*objectives, *shared, *figures, *conditional]))
+    forgets = [f"tags.`{FORGETS}`"] if kept else []  # beside the scores: the first trial need not be the best
+    figures = [*watched, f"tags.`{STATE}`", *tests, CO2, DURATION]
+    columns = list(dict.fromkeys([*objectives, *forgets, *shared, *figures, *conditional]))
     widths = {column: _METRIC_WIDTH if column in (*objectives, *tests, *watched) else _WIDTH for column in columns}
     return json.dumps(
         {

@@ -10,15 +10,18 @@ from pathlib import Path
 
 from embedsweep.config.identity import canonical
 from embedsweep.config.trial import DataConfig, LossConfig, TrialConfig
-from embedsweep.data.audit import audit, held_out, trained_on, warnings
+from embedsweep.data.audit import audit, warnings
 from embedsweep.data.convert import prepared
+from embedsweep.data.demo import is_generated
 from embedsweep.data.examples import Examples, Splits, as_examples
+from embedsweep.data.families import SCORED_SHAPES
+from embedsweep.data.leaks import held_out, trained_on
 from embedsweep.data.load import load_also, load_judged, load_splits, load_train
 from embedsweep.data.negatives import Candidates, candidates_of
 from embedsweep.data.passages import SEARCHED, as_retrieval
 from embedsweep.data.scored import Retrieval, digest_of
 from embedsweep.data.texts import normal
-from embedsweep.data.tokens import Count, token_counter, tokens_read
+from embedsweep.data.tokens import Count, require_short, token_counter, tokens_read
 from embedsweep.errors import ConfigError
 from embedsweep.hub import local_model
 from embedsweep.losses.nesting import shapes_of
@@ -152,6 +155,23 @@ def count_prepared(part: UnpreparedPart) -> int | ConfigError:
         return error
 
 
+@functools.lru_cache(maxsize=32)
+def why_too_long(part: UnpreparedPart, model: Path | None) -> ConfigError | None:
+    """Return why ``data.max_tokens`` leaves too few examples; None if it leaves enough, or nothing here counts tokens.
+
+    Args:
+        part: the dataset, whose examples can be prepared.
+        model: the folder of the model whose tokens count; None if it is not on this disk.
+    """
+    if part.data.max_tokens is None or (count := token_counter(model)) is None:
+        return None
+    try:
+        require_short(trained_on(part.splits, drop=part.data.drop_leaked).train, part.data.max_tokens, count)
+    except ConfigError as error:
+        return error
+    return None
+
+
 def conversion_of(parts: Mapping[str, Part]) -> str | None:
     """Return how the examples were converted, in words; with the dataset's name if there are several."""
     conversions = {name: part.examples.conversion for name, part in parts.items() if part.examples.conversion}
@@ -161,20 +181,30 @@ def conversion_of(parts: Mapping[str, Part]) -> str | None:
 
 
 def data_warnings(config: TrialConfig) -> tuple[str, ...]:
-    """Return warnings about the data: leaks, duplicates, conflicting labels, truncated texts.
+    """Return warnings about the data: other scores than expected, leaks, duplicates, conflicting labels, long texts.
 
     Examples that ``data.drop_leaked`` will leave out cause no warning.
     """
     splits = load_splits(config.data, config.evaluation)
     folder = local_model(config.model.path, config.model.revision)
     maximum = tokens_read(config.model, folder)
-    lines = [*_samples(splits), *_warnings_of(splits, config.data.drop_leaked, folder, maximum)]
+    lines = [*_other_scores(config), *_samples(splits), *_warnings_of(splits, config.data.drop_leaked, folder, maximum)]
     for name, examples in load_also(config.data).items():
         further = _warnings_of(
             replace(splits, train=examples), config.data.also[name].data.drop_leaked, folder, maximum
         )
         lines += [f"{name}: {line}" for line in further if line not in lines]
     return tuple(lines)
+
+
+def _other_scores(config: TrialConfig) -> Iterator[str]:
+    """Yield that scored pairs, which all demo data has, are scored and the questions of demo data are not."""
+    data, evaluation = config.data, config.evaluation
+    scored = [split for split in ("dev", "test") if getattr(evaluation, split) is None]
+    if scored and is_generated(data) and data.shape in SEARCHED and data.shape not in SCORED_SHAPES[evaluation.family]:
+        does = "are scored pairs" if len(scored) > 1 else "is scored pairs"
+        pairs = f"{' and '.join(scored)} {does} of data=demo (evaluation={evaluation.name})"
+        yield f"{pairs}; evaluation=retrieval scores the search for the questions of data={data.name}"
 
 
 def _samples(splits: Splits) -> Iterator[str]:

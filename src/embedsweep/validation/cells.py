@@ -69,6 +69,11 @@ class Overrides:
         return frozenset((*self.choices, *self.values))
 
     @property
+    def unread(self) -> frozenset[str]:
+        """Keys whose values are unknown: those refused, and as ``loss.*`` all of the sections of unknown options."""
+        return frozenset((*self.refused, *(f"{section_of(group)}.*" for group in self.unknown)))
+
+    @property
     def touches_trials(self) -> bool:
         """Whether any override decides what a trial is."""
         keys = (*self.choices, *self.values, *self.unknown, *self.refused, *(axis.key for axis in self.axes))
@@ -229,7 +234,9 @@ def compose_cells(overrides: Overrides, composer: Composer, problems: list[Probl
         for key, value in overrides.values.items():
             if has_key(cell.composed, key):
                 set_value(cell.composed, key, value)
+        before = len(problems)
         expand_benchmarks(cell.composed, composer, problems)
+        overrides.refused |= {problem.where for problem in problems[before:]}
     wrong = {
         axis.key
         for axis in overrides.axes
@@ -365,6 +372,7 @@ def read_cell(
         values: key -> what is set in them.
         study: whose objective chooses the best checkpoint, and at whose rungs it is evaluated; None if unknown.
         refused: keys whose value is unknown, because their override is invalid; nothing more is said about them.
+            ``loss.*`` is a whole section.
 
     Raises:
         ConfigError: everything wrong with it.

@@ -35,7 +35,7 @@ from embedsweep.config.trial import (
     Shape,
     TrialConfig,
 )
-from embedsweep.config.types import Count, fields_of
+from embedsweep.config.types import TokenLimit, fields_of
 from embedsweep.config.values import nearest, resolve, shown
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
@@ -181,7 +181,7 @@ def _labels(reader: Reader) -> tuple[str, ...] | None:
 
 
 def _max_tokens(reader: Reader) -> tuple[int, ...] | None:
-    value: tuple[int, ...] | None = reader.value("max_tokens", tuple[Count, ...] | None)
+    value: tuple[int, ...] | None = reader.value("max_tokens", tuple[TokenLimit, ...] | None)
     shape = _shape(reader)
     texts = text_columns(shape, len(reader.peek("columns") or ()))
     if value and len(value) != len(texts):

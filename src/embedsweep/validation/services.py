@@ -11,7 +11,7 @@ from pathlib import Path
 from embedsweep.config.metrics import COSTS, dev_metrics, is_dev_metric
 from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig, WorkersConfig
 from embedsweep.config.trial import EvaluationConfig
-from embedsweep.config.values import nearest, shown
+from embedsweep.config.values import listed, nearest, shown
 from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import Problem, gather_problems, raise_problems
 from embedsweep.files import LONGEST_NAME, RESERVED, SINGLE_RUNS, SWEEPS, access_problem, access_problems
@@ -145,10 +145,10 @@ def _check_objectives(objectives: Sequence[str], evaluation: EvaluationConfig) -
     for name in unknown:
         others = [f"evaluation={option}" for option, metrics in evaluation_metrics().items() if name in metrics]
         advice = f" (add {' or '.join(others)})" if others else nearest(name, known)
-        message = f"no metric {name} of evaluation={evaluation.name}{advice}; there are: {', '.join(known)}"
+        message = f"no metric {name} of evaluation={evaluation.name}{advice}; there are: {listed(known)}"
         yield Problem("study.objective", message)
     if not unknown and not any(map(is_dev_metric, objectives)):
-        message = f"must have a dev metric, which chooses a trial's best checkpoint: {', '.join(own)}"
+        message = f"must have a dev metric, which chooses a trial's best checkpoint: {listed(own)}"
         yield Problem("study.objective", message)
 
 

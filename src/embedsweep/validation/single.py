@@ -70,13 +70,13 @@ def pass_single(words: Sequence[str]) -> SingleRun:
             problems += refuse_changes(overrides)
         cell = _compose_one(overrides, composer, "several values need a study: add -m", problems)
         with gather_problems(problems):
-            services = read_services(cell, has_own_evaluation=not resumes)
+            services = read_services(cell, has_own_evaluation=not resumes and "evaluation" not in overrides.unknown)
         with gather_problems(problems):
             if resumes:
                 config, resumed = read_resumed(resumed_name(words, overrides), overrides, cell)
             else:
                 # Nothing prunes a single run, but evaluated at its study's rungs it is the same trial.
-                config = read_cell(cell.trial, {}, services.study if services is not None else None, overrides.refused)
+                config = read_cell(cell.trial, {}, services.study if services is not None else None, overrides.unread)
     if config is not None and services is not None:
         problems += check_processes(config, services.workers.processes_per_trial)
     if problems or services is None or config is None:

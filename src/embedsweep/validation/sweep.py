@@ -16,7 +16,7 @@ from embedsweep.config.study import (
     StudyConfig,
     StudyPlan,
 )
-from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, shown, value_at
+from embedsweep.config.values import has_key, leaf_keys, listed, nearest, nearest_key, shown, value_at
 from embedsweep.errors import ConfigError, Problem, gather_problems
 from embedsweep.validation.cells import ONE_FOR_ALL, Cell, Overrides, compose_cells, section_of, sort_overrides
 from embedsweep.validation.plan_cells import count_cells
@@ -73,7 +73,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         is_named = "study.name" in overrides.values or value_at(cells[0].composed, "study.name") is not None
         names_study = is_named and not overrides.touches_trials
         with gather_problems(problems):
-            services = read_services(cells[0], has_own_evaluation=not names_study)
+            is_own = not names_study and "evaluation" not in overrides.unknown
+            services = read_services(cells[0], has_own_evaluation=is_own)
         if names_study:
             if problems or services is None:
                 raise ConfigError(problems)
@@ -100,7 +101,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
     processes = services.workers.processes_per_trial if services is not None else 1
-    problems += check_cells(plan, processes, overrides.refused)
+    problems += check_cells(plan, processes, overrides.unread)
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(overrides.fixed)
@@ -195,7 +196,7 @@ def _check_keep(study: StudyConfig, cell: Cell, composer: Composer) -> Iterator[
             yield Problem("study.keep", _why_not_watched(kept.benchmark, list(watched), composer))
         elif kept.metric not in known:
             message = f"{kept.benchmark} has no metric {kept.metric}{nearest(kept.metric, known)}; there are: "
-            yield Problem("study.keep", message + ", ".join(known))
+            yield Problem("study.keep", message + listed(known))
     names = [kept.name for kept in keep]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         yield Problem("study.keep", f"names {name.replace('/', ' ')} twice")

@@ -22,6 +22,7 @@ from embedsweep.report.page.items import change_of, items
 from embedsweep.report.page.space import parallel
 from embedsweep.report.page.trials import curves, history, pareto_front, ranking
 from embedsweep.report.results import study_results
+from embedsweep.report.verdict import selection_line, soup_lines, verdict_lines
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
 from tests.report.page.studies import ANSWER, SPEARMAN, whole_study
@@ -181,9 +182,11 @@ def test_finals_show_every_seed() -> None:
     }
     comparison = finals(results).tables[1].rows[0]
     assert comparison == ("trial 1", "0.0040", "0.3413", "-0.0080 to 0.0160", "-0.0100 to 0.0200")
-    words = " ".join(luck(results).sentences)
-    assert (
-        "expected to score 0.7055 on other items (95 % interval 0.6600 to 0.7400): 0.0145 of its score was luck"
-        in words
-    )
-    assert "Soup of the trainings 41, 44 of the finals, of 3 tried: dev/spearman_cosine 0.7161" in words
+    assert finals(results).sentences == verdict_lines(ANSWER)
+    assert ANSWER.selection is not None
+    assert ANSWER.soup is not None
+    assert luck(results).sentences == [
+        selection_line(ANSWER.selection, SPEARMAN),
+        *soup_lines(ANSWER.soup, SPEARMAN),
+        "No look at test is recorded.",
+    ]

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedsweep.config.answer import Answer, Finalist, Selection, Soup, Verdict
+from embedsweep.config.answer import Finalist, Verdict
 from embedsweep.console import short_params
 from embedsweep.report.page.content import Chart, DataTable, Section
 from embedsweep.report.page.figures import SYMBOLS, axis, error_bars, figure, markers, plain
 from embedsweep.report.results import StudyResults
 from embedsweep.report.tables import interval_text
+from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
 
 
 def finals(results: StudyResults) -> Section:
     """Return the section on the finals: every training of every finalist, and the comparisons of the best one."""
     study, answer = results.study, results.study.answer
     verdict = answer.verdict if answer is not None else None
-    if verdict is not None:
-        tables = [_finalists(results, verdict), _comparisons(verdict)]
-        seeds = f"{verdict.seeds} seeds each, of which {verdict.look or 'all'} count"
-        return Section("finals", "Finals", [f"{seeds}."], [_seeds(verdict)], tables)
+    if answer is not None and verdict is not None:
+        tables = [_finalists(results, verdict), *([_comparisons(verdict)] if verdict.comparisons else [])]
+        return Section("finals", "Finals", verdict_lines(answer), [_seeds(verdict)], tables)
     if study.finals is None:
         ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
@@ -95,10 +95,8 @@ def _comparisons(verdict: Verdict) -> DataTable:
 
 def luck(results: StudyResults) -> Section:
     """Return the section on how much of the best score was luck of the draw, on the soup and on looks at test."""
-    answer, looks = results.study.answer, results.study.looks
-    sentences = list(_luck(answer))
-    if answer is not None and answer.soup is not None:
-        sentences += _soup(answer.soup)
+    looks = results.study.looks
+    sentences = [*_luck(results), *look_lines(results.study)]
     rows = [
         (
             str(number),
@@ -108,40 +106,18 @@ def luck(results: StudyResults) -> Section:
         for number, look in enumerate(looks, start=1)
     ]
     table = DataTable("Looks at test", ("look", "scored", "trials", "trainings of finals"), rows, frozenset({1}))
-    sentences.append(
-        f"Test was looked at {len(looks)} time{'' if len(looks) == 1 else 's'}."
-        if looks
-        else "No look at test is recorded."
-    )
+    if not rows:
+        sentences.append("No look at test is recorded.")
     return Section("luck", "Luck, soup and looks at test", sentences, [], [table] if rows else [])
 
 
-def _luck(answer: Answer | None) -> Iterator[str]:
+def _luck(results: StudyResults) -> Iterator[str]:
+    answer, metric = results.study.answer, results.study.plan.objective
     if answer is None:
         yield "How much of the best score was luck of the draw is not known: it is computed once the study is complete."
         return
     if answer.selection is not None:
-        yield _selection(answer.selection)
-    yield from (f"Not known: {name}: {why}." for name, why in answer.unknown.items())
-
-
-def _selection(selection: Selection) -> str:
-    interval = f" (95 % interval {interval_text(selection.interval)})" if selection.interval is not None else ""
-    luck = selection.score - selection.corrected
-    return (
-        f"Trial {selection.trial} was the best of {selection.n_trials} by {selection.score:.4f}; such a choice is "
-        f"expected to score {selection.corrected:.4f} on other items{interval}: {luck:.4f} of its score was luck "
-        "of the draw (BBC-CV)."
-    )
-
-
-def _soup(soup: Soup) -> Iterator[str]:
-    if soup.reason is not None:
-        yield f"Soup: nothing was averaged: {soup.reason}."
-        return
-    kept = ", ".join(map(str, soup.kept))
-    dev = ", ".join(f"{name} {value:.4f}" for name, value in list(soup.dev.items())[:1])
-    interval = f" (95 % interval {interval_text(soup.interval)})" if soup.interval is not None else ""
-    test = ", ".join(f"{name} {value:.4f}" for name, value in list(soup.test.items())[:1])
-    tested = f"; {test}" if test else ""
-    yield f"Soup of the trainings {kept} of the finals, of {len(soup.tried)} tried: {dev}{interval}{tested}."
+        yield selection_line(answer.selection, metric)
+    if answer.soup is not None:
+        yield from soup_lines(answer.soup, metric)
+    yield from (f"not known: {name}: {why}" for name, why in answer.unknown.items() if name != "items")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedsweep.config.answer import Verdict
@@ -15,6 +15,7 @@ from embedsweep.report.page.account import progress
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
 from embedsweep.report.tables import interval_text, score_text
+from embedsweep.report.verdict import look_lines, verdict_lines
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,17 @@ def first_screen(results: StudyResults, program: str) -> FirstScreen:
     """
     study = results.study
     verdict = study.answer.verdict if study.answer is not None else None
-    row = results.rows[verdict.best] if verdict is not None else results.best
+    row = results.chosen
     if row is None:
         facts = {"Trials": [progress(results)], "Cost": [total_cost(study_costs(results))]}
         return FirstScreen(f"No best configuration yet: {study.why_no_best}.", None, facts)
     facts = {
         "Dev": _dev(results, row, verdict),
-        "Test": list(_test(results, row)),
-        "Compared": list(_compared(results, verdict)),
+        "Test": _test(results, row),
+        "Compared": _compared(results),
         "Trials": [progress(results)],
         "Cost": [total_cost(study_costs(results))],
-        "Model": [_model(row)],
+        "Model": [_model(results)],
     }
     so_far = "" if study.is_complete else " so far"
     headline = f"Best{so_far}: trial {row.number}, {short_params(row.values) or 'the defaults'}"
@@ -80,37 +81,25 @@ def _interval(interval: Interval | None) -> str:
     return "" if interval is None else f" (95 % interval {interval_text(interval)})"
 
 
-def _test(results: StudyResults, row: TrialRow) -> Iterator[str]:
-    looks, metric = len(results.study.looks), results.study.plan.objective.replace("dev", "test", 1)
-    if metric in row.test:
-        yield f"{metric} {row.test[metric]:.4f}; test was looked at {looks} time{'' if looks == 1 else 's'}"
-    else:
-        yield "not scored: dev selects, and test is scored once the study is complete"
+def _test(results: StudyResults, row: TrialRow) -> list[str]:
+    study, metric = results.study, results.study.plan.objective.replace("dev", "test", 1)
+    if study.finals_test is not None:
+        return look_lines(study)
+    if metric not in row.test:
+        waits = not study.is_complete or study.finals_config is not None
+        return ["not scored yet: test waits for the study and its finals to be complete" if waits else "not scored"]
+    return [f"{metric} {row.test[metric]:.4f}, with one seed", *look_lines(study)]
 
 
-def _compared(results: StudyResults, verdict: Verdict | None) -> Iterator[str]:
-    if verdict is not None:
-        yield from verdict_sentences(verdict)
-    yield from answer(results, compared=results.kept_differences is not None)
+def _compared(results: StudyResults) -> list[str]:
+    study = results.study
+    verdict = verdict_lines(study.answer) if study.answer is not None else []
+    older = [] if not verdict or study.is_answered else ["the verdict is of fewer trials than there are by now"]
+    return [*verdict, *older, *answer(results, compared=results.kept_differences is not None)]
 
 
-def _model(row: TrialRow) -> str:
-    folder = row.folder / MODEL
+def _model(results: StudyResults) -> str:
+    folder = results.study.chosen_folder / MODEL
     return (
-        str(folder)
-        if folder.is_dir()
-        else "not on this machine: it was not kept, or is elsewhere; the command above trains it"
+        str(folder) if folder.is_dir() else "not on this machine: not kept, or elsewhere; the command above trains it"
     )
-
-
-def verdict_sentences(verdict: Verdict) -> Iterator[str]:
-    """Yield the verdict of the finals in words."""
-    others = ", ".join(str(trial) for trial in verdict.group[1:])
-    if verdict.winner is not None:
-        decided = f"decided with {verdict.named_at} seeds each"
-        yield f"Winner: trial {verdict.winner} differs from every other finalist, {decided}"
-    elif not verdict.look:
-        yield f"Nothing is decided yet: {verdict.seeds} seeds each are too few"
-    else:
-        needed = f"; about {verdict.seeds_needed} seeds would tell" if verdict.seeds_needed is not None else ""
-        yield f"Cannot be told apart: trial {verdict.best} and {others}, with {verdict.look} seeds each{needed}"

@@ -225,7 +225,7 @@ def history(results: StudyResults) -> Section:
     rose = f"from {first:.4f} to {last:.4f}" if first is not None and last is not None else "by no trial"
     rises = sum(after > before for before, after in itertools.pairwise(best_so_far))
     text = f"The best {metric} rose {rose}, in {rises} steps after the first of {len(complete)} complete trials."
-    drawn = figure(traces, axis("trial"), axis(metric))
+    drawn = figure(traces, axis("trial", **({"dtick": 1} if len(results.rows) <= 20 else {})), axis(metric))
     return Section("history", "History of the best score", [], [Chart("Scores by trial", text, drawn)])
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 
-from embedsweep.config.trial import DataConfig, TrialConfig
+from embedsweep.config.trial import SPLITS, DataConfig, TrialConfig
 from embedsweep.errors import Problem, gather_problems
 from embedsweep.validation.rules import data, loss, model, negatives, training
 
-DATA_KEYS = (*(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert"), "evaluation")
+OWN_DATA_KEYS = tuple(f"data.{field.name}" for field in fields(DataConfig) if field.name != "convert")
+"""The keys that decide which examples there are."""
+
+DATA_KEYS = (*OWN_DATA_KEYS, "evaluation")
 """The keys that decide which examples and pairs there are."""
 
 LOSS_KEYS = ("loss", "data.also")
@@ -25,14 +28,27 @@ def check_trial(config: TrialConfig, broken: Collection[str]) -> list[Problem]:
 
     Args:
         config: the trial.
-        broken: keys that are invalid by themselves; rules that look at them are skipped.
+        broken: keys that are invalid by themselves, ``loss.*`` for all of a section; rules that look at them are
+            skipped.
     """
     problems: list[Problem] = []
     for rule, needs in RULES:
-        if not any(key == need or key.startswith(f"{need}.") for key in broken for need in needs):
+        if not _are_broken(needs, broken):
             with gather_problems(problems):
                 problems += rule(config)
+    if _are_broken(("evaluation",), broken) and not _are_broken(OWN_DATA_KEYS, broken):
+        known = [split for split in SPLITS if not any(key.startswith(f"evaluation.{split}") for key in broken)]
+        problems += data.check_own_data(config, known)
     return problems
+
+
+def _are_broken(needs: Collection[str], broken: Collection[str]) -> bool:
+    """Return whether any key that a rule looks at, or one below it, is invalid."""
+    return any(
+        key == need or key.startswith(f"{need}.") or (key.endswith(".*") and need.startswith(key[:-1]))
+        for key in broken
+        for need in needs
+    )
 
 
 RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]], ...] = (
@@ -61,6 +77,7 @@ RULES: tuple[tuple[Callable[[TrialConfig], Iterable[Problem]], tuple[str, ...]],
     (data.check_data, DATA_KEYS),
     (data.check_test_is_not_dev, DATA_KEYS),
     (data.check_conversion, (*DATA_KEYS, "data.convert", *LOSS_KEYS)),
+    (data.check_max_tokens, (*DATA_KEYS, "data.convert", "model", *LOSS_KEYS)),
     (data.check_smallest_batch, (*BATCH_KEYS, *LOSS_KEYS)),
     (data.check_dropped_batch, ("dataloader", "data", "loss")),
 )

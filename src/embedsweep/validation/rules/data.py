@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from embedsweep.config.identity import canonical
-from embedsweep.config.trial import BenchmarkConfig, DataConfig, EvaluationConfig, Split, TrialConfig
+from embedsweep.config.trial import AlsoConfig, BenchmarkConfig, DataConfig, EvaluationConfig, Split, TrialConfig
+from embedsweep.data.convert import trained_shape
 from embedsweep.data.demo import DEMOS, is_generated
-from embedsweep.data.load import Request, benchmark_data, load_also, load_benchmark, load_splits, scored_data
+from embedsweep.data.load import Request, benchmark_data, load_also, load_benchmark, load_own, load_splits, scored_data
 from embedsweep.errors import ConfigError, Problem, gather_problems
+from embedsweep.hub import local_model
 from embedsweep.losses.nesting import in_batch, shapes_of
 from embedsweep.losses.rows import InBatch
 from embedsweep.losses.table import LOSSES
-from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts
+from embedsweep.training.data import UnpreparedPart, count_prepared, unprepared_parts, why_too_long
 from embedsweep.training.micro_batches import losses_of
 from embedsweep.validation.rules.training import smallest_batch
 
@@ -31,6 +33,22 @@ def check_data(config: TrialConfig) -> Sequence[Problem]:
         with gather_problems(problems):
             load()
     return [*dict.fromkeys(problems), *_check_leaks(config)]
+
+
+def check_own_data(config: TrialConfig, splits: Sequence[Split]) -> list[Problem]:
+    """Check that the data can be read that is trained on or scored, where it is unknown how it is scored.
+
+    Args:
+        config: the trial, whose evaluation is invalid.
+        splits: those of which it is known whether a benchmark takes their place.
+    """
+    benchmarks = {"dev": config.evaluation.dev, "test": config.evaluation.test}
+    own = [split for split in splits if benchmarks.get(split) is None]
+    problems: list[Problem] = []
+    for load in (lambda: load_own(config.data, own), lambda: load_also(config.data)):
+        with gather_problems(problems):
+            load()
+    return problems
 
 
 def _check_leaks(config: TrialConfig) -> Iterator[Problem]:
@@ -95,13 +113,35 @@ def _scored_on(request: Request) -> tuple[str, str]:
 
 def check_conversion(config: TrialConfig) -> list[Problem]:
     """Check that each dataset gives its loss examples of a shape that the loss takes."""
-    if check_data(config):
-        return []
     problems: list[Problem] = []
+    if unreadable := check_data(config):
+        if not any(problem.where.endswith("data.shape") for problem in unreadable):
+            problems += _check_shapes(config)
+        return problems
     for dataset in unprepared_parts(config):
         if isinstance(outcome := count_prepared(dataset), ConfigError):
-            problems += (_in_section(problem, dataset) for problem in outcome.problems)
+            problems += (_in_section(problem, dataset.section, dataset) for problem in outcome.problems)
     return problems
+
+
+def check_max_tokens(config: TrialConfig) -> Iterator[Problem]:
+    """Check that enough examples are below ``data.max_tokens``, by a tokenizer on this disk."""
+    if check_data(config) or check_conversion(config):
+        return
+    folder = local_model(config.model.path, config.model.revision)
+    for dataset in unprepared_parts(config):
+        if (error := why_too_long(dataset, folder)) is not None:
+            yield from (_in_section(problem, dataset.section, dataset) for problem in error.problems)
+
+
+def _check_shapes(config: TrialConfig) -> Iterator[Problem]:
+    """Check the shapes alone, where no examples can be read."""
+    for name, dataset in config.datasets.items():
+        section = "data" if name == config.data.name else f"data.also.{name}"
+        try:
+            trained_shape(dataset.data, shapes_of(dataset.loss), dataset.loss.name)
+        except ConfigError as error:
+            yield from (_in_section(problem, section, dataset) for problem in error.problems)
 
 
 def check_smallest_batch(config: TrialConfig) -> Iterator[Problem]:
@@ -127,14 +167,20 @@ def check_dropped_batch(config: TrialConfig) -> Iterator[Problem]:
             yield Problem("dataloader.batch_size", message)
 
 
-def _in_section(problem: Problem, dataset: UnpreparedPart) -> Problem:
-    """Return a problem of one dataset under its own keys; of a loss without data, with demo data that suits it."""
-    section, message = dataset.section, problem.message
+LOSSES_NAMED = 3
+"""How many losses a message suggests."""
+
+
+def _in_section(problem: Problem, section: str, dataset: UnpreparedPart | AlsoConfig) -> Problem:
+    """Return a problem of one dataset under its own keys; of a loss without data, with losses and data that suit."""
+    message = problem.message
     if problem.where == "data.negatives.count" and "with loss=" in message:
         taking = [name for name, row in LOSSES.items() if "tuples" in row.shapes]
         message += f"; any number: {', '.join(taking)}"
     if problem.where == "loss":
+        taking = [name for name, row in LOSSES.items() if dataset.data.shape in row.shapes and not row.other_model]
+        message += f": {', '.join(taking[:LOSSES_NAMED])}" if taking else ""
         demos = [f"data={name}" for name, shape in DEMOS.items() if shape in shapes_of(dataset.loss)]
-        message += f" (to try it: {demos[0]})" if demos else ""
+        message += f" (to try loss={dataset.loss.name}: {demos[0]})" if demos else ""
         return Problem("loss" if section == "data" else f"{section}.loss", message)
     return Problem(problem.where.replace("data.", f"{section}.", 1), message.replace("data.", f"{section}."))
