@@ -109,8 +109,8 @@ def items(results: StudyResults) -> Section:
     order = np.argsort(-gain, kind="stable")
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     text = (
-        f"{change.model.capitalize()} does better than the untrained model on {better} of {len(gain)} items, worse on {worse} "
-        f"and the same on {len(gain) - better - worse}. Measured by {change.what}."
+        f"{change.model.capitalize()} does better than the untrained model on {better} of {len(gain)} items, worse on "
+        f"{worse} and the same on {len(gain) - better - worse}. Measured by {change.what}."
     )
     sentences = [text]
     tables = [
