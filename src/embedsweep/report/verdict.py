@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from embedsweep.config.answer import Answer, Comparison, Finalist, Selection, Soup, Verdict
+from embedsweep.config.metrics import direction_of
 from embedsweep.report.tables import interval_text, score_text
 from embedsweep.study.record import StudyRecord
+from embedsweep.study.seeds import LOOKS, smallest_p
 
 
 def answer_lines(study: StudyRecord) -> list[str]:
@@ -19,13 +21,14 @@ def answer_lines(study: StudyRecord) -> list[str]:
     if answer is None:
         return []
     lines = [] if study.is_answered else ["what follows is of fewer trials than there are by now"]
-    if answer.verdict is not None:
-        lines += verdict_lines(answer)
+    lines += verdict_lines(answer)
     lines += look_lines(study)
     if answer.soup is not None:
         lines += soup_lines(answer.soup, study.plan.objective)
     if answer.selection is not None:
         lines.append(selection_line(answer.selection, study.plan.objective))
+    elif (reason := answer.unknown.get("selection")) is not None:
+        lines.append(f"luck of the draw is not known: {reason}")
     return lines
 
 
@@ -33,7 +36,7 @@ def verdict_lines(answer: Answer) -> list[str]:
     """Return the sentences on the finals; none without any."""
     verdict = answer.verdict
     if verdict is None:
-        return []
+        return [f"finals: {reason}"] if (reason := answer.unknown.get("verdict")) else []
     return [
         *(finalist_line(verdict, each) for each in verdict.finalists),
         *_decision(verdict),
@@ -59,21 +62,39 @@ def _decision(verdict: Verdict) -> Iterator[str]:
         yield "one finalist has scores: there is nothing to compare it with"
         return
     if verdict.look == 0:
-        fewest = min(len(each.scores) for each in verdict.finalists)
-        yield (
-            f"would trial {verdict.best} win again? Not tested: {fewest} seed{'s' if fewest > 1 else ''} for each are "
-            "too few, the first look is at 5: study.finals.seeds=5"
-        )
+        yield _too_few(verdict)
         return
-    others = "; ".join(_comparison(each) for each in verdict.comparisons)
-    at = f"looked at with {verdict.look} seeds, each test at {verdict.level:.4f}"
-    if verdict.winner is not None:
-        earlier = f", and so it stays since the look at {verdict.named_at}" if verdict.named_at != verdict.look else ""
-        beaten = "every other finalist" if len(verdict.comparisons) > 1 else f"trial {verdict.comparisons[0].other}"
-        yield f"winner: trial {verdict.winner} differs from {beaten} over seeds, so it would win again ({at}{earlier})"
-    else:
+    at = f"looked at with {verdict.look} seeds each, each test at {verdict.level:.4f}"
+    if verdict.winner is None:
         yield f"cannot be told apart over seeds: {_trials(verdict.group)} ({at}); {_needed(verdict)}"
-    yield f"trial {verdict.best} is above {others}"
+    else:
+        beaten = "every other finalist" if len(verdict.comparisons) > 1 else f"trial {verdict.comparisons[0].other}"
+        yield f"winner: trial {verdict.winner} differs from {beaten} over seeds ({at}{_earlier_look(verdict)})"
+    yield f"trial {verdict.best} is above {'; '.join(_comparison(each) for each in verdict.comparisons)}"
+    near = [each.other for each in verdict.comparisons if each.items is not None and each.items[0] <= 0]
+    if verdict.winner is not None and near:
+        better = "one of them might" if len(near) > 1 else "it might"
+        yield f"not certain over dev items: {_trials(near)}; on others {better} be better (the interval contains 0)"
+    if verdict.seeds > verdict.look:
+        following = next(look for look in LOOKS if look > verdict.seeds)
+        yield f"of {verdict.seeds} seeds the first {verdict.look} count; the next look is at {following}"
+
+
+def _too_few(verdict: Verdict) -> str:
+    fewest = min(len(each.scores) for each in verdict.finalists)
+    each = "one seed each reaches" if fewest == 1 else f"{fewest} seeds each reach"
+    return (
+        f"would trial {verdict.best} win again? Not tested: {each} p {smallest_p(fewest, fewest):.3g} at best, and "
+        f"{verdict.level:.4f} is needed; the first look is at {LOOKS[0]}: study.finals.seeds={LOOKS[0]}"
+    )
+
+
+def _earlier_look(verdict: Verdict) -> str:
+    """Return at which look the winner was named, if not at the last one, and whether the last one would name it."""
+    if verdict.named_at == verdict.look:
+        return ""
+    now = any(each.p > verdict.level for each in verdict.comparisons)
+    return f"; named at {verdict.named_at}, it stays{', although not every p is that small now' if now else ''}"
 
 
 def _comparison(each: Comparison) -> str:
@@ -86,26 +107,29 @@ def _comparison(each: Comparison) -> str:
 
 
 def _needed(verdict: Verdict) -> str:
-    """Return how many seeds would tell the best from the next one of its group."""
+    """Return how many seeds would name the best one."""
     if verdict.seeds_needed is None:
-        return "at this spread not even 20 seeds would tell them"
+        return f"at these means and spreads not even {LOOKS[-1]} seeds would tell them"
     return f"about {verdict.seeds_needed} seeds each would: study.finals.seeds={verdict.seeds_needed}"
 
 
 def _missing(verdict: Verdict) -> Iterator[str]:
     if verdict.missing:
-        have = "have" if len(verdict.missing) > 1 else "has"
-        yield f"{_trials(verdict.missing)} {have} no score: their trainings in the finals failed"
+        are = "are" if len(verdict.missing) > 1 else "is"
+        why = "the trainings in the finals failed, or one forgets more than study.keep allows"
+        yield f"{_trials(verdict.missing)} {are} not compared: {why}"
 
 
 def selection_line(selection: Selection, metric: str) -> str:
     """Return how much of the best trial's score was luck of the draw."""
-    luck = abs(selection.score - selection.corrected)
+    sign = 1 if direction_of(metric) == "maximize" else -1
+    luck = sign * (selection.score - selection.corrected)
     interval = f" (95 % interval {interval_text(selection.interval)})" if selection.interval is not None else ""
     return (
         f"luck of the draw: chosen as the best of {selection.n_trials} on dev, trial {selection.trial} scores "
         f"{score_text(metric, selection.score)} there; on other items such a choice scores "
-        f"{score_text(metric, selection.corrected)}{interval}, {luck:.4f} less"
+        f"{score_text(metric, selection.corrected)} on average{interval}, "
+        f"{f'{luck:.4f} worse' if luck > 0 else 'which is no worse'}"
     )
 
 

@@ -177,8 +177,7 @@ def _comparison(best: Finalist, other: Finalist, p: float, sign: float, items: M
 def _selection(study: StudyRecord, unknown: dict[str, str]) -> Selection | None:
     best, metric = study.best, study.plan.objective
     candidates = [trial for trial in study.complete_trials if not is_reused(trial) and is_kept(trial)]
-    if best is None or len(candidates) < 2:
-        unknown["selection"] = "there are not two trials to select from"
+    if best is None or len(candidates) < 2:  # nothing was selected
         return None
     try:
         corrected, interval = score_elsewhere(_items(study, candidates), metric)
