@@ -94,11 +94,13 @@ def _test(results: StudyResults, row: TrialRow) -> list[str]:
 def _verdict(results: StudyResults) -> list[str]:
     """Return what the finals decided; how each finalist did is in their own section."""
     study = results.study
-    if study.answer is None or (verdict := study.answer.verdict) is None:
+    lines = verdict_lines(study.answer) if study.answer is not None else []
+    if study.answer is None or not lines:
         return ["not known: other seeds might decide otherwise, and there are no finals or they are not complete"]
-    means = [finalist_line(verdict, each) for each in verdict.finalists]
+    verdict = study.answer.verdict
+    means = [finalist_line(verdict, each) for each in verdict.finalists] if verdict is not None else []
     older = [] if study.is_answered else ["the verdict is of fewer trials than there are by now"]
-    return [*(line for line in verdict_lines(study.answer) if line not in means), *older]
+    return [*(line for line in lines if line not in means), *older]
 
 
 def _model(results: StudyResults) -> str:
