@@ -83,7 +83,7 @@ def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixtur
     assert lines[2] == "study night: 2 complete, 1 pruned, 1 failed, 1 running"
     assert lines[5].split() == ["1", "1", "0.7000", "0.6500", "to", "0.7500", "1s", "2", "10", "lr=0.0002"]
     assert "trial 2 failed: TrialError: [nan]" in lines
-    assert f"best: trial 1, {SPEARMAN} 0.7000 (95 % interval 0.6500 to 0.7500)" in lines
+    assert f"best: trial 1, {SPEARMAN} 0.7000 (95 % interval over dev items 0.6500 to 0.7500, one seed)" in lines
     assert "trial 1 is better than trial 0 on other dev items, too, as far as these ones show" in lines
     assert main(["show", "night", "--all"]) == 0
     assert ["4", "RUNNING", "-", "lr=0.0005"] in [line.split() for line in capsys.readouterr().out.splitlines()]

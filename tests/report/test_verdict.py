@@ -77,6 +77,10 @@ FEW = replace(
         ),
         (replace(TIE, seeds=7), "of 7 seeds the first 5 count; the next look is at 10"),
         (
+            replace(WINNER, finalists=(WINNER.finalists[0], replace(WINNER.finalists[1], spread=0.0))),
+            "trial 3 has the same score with every seed: seeds do not show how lucky such a score is",
+        ),
+        (
             FEW,
             "would trial 7 win again? Not tested: 3 seeds each reach p 0.1 at best, and 0.0167 is needed; the first "
             "look is at 5: study.finals.seeds=5",
@@ -102,7 +106,9 @@ def test_a_verdict_in_words(verdict: Verdict, sentence: str) -> None:
 
 def test_without_a_doubt_none_is_said() -> None:
     printed = "\n".join(verdict_lines(Answer(verdict=WINNER)))
-    assert not any(words in printed for words in ("not certain", "count", "not compared", "it stays", "not known"))
+    assert not any(
+        words in printed for words in ("not certain", "count", "not compared", "same score", "it stays", "not known")
+    )
 
 
 def test_why_finals_have_no_verdict_is_said() -> None:

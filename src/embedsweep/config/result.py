@@ -103,6 +103,8 @@ class TrialResult:
         interval: 95 % bootstrap interval of ``objective`` over the dev items; None of a pruned trial and in results of
             older versions.
         context: what the trial's run says about its training; None in results of older versions.
+        peak_ram_gib: the most main memory, in GiB, that the trial's process held up to its end, with what the others of
+            its group held then; None in results of older versions.
     """
 
     objective: float
@@ -122,3 +124,4 @@ class TrialResult:
     curve: Curve = field(default_factory=dict)
     interval: Interval | None = None
     context: RunContext | None = None
+    peak_ram_gib: float | None = None

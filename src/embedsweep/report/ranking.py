@@ -7,24 +7,22 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.values import shown
-from embedsweep.console import duration, say
+from embedsweep.console import say
 from embedsweep.data.negatives import counts_in
-from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
-from embedsweep.report.results import Cost, StudyResults, final_rows
+from embedsweep.report.costs import costs, energy_note
+from embedsweep.report.results import StudyResults
 from embedsweep.report.tables import (
-    FIGURES,
     INTERRUPTED,
     interval_text,
     option_tables,
@@ -122,7 +120,7 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     objective = study.plan.objective
     scores = {name: f"{name} {score_text(name, value)}" for name, value in best.objectives.items()}
     if best.interval is not None:
-        scores[objective] += f" (95 % interval {interval_text(best.interval)})"
+        scores[objective] += f" (95 % interval over dev items {interval_text(best.interval)}, one seed)"
     words = [f"trial {best.number}", *scores.values()]
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
@@ -136,58 +134,6 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
         say(console, f"model: {model}")
     for line in costs(results):
         say(console, line, fold=True)
-
-
-def costs(results: StudyResults) -> list[str]:
-    """Return the lines on what a study cost: all in all, and beside what its trials were expected to cost."""
-    quote = results.study.quote
-    return [total_cost(results), *([quote_and_truth(results, quote)] if quote is not None else [])]
-
-
-def quote_and_truth(results: StudyResults, quote: Mapping[str, Any]) -> str:
-    """Return what a study's trials were expected to cost, beside what those so far cost.
-
-    Hours are those of its workers, without pauses and whatever the number of workers has been.
-    """
-    workers, spent = quote["workers"], [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
-    expected = [Cost(quote["co2eq_kg"], quote["energy_kwh"], None, quote["pruned_seconds"] * workers)]
-    by = f"{workers} worker{'s' if workers > 1 else ''}"
-    quoted = f"quoted for {_trials(quote['n_trials'])} by {by}: {_hours_and_energy(expected, workers)}"
-    return f"{quoted}; spent on {_trials(len(spent))}: {_hours_and_energy(spent, workers)}"
-
-
-def _trials(count: int) -> str:
-    return f"{count} trial{'' if count == 1 else 's'}"
-
-
-def _hours_and_energy(costs: Sequence[Cost], workers: int) -> str:
-    hours, *figures = FIGURES[:3]
-    sums = {figure.header: sum(figure.read(cost) or 0.0 for cost in costs) for figure in FIGURES[:3]}
-    return ", ".join([hours.total(sums[hours.header] / workers), *(each.total(sums[each.header]) for each in figures)])
-
-
-def total_cost(results: StudyResults) -> str:
-    """Return what all trials of a study, its finals, and scoring test cost together."""
-    scoring, finals = results.study.scoring_cost, results.study.finals
-    also = " and finals" if finals is not None else ""
-    costs = [row.cost for row in (*results.rows, *final_rows(results.study)) if row.cost.co2eq_kg is not None]
-    if scoring is not None:
-        also += f" and of scoring test ({duration(scoring.duration_s)})"
-        costs.append(Cost(scoring.co2eq_kg, scoring.energy_kwh, scoring.gpu_h, scoring.duration_s))
-    words = []
-    for figure in FIGURES:
-        known = [value for cost in costs if (value := figure.read(cost)) is not None]
-        if known:
-            of = "" if figure.header == "GPU h" or len(known) == len(costs) else f" ({len(known)} of {len(costs)})"
-            words.append(f"{figure.total(sum(known))}{of}")
-    best = results.best.result if results.best is not None else None
-    note = _energy_note(best.emissions) if best is not None else ""
-    return f"cost of all trials{also}: {', '.join(words) or 'not known'}{f' ({note})' if note else ''}"
-
-
-def _energy_note(cost: Emissions) -> str:
-    """Return a note on how energy was obtained; empty if it was measured."""
-    return "CPU power estimated" if is_cpu_estimated(cost.unmeasured) else ""
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
@@ -211,7 +157,7 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
     for name in evaluation.headlines:
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     if result.interval is not None:
-        say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
+        say(console, f"{objective}: 95 % interval over dev items {interval_text(result.interval)}, one seed")
     main = evaluation.main_metric
     for dim in (key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(rf"dev-\d+/{main}$", key)):
         dev, test = (_change(result, f"{split}-{dim}", main) for split in ("dev", "test"))
@@ -228,7 +174,7 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
     say(
         console,
         f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {1000 * emissions.energy_kwh:.3g} Wh{gpu_h}"
-        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _energy_note(emissions))))})",
+        f" ({energy_note([emissions])})",
     )
     say(console, f"model: {folder / 'model'}")
     say(console, f"log: {folder / 'train.log'}")

@@ -75,6 +75,10 @@ def _decision(verdict: Verdict) -> Iterator[str]:
     if verdict.winner is not None and near:
         better = "one of them might" if len(near) > 1 else "it might"
         yield f"not certain over dev items: {_trials(near)}; on others {better} be better (the interval contains 0)"
+    constant = [each.trial for each in verdict.finalists if each.spread == 0]
+    if constant:
+        have = "have" if len(constant) > 1 else "has"
+        yield f"{_trials(constant)} {have} the same score with every seed: seeds do not show how lucky such a score is"
     if verdict.seeds > verdict.look:
         following = next(look for look in LOOKS if look > verdict.seeds)
         yield f"of {verdict.seeds} seeds the first {verdict.look} count; the next look is at {following}"

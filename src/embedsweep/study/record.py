@@ -179,12 +179,18 @@ class StudyRecord(KeptAnswer):
         return best.number if best is not None else None
 
     @property
-    def chosen_folder(self) -> Path:
-        """The folder of the trial whose model is the answer: of finals the one that is kept, else the best trial."""
+    def kept(self) -> tuple[StudyRecord, FrozenTrial] | None:
+        """The trial whose model is the answer, in its study: of finals the one that is kept, else the best trial."""
         test, finals, best = self.finals_test, self.finals, self.best
         if test is not None and finals is not None:
-            return finals.trial_folder(test.kept)
-        return self.trial_folder(best.number) if best is not None else self.folder
+            return finals, finals.trials[test.kept]
+        return (self, best) if best is not None else None
+
+    @property
+    def chosen_folder(self) -> Path:
+        """The folder of the trial whose model is the answer; the study's own one without any."""
+        kept = self.kept
+        return kept[0].trial_folder(kept[1].number) if kept is not None else self.folder
 
     @property
     def front(self) -> frozenset[int]:

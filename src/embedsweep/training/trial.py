@@ -23,7 +23,7 @@ from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.evaluation.scores import DEV_TABLE, SCORES, ItemScores, write_scores
 from embedsweep.files import MODEL
-from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
+from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, peak_ram_gib, training_gpus
 from embedsweep.models.layout import base_dtypes
 from embedsweep.models.prompts import prompts_in_words
 from embedsweep.tracking.names import best_metrics, dataset_name
@@ -315,6 +315,7 @@ class _TrialRun:
             examples_per_s=outcome.steps * config.dataloader.batch_size / outcome.train_s,
             # The memory that the processes of a group used is not visible to this one.
             peak_memory_gib=self._attempts.peak_memory_gib() if self._setup.group is None else None,
+            peak_ram_gib=peak_ram_gib(),
             train_s=outcome.train_s,
             eval_s=outcome.eval_s,
             curve=curve_of(outcome.log),

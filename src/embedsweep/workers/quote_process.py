@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import shutil
 import sys
 import threading
@@ -15,15 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import psutil
-
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import first_line
-from embedsweep.machine import end_at_once, free_device_memory, prepare_process, training_gpus
+from embedsweep.machine import end_at_once, free_device_memory, peak_ram_gib, prepare_process, training_gpus
 from embedsweep.processes import ParentChannel
 from embedsweep.secrets import redact
-from embedsweep.study.quote import Timing
+from embedsweep.study.quote import GIB, Timing
 from embedsweep.tracking.records import Record
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModels
@@ -45,8 +42,6 @@ PARTS = 4
 
 READY, BEGUN, TIMED, FAILED = "ready", "begun", "timed", "failed"
 """Names of the messages. `BEGUN` comes with a kind's index, `TIMED` and `FAILED` with a timing or a reason, too."""
-
-KIB = 2**10
 
 
 class Unrecorded(TrialTracker):
@@ -167,19 +162,13 @@ def time_trial(
             evaluations=count_evaluations(config, total),
             kwh_per_s=cost.energy_kwh / cost.duration_s,
             co2eq_kg_per_s=cost.co2eq_kg / cost.duration_s,
-            ram_bytes=_ram_bytes(),
+            ram_bytes=int(peak_ram_gib() * GIB),
             gpu_gib=result.peak_memory_gib,
             checkpoint_bytes=Checkpoints(folder / CHECKPOINTS).size,
             model_bytes=sum(file.stat().st_size for file in (folder / CHECKPOINTS).rglob("model.safetensors")),
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ram_bytes() -> int:
-    """Return the most main memory that this process held, with what the other processes of its group hold now."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIB)
-    return peak + sum(child.memory_info().rss for child in psutil.Process().children(recursive=True))
 
 
 if __name__ == "__main__":

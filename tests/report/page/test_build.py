@@ -10,10 +10,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
+from embedsweep.report.costs import study_costs, total_cost
 from embedsweep.report.page.build import html_of, sections_of, write_report
 from embedsweep.report.page.content import Section
-from embedsweep.report.ranking import total_cost
 from embedsweep.report.results import study_results
 from embedsweep.report.verdict import verdict_lines
 from embedsweep.study.opening import open_study
@@ -105,7 +106,7 @@ def test_the_first_screen_says_what_other_views_say() -> None:
     assert "Best so far: trial 1, loss=mnrl lr=0.0001 warmup=0.1" in screen
     assert f"{SPEARMAN} 0.7200 (95 % interval 0.6900 to 0.7400), with one seed" in screen
     assert "11 of 12 trials finished (9 complete, 1 pruned, 1 failed)" in screen
-    assert total_cost(results) in screen
+    assert str(escape(total_cost(study_costs(results)))) in screen
     assert re.search(
         r"embedsweep train study\.pruner=median loss=mnrl optimizer\.lr=0\.0001 optimizer\.warmup=0\.1", screen
     )

@@ -9,8 +9,9 @@ from typing import Any
 
 from embedsweep.config.study import axis_words
 from embedsweep.console import short_params
+from embedsweep.report.costs import costs, quote_and_actual
 from embedsweep.report.page.content import DataTable, Section
-from embedsweep.report.ranking import costs, rerun_command
+from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, final_rows
 from embedsweep.report.status import study_status
 from embedsweep.study.keep import keep_text
@@ -61,16 +62,13 @@ def cost(results: StudyResults) -> Section:
     said = [_sentence(text) for text in costs(results)]
     if results.study.quote is None:
         said.append("There is no quote to compare with: only a study that begins with study.budget_hours keeps one.")
-    return Section("cost", "Cost", [*said, *_electricity(results)])
+    rows = [(each.name, _figure(each.quoted), _figure(each.actual), each.note) for each in quote_and_actual(results)]
+    tables = [DataTable("Quote and truth", ("", "quoted", "so far", ""), rows, frozenset({0, 3}))] if rows else []
+    return Section("cost", "Cost", said, [], tables)
 
 
-def _electricity(results: StudyResults) -> Iterator[str]:
-    known = [row.result.emissions for row in results.rows if row.result is not None]
-    if known:
-        countries = ", ".join(sorted({each.country for each in known}))
-        unmeasured = sorted({words for each in known for words in each.unmeasured})
-        how = f"estimated or not measured: {', '.join(unmeasured)}" if unmeasured else "all of it measured"
-        yield f"Electricity: {countries}; {how}."
+def _figure(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3g}"
 
 
 def reproduce(results: StudyResults, program: str) -> Section:

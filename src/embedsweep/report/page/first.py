@@ -10,8 +10,9 @@ from embedsweep.config.result import Interval
 from embedsweep.console import short_params
 from embedsweep.files import MODEL
 from embedsweep.report.answer import answer
+from embedsweep.report.costs import study_costs, total_cost
 from embedsweep.report.page.account import progress
-from embedsweep.report.ranking import rerun_command, total_cost
+from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
 from embedsweep.report.tables import interval_text, score_text
 from embedsweep.report.verdict import finalist_line, look_lines, verdict_lines
@@ -43,7 +44,7 @@ def first_screen(results: StudyResults, program: str) -> FirstScreen:
     verdict = study.answer.verdict if study.answer is not None else None
     row = results.chosen
     if row is None:
-        facts = {"Trials": [progress(results)], "Cost": [total_cost(results)]}
+        facts = {"Trials": [progress(results)], "Cost": [total_cost(study_costs(results))]}
         return FirstScreen(f"No best configuration yet: {study.why_no_best}.", None, facts)
     facts = {
         "Dev": _dev(results, row, verdict),
@@ -51,7 +52,7 @@ def first_screen(results: StudyResults, program: str) -> FirstScreen:
         "Would it win again": _verdict(results),
         "Compared": answer(results, compared=results.kept_differences is not None),
         "Trials": [progress(results)],
-        "Cost": [total_cost(results)],
+        "Cost": [total_cost(study_costs(results))],
         "Model": [_model(results)],
     }
     so_far = "" if study.is_complete else " so far"
