@@ -204,7 +204,7 @@ def test_finals_show_every_seed() -> None:
         "mean": [each.mean for each in ANSWER.verdict.finalists],
     }
     comparison = finals(results).tables[1].rows[0]
-    assert comparison == ("trial 1", "0.0040", "0.3413", "-0.0080 to 0.0160", "-0.0100 to 0.0200")
+    assert comparison == ("trial 1", "0.0040", "0.341", "-0.0080 to 0.0160", "-0.0100 to 0.0200")
     assert finals(results).sentences == verdict_lines(ANSWER)
     assert ANSWER.selection is not None
     assert ANSWER.soup is not None
