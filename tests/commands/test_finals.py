@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -155,7 +156,9 @@ def test_finals_that_are_added_later_are_the_second_look_at_test(
     assert train("study.name=night", *FINALS) == 0
     study = read_study("night")
     assert [look.what for look in study.looks] == ["trial 1", "finals of trial 1"]
-    assert "test was looked at 2 times: trial 1, then finals of trial 1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "scoring the 2 trainings of trial 1 on test: look 2 at test" in printed
+    assert "test was looked at 2 times: trial 1, then finals of trial 1" in printed
     (parent,) = trainings.runs("study")
     assert study.finals_test is not None
     assert parent.data.metrics["study/test/spearman_cosine"] == study.finals_test.mean()["test/spearman_cosine"]
@@ -254,5 +257,21 @@ def test_deleted_runs_of_finals_are_restored(trainings: Trainings, capsys: pytes
     capsys.readouterr()
     assert main(["repair", "night"]) == 1
     assert "the run of final 1 was deleted in MLflow -> restored" in capsys.readouterr().out
-    assert main(["repair", "night", "--write"]) in (0, 1)  # some files of these trainings never were
+    assert main(["repair", "night", "--write"]) == 1  # some files of these trainings never were
     assert [each.info.run_id for each in trainings.runs("final")].count(run.info.run_id) == 1
+
+
+def test_lost_runs_of_finals_are_recorded_again_with_their_test_scores(
+    trainings: Trainings, mlflow_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(*STUDY, *FINALS)
+    before = [(run.info.run_name, run.data.metrics.get("test/spearman_cosine")) for run in trainings.runs("final")]
+    shutil.copy(mlflow_template, "mlruns/mlflow.db")
+    trainings.client = MlflowClient(trainings.client.tracking_uri)
+    assert main(["repair", "night", "--write"]) == 1
+    assert "the run of final 3 is not in MLflow's store -> recorded again" in capsys.readouterr().out
+    (parent,) = trainings.runs("study")
+    runs = trainings.runs("final")
+    assert [(run.info.run_name, run.data.metrics.get("test/spearman_cosine")) for run in runs] == before
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    assert (len(trainings.runs("trial")), len(runs)) == (3, 4)

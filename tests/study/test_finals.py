@@ -115,6 +115,14 @@ def test_values_out_of_bounds_are_refused(word: str) -> None:
         pass_sweep(("study.name=ranked", word))
 
 
+@pytest.mark.parametrize("key", ["seeds=10", "soup=true"])
+@pytest.mark.parametrize("start", ["optimizer.lr=1e-4,2e-4", "study.name=ranked"])
+def test_keys_of_finals_that_nobody_asks_for_are_refused(key: str, start: str) -> None:
+    study_of(0.1)
+    with pytest.raises(ConfigError, match=rf"study.finals.{key.partition('=')[0]}.* add study.finals.top=3"):
+        open_study(pass_sweep((start, f"study.finals.{key}")))
+
+
 def test_whoever_reads_the_study_finds_its_finals_its_answer_and_the_looks_at_test() -> None:
     study = study_of(0.1, 0.4, words=TOP_2)
     assert (read_study("ranked").finals, read_study("ranked").answer, read_study("ranked").looks) == (None, None, ())

@@ -163,18 +163,24 @@ class _Repair:
         if not (missing or is_restored) or not self.is_written:
             return
         with shielded():
-            of = study if not study.is_finals else open_study(self.request)
+            of = self._study_of(study)
             parent = tracker.parent_run(of.name, study_tags(of), study_params(of.plan, of.fixed))
         page = StudyPage(of, tracker, parent, "embedsweep train", partial(say, self.console))
         page.open()
         for trial in missing:
             with shielded():
-                record_again(study, tracker, parent, trial)
+                record_again(study, tracker, parent, trial, of)
         with shielded():
             log_study(of, tracker, parent)
         page.close()
         with shielded():
             tracker.finish_parent(parent, "FINISHED" if of.is_complete else "KILLED")
+
+    def _study_of(self, study: Study) -> Study:
+        """Return the study; of finals the one whose finals they are."""
+        found = find_study(self.request) if study.is_finals else study
+        assert found is not None, "its finals were found"
+        return found
 
     def _add_best(self, study: Study, tracker: Tracker) -> None:
         trials = without_best(study, tracker)
@@ -189,8 +195,9 @@ class _Repair:
 
     def _compare_files(self, study: Study, tracker: Tracker) -> None:
         """Compare the files of finished trials with the artifacts of their runs."""
+        of = self._study_of(study)
         for trial in study.trials:
-            names = missing_files(study, trial) if trial.state.is_finished() else []
+            names = missing_files(study, trial, of) if trial.state.is_finished() else []
             if not names or RUN_ID not in trial.user_attrs:
                 continue
             run_id, folder = trial.user_attrs[RUN_ID], study.trial_folder(trial.number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from embedsweep.commands.quoting import device_of, quote_study
 from embedsweep.commands.study_run import StudyRun
 from embedsweep.config.study import WorkersConfig
-from embedsweep.console import OutputStyle, say
+from embedsweep.console import OutputStyle, duration, say
 from embedsweep.errors import ConfigError, Interrupted, raise_problems
 from embedsweep.machine import prepare_process
 from embedsweep.report.lines import JsonLines
@@ -24,7 +25,7 @@ from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.study.finals import check_finals
 from embedsweep.study.frozen_data import agree_on_data
-from embedsweep.study.opening import find_study, open_study
+from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
@@ -107,6 +108,10 @@ def _preview(request: Sweep, console: Console, program: str) -> int:
         assert plan is not None, "a command without a plan names an existing study"
         for line in quote_lines(quote, plan):
             say(console, line)
+        if count := _n_finals_asked(request, study):
+            seconds = quote.seconds / quote.n_trials * count
+            long = f"{duration(seconds)} if they take as long as the trials do"
+            say(console, f"not in these figures: the finals, {count} trainings, {long}")
     say(console, "study.dry_run: nothing was created or trained")
     return DONE
 
@@ -165,6 +170,13 @@ def _run_trials(
         for line in (*refused, *([repair_hint(study.name)] if refused else [])):
             display.say(line)
     return bool(refused)
+
+
+def _n_finals_asked(request: Sweep, study: StudyRecord | None) -> int:
+    """Return how many trainings the finals have that a command asks for; 0 without finals."""
+    kept = study.finals_config if study is not None else None
+    asked = agreed_finals(asdict(kept) if kept is not None else None, request)
+    return asked["top"] * asked["seeds"] if asked is not None and asked["top"] is not None else 0
 
 
 def _n_left(study: StudyRecord, request: Sweep) -> int:

@@ -39,7 +39,7 @@ from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, st
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
 from embedsweep.validation.plan_cells import broken_constraint, count_cells
-from embedsweep.validation.sweep import Sweep
+from embedsweep.validation.sweep import Sweep, check_finals_keys
 
 SERVICES = "embedsweep.services"
 KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
@@ -236,6 +236,8 @@ def agreed_finals(kept: Mapping[str, Any] | None, request: Sweep) -> dict[str, A
     """
     asked = asdict(request.study.finals)
     if kept is None:
+        if request.plan is None:
+            raise_problems([*check_finals_keys(request.study.finals, request.overridden)])
         return asked if request.study.finals.top is not None else None
     if not {"study", "study.finals"} & request.overridden:
         asked |= {key: value for key, value in kept.items() if f"study.finals.{key}" not in request.overridden}

@@ -152,7 +152,8 @@ class _Conclusion:
             if left and not scores:
                 self.say(f"test was not scored: no model of the finals of trial {finalist} is on this machine")
             return
-        self.say(f"scoring the {len(here)} trainings of trial {finalist} on test")
+        look = f": look {len(study.looks) + 1} at test" if study.looks else ""
+        self.say(f"scoring the {len(here)} trainings of trial {finalist} on test{look}")
         best, untrained = trainings[0], dict(same.before) if same is not None else {}
         with self._measured():
             for trial in here:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -146,8 +146,15 @@ def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
     return tags
 
 
-def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial) -> None:
+def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial, of: StudyRecord) -> None:
     """Record a finished trial whose run is lost in a new run, which is found by the lost one's id.
+
+    Args:
+        study: the study of the trial, or the finals.
+        tracker: writes to MLflow.
+        parent: the id of the study's own run.
+        trial: the trial.
+        of: the study; the one whose finals these are.
 
     Raises:
         TrackingError: the store refuses it.
@@ -175,12 +182,12 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
     )
     for data_set in context.data_sets if context is not None else ():
         run.log_dataset(**data_set)
-    _log_scores(study, run, trial)
-    _log_files(study, run, trial)
+    _log_scores(study, run, trial, of)
+    _log_files(study, run, trial, of)
     run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))
 
 
-def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
+def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
     result, duplicate = study.result_of(trial), Duplicate.of(trial)
     if result is None:
         if study.plan.pruner == "none":  # else the reports are under rungs, not under steps
@@ -195,16 +202,24 @@ def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     log_result(run, result)
     run.log_metrics(0, result.before)
     run.log_history(points_of_curve(result.curve))
-    if (tested := study.test_scores) is not None and tested.number == trial.number:
-        run.log_metrics(result.steps, tested.scores)
+    if scores := _test_scores(study, trial.number, of):
+        run.log_metrics(result.steps, scores)
 
 
-def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
+def _test_scores(study: StudyRecord, number: int, of: StudyRecord) -> Mapping[str, float]:
+    """Return a trial's metrics on test and further benchmarks; none where it was not scored there."""
+    if study.is_finals:
+        return of.finals_test.scores.get(number, {}) if of.finals_test is not None else {}
+    tested = of.test_scores
+    return tested.scores if tested is not None and tested.number == number else {}
+
+
+def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
     folder = study.trial_folder(trial.number)
     for name in FILES:
         if (folder / name).is_file():
             run.log_artifact(folder / name)
-    is_winner = study.test_scores is not None and study.test_scores.number == trial.number
+    is_winner = bool(_test_scores(study, trial.number, of))
     folders = (*FOLDERS, *([MODEL] if is_winner or study.services.keep_models == "all" else []))
     for name in folders:
         if (folder / name).is_dir():
@@ -213,13 +228,19 @@ def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
         run.log_table(DEV_TABLE, scores.table())
 
 
-def missing_files(study: Study, trial: FrozenTrial) -> list[str]:
-    """Return the files and folders that a finished trial, if it was trained, has beside its result and now lacks."""
+def missing_files(study: Study, trial: FrozenTrial, of: StudyRecord) -> list[str]:
+    """Return the files and folders that a finished trial, if it was trained, has beside its result and now lacks.
+
+    Args: as those of `record_again`.
+    """
     duplicate = Duplicate.of(trial)
     if (duplicate is not None and duplicate.replicate is None) or not is_local(trial, study.url):
         return []
-    best = study.best
-    is_best = best is not None and best.number == trial.number and study.services.keep_models != "none"
+    best, test = study.best, of.finals_test
+    kept = best.number if best is not None else None
+    if study.is_finals:
+        kept = test.kept if test is not None else None
+    is_best = kept == trial.number and study.services.keep_models != "none"
     names = (*FILES, *FOLDERS, *([MODEL] if is_best else []))
     return [name for name in names if not (study.trial_folder(trial.number) / name).exists()]
 
