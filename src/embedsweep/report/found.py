@@ -86,7 +86,12 @@ def _finals(results: StudyResults) -> Iterator[str]:
     else:
         yield "Its finals, with other seeds, are not over: whether it would win again is not known yet."
     if lines := answer_lines(study):
-        yield "\n".join(f"- {line[:1].upper()}{line[1:]}." for line in lines)
+        yield "\n".join(f"- {_sentence(line)}" for line in lines)
+
+
+def _sentence(line: str) -> str:
+    """Return a line as a sentence; a metric's name at its beginning stays as it is."""
+    return f"{line}." if "/" in line.partition(" ")[0] else f"{line[:1].upper()}{line[1:]}."
 
 
 def _importance(results: StudyResults) -> Iterator[str]:
@@ -112,8 +117,7 @@ def _cost(results: StudyResults) -> Iterator[str]:
     result = kept[0].result_of(kept[1]) if kept is not None else None
     if result is not None and (cost := result.emissions).energy_kwh > 0:
         own = f" Of that, training this model took {1000 * cost.co2eq_kg:.3g} g CO2eq, {1000 * cost.energy_kwh:.3g} Wh."
-    line = total_cost(spent)
-    yield f"{line[:1].upper()}{line[1:]}.{own}"
+    yield f"{_sentence(total_cost(spent))}{own}"
 
 
 def _looks(results: StudyResults) -> Iterator[str]:
