@@ -82,7 +82,7 @@ def _comparisons(verdict: Verdict) -> DataTable:
         (
             f"trial {each.other}",
             f"{each.difference:.4f}",
-            f"{each.p:.4f}",
+            f"{each.p:.3g}",
             interval_text(each.welch),
             interval_text(each.items),
         )
