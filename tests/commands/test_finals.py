@@ -37,20 +37,24 @@ class Trainings:
         client: of the store.
         trained: the configuration of each training, in order.
         tested: the folder of each model that was scored on test.
+        cards: how the model was chosen, of each card that was completed.
+        scores: the score of each learning rate; a seed adds a little to it.
         before_training: is called with the number of trainings so far, before each.
     """
 
     client: MlflowClient
     trained: list[TrialConfig] = field(default_factory=list)
     tested: list[str] = field(default_factory=list)
+    cards: list[str] = field(default_factory=list)
+    # The second rate is the best of one seed.
+    scores: dict[float, float] = field(default_factory=lambda: {1e-4: 0.2, 2e-4: 0.7, 3e-4: 0.6})
     before_training: Callable[[int], None] = lambda _: None
 
     def run_trial(self, setup: TrialSetup) -> TrialResult:
         self.before_training(len(self.trained))
         config = setup.config
         self.trained.append(config)
-        # The second rate is the best of one seed; each seed moves the score a little.
-        score = {1e-4: 0.2, 2e-4: 0.7, 3e-4: 0.6}[config.optimizer.lr] + config.trainer.seed / 1e6
+        score = self.scores[config.optimizer.lr] + config.trainer.seed / 1e6
         result = TrialResult(score, {config.objective: score}, {}, {}, {}, 1, 1, COST, False, None, 1.0)
         setup.run.log_metrics(1, {"best/spearman_cosine": score})
         for name in ("scores", "model"):
@@ -78,7 +82,7 @@ def trainings(mlflow_store: TrackingConfig, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("embedsweep.workers.worker.data_warnings", lambda _: [])
     for module in ("conclusion", "winner"):
         monkeypatch.setattr(f"embedsweep.workers.{module}.score_model", fake.score_model)
-        monkeypatch.setattr(f"embedsweep.workers.{module}.complete_card", lambda *_: None)
+        monkeypatch.setattr(f"embedsweep.workers.{module}.complete_card", lambda *args: fake.cards.append(args[-1]))
     return fake
 
 
@@ -176,6 +180,22 @@ def test_more_seeds_train_and_score_only_what_is_missing(trainings: Trainings) -
     assert sorted(study.finals_test.scores) == [0, 2, 4]
     assert len(trainings.tested) == 3
     assert train("study.name=night", "study.finals.seeds=2") == 2
+
+
+def test_a_finalist_that_is_the_best_since_more_seeds_keeps_a_model_that_is_there(trainings: Trainings) -> None:
+    train(*STUDY, *FINALS)
+    trainings.scores |= {2e-4: 0.1, 3e-4: 0.5}  # of the third seed
+    assert train("study.name=night", "study.finals.seeds=3") == 0
+    study = read_study("night")
+    test = study.finals_test
+    assert test is not None
+    assert (test.finalist, test.kept, sorted(test.scores)) == (2, 5, [5])
+    assert models(finals_of(study)) == [5]
+    assert [look.what for look in study.looks] == ["finals of trial 1", "finals of trial 2"]
+    card = (
+        "It is a training of trial 2 of study night, which has the best mean, not certain to win again, in its finals"
+    )
+    assert trainings.cards[-1].startswith(card)
 
 
 def test_finals_that_are_interrupted_are_resumed_with_the_same_trial(

@@ -41,7 +41,8 @@ class Recorded:
         self.notes += [value for name, value in tags.items() if name == NOTE]
         self.tags |= {name: value for name, value in tags.items() if name == VIEW}
 
-    def log_artifact(self, path: Path) -> None:
+    def log_artifact(self, path: Path, folder: str) -> None:
+        assert folder == "report"
         self.files.append(path)
 
     def log_table(self, name: str, table: Mapping[str, Any]) -> None:

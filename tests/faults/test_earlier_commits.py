@@ -17,6 +17,7 @@ import pytest
 
 from embedsweep.commands.api import load_study
 from embedsweep.files import study_names
+from embedsweep.report.page.build import html_of
 from embedsweep.study.leases import Lease
 from embedsweep.study.reading import read_study
 from tests.faults import studies
@@ -76,6 +77,9 @@ def test_a_study_of_an_earlier_commit_is_read_with_what_it_has(commit: str, tmp_
     assert set(study.curves()["trial"]) == {0, 1}
     assert len(study.scores()) > 100
     assert study.optuna.metric_names == ["dev/spearman_cosine"]
+    page = html_of(study.results, "embedsweep train")
+    assert "Best so far: trial 0" in page
+    assert "Not known: no trial here has scores of single items of the untrained model" in page
     assert {path: path.read_bytes() for path in (tmp_path / "sweeps").rglob("*") if path.is_file()} == before
 
 

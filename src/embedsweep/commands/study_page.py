@@ -18,7 +18,7 @@ from embedsweep.report.description import (
     finals_table,
     trials_table,
 )
-from embedsweep.report.page.build import write_report
+from embedsweep.report.page.build import REPORT, write_report
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
@@ -105,7 +105,7 @@ class StudyPage:
         if self.study.is_complete:
             path = write_report(results, self.program)
             with shielded():
-                self.tracker.study_run(self.parent).log_artifact(path)
+                self.tracker.study_run(self.parent).log_artifact(path, REPORT.parent.name)
 
     @contextmanager
     def _lasting(self, what: str = "the description of the study in MLflow") -> Iterator[None]:

@@ -35,9 +35,9 @@ class StudyTracker:
         """Set tags of the experiment, in the same way."""
         self._write(ExperimentTags(redacted(tags)))
 
-    def log_artifact(self, path: Path) -> None:
-        """Copy a file into the run's artifacts."""
-        self._write(Files(str(path), None))
+    def log_artifact(self, path: Path, folder: str) -> None:
+        """Copy a file into a folder of the run's artifacts."""
+        self._write(Files(str(path), folder))
 
     def log_table(self, name: str, table: Table) -> None:
         """Store a table as the artifact ``name``, which MLflow's pages show as such."""

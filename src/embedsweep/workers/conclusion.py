@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from optuna.trial import FrozenTrial
 
 from embedsweep.card.write import complete_card
-from embedsweep.config.answer import Answer, FinalsTest, Soup
+from embedsweep.config.answer import Answer, FinalsTest, Soup, Verdict
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import TrialResult
 from embedsweep.emissions.meter import EmissionsMeter
@@ -85,7 +85,7 @@ class _Conclusion:
         if asked is None or self.finals is None:
             return
         if known.verdict is not None:
-            self._test(known.verdict.best)
+            self._test(known.verdict)
         if known.soup is not None and known.soup.reason is None and not known.soup.test:
             self._test_soup(known, known.soup)
         self._delete_models()
@@ -139,29 +139,33 @@ class _Conclusion:
         ]
         return sorted(own, key=lambda trial: (sign * trial.values[index], trial.number))
 
-    def _test(self, finalist: int) -> None:
-        """Score the trainings of a finalist on test that were not scored there, as one look."""
-        study, finals, before = self.study, self.finals, self.study.finals_test
+    def _test(self, verdict: Verdict) -> None:
+        """Score the trainings of the best finalist on test that were not scored there, as one look.
+
+        A finalist that is the best only since a later look has lost the models of its earlier trainings.
+        """
+        study, finals, before, finalist = self.study, self.finals, self.study.finals_test, verdict.best
         assert finals is not None
         same = before if before is not None and before.finalist == finalist else None
         scores = dict(same.scores) if same is not None else {}
         trainings = self._trainings(finalist)
         left = [trial for trial in trainings if trial.number not in scores]
-        here = [trial for trial in left if (finals.trial_folder(trial.number) / MODEL).is_dir()]
+        with_model = [trial for trial in trainings if (finals.trial_folder(trial.number) / MODEL).is_dir()]
+        here = [trial for trial in with_model if trial in left]
         if not here:
             if left and not scores:
                 self.say(f"test was not scored: no model of the finals of trial {finalist} is on this machine")
             return
         look = f": look {len(study.looks) + 1} at test" if study.looks else ""
         self.say(f"scoring the {len(here)} trainings of trial {finalist} on test{look}")
-        best, untrained = trainings[0], dict(same.before) if same is not None else {}
+        best, untrained = with_model[0], dict(same.before) if same is not None else {}
         with self._measured():
             for trial in here:
                 scored = self._score(trial, with_before=trial.number == best.number)
                 scores[trial.number] = {**scored.test, **scored.benchmarks}
                 untrained |= scored.before
                 if trial.number == best.number:
-                    self._complete_card(best, finalist, scored)
+                    self._complete_card(best, verdict, scored)
                 self._record(trial, scored, with_model=trial.number == best.number)
         with shielded():
             study.add_look(f"finals of trial {finalist}")
@@ -176,16 +180,17 @@ class _Conclusion:
         with train_log(folder / "train.log"):
             return score_model(folder, config, result if with_before else replace(result, before={}))
 
-    def _complete_card(self, trial: FrozenTrial, finalist: int, scored: TrialResult) -> None:
+    def _complete_card(self, trial: FrozenTrial, verdict: Verdict, scored: TrialResult) -> None:
         """Say in the card of the model that is kept how it was chosen."""
         study, finals = self.study, self.finals
         assert finals is not None
-        folder, seeds = finals.trial_folder(trial.number) / MODEL, len({point.seed for point in finals.points})
+        place = "is the winner of" if verdict.winner is not None else "has the best mean, not certain to win again, in"
         chosen = (
-            f"It is a training of trial {finalist} of study {study.name}, the best of its finals, in which "
-            f"configurations were trained with {seeds} other seeds each; of these trainings it is the best on dev."
+            f"It is a training of trial {verdict.best} of study {study.name}, which {place} its finals. There, "
+            f"configurations were trained with {verdict.seeds} other seeds each; of these trainings' models it is the "
+            "best on dev."
         )
-        complete_card(folder, trained_config(finals.plan, trial), scored, chosen)
+        complete_card(finals.trial_folder(trial.number) / MODEL, trained_config(finals.plan, trial), scored, chosen)
 
     def _record(self, trial: FrozenTrial, scored: TrialResult, *, with_model: bool) -> None:
         """Add a training's test scores to its run."""

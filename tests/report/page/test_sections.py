@@ -14,7 +14,10 @@ import plotly.graph_objects as go
 import pytest
 from scipy.stats import rankdata
 
+from embedsweep.config.answer import FinalsTest
+from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.loaded_study import LoadedStudy
+from embedsweep.report.page.account import failures, progress
 from embedsweep.report.page.build import sections_of
 from embedsweep.report.page.certainty import finals, luck
 from embedsweep.report.page.importance import importances
@@ -23,9 +26,10 @@ from embedsweep.report.page.space import parallel
 from embedsweep.report.page.trials import curves, history, pareto_front, ranking
 from embedsweep.report.results import study_results
 from embedsweep.report.verdict import selection_line, soup_lines, verdict_lines
+from embedsweep.study.finals import open_finals
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
-from tests.report.page.studies import ANSWER, SPEARMAN, whole_study
+from tests.report.page.studies import ANSWER, SPEARMAN, trained, whole_study
 from tests.report.studies import finish, result, scored_items
 
 
@@ -106,7 +110,7 @@ def test_every_line_of_the_parallel_coordinates_passes_every_axis() -> None:
     for trace in drawn["data"]:
         assert trace["x"] == [0, 1, 2, 3, None] * (len(trace["x"]) // 5)
     lines = traces(drawn)
-    best, others = lines["the best 1"], lines["other complete trials"]
+    best, others = lines["the best"], lines["other complete trials"]
     assert best["y"][:4] == [0.0, 0.0, 1.0, 1.0]  # the first loss, the lowest rate, the higher warm-up, the best score
     third = others["customdata"].index(2)
     assert others["y"][third : third + 3] == pytest.approx(
@@ -145,8 +149,7 @@ def test_importance_is_of_each_option_by_itself_and_of_what_the_best_have_in_com
 
 def test_items_are_compared_with_those_of_the_untrained_model() -> None:
     results = study_results(whole_study())
-    assert results.best is not None
-    change = change_of(results, results.best)
+    change = change_of(results)
     assert not isinstance(change, str)
     gold = rankdata(scored_items(0.9).columns["gold"])
     near = [
@@ -157,6 +160,26 @@ def test_items_are_compared_with_those_of_the_untrained_model() -> None:
     first = items(results).tables[0].rows[0]
     assert first[0] == str(int(np.argmax(change.gain)))
     assert first[-1] == f"{change.gain.max():+.4f}"
+
+
+def test_with_finals_the_items_are_those_of_the_model_that_they_keep() -> None:
+    words = ["study.name=decided", "optimizer.lr=1e-4,1e-3", "study.finals.top=2", "study.finals.seeds=2"]
+    study = finish(open_study(pass_sweep(words)), [trained(0.5), trained(0.6)])
+    held = open_finals(study)
+    assert held is not None
+    finish(held, [trained(0.55), trained(0.54), trained(0.57), "TrialError: no"])
+    study.set_finals_test(FinalsTest(1, 2, {0: {}, 2: {}}, {}))
+    write_scores(study.trial_folder(0), scored_items(0.9), "before")
+    write_scores(held.trial_folder(2), scored_items(0.1, seed=9))
+    results = study_results(study)
+    change = change_of(results)
+    assert not isinstance(change, str)
+    assert change.model == "final 2"
+    gold = rankdata(scored_items(0.1, seed=9).columns["gold"])
+    predicted = rankdata(scored_items(0.1, seed=9).columns["predicted_cosine"])
+    assert change.after.tolist() == pytest.approx((1 - np.abs(gold - predicted) / 199).tolist())
+    assert failures(results).tables[0].rows[0][:3] == ("final 3", "TrialError: no", "")
+    assert progress(results).endswith("; 4 of 4 trainings of the finals; complete")
 
 
 def test_items_of_a_study_without_scores_of_the_untrained_model_are_unknown() -> None:

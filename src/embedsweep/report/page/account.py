@@ -12,7 +12,7 @@ from embedsweep.console import short_params
 from embedsweep.report.costs import costs, quote_and_actual
 from embedsweep.report.page.content import DataTable, Section
 from embedsweep.report.ranking import rerun_command
-from embedsweep.report.results import StudyResults
+from embedsweep.report.results import StudyResults, final_rows
 from embedsweep.report.status import study_status
 from embedsweep.study.keep import keep_text
 from embedsweep.study.record import RETRY_OF
@@ -31,19 +31,23 @@ LIBRARIES = (
 
 def failures(results: StudyResults) -> Section:
     """Return the section on trials that failed and why."""
-    failed = [row for row in results.rows if row.state == "FAIL"]
+    failed = [(str(row.number), row) for row in results.rows if row.state == "FAIL"]
+    finals = final_rows(results.study)
+    failed += [(f"final {row.number}", row) for row in finals if row.state == "FAIL"]
     if not failed:
         return Section("failed", "Failed trials", ["No trial failed."])
-    retried = {trial.user_attrs.get(RETRY_OF): str(trial.number) for trial in results.study.trials}
+    retried = {str(trial.user_attrs.get(RETRY_OF)): str(trial.number) for trial in results.study.trials}
     rows = [
-        (str(row.number), row.reason or "for an unknown reason", retried.get(row.number, ""), short_params(row.values))
-        for row in failed
+        (name, row.reason or "for an unknown reason", retried.get(name, ""), short_params(row.values))
+        for name, row in failed
     ]
     header = ("trial", "reason", "retried as", "values")
     table = DataTable(
         "Failed trials; their logs are train.log in their folders", header, rows, frozenset({1, 3}), len(rows) > 10
     )
-    return Section("failed", "Failed trials", [f"{len(failed)} of {len(results.rows)} trials failed."], [], [table])
+    return Section(
+        "failed", "Failed trials", [f"{len(failed)} of {len(results.rows) + len(finals)} trials failed."], [], [table]
+    )
 
 
 def audit(results: StudyResults) -> Section:
@@ -60,20 +64,11 @@ def cost(results: StudyResults) -> Section:
         said.append("There is no quote to compare with: only a study that begins with study.budget_hours keeps one.")
     rows = [(each.name, _figure(each.quoted), _figure(each.actual), each.note) for each in quote_and_actual(results)]
     tables = [DataTable("Quote and truth", ("", "quoted", "so far", ""), rows, frozenset({0, 3}))] if rows else []
-    return Section("cost", "Cost", [*said, *_electricity(results)], [], tables)
+    return Section("cost", "Cost", said, [], tables)
 
 
 def _figure(value: float | None) -> str:
     return "not known" if value is None else f"{value:.3g}"
-
-
-def _electricity(results: StudyResults) -> Iterator[str]:
-    known = [row.result.emissions for row in results.rows if row.result is not None]
-    if known:
-        countries = ", ".join(sorted({each.country for each in known}))
-        unmeasured = sorted({words for each in known for words in each.unmeasured})
-        how = f"estimated or not measured: {', '.join(unmeasured)}" if unmeasured else "all of it measured"
-        yield f"Electricity: {countries}; {how}."
 
 
 def reproduce(results: StudyResults, program: str) -> Section:
@@ -135,7 +130,10 @@ def progress(results: StudyResults) -> str:
         "not running": "not running",
         "unknown": "another machine ran its trials, and may run them now",
     }[results.study.state]
-    return f"{status.finished_text}{f' ({ended})' if ended else ''}; {state}"
+    finals = final_rows(results.study)
+    done = sum(row.state in ("COMPLETE", "FAIL") for row in finals)
+    also = f"; {done} of {len(finals)} trainings of the finals" if finals else ""
+    return f"{status.finished_text}{f' ({ended})' if ended else ''}{also}; {state}"
 
 
 def _sentence(text: str) -> str:

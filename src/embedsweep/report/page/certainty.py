@@ -20,6 +20,8 @@ def finals(results: StudyResults) -> Section:
     if answer is not None and verdict is not None:
         tables = [_finalists(results, verdict), *([_comparisons(verdict)] if verdict.comparisons else [])]
         return Section("finals", "Finals", verdict_lines(answer), [_seeds(verdict)], tables)
+    if answer is not None and (lines := verdict_lines(answer)):
+        return Section("finals", "Finals", lines)
     if study.finals is None:
         ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
@@ -80,7 +82,7 @@ def _comparisons(verdict: Verdict) -> DataTable:
         (
             f"trial {each.other}",
             f"{each.difference:.4f}",
-            f"{each.p:.4f}",
+            f"{each.p:.3g}",
             interval_text(each.welch),
             interval_text(each.items),
         )
@@ -120,4 +122,7 @@ def _luck(results: StudyResults) -> Iterator[str]:
         yield selection_line(answer.selection, metric)
     if answer.soup is not None:
         yield from soup_lines(answer.soup, metric)
-    yield from (f"not known: {name}: {why}" for name, why in answer.unknown.items() if name != "items")
+    parts = {"selection": "luck of the draw", "expected_best": "the expected best score after fewer trials"}
+    yield from (
+        f"{what} is not known: {answer.unknown[name]}" for name, what in parts.items() if name in answer.unknown
+    )

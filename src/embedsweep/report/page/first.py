@@ -15,7 +15,7 @@ from embedsweep.report.page.account import progress
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
 from embedsweep.report.tables import interval_text, score_text
-from embedsweep.report.verdict import look_lines, verdict_lines
+from embedsweep.report.verdict import finalist_line, look_lines, verdict_lines
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def first_screen(results: StudyResults, program: str) -> FirstScreen:
     facts = {
         "Dev": _dev(results, row, verdict),
         "Test": _test(results, row),
-        "Compared": _compared(results),
+        "Would it win again": _verdict(results),
+        "Compared": answer(results, compared=results.kept_differences is not None),
         "Trials": [progress(results)],
         "Cost": [total_cost(study_costs(results))],
         "Model": [_model(results)],
@@ -91,11 +92,16 @@ def _test(results: StudyResults, row: TrialRow) -> list[str]:
     return [f"{metric} {row.test[metric]:.4f}, with one seed", *look_lines(study)]
 
 
-def _compared(results: StudyResults) -> list[str]:
+def _verdict(results: StudyResults) -> list[str]:
+    """Return what the finals decided; how each finalist did is in their own section."""
     study = results.study
-    verdict = verdict_lines(study.answer) if study.answer is not None else []
-    older = [] if not verdict or study.is_answered else ["the verdict is of fewer trials than there are by now"]
-    return [*verdict, *older, *answer(results, compared=results.kept_differences is not None)]
+    lines = verdict_lines(study.answer) if study.answer is not None else []
+    if study.answer is None or not lines:
+        return ["not known: other seeds might decide otherwise, and there are no finals or they are not complete"]
+    verdict = study.answer.verdict
+    means = [finalist_line(verdict, each) for each in verdict.finalists] if verdict is not None else []
+    older = [] if study.is_answered else ["the verdict is of fewer trials than there are by now"]
+    return [*(line for line in lines if line not in means), *older]
 
 
 def _model(results: StudyResults) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedsweep.evaluation.scores import ItemScores, read_scores, scores_path
 from embedsweep.report.page.content import Chart, DataTable, Section
 from embedsweep.report.page.figures import axis, figure
-from embedsweep.report.results import StudyResults, TrialRow
+from embedsweep.report.results import StudyResults, TrialRow, final_rows
 
 SHOWN = 10
 """Items in each table."""
@@ -25,14 +25,14 @@ class Change:
     """How much better each item is scored by the best model than by the untrained one.
 
     Attributes:
-        trial: the trial of the model.
+        model: which one it is: ``trial 7``, or ``final 3``.
         texts: what each item is, in words.
         before: how well the untrained model does on each, ``(items,)``; more is better.
         after: the same of the best model.
         what: what these numbers are.
     """
 
-    trial: int
+    model: str
     texts: Sequence[str]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
@@ -44,19 +44,31 @@ class Change:
         return self.after - self.before
 
 
-def change_of(results: StudyResults, row: TrialRow) -> Change | str:
+def change_of(results: StudyResults) -> Change | str:
     """Return how the items of dev changed, or why that is not known."""
+    found = _kept(results)
+    if found is None:
+        return results.study.why_no_best
+    model, row = found
     metric = results.study.plan.objective
     after, before = read_scores(row.folder), before_scores(results, row)
     if after is None:
-        return f"the scores of single items of trial {row.number} are not on this machine"
+        return f"the scores of single items of {model} are not on this machine"
     if before is None:
         why = "an earlier version trained them, or evaluation.before=false"
         return f"no trial here has scores of single items of the untrained model: {why}"
     if not after.is_of_same_items(before):
         return "the untrained model was scored on other items"
     (values, what), (old, _) = (scores.goodness(metric) for scores in (after, before))
-    return Change(row.number, _texts(after), old, values, what)
+    return Change(model, _texts(after), old, values, what)
+
+
+def _kept(results: StudyResults) -> tuple[str, TrialRow] | None:
+    """Return the training whose model is the answer, and what it is called; None without one."""
+    test = results.study.finals_test
+    if test is not None and len(finals := final_rows(results.study)) > test.kept:
+        return f"final {test.kept}", finals[test.kept]
+    return (f"trial {results.best.number}", results.best) if results.best is not None else None
 
 
 def before_scores(results: StudyResults, row: TrialRow) -> ItemScores | None:
@@ -90,17 +102,15 @@ def _short(text: str) -> str:
 
 def items(results: StudyResults) -> Section:
     """Return the section."""
-    if results.best is None:
-        return Section("items", TITLE, [f"Not known: {results.study.why_no_best}."])
-    change = change_of(results, results.best)
+    change = change_of(results)
     if isinstance(change, str):
         return Section("items", TITLE, [f"Not known: {change}."])
     gain = change.gain
     order = np.argsort(-gain, kind="stable")
     better, worse = int((gain > 0).sum()), int((gain < 0).sum())
     text = (
-        f"Trial {change.trial} does better than the untrained model on {better} of {len(gain)} items, worse on {worse} "
-        f"and the same on {len(gain) - better - worse}. Measured by {change.what}."
+        f"{change.model.capitalize()} does better than the untrained model on {better} of {len(gain)} items, worse on "
+        f"{worse} and the same on {len(gain) - better - worse}. Measured by {change.what}."
     )
     sentences = [text]
     tables = [
@@ -121,7 +131,7 @@ def _table(what: str, change: Change, places: Sequence[int]) -> DataTable:
         )
         for place in places
     ]
-    header = ("item", "texts", "untrained", f"trial {change.trial}", "change")
+    header = ("item", "texts", "untrained", change.model, "change")
     return DataTable(f"Items that it {what}", header, rows, frozenset({1}))
 
 

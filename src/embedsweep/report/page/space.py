@@ -95,9 +95,11 @@ def parallel(results: StudyResults) -> Section:
     scales.append(_Scale.of_scores(metric, [row.objectives[metric] for row in rows]))
     ranked = sorted(rows, key=lambda row: -row.objectives[metric])
     n_top = max(1, math.ceil(TOP * len(rows)))
+    best = f"the best {n_top}" if n_top > 1 else "the best"
+    stand_out = f"The lines of {best} stand out" if n_top > 1 else f"The line of {best} stands out"
     parts = (
         ("other complete trials", ranked[n_top:], MUTED, "dot", 1.0),
-        (f"the best {n_top}", ranked[:n_top], 0, "solid", 2.0),
+        (best, ranked[:n_top], 0, "solid", 2.0),
     )
     traces = []
     for name, mine, color, dash, width in parts:
@@ -108,7 +110,7 @@ def parallel(results: StudyResults) -> Section:
             traces.append({**lines, "opacity": visible(len(mine))})
     text = (
         f"A line for each of {len(rows)} complete trials, from axis to axis of its values to {metric} at the right. "
-        f"The lines of the best {n_top} stand out. Below an axis pass trials in which its key is not searched."
+        f"{stand_out}. Below an axis pass trials in which its key is not searched."
     )
     return Section(
         "parallel", title, [text], [Chart("Values and score of complete trials", text, _drawn(traces, scales))]
