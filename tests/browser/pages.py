@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.tracking.stores import wait_for
-
 WIDTH, HEIGHT = 1600, 1100
 """Of the window, in pixels: MLflow renders only the rows that are visible, and 20 have to be."""
 PATIENCE_S = 60
@@ -49,9 +47,8 @@ def opened(folder: Path, hint: str) -> Iterator[str]:
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout is not None
-            address = server.stdout.readline().split()[1]
-            wait_for(f"http://127.0.0.1:{port}/health", 180)
-            yield address
+            # MLflow's server prints lines of its own before it answers.
+            yield next(line.split()[1] for line in server.stdout if line.startswith("MLflow: http"))
         finally:
             server.terminate()
 

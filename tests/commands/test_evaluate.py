@@ -184,7 +184,7 @@ def test_without_a_benchmark_the_known_ones_are_listed() -> None:
     (problem,) = _problems("tiny")
     assert problem.where == "--benchmark"
     assert "mine" in problem.message
-    assert "sts2017-es" in problem.message
+    assert "{sts2015,sts2017}-es" in problem.message
 
 
 def test_missing_data_and_an_existing_file_are_refused() -> None:

@@ -16,6 +16,7 @@ from embedsweep.hub import hub_reachable
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
+from tests.report.studies import study_with_finals
 
 SINGLE_RUN = "a1b2c3d4" + "0" * 24
 TRIAL_RUNS = ["aaaaaa" + f"{number}" * 26 for number in range(3)]
@@ -76,6 +77,25 @@ def test_the_best_of_a_study_that_has_trials_left_is_the_best_so_far(
     stored.set_user_attr("embedsweep.n_trials", n_trials)
     so_far = f" so far ({left} of the study not finished)" if left else ""
     assert _resolved("mine")[1] == f"the best{so_far} of study mine, trial 1"
+
+
+def test_a_study_that_held_finals_is_the_training_that_they_kept() -> None:
+    study = study_with_finals()
+    assert study.finals is not None
+    assert study.finals_test is not None
+    number = study.finals_test.kept
+    kept = study.finals.trial_folder(number)
+    (kept / "model").mkdir(parents=True)
+    description = f"the best of study ranked, final {number}, which is trial 1 with another seed"
+    assert _resolved("ranked") == (str(kept / "model"), description)
+    shutil.rmtree(kept / "model")
+    assert f"the model of its best, final {number}, is not in" in _problem("ranked")
+
+
+def test_until_its_finals_are_over_a_study_is_its_best_trial_so_far() -> None:
+    study = study_with_finals(is_over=False)
+    (study.trial_folder(1) / "model").mkdir(parents=True)
+    assert _resolved("ranked")[1] == "the best so far (its finals are not over) of study ranked, trial 1"
 
 
 def test_a_folder_is_a_model_and_a_runs_folder_has_one(workplace: Path) -> None:

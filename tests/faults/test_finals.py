@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.storages._cached_storage import _CachedStorage as CachedStorage
 
 from embedsweep.study.reading import read_study
 from embedsweep.study.record import StudyRecord
@@ -26,9 +30,30 @@ WORDS = (
 )
 
 
-def check(folder: Path, url: str | None) -> StudyRecord:
-    """Check that the study and its finals are complete, each trial with one run, and test was looked at once."""
+@contextmanager
+def reading(folder: Path, url: str | None) -> Iterator[StudyRecord]:
+    """Read the study; its connections are closed at the end of the block."""
     record = read_study("night", storage=url, sweeps=folder / "sweeps")
+    try:
+        yield record
+    finally:
+        if isinstance(record._storage, CachedStorage):
+            record._storage.remove_session()
+            record._storage._backend.engine.dispose()
+
+
+def attributes(folder: Path, url: str | None) -> dict[str, Any]:
+    with reading(folder, url) as record:
+        return dict(record._study.user_attrs)
+
+
+def check(folder: Path, url: str | None) -> None:
+    """Check that the study and its finals are complete, each trial with one run, and test was looked at once."""
+    with reading(folder, url) as record:
+        check_record(folder, url, record)
+
+
+def check_record(folder: Path, url: str | None, record: StudyRecord) -> None:
     finals = record.finals
     assert finals is not None
     assert [trial.state.name for trial in record.trials] == ["COMPLETE"] * 2
@@ -52,7 +77,6 @@ def check(folder: Path, url: str | None) -> StudyRecord:
     assert tested == {str(number) for number in record.finals_test.scores}
     models = [trial.number for trial in finals.trials if (finals.trial_folder(trial.number) / "model").is_dir()]
     assert models == [record.finals_test.kept]
-    return record
 
 
 @in_short
@@ -64,10 +88,10 @@ def test_finals_that_are_killed_are_resumed_with_one_answer_and_one_look_at_test
         assert studies.run(tmp_path, words, ("kill", place)).code == -9, place
     again = studies.run(tmp_path, words)
     assert again.code == 0, again.output
-    record = check(tmp_path, url)
-    before = dict(record._study.user_attrs)
+    check(tmp_path, url)
+    before = attributes(tmp_path, url)
     assert studies.run(tmp_path, ("study.name=night", *studies.storage_words(url))).code == 0
-    assert read_study("night", storage=url, sweeps=tmp_path / "sweeps")._study.user_attrs == before
+    assert attributes(tmp_path, url) == before
 
 
 @pytest.mark.slow

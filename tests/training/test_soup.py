@@ -188,7 +188,7 @@ def test_no_average_that_is_no_better_is_kept(kitchen: Kitchen, tmp_path: Path) 
     members = [kitchen.member(1, 0.7, lambda _: None), kitchen.member(3, 0.2, lambda model: noise(model, 2, 0.5))]
     soup = make_soup(tmp_path / "soup", members)
     assert (soup.tried, soup.kept, soup.dev) == ((1, 3), (1,), {})
-    assert soup.reason == f"no average of training 1 with another one has a better {METRIC}"
+    assert soup.reason == f"no average of final 1 with another one has a better {METRIC}"
     assert not (tmp_path / "soup" / MODEL).exists()
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_averaged_is_left_out_with_the_reason(kitchen: Kitchen, t
     ]
     soup = make_soup(tmp_path / "soup", members)
     assert soup.left_out == {
-        1: "model.pooling is cls, not mean as in training 0",
+        1: "model.pooling is cls, not mean as in final 0",
         2: f"its model is not in {tmp_path / 'nowhere' / MODEL}",
     }
     assert soup.reason == "fewer than two models can be averaged"

@@ -63,7 +63,7 @@ def _origin(config: TrialConfig, result: TrialResult, members: Mapping[int, floa
             f"{result.objective:.4f}{interval}; as its members were chosen by it, that is optimistic. They are these "
             f"trainings of the finals of a study, each with its own {metric}: {alone}.",
             f"Training them took {cost.energy_kwh:.4g} kWh and {1000 * cost.co2eq_kg:.4g} g of CO2 equivalent. All "
-            f"that follows on data, hyperparameters, logs and environmental impact is of training {next(iter(members))}"
+            f"that follows on data, hyperparameters, logs and environmental impact is of final {next(iter(members))}"
             ", the best of them.",
         ]
     )

@@ -162,9 +162,11 @@ class _Registry:
 def _write_files(model: SentenceTransformer, folder: Path, target: Path) -> None:
     """Write what MLflow's ``sentence_transformers`` flavor reads: its description, and the published files."""
     import numpy as np
+    import transformers
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of type hints and imports of its own
+        transformers.utils.logging.disable_progress_bar()
         import mlflow.sentence_transformers as flavor
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, Schema, TensorSpec

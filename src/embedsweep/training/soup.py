@@ -147,7 +147,7 @@ def _ranked(members: Sequence[Member]) -> tuple[list[Member], dict[int, str]]:
     }
     for member in found[1:]:
         if difference := _difference(found[0].config.model, member.config.model):
-            left_out[member.number] = f"{difference} as in training {found[0].number}"
+            left_out[member.number] = f"{difference} as in final {found[0].number}"
     return [member for member in found if member.number not in left_out], left_out
 
 
@@ -184,13 +184,13 @@ def _averaged(folder: Path, ranked: Sequence[Member], left_out: dict[int, str], 
         metrics = scores_of(evaluator, added)
         scores.append(score := metrics[config.objective])
         stays = _rank(config, score) < _rank(config, dev[config.objective])
-        _log.info("training %d: %s %.6f, %s", member.number, config.objective, score, "kept" if stays else "left out")
+        _log.info("final %d: %s %.6f, %s", member.number, config.objective, score, "kept" if stays else "left out")
         if stays:
             average, dev, items = added, metrics, evaluator.item_scores()
             kept.append(member)
     tried, numbers = tuple(member.number for member in ranked), tuple(member.number for member in kept)
     if len(kept) == 1:
-        reason = f"no average of training {first.number} with another one has a better {config.objective}"
+        reason = f"no average of final {first.number} with another one has a better {config.objective}"
         return Soup(tried, numbers, tuple(scores), left_out, {}, None, {}, reason)
     soup = Soup(tried, numbers, tuple(scores), left_out, dev, items.interval(config.objective), {}, None)
     write_scores(folder, items)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsweep.files import write_atomically
 from embedsweep.report.page.account import audit, cost, failures, reproduce
 from embedsweep.report.page.certainty import finals, luck
 from embedsweep.report.page.content import Section
@@ -44,7 +44,9 @@ def write_report(results: StudyResults, program: str) -> Path:
     """
     path = results.study.folder / REPORT
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, html_of(results, program))
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two commands on a study may end at the same time
+    part.write_text(html_of(results, program), encoding="utf-8")
+    part.replace(path)
     return path
 
 
