@@ -416,10 +416,11 @@ def test_sentence_transformers_alone_loads_a_published_model_with_the_same_embed
 
 def test_a_model_is_registered_with_its_published_card(mlflow_store: TrackingConfig, workplace: Path) -> None:
     _write_card(CARD.format(base=str(workplace / "base"), data="x"))
-    first, address = _run("mine", "--register", "best").splitlines()
+    store = ("--tracking-uri", mlflow_store.uri)
+    first, address = _run("mine", "--register", "best", *store).splitlines()
     assert first.startswith("the folder mine is version 1 of best in MLflow's store sqlite:///")
     assert address == "load it: mlflow.sentence_transformers.load_model('models:/best@champion')"
-    assert "was already version 1" in _run("mine", "--register", "best", "--alias", "next")
+    assert "was already version 1" in _run("mine", "--register", "best", "--alias", "next", *store)
     version = MlflowClient(mlflow_store.uri).get_model_version_by_alias("best", "next")
     folder = Path(unquote(urlsplit(version.source).path))
     card = (folder / "model.sentence_transformer" / "README.md").read_text(encoding="utf-8")
