@@ -38,7 +38,7 @@ WRONG_WORDS = [
     ("lr=1", "lr: no such key; here it is optimizer.lr"),
     (
         "seeds=1",
-        "seeds: no such key (did you mean data.convert.seed or data.negatives.seed or trainer.seed or study.seed?); "
+        "seeds: no such key (did you mean study.finals.seeds?); "
         f"there are: {GROUPS}",
     ),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
