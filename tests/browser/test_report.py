@@ -9,9 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +18,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
 from tests import seeing
-from tests.browser.pages import PATIENCE_S, find_chromium, open_browser, take_picture
+from tests.browser.pages import OpenedReport, find_chromium, new_report, open_browser, take_picture
 from tests.report.page.studies import finalist
 
 pytestmark = [
@@ -30,20 +28,6 @@ pytestmark = [
 
 SECTIONS = {"finals", "ranking", "options", "history", "curves", "parallel", "slices", "emissions", "items"}
 """Those that have charts in a study of twenty trials, too few for the importance of keys."""
-CHARTS = "[data-chart]"
-
-
-@dataclass
-class OpenedReport:
-    """A report in a browser.
-
-    Attributes:
-        page: the browser's page.
-        complaints: what its console said, and what it would have loaded from elsewhere.
-    """
-
-    page: Any
-    complaints: list[str] = field(default_factory=list)
 
 
 def decide(study: Study) -> None:
@@ -79,51 +63,28 @@ def report(swept: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Op
     folder = tmp_path_factory.mktemp("reported")
     shutil.copytree(swept / "sweeps", folder / "sweeps")
     with open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        page.set_default_timeout(PATIENCE_S * 1000)
-        opened = OpenedReport(page)
-        page.on("console", lambda message: opened.complaints.append(message.text))
-        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        page.on("request", lambda request: opened.complaints.extend([request.url] * request.url.startswith("http")))
-        _show(page, folder)
-        take_picture(page, "report.png")  # as the sweep left it: the finals are made up
+        opened = new_report(browser)
+        opened.show(_written(folder))
+        take_picture(opened.page, "report.png")  # as the sweep left it: the finals are made up
         with contextlib.chdir(folder):
             decide(open_study(pass_sweep([f"study.name={seeing.STUDY}"])))
-        _show(page, folder)
+        opened.show(_written(folder))
         yield opened
 
 
-def _show(page: Any, folder: Path) -> None:
-    """Write the report by the verb and open it, with all its charts."""
+def _written(folder: Path) -> Path:
+    """Write the report by the verb, and return where it says that it is."""
     words = [sys.executable, "-m", "embedsweep", "report", seeing.STUDY]
     said = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
-    path = folder / re.findall(r"^report: (.+)$", said, re.MULTILINE)[0]
-    page.goto(path.as_uri())
-    while page.locator(f"{CHARTS}:not([data-drawn])").count():
-        page.wait_for_timeout(50)
+    return folder / re.findall(r"^report: (.+)$", said, re.MULTILINE)[0]
 
 
 def test_it_says_the_answer_first_and_complains_of_nothing(report: OpenedReport) -> None:
-    page = report.page
-    assert report.complaints == []
-    best, command = page.locator("#answer h2"), page.locator("#answer pre")
-    assert re.match(r"Best: trial \d+, loss=\w+", best.inner_text())
-    assert command.inner_text().startswith("embedsweep train ")
-    answers = ("95 % interval", "winner: trial", "trials finished", "g CO2eq", "model")
-    for place in (best, command, *(page.locator("#answer dd").get_by_text(words).first for words in answers)):
-        box = place.bounding_box()
-        assert box["y"] + box["height"] < page.viewport_size["height"]
+    report.check_first_screen(("95 % interval", "winner: trial", "trials finished", "g CO2eq", "model"))
 
 
 def test_every_section_has_its_charts_with_marks_in_them(report: OpenedReport) -> None:
-    page = report.page
-    for name in SECTIONS:
-        charts = page.locator(f"#{name} {CHARTS}")
-        assert charts.count() > 0, name
-        for chart in charts.all():
-            assert chart.locator(".scatterlayer path, .boxlayer path, .barlayer path").count() > 0, name
-            described = page.locator(f"#{chart.get_attribute('aria-describedby')}")
-            assert len(described.inner_text()) > 10, name
+    report.check_charts(SECTIONS)
 
 
 def test_dark_and_printed_pages_have_colours_of_their_own(report: OpenedReport) -> None:

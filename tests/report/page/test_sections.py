@@ -167,6 +167,16 @@ def test_items_are_compared_with_those_of_the_untrained_model() -> None:
     assert first[-1] == f"{change.gain.max():+.4f}"
 
 
+def test_finals_that_have_not_begun_are_announced() -> None:
+    words = ["study.name=early", "optimizer.lr=1e-4,1e-3", "study.finals.top=2", "study.finals.seeds=7"]
+    study = finish(open_study(pass_sweep(words)), [trained(0.5)])
+    section = finals(study_results(study))
+    assert section.sentences == [
+        "Once all trials are finished, the best 2 configurations are trained again with 7 other seeds each."
+    ]
+    assert not section.commands
+
+
 def test_with_finals_the_items_are_those_of_the_model_that_they_keep() -> None:
     words = ["study.name=decided", "optimizer.lr=1e-4,1e-3", "study.finals.top=2", "study.finals.seeds=2"]
     study = finish(open_study(pass_sweep(words)), [trained(0.5), trained(0.6)])

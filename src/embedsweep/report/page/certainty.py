@@ -23,6 +23,10 @@ def finals(results: StudyResults) -> Section:
         return Section("finals", "Finals", verdict_lines(answer), [_seeds(verdict)], tables)
     if answer is not None and (lines := verdict_lines(answer)):
         return Section("finals", "Finals", lines)
+    asked = study.finals_config
+    if study.finals is None and asked is not None and asked.top is not None:
+        planned = f"the best {asked.top} configurations are trained again with {asked.seeds} other seeds each"
+        return Section("finals", "Finals", [f"Once all trials are finished, {planned}."])
     if study.finals is None:
         if study.finals_config is not None:
             return Section("finals", "Finals", ["They begin once all trials of the study are finished."])

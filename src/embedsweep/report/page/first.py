@@ -98,7 +98,8 @@ def _verdict(results: StudyResults) -> list[str]:
     study = results.study
     lines = verdict_lines(study.answer) if study.answer is not None else []
     if study.answer is None or not lines:
-        return ["not known: other seeds might decide otherwise, and there are no finals or they are not complete"]
+        state = "are not complete" if study.finals_config is not None else "were not asked for"
+        return [f"not known: other seeds might decide otherwise, and finals {state}"]
     verdict = study.answer.verdict
     means = [finalist_line(verdict, each) for each in verdict.finalists] if verdict is not None else []
     older = [] if study.is_answered else ["the verdict is of fewer trials than there are by now"]
