@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from embedsweep.cli import main
 from embedsweep.commands.api import load_study
-from embedsweep.config.answer import TestLook
+from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import TrialConfig
+from embedsweep.study.answering import make_answer
 from embedsweep.study.reading import read_study
 from embedsweep.study.record import StudyRecord
 from embedsweep.training.folder import write_config, write_result
@@ -142,6 +144,35 @@ def test_runs_of_finals_are_below_the_study_with_a_kind_and_a_finalist_of_their_
     assert study.finals_test is not None
     assert parent.data.metrics["study/test/spearman_cosine"] == study.finals_test.mean()["test/spearman_cosine"]
     assert parent.data.metrics["study/emissions/co2eq_kg"] >= 7 * COST.co2eq_kg
+
+
+def test_the_answer_is_computed_while_others_can_take_the_lock_of_the_study(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+
+    def compute(study: StudyRecord, say: Callable[[str], None]) -> Answer:
+        FileLock(study.folder / "study.lock").acquire(timeout=0).lock.release()
+        computed.append(study.name)
+        return make_answer(study, say)
+
+    monkeypatch.setattr("embedsweep.workers.conclusion.make_answer", compute)
+    assert train(*STUDY, *FINALS) == 0
+    assert computed == ["night"]
+    assert len(trainings.tested) == 2
+
+
+def test_an_answer_of_fewer_trials_than_there_are_by_now_is_not_kept(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compute(study: StudyRecord, say: Callable[[str], None]) -> Answer:
+        answer = make_answer(study, say)
+        study._study.add_trial(study.trials[0])  # as another command may
+        return answer
+
+    monkeypatch.setattr("embedsweep.workers.conclusion.make_answer", compute)
+    train(*STUDY, *FINALS)
+    assert (read_study("night").answer, trainings.tested) == (None, [])
 
 
 def test_a_complete_study_with_its_answer_is_left_as_it_is(trainings: Trainings) -> None:

@@ -157,4 +157,9 @@ def test_why_finals_have_no_verdict_is_said() -> None:
     [(0.69, "scores 0.6900 on average (95 % interval 0.6000 to 0.8000), 0.0100 worse"), (0.71, "which is no worse")],
 )
 def test_luck_is_what_the_score_is_above_the_corrected_one(corrected: float, words: str) -> None:
-    assert selection_line(Selection(7, 0.70, corrected, (0.6, 0.8), 20), METRIC).endswith(words)
+    assert selection_line(Selection(7, 0.70, corrected, (0.6, 0.8), 20, 1999), METRIC).endswith(words)
+
+
+def test_an_interval_of_fewer_resamples_is_called_rough() -> None:
+    line = selection_line(Selection(7, 0.70, 0.69, (0.6, 0.8), 1000, 199), METRIC)
+    assert "(95 % interval 0.6000 to 0.8000, roughly: of 199 resamples)" in line

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 from embedsweep.evaluation.intervals import SEED
 from embedsweep.evaluation.scores import ItemScores
-from embedsweep.study.selection import expected_best, score_elsewhere
+from embedsweep.study.selection import expected_best, resamples_for, score_elsewhere
 
 METRIC = "dev/spearman_cosine"
 
@@ -91,6 +91,13 @@ def test_a_metric_that_no_resample_defines_is_an_error_and_not_a_score() -> None
     constant = pairs(np.ones(9), np.arange(9.0))
     with pytest.raises(ValueError, match="not defined on any resample"):
         score_elsewhere(readers([constant, constant]), METRIC, 50)
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "resamples"), [(2, 1999), (100, 1999), (200, 999), (500, 399), (1000, 199), (9000, 199)]
+)
+def test_the_selection_among_many_trials_is_repeated_less_often(n_trials: int, resamples: int) -> None:
+    assert resamples_for(n_trials) == resamples
 
 
 @pytest.mark.parametrize("larger_is_better", [True, False])

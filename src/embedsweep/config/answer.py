@@ -140,6 +140,7 @@ class Selection:
         corrected: the score that the selection is expected to have on other items.
         interval: the 95 % interval of it.
         n_trials: the number of complete trials that were selected from.
+        resamples: on how many resamples of the items the selection was repeated; None if that was not noted.
     """
 
     trial: int
@@ -147,6 +148,7 @@ class Selection:
     corrected: float
     interval: Interval | None
     n_trials: int
+    resamples: int | None = None
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Selection:

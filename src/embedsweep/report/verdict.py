@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from embedsweep.config.answer import Answer, Comparison, Finalist, Selection, Soup, Verdict
 from embedsweep.config.metrics import direction_of
+from embedsweep.evaluation.intervals import RESAMPLES
 from embedsweep.report.tables import interval_text, score_text
 from embedsweep.study.record import StudyRecord, count_trials
 from embedsweep.study.seeds import LOOKS, smallest_p
@@ -158,13 +159,18 @@ def selection_line(selection: Selection, metric: str) -> str:
     """Return how much of the best trial's score was luck of the draw."""
     sign = 1 if direction_of(metric) == "maximize" else -1
     luck = sign * (selection.score - selection.corrected)
-    interval = f" (95 % interval {interval_text(selection.interval)})" if selection.interval is not None else ""
+    rough = f", roughly: of {selection.resamples} resamples" if _is_rough(selection) else ""
+    interval = f" (95 % interval {interval_text(selection.interval)}{rough})" if selection.interval is not None else ""
     return (
         f"luck of the draw: chosen as the best of {selection.n_trials} on dev, trial {selection.trial} scores "
         f"{score_text(metric, selection.score)} there; on other items such a choice scores "
         f"{score_text(metric, selection.corrected)} on average{interval}, "
         f"{f'{luck:.4f} worse' if luck > 0 else 'which is no worse'}"
     )
+
+
+def _is_rough(selection: Selection) -> bool:
+    return selection.resamples is not None and selection.resamples < RESAMPLES
 
 
 def look_lines(study: StudyRecord) -> list[str]:

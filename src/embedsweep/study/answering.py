@@ -18,24 +18,25 @@ from embedsweep.study.keep import is_kept
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.sampling import POINT
 from embedsweep.study.seeds import LEVEL, decide, seeds_needed, welch
-from embedsweep.study.selection import expected_best, score_elsewhere
+from embedsweep.study.selection import TRIALS_IN_FULL, expected_best, resamples_for, score_elsewhere
 from embedsweep.validation.plan_cells import count_cells
 
 Trainings = Mapping[int, Mapping[int, FrozenTrial]]
 """Finalist -> seed -> its training, of those that have a score."""
 
 
-def make_answer(study: StudyRecord) -> Answer:
+def make_answer(study: StudyRecord, say: Callable[[str], None]) -> Answer:
     """Return what is known of a study and of its finals, without a soup.
 
     Args:
         study: the study; it and its finals, if it has any, are complete.
+        say: is told what takes seconds.
     """
     unknown: dict[str, str] = {}
     finals = study.finals
     return Answer(
         verdict=_verdict(finals, unknown) if finals is not None else None,
-        selection=_selection(study, unknown),
+        selection=_selection(study, unknown, say),
         expected_best=_expected_best(study, unknown),
         unknown=unknown,
     )
@@ -174,18 +175,21 @@ def _comparison(best: Finalist, other: Finalist, p: float, sign: float, items: M
     )
 
 
-def _selection(study: StudyRecord, unknown: dict[str, str]) -> Selection | None:
+def _selection(study: StudyRecord, unknown: dict[str, str], say: Callable[[str], None]) -> Selection | None:
     best, metric = study.best, study.plan.objective
     candidates = [trial for trial in study.complete_trials if not is_reused(trial) and is_kept(trial)]
     if best is None or len(candidates) < 2:  # nothing was selected
         return None
+    resamples = resamples_for(len(candidates))
+    if len(candidates) >= TRIALS_IN_FULL:
+        say(f"luck of the draw: choosing the best of {len(candidates)} trials again on {resamples} resamples of dev")
     try:
-        corrected, interval = score_elsewhere(_items(study, candidates), metric)
+        corrected, interval = score_elsewhere(_items(study, candidates), metric, resamples)
     except (MissingItemsError, ValueError) as why:
         unknown["selection"] = str(why)
         return None
     score = best.values[study.plan.objectives.index(metric)]
-    return Selection(best.number, score, corrected, interval, len(candidates))
+    return Selection(best.number, score, corrected, interval, len(candidates), resamples)
 
 
 def _expected_best(study: StudyRecord, unknown: dict[str, str]) -> Mapping[int, float] | None:

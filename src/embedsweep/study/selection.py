@@ -12,12 +12,24 @@ from embedsweep.config.result import Interval
 from embedsweep.evaluation.intervals import RESAMPLES, Floats, interval_of
 from embedsweep.evaluation.scores import ItemScores
 
+FEWEST_RESAMPLES = 199
+TRIALS_IN_FULL = 100
+"""For so many trials the selection is repeated on all resamples; for more, on as many as take the same time."""
 MOST_NUMBERS = 50
 """For about so many numbers of trials the expected best score is given."""
 
 
+def resamples_for(n_trials: int) -> int:
+    """Return how often the selection among so many trials is repeated: 1,999 times, of many trials less often.
+
+    Fewer resamples make the corrected score and its interval rougher, and neither larger nor smaller. To leave out the
+    trials with the lowest scores would: those that are left have been selected on all items.
+    """
+    return min(RESAMPLES, max(FEWEST_RESAMPLES, RESAMPLES * TRIALS_IN_FULL // max(1, n_trials)))
+
+
 def score_elsewhere(
-    read: Sequence[Callable[[], ItemScores]], metric: str, resamples: int = RESAMPLES
+    read: Sequence[Callable[[], ItemScores]], metric: str, resamples: int
 ) -> tuple[float, Interval | None]:
     """Return the score that the best of several trials is expected to have on other items, and its 95 % interval.
 
@@ -28,12 +40,13 @@ def score_elsewhere(
     Borboudakis, Machine Learning 107, 2018, 1895-1922; the predictions of one dev split stand for those of
     cross-validation).
 
-    No more than the items of one trial are in memory; it takes about .08 s for each trial and 1,500 items.
+    No more than the items of one trial are in memory; it takes about .08 s for each trial, 1,500 items and 1,999
+    resamples.
 
     Args:
         read: for each trial, what reads its scores of the same items, in the same order.
         metric: the metric that is selected by and scored (``dev/spearman_cosine``).
-        resamples: how many.
+        resamples: how many, from `resamples_for`.
 
     Raises:
         ValueError: the metric is not defined on any resample.

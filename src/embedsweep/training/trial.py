@@ -30,7 +30,7 @@ from embedsweep.tracking.names import best_metrics, dataset_name
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
-from embedsweep.training.curve import curve_of, points_of
+from embedsweep.training.curve import card_log, curve_of, points_of
 from embedsweep.training.data import Part, conversion_of, corpora, data_warnings, training_parts
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
@@ -41,6 +41,7 @@ from embedsweep.training.warm_up import warm_up
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from embedsweep.evaluation.dev import MakeEvaluator
     from embedsweep.training.group import TrainingGroup
     from embedsweep.training.train import Outcome, Training
 
@@ -83,6 +84,7 @@ class TrialSetup:
         keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
         on_before: receives the scores of the untrained model, if it is scored.
         alive: is called at signs of life: after each step, and each batch of texts that is encoded.
+        make_evaluator: makes what scores dev in this process while it trains; None is `dev_evaluator`.
     """
 
     config: TrialConfig
@@ -98,6 +100,7 @@ class TrialSetup:
     keeps_model: Callable[[TrialResult], bool] = lambda _: True
     on_before: Callable[[Mapping[str, float]], None] = lambda _: None
     alive: Callable[[], None] = lambda: None
+    make_evaluator: MakeEvaluator | None = None
 
     @property
     def processes(self) -> int:
@@ -257,7 +260,14 @@ class _TrialRun:
             training = None
             try:
                 training = Training(
-                    running, built.model, parts, self._checkpoints, self, is_resumable=setup.single, built=built
+                    running,
+                    built.model,
+                    parts,
+                    self._checkpoints,
+                    self,
+                    is_resumable=setup.single,
+                    built=built,
+                    make_evaluator=setup.make_evaluator,
                 )
                 return training, train(training, setup.group)
             except Exception as error:
@@ -334,7 +344,7 @@ class _TrialRun:
         from embedsweep.models.loading import save_model
 
         folder = self._setup.folder
-        model.model_card_data.training_logs = _card_log(outcome.log, self._config)
+        model.model_card_data.training_logs = card_log(outcome.log, self._config)
         model.model_card_data.set_best_model_step(outcome.best_step)
         save_model(model, folder / MODEL, self._config.model.save_dtype or "float32")
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
@@ -376,20 +386,3 @@ def _figures(result: TrialResult) -> dict[str, float]:
         "emissions/energy_kwh": cost.energy_kwh,
         "emissions/duration_s": cost.duration_s,
     }
-
-
-def _card_log(log: Sequence[Mapping[str, float]], config: TrialConfig) -> list[dict[str, float]]:
-    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only.
-
-    Of the scores it has the main metric of dev and of what is watched.
-    """
-    evaluation = config.evaluation
-    watched = [f"dev/{each.name}/{(each.scoring or evaluation).main_metric}" for each in evaluation.watch]
-    shown = {f"eval_{name}" for name in (f"dev_{evaluation.main_metric}", *watched)}
-    rows: dict[int, dict[str, float]] = {}
-    for entry in log:
-        row = rows.setdefault(int(entry["step"]), {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
-        if "loss" in entry:
-            row["Training Loss"] = entry["loss"]
-        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key in shown}
-    return [row for row in rows.values() if len(row) > 2]

@@ -54,10 +54,22 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
         return False
     if asked is None:
         score_complete(study, tracker, parent)
+    if finals is not None and not finals.is_complete:
+        finals = None
+    counts = study.trial_counts
+    # Not under the lock, for which others wait: of many trials it takes seconds. Two commands find the same.
+    found = None if study.is_answered else _find_answer(study, finals, say)
     with study.lock():  # two commands may see the last trial end at the same time
-        has_finals = finals is not None and finals.is_complete
-        _Conclusion(study, finals if has_finals else None, tracker, say).conclude()
+        if study.trial_counts != counts:  # another one has added trials, and will give the answer
+            return False
+        _Conclusion(study, finals, tracker, say).conclude(found)
     return True
+
+
+def _find_answer(study: Study, finals: StudyRecord | None, say: Callable[[str], None]) -> Answer:
+    if finals is not None:
+        say("finals are complete: comparing them")
+    return make_answer(study, say)
 
 
 @dataclass(frozen=True)
@@ -76,12 +88,23 @@ class _Conclusion:
     tracker: Tracker
     say: Callable[[str], None]
 
-    def conclude(self) -> None:
+    def conclude(self, found: Answer | None) -> None:
+        """Do what is left.
+
+        Args:
+            found: the answer, without a soup; None if the study has it.
+        """
         study, asked = self.study, self.study.finals_config
         known = study.answer if study.is_answered else None
         wants_soup = asked is not None and asked.soup and self.finals is not None
-        if known is None or (wants_soup and known.soup is None):
-            known = self._answer(wants_soup=wants_soup)
+        if known is None:
+            assert found is not None, "it was found since the study had none"
+            before = study.answer.soup if study.answer is not None and not wants_soup else None
+            known = replace(found, soup=before)
+            study.set_answer(known)
+        if wants_soup and known.soup is None:
+            known = replace(known, soup=self._soup())
+            study.set_answer(known)
         if asked is None or self.finals is None:
             return
         if known.verdict is not None:
@@ -89,16 +112,6 @@ class _Conclusion:
         if known.soup is not None and known.soup.reason is None and not known.soup.test:
             self._test_soup(known, known.soup)
         self._delete_models()
-
-    def _answer(self, *, wants_soup: bool) -> Answer:
-        study, finals = self.study, self.finals
-        before = study.answer.soup if study.answer is not None else None
-        soup = before if not wants_soup else self._soup()
-        if finals is not None:
-            self.say("finals are complete: comparing them")
-        answer = replace(make_answer(study), soup=soup)
-        study.set_answer(answer)
-        return answer
 
     def _soup(self) -> Soup:
         assert self.finals is not None

@@ -73,7 +73,7 @@ ANSWER = Answer(
         comparisons=(Comparison(1, 0.00396, 0.3413, (-0.008, 0.016), (-0.01, 0.02)),),
         missing=(),
     ),
-    selection=Selection(1, 0.72, 0.7055, (0.66, 0.74), 9),
+    selection=Selection(1, 0.72, 0.7055, (0.66, 0.74), 9, 1999),
     expected_best={1: 0.62, 2: 0.66, 9: 0.72},
     soup=Soup((41, 44, 42), (41, 44), (0.7144, 0.7161, 0.7150), {}, {SPEARMAN: 0.7161}, (0.7, 0.73), {}, None),
 )

@@ -204,7 +204,6 @@ def test_of_finals_that_are_not_over_it_is_said_how_far_they_are_and_nothing_is_
     study = finish(open_study(pass_sweep(words)), [trained(0.5), trained(0.6)])
     results = study_results(study)
     assert progress(results) == "2 of 2 trials finished (2 complete), complete; its finals have not begun"
-    assert finals(results).sentences == ["They begin once all trials of the study are finished."]
     held = open_finals(study)
     assert held is not None
     finish(held, ["TrialError: no", trained(0.55)])
@@ -237,7 +236,7 @@ def test_a_trial_of_a_dead_worker_is_interrupted() -> None:
 
 def test_a_key_of_words_under_one_option_and_of_numbers_under_another_has_a_place_for_each() -> None:
     study = finish(open_study(pass_sweep(["study.name=mixed", "loss=mnrl,cosent"])), [result(0.5), result(0.6)])
-    numbers = RangeAxis("optimizer.warmup", 0.0, 1.0, None, False, False, {"loss": "mnrl"})
+    numbers = RangeAxis("optimizer.warmup", 0.0, 1.0, False, None, False, {"loss": "mnrl"})
     study.plan = replace(
         study.plan, axes=(numbers, DiscreteAxis("optimizer.warmup", ("none", "half"), {"loss": "cosent"}))
     )

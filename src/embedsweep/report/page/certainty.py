@@ -28,8 +28,6 @@ def finals(results: StudyResults) -> Section:
         planned = f"the best {asked.top} configurations are trained again with {asked.seeds} other seeds each"
         return Section("finals", "Finals", [f"Once all trials are finished, {planned}."])
     if study.finals is None:
-        if study.finals_config is not None:
-            return Section("finals", "Finals", ["They begin once all trials of the study are finished."])
         ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
         return Section("finals", "Finals", [none], commands={"Trains the best three again with five other seeds": ask})
