@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from embedsweep.config.answer import Answer
 from embedsweep.evaluation.intervals import SEED
 from embedsweep.evaluation.scores import ItemScores, read_scores, write_scores
-from embedsweep.study.answering import make_answer
+from embedsweep.study.answering import interval_on_test, make_answer
 from embedsweep.study.finals import open_finals
 from embedsweep.study.opening import open_study
 from embedsweep.study.reading import read_study
@@ -161,6 +161,19 @@ def test_intervals_over_items_are_of_the_mean_over_seeds_on_the_same_resamples()
         assert found == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])), abs=0.02)
     assert other.scores[0].interval == (0.6, 0.8)  # as it was trained
     assert best.scores[0].interval is None
+
+
+def test_the_interval_on_test_is_of_the_mean_over_seeds_on_the_same_resamples() -> None:
+    finals = with_finals([0.7, 0.8], [0.6, 0.5]).finals
+    assert finals is not None
+    pair = finals.trials[:2]
+    for trial, noise in zip(pair, (0.2, 0.4), strict=True):
+        assert interval_on_test(finals, pair) is None
+        write_scores(finals.trial_folder(trial.number), scored_items(noise, n_items=80, seed=trial.number), "test")
+    drawn = np.random.default_rng(SEED).integers(80, size=(9999, 80))[::99]
+    items = [scored_items(noise, n_items=80, seed=trial.number) for trial, noise in zip(pair, (0.2, 0.4), strict=True)]
+    means = [statistics.fmean(spearman(each, rows) for each in items) for rows in drawn]
+    assert interval_on_test(finals, pair) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.02)
 
 
 def test_items_that_are_not_here_or_are_others_leave_the_verdict_and_say_so() -> None:

@@ -258,7 +258,7 @@ def test_test_scores_are_kept_in_the_study() -> None:
     assert study.test_scores is None
     cost = Emissions(0.001, 0.002, 3.0, "FRA", ("cpu power estimated",), 0.5)
     before = {"test/spearman_cosine": 0.1}
-    tested = TestScores(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, before, 20, cost)
+    tested = TestScores(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, before, 20, cost, (0.4, 0.6))
     study.set_test_scores(tested)
     assert open_study(by_name("compare")).test_scores == tested
 
@@ -268,7 +268,7 @@ def test_test_scores_of_older_versions_are_read() -> None:
     tested = TestScores.of({"trial": 3, "scores": scores})
     assert tested.scores == scores
     assert tested.benchmarks == {"testing/spearman_cosine": 0.3}
-    assert (tested.before, tested.n_trials, tested.cost) == ({}, None, None)
+    assert (tested.before, tested.n_trials, tested.cost, tested.interval) == ({}, None, None, None)
 
 
 # --- trials whose worker died

@@ -136,6 +136,10 @@ def test_the_test_scores_of_the_winner_alone_are_kept_for_each_item(best: Swept)
     assert set(kept.values()) == {None}
     score = winner.statistic("test/spearman_cosine")(np.ones((1, len(winner))))[0]
     assert score == pytest.approx(best.run_of(1).data.metrics["test/spearman_cosine"], abs=1e-6)
+    assert best.study.test_scores is not None
+    low, high = best.study.test_scores.interval or (0.0, 0.0)
+    assert (low, high) == winner.interval("test/spearman_cosine")
+    assert low < score < high
     artifacts = best.client.list_artifacts(best.run_of(1).info.run_id, "scores")
     assert {"scores/dev.parquet", "scores/test.parquet"} <= {each.path for each in artifacts}
 

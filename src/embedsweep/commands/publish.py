@@ -119,8 +119,9 @@ def _register(
     with tempfile.TemporaryDirectory(prefix="embedsweep-publish-") as temporary:
         staged = stage(folder, Path(temporary) / "new", name, changes)
         version = register_model(tracking, registration, loaded, staged, lambda line: say(console, line))
-    was = "is" if version.is_new else "was already"
-    say(console, f"{model.description} {was} version {version.number} of {name} in MLflow's store {version.store}")
+    was, card = ("is", "") if version.is_new else ("was already", "; that version's card stays as it was")
+    place = f"version {version.number} of {name} in MLflow's store {version.store}"
+    say(console, f"{model.description} {was} {place}{card}")
     say(console, f"load it: mlflow.sentence_transformers.load_model('models:/{name}@{alias}')")
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from embedsweep.config.result import Interval
 
 
-def _interval(value: Any) -> Interval | None:
+def interval_in(value: Any) -> Interval | None:
+    """Return an interval from what JSON made of it."""
     return None if value is None else (float(value[0]), float(value[1]))
 
 
@@ -56,8 +57,8 @@ class Finalist:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Finalist:
         """Return the finalist that ``asdict`` and JSON made a tree of."""
-        scores = tuple(SeedScore(**{**each, "interval": _interval(each["interval"])}) for each in tree["scores"])
-        return cls(**{**tree, "scores": scores, "interval": _interval(tree["interval"])})
+        scores = tuple(SeedScore(**{**each, "interval": interval_in(each["interval"])}) for each in tree["scores"])
+        return cls(**{**tree, "scores": scores, "interval": interval_in(tree["interval"])})
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Comparison:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Comparison:
         """Return the comparison that ``asdict`` and JSON made a tree of."""
-        return cls(**{**tree, "welch": _interval(tree["welch"]), "items": _interval(tree["items"])})
+        return cls(**{**tree, "welch": interval_in(tree["welch"]), "items": interval_in(tree["items"])})
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Selection:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Selection:
         """Return the selection that ``asdict`` and JSON made a tree of."""
-        return cls(**{**tree, "interval": _interval(tree["interval"])})
+        return cls(**{**tree, "interval": interval_in(tree["interval"])})
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Soup:
                 "kept": tuple(tree["kept"]),
                 "scores": tuple(tree["scores"]),
                 "left_out": {int(number): reason for number, reason in tree["left_out"].items()},
-                "interval": _interval(tree["interval"]),
+                "interval": interval_in(tree["interval"]),
             }
         )
 
@@ -205,12 +206,15 @@ class FinalsTest:
         kept: the number of the training with the best dev score, whose model is kept.
         scores: number of each training -> its metrics on test and further benchmarks, by name.
         before: those of the untrained model; empty where it is not scored.
+        interval: 95 % interval of the mean of the study's first metric over the test items, the seeds as they are; None
+            where it is not known.
     """
 
     finalist: int
     kept: int
     scores: Mapping[int, Mapping[str, float]]
     before: Mapping[str, float]
+    interval: Interval | None = None
 
     def mean(self) -> dict[str, float]:
         """Return the mean of each metric over the trainings."""
@@ -220,7 +224,8 @@ class FinalsTest:
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> FinalsTest:
         """Return the scores that ``asdict`` and JSON made a tree of."""
-        return cls(**{**tree, "scores": {int(number): scores for number, scores in tree["scores"].items()}})
+        scores = {int(number): scores for number, scores in tree["scores"].items()}
+        return cls(**{**tree, "scores": scores, "interval": interval_in(tree.get("interval"))})
 
 
 @dataclass(frozen=True)

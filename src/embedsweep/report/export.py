@@ -17,6 +17,7 @@ def tree_of(results: StudyResults) -> dict[str, Any]:
     ``chosen`` is the trial whose configuration is the answer: the best finalist's, else the best one.
     """
     study, best, status = results.study, results.best, study_status(results.study)
+    tested = results.test_scores
     return {
         "study": study.name,
         "state": study.state,
@@ -28,6 +29,7 @@ def tree_of(results: StudyResults) -> dict[str, Any]:
         "before": results.before,
         "quote": study.quote,
         "test": dict(best.test) if best is not None else {},
+        "test_interval": tested.interval if tested is not None and best is not None and best.test else None,
         "groups": {group: [asdict(option) for option in options] for group, options in results.groups.items()},
         "configurations": [_configuration(row) for row in results.configurations],
         "differences": {str(number): interval for number, interval in results.differences.items()},

@@ -179,7 +179,11 @@ def look_lines(study: StudyRecord) -> list[str]:
     metric = study.plan.objective.replace("dev/", "test/", 1)
     if test is not None and (scores := [each[metric] for each in test.scores.values() if metric in each]):
         least, most = score_text(metric, min(scores)), score_text(metric, max(scores))
-        over = f"over {len(scores)} seeds ({least} to {most})" if len(scores) > 1 else "of one seed"
+        items = f"95 % interval over test items {interval_text(test.interval)}" if test.interval is not None else ""
+        if len(scores) > 1:
+            over = f"over {len(scores)} seeds ({least} to {most}{f'; {items}' if items else ''})"
+        else:
+            over = f"of one seed{f' ({items})' if items else ''}"
         lines.append(f"{metric} of trial {test.finalist}: mean {score_text(metric, test.mean()[metric])} {over}")
     if (untested := unscored(study)) is not None:
         kept = f"a training of trial {test.finalist}, the best before" if test is not None else "that of the best trial"

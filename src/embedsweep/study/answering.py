@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.answer import Answer, Comparison, Finalist, SeedScore, Selection, Verdict
 from embedsweep.config.metrics import direction_of
+from embedsweep.config.result import Interval
 from embedsweep.evaluation.intervals import RESAMPLES_OF_FINALS, Floats, interval_of
 from embedsweep.evaluation.scores import ItemScores, read_scores
 from embedsweep.study.duplicates import is_reused
@@ -46,8 +48,27 @@ class MissingItemsError(Exception):
     """The scores of a trial's items are not on this machine, or are of other items; the text says which."""
 
 
-def _items(record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[Callable[[], ItemScores]]:
-    """Return for each trial what reads the scores of its dev items, which are those of the first trial.
+def interval_on_test(finals: StudyRecord, trials: Sequence[FrozenTrial]) -> Interval | None:
+    """Return the 95 % interval of the mean test score of some trainings over the test items, the seeds as they are.
+
+    None where scores of single items are not on this machine. All are scored on the same resamples.
+
+    Args:
+        finals: the finals.
+        trials: the trainings, at least one.
+    """
+    metric = finals.plan.objective
+    try:
+        found = [read().resampled(metric, RESAMPLES_OF_FINALS) for read in _items(finals, trials, "test")]
+    except MissingItemsError:
+        return None
+    return interval_of(np.mean(found, axis=0))
+
+
+def _items(
+    record: StudyRecord, trials: Sequence[FrozenTrial], split: Literal["dev", "test"] = "dev"
+) -> list[Callable[[], ItemScores]]:
+    """Return for each trial what reads the scores of its items, which are those of the first trial.
 
     Raises:
         MissingItemsError: when one is read.
@@ -56,12 +77,14 @@ def _items(record: StudyRecord, trials: Sequence[FrozenTrial]) -> list[Callable[
 
     def read(trial: FrozenTrial) -> ItemScores:
         nonlocal first
-        scores = read_scores(record.trial_folder(trial.number))
+        scores = read_scores(record.trial_folder(trial.number), split)
         if scores is None:
-            raise MissingItemsError(f"the scores of the dev items of trial {trial.number} are not on this machine")
+            raise MissingItemsError(f"the scores of the {split} items of trial {trial.number} are not on this machine")
         first = first or scores
         if not scores.is_of_same_items(first):
-            raise MissingItemsError(f"trial {trial.number} was scored on other dev items than trial {trials[0].number}")
+            raise MissingItemsError(
+                f"trial {trial.number} was scored on other {split} items than trial {trials[0].number}"
+            )
         return scores
 
     return [partial(read, trial) for trial in trials]

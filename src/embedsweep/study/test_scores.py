@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from embedsweep.config.answer import TestLook
-from embedsweep.config.result import Emissions
+from embedsweep.config.answer import TestLook, interval_in
+from embedsweep.config.result import Emissions, Interval
 
 TEST_SCORES = "embedsweep.finals"
 """User attribute of a study, named before there were finals: the test scores of its best trial."""
@@ -28,6 +28,7 @@ class TestScores:
         before: the same metrics of the untrained model, if requested.
         n_trials: how many trials it was the best of; None if an older version recorded no number.
         cost: what scoring cost, that of earlier winners of the study too; None if an older version did not measure it.
+        interval: 95 % interval of the study's first metric over the test items; None if an older version scored them.
     """
 
     __test__ = False  # no test class of pytest
@@ -38,6 +39,7 @@ class TestScores:
     before: Mapping[str, float]
     n_trials: int | None
     cost: Emissions | None
+    interval: Interval | None = None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -52,7 +54,8 @@ class TestScores:
             further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
         test = {name: value for name, value in scores.items() if name not in further}
         cost = Emissions.of(tree["emissions"]) if tree.get("emissions") else None
-        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"), cost)
+        before, interval = dict(tree.get("before", {})), interval_in(tree.get("interval"))
+        return cls(int(tree["trial"]), test, dict(further), before, tree.get("trials"), cost, interval)
 
     def tree(self) -> dict[str, Any]:
         """Return the value of the study's user attribute."""
@@ -63,6 +66,7 @@ class TestScores:
             "before": dict(self.before),
             "trials": self.n_trials,
             "emissions": None if self.cost is None else asdict(self.cost),
+            "interval": self.interval,
         }
 
 

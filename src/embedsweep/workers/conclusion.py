@@ -21,7 +21,7 @@ from embedsweep.evaluation.scores import SCORES
 from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
-from embedsweep.study.answering import make_answer
+from embedsweep.study.answering import interval_on_test, make_answer
 from embedsweep.study.duplicates import trained_config
 from embedsweep.study.record import RUN_ID, StudyRecord
 from embedsweep.study.study import Study
@@ -180,6 +180,7 @@ class _Conclusion:
                 self.say(f"test was not scored: no model of the finals of trial {finalist} is on this machine")
             return
         best, untrained = with_model[0], dict(same.before) if same is not None else {}
+        interval = same.interval if same is not None else None
         here = [trial for trial in with_model if trial in left]
         if here:
             look = f": look {len(study.looks) + 1} at test" if study.looks else ""
@@ -189,7 +190,8 @@ class _Conclusion:
             for number, result in scored.items():
                 scores[number] = {**result.test, **result.benchmarks}
                 untrained |= result.before
-        test = FinalsTest(finalist, best.number, scores, untrained)
+            interval = interval_on_test(finals, [trial for trial in trainings if trial.number in scores])
+        test = FinalsTest(finalist, best.number, scores, untrained, interval)
         with shielded():
             if here:  # counted before anybody can see a score in MLflow
                 study.add_look(f"finals of trial {finalist}")

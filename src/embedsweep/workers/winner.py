@@ -11,7 +11,7 @@ from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.emissions.meter import EmissionsMeter
-from embedsweep.evaluation.scores import SCORES
+from embedsweep.evaluation.scores import SCORES, read_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
@@ -80,10 +80,12 @@ def _score_winner(
         with train_log(folder / "train.log"), meter:
             scored = score_model(folder, config, result, alive)
         cost = meter.total()
+    items = read_scores(folder, "test") if done is None else None
+    interval = items.interval(config.objective) if items is not None else done.interval if done is not None else None
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
     complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev{kept}.")
-    tested = TestScores(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
+    tested = TestScores(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost, interval)
     with shielded():  # once a run is reopened, it must be ended
         run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]
         if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores

@@ -15,15 +15,18 @@ from markupsafe import escape
 
 from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.costs import study_costs, total_cost
+from embedsweep.report.export import tree_of
 from embedsweep.report.page.build import html_of, sections_of, write_report
 from embedsweep.report.page.content import Section
+from embedsweep.report.page.first import first_screen
 from embedsweep.report.results import study_results
 from embedsweep.report.verdict import verdict_lines
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TestScores
 from embedsweep.validation.sweep import pass_sweep
 from tests.report.page.studies import ANSWER, SPEARMAN, trained, whole_study
-from tests.report.studies import finish, result, scored_items, study_of
+from tests.report.studies import finish, result, scored_items, study_of, study_with_finals
 
 CHARTS = {
     "finals": 1,
@@ -124,6 +127,23 @@ def test_with_finals_the_first_screen_has_the_finalists_mean_and_the_verdict() -
     decided = verdict_lines(ANSWER)[2:]  # the first ones are on each finalist
     assert len(decided) == 2
     assert all(html.escape(line) in screen for line in decided)
+
+
+def test_test_has_its_interval_with_one_seed_and_over_those_of_finals() -> None:
+    study = study_of(0.5, 0.7, name="tested")
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.66}, {}, {}, 2, None, (0.61, 0.71)))
+    results = study_results(study)
+    assert first_screen(results, "e").facts["Test"] == [
+        "test/spearman_cosine 0.6600 (95 % interval 0.6100 to 0.7100), with one seed"
+    ]
+    assert tree_of(results)["test_interval"] == (0.61, 0.71)
+    held = study_with_finals()
+    assert held.finals_test is not None
+    held.set_finals_test(replace(held.finals_test, interval=(0.55, 0.65)))
+    over = "over 2 seeds (0.6000 to 0.6000; 95 % interval over test items 0.5500 to 0.6500)"
+    assert first_screen(study_results(held), "e").facts["Test"] == [
+        f"test/spearman_cosine of trial 1: mean 0.6000 {over}"
+    ]
 
 
 def test_it_computes_no_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:

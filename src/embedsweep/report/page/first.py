@@ -90,7 +90,8 @@ def _test(results: StudyResults, row: TrialRow) -> list[str]:
     if metric not in row.test:
         waits = not study.is_complete or study.finals_config is not None
         return ["not scored yet: test waits for the study and its finals to be complete" if waits else "not scored"]
-    return [f"{metric} {row.test[metric]:.4f}, with one seed", *look_lines(study)]
+    interval = results.test_scores.interval if results.test_scores is not None else None
+    return [f"{metric} {row.test[metric]:.4f}{_interval(interval)}, with one seed", *look_lines(study)]
 
 
 def _verdict(results: StudyResults) -> list[str]:
