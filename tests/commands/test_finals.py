@@ -254,7 +254,77 @@ def test_finals_that_are_interrupted_are_resumed_with_the_same_trial(
     assert len(trainings.runs("final")) == 4
 
 
-def test_a_study_whose_finals_failed_says_so_and_exits_as_one_with_failed_trials(trainings: Trainings) -> None:
+def test_a_study_without_a_complete_trial_says_that_it_has_no_finals(
+    trainings: Trainings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: int) -> None:
+        raise ValueError("no luck")
+
+    trainings.before_training = fail
+    assert train(*STUDY, *FINALS, "study.max_retries=0") == 3
+    assert "no finals, and no test score: no trial is complete" in capsys.readouterr().out
+    assert read_study("night").finals is None
+
+
+def test_finals_that_are_no_longer_asked_for_are_compared_once_they_are_asked_for_again_and_over(
+    trainings: Trainings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(count: int) -> None:
+        if count == 6:
+            trainings.before_training = lambda _: None
+            raise KeyboardInterrupt
+
+    trainings.before_training = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        train(*STUDY, *FINALS)
+    assert train("study.name=night", "study.finals.top=null") == 0
+    answer = read_study("night").answer
+    assert answer is not None
+    assert (answer.verdict, answer.unknown["verdict"]) == (None, "not all of their trainings are finished")
+    assert "finals: not all of their trainings are finished" in capsys.readouterr().out
+    assert train("study.name=night", "study.finals.top=2") == 0
+    study = read_study("night")
+    assert study.answer is not None
+    assert study.answer.verdict is not None
+    assert [look.what for look in study.looks] == ["trial 1", "finals of trial 1"]
+
+
+def test_scores_on_test_are_in_no_run_before_their_look_is_counted(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any) -> TrialResult:
+        if trainings.tested:
+            raise KeyboardInterrupt
+        return trainings.score_model(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embedsweep.workers.conclusion.score_model", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(*STUDY, *FINALS)
+    assert read_study("night").looks == ()
+    assert not any("test/spearman_cosine" in run.data.metrics for run in trainings.runs("final"))
+    assert train(*STUDY, *FINALS) == 0
+    assert read_study("night").looks == (TestLook("finals of trial 1", 3, 4),)
+
+
+def test_the_card_of_a_model_that_stays_says_what_more_seeds_say(trainings: Trainings) -> None:
+    train(*STUDY, *FINALS)
+    study = read_study("night")
+    (kept,) = models(finals_of(study))
+    (finals_of(study).trial_folder(kept) / "model" / "README.md").write_text(trainings.cards[-1])
+    trainings.scores[2e-4] = 0.65  # of the third seed, so that the model of another one stays
+    assert train("study.name=night", "study.finals.seeds=3") == 0
+    assert models(finals_of(read_study("night"))) == [kept]
+    assert "with 3 other seeds each" in trainings.cards[-1]
+    cards = len(trainings.cards)
+    (finals_of(study).trial_folder(kept) / "model" / "README.md").write_text(trainings.cards[-1])
+    assert train("study.name=night") == 0
+    assert len(trainings.cards) == cards
+
+
+def test_a_study_whose_finals_failed_says_so_and_exits_as_one_with_failed_trials(
+    trainings: Trainings, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(count: int) -> None:
         if count >= 3:
             raise ValueError("no luck")
@@ -263,6 +333,8 @@ def test_a_study_whose_finals_failed_says_so_and_exits_as_one_with_failed_trials
     assert train(*STUDY, *FINALS, "study.max_retries=0") == 3
     study = read_study("night")
     assert (study.is_answered, study.finals_test, study.looks) == (True, None, ())
+    printed = capsys.readouterr().out
+    assert "test was not scored: no training of the finals that counts has a score" in printed
     trainings.before_training = lambda _: None
     assert train("study.name=night", "study.retry_failed=true") == 0
     assert read_study("night").finals_test is not None

@@ -16,7 +16,7 @@ from embedsweep.report.difference import difference
 from embedsweep.study.duplicates import DUPLICATE
 from embedsweep.study.leases import LEASE
 from embedsweep.study.study import Study
-from tests.report.studies import keep_scores, result, study_of
+from tests.report.studies import keep_scores, result, study_of, study_with_finals
 
 SPEARMAN = "dev/spearman_cosine"
 
@@ -73,6 +73,20 @@ def test_report_writes_one_page_beside_the_study_and_opens_it_if_asked(
     assert opened == [path.resolve().as_uri()]
     assert main(["report", "nigth"]) == 2
     assert "no such study" in capsys.readouterr().err
+
+
+def test_report_writes_elsewhere_where_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_with_finals(name="held")
+    (study.folder / "report").write_text("in the way")
+    assert main(["report", "held"]) == 1
+    assert "the report cannot be written into sweeps/held (File exists): give another place" in capsys.readouterr().err
+    assert main(["report", "held", "--to", "page.html"]) == 0
+    assert capsys.readouterr().out == "report: page.html\n"
+    assert "<h1>held</h1>" in Path("page.html").read_text()
+    assert main(["report", "held", "--to", "page.html"]) == 2
+    assert "--to: page.html exists" in capsys.readouterr().err
+    assert main(["report", "held/finals"]) == 2
+    assert "held/finals: is the finals of study held, whose report has them" in capsys.readouterr().err
 
 
 def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixture[str]) -> None:

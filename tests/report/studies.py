@@ -51,10 +51,10 @@ def study_of(*outcomes: Outcome, name: str = "ranked", words: tuple[str, ...] = 
     return finish(open_study(pass_sweep(words)), outcomes)
 
 
-def study_with_finals(*, is_over: bool = True) -> Study:
+def study_with_finals(*, is_over: bool = True, name: str = "ranked") -> Study:
     """A study of three trials whose finals have two finalists of two seeds; trial 1 wins them."""
     words = ("study.finals.top=2", "study.finals.seeds=2")
-    study = study_of(result(0.6), result(0.7, interval=(0.65, 0.74)), "no", words=words)
+    study = study_of(result(0.6), result(0.7, interval=(0.65, 0.74)), "no", name=name, words=words)
     finals = open_finals(study)
     assert finals is not None
     cost = dataclasses.replace(COST, co2eq_kg=0.003, energy_kwh=0.02, duration_s=2.0)

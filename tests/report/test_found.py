@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from embedsweep.config.answer import Answer, Soup
 from embedsweep.config.study import DiscreteAxis
 from embedsweep.report.costs import study_costs
 from embedsweep.report.found import found_section
@@ -55,6 +56,22 @@ def test_without_finals_it_is_said_that_other_seeds_are_not_known() -> None:
     assert "Test was not looked at in this study." in text
     assert "training this model took 2 g CO2eq, 10 Wh" in text
     assert "Its finals, with other seeds, are not over" in found(study_with_finals(is_over=False))
+
+
+def test_finals_that_are_over_without_a_score_are_not_said_to_go_on() -> None:
+    study = study_with_finals(is_over=False)
+    study.set_answer(Answer(unknown={"verdict": "no training of the finals that counts has a score"}))
+    text = found(study)
+    assert "are not over" not in text
+    assert "- Finals: no training of the finals that counts has a score." in text
+
+
+def test_no_path_of_what_is_left_out_of_a_soup_gets_into_the_card() -> None:
+    study = study_with_finals()
+    left_out = {3: "as model.path is /home/me/encoder, not /home/me/other as in final 0"}
+    soup = Soup((0, 1), (0,), (0.7, 0.6), left_out, {}, None, {}, "fewer than two models can be averaged")
+    study.set_answer(replace(study.answer or Answer(), soup=soup))
+    assert "- Left out of the soup: final 3, as model.path is encoder, not other as in final 0." in found(study)
 
 
 def test_no_secret_no_path_and_no_markup_of_a_value_gets_into_the_card() -> None:

@@ -161,6 +161,18 @@ def test_only_the_next_best_trials_are_compared_and_none_without_the_scores_of_t
     assert (results.differences, results.undecided) == ({1: None}, ())
 
 
+def test_differences_that_another_machine_could_not_know_are_computed_where_the_items_are() -> None:
+    study = study_of(0.9, 0.8, 0.7, name="shared")
+    study.keep_differences(0, 3, {1: None, 2: (0.1, 0.2)})  # by a command on a machine without the folder of trial 1
+    assert study_results(study).differences == {1: None, 2: (0.1, 0.2)}
+    keep_scores(study, (0.2, 0.6))
+    results = study_results(study)
+    difference = scored_items(0.2).resampled(SPEARMAN) - scored_items(0.6).resampled(SPEARMAN)
+    assert results.differences[1] == pytest.approx(tuple(np.quantile(difference, [0.025, 0.975])))
+    assert results.differences[2] == (0.1, 0.2)
+    assert results.kept_differences == {1: None, 2: (0.1, 0.2)}
+
+
 def test_scores_of_other_items_are_not_compared() -> None:
     study = study_of(0.9, 0.8)
     keep_scores(study, (0.2,))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from embedsweep.config.answer import Answer, Comparison, Finalist, SeedScore, Selection, Verdict
-from embedsweep.report.verdict import selection_line, verdict_lines
+from embedsweep.config.answer import Answer, Comparison, Finalist, SeedScore, Selection, Soup, Verdict
+from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
+from tests.report.studies import study_with_finals
 
 METRIC = "dev/spearman_cosine"
 LEVEL = 0.05 / 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def finalist(trial: int, *scores: float) -> Finalist:
@@ -108,6 +115,34 @@ def test_without_a_doubt_none_is_said() -> None:
     printed = "\n".join(verdict_lines(Answer(verdict=WINNER)))
     assert not any(
         words in printed for words in ("not certain", "count", "not compared", "same score", "it stays", "not known")
+    )
+
+
+SOUP = Soup((0, 1), (0,), (0.7, 0.6), {}, {}, None, {}, "fewer than two models can be averaged")
+
+
+def test_what_is_left_out_of_a_soup_is_said_with_the_reason() -> None:
+    soup = replace(SOUP, left_out={2: "as model.pooling is cls", 3: "whose models", 4: "as model.pooling is cls"})
+    assert soup_lines(soup, METRIC) == [
+        "soup: none, fewer than two models can be averaged",
+        "left out of the soup: finals 2 and 4, as model.pooling is cls",
+        "left out of the soup: final 3, whose models",
+    ]
+    made = replace(soup, kept=(0, 1), dev={METRIC: 0.71}, reason=None)
+    assert soup_lines(made, METRIC)[1:] == soup_lines(soup, METRIC)[1:]
+
+
+@pytest.mark.usefixtures("folder")
+def test_where_the_best_finalist_was_not_scored_on_test_it_is_said_whose_model_is_kept() -> None:
+    study = study_with_finals()
+    assert len(look_lines(study)) == 1
+    answer = study.answer
+    assert answer is not None
+    assert answer.verdict is not None
+    study.set_answer(replace(answer, verdict=replace(answer.verdict, best=0)))
+    assert look_lines(study)[1] == (
+        "no training of trial 0, the best of its finals, was scored on test; the model that is kept is a training of "
+        "trial 1, the best before"
     )
 
 

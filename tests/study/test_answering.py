@@ -101,6 +101,21 @@ def test_a_finalist_whose_trainings_all_failed_is_missing() -> None:
     assert nothing.unknown["verdict"] == "no training of the finals that counts has a score"
 
 
+def test_finals_of_which_trainings_are_left_are_not_compared() -> None:
+    study = study_of(0.4, 0.5, rates=2, words=("study.finals.top=2", "study.finals.seeds=5"))
+    finals = open_finals(study)
+    assert finals is not None
+    running = finish(finals, [0.7, 0.1] * 4).ask()
+    finish(finals, [0.1])
+    assert running is not None
+    study.set_answer(answer_of(study))
+    assert study.answer is not None
+    assert (study.answer.verdict, study.answer.unknown["verdict"]) == (None, "not all of their trainings are finished")
+    finals.complete(running, result(0.7))
+    assert not study.is_answered
+    assert answer_of(study).verdict is not None
+
+
 def with_nothing() -> Study:
     study = study_of(0.4, 0.5, rates=2, name="nothing", words=("study.finals.top=2", "study.finals.seeds=2"))
     finals = open_finals(study)

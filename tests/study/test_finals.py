@@ -11,8 +11,8 @@ from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.finals import FinalsConfig
 from embedsweep.errors import ConfigError
 from embedsweep.files import study_names
-from embedsweep.study.finals import check_finals, open_finals
-from embedsweep.study.opening import open_study
+from embedsweep.study.finals import open_finals
+from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.reading import read_study
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
@@ -90,8 +90,21 @@ def test_five_seeds_are_the_first_of_ten_and_a_later_finalist_gets_them_all() ->
 def test_fewer_seeds_than_the_finals_have_are_refused() -> None:
     study = study_of(0.1, 0.4, words=("study.finals.top=2",))
     assert finals_of(study).n_trials == 10
-    problems = list(check_finals(open_study(pass_sweep(("study.name=ranked", "study.finals.seeds=4")))))
-    assert [problem.where for problem in problems] == ["study.finals.seeds"]
+    fewer = pass_sweep(("study.name=ranked", "study.finals.seeds=4"))
+    for opens in (find_study, open_study):  # find_study is what a dry run asks
+        with pytest.raises(ConfigError, match=r"study\.finals\.seeds.* is 5 in the finals .* cannot become 4"):
+            opens(fewer)
+    # What was refused is not what the next command, which names no number, gets.
+    assert open_study(pass_sweep(("study.name=ranked",))).finals_config == FinalsConfig(2, 5, soup=False)
+
+
+def test_finals_that_get_more_seeds_are_not_complete_for_who_read_them_before() -> None:
+    study = study_of(0.1, 0.4, words=TOP_2)
+    trained(finals_of(study))
+    assert study.finals is not None
+    assert (study.finals.is_complete, study.is_answered) == (True, False)
+    assert finals_of(open_study(pass_sweep(("study.name=ranked", "study.finals.seeds=3")))).n_left == 2
+    assert (study.finals.n_trials, study.finals.is_complete) == (6, False)
 
 
 @pytest.mark.parametrize(

@@ -200,8 +200,8 @@ def test_what_cannot_be_averaged_is_left_out_with_the_reason(kitchen: Kitchen, t
     ]
     soup = make_soup(tmp_path / "soup", members)
     assert soup.left_out == {
-        1: "model.pooling is cls, not mean as in final 0",
-        2: f"its model is not in {tmp_path / 'nowhere' / MODEL}",
+        1: "as model.pooling is cls, not mean as in final 0",
+        2: "whose models were not kept (study.keep_models=all keeps them) or are on another machine",
     }
     assert soup.reason == "fewer than two models can be averaged"
     assert make_soup(tmp_path / "soup", members) == soup

@@ -31,7 +31,6 @@ from embedsweep.validation.single import read_store
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from embedsweep.study.record import StudyRecord
 
 MODEL = Positional("MODEL", "a folder, a study's name (its best), a run's id or its first 6 digits, or a hub id")
 
@@ -165,10 +164,13 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
 
 def _best_of(study: str) -> ResolvedModel:
     """Return the model that a study kept: of its finals, once they are decided, else of its best trial."""
+    from embedsweep.report.verdict import unscored, what_is_left
     from embedsweep.study.reading import read_study
     from embedsweep.study.record import RUN_ID
 
     record = read_study(study)
+    if record.is_finals:
+        raise ConfigError.single(study, f"is the finals of study {record.experiment}; the model that they kept is its")
     kept = record.kept
     if kept is None and record.complete_trials:
         raise ConfigError.single(study, f"has no best model: {record.why_no_best}")
@@ -180,7 +182,7 @@ def _best_of(study: str) -> ResolvedModel:
     if not folder.is_dir():
         message = f"the model of its best, {what}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
-    left = _left(record)
+    left = what_is_left(record) or unscored(record)
     so_far = f" so far ({left})" if left else ""
     point = trained_in.point_of(trial)
     again = f", which is trial {point.finalist} with another seed" if point is not None else ""
@@ -196,16 +198,6 @@ def _best_of(study: str) -> ResolvedModel:
         is_answer=True,
         run_id=trial.user_attrs.get(RUN_ID),
     )
-
-
-def _left(record: StudyRecord) -> str | None:
-    """Return what a study has still to do before its best model is known, in words; None if nothing."""
-    from embedsweep.study.record import count_trials
-
-    left = max(0, record.n_expected - count_trials(record.trials)) + len(record.unfinished)
-    if left:
-        return f"{left} trial{'s' if left > 1 else ''} of the study not finished"
-    return "its finals are not over" if record.finals_config is not None and record.finals_test is None else None
 
 
 def _trusts(folder: Path) -> bool:

@@ -23,7 +23,6 @@ from embedsweep.report.ranking import print_best, print_preview, print_ranking, 
 from embedsweep.report.results import StudyResults
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
-from embedsweep.study.finals import check_finals
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
@@ -80,7 +79,6 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
                     *check_reach(study.url, study.services.tracking),
                 ]
             )
-        raise_problems([*check_finals(study)])
         agree_on_data(study)
         make = partial(_display, console, style)
         display = make(study)

@@ -141,8 +141,8 @@ def _stop(results: StudyResults, *, compared: bool) -> Iterator[str]:
 
 def _of_improvement(results: StudyResults, best: TrialRow, before: TrialRow) -> Interval | None:
     """Return the interval of the difference, which is among the others where the last improvement is the best trial."""
-    if best == results.best and before.number in results.differences:
-        return results.differences[before.number]
+    if (best == results.best and before.number in results.differences) or not results.computes:
+        return results.differences.get(before.number)
     return paired_differences(best, [before], results.study.plan.objective)[before.number]
 
 

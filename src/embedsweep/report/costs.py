@@ -25,12 +25,14 @@ class StudyCosts:
         finals: of each training of its finals, likewise.
         scoring: of scoring test and of averaging models; None where that was not measured.
         emissions: all of these for which more than the sums is known.
+        has_soup: whether models were averaged, which is part of scoring.
     """
 
     trials: tuple[Cost, ...]
     finals: tuple[Cost, ...]
     scoring: Emissions | None
     emissions: tuple[Emissions, ...]
+    has_soup: bool
 
     @property
     def all(self) -> tuple[Cost, ...]:
@@ -46,11 +48,13 @@ def study_costs(results: StudyResults) -> StudyCosts:
     """Return what a study cost so far."""
     finals, scoring = final_rows(results.study), results.study.scoring_cost
     known = [row.result for row in (*results.rows, *finals) if row.result is not None]
+    answer = results.study.answer
     return StudyCosts(
         trials=tuple(row.cost for row in results.rows if row.cost.co2eq_kg is not None),
         finals=tuple(row.cost for row in finals if row.cost.co2eq_kg is not None),
         scoring=scoring,
         emissions=(*(each.emissions for each in known), *([scoring] if scoring is not None else [])),
+        has_soup=answer is not None and answer.soup is not None,
     )
 
 
@@ -65,7 +69,8 @@ def total_cost(spent: StudyCosts) -> str:
     if spent.finals:
         parts.append(f"the finals ({_count(len(spent.finals), 'training')})")
     if spent.scoring is not None:
-        parts.append(f"scoring test ({duration(spent.scoring.duration_s)})")
+        soup = " and averaging models" if spent.has_soup else ""
+        parts.append(f"scoring test{soup} ({duration(spent.scoring.duration_s)})")
     what = " and of ".join(filter(None, (", of ".join(parts[:-1]), parts[-1])))
     words, n_all = [], len(spent.all)
     for figure in FIGURES:

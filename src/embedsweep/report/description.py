@@ -16,7 +16,7 @@ from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow, final_rows
 from embedsweep.report.status import study_status
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, score_text
-from embedsweep.report.verdict import answer_lines
+from embedsweep.report.verdict import answer_lines, of_finals, what_is_left
 from embedsweep.secrets import redact
 from embedsweep.tracking.tables import Table
 from embedsweep.tracking.view import run_path, view_path
@@ -73,11 +73,14 @@ def _headline(results: StudyResults) -> str:
     if best is None:
         why = study.why_no_best if study.complete_trials else "no trial is complete yet"
         return f"{why[0].upper()}{escaped(why[1:])}; {count}."
-    so_far = "" if study.is_complete else " so far"
+    left = what_is_left(study)
+    so_far = "" if left is None else " so far"
     scores = ", ".join(f"{escaped(name)} {score_text(name, value)}" for name, value in best.objectives.items())
     name = study.plan.objective.replace("dev", "test", 1)
     test = f", {escaped(name)} {best.test[name]:.4f}" if name in best.test else ""
-    return f"**Best{so_far}: trial {best.number}, {scores}**{test} ({escaped(short_params(best.values))}); {count}."
+    finals = f"; {of_finals(study.answer.verdict)}" if study.answer is not None and study.answer.verdict else ""
+    values = escaped(short_params(best.values))
+    return f"**Best{so_far}: trial {best.number}, {scores}**{test} ({values}){finals}; {count}."
 
 
 def _links(results: StudyResults, experiment_id: str | None) -> str:
@@ -145,12 +148,17 @@ def best_tags(results: StudyResults, program: str) -> dict[str, str]:
         return {}
     answer, chosen = results.study.answer, results.chosen or best
     verdict = answer.verdict if answer is not None else None
-    winner = {"embedsweep.winner": str(verdict.winner)} if verdict is not None and verdict.winner is not None else {}
+    # A winner may be none any more, once further configurations are in the finals.
+    winner = {"embedsweep.winner": _number(verdict.winner)} if verdict is not None else {}
     return winner | {
         "embedsweep.best_trial": str(best.number),
         "embedsweep.best_run": best.run_id or "",
         "embedsweep.best_command": rerun_command(program, results.study.fixed, chosen.values),
     }
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def trials_table(results: StudyResults) -> Table:

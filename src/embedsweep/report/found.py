@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from embedsweep.card.text import code, table, without_folders
+from embedsweep.card.text import code, table, without_folders, without_paths
 from embedsweep.config.study import Axis, DiscreteAxis, axis_words
 from embedsweep.config.values import shown
 from embedsweep.report.costs import study_costs, total_cost
 from embedsweep.report.page.importance import EVALUATOR, SAFE, importances
 from embedsweep.report.results import StudyResults
 from embedsweep.report.tables import interval_text, score_text
-from embedsweep.report.verdict import answer_lines
+from embedsweep.report.verdict import answer_lines, what_is_left
 from embedsweep.secrets import redact
 from embedsweep.study.keep import keep_text
 
@@ -83,10 +83,10 @@ def _finals(results: StudyResults) -> Iterator[str]:
         yield "The finals: the best configurations were trained again, each with the same other seeds."
     elif study.finals_config is None:
         yield "No finals were held: whether it would win again with other seeds is not known."
-    else:
+    elif what_is_left(study) is not None:
         yield "Its finals, with other seeds, are not over: whether it would win again is not known yet."
     if lines := answer_lines(study):
-        yield "\n".join(f"- {_sentence(line)}" for line in lines)
+        yield "\n".join(f"- {_sentence(without_paths(line))}" for line in lines)
 
 
 def _sentence(line: str) -> str:

@@ -159,6 +159,7 @@ class StudyResults:
         groups: swept group -> its options, the best first.
         configurations: the complete trials with seeds and replicates of a configuration as one, the best mean first.
         test_scores: of the best trial; None before the best trial was scored.
+        computes: whether differences that no command kept are computed from the scores of the items, where asked for.
     """
 
     study: StudyRecord
@@ -169,6 +170,7 @@ class StudyResults:
     groups: Mapping[str, tuple[GroupRow, ...]]
     configurations: tuple[ConfigurationRow, ...]
     test_scores: TestScores | None
+    computes: bool = True
 
     @property
     def chosen(self) -> TrialRow | None:
@@ -182,14 +184,16 @@ class StudyResults:
 
         Of the next best trials, and of the best trial of each option of a swept group.
 
-        Those that a command kept at its end; else see `paired_differences`, which takes about a quarter of a second for
-        each trial and 1,500 items.
+        Those that a command kept at its end; what it did not know, as the items are on this machine only, and all where
+        none did, are computed: see `paired_differences`, which takes about a quarter of a second for each trial and
+        1,500 items.
         """
-        if (kept := self.kept_differences) is not None:
-            return kept
-        if self.best is None:
-            return {}
-        metric = self.study.plan.objective
+        kept, metric = self.kept_differences, self.study.plan.objective
+        if self.best is None or not self.computes:
+            return kept or {}
+        if kept is not None:
+            unknown = [self.rows[number] for number, interval in kept.items() if interval is None]
+            return {**kept, **paired_differences(self.best, unknown, metric)}
         others = [row for row in self.ranked if not (row.is_reused or row.forgets or row.number == self.best.number)]
         others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))
         winners = {option.best_trial for options in self.groups.values() for option in options}

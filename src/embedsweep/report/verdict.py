@@ -12,7 +12,7 @@ from embedsweep.config.answer import Answer, Comparison, Finalist, Selection, So
 from embedsweep.config.metrics import direction_of
 from embedsweep.evaluation.intervals import RESAMPLES
 from embedsweep.report.tables import interval_text, score_text
-from embedsweep.study.record import StudyRecord
+from embedsweep.study.record import StudyRecord, count_trials
 from embedsweep.study.seeds import LOOKS, smallest_p
 
 
@@ -31,6 +31,29 @@ def answer_lines(study: StudyRecord) -> list[str]:
     elif (reason := answer.unknown.get("selection")) is not None:
         lines.append(f"luck of the draw is not known: {reason}")
     return lines
+
+
+def what_is_left(study: StudyRecord) -> str | None:
+    """Return what may still change a study's answer, in words; None if nothing is left."""
+    left = max(0, study.n_expected - count_trials(study.trials)) + len(study.unfinished)
+    if left:
+        return f"{left} trial{'s' if left > 1 else ''} of the study not finished"
+    finals = study.finals
+    if study.finals_config is not None and (finals is None or not finals.is_complete or not study.is_answered):
+        return "its finals are not over"
+    return None
+
+
+def unscored(study: StudyRecord) -> str | None:
+    """Return that test scores and model are not those of the best finalist; None if they are, or without finals.
+
+    A command may have been killed before it scored them, or their models are on another machine.
+    """
+    answer, test = study.answer, study.finals_test
+    verdict = answer.verdict if answer is not None else None
+    if verdict is None or (test is not None and test.finalist == verdict.best):
+        return None
+    return f"no training of trial {verdict.best}, the best of its finals, was scored on test"
 
 
 def verdict_lines(answer: Answer) -> list[str]:
@@ -55,6 +78,13 @@ def finalist_line(verdict: Verdict, finalist: Finalist) -> str:
     least, most = (score_text(verdict.metric, each) for each in (min(scores), max(scores)))
     items = f"; 95 % interval over dev items {interval_text(finalist.interval)}" if finalist.interval else ""
     return f"{mean} ± {finalist.spread:.4f} over {len(scores)} seeds ({least} to {most}{items})"
+
+
+def of_finals(verdict: Verdict) -> str:
+    """Return what the finals found in a few words."""
+    if verdict.winner is not None:
+        return f"finals: winner trial {verdict.winner}"
+    return f"finals: no winner, the best mean is that of trial {verdict.best}"
 
 
 def _decision(verdict: Verdict) -> Iterator[str]:
@@ -151,6 +181,9 @@ def look_lines(study: StudyRecord) -> list[str]:
         least, most = score_text(metric, min(scores)), score_text(metric, max(scores))
         over = f"over {len(scores)} seeds ({least} to {most})" if len(scores) > 1 else "of one seed"
         lines.append(f"{metric} of trial {test.finalist}: mean {score_text(metric, test.mean()[metric])} {over}")
+    if (untested := unscored(study)) is not None:
+        kept = f"a training of trial {test.finalist}, the best before" if test is not None else "that of the best trial"
+        lines.append(f"{untested}; the model that is kept is {kept}")
     if len(looks) > 1:
         what = ", then ".join(look.what for look in looks)
         lines.append(f"test was looked at {len(looks)} times: {what}; the first look alone is free of choosing by test")
@@ -159,19 +192,28 @@ def look_lines(study: StudyRecord) -> list[str]:
 
 def soup_lines(soup: Soup, metric: str) -> list[str]:
     """Return what the average of the finals' models scores: one more candidate, never preferred by itself."""
+    left_out = [
+        f"left out of the soup: {_listed('final', [n for n, why in soup.left_out.items() if why == reason])}, {reason}"
+        for reason in dict.fromkeys(soup.left_out.values())
+    ]
     if soup.reason is not None:
-        return [f"soup: none, {soup.reason}"]
+        return [f"soup: none, {soup.reason}", *left_out]
     test_metric = metric.replace("dev/", "test/", 1)
     interval = f" (95 % interval {interval_text(soup.interval)})" if soup.interval is not None else ""
     test = f", {test_metric} {score_text(test_metric, soup.test[test_metric])}" if test_metric in soup.test else ""
     return [
         f"soup of {len(soup.kept)} of {len(soup.tried)} trainings of the finals: {metric} "
         f"{score_text(metric, soup.dev[metric])}{interval}{test}; the best training alone "
-        f"{score_text(metric, soup.scores[0])}; this dev score chose its members, and flatters it"
+        f"{score_text(metric, soup.scores[0])}; this dev score chose its members, and flatters it",
+        *left_out,
     ]
 
 
 def _trials(numbers: Sequence[int]) -> str:
+    return _listed("trial", numbers)
+
+
+def _listed(unit: str, numbers: Sequence[int]) -> str:
     words = [str(number) for number in numbers]
     listed = f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
-    return f"trial{'s' if len(words) > 1 else ''} {listed}"
+    return f"{unit}{'s' if len(words) > 1 else ''} {listed}"

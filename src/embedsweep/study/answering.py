@@ -29,7 +29,7 @@ def make_answer(study: StudyRecord, say: Callable[[str], None]) -> Answer:
     """Return what is known of a study and of its finals, without a soup.
 
     Args:
-        study: the study; it and its finals, if it has any, are complete.
+        study: the study, which is complete.
         say: is told what takes seconds.
     """
     unknown: dict[str, str] = {}
@@ -72,6 +72,9 @@ def _sign(metric: str) -> float:
 
 
 def _verdict(finals: StudyRecord, unknown: dict[str, str]) -> Verdict | None:
+    if not finals.is_complete:  # a comparison now would be one more look
+        unknown["verdict"] = "not all of their trainings are finished"
+        return None
     metric, sign = finals.plan.objective, _sign(finals.plan.objective)
     index = finals.plan.objectives.index(metric)
     trainings = _trainings(finals)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +22,6 @@ from embedsweep.config.finals import MOST_SEEDS, SEED, FinalPoint, FinalsConfig,
 from embedsweep.config.identity import config_hash
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.study import Choice, DiscreteAxis, StudyPlan, plan_of
-from embedsweep.errors import Problem
 from embedsweep.files import FINALS
 from embedsweep.study.comparison import check_nothing_lost, complete_files
 from embedsweep.study.duplicates import is_reused, trained_config
@@ -100,15 +99,6 @@ def _identity(plan: StudyPlan, candidate: Candidate) -> str:
     """Return the hash of a configuration without its seed."""
     config = trained_config(plan, candidate.trials[0])
     return config_hash(replace(config, trainer=replace(config.trainer, seed=0)))
-
-
-def check_finals(study: StudyRecord) -> Iterator[Problem]:
-    """Yield a problem where a command asks for fewer seeds than the finals have, which began with more."""
-    asked, finals = study.finals_config, study.finals
-    has = len({point.seed for point in finals.points}) if finals is not None else 0
-    if asked is not None and asked.seeds < has:
-        message = f"is {has} in the finals that this study began and cannot become {asked.seeds}: leave it out"
-        yield Problem("study.finals.seeds", f"{message}, or raise it")
 
 
 def open_finals(study: Study) -> Study | None:

@@ -24,7 +24,7 @@ FINALS_TEST = "embedsweep.finals_test"
 SCORING_COST = "embedsweep.scoring_cost"
 """User attribute of a study: what scoring test and averaging models cost, all in all."""
 AFTER_TRIALS, AFTER_FINALS = "after_trials", "after_finals"
-"""Keys of the answer: how many trials the study and its finals had."""
+"""Keys of the answer: how many finished trials the study and its finals had."""
 POINTS = "embedsweep.points"
 """User attribute of a study that is the finals of another: what is trained, in order; it only grows."""
 DIFFERENCES = "embedsweep.differences"
@@ -97,7 +97,7 @@ class AnswerKeeper(KeptAnswer):
     @property
     @abstractmethod
     def trial_counts(self) -> tuple[int, int]:
-        """How many trials the study and its finals have."""
+        """How many finished trials the study and its finals have."""
 
     def keep_differences(self, best: int, complete: int, intervals: Mapping[int, Interval | None]) -> None:
         """Keep the intervals of how far the best trial is above others, for reports; see `StudyRecord.differences`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,9 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     n_trials = _agree_on_n_trials(study, plan, sweep)
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
-    return Study(name, plan, n_trials, url, study, services)
+    opened = Study(name, plan, n_trials, url, study, services)
+    raise_problems([*_check_seeds_of_finals(opened, sweep)])
+    return opened
 
 
 def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
@@ -242,6 +244,17 @@ def agreed_finals(kept: Mapping[str, Any] | None, request: Sweep) -> dict[str, A
     if not {"study", "study.finals"} & request.overridden:
         asked |= {key: value for key, value in kept.items() if f"study.finals.{key}" not in request.overridden}
     return asked
+
+
+def _check_seeds_of_finals(study: Study, request: Sweep) -> Iterator[Problem]:
+    """Yield a problem where a command asks for fewer seeds than the finals have, which began with more."""
+    kept = study._study.user_attrs.get(FINALS_CONFIG)
+    asked = agreed_finals(kept, request)
+    if kept is None or asked is None or asked["seeds"] >= kept["seeds"] or (finals := study.finals) is None:
+        return
+    if asked["seeds"] < (has := len({point.seed for point in finals.points})):
+        message = f"is {has} in the finals that this study began and cannot become {asked['seeds']}: leave it out"
+        yield Problem("study.finals.seeds", f"{message}, or raise it")
 
 
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:

@@ -288,6 +288,8 @@ class StudyRecord(KeptAnswer):
         """The finals of this study, a study in the same storage; None before they began."""
         if self._finals is None and not self.is_finals:
             self._finals = self._read_finals()
+        if self._finals is not None:  # this command, or another, may have added seeds or finalists
+            self._finals.n_trials = self._finals._study.user_attrs[N_TRIALS]
         return self._finals
 
     def _read_finals(self) -> StudyRecord | None:
@@ -323,15 +325,16 @@ class StudyRecord(KeptAnswer):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the answer is of all trials that it and its finals have now."""
+        """Whether the answer is of all trials of it and its finals that are finished now."""
         tree = self._study.user_attrs.get(ANSWER)
         return tree is not None and (tree[AFTER_TRIALS], tree[AFTER_FINALS]) == self.trial_counts
 
     @property
     def trial_counts(self) -> tuple[int, int]:
-        """How many trials it and its finals have."""
-        finals = self.finals
-        return len(self.trials), len(finals.trials) if finals is not None else 0
+        """How many finished trials it and its finals have."""
+        both = (self.trials, finals.trials if (finals := self.finals) is not None else [])
+        of_study, of_finals = (sum(trial.state.is_finished() for trial in trials) for trials in both)
+        return of_study, of_finals
 
     @property
     def quote(self) -> Mapping[str, Any] | None:

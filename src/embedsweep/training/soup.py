@@ -33,6 +33,8 @@ from embedsweep.training.folder import train_log
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+NO_MODEL = "whose models were not kept (study.keep_models=all keeps them) or are on another machine"
+
 SOUP_FILE = "soup.json"
 LOG = "train.log"
 
@@ -142,9 +144,7 @@ def _ranked(members: Sequence[Member]) -> tuple[list[Member], dict[int, str]]:
     """Return the members that can be averaged, the best on dev first, and why each other one cannot."""
     found = [member for member in members if (member.folder / MODEL).is_dir()]
     found.sort(key=lambda member: (_rank(member.config, member.result.objective), member.number))
-    left_out = {
-        member.number: f"its model is not in {member.folder / MODEL}" for member in members if member not in found
-    }
+    left_out = {member.number: NO_MODEL for member in members if member not in found}
     for member in found[1:]:
         if difference := _difference(found[0].config.model, member.config.model):
             left_out[member.number] = f"{difference} as in final {found[0].number}"
@@ -160,7 +160,7 @@ def _difference(best: ModelConfig, other: ModelConfig) -> str | None:
     for field in fields(ModelConfig):
         own, theirs = getattr(best, field.name), getattr(other, field.name)
         if field.name not in OF_TRAINING and own != theirs:
-            return f"model.{field.name} is {shown(theirs)}, not {shown(own)}"
+            return f"as model.{field.name} is {shown(theirs)}, not {shown(own)}"
     return None
 
 

@@ -6,7 +6,7 @@ Each part is kept in the study's storage as soon as it is known, so that a kill 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -25,7 +25,8 @@ from embedsweep.study.answering import make_answer
 from embedsweep.study.duplicates import trained_config
 from embedsweep.study.record import RUN_ID, StudyRecord
 from embedsweep.study.study import Study
-from embedsweep.tracking.runs import Tracker
+from embedsweep.study.test_scores import TestScores
+from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.folder import train_log
 from embedsweep.training.soup import Member, make_soup, score_soup
 from embedsweep.workers.winner import SCORING, score_complete, score_model
@@ -49,21 +50,29 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     Returns:
         Whether all is known; not before the study and the finals that it asks for are complete.
     """
-    asked, finals = study.finals_config, study.finals
-    if not study.is_complete or (asked is not None and finals is not None and not finals.is_complete):
+    if not _is_over(study):
         return False
-    if asked is None:
-        score_complete(study, tracker, parent)
-    if finals is not None and not finals.is_complete:
+    score_complete(study, tracker, parent)
+    asked, finals = study.finals_config, study.finals
+    if asked is not None and finals is None:
+        why = "of each configuration a trial forgets more than study.keep allows"
+        say(f"no finals, and no test score: {study.why_no_best if study.best is None else why}")
+    if finals is not None and not finals.is_complete:  # they are no longer asked for
         finals = None
     counts = study.trial_counts
     # Not under the lock, for which others wait: of many trials it takes seconds. Two commands find the same.
     found = None if study.is_answered else _find_answer(study, finals, say)
     with study.lock():  # two commands may see the last trial end at the same time
-        if study.trial_counts != counts:  # another one has added trials, and will give the answer
-            return False
+        if study.trial_counts != counts or not _is_over(study):
+            return False  # another one has added trials, or finals, and will give the answer
         _Conclusion(study, finals, tracker, say).conclude(found)
     return True
+
+
+def _is_over(study: StudyRecord) -> bool:
+    """Return whether a study and the finals that it asks for are complete; it may be one that can have none."""
+    finals = study.finals
+    return study.is_complete and (study.finals_config is None or finals is None or finals.is_complete)
 
 
 def _find_answer(study: Study, finals: StudyRecord | None, say: Callable[[str], None]) -> Answer:
@@ -109,6 +118,8 @@ class _Conclusion:
             return
         if known.verdict is not None:
             self._test(known.verdict)
+        else:
+            self.say(f"test was not scored: {known.unknown.get('verdict', 'there is no verdict on the finals')}")
         if known.soup is not None and known.soup.reason is None and not known.soup.test:
             self._test_soup(known, known.soup)
         self._delete_models()
@@ -164,25 +175,31 @@ class _Conclusion:
         trainings = self._trainings(finalist)
         left = [trial for trial in trainings if trial.number not in scores]
         with_model = [trial for trial in trainings if (finals.trial_folder(trial.number) / MODEL).is_dir()]
-        here = [trial for trial in with_model if trial in left]
-        if not here:
+        if not with_model:
             if left and not scores:
                 self.say(f"test was not scored: no model of the finals of trial {finalist} is on this machine")
             return
-        look = f": look {len(study.looks) + 1} at test" if study.looks else ""
-        self.say(f"scoring the {len(here)} trainings of trial {finalist} on test{look}")
         best, untrained = with_model[0], dict(same.before) if same is not None else {}
-        with self._measured():
-            for trial in here:
-                scored = self._score(trial, with_before=trial.number == best.number)
-                scores[trial.number] = {**scored.test, **scored.benchmarks}
-                untrained |= scored.before
-                if trial.number == best.number:
-                    self._complete_card(best, verdict, scored)
-                self._record(trial, scored, with_model=trial.number == best.number)
+        here = [trial for trial in with_model if trial in left]
+        if here:
+            look = f": look {len(study.looks) + 1} at test" if study.looks else ""
+            self.say(f"scoring the {len(here)} trainings of trial {finalist} on test{look}")
+            with self._measured():
+                scored = {trial.number: self._score(trial, with_before=trial.number == best.number) for trial in here}
+            for number, result in scored.items():
+                scores[number] = {**result.test, **result.benchmarks}
+                untrained |= result.before
+        test = FinalsTest(finalist, best.number, scores, untrained)
         with shielded():
-            study.add_look(f"finals of trial {finalist}")
-            study.set_finals_test(FinalsTest(finalist, best.number, scores, untrained))
+            if here:  # counted before anybody can see a score in MLflow
+                study.add_look(f"finals of trial {finalist}")
+            is_changed = self._complete_card(best, verdict, test, is_scored=bool(here))
+            for trial in here:
+                self._record(trial, test.scores[trial.number])
+            if is_changed:
+                self._record_model(best)
+            if test != before:
+                study.set_finals_test(test)
 
     def _score(self, trial: FrozenTrial, *, with_before: bool) -> TrialResult:
         finals = self.finals
@@ -193,8 +210,11 @@ class _Conclusion:
         with train_log(folder / "train.log"):
             return score_model(folder, config, result if with_before else replace(result, before={}))
 
-    def _complete_card(self, trial: FrozenTrial, verdict: Verdict, scored: TrialResult) -> None:
-        """Say in the card of the model that is kept how it was chosen."""
+    def _complete_card(self, trial: FrozenTrial, verdict: Verdict, test: FinalsTest, *, is_scored: bool) -> bool:
+        """Say in the card of the model that is kept how it was chosen; return whether it did not say so already.
+
+        More seeds, or another finalist, may have changed the verdict on a model that was scored before.
+        """
         study, finals = self.study, self.finals
         assert finals is not None
         place = "is the winner of" if verdict.winner is not None else "has the best mean, not certain to win again, in"
@@ -203,19 +223,41 @@ class _Conclusion:
             f"configurations were trained with {verdict.seeds} other seeds each; of these trainings' models it is the "
             "best on dev."
         )
-        complete_card(finals.trial_folder(trial.number) / MODEL, trained_config(finals.plan, trial), scored, chosen)
+        folder = finals.trial_folder(trial.number) / MODEL
+        card = folder / "README.md"
+        if not is_scored and (not card.is_file() or chosen in card.read_text(encoding="utf-8", errors="replace")):
+            return False
+        result = finals.result_of(trial)
+        assert result is not None, "a complete trial has a result"
+        tested = TestScores.of({"trial": trial.number, "scores": test.scores[trial.number], "before": test.before})
+        known = {**result.before, **tested.before}
+        scored = replace(result, test=tested.test, benchmarks=tested.benchmarks, before=known)
+        complete_card(folder, trained_config(finals.plan, trial), scored, chosen)
+        return True
 
-    def _record(self, trial: FrozenTrial, scored: TrialResult, *, with_model: bool) -> None:
+    def _record(self, trial: FrozenTrial, scores: Mapping[str, float]) -> None:
         """Add a training's test scores to its run."""
+        finals, run = self.finals, self._run_of(trial)
+        assert finals is not None
+        result, items = finals.result_of(trial), finals.trial_folder(trial.number) / SCORES
+        if run is None or result is None:
+            return
+        run.log_metrics(result.steps, scores)
+        if items.is_dir():
+            run.log_artifact(items, SCORES)
+
+    def _record_model(self, trial: FrozenTrial) -> None:
+        """Add the model that is kept to its run."""
+        finals, run = self.finals, self._run_of(trial)
+        assert finals is not None
+        if run is not None and self.study.services.keep_models != "none":
+            run.log_artifact(finals.trial_folder(trial.number) / MODEL, MODEL)
+
+    def _run_of(self, trial: FrozenTrial) -> TrialTracker | None:
+        """Return the run of a training; None if it is in another store."""
         finals, run_id = self.finals, trial.user_attrs[RUN_ID]
         assert finals is not None
-        if not self.tracker.has_run(run_id):  # it is in another store
-            return
-        folder, run = finals.trial_folder(trial.number), self.tracker.finished_run(finals.experiment, run_id)
-        run.log_metrics(scored.steps, {**scored.test, **scored.benchmarks})
-        run.log_artifact(folder / SCORES, SCORES)
-        if with_model and self.study.services.keep_models != "none":
-            run.log_artifact(folder / MODEL, MODEL)
+        return self.tracker.finished_run(finals.experiment, run_id) if self.tracker.has_run(run_id) else None
 
     def _test_soup(self, answer: Answer, soup: Soup) -> None:
         """Score a soup on test: one more look."""

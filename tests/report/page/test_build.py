@@ -6,12 +6,14 @@ import base64
 import hashlib
 import html
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from markupsafe import escape
 
+from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.costs import study_costs, total_cost
 from embedsweep.report.page.build import html_of, sections_of, write_report
 from embedsweep.report.page.content import Section
@@ -20,8 +22,8 @@ from embedsweep.report.verdict import verdict_lines
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
-from tests.report.page.studies import ANSWER, SPEARMAN, whole_study
-from tests.report.studies import finish, result, study_of
+from tests.report.page.studies import ANSWER, SPEARMAN, trained, whole_study
+from tests.report.studies import finish, result, scored_items, study_of
 
 CHARTS = {
     "finals": 1,
@@ -134,6 +136,9 @@ def test_it_computes_no_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     study.keep_differences(1, 9, {4: (-0.01, 0.02), 8: (0.004, 0.03)})
     page = html_of(study_results(study), "e")
     assert "cannot be told apart from trial 1: trial 4" in page
+    study.keep_differences(1, 9, {4: (-0.01, 0.02), 0: None})
+    write_scores(study.trial_folder(0), scored_items(0.3))
+    assert "not compared with trial 1: trial 0" in html_of(study_results(study), "e")
 
 
 def test_differences_that_were_kept_hold_until_another_trial_is_complete() -> None:
@@ -161,6 +166,12 @@ def test_studies_in_all_states_have_a_report(
 ) -> None:
     study = study_of(*outcomes, name="state", words=words, rates=4)
     assert f">{headline}" in html_of(study_results(study), "embedsweep train")
+
+
+def test_a_score_that_was_nan_leaves_a_gap() -> None:
+    unsound = replace(trained(0.5), curve={SPEARMAN: [(10, float("nan")), (20, 0.5)]})
+    page = html_of(study_results(study_of(unsound, trained(0.4), name="unsound")), "e")
+    assert '"y":[null,0.5,null]' in page
 
 
 def test_the_report_lies_in_the_studys_folder() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,23 @@ import pytest
 from scipy.stats import rankdata
 
 from embedsweep.config.answer import FinalsTest
+from embedsweep.config.study import DiscreteAxis, RangeAxis
 from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.loaded_study import LoadedStudy
 from embedsweep.report.page.account import failures, progress
 from embedsweep.report.page.build import sections_of
 from embedsweep.report.page.certainty import finals, luck
+from embedsweep.report.page.first import first_screen
 from embedsweep.report.page.importance import importances
 from embedsweep.report.page.items import change_of, items
 from embedsweep.report.page.space import parallel
 from embedsweep.report.page.trials import curves, history, pareto_front, ranking
 from embedsweep.report.results import study_results
-from embedsweep.report.verdict import selection_line, soup_lines, verdict_lines
+from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
 from embedsweep.study.finals import open_finals
+from embedsweep.study.leases import LEASE
 from embedsweep.study.opening import open_study
+from embedsweep.study.record import RETRY_OF
 from embedsweep.validation.sweep import pass_sweep
 from tests.report.page.studies import ANSWER, SPEARMAN, trained, whole_study
 from tests.report.studies import finish, result, scored_items
@@ -179,7 +184,7 @@ def test_with_finals_the_items_are_those_of_the_model_that_they_keep() -> None:
     assert held is not None
     finish(held, [trained(0.55), trained(0.54), trained(0.57), "TrialError: no"])
     study.set_finals_test(FinalsTest(1, 2, {0: {}, 2: {}}, {}))
-    write_scores(study.trial_folder(0), scored_items(0.9), "before")
+    write_scores(held.trial_folder(0), scored_items(0.9), "before")  # a worker scores it once, with any training
     write_scores(held.trial_folder(2), scored_items(0.1, seed=9))
     results = study_results(study)
     change = change_of(results)
@@ -189,7 +194,58 @@ def test_with_finals_the_items_are_those_of_the_model_that_they_keep() -> None:
     predicted = rankdata(scored_items(0.1, seed=9).columns["predicted_cosine"])
     assert change.after.tolist() == pytest.approx((1 - np.abs(gold - predicted) / 199).tolist())
     assert failures(results).tables[0].rows[0][:3] == ("final 3", "TrialError: no", "")
-    assert progress(results).endswith("; 4 of 4 trainings of the finals; complete")
+    assert progress(results) == (
+        "2 of 2 trials finished (2 complete), complete; 4 of 4 finals finished (3 complete, 1 failed), complete"
+    )
+
+
+def test_of_finals_that_are_not_over_it_is_said_how_far_they_are_and_nothing_is_the_answer_yet() -> None:
+    words = ["study.name=open", "optimizer.lr=1e-4,1e-3", "study.finals.top=2", "study.finals.seeds=2"]
+    study = finish(open_study(pass_sweep(words)), [trained(0.5), trained(0.6)])
+    results = study_results(study)
+    assert progress(results) == "2 of 2 trials finished (2 complete), complete; its finals have not begun"
+    held = open_finals(study)
+    assert held is not None
+    finish(held, ["TrialError: no", trained(0.55)])
+    results = study_results(study)
+    assert progress(results).endswith("; 2 of 4 finals finished (1 complete, 1 failed), not running")
+    assert finals(results).sentences == ["Not decided yet: 2 of 4 finals finished."]
+    assert first_screen(results, "e").headline.startswith("Best so far: trial 1")
+
+
+def test_a_failed_training_of_the_finals_names_the_one_that_retries_it() -> None:
+    words = ["study.name=again", "optimizer.lr=1e-4,1e-3", "study.finals.top=1", "study.finals.seeds=2"]
+    study = finish(open_study(pass_sweep(words)), ["TrialError: first", trained(0.6)])
+    held = open_finals(study)
+    assert held is not None
+    finish(held, ["TrialError: no", trained(0.55)])
+    held._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={RETRY_OF: 0}))
+    rows = failures(study_results(study)).tables[0].rows
+    assert [row[:3] for row in rows] == [
+        ("0", "TrialError: first", ""),
+        ("final 0", "TrialError: no", "final 2"),
+    ]
+
+
+def test_a_trial_of_a_dead_worker_is_interrupted() -> None:
+    study = whole_study()
+    study._open[11].set_user_attr(LEASE, None)
+    (table,) = (table for table in ranking(study_results(study)).tables if table.is_folded)
+    assert table.rows[11][1] == "interrupted"
+
+
+def test_a_key_of_words_under_one_option_and_of_numbers_under_another_has_a_place_for_each() -> None:
+    study = finish(open_study(pass_sweep(["study.name=mixed", "loss=mnrl,cosent"])), [result(0.5), result(0.6)])
+    numbers = RangeAxis("optimizer.warmup", 0.0, 1.0, False, None, False, {"loss": "mnrl"})
+    study.plan = replace(
+        study.plan, axes=(numbers, DiscreteAxis("optimizer.warmup", ("none", "half"), {"loss": "cosent"}))
+    )
+    results = study_results(study)
+    values = [{"optimizer.warmup": value} for value in (0.25, "half")]
+    rows = [replace(row, values=each) for row, each in zip(results.rows, values, strict=True)]
+    drawn = traces(parallel(replace(results, rows=tuple(rows))).charts[0].figure)
+    assert drawn["other complete trials"]["y"][0] == 1.0  # the number comes after the words
+    assert drawn["the best"]["y"][0] == 0.5
 
 
 def test_items_of_a_study_without_scores_of_the_untrained_model_are_unknown() -> None:
@@ -221,5 +277,6 @@ def test_finals_show_every_seed() -> None:
     assert luck(results).sentences == [
         selection_line(ANSWER.selection, SPEARMAN),
         *soup_lines(ANSWER.soup, SPEARMAN),
+        *look_lines(study),  # that no finalist was scored on test
         "No look at test is recorded.",
     ]

@@ -9,13 +9,14 @@ from typing import Any
 
 from embedsweep.config.study import axis_words
 from embedsweep.console import short_params
+from embedsweep.files import MODEL
 from embedsweep.report.costs import costs, quote_and_actual
 from embedsweep.report.page.content import DataTable, Section
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, final_rows
 from embedsweep.report.status import study_status
 from embedsweep.study.keep import keep_text
-from embedsweep.study.record import RETRY_OF
+from embedsweep.study.record import RETRY_OF, StudyRecord
 
 LIBRARIES = (
     "embedsweep",
@@ -36,7 +37,7 @@ def failures(results: StudyResults) -> Section:
     failed += [(f"final {row.number}", row) for row in finals if row.state == "FAIL"]
     if not failed:
         return Section("failed", "Failed trials", ["No trial failed."])
-    retried = {str(trial.user_attrs.get(RETRY_OF)): str(trial.number) for trial in results.study.trials}
+    retried = dict(_retries(results.study))
     rows = [
         (name, row.reason or "for an unknown reason", retried.get(name, ""), short_params(row.values))
         for name, row in failed
@@ -48,6 +49,14 @@ def failures(results: StudyResults) -> Section:
     return Section(
         "failed", "Failed trials", [f"{len(failed)} of {len(results.rows) + len(finals)} trials failed."], [], [table]
     )
+
+
+def _retries(study: StudyRecord) -> Iterator[tuple[str, str]]:
+    """Yield what each failed trial is called, also of the finals, and what the one is called that retries it."""
+    for record, unit in ((study, ""), (study.finals, "final ")):
+        for trial in record.trials if record is not None else ():
+            if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
+                yield f"{unit}{failed}", f"{unit}{trial.number}"
 
 
 def audit(results: StudyResults) -> Section:
@@ -74,10 +83,12 @@ def _figure(value: float | None) -> str:
 def reproduce(results: StudyResults, program: str) -> Section:
     """Return the section with the search space, the data, the versions and the commands."""
     study, plan = results.study, results.study.plan
-    best = results.best
+    chosen = results.chosen
     commands = {"Opens the study again, and goes on where trials are left": f"{program} -m study.name={study.name}"}
-    if best is not None:
-        commands["Trains the best trial again"] = rerun_command(program, study.fixed, best.values)
+    if chosen is not None:
+        commands["Trains the best configuration again"] = rerun_command(program, study.fixed, chosen.values)
+    if (study.chosen_folder / MODEL).is_dir():
+        commands["Puts the best model with its card into a folder"] = f"embedsweep publish {study.name} --to ./model"
     commands["Lists every trial"] = f"embedsweep show {study.name} --all"
     commands["Opens MLflow's pages on it"] = f"embedsweep ui {study.name}"
     facts = [
@@ -120,8 +131,16 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def progress(results: StudyResults) -> str:
-    """Return how many trials are finished, and how they ended."""
-    status = study_status(results.study)
+    """Return how many trials of the study and of its finals are finished, how they ended, and whether any run now."""
+    study, finals = results.study, results.study.finals
+    if finals is not None:
+        return f"{_progress(study)}; {_progress(finals)}"
+    waiting = study.is_complete and study.finals_config is not None
+    return f"{_progress(study)}{'; its finals have not begun' if waiting else ''}"
+
+
+def _progress(study: StudyRecord) -> str:
+    status = study_status(study)
     words = {"complete": status.n_complete, "pruned": status.n_pruned, "failed": status.n_failed}
     ended = ", ".join(f"{count} {word}" for word, count in words.items() if count)
     state = {
@@ -129,11 +148,8 @@ def progress(results: StudyResults) -> str:
         "running": "running now: this page shows the study as it was when it was written",
         "not running": "not running",
         "unknown": "another machine ran its trials, and may run them now",
-    }[results.study.state]
-    finals = final_rows(results.study)
-    done = sum(row.state in ("COMPLETE", "FAIL") for row in finals)
-    also = f"; {done} of {len(finals)} trainings of the finals" if finals else ""
-    return f"{status.finished_text}{f' ({ended})' if ended else ''}{also}; {state}"
+    }[study.state]
+    return f"{status.finished_text}{f' ({ended})' if ended else ''}, {state}"
 
 
 def _sentence(text: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedsweep.report.page.account import audit, cost, failures, reproduce
 from embedsweep.report.page.certainty import finals, luck
@@ -45,8 +47,11 @@ def write_report(results: StudyResults, program: str) -> Path:
     path = results.study.folder / REPORT
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two commands on a study may end at the same time
-    part.write_text(html_of(results, program), encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(html_of(results, program), encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
 
 
@@ -54,6 +59,7 @@ def html_of(results: StudyResults, program: str) -> str:
     """Return the report as HTML; see `write_report`."""
     from plotly.offline import get_plotlyjs
 
+    results = replace(results, computes=False)
     sections = sections_of(results, program)
     numbers = itertools.count()
     numbered = [(section, [(next(numbers), chart) for chart in section.charts]) for section in sections]
@@ -65,7 +71,7 @@ def html_of(results: StudyResults, program: str) -> str:
             study=results.study.name,
             first=first_screen(results, program),
             sections=numbered,
-            figures=[redact_tree(chart.figure) for section in sections for chart in section.charts],
+            figures=[_finite(redact_tree(chart.figure)) for section in sections for chart in section.charts],
             written=f"{datetime.now():%Y-%m-%d %H:%M}",
             style=_text("page.css"),
             scripts=scripts,
@@ -93,6 +99,15 @@ def sections_of(results: StudyResults, program: str) -> list[Section]:
         cost(results),
         reproduce(results, program),
     ]
+
+
+def _finite(value: Any) -> Any:
+    """Return a figure without the numbers that JSON has not, which leave gaps; a trial's score may have been NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from embedsweep.console import short_params
 from embedsweep.report.page.content import Chart, DataTable, Section
 from embedsweep.report.page.figures import SYMBOLS, axis, error_bars, figure, markers, plain
 from embedsweep.report.results import StudyResults
+from embedsweep.report.status import study_status
 from embedsweep.report.tables import interval_text
 from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
 
@@ -30,11 +31,7 @@ def finals(results: StudyResults) -> Section:
         ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
         return Section("finals", "Finals", [none], commands={"Trains the best three again with five other seeds": ask})
-    trials = study.finals.trials
-    done = sum(trial.state.is_finished() for trial in trials)
-    return Section(
-        "finals", "Finals", [f"The finals are not decided yet: {done} of {study.finals.n_trials} trainings."]
-    )
+    return Section("finals", "Finals", [f"Not decided yet: {study_status(study.finals).finished_text}."])
 
 
 def _seeds(verdict: Verdict) -> Chart:

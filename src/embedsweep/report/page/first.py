@@ -15,7 +15,7 @@ from embedsweep.report.page.account import progress
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
 from embedsweep.report.tables import interval_text, score_text
-from embedsweep.report.verdict import finalist_line, look_lines, verdict_lines
+from embedsweep.report.verdict import finalist_line, look_lines, verdict_lines, what_is_left
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def first_screen(results: StudyResults, program: str) -> FirstScreen:
         "Cost": [total_cost(study_costs(results))],
         "Model": [_model(results)],
     }
-    so_far = "" if study.is_complete else " so far"
+    so_far = "" if what_is_left(study) is None else " so far"
     headline = f"Best{so_far}: trial {row.number}, {short_params(row.values) or 'the defaults'}"
     return FirstScreen(headline, rerun_command(program, study.fixed, row.values), facts)
 
@@ -74,7 +74,8 @@ def _dev(results: StudyResults, row: TrialRow, verdict: Verdict | None) -> list[
             f"{each}: the interval is of the choice of dev items, not of the seed" for each in sentences[:1]
         ] + sentences[1:]
     spread = f" ± {finalist.spread:.4f}" if finalist.spread is not None else ""
-    over = f"over {len(finalist.scores)} other seeds{_interval(finalist.interval)}"
+    seeds = len(finalist.scores)
+    over = f"over {seeds} other seed{'s' if seeds > 1 else ''}{_interval(finalist.interval)}"
     return [f"{metric} {finalist.mean:.4f}{spread} {over}", *(f"In the search: {each}" for each in sentences)]
 
 

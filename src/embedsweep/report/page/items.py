@@ -81,7 +81,8 @@ def before_scores(results: StudyResults, row: TrialRow) -> ItemScores | None:
     score = row.result.before.get(metric) if row.result is not None else None
     if score is None:
         return None
-    for folder in dict.fromkeys((row.folder, *(other.folder for other in results.rows))):
+    others = (*results.rows, *final_rows(results.study))
+    for folder in dict.fromkeys((row.folder, *(other.folder for other in others))):
         scores = read_scores(folder, "before") if scores_path(folder, "before").is_file() else None
         if scores is not None and np.isclose(scores.statistic(metric)(np.ones((1, len(scores))))[0], score, atol=1e-6):
             return scores

@@ -152,8 +152,11 @@ class _Scale:
         texts = list(
             dict.fromkeys(shown(choice) for each in axes if isinstance(each, DiscreteAxis) for choice in each.choices)
         )
-        places = {text: index / max(1, len(texts) - 1) for index, text in enumerate(texts)}
-        return cls(key, places, places)
+        # A key may be a choice of words under one option and a range of numbers under another.
+        numbers = sorted({value for value in values if isinstance(value, int | float) and shown(value) not in texts})
+        every = [*texts, *map(shown, numbers)]
+        places = {text: index / max(1, len(every) - 1) for index, text in enumerate(every)}
+        return cls(key, {text: places[text] for text in texts}, places)
 
     @classmethod
     def of_scores(cls, metric: str, scores: Sequence[float]) -> _Scale:

@@ -25,12 +25,17 @@ from embedsweep.report.page.figures import (
     visible,
 )
 from embedsweep.report.results import ConfigurationRow, StudyResults, TrialRow
-from embedsweep.report.tables import FIGURES, interval_text, score_text
+from embedsweep.report.tables import FIGURES, interval_text, score_text, shown_states
 
 MOST_RANKED = 20
 """Configurations in the chart and in the open table of the ranking; another table has every trial."""
 WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 """Optuna's states in words."""
+
+
+def _states(results: StudyResults) -> list[str]:
+    """Return the state of each trial in words; nobody runs one of a dead worker."""
+    return [WORDS.get(state, state) for state in shown_states(results)]
 
 
 def scored(results: StudyResults, *states: str) -> list[TrialRow]:
@@ -124,10 +129,11 @@ def _all(results: StudyResults) -> DataTable:
         *keys,
         "note",
     )
+    states = _states(results)
     cells = [
         (
             str(row.number),
-            WORDS.get(row.state, row.state),
+            states[row.number],
             *(score_text(name, row.objectives[name]) if name in row.objectives else "-" for name in objectives),
             interval_text(row.interval),
             "-" if row.steps is None else str(row.steps),
@@ -243,12 +249,13 @@ def curves(results: StudyResults) -> Section:
     points = {row.number: results.curve(row).get(metric, ()) for row in results.rows if not row.is_reused}
     best = results.best.number if results.best is not None else None
     hover = f"trial %{{customdata}}, step %{{x}}: {plain(metric)} %{{y:.4f}}"
-    traces = []
+    traces, words = [], _states(results)
     for state, color, dash in (("COMPLETE", 0, "solid"), ("PRUNED", 2, "dot"), ("RUNNING", 3, "dash")):
         rows = [row for row in results.rows if row.state == state and points.get(row.number) and row.number != best]
         if rows:
             x, y, numbers = joined((row.number, points[row.number]) for row in rows)
-            lines = line(WORDS[state], x, y, hover, color=color, dash=dash, width=1, custom=numbers)
+            name = ", ".join(dict.fromkeys(words[row.number] for row in rows))
+            lines = line(name, x, y, hover, color=color, dash=dash, width=1, custom=numbers)
             traces.append({**lines, "opacity": visible(len(rows))})
         if rows and state == "PRUNED":
             ends = [points[row.number][-1] for row in rows]
@@ -265,7 +272,7 @@ def curves(results: StudyResults) -> Section:
     text = f"{metric} over the optimizer steps of {len(drawn)} trials; {n_pruned} of them were pruned."
     chart = Chart("Dev score while training", text, figure(traces, axis("step"), axis(metric)))
     cells = [
-        (str(row.number), WORDS[row.state], ", ".join(f"{step}: {value:.4f}" for step, value in points[row.number]))
+        (str(row.number), words[row.number], ", ".join(f"{step}: {value:.4f}" for step, value in points[row.number]))
         for row in drawn
     ]
     header = ("trial", "state", "step: score")
