@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.answer import Answer, Comparison, Finalist, SeedScore, Selection, Soup, Verdict
-from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
+from embedsweep.report.verdict import answer_lines, look_lines, selection_line, soup_lines, verdict_lines
+from embedsweep.study.finals import open_finals
+from embedsweep.study.opening import open_study
+from embedsweep.validation.sweep import pass_sweep
 from tests.report.studies import study_with_finals
 
 METRIC = "dev/spearman_cosine"
@@ -163,3 +166,11 @@ def test_luck_is_what_the_score_is_above_the_corrected_one(corrected: float, wor
 def test_an_interval_of_fewer_resamples_is_called_rough() -> None:
     line = selection_line(Selection(7, 0.70, 0.69, (0.6, 0.8), 1000, 199), METRIC)
     assert "(95 % interval 0.6000 to 0.8000, roughly: of 199 resamples)" in line
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_answer_that_more_seeds_may_change_says_so() -> None:
+    assert not any("may change" in line for line in answer_lines(study_with_finals()))
+    more = open_study(pass_sweep(("study.name=ranked", "study.finals.seeds=3")))
+    assert open_finals(more) is not None
+    assert answer_lines(more)[0] == "what follows may change: its finals are not over"

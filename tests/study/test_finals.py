@@ -136,6 +136,13 @@ def test_keys_of_finals_that_nobody_asks_for_are_refused(key: str, start: str) -
         open_study(pass_sweep((start, f"study.finals.{key}")))
 
 
+def test_keys_of_finals_that_nobody_asks_for_any_more_are_refused() -> None:
+    study_of(0.1, words=TOP_2)
+    open_study(pass_sweep(("study.name=ranked", "study.finals.top=null")))
+    with pytest.raises(ConfigError, match=r"study.finals.seeds.* add study.finals.top=3"):
+        open_study(pass_sweep(("study.name=ranked", "study.finals.seeds=10")))
+
+
 def test_whoever_reads_the_study_finds_its_finals_its_answer_and_the_looks_at_test() -> None:
     study = study_of(0.1, 0.4, words=TOP_2)
     assert (read_study("ranked").finals, read_study("ranked").answer, read_study("ranked").looks) == (None, None, ())

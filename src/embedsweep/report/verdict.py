@@ -21,7 +21,11 @@ def answer_lines(study: StudyRecord) -> list[str]:
     answer = study.answer
     if answer is None:
         return []
-    lines = [] if study.is_answered else ["what follows is of fewer trials than there are by now"]
+    lines: list[str] = []
+    if not study.is_answered:
+        lines.append("what follows is of fewer trials than there are by now")
+    elif (left := what_is_left(study)) is not None:
+        lines.append(f"what follows may change: {left}")
     lines += verdict_lines(answer)
     lines += look_lines(study)
     if answer.soup is not None:

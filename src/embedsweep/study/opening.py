@@ -15,6 +15,7 @@ from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 
 from embedsweep.config.axes import config_params, value_on
+from embedsweep.config.finals import FinalsConfig
 from embedsweep.config.identity import canonical
 from embedsweep.config.study import (
     Choice,
@@ -237,13 +238,11 @@ def agreed_finals(kept: Mapping[str, Any] | None, request: Sweep) -> dict[str, A
         request: this command.
     """
     asked = asdict(request.study.finals)
-    if kept is None:
-        if request.plan is None:
-            raise_problems([*check_finals_keys(request.study.finals, request.overridden)])
-        return asked if request.study.finals.top is not None else None
-    if not {"study", "study.finals"} & request.overridden:
+    if kept is not None and not {"study", "study.finals"} & request.overridden:
         asked |= {key: value for key, value in kept.items() if f"study.finals.{key}" not in request.overridden}
-    return asked
+    if request.plan is None:
+        raise_problems([*check_finals_keys(FinalsConfig(**asked), request.overridden)])
+    return asked if kept is not None or asked["top"] is not None else None
 
 
 def _check_seeds_of_finals(study: Study, request: Sweep) -> Iterator[Problem]:
