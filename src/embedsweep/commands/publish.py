@@ -172,7 +172,7 @@ def _check_target(arguments: ParsedArguments, model: ResolvedModel | None) -> No
 
 VERB = Verb(
     name="publish",
-    summary="put a model with its card into a folder, on the Hub, or into MLflow's registry",
+    summary="a model with its card to a folder, the Hub or MLflow's registry",
     run=run,
     positionals=(MODEL,),
     options=(
