@@ -196,7 +196,7 @@ def test_the_same_command_trains_and_scores_nothing_again(
     def unwanted(*_: object) -> dict[str, float]:
         raise AssertionError("test was scored twice")
 
-    monkeypatch.setattr(winner_module, "_score", unwanted)
+    monkeypatch.setattr(winner_module, "score_model", unwanted)
     before = {name: best.client.get_metric_history(best.run_of(1).info.run_id, name) for name in sorted(TEST_METRICS)}
     again = sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
     assert again.code == 0
@@ -280,7 +280,7 @@ def test_a_larger_budget_with_the_same_winner_updates_the_card_and_scores_nothin
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:12]]
     assert {tuple(row[:2]) for row in rows} == {("demo-test", "all"), ("demo-test", "64")}
     assert "-" not in {cell for row in rows for cell in row}
-    monkeypatch.setattr(winner_module, "_score", lambda *_: pytest.fail("test was scored twice"))
+    monkeypatch.setattr(winner_module, "score_model", lambda *_: pytest.fail("test was scored twice"))
 
     grown = sweep("stays", *words)
 
