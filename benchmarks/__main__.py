@@ -24,6 +24,7 @@ BENCHMARKS = (
     "retrieval_memory",
     "open_study",
     "asking",
+    "report_page",
     "peers",
 )
 

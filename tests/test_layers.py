@@ -53,6 +53,8 @@ OWNERS: dict[str, set[str]] = {
     "mteb": {"commands"},
     "rich": {"commands", "console", "report", "cli"},
     "pandas": {"report"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
 }
 """Library -> the only modules that may import it."""
 

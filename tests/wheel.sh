@@ -20,4 +20,5 @@ unset PYTHONPATH
 "$folder/venv/bin/embedsweep" train -m loss=mnrl,cosent data.limit=400 trainer.max_steps=20 | tee out.txt
 grep -q 'best: trial' out.txt
 test -f mlruns/mlflow.db
+test -s sweeps/*/report/index.html
 echo "the installed wheel works"

@@ -18,7 +18,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from embedsweep.commands import audit, diff, encode, evaluate, publish, repair, show, similarity, studies, tracking
+from embedsweep.commands import (
+    audit,
+    diff,
+    encode,
+    evaluate,
+    publish,
+    repair,
+    report,
+    show,
+    similarity,
+    studies,
+    tracking,
+)
 from embedsweep.commands.api import start_single
 from embedsweep.commands.arguments import Option, Verb, format_help
 from embedsweep.config.compose import (
@@ -270,6 +282,7 @@ TRAIN = Verb(
 _TABLE = (
     TRAIN,
     show.VERB,
+    report.VERB,
     studies.VERB,
     diff.VERB,
     audit.VERB,

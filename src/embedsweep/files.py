@@ -28,6 +28,9 @@ RESERVED = (SINGLE_RUNS.name, DOWNLOADS.name)
 STUDY_FILE = "study.yaml"
 """A study's file: its storage, its plan and its attributes."""
 
+FINALS = "finals"
+"""The folder of a study's finals, a study of its own, in the study's folder; ``NAME/finals`` is its name."""
+
 LONGEST_NAME = 240
 """Characters of a study's name, with room for suffixes in the 255 bytes of a file's name."""
 

@@ -11,10 +11,11 @@ import gc
 import os
 import platform
 import re
+import resource
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,18 @@ def _kill_counters() -> list[Path]:
         root / "memory" / "memory.oom_control",
         Path("/proc/vmstat"),
     ]
+
+
+def peak_ram_gib() -> float:
+    """Return the most main memory, in GiB, that this process held, with what its child processes hold now."""
+    import psutil
+
+    unit = 1 if sys.platform == "darwin" else 2**10
+    total = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended
+            total += child.memory_info().rss
+    return total / 2**30
 
 
 def reset_peak_memory() -> None:

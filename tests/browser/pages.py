@@ -1,4 +1,4 @@
-"""MLflow's pages as a person comes to them: by the command that a sweep prints, in headless Chromium."""
+"""Pages in headless Chromium: MLflow's, by the command that a sweep prints, and the report of a study."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ WIDTH, HEIGHT = 1600, 1100
 PATIENCE_S = 60
 PICTURES = os.environ.get("EMBEDSWEEP_PICTURES")
 """The folder that screenshots are written into; None writes none."""
+CHARTS = "[data-chart]"
+"""The charts of a report."""
 
 
 def find_chromium() -> str | None:
@@ -94,6 +97,57 @@ def cells(page: Any, column: str) -> list[str]:
         for cell in found.all()
     ]
     return [text for _, text in sorted(texts)]
+
+
+@dataclass
+class OpenedReport:
+    """A report in a browser.
+
+    Attributes:
+        page: the browser's page.
+        complaints: what its console said, and what it would have loaded from elsewhere.
+    """
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+
+    def show(self, path: Path) -> None:
+        """Open a report, and wait for all its charts."""
+        self.page.goto(path.as_uri())
+        while self.page.locator(f"{CHARTS}:not([data-drawn])").count():
+            self.page.wait_for_timeout(50)
+
+    def check_first_screen(self, words: Iterable[str]) -> None:
+        """Check that nothing complained, and that the answer and these words can be read without scrolling."""
+        assert self.complaints == []
+        page = self.page
+        best, command = page.locator("#answer h2"), page.locator("#answer pre")
+        assert re.match(r"Best: trial \d+, loss=\w+", best.inner_text())
+        assert command.inner_text().startswith(("embedsweep train ", "python "))
+        for place in (best, command, *(page.locator("#answer dd").get_by_text(each).first for each in words)):
+            box = place.bounding_box()
+            assert box["y"] + box["height"] < page.viewport_size["height"]
+
+    def check_charts(self, sections: Iterable[str]) -> None:
+        """Check that each of these sections has charts, with marks in them and a description."""
+        for name in sections:
+            charts = self.page.locator(f"#{name} {CHARTS}")
+            assert charts.count() > 0, name
+            for chart in charts.all():
+                assert chart.locator(".scatterlayer path, .boxlayer path, .barlayer path").count() > 0, name
+                described = self.page.locator(f"#{chart.get_attribute('aria-describedby')}")
+                assert len(described.inner_text()) > 10, name
+
+
+def new_report(browser: Any) -> OpenedReport:
+    """Return a page of a browser for reports, in light colours, that notes every complaint."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.set_default_timeout(PATIENCE_S * 1000)
+    opened = OpenedReport(page)
+    page.on("console", lambda message: opened.complaints.append(message.text))
+    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    page.on("request", lambda request: opened.complaints.extend([request.url] * request.url.startswith("http")))
+    return opened
 
 
 def take_picture(page: Any, name: str) -> None:

@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
+from mlflow import MlflowClient
 from rich.console import Console
 from sentence_transformers import SentenceTransformer
 
-from embedsweep.card.publish import find_problems, is_on_the_hub, published_card
+from embedsweep.card.publish import CardChanges, find_problems, is_on_the_hub, published_card
 from embedsweep.commands import publish
+from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import ConfigError, EmbedsweepError
 from embedsweep.models.tiny import tiny_model_path
 
@@ -172,7 +175,7 @@ def test_nothing_private_goes_into_a_public_repository(hub: _Hub) -> None:
 
 def test_without_a_target_nothing_is_published(hub: _Hub) -> None:
     ((where, message),) = _problems("mine")
-    assert (where, "must be given: --to" in message, hub.calls) == ("--to", True, [])
+    assert (where, message, hub.calls) == ("--to", "must be given: --to TARGET, or --register NAME, or both", [])
 
 
 @pytest.mark.parametrize(
@@ -274,7 +277,7 @@ def test_metadata_that_the_hub_would_refuse_is_refused(old: str, new: str, messa
 
 def test_the_published_card_has_names_in_place_of_local_paths(workplace: Path) -> None:
     text = Path("mine/README.md").read_text(encoding="utf-8") + f"\nsee {workplace}/sweeps/my-study/notes.txt here\n"
-    published = published_card(text, "me/model", None)
+    published = published_card(text, "me/model", CardChanges())
     for local in ("/models", "../data", str(workplace)):
         assert local not in published
     assert "Base model: some-bert (`model=pretrained`)." in published
@@ -286,7 +289,7 @@ def test_the_published_card_has_names_in_place_of_local_paths(workplace: Path) -
 
 
 def test_a_base_model_of_the_hub_keeps_its_name() -> None:
-    published = published_card(CARD.format(base="me/base", data="."), "me/model", None)
+    published = published_card(CARD.format(base="me/base", data="."), "me/model", CardChanges())
     data: Any = ModelCard(published).data
     assert data.base_model == "me/base"
     assert "Base model: me/base (" in published
@@ -373,7 +376,7 @@ def test_the_licence_is_written_to_metadata_and_description_and_has_the_hubs_for
     ],
 )
 def test_paths_in_prose_are_cut_to_their_last_part(line: str, expected: str) -> None:
-    published = published_card(CARD.format(base="me/base", data="x") + f"\n{line}\n", "me/model", None)
+    published = published_card(CARD.format(base="me/base", data="x") + f"\n{line}\n", "me/model", CardChanges())
     assert published.endswith(f"\n{expected}\n")
 
 
@@ -409,3 +412,38 @@ def test_sentence_transformers_alone_loads_a_published_model_with_the_same_embed
     )
     expected = SentenceTransformer("mine", device="cpu").encode(texts).tolist()
     assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+def test_a_model_is_registered_with_its_published_card(mlflow_store: TrackingConfig, workplace: Path) -> None:
+    _write_card(CARD.format(base=str(workplace / "base"), data="x"))
+    store = ("--tracking-uri", mlflow_store.uri)
+    first, address = _run("mine", "--register", "best", *store).splitlines()
+    assert first.startswith("the folder mine is version 1 of best in MLflow's store sqlite:///")
+    assert address == "load it: mlflow.sentence_transformers.load_model('models:/best@champion')"
+    again, _ = _run("mine", "--register", "best", "--alias", "next", *store).splitlines()
+    assert " was already version 1 of best in " in again
+    assert again.endswith("; that version's card stays as it was")
+    version = MlflowClient(mlflow_store.uri).get_model_version_by_alias("best", "next")
+    folder = Path(unquote(urlsplit(version.source).path))
+    card = (folder / "model.sentence_transformer" / "README.md").read_text(encoding="utf-8")
+    assert str(workplace) not in card
+    assert 'SentenceTransformer("best")' in card
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "message"),
+    [
+        (("--to", "out", "--alias", "best"), "--alias", "is for MLflow's registry: leave it out, or add --register"),
+        (("--register", "a/b"), "--register", "must be of letters, digits, hyphens and low lines, but got a/b"),
+        (("--register", "a", "--alias", "v2"), "--alias", "and not latest, v1, v2, ..., but got v2"),
+        (
+            ("--register", "a", "--tracking-uri", "sqlite://"),
+            "tracking.uri",
+            "names no file: use sqlite:///mlruns/mlflow.db",
+        ),
+    ],
+)
+def test_what_cannot_be_registered_is_refused(words: tuple[str, ...], where: str, message: str) -> None:
+    ((found, said),) = _problems("mine", *words)
+    assert where in found
+    assert message in said

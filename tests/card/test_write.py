@@ -176,7 +176,7 @@ def test_losses_cited_here_have_no_citation_in_the_library() -> None:
     assert len(FOLLOWS) == 2
 
 
-def test_versions_include_optuna_codecarbon_and_embedsweep(write: Write) -> None:
+def test_versions_include_those_of_what_trains_searches_and_records(write: Write) -> None:
     lines = part(write(), "### Framework Versions").split("\n")
     assert [line.split(":")[0] for line in lines if line.startswith("- ")] == [
         "- Python",
@@ -187,6 +187,8 @@ def test_versions_include_optuna_codecarbon_and_embedsweep(write: Write) -> None
         "- Datasets",
         "- Tokenizers",
         "- Optuna",
+        "- Hydra",
+        "- MLflow",
         "- CodeCarbon",
         "- embedsweep",
     ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -14,8 +15,10 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import ConfigError
 from embedsweep.hub import hub_reachable
 from embedsweep.models.tiny import tiny_model_path
+from embedsweep.study.finals import open_finals
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
+from tests.report.studies import study_with_finals
 
 SINGLE_RUN = "a1b2c3d4" + "0" * 24
 TRIAL_RUNS = ["aaaaaa" + f"{number}" * 26 for number in range(3)]
@@ -76,6 +79,53 @@ def test_the_best_of_a_study_that_has_trials_left_is_the_best_so_far(
     stored.set_user_attr("embedsweep.n_trials", n_trials)
     so_far = f" so far ({left} of the study not finished)" if left else ""
     assert _resolved("mine")[1] == f"the best{so_far} of study mine, trial 1"
+
+
+def test_a_study_that_held_finals_is_the_training_that_they_kept() -> None:
+    study = study_with_finals()
+    assert study.finals is not None
+    assert study.finals_test is not None
+    number = study.finals_test.kept
+    kept = study.finals.trial_folder(number)
+    (kept / "model").mkdir(parents=True)
+    description = f"the best of study ranked, final {number}, which is trial 1 with another seed"
+    assert _resolved("ranked") == (str(kept / "model"), description)
+    shutil.rmtree(kept / "model")
+    assert f"the model of its best, final {number}, is not in" in _problem("ranked")
+
+
+def test_until_its_finals_are_over_a_study_is_its_best_trial_so_far() -> None:
+    study = study_with_finals(is_over=False)
+    (study.trial_folder(1) / "model").mkdir(parents=True)
+    assert _resolved("ranked")[1] == "the best so far (its finals are not over) of study ranked, trial 1"
+
+
+def test_a_study_whose_finals_grow_is_the_best_so_far_again() -> None:
+    study = study_with_finals()
+    assert study.finals_test is not None
+    assert study.finals is not None
+    (study.finals.trial_folder(study.finals_test.kept) / "model").mkdir(parents=True)
+    grown = open_study(pass_sweep(["study.name=ranked", "study.finals.top=2", "study.finals.seeds=3"]))
+    assert open_finals(grown) is not None
+    assert _resolved("ranked")[1].startswith("the best so far (its finals are not over) of study ranked, final ")
+
+
+def test_a_model_of_another_finalist_than_the_best_is_not_the_last_word() -> None:
+    study = study_with_finals()
+    answer, test = study.answer, study.finals_test
+    assert study.finals is not None
+    assert test is not None
+    assert answer is not None
+    assert answer.verdict is not None
+    (study.finals.trial_folder(test.kept) / "model").mkdir(parents=True)
+    study.set_answer(replace(answer, verdict=replace(answer.verdict, best=0)))
+    why = "no training of trial 0, the best of its finals, was scored on test"
+    assert _resolved("ranked")[1].startswith(f"the best so far ({why}) of study ranked, final {test.kept}, ")
+
+
+def test_finals_are_no_study_that_has_a_model() -> None:
+    study_with_finals()
+    assert _problem("ranked/finals") == "is the finals of study ranked; the model that they kept is its"
 
 
 def test_a_folder_is_a_model_and_a_runs_folder_has_one(workplace: Path) -> None:

@@ -16,7 +16,7 @@ from embedsweep.report.difference import difference
 from embedsweep.study.duplicates import DUPLICATE
 from embedsweep.study.leases import LEASE
 from embedsweep.study.study import Study
-from tests.report.studies import keep_scores, result, study_of
+from tests.report.studies import keep_scores, result, study_of, study_with_finals
 
 SPEARMAN = "dev/spearman_cosine"
 
@@ -54,6 +54,41 @@ def test_a_study_that_runs_is_only_read(words: str, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out
 
 
+def test_report_writes_one_page_beside_the_study_and_opens_it_if_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running()
+    before, opened = files(), list[str]()
+
+    def opens(address: str) -> bool:
+        opened.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opens)
+    path = Path("sweeps/night/report/index.html")
+    assert main(["report", "night"]) == 0
+    assert capsys.readouterr().out == f"report: {path}\n"
+    assert (set(files()) - set(before), opened) == ({path.parent, path}, [])
+    assert main(["report", "night", "--open"]) == 0
+    assert opened == [path.resolve().as_uri()]
+    assert main(["report", "nigth"]) == 2
+    assert "no such study" in capsys.readouterr().err
+
+
+def test_report_writes_elsewhere_where_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+    study = study_with_finals(name="held")
+    (study.folder / "report").write_text("in the way")
+    assert main(["report", "held"]) == 1
+    assert "the report cannot be written into sweeps/held (File exists): give another place" in capsys.readouterr().err
+    assert main(["report", "held", "--to", "page.html"]) == 0
+    assert capsys.readouterr().out == "report: page.html\n"
+    assert "<h1>held</h1>" in Path("page.html").read_text()
+    assert main(["report", "held", "--to", "page.html"]) == 2
+    assert "--to: page.html exists" in capsys.readouterr().err
+    assert main(["report", "held/finals"]) == 2
+    assert "held/finals: is the finals of study held, whose report has them" in capsys.readouterr().err
+
+
 def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixture[str]) -> None:
     running()
     assert main(["show", "night"]) == 0
@@ -62,7 +97,7 @@ def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixtur
     assert lines[2] == "study night: 2 complete, 1 pruned, 1 failed, 1 running"
     assert lines[5].split() == ["1", "1", "0.7000", "0.6500", "to", "0.7500", "1s", "2", "10", "lr=0.0002"]
     assert "trial 2 failed: TrialError: [nan]" in lines
-    assert f"best: trial 1, {SPEARMAN} 0.7000 (95 % interval 0.6500 to 0.7500)" in lines
+    assert f"best: trial 1, {SPEARMAN} 0.7000 (95 % interval over dev items 0.6500 to 0.7500, one seed)" in lines
     assert "trial 1 is better than trial 0 on other dev items, too, as far as these ones show" in lines
     assert main(["show", "night", "--all"]) == 0
     assert ["4", "RUNNING", "-", "lr=0.0005"] in [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -25,6 +25,7 @@ class Recorded:
         self.notes: list[str] = []
         self.tags: dict[str, str] = {}
         self.tables: dict[str, Mapping[str, Any]] = {}
+        self.files: list[Path] = []
         self.id: str | None = None
 
     def experiment_id(self, _: str) -> str | None:
@@ -39,6 +40,10 @@ class Recorded:
     def set_experiment_tags(self, tags: Mapping[str, str]) -> None:
         self.notes += [value for name, value in tags.items() if name == NOTE]
         self.tags |= {name: value for name, value in tags.items() if name == VIEW}
+
+    def log_artifact(self, path: Path, folder: str) -> None:
+        assert folder == "report"
+        self.files.append(path)
 
     def log_table(self, name: str, table: Mapping[str, Any]) -> None:
         self.tables[name] = table
@@ -69,6 +74,12 @@ def test_it_is_updated_after_trials_but_not_more_often_than_every_ten_seconds(
     assert "trial 1" in recorded.notes[-1]
     assert recorded.tags["embedsweep.best_trial"] == "1"
     assert recorded.tables["ranking.json"]["trial"] == [1, 0]
+    assert recorded.files == []  # the study goes on
+    finish(study, [0.6, 0.55])
+    results = page.close()
+    assert recorded.files == [Path("sweeps/ranked/report/index.html")]
+    assert recorded.files[0].is_file()
+    assert results.kept_differences == dict.fromkeys((2, 3, 0))  # whose scores of single items are not here
 
 
 def test_an_update_that_takes_long_is_made_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from embedsweep.cli import main
-from embedsweep.commands import sweep
+from embedsweep.commands import study_run
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
 from embedsweep.study.opening import open_study
@@ -52,12 +52,13 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(sweep, "cuda_devices_of", lambda device: visible if device == "cpu" else [])
-    monkeypatch.setattr(sweep, "MachineEmissions", Shared)
-    monkeypatch.setattr(sweep, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
+    monkeypatch.setattr(study_run, "cuda_devices_of", lambda device: visible if device == "cpu" else [])
+    monkeypatch.setattr(study_run, "MachineEmissions", Shared)
+    monkeypatch.setattr(study_run, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
     pool: Any = SimpleNamespace(processes=[None] * children)
     nothing: Any = None
-    sweep._Run(request, study, nothing, nothing, 0.0, "")._supervise(pool, "parent", nothing)
+    run = study_run.StudyRun(request, study, nothing, nothing, 0.0, "", nothing, nothing)
+    run._supervise(study, nothing, pool, "parent", nothing)
     assert measured == [expected]
 
 
@@ -79,7 +80,7 @@ def test_the_costs_of_a_study_are_the_sums_over_its_trials(
     study = open_study(pass_sweep(["optimizer.lr=1e-4,2e-4", "study.name=costs"]))
     for costs in trials:
         study._study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs=costs))
-    assert sweep._costs(study) == expected
+    assert study_run._costs(study) == expected
 
 
 def test_a_refused_record_is_the_commands_last_word_and_its_exit_code_and_is_repaired(
@@ -104,7 +105,7 @@ def test_a_refused_record_is_the_commands_last_word_and_its_exit_code_and_is_rep
 
     monkeypatch.setattr("embedsweep.workers.worker.run_trial", run_trial)
     monkeypatch.setattr("embedsweep.workers.worker.data_warnings", lambda _: [])
-    monkeypatch.setattr(sweep, "score_complete", lambda *_: None)
+    monkeypatch.setattr(study_run, "conclude", lambda *_: True)
     assert main(["train", "-m", "optimizer.lr=1e-4,2e-4", "study.name=s", "trainer.device=cpu"]) == 1
     *_, refused, remedy = capsys.readouterr().out.splitlines()
     assert " MLflow's store refuses a record of trial 1: metrics cannot be logged to run " in refused

@@ -105,9 +105,8 @@ def by_every_threshold(metric: str, labels: np.ndarray, scores: np.ndarray) -> f
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_resample_has_the_threshold_that_is_best_for_it(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedsweep.evaluation.intervals.RESAMPLES", 20)
-    found = resampled(classification(f"{metric}_cosine", LABELS, {"cosine": TIED}), 40)
+def test_every_resample_has_the_threshold_that_is_best_for_it(metric: str) -> None:
+    found = resampled(classification(f"{metric}_cosine", LABELS, {"cosine": TIED}), 40, 20)
     drawn = np.random.default_rng(0).integers(40, size=(20, 40))
     expected = [by_every_threshold(metric, LABELS[items], TIED[items]) for items in drawn]
     np.testing.assert_allclose(found, expected, atol=1e-9)

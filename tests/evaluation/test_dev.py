@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from embedsweep.errors import ConfigError
-from embedsweep.evaluation.dev import dev_evaluator
+from embedsweep.evaluation.dev import ScoredOnce, dev_evaluator
 from embedsweep.evaluation.evaluator import metric_names, scores_of
 from embedsweep.models.build import build_model
 from embedsweep.validation.single import pass_single
@@ -42,6 +43,24 @@ def test_what_is_watched_is_scored_beside_dev_as_it_is_alone() -> None:
     assert {"dev-64/spearman_cosine", "dev/short-dev/spearman_cosine", "dev/short-dev-64/pearson_max"} <= scores.keys()
     logged = {f"eval_{name}": value for name, value in metrics.items()}  # as the trainer names them
     assert metric_names({**logged, "eval_runtime": 1.0, "step": 3}, "dev") == scores
+
+
+@pytest.mark.parametrize(("from_s", "is_repeated"), [(0.0, True), (1e6, False)])
+def test_a_slow_evaluation_is_repeated_for_another_model_and_a_quick_one_is_not(
+    from_s: float, is_repeated: bool
+) -> None:
+    config = pass_single(["evaluation.dev=short-dev", "evaluation.path=data", "trainer.device=cpu"]).config
+    first, second = (build_model(config.model, "cpu") for _ in range(2))
+    for weights in second.parameters():
+        weights.data.mul_(1 + 0.1 * torch.rand_like(weights))
+    exact = [scores_of(dev_evaluator(config, model), model) for model in (first, second)]
+    assert exact[0] != exact[1]
+    once = ScoredOnce(from_s)
+    found = [metric_names(once.of(config, model, lambda: None)(model), "dev") for model in (first, second)]
+    assert found == [exact[0], exact[0] if is_repeated else exact[1]]
+    assert (once.saved_s > 0) is is_repeated
+    assert once.has_scored
+    assert len(once.item_scores()) == 40
 
 
 def test_an_evaluation_gives_signs_of_life_of_dev_and_of_what_is_watched() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, pearsonr, spearmanr
 
-from embedsweep.evaluation.intervals import RESAMPLES, SEED, correlation, interval_of, resampled
+from embedsweep.evaluation.intervals import RESAMPLES, SEED, correlation, interval_of, left_out, mean, resampled
 from embedsweep.evaluation.scores import ItemScores, read_scores, write_scores
 
 N = 150
@@ -111,3 +111,68 @@ def test_scores_of_other_items_are_not_of_the_same(tmp_path: Path) -> None:
     assert read.interval("dev/pearson_cosine") == written.interval("dev/pearson_cosine")
     (tmp_path / "scores" / "dev.parquet").write_bytes(b"PAR1 broken")
     assert read_scores(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_items_that_a_resample_lacks_have_the_statistic_that_scipy_computes_of_them(name: str) -> None:
+    kind, similarity = name.split("_")
+    which = np.arange(RESAMPLES) % 200 == 7
+    found = left_out(correlation(name, GOLD, PREDICTED), N, which)
+    lacking = [np.setdiff1d(np.arange(N), items) for items in drawn_items(N)[which]]
+    expected = [LIBRARY[kind](GOLD[items], PREDICTED[similarity][items])[0] for items in lacking]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_a_resample_that_lacks_no_item_has_no_statistic_of_those_it_lacks() -> None:
+    items = drawn_items(2)
+    found = left_out(mean(np.array([1.0, 3.0])), 2, np.ones(RESAMPLES, dtype=bool))
+    has_all = items[:, 0] != items[:, 1]
+    assert np.array_equal(np.isnan(found), has_all)
+    assert np.array_equal(found[~has_all], np.where(items[~has_all, 0] == 0, 3.0, 1.0))
+    assert not len(left_out(mean(np.array([1.0, 3.0])), 2, np.zeros(9, dtype=bool)))
+
+
+def test_the_first_of_more_resamples_are_those_of_fewer() -> None:
+    statistic = correlation("spearman_dot", GOLD, PREDICTED)
+    assert np.array_equal(resampled(statistic, N, 600)[:250], resampled(statistic, N, 250))
+
+
+def simulated(draws: np.random.Generator, n_items: int, steps: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gold scores and two predictions whose correlation with them is .8; with steps, all are rounded to so many."""
+    gold = draws.normal(size=n_items)
+    first, second = (0.8 * gold + 0.6 * draws.normal(size=n_items) for _ in range(2))
+    if steps is None:
+        return gold, first, second
+    return tuple((np.clip(each, -2, 2) * steps / 4).round() for each in (gold, first, second))  # type: ignore[return-value]
+
+
+# Spearman's correlation of normal variables is 6 / pi arcsin(r / 2); with ties it is that of a million pairs.
+NORMAL = 6 / np.pi * np.arcsin(0.4)
+_many = simulated(np.random.default_rng(99), 1_000_000, 5)
+TIED = float(spearmanr(_many[0], _many[1])[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "n_items", "steps", "truth", "studies"),
+    [
+        ("spearman", 100, None, NORMAL, 1000),
+        ("spearman", 100, 5, TIED, 1000),
+        ("pearson", 500, None, 0.8, 500),
+        ("spearman", 500, 5, TIED, 500),
+    ],
+)
+def test_the_interval_covers_the_known_correlation_in_95_percent_of_simulated_studies(
+    name: str, n_items: int, steps: int | None, truth: float, studies: int
+) -> None:
+    draws = np.random.default_rng(n_items)
+    covers, covers_difference = 0, 0
+    for _ in range(studies):
+        gold, *predicted = simulated(draws, n_items, steps)
+        first, second = (resampled(correlation(f"{name}_x", gold, {"x": each}), n_items, 399) for each in predicted)
+        interval, difference = interval_of(first), interval_of(first - second)
+        assert interval is not None
+        assert difference is not None
+        covers += interval[0] <= truth <= interval[1]
+        covers_difference += difference[0] <= 0 <= difference[1]
+    assert 0.93 <= covers / studies <= 0.97
+    assert 0.93 <= covers_difference / studies <= 0.97

@@ -16,6 +16,9 @@ PLACE is where:
     sealed:9       once the checkpoint of a step is complete
     tell           the trial is recorded in MLflow; Optuna has not been told
     told           Optuna has just been told
+    final          a trial of the finals is recorded in MLflow; Optuna has not been told
+    answer         the answer of the study is computed, and not kept yet
+    look           test was looked at and this was noted; the scores are not kept yet
 """
 
 from __future__ import annotations
@@ -96,16 +99,19 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         return
     from embedsweep.study.study import Study
 
-    if place == "ask":
-        _after(Study, "ask", fault)
-    elif place == "run":
-        _before(Study, "set_run", fault)
-    elif place == "tell":
-        _before(Study, "complete", fault)
-    elif place == "told":
-        _after(Study, "complete", fault)
-    else:
-        raise ValueError(f"no place {place}")
+    def of_finals(study: Study, *_: object) -> bool:
+        return study.is_finals
+
+    arm = {
+        "ask": lambda: _after(Study, "ask", fault),
+        "run": lambda: _before(Study, "set_run", fault),
+        "tell": lambda: _before(Study, "complete", fault),
+        "told": lambda: _after(Study, "complete", fault),
+        "final": lambda: _before(Study, "complete", fault, of_finals),
+        "answer": lambda: _before(Study, "set_answer", fault),
+        "look": lambda: _after(Study, "add_look", fault),
+    }
+    arm[place]()
 
 
 def _cut_off() -> None:
@@ -138,11 +144,12 @@ def _after(owner: type, name: str, fault: Callable[[], None], when: Callable[...
     setattr(owner, name, replaced)
 
 
-def _before(owner: type, name: str, fault: Callable[[], None]) -> None:
+def _before(owner: type, name: str, fault: Callable[[], None], when: Callable[..., bool] = lambda *_: True) -> None:
     original = getattr(owner, name)
 
     def replaced(*args: Any, **kwargs: Any) -> Any:
-        fault()
+        if when(*args):
+            fault()
         return original(*args, **kwargs)
 
     setattr(owner, name, replaced)

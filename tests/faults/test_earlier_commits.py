@@ -17,7 +17,9 @@ import pytest
 
 from embedsweep.commands.api import load_study
 from embedsweep.files import study_names
+from embedsweep.report.page.build import html_of
 from embedsweep.study.leases import Lease
+from embedsweep.study.reading import read_study
 from tests.faults import studies
 from tests.faults.earlier.make_fixture import KILLED_TRIAL, N_TRIALS, PLACEHOLDERS, TEXTS, WORDS
 from tests.faults.studies import Study
@@ -75,6 +77,9 @@ def test_a_study_of_an_earlier_commit_is_read_with_what_it_has(commit: str, tmp_
     assert set(study.curves()["trial"]) == {0, 1}
     assert len(study.scores()) > 100
     assert study.optuna.metric_names == ["dev/spearman_cosine"]
+    page = html_of(study.results, "embedsweep train")
+    assert "Best so far: trial 0" in page
+    assert "Not known: no trial here has scores of single items of the untrained model" in page
     assert {path: path.read_bytes() for path in (tmp_path / "sweeps").rglob("*") if path.is_file()} == before
 
 
@@ -108,3 +113,19 @@ def test_a_study_of_an_earlier_commit_resumes_in_the_same_runs(commit: str, url:
         assert trial.value == pytest.approx(wanted["value"], abs=TOLERANCE)
         scores = {int(step): value for step, value in wanted["intermediate_values"].items()}
         assert trial.intermediate_values == pytest.approx(scores, abs=TOLERANCE)
+    if url is None:
+        check_finals(tmp_path, study.name)
+
+
+def check_finals(folder: Path, name: str) -> None:
+    """Check that a complete study of an earlier commit gets finals when a later command asks for them."""
+    ended = studies.run(folder, (f"study.name={name}", "study.finals.top=1", "study.finals.seeds=2"))
+    assert ended.code == 0, ended.output
+    record = read_study(name, sweeps=folder / "sweeps")
+    assert record.finals is not None
+    assert [trial.state.name for trial in record.finals.trials] == ["COMPLETE"] * 2
+    best = record.best
+    assert best is not None
+    assert [look.what for look in record.looks] == [f"trial {best.number}", f"finals of trial {best.number}"]
+    assert record.finals_test is not None
+    assert len(record.finals_test.scores) == 2

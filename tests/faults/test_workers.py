@@ -222,14 +222,14 @@ def test_the_winner_is_scored_by_a_worker_and_if_that_fails_by_the_command(
     (patches / "sitecustomize.py").write_text(
         "import os, sys\n"
         "from embedsweep.workers import winner\n"
-        "score = winner._score\n"
+        "score = winner.score_model\n"
         "def wrapped(*arguments):\n"
         "    role = 'worker' if 'embedsweep.workers.process' in sys.orig_argv else 'command'\n"
         "    open('scored', 'a').write(role + ' ')\n"
         f"    if {fails} and role == 'worker':\n"
         "        raise RuntimeError('broken by a test')\n"
         "    return score(*arguments)\n"
-        "winner._score = wrapped\n"
+        "winner.score_model = wrapped\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{patches}:{studies.ROOT / 'src'}")
     ended = studies.run(tmp_path, (*WORDS, "trainer.max_steps=4"), fresh=True)

@@ -31,6 +31,8 @@ def status(n_finished: int = 0, n_left: int = 20, **more: Any) -> StudyStatus:
         "best": None,
         "co2eq_kg": None,
         "seconds": {},
+        "unit": "trial",
+        "then": "scoring the best one on test",
     }
     return StudyStatus(n_finished=n_finished, n_left=n_left, **{**fields, **more})
 

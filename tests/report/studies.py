@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embedsweep.config.answer import Answer, Comparison, Finalist, FinalsTest, SeedScore, Verdict
 from embedsweep.config.result import Emissions, Interval, TrialResult
 from embedsweep.evaluation.scores import ItemScores, write_scores
+from embedsweep.study.finals import open_finals
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
@@ -47,6 +49,40 @@ def study_of(*outcomes: Outcome, name: str = "ranked", words: tuple[str, ...] = 
     lr = ",".join(f"{number + 1}e-4" for number in range(rates or len(outcomes) + 1))
     words = (f"study.name={name}", f"optimizer.lr={lr}", f"study.n_trials={len(outcomes)}", *words)
     return finish(open_study(pass_sweep(words)), outcomes)
+
+
+def study_with_finals(*, is_over: bool = True, name: str = "ranked") -> Study:
+    """A study of three trials whose finals have two finalists of two seeds; trial 1 wins them."""
+    words = ("study.finals.top=2", "study.finals.seeds=2")
+    study = study_of(result(0.6), result(0.7, interval=(0.65, 0.74)), "no", name=name, words=words)
+    finals = open_finals(study)
+    assert finals is not None
+    cost = dataclasses.replace(COST, co2eq_kg=0.003, energy_kwh=0.02, duration_s=2.0)
+    scores = {trial: [0.5 + trial / 10, 0.52 + trial / 10] for trial in (0, 1)}
+    finish(
+        finals, [dataclasses.replace(result(scores[point.finalist].pop()), emissions=cost) for point in finals.points]
+    )
+    if not is_over:
+        return study
+    trainings = {
+        finalist: tuple(
+            SeedScore(trial.number, point.seed, trial.value or 0.0, None)
+            for trial in finals.trials
+            if (point := finals.point_of(trial)) is not None and point.finalist == finalist
+        )
+        for finalist in (0, 1)
+    }
+    finalists = tuple(
+        Finalist(trial, trainings[trial], 0.51 + trial / 10, 0.0141, (0.4, 0.6) if trial else None) for trial in (1, 0)
+    )
+    compared = (Comparison(0, 0.1, 0.3333, (0.04, 0.16), None),)
+    verdict = Verdict("dev/spearman_cosine", 2, 0, 0.0167, 1, None, None, (1, 0), 5, finalists, compared, ())
+    study.set_answer(Answer(verdict=verdict))
+    kept = max(trainings[1], key=lambda each: each.score).number
+    test = {each.number: {"test/spearman_cosine": 0.6} for each in trainings[1]}
+    study.add_look("finals of trial 1")
+    study.set_finals_test(FinalsTest(1, kept, test, {}))
+    return study
 
 
 def scored_items(noise: float, *, n_items: int = 200, seed: int = 3) -> ItemScores:

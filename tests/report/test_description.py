@@ -9,7 +9,7 @@ import pytest
 
 from embedsweep.report.description import best_tags, description, escaped, trials_table
 from embedsweep.report.results import StudyResults, study_results
-from tests.report.studies import study_of
+from tests.report.studies import study_of, study_with_finals
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,20 @@ def test_the_best_trial_is_named_with_its_command(results: StudyResults) -> None
         "embedsweep.best_command": "embedsweep train loss=cosent optimizer.lr=0.0002",
     }
     assert best_tags(replace(results, best=None), "embedsweep train") == {}
+
+
+def test_with_finals_the_first_line_says_what_they_found_and_a_winner_that_is_none_any_more_goes() -> None:
+    study = study_with_finals(is_over=False)
+    first = _described(study_results(study)).splitlines()[0]
+    assert first.startswith("**Best so far: trial 1, ")
+    study = study_with_finals(name="over")
+    assert study.answer is not None
+    assert study.answer.verdict is not None
+    assert "; finals: no winner, the best mean is that of trial 1; 3 of 3" in _described(study_results(study))
+    assert best_tags(study_results(study), "e")["embedsweep.winner"] == ""
+    study.set_answer(replace(study.answer, verdict=replace(study.answer.verdict, winner=1)))
+    assert "; finals: winner trial 1; 3 of 3" in _described(study_results(study))
+    assert best_tags(study_results(study), "e")["embedsweep.winner"] == "1"
 
 
 def test_the_table_has_every_trial_and_the_best_first(results: StudyResults) -> None:

@@ -18,9 +18,10 @@ from embedsweep.models.tiny import tiny_model_path
 from embedsweep.report.difference import difference
 from embedsweep.report.loaded_study import LoadedStudy, _item_score
 from embedsweep.report.results import StudyResults, study_results
-from embedsweep.study.record import Finals, StudyRecord
+from embedsweep.study.record import StudyRecord
 from embedsweep.study.study import Study
-from tests.report.studies import keep_scores, result, scored_items, study_of
+from embedsweep.study.test_scores import TestScores
+from tests.report.studies import keep_scores, result, scored_items, study_of, study_with_finals
 
 SPEARMAN = "dev/spearman_cosine"
 CURVE = {SPEARMAN: [(4, 0.4), (8, 0.7)], "train/loss": [(1, 2.0)]}
@@ -44,7 +45,7 @@ def _running() -> Study:
     running = study.ask()
     assert running is not None
     study.report(running, 2, {SPEARMAN: 0.1}, 8)
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.65}, {}, {}, 5, None))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.65}, {}, {}, 5, None))
     return study
 
 
@@ -182,6 +183,26 @@ def test_a_model_is_loaded_from_its_folder_and_of_one_that_was_not_kept_the_comm
         loaded.model(0)
     assert "the model of trial 0 of study kept is not in" in str(caught.value)
     assert str(caught.value).endswith("This trains it: embedsweep train optimizer.lr=0.0001")
+
+
+def test_with_finals_the_model_is_the_training_that_they_kept() -> None:
+    study = study_with_finals()
+    assert study.finals is not None
+    assert study.finals_test is not None
+    number = study.finals_test.kept
+    kept = study.finals.trial_folder(number)
+    write_scores(kept, scored_items(0.3), "test")
+    (kept / "model").symlink_to(tiny_model_path())
+    loaded = load_study("ranked")
+    assert loaded.model(device="cpu").get_embedding_dimension() == 128
+    np.testing.assert_array_equal(loaded.scores(split="test")["score"], scored_items(0.3).columns["predicted_cosine"])
+    assert loaded.config().trainer.seed == loaded.finals.loc[number, "seed"]
+    assert loaded.config(1).trainer.seed == 42
+    with pytest.raises(StudyError, match="the model of trial 1 of study ranked is not in"):
+        loaded.model(1)
+    (kept / "model").unlink()
+    with pytest.raises(StudyError, match=rf"the model of final {number} of study ranked .* trainer\.seed="):
+        loaded.model()
 
 
 def test_the_configuration_of_a_trial_is_what_it_was_trained_with() -> None:

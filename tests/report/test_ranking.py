@@ -18,8 +18,8 @@ from embedsweep.report.ranking import SHOWN, print_best, print_ranking, print_si
 from embedsweep.report.results import study_results
 from embedsweep.study.leases import LEASE
 from embedsweep.study.opening import open_study
-from embedsweep.study.record import Finals
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TestScores
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
@@ -28,6 +28,7 @@ from tests.report.studies import COST, Outcome, finish, keep_scores, result, stu
 
 COMPLETE = optuna.trial.TrialState.COMPLETE
 SINGLE = pass_single([]).config
+MEASURED = "(the machine's energy, CPU power measured; electricity: world average)"
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +117,7 @@ def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None
     ]
     assert lines[3] == "* on the Pareto front: no other trial is better in one objective and as good in the others"
     line = "best: trial 0, emissions/co2eq_kg 5.123e-06, dev/spearman_cosine 0.7000, test/spearman_cosine 0.5000"
-    study.set_finals(Finals(0, {"test/spearman_cosine": 0.5}, {}, {}, 3, None))
+    study.set_test_scores(TestScores(0, {"test/spearman_cosine": 0.5}, {}, {}, 3, None))
     assert line in best(study)
 
 
@@ -178,12 +179,14 @@ def test_an_interval_stands_beside_each_score_and_a_dash_where_it_is_not_known()
         ["1", "0", "0.7000", "0.6500", "to", "0.7412", "1s", "2", "10", "lr=0.0001"],
         ["2", "1", "0.5000", "-", "1s", "2", "10", "lr=0.0002"],
     ]
-    assert "best: trial 0, dev/spearman_cosine 0.7000 (95 % interval 0.6500 to 0.7412)" in best(study)
+    score = "dev/spearman_cosine 0.7000 (95 % interval over dev items 0.6500 to 0.7412, one seed)"
+    assert f"best: trial 0, {score}" in best(study)
 
 
 def test_of_several_objectives_the_interval_stands_beside_the_one_it_is_of() -> None:
     words = ("study.objective=[dev/spearman_cosine,emissions/co2eq_kg]",)
-    line = "best: trial 0, dev/spearman_cosine 0.7000 (95 % interval 0.6500 to 0.7412), emissions/co2eq_kg 0.002"
+    interval = "(95 % interval over dev items 0.6500 to 0.7412, one seed)"
+    line = f"best: trial 0, dev/spearman_cosine 0.7000 {interval}, emissions/co2eq_kg 0.002"
     assert line in best(study_of(result(0.7, interval=(0.65, 0.7412)), 0.5, words=words))
 
 
@@ -241,14 +244,14 @@ def test_without_a_complete_trial_there_is_no_best() -> None:
 def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
     study = study_of(0.5, 0.7, "no", words=("loss=mnrl", "trainer.epochs=3"))
     keep_scores(study, (0.5, 0.2))
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.66666}, {}, {}, 3, None))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.66666}, {}, {}, 3, None))
     assert best(study, "python train.py") == [
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
         "trial 1 is better than trial 0 on other dev items, too, as far as these ones show",
-        "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much",
+        "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much",
         "run it again: python train.py loss=mnrl trainer.epochs=3 optimizer.lr=0.0002",
-        "cost of all trials: 2s, 4 g CO2eq, 20 Wh",
+        f"cost of all trials: 2s, 4 g CO2eq, 20 Wh {MEASURED}",
     ]
     (study.trial_folder(1) / "model").mkdir(parents=True)
     assert "model: sweeps/ranked/trials/0001/model" in best(study)
@@ -257,8 +260,8 @@ def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
 def test_what_scoring_test_cost_is_in_the_total() -> None:
     study = study_of(0.5, 0.7)
     cost = replace(COST, co2eq_kg=0.0005, energy_kwh=0.001, duration_s=75.0)
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
-    assert best(study)[-1] == "cost of all trials and of scoring test (1m15s): 1m17s, 4.5 g CO2eq, 21 Wh"
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.6}, {}, {}, 2, cost))
+    assert best(study)[-1] == f"cost of all trials and of scoring test (1m15s): 1m17s, 4.5 g CO2eq, 21 Wh {MEASURED}"
 
 
 def test_what_a_budget_was_expected_to_buy_stands_beside_what_it_bought() -> None:
@@ -268,7 +271,7 @@ def test_what_a_budget_was_expected_to_buy_stands_beside_what_it_bought() -> Non
     longer = replace(result(0.7), emissions=replace(COST, duration_s=100.0))
     finish(study, [longer, longer])
     spent = "quoted for 3 trials by 2 workers: 1m30s, 1.2 g CO2eq, 4.5 Wh; spent on 2 trials: 1m40s, 4 g CO2eq, 20 Wh"
-    assert " ".join(best(study)).endswith(f"20 Wh {spent}")
+    assert " ".join(best(study)).endswith(f"20 Wh {MEASURED} {spent}")
     assert tree_of(study_results(study))["quote"] == {"budget_hours": 8.0, **quote}
     assert tree_of(study_results(study_of(0.5)))["quote"] is None
 
@@ -288,7 +291,7 @@ def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:
         ["0.6000", "1s", "2", "10", "0.25"],
         ["0.5000", "1s", "2", "10", "-"],
     ]
-    assert best(study)[-1] == "cost of all trials: 3s (3 of 4), 8 g CO2eq, 40 Wh, 0.752 GPU h"
+    assert best(study)[-1] == f"cost of all trials: 3s (3 of 4), 8 g CO2eq, 40 Wh, 0.752 GPU h {MEASURED}"
 
 
 def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None:
@@ -305,7 +308,7 @@ def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None
     assert any(line.startswith("not compared with trial 0: trial 1") for line in best(study))
     finish(study, [0.5])
     assert ranking(study)[4].split() == ["1", "0", "0.7000", "-", "2", "-", "lr=0.0001"]
-    assert best(study)[-1] == "cost of all trials: 1s (1 of 3), 6 g CO2eq, 10 Wh (1 of 3)"
+    assert best(study)[-1] == f"cost of all trials: 1s (1 of 3), 6 g CO2eq, 10 Wh (1 of 3) {MEASURED}"
 
 
 def test_estimated_energy_is_marked() -> None:
@@ -313,8 +316,8 @@ def test_estimated_energy_is_marked() -> None:
         words = (f"cpu power {how} TDP of 8 W, no RAPL)",) if how else ("ram power estimated (not measured)",)
         done = replace(result(0.7), emissions=replace(COST, unmeasured=words))
         study = study_of(done, name=f"estimated{len(how)}")
-        assert best(study)[-1].endswith(" Wh (CPU power estimated)") is is_marked
-        assert best(study)[-1].endswith(" Wh") is not is_marked
+        power = "estimated" if is_marked else "measured"
+        assert best(study)[-1].endswith(f" Wh (the machine's energy, CPU power {power}; electricity: {COST.country})")
 
 
 @pytest.mark.parametrize(
@@ -385,7 +388,7 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
         "pearson_cosine: dev 0.5000, test 0.2500",
         "spearman_cosine: dev 0.5000, test 0.2500",
         "spearman_max: dev 0.5000, test 0.2500",
-        "emissions: 2 g CO2eq, 10 Wh (electricity: world average)",
+        f"emissions: 2 g CO2eq, 10 Wh {MEASURED}",
         "model: sweeps/single/abc/model",
         "log: sweeps/single/abc/train.log",
     ]
@@ -393,9 +396,10 @@ def test_a_single_run_is_printed_with_both_splits_and_its_cost() -> None:
     print_single(to, replace(done, emissions=cost), Path("sweeps/single/abc"), SINGLE)
     assert "95 % interval" not in output.getvalue()
     print_single(to, replace(done, interval=(0.4, 0.5556)), Path("sweeps/single/abc"), SINGLE)
-    assert "dev/spearman_cosine: 95 % interval 0.4000 to 0.5556" in output.getvalue().splitlines()
-    line = "emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h (electricity: world average; CPU power estimated)"
-    assert line in output.getvalue()
+    line = "dev/spearman_cosine: 95 % interval over dev items 0.4000 to 0.5556, one seed"
+    assert line in output.getvalue().splitlines()
+    note = MEASURED.replace("measured", "estimated")
+    assert f"emissions: 2 g CO2eq, 10 Wh, 0.125 GPU h {note}" in output.getvalue()
 
 
 def test_a_single_run_is_printed_by_the_metrics_of_its_family() -> None:

@@ -14,7 +14,8 @@ from embedsweep.evaluation.scores import write_scores
 from embedsweep.report.results import COMPARED, StudyResults, study_results
 from embedsweep.study.duplicates import Duplicate
 from embedsweep.study.opening import open_study
-from embedsweep.study.record import RESULT, Finals
+from embedsweep.study.record import RESULT
+from embedsweep.study.test_scores import TestScores
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.sweep import pass_sweep
 from tests.report.studies import COST, Outcome, finish, keep_scores, result, scored_items, study_of
@@ -45,7 +46,7 @@ def test_every_trial_has_a_row_also_while_the_study_runs() -> None:
     )
     running = study.ask()
     assert running is not None
-    study.set_finals(Finals(1, {"test/spearman_cosine": 0.6}, {"sts/spearman_cosine": 0.5}, {}, 5, None))
+    study.set_test_scores(TestScores(1, {"test/spearman_cosine": 0.6}, {"sts/spearman_cosine": 0.5}, {}, 5, None))
     results = study_results(study)
     assert [row.number for row in results.rows] == [0, 1, 2, 3, 4]
     assert [row.state for row in results.rows] == ["COMPLETE", "COMPLETE", "FAIL", "PRUNED", "RUNNING"]
@@ -158,6 +159,18 @@ def test_only_the_next_best_trials_are_compared_and_none_without_the_scores_of_t
     assert len(compared(*[0.2] * (COMPARED + 3)).differences) == COMPARED - 1
     results = compared(None, 0.2, name="elsewhere")
     assert (results.differences, results.undecided) == ({1: None}, ())
+
+
+def test_differences_that_another_machine_could_not_know_are_computed_where_the_items_are() -> None:
+    study = study_of(0.9, 0.8, 0.7, name="shared")
+    study.keep_differences(0, 3, {1: None, 2: (0.1, 0.2)})  # by a command on a machine without the folder of trial 1
+    assert study_results(study).differences == {1: None, 2: (0.1, 0.2)}
+    keep_scores(study, (0.2, 0.6))
+    results = study_results(study)
+    difference = scored_items(0.2).resampled(SPEARMAN) - scored_items(0.6).resampled(SPEARMAN)
+    assert results.differences[1] == pytest.approx(tuple(np.quantile(difference, [0.025, 0.975])))
+    assert results.differences[2] == (0.1, 0.2)
+    assert results.kept_differences == {1: None, 2: (0.1, 0.2)}
 
 
 def test_scores_of_other_items_are_not_compared() -> None:

@@ -10,8 +10,8 @@ from optuna.study import StudyDirection
 from embedsweep.config.metrics import COSTS
 from embedsweep.config.result import Decision, Emissions, TrialResult
 from embedsweep.errors import ConfigError
+from embedsweep.study.objectives import best_of, better, directions_of, values_of
 from embedsweep.study.opening import open_study
-from embedsweep.study.record import best_of, better, directions_of, values_of
 from embedsweep.study.study import Study
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep

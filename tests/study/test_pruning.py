@@ -12,9 +12,10 @@ from embedsweep.config.result import Decision, Emissions, TrialResult
 from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import PrunerName, SamplerName
 from embedsweep.errors import ConfigError
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import open_study
 from embedsweep.study.pruning import PRUNED, PRUNERS, REASONS, report_steps
-from embedsweep.study.study import OpenTrial, Study
+from embedsweep.study.study import Study
 from embedsweep.validation.single import pass_single
 from embedsweep.validation.sweep import pass_sweep
 

@@ -21,9 +21,9 @@ from sqlalchemy.pool import Pool
 from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.study.opening import frozen_attributes, open_study, place
-from embedsweep.study.record import FINALS, Finals
 from embedsweep.study.repair import Finding, StudyRepair
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TEST_SCORES, TestScores
 from embedsweep.study.trial_file import read_trial, write_trial
 from embedsweep.training.folder import read_result, write_result
 from embedsweep.validation.sweep import Sweep, pass_sweep
@@ -32,7 +32,7 @@ WORDS = ("loss=mnrl,cosent", "optimizer.lr=1e-3,2e-3", "study.name=s")
 COST = Emissions(0.001, 0.01, 60.0, "FRA", ("cpu power estimated",), 0.25)
 CONTEXT = RunContext({"embedsweep.audit": "none"}, [{"name": "demo-train", "digest": "d", "context": "train"}])
 CURVE = {"train/loss": [(1, 2.5), (2, 1.5)], "dev/spearman_cosine": [(2, 0.25)]}
-FINALS_OF_1 = Finals(1, {"test/spearman_cosine": 0.75}, {}, {}, 4, COST)
+SCORES_OF_1 = TestScores(1, {"test/spearman_cosine": 0.75}, {}, {}, 4, COST)
 LIST_OF_STUDIES = "cannot be read and there is no journal.log: give the study.storage of this study"
 
 
@@ -102,7 +102,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str | None) -> St
     interrupted = study.ask()
     assert interrupted is not None
     study.release(interrupted)
-    study.set_finals(FINALS_OF_1)
+    study.set_test_scores(SCORES_OF_1)
     return study
 
 
@@ -188,7 +188,7 @@ def test_a_damaged_journal_is_refused_and_rebuilt_with_every_trial(made: Study, 
     study = open_study(request(*WORDS))
     assert [content(trial) for trial in study.trials[:3]] == finished
     assert study.plan == made.plan
-    assert (study.finals, study.n_trials, study.fixed) == (FINALS_OF_1, 4, made.fixed)
+    assert (study.test_scores, study.n_trials, study.fixed) == (SCORES_OF_1, 4, made.fixed)
     assert run(study, 1) == [3]  # the interrupted one, and no other
     assert study.ask() is None
     kept = made.folder / "journal.log.damaged"
@@ -287,7 +287,7 @@ def test_the_study_file_has_all_that_the_storage_has_of_the_study(made: Study) -
     attributes = dict(made._study.user_attrs)
     assert tree["plan"] == json.loads(attributes.pop("embedsweep.plan"))
     assert tree["attributes"] == json.loads(json.dumps(attributes))
-    assert tree["attributes"][FINALS]["scores"] == {"test/spearman_cosine": 0.75}
+    assert tree["attributes"][TEST_SCORES]["scores"] == {"test/spearman_cosine": 0.75}
 
 
 def test_a_lost_folder_is_written_again_from_the_storage(made: Study) -> None:

@@ -17,9 +17,10 @@ from embedsweep.config.axes import distributions
 from embedsweep.config.study import Axis, Choice, DiscreteAxis, RangeAxis, StudyPlan
 from embedsweep.config.trial import SamplerName
 from embedsweep.errors import ConfigError, StudyError
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import open_study
 from embedsweep.study.sampling import ConstrainedSampler, TrialSampler
-from embedsweep.study.study import OpenTrial, Study
+from embedsweep.study.study import Study
 from embedsweep.validation.sweep import Sweep
 from tests.study.test_study import make_request, result
 

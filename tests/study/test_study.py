@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
+from embedsweep.config.finals import NO_FINALS
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import (
     Axis,
@@ -32,9 +33,11 @@ from embedsweep.config.trial import SamplerName
 from embedsweep.errors import ConfigError, StudyError, TrialTakenError
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.leases import BEAT, LEASE, Lease
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import find_study, open_study
-from embedsweep.study.record import RUN_ID, Finals
-from embedsweep.study.study import FAILED_ATTEMPTS, OpenTrial, Study
+from embedsweep.study.record import RUN_ID
+from embedsweep.study.study import FAILED_ATTEMPTS, Study
+from embedsweep.study.test_scores import TestScores
 from embedsweep.study.trial_file import read_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.validation.sweep import Sweep
@@ -81,6 +84,7 @@ def make_request(
         retry_failed=False,
         enqueue=(),
         warm_start=None,
+        finals=NO_FINALS,
         dry_run=False,
     )
     total = n_trials if sampler else n_trials or size
@@ -251,20 +255,20 @@ def test_a_study_whose_only_complete_trial_is_negative_has_a_best() -> None:
 
 def test_test_scores_are_kept_in_the_study() -> None:
     study = open_study(make_request())
-    assert study.finals is None
+    assert study.test_scores is None
     cost = Emissions(0.001, 0.002, 3.0, "FRA", ("cpu power estimated",), 0.5)
     before = {"test/spearman_cosine": 0.1}
-    finals = Finals(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, before, 20, cost)
-    study.set_finals(finals)
-    assert open_study(by_name("compare")).finals == finals
+    tested = TestScores(3, {"test/spearman_cosine": 0.5}, {"es/spearman_cosine": 0.4}, before, 20, cost, (0.4, 0.6))
+    study.set_test_scores(tested)
+    assert open_study(by_name("compare")).test_scores == tested
 
 
-def test_finals_of_older_versions_are_read() -> None:
+def test_test_scores_of_older_versions_are_read() -> None:
     scores = {"test/spearman_cosine": 0.5, "test-64/spearman_cosine": 0.4, "testing/spearman_cosine": 0.3}
-    finals = Finals.of({"trial": 3, "scores": scores})
-    assert finals.scores == scores
-    assert finals.benchmarks == {"testing/spearman_cosine": 0.3}
-    assert (finals.before, finals.n_trials, finals.cost) == ({}, None, None)
+    tested = TestScores.of({"trial": 3, "scores": scores})
+    assert tested.scores == scores
+    assert tested.benchmarks == {"testing/spearman_cosine": 0.3}
+    assert (tested.before, tested.n_trials, tested.cost, tested.interval) == ({}, None, None, None)
 
 
 # --- trials whose worker died

@@ -166,6 +166,15 @@ def test_the_reported_spearman_follows_from_the_file_of_scores(single: Attempt) 
     assert result_of(single).interval == scores.interval("dev/spearman_cosine")
 
 
+def test_the_scores_of_the_untrained_model_are_kept_for_each_item(single: Attempt) -> None:
+    scores, kept = read_scores(single.folder, "before"), read_scores(single.folder)
+    assert scores is not None
+    assert kept is not None
+    assert scores.is_of_same_items(kept)
+    before = result_of(single).before["dev/spearman_cosine"]
+    assert scores.statistic("dev/spearman_cosine")(np.ones((1, len(scores))))[0] == pytest.approx(before, abs=1e-6)
+
+
 def test_the_test_scores_of_a_single_run_are_kept_for_each_item(single: Attempt) -> None:
     scores = read_scores(single.folder, "test")
     assert scores is not None

@@ -38,8 +38,7 @@ WRONG_WORDS = [
     ("lr=1", "lr: no such key; here it is optimizer.lr"),
     (
         "seeds=1",
-        "seeds: no such key (did you mean data.convert.seed or data.negatives.seed or trainer.seed or study.seed?); "
-        f"there are: {GROUPS}",
+        f"seeds: no such key (did you mean study.finals.seeds?); there are: {GROUPS}",
     ),
     ("+typo=1", f"typo: no such key; there are: {GROUPS}"),
     ("++typo=1", f"typo: no such key; there are: {GROUPS}"),

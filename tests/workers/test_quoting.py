@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from embedsweep.cli import main
 from embedsweep.commands.quoting import quote_study
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.config.trial import TrialConfig
-from embedsweep.errors import ConfigError, WorkerError
+from embedsweep.errors import ConfigError, Interrupted, WorkerError
+from embedsweep.evaluation.dev import DevEvaluator
 from embedsweep.study.quote import Kind, TimedKind, Timing, kinds_of
 from embedsweep.study.reading import read_study
+from embedsweep.training.steps import count_evaluations
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import quoting
 from embedsweep.workers.job import QuoteOrder
@@ -123,7 +127,7 @@ def test_a_budget_too_small_for_what_the_study_asks_for_is_refused(
         quote_study(request, None, print)
 
 
-@pytest.mark.parametrize(("step_s", "steps"), [(0.1, 12), (1.9, 10), (4.0, 5), (60.0, 4)])
+@pytest.mark.parametrize(("step_s", "steps"), [(0.1, 12), (0.8, 10), (1.5, 5), (60.0, 4)])
 def test_a_slow_model_is_timed_for_fewer_steps(step_s: float, steps: int) -> None:
     assert steps_of("cpu", step_s) == steps
     assert 1 <= steps // PARTS < steps  # the first part can be left out
@@ -151,7 +155,9 @@ def test_what_is_done_once_is_done_before_a_kind_is_timed(
     configs = dict(enumerate(config for _, config in kinds_of(plan).values()))
     calls: list[tuple[str, int]] = []
 
-    def time_trial(config: TrialConfig, _order: object, _models: object, _group: object, steps: int) -> Timing:
+    def time_trial(
+        config: TrialConfig, _order: object, _models: object, _group: object, steps: int, _: object
+    ) -> Timing:
         calls.append((" ".join(map(str, filter(None, [config.loss.name, config.data.limit]))), steps))
         if config.loss.name == broken:
             raise RuntimeError("too large")
@@ -166,6 +172,44 @@ def test_what_is_done_once_is_done_before_a_kind_is_timed(
     assert failed == [index for index, config in configs.items() if config.loss.name == broken]
 
 
+def test_kinds_of_one_model_and_data_score_dev_once_and_larger_batches_are_timed_for_fewer_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = pass_sweep(("loss=mnrl", "data.limit=60,64", "dataloader.batch_size=8,32")).plan
+    assert plan is not None
+    configs = dict(enumerate(config for _, config in kinds_of(plan).values()))
+    calls: list[tuple[int | None, int, int]] = []
+    evaluators: dict[int | None, set[int]] = {}
+
+    def time_trial(
+        config: TrialConfig, _order: object, _models: object, _group: object, steps: int, evaluator: object
+    ) -> Timing:
+        calls.append((config.data.limit, config.dataloader.batch_size, steps))
+        evaluators.setdefault(config.data.limit, set()).add(id(evaluator))
+        return replace(TIMING, step_s=1.0)
+
+    monkeypatch.setattr("embedsweep.workers.quote_process.time_trial", time_trial)
+    order = QuoteOrder(configs, tmp_path, EmissionsConfig("", None), None, False)
+    time_each(order, "cpu", None, lambda _: None)
+    # A batch of 8 takes a second, so that one of 32 takes four: eight seconds are two of them, and four the fewest.
+    timed = [(60, 8, 1), (60, 8, 8), (60, 32, 4), (64, 8, 1), (64, 8, 8), (64, 32, 4)]
+    assert sorted(calls) == sorted(timed)
+    assert [len(each) for each in evaluators.values()] == [1, 1]
+
+
+def test_an_interrupted_quote_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise Interrupted(2)
+
+    monkeypatch.setattr("embedsweep.commands.quoting.time_kinds", interrupt)
+    said: list[str] = []
+    with pytest.raises(Interrupted):
+        quote_study(pass_sweep(("loss=mnrl,cosent",)), None, said.append)
+    assert said == [
+        "interrupted: there is no quote, and nothing was created or trained; the same command begins it anew"
+    ]
+
+
 @pytest.mark.parametrize("mixes_models", [False, True])
 def test_a_study_that_mixes_models_is_timed_with_building_them(
     mixes_models: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,7 +219,7 @@ def test_a_study_that_mixes_models_is_timed_with_building_them(
     configs = dict(enumerate(config for _, config in kinds_of(plan).values()))
     made: list[str] = []
 
-    def time_trial(_config: object, _order: object, _models: object, _group: object, steps: int) -> Timing:
+    def time_trial(_config: object, _order: object, _models: object, _group: object, steps: int, _: object) -> Timing:
         made.append(f"{steps} steps")
         return TIMING
 
@@ -184,7 +228,34 @@ def test_a_study_that_mixes_models_is_timed_with_building_them(
     order = QuoteOrder(configs, tmp_path, EmissionsConfig("", None), None, mixes_models)
     time_each(order, "cpu", None, lambda _: None)
     drop = ["drop"] * mixes_models
-    assert made == ["1 steps", *drop, "12 steps", *drop, "12 steps"]
+    assert made == ["1 steps", *drop, "8 steps", *drop, "8 steps"]
+
+
+@pytest.mark.slow
+def test_a_slow_evaluation_is_done_once_and_counted_for_each_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = pass_sweep(("loss=mnrl,cosent", "data.limit=64", "trainer.device=cpu", "trainer.max_steps=8")).plan
+    assert plan is not None
+    configs = dict(enumerate(config for _, config in kinds_of(plan).values()))
+    scored: list[int] = []
+    score = DevEvaluator.__call__
+
+    def count(self: DevEvaluator, *args: Any, **kwargs: Any) -> dict[str, float]:
+        scored.append(1)
+        time.sleep(1.0)
+        return score(self, *args, **kwargs)
+
+    monkeypatch.setattr(DevEvaluator, "__call__", count)
+    monkeypatch.setattr("embedsweep.workers.quote_process.REPEATED_FROM_S", 0.0)
+    sent: list[tuple[Any, ...]] = []
+    time_each(QuoteOrder(configs, tmp_path, EmissionsConfig("", None), None, False), "cpu", None, sent.append)
+    assert len(scored) == 1
+    first, second = (message[2] for message in sent if message[0] == "timed")
+    for timing in (first, second):
+        assert timing.eval_s > 1.0
+        assert min(timing.step_s, timing.ram_bytes, timing.checkpoint_bytes) > 0
+        assert (timing.steps, timing.evaluations) == (8, count_evaluations(configs[0], 8))
 
 
 @pytest.mark.slow

@@ -73,14 +73,14 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
             "result.json",
             "trial.json",
         }
-    finals = study.finals
-    assert finals is not None
-    assert finals.number == max(set(first), key=lambda number: (study.trials[number].value, -number))
-    assert (study.trial_folder(finals.number) / "model").is_dir()
+    tested = study.test_scores
+    assert tested is not None
+    assert tested.number == max(set(first), key=lambda number: (study.trials[number].value, -number))
+    assert (study.trial_folder(tested.number) / "model").is_dir()
     total = sum(run.data.metrics.get("emissions/co2eq_kg", 0.0) for run in runs)
     parent = client.search_runs([runs[0].info.experiment_id], "tags.`embedsweep.kind` = 'study'")[0]
-    assert finals.cost is not None
-    assert parent.data.metrics["study/emissions/co2eq_kg"] == pytest.approx(total + finals.cost.co2eq_kg)
+    assert tested.cost is not None
+    assert parent.data.metrics["study/emissions/co2eq_kg"] == pytest.approx(total + tested.cost.co2eq_kg)
 
 
 class Recorded:

@@ -122,10 +122,10 @@ def test_the_winner_alone_is_scored_on_test(best: Swept) -> None:
     for number in (0, 1, 2):
         found = {name for name in best.run_of(number).data.metrics if name.startswith("test/")}
         assert found == (TEST_METRICS if number == 1 else set())
-    finals_of_study = best.study.finals
-    assert finals_of_study is not None
-    scores = finals_of_study.scores
-    assert finals_of_study.number == 1
+    scores_of_study = best.study.test_scores
+    assert scores_of_study is not None
+    scores = scores_of_study.scores
+    assert scores_of_study.number == 1
     assert best.run_of(1).data.metrics["test/spearman_cosine"] == scores["test/spearman_cosine"]
 
 
@@ -136,6 +136,10 @@ def test_the_test_scores_of_the_winner_alone_are_kept_for_each_item(best: Swept)
     assert set(kept.values()) == {None}
     score = winner.statistic("test/spearman_cosine")(np.ones((1, len(winner))))[0]
     assert score == pytest.approx(best.run_of(1).data.metrics["test/spearman_cosine"], abs=1e-6)
+    assert best.study.test_scores is not None
+    low, high = best.study.test_scores.interval or (0.0, 0.0)
+    assert (low, high) == winner.interval("test/spearman_cosine")
+    assert low < score < high
     artifacts = best.client.list_artifacts(best.run_of(1).info.run_id, "scores")
     assert {"scores/dev.parquet", "scores/test.parquet"} <= {each.path for each in artifacts}
 
@@ -168,9 +172,9 @@ def test_the_parent_run_carries_the_best_values_and_all_emissions(best: Swept) -
     assert metrics["study/dev/spearman_cosine"] == best.study.trials[1].value
     assert metrics["study/test/spearman_cosine"] == best.run_of(1).data.metrics["test/spearman_cosine"]
     scoring = sum_rows(read_rows(best.study.folder / SCORING), "")
-    assert best.study.finals is not None
-    assert best.study.finals.cost is not None
-    assert best.study.finals.cost.energy_kwh == scoring.energy_kwh > 0
+    assert best.study.test_scores is not None
+    assert best.study.test_scores.cost is not None
+    assert best.study.test_scores.cost.energy_kwh == scoring.energy_kwh > 0
     assert metrics["study/time/test_s"] == scoring.duration_s > 0
     total = sum(best.run_of(number).data.metrics["emissions/co2eq_kg"] for number in (0, 1, 2)) + scoring.co2eq_kg
     assert metrics["study/emissions/co2eq_kg"] == pytest.approx(total)
@@ -192,7 +196,7 @@ def test_the_same_command_trains_and_scores_nothing_again(
     def unwanted(*_: object) -> dict[str, float]:
         raise AssertionError("test was scored twice")
 
-    monkeypatch.setattr(winner_module, "_score", unwanted)
+    monkeypatch.setattr(winner_module, "score_model", unwanted)
     before = {name: best.client.get_metric_history(best.run_of(1).info.run_id, name) for name in sorted(TEST_METRICS)}
     again = sweep("best", "optimizer.lr=1e-6,3e-3,1e-7", *QUICK)
     assert again.code == 0
@@ -230,12 +234,14 @@ def test_the_models_kept_are_those_requested(
 def test_a_larger_budget_scores_test_again_only_for_a_new_winner(sweep: Sweep) -> None:
     words = ["optimizer.lr=1e-7,1e-6,3e-3", *QUICK]
     first = sweep("grows", *words, "study.n_trials=1")
-    assert first.study.finals is not None
-    assert first.study.finals.number == 0
+    assert first.study.test_scores is not None
+    assert first.study.test_scores.number == 0
     grown = sweep("grows", *words)
-    assert grown.study.finals is not None
-    assert grown.study.finals.number == 2
-    assert grown.parent.data.metrics["study/test/spearman_cosine"] == grown.study.finals.test["test/spearman_cosine"]
+    assert grown.study.test_scores is not None
+    assert grown.study.test_scores.number == 2
+    assert (
+        grown.parent.data.metrics["study/test/spearman_cosine"] == grown.study.test_scores.test["test/spearman_cosine"]
+    )
     assert grown.models_on_disk() == [2]
 
 
@@ -253,7 +259,7 @@ def test_a_signal_while_the_winner_is_recorded_ends_the_command_when_all_is_writ
     monkeypatch.setattr(Tracker, "trial_run", reopen)
     swept = sweep("recorded", "optimizer.lr=3e-3,1e-7", *QUICK)
     assert swept.code == 143
-    assert swept.study.finals is not None
+    assert swept.study.test_scores is not None
     winner = swept.run_of(0)
     assert winner.info.status == "FINISHED"
     assert set(winner.data.metrics) > TEST_METRICS
@@ -274,7 +280,7 @@ def test_a_larger_budget_with_the_same_winner_updates_the_card_and_scores_nothin
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:12]]
     assert {tuple(row[:2]) for row in rows} == {("demo-test", "all"), ("demo-test", "64")}
     assert "-" not in {cell for row in rows for cell in row}
-    monkeypatch.setattr(winner_module, "_score", lambda *_: pytest.fail("test was scored twice"))
+    monkeypatch.setattr(winner_module, "score_model", lambda *_: pytest.fail("test was scored twice"))
 
     grown = sweep("stays", *words)
 
@@ -283,8 +289,8 @@ def test_a_larger_budget_with_the_same_winner_updates_the_card_and_scores_nothin
     recorded = grown.client.download_artifacts(grown.run_of(0).info.run_id, "model/README.md")
     assert Path(recorded).read_text(encoding="utf-8") == after
     assert grown.run_of(0).info.status == "FINISHED"
-    assert grown.study.finals is not None
-    assert (grown.study.finals.number, grown.study.finals.n_trials) == (0, 2)
+    assert grown.study.test_scores is not None
+    assert (grown.study.test_scores.number, grown.study.test_scores.n_trials) == (0, 2)
 
 
 def test_a_trial_that_raises_fails_with_its_reason_and_the_others_continue(
@@ -343,14 +349,14 @@ def test_a_study_of_several_objectives_selects_one_winner_on_dev(sweep: Sweep) -
     trials = swept.study.trials
     for number, trial in enumerate(trials):
         assert trial.values == [swept.run_of(number).data.metrics[name.replace("dev/", "best/")] for name in objectives]
-    assert swept.study.finals is not None
-    assert swept.study.finals.number == 1 == max(trials, key=lambda trial: trial.values[1]).number
+    assert swept.study.test_scores is not None
+    assert swept.study.test_scores.number == 1 == max(trials, key=lambda trial: trial.values[1]).number
     assert not TEST_METRICS & set(swept.run_of(0).data.metrics)
     metrics = swept.parent.data.metrics
     assert metrics["study/dev/spearman_cosine"] == trials[1].values[1]
     assert metrics["study/throughput/examples_per_s"] == max(trial.values[2] for trial in trials)
     assert metrics["study/best/emissions/co2eq_kg"] == min(trial.values[0] for trial in trials)
-    cost = swept.study.finals.cost
+    cost = swept.study.test_scores.cost
     assert cost is not None
     assert metrics["study/emissions/co2eq_kg"] == pytest.approx(
         sum(trial.values[0] for trial in trials) + cost.co2eq_kg
@@ -418,8 +424,8 @@ def test_the_best_trial_on_dev_is_not_the_best_where_it_forgets_a_watched_benchm
     for swept, winner in ((free, 1), (kept, 0)):
         assert swept.study.best is not None
         assert swept.study.best.number == winner
-        assert swept.study.finals is not None
-        assert swept.study.finals.number == winner
+        assert swept.study.test_scores is not None
+        assert swept.study.test_scores.number == winner
         assert swept.models_on_disk() == swept.models_recorded() == [winner]
     forgetful = kept.run_of(1)
     after, watched = forgetful.data.metrics["best/reversed-dev/spearman_cosine"], "dev/reversed-dev/spearman_cosine"

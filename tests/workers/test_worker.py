@@ -36,10 +36,11 @@ from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
 from embedsweep.study.leases import BEAT_EVERY_S, LEASE, Lease
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import open_study
 from embedsweep.study.pruning import FORGETS
 from embedsweep.study.record import FAILURE, RETRY_OF
-from embedsweep.study.study import OpenTrial, Study
+from embedsweep.study.study import Study
 from embedsweep.tracking.names import best_metrics
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import write_config, write_result

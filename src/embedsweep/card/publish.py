@@ -7,11 +7,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from embedsweep.card.metadata import with_license
 from embedsweep.card.text import without_paths
+from embedsweep.card.write import with_part
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem
 from embedsweep.files import user_path
 from embedsweep.secrets import redact
@@ -45,6 +47,19 @@ TRAINING = (
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LOCAL_KEYS = re.compile(r"^\| `(?:model|data|evaluation)\.[\w.]*path` \| `([^`]+)` \|$", re.MULTILINE)
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
+
+
+@dataclass(frozen=True)
+class CardChanges:
+    """What is changed in a card when its model is published.
+
+    Attributes:
+        license_id: the licence, in the metadata and the description; None keeps what the card says.
+        found: how a study found the model, in Markdown; None keeps what the card says.
+    """
+
+    license_id: str | None = None
+    found: str | None = None
 
 
 class HubApi(Protocol):
@@ -155,17 +170,20 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def published_card(text: str, name: str, license_id: str | None) -> str:
-    """Return the card to publish: with the model's name, and local paths reduced to their last part.
+def published_card(text: str, name: str, changes: CardChanges) -> str:
+    """Return the card to publish: changed, with the model's name, and local paths reduced to their last part.
 
     Args:
         text: the card as it was saved, metadata at its head.
         name: the id on the Hub, or the folder's name.
-        license_id: the licence to set in the metadata; None keeps theirs.
+        changes: what is changed in it.
     """
     from huggingface_hub import ModelCard
 
+    license_id = changes.license_id
     card: Any = ModelCard(text)
+    if changes.found is not None:
+        card.text = with_part(card.text, "found", changes.found)
     bases = [str(base) for base in _listed(card.data.base_model)]
     paths = {path for path in (*bases, *_LOCAL_KEYS.findall(text)) if _is_local(path)}
     if any(_is_local(base) for base in bases):
@@ -200,13 +218,13 @@ def _is_local(path: str) -> bool:
     return path.startswith(("/", "~", ".", "\\")) or path.count("/") > 1 or Path(path).exists()
 
 
-def publish_to_folder(model: Path, target: Path, *, license_id: str | None) -> None:
+def publish_to_folder(model: Path, target: Path, changes: CardChanges) -> None:
     """Copy the model with its published card into ``target``; it appears whole or not at all.
 
     Args:
         model: a folder in which :func:`find_problems` finds none.
         target: a folder in which :func:`target_problem` finds none; a model in it is replaced, and stays if that fails.
-        license_id: the licence to set in the card's metadata; None keeps theirs.
+        changes: what is changed in the card.
 
     Raises:
         EmbedsweepError: the folder cannot be written, or the disk is full.
@@ -214,7 +232,7 @@ def publish_to_folder(model: Path, target: Path, *, license_id: str | None) -> N
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-            staged = _stage(model, Path(temporary) / "new", target.name, license_id)
+            staged = stage(model, Path(temporary) / "new", target.name, changes)
             _replace(target, staged, Path(temporary) / "old")
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
@@ -250,7 +268,7 @@ def target_problem(model: Path, target: Path, *, overwrite: bool) -> str | None:
 
 
 def publish_to_hub(
-    model: Path, repo_id: str, api: HubApi, *, public: bool, message: str, overwrite: bool, license_id: str | None
+    model: Path, repo_id: str, api: HubApi, changes: CardChanges, *, public: bool, message: str, overwrite: bool
 ) -> None:
     """Upload the model with its published card to the Hub, as one commit.
 
@@ -258,10 +276,10 @@ def publish_to_hub(
         model: a folder in which :func:`find_problems` finds none.
         repo_id: ``ORG/NAME``.
         api: the Hub's client.
+        changes: what is changed in the card.
         public: whether a new repository is public; else it is private.
         message: of the commit.
         overwrite: whether the repository may exist already.
-        license_id: the licence to set in the card's metadata; None keeps theirs.
 
     Raises:
         ConfigError: the repository exists already and is public, without ``public``.
@@ -270,7 +288,7 @@ def publish_to_hub(
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     with tempfile.TemporaryDirectory(prefix="embedsweep-publish-") as temporary:
-        staged = _stage(model, Path(temporary) / "new", repo_id, license_id)
+        staged = stage(model, Path(temporary) / "new", repo_id, changes)
         try:
             api.create_repo(repo_id, private=not public, exist_ok=overwrite)
             if overwrite and not public and not api.repo_info(repo_id).private:
@@ -286,12 +304,12 @@ def publish_to_hub(
             raise EmbedsweepError(f"the Hub refused {repo_id}: {reason}{advice}") from None
 
 
-def _stage(model: Path, staged: Path, name: str, license_id: str | None) -> Path:
+def stage(model: Path, staged: Path, name: str, changes: CardChanges) -> Path:
     """Copy the model with its published card to ``staged``; files whose names start with a dot are left out.
 
     Links are followed: `find_problems` has found none that leads out of the folder.
     """
     shutil.copytree(model, staged, ignore=shutil.ignore_patterns(".*"))
     card = staged / CARD
-    card.write_text(published_card(card.read_text(encoding="utf-8"), name, license_id), encoding="utf-8")
+    card.write_text(published_card(card.read_text(encoding="utf-8"), name, changes), encoding="utf-8")
     return staged

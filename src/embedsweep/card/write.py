@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 TEMPLATE = Path(__file__).with_name("template.md")
-OWN_VERSIONS = {"Optuna": "optuna", "CodeCarbon": "codecarbon", "embedsweep": "embedsweep"}
+OWN_VERSIONS = {
+    "Optuna": "optuna",
+    "Hydra": "hydra-core",
+    "MLflow": "mlflow",
+    "CodeCarbon": "codecarbon",
+    "embedsweep": "embedsweep",
+}
 FOLLOWS: Mapping[str, tuple[str, ...]] = {
     "CachedGISTEmbedLoss": ("GISTEmbedLoss", "CachedMultipleNegativesRankingLoss"),
     "OnlineContrastiveLoss": ("ContrastiveLoss",),

@@ -31,6 +31,7 @@ from embedsweep.validation.single import read_store
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+
 MODEL = Positional("MODEL", "a folder, a study's name (its best), a run's id or its first 6 digits, or a hub id")
 
 _RUN_ID = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},32}}")
@@ -47,7 +48,10 @@ class ResolvedModel:
         description: what it is (``the best of study loss-12fca524, trial 1``).
         is_folder: whether it is on this disk, other than in the hub's cache.
         trust_remote_code: whether code that comes with it may run: if the run of this folder that trained it says so.
-        is_provisional: whether it is the best of a study that has trials left; the description says so, too.
+        is_provisional: whether it is the best of a study that has trials or finals left; the description says so, too.
+        study: the study whose answer it is, or of which it is a trial; None of another model.
+        is_answer: whether it is what the study found, not just one of its trials.
+        run_id: MLflow's run that trained it; None if it is not known.
     """
 
     argument: str
@@ -56,6 +60,9 @@ class ResolvedModel:
     is_folder: bool
     trust_remote_code: bool = False
     is_provisional: bool = False
+    study: str | None = None
+    is_answer: bool = False
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -156,23 +163,41 @@ def _validate(path: str, composer: Composer) -> list[Problem]:
 
 
 def _best_of(study: str) -> ResolvedModel:
+    """Return the model that a study kept: of its finals, once they are decided, else of its best trial."""
+    from embedsweep.report.verdict import unscored, what_is_left
     from embedsweep.study.reading import read_study
-    from embedsweep.study.record import count_trials
+    from embedsweep.study.record import RUN_ID
 
     record = read_study(study)
-    best = record.best
-    if best is None and record.complete_trials:
+    if record.is_finals:
+        raise ConfigError.single(study, f"is the finals of study {record.experiment}; the model that they kept is its")
+    kept = record.kept
+    if kept is None and record.complete_trials:
         raise ConfigError.single(study, f"has no best model: {record.why_no_best}")
-    if best is None:
+    if kept is None:
         raise ConfigError.single(study, f"has no complete trial yet; resume it: -m study.name={study}")
-    folder = record.trial_folder(best.number) / MODEL_FOLDER
+    trained_in, trial = kept
+    what = f"{trained_in.unit} {trial.number}"
+    folder = trained_in.trial_folder(trial.number) / MODEL_FOLDER
     if not folder.is_dir():
-        message = f"the model of its best trial, {best.number}, is not in {folder}: it was not kept, or is elsewhere"
+        message = f"the model of its best, {what}, is not in {folder}: it was not kept, or is elsewhere"
         raise ConfigError.single(study, f"{message} (study.keep_models)")
-    left = max(0, record.n_expected - count_trials(record.trials)) + len(record.unfinished)
-    so_far = f" so far ({left} trial{'s' if left > 1 else ''} of the study not finished)" if left else ""
-    description = f"the best{so_far} of study {study}, trial {best.number}"
-    return ResolvedModel(study, str(folder), description, True, _trusts(folder), is_provisional=left > 0)
+    left = what_is_left(record) or unscored(record)
+    so_far = f" so far ({left})" if left else ""
+    point = trained_in.point_of(trial)
+    again = f", which is trial {point.finalist} with another seed" if point is not None else ""
+    description = f"the best{so_far} of study {study}, {what}{again}"
+    return ResolvedModel(
+        study,
+        str(folder),
+        description,
+        True,
+        _trusts(folder),
+        is_provisional=bool(left),
+        study=study,
+        is_answer=True,
+        run_id=trial.user_attrs.get(RUN_ID),
+    )
 
 
 def _trusts(folder: Path) -> bool:
@@ -190,7 +215,9 @@ def _model_of_run(argument: str, composer: Composer) -> ResolvedModel | None:
     _check_unique(argument, [run.run_id for run in runs])
     run = runs[0] if runs else None
     if run is not None and run.folder.is_dir():
-        return ResolvedModel(argument, str(run.folder), run.description, True, _trusts(run.folder))
+        return ResolvedModel(
+            argument, str(run.folder), run.description, True, _trusts(run.folder), study=run.study, run_id=run.run_id
+        )
     model = _from_the_store(argument, run, composer)
     if model is None and run is not None:
         message = f"is {run.description}, whose model was not kept: it is neither in {run.folder} nor in MLflow's store"
@@ -218,7 +245,7 @@ def _from_the_store(argument: str, run: _Run | None, composer: Composer) -> Reso
     source = str(download_model(tracking, ids[0]))
     if problems := _validate(source, composer):
         raise ConfigError(Problem(argument, problem.message) for problem in problems)
-    return ResolvedModel(argument, source, f"{description}, from MLflow's store", True)
+    return ResolvedModel(argument, source, f"{description}, from MLflow's store", True, run_id=ids[0])
 
 
 def _check_unique(argument: str, run_ids: list[str]) -> None:
@@ -265,12 +292,13 @@ def _runs_of(prefix: str) -> list[_Run]:
             record = read_study(study)
         except (ConfigError, StudyError):
             continue  # the runs of a study that cannot be read are unknown; the study's own name gives the reason
-        for trial in record.trials:
-            run_id = str(trial.user_attrs.get(RUN_ID, ""))
-            if run_id.startswith(prefix) or run_id in store_ids:
-                folder = record.trial_folder(trial.number) / MODEL_FOLDER
-                description = f"trial {trial.number} of study {study}"
-                runs.append(_Run(store_ids.get(run_id, run_id), folder, description, study))
+        for trained_in in filter(None, (record, record.finals)):
+            for trial in trained_in.trials:
+                run_id = str(trial.user_attrs.get(RUN_ID, ""))
+                if run_id.startswith(prefix) or run_id in store_ids:
+                    folder = trained_in.trial_folder(trial.number) / MODEL_FOLDER
+                    description = f"{trained_in.unit} {trial.number} of study {study}"
+                    runs.append(_Run(store_ids.get(run_id, run_id), folder, description, study))
     return runs
 
 

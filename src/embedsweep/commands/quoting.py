@@ -7,7 +7,7 @@ from collections.abc import Callable
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.values import resolve
 from embedsweep.console import duration
-from embedsweep.errors import ConfigError, raise_problems
+from embedsweep.errors import ConfigError, Interrupted, raise_problems
 from embedsweep.study.quote import MOST_TRIALS, Quote, affordable, make_quote
 from embedsweep.study.record import StudyRecord
 from embedsweep.validation.sections import TRIAL_SECTIONS
@@ -29,13 +29,18 @@ def quote_study(request: Sweep, study: StudyRecord | None, say: Callable[[str], 
         ConfigError: there are too many kinds of trials to time, or ``study.budget_hours`` is too little for one trial
             or for what the study asks for.
         WorkerError: the processes that measure cannot start, or no trial can be trained here.
+        Interrupted: a signal came, which is said.
     """
     plan, n_trials, done = request.plan, request.n_trials, 0
     if study is not None:
         plan, n_trials, done = study.plan, study.n_left, len(study.trials)
     assert plan is not None, "a command without a plan names an existing study"
     workers = request.workers
-    timed, count = time_kinds(plan, workers, request.emissions, device_of(plan), n_trials or MOST_TRIALS, say)
+    try:
+        timed, count = time_kinds(plan, workers, request.emissions, device_of(plan), n_trials or MOST_TRIALS, say)
+    except (Interrupted, KeyboardInterrupt):
+        say("interrupted: there is no quote, and nothing was created or trained; the same command begins it anew")
+        raise
     if study is None and (hours := request.study.budget_hours) is not None:
         n_trials = affordable(plan, timed, n_trials, count, hours * HOUR_S)
         if n_trials == 0:

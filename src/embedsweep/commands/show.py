@@ -65,7 +65,12 @@ def _state_line(study: StudyRecord) -> str:
         "not running": f"not running; embedsweep train -m study.name={study.name} resumes it",
         "unknown": "another machine ran its trials, and may run them now",
     }
-    return f"{study_status(study).finished_text}; {words[study.state]}"
+    line = f"{study_status(study).finished_text}; {words[study.state]}"
+    finals = study.finals
+    if finals is not None and study.is_complete:
+        return f"{line}; {study_status(finals).finished_text}; {words[finals.state]}"
+    begins = words["not running"].partition("; ")[2].replace("resumes it", "begins its finals")
+    return f"{line}; {begins}" if study.is_complete and study.finals_config is not None else line
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:

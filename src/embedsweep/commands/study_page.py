@@ -1,4 +1,4 @@
-"""Keep what MLflow's pages show of a study up to date while it runs: its view, its descriptions and its ranking."""
+"""Keep what is shown of a study up to date: its view, descriptions and ranking in MLflow's pages, and its report."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from embedsweep.report.description import (
     LONGEST_OF_RUN,
     best_tags,
     description,
+    finals_table,
     trials_table,
 )
+from embedsweep.report.page.build import REPORT, write_report
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
-from embedsweep.study.record import StudyRecord
+from embedsweep.study.study import Study
 from embedsweep.tracking.names import NOTE
 from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.view import VIEW_TAG, shared_view
@@ -35,6 +37,10 @@ RANKING = "ranking.json"
 """Artifact of a study's run: all trials as a table."""
 
 
+FINALS_TABLE = "finals.json"
+"""Artifact of a study's run: the trials of its finals as a table."""
+
+
 @dataclass(eq=False)
 class StudyPage:
     """The pages of one study. A description that cannot be made is told of and ends nothing.
@@ -47,7 +53,7 @@ class StudyPage:
         notify: is told once why descriptions cannot be made.
     """
 
-    study: StudyRecord
+    study: Study
     tracker: Tracker
     parent: str
     program: str
@@ -75,7 +81,10 @@ class StudyPage:
         self._next_at = now + max(UPDATE_S, (now - begun) / MOST_OF_TIME)
 
     def close(self) -> StudyResults:
-        """Record the results at the end of a command, the ranking as a table among them, and return them."""
+        """Record the results at the end of a command, and return them.
+
+        The ranking as a table is among them, and the report of a complete study.
+        """
         results = study_results(self.study)
         with self._lasting():
             self._describe(results, with_answer=True)
@@ -83,11 +92,27 @@ class StudyPage:
             run = self.tracker.study_run(self.parent)
             run.set_tags(best_tags(results, self.program))
             run.log_table(RANKING, trials_table(results))
+            if self.study.finals is not None:
+                run.log_table(FINALS_TABLE, finals_table(results))
+        with self._lasting("the report of the study"):
+            self._report(results)
         return results
 
+    def _report(self, results: StudyResults) -> None:
+        """Keep what the report needs; of a complete study, write and record it."""
+        if results.best is not None:
+            self.study.keep_differences(results.best.number, len(results.ranked), results.differences)
+        if self.study.is_complete:
+            path = write_report(results, self.program)
+            with shielded():
+                self.tracker.study_run(self.parent).log_artifact(path, REPORT.parent.name)
+
     @contextmanager
-    def _lasting(self) -> Iterator[None]:
+    def _lasting(self, what: str = "the description of the study in MLflow") -> Iterator[None]:
         """Go on after a problem of the block; workers report a storage that stays away, and end the command.
+
+        Args:
+            what: what the block brings up to date.
 
         Raises:
             TrackingError: a record cannot be kept, as those of trials cannot be, then.
@@ -100,11 +125,11 @@ class StudyPage:
         except Exception as error:
             if is_disk_full(error):
                 raise
-            logging.getLogger(__name__).info("the study's description cannot be made", exc_info=True)
+            logging.getLogger(__name__).info("%s cannot be made", what, exc_info=True)
             if not self._has_told:
                 self._has_told = True
                 reason = redact(f"{type(error).__name__}: {first_line(error)}")
-                self.notify(f"the description of the study in MLflow is not up to date ({reason})")
+                self.notify(f"{what} is not up to date ({reason})")
 
     def _describe(self, results: StudyResults, *, with_answer: bool) -> None:
         if self._experiment_id is None:  # asked again where the store was away, for the links

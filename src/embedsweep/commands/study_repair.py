@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from optuna.trial import TrialState
 from rich.console import Console
 
 from embedsweep.commands.study_page import StudyPage
-from embedsweep.commands.sweep import log_study, study_tags
+from embedsweep.commands.study_run import log_study, study_tags
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, StudyError
+from embedsweep.files import FINALS
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.opening import find_study, frozen_attributes, open_study, place, quiet_optuna
@@ -48,6 +49,9 @@ def repair_study(request: Sweep, console: Console, *, is_written: bool) -> int:
     repair = _Repair(request, console, is_written)
     with storage_errors():
         repair.run()
+        finals = replace(request, study=replace(request.study, name=f"{request.study.name}/{FINALS}"))
+        if place(finals)[1].is_dir():
+            repair.run(finals)
     return repair.conclude()
 
 
@@ -69,11 +73,16 @@ class _Repair:
     found: int = 0
     left: int = 0
 
-    def run(self) -> None:
-        """Compare the storage with the folders first: MLflow's runs are rebuilt from both."""
-        self._compare_storage()
+    def run(self, finals: Sweep | None = None) -> None:
+        """Compare the storage with the folders first: MLflow's runs are rebuilt from both.
+
+        Args:
+            finals: the same request about the finals of the study, which are compared then; None compares the study.
+        """
+        request = finals or self.request
+        self._compare_storage(request)
         try:
-            study = open_study(self.request) if self.is_written else find_study(self.request)
+            study = open_study(request) if self.is_written else find_study(request)
         except (ConfigError, StudyError):
             if self.is_written or not self.found:
                 raise
@@ -107,11 +116,11 @@ class _Repair:
         self.left += not (can_be_done and self.is_written)
         say(self.console, redact(f"{what} -> {remedy}"))
 
-    def _compare_storage(self) -> None:
+    def _compare_storage(self, request: Sweep) -> None:
         quiet_optuna()
-        name, folder, url = place(self.request)
+        name, folder, url = place(request)
         with study_lock(url, folder, name):
-            for finding in StudyRepair(name, folder, url, frozen_attributes(self.request)).findings():
+            for finding in StudyRepair(name, folder, url, frozen_attributes(request)).findings():
                 if self.is_written and finding.act is not None:
                     finding.act()
                 self._say(finding.what, finding.remedy, can_be_done=finding.act is not None)
@@ -121,15 +130,17 @@ class _Repair:
         missing = missing_runs(study, tracker)
         for each in missing:
             if each.deleted is not None:
-                what = f"the run of trial {each.trial.number} was deleted in MLflow"
+                what = f"the run of {study.unit} {each.trial.number} was deleted in MLflow"
                 self._say(what, "restored", can_be_done=True)
         if not missing or not self.is_written:
             return False
-        tracker.restore(study.name, [each.deleted for each in missing if each.deleted is not None])
+        tracker.restore(study.experiment, [each.deleted for each in missing if each.deleted is not None])
         return True
 
     def _write_waiting(self, study: Study, tracker: Tracker) -> None:
         """Write the records that wait in the spool; one that the store still refuses is set aside there."""
+        if study.is_finals:  # they wait in the folder of the study, and were written with its own
+            return
         waiting = tracker.waiting(study.name)
         result = Replay(refused={run_id: reason for run_id, reason in waiting.items() if reason is not None})
         if self.is_written and waiting:
@@ -144,7 +155,7 @@ class _Repair:
         """Record the runs that are missing again, and the study's own run, which may have been deleted, too."""
         missing = [each.trial for each in missing_runs(study, tracker) if each.deleted is None]
         for trial in missing:
-            what = f"the run of trial {trial.number} is not in MLflow's store"
+            what = f"the run of {study.unit} {trial.number} is not in MLflow's store"
             self._say(what, "recorded again from its folder and the storage", can_be_done=True)
         if older := [str(trial.number) for trial in missing if study.context_of(trial) is None]:
             numbers = ", ".join(older)
@@ -152,17 +163,24 @@ class _Repair:
         if not (missing or is_restored) or not self.is_written:
             return
         with shielded():
-            parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))
-        page = StudyPage(study, tracker, parent, "embedsweep train", partial(say, self.console))
+            of = self._study_of(study)
+            parent = tracker.parent_run(of.name, study_tags(of), study_params(of.plan, of.fixed))
+        page = StudyPage(of, tracker, parent, "embedsweep train", partial(say, self.console))
         page.open()
         for trial in missing:
             with shielded():
-                record_again(study, tracker, parent, trial)
+                record_again(study, tracker, parent, trial, of)
         with shielded():
-            log_study(study, tracker, parent, study.finals.scores if study.finals is not None else {})
+            log_study(of, tracker, parent)
         page.close()
         with shielded():
-            tracker.finish_parent(parent, "FINISHED" if study.is_complete else "KILLED")
+            tracker.finish_parent(parent, "FINISHED" if of.is_complete else "KILLED")
+
+    def _study_of(self, study: Study) -> Study:
+        """Return the study; of finals the one whose finals they are."""
+        found = find_study(self.request) if study.is_finals else study
+        assert found is not None, "its finals were found"
+        return found
 
     def _add_best(self, study: Study, tracker: Tracker) -> None:
         trials = without_best(study, tracker)
@@ -172,13 +190,14 @@ class _Repair:
             for trial in trials:
                 add_best(study, tracker, trial)
         numbers = ", ".join(str(trial.number) for trial in trials)
-        what = f"{len(trials)} run{'s' if len(trials) > 1 else ''} (trials {numbers}) without best/..."
+        what = f"{len(trials)} run{'s' if len(trials) > 1 else ''} ({study.unit}s {numbers}) without best/..."
         self._say(what, "added from the trials' results", can_be_done=True)
 
     def _compare_files(self, study: Study, tracker: Tracker) -> None:
         """Compare the files of finished trials with the artifacts of their runs."""
+        of = self._study_of(study)
         for trial in study.trials:
-            names = missing_files(study, trial) if trial.state.is_finished() else []
+            names = missing_files(study, trial, of) if trial.state.is_finished() else []
             if not names or RUN_ID not in trial.user_attrs:
                 continue
             run_id, folder = trial.user_attrs[RUN_ID], study.trial_folder(trial.number)

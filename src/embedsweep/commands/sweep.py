@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.study_page import StudyPage
-from embedsweep.config.metrics import direction_of
+from embedsweep.commands.study_run import StudyRun
 from embedsweep.config.study import WorkersConfig
-from embedsweep.console import OutputStyle, say
-from embedsweep.emissions.machine_emissions import MachineEmissions
-from embedsweep.errors import ConfigError, Interrupted, TrackingError, raise_problems
-from embedsweep.machine import cuda_devices_of, prepare_process
+from embedsweep.console import OutputStyle, duration, say
+from embedsweep.errors import ConfigError, Interrupted, raise_problems
+from embedsweep.machine import prepare_process
 from embedsweep.report.lines import JsonLines
 from embedsweep.report.live import TrialDisplay, make_display, shown
 from embedsweep.report.quote import quote_lines
@@ -28,26 +23,20 @@ from embedsweep.report.ranking import print_best, print_preview, print_ranking, 
 from embedsweep.report.results import StudyResults
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
-from embedsweep.signals import shielded
 from embedsweep.study.frozen_data import agree_on_data
-from embedsweep.study.keep import is_kept
-from embedsweep.study.opening import find_study, open_study
-from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, GPU_H, cost_attributes
+from embedsweep.study.opening import agreed_finals, find_study, open_study
+from embedsweep.study.record import StudyRecord
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
-from embedsweep.tracking.names import study_params
-from embedsweep.tracking.runs import ParentStatus, Tracker
+from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.store import store_kind
-from embedsweep.training.group import TrainingGroup, open_group
+from embedsweep.training.group import open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.environments import open_environments
-from embedsweep.workers.job import Job
-from embedsweep.workers.missing_runs import damage, refusals
-from embedsweep.workers.supervisor import Supervisor, WorkerPool
-from embedsweep.workers.winner import score_complete
-from embedsweep.workers.worker import Worker, delete_unneeded
+from embedsweep.workers.missing_runs import refusals
+from embedsweep.workers.supervisor import WorkerPool
 
 DONE, FAILED, FAILED_TRIALS = 0, 1, 3
 
@@ -91,17 +80,19 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
                 ]
             )
         agree_on_data(study)
-        display = make_display(console, style, RunningTrials(partial(study_status, study)))
+        make = partial(_display, console, style)
+        display = make(study)
         _show_start(display, study)
         report = partial(_report, console, study, display, program)
         try:
-            refused = _run_trials(request, study, display, start, program, report)
+            refused = _run_trials(request, study, display, make, start, program, report)
         except (Interrupted, KeyboardInterrupt):
             display.say(_last_words(study, request.workers))
             raise
         if refused:
             return FAILED
-        return FAILED_TRIALS if study.failed_trials else DONE
+        finals = study.finals
+        return FAILED_TRIALS if study.failed_trials or (finals is not None and finals.failed_trials) else DONE
 
 
 def _preview(request: Sweep, console: Console, program: str) -> int:
@@ -115,40 +106,90 @@ def _preview(request: Sweep, console: Console, program: str) -> int:
         assert plan is not None, "a command without a plan names an existing study"
         for line in quote_lines(quote, plan):
             say(console, line)
+        if count := _n_finals_asked(request, study):
+            seconds = quote.seconds / quote.n_trials * count
+            long = f"{duration(seconds)} if they take as long as the trials do"
+            say(console, f"not in these figures: the finals, {count} trainings, {long}")
     say(console, "study.dry_run: nothing was created or trained")
     return DONE
 
 
+def _display(console: Console, style: OutputStyle, study: Study) -> TrialDisplay:
+    """Return the display of the trials of a study, or of its finals."""
+    return make_display(console, style, RunningTrials(partial(study_status, study)), study.unit)
+
+
 def _run_trials(
-    request: Sweep, study: Study, display: TrialDisplay, start: float, program: str, report: Report
+    request: Sweep,
+    study: Study,
+    display: TrialDisplay,
+    make: Callable[[Study], TrialDisplay],
+    start: float,
+    program: str,
+    report: Report,
 ) -> bool:
-    """Run the trials that are left, and report while the tracker still writes.
+    """Run the trials that are left, then the finals, and report while the tracker still writes.
 
     Returns:
         Whether MLflow's store refuses a record of the study.
     """
     device, processes = device_of(study.plan), request.workers.processes_per_trial
     is_inline = request.workers.name == "inline"
-    n_left = study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
+    n_left = _n_left(study, request)
     arguments = (device, str(processes), store_kind(study.services.tracking.uri))
     # The group takes the GPUs that this process still sees. Workers import while the stores are opened here.
     with (
         open_group(processes if is_inline else 1, device) as group,
-        open_environments(request.workers, device, n_left, study, display.say) as environments,
-        WorkerPool(study.folder, arguments, environments) as pool,
+        open_environments(
+            request.workers, device, max(n_left, _n_finals_left(study, request)), study, display.say
+        ) as environments,
+        WorkerPool(study.folder, arguments, environments[:n_left]) as pool,
     ):
-        display.trials.workers = 1 if is_inline else len(environments)
+        display.trials.workers = 1 if is_inline else len(pool.processes)
+
+        def make_pool(finals: Study) -> WorkerPool:
+            return WorkerPool(finals.folder, arguments, environments[: _n_left(finals, request)])
+
+        def show_finals(finals: Study) -> TrialDisplay:
+            of_finals = make(finals)
+            of_finals.trials.workers = 1 if is_inline else min(len(environments), _n_left(finals, request))
+            _show_finals(of_finals, finals)
+            return of_finals
+
         with shown(display):  # what is waited for
             if is_inline:
                 prepare_process(device)
             tracker = Tracker(study.services.tracking, display.say)
         with tracker:
             _check_one_store(study, tracker)
-            report(tracker, _Run(request, study, tracker, display, start, program).run(pool, group))
+            run = StudyRun(request, study, tracker, display, start, program, make_pool, show_finals)
+            report(tracker, run.run(pool, group))
         refused = refusals(study, tracker)
         for line in (*refused, *([repair_hint(study.name)] if refused else [])):
             display.say(line)
     return bool(refused)
+
+
+def _n_finals_asked(request: Sweep, study: StudyRecord | None) -> int:
+    """Return how many trainings the finals have that a command asks for; 0 without finals."""
+    kept = study.finals_config if study is not None else None
+    asked = agreed_finals(asdict(kept) if kept is not None else None, request)
+    return asked["top"] * asked["seeds"] if asked is not None and asked["top"] is not None else 0
+
+
+def _n_left(study: StudyRecord, request: Sweep) -> int:
+    """Return how many trials of the study, or of its finals, are left to this command and to others."""
+    return study.n_left + (len(study.failed_trials) if request.study.retry_failed else 0)
+
+
+def _n_finals_left(study: StudyRecord, request: Sweep) -> int:
+    """Return how many trainings the finals have left, at most: those that begin later are not known yet."""
+    asked, finals = study.finals_config, study.finals
+    if asked is None or asked.top is None:
+        return 0
+    began = len(finals.points) if finals is not None else 0
+    left = _n_left(finals, request) if finals is not None else 0
+    return left + max(0, asked.top * asked.seeds - began)
 
 
 Report = Callable[[Tracker, StudyResults], None]
@@ -165,10 +206,15 @@ def _report(
     print_ranking(console, results)
     print_best(console, results, program)
     print_ui(console, tracker.ui_hint(study.name), program)
-    if study.unfinished:
-        numbers = ", ".join(map(str, study.unfinished))
-        trials = "trial" if len(study.unfinished) == 1 else "trials"
-        say(console, f"unfinished: {trials} {numbers}, left to other processes or the next command")
+    for each in (study, study.finals):
+        if each is not None and each.unfinished:
+            say(console, f"unfinished: {_numbers(each)}, left to other processes or the next command")
+
+
+def _numbers(study: StudyRecord) -> str:
+    """Return the unfinished trials of a study, or of its finals, in words: ``trials 3, 4``."""
+    plural, numbers = "s" if len(study.unfinished) > 1 else "", ", ".join(map(str, study.unfinished))
+    return f"{study.unit}{plural} {numbers}"
 
 
 def _check_one_store(study: Study, tracker: Tracker) -> None:
@@ -186,99 +232,15 @@ def _check_one_store(study: Study, tracker: Tracker) -> None:
             raise ConfigError.single("tracking.uri", message)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One command's work on a study, with the study's own (parent) run in MLflow.
-
-    Attributes:
-        request: the validated command.
-        study: the study, open.
-        tracker: writes to MLflow.
-        display: shows trials and messages.
-        start: when the command started, by the monotonic clock.
-        program: how this program was started.
-    """
-
-    request: Sweep
-    study: Study
-    tracker: Tracker
-    display: TrialDisplay
-    start: float
-    program: str
-
-    def run(self, pool: WorkerPool, group: TrainingGroup | None) -> StudyResults:
-        """Run the trials that are left; return the study's results.
-
-        Args:
-            pool: the worker processes; none with ``workers=inline``.
-            group: the processes that train each trial together with ``workers=inline``; None trains in this one.
-        """
-        study, tracker, display = self.study, self.tracker, self.display
-        parent: str | None = None
-        status: ParentStatus = "FAILED"
-        try:
-            with shielded():
-                parent = tracker.parent_run(study.name, study_tags(study), study_params(study.plan, study.fixed))
-            page = StudyPage(study, tracker, parent, self.program, display.say)
-            page.open()
-            if self.request.study.retry_failed and (retried := study.retry_failed()):
-                display.say(_retry_line(retried))
-            for line in damage(study, tracker):
-                display.say(line)
-            with shown(display):
-                delete_unneeded(study)
-                if self.request.workers.name == "inline":
-                    worker = Worker(
-                        study, tracker, parent, display, self.deadline, group=group, after_trial=page.update
-                    )
-                    worker.work()
-                else:
-                    self._supervise(pool, parent, page.update)
-            test: dict[str, float] | None = None
-            if study.is_complete:
-                # Not earlier: while workers are measured, this process has to see all their GPUs.
-                prepare_process(device_of(study.plan))
-                test = score_complete(study, tracker, parent)
-            with shielded():
-                log_study(study, tracker, parent, test or {})
-            results = page.close()
-            status = "FINISHED" if study.is_complete else "KILLED"
-        except (Interrupted, KeyboardInterrupt):
-            status = "KILLED"
-            raise
-        finally:
-            if parent is not None:
-                _finish_parent(tracker, parent, status)
-        return results
-
-    @cached_property
-    def deadline(self) -> float | None:
-        """Time of the monotonic clock after which no trial is started; None for no limit."""
-        timeout = self.request.study.timeout
-        return self.start + timeout if timeout is not None else None
-
-    def _supervise(self, pool: WorkerPool, parent: str, after_trial: Callable[[], None]) -> None:
-        """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
-        workers, emissions = self.request.workers, self.study.services.emissions
-        gpus = cuda_devices_of(device_of(self.study.plan))[: len(pool.processes) * workers.processes_per_trial]
-        with (
-            tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-            MachineEmissions(emissions, Path(folder), gpus) as shared,
-        ):
-            job = Job.of(self.study, self.request, parent, Path(folder))
-            study, display = self.study, self.display
-            Supervisor(pool, job, workers, self.deadline, lambda: study.n_left, shared, display, after_trial).run()
-
-
-def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
-    """End the study's own run; if another error is being raised already, that one is reported."""
-    is_raising = sys.exc_info()[0] is not None
-    with shielded():
-        try:
-            tracker.finish_parent(parent, status)
-        except TrackingError:
-            if not is_raising:
-                raise
+def _show_finals(display: TrialDisplay, finals: Study) -> None:
+    """Show what the finals are and where they stand."""
+    finished, points = sum(trial.state.is_finished() for trial in finals.trials), finals.points
+    finalists = list(dict.fromkeys(str(point.finalist) for point in points))
+    trials = f"trial{'s' if len(finalists) > 1 else ''} {', '.join(finalists)}"
+    seeds = len({point.seed for point in points})
+    notes = f"; {finished} finished before" if finished else ""
+    line = f"finals: {trials} again, with {seeds} other seeds each: {len(points)} trainings{notes}, in {finals.folder}"
+    display.open(line, {"study": finals.name, "objectives": list(finals.plan.objectives), "folder": str(finals.folder)})
 
 
 def _show_start(display: TrialDisplay, study: Study) -> None:
@@ -292,55 +254,16 @@ def _show_start(display: TrialDisplay, study: Study) -> None:
     display.open(line, {"study": study.name, "objectives": objectives, "folder": str(study.folder)})
 
 
-def _retry_line(retried: Sequence[int]) -> str:
-    plural, numbers = "s" if len(retried) > 1 else "", ", ".join(map(str, retried))
-    return f"{len(retried)} failed trial{plural} ({numbers}) no longer counted but retried"
-
-
 def _last_words(study: Study, workers: WorkersConfig) -> str:
     """Return what an interrupted command keeps, and how the study is resumed."""
     by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
     resume = f"the same command, or {by_name}, resumes the study"
     try:
-        finished, unfinished = study_status(study).finished_text, study.unfinished
+        each = [study, *([study.finals] if study.finals is not None else [])]
+        kept = f"{' and '.join(study_status(one).finished_text for one in each)} and kept"
+        unfinished = [_numbers(one) for one in each if one.unfinished]
     except Exception:  # the storage does not answer; whatever it holds is kept
         return f"interrupted: {resume}"
-    kept = f"{finished} and kept"
     if unfinished:
-        plural, numbers = "s" if len(unfinished) > 1 else "", ", ".join(map(str, unfinished))
-        kept += f"; trial{plural} {numbers} will be resumed from the last checkpoint"
+        kept += f"; {' and '.join(unfinished)} will be resumed from the last checkpoint"
     return f"interrupted: {kept}; {resume}"
-
-
-def study_tags(study: Study) -> dict[str, str]:
-    """Return the tags of the study's own run, beside those that identify it."""
-    return {"embedsweep.n_trials": str(study.n_trials), "embedsweep.sampler": study.plan.sampler}
-
-
-def log_study(study: Study, tracker: Tracker, parent: str, test: dict[str, float]) -> None:
-    """Record the best value of each objective and the sums of the trials' costs in the study's own run.
-
-    All metrics begin with ``study/``, because charts of the trials would draw a point for those of the same name.
-    """
-    metrics = {**_costs(study), **test}
-    for index, name in enumerate(study.plan.objectives):
-        values = [trial.values[index] for trial in study.complete_trials if is_kept(trial)]
-        if values:
-            # Without "best/", the emissions are the sum over all trials.
-            metric = f"best/{name}" if name.startswith("emissions/") else name
-            metrics[metric] = max(values) if direction_of(name) == "maximize" else min(values)
-    finished = sum(trial.state.is_finished() for trial in study.trials)
-    tracker.log_parent(parent, finished, {f"study/{name}": value for name, value in metrics.items()})
-
-
-def _costs(study: Study) -> dict[str, float]:
-    """Return the sum over all trials and the scoring of the best of each cost that any of them recorded, by metric."""
-    names = {"emissions/co2eq_kg": EMISSIONS_KG, "emissions/energy_kwh": ENERGY_KWH, "time/gpu_h": GPU_H}
-    attributes: list[Mapping[str, float]] = [trial.user_attrs for trial in study.trials]
-    times: dict[str, float] = {}
-    if (finals := study.finals) is not None and finals.cost is not None:
-        attributes.append(cost_attributes(finals.cost))
-        times["time/test_s"] = finals.cost.duration_s
-    known = {metric: [each[name] for each in attributes if name in each] for metric, name in names.items()}
-    sums = {metric: sum(figures) for metric, figures in known.items() if figures or metric == "emissions/co2eq_kg"}
-    return {**sums, **times}

@@ -18,7 +18,13 @@ LATER_KEYS: Mapping[str, Mapping[str, object]] = {
     "trainer": {"merge_columns": False, "cuda_graphs": "auto"},
     "model": {"prompt_rule": "columns", "save_dtype": None},
     "evaluation": {"watch": []},
-    "study": {"budget_hours": None, "patience": None, "min_delta": 0.0, "keep": []},
+    "study": {
+        "budget_hours": None,
+        "patience": None,
+        "min_delta": 0.0,
+        "keep": [],
+        "finals": {"top": None, "seeds": 5, "soup": False},
+    },
 }
 """Section -> key -> what it is taken to be where it is missing: what such trials and studies did. Without
 ``cuda_graphs`` they captured nothing; ``auto`` may, on a GPU, which is the same up to rounding and what dropout draws.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -47,6 +47,20 @@ class Emissions:
         """Return the emissions that ``asdict`` and JSON made a tree of."""
         return cls(**{**tree, "unmeasured": tuple(tree["unmeasured"])})
 
+    @classmethod
+    def sum_of(cls, costs: Iterable[Emissions]) -> Emissions:
+        """Return what several trials cost together; there is at least one."""
+        each = list(costs)
+        gpu_h = [cost.gpu_h for cost in each if cost.gpu_h is not None]
+        return cls(
+            co2eq_kg=sum(cost.co2eq_kg for cost in each),
+            energy_kwh=sum(cost.energy_kwh for cost in each),
+            duration_s=sum(cost.duration_s for cost in each),
+            country=", ".join(dict.fromkeys(cost.country for cost in each)),
+            unmeasured=tuple(dict.fromkeys(remark for cost in each for remark in cost.unmeasured)),
+            gpu_h=sum(gpu_h) if gpu_h else None,
+        )
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -89,6 +103,8 @@ class TrialResult:
         interval: 95 % bootstrap interval of ``objective`` over the dev items; None of a pruned trial and in results of
             older versions.
         context: what the trial's run says about its training; None in results of older versions.
+        peak_ram_gib: the most main memory, in GiB, that the trial's process held up to its end, with what the others of
+            its group held then; None in results of older versions.
     """
 
     objective: float
@@ -108,3 +124,4 @@ class TrialResult:
     curve: Curve = field(default_factory=dict)
     interval: Interval | None = None
     context: RunContext | None = None
+    peak_ram_gib: float | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
+from embedsweep.config.finals import FinalsConfig
 from embedsweep.config.identity import (
     canonical,
     digest,
@@ -231,6 +232,7 @@ class StudyConfig(_Optimised):
         retry_failed: whether configurations that failed get new trials.
         enqueue: configurations to try first, each a value for every axis it names.
         warm_start: a study whose best configuration is tried first; None is none.
+        finals: whether the best configurations are trained again with other seeds once the study is complete.
         dry_run: whether the command ends once it has printed what it would do; ``quote`` also measures what it costs.
     """
 
@@ -262,6 +264,7 @@ class StudyConfig(_Optimised):
         Described("a list of configurations, as [{optimizer.lr:2e-5,loss:mnrl}]"),
     ]
     warm_start: str | None
+    finals: FinalsConfig
     dry_run: Literal["quote", True, False]
 
 

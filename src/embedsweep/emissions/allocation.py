@@ -20,6 +20,7 @@ from embedsweep.files import write_atomically
 ANSWERED_WITHIN_S = 2.0
 POLL_EVERY_S = 0.01
 
+SHARED = "approximate: this worker's part of the machine's energy"
 NO_ALLOCATION = "nobody measured the machine for this worker"
 NO_ANSWER = "counted up to the last reading of the machine, nobody answered at the end"
 NO_ENERGY = "no energy was measured for this worker"
@@ -193,7 +194,7 @@ class AllocationTracker:
         if "all" in now.without or energy.total_kwh <= 0:
             return Reading(duration_s, (*unmeasured, NO_ENERGY), gpu_h=gpu_h)
         without = set(now.without)
-        unmeasured.insert(0, f"approximate: this worker's part of the machine's energy, {now.method}")
+        unmeasured.insert(0, f"{SHARED}, {now.method}")
         if energy.gpu_kwh <= 0 and duration_s >= 1 and "gpu" not in without and torch_has_gpu():
             # The process that measures has not imported torch and cannot check this.
             unmeasured.append(NO_GPU_FOUND)

@@ -21,6 +21,7 @@ MEASURE_EVERY_S = 15.0
 # CodeCarbon does not measure again within 0.05 s of its last measurement.
 SHORTEST_MEASURED_S = 0.05
 
+NO_CPU = "no cpu measured"
 NO_GPU_FOUND = "no gpu measured (codecarbon found none, torch did)"
 
 
@@ -255,7 +256,7 @@ def _cpu_remarks(hardware: Iterable[Any]) -> list[str]:
         return []
     cpu = next((part for part in hardware if type(part).__name__ == "CPU"), None)
     if cpu is None:
-        return ["no cpu measured"]
+        return [NO_CPU]
     mode = getattr(cpu, "_mode", "unknown")
     watts = getattr(cpu, "_tdp", None)
     return {

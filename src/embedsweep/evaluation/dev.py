@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,59 @@ class DevEvaluator(SentenceEvaluator):  # type: ignore[misc]  # the library is u
     def item_scores(self) -> ItemScores:
         """Return the scores of every item of dev, of the model scored last."""
         return self._dev.item_scores()
+
+
+MakeEvaluator = Callable[[TrialConfig, SentenceTransformer, Callable[[], None]], DevEvaluator]
+"""Returns what scores the models of a training on dev, as `dev_evaluator` does."""
+
+
+class ScoredOnce(DevEvaluator):
+    """Scores one model on dev, and then repeats its metrics: to time what trainings take beside scoring.
+
+    Where scoring is quick, each model is scored nevertheless.
+
+    Args:
+        from_s: seconds that scoring has to take for its metrics to be repeated.
+
+    Attributes:
+        seconds: what scoring took.
+        saved_s: seconds that were saved so far.
+    """
+
+    def __init__(self, from_s: float) -> None:
+        SentenceEvaluator.__init__(self)
+        self.name = "dev"
+        self.seconds = self.saved_s = 0.0
+        self._from_s = from_s
+        self._evaluator: DevEvaluator | None = None
+        self._metrics: dict[str, float] | None = None
+
+    def of(self, config: TrialConfig, model: SentenceTransformer, alive: Callable[[], None]) -> DevEvaluator:
+        """Return this, for a training: a `MakeEvaluator`. All trainings have the same dev, dimensions and model."""
+        if self._evaluator is None:
+            self._evaluator = dev_evaluator(config, model, alive)
+        return self
+
+    def __call__(self, model: SentenceTransformer, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return all metrics of ``model``, or those of the model that was scored."""
+        assert self._evaluator is not None
+        if self._metrics is None or self.seconds < self._from_s:
+            begun = time.monotonic()
+            self._metrics = self._evaluator(model, *args, **kwargs)
+            self.seconds = time.monotonic() - begun
+        else:
+            self.saved_s += self.seconds
+        return dict(self._metrics)
+
+    @property
+    def has_scored(self) -> bool:
+        """Whether a model was scored in this process."""
+        return self._metrics is not None
+
+    def item_scores(self) -> ItemScores:
+        """Return the scores of every item of dev, of the model that was scored."""
+        assert self._evaluator is not None
+        return self._evaluator.item_scores()
 
 
 def dev_evaluator(

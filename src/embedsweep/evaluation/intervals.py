@@ -1,9 +1,9 @@
 """Percentile bootstrap over the scored items: the uncertainty of a score that comes from the choice of dev items.
 
-The items are drawn again with replacement `RESAMPLES` times, and the statistic is computed on each resample (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16). A resample is given by how often it has each
-item, so that a statistic of all resamples is a few matrix operations. The resamples depend on the number of items only:
-two models that were scored on the same items are compared on the same resamples.
+The items are drawn again with replacement 1,999 times, 9,999 in finals, and the statistic is computed on each resample
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16). A resample is given by how often it
+has each item, so that a statistic of all resamples is a few matrix operations. The resamples depend on the number of
+items only: two models that were scored on the same items are compared on the same resamples.
 
 What another seed of the training would change is not part of it.
 """
@@ -19,31 +19,50 @@ from numpy.typing import NDArray
 from embedsweep.config.result import Interval
 
 RESAMPLES = 1999
+RESAMPLES_OF_FINALS = 9999
 CONFIDENCE = 0.95
 SEED = 0
-MOST_CELLS = 1_000_000
+MOST_CELLS = 200_000
 """Numbers of a matrix of resamples and items that are in memory at once."""
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """Takes how often each resample has each item, ``(resamples, items)``; returns the statistic of each resample, NaN
-where it is not defined."""
+where it is not defined. A resample has any number of items."""
 OfCounts = Callable[[Floats, Floats], Floats]
 """Takes how many positives, and how many items, each resample has at or above each score, ``(resamples, scores)``, the
 highest score first; returns the statistic of each resample."""
 
 
-def resampled(statistic: Statistic, n_items: int) -> Floats:
-    """Return a statistic of each of the `RESAMPLES` resamples of ``n_items`` items, ``(RESAMPLES,)``."""
-    return np.concatenate([statistic(counts) for counts in _counts(n_items)])
+def resampled(statistic: Statistic, n_items: int, resamples: int = RESAMPLES) -> Floats:
+    """Return a statistic of each resample of ``n_items`` items, ``(resamples,)``."""
+    return np.concatenate([statistic(counts) for counts in _counts(n_items, resamples)])
 
 
-def _counts(n_items: int) -> Iterator[Floats]:
+def left_out(statistic: Statistic, n_items: int, which: NDArray[np.bool_]) -> Floats:
+    """Return a statistic of the items that a resample does not have, for some of the resamples.
+
+    Args:
+        statistic: the statistic; NaN where the items that were left out do not define it.
+        n_items: how many items there are.
+        which: for which of the resamples, ``(resamples,)``.
+    """
+    found, start = [], 0
+    for counts in _counts(n_items, len(which)):
+        rows = which[start : start + len(counts)]
+        start += len(counts)
+        if rows.any():
+            with np.errstate(invalid="ignore", divide="ignore"):  # a resample may have every item
+                found.append(statistic((counts[rows] == 0).astype(np.float64)))
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def _counts(n_items: int, resamples: int) -> Iterator[Floats]:
     """Yield how often each resample has each item, for a part of the resamples at a time."""
     generator = np.random.default_rng(SEED)
-    at_once = max(1, min(RESAMPLES, MOST_CELLS // n_items))
-    for start in range(0, RESAMPLES, at_once):
-        size = min(at_once, RESAMPLES - start)
+    at_once = max(1, min(resamples, MOST_CELLS // n_items))
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
         drawn = generator.integers(n_items, size=(size, n_items))
         drawn += n_items * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * n_items).reshape(size, n_items).astype(np.float64)
@@ -185,7 +204,7 @@ def _pearson(first: Floats, second: Floats) -> Statistic:
     powers = np.stack([x, y, x * y, x * x, y * y], axis=1)
 
     def statistic(counts: Floats) -> Floats:
-        mean_x, mean_y, xy, xx, yy = (counts @ powers).T / len(x)
+        mean_x, mean_y, xy, xx, yy = (counts @ powers).T / counts.sum(axis=1)
         # Of equal values it is 0, and not a rounding error.
         variances = (
             np.where(var > 1e-12 * square, var, 0.0) for var, square in ((xx - mean_x**2, xx), (yy - mean_y**2, yy))
@@ -216,7 +235,7 @@ def _ranks(values: Floats) -> Statistic:
     def ranks(counts: Floats) -> Floats:
         up_to = np.cumsum(counts[:, order], axis=1)[:, last]  # items of a resample up to each group of equal values
         below = np.concatenate([np.zeros((len(counts), 1)), up_to[:, :-1]], axis=1)
-        middle: Floats = (up_to + below) / 2 - len(values) / 2
+        middle: Floats = (up_to + below) / 2 - up_to[:, -1:] / 2
         return middle[:, group]
 
     return ranks

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from embedsweep.config.result import Interval
 from embedsweep.evaluation.intervals import (
+    RESAMPLES,
     Floats,
     Statistic,
     accuracy_of_triplets,
     classification,
     correlation,
     interval_of,
+    left_out,
     mean,
     resampled,
 )
@@ -41,6 +43,8 @@ SHOWN = 10
 """Documents whose ids are kept for each query."""
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
+Scored = Literal["dev", "test", "before"]
+"""What was scored: dev or test by the trained model, or dev by the untrained one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +72,18 @@ class ItemScores:
         """Return a metric (``dev/spearman_cosine``) as a function of how often each item counts."""
         return _kind(self.columns).statistic(metric.rpartition("/")[2], self.columns)
 
-    def resampled(self, metric: str) -> Floats:
-        """Return a metric of each resample of the items, ``(RESAMPLES,)``."""
-        return resampled(self.statistic(metric), len(self))
+    def resampled(self, metric: str, resamples: int = RESAMPLES) -> Floats:
+        """Return a metric of each resample of the items, ``(resamples,)``."""
+        return resampled(self.statistic(metric), len(self), resamples)
+
+    def left_out(self, metric: str, which: NDArray[np.bool_]) -> Floats:
+        """Return a metric of the items that a resample does not have, for those ``which`` selects."""
+        return left_out(self.statistic(metric), len(self), which)
+
+    def goodness(self, metric: str) -> tuple[Floats, str]:
+        """Return how well the model does on each item, ``(items,)``, more is better, and in words what that is."""
+        kind = _kind(self.columns)
+        return kind.goodness(metric.rpartition("/")[2], self.columns), kind.words
 
     def interval(self, metric: str) -> Interval | None:
         """Return the 95 % interval of a metric; None for so few items that it is not defined."""
@@ -98,28 +111,75 @@ class _Kind:
     Attributes:
         items: the columns that say what an item is; the last one is of this kind alone.
         statistic: returns the statistic that a metric of such items is.
+        goodness: returns how well a model does on each item by a metric; more is better.
+        words: what that is, after "measured by".
     """
 
     items: tuple[str, ...]
     statistic: Callable[[str, Columns], Statistic]
+    goodness: Callable[[str, Columns], Floats]
+    words: str
+
+
+def _closeness(metric: str, columns: Columns) -> Floats:
+    """Return 1 where the rank of the similarity is that of the gold score, 0 where it is at the other end."""
+    from scipy.stats import rankdata
+
+    gold, predicted = np.asarray(columns["gold"]), _by_similarity(metric, columns, PREDICTED)
+    distances: Floats = np.abs(rankdata(gold) - rankdata(predicted)) / max(1, len(gold) - 1)
+    return 1 - distances
+
+
+def _separation(metric: str, columns: Columns) -> Floats:
+    """Return the share of the pairs of the other class that are on the right side; of ties a half."""
+    label, scores = np.asarray(columns["label"]), _by_similarity(metric, columns, PREDICTED)
+    shares = np.empty(len(scores))
+    for value, sign in ((1, 1), (0, -1)):
+        others = np.sort(sign * scores[label != value])
+        mine = sign * scores[label == value]
+        below, not_above = (np.searchsorted(others, mine, side) for side in ("left", "right"))
+        shares[label == value] = (below + not_above) / 2 / max(1, len(others))
+    return shares
+
+
+def _margin(metric: str, columns: Columns) -> Floats:
+    return _by_similarity(metric, columns, POSITIVE) - _by_similarity(metric, columns, NEGATIVE)
+
+
+def _by_similarity(metric: str, columns: Columns, prefix: str) -> Floats:
+    """Return the similarities that a metric is made of; those of the first one where it is the largest over all."""
+    known = _with_prefix(columns, prefix)
+    name = metric.rpartition("_")[2]
+    return np.asarray(known[name] if name in known else next(iter(known.values())), dtype=np.float64)
 
 
 _KINDS = (
     _Kind(
         ("sentence1", "sentence2", "gold"),
         lambda metric, columns: correlation(metric, np.asarray(columns["gold"]), _with_prefix(columns, PREDICTED)),
+        _closeness,
+        "how near the rank of its similarity is to that of its gold score, 1 at most",
     ),
     _Kind(
         ("sentence1", "sentence2", "label"),
         lambda metric, columns: classification(metric, np.asarray(columns["label"]), _with_prefix(columns, PREDICTED)),
+        _separation,
+        "the share of pairs of the other class that it is told apart from",
     ),
     _Kind(
         ("anchor", "positive", "negative"),
         lambda metric, columns: accuracy_of_triplets(
             metric, _with_prefix(columns, POSITIVE), _with_prefix(columns, NEGATIVE)
         ),
+        _margin,
+        "how much more similar the positive is to the anchor than the negative",
     ),
-    _Kind(("query_id", "query", "relevant"), lambda metric, columns: mean(np.asarray(columns[metric]))),
+    _Kind(
+        ("query_id", "query", "relevant"),
+        lambda metric, columns: mean(np.asarray(columns[metric])),
+        lambda metric, columns: np.asarray(columns[metric], dtype=np.float64),
+        "the query's own value of the metric",
+    ),
 )
 
 
@@ -133,12 +193,12 @@ def _with_prefix(columns: Columns, prefix: str) -> dict[str, NDArray[Any]]:
     }
 
 
-def scores_path(folder: Path, split: Literal["dev", "test"]) -> Path:
+def scores_path(folder: Path, split: Scored) -> Path:
     """Return the file with the scores of the items of a split of the trial in ``folder``."""
     return folder / SCORES / f"{split}.parquet"
 
 
-def write_scores(folder: Path, scores: ItemScores, split: Literal["dev", "test"] = "dev") -> None:
+def write_scores(folder: Path, scores: ItemScores, split: Scored = "dev") -> None:
     """Write the scores of the items of a split of the trial in ``folder``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -148,7 +208,7 @@ def write_scores(folder: Path, scores: ItemScores, split: Literal["dev", "test"]
     pq.write_table(pa.table(dict(scores.columns)), path)
 
 
-def read_scores(folder: Path, split: Literal["dev", "test"] = "dev") -> ItemScores | None:
+def read_scores(folder: Path, split: Scored = "dev") -> ItemScores | None:
     """Return the scores of the items of a split of the trial in ``folder``; None if they cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from embedsweep.config.result import Interval
 from embedsweep.report.results import GroupRow, StudyResults, TrialRow, paired_differences
 from embedsweep.report.tables import how_certain
 from embedsweep.study.keep import keep_text
 
 
-def answer(results: StudyResults) -> list[str]:
-    """Return the sentences; none without a complete trial."""
+def answer(results: StudyResults, *, compared: bool = True) -> list[str]:
+    """Return the sentences; none without a complete trial.
+
+    Args:
+        results: the study's results.
+        compared: whether to say how certain differences are, which takes seconds unless they are kept.
+    """
     best = results.best
     if best is None:
         return []
     metric = results.study.plan.objective
     return [
         *_above_untrained(results, best.objectives[metric]),
-        *(line for group, options in results.groups.items() for line in _winning_option(results, group, options)),
+        *(
+            line
+            for group, options in results.groups.items()
+            for line in _winning_option(results, group, options, compared=compared)
+        ),
         *_forgetting(results, best),
-        *_compared_trials(results, best),
+        *(_compared_trials(results, best) if compared else _not_compared(results)),
         *_best_mean(results, best),
-        *_stop(results),
-        *_seeds(results),
+        *_stop(results, compared=compared),
+        *_seeds(results, compared=compared),
     ]
 
 
@@ -37,7 +47,7 @@ def _above_untrained(results: StudyResults, value: float) -> Iterator[str]:
         yield f"the best trial is not better than the untrained model: {change}"
 
 
-def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRow]) -> Iterator[str]:
+def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRow], *, compared: bool) -> Iterator[str]:
     """Yield which option of a group has the best trial, and how far that of the next option is behind."""
     scored = [option for option in options if option.best_trial is not None]
     if not scored:
@@ -52,7 +62,8 @@ def _winning_option(results: StudyResults, group: str, options: Sequence[GroupRo
     assert second.best is not None
     assert second.best_trial is not None
     gap = f"the best trial of {second.option}, {second.best_trial}, is {first.best - second.best:.4f} below it"
-    yield f"{yield_of}; {gap}{how_certain(results.differences.get(second.best_trial))}"
+    certainty = how_certain(results.differences.get(second.best_trial)) if compared else ""
+    yield f"{yield_of}; {gap}{certainty}"
 
 
 def _unscored(options: Sequence[GroupRow]) -> Iterator[str]:
@@ -96,6 +107,11 @@ def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
         yield f"not compared with trial {best.number}: {_trials(unknown)}, whose scores of single items are not here"
 
 
+def _not_compared(results: StudyResults) -> Iterator[str]:
+    if len(results.ranked) > 1:
+        yield f"how certain these differences are: embedsweep show {results.study.name}"
+
+
 def _best_mean(results: StudyResults, best: TrialRow) -> Iterator[str]:
     """Yield the configuration with the best mean over seeds, where the best trial is of another one."""
     rivals = (each for each in results.configurations if not any(row.forgets for row in each.rows))
@@ -107,7 +123,7 @@ def _best_mean(results: StudyResults, best: TrialRow) -> Iterator[str]:
         yield f"best mean over seeds: {_trials(numbers)}, {first.mean[metric]:.4f}{spread}"
 
 
-def _stop(results: StudyResults) -> Iterator[str]:
+def _stop(results: StudyResults, *, compared: bool) -> Iterator[str]:
     """Yield why no further trial is started, and whether the last improvement is certain; nothing while some are."""
     study = results.study
     if not study.is_stopped or (rule := study.patience) is None:
@@ -119,15 +135,22 @@ def _stop(results: StudyResults) -> Iterator[str]:
         return
     metric, (best, before) = study.plan.objective, (results.rows[number] for number in last)
     gap = best.objectives[metric] - before.objectives[metric]
-    interval = paired_differences(best, [before], metric)[before.number]
-    yield f"{said}; the last was trial {best.number}, {gap:.4f} above trial {before.number}{how_certain(interval)}"
+    certainty = how_certain(_of_improvement(results, best, before)) if compared else ""
+    yield f"{said}; the last was trial {best.number}, {gap:.4f} above trial {before.number}{certainty}"
 
 
-def _seeds(results: StudyResults) -> Iterator[str]:
+def _of_improvement(results: StudyResults, best: TrialRow, before: TrialRow) -> Interval | None:
+    """Return the interval of the difference, which is among the others where the last improvement is the best trial."""
+    if (best == results.best and before.number in results.differences) or not results.computes:
+        return results.differences.get(before.number)
+    return paired_differences(best, [before], results.study.plan.objective)[before.number]
+
+
+def _seeds(results: StudyResults, *, compared: bool) -> Iterator[str]:
     if any(row.n > 1 for row in results.configurations):
         yield "±: sample standard deviation over the seeds of a configuration"
-    elif results.differences:
-        yield "another seed moves scores, too: sweep trainer.seed=1,2,3 over the best few to see by how much"
+    elif compared and results.differences and results.study.finals is None:
+        yield "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much"
 
 
 def _trials(numbers: Sequence[int]) -> str:

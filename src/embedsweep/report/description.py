@@ -13,9 +13,10 @@ from embedsweep.config.values import shown
 from embedsweep.console import short_params
 from embedsweep.report.answer import answer
 from embedsweep.report.ranking import rerun_command
-from embedsweep.report.results import StudyResults, TrialRow
+from embedsweep.report.results import StudyResults, TrialRow, final_rows
 from embedsweep.report.status import study_status
 from embedsweep.report.tables import FIGURES, interval_text, option_tables, score_text
+from embedsweep.report.verdict import answer_lines, of_finals, what_is_left
 from embedsweep.secrets import redact
 from embedsweep.tracking.tables import Table
 from embedsweep.tracking.view import run_path, view_path
@@ -39,17 +40,17 @@ def description(
         longest: characters that it may have; what comes last is left out first.
         with_answer: whether to compare single trials with the best one, which takes seconds.
     """
-    study = results.study
+    study, chosen = results.study, results.chosen
     resume = f"{program} -m study.name={study.name}"
     searched = [f"- {escaped(axis.name)}: {escaped(axis_words(axis))}" for axis in study.plan.axes]
     parts = [
         _headline(results),
         _links(results, experiment_id),
-        "\n".join(f"- {escaped(line)}" for line in answer(results)) if with_answer else "",
+        "\n".join(f"- {escaped(line)}" for line in (*answer(results), *answer_lines(study))) if with_answer else "",
         "\n".join(["```", *option_tables(results)[1:], "```"]) if option_tables(results) else "",
         _ranking(results, experiment_id),
-        f"Trains the best configuration again: {_command(rerun_command(program, study.fixed, results.best.values))}"
-        if results.best is not None
+        f"Trains the best configuration again: {_command(rerun_command(program, study.fixed, chosen.values))}"
+        if chosen is not None
         else "",
         f"Resumes the study, or extends it with `study.n_trials=N`: {_command(resume)}",
         "\n".join([_question(results), "", *searched]),
@@ -72,11 +73,14 @@ def _headline(results: StudyResults) -> str:
     if best is None:
         why = study.why_no_best if study.complete_trials else "no trial is complete yet"
         return f"{why[0].upper()}{escaped(why[1:])}; {count}."
-    so_far = "" if study.is_complete else " so far"
+    left = what_is_left(study)
+    so_far = "" if left is None else " so far"
     scores = ", ".join(f"{escaped(name)} {score_text(name, value)}" for name, value in best.objectives.items())
     name = study.plan.objective.replace("dev", "test", 1)
     test = f", {escaped(name)} {best.test[name]:.4f}" if name in best.test else ""
-    return f"**Best{so_far}: trial {best.number}, {scores}**{test} ({escaped(short_params(best.values))}); {count}."
+    finals = f"; {of_finals(study.answer.verdict)}" if study.answer is not None and study.answer.verdict else ""
+    values = escaped(short_params(best.values))
+    return f"**Best{so_far}: trial {best.number}, {scores}**{test} ({values}){finals}; {count}."
 
 
 def _links(results: StudyResults, experiment_id: str | None) -> str:
@@ -142,11 +146,19 @@ def best_tags(results: StudyResults, program: str) -> dict[str, str]:
     best = results.best
     if best is None:
         return {}
-    return {
+    answer, chosen = results.study.answer, results.chosen or best
+    verdict = answer.verdict if answer is not None else None
+    # A winner may be none any more, once further configurations are in the finals.
+    winner = {"embedsweep.winner": _number(verdict.winner)} if verdict is not None else {}
+    return winner | {
         "embedsweep.best_trial": str(best.number),
         "embedsweep.best_run": best.run_id or "",
-        "embedsweep.best_command": rerun_command(program, results.study.fixed, best.values),
+        "embedsweep.best_command": rerun_command(program, results.study.fixed, chosen.values),
     }
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else str(number)
 
 
 def trials_table(results: StudyResults) -> Table:
@@ -168,6 +180,24 @@ def trials_table(results: StudyResults) -> Table:
     for figure in FIGURES:
         columns[figure.metric] = [figure.read(row.cost) for row in rows]
     return columns | {"reason": [row.reason for row in rows], "run_id": [row.run_id for row in rows]}
+
+
+def finals_table(results: StudyResults) -> Table:
+    """Return the trials of the finals with finalist, seed and scores, by number."""
+    finals, rows = results.study.finals, final_rows(results.study)
+    points = [finals.point_of(finals.trials[row.number]) for row in rows] if finals is not None else []
+    metric = results.study.plan.objective
+    tests = dict.fromkeys(name for row in rows for name in row.test)
+    return {
+        "final": [row.number for row in rows],
+        "finalist": [point.finalist if point is not None else None for point in points],
+        "seed": [point.seed if point is not None else None for point in points],
+        "state": [row.state for row in rows],
+        metric: [row.objectives.get(metric) for row in rows],
+        **{name: [row.test.get(name) for row in rows] for name in tests},
+        "reason": [row.reason for row in rows],
+        "run_id": [row.run_id for row in rows],
+    }
 
 
 def _cell(values: Mapping[str, object], key: str) -> object:

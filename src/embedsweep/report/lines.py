@@ -13,6 +13,7 @@ from rich.console import Console
 from embedsweep.config.study import Choice
 from embedsweep.console import FINISHED, duration, say, short_params
 from embedsweep.report.running import RunningTrial, RunningTrials
+from embedsweep.report.status import UNSHOWN
 from embedsweep.secrets import redact_tree
 
 
@@ -28,7 +29,7 @@ class PlainLines:
     Args:
         console: where lines are printed, never folded.
         trials: what is known of the trials.
-        unit: what they are called: ``trial``, or ``run`` of one by itself.
+        unit: what they are called: ``trial``, ``final`` of finals, or ``run`` of one by itself.
     """
 
     def __init__(self, console: Console, trials: RunningTrials, unit: str = "trial") -> None:
@@ -98,7 +99,7 @@ class JsonLines:
     Args:
         console: where events are printed.
         trials: what is known of the trials.
-        unit: the field with a trial's label: ``trial``, or ``run`` of one by itself.
+        unit: the field with a trial's label: ``trial``, ``final`` of finals, or ``run`` of one by itself.
     """
 
     def __init__(self, console: Console, trials: RunningTrials, unit: str = "trial") -> None:
@@ -117,7 +118,7 @@ class JsonLines:
             self._file.flush()
 
     def _emit_of(self, event: str, label: str, **fields: Any) -> None:
-        name: int | str = int(label) if self._unit == "trial" else label
+        name: int | str = int(label) if self._unit in ("trial", "final") else label
         self.emit(event, **{self._unit: name}, **fields)
 
     def say(self, text: str) -> None:
@@ -154,7 +155,7 @@ class JsonLines:
     def _emit_status(self) -> None:
         if (status := self.trials.status) is None:
             return
-        fields = {name: value for name, value in vars(status).items() if name not in ("seconds", "best")}
+        fields = {name: value for name, value in vars(status).items() if name not in UNSHOWN}
         number, value = status.best or (None, None)
         left = self.trials.seconds_left()
         rate = self.trials.estimate.trials_per_s()

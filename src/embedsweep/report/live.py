@@ -95,7 +95,7 @@ class LiveScreen(PlainLines):
         if status is None or (running.by_label and not waiting):
             return ""
         if status.n_finished >= status.n_expected:
-            return "" if running.by_label else "all trials are finished: scoring the best one on test"
+            return "" if running.by_label else f"all {status.unit}s are finished: {status.then}"
         if not waiting:
             return ""
         workers = f"worker{'s' if len(waiting) > 1 else ''} {', '.join(map(str, waiting))}"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import optuna
 from optuna.trial import FrozenTrial
 
+from embedsweep.config.answer import Answer
+from embedsweep.config.finals import SEED
 from embedsweep.config.metrics import SIMILARITIES
 from embedsweep.config.study import StudyPlan
 from embedsweep.config.trial import TrialConfig
@@ -18,7 +20,7 @@ from embedsweep.errors import StudyError
 from embedsweep.evaluation.scores import NEGATIVE, POSITIVE, PREDICTED, scores_path
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
-from embedsweep.report.results import StudyResults, TrialRow, study_results
+from embedsweep.report.results import StudyResults, TrialRow, final_rows, study_results
 from embedsweep.report.status import study_status
 from embedsweep.study.duplicates import has_values, trained_config
 from embedsweep.study.opening import name_metrics
@@ -134,6 +136,32 @@ class LoadedStudy:
         frame = pd.DataFrame(table, columns=columns, index=pd.Index([row.number for row in rows], name="trial"))
         return frame.astype({"repeats": "Int64"})
 
+    @property
+    def answer(self) -> Answer | None:
+        """What is known since it was complete: the verdict of its finals and more; None before."""
+        with storage_errors():
+            return self._record.answer
+
+    @property
+    def finals(self) -> pd.DataFrame:
+        """A row for each trial of its finals, by number; none before they began.
+
+        Columns: ``finalist``, the trial whose configuration it trains again; ``seed``; then those of `trials`, test
+        scores of the best finalist's among them.
+        """
+        import pandas as pd
+
+        with storage_errors():
+            rows, finals = final_rows(self._record), self._record.finals
+            points = [finals.point_of(finals.trials[row.number]) for row in rows] if finals is not None else []
+        columns = [{**_columns(row)} for row in rows]
+        table = [
+            {"finalist": point.finalist if point else None, "seed": point.seed if point else None, **cells}
+            for point, cells in zip(points, columns, strict=True)
+        ]
+        names = ["finalist", "seed", *dict.fromkeys(name for each in columns for name in each if name != SEED)]
+        return pd.DataFrame(table, columns=names, index=pd.Index([row.number for row in rows], name="final"))
+
     def curves(self) -> pd.DataFrame:
         """Return what was measured during training, a row for each point: ``trial``, ``step``, ``metric``, ``value``.
 
@@ -159,7 +187,7 @@ class LoadedStudy:
         similarities (``predicted_cosine``) and metrics.
 
         Args:
-            trial: a trial or its number; None is the best one.
+            trial: a trial or its number; None is the one whose model is the answer, see `model`.
             split: of the winner of a complete study there are scores of test, too.
 
         Raises:
@@ -167,10 +195,10 @@ class LoadedStudy:
         """
         import pandas as pd
 
-        row = self._trained(trial)
+        record, row = self._trained(trial)
         path = scores_path(row.folder, split)
         if not path.is_file():
-            raise StudyError(f"trial {row.number} of study {self.name} has no scores of items in {path}")
+            raise StudyError(f"{record.unit} {row.number} of study {self.name} has no scores of items in {path}")
         frame = pd.read_parquet(path)
         frame.insert(0, "id", frame.index)
         first = ["id", *(["gold"] if "gold" in frame else []), "score"]
@@ -182,19 +210,20 @@ class LoadedStudy:
         """Return the configuration that a trial was trained with.
 
         Args:
-            trial: a trial or its number; None is the best one.
+            trial: a trial or its number; None is the one whose model is the answer, see `model`.
 
         Raises:
             StudyError: there is no such trial, or its values are not known.
         """
+        record = self._record
         if trial is None:
-            trial = self.best
+            record, trial = self._trained(None)
         with storage_errors():
-            trials = self._record.trials
+            trials = record.trials
         found = trials[self._number(trial, len(trials))]
-        if not has_values(self.plan, found):
+        if not has_values(record.plan, found):
             raise StudyError(f"trial {found.number} of study {self.name} has no values: it begins, or they were lost")
-        return trained_config(self.plan, found)
+        return trained_config(record.plan, found)
 
     def _config_values(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return every value of a trial's configuration; none where its searched values are not known."""
@@ -204,24 +233,25 @@ class LoadedStudy:
         """Return a trial's model; of one that reuses the scores of another, that one's.
 
         Args:
-            trial: a trial or its number; None is the best one.
+            trial: a trial or its number; None is the one whose model is the answer: of finals the training that they
+                kept, as ``embedsweep publish`` takes it, else the best trial.
             device: as torch names it (``cpu``, ``cuda:0``); None chooses the best there is.
 
         Raises:
             StudyError: there is no such trial, or its model is not on this machine; the message has the command that
                 trains it.
         """
-        row = self._trained(trial)
+        record, row = self._trained(trial)
         folder = row.folder / MODEL
         if not folder.is_dir():
             command = rerun_command("embedsweep train", self._record.fixed, row.values)
             raise StudyError(
-                f"the model of trial {row.number} of study {self.name} is not in {folder}: it was not kept "
+                f"the model of {record.unit} {row.number} of study {self.name} is not in {folder}: it was not kept "
                 f"(study.keep_models=all keeps every trial's), or is on another machine. This trains it: {command}"
             )
         from embedsweep.models.loading import load_model
 
-        trusts = self.config(row).model.trust_remote_code
+        trusts = trained_config(record.plan, record.trials[row.number]).model.trust_remote_code
         return load_model(str(folder), device=device, trust_remote_code=trusts)
 
     def _row(self, trial: int | TrialRow | None) -> TrialRow:
@@ -236,10 +266,17 @@ class LoadedStudy:
             raise StudyError(f"study {self.name} has no trial {number}: it has {n_trials}, from 0")
         return number
 
-    def _trained(self, trial: int | TrialRow | None) -> TrialRow:
-        """Return the trial; of one that reuses the scores of another, that one."""
+    def _trained(self, trial: int | TrialRow | None) -> tuple[StudyRecord, TrialRow]:
+        """Return the trial, in its study or the finals of it; of one that reuses the scores of another, that one."""
+        if trial is None:
+            with storage_errors():
+                kept = self._record.kept
+                if kept is not None and kept[0].is_finals:
+                    return kept[0], final_rows(self._record)[kept[1].number]
         row = self._row(trial)
-        return self._row(row.duplicate.original) if row.duplicate is not None and row.is_reused else row
+        if row.duplicate is not None and row.is_reused:
+            row = self._row(row.duplicate.original)
+        return self._record, row
 
 
 _COSTS = ("emissions/co2eq_kg", "emissions/energy_kwh", "emissions/duration_s", "time/gpu_h")

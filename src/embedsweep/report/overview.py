@@ -55,11 +55,27 @@ def _row(study: StudyRecord) -> StudyRow:
     notes = f", {status.n_failed} failed" if status.n_failed else ""
     notes += ", stopped" if status.stopped else ""
     times = [
-        time for trial in study.trials for time in (trial.datetime_start, trial.datetime_complete) if time is not None
+        time
+        for trial in (*study.trials, *(study.finals.trials if study.finals is not None else ()))
+        for time in (trial.datetime_start, trial.datetime_complete)
+        if time is not None
     ]
     score = "-" if status.best is None else score_text(objective, status.best[1])
-    cells = (study.state, f"{status.n_finished} of {status.n_trials}{notes}", score, objective)
+    finals = study.finals
+    if finals is not None:
+        notes += f", finals {study_status(finals).n_finished} of {finals.n_trials}"
+    cells = (_state(study), f"{status.n_finished} of {status.n_trials}{notes}", score, objective)
     return StudyRow(study.name, max(filter(None, times), default=None), cells)
+
+
+def _state(study: StudyRecord) -> str:
+    """Return the state of a study; once it is complete, that of the finals it asks for."""
+    state, finals = study.state, study.finals
+    if state != "complete" or study.finals_config is None:
+        return state
+    if finals is None:
+        return "finals not begun"
+    return state if finals.is_complete else f"finals {finals.state}"
 
 
 def _age(time: datetime | None) -> str:

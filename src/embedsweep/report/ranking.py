@@ -5,25 +5,24 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from embedsweep.config.axes import completed
 from embedsweep.config.compose import as_text_word
-from embedsweep.config.result import Emissions, TrialResult
+from embedsweep.config.result import TrialResult
 from embedsweep.config.study import Choice, axis_words, study_name
 from embedsweep.config.trial import EvaluationConfig, TrialConfig
 from embedsweep.config.values import shown
-from embedsweep.console import duration, say
+from embedsweep.console import say
 from embedsweep.data.negatives import counts_in
-from embedsweep.emissions.tracker import is_cpu_estimated
 from embedsweep.files import MODEL, SWEEPS
 from embedsweep.report.answer import answer
-from embedsweep.report.results import Cost, StudyResults
+from embedsweep.report.costs import costs, energy_note
+from embedsweep.report.results import StudyResults
 from embedsweep.report.tables import (
-    FIGURES,
     INTERRUPTED,
     interval_text,
     option_tables,
@@ -32,9 +31,10 @@ from embedsweep.report.tables import (
     shown_states,
     unranked_table,
 )
+from embedsweep.report.verdict import answer_lines
 from embedsweep.study.frozen_data import check_data
 from embedsweep.study.keep import keep_text
-from embedsweep.study.opening import agreed_patience, find_study
+from embedsweep.study.opening import agreed_finals, agreed_patience, find_study
 from embedsweep.study.record import RETRY_OF, StudyRecord
 from embedsweep.validation.plan_cells import broken_constraint
 from embedsweep.validation.sweep import Sweep
@@ -120,70 +120,20 @@ def print_best(console: Console, results: StudyResults, program: str) -> None:
     objective = study.plan.objective
     scores = {name: f"{name} {score_text(name, value)}" for name, value in best.objectives.items()}
     if best.interval is not None:
-        scores[objective] += f" (95 % interval {interval_text(best.interval)})"
+        scores[objective] += f" (95 % interval over dev items {interval_text(best.interval)}, one seed)"
     words = [f"trial {best.number}", *scores.values()]
     if (test := objective.replace("dev/", "test/")) in best.test:
         words.append(f"{test} {best.test[test]:.4f}")
     say(console, f"\nbest: {', '.join(words)}", fold=True)
-    for line in answer(results):
+    for line in (*answer(results), *answer_lines(study)):
         say(console, line, fold=True)
-    say(console, f"run it again: {rerun_command(program, study.fixed, best.values)}")
-    if (model := best.folder / MODEL).is_dir():
+    chosen = results.chosen or best
+    of = f" (trial {chosen.number})" if chosen.number != best.number else ""
+    say(console, f"run it again{of}: {rerun_command(program, study.fixed, chosen.values)}")
+    if (model := study.chosen_folder / MODEL).is_dir():
         say(console, f"model: {model}")
     for line in costs(results):
         say(console, line, fold=True)
-
-
-def costs(results: StudyResults) -> list[str]:
-    """Return the lines on what a study cost: all in all, and beside what its trials were expected to cost."""
-    quote = results.study.quote
-    return [total_cost(results), *([quote_and_truth(results, quote)] if quote is not None else [])]
-
-
-def quote_and_truth(results: StudyResults, quote: Mapping[str, Any]) -> str:
-    """Return what a study's trials were expected to cost, beside what those so far cost.
-
-    Hours are those of its workers, without pauses and whatever the number of workers has been.
-    """
-    workers, spent = quote["workers"], [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
-    expected = [Cost(quote["co2eq_kg"], quote["energy_kwh"], None, quote["pruned_seconds"] * workers)]
-    by = f"{workers} worker{'s' if workers > 1 else ''}"
-    quoted = f"quoted for {_trials(quote['n_trials'])} by {by}: {_hours_and_energy(expected, workers)}"
-    return f"{quoted}; spent on {_trials(len(spent))}: {_hours_and_energy(spent, workers)}"
-
-
-def _trials(count: int) -> str:
-    return f"{count} trial{'' if count == 1 else 's'}"
-
-
-def _hours_and_energy(costs: Sequence[Cost], workers: int) -> str:
-    hours, *figures = FIGURES[:3]
-    sums = {figure.header: sum(figure.read(cost) or 0.0 for cost in costs) for figure in FIGURES[:3]}
-    return ", ".join([hours.total(sums[hours.header] / workers), *(each.total(sums[each.header]) for each in figures)])
-
-
-def total_cost(results: StudyResults) -> str:
-    """Return what all trials of a study, and scoring the best one on test, cost together."""
-    scoring = results.finals.cost if results.finals is not None else None
-    also = ""
-    costs = [row.cost for row in results.rows if row.cost.co2eq_kg is not None]
-    if scoring is not None:
-        also = f" and of scoring test ({duration(scoring.duration_s)})"
-        costs.append(Cost(scoring.co2eq_kg, scoring.energy_kwh, scoring.gpu_h, scoring.duration_s))
-    words = []
-    for figure in FIGURES:
-        known = [value for cost in costs if (value := figure.read(cost)) is not None]
-        if known:
-            of = "" if figure.header == "GPU h" or len(known) == len(costs) else f" ({len(known)} of {len(costs)})"
-            words.append(f"{figure.total(sum(known))}{of}")
-    best = results.best.result if results.best is not None else None
-    note = _energy_note(best.emissions) if best is not None else ""
-    return f"cost of all trials{also}: {', '.join(words) or 'not known'}{f' ({note})' if note else ''}"
-
-
-def _energy_note(cost: Emissions) -> str:
-    """Return a note on how energy was obtained; empty if it was measured."""
-    return "CPU power estimated" if is_cpu_estimated(cost.unmeasured) else ""
 
 
 def print_ui(console: Console, hint: str, program: str) -> None:
@@ -207,7 +157,7 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
     for name in evaluation.headlines:
         say(console, f"{name}: dev {_change(result, 'dev', name)}, test {_change(result, 'test', name)}")
     if result.interval is not None:
-        say(console, f"{objective}: 95 % interval {interval_text(result.interval)}")
+        say(console, f"{objective}: 95 % interval over dev items {interval_text(result.interval)}, one seed")
     main = evaluation.main_metric
     for dim in (key.partition("/")[0].partition("-")[2] for key in result.dev if re.match(rf"dev-\d+/{main}$", key)):
         dev, test = (_change(result, f"{split}-{dim}", main) for split in ("dev", "test"))
@@ -224,7 +174,7 @@ def print_single(console: Console, result: TrialResult, folder: Path, config: Tr
     say(
         console,
         f"emissions: {1000 * emissions.co2eq_kg:.3g} g CO2eq, {1000 * emissions.energy_kwh:.3g} Wh{gpu_h}"
-        f" ({'; '.join(filter(None, (f'electricity: {emissions.country}', _energy_note(emissions))))})",
+        f" ({energy_note([emissions])})",
     )
     say(console, f"model: {folder / 'model'}")
     say(console, f"log: {folder / 'train.log'}")
@@ -275,6 +225,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     patience = agreed_patience(study.patience if study is not None else None, request)
     stop = f"; patience: {patience.patience} trials" if patience is not None else ""
     say(console, f"  pruner: {plan.pruner}; duplicates: {plan.duplicates}{stop}")
+    if (finals := finals_text(request, study)) is not None:
+        say(console, f"  finals: {finals}")
     if plan.keep:
         say(console, f"  not the best: what forgets {keep_text(plan.keep)}")
     for constraint in plan.constraints:
@@ -287,6 +239,16 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     if broken_constraint(plan, example) is None:
         say(console, f"example, as a single run: {rerun_command(program, fixed, example)}")
     return study
+
+
+def finals_text(request: Sweep, study: StudyRecord | None) -> str | None:
+    """Return what finals a study has once it is complete, in words; None if it has none."""
+    kept = study.finals_config if study is not None else None
+    asked = agreed_finals(asdict(kept) if kept is not None else None, request)
+    if asked is None or asked["top"] is None:
+        return None
+    soup = "; their weights are averaged" if asked["soup"] else ""
+    return f"the best {asked['top']} configurations again with {asked['seeds']} other seeds each{soup}"
 
 
 def _bought(request: Sweep) -> str:

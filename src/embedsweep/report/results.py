@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from embedsweep.config.finals import without_seed
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import Curve, Interval, TrialResult
 from embedsweep.config.study import Choice
 from embedsweep.evaluation.intervals import interval_of
 from embedsweep.evaluation.scores import read_scores
-from embedsweep.study.duplicates import SEED, Duplicate, trained_params
+from embedsweep.study.duplicates import Duplicate, trained_params
 from embedsweep.study.keep import forgets_text, forgotten
+from embedsweep.study.objectives import best_of, better
 from embedsweep.study.pruning import PRUNED
-from embedsweep.study.record import (
-    EMISSIONS_KG,
-    ENERGY_KWH,
-    FAILURE,
-    GPU_H,
-    RUN_ID,
-    Finals,
-    StudyRecord,
-    best_of,
-    better,
-)
+from embedsweep.study.record import EMISSIONS_KG, ENERGY_KWH, FAILURE, GPU_H, RUN_ID, StudyRecord
+from embedsweep.study.test_scores import TestScores
 
 COMPARED = 10
 """How many of the best trials are compared with the best one."""
@@ -165,7 +158,8 @@ class StudyResults:
         before: the first dev metric of the model that ``best`` started from, untrained; None where it was not scored.
         groups: swept group -> its options, the best first.
         configurations: the complete trials with seeds and replicates of a configuration as one, the best mean first.
-        finals: the test scores; None before the best trial was scored.
+        test_scores: of the best trial; None before the best trial was scored.
+        computes: whether differences that no command kept are computed from the scores of the items, where asked for.
     """
 
     study: StudyRecord
@@ -175,7 +169,14 @@ class StudyResults:
     before: float | None
     groups: Mapping[str, tuple[GroupRow, ...]]
     configurations: tuple[ConfigurationRow, ...]
-    finals: Finals | None
+    test_scores: TestScores | None
+    computes: bool = True
+
+    @property
+    def chosen(self) -> TrialRow | None:
+        """The trial whose configuration is the answer: the best finalist's, else that of the best trial."""
+        number = self.study.chosen
+        return self.rows[number] if number is not None else None
 
     @cached_property
     def differences(self) -> Mapping[int, Interval | None]:
@@ -183,16 +184,31 @@ class StudyResults:
 
         Of the next best trials, and of the best trial of each option of a swept group.
 
-        See `paired_differences`; it takes about a quarter of a second for each trial and 1,500 items.
+        Those that a command kept at its end; what it did not know, as the items are on this machine only, and all where
+        none did, are computed: see `paired_differences`, which takes about a quarter of a second for each trial and
+        1,500 items.
         """
-        if self.best is None:
-            return {}
-        metric = self.study.plan.objective
+        kept, metric = self.kept_differences, self.study.plan.objective
+        if self.best is None or not self.computes:
+            return kept or {}
+        if kept is not None:
+            unknown = [self.rows[number] for number, interval in kept.items() if interval is None]
+            return {**kept, **paired_differences(self.best, unknown, metric)}
         others = [row for row in self.ranked if not (row.is_reused or row.forgets or row.number == self.best.number)]
         others = sorted(others, key=lambda row: (-row.objectives[metric], row.number))
         winners = {option.best_trial for options in self.groups.values() for option in options}
+        if (last := self.study.last_improvement) is not None:
+            winners.add(last[1])
         others = others[: COMPARED - 1] + [row for row in others[COMPARED - 1 :] if row.number in winners]
         return paired_differences(self.best, others, metric)
+
+    @property
+    def kept_differences(self) -> Mapping[int, Interval | None] | None:
+        """The differences that a command kept when the study had the trials that it has now; None if none did."""
+        kept, best = self.study.differences, self.best
+        if kept is None or best is None or (kept["best"], kept["complete"]) != (best.number, len(self.ranked)):
+            return None
+        return {int(number): interval and (interval[0], interval[1]) for number, interval in kept["intervals"].items()}
 
     def curve(self, row: TrialRow) -> Curve:
         """Return what was measured while a trial trained; of an unfinished one its dev objective so far.
@@ -240,8 +256,8 @@ def paired_differences(row: TrialRow, others: Sequence[TrialRow], metric: str) -
 
 def study_results(study: StudyRecord) -> StudyResults:
     """Read the results of a study, which may be running or interrupted; nothing is written."""
-    plan, trials, finals = study.plan, study.trials, study.finals
-    rows = tuple(_row(study, trial, finals) for trial in trials)
+    plan, trials, test_scores = study.plan, study.trials, study.test_scores
+    rows = tuple(_row(study, trial, test_scores) for trial in trials)
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     ranked = tuple(rows[trial.number] for trial in sorted(complete, key=better(plan.objectives, 0)))
     best = best_of(trials, plan.objectives)
@@ -254,11 +270,21 @@ def study_results(study: StudyRecord) -> StudyResults:
         before=result.before.get(plan.objective) if result is not None else None,
         groups={group: _options(group, rows, plan.objective) for group in plan.groups},
         configurations=_configurations(ranked, plan.objectives),
-        finals=finals,
+        test_scores=test_scores,
     )
 
 
-def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> TrialRow:
+def final_rows(study: StudyRecord) -> list[TrialRow]:
+    """Return the trials of a study's finals, by number, with their test scores; none before they began."""
+    finals, test = study.finals, study.finals_test
+    if finals is None:
+        return []
+    scores = test.scores if test is not None else {}
+    rows = [_row(finals, trial, None) for trial in finals.trials]
+    return [replace(row, test=dict(scores.get(row.number, {}))) for row in rows]
+
+
+def _row(study: StudyRecord, trial: FrozenTrial, test_scores: TestScores | None) -> TrialRow:
     attributes, plan = trial.user_attrs, study.plan
     values = trained_params(plan, trial)
     result = study.result_of(trial) if trial.state.is_finished() else None
@@ -275,7 +301,7 @@ def _row(study: StudyRecord, trial: FrozenTrial, finals: Finals | None) -> Trial
         objectives=dict(zip(plan.objectives, scores or (), strict=False)),
         interval=result.interval if result is not None else None,
         steps=result.steps if result is not None else None,
-        test=finals.scores if finals is not None and finals.number == trial.number else {},
+        test=test_scores.scores if test_scores is not None and test_scores.number == trial.number else {},
         cost=Cost(
             attributes.get(EMISSIONS_KG),
             attributes.get(ENERGY_KWH),
@@ -325,11 +351,6 @@ def _known(statistic: Callable[[list[float]], float], values: Iterable[float | N
     """Return a statistic of the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return statistic(known) if known else None
-
-
-def without_seed(values: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return a trial's values without the seed of its training."""
-    return {key: value for key, value in values.items() if key != SEED}
 
 
 def _configurations(ranked: Sequence[TrialRow], objectives: Sequence[str]) -> tuple[ConfigurationRow, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -12,6 +12,9 @@ from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.study.duplicates import trained_params
 from embedsweep.study.record import EMISSIONS_KG, LOST, RESULT, RETRY_OF, RUN_ID, StudyRecord
+
+UNSHOWN = ("best", "seconds", "unit", "then")
+"""Fields of a status that events for programs give otherwise, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class StudyStatus:
         best: number and objective of the best trial; None without a complete one.
         co2eq_kg: emissions of all trials, in kilograms; None where nothing is recorded.
         seconds: number -> recorded seconds of each finished trial that has a record of them.
+        unit: what its trials are called: ``trial``, or ``final`` of finals.
+        then: what follows once all are finished, in words.
     """
 
     n_trials: int
@@ -43,12 +48,14 @@ class StudyStatus:
     best: tuple[int, float] | None
     co2eq_kg: float | None
     seconds: Mapping[int, float]
+    unit: str
+    then: str
 
     @property
     def finished_text(self) -> str:
         """How many are finished, in words: ``25 of 100 trials finished, stopped by study.patience``."""
         stopped = ", stopped by study.patience" if self.stopped else ""
-        return f"{self.n_finished} of {self.n_trials} trials finished{stopped}"
+        return f"{self.n_finished} of {self.n_trials} {self.unit}s finished{stopped}"
 
     def n_elsewhere(self, n_here: int) -> int:
         """Return how many trials other commands run, where this one runs ``n_here``."""
@@ -80,7 +87,15 @@ def study_status(study: StudyRecord) -> StudyStatus:
             for trial in finished
             if RESULT in trial.user_attrs
         },
+        unit=study.unit,
+        then=_then(study),
     )
+
+
+def _then(study: StudyRecord) -> str:
+    if study.is_finals:
+        return "comparing them"
+    return "the finals come next" if study.finals_config is not None else "scoring the best one on test"
 
 
 def _count(trials: list[FrozenTrial], state: TrialState) -> int:
@@ -98,14 +113,17 @@ def status_line(status: StudyStatus, trials_per_s: float | None, seconds_left: f
     counts = {"complete": status.n_complete, "pruned": status.n_pruned, "failed": status.n_failed}
     states = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     parts = [f"{status.n_finished}/{status.n_expected}" + (f": {states}" if states else "")]
-    parts.append(f"best {status.best[1]:.4f} (trial {status.best[0]})" if status.best is not None else "no best yet")
+    parts.append(
+        f"best {status.best[1]:.4f} ({status.unit} {status.best[0]})" if status.best is not None else "no best yet"
+    )
     if trials_per_s is not None:
         parts.append(f"{60 * trials_per_s:.1f}/min" if 60 * trials_per_s >= 1 else f"{3600 * trials_per_s:.1f}/h")
     if status.n_finished < status.n_expected:
         parts.append("time left unknown" if seconds_left is None else f"{duration(seconds_left)} left")
     if status.co2eq_kg is not None:
         parts.append(f"{1000 * status.co2eq_kg:.3g} g CO2eq")
-    return "; ".join(parts)
+    line = "; ".join(parts)
+    return f"finals {line}" if status.unit == "final" else line
 
 
 def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
@@ -115,8 +133,9 @@ def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
         study: the study.
         program: how this program was started.
     """
-    status, best, finals = study_status(study), study.best, study.finals
-    counts = {name: value for name, value in vars(status).items() if name not in ("best", "seconds")}
+    status, best, tested = study_status(study), study.best, study.test_scores
+    answer, test, finals = study.answer, study.finals_test, study.finals
+    counts = {name: value for name, value in vars(status).items() if name not in UNSHOWN}
     fields: dict[str, object] = {"study": study.name, **counts, "unfinished": study.unfinished, "best": None}
     if best is not None:
         model = study.trial_folder(best.number) / MODEL
@@ -125,8 +144,17 @@ def result_fields(study: StudyRecord, program: str) -> dict[str, object]:
             "run_id": best.user_attrs.get(RUN_ID),
             "params": study.params_of(best),
             "objectives": dict(zip(study.plan.objectives, best.values, strict=True)),
-            "test": finals.scores if finals is not None and finals.number == best.number else None,
+            "test": tested.scores if tested is not None and tested.number == best.number else None,
             "model": str(model) if model.is_dir() else None,
             "command": rerun_command(program, study.fixed, trained_params(study.plan, best)),
+        }
+    fields["chosen"] = study.chosen
+    fields["verdict"] = asdict(answer.verdict) if answer is not None and answer.verdict is not None else None
+    if finals is not None:
+        fields["finals"] = {
+            "n_trials": finals.n_trials,
+            "unfinished": finals.unfinished,
+            "test": test.mean() if test is not None else None,
+            "model": str(study.chosen_folder / MODEL) if (study.chosen_folder / MODEL).is_dir() else None,
         }
     return fields

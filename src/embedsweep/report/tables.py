@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from embedsweep.config.metrics import is_dev_metric
+from embedsweep.config.metrics import COSTS
 from embedsweep.config.result import Interval
 from embedsweep.console import duration, short_params
 from embedsweep.data.negatives import AT_RANDOM, counts_in
@@ -41,7 +41,7 @@ class Figure:
 
 
 def _scaled(factor: float) -> Callable[[float], str]:
-    return lambda value: f"{factor * value:.3g}"
+    return lambda value: f"{factor * value:.3g}" if abs(factor * value) < 1000 else f"{factor * value:.0f}"
 
 
 FIGURES = (
@@ -67,7 +67,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], left: Collecti
 
 def score_text(metric: str, value: float) -> str:
     """Return a value of an objective as text; costs may be very small."""
-    return f"{value:.4f}" if is_dev_metric(metric) else f"{value:.4g}"
+    return f"{value:.4g}" if metric in COSTS else f"{value:.4f}"
 
 
 def interval_text(interval: Interval | None) -> str:

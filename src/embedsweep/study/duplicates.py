@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import active_axes, config_params
+from embedsweep.config.finals import SEED
 from embedsweep.config.identity import config_hash
 from embedsweep.config.study import Choice, StudyPlan
 from embedsweep.config.trial import Duplicates, TrialConfig
@@ -16,7 +17,6 @@ from embedsweep.validation.plan_cells import frozen_config
 
 CONFIG_HASH = "config_hash"
 DUPLICATE = "embedsweep.duplicate"
-SEED = "trainer.seed"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 
 from embedsweep.config.axes import config_params, value_on
+from embedsweep.config.finals import FinalsConfig
 from embedsweep.config.identity import canonical
 from embedsweep.config.study import (
     Choice,
@@ -30,14 +31,16 @@ from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.comparison import check_nothing_lost, complete_files
+from embedsweep.study.kept_answer import FINALS_CONFIG
+from embedsweep.study.objectives import best_of, directions_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, best_of, directions_of
-from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START
+from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice, without_finals
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
 from embedsweep.validation.plan_cells import broken_constraint, count_cells
-from embedsweep.validation.sweep import Sweep
+from embedsweep.validation.sweep import Sweep, check_finals_keys
 
 SERVICES = "embedsweep.services"
 KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
@@ -81,7 +84,12 @@ def open_study(sweep: Sweep, quote: Mapping[str, Any] | None = None) -> Study:
             _freeze(study, plan, sweep, first, quote)
         opened = _agree(study, name, url, sweep)
         patience = agreed_patience(opened.patience, sweep)
-        for attribute, value in ((N_TRIALS, opened.n_trials), (PATIENCE, asdict(patience) if patience else None)):
+        settings = {
+            N_TRIALS: opened.n_trials,
+            PATIENCE: asdict(patience) if patience else None,
+            FINALS_CONFIG: agreed_finals(study.user_attrs.get(FINALS_CONFIG), sweep),
+        }
+        for attribute, value in settings.items():
             if study.user_attrs.get(attribute) != value:
                 study.set_user_attr(attribute, value)
         name_metrics(study, opened.plan.objectives)
@@ -154,7 +162,9 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     n_trials = _agree_on_n_trials(study, plan, sweep)
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
-    return Study(name, plan, n_trials, url, study, services)
+    opened = Study(name, plan, n_trials, url, study, services)
+    raise_problems([*_check_seeds_of_finals(opened, sweep)])
+    return opened
 
 
 def _is_new(study: optuna.Study, plan: StudyPlan) -> bool:
@@ -218,6 +228,32 @@ def agreed_patience(kept: Patience | None, request: Sweep) -> Patience | None:
         asked |= {key: value for key, value in asdict(kept).items() if f"study.{key}" not in request.overridden}
     patience, min_delta = asked["patience"], asked["min_delta"]
     return Patience(int(patience), float(min_delta or 0)) if patience is not None else None
+
+
+def agreed_finals(kept: Mapping[str, Any] | None, request: Sweep) -> dict[str, Any] | None:
+    """Return a study's ``study.finals``: the keys that this command sets, the others as the last one had them.
+
+    Args:
+        kept: as the last command had it; None if none has asked for finals.
+        request: this command.
+    """
+    asked = asdict(request.study.finals)
+    if kept is not None and not {"study", "study.finals"} & request.overridden:
+        asked |= {key: value for key, value in kept.items() if f"study.finals.{key}" not in request.overridden}
+    if request.plan is None:
+        raise_problems([*check_finals_keys(FinalsConfig(**asked), request.overridden)])
+    return asked if kept is not None or asked["top"] is not None else None
+
+
+def _check_seeds_of_finals(study: Study, request: Sweep) -> Iterator[Problem]:
+    """Yield a problem where a command asks for fewer seeds than the finals have, which began with more."""
+    kept = study._study.user_attrs.get(FINALS_CONFIG)
+    asked = agreed_finals(kept, request)
+    if kept is None or asked is None or asked["seeds"] >= kept["seeds"] or (finals := study.finals) is None:
+        return
+    if asked["seeds"] < (has := len({point.seed for point in finals.points})):
+        message = f"is {has} in the finals that this study began and cannot become {asked['seeds']}: leave it out"
+        yield Problem("study.finals.seeds", f"{message}, or raise it")
 
 
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
@@ -291,7 +327,7 @@ def _names(storage: BaseStorage) -> list[str]:
 
 def _no_such_study(key: str, name: str, stored: Iterable[str]) -> ConfigError:
     """Return the error about a key that names a study which neither the storage nor this folder has."""
-    known = sorted({*stored, *study_names()})
+    known = sorted(without_finals({*stored, *study_names()}))
     there = ", ".join(known) or f"none in {SWEEPS.resolve()}"
     return ConfigError.single(key, f"no study {name}{nearest(name, known)}; there are: {there}")
 

@@ -13,12 +13,12 @@ from typing import Any
 import optuna
 
 from embedsweep.config.axes import active_axes, completed, grid, is_discrete, probes_of, random_cell
+from embedsweep.config.finals import SEED
 from embedsweep.config.result import Decision
 from embedsweep.config.study import Axis, Choice, RangeAxis, StudyPlan
 from embedsweep.config.training import rung_steps
 from embedsweep.config.trial import KeepModels, TrialConfig
 from embedsweep.errors import ConfigError
-from embedsweep.study.duplicates import SEED
 from embedsweep.study.pruning import decide, make_pruner
 from embedsweep.validation.plan_cells import broken_constraint, cell_config, grid_cells
 

@@ -15,7 +15,7 @@ from embedsweep.errors import ConfigError, StudyError
 from embedsweep.files import STUDY_FILE, SWEEPS, study_names
 from embedsweep.secrets import MASK, redact
 from embedsweep.study.record import N_TRIALS, StudyRecord
-from embedsweep.study.storage import JOURNAL, existing_storage, repair_hint, storage_errors
+from embedsweep.study.storage import JOURNAL, existing_storage, repair_hint, storage_errors, without_finals
 from embedsweep.study.study_file import PLAN, read_study_file
 
 
@@ -68,6 +68,6 @@ def _no_such_study(name: str, folder: Path, url: str | None, stored: list[str]) 
     if (folder / STUDY_FILE).is_file():
         where = redact(url) if url is not None else folder / JOURNAL
         return ConfigError.single(name, f"{folder} exists, but its storage {where} has no such study")
-    known = sorted({*stored, *study_names(folder.parent)})
+    known = sorted(without_finals({*stored, *study_names(folder.parent)}))
     there = ", ".join(known) or f"none in {folder.parent.resolve()}"
     return ConfigError.single(name, f"no such study{nearest(name, known)}; there are: {there}")

@@ -2,143 +2,39 @@
 
 from __future__ import annotations
 
-import re
+import json
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.study import StudyDirection
+from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
-from embedsweep.config.metrics import direction_of, is_dev_metric
+from embedsweep.config.finals import FinalPoint
 from embedsweep.config.result import Emissions, RunContext, TrialResult
-from embedsweep.config.study import Choice, StudyPlan
+from embedsweep.config.study import Choice, StudyPlan, plan_of
 from embedsweep.config.values import chosen_options
-from embedsweep.files import SWEEPS
-from embedsweep.study.duplicates import is_reused
-from embedsweep.study.keep import is_kept, keep_text
+from embedsweep.files import FINALS, SWEEPS
+from embedsweep.study.keep import keep_text
+from embedsweep.study.kept_answer import AFTER_FINALS, AFTER_TRIALS, ANSWER, KeptAnswer
 from embedsweep.study.leases import LEASE, Leases
+from embedsweep.study.objectives import best_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import report_steps
 from embedsweep.study.sampling import POINT
-from embedsweep.study.storage import study_lock
-from embedsweep.study.study_file import write_study_file
+from embedsweep.study.storage import existing_storage, study_lock
+from embedsweep.study.study_file import PLAN, write_study_file
 from embedsweep.training.folder import read_result, result_of
-
-
-@dataclass(frozen=True)
-class Finals:
-    """The test scores of the best trial of a complete study.
-
-    Attributes:
-        number: the trial's number.
-        test: its test metrics, by name.
-        benchmarks: its metrics on further benchmarks, by name.
-        before: the same metrics of the untrained model, if requested.
-        n_trials: how many trials it was the best of; None if an older version recorded no number.
-        cost: what scoring cost, that of earlier winners of the study too; None if an older version did not measure it.
-    """
-
-    number: int
-    test: Mapping[str, float]
-    benchmarks: Mapping[str, float]
-    before: Mapping[str, float]
-    n_trials: int | None
-    cost: Emissions | None
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """All test and benchmark metrics."""
-        return {**self.test, **self.benchmarks}
-
-    @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Finals:
-        """Return the finals from the study's user attribute; older versions kept the trial and all scores only."""
-        scores, further = tree["scores"], tree.get("benchmarks")
-        if further is None:
-            further = {name: value for name, value in scores.items() if not re.match("test(-[0-9]+)?/", name)}
-        test = {name: value for name, value in scores.items() if name not in further}
-        cost = Emissions.of(tree["emissions"]) if tree.get("emissions") else None
-        return cls(int(tree["trial"]), test, dict(further), dict(tree.get("before", {})), tree.get("trials"), cost)
-
-    def tree(self) -> dict[str, Any]:
-        """Return the value of the study's user attribute."""
-        return {
-            "trial": self.number,
-            "scores": self.scores,
-            "benchmarks": dict(self.benchmarks),
-            "before": dict(self.before),
-            "trials": self.n_trials,
-            "emissions": None if self.cost is None else asdict(self.cost),
-        }
-
-
-def directions_of(objectives: Sequence[str]) -> list[StudyDirection]:
-    """Return Optuna's direction of each objective."""
-    return [
-        StudyDirection.MAXIMIZE if direction_of(name) == "maximize" else StudyDirection.MINIMIZE for name in objectives
-    ]
-
-
-def values_of(result: TrialResult, objectives: Sequence[str]) -> list[float]:
-    """Return a result's value of each objective; emissions are the sum over the trial's attempts.
-
-    Raises:
-        ValueError: an older version wrote the result, without one of the objectives.
-    """
-    cost = result.emissions
-    known = {
-        **result.dev,
-        "emissions/co2eq_kg": cost.co2eq_kg,
-        "emissions/energy_kwh": cost.energy_kwh,
-        "emissions/duration_s": cost.duration_s,
-        "throughput/examples_per_s": result.examples_per_s,
-    }
-    values = [known[name] for name in objectives]
-    if None in values:
-        raise ValueError(f"the result of an older version has no {objectives[values.index(None)]}")
-    return [float(value) for value in values if value is not None]
-
-
-def better(objectives: Sequence[str], first: int) -> Callable[[FrozenTrial], tuple[float, ...]]:
-    """Return a sort key that puts the best complete trial first: by one objective, then the others, then the number.
-
-    Args:
-        objectives: all objectives of the study.
-        first: the index of the objective that counts first.
-    """
-    order = [first, *(index for index in range(len(objectives)) if index != first)]
-
-    def key(trial: FrozenTrial) -> tuple[float, ...]:
-        signed = (-trial.values[i] if direction_of(objectives[i]) == "maximize" else trial.values[i] for i in order)
-        return (*signed, trial.number)
-
-    return key
-
-
-def best_of(trials: Iterable[FrozenTrial], objectives: Sequence[str]) -> FrozenTrial | None:
-    """Return the complete trial with the best value of the first dev metric; None if no complete trial may be the best.
-
-    A trial that forgets more than ``study.keep`` allows may not. One that reuses another's scores has no model, so the
-    other one is returned. Ties are decided by the other objectives and then by the number, so that the trial is always
-    on the Pareto front of those that may.
-    """
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE and not is_reused(trial)]
-    rivals = [trial for trial in complete if is_kept(trial)]
-    first = next(index for index, name in enumerate(objectives) if is_dev_metric(name))
-    return min(rivals, key=better(objectives, first), default=None)
-
 
 N_TRIALS = "embedsweep.n_trials"
 PATIENCE = "embedsweep.patience"
 QUOTE = "embedsweep.quote"
 """User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
-FINALS = "embedsweep.finals"
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
@@ -169,7 +65,7 @@ def cost_attributes(cost: Emissions) -> dict[str, float]:
 
 
 @dataclass(eq=False, repr=False)
-class StudyRecord:
+class StudyRecord(KeptAnswer):
     """A study and its trials, read from the storage at each access.
 
     Attributes:
@@ -190,6 +86,7 @@ class StudyRecord:
 
     def __post_init__(self) -> None:
         self.folder = self.sweeps / self.name
+        self._finals: StudyRecord | None = None
         self._storage = self._study._storage
         self._leases = Leases()
 
@@ -272,6 +169,28 @@ class StudyRecord:
         if not self.complete_trials:
             return "no trial is complete"
         return f"no trial is the best: each complete one forgets {keep_text(self.plan.keep)} (study.keep)"
+
+    @property
+    def chosen(self) -> int | None:
+        """The number of the trial whose configuration is the answer: the best finalist's, else the best trial."""
+        answer, best = self.answer, self.best
+        if answer is not None and answer.verdict is not None:
+            return answer.verdict.best
+        return best.number if best is not None else None
+
+    @property
+    def kept(self) -> tuple[StudyRecord, FrozenTrial] | None:
+        """The trial whose model is the answer, in its study: of finals the one that is kept, else the best trial."""
+        test, finals, best = self.finals_test, self.finals, self.best
+        if test is not None and finals is not None:
+            return finals, finals.trials[test.kept]
+        return (self, best) if best is not None else None
+
+    @property
+    def chosen_folder(self) -> Path:
+        """The folder of the trial whose model is the answer; the study's own one without any."""
+        kept = self.kept
+        return kept[0].trial_folder(kept[1].number) if kept is not None else self.folder
 
     @property
     def front(self) -> frozenset[int]:
@@ -360,16 +279,73 @@ class StudyRecord:
         return self.folder / "trials" / f"{number:04d}"
 
     @property
-    def finals(self) -> Finals | None:
-        """The test scores of the best trial; None before it was scored."""
-        tree = self._study.user_attrs.get(FINALS)
-        return Finals.of(tree) if tree else None
+    def experiment(self) -> str:
+        """MLflow's experiment of its runs: its name; of finals, the name of their study."""
+        return self.name.removesuffix(f"/{FINALS}")
+
+    @property
+    def finals(self) -> StudyRecord | None:
+        """The finals of this study, a study in the same storage; None before they began."""
+        if self._finals is None and not self.is_finals:
+            self._finals = self._read_finals()
+        if self._finals is not None:  # this command, or another, may have added seeds or finalists
+            self._finals.n_trials = self._finals._study.user_attrs[N_TRIALS]
+        return self._finals
+
+    def _read_finals(self) -> StudyRecord | None:
+        name = f"{self.name}/{FINALS}"
+        storage = self._storage if self.url else existing_storage(None, self.sweeps / name, read_only=True)
+        try:
+            study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner()) if storage else None
+        except KeyError:
+            study = None
+        if study is None or N_TRIALS not in study.user_attrs:  # which is written last
+            return None
+        plan = plan_of(json.loads(study.user_attrs[PLAN]))
+        return StudyRecord(name, plan, study.user_attrs[N_TRIALS], self.url, study, sweeps=self.sweeps)
+
+    @property
+    def unit(self) -> str:
+        """What its trials are called: ``trial``, or ``final`` of finals."""
+        return "final" if self.is_finals else "trial"
+
+    @property
+    def is_finals(self) -> bool:
+        """Whether it is the finals of another study."""
+        return self.experiment != self.name
+
+    def point_of(self, trial: FrozenTrial) -> FinalPoint | None:
+        """Return what a trial of finals trains, also as the retry of a failed one; else, and of a lost one, None."""
+        if not self.is_finals:
+            return None
+        if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
+            return self.point_of(self.trials[failed])
+        index = trial.user_attrs.get(POINT)
+        return self.points[index] if index is not None else None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer is of all trials of it and its finals that are finished now."""
+        tree = self._study.user_attrs.get(ANSWER)
+        return tree is not None and (tree[AFTER_TRIALS], tree[AFTER_FINALS]) == self.trial_counts
+
+    @property
+    def trial_counts(self) -> tuple[int, int]:
+        """How many finished trials it and its finals have."""
+        both = (self.trials, finals.trials if (finals := self.finals) is not None else [])
+        of_study, of_finals = (sum(trial.state.is_finished() for trial in trials) for trials in both)
+        return of_study, of_finals
 
     @property
     def quote(self) -> Mapping[str, Any] | None:
         """What the study was expected to cost, as `Quote.tree` has it; None if it was not begun with a budget."""
         quote: Mapping[str, Any] | None = self._study.user_attrs.get(QUOTE)
         return quote
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings about its data and trainings that commands have shown."""
+        return list(self._study.user_attrs.get(WARNINGS, []))
 
     @property
     def fixed(self) -> list[str]:

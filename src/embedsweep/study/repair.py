@@ -24,7 +24,8 @@ from embedsweep.files import STUDY_FILE
 from embedsweep.study.comparison import KeptTrial, is_local, kept_trials
 from embedsweep.study.duplicates import trained_config
 from embedsweep.study.leases import LEASE, Leases
-from embedsweep.study.record import FAILURE, LOST, RESULT, directions_of
+from embedsweep.study.objectives import directions_of
+from embedsweep.study.record import FAILURE, LOST, RESULT
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage
 from embedsweep.study.study_file import PLAN, StudyFile, read_study_file, write_study_file
 from embedsweep.study.trial_file import set_aside, write_trial

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from embedsweep.errors import StudyError, causes, first_line
-from embedsweep.files import DISK_FULL, is_disk_full, whole_length
+from embedsweep.files import DISK_FULL, FINALS, STUDY_FILE, is_disk_full, whole_length
 from embedsweep.secrets import redact
 
 if TYPE_CHECKING:
@@ -128,13 +128,14 @@ def open_storage(url: str | None, folder: Path, *, read_only: bool = False) -> B
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=read_only)
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
-        advice = f". {repair_hint(folder.name)}" if url is None and not isinstance(error, OSError) else ""
+        name = folder.parent.name if (folder.parent / STUDY_FILE).is_file() else folder.name  # of finals, the study
+        advice = f". {repair_hint(name)}" if url is None and not isinstance(error, OSError) else ""
         raise StudyError(f"the study's storage {where} cannot be opened: {redact(first_line(error))}{advice}") from None
 
 
 def repair_hint(name: str) -> str:
-    """Return the sentence that names the command which repairs a study."""
-    return f"embedsweep repair {name} compares what is left, and with --write rebuilds it"
+    """Return the sentence that names the command which repairs a study, and its finals with it."""
+    return f"embedsweep repair {name.removesuffix(f'/{FINALS}')} compares what is left, and with --write rebuilds it"
 
 
 def existing_storage(url: str | None, folder: Path, *, read_only: bool = False) -> BaseStorage | None:
@@ -165,6 +166,11 @@ def existing_storage(url: str | None, folder: Path, *, read_only: bool = False) 
     finally:
         engine.dispose()
     return open_storage(url, folder, read_only=read_only) if has_studies else None
+
+
+def without_finals(names: Iterable[str]) -> set[str]:
+    """Return the names of studies in a storage that are not the finals of another."""
+    return {name for name in names if not name.endswith(f"/{FINALS}")}
 
 
 def repair_journal(path: Path) -> None:

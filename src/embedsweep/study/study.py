@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -15,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from embedsweep.config.axes import config_params
 from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
-from embedsweep.config.study import Choice, StudyServices
+from embedsweep.config.study import StudyServices
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialTakenError
 from embedsweep.secrets import redact
@@ -23,25 +22,27 @@ from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
 from embedsweep.study.keep import constraints_of
+from embedsweep.study.kept_answer import (
+    AnswerKeeper,
+)
 from embedsweep.study.leases import BEAT, LEASE, Lease, beating
+from embedsweep.study.objectives import values_of
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruning import PRUNED, decide
 from embedsweep.study.record import (
     CONTEXT,
     EMISSIONS_KG,
     ENERGY_KWH,
     FAILURE,
-    FINALS,
     GPU_H,
     RESULT,
     RETRY_OF,
     RUN_ID,
     WARM_START,
     WARNINGS,
-    Finals,
     StudyRecord,
     cost_attributes,
     count_trials,
-    values_of,
 )
 from embedsweep.study.sampling import TrialSampler
 from embedsweep.study.study_file import write_study_file
@@ -55,37 +56,8 @@ FAILED_ATTEMPTS = "embedsweep.failed_attempts"
 """Number of an attempt that raised -> why. Older versions noted deaths here, too."""
 
 
-@dataclass(frozen=True)
-class OpenTrial:
-    """A trial that this process runs.
-
-    Attributes:
-        number: its number in the study.
-        params: the sampled value of every axis that is searched in it, by key.
-        folder: its folder.
-        run_id: the id of its MLflow run, if an earlier attempt created one.
-        is_resumed: whether there was an earlier attempt.
-        attempt: the number of this attempt, from 1; interrupted ones do not count.
-        failures: why earlier attempts raised, in order.
-        deaths: how often its worker died without getting further.
-        why_over: why it is failed and not run, as its retries or deaths are used up; None if it is run.
-        has_folder: whether its folder was here before this attempt.
-    """
-
-    number: int
-    params: Mapping[str, Choice]
-    folder: Path
-    run_id: str | None
-    is_resumed: bool
-    attempt: int
-    failures: tuple[str, ...]
-    deaths: Deaths
-    why_over: str | None
-    has_folder: bool
-
-
 @dataclass(eq=False, repr=False)
-class Study(StudyRecord):
+class Study(StudyRecord, AnswerKeeper):
     """An open study that runs trials; made by `embedsweep.study.opening.open_study`.
 
     A process asks for a trial (`ask`), keeps its lease alive (`alive`), reports evaluations (`report`) and ends it by
@@ -164,7 +136,7 @@ class Study(StudyRecord):
     @cached_property
     def _sampler(self) -> TrialSampler:
         first = self._study.user_attrs.get(WARM_START)
-        return TrialSampler(self.plan, [first["params"]] if first else [])
+        return TrialSampler(self.plan, [first["params"]] if first else [point.values for point in self.points])
 
     def _reclaim(self) -> None:
         """Set trials whose worker died to WAITING; the caller holds the lock."""
@@ -380,15 +352,9 @@ class Study(StudyRecord):
     def unseen_warnings(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that no command on this study has shown, and note that this one shows them."""
         with self.lock(), shielded():
-            seen = self._study.user_attrs.get(WARNINGS, [])
+            seen = self.warnings
             unseen = [line for line in map(redact, lines) if line not in seen]
             if unseen:
                 self._study.set_user_attr(WARNINGS, [*seen, *unseen])
                 write_study_file(self.folder, self._study, self.url)
         return unseen
-
-    def set_finals(self, finals: Finals) -> None:
-        """Set the test scores of the best trial."""
-        with shielded():
-            self._study.set_user_attr(FINALS, finals.tree())
-            write_study_file(self.folder, self._study, self.url)

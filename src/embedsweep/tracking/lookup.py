@@ -188,14 +188,15 @@ class Lookup:
         first = min(ours, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
         return str(first.info.run_id) if first else None
 
-    def find_trial(self, experiment: str, number: str, parent: str) -> str | None:
-        """Return the id of the latest run of a trial that is RUNNING, or None."""
+    def find_trial(self, experiment: str, kind: str, number: str, parent: str) -> str | None:
+        """Return the id of the latest run of a trial, of the study or its finals, that is RUNNING, or None."""
         experiment_id = self.experiment(experiment)
         if parent == study_id(experiment):
             parent = self.find_parent(experiment_id, experiment) or parent
         wanted = f"tags.`{names.TRIAL}` = '{number}' AND tags.`{names.STATE}` = 'RUNNING'"
         runs = self._search([experiment_id], wanted, ["attributes.start_time DESC"])
-        return next((str(run.info.run_id) for run in runs if run.data.tags.get(names.PARENT) == parent), None)
+        same = {names.KIND: kind, names.PARENT: parent}
+        return next((str(run.info.run_id) for run in runs if same.items() <= run.data.tags.items()), None)
 
     def recorded(self, run_id: str) -> RecordedRun | None:
         """Return what the store has of a trial's run, or None if it does not have the run."""

@@ -138,7 +138,9 @@ class MlflowWriter:
         """Reopen the run that the id names or an earlier attempt has created; create one if there is none."""
         store_id = self.lookup.find(run_id, experiment)
         if store_id is None and record.adopts and record.parent is not None:
-            store_id = self.lookup.find_trial(experiment, record.tags[names.TRIAL], record.parent)
+            store_id = self.lookup.find_trial(
+                experiment, record.tags[names.KIND], record.tags[names.TRIAL], record.parent
+            )
         if store_id is None:
             return self._create_trial(experiment, run_id, record)
         if run_id != store_id:

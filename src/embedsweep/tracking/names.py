@@ -16,6 +16,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import PurePath
 from socket import gethostname
 
+from embedsweep.config.finals import FinalPoint, without_seed
 from embedsweep.config.metrics import is_dev_metric
 from embedsweep.config.study import Choice, DiscreteAxis, StudyPlan, axis_words
 from embedsweep.config.trial import BenchmarkConfig, LossConfig, TrialConfig
@@ -23,7 +24,10 @@ from embedsweep.config.values import shown
 from embedsweep.secrets import MASK, is_secret_key, redact
 
 KIND = "embedsweep.kind"
-"""Tag: ``study`` for a study's parent run, ``trial`` for a trial's run."""
+"""Tag: ``study`` for a study's parent run, ``trial`` for a trial's run, ``final`` for that of a trial of its finals."""
+
+FINALIST = "embedsweep.finalist"
+"""Tag of the run of a trial of finals: the number of the trial whose configuration it trains again."""
 
 STUDY = "embedsweep.study"
 """Tag of a parent run: the study's name."""
@@ -118,9 +122,20 @@ def run_name(values: Mapping[str, Choice], groups: Collection[str]) -> str:
     return " ".join([*options, *rates, *(f"{key.rpartition('.')[2]}={short(values[key])}" for key in others)])
 
 
-def trial_name(number: int, values: Mapping[str, Choice], groups: Collection[str]) -> str:
-    """Return the name of a trial's run: its number and what `run_name` says."""
-    return f"{number:02d} {run_name(values, groups)}".rstrip()
+def trial_name(
+    number: int, values: Mapping[str, Choice], groups: Collection[str], point: FinalPoint | None = None
+) -> str:
+    """Return the name of a trial's run: its number and what `run_name` says; in finals ``final 7 s1234 cosent 2e-5``.
+
+    Args:
+        number: the trial's number.
+        values: as those of `run_name`.
+        groups: the keys that choose options.
+        point: what a trial of finals trains.
+    """
+    if point is None:
+        return f"{number:02d} {run_name(values, groups)}".rstrip()
+    return f"final {point.finalist} s{point.seed} {run_name(without_seed(values), groups)}".rstrip()
 
 
 def short(value: Choice) -> str:

@@ -231,6 +231,7 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         adopts: bool = False,
         started_ms: int | None = None,
+        finalist: int | None = None,
     ) -> TrialTracker:
         """Create a trial's run, or reopen the run of this id.
 
@@ -247,16 +248,19 @@ class Tracker:
             adopts: whether an earlier attempt may have created a run whose id is unknown, because the store is
                 unreachable.
             started_ms: when the trial started, in milliseconds since 1970; None is now.
+            finalist: of a trial of finals the trial whose configuration it trains again; ``number`` is its own.
 
         Raises:
             TrackingError: the run to reopen does not exist, was deleted, or has other params.
         """
         identity = {
-            names.KIND: "trial",
+            names.KIND: _kind(finalist),
             names.TRIAL: str(number),
             names.CONFIG_HASH: config_hash,
             names.STATE: "RUNNING",
-        } | ({names.PARENT: parent} if parent and parent != study_id(experiment) else {})
+        }
+        identity |= {names.PARENT: parent} if parent and parent != study_id(experiment) else {}
+        identity |= {names.FINALIST: str(finalist)} if finalist is not None else {}
         own_tags = redacted({**origin(), **(tags or {})})
         name = redact(run_name or f"trial-{number:04d}")
         if run_id is not None and not self._writer.waits(experiment, run_id) and not self.has_run(run_id):
@@ -270,20 +274,21 @@ class Tracker:
         """Return access to a run that has ended, and stays so while what it lacks is added."""
         return TrialTracker(self._writer, experiment, run_id)
 
-    def find_trial(self, experiment: str, number: int, parent: str) -> str | None:
+    def find_trial(self, experiment: str, number: int, parent: str, finalist: int | None = None) -> str | None:
         """Find the run that an attempt at a trial opened before it died without noting the run's id.
 
         Args:
             experiment: the study's name.
             number: the trial's number.
             parent: id of the study's parent run.
+            finalist: as that of `trial_run`.
 
         Returns:
             The latest run of the trial that is under way; None if there is none, or the store is unreachable.
         """
-        spool = self._writer.spool_of(experiment, parent)
-        return spool.run_of_trial(number, parent, str(self._writer.store)) or self._writer.query(
-            lambda writer: writer.lookup.find_trial(experiment, str(number), parent)
+        spool, kind = self._writer.spool_of(experiment, parent), _kind(finalist)
+        return spool.run_of_trial(kind, number, parent, str(self._writer.store)) or self._writer.query(
+            lambda writer: writer.lookup.find_trial(experiment, kind, str(number), parent)
         )
 
     def has_run(self, run_id: str) -> bool:
@@ -369,6 +374,10 @@ class Tracker:
         if store.database != _DEFAULT_DATABASE.resolve():
             words += ["--tracking-uri", str(store)]
         return shlex.join(words)
+
+
+def _kind(finalist: int | None) -> str:
+    return "trial" if finalist is None else "final"
 
 
 def now_ms() -> int:

@@ -27,7 +27,7 @@ from filelock import FileLock
 
 from embedsweep.errors import TrackingError
 from embedsweep.files import SINGLE, SINGLE_RUNS, SWEEPS, whole_length, write_atomically
-from embedsweep.tracking.names import TRIAL
+from embedsweep.tracking.names import KIND, TRIAL
 from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
 from embedsweep.tracking.store import locate
 
@@ -192,11 +192,12 @@ class Spool:
         if run_id != store_id:
             (self.folder / f"{run_id}.id").write_text(store_id, encoding="utf-8")
 
-    def run_of_trial(self, number: int, parent: str, store: str) -> str | None:
-        """Return the run of a trial whose creation waits here, or None."""
+    def run_of_trial(self, kind: str, number: int, parent: str, store: str) -> str | None:
+        """Return the run of a trial, of the study or its finals, whose creation waits here, or None."""
         for run_id in self.waiting(store):
             for _, record in self.records(run_id, written=True):
-                if isinstance(record, TrialRun) and (record.parent, record.tags[TRIAL]) == (parent, str(number)):
+                wanted = (parent, kind, str(number))
+                if isinstance(record, TrialRun) and (record.parent, record.tags[KIND], record.tags[TRIAL]) == wanted:
                     return run_id
         return None
 

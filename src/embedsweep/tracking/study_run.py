@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from embedsweep.tracking.names import redacted
 from embedsweep.tracking.record_writer import RecordWriter
-from embedsweep.tracking.records import ExperimentTags, Record, Tags
+from embedsweep.tracking.records import ExperimentTags, Files, Record, Tags
 from embedsweep.tracking.tables import Table, log_table
 
 
@@ -33,6 +34,10 @@ class StudyTracker:
     def set_experiment_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the experiment, in the same way."""
         self._write(ExperimentTags(redacted(tags)))
+
+    def log_artifact(self, path: Path, folder: str) -> None:
+        """Copy a file into a folder of the run's artifacts."""
+        self._write(Files(str(path), folder))
 
     def log_table(self, name: str, table: Table) -> None:
         """Store a table as the artifact ``name``, which MLflow's pages show as such."""

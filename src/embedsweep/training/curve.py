@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from embedsweep.config.result import Curve
+from embedsweep.config.trial import TrialConfig
 
 MOST_POINTS = 200
 """How many points of each training metric a result keeps; evaluations are kept whole."""
@@ -54,3 +55,20 @@ def points_of_curve(curve: Curve) -> Points:
         for step, value in points:
             steps.setdefault(step, {})[name] = value
     return sorted(steps.items())
+
+
+def card_log(log: Sequence[Mapping[str, float]], config: TrialConfig) -> list[dict[str, float]]:
+    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only.
+
+    Of the scores it has the main metric of dev and of what is watched.
+    """
+    evaluation = config.evaluation
+    watched = [f"dev/{each.name}/{(each.scoring or evaluation).main_metric}" for each in evaluation.watch]
+    shown = {f"eval_{name}" for name in (f"dev_{evaluation.main_metric}", *watched)}
+    rows: dict[int, dict[str, float]] = {}
+    for entry in log:
+        row = rows.setdefault(int(entry["step"]), {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
+        if "loss" in entry:
+            row["Training Loss"] = entry["loss"]
+        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key in shown}
+    return [row for row in rows.values() if len(row) > 2]

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, TrainerState
 
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import TrialError
-from embedsweep.evaluation.dev import DevEvaluator, dev_evaluator
+from embedsweep.evaluation.dev import DevEvaluator, MakeEvaluator, dev_evaluator
 from embedsweep.evaluation.evaluator import metric_names, scores_of
 from embedsweep.losses.modules import load_own_state, own_state
 from embedsweep.losses.nesting import build_loss, merges_columns, training_dataset
@@ -76,6 +76,7 @@ class Training:
         is_resumable: whether a later command may train on from the end; else the last checkpoint has no optimizer.
         built: what earlier trials made over this very model; None makes it anew.
         processes: how many processes share a batch; this one must be one of them if there are several.
+        make_evaluator: makes what scores dev; None is `dev_evaluator`.
 
     Attributes:
         tasks: dataset and loss by name.
@@ -91,12 +92,13 @@ class Training:
     is_resumable: bool
     built: BuiltModel | None = None
     processes: int = 1
+    make_evaluator: MakeEvaluator | None = None
     tasks: dict[str, Task] = field(init=False)
     evaluator: DevEvaluator = field(init=False)
 
     def __post_init__(self, parts: Mapping[str, Part]) -> None:
         self.tasks = {name: build_task(self.config, part, self.model, self.processes) for name, part in parts.items()}
-        self.evaluator = dev_evaluator(self.config, self.model, self.listener.on_alive)
+        self.evaluator = (self.make_evaluator or dev_evaluator)(self.config, self.model, self.listener.on_alive)
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.errors import TrialError, first_line
 from embedsweep.evaluation.scores import DEV_TABLE, SCORES, ItemScores, write_scores
 from embedsweep.files import MODEL
-from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, training_gpus
+from embedsweep.machine import free_memory, is_out_of_memory, others_hold_memory, peak_ram_gib, training_gpus
 from embedsweep.models.layout import base_dtypes
 from embedsweep.models.prompts import prompts_in_words
 from embedsweep.tracking.names import best_metrics, dataset_name
 from embedsweep.tracking.runs import TrialTracker
 from embedsweep.training.built_models import BuiltModel, BuiltModels
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
-from embedsweep.training.curve import curve_of, points_of
+from embedsweep.training.curve import card_log, curve_of, points_of
 from embedsweep.training.data import Part, conversion_of, corpora, data_warnings, training_parts
 from embedsweep.training.folder import read_result, train_log, write_config, write_result
 from embedsweep.training.memory import Attempts, smaller_micro_batch
@@ -41,6 +41,7 @@ from embedsweep.training.warm_up import warm_up
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from embedsweep.evaluation.dev import MakeEvaluator
     from embedsweep.training.group import TrainingGroup
     from embedsweep.training.train import Outcome, Training
 
@@ -83,6 +84,7 @@ class TrialSetup:
         keeps_model: returns whether the model of a trial with this result is needed; a pruned trial's never is.
         on_before: receives the scores of the untrained model, if it is scored.
         alive: is called at signs of life: after each step, and each batch of texts that is encoded.
+        make_evaluator: makes what scores dev in this process while it trains; None is `dev_evaluator`.
     """
 
     config: TrialConfig
@@ -98,6 +100,7 @@ class TrialSetup:
     keeps_model: Callable[[TrialResult], bool] = lambda _: True
     on_before: Callable[[Mapping[str, float]], None] = lambda _: None
     alive: Callable[[], None] = lambda: None
+    make_evaluator: MakeEvaluator | None = None
 
     @property
     def processes(self) -> int:
@@ -233,7 +236,9 @@ class _TrialRun:
         )
         key = repr((config.data, config.evaluation, dims(config.loss)))
         if key not in built.before:
-            built.before[key] = scores_of(dev_evaluator(config, built.model, self.on_alive), built.model)
+            evaluator = dev_evaluator(config, built.model, self.on_alive)
+            built.before[key] = scores_of(evaluator, built.model)
+            write_scores(self._setup.folder, evaluator.item_scores(), "before")
         before = {**built.before[key], **further}
         # The first metric that a run has is the one that MLflow compares runs by.
         self._setup.run.log_metrics(0, {config.objective: before[config.objective], **before})
@@ -255,7 +260,14 @@ class _TrialRun:
             training = None
             try:
                 training = Training(
-                    running, built.model, parts, self._checkpoints, self, is_resumable=setup.single, built=built
+                    running,
+                    built.model,
+                    parts,
+                    self._checkpoints,
+                    self,
+                    is_resumable=setup.single,
+                    built=built,
+                    make_evaluator=setup.make_evaluator,
                 )
                 return training, train(training, setup.group)
             except Exception as error:
@@ -313,6 +325,7 @@ class _TrialRun:
             examples_per_s=outcome.steps * config.dataloader.batch_size / outcome.train_s,
             # The memory that the processes of a group used is not visible to this one.
             peak_memory_gib=self._attempts.peak_memory_gib() if self._setup.group is None else None,
+            peak_ram_gib=peak_ram_gib(),
             train_s=outcome.train_s,
             eval_s=outcome.eval_s,
             curve=curve_of(outcome.log),
@@ -331,7 +344,7 @@ class _TrialRun:
         from embedsweep.models.loading import save_model
 
         folder = self._setup.folder
-        model.model_card_data.training_logs = _card_log(outcome.log, self._config)
+        model.model_card_data.training_logs = card_log(outcome.log, self._config)
         model.model_card_data.set_best_model_step(outcome.best_step)
         save_model(model, folder / MODEL, self._config.model.save_dtype or "float32")
         selection = "It was run once, by itself." if self._setup.single else "It is one trial of a study."
@@ -373,20 +386,3 @@ def _figures(result: TrialResult) -> dict[str, float]:
         "emissions/energy_kwh": cost.energy_kwh,
         "emissions/duration_s": cost.duration_s,
     }
-
-
-def _card_log(log: Sequence[Mapping[str, float]], config: TrialConfig) -> list[dict[str, float]]:
-    """Return the trainer's whole log in the form of the library's card; the library's holds the last attempt only.
-
-    Of the scores it has the main metric of dev and of what is watched.
-    """
-    evaluation = config.evaluation
-    watched = [f"dev/{each.name}/{(each.scoring or evaluation).main_metric}" for each in evaluation.watch]
-    shown = {f"eval_{name}" for name in (f"dev_{evaluation.main_metric}", *watched)}
-    rows: dict[int, dict[str, float]] = {}
-    for entry in log:
-        row = rows.setdefault(int(entry["step"]), {"Epoch": entry.get("epoch", 0.0), "Step": entry["step"]})
-        if "loss" in entry:
-            row["Training Loss"] = entry["loss"]
-        row |= {key.removeprefix("eval_"): entry[key] for key in entry if key in shown}
-    return [row for row in rows.values() if len(row) > 2]

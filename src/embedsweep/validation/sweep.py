@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from embedsweep.config.axes import grid_size, is_discrete
 from embedsweep.config.compose import Composer, open_composer
 from embedsweep.config.constraints import parse_constraint
+from embedsweep.config.finals import FinalsConfig
 from embedsweep.config.study import (
     Axis,
     DiscreteAxis,
@@ -97,6 +98,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         n_trials = _count_trials(plan, study, search, overrides, problems)
         if n_trials is not None:
             problems += check_n_trials(plan, study, n_trials)
+        problems += check_finals_keys(study.finals, overrides.keys)
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)
@@ -123,6 +125,14 @@ def check_n_trials(plan: StudyPlan, study: StudyConfig, n_trials: int) -> Iterat
     if study.patience is not None and study.patience >= n_trials:
         message = f"{study.patience} is never reached in a study of {n_trials} trials: set less, or leave it out"
         yield Problem("study.patience", message)
+
+
+def check_finals_keys(finals: FinalsConfig, overridden: Collection[str]) -> Iterator[Problem]:
+    """Report keys of finals that a command sets and that change nothing, as no finals are asked for."""
+    for key in ("seeds", "soup"):
+        if finals.top is None and f"study.finals.{key}" in overridden:
+            message = "is for finals, and none are asked for: add study.finals.top=3, the number of configurations"
+            yield Problem(f"study.finals.{key}", message)
 
 
 def _plan(

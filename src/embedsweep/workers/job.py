@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from embedsweep.config.finals import NO_FINALS
 from embedsweep.config.study import Choice, EmissionsConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
@@ -109,7 +110,8 @@ class Job:
             request,
             plan=None,
             n_trials=None,
-            study=replace(request.study, name=study.name),
+            # What decides when the study ends has become a number of trials, or is kept with it.
+            study=replace(request.study, name=study.name, budget_hours=None, patience=None, finals=NO_FINALS),
             tracking=study.services.tracking,
             overridden=frozenset({TRACKING}),  # all other values are the study's own
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -56,7 +56,7 @@ def missing_runs(study: Study, tracker: Tracker) -> list[MissingRun]:
 
 def without_best(study: StudyRecord, tracker: Tracker) -> list[FrozenTrial]:
     """Return the finished trials whose runs lack scores of their results: earlier versions logged no ``best/...``."""
-    waiting = tracker.waiting(study.name)
+    waiting = tracker.waiting(study.experiment)
     found = []
     for trial, run in _recorded(study, tracker):
         if run is None or run.is_deleted or {trial.user_attrs[RUN_ID], run.store_id} & waiting.keys():
@@ -71,7 +71,9 @@ def add_best(study: StudyRecord, tracker: Tracker, trial: FrozenTrial) -> None:
     """Log the scores of a trial's result to its run, which has ended and stays so."""
     result = study.result_of(trial)
     assert result is not None, "`without_best` returns trials with a result"
-    tracker.finished_run(study.name, trial.user_attrs[RUN_ID]).log_metrics(result.best_step, best_metrics(result.dev))
+    tracker.finished_run(study.experiment, trial.user_attrs[RUN_ID]).log_metrics(
+        result.best_step, best_metrics(result.dev)
+    )
 
 
 def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTrial, KnownRun | None]]:
@@ -79,9 +81,9 @@ def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTria
 
     Nothing while the store is unreachable.
     """
-    waiting = tracker.waiting(study.name)
+    waiting = tracker.waiting(study.experiment)
     finished = [trial for trial in study.trials if trial.state.is_finished() and RUN_ID in trial.user_attrs]
-    known = tracker.known_runs(study.name) if finished else None
+    known = tracker.known_runs(study.experiment) if finished else None
     if known is None:
         return
     for trial in finished:
@@ -92,10 +94,13 @@ def _recorded(study: StudyRecord, tracker: Tracker) -> Iterator[tuple[FrozenTria
 
 
 def owner_of(study: StudyRecord, run_id: str) -> str:
-    """Return whose run it is, in words: ``trial 3``."""
-    numbers = {trial.user_attrs.get(RUN_ID): trial.number for trial in study.trials}
-    number = numbers.get(run_id, numbers.get(spooled_ids("").get(run_id, run_id)))
-    return f"trial {number}" if number is not None else "the study itself"
+    """Return whose run it is, in words: ``trial 3``, ``final 4``."""
+    for each in (study, study.finals):
+        numbers = {trial.user_attrs.get(RUN_ID): trial.number for trial in (each.trials if each is not None else ())}
+        number = numbers.get(run_id, numbers.get(spooled_ids("").get(run_id, run_id)))
+        if each is not None and number is not None:
+            return f"{each.unit} {number}"
+    return "the study itself"
 
 
 def refusals(study: StudyRecord, tracker: Tracker) -> list[str]:
@@ -114,17 +119,18 @@ def damage(study: Study, tracker: Tracker) -> list[str]:
     """
     lines = []
     if runs := missing_runs(study, tracker):
-        lines.append(f"MLflow's store does not have {_counted('run', [each.trial.number for each in runs])}")
+        numbers = _counted("run", study.unit, [each.trial.number for each in runs])
+        lines.append(f"MLflow's store does not have {numbers}")
     with_result = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
     here = [trial.number for trial in with_result if is_local(trial, study.url)]
     if gone := [number for number in here if not study.trial_folder(number).is_dir()]:
-        lines.append(f"{study.folder / 'trials'} does not have {_counted('folder', gone)}")
-    return [*lines, repair_hint(study.name)] if lines else []
+        lines.append(f"{study.folder / 'trials'} does not have {_counted('folder', study.unit, gone)}")
+    return [*lines, repair_hint(study.experiment)] if lines else []
 
 
-def _counted(noun: str, numbers: Sequence[int]) -> str:
+def _counted(noun: str, unit: str, numbers: Sequence[int]) -> str:
     plural = "s" if len(numbers) > 1 else ""
-    return f"the {noun}{plural} of trial{plural} {', '.join(map(str, numbers))}"
+    return f"the {noun}{plural} of {unit}{plural} {', '.join(map(str, numbers))}"
 
 
 def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
@@ -140,14 +146,21 @@ def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
     return tags
 
 
-def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial) -> None:
+def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial, of: StudyRecord) -> None:
     """Record a finished trial whose run is lost in a new run, which is found by the lost one's id.
+
+    Args:
+        study: the study of the trial, or the finals.
+        tracker: writes to MLflow.
+        parent: the id of the study's own run.
+        trial: the trial.
+        of: the study; the one whose finals these are.
 
     Raises:
         TrackingError: the store refuses it.
     """
     attributes, context = trial.user_attrs, study.context_of(trial)
-    tags = {"embedsweep.study": study.name, **option_tags(study.options_of(study.params_of(trial)))}
+    tags = {"embedsweep.study": study.experiment, **option_tags(study.options_of(study.params_of(trial)))}
     if lease := attributes.get(LEASE):
         tags["embedsweep.host"] = lease["host"]
     tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
@@ -155,24 +168,26 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
         tags[FORGETS] = forgets
     tags |= origin_tags(study.trials, trial.number) | (dict(context.tags) if context is not None else {})
     tags |= color_tags(study.plan, study.params_of(trial), trial.number)
+    point = study.point_of(trial)
     run = tracker.trial_run(
-        study.name,
+        study.experiment,
         trial.number,
         trained_config(study.plan, trial),
         attributes[CONFIG_HASH],
         parent=parent,
-        run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups),
+        run_name=trial_name(trial.number, study.params_of(trial), study.plan.groups, point),
         tags={**tags, FORMER_ID: attributes[RUN_ID]},
+        finalist=point.finalist if point is not None else None,
         started_ms=_ms(trial.datetime_start),
     )
     for data_set in context.data_sets if context is not None else ():
         run.log_dataset(**data_set)
-    _log_scores(study, run, trial)
-    _log_files(study, run, trial)
+    _log_scores(study, run, trial, of)
+    _log_files(study, run, trial, of)
     run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))
 
 
-def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
+def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
     result, duplicate = study.result_of(trial), Duplicate.of(trial)
     if result is None:
         if study.plan.pruner == "none":  # else the reports are under rungs, not under steps
@@ -187,16 +202,24 @@ def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
     log_result(run, result)
     run.log_metrics(0, result.before)
     run.log_history(points_of_curve(result.curve))
-    if (finals := study.finals) is not None and finals.number == trial.number:
-        run.log_metrics(result.steps, finals.scores)
+    if scores := _test_scores(study, trial.number, of):
+        run.log_metrics(result.steps, scores)
 
 
-def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
+def _test_scores(study: StudyRecord, number: int, of: StudyRecord) -> Mapping[str, float]:
+    """Return a trial's metrics on test and further benchmarks; none where it was not scored there."""
+    if study.is_finals:
+        return of.finals_test.scores.get(number, {}) if of.finals_test is not None else {}
+    tested = of.test_scores
+    return tested.scores if tested is not None and tested.number == number else {}
+
+
+def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
     folder = study.trial_folder(trial.number)
     for name in FILES:
         if (folder / name).is_file():
             run.log_artifact(folder / name)
-    is_winner = study.finals is not None and study.finals.number == trial.number
+    is_winner = bool(_test_scores(study, trial.number, of))
     folders = (*FOLDERS, *([MODEL] if is_winner or study.services.keep_models == "all" else []))
     for name in folders:
         if (folder / name).is_dir():
@@ -205,13 +228,19 @@ def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial) -> None:
         run.log_table(DEV_TABLE, scores.table())
 
 
-def missing_files(study: Study, trial: FrozenTrial) -> list[str]:
-    """Return the files and folders that a finished trial, if it was trained, has beside its result and now lacks."""
+def missing_files(study: Study, trial: FrozenTrial, of: StudyRecord) -> list[str]:
+    """Return the files and folders that a finished trial, if it was trained, has beside its result and now lacks.
+
+    Args: as those of `record_again`.
+    """
     duplicate = Duplicate.of(trial)
     if (duplicate is not None and duplicate.replicate is None) or not is_local(trial, study.url):
         return []
-    best = study.best
-    is_best = best is not None and best.number == trial.number and study.services.keep_models != "none"
+    best, test = study.best, of.finals_test
+    kept = best.number if best is not None else None
+    if study.is_finals:
+        kept = test.kept if test is not None else None
+    is_best = kept == trial.number and study.services.keep_models != "none"
     names = (*FILES, *FOLDERS, *([MODEL] if is_best else []))
     return [name for name in names if not (study.trial_folder(trial.number) / name).exists()]
 

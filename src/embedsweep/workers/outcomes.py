@@ -20,8 +20,9 @@ from embedsweep.errors import TrackingError, TrialTakenError
 from embedsweep.files import MODEL
 from embedsweep.secrets import redact
 from embedsweep.study.keep import constraints_of, forgets_text, forgotten
+from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruning import PRUNED
-from embedsweep.study.study import OpenTrial, Study
+from embedsweep.study.study import Study
 from embedsweep.tracking.names import FORGETS, best_metrics
 from embedsweep.tracking.runs import TrialState, TrialTracker
 from embedsweep.training.folder import write_config, write_result

@@ -11,14 +11,15 @@ from embedsweep.card.write import complete_card
 from embedsweep.config.result import TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.emissions.meter import EmissionsMeter
-from embedsweep.evaluation.scores import SCORES
+from embedsweep.evaluation.scores import SCORES, read_scores
 from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
 from embedsweep.study.keep import keep_text
-from embedsweep.study.record import RUN_ID, Finals
+from embedsweep.study.record import RUN_ID
 from embedsweep.study.study import Study
+from embedsweep.study.test_scores import TestScores
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training.folder import read_result, train_log
 
@@ -35,6 +36,8 @@ def score_complete(
 ) -> dict[str, float] | None:
     """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
+    Where finals are asked for, test waits for them, and this does nothing.
+
     Args:
         study: the study.
         tracker: writes to MLflow.
@@ -46,7 +49,7 @@ def score_complete(
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
         machine.
     """
-    if not study.is_complete:
+    if not study.is_complete or study.is_finals or study.finals_config is not None:
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
         return _score_winner(study, tracker, parent, allocation, alive)
@@ -58,8 +61,8 @@ def _score_winner(
     winner = study.best
     if winner is None:
         return None
-    finals = study.finals
-    done = finals if finals is not None and finals.number == winner.number else None
+    tested = study.test_scores
+    done = tested if tested is not None and tested.number == winner.number else None
     n_trials = len(study.trials)
     if done is not None and done.n_trials == n_trials:
         return done.scores
@@ -75,29 +78,35 @@ def _score_winner(
         gpus = training_gpus(config.trainer.device)
         meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
         with train_log(folder / "train.log"), meter:
-            scored = _score(folder, config, result, alive)
+            scored = score_model(folder, config, result, alive)
         cost = meter.total()
+    items = read_scores(folder, "test") if done is None else None
+    interval = items.interval(config.objective) if items is not None else done.interval if done is not None else None
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
     kept = f"; a trial that forgot {keep_text(keep)} could not be" if (keep := study.plan.keep) else ""
     complete_card(folder / MODEL, config, scored, f"It is the best of {of}, chosen on dev{kept}.")
-    finals = Finals(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost)
+    tested = TestScores(winner.number, scored.test, scored.benchmarks, scored.before, n_trials, cost, interval)
     with shielded():  # once a run is reopened, it must be ended
         run_id, identity = winner.user_attrs[RUN_ID], winner.user_attrs[CONFIG_HASH]
         if tracker.has_run(run_id):  # else it is in another store, and the study's own run alone has the scores
             run = tracker.trial_run(study.name, winner.number, config, identity, parent=parent, run_id=run_id)
-            run.log_metrics(result.steps, finals.scores)
+            run.log_metrics(result.steps, tested.scores)
             if (folder / SCORES).is_dir():  # files of an older study may be lost
                 run.log_artifact(folder / SCORES, SCORES)
             if study.services.keep_models != "none":
                 run.log_artifact(folder / MODEL, MODEL)
             run.finish("COMPLETE")
-        study.set_finals(finals)
+        if done is None:
+            study.add_look(f"trial {winner.number}")
+        study.set_test_scores(tested)
     if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
-    return finals.scores
+    return tested.scores
 
 
-def _score(folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None]) -> TrialResult:
+def score_model(
+    folder: Path, config: TrialConfig, result: TrialResult, alive: Callable[[], None] = lambda: None
+) -> TrialResult:
     """Return the result with test scores: of the model, and of the untrained one if that was scored on dev.
 
     Args:

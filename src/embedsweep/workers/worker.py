@@ -37,7 +37,8 @@ from embedsweep.study.duplicates import replicate_config
 from embedsweep.study.frozen_data import require_same_data
 from embedsweep.study.keep import constraints_of, forgotten, keeps_so_far
 from embedsweep.study.leases import BEAT_EVERY_S
-from embedsweep.study.study import OpenTrial, Study
+from embedsweep.study.open_trial import OpenTrial
+from embedsweep.study.study import Study
 from embedsweep.tracking.names import color_tags, option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
@@ -123,6 +124,8 @@ class Worker:
             return f"waiting to see whether {_trials(doubtful)}, started on another machine, still runs"
         if self.study.is_stopped and (unfinished := self.study.unfinished):
             return f"study.patience is reached: waiting to see whether {_trials(unfinished)} improves on the best"
+        if self.study.finals_config is not None and self.study.unfinished:
+            return "waiting for trials that other workers run: the finals come next"
         return ""
 
     def _ask(self) -> OpenTrial | None:
@@ -226,25 +229,28 @@ class Worker:
         run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
         if run_id is None and trial.run_id is not None:
             self.display.say(f"trial {trial.number}: MLflow lacks its run {trial.run_id[:8]}; it gets a new one")
+        point = self.study.point_of(self.study.trials[trial.number])
+        finalist = point.finalist if point is not None else None
         if run_id is None and trial.is_resumed:
-            run_id = self.tracker.find_trial(self.study.name, trial.number, self.parent)
+            run_id = self.tracker.find_trial(self.study.experiment, trial.number, self.parent, finalist)
         tags = {
-            "embedsweep.study": self.study.name,
+            "embedsweep.study": self.study.experiment,
             "embedsweep.worker": str(self.number),
             "embedsweep.host": socket.gethostname(),
             **option_tags(self.study.options_of(trial.params)),
             **color_tags(self.study.plan, trial.params, trial.number),
         }
         run = self.tracker.trial_run(
-            self.study.name,
+            self.study.experiment,
             trial.number,
             config,
             identity,
             parent=self.parent,
             run_id=run_id,
-            run_name=trial_name(trial.number, trial.params, self.study.plan.groups),
+            run_name=trial_name(trial.number, trial.params, self.study.plan.groups, point),
             tags=tags,
             adopts=trial.is_resumed and run_id is None,
+            finalist=finalist,
         )
         if run_id is not None:
             run.set_tags(tags)
@@ -294,9 +300,9 @@ class Worker:
                 self.display.say(line)
 
     def _keeps_model(self, result: TrialResult) -> bool:
-        """Return whether a trial's model may be needed: all are kept, or it may be the best one."""
+        """Return whether a trial's model may be needed: all are kept, or it may be the best one, or of finals."""
         plan = self.study.plan
-        if self.study.services.keep_models == "all":
+        if self.study.services.keep_models == "all" or self.study.is_finals:
             return True
         if forgotten(plan.keep, constraints_of(plan.keep, result)):
             return False
@@ -307,7 +313,8 @@ class Worker:
 def delete_unneeded(study: Study) -> None:
     """Delete checkpoints of finished trials, and models that are not kept.
 
-    The best model so far is kept in any case: it is scored on test when the study is complete.
+    The best model so far is kept in any case: it is scored on test when the study is complete. Those of finals are kept
+    until the study has its answer.
     """
     with study.lock():
         best = study.best
@@ -317,7 +324,7 @@ def delete_unneeded(study: Study) -> None:
                 continue
             folder = study.trial_folder(trial.number)
             Checkpoints(folder / CHECKPOINTS).clear()
-            is_kept = trial.number in complete and study.services.keep_models == "all"
+            is_kept = trial.number in complete and (study.services.keep_models == "all" or study.is_finals)
             if not is_kept and (best is None or trial.number != best.number):
                 shutil.rmtree(folder / MODEL, ignore_errors=True)
 
