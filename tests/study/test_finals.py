@@ -9,16 +9,21 @@ import pytest
 
 from embedsweep.config.answer import Answer, TestLook
 from embedsweep.config.finals import FinalsConfig
+from embedsweep.config.result import TrialResult
 from embedsweep.errors import ConfigError
 from embedsweep.files import study_names
-from embedsweep.study.finals import open_finals
+from embedsweep.report.verdict import what_is_left
+from embedsweep.study.finals import expects_finals, open_finals
 from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.reading import read_study
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.validation.sweep import pass_sweep
+from embedsweep.workers.winner import score_complete
 from tests.report.studies import Outcome, finish, result, study_of
+from tests.study.test_keep import WORDS as KEEP
+from tests.study.test_keep import watched
 
 TOP_2 = ("study.finals.top=2", "study.finals.seeds=2")
 
@@ -171,3 +176,29 @@ def test_what_failed_or_was_pruned_is_no_finalist() -> None:
     outcomes: list[Outcome] = [0.1, 0.4, "it failed", result(0.9, pruned=True)]
     study = study_of(*outcomes, words=("study.finals.top=5", "study.finals.seeds=2"))
     assert {point.finalist for point in finals_of(study).points} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        ([watched(0.5, 0.4)], True),  # a trial is left
+        ([watched(0.5, 0.4), watched(0.6, 0.4)], False),
+        ([watched(0.5, 0.4), watched(0.6, 0.5)], False),
+        ([watched(0.5, 0.5), watched(0.6, 0.5)], True),
+    ],
+)
+def test_test_waits_for_finals_unless_of_each_configuration_a_trial_forgets_too_much(
+    other: list[TrialResult], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[Study] = []
+    monkeypatch.setattr("embedsweep.workers.winner._score_winner", lambda study, *_: scored.append(study))
+    seeds = ("optimizer.lr=1e-4,2e-4", "trainer.seed=1,2", "study.name=seeds", "study.n_trials=4")
+    study = open_study(pass_sweep([*seeds, *KEEP, *TOP_2]))
+    finish(study, [watched(0.7, 0.5), watched(0.9, 0.4), *other])  # the first is the best: it forgets nothing
+    assert expects_finals(study) is expected
+    score_complete(study, None, "")  # type: ignore[arg-type]  # whoever scores was replaced
+    assert scored == ([] if expected else [study])
+    if not expected:
+        assert open_finals(study) is None
+        study.set_answer(Answer())
+        assert what_is_left(study) is None

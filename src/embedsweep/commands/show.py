@@ -58,6 +58,7 @@ def run(words: Sequence[str], console: Console) -> int:
 
 def _state_line(study: StudyRecord) -> str:
     from embedsweep.report.status import study_status
+    from embedsweep.study.finals import expects_finals
 
     words = {
         "complete": "complete",
@@ -70,7 +71,7 @@ def _state_line(study: StudyRecord) -> str:
     if finals is not None and study.is_complete:
         return f"{line}; {study_status(finals).finished_text}; {words[finals.state]}"
     begins = words["not running"].partition("; ")[2].replace("resumes it", "begins its finals")
-    return f"{line}; {begins}" if study.is_complete and study.finals_config is not None else line
+    return f"{line}; {begins}" if study.is_complete and expects_finals(study) else line
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:

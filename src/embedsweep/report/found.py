@@ -14,6 +14,7 @@ from embedsweep.report.results import StudyResults
 from embedsweep.report.tables import interval_text, score_text
 from embedsweep.report.verdict import answer_lines, what_is_left
 from embedsweep.secrets import redact
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.keep import keep_text
 
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
@@ -81,7 +82,7 @@ def _finals(results: StudyResults) -> Iterator[str]:
     answer = study.answer
     if answer is not None and answer.verdict is not None:
         yield "The finals: the best configurations were trained again, each with the same other seeds."
-    elif study.finals_config is None:
+    elif not expects_finals(study):
         yield "No finals were held: whether it would win again with other seeds is not known."
     elif what_is_left(study) is not None:
         yield "Its finals, with other seeds, are not over: whether it would win again is not known yet."

@@ -10,6 +10,7 @@ from embedsweep.console import duration
 from embedsweep.errors import ConfigError, StudyError
 from embedsweep.report.status import study_status
 from embedsweep.report.tables import aligned, score_text
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.reading import read_study
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.storage import storage_errors
@@ -71,7 +72,7 @@ def _row(study: StudyRecord) -> StudyRow:
 def _state(study: StudyRecord) -> str:
     """Return the state of a study; once it is complete, that of the finals it asks for."""
     state, finals = study.state, study.finals
-    if state != "complete" or study.finals_config is None:
+    if state != "complete" or not expects_finals(study):
         return state
     if finals is None:
         return "finals not begun"

@@ -11,6 +11,7 @@ from embedsweep.console import duration
 from embedsweep.files import MODEL
 from embedsweep.report.ranking import rerun_command
 from embedsweep.study.duplicates import trained_params
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.record import EMISSIONS_KG, LOST, RESULT, RETRY_OF, RUN_ID, StudyRecord
 
 UNSHOWN = ("best", "seconds", "unit", "then")
@@ -95,7 +96,7 @@ def study_status(study: StudyRecord) -> StudyStatus:
 def _then(study: StudyRecord) -> str:
     if study.is_finals:
         return "comparing them"
-    return "the finals come next" if study.finals_config is not None else "scoring the best one on test"
+    return "the finals come next" if expects_finals(study) else "scoring the best one on test"
 
 
 def _count(trials: list[FrozenTrial], state: TrialState) -> int:

@@ -12,6 +12,7 @@ from embedsweep.config.answer import Answer, Comparison, Finalist, Selection, So
 from embedsweep.config.metrics import direction_of
 from embedsweep.evaluation.intervals import RESAMPLES
 from embedsweep.report.tables import interval_text, score_text
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.record import StudyRecord, count_trials
 from embedsweep.study.seeds import LOOKS, smallest_p
 
@@ -43,7 +44,7 @@ def what_is_left(study: StudyRecord) -> str | None:
     if left:
         return f"{left} trial{'s' if left > 1 else ''} of the study not finished"
     finals = study.finals
-    if study.finals_config is not None and (finals is None or not finals.is_complete or not study.is_answered):
+    if expects_finals(study) and (finals is None or not finals.is_complete or not study.is_answered):
         return "its finals are not over"
     return None
 

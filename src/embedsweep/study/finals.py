@@ -72,6 +72,13 @@ def candidates(study: StudyRecord) -> list[Candidate]:
     return sorted(found, key=lambda each: (sign * each.mean, each.trials[0].number))
 
 
+def expects_finals(study: StudyRecord) -> bool:
+    """Return whether a study asks for finals and can have some: a complete one may have no configuration for them."""
+    if study.finals_config is None:
+        return False
+    return study.finals is not None or not study.is_complete or bool(candidates(study))
+
+
 def finalists(study: StudyRecord, top: int) -> list[Candidate]:
     """Return the finalists: those that the finals have, then whoever else is among the best by now.
 

@@ -38,7 +38,7 @@ SOUP = "soup"
 def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], None]) -> bool:
     """Give a complete study its answer and its test scores, as far as they are not known; delete models that may go.
 
-    With finals asked for, test waits for them: the trainings of the best finalist are scored, and the soup. Otherwise
+    Where there are finals, test waits for them: the trainings of the best finalist are scored, and the soup. Otherwise
     the best trial is.
 
     Args:
@@ -56,7 +56,7 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     asked, finals = study.finals_config, study.finals
     if asked is not None and finals is None:
         why = "of each configuration a trial forgets more than study.keep allows"
-        say(f"no finals, and no test score: {study.why_no_best if study.best is None else why}")
+        say(f"no finals, and no test score: {study.why_no_best}" if study.best is None else f"no finals: {why}")
     if finals is not None and not finals.is_complete:  # they are no longer asked for
         finals = None
     counts = study.trial_counts

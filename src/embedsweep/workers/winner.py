@@ -16,6 +16,7 @@ from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.keep import keep_text
 from embedsweep.study.record import RUN_ID
 from embedsweep.study.study import Study
@@ -36,7 +37,7 @@ def score_complete(
 ) -> dict[str, float] | None:
     """Score the best trial of a complete study on test, unless that was done before, and complete its card.
 
-    Where finals are asked for, test waits for them, and this does nothing.
+    Where there will be finals, test waits for them, and this does nothing.
 
     Args:
         study: the study.
@@ -49,7 +50,7 @@ def score_complete(
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
         machine.
     """
-    if not study.is_complete or study.is_finals or study.finals_config is not None:
+    if not study.is_complete or study.is_finals or expects_finals(study):
         return None
     with study.lock():  # two workers, or commands, may see the last trial end at the same time
         return _score_winner(study, tracker, parent, allocation, alive)

@@ -15,6 +15,7 @@ from embedsweep.report.page.content import DataTable, Section
 from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, final_rows
 from embedsweep.report.status import study_status
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.keep import keep_text
 from embedsweep.study.record import RETRY_OF, StudyRecord
 
@@ -135,7 +136,7 @@ def progress(results: StudyResults) -> str:
     study, finals = results.study, results.study.finals
     if finals is not None:
         return f"{_progress(study)}; {_progress(finals)}"
-    waiting = study.is_complete and study.finals_config is not None
+    waiting = study.is_complete and expects_finals(study)
     return f"{_progress(study)}{'; its finals have not begun' if waiting else ''}"
 
 

@@ -12,6 +12,7 @@ from embedsweep.report.results import StudyResults
 from embedsweep.report.status import study_status
 from embedsweep.report.tables import interval_text
 from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
+from embedsweep.study.finals import expects_finals
 
 
 def finals(results: StudyResults) -> Section:
@@ -24,9 +25,12 @@ def finals(results: StudyResults) -> Section:
     if answer is not None and (lines := verdict_lines(answer)):
         return Section("finals", "Finals", lines)
     asked = study.finals_config
-    if study.finals is None and asked is not None and asked.top is not None:
+    if study.finals is None and asked is not None and expects_finals(study):
         planned = f"the best {asked.top} configurations are trained again with {asked.seeds} other seeds each"
         return Section("finals", "Finals", [f"Once all trials are finished, {planned}."])
+    if study.finals is None and asked is not None:
+        none = "Of each configuration a trial forgets more than study.keep allows: none could be trained again."
+        return Section("finals", "Finals", [none])
     if study.finals is None:
         ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."

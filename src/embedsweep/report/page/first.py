@@ -16,6 +16,7 @@ from embedsweep.report.ranking import rerun_command
 from embedsweep.report.results import StudyResults, TrialRow
 from embedsweep.report.tables import interval_text, score_text
 from embedsweep.report.verdict import finalist_line, look_lines, verdict_lines, what_is_left
+from embedsweep.study.finals import expects_finals
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _test(results: StudyResults, row: TrialRow) -> list[str]:
     if study.finals_test is not None:
         return look_lines(study)
     if metric not in row.test:
-        waits = not study.is_complete or study.finals_config is not None
+        waits = not study.is_complete or expects_finals(study)
         return ["not scored yet: test waits for the study and its finals to be complete" if waits else "not scored"]
     interval = results.test_scores.interval if results.test_scores is not None else None
     return [f"{metric} {row.test[metric]:.4f}{_interval(interval)}, with one seed", *look_lines(study)]
@@ -99,7 +100,7 @@ def _verdict(results: StudyResults) -> list[str]:
     study = results.study
     lines = verdict_lines(study.answer) if study.answer is not None else []
     if study.answer is None or not lines:
-        state = "are not complete" if study.finals_config is not None else "were not asked for"
+        state = "are not complete" if expects_finals(study) else "were not held"
         return [f"not known: other seeds might decide otherwise, and finals {state}"]
     verdict = study.answer.verdict
     means = [finalist_line(verdict, each) for each in verdict.finalists] if verdict is not None else []
