@@ -141,16 +141,17 @@ def test_zsh_completes_a_folder_as_the_value_of_a_key(workplace: Path) -> None:
         pytest.skip("zsh is not installed")
     (workplace / "my_pairs").mkdir()
     (workplace / "completion").write_text(script("install=zsh", "embedsweep"), encoding="utf-8")
-    # The program offers nothing, as where any value can follow; it prints what was typed for train.
+    # The program offers nothing, as where any value can follow; it prints what was typed for train. The words that
+    # are waited for are not in what is typed, which a terminal shows, too.
     commands = """
         zmodload zsh/zpty
         zpty shell zsh -f -i
         zpty -w shell 'unsetopt zle_bracketed_paste; autoload -Uz compinit && compinit -u -D'
         zpty -w shell 'embedsweep() { [[ $1 != train ]] || print -r -- "typed: $*" }; source ./completion'
-        zpty -w shell 'print re''ady'
+        zpty -w shell 'print re""ady'
         zpty -r -m shell output '*ready*'
         zpty -w shell $'embedsweep train data.path=my_\\t loss=mnrl'
-        zpty -w shell 'print do''ne'
+        zpty -w shell 'print do""ne'
         zpty -r -m shell output '*done*'
         print -r -- "$output"
     """

@@ -95,6 +95,7 @@ def make_request(
         workers=WorkersConfig("inline", 1, 1, 1, 0, None, mps=False),
         plan=plan,
         n_trials=total,
+        words=("trainer.x=1",),
         fixed=("trainer.x=1",),
         overridden=frozenset(),
     )

@@ -35,7 +35,7 @@ from embedsweep.study.kept_answer import FINALS_CONFIG
 from embedsweep.study.objectives import best_of, directions_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START
+from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, WORDS
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice, without_finals
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
@@ -193,7 +193,8 @@ def frozen_attributes(request: Sweep) -> dict[str, Any]:
         COUNTRY: request.emissions.country_iso_code,
         TRACKING: redact(request.tracking.uri),
     }
-    return {WARM_START: None, FIXED: [redact(word) for word in request.fixed], SERVICES: services}
+    words = {key: [redact(word) for word in each] for key, each in ((WORDS, request.words), (FIXED, request.fixed))}
+    return {WARM_START: None, **words, SERVICES: services}
 
 
 def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, request: Sweep) -> int:

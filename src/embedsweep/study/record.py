@@ -35,6 +35,7 @@ N_TRIALS = "embedsweep.n_trials"
 PATIENCE = "embedsweep.patience"
 QUOTE = "embedsweep.quote"
 """User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
+WORDS = "embedsweep.words"
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
@@ -346,6 +347,11 @@ class StudyRecord(KeptAnswer):
     def warnings(self) -> list[str]:
         """The warnings about its data and trainings that commands have shown."""
         return list(self._study.user_attrs.get(WARNINGS, []))
+
+    @property
+    def words(self) -> list[str]:
+        """The overrides of the command that created the study; empty if an older version created it."""
+        return list(self._study.user_attrs.get(WORDS, []))
 
     @property
     def fixed(self) -> list[str]:

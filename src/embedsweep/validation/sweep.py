@@ -45,12 +45,14 @@ class Sweep(Services):
     Attributes:
         plan: what a new study freezes; None if the command only names an existing study.
         n_trials: the requested number of trials, in total; None leaves the number as it was.
+        words: the command's overrides; empty if it only names an existing study.
         fixed: the overrides that decide a trial and are the same for all.
         overridden: keys and groups that the command sets to one value.
     """
 
     plan: StudyPlan | None
     n_trials: int | None
+    words: tuple[str, ...]
     fixed: tuple[str, ...]
     overridden: frozenset[str]
 
@@ -80,7 +82,7 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
             if problems or services is None:
                 raise ConfigError(problems)
             n_trials = services.study.n_trials
-            return Sweep(**vars(services), plan=None, n_trials=n_trials, fixed=(), overridden=overrides.keys)
+            return Sweep(**vars(services), plan=None, n_trials=n_trials, words=(), fixed=(), overridden=overrides.keys)
         if services is not None:
             problems += _check_keep(services.study, cells[0], composer)
         search = _read_search(cells[0], overrides, problems)
@@ -107,7 +109,8 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
     if problems or services is None:
         raise ConfigError(problems)
     fixed = tuple(overrides.fixed)
-    return Sweep(**vars(services), plan=plan, n_trials=n_trials, fixed=fixed, overridden=overrides.keys)
+    given = tuple(words)
+    return Sweep(**vars(services), plan=plan, n_trials=n_trials, words=given, fixed=fixed, overridden=overrides.keys)
 
 
 def check_n_trials(plan: StudyPlan, study: StudyConfig, n_trials: int) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -51,6 +52,18 @@ CHARTS = {
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def test_the_command_that_searches_the_same_again_has_the_plan_and_another_name() -> None:
+    words = ["study.name=first", "optimizer.lr=tag(log,interval(1e-5,1e-3))", "loss=mnrl,cosent", "study.n_trials=3"]
+    sweep = pass_sweep([*words, "study.enqueue=[{loss: mnrl}]"])
+    study = open_study(sweep)
+    commands = section(sections_of(study_results(study), "embedsweep train"), "reproduce").commands
+    program, verb, flag, *again = shlex.split(commands["Searches the same again, as another study"])
+    assert (program, verb, flag) == ("embedsweep", "train", "-m")
+    repeated = pass_sweep(again)
+    assert (repeated.plan, repeated.n_trials) == (sweep.plan, 3)
+    assert repeated.study.name == "first-again"
 
 
 class Page(HTMLParser):

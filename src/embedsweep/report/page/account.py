@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -86,6 +87,8 @@ def reproduce(results: StudyResults, program: str) -> Section:
     study, plan = results.study, results.study.plan
     chosen = results.chosen
     commands = {"Opens the study again, and goes on where trials are left": f"{program} -m study.name={study.name}"}
+    if study.words:
+        commands["Searches the same again, as another study"] = _anew(study, program)
     if chosen is not None:
         commands["Trains the best configuration again"] = rerun_command(program, study.fixed, chosen.values)
     if (study.chosen_folder / MODEL).is_dir():
@@ -112,6 +115,12 @@ def reproduce(results: StudyResults, program: str) -> Section:
         ),
     ]
     return Section("reproduce", "How to reproduce it", [], [], tables, commands)
+
+
+def _anew(study: StudyRecord, program: str) -> str:
+    """Return the command that began a study, for a study of another name."""
+    words = [word for word in study.words if not word.startswith("study.name=")]
+    return f"{program} -m {shlex.join([*words, f'study.name={study.name}-again'])}"
 
 
 def _data(frozen: Mapping[str, Mapping[str, Any]]) -> DataTable:
