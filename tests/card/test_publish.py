@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 from embedsweep.card.publish import CardChanges, find_problems, is_on_the_hub, published_card
 from embedsweep.commands import publish
 from embedsweep.config.study import TrackingConfig
-from embedsweep.errors import ConfigError, EmbedsweepError
+from embedsweep.errors import ConfigError, EmbedsweepError, TrackingError
 from embedsweep.models.tiny import tiny_model_path
 
 CARD = """\
@@ -428,6 +428,16 @@ def test_a_model_is_registered_with_its_published_card(mlflow_store: TrackingCon
     card = (folder / "model.sentence_transformer" / "README.md").read_text(encoding="utf-8")
     assert str(workplace) not in card
     assert 'SentenceTransformer("best")' in card
+
+
+def test_nothing_goes_to_the_hub_where_mlflow_refuses_the_model(hub: _Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise TrackingError("the store is full")
+
+    monkeypatch.setattr("embedsweep.tracking.registry.register_model", refuse)
+    with pytest.raises(TrackingError, match="is full"):
+        _run("mine", "--to", "me/model", "--register", "best")
+    assert hub.calls == []
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ def run(words: Sequence[str], console: Console) -> int:
     values = arguments.values
     model, tracking = _check(arguments)
     changes = CardChanges(values.license, _how_found(model))
+    if tracking is not None:  # before the Hub: there it cannot be taken back, here repeating it finds the same version
+        _register(model, values.register, values.alias, changes, tracking, console)
     if values.to is not None and is_on_the_hub(values.to):
         publish_to_hub(
             Path(model.source),
@@ -86,8 +88,6 @@ def run(words: Sequence[str], console: Console) -> int:
         target = user_path(values.to)
         publish_to_folder(Path(model.source), target, changes)
         say(console, f"{model.description} is in {target}")
-    if tracking is not None:
-        _register(model, values.register, values.alias, changes, tracking, console)
     return 0
 
 

@@ -59,6 +59,7 @@ def test_the_command_that_searches_the_same_again_has_the_plan_and_another_name(
     sweep = pass_sweep([*words, "study.enqueue=[{loss: mnrl}]"])
     study = open_study(sweep)
     commands = section(sections_of(study_results(study), "embedsweep train"), "reproduce").commands
+    assert commands is not None
     program, verb, flag, *again = shlex.split(commands["Searches the same again, as another study"])
     assert (program, verb, flag) == ("embedsweep", "train", "-m")
     repeated = pass_sweep(again)
