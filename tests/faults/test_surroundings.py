@@ -15,8 +15,21 @@ from tests.faults import studies
 from tests.faults.studies import WORDS, Study
 
 LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-SLEEP = "import select, time; time.sleep = lambda seconds: select.select((), (), (), seconds)"
-"""libfaketime 0.9.10 fails for sleeps until a moment of the monotonic clock, as Python's are."""
+PATCHES = """
+import os, select, threading, time
+
+def alone(call):
+    return lambda *words: call(*words) if threading.active_count() == 1 else None
+
+time.sleep = lambda seconds: select.select((), (), (), seconds)
+os.putenv, os.unsetenv = alone(os.putenv), alone(os.unsetenv)
+"""
+"""What libfaketime 0.9.10 needs.
+
+It fails for sleeps until a moment of the monotonic clock, as Python's are. All threads read its settings from the
+environment again and again, which crashes where another one has just added a variable: once there are threads,
+``os.environ`` changes for Python alone.
+"""
 
 
 class Clock:
@@ -34,11 +47,10 @@ class Clock:
         self.set(0)
         patches = folder / "patches"
         patches.mkdir()
-        (patches / "sitecustomize.py").write_text(SLEEP)
+        (patches / "sitecustomize.py").write_text(PATCHES, encoding="utf-8")
         monkeypatch.setenv("PYTHONPATH", f"{patches}:{studies.ROOT / 'src'}")
         monkeypatch.setenv("LD_PRELOAD", str(LIBRARY))
         monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(self._file))
-        # At each call it would read the environment, which crashes a process whose other threads are setting variables.
         monkeypatch.setenv("FAKETIME_CACHE_DURATION", "1")
         monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
 
