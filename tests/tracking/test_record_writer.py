@@ -339,7 +339,7 @@ def test_the_next_command_first_writes_what_the_last_one_left(
     lines: list[str] = []
     tracker = Tracker(mlflow_store, lines.append)
     parent = tracker.parent_run(STUDY, {"embedsweep.n_trials": "2"})
-    assert "waiting records of another command written" in lines[0]
+    assert "waiting records of another process written" in lines[0]
     assert parent != study_id(STUDY)
     tracker.finish_parent(parent, "FINISHED")
     assert tracker.close()

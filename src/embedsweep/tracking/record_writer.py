@@ -146,7 +146,7 @@ class RecordWriter:
                 result = replay(self._open_writer(), spool, str(self.store), left, self._on_written)
                 self._note(result, spool)
                 if result.done:
-                    self._notify(f"{_counted(result.records, 'waiting record')} of another command written")
+                    self._notify(f"{_counted(result.records, 'waiting record')} of another process written")
                 self._start()
         return spool
 
