@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,15 +39,8 @@ def files(tiny: SentenceTransformer, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _default_store() -> Iterator[None]:
-    before = mlflow.get_tracking_uri()
-    yield
-    mlflow.set_tracking_uri(before)
-
-
 def test_a_model_is_registered_once_with_its_alias_and_loads(
-    config: TrackingConfig, tiny: SentenceTransformer, files: Path
+    config: TrackingConfig, tiny: SentenceTransformer, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Tracker(config)
     trial = begin(tracker, "registered")
@@ -70,7 +62,7 @@ def test_a_model_is_registered_once_with_its_alias_and_loads(
     assert version.run_id == run.info.run_id
     assert str(client.get_model_version_by_alias("best", "next").version) == "2"
 
-    mlflow.set_tracking_uri(config.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", config.uri)  # set_tracking_uri would set it for all later tests
     texts = ["one", "a second text"]
     expected = tiny.encode(texts)
     address = "models:/best@champion"

@@ -1,7 +1,8 @@
 """Make the fixtures of ``test_earlier_commits.py``: a study that a commit started and that was killed in a trial.
 
     git worktree add --detach /tmp/earlier COMMIT
-    PYTHONPATH=/tmp/earlier/src:. python tests/faults/earlier/make_fixture.py COMMIT
+    cd /tmp/earlier
+    PYTHONPATH=/tmp/earlier/src:/tmp/earlier python tests/faults/earlier/make_fixture.py COMMIT
 
 writes ``COMMIT-journal.tar.xz`` and ``COMMIT-postgresql.tar.xz`` beside this file. Each holds a working directory: an
 encoder of some thousand weights, the study's folder, its MLflow store as SQL, Optuna's tables as SQL where the storage
