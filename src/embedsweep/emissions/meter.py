@@ -95,6 +95,10 @@ class EmissionsMeter:
         total = sum_rows([*self._earlier, self._row], self._country)
         return replace(total, unmeasured=total.unmeasured + self._write_problem)
 
+    def attempt(self) -> Emissions:
+        """Return what this attempt cost, up to its last flush."""
+        return sum_rows([self._row] if self._row else [], self._country)
+
     def __enter__(self) -> Self:
         self.start()
         return self

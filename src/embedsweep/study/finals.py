@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import NopPruner
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from embedsweep.config.axes import config_params
 from embedsweep.config.finals import MOST_SEEDS, SEED, FinalPoint, FinalsConfig, without_seed
@@ -160,7 +160,8 @@ def _open(study: Study, chosen: Sequence[Candidate], asked: FinalsConfig) -> Stu
 
 def _seeds(study: StudyRecord) -> tuple[int, ...]:
     """Return the seeds of a study's finals: the same whoever asks, and other ones than those of its trials."""
-    taken = {trained_config(study.plan, trial).trainer.seed for trial in study.complete_trials}
+    trained = [trial for trial in study.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    taken = {trained_config(study.plan, trial).trainer.seed for trial in trained}
     source = random.Random(f"finals of {study.name}")
     drawn = source.sample(range(SEEDS_FROM, SEEDS_TO), MOST_SEEDS + len(taken))
     return tuple(seed for seed in drawn if seed not in taken)[:MOST_SEEDS]

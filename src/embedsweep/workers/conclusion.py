@@ -29,7 +29,7 @@ from embedsweep.study.test_scores import TestScores
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.folder import train_log
 from embedsweep.training.soup import Member, make_soup, score_soup
-from embedsweep.workers.winner import SCORING, score_complete, score_model
+from embedsweep.workers.winner import SCORING, all_scoring, score_complete, score_model
 
 SOUP = "soup"
 """The folder of a soup in that of the finals."""
@@ -148,7 +148,7 @@ class _Conclusion:
         gpus = training_gpus(trained_config(study.plan, trials[0]).trainer.device)
         with EmissionsMeter(study.services.emissions, study.folder / SCORING, None, gpus) as meter:
             yield
-        study.set_scoring_cost(meter.total())
+        study.set_scoring_cost(all_scoring(study, meter))
 
     def _trainings(self, finalist: int) -> list[FrozenTrial]:
         """Return the complete trainings of a finalist, the best on dev first."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from embedsweep.card.write import complete_card
-from embedsweep.config.result import TrialResult
+from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.trial import TrialConfig
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.evaluation.scores import SCORES, read_scores
@@ -80,7 +80,7 @@ def _score_winner(
         meter = EmissionsMeter(study.services.emissions, study.folder / SCORING, allocation, gpus)
         with train_log(folder / "train.log"), meter:
             scored = score_model(folder, config, result, alive)
-        cost = meter.total()
+        cost = all_scoring(study, meter)
     items = read_scores(folder, "test") if done is None else None
     interval = items.interval(config.objective) if items is not None else done.interval if done is not None else None
     of = f"{n_trials} trial{'s' if n_trials > 1 else ''} of study {study.name}"
@@ -103,6 +103,14 @@ def _score_winner(
     if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
     return tested.scores
+
+
+def all_scoring(study: Study, meter: EmissionsMeter) -> Emissions:
+    """Return what scoring cost so far, with what a meter measured: its file has only what ran on this machine."""
+    here, known = meter.total(), study.scoring_cost
+    if known is None:
+        return here
+    return max(here, Emissions.sum_of([known, meter.attempt()]), key=lambda cost: cost.duration_s)
 
 
 def score_model(
