@@ -160,8 +160,9 @@ def test_a_member_stays_if_dev_rises_with_it(kitchen: Kitchen, tmp_path: Path) -
 
 
 def test_the_card_says_what_the_model_is(kitchen: Kitchen, tmp_path: Path) -> None:
-    members = three(kitchen)
-    soup = make_soup(tmp_path / "soup", members)
+    members, said = three(kitchen), list[str]()
+    soup = make_soup(tmp_path / "soup", members, said.append)
+    assert said == ["soup, 2 of 3: final 2 kept", "soup, 3 of 3: final 4 left out"]
     card = (tmp_path / "soup" / MODEL / "README.md").read_text(encoding="utf-8")
     words = " ".join(card.split())
     assert "the mean of those of 2 of 3 trained models" in words

@@ -62,7 +62,7 @@ class Member:
     result: TrialResult
 
 
-def make_soup(folder: Path, members: Sequence[Member], alive: Callable[[], None] = lambda: None) -> Soup:
+def make_soup(folder: Path, members: Sequence[Member], say: Callable[[str], None] = lambda _: None) -> Soup:
     """Average models greedily, score the average on dev and save it; one that is whole is read instead.
 
     The steering dev metric decides, scored as in the training of the best member. The average is saved in the precision
@@ -71,7 +71,7 @@ def make_soup(folder: Path, members: Sequence[Member], alive: Callable[[], None]
     Args:
         folder: of the soup; whatever an interrupted attempt, or one with other members, left there is removed.
         members: the models to try, in any order; those whose model is not there are left out.
-        alive: is called after each batch of texts that is encoded.
+        say: is told of each one that was tried.
 
     Returns:
         The soup, without test scores.
@@ -89,21 +89,19 @@ def make_soup(folder: Path, members: Sequence[Member], alive: Callable[[], None]
         soup = Soup((), (), (), left_out, {}, None, {}, "fewer than two models can be averaged")
     else:
         with train_log(folder / LOG):
-            soup = _averaged(folder, ranked, left_out, alive)
+            soup = _averaged(folder, ranked, left_out, say)
     _write(folder, members, soup)
     return soup
 
 
-def score_soup(folder: Path, members: Sequence[Member], soup: Soup, alive: Callable[[], None] = lambda: None) -> Soup:
+def score_soup(folder: Path, members: Sequence[Member], soup: Soup) -> Soup:
     """Score a soup on test and on further benchmarks, record the scores in its folder and card, and return it.
 
     Args:
         folder: of the soup; it holds a model.
         members: those that :func:`make_soup` was given; their models are not needed.
         soup: what it returned.
-        alive: is called after each batch of texts that is encoded.
     """
-    from embedsweep.evaluation.encoding import signs_of_life
     from embedsweep.evaluation.evaluator import score_further, score_test
     from embedsweep.models.build import load_trained, torch_device
 
@@ -112,8 +110,7 @@ def score_soup(folder: Path, members: Sequence[Member], soup: Soup, alive: Calla
     config = kept[0].config
     with train_log(folder / LOG):
         model = load_trained(folder / MODEL, config.model, torch_device(config.trainer.device))
-        with signs_of_life(model, alive):
-            test, benchmarks = score_test(config, model, folder), score_further(config, model)
+        test, benchmarks = score_test(config, model, folder), score_further(config, model)
     _write_card(folder, folder, kept, soup, test, benchmarks)
     scored = replace(soup, test={**test, **benchmarks})
     _write(folder, members, scored)
@@ -164,7 +161,7 @@ def _difference(best: ModelConfig, other: ModelConfig) -> str | None:
     return None
 
 
-def _averaged(folder: Path, ranked: Sequence[Member], left_out: dict[int, str], alive: Callable[[], None]) -> Soup:
+def _averaged(folder: Path, ranked: Sequence[Member], left_out: dict[int, str], say: Callable[[str], None]) -> Soup:
     """Average greedily; save the average if it has more than one member."""
     from embedsweep.evaluation.dev import dev_evaluator
     from embedsweep.evaluation.evaluator import scores_of
@@ -174,17 +171,19 @@ def _averaged(folder: Path, ranked: Sequence[Member], left_out: dict[int, str], 
     first, *others = ranked
     config, device = first.config, torch_device(first.config.trainer.device)
     average = load_trained(first.folder / MODEL, config.model, device)
-    evaluator = dev_evaluator(config, average, alive)
+    evaluator = dev_evaluator(config, average)
     # As it is loaded: saved in bfloat16, it may score otherwise than it did in its training.
     dev, items = scores_of(evaluator, average), evaluator.item_scores()
     kept, scores = [first], [dev[config.objective]]
-    for member in others:
+    for place, member in enumerate(others, start=2):
         added = load_trained(member.folder / MODEL, member.config.model, device)
         average_into(added, average, len(kept))
         metrics = scores_of(evaluator, added)
         scores.append(score := metrics[config.objective])
         stays = _rank(config, score) < _rank(config, dev[config.objective])
-        _log.info("final %d: %s %.6f, %s", member.number, config.objective, score, "kept" if stays else "left out")
+        outcome = "kept" if stays else "left out"
+        _log.info("final %d: %s %.6f, %s", member.number, config.objective, score, outcome)
+        say(f"soup, {place} of {len(ranked)}: final {member.number} {outcome}")
         if stays:
             average, dev, items = added, metrics, evaluator.item_scores()
             kept.append(member)

@@ -128,7 +128,7 @@ class _Conclusion:
         assert self.finals is not None
         self.say("averaging the models of the finals")
         with self._measured():
-            return make_soup(self.finals.folder / SOUP, self._members())
+            return make_soup(self.finals.folder / SOUP, self._members(), self.say)
 
     def _members(self) -> list[Member]:
         """Return every training of the finals that has a result."""
