@@ -419,7 +419,8 @@ def test_a_model_is_registered_with_its_published_card(mlflow_store: TrackingCon
     store = ("--tracking-uri", mlflow_store.uri)
     first, address = _run("mine", "--register", "best", *store).splitlines()
     assert first.startswith("the folder mine is version 1 of best in MLflow's store sqlite:///")
-    assert address == "load it: mlflow.sentence_transformers.load_model('models:/best@champion')"
+    where = f"mlflow.set_tracking_uri('{mlflow_store.uri}')"
+    assert address == f"load it: {where}; mlflow.sentence_transformers.load_model('models:/best@champion')"
     again, _ = _run("mine", "--register", "best", "--alias", "next", *store).splitlines()
     assert " was already version 1 of best in " in again
     assert again.endswith("; that version's card stays as it was")

@@ -163,7 +163,7 @@ def test_the_answer_is_computed_while_others_can_take_the_lock_of_the_study(
 
 
 def test_an_answer_of_fewer_trials_than_there_are_by_now_is_not_kept(
-    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def compute(study: StudyRecord, say: Callable[[str], None]) -> Answer:
         answer = make_answer(study, say)
@@ -173,6 +173,12 @@ def test_an_answer_of_fewer_trials_than_there_are_by_now_is_not_kept(
     monkeypatch.setattr("embedsweep.workers.conclusion.make_answer", compute)
     train(*STUDY, *FINALS)
     assert (read_study("night").answer, trainings.tested) == (None, [])
+    printed = capsys.readouterr().out
+    assert "another command works on it, and gives the answer: embedsweep show night" in printed
+    assert main(["studies"]) == 0
+    assert "finals not compared" in capsys.readouterr().out
+    assert main(["show", "night"]) == 0
+    assert "; not compared yet: embedsweep train -m study.name=night does it" in capsys.readouterr().out
 
 
 def test_a_complete_study_with_its_answer_is_left_as_it_is(trainings: Trainings) -> None:
@@ -211,6 +217,21 @@ def test_more_seeds_train_and_score_only_what_is_missing(trainings: Trainings) -
     assert sorted(study.finals_test.scores) == [0, 2, 4]
     assert len(trainings.tested) == 3
     assert train("study.name=night", "study.finals.seeds=2") == 2
+
+
+def test_a_seed_between_two_looks_is_scored_on_test_and_kept_only_once_it_counts(trainings: Trainings) -> None:
+    train(*STUDY, *FINALS, "study.finals.seeds=5")
+    assert train("study.name=night", "study.finals.seeds=6") == 0
+    study = read_study("night")
+    test = study.finals_test
+    assert test is not None
+    assert (len(test.scores), len(study.looks)) == (5, 1)
+    assert models(finals_of(study)) == [test.kept, 10, 11]
+    assert train("study.name=night", "study.finals.seeds=10") == 0
+    study = read_study("night")
+    assert study.finals_test is not None
+    assert len(study.finals_test.scores) == 10
+    assert len(study.looks) == 2
 
 
 def test_a_finalist_that_is_the_best_since_more_seeds_keeps_a_model_that_is_there(trainings: Trainings) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedsweep.config.answer import Answer, Comparison, Finalist, SeedScore, Selection, Soup, Verdict
-from embedsweep.report.verdict import answer_lines, look_lines, selection_line, soup_lines, verdict_lines
+from embedsweep.report.verdict import answer_lines, look_lines, seed_lines, selection_line, soup_lines, verdict_lines
 from embedsweep.study.finals import open_finals
 from embedsweep.study.opening import open_study
 from embedsweep.validation.sweep import pass_sweep
@@ -161,6 +161,29 @@ def test_why_finals_have_no_verdict_is_said() -> None:
 )
 def test_luck_is_what_the_score_is_above_the_corrected_one(corrected: float, words: str) -> None:
     assert selection_line(Selection(7, 0.70, corrected, (0.6, 0.8), 20, 1999), METRIC).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("trial", "score", "said"),
+    [
+        (
+            7,
+            0.75,
+            ["scored 0.7500 with the seed of the search; with 5 others it scores 0.7200 on average, 0.0300 worse"],
+        ),
+        (
+            7,
+            0.71,
+            ["scored 0.7100 with the seed of the search; with 5 others it scores 0.7200 on average, which is no worse"],
+        ),
+        (9, 0.75, []),  # no finalist
+    ],
+)
+def test_luck_of_the_seed_is_what_the_score_is_above_the_mean_of_the_finals(
+    trial: int, score: float, said: list[str]
+) -> None:
+    answer = Answer(verdict=WINNER, selection=Selection(trial, score, 0.69, (0.6, 0.8), 20, 1999))
+    assert seed_lines(answer) == [f"luck of the seed: trial {trial} {each}" for each in said]
 
 
 def test_an_interval_of_fewer_resamples_is_called_rough() -> None:

@@ -92,12 +92,19 @@ def test_five_seeds_are_the_first_of_ten_and_a_later_finalist_gets_them_all() ->
     assert len(points) == len(set(points)) == 9
 
 
-def test_fewer_seeds_than_the_finals_have_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("study.finals.seeds=4", r"study\.finals\.seeds.* is 5 in the finals .* cannot become 4"),
+        ("study.finals.top=1", r"study\.finals\.top.* is 2 in the finals .* cannot become 1"),
+    ],
+)
+def test_fewer_seeds_or_finalists_than_the_finals_have_are_refused(word: str, said: str) -> None:
     study = study_of(0.1, 0.4, words=("study.finals.top=2",))
     assert finals_of(study).n_trials == 10
-    fewer = pass_sweep(("study.name=ranked", "study.finals.seeds=4"))
+    fewer = pass_sweep(("study.name=ranked", word))
     for opens in (find_study, open_study):  # find_study is what a dry run asks
-        with pytest.raises(ConfigError, match=r"study\.finals\.seeds.* is 5 in the finals .* cannot become 4"):
+        with pytest.raises(ConfigError, match=said):
             opens(fewer)
     # What was refused is not what the next command, which names no number, gets.
     assert open_study(pass_sweep(("study.name=ranked",))).finals_config == FinalsConfig(2, 5, soup=False)

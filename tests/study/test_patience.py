@@ -180,6 +180,10 @@ def test_points_that_are_tried_first_are_all_tried_and_failed_ones_retried() -> 
             "study.patience: 9 is never reached in a study of 9 trials: set less, or leave it out",
         ),
         (("study.patience=0",), "study.patience: must be a whole number of at least 1, or null, but got 0"),
+        (
+            ("study.patience=null", "study.min_delta=0.1"),
+            "study.min_delta: is for study.patience, which is not set: add study.patience=20, a number of trials",
+        ),
         (("study.min_delta=-1",), "study.min_delta: must be a number of at least 0, but got -1"),
     ],
 )

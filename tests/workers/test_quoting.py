@@ -275,7 +275,8 @@ def test_a_quote_times_each_kind_and_creates_nothing_and_a_budget_becomes_trials
     budget = ("study.name=bought", "study.budget_hours=1", "workers=local", "workers.count=2")
     assert main([*words, *budget]) == 0
     out = capsys.readouterr().out
-    assert "study.budget_hours=1: 2 trials\n" in out
+    assert "study.budget_hours=1: 2 trials, " in out
+    assert "; study.n_trials can change it later\n" in out
     quote = yaml.safe_load(Path("sweeps/bought/study.yaml").read_text())["attributes"]["embedsweep.quote"]
     assert [kind["values"] for kind in quote["kinds"]] == [{"loss": "mnrl"}, {"loss": "cosent"}]
     assert (quote["n_trials"], quote["workers"], quote["budget_hours"]) == (2, 2, 1.0)

@@ -122,7 +122,8 @@ def _register(
     was, card = ("is", "") if version.is_new else ("was already", "; that version's card stays as it was")
     place = f"version {version.number} of {name} in MLflow's store {version.store}"
     say(console, f"{model.description} {was} {place}{card}")
-    say(console, f"load it: mlflow.sentence_transformers.load_model('models:/{name}@{alias}')")
+    load = f"mlflow.sentence_transformers.load_model('models:/{name}@{alias}')"
+    say(console, f"load it: mlflow.set_tracking_uri('{version.store}'); {load}")
 
 
 def _api() -> HubApi:

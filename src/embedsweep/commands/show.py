@@ -60,18 +60,20 @@ def _state_line(study: StudyRecord) -> str:
     from embedsweep.report.status import study_status
     from embedsweep.study.finals import expects_finals
 
+    goes_on = f"embedsweep train -m study.name={study.name}"
     words = {
         "complete": "complete",
         "running": "running",
-        "not running": f"not running; embedsweep train -m study.name={study.name} resumes it",
+        "not running": f"not running; {goes_on} resumes it",
         "unknown": "another machine ran its trials, and may run them now",
     }
     line = f"{study_status(study).finished_text}; {words[study.state]}"
     finals = study.finals
     if finals is not None and study.is_complete:
-        return f"{line}; {study_status(finals).finished_text}; {words[finals.state]}"
-    begins = words["not running"].partition("; ")[2].replace("resumes it", "begins its finals")
-    return f"{line}; {begins}" if study.is_complete and expects_finals(study) else line
+        line = f"{line}; {study_status(finals).finished_text}; {words[finals.state]}"
+        is_left = finals.is_complete and expects_finals(study) and not study.is_answered
+        return f"{line}; not compared yet: {goes_on} does it" if is_left else line
+    return f"{line}; {goes_on} begins its finals" if study.is_complete and expects_finals(study) else line
 
 
 def open_named(arguments: ParsedArguments) -> StudyRecord:

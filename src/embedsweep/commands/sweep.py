@@ -68,7 +68,10 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         if hours is not None and find_study(request) is None:
             tell = partial(say, console if style == "lines" else Console(quiet=True))
             quote = quote_study(request, None, tell).tree(hours)
-            tell(f"study.budget_hours={hours:g}: {quote['n_trials']} trials")
+            takes = f"{duration(quote['pruned_seconds'])} with {quote['workers']} worker(s), as timed now"
+            tell(
+                f"study.budget_hours={hours:g}: {quote['n_trials']} trials, {takes}; study.n_trials can change it later"
+            )
         study = open_study(request, quote)
         if request.plan is None:  # with a plan, validation has checked these
             device, processes = device_of(study.plan), request.workers.processes_per_trial

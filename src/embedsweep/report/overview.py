@@ -76,7 +76,9 @@ def _state(study: StudyRecord) -> str:
         return state
     if finals is None:
         return "finals not begun"
-    return state if finals.is_complete else f"finals {finals.state}"
+    if not finals.is_complete:
+        return f"finals {finals.state}"
+    return state if study.is_answered else "finals not compared"
 
 
 def _age(time: datetime | None) -> str:

@@ -217,8 +217,8 @@ def print_preview(console: Console, request: Sweep, program: str) -> StudyRecord
     fixed = study.fixed if study is not None else request.fixed
     progress = _progress(study, request) if study is not None else "would be created"
     of = " and ".join(plan.objectives)
-    count = n_trials if study is not None or request.study.budget_hours is None else _bought(request)
-    say(console, f"study {name}: {count} trials ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
+    count = f"{n_trials} trials" if study is not None or request.study.budget_hours is None else _bought(request)
+    say(console, f"study {name}: {count} ({plan.sampler}) of {of}; {progress}, in {SWEEPS / name}")
     for axis in plan.axes:
         say(console, f"  {axis.name}: {axis_words(axis)}")
     say(console, f"  the same for all: {' '.join(fixed) or 'the defaults'}")
@@ -253,7 +253,7 @@ def finals_text(request: Sweep, study: StudyRecord | None) -> str | None:
 
 def _bought(request: Sweep) -> str:
     most = f", of {request.n_trials}," if request.n_trials is not None else ""
-    return f"as many{most} as fit into {request.study.budget_hours:g} hours"
+    return f"as many trials{most} as fit into {request.study.budget_hours:g} hours"
 
 
 def _progress(study: StudyRecord, request: Sweep) -> str:

@@ -32,7 +32,7 @@ def answer_lines(study: StudyRecord) -> list[str]:
     if answer.soup is not None:
         lines += soup_lines(answer.soup, study.plan.objective)
     if answer.selection is not None:
-        lines.append(selection_line(answer.selection, study.plan.objective))
+        lines += [selection_line(answer.selection, study.plan.objective), *seed_lines(answer)]
     elif (reason := answer.unknown.get("selection")) is not None:
         lines.append(f"luck of the draw is not known: {reason}")
     return lines
@@ -172,6 +172,21 @@ def selection_line(selection: Selection, metric: str) -> str:
         f"{score_text(metric, selection.corrected)} on average{interval}, "
         f"{f'{luck:.4f} worse' if luck > 0 else 'which is no worse'}"
     )
+
+
+def seed_lines(answer: Answer) -> list[str]:
+    """Return how much of the best trial's score was luck with its seed; empty if the finals did not train it again."""
+    selection, verdict = answer.selection, answer.verdict
+    if selection is None or verdict is None:
+        return []
+    metric, sign = verdict.metric, 1 if direction_of(verdict.metric) == "maximize" else -1
+    found = (each for each in verdict.finalists if each.trial == selection.trial and len(each.scores) > 1)
+    return [
+        f"luck of the seed: trial {selection.trial} scored {score_text(metric, selection.score)} with the seed of the "
+        f"search; with {len(each.scores)} others it scores {score_text(metric, each.mean)} on average, "
+        f"{f'{luck:.4f} worse' if (luck := sign * (selection.score - each.mean)) > 0 else 'which is no worse'}"
+        for each in found
+    ]
 
 
 def _is_rough(selection: Selection) -> bool:

@@ -35,7 +35,7 @@ from embedsweep.study.kept_answer import FINALS_CONFIG
 from embedsweep.study.objectives import best_of, directions_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, PATIENCE, QUOTE, WARM_START, WORDS
+from embedsweep.study.record import FIXED, N_TRIALS, OF_A_PLACE, PATIENCE, QUOTE, WARM_START, WORDS
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice, without_finals
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
@@ -163,7 +163,7 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
     services = _agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
     opened = Study(name, plan, n_trials, url, study, services)
-    raise_problems([*_check_seeds_of_finals(opened, sweep)])
+    raise_problems([*_check_kept_finals(opened, sweep)])
     return opened
 
 
@@ -193,7 +193,8 @@ def frozen_attributes(request: Sweep) -> dict[str, Any]:
         COUNTRY: request.emissions.country_iso_code,
         TRACKING: redact(request.tracking.uri),
     }
-    words = {key: [redact(word) for word in each] for key, each in ((WORDS, request.words), (FIXED, request.fixed))}
+    searched = [word for word in request.words if not word.startswith(OF_A_PLACE)]
+    words = {key: [redact(word) for word in each] for key, each in ((WORDS, searched), (FIXED, request.fixed))}
     return {WARM_START: None, **words, SERVICES: services}
 
 
@@ -246,15 +247,17 @@ def agreed_finals(kept: Mapping[str, Any] | None, request: Sweep) -> dict[str, A
     return asked if kept is not None or asked["top"] is not None else None
 
 
-def _check_seeds_of_finals(study: Study, request: Sweep) -> Iterator[Problem]:
-    """Yield a problem where a command asks for fewer seeds than the finals have, which began with more."""
-    kept = study._study.user_attrs.get(FINALS_CONFIG)
+def _check_kept_finals(study: Study, request: Sweep) -> Iterator[Problem]:
+    """Yield a problem where a command asks for fewer finalists or seeds than the finals have, which began with more."""
+    kept, finals = study._study.user_attrs.get(FINALS_CONFIG), study.finals
     asked = agreed_finals(kept, request)
-    if kept is None or asked is None or asked["seeds"] >= kept["seeds"] or (finals := study.finals) is None:
+    if kept is None or asked is None or finals is None:
         return
-    if asked["seeds"] < (has := len({point.seed for point in finals.points})):
-        message = f"is {has} in the finals that this study began and cannot become {asked['seeds']}: leave it out"
-        yield Problem("study.finals.seeds", f"{message}, or raise it")
+    for key, name in (("top", "finalist"), ("seeds", "seed")):
+        count = len({getattr(point, name) for point in finals.points})
+        if None not in (kept[key], asked[key]) and asked[key] < min(count, kept[key]):
+            message = f"is {count} in the finals that this study began and cannot become {asked[key]}"
+            yield Problem(f"study.finals.{key}", f"{message}: leave it out, or raise it")
 
 
 def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:

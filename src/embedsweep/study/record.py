@@ -36,6 +36,8 @@ PATIENCE = "embedsweep.patience"
 QUOTE = "embedsweep.quote"
 """User attribute of a study that was begun with ``study.budget_hours``: what it was expected to cost."""
 WORDS = "embedsweep.words"
+OF_A_PLACE = ("study.name=", "study.storage=", "study.dry_run=", "tracking")
+"""How words begin that say where a study is kept, and not what is searched."""
 FIXED = "embedsweep.fixed"
 DATA = "embedsweep.data"
 WARM_START = "embedsweep.warm_start"
@@ -350,7 +352,7 @@ class StudyRecord(KeptAnswer):
 
     @property
     def words(self) -> list[str]:
-        """The overrides of the command that created the study; empty if an older version created it."""
+        """What is searched: overrides of the command that created the study; empty if an older version created it."""
         return list(self._study.user_attrs.get(WORDS, []))
 
     @property

@@ -101,6 +101,9 @@ def pass_sweep(words: Sequence[str]) -> Sweep:
         if n_trials is not None:
             problems += check_n_trials(plan, study, n_trials)
         problems += check_finals_keys(study.finals, overrides.keys)
+        if study.patience is None and "study.min_delta" in overrides.keys:
+            message = "is for study.patience, which is not set: add study.patience=20, a number of trials"
+            problems.append(Problem("study.min_delta", message))
         problems += check_reach(study.storage, services.tracking)
         problems += check_shares(services.workers, shown(value_at(cells[0].composed, "trainer.device")))
     problems += _check_device(cells)

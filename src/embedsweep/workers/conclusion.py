@@ -64,7 +64,8 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     found = None if study.is_answered else _find_answer(study, finals, say)
     with study.lock():  # two commands may see the last trial end at the same time
         if study.trial_counts != counts or not _is_over(study):
-            return False  # another one has added trials, or finals, and will give the answer
+            say(f"another command works on it, and gives the answer: embedsweep show {study.name}")
+            return False  # it has added trials, or finals
         _Conclusion(study, finals, tracker, say).conclude(found)
     return True
 
@@ -122,7 +123,7 @@ class _Conclusion:
             self.say(f"test was not scored: {known.unknown.get('verdict', 'there is no verdict on the finals')}")
         if known.soup is not None and known.soup.reason is None and not known.soup.test:
             self._test_soup(known, known.soup)
-        self._delete_models()
+        self._delete_models(known.verdict)
 
     def _soup(self) -> Soup:
         assert self.finals is not None
@@ -150,17 +151,14 @@ class _Conclusion:
             yield
         study.set_scoring_cost(all_scoring(study, meter))
 
-    def _trainings(self, finalist: int) -> list[FrozenTrial]:
-        """Return the complete trainings of a finalist, the best on dev first."""
+    def _trainings(self, verdict: Verdict) -> list[FrozenTrial]:
+        """Return the trainings of the best finalist that the verdict counts, the best on dev first."""
         finals = self.finals
         assert finals is not None
         metric = finals.plan.objective
         index, sign = finals.plan.objectives.index(metric), -1 if direction_of(metric) == "maximize" else 1
-        own = [
-            trial
-            for trial in finals.complete_trials
-            if (point := finals.point_of(trial)) is not None and point.finalist == finalist
-        ]
+        counted = {score.number for each in verdict.finalists if each.trial == verdict.best for score in each.scores}
+        own = [trial for trial in finals.complete_trials if trial.number in counted]
         return sorted(own, key=lambda trial: (sign * trial.values[index], trial.number))
 
     def _test(self, verdict: Verdict) -> None:
@@ -172,7 +170,7 @@ class _Conclusion:
         assert finals is not None
         same = before if before is not None and before.finalist == finalist else None
         scores = dict(same.scores) if same is not None else {}
-        trainings = self._trainings(finalist)
+        trainings = self._trainings(verdict)
         left = [trial for trial in trainings if trial.number not in scores]
         with_model = [trial for trial in trainings if (finals.trial_folder(trial.number) / MODEL).is_dir()]
         if not with_model:
@@ -184,7 +182,8 @@ class _Conclusion:
         here = [trial for trial in with_model if trial in left]
         if here:
             look = f": look {len(study.looks) + 1} at test" if study.looks else ""
-            self.say(f"scoring the {len(here)} trainings of trial {finalist} on test{look}")
+            what = f"{len(here)} training{'s' if len(here) > 1 else ''}"
+            self.say(f"scoring the {what} of trial {finalist} on test{look}")
             with self._measured():
                 scored = {trial.number: self._score(trial, with_before=trial.number == best.number) for trial in here}
             for number, result in scored.items():
@@ -275,7 +274,7 @@ class _Conclusion:
             self.study.add_look("soup")
             self.study.set_answer(replace(answer, soup=scored))
 
-    def _delete_models(self) -> None:
+    def _delete_models(self, verdict: Verdict | None) -> None:
         """Delete the models of finals that are not kept, now that the answer is given."""
         study, finals, test = self.study, self.finals, self.study.finals_test
         assert finals is not None
@@ -283,6 +282,11 @@ class _Conclusion:
         if keep == "all":
             return
         kept = {test.kept} if keep == "best" and test is not None else set[int]()
+        if keep == "best" and verdict is not None:  # of seeds that count from a later look on
+            counted = {score.number for each in verdict.finalists for score in each.scores}
+            compared = {each.trial for each in verdict.finalists}
+            points = {trial.number: finals.point_of(trial) for trial in finals.complete_trials}
+            kept |= {n for n, point in points.items() if n not in counted and point and point.finalist in compared}
         for trial in finals.trials:
             if trial.number not in kept:
                 shutil.rmtree(finals.trial_folder(trial.number) / MODEL, ignore_errors=True)

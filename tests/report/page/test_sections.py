@@ -28,7 +28,7 @@ from embedsweep.report.page.items import change_of, items
 from embedsweep.report.page.space import parallel
 from embedsweep.report.page.trials import curves, history, pareto_front, ranking
 from embedsweep.report.results import study_results
-from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
+from embedsweep.report.verdict import look_lines, seed_lines, selection_line, soup_lines, verdict_lines
 from embedsweep.study.finals import open_finals
 from embedsweep.study.leases import LEASE
 from embedsweep.study.opening import open_study
@@ -276,6 +276,7 @@ def test_finals_show_every_seed() -> None:
     assert ANSWER.soup is not None
     assert luck(results).sentences == [
         selection_line(ANSWER.selection, SPEARMAN),
+        *seed_lines(ANSWER),
         *soup_lines(ANSWER.soup, SPEARMAN),
         *look_lines(study),  # that no finalist was scored on test
         "No look at test is recorded.",

@@ -119,8 +119,7 @@ def reproduce(results: StudyResults, program: str) -> Section:
 
 def _anew(study: StudyRecord, program: str) -> str:
     """Return the command that began a study, for a study of another name."""
-    words = [word for word in study.words if not word.startswith("study.name=")]
-    return f"{program} -m {shlex.join([*words, f'study.name={study.name}-again'])}"
+    return f"{program} -m {shlex.join([*study.words, f'study.name={study.name}-again'])}"
 
 
 def _data(frozen: Mapping[str, Mapping[str, Any]]) -> DataTable:

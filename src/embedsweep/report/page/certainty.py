@@ -11,7 +11,7 @@ from embedsweep.report.page.figures import SYMBOLS, axis, error_bars, figure, ma
 from embedsweep.report.results import StudyResults
 from embedsweep.report.status import study_status
 from embedsweep.report.tables import interval_text
-from embedsweep.report.verdict import look_lines, selection_line, soup_lines, verdict_lines
+from embedsweep.report.verdict import look_lines, seed_lines, selection_line, soup_lines, verdict_lines
 from embedsweep.study.finals import expects_finals
 
 
@@ -125,6 +125,7 @@ def _luck(results: StudyResults) -> Iterator[str]:
         return
     if answer.selection is not None:
         yield selection_line(answer.selection, metric)
+        yield from seed_lines(answer)
     if answer.soup is not None:
         yield from soup_lines(answer.soup, metric)
     parts = {"selection": "luck of the draw", "expected_best": "the expected best score after fewer trials"}

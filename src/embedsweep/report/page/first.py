@@ -100,7 +100,9 @@ def _verdict(results: StudyResults) -> list[str]:
     study = results.study
     lines = verdict_lines(study.answer) if study.answer is not None else []
     if study.answer is None or not lines:
-        state = "are not complete" if expects_finals(study) else "were not held"
+        is_over = study.finals is not None and study.finals.is_complete
+        left = "are not compared yet" if is_over else "are not complete"
+        state = left if expects_finals(study) else "were not held"
         return [f"not known: other seeds might decide otherwise, and finals {state}"]
     verdict = study.answer.verdict
     means = [finalist_line(verdict, each) for each in verdict.finalists] if verdict is not None else []
