@@ -88,7 +88,7 @@ def test_a_study_that_held_finals_is_the_training_that_they_kept() -> None:
     number = study.finals_test.kept
     kept = study.finals.trial_folder(number)
     (kept / "model").mkdir(parents=True)
-    description = f"the best of study ranked, final {number}, which is trial 1 with another seed"
+    description = f"the best of study ranked, final {number} (trial 1 with another seed)"
     assert _resolved("ranked") == (str(kept / "model"), description)
     shutil.rmtree(kept / "model")
     assert f"the model of its best, final {number}, is not in" in _problem("ranked")
@@ -120,7 +120,7 @@ def test_a_model_of_another_finalist_than_the_best_is_not_the_last_word() -> Non
     (study.finals.trial_folder(test.kept) / "model").mkdir(parents=True)
     study.set_answer(replace(answer, verdict=replace(answer.verdict, best=0)))
     why = "no training of trial 0, the best of its finals, was scored on test"
-    assert _resolved("ranked")[1].startswith(f"the best so far ({why}) of study ranked, final {test.kept}, ")
+    assert _resolved("ranked")[1].startswith(f"the best so far ({why}) of study ranked, final {test.kept} (")
 
 
 def test_finals_are_no_study_that_has_a_model() -> None:

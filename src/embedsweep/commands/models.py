@@ -185,7 +185,7 @@ def _best_of(study: str) -> ResolvedModel:
     left = what_is_left(record) or unscored(record)
     so_far = f" so far ({left})" if left else ""
     point = trained_in.point_of(trial)
-    again = f", which is trial {point.finalist} with another seed" if point is not None else ""
+    again = f" (trial {point.finalist} with another seed)" if point is not None else ""
     description = f"the best{so_far} of study {study}, {what}{again}"
     return ResolvedModel(
         study,
