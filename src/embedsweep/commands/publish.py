@@ -123,7 +123,7 @@ def _register(
     place = f"version {version.number} of {name} in MLflow's store {version.store}"
     say(console, f"{model.description} {was} {place}{card}")
     load = f"mlflow.sentence_transformers.load_model('models:/{name}@{alias}')"
-    say(console, f"load it: mlflow.set_tracking_uri('{version.store}'); {load}")
+    say(console, f"load it: mlflow.set_tracking_uri({version.store!r}); {load}")
 
 
 def _api() -> HubApi:

@@ -35,7 +35,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.record import RETRY_OF
 from embedsweep.validation.sweep import pass_sweep
 from tests.report.page.studies import ANSWER, SPEARMAN, trained, whole_study
-from tests.report.studies import finish, result, scored_items
+from tests.report.studies import finish, result, scored_items, study_of
 
 
 @pytest.fixture(autouse=True)
@@ -281,3 +281,8 @@ def test_finals_show_every_seed() -> None:
         *look_lines(study),  # that no finalist was scored on test
         "No look at test is recorded.",
     ]
+
+
+def test_a_study_of_failed_trials_says_why_it_has_no_finals() -> None:
+    study = study_of("no", words=("study.finals.top=2",))
+    assert finals(study_results(study)).sentences == ["No finals: no trial is complete."]

@@ -29,8 +29,8 @@ def finals(results: StudyResults) -> Section:
         planned = f"the best {asked.top} configurations are trained again with {asked.seeds} other seeds each"
         return Section("finals", "Finals", [f"Once all trials are finished, {planned}."])
     if study.finals is None and asked is not None:
-        none = "Of each configuration a trial forgets more than study.keep allows: none could be trained again."
-        return Section("finals", "Finals", [none])
+        why = "of each configuration a trial forgets more than study.keep allows"
+        return Section("finals", "Finals", [f"No finals: {study.why_no_best if study.best is None else why}."])
     if study.finals is None:
         ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
