@@ -59,7 +59,7 @@ KeepModels = Literal["best", "all", "none"]
 SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "nsga2", "nsga3", "exhaustive"]
 PrunerName = Literal["none", "median", "successive_halving", "hyperband", "wilcoxon", "patience"]
 Duplicates = Literal["reuse", "replicate"]
-WorkersName = Literal["inline", "local"]
+WorkersName = Literal["inline", "local", "ray", "slurm"]
 Split = Literal["train", "dev", "test"]
 
 Shape = Literal[

@@ -20,7 +20,8 @@ from embedsweep.config.compose import PRIMARY, shipped_conf, user_conf
 from embedsweep.config.identity import with_later_defaults
 from embedsweep.config.metrics import COSTS, FAMILIES, dev_metrics
 from embedsweep.config.reader import Reader
-from embedsweep.config.trial import EvaluationConfig, TrialConfig
+from embedsweep.config.study import WorkersConfig
+from embedsweep.config.trial import EvaluationConfig, TrialConfig, WorkersName
 from embedsweep.config.types import allowed_words_of, describe, fields_of, plain_type
 from embedsweep.config.values import has_key, nearest, nearest_key, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem
@@ -104,7 +105,8 @@ def allowed_words(key: str) -> tuple[str, ...]:
     if key == "study.objective":
         return (*dict.fromkeys(name for names in evaluation_metrics().values() for name in names), *COSTS)
     section = key.partition(".")[0]
-    options = tuple(LOSSES) if section == "loss" else FAMILIES if section == "evaluation" else ("",)
+    own = {"loss": tuple(LOSSES), "evaluation": FAMILIES, "workers": get_args(WorkersName)}
+    options = own.get(section, ("",))
     words = (allowed_words_of(types_of(section, option).get(key, object)) for option in options)
     return tuple(dict.fromkeys(word for allowed in words for word in allowed))
 
@@ -124,12 +126,14 @@ def evaluation_metrics() -> Mapping[str, tuple[str, ...]]:
 
 @cache
 def types_of(group: str, option: str) -> Mapping[str, Any]:
-    """Return the keys of a group with their types; of losses and evaluations, those of the one named ``option``."""
+    """Return the keys of a group with their types; of losses, evaluations and workers, those of one option."""
     if group == "loss":
         row = LOSSES.get(option)
         return {f"loss.{name}": kind for name, kind in row.parameters.items()} if row else {}
     if group == "evaluation":
         return dict(_leaves(EvaluationConfig.variant(option), group))
+    if group == "workers":
+        return dict(_leaves(WorkersConfig.variant(option), group))
     if group in TRIAL_SECTIONS:
         return dict(_leaves(fields_of(TrialConfig)[group][1], group))
     return dict(_leaves(SERVICES[group], group)) if group in SERVICES else {}
