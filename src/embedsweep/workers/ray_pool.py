@@ -98,6 +98,7 @@ class RayPool:
         self._starting: list[_Starting] = []
         self._running: dict[int, str] = {}  # number -> id of its node
         self._free_slots = 0
+        self._n_nodes = 0
         self._found_no_room = False
         self._failed = 0
         self._failure: WorkerError | None = None
@@ -238,6 +239,7 @@ class RayPool:
         """Hand over workers that have started, and start those that are wanted where there is room."""
         self._hand_over()
         nodes = self._nodes()
+        self._n_nodes = len(nodes)
         with self._lock:
             room = self._room_of(nodes)
             while self._wanted and room:
@@ -293,8 +295,10 @@ class RayPool:
                     self._running[each.number] = each.node.id
             if worker is None:
                 kill(each.agent)
-            else:
-                self._arrived.put(worker)
+                continue
+            self._arrived.put(worker)
+            if self._n_nodes > 1:
+                self._lines.put(f"worker {each.number} runs on node {each.node.name}")
 
     def _worker_of(self, each: _Starting) -> RemoteWorker | None:
         """Return a worker whose agent has answered; None if it could not start there.
