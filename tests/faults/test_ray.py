@@ -35,13 +35,16 @@ TWO = (*WORDS, "workers.count=1")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
     """Three nodes with a CPU each; commands of this file find the cluster by themselves."""
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder, RayCluster(Path(folder)) as started:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in started.environment.items():
-                patch.setenv(name, value)
-            for name in ("a", "b", "c"):
-                started.add(name)
-            yield started
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as folder,
+        RayCluster(Path(folder)) as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        for name in ("a", "b", "c"):
+            started.add(name)
+        yield started
 
 
 class Running:
