@@ -19,9 +19,10 @@ from embedsweep.workers.sources import identifier
 
 
 @pytest.fixture
-def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeOrder:
+def order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget_data: Callable[[], None]) -> NodeOrder:
     """An order of a study whose storage and tracking store are files, as a command makes it."""
     monkeypatch.chdir(tmp_path)
+    forget_data()
     source = Path(__file__).parents[1] / "faults" / "pairs"
     shutil.copytree(source, tmp_path / "pairs")
     words = ["loss=mnrl,cosent", "data=csv", "data.path=pairs", "model=tiny", "study.name=checked"]
