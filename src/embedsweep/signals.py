@@ -1,23 +1,114 @@
-"""Handlers of SIGINT, SIGTERM and SIGHUP: raise `Interrupted`, but defer signals inside `shielded()`."""
+"""Handlers of SIGINT, SIGTERM and SIGHUP: raise `Interrupted`, but defer signals inside `shielded()`.
+
+A `Deferral` holds the first signal back for longer, until work that must not be lost has reached a good end.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Self
 
 from embedsweep.errors import Interrupted
 
+_log = logging.getLogger(__name__)
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DEFERRED_S = 20.0
+"""Seconds for which a `Deferral` holds a signal back: less than a supervisor, or a cluster, waits before it kills."""
 
 
 @dataclass
 class _Shield:
     depth: int = 0
     pending: int | None = None
+    deferral: Deferral | None = None
+
+
+class Deferral:
+    """Holds the first signal back, in a ``with`` block and while it is on; a second one is raised at once.
+
+    So is the first one after a while: it may have come in work that takes long. A signal that nobody has raised is
+    raised at the end of the block, instead of an error. Has no effect outside the main thread.
+
+    Args:
+        seconds: for how long it holds a signal back.
+
+    Attributes:
+        is_on: whether it holds signals back now; at first it does not.
+        signum: the signal that it holds; None without one.
+    """
+
+    def __init__(self, seconds: float = DEFERRED_S) -> None:
+        self.is_on = False
+        self.signum: int | None = None
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+
+    def take(self, signum: int) -> bool:
+        """Hold a signal back and return True; return False if it has to be raised."""
+        if not self.is_on or self.signum is not None:
+            return False
+        self.signum = signum
+        self._timer = threading.Timer(self._seconds, os.kill, (os.getpid(), signum))
+        self._timer.daemon = True
+        self._timer.start()
+        return True
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Raise signals at once inside the block, one that was held back, too; it counts as held back afterwards.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        was_on, self.is_on = self.is_on, False
+        try:
+            self.raise_held()
+            yield
+        except Interrupted as error:
+            self.signum = error.signum
+            raise
+        finally:
+            self.is_on = was_on
+
+    def raise_held(self) -> None:
+        """Raise the signal that was held back, if there is one.
+
+        Raises:
+            Interrupted: there is.
+        """
+        if (signum := self._release()) is not None:
+            raise Interrupted(signum)
+
+    def _release(self) -> int | None:
+        if self._timer is not None:
+            self._timer.cancel()
+        signum, self.signum = self.signum, None
+        return signum
+
+    def __enter__(self) -> Self:
+        if _is_main_thread():
+            _shield.deferral = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if _shield.deferral is self:
+            _shield.deferral = None
+        signum = self._release()
+        if signum is not None and (error is None or isinstance(error, Exception)):
+            if error is not None:
+                _log.warning("interrupted, and the work that this waited for failed", exc_info=error)
+            raise Interrupted(signum) from error
 
 
 _shield = _Shield()
@@ -67,7 +158,7 @@ def shielded() -> Iterator[None]:
     Has no effect outside the main thread, which alone receives signals.
 
     Raises:
-        Interrupted: a signal arrived during the block.
+        Interrupted: a signal arrived during the block, and no `Deferral` holds it back.
     """
     if not _is_main_thread():
         yield
@@ -88,7 +179,7 @@ def raise_pending() -> None:
     """
     if _shield.pending is not None and not _shield.depth and _is_main_thread():
         signum, _shield.pending = _shield.pending, None
-        raise Interrupted(signum)
+        _deliver(signum)
 
 
 def _is_main_thread() -> bool:
@@ -99,4 +190,9 @@ def _handle(signum: int, _: FrameType | None) -> None:
     if _shield.depth:
         _shield.pending = signum
     else:
+        _deliver(signum)
+
+
+def _deliver(signum: int) -> None:
+    if _shield.deferral is None or not _shield.deferral.take(signum):
         raise Interrupted(signum)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from embedsweep.study.study import Study
     from embedsweep.tracking.runs import Tracker
 
-RELEASE_S = 20.0
+RELEASE_S = 30.0
 """How long a worker whose supervisor is gone may take to release its trial, before it ends as if it were killed."""
 
 
