@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,7 @@ def handled(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[None]:
     A SIGHUP that is ignored at the start (``nohup``) stays ignored. Has no effect outside the main thread: there, a
     program that calls embedsweep keeps its own handlers.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
     _shield.pending = None
@@ -69,7 +70,7 @@ def shielded() -> Iterator[None]:
     Raises:
         Interrupted: a signal arrived during the block.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
     _shield.depth += 1
@@ -86,12 +87,19 @@ def raise_pending() -> None:
     Raises:
         Interrupted: a signal was deferred.
     """
-    if _shield.pending is not None and not _shield.depth and _is_main_thread():
+    if _shield.pending is not None and not _shield.depth and is_main_thread():
         signum, _shield.pending = _shield.pending, None
         raise Interrupted(signum)
 
 
-def _is_main_thread() -> bool:
+def interrupt_main_thread() -> None:
+    """Interrupt the main thread as SIGTERM does; in a program that calls embedsweep, as Ctrl-C does."""
+    is_own = signal.getsignal(signal.SIGTERM) is _handle
+    os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
+
+
+def is_main_thread() -> bool:
+    """Return whether this is the main thread, which alone receives signals."""
     return threading.current_thread() is threading.main_thread()
 
 

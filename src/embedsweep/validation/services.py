@@ -20,6 +20,7 @@ from embedsweep.tracking.store import database_problem, locate
 from embedsweep.validation.cells import Cell
 from embedsweep.validation.reference import evaluation_metrics
 from embedsweep.validation.sections import read_sections
+from embedsweep.validation.slurm import check_slurm
 
 
 def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
@@ -41,7 +42,7 @@ def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
 
 def check_shares(workers: WorkersConfig, device: str) -> Iterator[Problem]:
     """Report what does not fit on this machine of local workers whose trials run on ``device`` (``trainer.device``)."""
-    if workers.name == "inline":
+    if workers.name in ("inline", "slurm"):
         return
     yield from _check_mps(workers, device)
     gpus, share = gpu_count(device), workers.per_device
@@ -121,6 +122,7 @@ def read_services(cell: Cell, *, has_own_evaluation: bool) -> Services:
     known = tuple(problem.message for problem in folders)  # the default store is in one of them
     problems += (problem for problem in check_tracking(services.tracking) if not problem.message.endswith(known))
     problems += check_workers(services.workers)
+    problems += check_slurm(services.workers, services.study, services.tracking)
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))
