@@ -139,7 +139,12 @@ def test_a_study_on_slurm_survives_stops_limits_preemption_and_the_loss_of_a_nod
     assert "interrupted" in night.log(on_node1)
     assert "requeued" not in night.log(on_node1)  # Slurm itself does it
 
+    # The other node has no room for it until another job ends; by then the study may be complete.
+    night.wait_for_training(on_node1)
+    interrupted = night.log(on_node1).count("interrupted")
     cluster.run("scontrol", "update", "NodeName=node1", "State=DRAIN", "Reason=test")
+    cluster.run("scontrol", "requeue", on_node1)
+    night.wait_for(lambda: night.log(on_node1).count("interrupted") > interrupted, "the drained node is left")
     code = waiting.wait(studies.WITHIN_S)
     output = printed.read_text(encoding="utf-8")
     assert code == 0, output
