@@ -25,6 +25,7 @@ from embedsweep.study.pruning import PRUNED
 from embedsweep.study.study import Study
 from embedsweep.tracking.names import FORGETS, best_metrics
 from embedsweep.tracking.runs import TrialState, TrialTracker
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.folder import write_config, write_result
 
 
@@ -155,7 +156,8 @@ class Outcomes:
         finally:
             with suppress(TrialTakenError):
                 self.study.release(trial)
-            self.display.end(str(trial.number), "WAITING", None, "interrupted")
+            place = Checkpoints(trial.folder / CHECKPOINTS).place
+            self.display.end(str(trial.number), "WAITING", None, f"interrupted; will be resumed {place}")
 
     def _interrupt(self, run: TrialTracker | None) -> None:
         """End a run that will be resumed; if MLflow cannot be reached, the trial's lease shows it."""
