@@ -71,9 +71,14 @@ class ChildProcess:
         environment: variables added to this process's environment.
         inbox: receives ``(process, message)`` for each message, and ``(process, None)`` once the process has ended.
 
+    Attributes:
+        is_lost: False: a process on this machine is no machine that went away.
+
     Raises:
         OSError: the process cannot be started.
     """
+
+    is_lost = False
 
     def __init__(
         self,
@@ -117,8 +122,12 @@ class ChildProcess:
 
     def send(self, message: object) -> None:
         """Send a message; a process that has ended already is reported by its exit code, not here."""
+        self.send_pickled(pickle.dumps(message))
+
+    def send_pickled(self, message: bytes) -> None:
+        """Send a message that is pickled already."""
         with suppress(BrokenPipeError):
-            self._stdin.write(pickle.dumps(message))
+            self._stdin.write(message)
             self._stdin.flush()
 
     def close_stdin(self) -> None:

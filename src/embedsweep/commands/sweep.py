@@ -32,16 +32,15 @@ from embedsweep.study.stopping import StopWatch
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
-from embedsweep.tracking.store import store_kind
 from embedsweep.training.group import open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import is_over
-from embedsweep.workers.environments import open_environments
 from embedsweep.workers.missing_runs import refusals
+from embedsweep.workers.pool import Pool
+from embedsweep.workers.pools import open_pools
 from embedsweep.workers.slurm import cancel_waiting_jobs, requeue_own_job
-from embedsweep.workers.supervisor import WorkerPool
 
 DONE, FAILED, FAILED_TRIALS = 0, 1, 3
 Report = Callable[[Tracker, StudyResults], None]
@@ -187,23 +186,20 @@ def _run_trials(
     device, processes = device_of(study.plan), request.workers.processes_per_trial
     is_inline = request.workers.name == "inline"
     n_left = _n_left(study, request)
-    arguments = (device, str(processes), store_kind(study.services.tracking.uri))
     # The group takes the GPUs that this process still sees. Workers import while the stores are opened here.
     with (
         open_group(processes if is_inline else 1, device) as group,
-        open_environments(
-            request.workers, device, max(n_left, _n_finals_left(study, request)), study, display.say
-        ) as environments,
-        WorkerPool(study.folder, arguments, environments[:n_left]) as pool,
+        open_pools(request, study, device, max(n_left, _n_finals_left(study, request)), display.say) as make_pool_of,
+        make_pool_of(study, n_left) as pool,
     ):
-        display.trials.workers = 1 if is_inline else len(pool.processes)
+        display.trials.workers = 1 if is_inline else pool.size
 
-        def make_pool(finals: Study) -> WorkerPool:
-            return WorkerPool(finals.folder, arguments, environments[: _n_left(finals, request)])
+        def make_pool(finals: Study) -> Pool:
+            return make_pool_of(finals, _n_left(finals, request))
 
-        def show_finals(finals: Study) -> TrialDisplay:
+        def show_finals(finals: Study, size: int) -> TrialDisplay:
             of_finals = make(finals)
-            of_finals.trials.workers = 1 if is_inline else min(len(environments), _n_left(finals, request))
+            of_finals.trials.workers = 1 if is_inline else size
             _show_finals(of_finals, finals)
             return of_finals
 

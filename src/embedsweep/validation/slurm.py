@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedsweep.config.study import SlurmWorkersConfig, StudyConfig, TrackingConfig, WorkersConfig
+from embedsweep.config.study import SlurmWorkersConfig, StudyConfig, TrackingConfig
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
 from embedsweep.secrets import redact
@@ -25,10 +25,8 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 _NO_LIMIT = ("infinite", "unlimited")
 
 
-def check_slurm(workers: WorkersConfig, study: StudyConfig, tracking: TrackingConfig) -> Iterator[Problem]:
+def check_slurm(workers: SlurmWorkersConfig, study: StudyConfig, tracking: TrackingConfig) -> Iterator[Problem]:
     """Report what a command with ``workers=slurm`` cannot do, or Slurm would refuse or never end well."""
-    if not isinstance(workers, SlurmWorkersConfig):
-        return
     if shutil.which("sbatch") is None and not study.dry_run:
         message = "slurm submits jobs with sbatch, which is not on PATH: start it on a login node, or use workers=local"
         yield Problem("workers", message)
