@@ -104,7 +104,7 @@ class StudyRun:
     ) -> None:
         """Run the trials that are left of the study or of its finals."""
         if self.request.study.retry_failed and (retried := study.retry_failed()):
-            display.say(_retry_line(study, retried))
+            display.say(retry_line(study, retried))
         for line in damage(study, self.tracker):
             display.say(line)
         with shown(display):
@@ -141,7 +141,8 @@ def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
                 raise
 
 
-def _retry_line(study: StudyRecord, retried: Sequence[int]) -> str:
+def retry_line(study: StudyRecord, retried: Sequence[int]) -> str:
+    """Return in words which failed trials of a study get another one."""
     plural, numbers = "s" if len(retried) > 1 else "", ", ".join(map(str, retried))
     return f"{len(retried)} failed {study.unit}{plural} ({numbers}) no longer counted but retried"
 
