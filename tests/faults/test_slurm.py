@@ -121,10 +121,10 @@ def test_a_study_on_slurm_survives_stops_limits_preemption_and_the_loss_of_a_nod
     jobs = cluster.jobs()
     night.wait_for_training(*jobs)
 
-    # Slurm looks at limits every 30 s, and warns a job two minutes before its own.
+    # Slurm looks at limits every 30 s, and warns a job two minutes before its own: at the next look at this one's.
     late = jobs[0]
     before = night.starts(late)
-    cluster.run("scontrol", "update", f"JobId={late}", "TimeLimit=2")
+    cluster.run("scontrol", "update", f"JobId={late}", f"TimeLimit={cluster.minutes(late) + 2}")
     warned = f"job {late} is at its time limit, and is requeued"
     night.wait_for(lambda: warned in night.log(late), warned)
     cluster.run("scontrol", "update", f"JobId={late}", "TimeLimit=60")
