@@ -25,10 +25,11 @@ from embedsweep.training.group import TrainingGroup
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import conclude
 from embedsweep.workers.job import Job
+from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import damage
 from embedsweep.workers.pool import Pool
 from embedsweep.workers.supervisor import Supervisor
-from embedsweep.workers.worker import Worker, delete_unneeded
+from embedsweep.workers.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class StudyRun:
         for line in damage(study, self.tracker):
             display.say(line)
         with shown(display):
-            delete_unneeded(study)
+            Leftovers(study).delete()
             if self.request.workers.name == "inline":
                 Worker(study, self.tracker, parent, display, self.deadline, group=group, after_trial=after_trial).work()
             else:
