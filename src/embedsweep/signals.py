@@ -91,6 +91,11 @@ def raise_pending() -> None:
         raise Interrupted(signum)
 
 
+def is_deferred() -> bool:
+    """Return whether a signal waits for the end of the `shielded` block that runs, which should not wait long then."""
+    return _shield.pending is not None and _is_main_thread()
+
+
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
