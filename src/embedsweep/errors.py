@@ -113,6 +113,10 @@ class StudyError(EmbedsweepError):
     """Optuna's storage cannot be opened, or holds data that embedsweep did not write."""
 
 
+class BucketError(EmbedsweepError):
+    """A bucket for checkpoints does not answer, or refuses what was asked."""
+
+
 class LockLostError(StudyError):
     """The connection that held a study's lock was lost, so that others may have written since; nothing was."""
 

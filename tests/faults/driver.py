@@ -14,6 +14,7 @@ PLACE is where:
     step:7         after an optimizer step, whichever trial comes to it first
     checkpoint:9   while the checkpoint of a step is written; half of a file is there
     sealed:9       once the checkpoint of a step is complete
+    sent:8         once the checkpoint of a step, or a later one, is in S3
     tell           the trial is recorded in MLflow; Optuna has not been told
     told           Optuna has just been told
     final          a trial of the finals is recorded in MLflow; Optuna has not been told
@@ -106,6 +107,7 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         "ask": lambda: _after(Study, "ask", fault),
         "run": lambda: _before(Study, "set_run", fault),
         "tell": lambda: _before(Study, "complete", fault),
+        "sent": lambda: _after(Study, "note_sent", fault, lambda _, __, sent: sent >= step),
         "told": lambda: _after(Study, "complete", fault),
         "final": lambda: _before(Study, "complete", fault, of_finals),
         "answer": lambda: _before(Study, "set_answer", fault),

@@ -27,6 +27,7 @@ from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.training.group import TrainingGroup
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import conclude
+from embedsweep.workers.elsewhere import CheckpointsElsewhere
 from embedsweep.workers.job import Job
 from embedsweep.workers.missing_runs import damage
 from embedsweep.workers.supervisor import Supervisor, WorkerPool
@@ -109,6 +110,7 @@ class StudyRun:
             display.say(line)
         with shown(display):
             delete_unneeded(study)
+            CheckpointsElsewhere(study, display.say).delete_unneeded()
             if self.request.workers.name == "inline":
                 Worker(study, self.tracker, parent, display, self.deadline, group=group, after_trial=after_trial).work()
             else:

@@ -34,6 +34,7 @@ from embedsweep.training.group import open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
+from embedsweep.workers.elsewhere import require_reach
 from embedsweep.workers.environments import open_environments
 from embedsweep.workers.missing_runs import refusals
 from embedsweep.workers.supervisor import WorkerPool
@@ -61,6 +62,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
     """
     start = time.monotonic()
     with storage_errors():
+        require_reach(request.study.checkpoints)
         if request.study.dry_run:
             return _preview(request, console, program)
         quote: Mapping[str, Any] | None = None
@@ -82,6 +84,9 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
                     *check_reach(study.url, study.services.tracking),
                 ]
             )
+        kept_at = study.services.checkpoints
+        if kept_at is not None and kept_at.url != request.study.checkpoints:
+            require_reach(kept_at.url)
         agree_on_data(study)
         make = partial(_display, console, style)
         display = make(study)

@@ -51,6 +51,10 @@ def repeated(step: Step) -> Step:
     return repeating  # type: ignore[return-value]  # the same parameters
 
 
+SENT = "embedsweep.sent"
+"""User attribute of a trial: the step of its newest checkpoint in S3; absent without ``study.checkpoints``."""
+
+
 @dataclass(eq=False, repr=False)
 class TrialHolder(StudyRecord):
     """The part of an open study that knows which trials this process holds."""
@@ -79,6 +83,11 @@ class TrialHolder(StudyRecord):
         attributes = now.user_attrs
         is_mine = attributes.get(LEASE) == asdict(Lease.mine()) and attributes.get(ATTEMPTS, 0) == trial.attempt
         return now.state is TrialState.RUNNING and is_mine
+
+    def note_sent(self, trial: OpenTrial, step: int) -> None:
+        """Note that a checkpoint of a trial of this process is where other machines find it."""
+        if self.holds(trial):
+            self._set(trial, SENT, step)
 
     def check_held(self, trial: OpenTrial) -> None:
         """Check that the trial was still held at the last beat; reads no storage.

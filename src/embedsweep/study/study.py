@@ -19,7 +19,7 @@ from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
-from embedsweep.study.holder import ATTEMPTS, TrialHolder, repeated
+from embedsweep.study.holder import ATTEMPTS, SENT, TrialHolder, repeated
 from embedsweep.study.keep import constraints_of
 from embedsweep.study.kept_answer import AnswerKeeper
 from embedsweep.study.leases import BEAT, LEASE, Lease
@@ -156,7 +156,10 @@ class Study(TrialHolder, AnswerKeeper):
         self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def _add_death(self, trial: FrozenTrial, reason: str) -> None:
-        checkpoint = Checkpoints(self.trial_folder(trial.number) / CHECKPOINTS).last_sealed
+        here = Checkpoints(self.trial_folder(trial.number) / CHECKPOINTS).last_sealed
+        # Where it died on another machine, the newest one may be known only by what that sent.
+        known = [step for step in (here, trial.user_attrs.get(SENT)) if step is not None]
+        checkpoint = max(known, default=None)
         deaths = Deaths.of(trial.user_attrs).after(int(trial.user_attrs.get(ATTEMPTS, 0)), checkpoint, reason)
         self._storage.set_trial_user_attr(trial._trial_id, DEATHS, asdict(deaths))
 
