@@ -228,7 +228,7 @@ def test_how_trials_are_shown_is_one_of_three_ways(
 
 @pytest.mark.parametrize(
     ("word", "pointer"),
-    [("hydra/launcher=joblib", "add a worker"), ("hydra/sweeper=optuna", "study.sampler=tpe")],
+    [("hydra/launcher=joblib", "this command again beside it"), ("hydra/sweeper=optuna", "study.sampler=tpe")],
 )
 @pytest.mark.parametrize("multirun", [(), ("-m",)])
 def test_hydras_launchers_and_sweepers_are_refused_with_a_pointer(

@@ -21,17 +21,17 @@ from the YAML files in `conf/` and the types in `src/embedsweep/config/`.
 
 
 def page() -> str:
-    """Return the page: every group with the keys of its default option; those of each loss and evaluation."""
+    """Return the page: every group with the keys of its default option; of losses, evaluations, workers, of each."""
     sections = [as_markdown(reference) for group in groups() for reference in _of_group(group)]
     return "\n".join((INTRODUCTION, *sections))
 
 
 def _of_group(group: str) -> Iterator[Reference]:
     yield (shared := reference_of(group))
-    for option in option_names(group) if group in ("loss", "evaluation") else ():
+    for option in option_names(group) if group in ("loss", "evaluation", "workers") else ():
         reference = reference_of(f"{group}={option}")
         known = {entry.key for entry in shared.keys}
-        own = tuple(entry for entry in reference.keys if entry.key not in known)
+        own = tuple(entry for entry in reference.keys if group == "workers" or entry.key not in known)
         if option != shared.default or group == "loss":
             yield replace(reference, keys=own)
 

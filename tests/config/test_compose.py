@@ -116,8 +116,8 @@ def test_a_word_with_several_values_sweeps(text: str) -> None:
         ),
         (
             "hydra/launcher=joblib",
-            "hydra/launcher: embedsweep starts its own workers: run the same command again beside this one to add a "
-            "worker",
+            "hydra/launcher: embedsweep starts its own workers: workers=local, ray or slurm, or this command again "
+            "beside it",
         ),
         (
             "hydra/sweeper=optuna",

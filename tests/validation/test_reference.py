@@ -72,6 +72,12 @@ def test_a_key_of_several_losses_names_each() -> None:
     assert "loss.temperature=1.0 (loss=distill_kl_div)" in text
 
 
+def test_a_key_of_some_workers_names_each() -> None:
+    assert [entry.option for entry in reference_of("workers.slurm").keys] == ["workers=slurm"] * 10
+    counts = {entry.option: entry.value for entry in reference_of("workers.count").keys}
+    assert counts == {"workers=inline": 1, "workers=local": None, "workers=ray": None, "workers=slurm": 1}
+
+
 def test_a_section_inside_a_group_has_its_keys_only() -> None:
     entries = reference_of("trainer.early_stopping").keys
     assert [entry.key for entry in entries] == ["trainer.early_stopping.patience", "trainer.early_stopping.min_delta"]

@@ -267,7 +267,7 @@ def own_hydra() -> Iterator[None]:
 
 
 REFUSED_GROUPS = {
-    "hydra/launcher": "embedsweep starts its own workers: run the same command again beside this one to add a worker",
+    "hydra/launcher": "embedsweep starts its own workers: workers=local, ray or slurm, or this command again beside it",
     "hydra/sweeper": "embedsweep has its own sweeper: choose the sampler that proposes trials by study.sampler=tpe",
 }
 

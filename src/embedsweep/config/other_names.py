@@ -91,8 +91,28 @@ WORDS = {
     "infonce": "mnrl",
     "cosinesimilarity": "cosine",
     "adam": "adamw",
+    "sbatch": "slurm",
+    "srun": "slurm",
+    "submitit": "slurm",
+    "submitit_slurm": "slurm",
+    "joblib": "local",
+    "multiprocessing": "local",
+    "processes": "local",
+    "submitit_local": "local",
+    "basic": "inline",
 }
 """A word elsewhere, in small letters, without Sampler, Pruner and Loss at its end -> the word here."""
+
+_EACH = "the same command with workers=local"
+ENGINES = {
+    "kubernetes": f"{_EACH} in each pod: docs/CLUSTERS.md",
+    "k8s": f"{_EACH} in each pod: docs/CLUSTERS.md",
+    "dask": f"{_EACH} on each machine: docs/CLUSTERS.md",
+    "spark": f"{_EACH} on each machine: docs/CLUSTERS.md",
+    "ssh": f"{_EACH} on each machine: docs/CLUSTERS.md",
+    "mpi": f"{_EACH} on each machine: docs/CLUSTERS.md",
+}
+"""What starts processes elsewhere and is no option of ``workers`` -> what to run there."""
 
 FUNCTIONS = {
     "uniform": "interval({})",

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from embedsweep.config.other_names import word_here
+from embedsweep.config.other_names import ENGINES, word_here
 from embedsweep.errors import Problem, raise_problems
 
 _MANY = 12
@@ -95,6 +95,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return f" (did you mean {elsewhere}?)"
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" (did you mean {match[0]}?)" if match else ""
+
+
+def no_option(group: str, option: str, options: Collection[str]) -> str:
+    """Return that a group has no such option, what may be meant, and what there is."""
+    engine = ENGINES.get(option.lower()) if group == "workers" else None
+    meant = f" (did you mean {engine}?)" if engine else nearest(option, options)
+    return f"no option {shown(option)}{meant}; there are: {', '.join(options)}"
 
 
 def listed(names: Collection[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,13 @@ from embedsweep.tracking.store import ALREADY_EXISTS, Store, mlflow_errors, repe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import DatasetInput, Metric, RunTag
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+Together = Metrics | Tags | DataSet | End
+"""Records of a run that can be written in one step."""
 
 _MAX_DIGEST = 36
-_MAX_TAGS = 100  # per call
-_MAX_PARAMS = 100  # per call
-_MAX_METRICS = 1000  # per call
 _MAX_OLDER_NOTE = 5000  # characters of an experiment's description that servers before MLflow 3.17 store
 
 
@@ -39,14 +40,16 @@ class MlflowWriter:
         self.lookup = Lookup(store, client)
         # The metrics of runs that this process alone writes into: their steps, or None if not read from the store yet.
         self._steps: dict[str, dict[str, set[int] | None]] = {}
+        self._repository: tuple[str, ArtifactRepository] | None = None  # of the run that got the last file
 
-    def write(self, experiment: str, run_id: str, record: Record) -> str:
+    def write(self, experiment: str, run_id: str, record: Record, *, is_untried: bool = False) -> str:
         """Write a record, or what the store lacks of it.
 
         Args:
             experiment: the experiment's name.
             run_id: the run's id in the store, or the one that it has in the spool.
             record: what to write.
+            is_untried: whether no process has tried to write it before: a new run need not be searched for then.
 
         Returns:
             The store's id of the run.
@@ -58,22 +61,34 @@ class MlflowWriter:
         if isinstance(record, StudyRun):
             return self._open_study(record)
         if isinstance(record, TrialRun):
-            opened = self._open_trial(experiment, run_id, record)
+            opened = self._open_trial(experiment, run_id, record, is_known=not (record.is_new and is_untried))
             self.lookup.remember(opened, run_id)
             return opened
+        if isinstance(record, Together):
+            return self.write_together(experiment, run_id, [record])
         store_id = self.lookup.id_of(experiment, run_id)
-        match record:
-            case Metrics():
-                self._log_metrics(store_id, record)
-            case Tags():
-                self._set_tags(store_id, record.tags)
-            case ExperimentTags():
-                self.tag_experiment(experiment, record.tags)
-            case DataSet():
-                self._log_data_set(store_id, record)
-            case Files():
-                self._log_files(store_id, record)
-            case End():
+        if isinstance(record, ExperimentTags):
+            self.tag_experiment(experiment, record.tags)
+        else:
+            self._log_files(store_id, record)
+        return store_id
+
+    def write_together(self, experiment: str, run_id: str, records: Sequence[Together]) -> str:
+        """Write records of a run that follow each other, or what the store lacks of them, in as few calls as possible.
+
+        Args, Returns and Raises: as those of `write`. If the store refuses one, some of the others may be written.
+        """
+        store_id = self.lookup.id_of(experiment, run_id)
+        self._log_data_sets(store_id, [record for record in records if isinstance(record, DataSet)])
+        tags: dict[str, str] = {}
+        for record in records:
+            if isinstance(record, Tags):
+                tags |= record.tags
+            elif isinstance(record, End) and record.state is not None:
+                tags[names.STATE] = record.state
+        self._log(store_id, [record for record in records if isinstance(record, Metrics)], tags)
+        for record in records:
+            if isinstance(record, End):
                 self._end(store_id, record)
         return store_id
 
@@ -134,9 +149,9 @@ class MlflowWriter:
                 self._client.delete_run(created)
         return first
 
-    def _open_trial(self, experiment: str, run_id: str, record: TrialRun) -> str:
+    def _open_trial(self, experiment: str, run_id: str, record: TrialRun, *, is_known: bool) -> str:
         """Reopen the run that the id names or an earlier attempt has created; create one if there is none."""
-        store_id = self.lookup.find(run_id, experiment)
+        store_id = self.lookup.find(run_id, experiment) if is_known else None
         if store_id is None and record.adopts and record.parent is not None:
             store_id = self.lookup.find_trial(
                 experiment, record.tags[names.KIND], record.tags[names.TRIAL], record.parent
@@ -180,12 +195,14 @@ class MlflowWriter:
         self._set_tags(run_id, {names.STATE: "RUNNING"})
         self._steps[run_id] = dict.fromkeys(run.data.metrics)
 
-    def _log_metrics(self, run_id: str, record: Metrics) -> None:
+    def _log(self, run_id: str, records: Iterable[Metrics], tags: Mapping[str, str]) -> None:
+        """Log metrics and set tags: in one call, which MLflow's client divides where the store takes fewer at once."""
         try:
-            points = self._missing_points(run_id, record)
-            with mlflow_errors(f"metrics cannot be logged to run {run_id}"):
-                for start in range(0, len(points), _MAX_METRICS):
-                    self._client.log_batch(run_id, metrics=points[start : start + _MAX_METRICS], synchronous=True)
+            points = [point for record in records for point in self._missing_points(run_id, record)]
+            doing = "metrics cannot be logged to" if points else "tags cannot be set on"
+            if points or tags:
+                with mlflow_errors(f"{doing} run {run_id}"):
+                    self._client.log_batch(run_id, metrics=points, tags=_run_tags(tags), synchronous=True)
         except BaseException:
             if run_id in self._steps:  # some may have been written: read the steps from the store next time
                 self._steps[run_id] = dict.fromkeys(self._steps[run_id])
@@ -209,14 +226,12 @@ class MlflowWriter:
                     points.append(Metric(name, value, record.time_ms, step))
         return points
 
-    def _log_data_set(self, run_id: str, record: DataSet) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        source_type = "http" if record.source.startswith(("http://", "https://")) else "local"
-        source = json.dumps({"url" if source_type == "http" else "uri": record.source})
-        dataset = Dataset(record.name, record.digest[:_MAX_DIGEST], source_type, source)
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", record.context)])]
-        with mlflow_errors(f"data set {record.name!r} cannot be logged to run {run_id}"):
+    def _log_data_sets(self, run_id: str, records: Sequence[DataSet]) -> None:
+        if not records:
+            return
+        inputs = [_input(record) for record in records]
+        known = ", ".join(repr(record.name) for record in records)
+        with mlflow_errors(f"data set{'s' if len(records) > 1 else ''} {known} cannot be logged to run {run_id}"):
             try:
                 self._client.log_inputs(run_id, datasets=inputs)
             except Exception as error:
@@ -229,15 +244,19 @@ class MlflowWriter:
         path = Path(record.path)
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
-            log = artifacts_of(self._store, self._client, run_id).log_artifact
+            log = self._artifacts(run_id).log_artifact
             for file in files:  # one by one, so that a server's failure repeats one of them only
                 inner = str(file.parent.relative_to(path)) if path.is_dir() else "."
                 folder = "/".join(part for part in (record.folder, inner) if part not in (None, ".")) or None
                 repeated(log, str(file), folder) if self._store.is_server else log(str(file), folder)
 
+    def _artifacts(self, run_id: str) -> ArtifactRepository:
+        """Return the access to a run's artifacts; the store is asked for their place, which never changes, once."""
+        if self._repository is None or self._repository[0] != run_id:
+            self._repository = run_id, artifacts_of(self._store, self._client, run_id)
+        return self._repository[1]
+
     def _end(self, run_id: str, record: End) -> None:
-        if record.state is not None:
-            self._set_tags(run_id, {names.STATE: record.state})
         with mlflow_errors(f"run {run_id} cannot be ended as {record.state or record.status}"):
             self._client.set_terminated(run_id, record.status, end_time=record.time_ms)
         self._steps.pop(run_id, None)  # another process may continue the run
@@ -245,14 +264,24 @@ class MlflowWriter:
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        entities = [Param(*item) for item in params.items()]
-        for start in range(0, len(entities), _MAX_PARAMS):
-            self._client.log_batch(run_id, params=entities[start : start + _MAX_PARAMS], synchronous=True)
+        # MLflow's client divides what a store takes in several calls.
+        self._client.log_batch(run_id, params=[Param(*item) for item in params.items()], synchronous=True)
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        entities = [RunTag(*tag) for tag in tags.items()]
         with mlflow_errors(f"tags cannot be set on run {run_id}"):
-            for start in range(0, len(entities), _MAX_TAGS):
-                self._client.log_batch(run_id, tags=entities[start : start + _MAX_TAGS], synchronous=True)
+            self._client.log_batch(run_id, tags=_run_tags(tags), synchronous=True)
+
+
+def _run_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(*tag) for tag in tags.items()]
+
+
+def _input(record: DataSet) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source_type = "http" if record.source.startswith(("http://", "https://")) else "local"
+    source = json.dumps({"url" if source_type == "http" else "uri": record.source})
+    dataset = Dataset(record.name, record.digest[:_MAX_DIGEST], source_type, source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", record.context)])

@@ -21,7 +21,7 @@ from embedsweep.signals import shielded
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.names import study_id
 from embedsweep.tracking.records import Record, StudyRun, TrialRun
-from embedsweep.tracking.replay import BUSY, Replay, replay
+from embedsweep.tracking.replay import BUSY, STOPPED, Replay, replay
 from embedsweep.tracking.spool import Origin, Spool, spool_of
 from embedsweep.tracking.store import Notify, Store, is_locked, locate, open_store, waiting_for_lock, within
 
@@ -38,6 +38,15 @@ PATIENCE_S = 40.0
 
 RESTART_S = 20.0
 """How long it waits for a store that fails, such as a server that is restarted."""
+
+REST = 5.0
+"""How many times longer than it wrote the thread rests then, unless somebody waits for it.
+
+What comes meanwhile is written in one call: a store that many processes keep busy gets fewer calls, and one that
+answers at once gets each record at once.
+"""
+
+LONGEST_REST_S = 5.0
 
 QUERY_S = 12.0
 """How long a question to a server may take."""
@@ -69,6 +78,7 @@ class RecordWriter:
         self._locked = False  # whether the last attempt failed because another process has locked the database
         self._away = False  # whether the user was told that the store is unreachable
         self._alive_at = -math.inf  # when the store last answered, on the monotonic clock
+        self._rests_until = -math.inf  # on the monotonic clock
         self._drainer: threading.Thread | None = None
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -181,6 +191,7 @@ class RecordWriter:
             self._alive_at = began
         self._closing.set()
         with self._changed:
+            self._changed.notify_all()  # a thread that rests
             while self._waiting():
                 now = time.monotonic()
                 is_failing = self._failures > 0 and self._attempts > attempts  # it was tried once more
@@ -207,6 +218,8 @@ class RecordWriter:
         """Stop writing after the present record; whoever uses the same folder next writes what waits."""
         self._stopped.set()
         self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
         if (drainer := self._drainer) is not None:
             drainer.join(1.0 if self._failures else OPENING_S)
 
@@ -254,23 +267,28 @@ class RecordWriter:
     def _start(self) -> None:
         """Start the thread that writes, unless one is running."""
         with self._changed:
+            self._changed.notify_all()  # it does not rest while somebody waits for a run
             if self._drainer is None and not self._stopped.is_set():
                 self._drainer = threading.Thread(target=self._drain, name="write-mlflow", daemon=True)
                 self._drainer.start()
 
     def _drain(self) -> None:
         while not self._stopped.is_set():
+            self._rest()
+            began = time.monotonic()
             problem = self._write_waiting()
             with self._changed:
+                now = time.monotonic()
+                self._rests_until = now + min(REST * (now - began), LONGEST_REST_S)
                 self._attempts += 1
-                self._failures = 0 if problem in (None, BUSY) else self._failures + 1
+                self._failures = 0 if problem in (None, BUSY, STOPPED) else self._failures + 1
                 self._locked = problem is not None and is_locked(problem)
                 self._changed.notify_all()
                 # A record that is added after this finds no thread, and starts another.
                 if problem is None and not self._waiting():
                     self._drainer = None
                     return
-            if problem is not None and problem != BUSY:  # for another process it has waited already
+            if problem is not None and problem not in (BUSY, STOPPED):  # for another process it has waited already
                 if self._failures > 1:  # a single failure is repeated at once, and does not concern the user
                     self._set_away(problem)
                 pause = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
@@ -279,6 +297,22 @@ class RecordWriter:
                 else:
                     self._closing.wait(pause)
 
+    def _rest(self) -> None:
+        """Leave the store alone for a while, unless a caller waits for a run or the end."""
+        with self._changed:
+            while (left_s := self._rests_until - time.monotonic()) > 0:
+                if self._closing.is_set() or self._is_awaited(""):
+                    return
+                self._changed.wait(left_s)
+
+    def _is_awaited(self, run_id: str) -> bool:
+        """Return whether a caller waits for another run to be opened."""
+        return any(each != run_id and store_id is None for each, store_id in list(self._opening.items()))
+
+    def _must_stop(self, run_id: str) -> bool:
+        """Return whether to stop writing a run: at the end, or because another is written first."""
+        return self._stopped.is_set() or (self._opening.get(run_id, "") is not None and self._is_awaited(run_id))
+
     def _write_waiting(self) -> str | None:
         """Write what waits; return why something could not be written at this moment, or None."""
         try:
@@ -286,20 +320,21 @@ class RecordWriter:
             if self._away and not writer.lookup.answers():
                 return f"MLflow's store {self.store} does not answer"
             written = 0
-            for spool in list(self._spools):
+            chosen = [(spool, self._chosen(spool)) for spool in list(self._spools)]
+            for spool, runs in sorted(chosen, key=lambda each: not self._opening.keys() & set(each[1])):
                 result = replay(
                     writer,
                     spool,
                     str(self.store),
-                    self._chosen(spool),
+                    runs,
                     self._on_written,
-                    self._stopped.is_set,
-                    lambda: self._forget_written_by_others(writer),
+                    self._must_stop,
+                    lambda run_id: self._forget_written_by_others(writer, run_id),
                 )
                 self._note(result, spool)
                 written += result.records
                 if result.delayed:
-                    return next(iter(result.delayed.values()))
+                    return min(result.delayed.values(), key=BUSY.__eq__)
         except (TrackingError, OSError) as error:
             return str(error)
         if self._away:
@@ -308,27 +343,28 @@ class RecordWriter:
         return None
 
     def _chosen(self, spool: Spool) -> list[str]:
-        """Return the runs to write: this process's, at the end of the command all; not those that the store refuses."""
+        """Return the runs to write: this process's, at the end of the command all; not those that the store refuses.
+
+        One that a caller waits for comes first.
+        """
         with self._changed:
-            own = {run_id for run_id, count in self._unwritten.items() if count > 0}
-        return [
-            run_id
-            for run_id in spool.waiting(str(self.store))
-            if run_id not in self._refused and (self._closing.is_set() or run_id in own)
-        ]
+            own = [run_id for run_id, count in self._unwritten.items() if count > 0]
+        waiting = spool.waiting(str(self.store), None if self._closing.is_set() else own)
+        chosen = [run_id for run_id in waiting if run_id not in self._refused]
+        return sorted(chosen, key=lambda run_id: run_id not in self._opening)
 
     def _waiting(self) -> bool:
         return any(self._chosen(spool) for spool in list(self._spools))
 
-    def _forget_written_by_others(self, writer: MlflowWriter) -> None:
+    def _forget_written_by_others(self, writer: MlflowWriter, run_id: str) -> None:
         """Read the steps of a run's metrics anew if another process, such as ``sync``, has written its records."""
-        for run_id, count in list(self._unwritten.items()):
-            spools = [spool for spool in list(self._spools) if spool.holds(run_id, str(self.store))]
-            missing = count - sum(1 for spool in spools for _ in spool.records(run_id))
-            if missing > 0:
-                writer.forget_steps(run_id)
-                with self._changed:
-                    self._unwritten[run_id] -= missing
+        count = self._unwritten.get(run_id, 0)
+        spools = [spool for spool in list(self._spools) if spool.holds(run_id, str(self.store))]
+        missing = count - sum(1 for spool in spools for _ in spool.records(run_id))
+        if missing > 0:
+            writer.forget_steps(run_id)
+            with self._changed:
+                self._unwritten[run_id] -= missing
 
     def _on_written(self, run_id: str, record: Record, store_id: str) -> None:
         with self._changed:

@@ -40,6 +40,8 @@ class TrialRun:
         parent: id of the study's parent run; None without a study.
         adopts: whether an earlier attempt may have created a run whose id is not known.
         time_ms: the start of the run if it is created, in milliseconds since 1970.
+        is_new: whether the run's id was made for this record, so that the store cannot have the run before it is
+            written; earlier versions did not say.
     """
 
     kind: ClassVar[str] = "trial"
@@ -49,6 +51,7 @@ class TrialRun:
     parent: str | None
     adopts: bool
     time_ms: int
+    is_new: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,32 @@
-"""Write the records that wait in a spool to a store, in order and each once, whatever was cut off before."""
+"""Write the records that wait in a spool to a store, in order and each once, whatever was cut off before.
+
+Records of a run that follow each other are written in one call where they can be: a store that many processes write to
+is asked once for what waited together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from filelock import Timeout
 
 from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.signals import shielded
-from embedsweep.tracking.mlflow_writer import MlflowWriter
+from embedsweep.tracking.mlflow_writer import MlflowWriter, Together
 from embedsweep.tracking.names import study_id
-from embedsweep.tracking.records import Record
+from embedsweep.tracking.records import End, Record, TrialRun
 from embedsweep.tracking.spool import Spool, spool_of
 from embedsweep.tracking.store import Notify, locate, open_store
 
 BUSY = "another process writes them"
 """Why records were not written although the store may answer: the replay lock was held."""
+
+STOPPED = "writing was stopped"
+"""Why they were not, although it may: the caller asked to stop."""
+
+BATCH = 100
+"""How many records are written in one call, at most; after it, they are counted as written."""
 
 OnWritten = Callable[[str, Record, str], None]
 """Receives a run's id, a record that is now in the store, and the store's id of the run."""
@@ -66,8 +76,8 @@ def replay(
     store: str,
     runs: Collection[str] | None = None,
     on_written: OnWritten = lambda *_: None,
-    is_over: Callable[[], bool] = lambda: False,
-    on_begin: Callable[[], None] = lambda: None,
+    is_over: Callable[[str], bool] = lambda _: False,
+    on_begin: Callable[[str], None] = lambda _: None,
 ) -> Replay:
     """Write the records that wait in a spool; if killed at any moment, no record is lost or written twice.
 
@@ -75,19 +85,25 @@ def replay(
         writer: the store, open.
         spool: the records.
         store: the store's URI without secrets; records for other stores stay.
-        runs: the runs whose records are written; None is all.
+        runs: the runs whose records are written, in this order; None is all.
         on_written: is called after each record.
-        is_over: returns whether to stop, and is called before each record.
-        on_begin: is called before the first record, once no other process writes.
+        is_over: is given a run and returns whether to stop; called before each call to the store.
+        on_begin: is given a run, before its first record, once no other process writes it.
     """
-    if not _chosen(spool, store, runs):
-        return Replay()
-    try:
-        with spool.replay_lock():
-            on_begin()
-            return _replay_alone(writer, spool, _chosen(spool, store, runs), on_written, is_over)
-    except Timeout:
-        return Replay(delayed=dict.fromkeys(_chosen(spool, store, runs), BUSY))
+    result = Replay()
+    chosen = spool.waiting(store) if runs is None else list(runs)
+    for number, run_id in enumerate(chosen):
+        try:
+            with spool.replay_lock(run_id):
+                on_begin(run_id)
+                problem = _replay_alone(_Run(writer, spool, run_id, on_written, is_over), result, store)
+        except Timeout:
+            result.delayed[run_id] = BUSY
+            continue
+        if problem is not None:
+            result.delayed |= dict.fromkeys(chosen[number:], problem)
+            return result
+    return result
 
 
 def replay_spool(spool: Spool, origin: str, uri: str, notify: Notify) -> Replay:
@@ -133,53 +149,85 @@ def write_or_set_aside(experiment: str, uri: str, notify: Notify) -> Replay:
         refused |= set_aside
 
 
-def _chosen(spool: Spool, store: str, runs: Collection[str] | None) -> list[str]:
-    return [run_id for run_id in spool.waiting(store) if runs is None or run_id in runs]
+@dataclass(frozen=True)
+class _Run:
+    """A run whose records are written; attributes as the arguments of `replay`."""
+
+    writer: MlflowWriter
+    spool: Spool
+    run_id: str
+    on_written: OnWritten
+    is_over: Callable[[str], bool]
 
 
-def _replay_alone(
-    writer: MlflowWriter, spool: Spool, runs: list[str], on_written: OnWritten, is_over: Callable[[], bool]
-) -> Replay:
-    result = Replay()
-    for number, run_id in enumerate(runs):
-        rest = runs[number:]
-        if (origin := spool.origin(run_id)) is None:
-            continue
-        try:
-            written = _replay_run(writer, spool, run_id, origin.experiment, on_written, is_over)
-        except UnreachableError as error:
-            if not writer.lookup.answers():
-                result.delayed |= dict.fromkeys(rest, str(error))
-                return result
-            result.delayed[run_id] = str(error)
-        except TrackingError as error:
-            result.refused[run_id] = str(error)
-            spool.note_refusal(run_id, str(error))
-        else:
-            if written is None:
-                result.delayed |= dict.fromkeys(rest, "writing was stopped")
-                return result
-            result.done[run_id] = written
-    return result
+def _replay_alone(run: _Run, result: Replay, store: str) -> str | None:
+    """Write the records of a run, and note in ``result`` how it went; return why no run can be written now, or None."""
+    origin = run.spool.origin(run.run_id)
+    if origin is None or origin.store != store:  # another process has written them in the meantime
+        return None
+    try:
+        written = _replay_run(run, origin.experiment)
+    except UnreachableError as error:
+        if not run.writer.lookup.answers():
+            return str(error)
+        result.delayed[run.run_id] = str(error)
+    except TrackingError as error:
+        result.refused[run.run_id] = str(error)
+        run.spool.note_refusal(run.run_id, str(error))
+    else:
+        if written is None:
+            return STOPPED
+        result.done[run.run_id] = written
+    return None
 
 
-def _replay_run(
-    writer: MlflowWriter,
-    spool: Spool,
-    run_id: str,
-    experiment: str,
-    on_written: OnWritten,
-    is_over: Callable[[], bool],
-) -> Written | None:
+def _replay_run(run: _Run, experiment: str) -> Written | None:
     """Write the waiting records of a run; return None if it was stopped."""
     count = 0
-    while not spool.remove(run_id):  # records may have been added in the meantime
-        for position, record in spool.records(run_id):
-            if is_over():
+    while not run.spool.remove(run.run_id):  # records may have been added in the meantime
+        for batch in _batches(run.spool.records(run.run_id)):
+            if run.is_over(run.run_id):
                 return None
-            with shielded():
-                store_id = writer.write(experiment, run_id, record)
-                spool.mark_written(run_id, position)
-            on_written(run_id, record, store_id)
-            count += 1
-    return Written(writer.lookup.id_of(experiment, run_id), count)
+            try:
+                _write(run, experiment, batch)
+            except UnreachableError:
+                raise
+            except TrackingError:
+                if len(batch) == 1:
+                    raise
+                for each in batch:  # those before the one that is refused are written, and counted
+                    _write(run, experiment, [each])
+            count += len(batch)
+    return Written(run.writer.lookup.id_of(experiment, run.run_id), count)
+
+
+def _batches(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
+    """Yield records with their positions, in order: together those that can be written in one call."""
+    batch: list[tuple[int, Record]] = []
+    for position, record in records:
+        if batch and (not isinstance(record, Together) or len(batch) == BATCH):
+            yield batch
+            batch = []
+        batch.append((position, record))
+        if not isinstance(record, Together) or isinstance(record, End):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _write(run: _Run, experiment: str, batch: list[tuple[int, Record]]) -> None:
+    """Write records and count them as written."""
+    writer, spool, run_id, (_, first) = run.writer, run.spool, run.run_id, batch[0]
+    with shielded():
+        if len(batch) > 1:
+            together = [record for _, record in batch if isinstance(record, Together)]
+            store_id = writer.write_together(experiment, run_id, together)
+        else:
+            is_untried = isinstance(first, TrialRun) and not spool.is_begun(run_id)
+            if is_untried:
+                spool.mark_begun(run_id)
+            store_id = writer.write(experiment, run_id, first, is_untried=is_untried)
+        spool.mark_written(run_id, batch[-1][0])
+    for _, record in batch:
+        run.on_written(run_id, record, store_id)

@@ -267,7 +267,8 @@ class Tracker:
             store = self._writer.store
             raise TrackingError(f"run {run_id} cannot be reopened: MLflow's store {store} lacks it, or it was deleted")
         start = started_ms if started_ms is not None else now_ms()
-        record = TrialRun(name, own_tags | redacted(identity), redacted(flatten(config)), parent, adopts, start)
+        all_tags, params = own_tags | redacted(identity), redacted(flatten(config))
+        record = TrialRun(name, all_tags, params, parent, adopts, start, is_new=run_id is None)
         return TrialTracker(self._writer, experiment, self._writer.write(experiment, run_id, record), own_tags)
 
     def finished_run(self, experiment: str, run_id: str) -> TrialTracker:

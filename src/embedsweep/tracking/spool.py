@@ -2,7 +2,7 @@
 
     <run id>.jsonl   the store and the experiment; then one record per line. A sqlite file below the working directory
                      is named relative to it, so that the records find the store when both are moved
-    <run id>.done    the number of records that were written to the store
+    <run id>.done    the number of records that were written to the store; there once the first is about to be
     <run id>.refused why the store refuses the next one; gone once that is written
     <run id>.aside   kept: records that a repair gave up because the store refuses them
     <run id>.files/  artifacts, linked or copied when they were recorded
@@ -18,7 +18,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,9 +33,10 @@ from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_
 from embedsweep.tracking.store import locate
 
 SPOOL = "spool"
-WRITE_LOCK, REPLAY_LOCK = ".write.lock", ".replay.lock"
+WRITE_LOCK, REPLAY_LOCK = ".write.lock", ".replay"
+_REPLAY_LOCKS = 64  # so that processes which write different runs seldom wait for each other
 _GONE = (FileNotFoundError, NotADirectoryError)
-_REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits
+_REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits of a run
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,15 @@ class Spool:
         origin = Origin(**json.loads(line))
         return replace(origin, store=str(locate(origin.store)))
 
-    def waiting(self, store: str | None = None) -> list[str]:
-        """Return the runs with records that wait for the store, or for any: a parent run first, then by start time."""
+    def waiting(self, store: str | None = None, among: Collection[str] | None = None) -> list[str]:
+        """Return the runs with records that wait for the store, or for any: a parent run first, then by start time.
+
+        Args:
+            store: the store's URI, without secrets; None is any.
+            among: the runs to look at; None is all. Of many processes in one folder each looks at its own.
+        """
         runs: list[tuple[bool, int, str]] = []
-        for run_id in self._run_ids():
+        for run_id in self._run_ids() if among is None else among:
             origin = self.origin(run_id)
             if origin is not None and store in (None, origin.store):
                 first = next((record for _, record in self.records(run_id)), None)
@@ -135,9 +142,17 @@ class Spool:
                         record = replace(record, path=str(self.folder / record.path))
                     yield position, record
 
+    def is_begun(self, run_id: str) -> bool:
+        """Return whether any process has tried to write a record of a run."""
+        return self._done(run_id).exists()
+
+    def mark_begun(self, run_id: str) -> None:
+        """Note, before the first record of a run is written, that the store may have it from now on."""
+        write_atomically(self._done(run_id), "0", durable=True)
+
     def mark_written(self, run_id: str, position: int) -> None:
         """Note that all records of a run up to this position are in the store."""
-        write_atomically(self.folder / f"{run_id}.done", str(position + 1))
+        write_atomically(self._done(run_id), str(position + 1))
         self._refused(run_id).unlink(missing_ok=True)
 
     def remove(self, run_id: str) -> bool:
@@ -152,7 +167,7 @@ class Spool:
     def delete_folder(self) -> None:
         """Delete the folder, and that of the run around it, unless something waits or is kept in them."""
         with suppress(OSError):
-            if {path.name for path in self.folder.iterdir()} <= {WRITE_LOCK, REPLAY_LOCK}:
+            if all(path.name == WRITE_LOCK or path.name.startswith(REPLAY_LOCK) for path in self.folder.iterdir()):
                 shutil.rmtree(self.folder)
                 self.folder.parent.rmdir()
 
@@ -201,14 +216,19 @@ class Spool:
                     return run_id
         return None
 
-    def replay_lock(self) -> FileLock:
-        """Return the lock under which records are replayed; it raises ``filelock.Timeout`` if a process keeps it."""
-        return FileLock(self.folder / REPLAY_LOCK, timeout=_REPLAY_LOCK_S)
+    def replay_lock(self, run_id: str) -> FileLock:
+        """Return the lock under which a run's records are replayed; ``filelock.Timeout`` means that a process keeps it.
+
+        Workers of one machine share the folder, and none waits while another writes its own run. The files stay, as a
+        lock on a file that is gone excludes nobody: so there is a fixed number of them.
+        """
+        number = zlib.crc32(run_id.encode()) % _REPLAY_LOCKS
+        return FileLock(self.folder / f"{REPLAY_LOCK}-{number:02x}.lock", timeout=_REPLAY_LOCK_S)
 
     def _delete(self, run_id: str) -> None:
         # The count first: records without it are written again, to no effect, but a count without records would skip
         # the next ones.
-        for path in (self._refused(run_id), self.folder / f"{run_id}.done", self._file(run_id)):
+        for path in (self._refused(run_id), self._done(run_id), self._file(run_id)):
             path.unlink(missing_ok=True)
 
     def _run_ids(self) -> list[str]:
@@ -219,7 +239,7 @@ class Spool:
 
     def _written_count(self, run_id: str) -> int:
         try:
-            return int((self.folder / f"{run_id}.done").read_text(encoding="utf-8"))
+            return int(self._done(run_id).read_text(encoding="utf-8"))
         except (*_GONE, ValueError):  # a power cut may leave it empty, and what is written again changes nothing
             return 0
 
@@ -228,6 +248,9 @@ class Spool:
 
     def _file(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.jsonl"
+
+    def _done(self, run_id: str) -> Path:
+        return self.folder / f"{run_id}.done"
 
     def _refused(self, run_id: str) -> Path:
         return self.folder / f"{run_id}.refused"

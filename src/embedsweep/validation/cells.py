@@ -6,18 +6,18 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from embedsweep.config.axes import axis_of
 from embedsweep.config.compose import Composer, Word, parse_words
 from embedsweep.config.metrics import FAMILIES, Family, Scoring, scoring_keys
 from embedsweep.config.other_names import here
 from embedsweep.config.study import Axis, DiscreteAxis, StudyConfig, StudyPlan
-from embedsweep.config.trial import EVALUATIONS, TrialConfig
-from embedsweep.config.types import fields_of
-from embedsweep.config.values import has_key, leaf_keys, nearest, nearest_key, resolve, set_value, shown, value_at
+from embedsweep.config.trial import TrialConfig, WorkersName
+from embedsweep.config.values import has_key, leaf_keys, nearest_key, no_option, resolve, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem, raise_problems
 from embedsweep.losses.table import LOSSES
+from embedsweep.validation.reference import types_of
 from embedsweep.validation.rules import check_trial
 from embedsweep.validation.sections import TRIAL_SECTIONS, read_trial
 
@@ -172,15 +172,14 @@ def _option_exists(group: str, option: Any, composer: Composer, problems: list[P
     options = composer.options(group)
     if option in options:
         return True
-    what = (
-        f"no option {shown(option)}{nearest(option, options)}"
-        if isinstance(option, str) and option
-        else (f"must be the name of an option, but got {shown(option) or 'nothing'}")
-    )
     if isinstance(option, list) and option and all(name in options for name in option):
         word = f"{'-m ' if len(option) > 1 else ''}{group}={','.join(option)}"
         problems.append(Problem(group, f"takes the name of an option, not a list: {word}"))
         return False
+    if isinstance(option, str) and option:
+        problems.append(Problem(group, no_option(group, option, options)))
+        return False
+    what = f"must be the name of an option, but got {shown(option) or 'nothing'}"
     problems.append(Problem(group, f"{what}; there are: {', '.join(options)}"))
     return False
 
@@ -314,8 +313,12 @@ def benchmark_option(name: str, family: Family | None, composer: Composer) -> di
     return benchmark
 
 
-def _keys_of(evaluation: type) -> list[str]:
-    return [f"evaluation.{key}" for key, _ in fields_of(evaluation).values()]
+def _owners(key: str) -> list[str]:
+    """Return the evaluations or workers that have a key, each as it is chosen."""
+    section = section_of(key)
+    options = {"evaluation": FAMILIES, "workers": get_args(WorkersName)}.get(section, ())
+    inner = {option: " ".join(f"{known}." for known in types_of(section, option)) for option in options}
+    return [f"{section}={option}" for option, known in inner.items() if f" {key}." in f" {known}"]
 
 
 def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, composer: Composer) -> Iterator[Problem]:
@@ -331,12 +334,9 @@ def _key_problems(key: str, cells: Sequence[Cell], overrides: Overrides, compose
             "space: in the option's file",
         )
         return
-    families = [name for name, kind in EVALUATIONS.items() if key in _keys_of(kind)]
-    if families:
-        others = " or ".join(f"evaluation={name}" for name in families)
-        yield Problem(
-            key, f"evaluation={cells[0].composed['evaluation'].get('name')} has no such key; choose {others} for it"
-        )
+    if owners := _owners(key):
+        here_is = f"{section}={cells[0].composed[section].get('name')}"
+        yield Problem(key, f"{here_is} has no such key; choose {' or '.join(owners)} for it")
         return
     if len(lacking) == len(cells) and (name := here(key)) is not None:
         yield Problem(key, f"no such key; here it is {name}")

@@ -23,7 +23,7 @@ from embedsweep.config.reader import Reader
 from embedsweep.config.study import WorkersConfig
 from embedsweep.config.trial import EvaluationConfig, TrialConfig, WorkersName
 from embedsweep.config.types import allowed_words_of, describe, fields_of, plain_type
-from embedsweep.config.values import has_key, nearest, nearest_key, set_value, shown, value_at
+from embedsweep.config.values import has_key, nearest, nearest_key, no_option, set_value, shown, value_at
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.table import LOSSES
 from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS
@@ -92,7 +92,9 @@ def keys() -> tuple[str, ...]:
     plain = [key for group in groups() if group != "loss" for key in types_of(group, "")]
     of_losses = [key for loss in LOSSES for key in types_of("loss", loss)]
     of_families = [key for family in FAMILIES for key in types_of("evaluation", family)]
-    return tuple(dict.fromkeys([*groups(), "loss@loss.inner", "resume", *plain, *of_losses, *of_families]))
+    of_workers = [key for name in get_args(WorkersName) for key in types_of("workers", name)]
+    own = [*of_losses, *of_families, *of_workers]
+    return tuple(dict.fromkeys([*groups(), "loss@loss.inner", "resume", *plain, *own]))
 
 
 def allowed_words(key: str) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ def reference_of(word: str) -> Reference:
     if group in known:
         names = option_names(group)
         if sign and option not in names:
-            raise ConfigError.single(word, f"no option {option}{nearest(option, names)}; there are: {', '.join(names)}")
+            raise ConfigError.single(word, no_option(group, option, names))
         return _of_option(group, option) if sign else _of_group(group)
     if word == "benchmark":
         return Reference(word, _BENCHMARKS, _summaries(word), None, ())
@@ -180,10 +182,10 @@ def reference_of(word: str) -> Reference:
 
 
 def _all_keys(section: str) -> list[KeyEntry]:
-    """Return the keys of a section as its default option has them; of losses and evaluations, those of each."""
+    """Return the keys of a section as its default option has them; of losses, workers and evaluations, of each."""
     if section not in groups():
         return []
-    if section == "loss":
+    if section in ("loss", "workers"):
         return [entry for option in option_names(section) for entry in _of_option(section, option).keys]
     entries = list(_of_option(section, groups()[section][0]).keys)
     return [*entries, *own_keys(section)] if section == "evaluation" else entries

@@ -23,6 +23,7 @@ from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.answering import interval_on_test, make_answer
 from embedsweep.study.duplicates import trained_config
+from embedsweep.study.finals import expects_finals
 from embedsweep.study.record import RUN_ID, StudyRecord
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
@@ -52,7 +53,9 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     """
     if not _is_over(study):
         return False
-    score_complete(study, tracker, parent)
+    tested, best = score_complete(study, tracker, parent), study.best
+    if tested is None and best is not None and not expects_finals(study):
+        say(f"test was not scored: the model of trial {best.number}, the best, is not on this machine")
     asked, finals = study.finals_config, study.finals
     if asked is not None and finals is None:
         why = "of each configuration a trial forgets more than study.keep allows"
