@@ -41,7 +41,8 @@ def become(name: str) -> None:
 
     socket.gethostname = lambda: name
     leases._system = lambda: f"kernel of {name}"  # type: ignore[assignment]
-    leases.BEAT_EVERY_S = worker.BEAT_EVERY_S = BEAT_EVERY_S  # type: ignore[misc]
+    for module in (leases, worker):
+        vars(module)["BEAT_EVERY_S"] = BEAT_EVERY_S
     leases.SILENT_FOR_S = SILENT_FOR_S
     shared_checkpoints.EVERY_S = 0.1
     from transformers.trainer_callback import CallbackHandler

@@ -24,6 +24,7 @@ from embedsweep.report.results import StudyResults
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.study.frozen_data import agree_on_data
+from embedsweep.study.mounts import shared_file_system
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.storage import repair_hint, storage_errors
@@ -91,6 +92,7 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         make = partial(_display, console, style)
         display = make(study)
         _show_start(display, study)
+        _warn_of_shared_folder(display, study)
         report = partial(_report, console, study, display, program)
         try:
             refused = _run_trials(request, study, display, make, start, program, report)
@@ -260,6 +262,18 @@ def _show_start(display: TrialDisplay, study: Study) -> None:
     line = f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
     objectives = list(study.plan.objectives)
     display.open(line, {"study": study.name, "objectives": objectives, "folder": str(study.folder)})
+
+
+def _warn_of_shared_folder(display: TrialDisplay, study: Study) -> None:
+    """Say once for a study that its journal is on a network file system, whose locks may exclude nobody."""
+    kind = shared_file_system(study.folder) if study.url is None else None
+    if kind is not None:
+        warning = (
+            f"{study.folder} is on a network file system ({kind}): run this study on one machine at a time. For "
+            "several, begin it with study.storage=postgresql://host/database"
+        )
+        for line in study.unseen_warnings([warning]):
+            display.say(line)
 
 
 def _last_words(study: Study, workers: WorkersConfig) -> str:
