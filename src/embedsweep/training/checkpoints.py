@@ -76,6 +76,11 @@ class Checkpoints:
         """The steps of all checkpoints that have a seal, whole or not."""
         return [step for step in self._steps() if (self.path(step) / SEAL).is_file()]
 
+    @property
+    def place(self) -> str:
+        """Where a training is resumed, in words."""
+        return "from its start" if self.last_sealed is None else f"from step {self.last_sealed}"
+
     def is_whole(self, step: int) -> bool:
         """Return whether the checkpoint of a step exists and equals its seal."""
         path = self.path(step)
