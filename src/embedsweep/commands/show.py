@@ -51,7 +51,10 @@ def run(words: Sequence[str], console: Console) -> int:
         print_ranking(console, results, None if arguments.values.all else SHOWN)
         print_best(console, results, "embedsweep train")
         if study.is_finals:
-            say(console, f"each seed is a row of its own here; what the finals decided: embedsweep show {study.experiment}")
+            say(
+                console,
+                f"each seed is a row of its own here; what the finals decided: embedsweep show {study.experiment}",
+            )
     for path in (csv, tree):
         if path is not None:
             say(console, f"written to {path}")

@@ -94,7 +94,9 @@ def _forgetting(results: StudyResults, best: TrialRow) -> Iterator[str]:
 def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
     differences = results.differences
     known = results.study.answer
-    of_search = "in the search, " if known is not None and known.verdict is not None else ""  # the finals have their own
+    of_search = (
+        "in the search, " if known is not None and known.verdict is not None else ""
+    )  # the finals have their own
     close = results.undecided
     behind = [number for number, interval in differences.items() if interval is not None and interval[0] > 0]
     unknown = [number for number, interval in differences.items() if interval is None]
