@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sqlalchemy.engine import Engine
 from embedsweep.commands.sweep import run_sweep
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, UnreachableError
-from embedsweep.signals import handled, shielded
+from embedsweep.signals import Deferral, handled, shielded
 from embedsweep.study.opening import open_study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.store import waiting_for_lock
@@ -105,6 +106,72 @@ def test_a_failing_block_raises_its_error_and_the_next_one_the_signal() -> None:
             interrupt_and_fail()
         with pytest.raises(Interrupted), shielded():
             pass
+
+
+def held(work: Callable[[], None], *, seconds: float = 60.0, once: bool = False) -> list[str]:
+    """Return what was done before a signal that work caused was raised, with a deferral around it."""
+    done: list[str] = []
+
+    def defer() -> None:
+        with Deferral(seconds) as deferral:
+            deferral.is_on = True
+            work()
+            done.append("work")
+            assert deferral.signum == signal.SIGTERM
+
+    with handled(once=once), pytest.raises(Interrupted):
+        defer()
+    return done
+
+
+def interrupt_twice() -> None:
+    interrupt()
+    interrupt()
+
+
+def interrupt_and_work_long() -> None:
+    interrupt()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("work", "seconds", "done"),
+    [
+        (interrupt, 60, ["work"]),
+        (shielded()(interrupt), 60, ["work"]),
+        (interrupt_twice, 60, []),
+        (interrupt_and_work_long, 0.05, []),
+        (interrupt_and_fail, 60, []),
+    ],
+    ids=["once", "in a shielded block", "twice", "for too long", "before an error"],
+)
+def test_a_deferral_holds_the_first_signal_back_for_a_while(
+    work: Callable[[], None], seconds: float, done: list[str]
+) -> None:
+    assert held(work, seconds=seconds) == done
+
+
+@pytest.mark.parametrize(("seconds", "done"), [(20.0, ["work"]), (0.1, [])], ids=["in time", "late"])
+def test_the_second_of_two_senders_does_not_cut_the_work_short(seconds: float, done: list[str]) -> None:
+    def work() -> None:
+        interrupt_twice()
+        time.sleep(0.5)
+
+    assert held(work, seconds=seconds, once=True) == done
+
+
+def test_a_deferral_that_is_off_or_lifted_holds_nothing_back() -> None:
+    with handled(), Deferral() as deferral:
+        with pytest.raises(Interrupted):
+            interrupt()
+        deferral.is_on = True
+        with pytest.raises(Interrupted), deferral.lifted():
+            interrupt()
+        assert deferral.is_on
+        assert deferral.signum == signal.SIGTERM
+        with pytest.raises(Interrupted):
+            deferral.raise_held()
+        assert deferral.signum is None
 
 
 def test_a_shield_in_another_thread_defers_no_signal() -> None:

@@ -48,7 +48,7 @@ def at_most_every(seconds: float, call: Callable[[], None]) -> Callable[[], None
     return limited
 
 
-def _same_package() -> dict[str, str]:
+def same_package() -> dict[str, str]:
     """Return the variable by which a child imports this very package where a script or notebook changed ``sys.path``.
 
     Not where it is installed: in ``PYTHONPATH``, the packages beside it would come before the standard library.
@@ -71,9 +71,14 @@ class ChildProcess:
         environment: variables added to this process's environment.
         inbox: receives ``(process, message)`` for each message, and ``(process, None)`` once the process has ended.
 
+    Attributes:
+        is_lost: False: a process on this machine is no machine that went away.
+
     Raises:
         OSError: the process cannot be started.
     """
+
+    is_lost = False
 
     def __init__(
         self,
@@ -95,7 +100,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={**os.environ, **_same_package(), **environment},
+                env={**os.environ, **same_package(), **environment},
                 start_new_session=True,
             )
         assert self._process.stdin is not None
@@ -117,8 +122,12 @@ class ChildProcess:
 
     def send(self, message: object) -> None:
         """Send a message; a process that has ended already is reported by its exit code, not here."""
+        self.send_pickled(pickle.dumps(message))
+
+    def send_pickled(self, message: bytes) -> None:
+        """Send a message that is pickled already."""
         with suppress(BrokenPipeError):
-            self._stdin.write(pickle.dumps(message))
+            self._stdin.write(message)
             self._stdin.flush()
 
     def close_stdin(self) -> None:

@@ -1,39 +1,142 @@
-"""Handlers of SIGINT, SIGTERM and SIGHUP: raise `Interrupted`, but defer signals inside `shielded()`."""
+"""Handlers of SIGINT, SIGTERM and SIGHUP: raise `Interrupted`, but defer signals inside `shielded()`.
+
+A `Deferral` holds the first signal back for longer, until work that must not be lost has reached a good end.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Self
 
 from embedsweep.errors import Interrupted
 
+_log = logging.getLogger(__name__)
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DEFERRED_S = 20.0
+"""Seconds for which a `Deferral` holds a signal back: less than a supervisor, or a cluster, waits before it kills."""
 
 
 @dataclass
 class _Shield:
     depth: int = 0
     pending: int | None = None
+    deferral: Deferral | None = None
+    counts_once: bool = False
+    has_come: bool = False
+
+
+class Deferral:
+    """Holds the first signal back, in a ``with`` block and while it is on; a second one is raised at once.
+
+    So is the first one after a while: it may have come in work that takes long. A signal that nobody has raised is
+    raised at the end of the block, instead of an error. Has no effect outside the main thread.
+
+    Args:
+        seconds: for how long it holds a signal back.
+
+    Attributes:
+        is_on: whether it holds signals back now; at first it does not.
+        signum: the signal that it holds; None without one.
+        is_late: whether it has held one back for as long as it may.
+    """
+
+    def __init__(self, seconds: float = DEFERRED_S) -> None:
+        self.is_on = False
+        self.signum: int | None = None
+        self.is_late = False
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+
+    def take(self, signum: int) -> bool:
+        """Hold a signal back and return True; return False if it has to be raised."""
+        if not self.is_on or self.signum is not None:
+            return False
+        self.signum = signum
+        self._timer = threading.Timer(self._seconds, self._expire, (signum,))
+        self._timer.daemon = True
+        self._timer.start()
+        return True
+
+    def _expire(self, signum: int) -> None:
+        self.is_late = True
+        os.kill(os.getpid(), signum)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Raise signals at once inside the block, one that was held back, too; it counts as held back afterwards.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        was_on, self.is_on = self.is_on, False
+        try:
+            self.raise_held()
+            yield
+        except Interrupted as error:
+            self.signum = error.signum
+            raise
+        finally:
+            self.is_on = was_on
+
+    def raise_held(self) -> None:
+        """Raise the signal that was held back, if there is one.
+
+        Raises:
+            Interrupted: there is.
+        """
+        if (signum := self._release()) is not None:
+            raise Interrupted(signum)
+
+    def _release(self) -> int | None:
+        if self._timer is not None:
+            self._timer.cancel()
+        signum, self.signum = self.signum, None
+        return signum
+
+    def __enter__(self) -> Self:
+        if is_main_thread():
+            _shield.deferral = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if _shield.deferral is self:
+            _shield.deferral = None
+        signum = self._release()
+        if signum is not None and (error is None or isinstance(error, Exception)):
+            if error is not None:
+                _log.warning("interrupted, and the work that this waited for failed", exc_info=error)
+            raise Interrupted(signum) from error
 
 
 _shield = _Shield()
 
 
 @contextmanager
-def handled(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[None]:
+def handled(signals: Iterable[signal.Signals] = SIGNALS, *, once: bool = False) -> Iterator[None]:
     """Turn signals into `Interrupted` inside the block, and restore the former handlers.
 
     A SIGHUP that is ignored at the start (``nohup``) stays ignored. Has no effect outside the main thread: there, a
     program that calls embedsweep keeps its own handlers.
+
+    Args:
+        signals: which.
+        once: whether only the first one counts, where several senders may say the same.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
-    _shield.pending = None
+    _shield.pending, _shield.counts_once, _shield.has_come = None, once, False
     is_hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     numbers = [number for number in signals if not (number is signal.SIGHUP and is_hangup_ignored)]
     former = {number: signal.signal(number, _handle) for number in numbers}
@@ -67,9 +170,9 @@ def shielded() -> Iterator[None]:
     Has no effect outside the main thread, which alone receives signals.
 
     Raises:
-        Interrupted: a signal arrived during the block.
+        Interrupted: a signal arrived during the block, and no `Deferral` holds it back.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
     _shield.depth += 1
@@ -86,17 +189,33 @@ def raise_pending() -> None:
     Raises:
         Interrupted: a signal was deferred.
     """
-    if _shield.pending is not None and not _shield.depth and _is_main_thread():
+    if _shield.pending is not None and not _shield.depth and is_main_thread():
         signum, _shield.pending = _shield.pending, None
-        raise Interrupted(signum)
+        _deliver(signum)
 
 
-def _is_main_thread() -> bool:
+def interrupt_main_thread() -> None:
+    """Interrupt the main thread as SIGTERM does; in a program that calls embedsweep, as Ctrl-C does."""
+    is_own = signal.getsignal(signal.SIGTERM) is _handle
+    os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
+
+
+def is_main_thread() -> bool:
+    """Return whether this is the main thread, which alone receives signals."""
     return threading.current_thread() is threading.main_thread()
 
 
 def _handle(signum: int, _: FrameType | None) -> None:
+    is_late = _shield.deferral is not None and _shield.deferral.is_late
+    if _shield.counts_once and _shield.has_come and not is_late:
+        return
+    _shield.has_come = True
     if _shield.depth:
         _shield.pending = signum
     else:
+        _deliver(signum)
+
+
+def _deliver(signum: int) -> None:
+    if _shield.deferral is None or not _shield.deferral.take(signum):
         raise Interrupted(signum)

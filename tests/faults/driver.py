@@ -12,6 +12,7 @@ PLACE is where:
     ask            Optuna was asked for a trial, and its lease taken
     run            its MLflow run was created, but the study does not have its id yet
     step:7         after an optimizer step, whichever trial comes to it first
+    dev:8          while dev is scored after an optimizer step
     checkpoint:9   while the checkpoint of a step is written; half of a file is there
     sealed:9       once the checkpoint of a step is complete
     tell           the trial is recorded in MLflow; Optuna has not been told
@@ -83,6 +84,13 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         from transformers.trainer_callback import CallbackHandler
 
         _after(CallbackHandler, "on_step_end", fault, lambda _, _args, state, _control: state.global_step == step)
+        return
+    if place == "dev":
+        from sentence_transformers import SentenceTransformerTrainer
+
+        _before(
+            SentenceTransformerTrainer, "evaluation_loop", fault, lambda trainer, *_: trainer.state.global_step == step
+        )
         return
     if place == "checkpoint":
         _tear_checkpoint(step, fault)

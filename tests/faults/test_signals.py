@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from tests.faults.studies import WORDS, Ended, Study
 pytestmark = pytest.mark.slow
 
 FAULTS = {
-    "Ctrl-C": ("int", "step:5"),
+    "Ctrl-C": ("int", "step:6"),
     "SIGTERM": ("term", "step:5"),
+    "SIGTERM while dev is scored": ("term", "dev:10"),
     "Ctrl-C while Optuna is told a result": ("int", "told"),
     "a trial that raises": ("raise", "step:5"),
     "a trial that raises once": ("raise", "step:5"),
@@ -58,9 +60,11 @@ def _run_twice(folder: Path, name: str) -> Story:
     return Story(first, left, again, Study(folder))
 
 
-@pytest.mark.parametrize(("name", "code"), [("Ctrl-C", 130), ("SIGTERM", 143)])
-def test_an_interrupted_command_says_how_to_resume_and_resumes(
-    stories: Mapping[str, Future[Story]], name: str, code: int, undisturbed: Study
+@pytest.mark.parametrize(
+    ("name", "code", "step"), [("Ctrl-C", 130, 7), ("SIGTERM", 143, 5), ("SIGTERM while dev is scored", 143, 10)]
+)
+def test_an_interrupted_command_says_how_to_resume_and_resumes_at_the_very_step(
+    stories: Mapping[str, Future[Story]], name: str, code: int, step: int, undisturbed: Study
 ) -> None:
     story = stories[name].result()
     assert story.first.code == code, story.first.output
@@ -68,12 +72,16 @@ def test_an_interrupted_command_says_how_to_resume_and_resumes(
     left = story.left
     assert f"the same command, or -m study.name={left.name} alone, resumes the study" in story.first.output
     assert left.states == ["RUNNING"]
+    assert f"interrupted; will be resumed from step {step}\n" in story.first.output
     assert left.run_of(0).info.status == "KILLED"
     assert left.run_of(0).data.tags["embedsweep.state"] == "RUNNING"
     assert left.parent.info.status == "KILLED"
 
     assert story.again.code == 0, story.again.output
     assert "trial 0 RUNNING loss=cosent resumed" in story.again.output
+    log = (left.trial_folder(0) / "train.log").read_text(encoding="utf-8")
+    trained = [int(found) for found in re.findall(r"step (\d+) of \d+: loss", log)]
+    assert trained == sorted(set(trained)), "a step was trained twice"
     studies.check_whole(story.study)
     studies.check_equal(story.study, undisturbed)
 

@@ -71,6 +71,16 @@ def crashing_at(step: int) -> RecordingListener:
     return RecordingListener(at={step: crash})
 
 
+def log_of(outcome: Outcome) -> list[dict[str, float]]:
+    """Return the trainer's log without entries that depend on the machine's speed."""
+    timing = ("runtime", "per_second", "total_flos")
+    return [
+        {key: value for key, value in entry.items() if not any(word in key for word in timing)}
+        for entry in outcome.log
+        if "train_runtime" not in entry
+    ]
+
+
 def _no_count(_: object) -> list[int]:
     raise AssertionError("tokens are counted only if texts have a maximum, and here they have none")
 

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from embedsweep.config.trial import TrialConfig
-from embedsweep.errors import ConfigError, GroupError, TrialError
+from embedsweep.errors import ConfigError, GroupError, Interrupted, TrialError
 from embedsweep.models.tiny import tiny_model_path
-from embedsweep.training.checkpoints import CHECKPOINTS
+from embedsweep.signals import handled
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.group import TrainingGroup, open_group
 from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
@@ -222,6 +223,25 @@ def test_a_signal_ends_every_process_at_once(group: TrainingGroup, tmp_path: Pat
     thread.join()
     assert len(pids) == 2
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", ["the leader", "a member"])
+def test_a_signal_stops_a_group_after_a_step_with_a_checkpoint(told: str, group: TrainingGroup, tmp_path: Path) -> None:
+    config = config_of("loss=mnrl", "dataloader.batch_size=8")
+    undisturbed, second = RecordingListener(), RecordingListener()
+    expected = trained(config, tmp_path / "undisturbed", group, undisturbed)
+    pid = os.getpid() if told == "the leader" else pids_of(group)[1]
+    first = RecordingListener(at={3: lambda: os.kill(pid, signal.SIGTERM)})
+    with handled(), pytest.raises(Interrupted):
+        trained(config, tmp_path / "stopped", group, first)
+    assert members() == []
+    assert Checkpoints(tmp_path / "stopped" / CHECKPOINTS).last_whole() in (3, 4, 5)
+    result = trained(config, tmp_path / "stopped", group, second)
+    assert result.dev == pytest.approx(expected.dev, abs=1e-6)
+    assert objectives(first) | objectives(second) == pytest.approx(objectives(undisturbed), abs=1e-6)
+    assert losses(first) | losses(second) == pytest.approx(losses(undisturbed), abs=1e-6)
+    assert not first.evaluations.keys() & second.evaluations.keys()
 
 
 def test_one_process_needs_no_group() -> None:

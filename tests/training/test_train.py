@@ -34,7 +34,7 @@ from embedsweep.training.graphed import ModelGraphs
 from embedsweep.training.train import Outcome
 from embedsweep.validation.single import pass_single
 from tests.demo_pairs import demo_pairs
-from tests.training.cases import RecordingListener, crashing_at, train_config
+from tests.training.cases import RecordingListener, crashing_at, log_of, train_config
 
 LIMIT = 192
 CPU = ("trainer.device=cpu", f"data.limit={LIMIT}")
@@ -383,16 +383,6 @@ ENDS_EARLY = [
     "trainer.eval_every=2",
     "trainer.early_stopping.patience=3",
 ]
-
-
-def log_of(outcome: Outcome) -> list[dict[str, float]]:
-    """Return the trainer's log without entries that depend on the machine's speed."""
-    timing = ("runtime", "per_second", "total_flos")
-    return [
-        {key: value for key, value in entry.items() if not any(word in key for word in timing)}
-        for entry in outcome.log
-        if "train_runtime" not in entry
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,11 @@ from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.validation.sweep import Sweep, pass_sweep
+from embedsweep.workers import local_pool
 from embedsweep.workers import supervisor as supervisor_module
 from embedsweep.workers.job import Job, RemoteDisplay, show
-from embedsweep.workers.supervisor import Supervisor, WorkerPool
+from embedsweep.workers.local_pool import WorkerPool
+from embedsweep.workers.supervisor import Supervisor
 
 CANARY = "kanarienvogel4711"
 WORKER = """if True:
@@ -64,7 +66,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 @pytest.fixture
 def job(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(supervisor_module, "COMMAND", (sys.executable, "-S", "-c", WORKER))
+    monkeypatch.setattr(local_pool, "COMMAND", (sys.executable, "-S", "-c", WORKER))
     return Job(0, sweep, 6, "parent", seconds=None, allocation_folder=None)
 
 
@@ -337,7 +339,7 @@ def test_workers_that_ignore_an_interrupt_are_killed(job: Job, monkeypatch: pyte
 
 
 def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "COMMAND", ("/no/such/python",))
+    monkeypatch.setattr(local_pool, "COMMAND", ("/no/such/python",))
     with pytest.raises(WorkerError, match=r"worker 0 cannot be started: .*No such file"):
         Watched(job, [""]).run()
 

@@ -197,7 +197,8 @@ class _Run:
             except (Interrupted, KeyboardInterrupt):
                 with shielded():
                     run.finish("RUNNING")
-                    display.end(label, "WAITING", None, f"interrupted; {self._resume_command(run)} resumes it")
+                    place = Checkpoints(folder / CHECKPOINTS).place
+                    display.end(label, "WAITING", None, f"interrupted; {self._resume_command(run)} resumes it {place}")
                 raise
             except Exception as error:
                 reason = redact(f"{type(error).__name__}: {error}")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from embedsweep.commands.quoting import device_of
 from embedsweep.commands.study_page import StudyPage
 from embedsweep.config.metrics import direction_of
-from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import Interrupted, TrackingError
-from embedsweep.machine import cuda_devices_of, prepare_process
+from embedsweep.machine import prepare_process
 from embedsweep.report.live import TrialDisplay, shown
 from embedsweep.report.results import StudyResults
 from embedsweep.signals import shielded
@@ -28,9 +25,11 @@ from embedsweep.training.group import TrainingGroup
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import conclude
 from embedsweep.workers.job import Job
+from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import damage
-from embedsweep.workers.supervisor import Supervisor, WorkerPool
-from embedsweep.workers.worker import Worker, delete_unneeded
+from embedsweep.workers.pool import Pool
+from embedsweep.workers.supervisor import Supervisor
+from embedsweep.workers.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class StudyRun:
         start: when the command started, by the monotonic clock.
         program: how this program was started.
         make_pool: makes the worker processes of the finals; they start on entering it.
-        show_finals: makes the display of the finals.
+        show_finals: makes the display of the finals, given how many workers run them.
     """
 
     request: Sweep
@@ -54,10 +53,10 @@ class StudyRun:
     display: TrialDisplay
     start: float
     program: str
-    make_pool: Callable[[Study], WorkerPool]
-    show_finals: Callable[[Study], TrialDisplay]
+    make_pool: Callable[[Study], Pool]
+    show_finals: Callable[[Study, int], TrialDisplay]
 
-    def run(self, pool: WorkerPool, group: TrainingGroup | None) -> StudyResults:
+    def run(self, pool: Pool, group: TrainingGroup | None) -> StudyResults:
         """Run the trials that are left, then the finals, and give the study its answer; return its results.
 
         Args:
@@ -76,7 +75,8 @@ class StudyRun:
             self._work(study, display, pool, group, parent, page.update)
             if (finals := open_finals(study)) is not None:
                 with self.make_pool(finals) as finals_pool:
-                    self._work(finals, self.show_finals(finals), finals_pool, group, parent, page.update)
+                    of_finals = self.show_finals(finals, finals_pool.size)
+                    self._work(finals, of_finals, finals_pool, group, parent, page.update)
             if study.is_complete:
                 # Not earlier: while workers are measured, this process has to see all their GPUs.
                 prepare_process(device_of(study.plan))
@@ -97,18 +97,18 @@ class StudyRun:
         self,
         study: Study,
         display: TrialDisplay,
-        pool: WorkerPool,
+        pool: Pool,
         group: TrainingGroup | None,
         parent: str,
         after_trial: Callable[[], None],
     ) -> None:
         """Run the trials that are left of the study or of its finals."""
         if self.request.study.retry_failed and (retried := study.retry_failed()):
-            display.say(_retry_line(study, retried))
+            display.say(retry_line(study, retried))
         for line in damage(study, self.tracker):
             display.say(line)
         with shown(display):
-            delete_unneeded(study)
+            Leftovers(study).delete()
             if self.request.workers.name == "inline":
                 Worker(study, self.tracker, parent, display, self.deadline, group=group, after_trial=after_trial).work()
             else:
@@ -121,17 +121,13 @@ class StudyRun:
         return self.start + timeout if timeout is not None else None
 
     def _supervise(
-        self, study: Study, display: TrialDisplay, pool: WorkerPool, parent: str, after_trial: Callable[[], None]
+        self, study: Study, display: TrialDisplay, pool: Pool, parent: str, after_trial: Callable[[], None]
     ) -> None:
-        """Run trials in worker processes; one tracker measures the machine, with their GPUs, for all of them."""
-        workers, emissions = self.request.workers, study.services.emissions
-        gpus = cuda_devices_of(device_of(study.plan))[: len(pool.processes) * workers.processes_per_trial]
-        with (
-            tempfile.TemporaryDirectory(prefix="embedsweep-") as folder,
-            MachineEmissions(emissions, Path(folder), gpus) as shared,
-        ):
-            job = Job.of(study, self.request, parent, Path(folder))
-            Supervisor(pool, job, workers, self.deadline, lambda: study.n_left, shared, display, after_trial).run()
+        """Run trials in worker processes; one tracker measures each machine, with their GPUs, for all of them."""
+        with pool.measured(study.services.emissions) as (meter, folder):
+            job = Job.of(study, self.request, parent, folder)
+            workers, n_left = self.request.workers, lambda: study.n_left
+            Supervisor(pool, job, workers, self.deadline, n_left, meter, display, after_trial).run()
 
 
 def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
@@ -145,7 +141,8 @@ def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
                 raise
 
 
-def _retry_line(study: StudyRecord, retried: Sequence[int]) -> str:
+def retry_line(study: StudyRecord, retried: Sequence[int]) -> str:
+    """Return in words which failed trials of a study get another one."""
     plural, numbers = "s" if len(retried) > 1 else "", ", ".join(map(str, retried))
     return f"{len(retried)} failed {study.unit}{plural} ({numbers}) no longer counted but retried"
 

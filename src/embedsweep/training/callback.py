@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -18,11 +19,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from embedsweep.config.result import Decision
 from embedsweep.config.training import EarlyStoppingConfig, rung_steps
 from embedsweep.config.trial import TrialConfig
+from embedsweep.errors import Interrupted
 from embedsweep.evaluation.evaluator import metric_names
 from embedsweep.losses.modules import own_state
 from embedsweep.training.batches import pass_epochs_on
 from embedsweep.training.checkpoints import Checkpoints, CheckpointWriter
+from embedsweep.training.curve import points_of
 from embedsweep.training.divergence import CHECK_EVERY, DivergenceCheck
+from embedsweep.training.stopping import Stop
 
 _log = logging.getLogger(__name__)
 LOSS_WEIGHTS = "loss.safetensors"
@@ -73,6 +77,7 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         losses: the losses of all datasets.
         divergence: checks losses and gradients.
         writer: writes checkpoints.
+        stop: says whether training has to stop, with a checkpoint.
     """
 
     def __init__(
@@ -83,10 +88,12 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         losses: nn.ModuleDict,
         divergence: DivergenceCheck,
         writer: CheckpointWriter,
+        stop: Stop,
     ) -> None:
         self.checkpoints = checkpoints
         self.losses = losses
         self.writer = writer
+        self.stop = stop
         self.objective = "eval_" + config.objective.replace("/", "_")
         self._config = config
         self._divergence = divergence
@@ -98,8 +105,9 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
         self._eval_s = 0.0
 
     def is_over(self, state: TrainerState) -> bool:
-        """Return whether training has ended: all steps are done, or it was pruned or stopped early."""
-        ended = 0 < state.max_steps <= state.global_step or self.was_pruned(state)
+        """Return whether training has ended: all steps are done and scored, or it was pruned or stopped early."""
+        is_last = 0 < state.max_steps <= state.global_step
+        ended = (is_last and not self.lacks_scores(state)) or self.was_pruned(state)
         return ended or out_of_patience(self.history(state), self._config.trainer.early_stopping)
 
     def was_pruned(self, state: TrainerState) -> bool:
@@ -109,6 +117,14 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
     def history(self, state: TrainerState) -> list[float]:
         """Return all values of the objective so far, oldest first."""
         return [entry[self.objective] for entry in state.log_history if self.objective in entry]
+
+    def lacks_scores(self, state: TrainerState) -> bool:
+        """Return whether the last step is one that is evaluated, but training was stopped before that."""
+        step = state.global_step
+        is_scored = any(entry["step"] == step for entry in state.log_history if self.objective in entry)
+        is_rung = step in rung_steps(self._config.rungs, state.max_steps)
+        is_due = step % state.eval_steps == 0 or step >= state.max_steps or is_rung
+        return step > 0 and is_due and not is_scored
 
     def times(self) -> dict[str, float]:
         """Return seconds spent so far, over all attempts."""
@@ -123,19 +139,26 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
             pass_epochs_on(train_dataloader)
         # A checkpoint contains the intervals of its own training, which may have had another number of steps.
         state.compute_steps(args, state.max_steps)
+        args.eval_on_start = self.lacks_scores(state)
+        scored = max((entry["step"] for entry in state.log_history if self.objective in entry), default=0)
+        self._points = [(step, metrics) for step, metrics in points_of(state.log_history) if step > scored]
         self._started = time.monotonic()
 
     def on_step_begin(self, _args: Any, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        """Set the step that a message about divergence names."""
+        """Set the step that a message about divergence names; it is one that a signal must not lose."""
+        self.stop.is_on = True
         self._divergence.step = state.global_step + 1
 
     def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Evaluate where pruning is decided; check for divergence and for failed writes of checkpoints."""
+        """Evaluate where pruning is decided, or stop; check for divergence and for failed writes of checkpoints."""
         self._listener.on_alive()
         self.writer.check()
         # With a checkpoint, as at the trainer's own interval: the best one is chosen among all evaluations.
         if state.global_step in rung_steps(self._config.rungs, state.max_steps):
             control.should_evaluate = control.should_save = True
+        if self.stop.is_due():
+            # Scoring dev may take longer than there is time; whoever resumes the training does so first.
+            control.should_evaluate, control.should_save = False, True
         is_due = state.global_step % CHECK_EVERY == 0
         if control.should_log or control.should_evaluate or control.should_save or is_due:
             self._divergence.check_pending()
@@ -170,15 +193,23 @@ class TrainingCallback(TrainerCallback):  # type: ignore[misc]  # the library is
     def on_save(
         self, args: Any, state: TrainerState, _control: TrainerControl, model: SentenceTransformer, **_: Any
     ) -> None:
-        """Seal a checkpoint and delete those that it replaces."""
+        """Seal a checkpoint and delete those that it replaces; then stop if a signal waits.
+
+        Raises:
+            Interrupted: a signal waits.
+        """
         started = time.monotonic()
         args.distributed_state.wait_for_everyone()  # each process of a group writes its random state
-        if args.process_index != 0:
-            return
-        step, own = state.global_step, own_state(self.losses, model)
-        needed = {step, state.best_global_step or step}
-        self._eval_s += time.monotonic() - started
-        self.writer.submit(functools.partial(self._seal, step, own, self.times(), needed))
+        if args.process_index == 0:
+            step, own = state.global_step, own_state(self.losses, model)
+            # The checkpoint of a step that is not scored yet is written anew when it is; until then there is another.
+            scored = max((entry["step"] for entry in state.log_history if self.objective in entry), default=step)
+            needed = {step, scored, state.best_global_step or step}
+            self._eval_s += time.monotonic() - started
+            self.writer.submit(functools.partial(self._seal, step, own, self.times(), needed))
+        if self.stop.is_due():
+            _log.info("step %d of %d: stopped by a signal", state.global_step, state.max_steps)
+            raise Interrupted(self.stop.signum or signal.SIGTERM)
 
     def _seal(self, step: int, own: dict[str, torch.Tensor], times: Mapping[str, float], needed: set[int]) -> None:
         if own:

@@ -71,6 +71,11 @@ class Checkpoints:
         """The step of the last checkpoint that has a seal, whole or not; None without one."""
         return max((step for step in self._steps() if (self.path(step) / SEAL).is_file()), default=None)
 
+    @property
+    def place(self) -> str:
+        """Where a training is resumed, in words."""
+        return "from its start" if self.last_sealed is None else f"from step {self.last_sealed}"
+
     def is_whole(self, step: int) -> bool:
         """Return whether the checkpoint of a step exists and equals its seal."""
         path = self.path(step)

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from embedsweep.config.result import Decision
 from embedsweep.config.trial import TrialConfig
-from embedsweep.errors import GroupError
+from embedsweep.errors import GroupError, Interrupted
 from embedsweep.machine import oom_kills, visible_cores, visible_devices
 from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
+from embedsweep.signals import Deferral
 
 if TYPE_CHECKING:
     from embedsweep.training.callback import TrainingListener
@@ -62,6 +63,11 @@ class Evaluation:
 
     step: int
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """From every member: it was told to stop, and the checkpoint of its last step is written."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class TrainingGroup:
     def train(self, config: TrialConfig, folder: Path, listener: TrainingListener) -> None:
         """Train a trial to its end, from its last whole checkpoint if there is one.
 
+        A signal makes the members stop after a step, with a checkpoint of it.
+
         Args:
             config: the trial.
             folder: the trial's own; holds its checkpoints.
@@ -123,6 +131,7 @@ class TrainingGroup:
         Raises:
             GroupError: a member died or hung; caused by a MemoryError if the kernel killed it for lack of memory.
             MemoryError: memory was too small for a member's share.
+            Interrupted: a signal came, to this process or to the members.
             Exception: what a member or the listener raised.
         """
         is_complete = False
@@ -131,7 +140,8 @@ class TrainingGroup:
             self._start()
             for member in self._pool.processes:
                 member.send(Order(config, folder.absolute()))
-            self._follow(listener, kills_before)
+            with Deferral() as deferral:
+                self._follow(listener, kills_before, deferral)
             is_complete = True
         finally:
             if not is_complete:
@@ -160,15 +170,19 @@ class TrainingGroup:
             command = (*PYTHON, "embedsweep.training.member", *arguments)
             self._pool.start(rank, command, folder / f"member-{rank}.log", environment)
 
-    def _follow(self, listener: TrainingListener, kills_before: int | None) -> None:
-        """Pass messages of members to the listener, and decisions back, until all are done."""
+    def _follow(self, listener: TrainingListener, kills_before: int | None, deferral: Deferral) -> None:
+        """Pass messages of members to the listener, and decisions and signals back, until all are done."""
         done: set[int] = set()
+        was_stopped = False
         decisions: dict[int, Decision] = {}
         waiting: list[tuple[ChildProcess, int]] = []
         while len(done) < self.size:
+            if deferral.signum is not None:
+                self._stop()
             if (received := self._pool.receive(POLL_S)) is None:
                 continue
             member, message = received
+            deferral.is_on = True  # the members have met, and heed signals
             match message:
                 case Metrics(points):
                     listener.on_metrics(points)
@@ -180,13 +194,21 @@ class TrainingGroup:
                     waiting.append((member, step))
                     if member.number == 0:
                         decisions[step] = listener.on_evaluation(step, metrics)
-                case Done():
+                case Done() | Stopped():
                     done.add(member.number)
+                    was_stopped |= isinstance(message, Stopped)
                 case _:
                     self._raise_cause(member, message, kills_before)
             for member, step in [pair for pair in waiting if pair[1] in decisions]:
                 waiting.remove((member, step))
                 member.send(decisions[step])
+        if was_stopped:
+            raise Interrupted(deferral.signum or signal.SIGTERM)
+
+    def _stop(self) -> None:
+        """Tell the members to stop, which may be told more than once."""
+        for member in self._pool.processes:
+            member.send_signal(signal.SIGTERM)
 
     def _raise_cause(self, member: ChildProcess, message: Failed | None, kills_before: int | None) -> None:
         """Raise the cause of a failure, as far as the members report it; ``message`` is None from one that died."""

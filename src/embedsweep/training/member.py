@@ -20,13 +20,14 @@ from typing import Any
 
 from embedsweep.config.result import Decision
 from embedsweep.data.load import load_splits
-from embedsweep.errors import first_line
+from embedsweep.errors import Interrupted, first_line
 from embedsweep.machine import is_out_of_memory, prepare_process
 from embedsweep.processes import ALIVE_S, ParentChannel, at_most_every
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import training_parts
 from embedsweep.training.folder import train_log
-from embedsweep.training.group import Alive, Done, Evaluation, Failed, Metrics, Order, Progress
+from embedsweep.training.group import Alive, Done, Evaluation, Failed, Metrics, Order, Progress, Stopped
+from embedsweep.training.stopping import MemberStop
 
 LEADER_POLL_S = 1.0
 
@@ -35,16 +36,21 @@ def main() -> None:
     """Train what the leader orders, until the leader closes the connection or is gone."""
     leader, store, stuck_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     channel = ParentChannel()
+    stop = MemberStop()
     threading.Thread(target=_end_with, args=(leader, store), daemon=True).start()
     prepare_process("cpu")  # its GPU was assigned when it was started
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         _join(rank, size, store, stuck_s)
+        stop.join()
         while True:
             order = _receive(channel)
             assert isinstance(order, Order)
-            _train(order, channel, rank, size)
-            channel.send(Done())
+            try:
+                _train(order, channel, rank, size, stop)
+                channel.send(Done())
+            except Interrupted:
+                channel.send(Stopped())
     except Exception as error:
         channel.send(_failure(error))
         # If this process ended, the others' errors would be reported first.
@@ -86,7 +92,7 @@ def _join(rank: int, size: int, store: str, stuck_s: float) -> None:
     )
 
 
-def _train(order: Order, channel: ParentChannel, rank: int, size: int) -> None:
+def _train(order: Order, channel: ParentChannel, rank: int, size: int, stop: MemberStop) -> None:
     from transformers import set_seed
 
     from embedsweep.models.build import build_model, count_tokens, torch_device
@@ -100,7 +106,7 @@ def _train(order: Order, channel: ParentChannel, rank: int, size: int) -> None:
         model = build_model(config.model, torch_device(config.trainer.device))
         checkpoints, listener = Checkpoints(order.folder / CHECKPOINTS), _Leader(channel, rank)
         parts = training_parts(config, splits, lambda texts: count_tokens(model, texts), listener.on_alive)
-        training = Training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size)
+        training = Training(config, model, parts, checkpoints, listener, is_resumable=True, processes=size, stop=stop)
         train_share(training)
 
 

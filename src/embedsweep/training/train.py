@@ -37,6 +37,7 @@ from embedsweep.training.micro_batches import (
     micro_batch_size_of,
     why_eager,
 )
+from embedsweep.training.stopping import Stop
 from embedsweep.training.trainer import Trainer, TrainerOptions, training_arguments
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Training:
         built: what earlier trials made over this very model; None makes it anew.
         processes: how many processes share a batch; this one must be one of them if there are several.
         make_evaluator: makes what scores dev; None is `dev_evaluator`.
+        stop: says whether training has to stop, with a checkpoint.
 
     Attributes:
         tasks: dataset and loss by name.
@@ -93,6 +95,7 @@ class Training:
     built: BuiltModel | None = None
     processes: int = 1
     make_evaluator: MakeEvaluator | None = None
+    stop: Stop = field(default_factory=Stop)
     tasks: dict[str, Task] = field(init=False)
     evaluator: DevEvaluator = field(init=False)
 
@@ -154,8 +157,12 @@ def train(training: Training, group: TrainingGroup | None = None) -> Outcome:
 
     A group of processes trains models of its own, and the result is then loaded from its checkpoints.
 
+    A signal ends it after a step, with a checkpoint of that step; one that comes while dev is scored ends it at once,
+    with a checkpoint, too, and whoever resumes the training scores dev first.
+
     Raises:
         TrialError: the training diverged, or a checkpoint's score changed on loading.
+        Interrupted: a signal came.
         GroupError: a process of the group died or hung.
     """
     checkpoints = training.checkpoints
@@ -182,6 +189,7 @@ def train_share(training: Training) -> None:
 
     Raises:
         TrialError: the training diverged.
+        Interrupted: a process was told to stop; the checkpoint of the last step is written.
     """
     checkpoints = training.checkpoints
     with CheckpointWriter() as writer:
@@ -195,7 +203,8 @@ def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> t
     config, model, tasks, built = training.config, training.model, training.tasks, training.built
     losses = nn.ModuleDict({f"of_{number}": task.loss for number, task in enumerate(tasks.values())})
     divergence = DivergenceCheck(fp16=config.trainer.precision == "fp16")
-    callback = TrainingCallback(config, training.checkpoints, training.listener, losses, divergence, writer)
+    checkpoints, listener, stop = training.checkpoints, training.listener, training.stop
+    callback = TrainingCallback(config, checkpoints, listener, losses, divergence, writer, stop)
     datasets = {name: task.dataset for name, task in tasks.items()}
     prompts = {name: dataset_prompts(config, model, name, dataset) for name, dataset in datasets.items()}
     several = len(tasks) > 1
@@ -204,6 +213,7 @@ def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> t
     options = TrainerOptions(
         divergence,
         writer,
+        stop.lifted,
         split=_split_of(config, list(tasks), processes),
         merged={task.loss for task in tasks.values() if task.merges_columns},
         graphed=None if reason else graphs.graphed(config, datasets),
@@ -215,7 +225,7 @@ def _assemble(training: Training, processes: int, writer: CheckpointWriter) -> t
     trainer = Trainer(
         options,
         model=model,
-        args=training_arguments(config, training.checkpoints.folder, prompts, processes),
+        args=training_arguments(config, checkpoints.folder, prompts, processes),
         train_dataset=DatasetDict(datasets) if several else next(iter(datasets.values())),
         loss={name: task.loss for name, task in tasks.items()} if several else next(iter(tasks.values())).loss,
         evaluator=training.evaluator,
@@ -250,7 +260,8 @@ def _run(trainer: Trainer, callback: TrainingCallback, resumed: int | None) -> N
     folder = callback.checkpoints.path(resumed) if resumed is not None else None
     if folder is not None and own_state(callback.losses, trainer.model):
         load_own_state(callback.losses, trainer.model, load_file(folder / LOSS_WEIGHTS))
-    trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
+    with callback.stop:
+        trainer.train(resume_from_checkpoint=str(folder) if folder is not None else None)
     callback.writer.wait()
 
 

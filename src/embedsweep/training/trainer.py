@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,16 @@ import torch
 from accelerate.utils import recursively_apply
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from torch import nn
-from transformers import TrainerState
+from transformers import TrainerControl, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from embedsweep.config.training import OptimizerConfig, Schedule
 from embedsweep.config.trial import TrialConfig
-from embedsweep.errors import TrialError
+from embedsweep.errors import Interrupted, TrialError
 from embedsweep.losses.modules import embed_together
 from embedsweep.models.build import load_weights
 from embedsweep.training.batches import batch_sampler_of
-from embedsweep.training.checkpoints import CheckpointWriter
+from embedsweep.training.checkpoints import PREFIX, CheckpointWriter
 from embedsweep.training.cuda_graphs import CaptureError
 from embedsweep.training.divergence import DivergenceCheck
 from embedsweep.training.graphed import Graphed, PaddingCollator
@@ -46,6 +47,10 @@ OPTIMIZERS: Mapping[str, str] = {
 SCHEDULES: Mapping[Schedule, str] = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
+LOSS_SUM = "loss_sum_{}.json"
+"""A file of a checkpoint, for each process that trains."""
+
+
 @dataclass(frozen=True)
 class TrainerOptions:
     """What the trainer does differently from the library's.
@@ -57,6 +62,7 @@ class TrainerOptions:
         graphed: the captured steps, and the lengths that batches are padded to; None captures nothing.
         why_eager: why ``graphed`` is None, in words.
         writer: writes checkpoints.
+        interruptible: returns a block in which a signal is raised at once.
         saver: a copy of the model in main memory, from which checkpoints are written while training continues; None
             writes them from the model itself, and training waits.
         is_over: whether training has ended for good, so that a checkpoint needs no optimizer state.
@@ -65,6 +71,7 @@ class TrainerOptions:
 
     divergence: DivergenceCheck
     writer: CheckpointWriter
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
     split: Split | None = None
     merged: Collection[nn.Module] = ()
     graphed: Graphed | None = None
@@ -81,6 +88,9 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
         options: what it does differently.
         arguments: arguments of the library's trainer.
     """
+
+    control: TrainerControl
+    """The library's own."""
 
     def __init__(self, options: TrainerOptions, **arguments: Any) -> None:
         self._options = options
@@ -163,6 +173,50 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
             _log.info("CUDA graphs: step %d captured in %.2f s", self.state.global_step + 1, time.monotonic() - started)
         self._options.divergence.check_loss(loss)
         return loss
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Score dev; a signal ends it."""
+        with self._options.interruptible():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        # The library skips the scheduler where it evaluates before it trains; here that is the last step of a training
+        # that was stopped before its evaluation.
+        is_late = skip_scheduler
+        if is_late:
+            self._load_rng_state(str(Path(self.args.output_dir, f"{PREFIX}{self.state.global_step}")))
+        try:
+            metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        except Interrupted:
+            if not is_late:
+                self._save_now()
+            raise
+        if is_late:
+            self._determine_best_metric(metrics, trial)
+            self._save_now()
+        return metrics
+
+    def _save_now(self) -> None:
+        self._save_checkpoint(self.model, None)
+        self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        if not self.control.should_training_stop:  # which the evaluation before the first step may have decided
+            super()._run_epoch(**arguments)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # Losses since the last one that was logged, of which the next is the mean; each process has its own.
+        sums = {"loss": float(self._tr_loss), "since": self._globalstep_last_logged}
+        Path(output_dir, LOSS_SUM.format(self.args.process_index)).write_text(json.dumps(sums), encoding="utf-8")
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        path = Path(checkpoint or "", LOSS_SUM.format(self.args.process_index))
+        if checkpoint is not None and path.is_file():  # older versions wrote none
+            sums = json.loads(path.read_text(encoding="utf-8"))
+            self._tr_loss.fill_(sums["loss"])
+            self._globalstep_last_logged = sums["since"]
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         # A captured step clips its gradient itself.

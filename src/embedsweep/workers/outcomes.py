@@ -25,6 +25,7 @@ from embedsweep.study.pruning import PRUNED
 from embedsweep.study.study import Study
 from embedsweep.tracking.names import FORGETS, best_metrics
 from embedsweep.tracking.runs import TrialState, TrialTracker
+from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.folder import write_config, write_result
 
 
@@ -121,7 +122,7 @@ class Outcomes:
 
     def reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
         """End a trial that repeats trial ``number`` with that one's result, untrained."""
-        original = self.study.trials[number]
+        original = self.study.trial(number)
         state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
         values = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
         whole = self.study.result_of(original)
@@ -155,7 +156,8 @@ class Outcomes:
         finally:
             with suppress(TrialTakenError):
                 self.study.release(trial)
-            self.display.end(str(trial.number), "WAITING", None, "interrupted")
+            place = Checkpoints(trial.folder / CHECKPOINTS).place
+            self.display.end(str(trial.number), "WAITING", None, f"interrupted; will be resumed {place}")
 
     def _interrupt(self, run: TrialTracker | None) -> None:
         """End a run that will be resumed; if MLflow cannot be reached, the trial's lease shows it."""

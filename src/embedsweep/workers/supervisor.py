@@ -1,24 +1,19 @@
-"""The supervisor of worker processes on this machine: starts them, shows their events, restarts them and ends them."""
+"""The supervisor of worker processes, here or elsewhere: starts them, shows their events, restarts and ends them."""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Self
 
 from embedsweep.config.study import WorkersConfig
 from embedsweep.console import FINISHED, Display
-from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import Interrupted, WorkerError
-from embedsweep.processes import PYTHON, ChildProcess, ProcessPool
 from embedsweep.signals import shielded
-from embedsweep.workers.job import ALIVE, OUTAGE, Event, Job, show, worker_log
-
-COMMAND = (*PYTHON, "embedsweep.workers.process")
+from embedsweep.workers.job import ALIVE, OUTAGE, Event, Job, show
+from embedsweep.workers.pool import Meter, Pool, WorkerProcess
 
 GRACE_S = 30.0
 """How long workers may take to release their trials; a second signal ends them at once."""
@@ -29,42 +24,8 @@ FAILED_STARTS = 2
 WAIT_S = 1.0
 """Seconds to wait for the next event, and so the longest delay of a signal; see `ProcessPool.receive`."""
 
-
-class WorkerPool(ProcessPool):
-    """Worker processes. On entering the block they are started and import their libraries while they wait for a job.
-
-    Args:
-        folder: the study's folder.
-        arguments: the command line of each: ``trainer.device``, the processes per trial, and the kind of MLflow store.
-        environments: variables added to the environment of each; one worker for each entry.
-    """
-
-    def __init__(self, folder: Path, arguments: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
-        super().__init__()
-        self._folder = folder
-        self._arguments = arguments
-        self._environments = environments
-
-    def start_worker(self, number: int) -> ChildProcess:
-        """Start the worker with a number.
-
-        Raises:
-            WorkerError: the process cannot be started.
-        """
-        log = worker_log(self._folder, number)
-        try:
-            return self.start(number, (*COMMAND, *self._arguments), log, self._environments[number])
-        except OSError as error:
-            raise WorkerError(f"worker {number} cannot be started: {error}") from None
-
-    def __enter__(self) -> Self:
-        try:
-            for number in range(len(self._environments)):
-                self.start_worker(number)
-        except BaseException:
-            self.end()
-            raise
-        return self
+FILL_EVERY_S = 5.0
+"""Seconds between two looks at the storage for trials that machines with room could run."""
 
 
 @dataclass
@@ -96,17 +57,17 @@ class Supervisor:
         workers: how often a worker is restarted without progress; after how many seconds without an event it is killed.
         deadline: time of the monotonic clock after which no trial is started; None for no limit.
         n_left: returns the number of trials that are left and that no process runs.
-        emissions: measures the machine and splits its energy between the workers.
+        emissions: measures the machines and splits their energy between the workers.
         display: shows the workers' events.
         after_trial: is called after each end of a trial.
     """
 
-    pool: WorkerPool
+    pool: Pool
     job: Job
     workers: WorkersConfig
     deadline: float | None
     n_left: Callable[[], int]
-    emissions: MachineEmissions
+    emissions: Meter
     display: Display
     after_trial: Callable[[], None] = lambda: None
     # A signal may come between a worker's start and its job: it has a state from its first use on.
@@ -116,6 +77,8 @@ class Supervisor:
     _failed_starts: int = field(default=0, init=False)
     _has_started: bool = field(default=False, init=False)
     _gave_up: str = field(default="", init=False)
+    _filled_at: float = field(default_factory=time.monotonic, init=False)
+    _said_waiting: str = field(default="", init=False)
 
     def run(self) -> None:
         """Send the workers their job and return when all have ended.
@@ -125,9 +88,7 @@ class Supervisor:
             WorkerError: trials are left, and workers cannot start or died too often; or a problem affects all trials.
         """
         try:
-            for worker in self.pool.processes:
-                self._send_job(worker)
-            while self.pool.processes:
+            while self._has_workers():
                 if (received := self.pool.receive(WAIT_S)) is not None:
                     worker, event = received
                     if event is not None:
@@ -135,15 +96,41 @@ class Supervisor:
                     else:
                         self._handle_end(worker)
                 self._kill_hung_worker()
+                self._start_more()
         finally:
             self._end_all()
         if self._gave_up and self._is_work_left():
             raise WorkerError(f"{self._gave_up}; the same command resumes the study with the trials that are left")
 
+    def _has_workers(self) -> bool:
+        """Send workers that have started their job; return whether any runs, or will once a machine has room for it."""
+        for line in self.pool.take_lines():
+            self.display.say(line)
+        for worker in self.pool.take_started():
+            self._send_job(worker)
+        if self.pool.processes:
+            return True
+        if not self.pool.is_starting or not self._is_work_left():
+            return False
+        if (waits_for := self.pool.waits_for) != self._said_waiting:
+            self._said_waiting = waits_for
+            if waits_for:
+                self.display.say(waits_for)
+        return True
+
+    def _start_more(self) -> None:
+        """Start workers on machines that have room, for trials that no worker runs."""
+        now = time.monotonic()
+        if now - self._filled_at < FILL_EVERY_S or not (room := self.pool.room):
+            return
+        self._filled_at = now
+        if self._is_work_left():
+            self.pool.start_more(min(room, self.n_left()))
+
     def _is_work_left(self) -> bool:
         return (self.deadline is None or time.monotonic() < self.deadline) and self.n_left() > 0
 
-    def _send_job(self, worker: ChildProcess) -> None:
+    def _send_job(self, worker: WorkerProcess) -> None:
         seconds = max(0.0, self.deadline - time.monotonic()) if self.deadline is not None else None
         with shielded():
             self.emissions.add(worker.number, worker.pid)
@@ -168,7 +155,7 @@ class Supervisor:
             state.silent_s = min(state.silent_s, silence / 2)
         self._states[worker.number].silent_s = 0.0
 
-    def _show(self, worker: ChildProcess, event: Event) -> None:
+    def _show(self, worker: WorkerProcess, event: Event) -> None:
         state = self._states[worker.number]
         state.silent_s = 0.0
         if event == (ALIVE,):
@@ -203,14 +190,14 @@ class Supervisor:
                 self.display.end(trial, "WAITING", None, "its worker died; the trial will be resumed")
                 state.trial = None
 
-    def _remove(self, worker: ChildProcess) -> _State:
+    def _remove(self, worker: WorkerProcess) -> _State:
         self.pool.remove(worker)
         self.emissions.remove(worker.number)
         state = self._states[worker.number]
         self._report_lost(state.trial)
         return self._states.pop(worker.number)
 
-    def _handle_end(self, worker: ChildProcess) -> None:
+    def _handle_end(self, worker: WorkerProcess) -> None:
         """Remove a worker that ended by itself; restart it, or end the command, where it failed."""
         state = self._remove(worker)
         if worker.exit_code == 0:
@@ -218,6 +205,9 @@ class Supervisor:
         if state.outage is not None:
             raise WorkerError(state.outage)
         number, reason = worker.number, worker.describe_end()
+        if worker.is_lost:
+            self._replace_lost(number, reason, state)
+            return
         self._failed_starts += not state.has_started
         if self._failed_starts == FAILED_STARTS and not self._has_started:
             raise WorkerError(f"workers cannot start; worker {number} {reason}")
@@ -231,7 +221,14 @@ class Supervisor:
             return
         self._states[number].restarts = state.restarts + 1
         self.display.say(f"worker {number} is restarted ({state.restarts + 1}/{limit})")
-        self._send_job(self.pool.start_worker(number))
+        self.pool.start_worker(number)
+
+    def _replace_lost(self, number: int, reason: str, state: _State) -> None:
+        """Start a worker again whose machine is gone, wherever there is room; that is none of its restarts."""
+        self.display.say(f"worker {number} {reason}")
+        if self._is_work_left():
+            self._states[number].restarts = state.restarts
+            self.pool.start_worker(number)
 
     def _end_all(self) -> None:
         """End the workers that still run; they release their trials, if there is time for that."""
