@@ -205,8 +205,5 @@ def _call(program: str, *words: str, missing: str | None = None) -> str:
 
 
 def _environment() -> Mapping[str, str]:
-    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process.
-
-    Within a job, it names that job's own size, which is not asked for again.
-    """
-    return {name: value for name, value in {**os.environ, **same_package()}.items() if not name.startswith("SBATCH_")}
+    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process."""
+    return {**os.environ, **same_package()}

@@ -119,13 +119,14 @@ class Supervisor:
         return True
 
     def _start_more(self) -> None:
-        """Start workers on machines that have room, for trials that no worker runs."""
+        """Start workers on machines that have room, for trials that no worker runs or will soon begin."""
         now = time.monotonic()
-        if now - self._filled_at < FILL_EVERY_S or not (room := self.pool.room):
+        if now - self._filled_at < FILL_EVERY_S or not (room := self.pool.room) or self.pool.is_starting:
             return
         self._filled_at = now
         if self._is_work_left():
-            self.pool.start_more(min(room, self.n_left()))
+            idle = sum(self._states[worker.number].trial is None for worker in self.pool.processes)
+            self.pool.start_more(max(0, min(room, self.n_left() - idle)))
 
     def _is_work_left(self) -> bool:
         return (self.deadline is None or time.monotonic() < self.deadline) and self.n_left() > 0
@@ -133,6 +134,7 @@ class Supervisor:
     def _send_job(self, worker: WorkerProcess) -> None:
         seconds = max(0.0, self.deadline - time.monotonic()) if self.deadline is not None else None
         with shielded():
+            self._states[worker.number].silent_s = 0.0  # it may have waited long for a machine with room
             self.emissions.add(worker.number, worker.pid)
             worker.send(replace(self.job, number=worker.number, seconds=seconds))
 
