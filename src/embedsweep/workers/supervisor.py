@@ -12,11 +12,12 @@ from embedsweep.config.study import WorkersConfig
 from embedsweep.console import FINISHED, Display
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.signals import shielded
+from embedsweep.training.shared_checkpoints import LAST_S
 from embedsweep.workers.job import ALIVE, OUTAGE, Event, Job, show
 from embedsweep.workers.pool import Meter, Pool, WorkerProcess
 
 GRACE_S = 30.0
-"""How long workers may take to release their trials; a second signal ends them at once."""
+"""How long workers may take to release their trials, beside sending checkpoints; a second signal ends them at once."""
 
 FAILED_STARTS = 2
 """Workers that end before any has started a trial; after these the command gives up."""
@@ -237,7 +238,9 @@ class Supervisor:
         try:
             for worker in self.pool.processes:
                 worker.send_signal(signal.SIGTERM)
-            self._show_last_events(time.monotonic() + GRACE_S)
+            # A trial of a study with checkpoints in S3 waits until its last one is sent.
+            sending_s = LAST_S if self.job.sweep.study.checkpoints is not None else 0.0
+            self._show_last_events(time.monotonic() + GRACE_S + sending_s)
         except Interrupted:
             self.display.say("interrupted again: workers are killed")
         with shielded():
