@@ -79,7 +79,11 @@ def submit(study: Study, request: Sweep, count: int) -> str:
     with study.lock(), shielded():
         live = {array: slurm_arrays(study)[array] for array in {task.partition("_")[0] for task in live_jobs(study)}}
         array = _call("sbatch", *options, str(script)).strip().partition(";")[0]
-        add_slurm_array(study, array, live)
+        try:
+            add_slurm_array(study, array, live)
+        except BaseException:
+            cancel([array])  # nobody would know of it
+            raise
     return array
 
 
