@@ -44,6 +44,7 @@ STORE_BYTES = 80 * 2**20
 LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: Ray's servers then bind to the loopback interface
+    "RAY_worker_niceness": "0",  # Ray's own 15 would let any other program of this machine go first
     "RAY_AUTH_MODE": "token",  # said here, Ray neither prints it nor keeps a token in the home folder
 }
 """The environment in which a local cluster is started."""
@@ -138,11 +139,11 @@ class Cluster:
             else:
                 _require_reachable(address)
                 ray.init(address=address, log_to_driver=False, configure_logging=False)
+            _print_nothing(True)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError.single("workers.address", _no_cluster(address, error)) from None
         finally:
-            os.environ.clear()
-            os.environ.update(former)
+            _restore(former)
 
     def _start_local(self) -> None:
         import ray
@@ -168,6 +169,7 @@ class Cluster:
             import ray
 
             ray.shutdown()
+            _print_nothing(False)
 
     def _find_needs(self, nodes: Sequence[Node]) -> None:
         """Find out what each worker reserves, and refuse what no node has."""
@@ -269,8 +271,8 @@ def _task(order: NodeOrder, version: str, digest: str) -> Callable[[], list[str]
 
         found, sources = identify()
         if (found, sources) != (version, digest):
-            other = "other sources" if found == version else "another version"
-            what = f"has embedsweep {found} with {other}" if sources else "has no embedsweep"
+            what = f"has embedsweep {found}{' with other sources' if found == version else ''}"
+            what = what if sources else "has no embedsweep"
             return [f"{what}, and the command has {version}: install the same on all nodes"]
         return list(pickle.loads(pickled)())
 
@@ -296,6 +298,23 @@ def slots(resources: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """Return how many workers fit into resources."""
     fits = [int((resources.get(name, 0.0) + 1e-6) // need) for name, need in needs.items() if need]
     return min(fits)
+
+
+def _restore(former: Mapping[str, str]) -> None:
+    """Give the environment the values that it had: what Ray sets for itself is not for the command's other children."""
+    for name in os.environ.keys() - former.keys():
+        del os.environ[name]
+    for name, value in former.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _print_nothing(is_quiet: bool) -> None:
+    """Keep Ray's messages about dying nodes from between the command's lines, as Ray's own debugger does."""
+    import ray
+
+    printing: Any = ray._private.worker
+    printing._worker_logs_enabled = not is_quiet
 
 
 def _name(node: Mapping[str, Any]) -> str:
