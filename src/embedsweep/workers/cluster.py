@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -215,8 +216,11 @@ class Cluster:
         nodes = [node for node in self.call(self.nodes) if slots(node.total, self.needs)]
         answers = self.call(lambda: {node.id: self._ask(node, order) for node in nodes})
         problems: list[Problem] = []
+        until = time.monotonic() + CHECK_S
+        while self.call(lambda: _are_pending(list(answers.values()))) and time.monotonic() < until:
+            pass  # in short calls, between which a signal may end the command
         for node in nodes:
-            problems += self.call(partial(self._answer, node, answers[node.id], CHECK_S))
+            problems += self.call(partial(self._answer, node, answers[node.id]))
         raise_problems(problems)
 
     def sound(self, order: NodeOrder, say: Callable[[str], None]) -> list[Node]:
@@ -231,7 +235,7 @@ class Cluster:
                 self._checks[node.id] = self._ask(node, order)
             elif (answer := self._checks[node.id]) is not None and ray.wait([answer], timeout=0)[0]:
                 self._checks[node.id] = None  # asked once
-                problems = self._answer(node, answer, 0.0)
+                problems = self._answer(node, answer)
                 joined = f"node {node.name} joined the cluster"
                 say(f"{joined} and is not used: {'; '.join(map(str, problems))}" if problems else joined)
         return [node for node in nodes if node.id in self._sound]
@@ -247,14 +251,14 @@ class Cluster:
         task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_task(order, *identifier()()))
         return task.options(scheduling_strategy=on(node)).remote()
 
-    def _answer(self, node: Node, answer: Any, seconds: float) -> list[Problem]:
+    def _answer(self, node: Node, answer: Any) -> list[Problem]:
         """Return the problems of a node that was asked; without any it is sound."""
         import ray
 
         try:
-            lines = ray.get(answer, timeout=seconds)
+            lines = ray.get(answer, timeout=0)
         except ray.exceptions.GetTimeoutError:
-            lines = [f"did not answer for {seconds:g} s"]
+            lines = [f"did not answer for {CHECK_S:g} s"]
         except ray.exceptions.RayError as error:
             lines = [f"cannot be checked: {type(error).__name__}: {first_line(error)}"]
         if not lines:
@@ -298,6 +302,13 @@ def slots(resources: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """Return how many workers fit into resources."""
     fits = [int((resources.get(name, 0.0) + 1e-6) // need) for name, need in needs.items() if need]
     return min(fits)
+
+
+def _are_pending(answers: list[Any]) -> bool:
+    """Wait a second for answers; return whether some are missing still."""
+    import ray
+
+    return bool(answers) and bool(ray.wait(answers, num_returns=len(answers), timeout=1.0)[1])
 
 
 def _restore(former: Mapping[str, str]) -> None:
