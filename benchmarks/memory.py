@@ -6,13 +6,12 @@ import psutil
 
 from benchmarks.figures import Figure, print_figures
 from benchmarks.studies import open_worker
-from embedsweep.workers.worker import delete_unneeded
 
 if __name__ == "__main__":
     worker, sizes = open_worker(100), []
     while (trial := worker.study.ask()) is not None:
         worker._attempt(trial)
-        delete_unneeded(worker.study)
+        worker._leftovers.delete()
         sizes.append(psutil.Process().memory_info().rss)
     growth = 100 * (max(sizes[-5:]) / max(sizes[:5]) - 1)
     print_figures(Figure(f"memory over {len(sizes)} trials ({sizes[-1] / 2**20:.0f} MiB), growth", growth, 5.0, "%"))

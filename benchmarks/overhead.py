@@ -20,7 +20,6 @@ from embedsweep.data.load import load_splits
 from embedsweep.models.tiny import tiny_model_path
 from embedsweep.training.trainer import training_arguments
 from embedsweep.validation.plan_cells import cell_config
-from embedsweep.workers.worker import delete_unneeded
 
 ROUNDS = 7
 
@@ -61,7 +60,7 @@ if __name__ == "__main__":
         plain.append(plain_script(config))
         started = time.monotonic()
         worker._attempt(trial)
-        delete_unneeded(worker.study)
+        worker._leftovers.delete()
         ours.append(time.monotonic() - started)
     # The first round includes what is loaded once per process.
     overhead = statistics.median(mine - other for mine, other in zip(ours[1:], plain[1:], strict=True))

@@ -120,7 +120,7 @@ def test_help_of_the_program_names_its_verbs(capsys: pytest.CaptureFixture[str],
     code, out, err = run(capsys, *words)
     assert (code, err) == (0, "")
     verbs = ("train [", "train -m", "train --help", *VERBS)
-    assert len(verbs) == 3 + 13
+    assert len(verbs) == 3 + 14
     assert [verb for verb in verbs if f"embedsweep {verb}" not in out] == []
     assert max(map(len, out.splitlines())) <= 120
 

@@ -27,7 +27,7 @@ PAGES = [
 COMMANDS = [command for page in PAGES for command in commands(page)]
 PLACEHOLDERS = {"STUDY": "night", "FOLDER": "my_pairs", "FILE": "texts.csv", "MODEL": "night", "TRIAL": "0"}
 """Words in capitals -> what a reader puts in their place."""
-FINISHED_STUDY = ("show", "report", "diff", "evaluate", "encode", "similarity", "publish", "repair")
+FINISHED_STUDY = ("show", "report", "diff", "evaluate", "encode", "similarity", "publish", "repair", "stop")
 """Verbs that need a study; the test in the folder of one runs them."""
 SERVES = ("ui",)
 

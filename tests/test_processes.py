@@ -80,7 +80,7 @@ def test_a_child_imports_the_package_of_its_parent_before_any_other(
 
 def test_an_installed_package_does_not_come_before_the_standard_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "__file__", "/venv/lib/python3.11/site-packages/embedsweep/processes.py")
-    assert processes._same_package() == {}
+    assert processes.same_package() == {}
 
 
 def test_calls_are_limited_to_one_in_so_many_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_a_failing_block_raises_its_error_and_the_next_one_the_signal() -> None:
             pass
 
 
-def held(work: Callable[[], None], *, seconds: float = 60.0) -> list[str]:
+def held(work: Callable[[], None], *, seconds: float = 60.0, once: bool = False) -> list[str]:
     """Return what was done before a signal that work caused was raised, with a deferral around it."""
     done: list[str] = []
 
@@ -119,7 +119,7 @@ def held(work: Callable[[], None], *, seconds: float = 60.0) -> list[str]:
             done.append("work")
             assert deferral.signum == signal.SIGTERM
 
-    with handled(), pytest.raises(Interrupted):
+    with handled(once=once), pytest.raises(Interrupted):
         defer()
     return done
 
@@ -149,6 +149,15 @@ def test_a_deferral_holds_the_first_signal_back_for_a_while(
     work: Callable[[], None], seconds: float, done: list[str]
 ) -> None:
     assert held(work, seconds=seconds) == done
+
+
+@pytest.mark.parametrize(("seconds", "done"), [(20.0, ["work"]), (0.1, [])], ids=["in time", "late"])
+def test_the_second_of_two_senders_does_not_cut_the_work_short(seconds: float, done: list[str]) -> None:
+    def work() -> None:
+        interrupt_twice()
+        time.sleep(0.5)
+
+    assert held(work, seconds=seconds, once=True) == done
 
 
 def test_a_deferral_that_is_off_or_lifted_holds_nothing_back() -> None:

@@ -28,6 +28,7 @@ from embedsweep.commands import (
     report,
     show,
     similarity,
+    stop,
     studies,
     tracking,
 )
@@ -55,6 +56,7 @@ HELP = ("-h", "--help")
 HYDRA_FLAGS = (*HELP, "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
 COMPLETION = ("-sc", "--shell-completion")
 MULTIRUN = ("-m", "--multirun")
+WAIT = "--wait"
 STYLES: Mapping[str, OutputStyle] = {"--quiet": "quiet", "--json-lines": "json"}
 NO_FILE_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of a path that can only be an argument of the command."""
@@ -164,8 +166,8 @@ def _train(words: Sequence[str], console: Console) -> int:
     if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
         return _run_hydra(words)
     flags = [word for word in words if word.startswith("-")]
-    if unknown := [flag for flag in flags if flag not in (*MULTIRUN, *STYLES)]:
-        known = (*MULTIRUN, *STYLES, *HYDRA_FLAGS, "--version")
+    if unknown := [flag for flag in flags if flag not in (*MULTIRUN, *STYLES, WAIT)]:
+        known = (*MULTIRUN, *STYLES, WAIT, *HYDRA_FLAGS, "--version")
         raise ConfigError(
             Problem(flag, f"no such flag{nearest(flag, known)}; there are: {', '.join(known)}") for flag in unknown
         )
@@ -175,8 +177,11 @@ def _train(words: Sequence[str], console: Console) -> int:
     _leave_launcher()
     style: OutputStyle = next(iter(styles.values()), "lines")
     overrides = [word for word in words if not word.startswith("-")]
-    train = _sweep if any(flag in MULTIRUN for flag in flags) else _single
-    return train(overrides, console, style)
+    if any(flag in MULTIRUN for flag in flags):
+        return _sweep(overrides, console, style, waits=WAIT in flags)
+    if WAIT in flags:
+        raise ConfigError.single(WAIT, "is for the jobs of a study: add -m and workers=slurm, or leave it out")
+    return _single(overrides, console, style)
 
 
 def _leave_launcher() -> None:
@@ -196,15 +201,18 @@ def _single(overrides: list[str], console: Console, style: OutputStyle) -> int:
     return 0 if start_single(overrides, console, program(), style).failure is None else 1
 
 
-def _sweep(overrides: list[str], console: Console, style: OutputStyle) -> int:
+def _sweep(overrides: list[str], console: Console, style: OutputStyle, *, waits: bool) -> int:
     from embedsweep.validation.sweep import pass_sweep
 
     request = pass_sweep(overrides)
     if style == "json" and request.study.dry_run:
         raise ConfigError.single("--json-lines", "study.dry_run has no events: leave one of them out")
+    if waits and request.workers.name != "slurm":
+        message = f"is for jobs: a command with workers={request.workers.name} runs the trials itself; leave it out"
+        raise ConfigError.single(WAIT, message)
     from embedsweep.commands.sweep import run_sweep
 
-    return run_sweep(request, console, program(), style)
+    return run_sweep(request, console, program(), style, waits=waits)
 
 
 def program() -> str:
@@ -271,6 +279,7 @@ TRAIN = Verb(
         Option("-m", "", "a study: comma lists and search=... are its search space"),
         Option("--multirun", "", "the same"),
         Option("--quiet", "", "warnings and the result only, nothing while trials run"),
+        Option(WAIT, "", "stay until the jobs of workers=slurm have ended, and show the result"),
         Option("--json-lines", "", "each event as a JSON object in a line, and nothing else"),
         Option("--help", "NAME", "options and how to sweep them, or all of a group, option or key", choices=keys),
         Option("--cfg", "job", "the configuration that this command would use", choices=("job",)),
@@ -282,6 +291,7 @@ TRAIN = Verb(
 _TABLE = (
     TRAIN,
     show.VERB,
+    stop.VERB,
     report.VERB,
     studies.VERB,
     diff.VERB,

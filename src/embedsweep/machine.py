@@ -30,10 +30,10 @@ MPS_FOLDERS = (Path("/usr/local/nvidia/bin"), Path("/usr/local/cuda/bin"))
 
 
 def visible_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use; in a job of Slurm no more than the job has, bound to them or not."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    of_job = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return min(count, int(of_job)) if of_job.isdecimal() and int(of_job) else count
 
 
 def training_gpus(device: str) -> list[str]:

@@ -48,7 +48,7 @@ def at_most_every(seconds: float, call: Callable[[], None]) -> Callable[[], None
     return limited
 
 
-def _same_package() -> dict[str, str]:
+def same_package() -> dict[str, str]:
     """Return the variable by which a child imports this very package where a script or notebook changed ``sys.path``.
 
     Not where it is installed: in ``PYTHONPATH``, the packages beside it would come before the standard library.
@@ -100,7 +100,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={**os.environ, **_same_package(), **environment},
+                env={**os.environ, **same_package(), **environment},
                 start_new_session=True,
             )
         assert self._process.stdin is not None

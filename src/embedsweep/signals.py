@@ -30,6 +30,8 @@ class _Shield:
     depth: int = 0
     pending: int | None = None
     deferral: Deferral | None = None
+    counts_once: bool = False
+    has_come: bool = False
 
 
 class Deferral:
@@ -44,11 +46,13 @@ class Deferral:
     Attributes:
         is_on: whether it holds signals back now; at first it does not.
         signum: the signal that it holds; None without one.
+        is_late: whether it has held one back for as long as it may.
     """
 
     def __init__(self, seconds: float = DEFERRED_S) -> None:
         self.is_on = False
         self.signum: int | None = None
+        self.is_late = False
         self._seconds = seconds
         self._timer: threading.Timer | None = None
 
@@ -57,10 +61,14 @@ class Deferral:
         if not self.is_on or self.signum is not None:
             return False
         self.signum = signum
-        self._timer = threading.Timer(self._seconds, os.kill, (os.getpid(), signum))
+        self._timer = threading.Timer(self._seconds, self._expire, (signum,))
         self._timer.daemon = True
         self._timer.start()
         return True
+
+    def _expire(self, signum: int) -> None:
+        self.is_late = True
+        os.kill(os.getpid(), signum)
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
@@ -95,7 +103,7 @@ class Deferral:
         return signum
 
     def __enter__(self) -> Self:
-        if _is_main_thread():
+        if is_main_thread():
             _shield.deferral = self
         return self
 
@@ -115,16 +123,20 @@ _shield = _Shield()
 
 
 @contextmanager
-def handled(signals: Iterable[signal.Signals] = SIGNALS) -> Iterator[None]:
+def handled(signals: Iterable[signal.Signals] = SIGNALS, *, once: bool = False) -> Iterator[None]:
     """Turn signals into `Interrupted` inside the block, and restore the former handlers.
 
     A SIGHUP that is ignored at the start (``nohup``) stays ignored. Has no effect outside the main thread: there, a
     program that calls embedsweep keeps its own handlers.
+
+    Args:
+        signals: which.
+        once: whether only the first one counts, where several senders may say the same.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
-    _shield.pending = None
+    _shield.pending, _shield.counts_once, _shield.has_come = None, once, False
     is_hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     numbers = [number for number in signals if not (number is signal.SIGHUP and is_hangup_ignored)]
     former = {number: signal.signal(number, _handle) for number in numbers}
@@ -160,7 +172,7 @@ def shielded() -> Iterator[None]:
     Raises:
         Interrupted: a signal arrived during the block, and no `Deferral` holds it back.
     """
-    if not _is_main_thread():
+    if not is_main_thread():
         yield
         return
     _shield.depth += 1
@@ -177,16 +189,27 @@ def raise_pending() -> None:
     Raises:
         Interrupted: a signal was deferred.
     """
-    if _shield.pending is not None and not _shield.depth and _is_main_thread():
+    if _shield.pending is not None and not _shield.depth and is_main_thread():
         signum, _shield.pending = _shield.pending, None
         _deliver(signum)
 
 
-def _is_main_thread() -> bool:
+def interrupt_main_thread() -> None:
+    """Interrupt the main thread as SIGTERM does; in a program that calls embedsweep, as Ctrl-C does."""
+    is_own = signal.getsignal(signal.SIGTERM) is _handle
+    os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
+
+
+def is_main_thread() -> bool:
+    """Return whether this is the main thread, which alone receives signals."""
     return threading.current_thread() is threading.main_thread()
 
 
 def _handle(signum: int, _: FrameType | None) -> None:
+    is_late = _shield.deferral is not None and _shield.deferral.is_late
+    if _shield.counts_once and _shield.has_come and not is_late:
+        return
+    _shield.has_come = True
     if _shield.depth:
         _shield.pending = signum
     else:

@@ -36,7 +36,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_option_has_its_default_in_the_yaml_file_and_nothing_else_is_there(verb: Verb) -> None:
     tree = yaml.safe_load((shipped_conf() / "commands.yaml").read_text(encoding="utf-8"))
     assert set(tree) == {verb.name for verb in WITH_DEFAULTS}
-    assert len(tree) == 12
+    assert len(tree) == 13
     assert sorted(tree[verb.name]) == sorted(option.key for option in verb.options)
 
 

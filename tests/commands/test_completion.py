@@ -42,7 +42,7 @@ def _offered(line: str) -> list[str]:
     ("line", "offered"),
     [
         ("embedsweep ", sorted([*VERBS, "--help", "--version"])),
-        ("embedsweep s", ["show", "similarity", "studies", "sync"]),
+        ("embedsweep s", ["show", "similarity", "stop", "studies", "sync"]),
         ("/usr/bin/embedsweep train lo", ["loss.", "loss="]),
         ("python train.py lo", ["loss.", "loss="]),
         ("python3 ./train.py lo", ["loss.", "loss="]),

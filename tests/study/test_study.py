@@ -393,7 +393,7 @@ def test_a_death_that_was_recorded_twice_counts_once(monkeypatch: pytest.MonkeyP
     study._open[0].set_user_attr(BEAT, 3)
     monkeypatch.setattr(study._storage, "set_trial_state_values", lambda *_: pytest.fail("killed while reclaiming"))
     with pytest.raises(pytest.fail.Exception):
-        study._reclaim()
+        study._reclaim(study.trials)
     again = open_study(make_request(n_trials=1)).ask()
     assert again is not None
     assert (again.failures, again.deaths.count) == ((), 1)

@@ -25,10 +25,11 @@ from embedsweep.training.group import TrainingGroup
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import conclude
 from embedsweep.workers.job import Job
+from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import damage
 from embedsweep.workers.pool import Pool
 from embedsweep.workers.supervisor import Supervisor
-from embedsweep.workers.worker import Worker, delete_unneeded
+from embedsweep.workers.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,11 @@ class StudyRun:
     ) -> None:
         """Run the trials that are left of the study or of its finals."""
         if self.request.study.retry_failed and (retried := study.retry_failed()):
-            display.say(_retry_line(study, retried))
+            display.say(retry_line(study, retried))
         for line in damage(study, self.tracker):
             display.say(line)
         with shown(display):
-            delete_unneeded(study)
+            Leftovers(study).delete()
             if self.request.workers.name == "inline":
                 Worker(study, self.tracker, parent, display, self.deadline, group=group, after_trial=after_trial).work()
             else:
@@ -140,7 +141,8 @@ def _finish_parent(tracker: Tracker, parent: str, status: ParentStatus) -> None:
                 raise
 
 
-def _retry_line(study: StudyRecord, retried: Sequence[int]) -> str:
+def retry_line(study: StudyRecord, retried: Sequence[int]) -> str:
+    """Return in words which failed trials of a study get another one."""
     plural, numbers = "s" if len(retried) > 1 else "", ", ".join(map(str, retried))
     return f"{len(retried)} failed {study.unit}{plural} ({numbers}) no longer counted but retried"
 

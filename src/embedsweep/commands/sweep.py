@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,21 +12,23 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.study_run import StudyRun
+from embedsweep.commands.slurm import is_done, retry_failed, submit_jobs, wait_for_jobs
+from embedsweep.commands.study_run import StudyRun, retry_line
 from embedsweep.config.study import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
-from embedsweep.errors import ConfigError, Interrupted, raise_problems
+from embedsweep.errors import ConfigError, Interrupted, WorkerError, raise_problems
 from embedsweep.machine import prepare_process
 from embedsweep.report.lines import JsonLines
 from embedsweep.report.live import TrialDisplay, make_display, shown
 from embedsweep.report.quote import quote_lines
 from embedsweep.report.ranking import print_best, print_preview, print_ranking, print_ui
-from embedsweep.report.results import StudyResults
+from embedsweep.report.results import StudyResults, study_results
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
+from embedsweep.study.stopping import StopWatch
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
@@ -33,21 +36,28 @@ from embedsweep.training.group import open_group
 from embedsweep.validation.search import check_cells
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
+from embedsweep.workers.conclusion import is_over
 from embedsweep.workers.missing_runs import refusals
 from embedsweep.workers.pool import Pool
 from embedsweep.workers.pools import open_pools
+from embedsweep.workers.slurm import cancel_waiting_jobs, requeue_own_job
 
 DONE, FAILED, FAILED_TRIALS = 0, 1, 3
+Report = Callable[[Tracker, StudyResults], None]
+"""Prints a study's results."""
 
 
-def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle = "lines") -> int:
-    """Run the trials of a study and report on it.
+def run_sweep(
+    request: Sweep, console: Console, program: str, style: OutputStyle = "lines", *, waits: bool = False
+) -> int:
+    """Run the trials of a study and report on it; with ``workers=slurm`` submit jobs that run them.
 
     Args:
         request: the validated command.
         console: where output is printed.
         program: how this program was started, for the printed command that trains the best configuration again.
         style: how trials are shown; ``json`` prints nothing but events.
+        waits: whether submitted jobs are waited for.
 
     Returns:
         0; 1 if MLflow's store refuses a record; or 3 if trials of the study failed.
@@ -86,15 +96,53 @@ def run_sweep(request: Sweep, console: Console, program: str, style: OutputStyle
         display = make(study)
         _show_start(display, study)
         report = partial(_report, console, study, display, program)
+        if request.workers.name == "slurm":
+            return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
+        watch = StopWatch(study, display.say)
         try:
-            refused = _run_trials(request, study, display, make, start, program, report)
-        except (Interrupted, KeyboardInterrupt):
+            with watch:
+                refused = _run_trials(request, study, display, make, start, program, report)
+        except (Interrupted, KeyboardInterrupt) as error:
             display.say(_last_words(study, request.workers))
+            if isinstance(error, Interrupted) and error.signum == signal.SIGTERM and not watch.has_stopped:
+                requeue_own_job(study, display.say)
             raise
         if refused:
             return FAILED
-        finals = study.finals
-        return FAILED_TRIALS if study.failed_trials or (finals is not None and finals.failed_trials) else DONE
+        if is_over(study):
+            cancel_waiting_jobs(study, display.say)
+        return _exit_code(study)
+
+
+def _exit_code(study: StudyRecord) -> int:
+    """Return the exit code of a command whose records are all written."""
+    finals = study.finals
+    return FAILED_TRIALS if study.failed_trials or (finals is not None and finals.failed_trials) else DONE
+
+
+def _run_jobs(
+    request: Sweep, study: Study, display: TrialDisplay, report: Report, *, waits: bool, is_quiet: bool
+) -> int:
+    """Submit jobs that run the trials that are left, and wait for them if that is requested.
+
+    Raises:
+        Interrupted: a signal came while jobs were waited for; they go on.
+        WorkerError: Slurm refuses them, or they ended before the study was complete.
+    """
+    with Tracker(study.services.tracking, display.say) as tracker:
+        _check_one_store(study, tracker)
+        if request.study.retry_failed:
+            retry_failed(study, lambda each, retried: display.say(retry_line(each, retried)))
+        if not is_done(study):
+            submit_jobs(request, study, max(_n_left(study, request), _n_finals_left(study, request)), display)
+            if not waits:
+                return DONE
+            wait_for_jobs(study, display, is_quiet=is_quiet)
+            if not is_done(study):
+                message = f"no job of study {study.name} is left, and it is not complete: {study.folder}/slurm has logs"
+                raise WorkerError(f"{message}; the same command submits jobs again")
+        report(tracker, study_results(study))
+    return _exit_code(study)
 
 
 def _preview(request: Sweep, console: Console, program: str) -> int:
@@ -189,10 +237,6 @@ def _n_finals_left(study: StudyRecord, request: Sweep) -> int:
     began = len(finals.points) if finals is not None else 0
     left = _n_left(finals, request) if finals is not None else 0
     return left + max(0, asked.top * asked.seeds - began)
-
-
-Report = Callable[[Tracker, StudyResults], None]
-"""Prints a study's results."""
 
 
 def _report(

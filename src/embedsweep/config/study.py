@@ -111,10 +111,10 @@ class SlurmConfig:
     """
 
     partition: str | None
-    time: str | None
+    time: Annotated[str, Described("a text as 4:00:00 or 00:30:00, in quotes in a file")] | None
     gpus_per_node: Count | None
     cpus_per_task: Count | None
-    mem: str | None
+    mem: Annotated[str, Described("a text as 16G or 500M")] | None
     account: str | None
     qos: str | None
     array_parallelism: Count | None

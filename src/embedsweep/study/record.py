@@ -102,6 +102,11 @@ class StudyRecord(KeptAnswer):
         """All trials, in order of their numbers."""
         return self._study.get_trials(deepcopy=False)
 
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial as it is now. `trials` reads all that run, which takes longer the more workers there are."""
+        storage = self._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+
     def params_of(self, trial: FrozenTrial) -> dict[str, Choice]:
         """Return a trial's value of every axis that is searched in it, by key."""
         return config_params(self.plan.axes, trial.params)
@@ -186,7 +191,7 @@ class StudyRecord(KeptAnswer):
         """The trial whose model is the answer, in its study: of finals the one that is kept, else the best trial."""
         test, finals, best = self.finals_test, self.finals, self.best
         if test is not None and finals is not None:
-            return finals, finals.trials[test.kept]
+            return finals, finals.trial(test.kept)
         return (self, best) if best is not None else None
 
     @property
@@ -322,7 +327,7 @@ class StudyRecord(KeptAnswer):
         if not self.is_finals:
             return None
         if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
-            return self.point_of(self.trials[failed])
+            return self.point_of(self.trial(failed))
         index = trial.user_attrs.get(POINT)
         return self.points[index] if index is not None else None
 
@@ -377,4 +382,4 @@ class StudyRecord(KeptAnswer):
 
 def count_trials(trials: Iterable[FrozenTrial]) -> int:
     """Return how many trials count towards ``n_trials``: the retry of a failed trial replaces it; lost ones do not."""
-    return sum(not {RETRY_OF, LOST} & trial.user_attrs.keys() for trial in trials)
+    return sum(RETRY_OF not in trial.user_attrs and LOST not in trial.user_attrs for trial in trials)

@@ -79,8 +79,9 @@ class Study(StudyRecord, AnswerKeeper):
         are one step under the study's lock, so that the count is exact whichever processes ask.
         """
         with self.lock():
-            self._reclaim()
             trials = self.trials
+            if self._reclaim(trials):
+                trials = self.trials
             waiting = [trial.number for trial in trials if trial.state is TrialState.WAITING]
             if not waiting and count_trials(trials) >= self._expected(trials):
                 return None
@@ -138,13 +139,16 @@ class Study(StudyRecord, AnswerKeeper):
         first = self._study.user_attrs.get(WARM_START)
         return TrialSampler(self.plan, [first["params"]] if first else [point.values for point in self.points])
 
-    def _reclaim(self) -> None:
-        """Set trials whose worker died to WAITING; the caller holds the lock."""
-        for trial in self.trials:
+    def _reclaim(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Set trials whose worker died to WAITING, and return whether there are any; the caller holds the lock."""
+        is_any = False
+        for trial in trials:
             if trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) == "dead":
+                is_any = True
                 if trial.user_attrs.get(LEASE) is not None:
                     self._add_death(trial, last_sign_of(trial.user_attrs))
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        return is_any
 
     def _add_death(self, trial: FrozenTrial, reason: str) -> None:
         checkpoint = Checkpoints(self.trial_folder(trial.number) / CHECKPOINTS).last_sealed
@@ -243,7 +247,7 @@ class Study(StudyRecord, AnswerKeeper):
         with shielded():
             if self.plan.pruner != "none":
                 return decide(self.plan, optuna_trial, step, total, value, keeps=keeps)
-            if step not in self.trials[trial.number].intermediate_values:
+            if step not in self.trial(trial.number).intermediate_values:
                 optuna_trial.report(value, step)
         return Decision.CONTINUE
 
@@ -280,7 +284,7 @@ class Study(StudyRecord, AnswerKeeper):
             # Optuna takes a pruned trial's value from its last report. The other reports are left out: pruners would
             # compare with one training twice.
             step = original.last_step
-            if is_pruned and step is not None and step not in self.trials[trial.number].intermediate_values:
+            if is_pruned and step is not None and step not in self.trial(trial.number).intermediate_values:
                 self._open[trial.number].report(original.intermediate_values[step], step)
             if result is not None:
                 self._set(trial, RESULT, asdict(result))
@@ -302,14 +306,14 @@ class Study(StudyRecord, AnswerKeeper):
     def retry(self, trial: OpenTrial, reason: str) -> None:
         """Release a trial whose attempt raised, so that the next `ask` of any process returns it."""
         with self._held(trial):
-            raised = self.trials[trial.number].user_attrs.get(FAILED_ATTEMPTS, {})
+            raised = self.trial(trial.number).user_attrs.get(FAILED_ATTEMPTS, {})
             self._set(trial, FAILED_ATTEMPTS, {**raised, str(trial.attempt): reason})
             self._give_up(trial)
 
     def release_after_death(self, trial: OpenTrial, reason: str) -> None:
         """Release a trial of which a process died, or lost its GPU, so that it is resumed as after a kill."""
         with self._held(trial):
-            self._add_death(self.trials[trial.number], reason)
+            self._add_death(self.trial(trial.number), reason)
             self._give_up(trial)
 
     def release(self, trial: OpenTrial) -> None:
@@ -338,7 +342,7 @@ class Study(StudyRecord, AnswerKeeper):
     def _write_file(self, number: int) -> None:
         """Write a trial's record into its folder; a file that cannot be written now is written at the next opening."""
         try:
-            write_trial(self.trial_folder(number), self.trials[number])
+            write_trial(self.trial_folder(number), self.trial(number))
         except OSError as error:
             logging.getLogger(__name__).warning("the record of trial %d was not written: %s", number, error)
 

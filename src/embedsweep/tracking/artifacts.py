@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -42,6 +44,28 @@ def check_location(store: Store, location: str) -> None:
         f"the tracking server {store} keeps artifacts in {location}, which would be a folder of this machine. If that "
         f"is a shared disk, set {ROOT} to it or to a folder above; else start the server with --serve-artifacts"
     )
+
+
+_S3 = (
+    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and MLFLOW_S3_ENDPOINT_URL here; without them, the server can keep "
+    "artifacts there itself (mlflow server --artifacts-destination s3://...)"
+)
+
+
+@contextmanager
+def object_store_errors() -> Iterator[None]:
+    """Turn what the library of S3 raises in the block into a ConnectionError, an outage to `mlflow_errors`.
+
+    All of it may pass without another request: keys are set, a bucket is created, boto3 is installed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("boto3", "botocore"):
+            raise ConnectionError("artifacts in S3 need boto3: pip install 'embedsweep[s3]'") from None
+        if type(error).__module__.partition(".")[0] not in ("boto3", "botocore"):
+            raise
+        raise ConnectionError(f"{str(error).rstrip('.')}. {_S3}") from None
 
 
 def artifacts_of(store: Store, client: MlflowClient, run_id: str) -> ArtifactRepository:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
-from embedsweep.tracking.artifacts import artifacts_of, check_location
+from embedsweep.tracking.artifacts import artifacts_of, check_location, object_store_errors
 from embedsweep.tracking.names import study_id
 from embedsweep.tracking.store import Store, mlflow_errors
 
@@ -162,14 +162,14 @@ class Lookup:
         store_id = self.find(run_id)
         if store_id is None:
             return set()
-        with mlflow_errors(f"the artifacts of run {run_id} cannot be listed"):
+        with mlflow_errors(f"the artifacts of run {run_id} cannot be listed"), object_store_errors():
             files = artifacts_of(self._store, self._client, store_id).list_artifacts()
             return {str(entry.path) for entry in files}
 
     def download(self, run_id: str, name: str, folder: Path) -> None:
         """Copy a file or folder of a run's artifacts into an existing folder."""
         store_id = self.find(run_id) or run_id
-        with mlflow_errors(f"{name} of run {run_id} cannot be downloaded"):
+        with mlflow_errors(f"{name} of run {run_id} cannot be downloaded"), object_store_errors():
             artifacts_of(self._store, self._client, store_id).download_artifacts(name, str(folder))
 
     def find_parent(self, experiment_id: str, study: str, *, deleted: bool = False) -> str | None:

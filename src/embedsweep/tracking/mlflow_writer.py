@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from embedsweep.errors import TrackingError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
-from embedsweep.tracking.artifacts import artifacts_of
+from embedsweep.tracking.artifacts import artifacts_of, object_store_errors
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
 from embedsweep.tracking.records import DataSet, End, ExperimentTags, Files, Metrics, Record, StudyRun, Tags, TrialRun
@@ -243,7 +243,7 @@ class MlflowWriter:
     def _log_files(self, run_id: str, record: Files) -> None:
         path = Path(record.path)
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-        with mlflow_errors(f"{path} cannot be stored with run {run_id}"):
+        with mlflow_errors(f"{path} cannot be stored with run {run_id}"), object_store_errors():
             log = self._artifacts(run_id).log_artifact
             for file in files:  # one by one, so that a server's failure repeats one of them only
                 inner = str(file.parent.relative_to(path)) if path.is_dir() else "."

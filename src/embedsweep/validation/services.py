@@ -9,7 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from embedsweep.config.metrics import COSTS, dev_metrics, is_dev_metric
-from embedsweep.config.study import EmissionsConfig, RayWorkersConfig, StudyConfig, TrackingConfig, WorkersConfig
+from embedsweep.config.study import (
+    EmissionsConfig,
+    RayWorkersConfig,
+    SlurmWorkersConfig,
+    StudyConfig,
+    TrackingConfig,
+    WorkersConfig,
+)
 from embedsweep.config.trial import EvaluationConfig
 from embedsweep.config.values import listed, nearest, shown
 from embedsweep.emissions.rows import country_problem
@@ -21,6 +28,7 @@ from embedsweep.validation.cells import Cell
 from embedsweep.validation.ray import check_ray, check_ray_device
 from embedsweep.validation.reference import evaluation_metrics
 from embedsweep.validation.sections import read_sections
+from embedsweep.validation.slurm import check_slurm
 
 
 def check_workers(workers: WorkersConfig) -> Iterator[Problem]:
@@ -44,7 +52,7 @@ def check_shares(workers: WorkersConfig, device: str) -> Iterator[Problem]:
     """Report what does not fit on this machine of local workers whose trials run on ``device`` (``trainer.device``)."""
     if workers.name == "ray":
         yield from check_ray_device(device)
-    if workers.name in ("inline", "ray"):  # the devices of this process alone, or of other machines
+    if workers.name in ("inline", "ray", "slurm"):  # the devices of this process alone, or of other machines
         return
     yield from _check_mps(workers, device)
     gpus, share = gpu_count(device), workers.per_device
@@ -126,6 +134,8 @@ def read_services(cell: Cell, *, has_own_evaluation: bool) -> Services:
     problems += check_workers(services.workers)
     if isinstance(services.workers, RayWorkersConfig):
         problems += check_ray(services.workers, services.study)
+    if isinstance(services.workers, SlurmWorkersConfig):
+        problems += check_slurm(services.workers, services.study, services.tracking)
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))

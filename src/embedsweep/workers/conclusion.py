@@ -51,7 +51,7 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     Returns:
         Whether all is known; not before the study and the finals that it asks for are complete.
     """
-    if not _is_over(study):
+    if not is_over(study):
         return False
     tested, best = score_complete(study, tracker, parent), study.best
     if tested is None and best is not None and not expects_finals(study):
@@ -66,14 +66,14 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     # Not under the lock, for which others wait: of many trials it takes seconds. Two commands find the same.
     found = None if study.is_answered else _find_answer(study, finals, say)
     with study.lock():  # two commands may see the last trial end at the same time
-        if study.trial_counts != counts or not _is_over(study):
+        if study.trial_counts != counts or not is_over(study):
             say(f"another command works on it, and gives the answer: embedsweep show {study.name}")
             return False  # it has added trials, or finals
         _Conclusion(study, finals, tracker, say).conclude(found)
     return True
 
 
-def _is_over(study: StudyRecord) -> bool:
+def is_over(study: StudyRecord) -> bool:
     """Return whether a study and the finals that it asks for are complete; it may be one that can have none."""
     finals = study.finals
     return study.is_complete and (study.finals_config is None or finals is None or finals.is_complete)

@@ -133,15 +133,15 @@ def _counted(noun: str, unit: str, numbers: Sequence[int]) -> str:
     return f"the {noun}{plural} of {unit}{plural} {', '.join(map(str, numbers))}"
 
 
-def origin_tags(trials: Sequence[FrozenTrial], number: int) -> dict[str, str]:
+def origin_tags(study: StudyRecord, number: int) -> dict[str, str]:
     """Return tags about a trial that was not simply sampled and trained."""
-    trial = trials[number]
+    trial = study.trial(number)
     tags: dict[str, str] = {}
     if (failed := trial.user_attrs.get(RETRY_OF)) is not None:
         tags["embedsweep.retry_of"] = str(failed)
     if (duplicate := Duplicate.of(trial)) is not None:
         name = "embedsweep.reused_from" if duplicate.replicate is None else "embedsweep.replicate_of"
-        tags[name] = trials[duplicate.original].user_attrs[RUN_ID]
+        tags[name] = study.trial(duplicate.original).user_attrs[RUN_ID]
         tags[f"{name}_trial"] = str(duplicate.original)
     return tags
 
@@ -166,7 +166,7 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
     tags |= {name: attributes[name] for name in (PRUNED, FAILURE) if name in attributes}
     if forgets := forgets_text(forgotten(study.plan.keep, trial.constraints)):
         tags[FORGETS] = forgets
-    tags |= origin_tags(study.trials, trial.number) | (dict(context.tags) if context is not None else {})
+    tags |= origin_tags(study, trial.number) | (dict(context.tags) if context is not None else {})
     tags |= color_tags(study.plan, study.params_of(trial), trial.number)
     point = study.point_of(trial)
     run = tracker.trial_run(

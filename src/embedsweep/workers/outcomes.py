@@ -122,7 +122,7 @@ class Outcomes:
 
     def reuse(self, trial: OpenTrial, config: TrialConfig, run: TrialTracker, number: int) -> None:
         """End a trial that repeats trial ``number`` with that one's result, untrained."""
-        original = self.study.trials[number]
+        original = self.study.trial(number)
         state: TrialState = "PRUNED" if original.state.name == "PRUNED" else "COMPLETE"
         values = dict(zip(self.study.plan.objectives, original.values or (), strict=False))
         whole = self.study.result_of(original)

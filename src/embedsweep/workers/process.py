@@ -38,7 +38,8 @@ def main() -> int:
     faulthandler.enable()
     end_at_once()
     try:
-        with handled(), open_group(processes, device) as group:  # assigns this worker's GPUs
+        # A cluster signals all processes of a job, and their supervisor does, too; it kills those that take too long.
+        with handled(once=True), open_group(processes, device) as group:  # assigns this worker's GPUs
             _import_all(device, store)
             job = channel.receive()
             assert isinstance(job, Job)

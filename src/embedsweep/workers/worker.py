@@ -6,7 +6,6 @@ train, end the run, tell Optuna, delete what is not kept.
 
 from __future__ import annotations
 
-import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from embedsweep.errors import (
     UnreachableError,
     first_line,
 )
-from embedsweep.files import DISK_FULL, MODEL, is_disk_full
+from embedsweep.files import DISK_FULL, is_disk_full
 from embedsweep.machine import free_device_memory, is_device_lost
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
@@ -42,13 +41,13 @@ from embedsweep.study.study import Study
 from embedsweep.tracking.names import color_tags, option_tags, trial_name
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.built_models import BuiltModels
-from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 from embedsweep.training.data import data_warnings
 from embedsweep.training.folder import read_result
 from embedsweep.training.group import TrainingGroup
 from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.plan_cells import cell_config
+from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import origin_tags
 from embedsweep.workers.outcomes import Outcomes
 
@@ -88,6 +87,10 @@ class Worker:
     def _outcomes(self) -> Outcomes:
         return Outcomes(self.study, self.display)
 
+    @cached_property
+    def _leftovers(self) -> Leftovers:
+        return Leftovers(self.study)
+
     def work(self) -> None:
         """Run trials until there are no more to begin, or the deadline has passed.
 
@@ -97,7 +100,7 @@ class Worker:
         while (trial := self._next()) is not None:
             self._attempt(trial)
             free_device_memory()
-            delete_unneeded(self.study)
+            self._leftovers.delete()
             self.after_trial()
 
     def _next(self) -> OpenTrial | None:
@@ -170,7 +173,7 @@ class Worker:
             with shielded():
                 run = self._open_run(trial, config)
                 attempts = {"embedsweep.attempts": str(trial.attempt)} if trial.attempt > 1 else {}
-                run.set_tags({**attempts, **origin_tags(self.study.trials, trial.number)})
+                run.set_tags({**attempts, **origin_tags(self.study, trial.number)})
             # A trial whose worker was killed after the last step has a result already, which is only to be reported.
             if trial.why_over is not None and read_result(trial.folder) is None:
                 with shielded():
@@ -229,7 +232,7 @@ class Worker:
         run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
         if run_id is None and trial.run_id is not None:
             self.display.say(f"trial {trial.number}: MLflow lacks its run {trial.run_id[:8]}; it gets a new one")
-        point = self.study.point_of(self.study.trials[trial.number])
+        point = self.study.point_of(self.study.trial(trial.number))
         finalist = point.finalist if point is not None else None
         if run_id is None and trial.is_resumed:
             run_id = self.tracker.find_trial(self.study.experiment, trial.number, self.parent, finalist)
@@ -308,25 +311,6 @@ class Worker:
             return False
         best = self.study.best
         return best is None or result.objective >= best.values[plan.objectives.index(plan.objective)]
-
-
-def delete_unneeded(study: Study) -> None:
-    """Delete checkpoints of finished trials, and models that are not kept.
-
-    The best model so far is kept in any case: it is scored on test when the study is complete. Those of finals are kept
-    until the study has its answer.
-    """
-    with study.lock():
-        best = study.best
-        complete = {trial.number for trial in study.complete_trials}
-        for trial in study.trials:
-            if not trial.state.is_finished():
-                continue
-            folder = study.trial_folder(trial.number)
-            Checkpoints(folder / CHECKPOINTS).clear()
-            is_kept = trial.number in complete and (study.services.keep_models == "all" or study.is_finals)
-            if not is_kept and (best is None or trial.number != best.number):
-                shutil.rmtree(folder / MODEL, ignore_errors=True)
 
 
 def _trials(numbers: Sequence[int]) -> str:

@@ -1,0 +1,110 @@
+"""Requests to end all work on a study, wherever it runs: kept in its storage, and noticed by every command on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import optuna
+from optuna.pruners import NopPruner
+from optuna.trial import TrialState
+
+from embedsweep.signals import interrupt_main_thread, is_main_thread
+from embedsweep.study.leases import LEASE
+from embedsweep.study.record import StudyRecord
+from embedsweep.study.storage import open_storage
+
+STOPS = "embedsweep.stops"
+"""User attribute of a study: how often its work was to end. A command heeds those that come after its own start."""
+SLURM_ARRAYS = "embedsweep.slurm_arrays"
+"""User attribute of a study: the id of each array of Slurm jobs -> `STOPS` when it was submitted."""
+OWN_ARRAY = "SLURM_ARRAY_JOB_ID"
+CHECK_EVERY_S = 5.0
+
+
+def request_stop(record: StudyRecord) -> None:
+    """Ask every command that works on a study now, and every job that was submitted for it, to end.
+
+    Raises:
+        StudyError: its storage cannot be opened for writing.
+    """
+    with record.lock():
+        storage = open_storage(record.url, record.folder)
+        study = optuna.load_study(study_name=record.name, storage=storage, pruner=NopPruner())
+        study.set_user_attr(STOPS, study.user_attrs.get(STOPS, 0) + 1)
+
+
+def slurm_arrays(study: StudyRecord) -> Mapping[str, int]:
+    """Return the ids of a study's arrays of Slurm jobs, each with the number of stops before it."""
+    arrays: Mapping[str, int] = study._study.user_attrs.get(SLURM_ARRAYS, {})
+    return arrays
+
+
+def own_array(study: StudyRecord) -> str | None:
+    """Return the id of the array that was submitted for this study and of which this process is a job; else None."""
+    own = os.environ.get(OWN_ARRAY)
+    return own if own in slurm_arrays(study) else None
+
+
+def add_slurm_array(study: StudyRecord, array: str, live: Mapping[str, int]) -> None:
+    """Note an array of jobs that was submitted for a study, beside those that still live; the caller holds its lock."""
+    study._study.set_user_attr(SLURM_ARRAYS, {**live, array: _stops(study)})
+
+
+def running_trials(study: StudyRecord) -> dict[int, str]:
+    """Return the number of each trial that a worker runs, as far as is known, with the host of that worker."""
+    dead = set(study.interrupted)
+    running = [trial for trial in study.trials if trial.state is TrialState.RUNNING and trial.number not in dead]
+    return {trial.number: lease["host"] for trial in running if (lease := trial.user_attrs.get(LEASE))}
+
+
+def _stops(study: StudyRecord) -> int:
+    return int(study._study.user_attrs.get(STOPS, 0))
+
+
+class StopWatch:
+    """While the block runs, interrupts this process once somebody asks that the work on a study end.
+
+    The main thread is interrupted as by SIGTERM. Has no effect in other threads, which cannot be interrupted.
+
+    Args:
+        study: the study.
+        say: prints a line that says why.
+
+    Attributes:
+        has_stopped: whether that was asked.
+    """
+
+    def __init__(self, study: StudyRecord, say: Callable[[str], None]) -> None:
+        array = own_array(study)
+        # A job that waited in the queue while its study was stopped is not to begin.
+        self._before = slurm_arrays(study)[array] if array is not None else _stops(study)
+        self._study, self._say = study, say
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
+        self.has_stopped = False
+
+    def __enter__(self) -> Self:
+        if is_main_thread():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.has_stopped = _stops(self._study) > self._before
+            except Exception:  # the storage may be away for a moment: the next look may reach it
+                logging.getLogger(__name__).exception("it is not known whether the study is to stop")
+            if self.has_stopped:
+                self._say("stopped by embedsweep stop")
+                interrupt_main_thread()
+                return
+            self._over.wait(CHECK_EVERY_S)
