@@ -78,8 +78,8 @@ class RayCluster:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
+        with self._process:  # closes its pipes, and waits for its end
+            self._process.stdin.close()
 
 
 def main() -> None:
