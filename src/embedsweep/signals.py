@@ -200,6 +200,18 @@ def interrupt_main_thread() -> None:
     os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
 
 
+def take_back() -> None:
+    """Put the handlers of this process in place again after a library has put its own below them.
+
+    Ray's prints a trace on SIGTERM and then ends the process. Has no effect outside the main thread.
+    """
+    if not is_main_thread():
+        return
+    for number in SIGNALS:
+        if (handler := signal.getsignal(number)) is not None:
+            signal.signal(number, handler)
+
+
 def is_main_thread() -> bool:
     """Return whether this is the main thread, which alone receives signals."""
     return threading.current_thread() is threading.main_thread()
