@@ -194,10 +194,9 @@ def raise_pending() -> None:
         _deliver(signum)
 
 
-def interrupt_main_thread() -> None:
-    """Interrupt the main thread as SIGTERM does; in a program that calls embedsweep, as Ctrl-C does."""
-    is_own = signal.getsignal(signal.SIGTERM) is _handle
-    os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
+def is_deferred() -> bool:
+    """Return whether a signal waits for the end of the `shielded` block that runs, which should not wait long then."""
+    return _shield.pending is not None and is_main_thread()
 
 
 def take_back() -> None:
