@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.slurm import is_done, retry_failed, submit_jobs, wait_for_jobs
+from embedsweep.commands.slurm import check_files, is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
-from embedsweep.config.study import WorkersConfig
+from embedsweep.config.study import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
 from embedsweep.errors import ConfigError, Interrupted, WorkerError, raise_problems
 from embedsweep.machine import prepare_process
@@ -26,6 +26,7 @@ from embedsweep.report.results import StudyResults, study_results
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.study.frozen_data import agree_on_data
+from embedsweep.study.mounts import shared_file_system
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.stopping import StopWatch
@@ -37,6 +38,7 @@ from embedsweep.validation.search import check_cells
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import is_over
+from embedsweep.workers.elsewhere import require_reach
 from embedsweep.workers.missing_runs import refusals
 from embedsweep.workers.pool import Pool
 from embedsweep.workers.pools import open_pools
@@ -70,8 +72,11 @@ def run_sweep(
     """
     start = time.monotonic()
     with storage_errors():
+        require_reach(request.study.checkpoints)
         if request.study.dry_run:
             return _preview(request, console, program)
+        if request.workers.name == "slurm":
+            raise_problems([*check_files(request)])
         quote: Mapping[str, Any] | None = None
         hours = request.study.budget_hours
         if hours is not None and find_study(request) is None:
@@ -91,10 +96,14 @@ def run_sweep(
                     *check_reach(study.url, study.services.tracking),
                 ]
             )
+        kept_at = study.services.checkpoints
+        if kept_at is not None and kept_at.url != request.study.checkpoints:
+            require_reach(kept_at.url)
         agree_on_data(study)
         make = partial(_display, console, style)
         display = make(study)
         _show_start(display, study)
+        _warn_of_shared_folder(display, study)
         report = partial(_report, console, study, display, program)
         if request.workers.name == "slurm":
             return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
@@ -297,9 +306,23 @@ def _show_start(display: TrialDisplay, study: Study) -> None:
     display.open(line, {"study": study.name, "objectives": objectives, "folder": str(study.folder)})
 
 
+def _warn_of_shared_folder(display: TrialDisplay, study: Study) -> None:
+    """Say once for a study that its journal is on a network file system, whose locks may exclude nobody."""
+    kind = shared_file_system(study.folder) if study.url is None else None
+    if kind is not None:
+        warning = (
+            f"{study.folder} is on a network file system ({kind}): run this study on one machine at a time. For "
+            "several, begin it with study.storage=postgresql://host/database"
+        )
+        for line in study.unseen_warnings([warning]):
+            display.say(line)
+
+
 def _last_words(study: Study, workers: WorkersConfig) -> str:
     """Return what an interrupted command keeps, and how the study is resumed."""
     by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
+    if isinstance(workers, RayWorkersConfig) and workers.address != "auto":
+        by_name += f" workers.address={workers.address}"
     resume = f"the same command, or {by_name}, resumes the study"
     try:
         each = [study, *([study.finals] if study.finals is not None else [])]
