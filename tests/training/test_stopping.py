@@ -157,6 +157,10 @@ def test_a_training_that_is_stopped_before_it_has_scored_dev_keeps_the_checkpoin
             Trained((), tmp_path).run()
         kept = {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")}
         assert kept == {4, 8, 11}  # the best, the one before, the last
+    link, state = tmp_path / "link.json", tmp_path / "checkpoint-11" / "trainer_state.json"
+    link.hardlink_to(state)  # as they are sent to a bucket
+    text = link.read_text()
     last = Trained((), tmp_path)
     assert last.run().best_step == 4
     assert list(last.listener.evaluations) == [11]
+    assert link.read_text() == text != state.read_text()
