@@ -14,7 +14,7 @@ from rich.console import Console
 from embedsweep.commands.quoting import device_of, quote_study
 from embedsweep.commands.slurm import is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
-from embedsweep.config.study import WorkersConfig
+from embedsweep.config.study import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
 from embedsweep.errors import ConfigError, Interrupted, WorkerError, raise_problems
 from embedsweep.machine import prepare_process
@@ -319,6 +319,8 @@ def _warn_of_shared_folder(display: TrialDisplay, study: Study) -> None:
 def _last_words(study: Study, workers: WorkersConfig) -> str:
     """Return what an interrupted command keeps, and how the study is resumed."""
     by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
+    if isinstance(workers, RayWorkersConfig) and workers.address != "auto":
+        by_name += f" workers.address={workers.address}"
     resume = f"the same command, or {by_name}, resumes the study"
     try:
         each = [study, *([study.finals] if study.finals is not None else [])]
