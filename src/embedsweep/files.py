@@ -43,6 +43,14 @@ def study_names(sweeps: Path = SWEEPS) -> list[str]:
     return sorted(path.parent.name for path in sweeps.glob(f"*/{STUDY_FILE}"))
 
 
+def study_of(word: str) -> str:
+    """Return the name of the study that a word of a command line names: by its name, or its folder (``sweeps/b1/``)."""
+    folder, sweeps = user_path(word).absolute(), SWEEPS.absolute()
+    if folder.is_relative_to(sweeps) and folder != sweeps and folder.is_dir():
+        return folder.relative_to(sweeps).as_posix()
+    return word.rstrip("/") or word
+
+
 def user_path(text: str) -> Path:
     """Return the path of an argument, ``~`` replaced by the home folder; an unknown user's ``~name`` stays as it is."""
     return Path(os.path.expanduser(text))  # noqa: PTH111  (Path's own method raises for an unknown user)

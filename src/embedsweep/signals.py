@@ -194,10 +194,21 @@ def raise_pending() -> None:
         _deliver(signum)
 
 
-def interrupt_main_thread() -> None:
-    """Interrupt the main thread as SIGTERM does; in a program that calls embedsweep, as Ctrl-C does."""
-    is_own = signal.getsignal(signal.SIGTERM) is _handle
-    os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
+def is_deferred() -> bool:
+    """Return whether a signal waits for the end of the `shielded` block that runs, which should not wait long then."""
+    return _shield.pending is not None and is_main_thread()
+
+
+def take_back() -> None:
+    """Put the handlers of this process in place again after a library has put its own below them.
+
+    Ray's prints a trace on SIGTERM and then ends the process. Has no effect outside the main thread.
+    """
+    if not is_main_thread():
+        return
+    for number in SIGNALS:
+        if (handler := signal.getsignal(number)) is not None:
+            signal.signal(number, handler)
 
 
 def is_main_thread() -> bool:

@@ -446,6 +446,8 @@ def test_nothing_goes_to_the_hub_where_mlflow_refuses_the_model(hub: _Hub, monke
     [
         (("--to", "out", "--alias", "best"), "--alias", "is for MLflow's registry: leave it out, or add --register"),
         (("--register", "a/b"), "--register", "must be of letters, digits, hyphens and low lines, but got a/b"),
+        (("--register", "a/b", "--alias", "best"), "--register", "must be of letters, digits, hyphens and low lines"),
+        (("--register", "a/b", "--to", "out"), "--register", "must be of letters, digits, hyphens and low lines"),
         (("--register", "a", "--alias", "v2"), "--alias", "and not latest, v1, v2, ..., but got v2"),
         (
             ("--register", "a", "--tracking-uri", "sqlite://"),

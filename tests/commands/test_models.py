@@ -70,6 +70,13 @@ def test_an_argument_is_a_study_or_a_runs_id_or_its_first_digits(argument: str, 
     assert _resolved(argument) == (source, description)
 
 
+@pytest.mark.parametrize("argument", ["mine/", "sweeps/mine", "./sweeps/mine/"])
+def test_a_study_is_also_named_by_its_folder(argument: str) -> None:
+    with open_composer() as composer:
+        model = resolve_model(argument, composer)
+    assert (model.study, model.source) == ("mine", "sweeps/mine/trials/0001/model")
+
+
 @pytest.mark.parametrize(("n_trials", "left"), [(4, "1 trial"), (6, "3 trials"), (3, None)])
 def test_the_best_of_a_study_that_has_trials_left_is_the_best_so_far(
     workplace: Path, n_trials: int, left: str | None

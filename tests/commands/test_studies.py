@@ -95,12 +95,32 @@ def test_show_prints_the_ranking_and_the_best_trial(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "4 of 7 trials finished; running"
     assert lines[2] == "study night: 2 complete, 1 pruned, 1 failed, 1 running"
-    assert lines[5].split() == ["1", "1", "0.7000", "0.6500", "to", "0.7500", "1s", "2", "10", "lr=0.0002"]
+    assert lines[5].split() == ["1", "1", "0.7000", "0.6500", "to", "0.7500", "1s", "2", "10"]
+    assert lines[6].strip() == "lr=0.0002"
     assert "trial 2 failed: TrialError: [nan]" in lines
     assert f"best: trial 1, {SPEARMAN} 0.7000 (95 % interval over dev items 0.6500 to 0.7500, one seed)" in lines
     assert "trial 1 is better than trial 0 on other dev items, too, as far as these ones show" in lines
     assert main(["show", "night", "--all"]) == 0
     assert ["4", "RUNNING", "-", "lr=0.0005"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("word", ["night/", "sweeps/night", "./sweeps/night/", "{folder}/sweeps/night"])
+@pytest.mark.parametrize("words", ["show STUDY", "report STUDY", "diff STUDY 0 1", "repair STUDY"])
+def test_a_study_is_also_named_by_its_folder(
+    word: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study_of(0.5, 0.6, name="night")
+    code, named = main(words.replace("STUDY", "night").split()), capsys.readouterr().out
+    assert main(words.replace("STUDY", word.format(folder=tmp_path)).split()) == code
+    assert capsys.readouterr().out == named != ""
+
+
+def test_finals_point_to_the_study_that_has_their_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    study_with_finals(name="held")
+    line = "each seed is a row of its own here; what the finals decided: embedsweep show held"
+    for name, is_there in (("held/finals", True), ("sweeps/held/finals/", True), ("held", False)):
+        assert main(["show", name]) == 0
+        assert (line in capsys.readouterr().out.splitlines()) == is_there
 
 
 def test_show_of_a_study_without_a_trial(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ PLACE is where:
     dev:8          while dev is scored after an optimizer step
     checkpoint:9   while the checkpoint of a step is written; half of a file is there
     sealed:9       once the checkpoint of a step is complete
+    sent:8         once the checkpoint of a step, or a later one, is in S3
     tell           the trial is recorded in MLflow; Optuna has not been told
     told           Optuna has just been told
     final          a trial of the finals is recorded in MLflow; Optuna has not been told
@@ -114,6 +115,7 @@ def _arm(place: str, step: int, fault: Callable[[], None]) -> None:
         "ask": lambda: _after(Study, "ask", fault),
         "run": lambda: _before(Study, "set_run", fault),
         "tell": lambda: _before(Study, "complete", fault),
+        "sent": lambda: _after(Study, "note_sent", fault, lambda _, __, sent: sent >= step),
         "told": lambda: _after(Study, "complete", fault),
         "final": lambda: _before(Study, "complete", fault, of_finals),
         "answer": lambda: _before(Study, "set_answer", fault),

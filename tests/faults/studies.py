@@ -165,23 +165,26 @@ class Study:
     Args:
         folder: the working directory.
         url: Optuna's storage; None is the journal.
+        tracking: MLflow's store; None is that of the working directory.
 
     Attributes:
         trials: Optuna's.
-        runs: all runs of the whole store, without deleted ones.
+        runs: all runs of the whole store, without deleted ones; of a server, those of the study.
         client: MLflow's, on that store.
     """
 
-    def __init__(self, folder: Path, url: str | None = None) -> None:
+    def __init__(self, folder: Path, url: str | None = None, tracking: str | None = None) -> None:
         (file,) = folder.glob("sweeps/*/study.yaml")
         self.folder = file.parent
         self.name = self.folder.name
-        self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+        self.client = MlflowClient(tracking or f"sqlite:///{folder}/mlruns/mlflow.db")
         self.trials = read_trials(self.folder, url)
         self.runs = self._read_runs()
 
     def _read_runs(self) -> list[Run]:
-        experiments = [experiment.experiment_id for experiment in self.client.search_experiments(ViewType.ALL)]
+        found = self.client.search_experiments(ViewType.ALL)
+        is_shared = str(self.client.tracking_uri).startswith("http")
+        experiments = [each.experiment_id for each in found if not is_shared or each.name == self.name]
         return list(self.client.search_runs(experiments, run_view_type=ViewType.ACTIVE_ONLY))
 
     @property

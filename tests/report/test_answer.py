@@ -17,7 +17,7 @@ from embedsweep.report.status import result_fields, status_line, study_status
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import pass_sweep
-from tests.report.studies import Outcome, finish, keep_scores, study_of
+from tests.report.studies import Outcome, finish, keep_scores, study_of, study_with_finals
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,16 @@ def test_trials_that_cannot_be_told_apart_are_named() -> None:
     keep_scores(study, (0.2, 0.2, 0.2, 0.9))
     line = "cannot be told apart from trial 0: trials 1 and 2; on other dev items one of them might be the best"
     assert answer(study_results(study))[0].startswith(line)
+
+
+def test_beside_a_verdict_of_finals_what_single_seeds_say_is_of_the_search() -> None:
+    study = study_with_finals()
+    for noises, line in (
+        ((0.2, 0.2), "cannot be told apart from trial 1"),
+        ((0.9, 0.2), "trial 1 is better than trial"),
+    ):
+        keep_scores(study, noises)
+        assert [each.startswith(f"in the search, {line}") for each in answer(study_results(study))].count(True) == 1
 
 
 def test_an_option_without_another_that_is_complete_has_nothing_to_be_compared_with() -> None:

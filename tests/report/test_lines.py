@@ -44,7 +44,7 @@ def test_in_a_file_each_event_is_a_line_with_its_time_and_an_end_says_where_the_
         "7/20: 4 complete, 3 pruned; best 0.5500 (trial 2); time left unknown",
         "trial 7 RUNNING loss=mnrl lr=0.001 resumed",
         "trial 7 25% 1m15s 0.5124",
-        "trial 7 COMPLETE 2m10s loss=mnrl lr=0.001 0.6000 0.12 g CO2eq",
+        "trial 7 COMPLETE after 2m10s loss=mnrl lr=0.001 0.6000 0.12 g CO2eq",
         "8/20: 5 complete, 3 pruned; best 0.6000 (trial 7); 27.7/h; 20m00s left; 0.12 g CO2eq",
     ]
 
@@ -54,7 +54,7 @@ def test_a_run_by_itself_is_called_a_run_and_belongs_to_no_study() -> None:
     lines = PlainLines(Console(file=output), Told().trials, "run")
     lines.begin("4f1c2a9b", {"loss": "mnrl"}, "", 0)
     lines.end("4f1c2a9b", "COMPLETE", 0.5, "")
-    assert read(output) == ["run 4f1c2a9b RUNNING loss=mnrl", "run 4f1c2a9b COMPLETE 0s loss=mnrl 0.5000"]
+    assert read(output) == ["run 4f1c2a9b RUNNING loss=mnrl", "run 4f1c2a9b COMPLETE after 0s loss=mnrl 0.5000"]
 
 
 def test_a_failed_trial_shows_its_reason_and_escapes_markup() -> None:
@@ -62,7 +62,7 @@ def test_a_failed_trial_shows_its_reason_and_escapes_markup() -> None:
     lines = PlainLines(Console(file=output), Told().trials)
     lines.begin("0", {}, "", 0)
     lines.end("0", "FAIL", None, "ValueError: [red]no[/red] such [0]")
-    assert read(output) == ["trial 0 RUNNING", "trial 0 FAIL 0s ValueError: [red]no[/red] such [0]"]
+    assert read(output) == ["trial 0 RUNNING", "trial 0 FAIL after 0s ValueError: [red]no[/red] such [0]"]
 
 
 def test_a_trial_that_will_be_resumed_does_not_change_what_is_finished() -> None:
@@ -70,7 +70,7 @@ def test_a_trial_that_will_be_resumed_does_not_change_what_is_finished() -> None
     lines = PlainLines(Console(file=output), Told(status(3, 17)).trials)
     lines.begin("3", {}, "", 0)
     lines.end("3", "WAITING", None, "interrupted")
-    assert read(output)[-1] == "trial 3 WAITING 0s interrupted"
+    assert read(output)[-1] == "trial 3 WAITING after 0s interrupted"
 
 
 def test_a_quiet_command_prints_messages_and_failures_only() -> None:

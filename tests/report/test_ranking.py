@@ -62,7 +62,7 @@ def test_the_ranking_sorts_by_value_then_number_and_gives_reasons_of_failures() 
     blank, title, second_blank, head, *lines = ranking(study)
     assert (blank, second_blank) == ("", "")
     assert title == "study ranked: 5 complete, 1 pruned, 1 failed"
-    assert head.split() == ["trial", "dev/spearman_cosine", "time", "g", "CO2eq", "Wh", "values"]
+    assert head.split() == ["trial", "dev/spearman_cosine", "training", "g", "CO2eq", "Wh", "values"]
     assert cells(lines) == [
         ["1", "1", "0.7000", "1s", "2", "10", "lr=0.0002"],
         ["2", "4", "0.7000", "1s", "2", "10", "lr=0.0005"],
@@ -109,7 +109,7 @@ def test_several_objectives_are_columns_and_the_pareto_front_is_marked() -> None
         rates=3,
     )
     _, _, _, head, *lines = ranking(study)
-    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "time", "Wh", "values"]
+    assert head.split() == ["trial", "emissions/co2eq_kg", "dev/spearman_cosine", "training", "Wh", "values"]
     assert cells(lines[:3]) == [
         ["1*", "1", "1e-06", "0.2000", "1s", "10", "lr=0.0002"],
         ["2", "2", "2e-06", "0.1000", "1s", "10", "lr=0.0003"],
@@ -285,7 +285,7 @@ def test_gpu_hours_are_a_column_and_a_total_if_a_trial_ran_on_a_gpu() -> None:
     assert failed is not None
     study.fail(failed, "no", replace(COST, gpu_h=0.5))
     _, _, _, head, *lines = ranking(study)
-    assert head.split()[2:] == ["time", "g", "CO2eq", "Wh", "GPU", "h", "values"]
+    assert head.split()[2:] == ["training", "g", "CO2eq", "Wh", "GPU", "h", "values"]
     assert [line.split()[2:7] for line in lines[:3]] == [
         ["0.7000", "1s", "2", "10", "0.0016"],
         ["0.6000", "1s", "2", "10", "0.25"],

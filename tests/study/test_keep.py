@@ -24,9 +24,10 @@ from embedsweep.report.ranking import print_best, print_ranking
 from embedsweep.report.results import study_results
 from embedsweep.report.status import study_status
 from embedsweep.study.keep import constraints_of, forgets_text, forgotten, is_kept, keeps_so_far
-from embedsweep.study.opening import frozen_attributes, open_study, place
+from embedsweep.study.opening import open_study, place
 from embedsweep.study.pruning import PRUNED
 from embedsweep.study.repair import StudyRepair
+from embedsweep.study.services import frozen_attributes
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import Sweep, pass_sweep
 from tests.report.studies import Outcome, finish, result, study_of

@@ -20,8 +20,9 @@ from sqlalchemy.pool import Pool
 
 from embedsweep.config.result import Emissions, RunContext, TrialResult
 from embedsweep.errors import ConfigError, StudyError
-from embedsweep.study.opening import frozen_attributes, open_study, place
+from embedsweep.study.opening import open_study, place
 from embedsweep.study.repair import Finding, StudyRepair
+from embedsweep.study.services import frozen_attributes
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TEST_SCORES, TestScores
 from embedsweep.study.trial_file import read_trial, write_trial

@@ -77,6 +77,7 @@ def make_request(
         pruning=NO_PRUNING,
         seed=42,
         storage=storage,
+        checkpoints=None,
         keep_models="best",
         duplicates="reuse",
         max_retries=1,

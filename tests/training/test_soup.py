@@ -202,7 +202,7 @@ def test_what_cannot_be_averaged_is_left_out_with_the_reason(kitchen: Kitchen, t
     soup = make_soup(tmp_path / "soup", members)
     assert soup.left_out == {
         1: "as model.pooling is cls, not mean as in final 0",
-        2: "whose models were not kept (study.keep_models=all keeps them) or are on another machine",
+        2: "whose models were deleted once finals were decided, or are on another machine",
     }
     assert soup.reason == "fewer than two models can be averaged"
     assert make_soup(tmp_path / "soup", members) == soup

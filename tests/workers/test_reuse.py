@@ -62,7 +62,7 @@ def test_a_study_trains_each_configuration_once_and_scores_the_first_winner(
             continue
         assert set(run.data.metrics) == set(scores)
         assert run.data.tags["embedsweep.reused_from"] == of.info.run_id
-        assert re.search(rf"trial {trial.number} COMPLETE \ds batch_size={batches[trial.number]}", output)
+        assert re.search(rf"trial {trial.number} COMPLETE after \ds batch_size={batches[trial.number]}", output)
         assert f"reused from trial {original}" in output
         result = json.loads((study.trial_folder(trial.number) / "result.json").read_text(encoding="utf-8"))
         source = json.loads((study.trial_folder(original) / "result.json").read_text(encoding="utf-8"))

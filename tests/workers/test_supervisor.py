@@ -114,7 +114,7 @@ class Watched:
     @property
     def lines(self) -> list[str]:
         """What was shown, less when it was and how long it took."""
-        return re.sub(r" \d+s\b|(?m:^[-\d]{10} [:\d]{8} )", "", self._output.getvalue()).splitlines()
+        return re.sub(r" (?:after )?\d+s\b|(?m:^[-\d]{10} [:\d]{8} )", "", self._output.getvalue()).splitlines()
 
 
 def living_children() -> set[psutil.Process]:
@@ -336,6 +336,12 @@ def test_workers_that_ignore_an_interrupt_are_killed(job: Job, monkeypatch: pyte
     interrupt(watched, signal.SIGINT, "trial 0 RUNNING")
     with handled(), pytest.raises(Interrupted):
         watched.run()
+
+
+def test_a_worker_that_waited_long_for_a_machine_with_room_does_not_count_as_hung(job: Job) -> None:
+    watched = Watched(job, ['begin("0"); time.sleep(1.5); end("0")'], silence=60)
+    watched.supervisor._states[0].silent_s = 3600  # as of a worker that is to be started again, but has no machine yet
+    assert watched.run() == ["trial 0 RUNNING loss=mnrl", "trial 0 COMPLETE loss=mnrl 0.5000"]
 
 
 def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,11 +35,13 @@ class Positional:
             or none.
         help: what it is, in one line.
         choices: lists the values that completion offers.
+        read: returns what a word means.
     """
 
     metavar: str
     help: str
     choices: Callable[[], Sequence[str]] | None = None
+    read: Callable[[str], str] = str
 
     @property
     def is_many(self) -> bool:
@@ -301,7 +303,7 @@ def _place(verb: Verb, words: list[str], problems: list[Problem]) -> tuple[list[
         count = len(words) if positional.is_many else 1
         if positional.is_optional and "=" in "".join(words[:1]):
             count = 0  # that word is an override
-        placed.append(words[:count])
+        placed.append([positional.read(word) for word in words[:count]])
         words = words[count:]
         if not placed[-1] and not positional.is_optional:
             problems.append(Problem(positional.metavar.removesuffix("..."), f"is missing: {verb.usage}"))

@@ -19,7 +19,7 @@ from embedsweep.config.trial import ModelConfig
 from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, EmbedsweepError, Problem, StudyError
 from embedsweep.files import MODEL as MODEL_FOLDER
-from embedsweep.files import SINGLE_RUNS, STUDY_FILE, SWEEPS, study_names, user_path
+from embedsweep.files import SINGLE_RUNS, STUDY_FILE, SWEEPS, study_names, study_of, user_path
 from embedsweep.hub import cached_model_path
 from embedsweep.machine import prepare_process
 from embedsweep.secrets import redact
@@ -116,16 +116,16 @@ def resolve_model(argument: str, composer: Composer) -> ResolvedModel:
         StudyError: a study's storage cannot be opened.
         TrackingError: a run's model cannot be downloaded from MLflow's store.
     """
-    folder = user_path(argument)
-    if folder.exists():
+    folder, study = user_path(argument), study_of(argument)
+    if folder.exists() and not (folder / STUDY_FILE).is_file():
         inside = folder / MODEL_FOLDER
         has_model_inside = (inside / "modules.json").is_file() and not (folder / "modules.json").is_file()
         source = str(inside if has_model_inside else folder)
         if problems := _validate(source, composer):
             raise ConfigError(Problem(argument, problem.message.removesuffix(TRUST)) for problem in problems)
         return ResolvedModel(argument, source, f"the folder {source}", True)
-    if (SWEEPS / argument / STUDY_FILE).is_file():
-        return _best_of(argument)
+    if (SWEEPS / study / STUDY_FILE).is_file():
+        return _best_of(study)
     if _RUN_ID.fullmatch(argument) and (model := _model_of_run(argument, composer)) is not None:
         return model
     return _on_the_hub(argument, composer)

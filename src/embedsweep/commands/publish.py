@@ -146,7 +146,7 @@ def _check(arguments: ParsedArguments) -> tuple[ResolvedModel, TrackingConfig | 
         arguments.add_problem("--to", "must be given: --to TARGET, or --register NAME, or both")
     if values.to is not None:
         _check_target(arguments, model)
-    if values.register is None:
+    if values.register is None and "register" not in arguments.given:
         for key in sorted({"alias", "tracking_uri"} & arguments.given):
             option = key.replace("_", "-")
             arguments.add_problem(f"--{option}", "is for MLflow's registry: leave it out, or add --register NAME")

@@ -12,12 +12,12 @@ from rich.console import Console
 from embedsweep.commands.arguments import Option, ParsedArguments, Positional, Verb, parse
 from embedsweep.commands.output import OVERWRITE, read_target, write_json, written_whole
 from embedsweep.console import say
-from embedsweep.files import study_names
+from embedsweep.files import study_names, study_of
 
 if TYPE_CHECKING:
     from embedsweep.study.record import StudyRecord
 
-STUDY = Positional("STUDY", "the name of a study in sweeps/", study_names)
+STUDY = Positional("STUDY", "the name of a study in sweeps/, or its folder", study_names, study_of)
 STORAGE = Option("--storage", "URL", "the study's storage, where the URL has a password, which is not kept")
 STDOUT = "-"
 
@@ -50,6 +50,11 @@ def run(words: Sequence[str], console: Console) -> int:
         results = study_results(study)
         print_ranking(console, results, None if arguments.values.all else SHOWN)
         print_best(console, results, "embedsweep train")
+        if study.is_finals:
+            say(
+                console,
+                f"each seed is a row of its own here; what the finals decided: embedsweep show {study.experiment}",
+            )
     for path in (csv, tree):
         if path is not None:
             say(console, f"written to {path}")

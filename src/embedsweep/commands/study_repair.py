@@ -16,9 +16,10 @@ from embedsweep.errors import ConfigError, StudyError
 from embedsweep.files import FINALS
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
-from embedsweep.study.opening import find_study, frozen_attributes, open_study, place, quiet_optuna
+from embedsweep.study.opening import find_study, open_study, place, quiet_optuna
 from embedsweep.study.record import RUN_ID
 from embedsweep.study.repair import StudyRepair
+from embedsweep.study.services import frozen_attributes
 from embedsweep.study.storage import storage_errors, study_lock
 from embedsweep.study.study import Study
 from embedsweep.tracking.names import study_params

@@ -24,6 +24,7 @@ from embedsweep.tracking.runs import ParentStatus, Tracker
 from embedsweep.training.group import TrainingGroup
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import conclude
+from embedsweep.workers.elsewhere import CheckpointsElsewhere
 from embedsweep.workers.job import Job
 from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import damage
@@ -109,6 +110,7 @@ class StudyRun:
             display.say(line)
         with shown(display):
             Leftovers(study).delete()
+            CheckpointsElsewhere(study, display.say).delete_unneeded()
             if self.request.workers.name == "inline":
                 Worker(study, self.tracker, parent, display, self.deadline, group=group, after_trial=after_trial).work()
             else:

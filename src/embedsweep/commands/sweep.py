@@ -26,6 +26,7 @@ from embedsweep.report.results import StudyResults, study_results
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
 from embedsweep.study.frozen_data import agree_on_data
+from embedsweep.study.mounts import shared_file_system
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.stopping import StopWatch
@@ -37,6 +38,7 @@ from embedsweep.validation.search import check_cells
 from embedsweep.validation.services import check_reach, check_shares
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import is_over
+from embedsweep.workers.elsewhere import require_reach
 from embedsweep.workers.missing_runs import refusals
 from embedsweep.workers.pool import Pool
 from embedsweep.workers.pools import open_pools
@@ -70,6 +72,7 @@ def run_sweep(
     """
     start = time.monotonic()
     with storage_errors():
+        require_reach(request.study.checkpoints)
         if request.study.dry_run:
             return _preview(request, console, program)
         quote: Mapping[str, Any] | None = None
@@ -91,10 +94,14 @@ def run_sweep(
                     *check_reach(study.url, study.services.tracking),
                 ]
             )
+        kept_at = study.services.checkpoints
+        if kept_at is not None and kept_at.url != request.study.checkpoints:
+            require_reach(kept_at.url)
         agree_on_data(study)
         make = partial(_display, console, style)
         display = make(study)
         _show_start(display, study)
+        _warn_of_shared_folder(display, study)
         report = partial(_report, console, study, display, program)
         if request.workers.name == "slurm":
             return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
@@ -295,6 +302,18 @@ def _show_start(display: TrialDisplay, study: Study) -> None:
     line = f"study {study.name}: {study.n_trials} trials ({study.plan.sampler}){notes}, in {study.folder}"
     objectives = list(study.plan.objectives)
     display.open(line, {"study": study.name, "objectives": objectives, "folder": str(study.folder)})
+
+
+def _warn_of_shared_folder(display: TrialDisplay, study: Study) -> None:
+    """Say once for a study that its journal is on a network file system, whose locks may exclude nobody."""
+    kind = shared_file_system(study.folder) if study.url is None else None
+    if kind is not None:
+        warning = (
+            f"{study.folder} is on a network file system ({kind}): run this study on one machine at a time. For "
+            "several, begin it with study.storage=postgresql://host/database"
+        )
+        for line in study.unseen_warnings([warning]):
+            display.say(line)
 
 
 def _last_words(study: Study, workers: WorkersConfig) -> str:

@@ -14,7 +14,7 @@ from embedsweep.commands.arguments import Option, ParsedArguments, Positional, V
 from embedsweep.config.study import TrackingConfig, plan_of
 from embedsweep.console import say
 from embedsweep.errors import ConfigError, TrackingError
-from embedsweep.files import SWEEPS, study_names
+from embedsweep.files import SWEEPS, study_names, study_of
 from embedsweep.secrets import MASK, redact
 from embedsweep.tracking.browse import open_ui
 from embedsweep.tracking.replay import replay_spool
@@ -134,7 +134,7 @@ SYNC = Verb(
         "\nWithout --tracking-uri, each record goes to the store of its own command, whose password, if it has one,\n"
         "comes from MLFLOW_TRACKING_URI."
     ),
-    options=(Option("--study", "NAME", "of one study only", choices=study_names), TRACKING_URI),
+    options=(Option("--study", "NAME", "of one study only", study_of, choices=study_names), TRACKING_URI),
     overrides=TRACKING_OVERRIDES,
     former_keys={"study.name": "--study"},
 )
@@ -148,7 +148,7 @@ UI = Verb(
         "\nWith STUDY the printed address opens the table of its trials, the best first, with what was searched."
         "\n\nWithout --tracking-uri the store is MLFLOW_TRACKING_URI, or mlruns/mlflow.db."
     ),
-    positionals=(Positional("[STUDY]", "the name of a study", study_names),),
+    positionals=(Positional("[STUDY]", "the name of a study, or its folder", study_names, study_of),),
     options=(Option("--port", "N", "a free port of 127.0.0.1", whole_number(1, 65535)), TRACKING_URI),
     overrides=TRACKING_OVERRIDES,
     former_keys={"port": "--port"},

@@ -24,6 +24,7 @@ LATER_KEYS: Mapping[str, Mapping[str, object]] = {
         "min_delta": 0.0,
         "keep": [],
         "finals": {"top": None, "seeds": 5, "soup": False},
+        "checkpoints": None,
     },
 }
 """Section -> key -> what it is taken to be where it is missing: what such trials and studies did. Without

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
+from embedsweep.config.checkpoints import CheckpointPlace
 from embedsweep.config.finals import FinalsConfig
 from embedsweep.config.identity import (
     canonical,
@@ -287,6 +288,7 @@ class StudyConfig(_Optimised):
         pruning: how.
         seed: of the sampler.
         storage: an Optuna storage URL; None is a journal file in the study's folder.
+        checkpoints: where checkpoints are also kept, for other machines (``s3://bucket/prefix``); None is nowhere.
         keep_models: which trials' models stay on disk.
         duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
             trained with another seed.
@@ -317,6 +319,7 @@ class StudyConfig(_Optimised):
     pruning: PruningConfig
     seed: WholeNumber
     storage: str | None
+    checkpoints: str | None
     keep_models: KeepModels
     duplicates: Duplicates
     max_retries: WholeNumber
@@ -377,6 +380,7 @@ class StudyServices:
         tracking: where runs are recorded.
         max_retries: how often a trial that failed is retried; as this command has it.
         max_deaths: after how many deaths at one place a trial fails; as this command has it.
+        checkpoints: where checkpoints are kept for other machines; None if no command has named a place.
     """
 
     keep_models: KeepModels
@@ -384,6 +388,7 @@ class StudyServices:
     tracking: TrackingConfig
     max_retries: int
     max_deaths: int
+    checkpoints: CheckpointPlace | None
 
 
 def _frozen(value: Any) -> Choice:

@@ -93,16 +93,21 @@ def _forgetting(results: StudyResults, best: TrialRow) -> Iterator[str]:
 
 def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
     differences = results.differences
+    known = results.study.answer
+    of_search = (
+        "in the search, " if known is not None and known.verdict is not None else ""
+    )  # the finals have their own
     close = results.undecided
     behind = [number for number, interval in differences.items() if interval is not None and interval[0] > 0]
     unknown = [number for number, interval in differences.items() if interval is None]
     if close:
         yield (
-            f"cannot be told apart from trial {best.number}: {_trials(close)}; on other dev items one of them might be "
-            "the best (the 95 % interval of the difference contains 0)"
+            f"{of_search}cannot be told apart from trial {best.number}: {_trials(close)}; on other dev items one of "
+            "them might be the best (the 95 % interval of the difference contains 0)"
         )
     elif behind:
-        yield f"trial {best.number} is better than {_trials(behind)} on other dev items, too, as far as these ones show"
+        better = f"{of_search}trial {best.number} is better than {_trials(behind)} on other dev items, too"
+        yield f"{better}, as far as these ones show"
     if unknown:
         yield f"not compared with trial {best.number}: {_trials(unknown)}, whose scores of single items are not here"
 

@@ -18,9 +18,11 @@ from embedsweep.secrets import redact_tree
 
 
 def end_line(label: str, state: str, trial: RunningTrial, seconds: float, value: float | None, note: str) -> str:
-    """Return how a trial ended in one line: ``7 COMPLETE 20s loss=mnrl 0.4185 0.0356 g CO2eq``."""
+    """Return how a trial ended in one line: ``7 COMPLETE after 20s loss=mnrl 0.4185 0.0356 g CO2eq``."""
     score = "" if value is None else f"{value:.4f}"
-    return " ".join(filter(None, (f"{label} {state} {duration(seconds)}", short_params(trial.params), score, note)))
+    return " ".join(
+        filter(None, (f"{label} {state} after {duration(seconds)}", short_params(trial.params), score, note))
+    )
 
 
 class PlainLines:

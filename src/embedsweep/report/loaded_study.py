@@ -247,7 +247,7 @@ class LoadedStudy:
             command = rerun_command("embedsweep train", self._record.fixed, row.values)
             raise StudyError(
                 f"the model of {record.unit} {row.number} of study {self.name} is not in {folder}: it was not kept "
-                f"(study.keep_models=all keeps every trial's), or is on another machine. This trains it: {command}"
+                f"(study.keep_models), or is on another machine. This trains it: {command}"
             )
         from embedsweep.models.loading import load_model
 

@@ -45,7 +45,7 @@ def _scaled(factor: float) -> Callable[[float], str]:
 
 
 FIGURES = (
-    Figure("time", "emissions/duration_s", lambda cost: cost.duration_s, duration, ""),
+    Figure("training", "emissions/duration_s", lambda cost: cost.duration_s, duration, ""),
     Figure("g CO2eq", "emissions/co2eq_kg", lambda cost: cost.co2eq_kg, _scaled(1000), " g CO2eq"),
     Figure("Wh", "emissions/energy_kwh", lambda cost: cost.energy_kwh, _scaled(1000), " Wh"),
     Figure("GPU h", "time/gpu_h", lambda cost: cost.gpu_h, _scaled(1), " GPU h"),

@@ -28,8 +28,9 @@ from embedsweep.study.duplicates import is_reused, trained_config
 from embedsweep.study.keep import is_kept
 from embedsweep.study.kept_answer import POINTS
 from embedsweep.study.objectives import better, directions_of
-from embedsweep.study.opening import SERVICES, name_metrics
+from embedsweep.study.opening import name_metrics
 from embedsweep.study.record import DATA, FIXED, N_TRIALS, WARNINGS, StudyRecord
+from embedsweep.study.services import SERVICES
 from embedsweep.study.storage import open_storage, study_lock
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, write_study_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,14 @@ from optuna.storages import BaseStorage
 
 from embedsweep.config.axes import config_params, value_on
 from embedsweep.config.finals import FinalsConfig
-from embedsweep.config.identity import canonical
 from embedsweep.config.study import (
     Choice,
-    StudyConfig,
     StudyPlan,
-    StudyServices,
     plan_differences,
     plan_of,
     study_name,
 )
-from embedsweep.config.values import nearest, shown
+from embedsweep.config.values import nearest
 from embedsweep.errors import ConfigError, Problem, StudyError, raise_problems
 from embedsweep.files import STUDY_FILE, SWEEPS, access_problems, study_names
 from embedsweep.secrets import MASK, redact
@@ -35,15 +32,14 @@ from embedsweep.study.kept_answer import FINALS_CONFIG
 from embedsweep.study.objectives import best_of, directions_of
 from embedsweep.study.patience import Patience
 from embedsweep.study.pruning import make_pruner
-from embedsweep.study.record import FIXED, N_TRIALS, OF_A_PLACE, PATIENCE, QUOTE, WARM_START, WORDS
+from embedsweep.study.record import N_TRIALS, PATIENCE, QUOTE, WARM_START
+from embedsweep.study.services import CHECKPOINTS, agree_on_services, frozen_attributes
 from embedsweep.study.storage import JOURNAL, existing_storage, open_storage, study_lock, tried_twice, without_finals
 from embedsweep.study.study import Study
 from embedsweep.study.study_file import PLAN, read_study_file, write_study_file
 from embedsweep.validation.plan_cells import broken_constraint, count_cells
 from embedsweep.validation.sweep import Sweep, check_finals_keys
 
-SERVICES = "embedsweep.services"
-KEEP_MODELS, COUNTRY, TRACKING = "study.keep_models", "emissions.country_iso_code", "tracking.uri"
 NAME_KEY, WARM_START_KEY = "study.name", "study.warm_start"
 
 
@@ -84,10 +80,12 @@ def open_study(sweep: Sweep, quote: Mapping[str, Any] | None = None) -> Study:
             _freeze(study, plan, sweep, first, quote)
         opened = _agree(study, name, url, sweep)
         patience = agreed_patience(opened.patience, sweep)
+        kept_at = opened.services.checkpoints
         settings = {
             N_TRIALS: opened.n_trials,
             PATIENCE: asdict(patience) if patience else None,
             FINALS_CONFIG: agreed_finals(study.user_attrs.get(FINALS_CONFIG), sweep),
+            CHECKPOINTS: asdict(kept_at) if kept_at is not None else None,
         }
         for attribute, value in settings.items():
             if study.user_attrs.get(attribute) != value:
@@ -160,7 +158,7 @@ def _agree(study: optuna.Study, name: str, url: str | None, sweep: Sweep) -> Stu
         message = f"is for one objective, and this study has {' and '.join(plan.objectives)}: leave it out"
         raise ConfigError.single("study.patience", message)
     n_trials = _agree_on_n_trials(study, plan, sweep)
-    services = _agree_on_services(study, plan, sweep)
+    services = agree_on_services(study, plan, sweep)
     study.pruner = make_pruner(plan)
     opened = Study(name, plan, n_trials, url, study, services)
     raise_problems([*_check_kept_finals(opened, sweep)])
@@ -184,18 +182,6 @@ def _freeze(
     written = {**frozen_attributes(request), WARM_START: first, **quoted, PLAN: json.dumps(asdict(plan))}
     for name, value in written.items():
         study.set_user_attr(name, value)
-
-
-def frozen_attributes(request: Sweep) -> dict[str, Any]:
-    """Return what a study keeps of the command that creates it, beside the plan, as user attributes."""
-    services = {
-        KEEP_MODELS: request.study.keep_models,
-        COUNTRY: request.emissions.country_iso_code,
-        TRACKING: redact(request.tracking.uri),
-    }
-    searched = [word for word in request.words if not word.startswith(OF_A_PLACE)]
-    words = {key: [redact(word) for word in each] for key, each in ((WORDS, searched), (FIXED, request.fixed))}
-    return {WARM_START: None, **words, SERVICES: services}
 
 
 def _agree_on_n_trials(study: optuna.Study, plan: StudyPlan, request: Sweep) -> int:
@@ -258,45 +244,6 @@ def _check_kept_finals(study: Study, request: Sweep) -> Iterator[Problem]:
         if None not in (kept[key], asked[key]) and asked[key] < min(count, kept[key]):
             message = f"is {count} in the finals that this study began and cannot become {asked[key]}"
             yield Problem(f"study.finals.{key}", f"{message}: leave it out, or raise it")
-
-
-def _agree_on_services(study: optuna.Study, plan: StudyPlan, request: Sweep) -> StudyServices:
-    """Return what all trials share, as the first command set it; later ones need not repeat it and cannot change it.
-
-    Only ``tracking.uri``, ``study.max_retries`` and ``study.max_deaths`` may change.
-    """
-    kept: Mapping[str, Any] = study.user_attrs[SERVICES]
-    requested: dict[str, Any] = {KEEP_MODELS: request.study.keep_models, COUNTRY: request.emissions.country_iso_code}
-    if request.plan is None:  # else the other keys were compared as part of the plan
-        requested |= _frozen_keys(request.study)
-        requested = {key: value for key, value in requested.items() if key in request.overridden}
-    frozen = {**kept, **_frozen_keys(plan)}
-    problems = [
-        Problem(key, f"is {shown(frozen[key])} in this study and cannot be changed to {shown(value)}; leave it out")
-        for key, value in requested.items()
-        if canonical(value) != canonical(frozen[key])
-    ]
-    raise_problems(problems)
-    tracking = request.tracking
-    if request.plan is None and not {TRACKING, "tracking"} & request.overridden and MASK not in kept[TRACKING]:
-        tracking = replace(tracking, uri=kept[TRACKING])
-    emissions = replace(request.emissions, country_iso_code=kept[COUNTRY])
-    return StudyServices(kept[KEEP_MODELS], emissions, tracking, request.study.max_retries, request.study.max_deaths)
-
-
-def _frozen_keys(study: StudyConfig | StudyPlan) -> dict[str, Any]:
-    """Return what a plan holds beside the trials' values, by configuration key."""
-    return {
-        "study.sampler": study.sampler,
-        "study.seed": study.seed,
-        "study.objective": study.objectives,
-        "study.keep": [asdict(kept) for kept in study.keep],
-        "study.pruner": study.pruner,
-        **{f"study.pruning.{key}": value for key, value in asdict(study.pruning).items()},
-        "study.duplicates": study.duplicates,
-        "study.enqueue": study.enqueue,
-        "study.warm_start": study.warm_start,
-    }
 
 
 def _agree_on_storage(folder: Path, requested: str | None) -> str | None:

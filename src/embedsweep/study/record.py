@@ -95,7 +95,7 @@ class StudyRecord(KeptAnswer):
 
     def lock(self) -> AbstractContextManager[None]:
         """Exclude other processes from this study; see `study_lock`."""
-        return study_lock(self.url, self.folder, self.name)
+        return study_lock(self.url, self.folder, self.name, waits=True)
 
     @property
     def trials(self) -> list[FrozenTrial]:

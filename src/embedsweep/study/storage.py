@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -21,6 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from embedsweep.errors import StudyError, causes, first_line
 from embedsweep.files import DISK_FULL, FINALS, STUDY_FILE, is_disk_full, whole_length
 from embedsweep.secrets import redact
+from embedsweep.study.database import DatabaseStorage, advisory_lock, engine_options
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -124,8 +124,9 @@ def open_storage(url: str | None, folder: Path, *, read_only: bool = False) -> B
             lock = _JournalLock(path.with_name(JOURNAL_LOCK), path)
             journal = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # same methods
             return JournalStorage(_BatchedJournal(journal))  # type: ignore[arg-type]  # same methods
-        # A restarted database has dropped its connections; the ping replaces them before they are used.
-        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=read_only)
+        if url.startswith("postgresql"):
+            return DatabaseStorage(url, engine_kwargs=engine_options(url), skip_table_creation=read_only)
+        return RDBStorage(url, skip_table_creation=read_only)
     except Exception as error:
         where = redact(url) if url is not None else str(folder / JOURNAL)
         name = folder.parent.name if (folder.parent / STUDY_FILE).is_file() else folder.name  # of finals, the study
@@ -234,29 +235,22 @@ def tried_twice(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def study_lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
-    """Exclude other processes from the study while the block runs: by a file, or by an advisory lock of PostgreSQL."""
+def study_lock(url: str | None, folder: Path, name: str, *, waits: bool = False) -> Iterator[None]:
+    """Exclude other processes from the study while the block runs: by a file, or by an advisory lock of PostgreSQL.
+
+    Args:
+        url: the study's storage; None is a journal.
+        folder: the study's folder.
+        name: its name.
+        waits: whether to wait for a database that is away, as `until_answered` does.
+
+    Raises:
+        StudyError: the database does not answer.
+    """
     if url is not None and url.startswith("postgresql"):
-        with _advisory_lock(url, name):
+        with advisory_lock(url, name, waits=waits):
             yield
         return
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / LOCK):
         yield
-
-
-@contextmanager
-def _advisory_lock(url: str, name: str) -> Iterator[None]:
-    from sqlalchemy import create_engine, text
-
-    key = int.from_bytes(hashlib.sha256(f"embedsweep {name}".encode()).digest()[:8], signed=True)
-    engine = create_engine(url)
-    with ExitStack() as stack:
-        stack.callback(engine.dispose)
-        try:
-            connection = stack.enter_context(engine.connect())
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-        except SQLAlchemyError as error:
-            reason = redact(first_line(error))
-            raise StudyError(f"the study's storage {redact(url)} cannot be opened: {reason}") from None
-        yield  # the lock belongs to the connection and ends with it

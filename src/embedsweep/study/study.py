@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -16,16 +15,14 @@ from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
 from embedsweep.config.study import StudyServices
 from embedsweep.config.trial import TrialConfig
-from embedsweep.errors import TrialTakenError
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
 from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_duplicate, replicate_config
+from embedsweep.study.holder import ATTEMPTS, SENT, TrialHolder, repeated
 from embedsweep.study.keep import constraints_of
-from embedsweep.study.kept_answer import (
-    AnswerKeeper,
-)
-from embedsweep.study.leases import BEAT, LEASE, Lease, beating
+from embedsweep.study.kept_answer import AnswerKeeper
+from embedsweep.study.leases import BEAT, LEASE, Lease
 from embedsweep.study.objectives import values_of
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruning import PRUNED, decide
@@ -40,7 +37,6 @@ from embedsweep.study.record import (
     RUN_ID,
     WARM_START,
     WARNINGS,
-    StudyRecord,
     cost_attributes,
     count_trials,
 )
@@ -49,15 +45,12 @@ from embedsweep.study.study_file import write_study_file
 from embedsweep.study.trial_file import set_aside, write_trial
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
 
-ATTEMPTS = "embedsweep.attempts"
-"""Attempts that were started, less those that were interrupted; written before each one starts."""
-
 FAILED_ATTEMPTS = "embedsweep.failed_attempts"
 """Number of an attempt that raised -> why. Older versions noted deaths here, too."""
 
 
 @dataclass(eq=False, repr=False)
-class Study(StudyRecord, AnswerKeeper):
+class Study(TrialHolder, AnswerKeeper):
     """An open study that runs trials; made by `embedsweep.study.opening.open_study`.
 
     A process asks for a trial (`ask`), keeps its lease alive (`alive`), reports evaluations (`report`) and ends it by
@@ -69,9 +62,10 @@ class Study(StudyRecord, AnswerKeeper):
     """
 
     services: StudyServices
-    _open: dict[int, optuna.Trial] = field(default_factory=dict, init=False)
-    _lost: set[int] = field(default_factory=set, init=False)
+    _starting: tuple[int, int] | None = field(default=None, init=False)
+    """The trial that `ask` starts, and how many attempts it had."""
 
+    @repeated
     def ask(self) -> OpenTrial | None:
         """Return the next trial to run; None when no more are to be started.
 
@@ -86,7 +80,9 @@ class Study(StudyRecord, AnswerKeeper):
             if not waiting and count_trials(trials) >= self._expected(trials):
                 return None
             number = waiting[0] if waiting else len(trials)
-            return self._start(self._sampler.ask(self._study, trials, number))
+            started = self._start(self._sampler.ask(self._study, trials, number))
+            self._starting = None
+            return started
 
     def _start(self, trial: optuna.Trial) -> OpenTrial:
         """Take a trial's lease and count the attempt, before it starts; the caller holds the lock."""
@@ -97,6 +93,7 @@ class Study(StudyRecord, AnswerKeeper):
         attempts, deaths = int(attributes.get(ATTEMPTS, 0)), Deaths.of(attributes)
         failures = failures_in(attributes.get(FAILED_ATTEMPTS, {}))
         why_over = self._why_over(failures, deaths)
+        self._starting = trial.number, attempts
         trial.set_user_attr(LEASE, asdict(Lease.mine()))
         if BEAT in attributes:
             trial.set_user_attr(BEAT, 0)
@@ -126,6 +123,7 @@ class Study(StudyRecord, AnswerKeeper):
             return failure_of((*failures, deaths.as_failure(limit)))
         return failure_of(failures) if len(failures) > self.services.max_retries else None
 
+    @repeated
     def retry_failed(self) -> list[int]:
         """Enqueue a new trial for each failed trial that has none yet; return the numbers of the failed trials."""
         with self.lock(), shielded():
@@ -143,68 +141,34 @@ class Study(StudyRecord, AnswerKeeper):
         """Set trials whose worker died to WAITING, and return whether there are any; the caller holds the lock."""
         is_any = False
         for trial in trials:
-            if trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) == "dead":
+            if self._starting is not None and trial.number == self._starting[0] and trial.state is TrialState.RUNNING:
+                is_any = True
+                self._stop_starting(trial, self._starting[1])
+            elif trial.state is TrialState.RUNNING and self._leases.judge(trial.number, trial.user_attrs) == "dead":
                 is_any = True
                 if trial.user_attrs.get(LEASE) is not None:
                     self._add_death(trial, last_sign_of(trial.user_attrs))
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         return is_any
 
+    def _stop_starting(self, trial: FrozenTrial, attempts: int) -> None:
+        """Give a trial back whose start lost the lock, as if it had not begun; the caller holds the lock."""
+        if trial.user_attrs.get(LEASE) == asdict(Lease.mine()):
+            self._storage.set_trial_user_attr(trial._trial_id, ATTEMPTS, attempts)
+            self._storage.set_trial_user_attr(trial._trial_id, LEASE, None)
+        elif trial.user_attrs.get(LEASE) is not None and self._leases.judge(trial.number, trial.user_attrs) != "dead":
+            return  # another worker has it by now
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
     def _add_death(self, trial: FrozenTrial, reason: str) -> None:
-        checkpoint = Checkpoints(self.trial_folder(trial.number) / CHECKPOINTS).last_sealed
+        here = Checkpoints(self.trial_folder(trial.number) / CHECKPOINTS).last_sealed
+        # Where it died on another machine, the newest one may be known only by what that sent.
+        known = [step for step in (here, trial.user_attrs.get(SENT)) if step is not None]
+        checkpoint = max(known, default=None)
         deaths = Deaths.of(trial.user_attrs).after(int(trial.user_attrs.get(ATTEMPTS, 0)), checkpoint, reason)
         self._storage.set_trial_user_attr(trial._trial_id, DEATHS, asdict(deaths))
 
-    @contextmanager
-    def alive(self, trial: OpenTrial) -> Iterator[None]:
-        """Keep the trial's lease alive while the block runs."""
-
-        def beat(count: int) -> None:
-            # A worker that has reclaimed the trial has its own lease, which must not be kept alive from here.
-            if self.holds(trial):
-                self._set(trial, BEAT, count)
-            else:
-                self._lost.add(trial.number)
-
-        with beating(beat):
-            yield
-
-    def holds(self, trial: OpenTrial) -> bool:
-        """Return whether a trial of this process still runs here: it was not ended, or reclaimed by another worker."""
-        now = self._storage.get_trial(self._open[trial.number]._trial_id)
-        attributes = now.user_attrs
-        is_mine = attributes.get(LEASE) == asdict(Lease.mine()) and attributes.get(ATTEMPTS, 0) == trial.attempt
-        return now.state is TrialState.RUNNING and is_mine
-
-    def check_held(self, trial: OpenTrial) -> None:
-        """Check that the trial was still held at the last beat; reads no storage.
-
-        Raises:
-            TrialTakenError: another worker has reclaimed the trial.
-        """
-        if trial.number in self._lost:
-            raise TrialTakenError(trial.number)
-
-    def require_held(self, trial: OpenTrial) -> None:
-        """Check in the storage that the trial is held now.
-
-        Raises:
-            TrialTakenError: another worker has reclaimed the trial.
-        """
-        if not self.holds(trial):
-            raise TrialTakenError(trial.number)
-
-    @contextmanager
-    def _held(self, trial: OpenTrial) -> Iterator[None]:
-        """Run the block under the study's lock, with the trial certainly held by this process.
-
-        Raises:
-            TrialTakenError: another worker has reclaimed the trial.
-        """
-        with self.lock(), shielded():
-            self.require_held(trial)
-            yield
-
+    @repeated
     def duplicate(self, trial: OpenTrial, config: TrialConfig) -> Duplicate | None:
         """Return how to treat a trial that repeats a finished one, else None; decided before its first attempt."""
         with self._held(trial):
@@ -255,6 +219,7 @@ class Study(StudyRecord, AnswerKeeper):
         """Return why and when a trial of this process was pruned; None if it was not."""
         return self._open[trial.number].user_attrs.get(PRUNED)
 
+    @repeated
     def complete(self, trial: OpenTrial, result: TrialResult) -> None:
         """Tell Optuna a trial's result; the value of a pruned trial is the last that was reported.
 
@@ -269,6 +234,7 @@ class Study(StudyRecord, AnswerKeeper):
             self._constrain(trial, constraints_of(self.plan.keep, result))
             self._tell(trial, state, values)
 
+    @repeated
     def reuse(self, trial: OpenTrial, original: FrozenTrial, result: TrialResult | None) -> None:
         """Tell Optuna the result of another trial as this one's.
 
@@ -291,6 +257,7 @@ class Study(StudyRecord, AnswerKeeper):
             self._constrain(trial, original.constraints)
             self._tell(trial, original.state, None if is_pruned else original.values)
 
+    @repeated
     def fail(
         self, trial: OpenTrial, reason: str, cost: Emissions | None = None, context: RunContext | None = None
     ) -> None:
@@ -303,6 +270,7 @@ class Study(StudyRecord, AnswerKeeper):
             self._set(trial, FAILURE, reason)
             self._tell(trial, TrialState.FAIL)
 
+    @repeated
     def retry(self, trial: OpenTrial, reason: str) -> None:
         """Release a trial whose attempt raised, so that the next `ask` of any process returns it."""
         with self._held(trial):
@@ -310,12 +278,14 @@ class Study(StudyRecord, AnswerKeeper):
             self._set(trial, FAILED_ATTEMPTS, {**raised, str(trial.attempt): reason})
             self._give_up(trial)
 
+    @repeated
     def release_after_death(self, trial: OpenTrial, reason: str) -> None:
         """Release a trial of which a process died, or lost its GPU, so that it is resumed as after a kill."""
         with self._held(trial):
             self._add_death(self.trial(trial.number), reason)
             self._give_up(trial)
 
+    @repeated
     def release(self, trial: OpenTrial) -> None:
         """Release an interrupted trial, whose attempt does not count, so that it is resumed."""
         with self._held(trial):
@@ -350,9 +320,7 @@ class Study(StudyRecord, AnswerKeeper):
         for name, value in cost_attributes(cost).items():
             self._set(trial, name, value)
 
-    def _set(self, trial: OpenTrial, name: str, value: object) -> None:
-        self._open[trial.number].set_user_attr(name, value)
-
+    @repeated
     def unseen_warnings(self, lines: Sequence[str]) -> list[str]:
         """Return the lines that no command on this study has shown, and note that this one shows them."""
         with self.lock(), shielded():

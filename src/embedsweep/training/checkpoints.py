@@ -69,7 +69,12 @@ class Checkpoints:
     @property
     def last_sealed(self) -> int | None:
         """The step of the last checkpoint that has a seal, whole or not; None without one."""
-        return max((step for step in self._steps() if (self.path(step) / SEAL).is_file()), default=None)
+        return max(self.sealed_steps, default=None)
+
+    @property
+    def sealed_steps(self) -> list[int]:
+        """The steps of all checkpoints that have a seal, whole or not."""
+        return [step for step in self._steps() if (self.path(step) / SEAL).is_file()]
 
     @property
     def place(self) -> str:

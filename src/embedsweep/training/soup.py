@@ -33,7 +33,7 @@ from embedsweep.training.folder import train_log
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-NO_MODEL = "whose models were not kept (study.keep_models=all keeps them) or are on another machine"
+NO_MODEL = "whose models were deleted once finals were decided, or are on another machine"
 
 SOUP_FILE = "soup.json"
 LOG = "train.log"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from embedsweep.config.checkpoints import KEY as CHECKPOINTS_KEY
+from embedsweep.config.checkpoints import url_problem
 from embedsweep.config.metrics import COSTS, dev_metrics, is_dev_metric
 from embedsweep.config.study import (
     EmissionsConfig,
@@ -238,6 +240,8 @@ def _check_study(study: StudyConfig) -> Iterator[Problem]:
         yield Problem("study.name", f"must have at most {LONGEST_NAME} characters, but has {len(name)}: {name[:40]}...")
     if study.storage is not None:
         yield from _check_storage(study.storage)
+    if study.checkpoints is not None and (message := url_problem(study.checkpoints)) is not None:
+        yield Problem(CHECKPOINTS_KEY, message)
     if len(study.objectives) > 1 and study.pruner != "none":
         message = "several objectives cannot be pruned; set it to none, or study.objective to one metric"
         yield Problem("study.pruner", message)

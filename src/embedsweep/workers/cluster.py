@@ -22,7 +22,7 @@ from embedsweep.config.study import RayWorkersConfig
 from embedsweep.errors import ConfigError, Problem, WorkerError, first_line, raise_problems
 from embedsweep.machine import visible_cores
 from embedsweep.secrets import redact
-from embedsweep.signals import shielded
+from embedsweep.signals import shielded, take_back
 from embedsweep.workers.node import NodeOrder, check_node
 from embedsweep.workers.sources import identifier
 
@@ -98,6 +98,7 @@ class Cluster:
         """
         try:
             self.call(self._connect)
+            take_back()
             self._find_needs(self.call(self.nodes))
         except BaseException:
             self.__exit__()

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from embedsweep.config.checkpoints import KEY as CHECKPOINTS_KEY
 from embedsweep.config.finals import NO_FINALS
 from embedsweep.config.study import Choice, EmissionsConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.console import Display
 from embedsweep.files import SWEEPS
-from embedsweep.study.opening import TRACKING
+from embedsweep.study.services import TRACKING
 from embedsweep.study.study import Study
 from embedsweep.validation.sweep import Sweep
 
@@ -106,14 +107,22 @@ class Job:
     @classmethod
     def of(cls, study: Study, request: Sweep, parent: str, allocation_folder: Path | None = None) -> Job:
         """Return the job of the first worker, without a time limit, on a study that the command has opened."""
+        place = study.services.checkpoints
         by_name = replace(
             request,
             plan=None,
             n_trials=None,
             # What decides when the study ends has become a number of trials, or is kept with it.
-            study=replace(request.study, name=study.name, budget_hours=None, patience=None, finals=NO_FINALS),
+            study=replace(
+                request.study,
+                name=study.name,
+                checkpoints=place.url if place is not None else None,
+                budget_hours=None,
+                patience=None,
+                finals=NO_FINALS,
+            ),
             tracking=study.services.tracking,
-            overridden=frozenset({TRACKING}),  # all other values are the study's own
+            overridden=frozenset({TRACKING, CHECKPOINTS_KEY}),  # all other values are the study's own
         )
         return cls(0, by_name, study.n_trials, parent, seconds=None, allocation_folder=allocation_folder)
 

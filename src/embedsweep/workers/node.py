@@ -18,6 +18,7 @@ from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.validation.sweep import Sweep
+from embedsweep.workers.elsewhere import require_reach
 
 ROOM_GIB = 1.0
 """Free space in GiB that a node needs at least for checkpoints and logs."""
@@ -112,7 +113,11 @@ def _check_services(order: NodeOrder) -> Iterator[str]:
         with storage_errors():
             check_data(open_study(order.sweep))
 
+    def checkpoints() -> None:
+        require_reach(order.sweep.study.checkpoints)
+
     yield from _problems_of("tracking.uri", store)
+    yield from _problems_of("study.checkpoints", checkpoints)
     yield from _problems_of("study.storage", study)
 
 

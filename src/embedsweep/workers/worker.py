@@ -47,6 +47,7 @@ from embedsweep.training.group import TrainingGroup
 from embedsweep.training.steps import training_warnings
 from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.plan_cells import cell_config
+from embedsweep.workers.elsewhere import CheckpointsElsewhere
 from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import origin_tags
 from embedsweep.workers.outcomes import Outcomes
@@ -88,6 +89,10 @@ class Worker:
         return Outcomes(self.study, self.display)
 
     @cached_property
+    def _elsewhere(self) -> CheckpointsElsewhere:
+        return CheckpointsElsewhere(self.study, self.display.say)
+
+    @cached_property
     def _leftovers(self) -> Leftovers:
         return Leftovers(self.study)
 
@@ -101,6 +106,7 @@ class Worker:
             self._attempt(trial)
             free_device_memory()
             self._leftovers.delete()
+            self._elsewhere.delete_unneeded()
             self.after_trial()
 
     def _next(self) -> OpenTrial | None:
@@ -158,9 +164,7 @@ class Worker:
         attempt = f", attempt {1 + retry} of {1 + services.max_retries}" if retry else ""
         if deaths > 1:
             attempt += f", death {deaths} of {services.max_deaths} without a newer checkpoint"
-        where = "was deleted" if self.study.url is None else "is on another machine"
-        is_gone = trial.run_id is not None and not trial.has_folder
-        return f"resumed{attempt}" + (f", from its start: its folder {where}" if is_gone else "")
+        return f"resumed{attempt}{self._elsewhere.origin(trial)}"
 
     def _run_attempt(self, trial: OpenTrial) -> None:
         """Make one attempt and report how it ended."""
@@ -292,7 +296,9 @@ class Worker:
             on_before=before.update,
             alive=self.alive,
         )
-        return run_trial(setup)
+        self._elsewhere.fetch(trial)
+        with self._elsewhere.sending(trial):
+            return run_trial(setup)
 
     def _warn(self, config: TrialConfig) -> None:
         """Show the warnings about a trial that no command on this study has shown."""
