@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from embedsweep.errors import Interrupted, WorkerError
+from embedsweep.processes import ChildProcess
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
@@ -157,6 +158,20 @@ def test_a_worker_that_dies_is_reported_and_restarted(job: Job) -> None:
         "  some noise",
         "  and the reason",
         "worker 0 is restarted (1/3)",
+        "trial 5 RUNNING loss=mnrl",
+        "trial 5 COMPLETE loss=mnrl 0.5000",
+    ]
+
+
+def test_a_worker_that_was_lost_with_its_machine_comes_again_and_uses_up_no_restart(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChildProcess, "is_lost", True)
+    program = 'if first("once"):\n    sys.exit(1)\nif first("twice"):\n    sys.exit(1)\nbegin("5"); end("5")'
+    lines = Watched(job, [program], max_restarts=0).run()
+    assert lines == [
+        "worker 0 ended with exit code 1",
+        "worker 0 ended with exit code 1",
         "trial 5 RUNNING loss=mnrl",
         "trial 5 COMPLETE loss=mnrl 0.5000",
     ]
