@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.slurm import is_done, retry_failed, submit_jobs, wait_for_jobs
+from embedsweep.commands.slurm import check_files, is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
 from embedsweep.config.study import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
@@ -75,6 +75,8 @@ def run_sweep(
         require_reach(request.study.checkpoints)
         if request.study.dry_run:
             return _preview(request, console, program)
+        if request.workers.name == "slurm":
+            raise_problems([*check_files(request)])
         quote: Mapping[str, Any] | None = None
         hours = request.study.budget_hours
         if hours is not None and find_study(request) is None:

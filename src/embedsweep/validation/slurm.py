@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -140,8 +141,12 @@ def _check_script(path: Path) -> Iterator[Problem]:
 
 def _check_directive(where: str, directive: str) -> Iterator[Problem]:
     """Report an option of sbatch in a user's script that one job of the array cannot have."""
-    words = shlex.split(directive.removeprefix("#SBATCH"), comments=True)
-    pairs = dict(zip(words, [*words[1:], ""], strict=True))
+    try:
+        words = shlex.split(directive.removeprefix("#SBATCH"), comments=True)
+    except ValueError as error:
+        yield Problem(where, f"cannot be read: {error}")
+        return
+    pairs = dict(itertools.zip_longest(words, words[1:], fillvalue=""))
     pairs |= {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
     for key in ("--nodes", "-N", "--ntasks", "-n"):
         if pairs.get(key, "1") not in ("1", "1-1"):
