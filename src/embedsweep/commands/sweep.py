@@ -14,7 +14,7 @@ from rich.console import Console
 from embedsweep.commands.quoting import device_of, quote_study
 from embedsweep.commands.slurm import check_files, is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
-from embedsweep.config.study import RayWorkersConfig, WorkersConfig
+from embedsweep.config.workers import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
 from embedsweep.errors import ConfigError, Interrupted, WorkerError, raise_problems
 from embedsweep.machine import prepare_process

@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedsweep.config.study import SlurmWorkersConfig, StudyConfig, TrackingConfig
+from embedsweep.config.study import StudyConfig, TrackingConfig
+from embedsweep.config.workers import SlurmWorkersConfig
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
 from embedsweep.secrets import redact

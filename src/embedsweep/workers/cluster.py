@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from embedsweep.config.study import RayWorkersConfig
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import ConfigError, Problem, WorkerError, first_line, raise_problems
 from embedsweep.machine import visible_cores
 from embedsweep.secrets import redact

@@ -14,7 +14,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from embedsweep.config.study import EmissionsConfig, RayWorkersConfig
+from embedsweep.config.study import EmissionsConfig
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import WorkerError, first_line
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded

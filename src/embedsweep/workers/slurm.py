@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from embedsweep.config.compose import as_text_word
-from embedsweep.config.study import SlurmConfig, SlurmWorkersConfig
 from embedsweep.config.values import shown
+from embedsweep.config.workers import SlurmConfig, SlurmWorkersConfig
 from embedsweep.errors import WorkerError
 from embedsweep.files import user_path, write_atomically
 from embedsweep.processes import PYTHON, same_package

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from embedsweep.config.study import WorkersConfig
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.console import FINISHED, Display
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.signals import shielded
