@@ -22,12 +22,14 @@ class Books:
         waits: number of a trial -> the seconds from the end of its worker's last training to the end of this one, less
             those that it slept. The first trial of a worker is left out.
         rate: trials that were begun a second, before the last ones.
+        minute_rate: the last ones that were begun a second.
         mib: memory that a worker shares with no other, in MiB, the largest.
     """
 
     order: Order
     waits: dict[int, float]
     rate: float
+    minute_rate: float
     mib: float
 
     @property
@@ -47,11 +49,11 @@ class Books:
         short = [wait for number, wait in self.waits.items() if order.trials - number > 2 * order.workers]
         yield f"{order.trials} trials by {order.workers} workers in {seconds:.0f} s"
         yield (
-            f"trials of {order.minute_s:g} s, of which {order.workers / order.minute_s:.2f} a second begin and end: a "
-            f"worker waits {_figures(minute)} s a trial"
+            f"trials of {order.minute_s:g} s, of which {self.minute_rate:.2f} a second begin (if they were all, "
+            f"{order.workers / order.minute_s:.2f}): a worker waits {_figures(minute)} s a trial"
         )
         yield (
-            f"before that, trials of {order.short_s:g} s, of which {self.rate:.1f} a second begin and end: "
+            f"before that, trials of {order.short_s:g} s, of which {self.rate:.1f} a second begin: "
             f"{_figures(short)} s a trial"
         )
         yield f"a worker has {self.mib:.0f} MiB of its own"
@@ -62,21 +64,28 @@ def _figures(waits: Sequence[float]) -> str:
     return f"{statistics.median(ordered):.2f} (mean {statistics.mean(ordered):.2f}, most {ordered[-1]:.2f})"
 
 
+def _rate(times: Sequence[float]) -> float:
+    return len(times) / (max(times) - min(times))
+
+
 def read_books(folder: Path, order: Order) -> Books:
     """Read what every worker left."""
     records: list[dict[str, Any]] = [
         json.loads(timeline(folder, worker).read_text(encoding="utf-8")) for worker in range(order.workers)
     ]
     waits: dict[int, float] = {}
-    begun: list[float] = []
+    begun: dict[int, float] = {}
     for record in records:
         trials = [Timed(**each) for each in record["trials"]]
         for before, trial in itertools.pairwise(trials):
             waits[trial.number] = trial.ended - before.ended - trial.slept
-        begun += [each.began for each in trials if order.trials - each.number > 2 * order.workers]
+        begun |= {each.number: each.began for each in trials}
+    short = [began for number, began in begun.items() if order.trials - number > 2 * order.workers]
+    minute = [began for number, began in begun.items() if order.is_minute(number)]
     return Books(
         order,
         waits,
-        rate=len(begun) / (max(begun) - min(begun)),
+        rate=_rate(short),
+        minute_rate=_rate(minute),
         mib=max(record["mib"] for record in records),
     )

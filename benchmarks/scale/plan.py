@@ -20,8 +20,8 @@ class Order:
     """What the workers are told.
 
     Trials are short at first, so that many fit into the time. As many trials as there are workers follow, which last
-    from nothing to a minute, so that the last ones, of a minute each, begin evenly spread over a minute: as they do
-    where all trials take a minute.
+    from half a minute to one and a half: whoever still waited has got one by then, and the last trials, of a minute
+    each, begin spread over a minute, as they do where all trials take a minute.
 
     Attributes:
         job: how they open the study, as any worker is told.
@@ -43,7 +43,7 @@ class Order:
         if left <= self.workers:
             return self.minute_s
         if left <= 2 * self.workers:
-            return self.minute_s * (2 * self.workers - left) / self.workers
+            return self.minute_s * (0.5 + (2 * self.workers - left) / self.workers)
         return self.short_s
 
     def is_minute(self, number: int) -> bool:
