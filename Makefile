@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup sweep test faults chaos fuzz ui docs pictures lint wheel-test bench clean
+.PHONY: setup sweep test faults chaos fuzz ui docs pictures lint wheel-test bench bench-scale clean
 
 setup: $(READY)
 
@@ -59,6 +59,10 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# 64 workers whose training sleeps, on one PostgreSQL and one MLflow server; ten minutes, 12 GB of memory.
+bench-scale: $(READY)
+	$(BIN)/python -m benchmarks scale
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -96,6 +96,11 @@ class Slurm:
         chosen = [f"--states={','.join(states)}"] if states else []
         return self.run("squeue", "--noheader", "--array", "--format=%i", *chosen).split()
 
+    def minutes(self, job: str) -> int:
+        """Return for how many whole minutes a job has run."""
+        parts = self.run("squeue", "--noheader", "--format=%M", f"--jobs={job}").strip().split(":")
+        return sum(int(part) * 60**power for power, part in enumerate(reversed(parts))) // 60
+
     def logs(self) -> str:
         """Return the end of what its controller logged."""
         return (self._folder / "slurmctld.log").read_text(errors="replace")[-3000:]

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from embedsweep.config.compose import open_composer, shipped_conf
-from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, TrackingConfig, WorkersConfig
+from embedsweep.config.study import EmissionsConfig, SearchConfig, StudyConfig, TrackingConfig
 from embedsweep.config.training import OptimizerName
 from embedsweep.config.trial import BenchmarkConfig
 from embedsweep.config.values import resolve
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.data.families import SCORED_SHAPES
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.training.trainer import OPTIMIZERS

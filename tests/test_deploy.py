@@ -75,17 +75,23 @@ def test_all_jobs_run_one_command_which_passes_validation() -> None:
     assert (sweep.study.name, sweep.n_trials) == ("night", 40)
 
 
-def test_a_pod_with_a_wrong_configuration_does_not_come_again_and_an_interrupted_one_does() -> None:
-    interrupted = Interrupted(15).exit_code
+def test_a_pod_with_a_wrong_configuration_does_not_come_again_nor_a_stopped_one_and_an_interrupted_one_does() -> None:
+    interrupted, stopped = Interrupted(15).exit_code, Interrupted(2).exit_code  # stopped by embedsweep stop
     for name, job in JOBS.items():
         spec = job["spec"]
         pod = spec["template"]["spec"]
         (container,) = pod["containers"]
         rules = spec["podFailurePolicy"]["rules"]
-        codes = {rule["onExitCodes"]["values"][0]: rule["action"] for rule in rules if "onExitCodes" in rule}
+        of_codes = [rule for rule in rules if "onExitCodes" in rule]
+        codes = {code: rule["action"] for rule in of_codes for code in rule["onExitCodes"]["values"]}
         failed_trials = "FailJob" if name == "job" else "FailIndex"
-        assert codes == {ConfigError.exit_code: "FailJob", 3: failed_trials, interrupted: "Ignore"}
-        assert {rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule} == {container["name"]}
+        assert codes == {
+            ConfigError.exit_code: "FailJob",
+            3: failed_trials,
+            stopped: failed_trials,
+            interrupted: "Ignore",
+        }
+        assert {rule["onExitCodes"]["containerName"] for rule in of_codes} == {container["name"]}
         # The API refuses a policy with another restartPolicy, and FailIndex without a limit of each index.
         assert pod["restartPolicy"] == "Never"
         assert ("backoffLimitPerIndex" in spec) == (spec.get("completionMode") == "Indexed") == (name != "job")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from embedsweep import machine
-from embedsweep.config.study import WorkersConfig
 from embedsweep.config.training import Switch
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.machine import deal, is_device_lost, is_out_of_memory, oom_kills, others_hold_memory, worker_count
 from embedsweep.validation.services import check_shares, check_workers
 

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
         _run_workers(folder)
         seconds = time.monotonic() - started
         books = read_books(folder, order)
-        for line in (*check(servers, order, folder), *books.lines(seconds)):
+        for line in (_write_rest(order), *books.lines(seconds), *check(servers, order, folder)):
             print(line, flush=True)
     figures = [_share(books, order), *asking(options.history)]
     print_figures(*figures)
@@ -64,6 +64,17 @@ def _run_workers(folder: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     if done.returncode:
         sys.exit(f"{done.returncode} workers failed")
+
+
+def _write_rest(order: Order) -> str:
+    """Write the records that are left, as the command that started the workers does."""
+    from embedsweep.tracking.runs import Tracker
+
+    started = time.monotonic()
+    sweep = order.job.sweep
+    with Tracker(sweep.tracking) as tracker:
+        tracker.parent_run(str(sweep.study.name), {})
+    return f"after the workers' end, their last records are written in {time.monotonic() - started:.1f} s"
 
 
 def _share(books: Books, order: Order) -> Figure:

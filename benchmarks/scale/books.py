@@ -22,14 +22,12 @@ class Books:
         waits: number of a trial -> the seconds from the end of its worker's last training to the end of this one, less
             those that it slept. The first trial of a worker is left out.
         rate: trials that were begun a second, before the last ones.
-        drained_s: seconds after its last trial in which a worker's records were all written, the longest.
         mib: memory that a worker shares with no other, in MiB, the largest.
     """
 
     order: Order
     waits: dict[int, float]
     rate: float
-    drained_s: float
     mib: float
 
     @property
@@ -56,7 +54,6 @@ class Books:
             f"before that, trials of {order.short_s:g} s, of which {self.rate:.1f} a second begin and end: "
             f"{_figures(short)} s a trial"
         )
-        yield f"the last record is in MLflow {self.drained_s:.1f} s after a worker's last trial"
         yield f"a worker has {self.mib:.0f} MiB of its own"
 
 
@@ -81,6 +78,5 @@ def read_books(folder: Path, order: Order) -> Books:
         order,
         waits,
         rate=len(begun) / (max(begun) - min(begun)),
-        drained_s=max(record["written"] - record["worked"] for record in records),
         mib=max(record["mib"] for record in records),
     )

@@ -71,14 +71,14 @@ def _work(order: Order, number: int, folder: Path) -> None:
     study = open_study(job.sweep)
     study.n_trials = job.n_trials
     said: list[str] = []
+    # As any worker: the command that started it writes what is left at the end.
     tracker = Tracker(replace(study.services.tracking, spool=True), said.append)
     display = PlainLines(Console(quiet=True), RunningTrials())
     worker.Worker(study, tracker, job.parent, display, number=number).work()
-    worked = time.monotonic()
-    assert tracker.close(), said
+    tracker.stop()
     assert not [name for name in TORCH if name in sys.modules], "a worker imported torch"
-    record = {"trials": [asdict(each) for each in seen], "worked": worked, "written": time.monotonic(), "said": said}
-    timeline(folder, number).write_text(json.dumps(record | {"mib": _own_mib()}), encoding="utf-8")
+    record = {"trials": [asdict(each) for each in seen], "said": said, "mib": _own_mib()}
+    timeline(folder, number).write_text(json.dumps(record), encoding="utf-8")
 
 
 def _timed(

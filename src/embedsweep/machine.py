@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.study import WorkersConfig
 from embedsweep.config.training import Precision
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.errors import causes
 
 MPS_CONTROL = "nvidia-cuda-mps-control"

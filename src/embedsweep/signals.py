@@ -199,12 +199,6 @@ def is_deferred() -> bool:
     return _shield.pending is not None and is_main_thread()
 
 
-def interrupt_main_thread() -> None:
-    """Interrupt the main thread as SIGTERM does; in a program that calls embedsweep, as Ctrl-C does."""
-    is_own = signal.getsignal(signal.SIGTERM) is _handle
-    os.kill(os.getpid(), signal.SIGTERM if is_own else signal.SIGINT)
-
-
 def take_back() -> None:
     """Put the handlers of this process in place again after a library has put its own below them.
 

@@ -90,6 +90,25 @@ def test_what_slurm_refuses_is_said_in_its_words(
     assert "sbatch failed: sbatch: error: invalid partition specified: none" in capsys.readouterr().err
 
 
+@needs_slurm
+def test_files_on_a_network_file_system_are_for_one_job(
+    cluster: Slurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    monkeypatch.setattr("embedsweep.commands.slurm.shared_file_system", lambda _: "nfs4")
+    database = Path("mlruns/mlflow.db").absolute()
+    why = "is on a network file system (nfs4), whose locks may exclude nobody, and 2 jobs may run on several nodes: add"
+    assert main([*WORDS, "workers=slurm", "workers.count=2"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "embedsweep: 2 problems; nothing was trained",
+        f"  study.storage: sweeps/night/journal.log {why} study.storage=postgresql://host/database, or workers.count=1",
+        f"  tracking.uri: {database} {why} tracking.uri=http://host:5000, or workers.count=1",
+    ]
+    assert not Path("sweeps/night").exists()
+    assert main([*WORDS, "workers=slurm", "workers.count=1"]) == 0
+    assert main(["stop", "night"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

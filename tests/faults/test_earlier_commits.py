@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sqlite3
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from optuna.trial import FrozenTrial
 
 from embedsweep.commands.api import load_study
 from embedsweep.files import study_names
@@ -21,12 +24,14 @@ from embedsweep.report.page.build import html_of
 from embedsweep.study.leases import Lease
 from embedsweep.study.reading import read_study
 from tests.faults import studies
-from tests.faults.earlier.make_fixture import KILLED_TRIAL, N_TRIALS, PLACEHOLDERS, TEXTS, WORDS
+from tests.faults.earlier.make_fixture import FINALS, KILLED_TRIAL, N_TRIALS, PLACEHOLDERS, TEXTS, WORDS, trials_of
 from tests.faults.studies import Study
 
 ARCHIVES = Path(__file__).with_name("earlier")
 COMMITS = {"34dd685": "before each evaluation was an option", "173d382": "before finals"}
 """The last commit of each form of a study, and what it is."""
+WITH_FINALS = "cdd2dd9"
+"""The last commit before other engines than local processes run studies. Its study was killed in its finals."""
 TOLERANCE = 0.01
 """Of a Spearman correlation; other processors round differently."""
 
@@ -108,14 +113,19 @@ def test_a_study_of_an_earlier_commit_resumes_in_the_same_runs(commit: str, url:
     for number, earlier in enumerate(recorded):
         assert study.run_of(number).info.run_id == before.run_of(number).info.run_id
         assert earlier <= points(study, number)
-    for trial, wanted in zip(study.trials, expected, strict=True):
-        assert trial.params["loss"] == wanted["params"]["loss"]
-        assert trial.params["optimizer.lr"] == pytest.approx(wanted["params"]["optimizer.lr"])
+    check_expected(study.trials, expected)
+    if url is None:
+        check_finals(tmp_path, study.name)
+
+
+def check_expected(trials: Sequence[FrozenTrial], expected: Sequence[dict[str, Any]]) -> None:
+    """Check that trials have the values and scores that the earlier commit led to undisturbed."""
+    for trial, wanted in zip(trials, expected, strict=True):
+        assert trial.params.get("loss") == wanted["params"].get("loss")
+        assert trial.params.get("optimizer.lr") == pytest.approx(wanted["params"].get("optimizer.lr"))
         assert trial.value == pytest.approx(wanted["value"], abs=TOLERANCE)
         scores = {int(step): value for step, value in wanted["intermediate_values"].items()}
         assert trial.intermediate_values == pytest.approx(scores, abs=TOLERANCE)
-    if url is None:
-        check_finals(tmp_path, study.name)
 
 
 def check_finals(folder: Path, name: str) -> None:
@@ -130,3 +140,26 @@ def check_finals(folder: Path, name: str) -> None:
     assert [look.what for look in record.looks] == [f"trial {best.number}", f"finals of trial {best.number}"]
     assert record.finals_test is not None
     assert len(record.finals_test.scores) == 2
+
+
+@pytest.mark.slow
+@studies.each_storage
+def test_a_study_that_an_earlier_commit_left_in_its_finals_goes_on_with_them(url: str | None, tmp_path: Path) -> None:
+    unpack(WITH_FINALS, tmp_path, url)
+    expected = json.loads((tmp_path / "expected.json").read_text(encoding="utf-8"))
+    before, finals = trials_of(tmp_path, url)
+    assert [trial.state.name for trial in (*before, *finals)] == ["COMPLETE"] * (N_TRIALS + 1) + ["RUNNING"]
+    runs = {run.info.run_id for run in Study(tmp_path, url).runs}
+
+    ended = studies.run(tmp_path, (*WORDS, *FINALS, *studies.storage_words(url)))
+
+    assert ended.code == 0, ended.output
+    assert "Traceback" not in ended.output
+    assert re.findall(r"(trial|final) (\d) RUNNING .*(resumed)", ended.output) == [("final", "1", "resumed")]
+    assert " RUNNING " not in ended.output.replace("final 1 RUNNING", "", 1)
+    after, finals = trials_of(tmp_path, url)
+    assert after == before
+    check_expected((*after, *finals), expected)
+    study = Study(tmp_path, url)
+    assert {run.info.run_id for run in study.runs} == runs
+    assert {run.info.status for run in study.runs} == {"FINISHED"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import embedsweep
 from tests.faults import studies
 from tests.faults.studies import Command, Study
 from tests.ray_cluster import RayCluster
@@ -72,23 +74,53 @@ class Running:
         return ended.code
 
 
+def copy_of_the_package(folder: Path) -> str:
+    """Return a ``PYTHONPATH`` with this package, but for a line."""
+    copy = folder / "other" / "embedsweep"
+    shutil.copytree(Path(embedsweep.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "errors.py").open("a", encoding="utf-8") as file:
+        file.write("# another version\n")
+    return str(copy.parent)
+
+
 def test_a_study_goes_on_while_nodes_die_and_join_and_after_its_command_is_killed(
     cluster: RayCluster, tmp_path: Path
 ) -> None:
-    first = Running(tmp_path, TWELVE)
-    first.wait_for("COMPLETE")
-    first.wait_for(r"worker \d+ runs on node c")
+    folder = tmp_path / "work"
+    first = Running(folder, TWELVE)
+    first.wait_for("RUNNING", 3)
     cluster.kill("c")
     first.wait_for(r"worker \d+ ended with its node c")
+    first.wait_for(r"RUNNING.* resumed")
     cluster.add("d")
+    cluster.add("other", {"PYTHONPATH": copy_of_the_package(tmp_path)})
     first.wait_for(r"worker \d+ runs on node d")
-    first.wait_for("COMPLETE", 5)
+    first.wait_for("node other joined the cluster and is not used: node other: has embedsweep .* with other sources")
+    first.wait_for("COMPLETE", 4)
     first.command.send_signal(signal.SIGKILL)
     assert first.finish() == -signal.SIGKILL, first.text
-    second = Running(tmp_path, TWELVE)
+    assert "is restarted" not in first.text  # a node's death is none of a worker's
+
+    refused = studies.run(folder, TWELVE)
+    assert refused.code == 2, refused.output
+    assert "  node other: has embedsweep" in refused.output
+    assert refused.output.count("  node ") == 1, refused.output
+
+    cluster.kill("other")
+    second = Running(folder, TWELVE)
     assert second.finish() == 0, second.text
-    for line in (*first.lines, *second.lines):
-        print(line, end="")
-    studies.check_whole(Study(tmp_path), 12)
-    assert "is restarted" not in first.text + second.text
-    assert "resumed" in first.text
+    assert "Ray" not in first.text + second.text, "Ray prints its own lines"
+    studies.check_whole(Study(folder), 12)
+
+
+def test_two_studies_share_a_cluster_and_one_is_interrupted(cluster: RayCluster, tmp_path: Path) -> None:
+    interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
+    first, other = Running(interrupted, TWO), Running(whole, (*TWO, f"workers.address={cluster.address}"))
+    first.wait_for("RUNNING")
+    first.command.send_signal(signal.SIGINT)
+    assert first.finish() == 130, first.text
+    assert "the same command" in first.text
+    resumed = Running(interrupted, TWO)
+    for running, folder in ((other, whole), (resumed, interrupted)):
+        assert running.finish() == 0, running.text
+        studies.check_whole(Study(folder), 2)

@@ -23,7 +23,7 @@ WORDS = (
     "model=tiny",
     "optimizer.lr=1e-2",
     "trainer.device=cpu",
-    "trainer.max_steps=400",
+    "trainer.max_steps=200",
     "trainer.eval_every=0.05",
     "evaluation.before=false",
     "study.name=night",
@@ -32,6 +32,22 @@ WORDS = (
     "workers.slurm.time=01:00:00",
 )
 WITHIN_S = 150.0
+SLOW = "slow"
+SLOWLY = f"""
+import os, sys, time
+
+if "embedsweep.workers.process" in sys.orig_argv:
+    from embedsweep.study.study import Study
+
+    check_held = Study.check_held
+
+    def slowly(study, trial):
+        time.sleep(0.6 if os.path.exists({SLOW!r}) else 0)
+        check_held(study, trial)
+
+    Study.check_held = slowly
+"""
+"""Makes each step of a trial long while there is a file of that name: the study is not to end before its faults."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -94,8 +110,13 @@ class Night:
 
 
 def test_a_study_on_slurm_survives_stops_limits_preemption_and_the_loss_of_a_node(
-    tmp_path: Path, cluster: Slurm
+    tmp_path: Path, cluster: Slurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    patches = tmp_path / "patches"
+    patches.mkdir()
+    (patches / "sitecustomize.py").write_text(SLOWLY)
+    monkeypatch.setenv("PYTHONPATH", f"{patches}:{studies.ROOT / 'src'}")
+    (tmp_path / SLOW).touch()
     night = Night(tmp_path, cluster)
     submitted = studies.run(tmp_path, (*WORDS, "workers.slurm.array_parallelism=2"))
     assert submitted.code == 0, submitted.output
@@ -121,10 +142,10 @@ def test_a_study_on_slurm_survives_stops_limits_preemption_and_the_loss_of_a_nod
     jobs = cluster.jobs()
     night.wait_for_training(*jobs)
 
-    # Slurm looks at limits every 30 s, and warns a job two minutes before its own.
+    # Slurm looks at limits every 30 s, and warns a job two minutes before its own: at the next look at this one's.
     late = jobs[0]
     before = night.starts(late)
-    cluster.run("scontrol", "update", f"JobId={late}", "TimeLimit=2")
+    cluster.run("scontrol", "update", f"JobId={late}", f"TimeLimit={cluster.minutes(late) + 2}")
     warned = f"job {late} is at its time limit, and is requeued"
     night.wait_for(lambda: warned in night.log(late), warned)
     cluster.run("scontrol", "update", f"JobId={late}", "TimeLimit=60")
@@ -139,12 +160,13 @@ def test_a_study_on_slurm_survives_stops_limits_preemption_and_the_loss_of_a_nod
     assert "interrupted" in night.log(on_node1)
     assert "requeued" not in night.log(on_node1)  # Slurm itself does it
 
-    # The other node has no room for it until another job ends; by then the study may be complete.
+    # The other node has no room for it until another job ends; then the study may be complete, and it is cancelled.
     night.wait_for_training(on_node1)
     interrupted = night.log(on_node1).count("interrupted")
     cluster.run("scontrol", "update", "NodeName=node1", "State=DRAIN", "Reason=test")
     cluster.run("scontrol", "requeue", on_node1)
     night.wait_for(lambda: night.log(on_node1).count("interrupted") > interrupted, "the drained node is left")
+    (tmp_path / SLOW).unlink()
     code = waiting.wait(studies.WITHIN_S)
     output = printed.read_text(encoding="utf-8")
     assert code == 0, output

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("embedsweep.study.leases.time.monotonic", clock)
+    monkeypatch.setattr("embedsweep.study.leases.answers_since", lambda: -math.inf)
     return clock
 
 
@@ -134,6 +136,16 @@ def test_another_host_whose_beat_moves_is_alive_and_its_silence_restarts(clock: 
     assert judges.judge(0, held(ELSEWHERE, 1)) == "unknown"
     clock.now = 120.0
     assert judges.judge(0, held(ELSEWHERE, 1)) == "dead"
+
+
+def test_silence_while_the_storage_was_away_does_not_count(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    judges = Leases()
+    assert judges.judge(0, held(ELSEWHERE, 7)) == "unknown"
+    monkeypatch.setattr("embedsweep.study.leases.answers_since", lambda: 55.0)
+    verdicts: list[Verdict] = []
+    for clock.now in (61.0, 115.0, 116.0):
+        verdicts.append(judges.judge(0, held(ELSEWHERE, 7)))
+    assert verdicts == ["unknown", "unknown", "dead"]
 
 
 def test_trials_are_judged_each_by_itself(clock: Clock) -> None:

@@ -27,9 +27,9 @@ from embedsweep.config.study import (
     StudyConfig,
     StudyPlan,
     TrackingConfig,
-    WorkersConfig,
 )
 from embedsweep.config.trial import SamplerName
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.errors import ConfigError, StudyError, TrialTakenError
 from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.leases import BEAT, LEASE, Lease

@@ -105,6 +105,19 @@ def test_what_is_written_together_is_what_was_recorded(spooled: Spooled) -> None
     assert sorted(each.dataset.name for each in run.inputs.dataset_inputs) == ["dev", "test", "train"]
 
 
+def test_points_that_an_attempt_repeats_at_its_end_are_written_once_by_a_process_that_did_not_open_the_run(
+    spooled: Spooled,
+) -> None:
+    spool, writer, client, store = spooled
+    _append(spooled, "a" * 32, [NEW])
+    run_id = replay(writer, spool, store).done["a" * 32].store_id
+    points = [point for record in CURVE if isinstance(record, Metrics) for point in record.points]
+    _append(spooled, run_id, [*CURVE, Metrics(points, 9)])
+    other: Any = client
+    replay(MlflowWriter(locate(store), other), spool, store)
+    assert [point.step for point in client.get_metric_history(run_id, "train/loss")] == list(range(30))
+
+
 def test_more_than_a_call_takes_is_written_in_several(spooled: Spooled) -> None:
     spool, writer, client, store = spooled
     curve: list[Record] = [Metrics([(step, {f"m{i}": 1.0 for i in range(30)})], 2) for step in range(70)]

@@ -52,6 +52,32 @@ def test_records_whose_count_a_power_cut_took_are_written_again(left: str, tmp_p
     assert [record for _, record in spool.records("a")] == [Tags({"x": "1"})]
 
 
+@pytest.mark.parametrize("deleted", range(3))
+def test_a_process_that_is_killed_while_it_removes_what_is_written_leaves_nothing_that_is_doubled_or_skipped(
+    deleted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, origin = Spool(tmp_path), Origin("store", STUDY)
+    spool.append("a", Tags({"x": "1"}), origin)
+    spool.mark_begun("a")
+    spool.mark_written("a", 0)
+    unlink, left = Path.unlink, iter(range(deleted))
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name.startswith("a."):
+            next(left)  # StopIteration is the kill
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(StopIteration):
+            spool.remove("a")
+    # A new run whose record was tried is searched for, and not created again.
+    assert spool.is_begun("a") or not spool.waiting()
+    waiting = [record for _, record in spool.records("a")]
+    spool.append("a", Tags({"y": "2"}), origin)
+    assert [record for _, record in spool.records("a")] == [*waiting, Tags({"y": "2"})]
+
+
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     spool.append("a", Tags({"x": "1"}), Origin("store", STUDY))

@@ -147,18 +147,20 @@ def test_a_stopped_training_whose_checkpoint_cannot_be_written_has_the_one_befor
     assert "No space left on device" in caplog.text
 
 
-def test_a_training_that_is_stopped_again_before_it_has_scored_dev_keeps_two_checkpoints(
+def test_a_training_that_is_stopped_before_it_has_scored_dev_keeps_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The later one is written anew when dev is scored; a power cut at that moment must not cost both."""
-    before(SCORES, 8, interrupt, monkeypatch)
-    with handled(), pytest.raises(Interrupted):
-        Trained((), tmp_path).run()
-    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-8"}
-    before(SCORES, 8, interrupt, monkeypatch)
-    with handled(), pytest.raises(Interrupted):
-        Trained((), tmp_path).run()
-    assert Checkpoints(tmp_path).last_whole() == 8
+    """The last one is written anew when dev is scored; a power cut at that moment must not cost all since the best."""
+    for _ in range(2):
+        before(SCORES, 11, interrupt, monkeypatch)
+        with handled(), pytest.raises(Interrupted):
+            Trained((), tmp_path).run()
+        kept = {int(path.name.removeprefix("checkpoint-")) for path in tmp_path.glob("checkpoint-*")}
+        assert kept == {4, 8, 11}  # the best, the one before, the last
+    link, state = tmp_path / "link.json", tmp_path / "checkpoint-11" / "trainer_state.json"
+    link.hardlink_to(state)  # as they are sent to a bucket
+    text = link.read_text()
     last = Trained((), tmp_path)
-    last.run()
-    assert list(last.listener.evaluations) == [8, 11]
+    assert last.run().best_step == 4
+    assert list(last.listener.evaluations) == [11]
+    assert link.read_text() == text != state.read_text()

@@ -129,10 +129,11 @@ def test_a_machine_without_slurm_is_named_but_may_show_the_plan(monkeypatch: pyt
             ],
         ),
         (
-            "#!/bin/bash\n#SBATCH -t 2\n#SBATCH --array=0-7\nexec {{command}}\n",
+            "#!/bin/bash\n#SBATCH\n#SBATCH --comment='\n#SBATCH -t 2\n#SBATCH --array=0-7\nexec {{command}}\n",
             [
-                f"mine.sh, line 2: must be at least five minutes, but 2 is 120 s: {LATE}",
-                "mine.sh, line 3: --array is decided by workers.count and workers.slurm.array_parallelism: leave it "
+                "mine.sh, line 3: cannot be read: No closing quotation",
+                f"mine.sh, line 4: must be at least five minutes, but 2 is 120 s: {LATE}",
+                "mine.sh, line 5: --array is decided by workers.count and workers.slurm.array_parallelism: leave it "
                 "out",
             ],
         ),

@@ -9,7 +9,7 @@ import pytest
 
 INTERRUPTED = """
 import os, signal, time
-from embedsweep.config.study import RayWorkersConfig
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import Interrupted
 from embedsweep.signals import handled
 from embedsweep.workers.cluster import Cluster

@@ -14,8 +14,9 @@ import pytest
 
 from embedsweep import machine as machine_module
 from embedsweep.cli import main
-from embedsweep.config.study import StudyPlan, WorkersConfig
+from embedsweep.config.study import StudyPlan
 from embedsweep.config.training import Switch
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.machine import Gpu
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import environments, probe

@@ -19,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from embedsweep.errors import Interrupted, WorkerError
+from embedsweep.processes import ChildProcess
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
@@ -114,7 +115,7 @@ class Watched:
     @property
     def lines(self) -> list[str]:
         """What was shown, less when it was and how long it took."""
-        return re.sub(r" \d+s\b|(?m:^[-\d]{10} [:\d]{8} )", "", self._output.getvalue()).splitlines()
+        return re.sub(r" (?:after )?\d+s\b|(?m:^[-\d]{10} [:\d]{8} )", "", self._output.getvalue()).splitlines()
 
 
 def living_children() -> set[psutil.Process]:
@@ -157,6 +158,20 @@ def test_a_worker_that_dies_is_reported_and_restarted(job: Job) -> None:
         "  some noise",
         "  and the reason",
         "worker 0 is restarted (1/3)",
+        "trial 5 RUNNING loss=mnrl",
+        "trial 5 COMPLETE loss=mnrl 0.5000",
+    ]
+
+
+def test_a_worker_that_was_lost_with_its_machine_comes_again_and_uses_up_no_restart(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChildProcess, "is_lost", True)
+    program = 'if first("once"):\n    sys.exit(1)\nif first("twice"):\n    sys.exit(1)\nbegin("5"); end("5")'
+    lines = Watched(job, [program], max_restarts=0).run()
+    assert lines == [
+        "worker 0 ended with exit code 1",
+        "worker 0 ended with exit code 1",
         "trial 5 RUNNING loss=mnrl",
         "trial 5 COMPLETE loss=mnrl 0.5000",
     ]
@@ -336,6 +351,12 @@ def test_workers_that_ignore_an_interrupt_are_killed(job: Job, monkeypatch: pyte
     interrupt(watched, signal.SIGINT, "trial 0 RUNNING")
     with handled(), pytest.raises(Interrupted):
         watched.run()
+
+
+def test_a_worker_that_waited_long_for_a_machine_with_room_does_not_count_as_hung(job: Job) -> None:
+    watched = Watched(job, ['begin("0"); time.sleep(1.5); end("0")'], silence=60)
+    watched.supervisor._states[0].silent_s = 3600  # as of a worker that is to be started again, but has no machine yet
+    assert watched.run() == ["trial 0 RUNNING loss=mnrl", "trial 0 COMPLETE loss=mnrl 0.5000"]
 
 
 def test_a_process_that_cannot_be_started_is_an_error_with_a_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,20 +4,50 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
-from embedsweep.errors import Interrupted, WorkerError
+from sqlalchemy.engine import make_url
+
+from embedsweep.errors import Interrupted, Problem, WorkerError
 from embedsweep.report.live import TrialDisplay
 from embedsweep.report.status import study_status
 from embedsweep.study.finals import expects_finals, open_finals
+from embedsweep.study.mounts import shared_file_system
+from embedsweep.study.opening import place
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.stopping import slurm_arrays
+from embedsweep.study.storage import JOURNAL
 from embedsweep.study.study import Study
+from embedsweep.tracking.store import locate
 from embedsweep.validation.sweep import Sweep
 from embedsweep.workers.conclusion import is_over
 from embedsweep.workers.slurm import LOG, SCRIPT, live_jobs, submit
 
 LOOK_EVERY_S = 5.0
+
+
+def check_files(request: Sweep) -> Iterator[Problem]:
+    """Report files that jobs on several nodes would write on a network file system, whose locks may exclude nobody."""
+    count = request.workers.count or 1
+    _, folder, url = place(request)
+    files = {
+        "study.storage": (_file_of(url, folder / JOURNAL), "study.storage=postgresql://host/database"),
+        "tracking.uri": (locate(request.tracking.uri).database, "tracking.uri=http://host:5000"),
+    }
+    for key, (path, advice) in files.items():
+        kind = shared_file_system(path) if path is not None and count > 1 else None
+        if kind is not None:
+            message = f"{path} is on a network file system ({kind}), whose locks may exclude nobody, and {count} jobs"
+            yield Problem(key, f"{message} may run on several nodes: add {advice}, or workers.count=1")
+
+
+def _file_of(url: str | None, journal: Path) -> Path | None:
+    """Return the file that holds a study; None where that is a server."""
+    if url is None:
+        return journal
+    parts = make_url(url)
+    return Path(parts.database or "") if parts.drivername.startswith("sqlite") else None
 
 
 def submit_jobs(request: Sweep, study: Study, left: int, display: TrialDisplay) -> None:

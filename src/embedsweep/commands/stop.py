@@ -130,7 +130,7 @@ VERB = Verb(
     run=run,
     description=(
         "End all commands that run trials of a study, on this machine and on others, and its jobs in Slurm's queue.\n"
-        "They release their trials, which takes some seconds, and end as after SIGTERM. Nothing is lost: the same\n"
+        "They release their trials, which takes some seconds, and end as after Ctrl-C. Nothing is lost: the same\n"
         "command, or embedsweep train -m study.name=STUDY, resumes the study. Waits until all have ended."
     ),
     positionals=(STUDY,),

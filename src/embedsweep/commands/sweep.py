@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.slurm import is_done, retry_failed, submit_jobs, wait_for_jobs
+from embedsweep.commands.slurm import check_files, is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
-from embedsweep.config.study import WorkersConfig
+from embedsweep.config.workers import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
 from embedsweep.errors import ConfigError, Interrupted, WorkerError, raise_problems
 from embedsweep.machine import prepare_process
@@ -75,6 +75,8 @@ def run_sweep(
         require_reach(request.study.checkpoints)
         if request.study.dry_run:
             return _preview(request, console, program)
+        if request.workers.name == "slurm":
+            raise_problems([*check_files(request)])
         quote: Mapping[str, Any] | None = None
         hours = request.study.budget_hours
         if hours is not None and find_study(request) is None:
@@ -319,6 +321,8 @@ def _warn_of_shared_folder(display: TrialDisplay, study: Study) -> None:
 def _last_words(study: Study, workers: WorkersConfig) -> str:
     """Return what an interrupted command keeps, and how the study is resumed."""
     by_name = f"-m study.name={study.name} {'alone' if workers.name == 'inline' else f'workers={workers.name}'}"
+    if isinstance(workers, RayWorkersConfig) and workers.address != "auto":
+        by_name += f" workers.address={workers.address}"
     resume = f"the same command, or {by_name}, resumes the study"
     try:
         each = [study, *([study.finals] if study.finals is not None else [])]

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,14 +54,28 @@ LIBPQ_DRIVERS = ("psycopg", "psycopg2")
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_is_away = threading.Event()
-"""Set while a database is known to be away, so that this is said once and not by every thread."""
+
+
+@dataclass
+class _Outage:
+    """The last time that a database was away, as all threads know it: it is said once, and not by each of them."""
+
+    is_over: bool = True
+    over_at: float = -math.inf  # on the monotonic clock
+
+
+_outage = _Outage()
 
 
 def engine_options(url: str) -> dict[str, Any]:
     """Return how SQLAlchemy connects to a database: dead connections are replaced before they are used."""
     driver = make_url(url).get_driver_name()
     return {"pool_pre_ping": True, "connect_args": dict(KEEPALIVE) if driver in LIBPQ_DRIVERS else {}}
+
+
+def answers_since() -> float:
+    """Return when a database answered again that was away, on the monotonic clock; -inf without an outage so far."""
+    return _outage.over_at
 
 
 def until_answered(call: Callable[[], T]) -> T:
@@ -80,8 +96,8 @@ def until_answered(call: Callable[[], T]) -> T:
             if is_over or not _may_be_repeated(error):
                 raise
         else:
-            if _is_away.is_set():
-                _is_away.clear()
+            if not _outage.is_over:
+                _outage.is_over, _outage.over_at = True, time.monotonic()
                 _log.warning("the study's storage answers again")
             return result
         time.sleep(pause * random.uniform(0.5, 1.0))  # others have met the same trouble at the same moment
@@ -98,8 +114,8 @@ def _may_be_repeated(error: BaseException) -> bool:
             # Where no connection comes about, libpq gives no state.
             is_lost = state is None and not each.statement
             if each.connection_invalidated or is_lost or state in AWAY or str(state).startswith("08"):
-                if not _is_away.is_set():
-                    _is_away.set()
+                if _outage.is_over:
+                    _outage.is_over = False
                     reason = redact(first_line(each.orig or each))
                     _log.warning("the study's storage does not answer (%s): waiting up to %g s", reason, WAIT_S)
                 return True

@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import psutil
 
+from embedsweep.study.database import answers_since
+
 LEASE = "embedsweep.lease"
 BEAT = "embedsweep.beat"
 BEAT_EVERY_S = 15.0
@@ -89,7 +91,8 @@ class Leases:
         if last_beat != beat:
             self._seen[number, lease] = (beat, now)
             return "alive"
-        return "dead" if now - since > SILENT_FOR_S else "unknown"
+        # No beat gets through while the storage is away.
+        return "dead" if now - max(since, answers_since()) > SILENT_FOR_S else "unknown"
 
 
 def _runs(lease: Lease) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from typing import Self
@@ -12,7 +13,7 @@ import optuna
 from optuna.pruners import NopPruner
 from optuna.trial import TrialState
 
-from embedsweep.signals import interrupt_main_thread, is_main_thread
+from embedsweep.signals import is_main_thread
 from embedsweep.study.leases import LEASE
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.storage import open_storage
@@ -68,7 +69,8 @@ def _stops(study: StudyRecord) -> int:
 class StopWatch:
     """While the block runs, interrupts this process once somebody asks that the work on a study end.
 
-    The main thread is interrupted as by SIGTERM. Has no effect in other threads, which cannot be interrupted.
+    The main thread is interrupted as by Ctrl-C: a cluster starts a process again that was ended by its own SIGTERM. Has
+    no effect in other threads, which cannot be interrupted.
 
     Args:
         study: the study.
@@ -105,6 +107,6 @@ class StopWatch:
                 logging.getLogger(__name__).exception("it is not known whether the study is to stop")
             if self.has_stopped:
                 self._say("stopped by embedsweep stop")
-                interrupt_main_thread()
+                os.kill(os.getpid(), signal.SIGINT)
                 return
             self._over.wait(CHECK_EVERY_S)

@@ -211,7 +211,7 @@ class Study(TrialHolder, AnswerKeeper):
         with shielded():
             if self.plan.pruner != "none":
                 return decide(self.plan, optuna_trial, step, total, value, keeps=keeps)
-            if step not in self.trial(trial.number).intermediate_values:
+            if step not in optuna_trial._cached_frozen_trial.intermediate_values:  # of earlier attempts, too
                 optuna_trial.report(value, step)
         return Decision.CONTINUE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,10 +195,13 @@ class MlflowWriter:
         self._set_tags(run_id, {names.STATE: "RUNNING"})
         self._steps[run_id] = dict.fromkeys(run.data.metrics)
 
-    def _log(self, run_id: str, records: Iterable[Metrics], tags: Mapping[str, str]) -> None:
+    def _log(self, run_id: str, records: Sequence[Metrics], tags: Mapping[str, str]) -> None:
         """Log metrics and set tags: in one call, which MLflow's client divides where the store takes fewer at once."""
+        steps = self._steps.get(run_id)
+        if steps is None:  # read from the store, but once for all records: those that repeat a step are not there yet
+            steps = dict.fromkeys(name for record in records for _, values in record.points for name in values)
         try:
-            points = [point for record in records for point in self._missing_points(run_id, record)]
+            points = [point for record in records for point in self._missing_points(run_id, record, steps)]
             doing = "metrics cannot be logged to" if points else "tags cannot be set on"
             if points or tags:
                 with mlflow_errors(f"{doing} run {run_id}"):
@@ -208,13 +211,10 @@ class MlflowWriter:
                 self._steps[run_id] = dict.fromkeys(self._steps[run_id])
             raise
 
-    def _missing_points(self, run_id: str, record: Metrics) -> list[Metric]:
-        """Return the points at steps at which the run does not have the metric yet."""
+    def _missing_points(self, run_id: str, record: Metrics, steps: dict[str, set[int] | None]) -> list[Metric]:
+        """Return the points at steps at which the run does not have the metric yet, and add them to ``steps``."""
         from mlflow.entities import Metric
 
-        steps = self._steps.get(run_id)
-        if steps is None:
-            steps = dict.fromkeys(name for _, values in record.points for name in values)
         points = []
         for step, values in record.points:
             for name, value in values.items():

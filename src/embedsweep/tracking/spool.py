@@ -226,9 +226,11 @@ class Spool:
         return FileLock(self.folder / f"{REPLAY_LOCK}-{number:02x}.lock", timeout=_REPLAY_LOCK_S)
 
     def _delete(self, run_id: str) -> None:
-        # The count first: records without it are written again, to no effect, but a count without records would skip
-        # the next ones.
-        for path in (self._refused(run_id), self._done(run_id), self._file(run_id)):
+        # First no record counts as written: a count without records would skip the next ones. The count itself goes
+        # last: records that are left are written again, to no effect, as long as it says that they were tried.
+        if self.is_begun(run_id):
+            write_atomically(self._done(run_id), "0")
+        for path in (self._refused(run_id), self._file(run_id), self._done(run_id)):
             path.unlink(missing_ok=True)
 
     def _run_ids(self) -> list[str]:

@@ -9,6 +9,7 @@ import copy
 import functools
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -182,9 +183,9 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         # The library skips the scheduler where it evaluates before it trains; here that is the last step of a training
         # that was stopped before its evaluation.
-        is_late = skip_scheduler
+        is_late, folder = skip_scheduler, Path(self.args.output_dir, f"{PREFIX}{self.state.global_step}")
         if is_late:
-            self._load_rng_state(str(Path(self.args.output_dir, f"{PREFIX}{self.state.global_step}")))
+            self._load_rng_state(str(folder))
         try:
             metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
         except Interrupted:
@@ -193,8 +194,15 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # the library 
             raise
         if is_late:
             self._determine_best_metric(metrics, trial)
-            self._save_now()
+            self._replace(folder)
         return metrics
+
+    def _replace(self, folder: Path) -> None:
+        """Write a checkpoint anew in files of its own: the former ones may be linked elsewhere, to be sent."""
+        if self.args.process_index == 0:
+            shutil.rmtree(folder)
+        self.args.distributed_state.wait_for_everyone()
+        self._save_now()
 
     def _save_now(self) -> None:
         self._save_checkpoint(self.model, None)

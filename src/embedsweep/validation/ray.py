@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from embedsweep.config.study import RayWorkersConfig, StudyConfig
+from embedsweep.config.study import StudyConfig
 from embedsweep.config.values import shown
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import Problem
 
 CLIENT = "ray://"

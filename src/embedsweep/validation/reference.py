@@ -20,10 +20,10 @@ from embedsweep.config.compose import PRIMARY, shipped_conf, user_conf
 from embedsweep.config.identity import with_later_defaults
 from embedsweep.config.metrics import COSTS, FAMILIES, dev_metrics
 from embedsweep.config.reader import Reader
-from embedsweep.config.study import WorkersConfig
 from embedsweep.config.trial import EvaluationConfig, TrialConfig, WorkersName
 from embedsweep.config.types import allowed_words_of, describe, fields_of, plain_type
 from embedsweep.config.values import has_key, nearest, nearest_key, no_option, set_value, shown, value_at
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.errors import ConfigError, Problem
 from embedsweep.losses.table import LOSSES
 from embedsweep.validation.sections import SERVICES, TRIAL_SECTIONS

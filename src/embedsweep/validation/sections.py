@@ -13,14 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from embedsweep.config.metrics import FAMILIES, scoring_keys
 from embedsweep.config.reader import KeyReaders, Reader, as_typed
-from embedsweep.config.study import (
-    EmissionsConfig,
-    PruningConfig,
-    SearchConfig,
-    StudyConfig,
-    TrackingConfig,
-    WorkersConfig,
-)
+from embedsweep.config.study import EmissionsConfig, PruningConfig, SearchConfig, StudyConfig, TrackingConfig
 from embedsweep.config.trial import (
     SHAPES,
     AlsoConfig,
@@ -37,6 +30,7 @@ from embedsweep.config.trial import (
 )
 from embedsweep.config.types import TokenLimit, fields_of
 from embedsweep.config.values import nearest, resolve, shown
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.data.examples import COLUMNS, text_columns
 from embedsweep.errors import Problem
 from embedsweep.losses.table import LOSSES

@@ -11,16 +11,10 @@ from pathlib import Path
 from embedsweep.config.checkpoints import KEY as CHECKPOINTS_KEY
 from embedsweep.config.checkpoints import url_problem
 from embedsweep.config.metrics import COSTS, dev_metrics, is_dev_metric
-from embedsweep.config.study import (
-    EmissionsConfig,
-    RayWorkersConfig,
-    SlurmWorkersConfig,
-    StudyConfig,
-    TrackingConfig,
-    WorkersConfig,
-)
+from embedsweep.config.study import EmissionsConfig, StudyConfig, TrackingConfig
 from embedsweep.config.trial import EvaluationConfig
 from embedsweep.config.values import listed, nearest, shown
+from embedsweep.config.workers import RayWorkersConfig, SlurmWorkersConfig, WorkersConfig
 from embedsweep.emissions.rows import country_problem
 from embedsweep.errors import Problem, gather_problems, raise_problems
 from embedsweep.files import LONGEST_NAME, RESERVED, SINGLE_RUNS, SWEEPS, access_problem, access_problems

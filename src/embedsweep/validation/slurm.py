@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from embedsweep.config.study import SlurmWorkersConfig, StudyConfig, TrackingConfig
+from embedsweep.config.study import StudyConfig, TrackingConfig
+from embedsweep.config.workers import SlurmWorkersConfig
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
 from embedsweep.secrets import redact
@@ -140,8 +142,12 @@ def _check_script(path: Path) -> Iterator[Problem]:
 
 def _check_directive(where: str, directive: str) -> Iterator[Problem]:
     """Report an option of sbatch in a user's script that one job of the array cannot have."""
-    words = shlex.split(directive.removeprefix("#SBATCH"), comments=True)
-    pairs = dict(zip(words, [*words[1:], ""], strict=True))
+    try:
+        words = shlex.split(directive.removeprefix("#SBATCH"), comments=True)
+    except ValueError as error:
+        yield Problem(where, f"cannot be read: {error}")
+        return
+    pairs = dict(itertools.zip_longest(words, words[1:], fillvalue=""))
     pairs |= {key: value for key, sign, value in (word.partition("=") for word in words) if sign}
     for key in ("--nodes", "-N", "--ntasks", "-n"):
         if pairs.get(key, "1") not in ("1", "1-1"):

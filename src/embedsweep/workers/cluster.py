@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from embedsweep.config.study import RayWorkersConfig
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import ConfigError, Problem, WorkerError, first_line, raise_problems
 from embedsweep.machine import visible_cores
 from embedsweep.secrets import redact
@@ -44,6 +45,7 @@ STORE_BYTES = 80 * 2**20
 LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: Ray's servers then bind to the loopback interface
+    "RAY_worker_niceness": "0",  # Ray's own 15 would let any other program of this machine go first
     "RAY_AUTH_MODE": "token",  # said here, Ray neither prints it nor keeps a token in the home folder
 }
 """The environment in which a local cluster is started."""
@@ -139,11 +141,11 @@ class Cluster:
             else:
                 _require_reachable(address)
                 ray.init(address=address, log_to_driver=False, configure_logging=False)
+            _print_nothing(True)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError.single("workers.address", _no_cluster(address, error)) from None
         finally:
-            os.environ.clear()
-            os.environ.update(former)
+            _restore(former)
 
     def _start_local(self) -> None:
         import ray
@@ -169,6 +171,7 @@ class Cluster:
             import ray
 
             ray.shutdown()
+            _print_nothing(False)
 
     def _find_needs(self, nodes: Sequence[Node]) -> None:
         """Find out what each worker reserves, and refuse what no node has."""
@@ -214,8 +217,11 @@ class Cluster:
         nodes = [node for node in self.call(self.nodes) if slots(node.total, self.needs)]
         answers = self.call(lambda: {node.id: self._ask(node, order) for node in nodes})
         problems: list[Problem] = []
+        until = time.monotonic() + CHECK_S
+        while self.call(lambda: _are_pending(list(answers.values()))) and time.monotonic() < until:
+            pass  # in short calls, between which a signal may end the command
         for node in nodes:
-            problems += self.call(partial(self._answer, node, answers[node.id], CHECK_S))
+            problems += self.call(partial(self._answer, node, answers[node.id]))
         raise_problems(problems)
 
     def sound(self, order: NodeOrder, say: Callable[[str], None]) -> list[Node]:
@@ -230,7 +236,7 @@ class Cluster:
                 self._checks[node.id] = self._ask(node, order)
             elif (answer := self._checks[node.id]) is not None and ray.wait([answer], timeout=0)[0]:
                 self._checks[node.id] = None  # asked once
-                problems = self._answer(node, answer, 0.0)
+                problems = self._answer(node, answer)
                 joined = f"node {node.name} joined the cluster"
                 say(f"{joined} and is not used: {'; '.join(map(str, problems))}" if problems else joined)
         return [node for node in nodes if node.id in self._sound]
@@ -246,14 +252,14 @@ class Cluster:
         task = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_task(order, *identifier()()))
         return task.options(scheduling_strategy=on(node)).remote()
 
-    def _answer(self, node: Node, answer: Any, seconds: float) -> list[Problem]:
+    def _answer(self, node: Node, answer: Any) -> list[Problem]:
         """Return the problems of a node that was asked; without any it is sound."""
         import ray
 
         try:
-            lines = ray.get(answer, timeout=seconds)
+            lines = ray.get(answer, timeout=0)
         except ray.exceptions.GetTimeoutError:
-            lines = [f"did not answer for {seconds:g} s"]
+            lines = [f"did not answer for {CHECK_S:g} s"]
         except ray.exceptions.RayError as error:
             lines = [f"cannot be checked: {type(error).__name__}: {first_line(error)}"]
         if not lines:
@@ -270,8 +276,8 @@ def _task(order: NodeOrder, version: str, digest: str) -> Callable[[], list[str]
 
         found, sources = identify()
         if (found, sources) != (version, digest):
-            other = "other sources" if found == version else "another version"
-            what = f"has embedsweep {found} with {other}" if sources else "has no embedsweep"
+            what = f"has embedsweep {found}{' with other sources' if found == version else ''}"
+            what = what if sources else "has no embedsweep"
             return [f"{what}, and the command has {version}: install the same on all nodes"]
         return list(pickle.loads(pickled)())
 
@@ -297,6 +303,30 @@ def slots(resources: Mapping[str, float], needs: Mapping[str, float]) -> int:
     """Return how many workers fit into resources."""
     fits = [int((resources.get(name, 0.0) + 1e-6) // need) for name, need in needs.items() if need]
     return min(fits)
+
+
+def _are_pending(answers: list[Any]) -> bool:
+    """Wait a second for answers; return whether some are missing still."""
+    import ray
+
+    return bool(answers) and bool(ray.wait(answers, num_returns=len(answers), timeout=1.0)[1])
+
+
+def _restore(former: Mapping[str, str]) -> None:
+    """Give the environment the values that it had: what Ray sets for itself is not for the command's other children."""
+    for name in os.environ.keys() - former.keys():
+        del os.environ[name]
+    for name, value in former.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _print_nothing(is_quiet: bool) -> None:
+    """Keep Ray's messages about dying nodes from between the command's lines, as Ray's own debugger does."""
+    import ray
+
+    printing: Any = ray._private.worker
+    printing._worker_logs_enabled = not is_quiet
 
 
 def _name(node: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from embedsweep.config.study import WorkersConfig
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.errors import ConfigError
 from embedsweep.machine import are_shared, cuda_devices_of, deal, find_mps_control, worker_count
 from embedsweep.signals import shielded

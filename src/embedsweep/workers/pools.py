@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedsweep.config.study import RayWorkersConfig
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.machine import cuda_devices_of
 from embedsweep.study.study import Study
 from embedsweep.tracking.store import store_kind

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.study import EmissionsConfig, StudyPlan, WorkersConfig
+from embedsweep.config.study import EmissionsConfig, StudyPlan
 from embedsweep.config.trial import TrialConfig
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.emissions.allocation import allocation_path
 from embedsweep.emissions.machine_emissions import MachineEmissions
 from embedsweep.errors import WorkerError

@@ -14,7 +14,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from embedsweep.config.study import EmissionsConfig, RayWorkersConfig
+from embedsweep.config.study import EmissionsConfig
+from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import WorkerError, first_line
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
@@ -311,6 +312,9 @@ class RayPool:
         try:
             started = ray.get(each.started)
         except ray.exceptions.RayError as error:
+            if not self._cluster.is_alive(each.node):
+                self._lines.put(f"worker {each.number} did not start on node {each.node.name}, which left the cluster")
+                return None
             self._failed += 1
             reason = f"worker {each.number} cannot be started on node {each.node.name}: {redact(_cause(error))}"
             if self._failed == FAILED_PLACES:

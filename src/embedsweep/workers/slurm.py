@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from embedsweep.config.compose import as_text_word
-from embedsweep.config.study import SlurmConfig, SlurmWorkersConfig
 from embedsweep.config.values import shown
+from embedsweep.config.workers import SlurmConfig, SlurmWorkersConfig
 from embedsweep.errors import WorkerError
 from embedsweep.files import user_path, write_atomically
 from embedsweep.processes import PYTHON, same_package
@@ -79,7 +79,11 @@ def submit(study: Study, request: Sweep, count: int) -> str:
     with study.lock(), shielded():
         live = {array: slurm_arrays(study)[array] for array in {task.partition("_")[0] for task in live_jobs(study)}}
         array = _call("sbatch", *options, str(script)).strip().partition(";")[0]
-        add_slurm_array(study, array, live)
+        try:
+            add_slurm_array(study, array, live)
+        except BaseException:
+            cancel([array])  # nobody would know of it
+            raise
     return array
 
 
@@ -205,8 +209,5 @@ def _call(program: str, *words: str, missing: str | None = None) -> str:
 
 
 def _environment() -> Mapping[str, str]:
-    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process.
-
-    Within a job, it names that job's own size, which is not asked for again.
-    """
-    return {name: value for name, value in {**os.environ, **same_package()}.items() if not name.startswith("SBATCH_")}
+    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process."""
+    return {**os.environ, **same_package()}

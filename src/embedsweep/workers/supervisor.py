@@ -8,15 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from embedsweep.config.study import WorkersConfig
+from embedsweep.config.workers import WorkersConfig
 from embedsweep.console import FINISHED, Display
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.signals import shielded
+from embedsweep.training.shared_checkpoints import LAST_S
 from embedsweep.workers.job import ALIVE, OUTAGE, Event, Job, show
 from embedsweep.workers.pool import Meter, Pool, WorkerProcess
 
 GRACE_S = 30.0
-"""How long workers may take to release their trials; a second signal ends them at once."""
+"""How long workers may take to release their trials, beside sending checkpoints; a second signal ends them at once."""
 
 FAILED_STARTS = 2
 """Workers that end before any has started a trial; after these the command gives up."""
@@ -119,13 +120,14 @@ class Supervisor:
         return True
 
     def _start_more(self) -> None:
-        """Start workers on machines that have room, for trials that no worker runs."""
+        """Start workers on machines that have room, for trials that no worker runs or will soon begin."""
         now = time.monotonic()
-        if now - self._filled_at < FILL_EVERY_S or not (room := self.pool.room):
+        if now - self._filled_at < FILL_EVERY_S or not (room := self.pool.room) or self.pool.is_starting:
             return
         self._filled_at = now
         if self._is_work_left():
-            self.pool.start_more(min(room, self.n_left()))
+            idle = sum(self._states[worker.number].trial is None for worker in self.pool.processes)
+            self.pool.start_more(max(0, min(room, self.n_left() - idle)))
 
     def _is_work_left(self) -> bool:
         return (self.deadline is None or time.monotonic() < self.deadline) and self.n_left() > 0
@@ -133,6 +135,7 @@ class Supervisor:
     def _send_job(self, worker: WorkerProcess) -> None:
         seconds = max(0.0, self.deadline - time.monotonic()) if self.deadline is not None else None
         with shielded():
+            self._states[worker.number].silent_s = 0.0  # it may have waited long for a machine with room
             self.emissions.add(worker.number, worker.pid)
             worker.send(replace(self.job, number=worker.number, seconds=seconds))
 
@@ -235,7 +238,9 @@ class Supervisor:
         try:
             for worker in self.pool.processes:
                 worker.send_signal(signal.SIGTERM)
-            self._show_last_events(time.monotonic() + GRACE_S)
+            # A trial of a study with checkpoints in S3 waits until its last one is sent.
+            sending_s = LAST_S if self.job.sweep.study.checkpoints is not None else 0.0
+            self._show_last_events(time.monotonic() + GRACE_S + sending_s)
         except Interrupted:
             self.display.say("interrupted again: workers are killed")
         with shielded():

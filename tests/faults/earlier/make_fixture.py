@@ -1,8 +1,9 @@
 """Make the fixtures of ``test_earlier_commits.py``: a study that a commit started and that was killed in a trial.
 
-    git worktree add --detach /tmp/earlier COMMIT
-    cd /tmp/earlier
-    PYTHONPATH=/tmp/earlier/src:/tmp/earlier python tests/faults/earlier/make_fixture.py COMMIT
+    git worktree add --detach ../earlier COMMIT
+    PYTHONPATH=../earlier/src:../earlier python tests/faults/earlier/make_fixture.py COMMIT
+
+(with ``finals`` at the end: killed in a trial of its finals)
 
 writes ``COMMIT-journal.tar.xz`` and ``COMMIT-postgresql.tar.xz`` beside this file. Each holds a working directory: an
 encoder of some thousand weights, the study's folder, its MLflow store as SQL, Optuna's tables as SQL where the storage
@@ -24,6 +25,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from optuna.storages._cached_storage import _CachedStorage as CachedStorage
+from optuna.trial import FrozenTrial
 from tests import postgres
 from tests.faults import studies
 
@@ -41,6 +44,8 @@ WORDS = (
 )
 N_TRIALS = 3
 KILLED_TRIAL, KILLED_STEP = 1, 8
+"""The second trial, and the step at which it is killed; of finals too."""
+FINALS = ("study.finals.top=1", "study.finals.seeds=2")
 PLACEHOLDERS = ("@FOLDER@", "@SYSTEM@", "@HOST@", "@URL@")
 """The working directory, the system and the host of a lease, and Optuna's storage."""
 TEXTS = {".json", ".log", ".sql", ".yaml", ".csv"}
@@ -52,29 +57,30 @@ def main() -> None:
     if sys.argv[1] == "train":
         _train_and_be_killed(sys.argv[2:])
         return
-    commit = sys.argv[1]
+    commit, in_finals = sys.argv[1], sys.argv[2:] == ["finals"]
     binaries = postgres.binaries()
     assert binaries is not None, postgres.MISSING
-    _make(commit, "journal", None)
+    _make(commit, "journal", None, in_finals)
     with postgres.running_server(binaries) as server:
-        _make(commit, "postgresql", server.new_database())
+        _make(commit, "postgresql", server.new_database(), in_finals)
 
 
-def _make(commit: str, storage: str, url: str | None) -> None:
+def _make(commit: str, storage: str, url: str | None, in_finals: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="study-") as root:
         folder, undisturbed = Path(root, "killed"), Path(root, "undisturbed")
         folder.mkdir()
         _make_encoder(folder / "encoder")
         shutil.copytree(folder / "encoder", undisturbed / "encoder")
-        words = (*WORDS, *studies.storage_words(url))
-        _run(folder, ["train", *words], -signal.SIGKILL)
-        study = studies.Study(folder, url)
-        assert study.states == ["COMPLETE", "RUNNING"], study.states
-        lease = study.trials[KILLED_TRIAL].user_attrs["embedsweep.lease"]
-        _run(undisturbed, ["embedsweep", *WORDS], 0)
+        words = (*WORDS, *(FINALS if in_finals else ()))
+        _run(folder, ["train", *words, *studies.storage_words(url)], -signal.SIGKILL)
+        trials = trials_of(folder, url)[-1]
+        assert [trial.state.name for trial in trials] == ["COMPLETE", "RUNNING"], trials
+        lease = trials[KILLED_TRIAL].user_attrs["embedsweep.lease"]
+        _run(undisturbed, ["embedsweep", *words], 0)
         expected = [
             {"params": trial.params, "value": trial.value, "intermediate_values": trial.intermediate_values}
-            for trial in studies.Study(undisturbed).trials
+            for trials in trials_of(undisturbed, None)
+            for trial in trials
         ]
         (folder / "expected.json").write_text(json.dumps(expected, indent=1), encoding="utf-8")
         _dump(folder, url)
@@ -84,6 +90,18 @@ def _make(commit: str, storage: str, url: str | None) -> None:
         with tarfile.open(Path(__file__).with_name(f"{commit}-{storage}.tar.xz"), "w:xz", preset=9) as archive:
             for path in sorted(folder.rglob("*")):
                 archive.add(path, path.relative_to(folder), recursive=False, filter=_anonymous)
+
+
+def trials_of(folder: Path, url: str | None) -> list[list[FrozenTrial]]:
+    """Return the trials of the study in a working directory, and of its finals if it has any."""
+    from embedsweep.study.reading import read_study
+
+    study = read_study(studies.Study(folder, url).name, storage=url, sweeps=folder / "sweeps")
+    trials = [each.trials for each in (study, study.finals) if each is not None]
+    if isinstance(study._storage, CachedStorage):  # of PostgreSQL
+        study._storage.remove_session()
+        study._storage._backend.engine.dispose()
+    return trials
 
 
 def _make_encoder(path: Path) -> None:
@@ -111,12 +129,13 @@ def _train_and_be_killed(words: list[str]) -> None:
 
     original = CallbackHandler.on_step_end
     trials = 0
+    killed = KILLED_TRIAL + (N_TRIALS if FINALS[0] in words else 0)
 
     def on_step_end(handler, args, state, control):  # type: ignore[no-untyped-def]
         nonlocal trials
         result = original(handler, args, state, control)
         trials += state.global_step == 1
-        if (trials - 1, state.global_step) == (KILLED_TRIAL, KILLED_STEP):
+        if (trials - 1, state.global_step) == (killed, KILLED_STEP):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
