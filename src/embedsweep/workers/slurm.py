@@ -209,5 +209,9 @@ def _call(program: str, *words: str, missing: str | None = None) -> str:
 
 
 def _environment() -> Mapping[str, str]:
-    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process."""
-    return {**os.environ, **same_package()}
+    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process.
+
+    Without the user's setting that lets sbatch wait for the end of the jobs, whose study would not know of them.
+    """
+    own = {name: value for name, value in os.environ.items() if name != "SBATCH_WAIT"}
+    return {**own, **same_package()}
