@@ -12,6 +12,7 @@ import pytest
 from embedsweep.cli import main
 from embedsweep.commands import stop
 from embedsweep.study import stopping
+from embedsweep.workers.slurm import log_pattern
 from tests import slurm
 from tests.report.studies import result, study_of
 from tests.slurm import Slurm, running_slurm
@@ -33,6 +34,10 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stopping, "CHECK_EVERY_S", 0.0)
     monkeypatch.setattr(stop, "LOOK_EVERY_S", 0.1)
+
+
+def test_a_percent_sign_of_a_folder_is_none_of_slurms() -> None:
+    assert log_pattern(Path("/runs/100%A/sweeps/night")) == "/runs/100%%A/sweeps/night/slurm/%A_%a.log"
 
 
 @needs_slurm
@@ -130,6 +135,14 @@ def test_a_study_on_which_nothing_works_is_stopped_without_waiting(capsys: pytes
     ]
     assert main(["stop", "nigth"]) == 2
     assert "no such study (did you mean night?)" in capsys.readouterr().err
+
+
+def test_a_study_on_which_nothing_works_is_stopped_however_short_the_time_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study_of(result(0.5), result(0.7), name="night", words=("study.n_trials=3",))
+    monkeypatch.setattr(stopping, "CHECK_EVERY_S", 1.2)
+    assert main(["stop", "night", "--within=1"]) == 0
 
 
 def test_a_trial_that_does_not_end_in_time_is_named_and_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,13 +76,16 @@ def test_a_trial_of_a_machine_that_died_goes_on_elsewhere_from_its_checkpoint_in
     words = ("study.name=both", f"study.checkpoints={place}")
     killed = services.run(tmp_path / "a", "machine-a", words, "kill", "sent:8")
     assert killed.code == -9, killed.output
-    assert any(key.endswith("0000/newest.json") for key in services.s3.keys("checkpoints"))
+    keys = services.s3.keys("checkpoints")
+    assert any(key.endswith("0000/newest.json") for key in keys)
+    newest = max(int(step) for step in re.findall(r"checkpoint-(\d+)-\w+/complete.json", " ".join(keys)))
+    own = next((tmp_path / "a").glob("sweeps/both/trials/0000/train.log")).read_text(encoding="utf-8")
     ended = services.run(tmp_path / "b", "machine-b", words)
     assert ended.code == 0, ended.output
-    assert "resumed, from its checkpoint of step 8 in S3" in ended.output
+    assert f"resumed, from its checkpoint of step {newest} in S3" in ended.output
     study = check(services, tmp_path / "b", undisturbed)
     log = (study.trial_folder(0) / "train.log").read_text(encoding="utf-8")
-    assert log.count("step 8 of") == 2, "its loss and its evaluation, on the first machine only"
+    assert log.count("step 2 of") == own.count("step 2 of") > 0, "only the first machine has made this step"
     assert services.s3.keys("checkpoints") == []  # no trial needs any
     assert [key for key in services.s3.keys("records") if "/model/" in key], "the best model is in S3"
 

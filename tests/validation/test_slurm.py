@@ -57,6 +57,13 @@ def test_a_command_for_slurm_passes() -> None:
     ("words", "expected"),
     [
         (
+            ("workers.slurm.mem=lots", "workers.count=0"),
+            [
+                "workers.count: must be a whole number of at least 1, or null, but got 0",
+                "workers.slurm.mem: must be memory as Slurm writes it (16G, 500M; K, M, G or T), but got 'lots'",
+            ],
+        ),
+        (
             ("workers.slurm.time='4:59'",),
             [f"workers.slurm.time: must be at least five minutes, but 4:59 is 299 s: {LATE}"],
         ),

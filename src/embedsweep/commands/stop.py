@@ -73,7 +73,7 @@ class _Stop:
             if left and left != said:
                 self.tell(f"waiting for {left}")
                 said = left
-            if time.monotonic() - begun > seconds:
+            if left and time.monotonic() - begun > seconds:
                 self._cancel(self._jobs(), pending=False)
                 raise WorkerError(f"after {seconds} s (--within) these still run: {left}; the others have ended")
             time.sleep(LOOK_EVERY_S)

@@ -131,7 +131,9 @@ def read_services(cell: Cell, *, has_own_evaluation: bool) -> Services:
     if isinstance(services.workers, RayWorkersConfig):
         problems += check_ray(services.workers, services.study)
     if isinstance(services.workers, SlurmWorkersConfig):
-        problems += check_slurm(services.workers, services.study, services.tracking)
+        wrong = {problem.where for problem in problems}  # reads as null, which is no second problem
+        slurm = check_slurm(services.workers, services.study, services.tracking)
+        problems += (problem for problem in slurm if problem.where not in wrong)
     country = services.emissions.country_iso_code
     if country is not None and (message := country_problem(country)) is not None:
         problems.append(Problem("emissions.country_iso_code", message))

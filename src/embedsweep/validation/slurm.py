@@ -24,6 +24,7 @@ PLACEHOLDERS = ("command", "setup", "study")
 SCRIPT = "workers.slurm.script"
 _PLACEHOLDER = re.compile(r"\{\{ *(\w+) *\}\}")
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
+_MEM = re.compile(r"[0-9]+(?:[KMGT]B?)?", re.IGNORECASE)
 _NO_LIMIT = ("infinite", "unlimited")
 
 
@@ -37,6 +38,9 @@ def check_slurm(workers: SlurmWorkersConfig, study: StudyConfig, tracking: Track
     yield from _check_measures(study)
     if workers.slurm.time is not None:
         yield from _check_limit("workers.slurm.time", workers.slurm.time)
+    if workers.slurm.mem is not None and not _MEM.fullmatch(workers.slurm.mem):
+        message = f"must be memory as Slurm writes it (16G, 500M; K, M, G or T), but got {workers.slurm.mem!r}"
+        yield Problem("workers.slurm.mem", message)
     yield from _check_nodes(workers)
     yield from _check_secrets(workers, study, tracking)
     if workers.slurm.script is not None:

@@ -72,7 +72,7 @@ def submit(study: Study, request: Sweep, count: int) -> str:
         f"--job-name=embedsweep-{study.name}",
         f"--array=0-{count - 1}{parallel}",
         f"--chdir={Path.cwd()}",
-        f"--output={study.folder / LOG}",
+        f"--output={log_pattern(Path.cwd() / study.folder)}",
         *options_of(workers.slurm),
     ]
     # A job opens the study under its lock, and so only once it is known to be the study's.
@@ -85,6 +85,11 @@ def submit(study: Study, request: Sweep, count: int) -> str:
             cancel([array])  # nobody would know of it
             raise
     return array
+
+
+def log_pattern(folder: Path) -> str:
+    """Return the pattern of the jobs' logs in a study's folder; a % of the folder's own is none that Slurm fills in."""
+    return f"{folder}".replace("%", "%%") + f"/{LOG}"
 
 
 def options_of(slurm: SlurmConfig) -> list[str]:
@@ -209,5 +214,9 @@ def _call(program: str, *words: str, missing: str | None = None) -> str:
 
 
 def _environment() -> Mapping[str, str]:
-    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process."""
-    return {**os.environ, **same_package()}
+    """Return the environment of Slurm's programs, which sbatch hands on to the jobs: that of this process.
+
+    Without the user's setting that lets sbatch wait for the end of the jobs, whose study would not know of them.
+    """
+    own = {name: value for name, value in os.environ.items() if name != "SBATCH_WAIT"}
+    return {**own, **same_package()}
