@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -18,6 +18,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.training.folder import write_config, write_result
 from embedsweep.training.trial import TrialSetup
 from embedsweep.validation.sweep import pass_sweep
+from embedsweep.workers import local_pool, pools
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +53,14 @@ def test_only_the_gpus_that_workers_train_on_are_measured(
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(study_run, "cuda_devices_of", lambda device: visible if device == "cpu" else [])
-    monkeypatch.setattr(study_run, "MachineEmissions", Shared)
-    monkeypatch.setattr(study_run, "Supervisor", lambda *_: SimpleNamespace(run=lambda: None))
-    pool: Any = SimpleNamespace(processes=[None] * children)
-    nothing: Any = None
-    run = study_run.StudyRun(request, study, nothing, nothing, 0.0, "", nothing, nothing)
-    run._supervise(study, nothing, pool, "parent", nothing)
+    monkeypatch.setattr(pools, "cuda_devices_of", lambda device: visible if device == "cpu" else [])
+    monkeypatch.setattr(pools, "open_environments", lambda *_: nullcontext([{}] * children))
+    monkeypatch.setattr(local_pool, "MachineEmissions", Shared)
+    with (
+        pools.open_pools(request, study, "cpu", 2, pytest.fail) as make_pool,
+        make_pool(study, children).measured(study.services.emissions),
+    ):
+        pass
     assert measured == [expected]
 
 

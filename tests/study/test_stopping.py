@@ -53,7 +53,10 @@ def test_a_command_that_runs_is_interrupted_and_one_that_begins_later_is_not() -
     assert stopped_by(later, lambda: request_stop(record)) == ["stopped by embedsweep stop"]
 
 
-def test_a_program_that_calls_embedsweep_is_interrupted_as_by_ctrl_c() -> None:
+def test_a_program_that_calls_embedsweep_is_interrupted_as_by_ctrl_c(request: pytest.FixtureRequest) -> None:
+    # A shell that starts the tests in the background has Ctrl-C ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, former))
     study = open_study(make_request())
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
