@@ -1,4 +1,4 @@
-from __future__ import annotations
+from __future__ import threading
 
 import itertools
 import json
@@ -467,6 +467,26 @@ def test_a_living_workers_trial_is_left_alone() -> None:
     other = open_study(make_request()).ask()
     assert other is not None
     assert other.number == 1
+
+
+def test_a_beat_in_the_moment_in_which_its_trial_is_told_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = open_study(make_request())
+    trial = study.ask()
+    assert trial is not None
+    asked = threading.Event()
+
+    def holds(_: object) -> bool:  # as a beat saw it before the trial was told
+        asked.set()
+        return True
+
+    study.fail(trial, "no")
+    monkeypatch.setattr(study, "holds", holds)
+    monkeypatch.setattr("embedsweep.study.leases.BEAT_EVERY_S", 0.01)
+    with study.alive(trial):
+        assert asked.wait(20)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 class Clock:

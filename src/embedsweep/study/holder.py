@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from embedsweep.errors import LockLostError, TrialTakenError
@@ -70,7 +71,8 @@ class TrialHolder(StudyRecord):
         def beat(count: int) -> None:
             # A worker that has reclaimed the trial has its own lease, which must not be kept alive from here.
             if self.holds(trial):
-                self._set(trial, BEAT, count)
+                with suppress(UpdateFinishedTrialError):  # it was told in this moment
+                    self._set(trial, BEAT, count)
             else:
                 self._lost.add(trial.number)
 
