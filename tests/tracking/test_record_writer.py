@@ -390,6 +390,27 @@ def test_a_run_started_during_an_outage_is_found_by_both_of_its_ids(line: Line, 
     assert len(held(mlflow_store)) == 2
 
 
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["is there", "was deleted"])
+def test_a_trial_goes_on_in_its_run_unless_that_was_deleted_while_records_of_it_waited(
+    line: Line, mlflow_store: TrackingConfig, is_deleted: bool
+) -> None:
+    tracker = Tracker(replace(mlflow_store, spool=True), lambda _: None)
+    parent = tracker.parent_run(STUDY, {})
+    run = tracker.trial_run(STUDY, 0, CONFIG, "abc", parent=parent)
+    line.is_cut = True  # as a process that was killed before it wrote
+    run.log_metrics(1, {"train/loss": 1.0})
+    tracker.stop()
+    line.is_cut = False
+    if is_deleted:
+        MlflowClient(mlflow_store.uri).delete_run(run.run_id)
+    later = Tracker(mlflow_store, lambda _: None)
+    assert later.can_resume(STUDY, run.run_id) is not is_deleted
+    assert later.close()
+    assert later.refusals() == {}
+    (aside,) = [*Path("sweeps", STUDY, "spool").glob("*.aside")] or [None]
+    assert (aside is not None) is is_deleted
+
+
 def test_a_run_whose_id_was_lost_with_its_process_is_found_by_the_replay(
     line: Line, mlflow_store: TrackingConfig
 ) -> None:

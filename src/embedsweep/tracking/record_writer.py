@@ -164,6 +164,23 @@ class RecordWriter:
         """Return whether records of the run wait in a spool that was used."""
         return any(spool.holds(run_id, str(self.store)) for spool in self._spools)
 
+    def will_have(self, experiment: str, run_id: str) -> bool:
+        """Return whether records wait of a run that the store has or gets; those of a deleted one are set aside."""
+        spool = self.spool_of(experiment, run_id)
+        first = next(spool.records(run_id), None) if spool.holds(run_id, str(self.store)) else None
+        if first is None:
+            return False
+        is_to_be_opened = isinstance(first[1], StudyRun | TrialRun)
+        if is_to_be_opened or self.query(lambda writer: writer.lookup.has(run_id)) is not False:
+            return True
+        while spool.set_aside(run_id):
+            pass
+        spool.remove(run_id)
+        with self._changed:
+            self._refused.pop(run_id, None)
+            self._unwritten.pop(run_id, None)
+        return False
+
     def refusals(self) -> dict[str, str]:
         """Return the runs of which the store refused a record that waits, and why; of the spools that were used."""
         waiting = ((spool, run_id) for spool in self._spools for run_id in spool.waiting(str(self.store)))

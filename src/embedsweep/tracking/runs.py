@@ -298,6 +298,13 @@ class Tracker:
             return True
         return self._writer.query(lambda writer: writer.lookup.has(run_id)) is not False
 
+    def can_resume(self, experiment: str, run_id: str) -> bool:
+        """Return whether a trial goes on in this run: the store has it, will have it or, while it is unreachable, may.
+
+        What waits of a run that was deleted is set aside: the trial records all of it anew, in another one.
+        """
+        return self._writer.will_have(experiment, run_id) or self.has_run(run_id)
+
     def answers(self) -> bool:
         """Return whether the store can be read at this moment."""
         return self._writer.query(lambda writer: writer.lookup.answers()) is True

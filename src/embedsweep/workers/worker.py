@@ -233,7 +233,9 @@ class Worker:
 
     def _open_run(self, trial: OpenTrial, config: TrialConfig) -> TrialTracker:
         identity = config_hash(config)
-        run_id = trial.run_id if trial.run_id is not None and self.tracker.has_run(trial.run_id) else None
+        experiment, run_id = self.study.experiment, trial.run_id
+        if run_id is not None and not self.tracker.can_resume(experiment, run_id):
+            run_id = None
         if run_id is None and trial.run_id is not None:
             self.display.say(f"trial {trial.number}: MLflow lacks its run {trial.run_id[:8]}; it gets a new one")
         point = self.study.point_of(self.study.trial(trial.number))
