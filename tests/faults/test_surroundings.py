@@ -81,7 +81,7 @@ def test_a_clock_that_jumps_an_hour_ahead_and_back_during_a_study_and_before_it_
     runs = [study.run_of(number).info for number in range(2)]
     points = [point for run in runs for point in study.client.get_metric_history(run.run_id, "dev/spearman_cosine")]
     hours = {round((point.timestamp - runs[0].start_time) / 3600e3) for point in points}
-    assert hours >= {1, -1, -2}  # so that the clock was set
+    assert hours >= {1, -2}  # so that the clock was set; the kill may come before a point of the hour between is kept
     assert all(0 < study.result(number)["emissions"]["duration_s"] < 600 for number in range(2))
     studies.check_whole(study)
     studies.check_equal(study, undisturbed)
