@@ -113,8 +113,8 @@ def _replace_what_takes_long() -> None:
 
     real_sweep = sweep.run_sweep
 
-    def preview(request: Any, *more: Any) -> int:
-        return real_sweep(request, *more) if request.study.dry_run is True else 0
+    def preview(request: Any, *more: Any, **flags: Any) -> int:
+        return real_sweep(request, *more, **flags) if request.study.dry_run is True else 0
 
     replaced: Mapping[ModuleType, Mapping[str, Callable[..., Any]]] = {
         single: {"run_single": lambda request, *_: single.EndedRun("0", Path(), request.config, None)},

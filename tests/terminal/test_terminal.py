@@ -60,7 +60,7 @@ def test_the_screen_is_never_too_high_and_nothing_that_runs_is_cut_off(seen: tup
 
 def test_a_finished_trial_is_a_line_that_scrolls_away(seen: tuple[Seen, Seen]) -> None:
     printed = "\n".join(command.printed for command in seen)
-    finished = re.findall(r"^trial (\d+) (?:COMPLETE|PRUNED) \w+ loss=", printed, re.MULTILINE)
+    finished = re.findall(r"^trial (\d+) (?:COMPLETE|PRUNED) after \w+ loss=", printed, re.MULTILINE)
     assert sorted(map(int, finished)) == list(range(N_TRIALS))
     assert "RUNNING" not in printed
 
