@@ -50,6 +50,18 @@ WORDS = (
 )
 N_TRIALS = 2
 
+SHORT = (
+    "loss=cosent,mnrl",
+    "data.limit=64",
+    "model=tiny",
+    "optimizer.lr=1e-2",
+    "trainer.device=cpu",
+    "trainer.max_steps=30",
+    "trainer.eval_every=0.2",
+    "evaluation.before=false",
+)
+"""Two losses in as few steps as leave time for a fault, for studies whose workers are what is tested."""
+
 
 each_storage = pytest.mark.parametrize("url", ["journal", "postgresql"], indirect=True)
 """On both storages."""

@@ -19,15 +19,8 @@ from tests.ray_cluster import RayCluster
 pytestmark = pytest.mark.slow
 
 WORDS = (
-    "loss=cosent,mnrl",
+    *studies.SHORT,
     *studies.PAIRS,
-    "data.limit=64",
-    "model=tiny",
-    "optimizer.lr=1e-2",
-    "trainer.device=cpu",
-    "trainer.max_steps=30",
-    "trainer.eval_every=0.2",
-    "evaluation.before=false",
     "workers=ray",
 )
 TWELVE = (*WORDS, "trainer.seed=1,2,3,4,5,6")

@@ -13,15 +13,8 @@ from tests.faults import studies
 from tests.faults.studies import Ended, Study
 
 WORDS = (
-    "loss=cosent,mnrl",
+    *studies.SHORT,
     "data=demo",
-    "data.limit=64",
-    "model=tiny",
-    "optimizer.lr=1e-2",
-    "trainer.device=cpu",
-    "trainer.max_steps=30",
-    "trainer.eval_every=0.2",
-    "evaluation.before=false",
     "workers=local",
     "workers.count=2",
 )

@@ -173,9 +173,7 @@ class RecordWriter:
         is_to_be_opened = isinstance(first[1], StudyRun | TrialRun)
         if is_to_be_opened or self.query(lambda writer: writer.lookup.has(run_id)) is not False:
             return True
-        while spool.set_aside(run_id):
-            pass
-        spool.remove(run_id)
+        spool.set_all_aside(run_id)
         with self._changed:
             self._refused.pop(run_id, None)
             self._unwritten.pop(run_id, None)

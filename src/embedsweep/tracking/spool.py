@@ -194,6 +194,12 @@ class Spool:
         self.mark_written(run_id, position)
         return True
 
+    def set_all_aside(self, run_id: str) -> None:
+        """Move all records that wait of a run to ``<run id>.aside``."""
+        while self.set_aside(run_id):
+            pass
+        self.remove(run_id)
+
     def withdraw(self, run_id: str) -> bool:
         """Delete the only record that waits of a run, which the store refuses; return whether it was the only one."""
         with self._write_lock():
