@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ WORDS = (
 )
 """What follows ``train.py -m``: about two minutes on one core."""
 COMMAND = (sys.executable, str(ROOT / "train.py"), "-m", *WORDS)
+DONE = re.compile(rf"^(\d+)/{N_TRIALS}[:;]")
+"""How many trials are finished, in the line about the study."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
 
 
@@ -91,7 +94,8 @@ def _watched(folder: Path) -> list[Seen]:
     """Run the sweep in a small terminal, interrupt it there, and resume it in a large one."""
 
     def is_well_under_way(screen: list[str]) -> bool:
-        return any(line.startswith(("9/20", "10/20", "11/20")) for line in screen)
+        # The screen shows a moment late how many are finished, and the running ones may end before they notice.
+        return any((found := DONE.match(line)) and int(found[1]) >= N_TRIALS // 3 for line in screen)
 
     interrupted = _watch(folder, 80, 24, is_well_under_way)
     resumed = _watch(folder, 140, 40, lambda _: False)

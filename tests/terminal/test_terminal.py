@@ -6,17 +6,16 @@ import re
 
 import pytest
 
-from tests.seeing import N_TRIALS, STUDY, Seen
+from tests.seeing import DONE, N_TRIALS, STUDY, Seen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # the first test waits for the sweep
 
-STATUS = re.compile(r"^(\d+)/20[:;]")
 ROW = re.compile(r"^(\d+) +([01]) .*(loss=|resumed)")
 
 
 def status_of(screen: list[str]) -> str | None:
     """Return the line about the study, which may be folded; None on a screen without one."""
-    start = max((index for index, line in enumerate(screen) if STATUS.match(line)), default=None)
+    start = max((index for index, line in enumerate(screen) if DONE.match(line)), default=None)
     return None if start is None else " ".join(line.strip() for line in screen[start:] if line.strip())
 
 
@@ -29,10 +28,9 @@ def rows_of(screen: list[str]) -> list[str]:
 def test_both_running_trials_are_on_the_screen_while_trials_run(seen: tuple[Seen, Seen]) -> None:
     for command in seen:
         busy = [screen for screen in command.looks if rows_of(screen)]
-        assert len(busy) > 10
         workers = [{ROW.match(row)[2] for row in rows_of(screen)} for screen in busy]  # type: ignore[index]
-        # Between two trials of a worker there is one; a screen that is being drawn may show less.
-        assert sum(each == {"0", "1"} for each in workers) > len(busy) / 2
+        # Between two trials of a worker, and while the last one runs, there is one row.
+        assert sum(each == {"0", "1"} for each in workers) > 5
         shown = "\n".join("\n".join(rows_of(screen)) for screen in busy)
         assert re.search(r"^\d+ +[01] +\d+% +0\.\d{4} +\d+s +", shown, re.MULTILINE), shown  # share, score, time left
 
@@ -40,9 +38,11 @@ def test_both_running_trials_are_on_the_screen_while_trials_run(seen: tuple[Seen
 def test_the_studys_line_says_how_far_which_is_best_and_how_long_it_takes(seen: tuple[Seen, Seen]) -> None:
     for command in seen:
         lines = [line for screen in command.looks if rows_of(screen) and (line := status_of(screen)) is not None]
-        done = [int(STATUS.match(line)[1]) for line in lines]  # type: ignore[index]
+        done = [int(DONE.match(line)[1]) for line in lines]  # type: ignore[index]
         assert done == sorted(done)
-        assert len(set(done)) > 4
+        # How many the second command begins with depends on how many ended while the first was interrupted.
+        assert done[0] < done[-1]
+        assert len(set(done)) > (done[-1] - done[0]) / 2
         known = [line for line in lines if re.search(r"best 0\.\d{4} \(trial \d+\)", line)]
         assert known
         assert command is seen[0] or known == lines
@@ -78,7 +78,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_no_running_trial(seen: tuple[Seen, 
 def test_a_resumed_study_says_at_once_what_there_is_and_what_is_waited_for(seen: tuple[Seen, Seen]) -> None:
     first, second = seen
     last = max(int(found) for found in re.findall(r"(\d+) of 20 trials finished", first.printed))
-    begun = next(screen for screen in second.looks if any(STATUS.match(line) for line in screen))
+    begun = next(screen for screen in second.looks if any(DONE.match(line) for line in screen))
     first_line, status, *_ = (line for line in begun if line.strip())
     assert first_line.startswith(f"study {STUDY}: 20 trials (tpe); {last} finished before")
     assert re.match(rf"{last}/20: .*; best 0\.\d{{4}} \(trial \d+\)", status)
