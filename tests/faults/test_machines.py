@@ -102,7 +102,7 @@ def test_the_machine_that_ends_last_gives_the_whole_answer_though_another_one_ha
     assert last.code == 0, last.output
     assert "Traceback" not in last.output
     study = check(services, tmp_path / "b", undisturbed)
-    assert study.trials[0].value > study.trials[1].value, "the best one is the other machine's"
+    assert study.trials[0].values > study.trials[1].values, "the best one is the other machine's"
     assert "study/test/spearman_cosine" in study.parent.data.metrics
     with (
         studies.reading(tmp_path / "b", services.storage) as record,
