@@ -28,7 +28,7 @@ from embedsweep.cli import main
 from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
-from embedsweep.tracking import record_writer, replay
+from embedsweep.tracking import drainer, record_writer, replay
 from embedsweep.tracking import spool as spool_module
 from embedsweep.tracking.names import SPOOL_ID, STATE, TRIAL, flatten, origin, study_id
 from embedsweep.tracking.records import Metrics, Tags, TrialRun
@@ -112,10 +112,10 @@ def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
             raise UnreachableError("Connection refused")
         return Client(open_store(store, tell), cut)
 
-    for module in (record_writer, replay):
+    for module in (drainer, replay):
         monkeypatch.setattr(module, "open_store", opened)
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
-    monkeypatch.setattr(record_writer, "RESTART_S", 0.3)
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.0, 3600.0))
+    monkeypatch.setattr(drainer, "RESTART_S", 0.3)
     monkeypatch.chdir(tmp_path)
     return cut
 
@@ -184,7 +184,7 @@ def undisturbed(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory)
     config = TrackingConfig("local", f"sqlite:///{folder}/mlflow.db", spool=False)
     cut = Line()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_writer, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
+        patch.setattr(drainer, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
         patch.chdir(folder)
         lines: list[str] = []
         assert write_study(config, lines)
@@ -283,7 +283,7 @@ def test_waiting_records_are_written_when_the_store_answers_again(
     undisturbed: tuple[dict[str, Any], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.05,))
     line.cut_at = undisturbed[1] // 4
     lines: list[str] = []
 
@@ -349,7 +349,7 @@ def test_the_next_command_first_writes_what_the_last_one_left(
 def test_a_point_that_another_process_replayed_is_not_logged_again(
     line: Line, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.05,))
     monkeypatch.setattr(replay, "open_store", open_store)  # only this process is cut off
     tracker = Tracker(mlflow_store, lambda _: None)
     run = tracker.trial_run(STUDY, 0, CONFIG, "hash0")
@@ -532,7 +532,7 @@ def test_another_process_that_writes_long_is_no_outage(
     mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "_REPLAY_LOCK_S", 0.05)
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.0, 3600.0))
     lines: list[str] = []
     tracker = Tracker(mlflow_store, lines.append)
     run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
@@ -557,13 +557,13 @@ def test_a_run_into_which_others_wrote_before_is_recorded_while_it_runs(
         spool.append(run_id, Tags({"embedsweep.attempts": value}), Origin(str(locate(mlflow_store.uri)), STUDY))
 
     def replay_while_it_writes(*args: Any) -> replay.Replay:
-        monkeypatch.setattr(record_writer, "replay", replay.replay)
+        monkeypatch.setattr(drainer, "replay", replay.replay)
         leave("2")
         return replay.replay(*args)
 
     leave("1")
-    monkeypatch.setattr(record_writer, "replay", replay_while_it_writes)
-    monkeypatch.setattr(record_writer, "OPENING_S", 1.0)
+    monkeypatch.setattr(drainer, "replay", replay_while_it_writes)
+    monkeypatch.setattr(drainer, "OPENING_S", 1.0)
     tracker = Tracker(mlflow_store, lambda _: None)
     assert tracker.parent_run(STUDY, {}) == parent
     tracker.trial_run(STUDY, 0, CONFIG, "abc", parent=parent, run_id=run_id)
@@ -743,7 +743,7 @@ def test_a_server_that_stops_delays_no_call(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(record_writer, "PATIENCE_S", 5.0)
-    monkeypatch.setattr(record_writer, "OPENING_S", 5.0)
+    monkeypatch.setattr(drainer, "OPENING_S", 5.0)
     shutil.copy(mlflow_template, tmp_path / "server.db")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
