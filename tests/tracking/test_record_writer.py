@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from embedsweep.cli import main
 from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
+from embedsweep.lease import Lease
 from embedsweep.tracking import drainer, record_writer, replay
 from embedsweep.tracking import spool as spool_module
 from embedsweep.tracking.names import SPOOL_ID, STATE, TRIAL, flatten, origin, study_id
@@ -344,6 +345,40 @@ def test_the_next_command_first_writes_what_the_last_one_left(
     tracker.finish_parent(parent, "FINISHED")
     assert tracker.close()
     check_undisturbed(mlflow_store, undisturbed)
+
+
+PARENT = Lease.of(os.getppid())
+"""The lease of a process that lives, and is not this one."""
+
+
+@pytest.mark.parametrize(
+    ("process", "is_written", "said"),
+    [
+        (replace(PARENT, started=PARENT.started - 1), True, ["2 waiting records of another process written"]),
+        (Lease.mine(), True, ["2 waiting records of another process written"]),  # an earlier command of a program
+        (PARENT, False, []),
+        (replace(PARENT, system="another-boot 1"), True, []),
+        (None, True, []),
+    ],
+    ids=["killed", "this", "living", "elsewhere", "of an earlier version"],
+)
+def test_what_a_killed_process_left_is_written_at_once_and_said_and_what_a_living_one_records_is_its_own(
+    mlflow_store: TrackingConfig, process: Lease | None, is_written: bool, said: list[str]
+) -> None:
+    origin = Origin(str(locate(mlflow_store.uri)), STUDY, process)
+    run = Tracker(mlflow_store).trial_run(STUDY, 0, CONFIG, "abc")
+    wait_written()
+    spool = spool_module.spool_of(STUDY, run.run_id)
+    for step in (1, 2):
+        spool.append(run.run_id, Metrics([(step, {"train/loss": 1.0})], 7), origin)
+    lines: list[str] = []
+    tracker = Tracker(mlflow_store, lines.append)
+    tracker.parent_run(STUDY, {})
+    assert spool.holds(run.run_id, origin.store) is not is_written
+    assert lines == said
+    assert tracker.close()
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(1, 1.0), (2, 1.0)]}
+    assert lines == said
 
 
 def test_a_point_that_another_process_replayed_is_not_logged_again(
@@ -730,10 +765,8 @@ def test_sync_writes_one_study_to_the_requested_store(line: Line, mlflow_store: 
     assert run_sync("--study", "b", "--tracking-uri", mlflow_store.uri)[0] == 0
     assert sorted(held(mlflow_store, "b")) == ["b"]
     assert [spool.folder.parent.name for spool in all_spools()] == ["a"]
-    assert json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0]) == {
-        "store": str(locate(elsewhere.uri)),
-        "experiment": "a",
-    }
+    header = json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0])
+    assert header == {"store": str(locate(elsewhere.uri)), "experiment": "a", "process": asdict(Lease.mine())}
 
 
 @pytest.mark.slow

@@ -96,18 +96,23 @@ class Drainer:
             self._notify(f"{redact(problem)}. Records wait on the local disk and are written when it answers")
 
     def add(self, spool: Spool) -> None:
-        """Use a spool; at its first use, the records that wait there are written."""
+        """Use a spool; at its first use, the records that others left there are written.
+
+        Those of a process that lives are written by it.
+        """
         if spool in self.spools:
             return
         self.spools[spool] = None
-        left = {run_id: sum(1 for _ in spool.records(run_id)) for run_id in spool.waiting(str(self._store))}
+        waiting = {run_id: spool.is_left(run_id) for run_id in spool.waiting(str(self._store))}
+        left = [run_id for run_id, is_left in waiting.items() if is_left is not False]
+        counts = {run_id: sum(1 for _ in spool.records(run_id)) for run_id in left}
         with self._changed:
-            self._unwritten.update(left)  # the thread writes those that cannot be written now
+            self._unwritten.update(counts)  # the thread writes those that cannot be written now
         if left and not self.is_away:
             result = replay(self.open_writer(), spool, str(self._store), left, self._on_written)
             self._note(result, spool)
-            if result.done:
-                self._notify(f"{counted(result.records, 'waiting record')} of another process written")
+            if records := sum(written.records for run_id, written in result.done.items() if waiting[run_id]):
+                self._notify(f"{counted(records, 'waiting record')} of another process written")
             self.start()
 
     def note_append(self, run_id: str) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import UnreachableError
 from embedsweep.files import FULL
+from embedsweep.lease import Lease
 from embedsweep.signals import shielded
 from embedsweep.tracking.drainer import Drainer, counted
 from embedsweep.tracking.mlflow_writer import MlflowWriter
@@ -101,7 +102,7 @@ class RecordWriter:
         return self._drainer.is_away or spool.holds(run_id, str(self.store))
 
     def spool_of(self, experiment: str, run_id: str) -> Spool:
-        """Return the spool of a run; at its first use, the records that wait there are written."""
+        """Return the spool of a run; at its first use, the records that others left there are written."""
         spool = spool_of(experiment, run_id)
         self._drainer.add(spool)
         return spool
@@ -166,7 +167,7 @@ class RecordWriter:
         spool = self.spool_of(experiment, run_id)
         try:
             with shielded():
-                spool.append(run_id, record, Origin(str(self.store), experiment))
+                spool.append(run_id, record, Origin(str(self.store), experiment, Lease.mine()))
         except OSError as error:
             if error.errno in FULL:
                 raise
