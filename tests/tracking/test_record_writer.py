@@ -381,6 +381,31 @@ def test_what_a_killed_process_left_is_written_at_once_and_said_and_what_a_livin
     assert lines == said
 
 
+def test_nobody_waits_until_all_is_written_that_was_left(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Tracker(mlflow_store).trial_run(STUDY, 0, CONFIG, "abc")
+    wait_written()
+    spool_module.spool_of(STUDY, run.run_id).append(
+        run.run_id, Metrics([(1, {"train/loss": 1.0})], 7), Origin(str(locate(mlflow_store.uri)), STUDY)
+    )
+    first: list[replay.Replay] = []
+
+    def noted(*args: Any) -> replay.Replay:
+        monkeypatch.setattr(drainer, "replay", replay.replay)
+        monkeypatch.setattr(drainer, "OPENING_S", 10.0)
+        first.append(replay.replay(*args))
+        return first[0]
+
+    monkeypatch.setattr(drainer, "replay", noted)
+    monkeypatch.setattr(drainer, "OPENING_S", -1.0)
+    tracker = Tracker(mlflow_store)
+    tracker.parent_run(STUDY, {})
+    assert first[0].delayed == {run.run_id: replay.STOPPED}
+    assert tracker.close()
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(1, 1.0)]}
+
+
 def test_a_point_that_another_process_replayed_is_not_logged_again(
     line: Line, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,7 +591,7 @@ def test_refused_records_stay_and_do_not_block_others(line: Line, mlflow_store: 
 def test_another_process_that_writes_long_is_no_outage(
     mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "_REPLAY_LOCK_S", 0.05)
+    monkeypatch.setattr(replay, "LOCK_S", 0.05)
     monkeypatch.setattr(drainer, "PAUSES_S", (0.0, 3600.0))
     lines: list[str] = []
     tracker = Tracker(mlflow_store, lines.append)

@@ -96,7 +96,7 @@ class Drainer:
             self._notify(f"{redact(problem)}. Records wait on the local disk and are written when it answers")
 
     def add(self, spool: Spool) -> None:
-        """Use a spool; at its first use, the records that others left there are written.
+        """Use a spool; at its first use, the records that others left there are written, or as many as soon can be.
 
         Those of a process that lives are written by it.
         """
@@ -109,7 +109,9 @@ class Drainer:
         with self._changed:
             self._unwritten.update(counts)  # the thread writes those that cannot be written now
         if left and not self.is_away:
-            result = replay(self.open_writer(), spool, str(self._store), left, self._on_written)
+            until = time.monotonic() + OPENING_S
+            writer, store = self.open_writer(), str(self._store)
+            result = replay(writer, spool, store, left, self._on_written, lambda _: time.monotonic() > until)
             self._note(result, spool)
             if records := sum(written.records for run_id, written in result.done.items() if waiting[run_id]):
                 self._notify(f"{counted(records, 'waiting record')} of another process written")

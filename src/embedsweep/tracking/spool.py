@@ -37,7 +37,6 @@ SPOOL = "spool"
 WRITE_LOCK, REPLAY_LOCK = ".write.lock", ".replay"
 _REPLAY_LOCKS = 64  # so that processes which write different runs seldom wait for each other
 _GONE = (FileNotFoundError, NotADirectoryError)
-_REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits of a run
 
 
 @dataclass(frozen=True)
@@ -236,14 +235,14 @@ class Spool:
                     return run_id
         return None
 
-    def replay_lock(self, run_id: str) -> FileLock:
+    def replay_lock(self, run_id: str, wait_s: float = 0.0) -> FileLock:
         """Return the lock under which a run's records are replayed; ``filelock.Timeout`` means that a process keeps it.
 
         Workers of one machine share the folder, and none waits while another writes its own run. The files stay, as a
         lock on a file that is gone excludes nobody: so there is a fixed number of them.
         """
         number = zlib.crc32(run_id.encode()) % _REPLAY_LOCKS
-        return FileLock(self.folder / f"{REPLAY_LOCK}-{number:02x}.lock", timeout=_REPLAY_LOCK_S)
+        return FileLock(self.folder / f"{REPLAY_LOCK}-{number:02x}.lock", timeout=wait_s)
 
     def _delete(self, run_id: str) -> None:
         # First no record counts as written: a count without records would skip the next ones. The count itself goes
