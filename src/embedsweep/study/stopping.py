@@ -24,6 +24,8 @@ SLURM_ARRAYS = "embedsweep.slurm_arrays"
 """User attribute of a study: the id of each array of Slurm jobs -> `STOPS` when it was submitted."""
 OWN_ARRAY = "SLURM_ARRAY_JOB_ID"
 CHECK_EVERY_S = 5.0
+END_S = 1.0
+"""How long the end of a command waits for the present look. A database that is away is looked at for a minute."""
 
 
 def request_stop(record: StudyRecord) -> None:
@@ -86,6 +88,7 @@ class StopWatch:
         self._before = slurm_arrays(study)[array] if array is not None else _stops(study)
         self._study, self._say = study, say
         self._over = threading.Event()
+        self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
         self.has_stopped = False
 
@@ -95,18 +98,22 @@ class StopWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        with self._ending:  # afterwards this process is not interrupted any more
+            self._over.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(END_S)
 
     def _watch(self) -> None:
         while not self._over.is_set():
+            is_asked = False
             try:
-                self.has_stopped = _stops(self._study) > self._before
+                is_asked = _stops(self._study) > self._before
             except Exception:  # the storage may be away for a moment: the next look may reach it
                 logging.getLogger(__name__).exception("it is not known whether the study is to stop")
-            if self.has_stopped:
-                self._say("stopped by embedsweep stop")
-                os.kill(os.getpid(), signal.SIGINT)
-                return
+            with self._ending:
+                if is_asked and not self._over.is_set():
+                    self.has_stopped = True
+                    self._say("stopped by embedsweep stop")
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
             self._over.wait(CHECK_EVERY_S)
