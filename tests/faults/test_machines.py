@@ -14,6 +14,7 @@ import pytest
 from tests import buckets, postgres
 from tests.faults import studies
 from tests.faults.studies import ROOT, WORDS, Ended, Study
+from tests.faults.test_finals import WORDS as FINALS_WORDS
 from tests.tracking.stores import child, free_port, wait_for
 
 pytestmark = pytest.mark.slow
@@ -38,9 +39,14 @@ class Services:
 
     def run(self, folder: Path, host: str, words: tuple[str, ...], action: str = "-", place: str = "-") -> Ended:
         """Run the command to its end, on a machine with this host name and working directory."""
+        return studies.finish(self.start(folder, host, (*WORDS, *words), action, place))
+
+    def start(
+        self, folder: Path, host: str, words: tuple[str, ...], action: str = "-", place: str = "-"
+    ) -> studies.Command:
+        """Start the command; its words are all given."""
         shared = (f"study.storage={self.storage}", f"tracking.uri={self.tracking}")
-        program = [str(MACHINE), host, action, place, "-m", *WORDS, *shared, *words]
-        return studies.finish(studies.start_program(folder, program))
+        return studies.start_program(folder, [str(MACHINE), host, action, place, "-m", *words, *shared])
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +118,34 @@ def test_the_machine_that_ends_last_gives_the_whole_answer_though_another_one_ha
         assert record.test_scores is not None
         assert one.test_scores is not None
         assert record.test_scores.scores == one.test_scores.scores
+
+
+def test_finals_on_two_machines_have_the_answer_that_they_have_on_one(services: Services, tmp_path: Path) -> None:
+    words = (*FINALS_WORDS, "study.finals.soup=true", "study.n_trials=2")
+    reference = studies.start_program(tmp_path / "one", [str(MACHINE), "machine-c", "-", "-", "-m", *words])
+    assert studies.finish(reference).code == 0
+    shared = (*words, f"study.checkpoints={services.s3.new_bucket('finals')}")
+    first = studies.finish(services.start(tmp_path / "a", "machine-a", shared, "term", "told"))
+    assert first.code == 143, first.output
+    second = services.start(tmp_path / "b", "machine-b", shared)
+    studies.wait_for(second, "final 1 COMPLETE")
+    second.kill()
+    studies.finish(second)
+    last = studies.finish(services.start(tmp_path / "a", "machine-a", shared))
+    assert last.code == 0, last.output
+    assert "Traceback" not in last.output
+    assert "fetching the models of finals 0, 1 from S3" in last.output
+    with (
+        studies.reading(tmp_path / "a", services.storage) as record,
+        studies.reading(tmp_path / "one", None) as one,
+    ):
+        assert record.answer == one.answer
+        assert record.finals_test == one.finals_test
+        assert [look.what for look in record.looks] == [look.what for look in one.looks]
+        kept = record.finals_test.kept if record.finals_test is not None else None
+    left = sorted(key.partition("/")[2] for key in services.s3.keys("finals") if "/models/" in key)
+    assert left[0] == f"models/finals/{kept:04d}.tar.gz"
+    assert len(left) == 2  # and that of the best trial
 
 
 def test_a_trial_that_was_killed_before_it_told_is_reported_elsewhere_and_not_trained_again(

@@ -130,6 +130,9 @@ class _Conclusion:
         study, asked = self.study, self.study.finals_config
         known = study.answer if study.is_answered else None
         wants_soup = asked is not None and asked.soup and self.finals is not None
+        if known is not None and found is not None:  # of items that were not here before
+            known = replace(found, soup=known.soup)
+            study.set_answer(known)
         if known is None:
             assert found is not None, "it was found since the study had none"
             before = study.answer.soup if study.answer is not None and not wants_soup else None
