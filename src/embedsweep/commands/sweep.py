@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.slurm import check_files, is_done, retry_failed, submit_jobs, wait_for_jobs
+from embedsweep.commands.slurm import check_files, has_logs, is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
 from embedsweep.config.workers import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
@@ -41,7 +41,7 @@ from embedsweep.workers.conclusion import is_over
 from embedsweep.workers.elsewhere import require_reach
 from embedsweep.workers.missing_runs import refusals
 from embedsweep.workers.pool import Pool
-from embedsweep.workers.pools import open_pools
+from embedsweep.workers.pools import open_pools, require_cluster
 from embedsweep.workers.slurm import cancel_waiting_jobs, requeue_own_job
 
 DONE, FAILED, FAILED_TRIALS = 0, 1, 3
@@ -87,6 +87,8 @@ def run_sweep(
                 f"study.budget_hours={hours:g}: {quote['n_trials']} trials, {takes}; study.n_trials can change it later"
             )
         study = open_study(request, quote)
+        if request.plan is not None and request.workers.name == "ray" and find_study(request) is None:
+            require_cluster(request.workers, device_of(request.plan))
         if request.plan is None:  # with a plan, validation has checked these
             device, processes = device_of(study.plan), request.workers.processes_per_trial
             raise_problems(
@@ -148,7 +150,8 @@ def _run_jobs(
                 return DONE
             wait_for_jobs(study, display, is_quiet=is_quiet)
             if not is_done(study):
-                message = f"no job of study {study.name} is left, and it is not complete: {study.folder}/slurm has logs"
+                logs = f": {study.folder}/slurm has logs" if has_logs(study) else ""
+                message = f"no job of study {study.name} is left, and it is not complete{logs}"
                 raise WorkerError(f"{message}; the same command submits jobs again")
         report(tracker, study_results(study))
     return _exit_code(study)

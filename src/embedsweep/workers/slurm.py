@@ -14,7 +14,7 @@ from pathlib import Path
 
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.values import shown
-from embedsweep.config.workers import SlurmConfig, SlurmWorkersConfig
+from embedsweep.config.workers import SlurmWorkersConfig
 from embedsweep.errors import WorkerError
 from embedsweep.files import user_path, write_atomically
 from embedsweep.processes import PYTHON, same_package
@@ -25,6 +25,7 @@ from embedsweep.study.stopping import add_slurm_array, own_array, slurm_arrays
 from embedsweep.study.study import Study
 from embedsweep.validation.slurm import fill_script
 from embedsweep.validation.sweep import Sweep
+from embedsweep.validation.slurm_names import options_of
 
 TEMPLATE = Path(__file__).with_name("slurm_array.sh")
 SCRIPT, LOG = "slurm/array.sh", "slurm/%A_%a.log"
@@ -40,6 +41,8 @@ FIXED_OPTIONS = (
     "--signal=B:TERM@120",
 )
 ANSWER_WITHIN_S = 60.0
+ASKED = ("partition", "time", "gpus_per_node", "cpus_per_task", "mem", "account", "qos")
+"""Keys of ``workers.slurm`` that sbatch has an option for."""
 """How long one of Slurm's commands may take; a busy controller lets them wait."""
 
 WORKER_KEYS = ("per_device", "processes_per_trial", "max_restarts", "silence", "mps")
@@ -73,7 +76,7 @@ def submit(study: Study, request: Sweep, count: int) -> str:
         f"--array=0-{count - 1}{parallel}",
         f"--chdir={Path.cwd()}",
         f"--output={log_pattern(Path.cwd() / study.folder)}",
-        *options_of(workers.slurm),
+        *options_of(workers.slurm, ASKED),
     ]
     # A job opens the study under its lock, and so only once it is known to be the study's.
     with study.lock(), shielded():
@@ -90,13 +93,6 @@ def submit(study: Study, request: Sweep, count: int) -> str:
 def log_pattern(folder: Path) -> str:
     """Return the pattern of the jobs' logs in a study's folder; a % of the folder's own is none that Slurm fills in."""
     return f"{folder}".replace("%", "%%") + f"/{LOG}"
-
-
-def options_of(slurm: SlurmConfig) -> list[str]:
-    """Return the options of sbatch for what each job asks for."""
-    names = ("partition", "time", "gpus_per_node", "cpus_per_task", "mem", "account", "qos")
-    asked = {name: getattr(slurm, name) for name in names}
-    return [f"--{name.replace('_', '-')}={value}" for name, value in asked.items() if value is not None]
 
 
 def script_of(study: Study, request: Sweep) -> str:
