@@ -25,11 +25,12 @@ from embedsweep.report.ranking import print_best, print_preview, print_ranking, 
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
+from embedsweep.signals import raise_if_held
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.mounts import shared_file_system
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
-from embedsweep.study.stopping import StopWatch
+from embedsweep.study.stopping import StopWatch, folder_errors
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
@@ -86,9 +87,9 @@ def run_sweep(
             tell(
                 f"study.budget_hours={hours:g}: {quote['n_trials']} trials, {takes}; study.n_trials can change it later"
             )
-        study = open_study(request, quote)
         if request.plan is not None and request.workers.name == "ray" and find_study(request) is None:
             require_cluster(request.workers, device_of(request.plan))
+        study = open_study(request, quote)
         if request.plan is None:  # with a plan, validation has checked these
             device, processes = device_of(study.plan), request.workers.processes_per_trial
             raise_problems(
@@ -108,15 +109,17 @@ def run_sweep(
         _warn_of_shared_folder(display, study)
         report = partial(_report, console, study, display, program)
         if request.workers.name == "slurm":
-            return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
+            with folder_errors(study):
+                return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
         watch = StopWatch(study, display.say)
         try:
-            with watch:
+            with watch, folder_errors(study):
+                raise_if_held()
                 refused = _run_trials(request, study, display, make, start, program, report)
         except (Interrupted, KeyboardInterrupt) as error:
             display.say(_last_words(study, request.workers))
-            if isinstance(error, Interrupted) and error.signum == signal.SIGTERM and not watch.has_stopped:
-                requeue_own_job(study, display.say)
+            if isinstance(error, Interrupted) and error.signum == signal.SIGTERM:
+                requeue_own_job(study, watch, display.say)
             raise
         if refused:
             return FAILED
