@@ -115,7 +115,7 @@ def test_a_study_whose_folder_is_moved_away_ends_whatever_works_on_it_with_one_s
         study.folder.rename("elsewhere")
         ends()
 
-    why = "sweeps/compare was moved or deleted while study compare ran: .*Move it back there, and the same command"
+    why = "sweeps/compare was moved or deleted while study compare ran: .*Move it back, .* the same command"
     with pytest.raises(StudyError, match=why), handled(), StopWatch(study, pytest.fail), folder_errors(study):
         work()
     assert not caplog.records

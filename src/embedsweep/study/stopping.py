@@ -135,7 +135,8 @@ def folder_errors(study: StudyRecord) -> Iterator[None]:
         if not _is_gone(study):
             raise
         message = f"{study.folder} was moved or deleted while study {study.name} ran: nothing can be recorded any more"
-        raise StudyError(f"{message}. Move it back there, and the same command resumes the study") from None
+        advice = "Move it back, in place of what was written there since, and the same command resumes the study"
+        raise StudyError(f"{message}. {advice}") from None
 
 
 def _is_gone(study: StudyRecord) -> bool:
