@@ -18,6 +18,7 @@ LAYERS: dict[str, int] = {
     "secrets": 0,
     "signals": 0,
     "hub": 0,
+    "lease": 0,
     "environment": 0,
     "config": 1,
     "console": 2,

@@ -35,12 +35,13 @@ def main() -> int:
 
 def become(name: str) -> None:
     """Give this process another host name and kernel."""
+    from embedsweep import lease
     from embedsweep.study import leases
     from embedsweep.training import shared_checkpoints
     from embedsweep.workers import worker
 
     socket.gethostname = lambda: name
-    leases._system = lambda: f"kernel of {name}"  # type: ignore[assignment]
+    lease._system = lambda: f"kernel of {name}"  # type: ignore[assignment]
     for module in (leases, worker):
         vars(module)["BEAT_EVERY_S"] = BEAT_EVERY_S
     leases.SILENT_FOR_S = SILENT_FOR_S

@@ -14,7 +14,8 @@ import optuna
 import psycopg
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from embedsweep.errors import LockLostError, StudyError
 from embedsweep.study import database
@@ -25,7 +26,7 @@ from embedsweep.study.opening import open_study
 from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study
 from tests import postgres
-from tests.study.test_study import make_request, result
+from tests.study.test_study import LOSS, LR, make_request, result
 
 NUMBER = FloatDistribution(0.0, 1.0)
 
@@ -214,6 +215,36 @@ FIRST = {"loss": "mnrl", "dataloader.batch_size": 16}
 
 def dispose(study: Study) -> None:
     study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+
+
+def test_asking_reads_the_trials_once_and_proposes_what_it_does_from_a_journal(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, reads = RDBStorage._get_trials, list[object]()
+
+    def counted(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        reads.append(args)
+        return original(*args, **kwargs)
+
+    asked = {}
+    for url in (None, postgres_url):
+        request = make_request((LOSS, LR), "tpe", 40, "journal" if url is None else "database", url)
+        study, other = open_study(request), open_study(request)
+        for number in range(15):  # TPE draws the first ten at random
+            trial = study.ask()
+            assert trial is not None
+            study.complete(trial, result(number / 15))
+            running = other.ask()
+        assert running is not None
+        other.release(running)
+        with monkeypatch.context() as patch:
+            patch.setattr(RDBStorage, "_get_trials", counted)
+            asked[url] = [each.params for each in (study.ask(), study.ask()) if each is not None]
+        if url is not None:
+            dispose(study)
+            dispose(other)
+    assert asked[postgres_url] == asked[None]
+    assert len(reads) == 2 + 1  # once more where a trial was given up, which waits from then on
 
 
 ENDS: dict[str, tuple[Callable[[Study, Any], None], str]] = {

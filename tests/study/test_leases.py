@@ -78,7 +78,7 @@ def test_a_process_stays_the_same_when_the_wall_clock_is_set(monkeypatch: pytest
 
 def test_a_process_that_is_hidden_is_judged_by_its_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = held(Lease.mine())
-    monkeypatch.setattr("embedsweep.study.leases._start_time", hide)
+    monkeypatch.setattr("embedsweep.lease._start_time", hide)
     assert Leases().judge(0, attributes) == "unknown"
 
 

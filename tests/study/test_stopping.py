@@ -85,6 +85,27 @@ def test_a_thread_is_not_interrupted() -> None:
     thread.join()
 
 
+def test_the_end_does_not_wait_for_a_storage_that_is_away_and_what_it_says_then_interrupts_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stopping, "END_S", 0.01)
+    looks, answers = threading.Event(), threading.Event()
+    watch = StopWatch(open_study(make_request()), pytest.fail)
+
+    def away(_: Study) -> int:
+        looks.set()
+        answers.wait(WITHIN_S)
+        return 1
+
+    with handled():
+        with watch:
+            monkeypatch.setattr(stopping, "_stops", away)
+            assert looks.wait(WITHIN_S)
+        answers.set()
+        watch._thread.join(WITHIN_S)
+        time.sleep(0.05)
+
+
 def test_a_job_that_waited_in_the_queue_while_its_study_was_stopped_does_not_begin(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

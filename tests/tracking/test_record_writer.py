@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from embedsweep.cli import main
 from embedsweep.commands.tracking import sync
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import TrackingError, UnreachableError
-from embedsweep.tracking import record_writer, replay
+from embedsweep.lease import Lease
+from embedsweep.tracking import drainer, record_writer, replay
 from embedsweep.tracking import spool as spool_module
 from embedsweep.tracking.names import SPOOL_ID, STATE, TRIAL, flatten, origin, study_id
 from embedsweep.tracking.records import Metrics, Tags, TrialRun
@@ -112,10 +113,10 @@ def line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
             raise UnreachableError("Connection refused")
         return Client(open_store(store, tell), cut)
 
-    for module in (record_writer, replay):
+    for module in (drainer, replay):
         monkeypatch.setattr(module, "open_store", opened)
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
-    monkeypatch.setattr(record_writer, "RESTART_S", 0.3)
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.0, 3600.0))
+    monkeypatch.setattr(drainer, "RESTART_S", 0.3)
     monkeypatch.chdir(tmp_path)
     return cut
 
@@ -184,7 +185,7 @@ def undisturbed(mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory)
     config = TrackingConfig("local", f"sqlite:///{folder}/mlflow.db", spool=False)
     cut = Line()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_writer, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
+        patch.setattr(drainer, "open_store", lambda store, tell: Client(open_store(store, tell), cut))
         patch.chdir(folder)
         lines: list[str] = []
         assert write_study(config, lines)
@@ -283,7 +284,7 @@ def test_waiting_records_are_written_when_the_store_answers_again(
     undisturbed: tuple[dict[str, Any], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.05,))
     line.cut_at = undisturbed[1] // 4
     lines: list[str] = []
 
@@ -346,10 +347,69 @@ def test_the_next_command_first_writes_what_the_last_one_left(
     check_undisturbed(mlflow_store, undisturbed)
 
 
+PARENT = Lease.of(os.getppid())
+"""The lease of a process that lives, and is not this one."""
+
+
+@pytest.mark.parametrize(
+    ("process", "is_written", "said"),
+    [
+        (replace(PARENT, started=PARENT.started - 1), True, ["2 waiting records of another process written"]),
+        (Lease.mine(), True, ["2 waiting records of another process written"]),  # an earlier command of a program
+        (PARENT, False, []),
+        (replace(PARENT, system="another-boot 1"), True, []),
+        (None, True, []),
+    ],
+    ids=["killed", "this", "living", "elsewhere", "of an earlier version"],
+)
+def test_what_a_killed_process_left_is_written_at_once_and_said_and_what_a_living_one_records_is_its_own(
+    mlflow_store: TrackingConfig, process: Lease | None, is_written: bool, said: list[str]
+) -> None:
+    origin = Origin(str(locate(mlflow_store.uri)), STUDY, process)
+    run = Tracker(mlflow_store).trial_run(STUDY, 0, CONFIG, "abc")
+    wait_written()
+    spool = spool_module.spool_of(STUDY, run.run_id)
+    for step in (1, 2):
+        spool.append(run.run_id, Metrics([(step, {"train/loss": 1.0})], 7), origin)
+    lines: list[str] = []
+    tracker = Tracker(mlflow_store, lines.append)
+    tracker.parent_run(STUDY, {})
+    assert spool.holds(run.run_id, origin.store) is not is_written
+    assert lines == said
+    assert tracker.close()
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(1, 1.0), (2, 1.0)]}
+    assert lines == said
+
+
+def test_nobody_waits_until_all_is_written_that_was_left(
+    mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Tracker(mlflow_store).trial_run(STUDY, 0, CONFIG, "abc")
+    wait_written()
+    spool_module.spool_of(STUDY, run.run_id).append(
+        run.run_id, Metrics([(1, {"train/loss": 1.0})], 7), Origin(str(locate(mlflow_store.uri)), STUDY)
+    )
+    first: list[replay.Replay] = []
+
+    def noted(*args: Any) -> replay.Replay:
+        monkeypatch.setattr(drainer, "replay", replay.replay)
+        monkeypatch.setattr(drainer, "OPENING_S", 10.0)
+        first.append(replay.replay(*args))
+        return first[0]
+
+    monkeypatch.setattr(drainer, "replay", noted)
+    monkeypatch.setattr(drainer, "OPENING_S", -1.0)
+    tracker = Tracker(mlflow_store)
+    tracker.parent_run(STUDY, {})
+    assert first[0].delayed == {run.run_id: replay.STOPPED}
+    assert tracker.close()
+    assert held(mlflow_store)["trial-0000"][3] == {"train/loss": [(1, 1.0)]}
+
+
 def test_a_point_that_another_process_replayed_is_not_logged_again(
     line: Line, mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.05,))
     monkeypatch.setattr(replay, "open_store", open_store)  # only this process is cut off
     tracker = Tracker(mlflow_store, lambda _: None)
     run = tracker.trial_run(STUDY, 0, CONFIG, "hash0")
@@ -531,8 +591,8 @@ def test_refused_records_stay_and_do_not_block_others(line: Line, mlflow_store: 
 def test_another_process_that_writes_long_is_no_outage(
     mlflow_store: TrackingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "_REPLAY_LOCK_S", 0.05)
-    monkeypatch.setattr(record_writer, "PAUSES_S", (0.0, 3600.0))
+    monkeypatch.setattr(replay, "LOCK_S", 0.05)
+    monkeypatch.setattr(drainer, "PAUSES_S", (0.0, 3600.0))
     lines: list[str] = []
     tracker = Tracker(mlflow_store, lines.append)
     run = tracker.trial_run(STUDY, 0, CONFIG, "abc")
@@ -557,13 +617,13 @@ def test_a_run_into_which_others_wrote_before_is_recorded_while_it_runs(
         spool.append(run_id, Tags({"embedsweep.attempts": value}), Origin(str(locate(mlflow_store.uri)), STUDY))
 
     def replay_while_it_writes(*args: Any) -> replay.Replay:
-        monkeypatch.setattr(record_writer, "replay", replay.replay)
+        monkeypatch.setattr(drainer, "replay", replay.replay)
         leave("2")
         return replay.replay(*args)
 
     leave("1")
-    monkeypatch.setattr(record_writer, "replay", replay_while_it_writes)
-    monkeypatch.setattr(record_writer, "OPENING_S", 1.0)
+    monkeypatch.setattr(drainer, "replay", replay_while_it_writes)
+    monkeypatch.setattr(drainer, "OPENING_S", 1.0)
     tracker = Tracker(mlflow_store, lambda _: None)
     assert tracker.parent_run(STUDY, {}) == parent
     tracker.trial_run(STUDY, 0, CONFIG, "abc", parent=parent, run_id=run_id)
@@ -730,10 +790,8 @@ def test_sync_writes_one_study_to_the_requested_store(line: Line, mlflow_store: 
     assert run_sync("--study", "b", "--tracking-uri", mlflow_store.uri)[0] == 0
     assert sorted(held(mlflow_store, "b")) == ["b"]
     assert [spool.folder.parent.name for spool in all_spools()] == ["a"]
-    assert json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0]) == {
-        "store": str(locate(elsewhere.uri)),
-        "experiment": "a",
-    }
+    header = json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0])
+    assert header == {"store": str(locate(elsewhere.uri)), "experiment": "a", "process": asdict(Lease.mine())}
 
 
 @pytest.mark.slow
@@ -743,7 +801,7 @@ def test_a_server_that_stops_delays_no_call(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(record_writer, "PATIENCE_S", 5.0)
-    monkeypatch.setattr(record_writer, "OPENING_S", 5.0)
+    monkeypatch.setattr(drainer, "OPENING_S", 5.0)
     shutil.copy(mlflow_template, tmp_path / "server.db")
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from embedsweep.config.study import TrackingConfig
 from embedsweep.tracking import replay as replay_module
-from embedsweep.tracking import spool as spool_module
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Tags, TrialRun
 from embedsweep.tracking.replay import BUSY, replay
@@ -167,16 +167,28 @@ def test_a_new_run_is_searched_for_once_somebody_may_have_created_it(
     assert run.data.params == {"a": "1"}
 
 
-def test_a_run_that_another_process_writes_delays_no_other(spooled: Spooled, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_other_processes_write_delay_no_other_and_only_one_of_them_is_waited_for(
+    spooled: Spooled, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool, writer, _, store = spooled
-    monkeypatch.setattr(spool_module, "_REPLAY_LOCK_S", 0.05)
-    for run_id in ("a", "b"):
+    monkeypatch.setattr(replay_module, "LOCK_S", 0.05)
+    waits: list[float] = []
+    replay_lock = Spool.replay_lock
+
+    def noted(spool: Spool, run_id: str, wait_s: float) -> FileLock:
+        waits.append(wait_s)
+        return replay_lock(spool, run_id, wait_s)
+
+    runs = ["a", "b", "c", "d"]
+    for run_id in runs:
         _append(spooled, run_id, [replace(NEW, name=run_id), *CURVE])
-    with spool.replay_lock("a"):
-        result = replay(writer, spool, store)
-    assert result.delayed == {"a": BUSY}
-    assert result.done.keys() == {"b"}
-    assert replay(writer, spool, store).done.keys() == {"a"}
+    with spool.replay_lock("b"), spool.replay_lock("c"), monkeypatch.context() as patch:
+        patch.setattr(Spool, "replay_lock", noted)
+        result = replay(writer, spool, store, runs)
+    assert result.delayed == {"b": BUSY, "c": BUSY}
+    assert result.done.keys() == {"a", "d"}
+    assert waits == [0.05, 0.05, 0.0, 0.0]
+    assert replay(writer, spool, store).done.keys() == {"b", "c"}
 
 
 def test_whoever_opens_a_run_does_not_wait_for_the_records_of_another(

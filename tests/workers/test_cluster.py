@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedsweep.cli import main
-from embedsweep.study.leases import Lease
+from embedsweep.lease import Lease
 from embedsweep.workers.cluster import OWNER, _remove_abandoned
 
 INTERRUPTED = """

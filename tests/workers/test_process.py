@@ -143,3 +143,18 @@ def test_a_worker_that_lost_its_gpu_ends_alone_and_a_problem_of_all_trials_is_se
     assert process.main() == code
     assert sent == outage
     assert capsys.readouterr().err == logged
+
+
+def test_a_worker_whose_supervisor_is_gone_ends_after_the_time_that_its_job_says() -> None:
+    program = """
+import signal, threading
+from embedsweep.processes import ParentChannel
+from embedsweep.workers.process import _end_with_supervisor
+signal.signal(signal.SIGTERM, lambda *_: print("told to end", flush=True))
+channel, alone = ParentChannel(), threading.Event()
+threading.Thread(target=_end_with_supervisor, args=(channel, alone, 0.2)).start()
+alone.wait()
+threading.Event().wait()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], input=b"", capture_output=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, b"told to end\n")

@@ -23,9 +23,10 @@ from embedsweep.processes import ChildProcess
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
+from embedsweep.training.shared_checkpoints import LAST_S
 from embedsweep.validation.sweep import Sweep, pass_sweep
+from embedsweep.workers import job as job_module
 from embedsweep.workers import local_pool
-from embedsweep.workers import supervisor as supervisor_module
 from embedsweep.workers.job import Job, RemoteDisplay, show
 from embedsweep.workers.local_pool import WorkerPool
 from embedsweep.workers.supervisor import Supervisor
@@ -346,11 +347,19 @@ def test_a_second_interrupt_kills_workers_that_take_their_time(job: Job) -> None
 
 
 def test_workers_that_ignore_an_interrupt_are_killed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "GRACE_S", 0.5)
+    monkeypatch.setattr(job_module, "RELEASE_S", 0.5)
     watched = Watched(job, ['signal.signal(signal.SIGTERM, signal.SIG_IGN); begin("0"); time.sleep(60)'])
     interrupt(watched, signal.SIGINT, "trial 0 RUNNING")
     with handled(), pytest.raises(Interrupted):
         watched.run()
+
+
+@pytest.mark.parametrize(("place", "more_s"), [(None, 0.0), ("s3://bucket/prefix", LAST_S)])
+def test_a_worker_that_is_to_end_has_time_to_send_its_last_checkpoint(
+    job: Job, place: str | None, more_s: float
+) -> None:
+    sweep = replace(job.sweep, study=replace(job.sweep.study, checkpoints=place))
+    assert replace(job, sweep=sweep).release_s == job_module.RELEASE_S + more_s
 
 
 def test_a_worker_that_waited_long_for_a_machine_with_room_does_not_count_as_hung(job: Job) -> None:

@@ -220,7 +220,23 @@ class DatabaseStorage(RDBStorage):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._creating = threading.local()
+        self._trials_are_known = False
         super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def known_trials(self) -> Iterator[None]:
+        """Read no trials in the block: those that were read last are all there are."""
+        self._trials_are_known = True
+        try:
+            yield
+        finally:
+            self._trials_are_known = False
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        """Return the trials that are new, or not finished, since Optuna's cache before this storage asked last."""
+        if self._trials_are_known:
+            return []
+        return until_answered(lambda: super(DatabaseStorage, self)._get_trials(*args, **kwargs))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set the state and the values of a trial; see Optuna's documentation."""
@@ -268,7 +284,6 @@ READS = (
     "get_all_studies",
     "get_trial_id_from_study_id_trial_number",
     "get_trial",
-    "_get_trials",
     "_get_best_trial_id",
 )
 WRITES = (

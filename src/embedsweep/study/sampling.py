@@ -33,7 +33,7 @@ from embedsweep.config.axes import active_axes, config_params, distributions, op
 from embedsweep.config.study import Choice, Scalar, StudyPlan
 from embedsweep.config.trial import SamplerName
 from embedsweep.errors import StudyError
-from embedsweep.study.storage import batched_writes
+from embedsweep.study.storage import batched_writes, known_trials
 from embedsweep.validation.plan_cells import broken_constraint, grid_cells
 
 POPULATION = 10
@@ -109,7 +109,7 @@ class TrialSampler:
 
         Args:
             study: Optuna's study.
-            trials: its trials so far.
+            trials: its trials so far, which the caller has just read.
             number: the trial's number: a new one, or a trial that waits to be resumed, which keeps its values.
 
         Raises:
@@ -120,10 +120,11 @@ class TrialSampler:
         axes = self._plan.axes
         running = [config_params(axes, trial.params) for trial in trials if trial.state is TrialState.RUNNING]
         study.sampler = ConstrainedSampler(self._plan, self._distributions, number, running.__contains__, self._spaces)
-        trial = study.ask()
-        known = config_params(axes, _known_params(study._storage.get_trial(trial._trial_id)))
-        if any(axis.key not in known for axis in active_axes(axes, known)):
-            known = config_params(axes, trial.relative_params)
+        with known_trials(study._storage):
+            trial = study.ask()
+            known = config_params(axes, _known_params(study._storage.get_trial(trial._trial_id)))
+            if any(axis.key not in known for axis in active_axes(axes, known)):
+                known = config_params(axes, trial.relative_params)
         # Samplers read what they wrote, and have proposed everything by now: the writes that follow are not read back.
         with batched_writes(study._storage):
             for axis in active_axes(axes, known):

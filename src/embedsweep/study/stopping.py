@@ -28,6 +28,8 @@ SLURM_ARRAYS = "embedsweep.slurm_arrays"
 OWN_ARRAY = "SLURM_ARRAY_JOB_ID"
 STOPPED = "stopped by embedsweep stop"
 CHECK_EVERY_S = 5.0
+END_S = 1.0
+"""How long the end of a command waits for the present look. A database that is away is looked at for a minute."""
 
 
 def request_stop(record: StudyRecord) -> None:
@@ -87,6 +89,7 @@ class StopWatch:
         self._before = slurm_arrays(study)[array] if array is not None else _stops(study)
         self._study, self._say = study, say
         self._over = threading.Event()
+        self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
 
     @property
@@ -104,22 +107,25 @@ class StopWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        with self._ending:  # afterwards this process is not interrupted any more
+            self._over.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(END_S)
 
     def _watch(self) -> None:
         while not self._over.wait(CHECK_EVERY_S):
+            is_gone = is_asked = False
             try:
-                if not (is_gone := _is_gone(self._study)) and not self.has_stopped:
-                    continue
+                is_gone = _is_gone(self._study)
+                is_asked = not is_gone and self.has_stopped
             except Exception:  # the storage may be away for a moment: the next look may reach it
                 logging.getLogger(__name__).exception("it is not known whether the study is to stop")
-                continue
-            if not is_gone:
-                self._say(STOPPED)
-            os.kill(os.getpid(), signal.SIGINT)
-            return
+            with self._ending:
+                if (is_gone or is_asked) and not self._over.is_set():
+                    if is_asked:
+                        self._say(STOPPED)
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
 
 
 @contextmanager

@@ -90,6 +90,16 @@ def batched_writes(storage: BaseStorage) -> AbstractContextManager[None]:
     return journal.batch() if isinstance(journal, _BatchedJournal) else nullcontext()
 
 
+def known_trials(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Read no trials from a database in the block, as the caller has just read them and holds the study's lock.
+
+    Optuna reads all that are not finished whenever it looks at trials. It has no effect on journals, which only read
+    what is new.
+    """
+    database = getattr(storage, "_backend", None)
+    return database.known_trials() if isinstance(database, DatabaseStorage) else nullcontext()
+
+
 class _ReadOnlyJournal:
     """A journal that is only read: no file is created, locked or repaired."""
 

@@ -28,6 +28,12 @@ STOPPED = "writing was stopped"
 BATCH = 100
 """How many records are written in one call, at most; after it, they are counted as written."""
 
+LOCK_S = 5.0
+"""How long a replay waits for another process, which keeps a run's lock while it writes what waits of the run.
+
+Of the first such run: those processes may all wait for a store that hangs. The others are left to the next replay.
+"""
+
 OnWritten = Callable[[str, Record, str], None]
 """Receives a run's id, a record that is now in the store, and the store's id of the run."""
 
@@ -92,13 +98,14 @@ def replay(
     """
     result = Replay()
     chosen = spool.waiting(store) if runs is None else list(runs)
+    wait_s = LOCK_S
     for number, run_id in enumerate(chosen):
         try:
-            with spool.replay_lock(run_id):
+            with spool.replay_lock(run_id, wait_s):
                 on_begin(run_id)
                 problem = _replay_alone(_Run(writer, spool, run_id, on_written, is_over), result, store)
         except Timeout:
-            result.delayed[run_id] = BUSY
+            result.delayed[run_id], wait_s = BUSY, 0.0
             continue
         if problem is not None:
             result.delayed |= dict.fromkeys(chosen[number:], problem)

@@ -1,7 +1,7 @@
 """Records on their way to the store, on the local disk: one file per run, ``sweeps/<study>/spool/<run id>.jsonl``.
 
-    <run id>.jsonl   the store and the experiment; then one record per line. A sqlite file below the working directory
-                     is named relative to it, so that the records find the store when both are moved
+    <run id>.jsonl   the store, the experiment, the process; then one record per line. A sqlite file below the working
+                     directory is named relative to it, so that the records find the store when both are moved
     <run id>.done    the number of records that were written to the store; there once the first is about to be
     <run id>.refused why the store refuses the next one; gone once that is written
     <run id>.aside   kept: records that a repair gave up because the store refuses them
@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from embedsweep.errors import TrackingError
 from embedsweep.files import SINGLE, SINGLE_RUNS, SWEEPS, whole_length, write_atomically
+from embedsweep.lease import Lease
 from embedsweep.tracking.names import KIND, TRIAL
 from embedsweep.tracking.records import Files, Record, StudyRun, TrialRun, from_line, to_line
 from embedsweep.tracking.store import locate
@@ -36,7 +37,6 @@ SPOOL = "spool"
 WRITE_LOCK, REPLAY_LOCK = ".write.lock", ".replay"
 _REPLAY_LOCKS = 64  # so that processes which write different runs seldom wait for each other
 _GONE = (FileNotFoundError, NotADirectoryError)
-_REPLAY_LOCK_S = 5.0  # how long to wait for another process, which keeps the lock while it writes what waits of a run
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,12 @@ class Origin:
     Attributes:
         store: the store's URI, without secrets.
         experiment: the experiment's name.
+        process: who recorded the first one; None in files of earlier versions.
     """
 
     store: str
     experiment: str
+    process: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,19 @@ class Spool:
             return None
         if not line.endswith("\n"):
             return None
-        origin = Origin(**json.loads(line))
-        return replace(origin, store=str(locate(origin.store)))
+        fields = json.loads(line)
+        process = Lease(**fields["process"]) if fields.get("process") is not None else None
+        return Origin(str(locate(fields["store"])), fields["experiment"], process)
+
+    def is_left(self, run_id: str) -> bool | None:
+        """Return whether who recorded what waits of a run has ended, or is this process; None if that is unknown."""
+        origin = self.origin(run_id)
+        if origin is None or origin.process is None:
+            return None
+        if origin.process == Lease.mine():  # an earlier command of this program
+            return True
+        runs = origin.process.runs()
+        return not runs if runs is not None else None
 
     def waiting(self, store: str | None = None, among: Collection[str] | None = None) -> list[str]:
         """Return the runs with records that wait for the store, or for any: a parent run first, then by start time.
@@ -222,14 +235,14 @@ class Spool:
                     return run_id
         return None
 
-    def replay_lock(self, run_id: str) -> FileLock:
+    def replay_lock(self, run_id: str, wait_s: float = 0.0) -> FileLock:
         """Return the lock under which a run's records are replayed; ``filelock.Timeout`` means that a process keeps it.
 
         Workers of one machine share the folder, and none waits while another writes its own run. The files stay, as a
         lock on a file that is gone excludes nobody: so there is a fixed number of them.
         """
         number = zlib.crc32(run_id.encode()) % _REPLAY_LOCKS
-        return FileLock(self.folder / f"{REPLAY_LOCK}-{number:02x}.lock", timeout=_REPLAY_LOCK_S)
+        return FileLock(self.folder / f"{REPLAY_LOCK}-{number:02x}.lock", timeout=wait_s)
 
     def _delete(self, run_id: str) -> None:
         # First no record counts as written: a count without records would skip the next ones. The count itself goes

@@ -23,10 +23,10 @@ from typing import Any, Self, TypeVar
 from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import ConfigError, Problem, WorkerError, first_line, raise_problems
 from embedsweep.files import write_atomically
+from embedsweep.lease import Lease
 from embedsweep.machine import visible_cores
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded, take_back
-from embedsweep.study.leases import LEASE, Lease, Leases
 from embedsweep.workers.node import NodeOrder, check_node
 from embedsweep.workers.sources import identifier
 
@@ -324,8 +324,8 @@ def _are_pending(answers: list[Any]) -> bool:
 def _remove_abandoned(parent: Path) -> None:
     """Delete the folders of local clusters whose commands were killed on this system; Ray's processes end with them."""
     for file in parent.glob(f"ray-*/{OWNER}"):
-        with suppress(OSError, ValueError):  # another user's, or deleted by another command in this moment
-            if Leases().judge(0, {LEASE: json.loads(file.read_text(encoding="utf-8"))}) == "dead":
+        with suppress(OSError, ValueError, TypeError):  # another user's, or deleted by another command in this moment
+            if Lease(**json.loads(file.read_text(encoding="utf-8"))).runs() is False:
                 shutil.rmtree(file.parent)
 
 

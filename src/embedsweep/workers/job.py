@@ -15,6 +15,7 @@ from embedsweep.console import Display
 from embedsweep.files import SWEEPS
 from embedsweep.study.services import TRACKING
 from embedsweep.study.study import Study
+from embedsweep.training.shared_checkpoints import LAST_S
 from embedsweep.validation.sweep import Sweep
 
 Event = tuple[Any, ...]
@@ -26,6 +27,9 @@ OUTAGE = "outage"
 
 ALIVE = "alive"
 """The event of a worker that has nothing to show, but does not hang."""
+
+RELEASE_S = 30.0
+"""Seconds for which a worker may release its trial, beside sending its last checkpoint."""
 
 
 def show(event: Event, display: Display) -> None:
@@ -125,6 +129,11 @@ class Job:
             overridden=frozenset({TRACKING, CHECKPOINTS_KEY}),  # all other values are the study's own
         )
         return cls(0, by_name, study.n_trials, parent, seconds=None, allocation_folder=allocation_folder)
+
+    @property
+    def release_s(self) -> float:
+        """Seconds after which a worker that was told to end is killed: it releases its trial before, and ends."""
+        return RELEASE_S + (LAST_S if self.sweep.study.checkpoints is not None else 0.0)
 
     @property
     def log(self) -> Path:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from embedsweep.study.study import Study
     from embedsweep.tracking.runs import Tracker
 
-RELEASE_S = 30.0
-"""How long a worker whose supervisor is gone may take to release its trial, before it ends as if it were killed."""
-
 
 def main() -> int:
     """Run trials until none is left; return 0, 1 after a failure, or 129, 130 or 143 after a signal."""
@@ -45,7 +42,8 @@ def main() -> int:
             assert isinstance(job, Job)
             deadline = time.monotonic() + job.seconds if job.seconds is not None else None
             alone = threading.Event()
-            threading.Thread(target=_end_with_supervisor, args=(channel, alone), name="supervisor", daemon=True).start()
+            watch = (channel, alone, job.release_s)
+            threading.Thread(target=_end_with_supervisor, args=watch, name="supervisor", daemon=True).start()
             display = RemoteDisplay(channel.send)
             alive = at_most_every(ALIVE_S, lambda: channel.send((ALIVE,)))
             return _work_logged(job, display, alive, deadline, group, alone)
@@ -60,12 +58,15 @@ def main() -> int:
         return 1
 
 
-def _end_with_supervisor(channel: ParentChannel, alone: threading.Event) -> None:
-    """End this process once its supervisor has ended, in whatever way: nobody would wait for its trials."""
+def _end_with_supervisor(channel: ParentChannel, alone: threading.Event, release_s: float) -> None:
+    """End this process once its supervisor has ended, in whatever way: nobody would wait for its trials.
+
+    If it takes longer than it may, it ends as if it were killed.
+    """
     channel.wait_for_end()
     alone.set()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(RELEASE_S)
+    time.sleep(release_s)
     os._exit(128 + signal.SIGTERM)
 
 

@@ -12,12 +12,11 @@ from embedsweep.config.workers import WorkersConfig
 from embedsweep.console import FINISHED, Display
 from embedsweep.errors import Interrupted, WorkerError
 from embedsweep.signals import shielded
-from embedsweep.training.shared_checkpoints import LAST_S
 from embedsweep.workers.job import ALIVE, OUTAGE, Event, Job, show
 from embedsweep.workers.pool import Meter, Pool, WorkerProcess
 
-GRACE_S = 30.0
-"""How long workers may take to release their trials, beside sending checkpoints; a second signal ends them at once."""
+KILLED_S = 30.0
+"""Seconds for which workers that were killed are waited for."""
 
 FAILED_STARTS = 2
 """Workers that end before any has started a trial; after these the command gives up."""
@@ -238,15 +237,13 @@ class Supervisor:
         try:
             for worker in self.pool.processes:
                 worker.send_signal(signal.SIGTERM)
-            # A trial of a study with checkpoints in S3 waits until its last one is sent.
-            sending_s = LAST_S if self.job.sweep.study.checkpoints is not None else 0.0
-            self._show_last_events(time.monotonic() + GRACE_S + sending_s)
+            self._show_last_events(time.monotonic() + self.job.release_s)  # a second signal ends them at once
         except Interrupted:
             self.display.say("interrupted again: workers are killed")
         with shielded():
             for worker in self.pool.processes:
                 worker.kill()
-            self._show_last_events(time.monotonic() + GRACE_S)
+            self._show_last_events(time.monotonic() + KILLED_S)
 
     def _show_last_events(self, deadline: float) -> None:
         """Show the events of workers that were told to end, until all have ended or the deadline has passed."""
