@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,12 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage as CachedStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
+from embedsweep.study.reading import read_study
+from embedsweep.study.record import StudyRecord
 from embedsweep.tracking.names import SPOOL_ID
 from tests.faults.forks import ForkedCommand, ForkServer
 
@@ -238,6 +241,19 @@ def read_trials(folder: Path, url: str | None) -> list[FrozenTrial]:
     finally:
         database.remove_session()
         database.engine.dispose()
+
+
+@contextmanager
+def reading(folder: Path, url: str | None) -> Iterator[StudyRecord]:
+    """Read the only study in a working directory; its connections are closed at the end of the block."""
+    (file,) = folder.glob("sweeps/*/study.yaml")
+    record = read_study(file.parent.name, storage=url, sweeps=folder / "sweeps")
+    try:
+        yield record
+    finally:
+        if isinstance(record._storage, CachedStorage):
+            record._storage.remove_session()
+            record._storage._backend.engine.dispose()
 
 
 def params_in(folder: Path) -> dict[str, str]:

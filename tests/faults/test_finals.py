@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.storages._cached_storage import _CachedStorage as CachedStorage
 
-from embedsweep.study.reading import read_study
 from embedsweep.study.record import StudyRecord
 from tests.faults import studies
 from tests.faults.studies import PAIRS, Study, in_short
@@ -30,26 +26,14 @@ WORDS = (
 )
 
 
-@contextmanager
-def reading(folder: Path, url: str | None) -> Iterator[StudyRecord]:
-    """Read the study; its connections are closed at the end of the block."""
-    record = read_study("night", storage=url, sweeps=folder / "sweeps")
-    try:
-        yield record
-    finally:
-        if isinstance(record._storage, CachedStorage):
-            record._storage.remove_session()
-            record._storage._backend.engine.dispose()
-
-
 def attributes(folder: Path, url: str | None) -> dict[str, Any]:
-    with reading(folder, url) as record:
+    with studies.reading(folder, url) as record:
         return dict(record._study.user_attrs)
 
 
 def check(folder: Path, url: str | None) -> None:
     """Check that the study and its finals are complete, each trial with one run, and test was looked at once."""
-    with reading(folder, url) as record:
+    with studies.reading(folder, url) as record:
         check_record(folder, url, record)
 
 

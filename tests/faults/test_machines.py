@@ -86,8 +86,47 @@ def test_a_trial_of_a_machine_that_died_goes_on_elsewhere_from_its_checkpoint_in
     study = check(services, tmp_path / "b", undisturbed)
     log = (study.trial_folder(0) / "train.log").read_text(encoding="utf-8")
     assert log.count("step 2 of") == own.count("step 2 of") > 0, "only the first machine has made this step"
-    assert services.s3.keys("checkpoints") == []  # no trial needs any
+    left = [key.partition("/sweeps/")[2] or key for key in services.s3.keys("checkpoints")]
+    kinds = sorted(re.sub(r"^sweeps/both-\w+/", "", key) for key in left)
+    assert kinds == ["models/trials/0000.tar.gz", "results/trials/0000.tar.gz", "results/trials/0001.tar.gz"]
     assert [key for key in services.s3.keys("records") if "/model/" in key], "the best model is in S3"
+
+
+def test_the_machine_that_ends_last_gives_the_whole_answer_though_another_one_has_the_best_model(
+    services: Services, tmp_path: Path, undisturbed: Study
+) -> None:
+    words = ("study.name=whole", f"study.checkpoints={services.s3.new_bucket('whole')}")
+    first = services.run(tmp_path / "a", "machine-a", words, "term", "told")
+    assert first.code == 143, first.output
+    last = services.run(tmp_path / "b", "machine-b", words)
+    assert last.code == 0, last.output
+    assert "Traceback" not in last.output
+    study = check(services, tmp_path / "b", undisturbed)
+    assert study.trials[0].values > study.trials[1].values, "the best one is the other machine's"
+    assert "study/test/spearman_cosine" in study.parent.data.metrics
+    with (
+        studies.reading(tmp_path / "b", services.storage) as record,
+        studies.reading(undisturbed.folder.parents[1], None) as one,
+    ):
+        assert record.answer == one.answer
+        assert record.test_scores is not None
+        assert one.test_scores is not None
+        assert record.test_scores.scores == one.test_scores.scores
+
+
+def test_a_trial_that_was_killed_before_it_told_is_reported_elsewhere_and_not_trained_again(
+    services: Services, tmp_path: Path, undisturbed: Study
+) -> None:
+    words = ("study.name=untold", f"study.checkpoints={services.s3.new_bucket('untold')}")
+    killed = services.run(tmp_path / "a", "machine-a", words, "kill", "tell")
+    assert killed.code == -9, killed.output
+    own = (tmp_path / "a/sweeps/untold/trials/0000/train.log").read_text(encoding="utf-8")
+    ended = services.run(tmp_path / "b", "machine-b", words)
+    assert ended.code == 0, ended.output
+    assert "resumed, which has its result in S3" in ended.output
+    study = check(services, tmp_path / "b", undisturbed)
+    assert (study.trial_folder(0) / "train.log").read_text(encoding="utf-8").startswith(own)
+    assert "study/test/spearman_cosine" in study.parent.data.metrics
 
 
 def test_without_a_place_for_checkpoints_it_goes_on_from_its_start_and_says_so(

@@ -214,6 +214,9 @@ WRONG: dict[str, tuple[dict[str, str | None], str, str]] = {
     "no URL": ({"AWS_ENDPOINT_URL": "here"}, "s3://missing/x", "Invalid endpoint: here"),
     "no profile": ({"AWS_PROFILE": "nobody"}, "s3://missing/x", "The config profile (nobody) could not be found"),
     "no place": ({}, "gs://bucket/x", "must name a bucket and, if you like, a prefix in it, as s3://bucket/prefix"),
+    "a folder above": ({}, "s3://bucket/../x", "without parts that are '.', '..' or empty, but got s3://bucket/../x"),
+    "the folder itself": ({}, "s3://bucket/x/.", "without parts that are '.', '..' or empty, but got s3://bucket/x/."),
+    "no name": ({}, "s3://bucket//x", "without parts that are '.', '..' or empty, but got s3://bucket//x"),
 }
 
 
@@ -242,6 +245,36 @@ def test_boto3_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.Monke
 def test_a_place_that_can_be_written_has_no_problem_and_keeps_nothing_of_the_check(s3: Server, place: str) -> None:
     assert problem(place) is None
     assert s3.keys(place.removeprefix("s3://").split("/")[0]) == []
+
+
+@pytest.mark.parametrize("name", ["../../above", "/top", "a//b", "a/./b"])
+def test_a_key_that_leaves_its_folder_is_refused(name: str, shared: SharedCheckpoints, tmp_path: Path) -> None:
+    shared.bucket.put_text(f"0007/x/{name}", "somewhere")
+    with pytest.raises(BucketError, match="is no name of a file in a folder"):
+        shared.bucket.fetch("0007/x", tmp_path / "deep" / "folder")
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_worker_that_has_lost_its_trial_replaces_nothing(shared: SharedCheckpoints, tmp_path: Path) -> None:
+    write(tmp_path / "new", 8)
+    shared.send(7, tmp_path / "new")
+    write(tmp_path / "old", 12)
+    asked: list[bool] = []
+
+    def is_over() -> bool:  # the lease is lost while the files are sent
+        asked.append(len(asked) > 0)
+        return asked[-1]
+
+    assert shared.send(7, tmp_path / "old", is_over) is None
+    assert asked == [False, True]
+    assert shared.newest(7) == 8
+    with (
+        pytest.raises(ValueError, match="interrupted"),
+        CheckpointSender(shared, 7, tmp_path / "old", print, print, lambda: False),
+    ):
+        raise ValueError("interrupted")
+    assert shared.newest(7) == 8
+    assert shared.fetch(7, tmp_path / "there") == 8
 
 
 def test_large_files_are_sent_in_parts_and_those_of_a_killed_process_go(

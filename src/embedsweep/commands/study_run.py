@@ -29,6 +29,7 @@ from embedsweep.workers.job import Job
 from embedsweep.workers.leftovers import Leftovers
 from embedsweep.workers.missing_runs import damage
 from embedsweep.workers.pool import Pool
+from embedsweep.workers.results_elsewhere import ResultsElsewhere
 from embedsweep.workers.supervisor import Supervisor
 from embedsweep.workers.worker import Worker
 
@@ -111,6 +112,9 @@ class StudyRun:
         with shown(display):
             Leftovers(study).delete()
             CheckpointsElsewhere(study, display.say).delete_unneeded()
+            results = ResultsElsewhere(study, study.services, display.say)
+            results.send_missing()
+            results.delete_unneeded()
             if self.request.workers.name == "inline":
                 Worker(study, self.tracker, parent, display, self.deadline, group=group, after_trial=after_trial).work()
             else:

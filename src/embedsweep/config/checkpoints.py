@@ -1,4 +1,4 @@
-"""Where a study keeps checkpoints that every machine can take up."""
+"""Where a study keeps checkpoints, and what finished trials leave, for every machine."""
 
 from __future__ import annotations
 
@@ -26,9 +26,16 @@ class CheckpointPlace:
 
 def url_problem(url: str) -> str | None:
     """Return what is wrong with a place for checkpoints; None if it can be one."""
-    if _URL.fullmatch(url):
+    found = _URL.fullmatch(url)
+    if found is not None and (not found[2] or is_plain(found[2][1:])):
         return None
-    return f"must name a bucket and, if you like, a prefix in it, as s3://bucket/prefix, but got {url}"
+    place = "a bucket and, if you like, a prefix in it, as s3://bucket/prefix"
+    return f"must name {place}, without parts that are '.', '..' or empty, but got {url}"
+
+
+def is_plain(path: str) -> bool:
+    """Return whether no part of a relative path is empty, ``.`` or ``..``, so that it stays in its folder."""
+    return {"", ".", ".."}.isdisjoint(path.split("/"))
 
 
 def split_url(url: str) -> tuple[str, str]:

@@ -200,7 +200,8 @@ class StudyConfig(_Optimised):
         pruning: how.
         seed: of the sampler.
         storage: an Optuna storage URL; None is a journal file in the study's folder.
-        checkpoints: where checkpoints are also kept, for other machines (``s3://bucket/prefix``); None is nowhere.
+        checkpoints: where checkpoints, and what finished trials leave, are also kept, for other machines
+            (``s3://bucket/prefix``); None is nowhere.
         keep_models: which trials' models stay on disk.
         duplicates: what becomes of a proposal that repeats a finished configuration: its scores are reused, or it is
             trained with another seed.

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from embedsweep.config.checkpoints import split_url, url_problem
+from embedsweep.config.checkpoints import is_plain, split_url, url_problem
 from embedsweep.errors import BucketError, first_line
 from embedsweep.secrets import redact
 
@@ -48,8 +48,8 @@ def problem(url: str) -> str | None:
 class Bucket:
     """The files below a place in a bucket.
 
-    Every method raises BucketError if the bucket does not answer or refuses it; `text` and `fetch` do not if nothing
-    is there.
+    Every method raises BucketError if the bucket does not answer or refuses it; those that read do not if nothing is
+    there.
 
     Args:
         url: ``s3://bucket/prefix``.
@@ -83,14 +83,23 @@ class Bucket:
             key: the folder below this place.
             last: the name of the file that is sent when all others are there.
         """
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / last]
+        for path in (*paths, folder / last):
+            self.put_file(path, f"{key}/{path.relative_to(folder).as_posix()}")
+
+    def put_file(self, path: Path, key: str, alive: Callable[[], None] = lambda: None) -> None:
+        """Send a file, which is there whole or not at all.
+
+        Args:
+            path: the file, which must not change meanwhile.
+            key: its name below this place.
+            alive: is called whenever a part of it was sent, from another thread.
+        """
         from boto3.s3.transfer import TransferConfig
 
         parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / last]
         with self._errors():
-            for path in (*paths, folder / last):
-                name = path.relative_to(folder).as_posix()
-                self._client.upload_file(str(path), self._name, self._key(f"{key}/{name}"), Config=parts)
+            self._client.upload_file(str(path), self._name, self._key(key), Config=parts, Callback=lambda _: alive())
 
     def put_text(self, key: str, text: str) -> None:
         """Write a small file, in one step."""
@@ -111,19 +120,55 @@ class Bucket:
         start = self._key(f"{key}/")
         with self._errors():
             for each in self._keys(start):
-                path = folder / each.removeprefix(start)
+                if not is_plain(name := each.removeprefix(start)):
+                    raise BucketError(f"{self.url}: {each!r} is no name of a file in a folder: delete it there")
+                path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._client.download_file(self._name, each, str(path))
 
+    def has(self, key: str) -> bool:
+        """Return whether there is a file."""
+        with self._errors():
+            return self._if_there(lambda: self._client.head_object(Bucket=self._name, Key=self._key(key)))
+
+    def fetch_file(self, key: str, path: Path, alive: Callable[[], None] = lambda: None) -> bool:
+        """Write a file to a path, in a folder that exists; return whether it is there.
+
+        Args:
+            key: its name below this place.
+            path: where it is written.
+            alive: is called whenever a part of it has come, from another thread.
+        """
+        with self._errors():
+            return self._if_there(
+                lambda: self._client.download_file(self._name, self._key(key), str(path), Callback=lambda _: alive())
+            )
+
+    def _if_there(self, act: Callable[[], object]) -> bool:
+        """Act on a file; return whether it is there."""
+        from botocore.exceptions import ClientError
+
+        try:
+            act()
+        except ClientError as error:
+            if str(error.response.get("Error", {}).get("Code", "")) in ("404", "NoSuchKey"):
+                return False
+            raise
+        return True
+
     def children(self, key: str) -> list[str]:
         """Return the names of the folders directly below a key; below the place itself for an empty one."""
-        start = self._key(f"{key}/") if key else self._key("")
+        start = self._start(key)
         with self._errors():
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._name, Prefix=start, Delimiter="/"
-            )
-            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ())]
+            found = [entry["Prefix"] for page in self._directly(start) for entry in page.get("CommonPrefixes", ())]
         return [each.removeprefix(start).rstrip("/") for each in found]
+
+    def names(self, key: str) -> list[str]:
+        """Return the names of the files directly below a key; below the place itself for an empty one."""
+        start = self._start(key)
+        with self._errors():
+            found = [entry["Key"] for page in self._directly(start) for entry in page.get("Contents", ())]
+        return [each.removeprefix(start) for each in found]
 
     def delete(self, key: str, keep: Callable[[str], bool] = lambda _: False) -> None:
         """Delete a file, or all files below a key, and the parts of those that were never completed.
@@ -148,6 +193,15 @@ class Bucket:
 
     def _key(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _start(self, key: str) -> str:
+        """Return how the keys of all files in a folder begin; an empty one is the place itself."""
+        return self._key(f"{key}/") if key else self._key("")
+
+    def _directly(self, start: str) -> Iterator[Any]:
+        """Return the pages of S3's list of the files and folders directly in a folder."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=start, Delimiter="/")
+        return iter(pages)
 
     def _keys(self, start: str) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=start)

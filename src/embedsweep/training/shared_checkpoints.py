@@ -114,7 +114,7 @@ class SharedCheckpoints:
         Args:
             number: the trial's number.
             folder: its folder.
-            is_over: whether nothing more is to be sent.
+            is_over: whether nothing more is to be sent, as the trial is over or another worker's by now.
 
         Returns:
             The step of the newest one; None if there is none, it was replaced meanwhile, or it is over.
@@ -134,6 +134,8 @@ class SharedCheckpoints:
                     return None
                 if names[step] not in there:
                     self.bucket.put(copies.path(step), f"{_name(number)}/{names[step]}", SEAL)
+            if is_over():
+                return None
             self._send_files(number, folder)
             self.bucket.put_text(f"{_name(number)}/{NEWEST}", json.dumps(names))
             kept = (*names.values(), FILES, NEWEST)
@@ -215,6 +217,7 @@ class CheckpointSender:
         folder: its folder.
         say: is told what cannot be sent.
         on_sent: receives the step of a checkpoint that is there now.
+        is_held: whether the trial is still this worker's; what another one has sent of it is not replaced.
     """
 
     def __init__(
@@ -224,9 +227,10 @@ class CheckpointSender:
         folder: Path,
         say: Callable[[str], None],
         on_sent: Callable[[int], None],
+        is_held: Callable[[], bool] = lambda: True,
     ) -> None:
         self._shared, self._number, self._folder = shared, number, folder
-        self._say, self._on_sent = say, on_sent
+        self._say, self._on_sent, self._is_held = say, on_sent, is_held
         self._sent: int | None = None  # those of an earlier attempt are sent unless they are there
         self._failed: int | None = None
         self._stop, self._abandon = threading.Event(), threading.Event()
@@ -258,10 +262,13 @@ class CheckpointSender:
             if is_new and not self._abandon.is_set():
                 self._send(newest)
 
+    def _is_over(self) -> bool:
+        return self._abandon.is_set() or not self._is_held()
+
     def _send(self, newest: int | None) -> None:
         started = time.monotonic()
         try:
-            step = self._shared.send(self._number, self._folder, self._abandon.is_set)
+            step = self._shared.send(self._number, self._folder, self._is_over)
             if step is not None:
                 self._sent, self._is_failing = step, False
                 _log.info("the checkpoint of step %d was sent in %.1f s", step, time.monotonic() - started)

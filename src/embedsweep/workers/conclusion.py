@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from optuna.trial import FrozenTrial
 
@@ -30,10 +31,14 @@ from embedsweep.study.test_scores import TestScores
 from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.folder import train_log
 from embedsweep.training.soup import Member, make_soup, score_soup
+from embedsweep.workers.results_elsewhere import ResultsElsewhere
 from embedsweep.workers.winner import SCORING, all_scoring, score_complete, score_model
 
 SOUP = "soup"
 """The folder of a soup in that of the finals."""
+
+LACKS_ITEMS = frozenset({"selection", "items"})
+"""What is not known of a study where scores of single items were on another machine."""
 
 
 def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], None]) -> bool:
@@ -55,7 +60,8 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
         return False
     tested, best = score_complete(study, tracker, parent), study.best
     if tested is None and best is not None and not expects_finals(study):
-        say(f"test was not scored: the model of trial {best.number}, the best, is not on this machine")
+        where = ResultsElsewhere(study, study.services).fetch_model(best.number)
+        say(f"test was not scored: the model of trial {best.number}, the best, {where}")
     asked, finals = study.finals_config, study.finals
     if asked is not None and finals is None:
         why = "of each configuration a trial forgets more than study.keep allows"
@@ -64,7 +70,7 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
         finals = None
     counts = study.trial_counts
     # Not under the lock, for which others wait: of many trials it takes seconds. Two commands find the same.
-    found = None if study.is_answered else _find_answer(study, finals, say)
+    found = _find_answer(study, finals, say)
     with study.lock():  # two commands may see the last trial end at the same time
         if study.trial_counts != counts or not is_over(study):
             say(f"another command works on it, and gives the answer: embedsweep show {study.name}")
@@ -79,7 +85,15 @@ def is_over(study: StudyRecord) -> bool:
     return study.is_complete and (study.finals_config is None or finals is None or finals.is_complete)
 
 
-def _find_answer(study: Study, finals: StudyRecord | None, say: Callable[[str], None]) -> Answer:
+def _find_answer(study: Study, finals: StudyRecord | None, say: Callable[[str], None]) -> Answer | None:
+    """Return the answer of a study, without a soup; None if it has one, of all items that can be had."""
+    known = study.answer if study.is_answered else None
+    if known is not None and not LACKS_ITEMS & known.unknown.keys():
+        return None
+    records = [study, *([finals] if finals is not None else [])]
+    fetched = [ResultsElsewhere(each, study.services, say).fetch_items(each.complete_trials) for each in records]
+    if known is not None and not any(fetched):
+        return None
     if finals is not None:
         say("finals are complete: comparing them")
     return make_answer(study, say)
@@ -100,6 +114,12 @@ class _Conclusion:
     finals: StudyRecord | None
     tracker: Tracker
     say: Callable[[str], None]
+
+    @cached_property
+    def _elsewhere(self) -> ResultsElsewhere:
+        """What the finals left on other machines."""
+        assert self.finals is not None
+        return ResultsElsewhere(self.finals, self.study.services, self.say)
 
     def conclude(self, found: Answer | None) -> None:
         """Do what is left.
@@ -130,6 +150,7 @@ class _Conclusion:
 
     def _soup(self) -> Soup:
         assert self.finals is not None
+        self._elsewhere.fetch_models([trial.number for trial in self.finals.complete_trials])
         self.say("averaging the models of the finals")
         with self._measured():
             return make_soup(self.finals.folder / SOUP, self._members(), self.say)
@@ -175,6 +196,9 @@ class _Conclusion:
         scores = dict(same.scores) if same is not None else {}
         trainings = self._trainings(verdict)
         left = [trial for trial in trainings if trial.number not in scores]
+        if left:
+            self._elsewhere.fetch_models([trial.number for trial in trainings])
+            self._elsewhere.fetch_items([trial for trial in trainings if trial.number in scores], "test")
         with_model = [trial for trial in trainings if (finals.trial_folder(trial.number) / MODEL).is_dir()]
         if not with_model:
             if left and not scores:
@@ -190,6 +214,7 @@ class _Conclusion:
             with self._measured():
                 scored = {trial.number: self._score(trial, with_before=trial.number == best.number) for trial in here}
             for number, result in scored.items():
+                self._elsewhere.send_files(number)
                 scores[number] = {**result.test, **result.benchmarks}
                 untrained |= result.before
             interval = interval_on_test(finals, [trial for trial in trainings if trial.number in scores])
@@ -290,11 +315,20 @@ class _Conclusion:
             compared = {each.trial for each in verdict.finalists}
             points = {trial.number: finals.point_of(trial) for trial in finals.complete_trials}
             kept |= {n for n, point in points.items() if n not in counted and point and point.finalist in compared}
-        for trial in finals.trials:
-            if trial.number not in kept:
-                shutil.rmtree(finals.trial_folder(trial.number) / MODEL, ignore_errors=True)
+        unneeded = {trial.number for trial in finals.trials} - kept
+        for number in unneeded:
+            shutil.rmtree(finals.trial_folder(number) / MODEL, ignore_errors=True)
+        if verdict is None or self._is_tested(verdict):  # else another command scores those that this one did not get
+            self._elsewhere.delete_models(lambda number: number in unneeded)
         if keep == "none":
+            ResultsElsewhere(study, study.services, self.say).delete_models(lambda _: True)
             best = study.best
             folders = [finals.folder / SOUP, *([study.trial_folder(best.number)] if best is not None else [])]
             for folder in folders:
                 shutil.rmtree(folder / MODEL, ignore_errors=True)
+
+    def _is_tested(self, verdict: Verdict) -> bool:
+        """Return whether all trainings of the best finalist are scored on test."""
+        test = self.study.finals_test
+        known = test.scores if test is not None and test.finalist == verdict.best else {}
+        return all(trial.number in known for trial in self._trainings(verdict))

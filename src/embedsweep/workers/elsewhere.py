@@ -9,12 +9,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
-from embedsweep.config.checkpoints import KEY
+from embedsweep.config.checkpoints import KEY, CheckpointPlace
 from embedsweep.errors import BucketError, ConfigError
 from embedsweep.study.open_trial import OpenTrial
+from embedsweep.study.record import StudyRecord
 from embedsweep.study.study import Study
 from embedsweep.training.bucket import problem
 from embedsweep.training.checkpoints import CHECKPOINTS, Checkpoints
+from embedsweep.training.folder import RESULT_FILE
 from embedsweep.training.shared_checkpoints import CheckpointSender, SharedCheckpoints
 
 
@@ -26,6 +28,18 @@ def require_reach(url: str | None) -> None:
     """
     if url is not None and (message := problem(url)) is not None:
         raise ConfigError.single(KEY, message)
+
+
+def place_of(record: StudyRecord, kept_at: CheckpointPlace | None) -> str | None:
+    """Return the place of a study, and of its finals, in the bucket; None where it keeps nothing there."""
+    if kept_at is None or kept_at.url is None:
+        return None
+    return f"{kept_at.url.rstrip('/')}/{record.experiment}-{kept_at.own}"
+
+
+def kind_of(record: StudyRecord) -> str:
+    """Return what tells the trials of a study from those of its finals there."""
+    return "finals" if record.is_finals else "trials"
 
 
 class CheckpointsElsewhere:
@@ -42,11 +56,8 @@ class CheckpointsElsewhere:
 
     @cached_property
     def _shared(self) -> SharedCheckpoints | None:
-        place = self._study.services.checkpoints
-        if place is None or place.url is None:
-            return None
-        kind = "finals" if self._study.is_finals else "trials"
-        return SharedCheckpoints(f"{place.url.rstrip('/')}/{self._study.experiment}-{place.own}/{kind}")
+        place = place_of(self._study, self._study.services.checkpoints)
+        return SharedCheckpoints(f"{place}/{kind_of(self._study)}") if place is not None else None
 
     def origin(self, trial: OpenTrial) -> str:
         """Return in words what a resumed trial goes on from, where that is not simply its folder; else nothing."""
@@ -65,7 +76,7 @@ class CheckpointsElsewhere:
 
     def fetch(self, trial: OpenTrial) -> None:
         """Fetch what another machine has of a resumed trial, if it got further than this one."""
-        if self._shared is None or not trial.is_resumed:
+        if self._shared is None or not trial.is_resumed or (trial.folder / RESULT_FILE).is_file():
             return
         try:
             self._shared.fetch(trial.number, trial.folder)
@@ -80,7 +91,10 @@ class CheckpointsElsewhere:
         def sent(step: int) -> None:
             self._study.note_sent(trial, step)
 
-        return CheckpointSender(self._shared, trial.number, trial.folder, self._say, sent)
+        def is_held() -> bool:
+            return self._study.holds(trial)
+
+        return CheckpointSender(self._shared, trial.number, trial.folder, self._say, sent, is_held)
 
     def delete_unneeded(self) -> None:
         """Delete what is kept of finished trials, also of those that another process ended."""

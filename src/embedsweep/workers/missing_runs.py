@@ -180,11 +180,25 @@ def record_again(study: Study, tracker: Tracker, parent: str, trial: FrozenTrial
         finalist=point.finalist if point is not None else None,
         started_ms=_ms(trial.datetime_start),
     )
+    _log_all(study, run, trial, of)
+    run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))
+
+
+def record_fetched(study: Study, run: TrialTracker, number: int) -> None:
+    """Record whatever a run may lack of a trial that another machine trained and did not tell of, and that is open."""
+    trial = study.trial(number)
+    if (context := study.context_of(trial)) is not None:
+        run.set_tags(context.tags)
+    _log_all(study, run, trial, study)
+
+
+def _log_all(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
+    """Log data sets, scores and files; what the run has already stays as it is."""
+    context = study.context_of(trial)
     for data_set in context.data_sets if context is not None else ():
         run.log_dataset(**data_set)
     _log_scores(study, run, trial, of)
     _log_files(study, run, trial, of)
-    run.finish(cast("TrialState", trial.state.name), _ms(trial.datetime_complete))
 
 
 def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:

@@ -22,7 +22,8 @@ from embedsweep.study.record import RUN_ID
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
 from embedsweep.tracking.runs import Tracker
-from embedsweep.training.folder import read_result, train_log
+from embedsweep.training.folder import train_log
+from embedsweep.workers.results_elsewhere import ResultsElsewhere
 
 SCORING = "scoring.csv"
 """What it cost to score the winners of a study: a file of the study's folder, like a trial's ``emissions.csv``."""
@@ -48,7 +49,7 @@ def score_complete(
 
     Returns:
         All test metrics; None before the study is complete, without a complete trial, or if the model is on another
-        machine.
+        machine, and cannot be fetched.
     """
     if not study.is_complete or study.is_finals or expects_finals(study):
         return None
@@ -67,8 +68,9 @@ def _score_winner(
     n_trials = len(study.trials)
     if done is not None and done.n_trials == n_trials:
         return done.scores
-    folder = study.trial_folder(winner.number)
-    result = read_result(folder)
+    folder, elsewhere = study.trial_folder(winner.number), ResultsElsewhere(study, study.services, alive=alive)
+    elsewhere.fetch_model(winner.number)
+    result = study.result_of(winner)
     if result is None or not (folder / MODEL).is_dir():
         return done.scores if done is not None else None
     config = trained_config(study.plan, winner)
@@ -102,6 +104,7 @@ def _score_winner(
         study.set_test_scores(tested)
     if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
+        elsewhere.delete_models(lambda number: number == winner.number)
     return tested.scores
 
 

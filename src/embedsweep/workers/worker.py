@@ -1,7 +1,7 @@
 """The worker: asks the study for a trial, runs it, reports the result (see `outcomes`), and repeats.
 
 The order of an attempt is such that a kill between any two steps loses nothing and doubles nothing: ask, open the run,
-train, end the run, tell Optuna, delete what is not kept.
+train, send what it leaves to the bucket if there is one, end the run, tell Optuna, delete what is not kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from embedsweep.config.identity import config_hash
@@ -49,8 +49,9 @@ from embedsweep.training.trial import TrialSetup, run_trial
 from embedsweep.validation.plan_cells import cell_config
 from embedsweep.workers.elsewhere import CheckpointsElsewhere
 from embedsweep.workers.leftovers import Leftovers
-from embedsweep.workers.missing_runs import origin_tags
+from embedsweep.workers.missing_runs import origin_tags, record_fetched
 from embedsweep.workers.outcomes import Outcomes
+from embedsweep.workers.results_elsewhere import ResultsElsewhere
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class Worker:
         return CheckpointsElsewhere(self.study, self.display.say)
 
     @cached_property
+    def _results(self) -> ResultsElsewhere:
+        return ResultsElsewhere(self.study, self.study.services, self.display.say, self.alive)
+
+    @cached_property
     def _leftovers(self) -> Leftovers:
         return Leftovers(self.study)
 
@@ -107,7 +112,10 @@ class Worker:
             free_device_memory()
             self._leftovers.delete()
             self._elsewhere.delete_unneeded()
+            self._results.send_left(again=False)
+            self._results.delete_unneeded()
             self.after_trial()
+        self._results.send_left()
 
     def _next(self) -> OpenTrial | None:
         said = ""
@@ -164,12 +172,13 @@ class Worker:
         attempt = f", attempt {1 + retry} of {1 + services.max_retries}" if retry else ""
         if deaths > 1:
             attempt += f", death {deaths} of {services.max_deaths} without a newer checkpoint"
-        return f"resumed{attempt}{self._elsewhere.origin(trial)}"
+        return f"resumed{attempt}{self._results.origin(trial) or self._elsewhere.origin(trial)}"
 
     def _run_attempt(self, trial: OpenTrial) -> None:
         """Make one attempt and report how it ended."""
         run: TrialTracker | None = None
         try:
+            is_fetched = self._results.fetch_result(trial)
             config = cell_config(self.study.plan, trial.params)
             duplicate = self.study.duplicate(trial, config)
             if duplicate is not None and duplicate.replicate is not None:
@@ -187,6 +196,7 @@ class Worker:
                     self._outcomes.reuse(trial, config, run, duplicate.original)
             else:
                 result = self._train(trial, config, run)
+                self._share(trial, run, is_fetched=is_fetched)
                 with shielded():
                     self.study.require_held(trial)
                     self._outcomes.complete(trial, config, run, result)
@@ -200,6 +210,13 @@ class Worker:
                 with shielded():
                     self._outcomes.interrupt(trial, run)
             raise
+
+    def _share(self, trial: OpenTrial, run: TrialTracker, *, is_fetched: bool) -> None:
+        """Send what a trial leaves to where other machines find it; of one that came from there, complete its run."""
+        if is_fetched:  # what its worker recorded may wait on the disk of a machine that is gone
+            record_fetched(self.study, run, trial.number)
+        else:
+            self._results.send(trial.number, partial(self.study.require_held, trial))
 
     def _end_failed(self, trial: OpenTrial, run: TrialTracker | None, error: Exception) -> None:
         """Release a trial whose attempt raised or lost a process, to be run again, or record that it failed.

@@ -1,0 +1,245 @@
+"""What finished trials leave, sent to and fetched from the bucket of ``study.checkpoints``, and what is said about it.
+
+A bucket that does not answer never fails a trial: it is said once, and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TypeVar
+
+from optuna.trial import FrozenTrial
+
+from embedsweep.config.study import StudyServices
+from embedsweep.errors import BucketError
+from embedsweep.evaluation.scores import Scored, scores_path
+from embedsweep.files import MODEL
+from embedsweep.secrets import redact
+from embedsweep.study.comparison import is_local
+from embedsweep.study.duplicates import is_reused
+from embedsweep.study.objectives import best_of
+from embedsweep.study.open_trial import OpenTrial
+from embedsweep.study.record import StudyRecord
+from embedsweep.training.folder import RESULT_FILE
+from embedsweep.training.shared_results import SharedResults, clear_packed
+from embedsweep.workers.elsewhere import kind_of, place_of
+
+AT_ONCE = 8
+"""Archives of files that are sent or fetched at once."""
+
+NAMED = 10
+"""Trials up to which a line has the number of each."""
+
+Result = TypeVar("Result")
+
+
+def _log_line(line: str) -> None:
+    logging.getLogger(__name__).warning(line)
+
+
+class ResultsElsewhere:
+    """What the finished trials of a study leave, for every machine; does nothing where the study keeps nothing there.
+
+    Args:
+        record: the study, or its finals.
+        services: the study's.
+        say: is told what cannot be done.
+        alive: is called whenever a part of a large file was sent or fetched, from another thread.
+    """
+
+    def __init__(
+        self,
+        record: StudyRecord,
+        services: StudyServices,
+        say: Callable[[str], None] = _log_line,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._record, self._services, self._say, self._alive = record, services, say, alive
+        self._left: set[int] = set()
+        self._is_failing = False
+
+    @cached_property
+    def _shared(self) -> SharedResults | None:
+        place = place_of(self._record, self._services.checkpoints)
+        return SharedResults(place, kind_of(self._record)) if place is not None else None
+
+    def send(self, number: int, check: Callable[[], None] = lambda: None) -> None:
+        """Send what a trial leaves, before Optuna is told; what cannot be sent is tried again by `send_left`.
+
+        Args:
+            number: the trial's number.
+            check: raises TrialTakenError if another worker has reclaimed the trial.
+        """
+        if self._shared is None:
+            return
+        folder = self._record.trial_folder(number)
+        self._left.add(number)
+        with self._trying(f"what {self._named([number])} leaves stays on this machine for now"):
+            self._shared.send(number, folder, check, self._alive)
+            self._left.discard(number)
+
+    def send_files(self, number: int) -> None:
+        """Send the files of a trial again, to which scores of test were added; not its model."""
+        if self._shared is not None:
+            with self._trying(f"the test scores of {self._named([number])} stay on this machine"):
+                self._shared.send_files(number, self._record.trial_folder(number))
+
+    def send_left(self, *, again: bool = True) -> None:
+        """Send what could not be sent, up to the first trial of which that fails now.
+
+        Args:
+            again: whether to try although the last attempt failed.
+        """
+        if not self._left or (self._is_failing and not again):
+            return
+        self._left &= {trial.number for trial in self._record.trials if self._is_finished_here(trial)}
+        for number in sorted(self._left):
+            self.send(number)
+            if number in self._left:
+                return
+
+    def send_missing(self) -> None:
+        """Send what trials left on this machine of which the bucket has nothing: a command was killed, or is older."""
+        if self._shared is None:
+            return
+        with self._trying("what finished trials left stays on this machine for now"):
+            here = [trial.number for trial in self._record.trials if self._is_finished_here(trial)]
+            there = self._shared.numbers() if here else set[int]()
+            numbers = [number for number in here if number not in there and self._has_result(number)]
+            if numbers:
+                self._say(f"sending what {self._counted(numbers)} left to S3")
+                _each(numbers, self._shared_send)
+
+    def _shared_send(self, number: int) -> None:
+        assert self._shared is not None
+        self._shared.send(number, self._record.trial_folder(number))
+
+    def _is_finished_here(self, trial: FrozenTrial) -> bool:
+        return trial.state.name in ("COMPLETE", "PRUNED") and is_local(trial, self._record.url) and not is_reused(trial)
+
+    def _has_result(self, number: int) -> bool:
+        return (self._record.trial_folder(number) / RESULT_FILE).is_file()
+
+    def origin(self, trial: OpenTrial) -> str:
+        """Return in words that the bucket has a resumed trial's result, which is only to be reported; else nothing."""
+        if self._shared is None or self._has_result(trial.number):
+            return ""
+        try:
+            return ", which has its result in S3" if self._shared.has(trial.number) else ""
+        except BucketError:  # said when its checkpoints are looked for
+            return ""
+
+    def fetch_result(self, trial: OpenTrial) -> bool:
+        """Fetch what a resumed trial left if it was killed elsewhere before it told Optuna; return whether it had."""
+        if self._shared is None or not trial.is_resumed or self._has_result(trial.number):
+            return False
+        clear_packed(trial.folder)
+        with self._trying(f"whether S3 has the result of {self._named([trial.number])} is not known"):
+            if self._shared.has(trial.number):
+                self._shared.fetch_model(trial.number, trial.folder, self._alive)
+                return self._shared.fetch(trial.number, trial.folder)
+        return False
+
+    def fetch_items(self, trials: Iterable[FrozenTrial], split: Scored = "dev") -> bool:
+        """Fetch the files of trials whose scores of items are not on this machine; return whether any are now."""
+        if self._shared is None:
+            return False
+        shared, record = self._shared, self._record
+        folders = {trial.number: record.trial_folder(trial.number) for trial in trials if not is_reused(trial)}
+        missing = [number for number, folder in folders.items() if not scores_path(folder, split).is_file()]
+        if not missing:
+            return False
+        self._say(f"fetching what {self._counted(missing)} left from S3")
+        with self._trying(f"what {self._named(missing)} left is not on this machine"):
+            found = _each(missing, lambda number: shared.fetch(number, folders[number]))
+            if absent := [number for number, is_there in zip(missing, found, strict=True) if not is_there]:
+                self._say(f"what {self._named(absent)} left is neither on this machine nor in S3")
+        return any(scores_path(folders[number], split).is_file() for number in missing)
+
+    def fetch_models(self, numbers: Sequence[int]) -> None:
+        """Fetch the models of trials that are not on this machine, and are in the bucket."""
+        missing = [number for number in numbers if not (self._record.trial_folder(number) / MODEL).is_dir()]
+        if self._shared is None or not missing:
+            return
+        with self._trying(f"models of {self._record.unit}s are not on this machine"):
+            there = self._shared.models()
+            if found := [number for number in missing if number in there]:
+                self._say(f"fetching the models of {self._counted(found)} from S3")
+            for number in found:
+                self._shared.fetch_model(number, self._record.trial_folder(number), self._alive)
+
+    def fetch_model(self, number: int) -> str:
+        """Fetch the model of a trial, with its files, where it is not on this machine.
+
+        Returns:
+            Where it is not, in words; empty if it is here.
+        """
+        folder = self._record.trial_folder(number)
+        if (folder / MODEL).is_dir():
+            return ""
+        if self._shared is None:
+            return "is not on this machine"
+        try:
+            if not self._has_result(number):
+                self._shared.fetch(number, folder)
+            is_here = self._shared.fetch_model(number, folder, self._alive)
+        except BucketError as error:
+            return f"is not on this machine, and {error}"
+        return "" if is_here else "is neither on this machine nor in S3"
+
+    def delete_unneeded(self) -> None:
+        """Delete the models of a study's finished trials that are not kept: all but the best one, if not all are."""
+        if self._services.keep_models == "all" or self._record.is_finals:
+            return
+        trials = self._record.trials
+        finished, best = {trial.number for trial in trials if trial.state.is_finished()}, self._best_of(trials)
+        self.delete_models(lambda number: number in finished and number != best)
+
+    def _best_of(self, trials: Sequence[FrozenTrial]) -> int | None:
+        best = best_of(trials, self._record.plan.objectives)
+        return best.number if best is not None else None
+
+    def delete_models(self, is_unneeded: Callable[[int], bool]) -> None:
+        """Delete the models that are not needed any more."""
+        if self._shared is None or self._is_failing:
+            return
+        with self._trying(f"models of {self._record.unit}s that are not kept stay in S3 for now"):
+            for number in filter(is_unneeded, self._shared.models()):
+                self._shared.delete_model(number)
+
+    @contextmanager
+    def _trying(self, otherwise: str) -> Iterator[None]:
+        """Carry out the block; what cannot be done is said once, until something can be done again.
+
+        Args:
+            otherwise: what is the case if not, in words.
+        """
+        try:
+            yield
+        except (BucketError, OSError) as error:
+            if not self._is_failing:
+                self._say(f"{otherwise}: {redact(str(error))}")
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _named(self, numbers: Sequence[int]) -> str:
+        """Return trials in words: ``trials 3, 4``."""
+        return f"{self._record.unit}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+    def _counted(self, numbers: Sequence[int]) -> str:
+        """Return trials in words, many by their number: ``2000 trials``."""
+        return self._named(numbers) if len(numbers) <= NAMED else f"{len(numbers)} {self._record.unit}s"
+
+
+def _each(numbers: Sequence[int], act: Callable[[int], Result]) -> list[Result]:
+    """Return what an act returns for each number; some are under way at once, and after an error no more begin."""
+    found: list[Result] = []
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        for start in range(0, len(numbers), AT_ONCE):
+            found += threads.map(act, numbers[start : start + AT_ONCE])
+    return found
