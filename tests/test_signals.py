@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from embedsweep.commands.sweep import run_sweep
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted, UnreachableError
-from embedsweep.signals import Deferral, handled, shielded
+from embedsweep.signals import BEGINS, ENDS, JOB, Deferral, handled, hold_until_begun, raise_if_held, shielded
 from embedsweep.study.opening import open_study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.store import waiting_for_lock
@@ -253,3 +253,33 @@ def test_a_study_interrupted_while_its_parent_run_is_opened_is_ended(
     client = MlflowClient(mlflow_store.uri)
     experiment = client.get_experiment_by_name("started")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["KILLED"]
+
+
+@pytest.mark.parametrize("state", [BEGINS, ENDS])
+def test_a_job_that_is_told_to_end_before_it_has_begun_ends_once_it_has(
+    state: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, former))
+    monkeypatch.setenv(JOB, state)
+    hold_until_begun()
+    assert JOB not in os.environ  # no child is to hold its signals back
+    if state == BEGINS:
+        interrupt()
+    with handled():
+        time.sleep(0)
+        with pytest.raises(Interrupted) as interrupted:
+            raise_if_held()
+        assert interrupted.value.signum == signal.SIGTERM
+        raise_if_held()
+        with pytest.raises(Interrupted):
+            interrupt()
+
+
+def test_a_command_that_is_no_job_holds_no_signal_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(JOB, raising=False)
+    hold_until_begun()
+    with handled():
+        raise_if_held()
+        with pytest.raises(Interrupted):
+            interrupt()

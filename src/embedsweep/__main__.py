@@ -2,7 +2,10 @@
 
 import sys
 
-from embedsweep.cli import main
+from embedsweep.signals import hold_until_begun
 
 if __name__ == "__main__":
+    hold_until_begun()  # before imports that take seconds
+    from embedsweep.cli import main
+
     sys.exit(main())

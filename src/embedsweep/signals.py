@@ -24,6 +24,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFERRED_S = 20.0
 """Seconds for which a `Deferral` holds a signal back: less than a supervisor, or a cluster, waits before it kills."""
 
+JOB, BEGINS, ENDS = "EMBEDSWEEP_JOB", "begins", "ends"
+"""The variable of a command that is a cluster's job, and its value: whether SIGTERM has come before the command."""
+BEGUN_S = 100.0
+"""Seconds within which a job's command has begun; a cluster warns a job two minutes before it kills it."""
+
 
 @dataclass
 class _Shield:
@@ -120,6 +125,31 @@ class Deferral:
 
 
 _shield = _Shield()
+
+
+def hold_until_begun() -> None:
+    """Hold back a SIGTERM that comes before the command of a cluster's job has begun its work; see `raise_if_held`.
+
+    It can have itself requeued only then. Has no effect in any other process.
+    """
+    if (state := os.environ.pop(JOB, None)) is None:
+        return
+    _shield.deferral = Deferral(BEGUN_S)
+    _shield.deferral.is_on = True
+    signal.signal(signal.SIGTERM, _handle)
+    if state == ENDS:
+        _shield.deferral.take(signal.SIGTERM)
+
+
+def raise_if_held() -> None:
+    """Raise the signal that was held back until now, if there is one, and hold none back any more.
+
+    Raises:
+        Interrupted: there is.
+    """
+    deferral, _shield.deferral = _shield.deferral, None
+    if deferral is not None:
+        deferral.raise_held()
 
 
 @contextmanager

@@ -11,8 +11,10 @@ import pytest
 
 from embedsweep.cli import main
 from embedsweep.commands import stop
+from embedsweep.commands.slurm import has_logs
 from embedsweep.study import stopping
-from embedsweep.workers.slurm import log_pattern
+from embedsweep.study.record import StudyRecord
+from embedsweep.workers.slurm import live_jobs, log_pattern
 from tests import slurm
 from tests.report.studies import result, study_of
 from tests.slurm import Slurm, running_slurm
@@ -45,7 +47,7 @@ def test_jobs_ask_for_what_the_command_says_and_run_the_study_by_its_name(
     cluster: Slurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-    asked = {"time": "2-12:00", "cpus_per_task": "2", "mem": "500M", "array_parallelism": "1"}
+    asked = {"partition": "low", "time": "2-12:00", "cpus_per_task": "2", "mem": "500M", "array_parallelism": "1"}
     keys = [f"workers.slurm.{key}={value}" for key, value in asked.items()]
     words = [*WORDS, "workers=slurm", "workers.count=5", *keys, "workers.slurm.setup=['export MODE=night']"]
     assert main([*words, "study.max_deaths=7", "study.timeout=60"]) == 0
@@ -87,12 +89,58 @@ def test_jobs_ask_for_what_the_command_says_and_run_the_study_by_its_name(
 
 
 @needs_slurm
-def test_what_slurm_refuses_is_said_in_its_words(
+def test_a_partition_that_slurm_lacks_is_named_with_all_other_problems_before_a_study_is_created(
     cluster: Slurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-    assert main([*WORDS, "workers=slurm", "workers.slurm.partition=none"]) == 1
-    assert "sbatch failed: sbatch: error: invalid partition specified: none" in capsys.readouterr().err
+    assert main([*WORDS, "workers=slurm", "workers.slurm.partition=hihg", "trainer.epochs=-1"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "embedsweep: 2 problems; nothing was trained",
+        "  workers.slurm.partition: Slurm refuses hihg (did you mean high?): invalid partition specified; there are: "
+        "high, low",
+        "  trainer.epochs: must be a number above 0, but got -1",
+    ]
+    assert not Path("sweeps").exists()
+
+
+@needs_slurm
+def test_what_else_slurm_refuses_is_said_in_its_words(
+    cluster: Slurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    assert main([*WORDS, "workers=slurm", "workers.slurm.gpus_per_node=1"]) == 1
+    assert "sbatch failed: sbatch: error: " in capsys.readouterr().err
+
+
+@needs_slurm
+def test_a_job_that_is_requeued_while_its_study_is_stopped_is_cancelled(
+    cluster: Slurm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    assert main([*WORDS, "workers=slurm"]) == 0
+    (job,) = cluster.jobs()
+    looks = 0
+
+    def look(study: StudyRecord) -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        return {job: "RUNNING"} if looks == 1 else live_jobs(study)
+
+    monkeypatch.setattr("embedsweep.workers.slurm.live_jobs", look)
+    assert main(["stop", "night", "--within=20"]) == 0
+    assert f"stopped: job {job};" in capsys.readouterr().out
+    assert cluster.jobs() == []
+
+
+def test_only_an_array_with_logs_is_said_to_have_some() -> None:
+    study = study_of(result(0.5), name="night", words=("study.n_trials=2",))
+    assert not has_logs(study)
+    log = study.folder / "slurm" / "12_0.log"
+    log.parent.mkdir()
+    (study.folder / "slurm" / "array.sh").write_text("#!/bin/bash")
+    assert not has_logs(study)
+    log.write_text("study night: 2 trials")
+    assert has_logs(study)
 
 
 @needs_slurm

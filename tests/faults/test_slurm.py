@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +106,12 @@ class Night:
         """Wait until a job has begun again, and trains."""
         self.wait_for(lambda: self.log(job).count("study night:") > after, f"{job} begins again")
 
+    def end_early(self, job: str, times: int) -> None:
+        """Tell a job to end while it is set up, as Slurm does two minutes before its limit, and wait until it does."""
+        self.wait_for(lambda: self.log(job).count("shell") == times, f"{job} begins {times} times")
+        os.kill(int(re.findall(r"shell (\d+)", self.log(job))[-1]), signal.SIGTERM)
+        self.wait_for(lambda: self.log(job).count("interrupted") == times, f"{job} ends {times} times")
+
     def starts(self, job: str) -> int:
         """How often a job has begun."""
         return self.log(job).count("study night:")
@@ -180,3 +188,23 @@ def test_a_study_on_slurm_survives_stops_limits_preemption_and_the_loss_of_a_nod
     assert "from its start" not in logs
     assert len(re.findall(r"RUNNING .*resumed", logs)) >= 4
     assert all("embedsweep.deaths" not in trial.user_attrs for trial in study.trials)
+
+
+def test_a_job_that_is_told_to_end_before_it_trains_is_requeued_until_its_limit_is_known_to_be_too_short(
+    tmp_path: Path, cluster: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(studies.ROOT / "src"))
+    night = Night(tmp_path, cluster)
+    set_up = ("workers.slurm.setup=['echo shell $$', 'sleep 2']", "workers.slurm.array_parallelism=1")
+    submitted = studies.run(tmp_path, (*WORDS, *set_up))
+    assert submitted.code == 0, submitted.output
+    cluster.run("scontrol", "hold", "1_1,1_2")  # they would get the study further
+    for times in range(1, 5):
+        night.end_early("1_0", times)
+    night.wait_for(lambda: not cluster.jobs(), "the array ends")
+    log = night.log("1_0")
+    assert log.count("job 1_0 is at its time limit, and is requeued") == 3
+    assert "embedsweep: job 1_0 came to its time limit 3 times more, and study night got no further" in log
+    assert "RUNNING" not in log
+    assert "Traceback" not in log
+    assert night.jobs_with_logs() == ["1_0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,27 @@ def test_a_run_needs_no_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     done = unprivileged_command(tmp_path, "train", *words, home="/proc/none")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"sweeps", "mlruns"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [("workers=inline",), ("workers=local", "workers.count=2")])
+def test_a_study_whose_folder_is_moved_away_while_it_runs_ends_with_one_sentence_and_resumes_once_it_is_back(
+    workers: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = (*studies.SHORT, *studies.PAIRS, "trainer.max_steps=60", "trainer.eval_every=0.1", *workers)
+    moved = studies.start(tmp_path, words)
+    studies.wait_for(moved, "%")
+    (folder,) = (tmp_path / "sweeps").iterdir()
+    folder.rename(tmp_path / "away")
+    ended = studies.finish(moved)
+    assert ended.code == 1, ended.output
+    assert ended.output.splitlines()[-1].startswith(
+        f"embedsweep: sweeps/{folder.name} was moved or deleted while study"
+    )
+    assert "Traceback" not in ended.output
+    assert "is restarted" not in ended.output
+    shutil.rmtree(folder, ignore_errors=True)
+    (tmp_path / "away").rename(folder)
+    resumed = studies.run(tmp_path, words)
+    assert resumed.code == 0, resumed.output
+    studies.check_whole(Study(tmp_path))

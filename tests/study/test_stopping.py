@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from embedsweep.errors import Interrupted
+from embedsweep.errors import Interrupted, StudyError
 from embedsweep.signals import handled
 from embedsweep.study import stopping
 from embedsweep.study.opening import open_study
 from embedsweep.study.reading import read_study
-from embedsweep.study.stopping import OWN_ARRAY, StopWatch, add_slurm_array, request_stop, running_trials, slurm_arrays
+from embedsweep.study.stopping import (
+    OWN_ARRAY,
+    StopWatch,
+    add_slurm_array,
+    folder_errors,
+    request_stop,
+    running_trials,
+    slurm_arrays,
+)
 from embedsweep.study.study import Study
 from tests.study.test_study import make_request
 
@@ -89,14 +97,13 @@ def test_the_end_does_not_wait_for_a_storage_that_is_away_and_what_it_says_then_
         answers.wait(WITHIN_S)
         return 1
 
-    monkeypatch.setattr(stopping, "_stops", away)
     with handled():
         with watch:
+            monkeypatch.setattr(stopping, "_stops", away)
             assert looks.wait(WITHIN_S)
         answers.set()
         watch._thread.join(WITHIN_S)
         time.sleep(0.05)
-    assert not watch.has_stopped
 
 
 def test_a_job_that_waited_in_the_queue_while_its_study_was_stopped_does_not_begin(
@@ -111,10 +118,31 @@ def test_a_job_that_waited_in_the_queue_while_its_study_was_stopped_does_not_beg
     with handled(), StopWatch(study, pytest.fail):
         time.sleep(0.1)
     monkeypatch.setenv(OWN_ARRAY, "12")
-    assert stopped_by(study, lambda: None) == ["stopped by embedsweep stop"]
+    assert stopped_by(study, lambda: pytest.fail("it has begun")) == ["stopped by embedsweep stop"]
     monkeypatch.setenv(OWN_ARRAY, "14")  # of another study
     with handled(), StopWatch(study, pytest.fail):
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("ends", [lambda: time.sleep(WITHIN_S), Path("sweeps/compare/journal.log").read_text])
+def test_a_study_whose_folder_is_moved_away_ends_whatever_works_on_it_with_one_sentence(
+    ends: Callable[[], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    study = open_study(make_request())
+
+    caplog.clear()
+
+    def work() -> None:
+        study.folder.rename("elsewhere")
+        ends()
+
+    why = "sweeps/compare was moved or deleted while study compare ran: .*Move it back, .* the same command"
+    with pytest.raises(StudyError, match=why), handled(), StopWatch(study, pytest.fail), folder_errors(study):
+        work()
+    assert not caplog.records
+    Path("elsewhere").rename(study.folder)
+    with pytest.raises(ValueError, match="its own"), folder_errors(study):
+        raise ValueError("its own")
 
 
 def test_trials_that_run_are_named_with_their_host() -> None:

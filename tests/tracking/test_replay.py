@@ -16,7 +16,7 @@ from embedsweep.config.study import TrackingConfig
 from embedsweep.tracking import replay as replay_module
 from embedsweep.tracking.mlflow_writer import MlflowWriter
 from embedsweep.tracking.records import DataSet, End, Files, Metrics, Record, Tags, TrialRun
-from embedsweep.tracking.replay import BUSY, replay
+from embedsweep.tracking.replay import BUSY, Replay, replay
 from embedsweep.tracking.runs import Tracker
 from embedsweep.tracking.spool import Origin, Spool
 from embedsweep.tracking.store import locate, open_store
@@ -72,8 +72,8 @@ def _append(spooled: Spooled, run_id: str, records: list[Record]) -> None:
         (SETS, ["log_inputs"]),
         ([Tags({"a": "1"}), *SETS, *CURVE], ["log_inputs", "log_batch"]),
         ([*CURVE, End("FINISHED", "COMPLETE", 9)], ["log_batch", "set_terminated"]),
-        ([*CURVE, Files("notes.txt", None), *CURVE[:1]], ["log_batch", "get_run"]),
-        ([Files("notes.txt", None), Files("notes.txt", "more")], ["get_run"]),
+        ([*CURVE, Files("notes.txt", None), *CURVE[:1]], ["log_batch"]),
+        ([Files("notes.txt", None), Files("notes.txt", "more")], []),
     ],
 )
 def test_records_that_follow_each_other_are_written_in_one_call(
@@ -87,6 +87,24 @@ def test_records_that_follow_each_other_are_written_in_one_call(
     assert client.calls == ["get_experiment_by_name", "create_run", "log_batch", *calls]  # nothing is searched for
     assert len(written) == result.records == 1 + len(records)
     assert spool.waiting() == []
+
+
+def test_an_experiment_is_looked_up_once_and_again_if_it_was_deleted(spooled: Spooled) -> None:
+    spool, writer, client, store = spooled
+
+    def create(run_id: str) -> Replay:
+        client.calls.clear()
+        _append(spooled, run_id, [replace(NEW, name=run_id), *CURVE])
+        return replay(writer, spool, store)
+
+    assert create("a").refused == {}
+    assert create("b").refused == {}
+    assert client.calls == ["create_run", "log_batch", "log_batch"]
+    experiment = client.get_experiment_by_name("study-a").experiment_id
+    client.delete_experiment(experiment)
+    assert "experiment 'study-a' was deleted. Restore it" in create("c").refused["c"]
+    client.restore_experiment(experiment)
+    assert replay(writer, spool, store).done.keys() == {"c"}
 
 
 def test_what_is_written_together_is_what_was_recorded(spooled: Spooled) -> None:

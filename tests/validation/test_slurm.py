@@ -124,6 +124,58 @@ def test_a_machine_without_slurm_is_named_but_may_show_the_plan(monkeypatch: pyt
     assert passed(*WORDS[1:], "study.dry_run=true").workers.name == "slurm"
 
 
+ACCOUNT = "allocation failure: Invalid account or account/partition combination specified"
+QOS = "allocation failure: Invalid qos specification"
+BUSY = "allocation failure: Required partition not available (inactive or drain)"
+NAMED = ("workers.slurm.account=temas", "workers.slurm.qos=log", "workers.slurm.partition=low")
+
+
+@pytest.mark.parametrize(
+    ("of_account", "of_qos", "lists", "expected"),
+    [
+        (
+            ACCOUNT,
+            QOS,
+            "echo teams; echo other; echo teams",
+            [
+                "workers.slurm.account: Slurm refuses temas (did you mean teams?): invalid account or "
+                "account/partition combination specified; there are: other, teams",
+                "workers.slurm.qos: Slurm refuses log: invalid qos specification; there are: other, teams",
+            ],
+        ),
+        (
+            BUSY,
+            QOS,
+            "echo You are not running a supported accounting_storage plugin >&2; exit 1",
+            [],  # what a job would have to wait for is no mistake, and hides the rest
+        ),
+        (
+            "",
+            QOS,
+            "echo You are not running a supported accounting_storage plugin >&2; exit 1",
+            ["workers.slurm.qos: Slurm refuses log: invalid qos specification"],
+        ),
+        ("", BUSY, "exit 1", []),
+    ],
+)
+def test_names_that_slurm_lacks_are_told_from_a_queue_that_is_busy(
+    of_account: str, of_qos: str, lists: str, expected: list[str], tmp_path: Path
+) -> None:
+    sbatch = f"""#!/bin/sh
+case "$*" in *--account=*) if [ -n '{of_account}' ]; then echo '{of_account}' >&2; exit 1; fi;; esac
+case "$*" in *--qos=*) echo '{of_qos}' >&2; exit 1;; esac
+echo '{BUSY}' >&2
+exit 1
+"""
+    for name, text in (("sbatch", sbatch), ("sacctmgr", f"#!/bin/sh\n{lists}\n")):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    if expected:
+        assert errors(*WORDS, *NAMED) == expected
+    else:
+        assert passed(*WORDS[1:], *NAMED).workers.name == "slurm"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 from embedsweep.config.study import EmissionsConfig
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers import cluster as cluster_module
-from embedsweep.workers.cluster import Cluster, slots
-from embedsweep.workers.ray_pool import RayPool
+from embedsweep.workers.cluster import Cluster, Node, slots
+from embedsweep.workers.ray_pool import RayPool, _Starting
 
 CPU, QUARTER = {"CPU": 1.0, "GPU": 0.0}, {"CPU": 1.0, "GPU": 0.25}
 
@@ -67,6 +68,25 @@ def test_a_worker_that_waits_says_what_it_needs() -> None:
     assert (pool.is_starting, pool.waits_for) == (True, "")  # nobody has looked for room yet
     pool._found_no_room = True
     assert "no node of the Ray cluster has room for a worker (1 CPU and 0.25 GPU)" in pool.waits_for
+
+
+def test_a_worker_that_does_not_start_in_time_is_tried_again_and_what_it_needs_is_said_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "wait", lambda answers, **_: ([], answers))
+    monkeypatch.setattr("embedsweep.workers.ray_pool.PLACE_S", 0.0)
+    pool = make_pool(QUARTER)
+    node = Node("1", "a", {"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0})
+    monkeypatch.setattr(pool._cluster, "nodes", lambda: [dataclasses.replace(node, free={"CPU": 2.0})])
+    for number in (0, 1):
+        pool._starting.append(_Starting(number, node, None, None))
+        pool._hand_over()
+    assert pool._wanted == [0, 1]
+    assert pool.take_lines() == [
+        "worker 0 has not started on node a for 0 s, and is tried again: it needs 1 CPU and 0.25 GPU, and 2 CPU and 0 "
+        "GPU is free there now"
+    ]
 
 
 @pytest.mark.parametrize(

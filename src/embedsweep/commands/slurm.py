@@ -88,6 +88,11 @@ def is_done(study: Study) -> bool:
     return is_over(study) and study.is_answered and not lacks_finals
 
 
+def has_logs(study: Study) -> bool:
+    """Return whether a job of a study has printed anything; one that never began has not."""
+    return any(path.stat().st_size for path in (study.folder / LOG).parent.glob("*.log"))
+
+
 def retry_failed(study: Study, say: Callable[[Study, list[int]], None]) -> None:
     """Enqueue the failed trials of a study and its finals again; jobs would do it each time they begin."""
     for each in (study, open_finals(study) if study.finals is not None else None):

@@ -64,7 +64,6 @@ class _Stop:
         from embedsweep.study.stopping import CHECK_EVERY_S
 
         trials, jobs, begun = self._trials(), self._jobs(), time.monotonic()
-        self._cancel(jobs, pending=True)
         if not trials and not jobs:
             self.tell("no trial runs; a command that is about to begin one ends, too")
         said = ""
@@ -116,8 +115,10 @@ class _Stop:
         cancel(list(jobs), pending=pending)
 
     def _left(self) -> str:
-        """Return in words what still works on the study; empty for nothing."""
+        """Return in words what still works on the study; empty for nothing. A job may have been requeued meanwhile."""
         trials, jobs = self._trials(), self._jobs()
+        if "PENDING" in jobs.values():
+            self._cancel(jobs, pending=True)
         hosts = ", ".join(sorted(set(trials.values())))
         parts = [f"trial{'s' if len(trials) > 1 else ''} {', '.join(trials)} (on {hosts})"] if trials else []
         parts += [f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"] if jobs else []

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from embedsweep.commands.quoting import device_of, quote_study
-from embedsweep.commands.slurm import check_files, is_done, retry_failed, submit_jobs, wait_for_jobs
+from embedsweep.commands.slurm import check_files, has_logs, is_done, retry_failed, submit_jobs, wait_for_jobs
 from embedsweep.commands.study_run import StudyRun, retry_line
 from embedsweep.config.workers import RayWorkersConfig, WorkersConfig
 from embedsweep.console import OutputStyle, duration, say
@@ -25,11 +25,12 @@ from embedsweep.report.ranking import print_best, print_preview, print_ranking, 
 from embedsweep.report.results import StudyResults, study_results
 from embedsweep.report.running import RunningTrials
 from embedsweep.report.status import result_fields, study_status
+from embedsweep.signals import raise_if_held
 from embedsweep.study.frozen_data import agree_on_data
 from embedsweep.study.mounts import shared_file_system
 from embedsweep.study.opening import agreed_finals, find_study, open_study
 from embedsweep.study.record import StudyRecord
-from embedsweep.study.stopping import StopWatch
+from embedsweep.study.stopping import StopWatch, folder_errors
 from embedsweep.study.storage import repair_hint, storage_errors
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
@@ -41,7 +42,7 @@ from embedsweep.workers.conclusion import is_over
 from embedsweep.workers.elsewhere import require_reach
 from embedsweep.workers.missing_runs import refusals
 from embedsweep.workers.pool import Pool
-from embedsweep.workers.pools import open_pools
+from embedsweep.workers.pools import open_pools, require_cluster
 from embedsweep.workers.slurm import cancel_waiting_jobs, requeue_own_job
 
 DONE, FAILED, FAILED_TRIALS = 0, 1, 3
@@ -86,6 +87,8 @@ def run_sweep(
             tell(
                 f"study.budget_hours={hours:g}: {quote['n_trials']} trials, {takes}; study.n_trials can change it later"
             )
+        if request.plan is not None and request.workers.name == "ray" and find_study(request) is None:
+            require_cluster(request.workers, device_of(request.plan))
         study = open_study(request, quote)
         if request.plan is None:  # with a plan, validation has checked these
             device, processes = device_of(study.plan), request.workers.processes_per_trial
@@ -106,15 +109,17 @@ def run_sweep(
         _warn_of_shared_folder(display, study)
         report = partial(_report, console, study, display, program)
         if request.workers.name == "slurm":
-            return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
+            with folder_errors(study):
+                return _run_jobs(request, study, display, report, waits=waits, is_quiet=style == "quiet")
         watch = StopWatch(study, display.say)
         try:
-            with watch:
+            with watch, folder_errors(study):
+                raise_if_held()
                 refused = _run_trials(request, study, display, make, start, program, report)
         except (Interrupted, KeyboardInterrupt) as error:
             display.say(_last_words(study, request.workers))
-            if isinstance(error, Interrupted) and error.signum == signal.SIGTERM and not watch.has_stopped:
-                requeue_own_job(study, display.say)
+            if isinstance(error, Interrupted) and error.signum == signal.SIGTERM:
+                requeue_own_job(study, watch, display.say)
             raise
         if refused:
             return FAILED
@@ -148,7 +153,8 @@ def _run_jobs(
                 return DONE
             wait_for_jobs(study, display, is_quiet=is_quiet)
             if not is_done(study):
-                message = f"no job of study {study.name} is left, and it is not complete: {study.folder}/slurm has logs"
+                logs = f": {study.folder}/slurm has logs" if has_logs(study) else ""
+                message = f"no job of study {study.name} is left, and it is not complete{logs}"
                 raise WorkerError(f"{message}; the same command submits jobs again")
         report(tracker, study_results(study))
     return _exit_code(study)

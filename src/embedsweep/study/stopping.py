@@ -6,13 +6,16 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Self
 
 import optuna
 from optuna.pruners import NopPruner
 from optuna.trial import TrialState
 
+from embedsweep.errors import Interrupted, StudyError
+from embedsweep.files import STUDY_FILE
 from embedsweep.signals import is_main_thread
 from embedsweep.study.leases import LEASE
 from embedsweep.study.record import StudyRecord
@@ -23,6 +26,7 @@ STOPS = "embedsweep.stops"
 SLURM_ARRAYS = "embedsweep.slurm_arrays"
 """User attribute of a study: the id of each array of Slurm jobs -> `STOPS` when it was submitted."""
 OWN_ARRAY = "SLURM_ARRAY_JOB_ID"
+STOPPED = "stopped by embedsweep stop"
 CHECK_EVERY_S = 5.0
 END_S = 1.0
 """How long the end of a command waits for the present look. A database that is away is looked at for a minute."""
@@ -69,7 +73,7 @@ def _stops(study: StudyRecord) -> int:
 
 
 class StopWatch:
-    """While the block runs, interrupts this process once somebody asks that the work on a study end.
+    """While the block runs, interrupts this process once the work on a study is to end, or its folder is gone.
 
     The main thread is interrupted as by Ctrl-C: a cluster starts a process again that was ended by its own SIGTERM. Has
     no effect in other threads, which cannot be interrupted.
@@ -77,9 +81,6 @@ class StopWatch:
     Args:
         study: the study.
         say: prints a line that says why.
-
-    Attributes:
-        has_stopped: whether that was asked.
     """
 
     def __init__(self, study: StudyRecord, say: Callable[[str], None]) -> None:
@@ -90,10 +91,18 @@ class StopWatch:
         self._over = threading.Event()
         self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="stop", daemon=True)
-        self.has_stopped = False
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether somebody asked that the work end."""
+        return _stops(self._study) > self._before
 
     def __enter__(self) -> Self:
+        """Begin to watch; the block is not entered where the work is to end already."""
         if is_main_thread():
+            if self.has_stopped:
+                self._say(STOPPED)
+                signal.raise_signal(signal.SIGINT)
             self._thread.start()
         return self
 
@@ -104,16 +113,38 @@ class StopWatch:
             self._thread.join(END_S)
 
     def _watch(self) -> None:
-        while not self._over.is_set():
-            is_asked = False
+        while not self._over.wait(CHECK_EVERY_S):
+            is_gone = is_asked = False
             try:
-                is_asked = _stops(self._study) > self._before
+                is_gone = _is_gone(self._study)
+                is_asked = not is_gone and self.has_stopped
             except Exception:  # the storage may be away for a moment: the next look may reach it
                 logging.getLogger(__name__).exception("it is not known whether the study is to stop")
             with self._ending:
-                if is_asked and not self._over.is_set():
-                    self.has_stopped = True
-                    self._say("stopped by embedsweep stop")
+                if (is_gone or is_asked) and not self._over.is_set():
+                    if is_asked:
+                        self._say(STOPPED)
                     os.kill(os.getpid(), signal.SIGINT)
                     return
-            self._over.wait(CHECK_EVERY_S)
+
+
+@contextmanager
+def folder_errors(study: StudyRecord) -> Iterator[None]:
+    """Turn whatever ends the block into a StudyError where the study's folder is gone, as that is the reason.
+
+    Raises:
+        StudyError: the folder was moved or deleted.
+    """
+    try:
+        yield
+    except (Exception, Interrupted, KeyboardInterrupt):
+        if not _is_gone(study):
+            raise
+        message = f"{study.folder} was moved or deleted while study {study.name} ran: nothing can be recorded any more"
+        advice = "Move it back, in place of what was written there since, and the same command resumes the study"
+        raise StudyError(f"{message}. {advice}") from None
+
+
+def _is_gone(study: StudyRecord) -> bool:
+    """Return whether the folder of an open study is gone; one of that name may have been made since by a late write."""
+    return not (study.folder / STUDY_FILE).is_file()

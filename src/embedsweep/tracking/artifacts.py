@@ -74,9 +74,17 @@ def artifacts_of(store: Store, client: MlflowClient, run_id: str) -> ArtifactRep
     Raises:
         TrackingError: as `check_location`; MLflow's own errors pass.
     """
+    return artifacts_at(store, client.get_run(run_id).info.artifact_uri)
+
+
+def artifacts_at(store: Store, location: str) -> ArtifactRepository:
+    """Return MLflow's access to the artifacts of the run whose place this is.
+
+    Raises:
+        TrackingError: as `check_location`; MLflow's own errors pass.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    location = client.get_run(run_id).info.artifact_uri
     check_location(store, location)
     return get_artifact_repository(location, tracking_uri=store.uri)
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsweep.errors import TrackingError
+from embedsweep.errors import TrackingError, UnreachableError
 from embedsweep.secrets import redact
 from embedsweep.tracking import names
-from embedsweep.tracking.artifacts import artifacts_of, object_store_errors
+from embedsweep.tracking.artifacts import artifacts_at, artifacts_of, object_store_errors
 from embedsweep.tracking.lookup import Lookup
 from embedsweep.tracking.names import differences, origin, redacted, study_id
 from embedsweep.tracking.records import DataSet, End, ExperimentTags, Files, Metrics, Record, StudyRun, Tags, TrialRun
@@ -18,7 +18,7 @@ from embedsweep.tracking.store import ALREADY_EXISTS, Store, mlflow_errors, repe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, RunTag
+    from mlflow.entities import DatasetInput, Metric, Run, RunTag
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 Together = Metrics | Tags | DataSet | End
@@ -41,6 +41,8 @@ class MlflowWriter:
         # The metrics of runs that this process alone writes into: their steps, or None if not read from the store yet.
         self._steps: dict[str, dict[str, set[int] | None]] = {}
         self._repository: tuple[str, ArtifactRepository] | None = None  # of the run that got the last file
+        self._locations: dict[str, str] = {}  # run that was opened and has not ended -> where its files lie
+        self._experiments: dict[str, str] = {}  # name -> id of those in which a run was created
 
     def write(self, experiment: str, run_id: str, record: Record, *, is_untried: bool = False) -> str:
         """Write a record, or what the store lacks of it.
@@ -164,7 +166,24 @@ class MlflowWriter:
         return store_id
 
     def _create_trial(self, experiment: str, run_id: str, record: TrialRun) -> str:
-        experiment_id = self.lookup.experiment(experiment)
+        known = self._experiments.pop(experiment, None)
+        try:
+            created = self._create_run(experiment, known or self.lookup.experiment(experiment), run_id, record)
+        except UnreachableError:
+            raise
+        except TrackingError:
+            if known is None:
+                raise
+            created = self._create_run(experiment, self.lookup.experiment(experiment), run_id, record)
+        store_id = str(created.info.run_id)
+        self._experiments[experiment] = str(created.info.experiment_id)
+        self._locations[store_id] = str(created.info.artifact_uri)
+        with mlflow_errors(f"params cannot be logged to run {store_id}"):
+            self._log_params(store_id, record.params)
+        self._steps[store_id] = {}
+        return store_id
+
+    def _create_run(self, experiment: str, experiment_id: str, run_id: str, record: TrialRun) -> Run:
         tags = {**record.tags, names.SPOOL_ID: run_id}  # by which the run is found if the answer is lost
         if record.parent == study_id(experiment):
             parent = self.lookup.find_parent(experiment_id, experiment)
@@ -172,11 +191,7 @@ class MlflowWriter:
         elif record.parent is not None:
             tags[names.PARENT] = record.parent
         with mlflow_errors(f"a run for {record.name} cannot be created in experiment {experiment!r}"):
-            run = self._client.create_run(experiment_id, record.time_ms, tags, redact(record.name))
-            store_id = str(run.info.run_id)
-            self._log_params(store_id, record.params)
-        self._steps[store_id] = {}
-        return store_id
+            return self._client.create_run(experiment_id, record.time_ms, tags, redact(record.name))
 
     def _reopen(self, run_id: str, params: Mapping[str, str]) -> None:
         """Make a run RUNNING and add the params that it lacks.
@@ -194,6 +209,7 @@ class MlflowWriter:
             self._client.update_run(run_id, status="RUNNING")
         self._set_tags(run_id, {names.STATE: "RUNNING"})
         self._steps[run_id] = dict.fromkeys(run.data.metrics)
+        self._locations[run_id] = str(run.info.artifact_uri)
 
     def _log(self, run_id: str, records: Sequence[Metrics], tags: Mapping[str, str]) -> None:
         """Log metrics and set tags: in one call, which MLflow's client divides where the store takes fewer at once."""
@@ -251,15 +267,19 @@ class MlflowWriter:
                 repeated(log, str(file), folder) if self._store.is_server else log(str(file), folder)
 
     def _artifacts(self, run_id: str) -> ArtifactRepository:
-        """Return the access to a run's artifacts; the store is asked for their place, which never changes, once."""
+        """Return the access to a run's artifacts; their place, which never changes, is known or asked for once."""
         if self._repository is None or self._repository[0] != run_id:
-            self._repository = run_id, artifacts_of(self._store, self._client, run_id)
+            if (location := self._locations.get(run_id)) is not None:
+                self._repository = run_id, artifacts_at(self._store, location)
+            else:
+                self._repository = run_id, artifacts_of(self._store, self._client, run_id)
         return self._repository[1]
 
     def _end(self, run_id: str, record: End) -> None:
         with mlflow_errors(f"run {run_id} cannot be ended as {record.state or record.status}"):
             self._client.set_terminated(run_id, record.status, end_time=record.time_ms)
         self._steps.pop(run_id, None)  # another process may continue the run
+        self._locations.pop(run_id, None)
 
     def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param

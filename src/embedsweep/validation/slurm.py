@@ -14,6 +14,7 @@ from embedsweep.config.workers import SlurmWorkersConfig
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
 from embedsweep.secrets import redact
+from embedsweep.validation.slurm_names import check_names
 
 SHORTEST_LIMIT_S = 300
 """A job is warned two minutes before its limit, by a clock that may be a minute early, and needs time to begin."""
@@ -41,6 +42,7 @@ def check_slurm(workers: SlurmWorkersConfig, study: StudyConfig, tracking: Track
     if workers.slurm.mem is not None and not _MEM.fullmatch(workers.slurm.mem):
         message = f"must be memory as Slurm writes it (16G, 500M; K, M, G or T), but got {workers.slurm.mem!r}"
         yield Problem("workers.slurm.mem", message)
+    yield from check_names(workers.slurm)
     yield from _check_nodes(workers)
     yield from _check_secrets(workers, study, tracking)
     if workers.slurm.script is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -14,13 +15,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from embedsweep.config.workers import RayWorkersConfig
 from embedsweep.errors import ConfigError, Problem, WorkerError, first_line, raise_problems
+from embedsweep.files import write_atomically
+from embedsweep.lease import Lease
 from embedsweep.machine import visible_cores
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded, take_back
@@ -38,6 +41,9 @@ CHECK_S = 600.0
 SHUTDOWN_S = 30.0
 LONGEST_TEMPORARY = 30
 """Characters of the temporary folder's path: the system limits the paths of Ray's sockets in it to 107."""
+
+OWNER = "owner.json"
+"""The file in a local cluster's folder that says which process it belongs to."""
 
 STORE_BYTES = 80 * 2**20
 """Memory of a local cluster for objects in transit, of which there are next to none; the smallest that Ray takes."""
@@ -151,7 +157,10 @@ class Cluster:
         import ray
 
         parent = tempfile.gettempdir()
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir=parent if len(parent) <= LONGEST_TEMPORARY else "/tmp"))
+        parent = parent if len(parent) <= LONGEST_TEMPORARY else "/tmp"
+        _remove_abandoned(Path(parent))
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
+        write_atomically(self._folder / OWNER, json.dumps(asdict(Lease.mine())))
         wanted = int(-(-(self._workers.count or 0) * self._workers.cpus // 1))
         ray.init(
             address="local",
@@ -310,6 +319,14 @@ def _are_pending(answers: list[Any]) -> bool:
     import ray
 
     return bool(answers) and bool(ray.wait(answers, num_returns=len(answers), timeout=1.0)[1])
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Delete the folders of local clusters whose commands were killed on this system; Ray's processes end with them."""
+    for file in parent.glob(f"ray-*/{OWNER}"):
+        with suppress(OSError, ValueError, TypeError):  # another user's, or deleted by another command in this moment
+            if Lease(**json.loads(file.read_text(encoding="utf-8"))).runs() is False:
+                shutil.rmtree(file.parent)
 
 
 def _restore(former: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedsweep.config.workers import RayWorkersConfig
+from embedsweep.config.workers import RayWorkersConfig, WorkersConfig
 from embedsweep.machine import cuda_devices_of
 from embedsweep.study.study import Study
 from embedsweep.tracking.store import store_kind
@@ -51,6 +51,19 @@ def open_pools(
             return WorkerPool(each.folder, arguments, dealt, gpus)
 
         yield make_local
+
+
+def require_cluster(workers: WorkersConfig, device: str) -> None:
+    """Connect to the Ray cluster that a command names, and leave it: no study is to be created for one that is missing.
+
+    Raises:
+        ConfigError: there is no such cluster, or no node of it could ever hold a worker.
+    """
+    if isinstance(workers, RayWorkersConfig) and workers.address != "none":
+        from embedsweep.workers.cluster import Cluster
+
+        with Cluster(workers, device):
+            pass
 
 
 @contextmanager

@@ -112,6 +112,7 @@ def _work(
 ) -> None:
     from embedsweep.emissions.allocation import allocation_path
     from embedsweep.study.opening import open_study
+    from embedsweep.study.stopping import folder_errors
     from embedsweep.study.storage import storage_errors
     from embedsweep.tracking.runs import Tracker
     from embedsweep.workers.worker import Worker
@@ -124,8 +125,9 @@ def _work(
         # The supervisor has opened the store: if it cannot be reached now, records are written later.
         tracker = Tracker(replace(study.services.tracking, spool=True), display.say)
         try:
-            Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group, alive=alive).work()
-            _score_best(study, tracker, job.parent, allocation, alive)
+            with folder_errors(study):
+                Worker(study, tracker, job.parent, display, deadline, job.number, allocation, group, alive=alive).work()
+                _score_best(study, tracker, job.parent, allocation, alive)
         finally:
             if alone.is_set():  # no supervisor writes what waits: a run would stay RUNNING until the study is resumed
                 tracker.close()

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -101,6 +101,7 @@ class RayPool:
         self._free_slots = 0
         self._n_nodes = 0
         self._found_no_room = False
+        self._said_unplaced = False
         self._failed = 0
         self._failure: WorkerError | None = None
         self._looked_at = time.monotonic()
@@ -146,7 +147,7 @@ class RayPool:
         """What workers wait for that are to start, in words; empty where none waits."""
         if not self._found_no_room:
             return ""
-        needs = " and ".join(f"{number:g} {name}" for name, number in self._cluster.needs.items() if number)
+        needs = _in_words(self._cluster.needs, self._cluster.needs)
         return f"trials are left, and no node of the Ray cluster has room for a worker ({needs}): waiting for one"
 
     def take_started(self) -> list[RemoteWorker]:
@@ -287,6 +288,8 @@ class RayPool:
             is_ready = bool(ray.wait([each.started], timeout=0)[0])
             if not is_ready and time.monotonic() - each.since < PLACE_S:
                 continue
+            if not is_ready:
+                self._say_unplaced(each)
             worker = self._worker_of(each) if is_ready else None
             with self._lock:
                 self._starting.remove(each)
@@ -297,9 +300,20 @@ class RayPool:
             if worker is None:
                 kill(each.agent)
                 continue
+            self._said_unplaced = False
             self._arrived.put(worker)
             if self._n_nodes > 1:
                 self._lines.put(f"worker {each.number} runs on node {each.node.name}")
+
+    def _say_unplaced(self, each: _Starting) -> None:
+        """Say once, until a worker starts again, what one waits for that has not started in time."""
+        if self._said_unplaced:
+            return
+        self._said_unplaced = True
+        needs = self._cluster.needs
+        free = next((node.free for node in self._cluster.nodes() if node.id == each.node.id), {})
+        late = f"worker {each.number} has not started on node {each.node.name} for {PLACE_S:g} s, and is tried again"
+        self._lines.put(f"{late}: it needs {_in_words(needs, needs)}, and {_in_words(free, needs)} is free there now")
 
     def _worker_of(self, each: _Starting) -> RemoteWorker | None:
         """Return a worker whose agent has answered; None if it could not start there.
@@ -324,6 +338,11 @@ class RayPool:
             return None
         self._failed = 0
         return RemoteWorker(each.number, each.node, each.agent, started, self._cluster, self._inbox)
+
+
+def _in_words(resources: Mapping[str, float], needs: Mapping[str, float]) -> str:
+    """Return how much there is of each resource that a worker needs: ``1 CPU and 0.25 GPU``."""
+    return " and ".join(f"{resources.get(name, 0.0):g} {name}" for name, number in needs.items() if number)
 
 
 def _cause(error: Exception) -> str:

@@ -14,16 +14,18 @@ from pathlib import Path
 
 from embedsweep.config.compose import as_text_word
 from embedsweep.config.values import shown
-from embedsweep.config.workers import SlurmConfig, SlurmWorkersConfig
+from embedsweep.config.workers import SlurmWorkersConfig
 from embedsweep.errors import WorkerError
 from embedsweep.files import user_path, write_atomically
 from embedsweep.processes import PYTHON, same_package
 from embedsweep.secrets import redact
-from embedsweep.signals import shielded
+from embedsweep.signals import BEGINS, JOB, shielded
 from embedsweep.study.record import StudyRecord
-from embedsweep.study.stopping import add_slurm_array, own_array, slurm_arrays
+from embedsweep.study.requeues import MOST, limits_without_progress
+from embedsweep.study.stopping import StopWatch, add_slurm_array, own_array, slurm_arrays
 from embedsweep.study.study import Study
 from embedsweep.validation.slurm import fill_script
+from embedsweep.validation.slurm_names import options_of
 from embedsweep.validation.sweep import Sweep
 
 TEMPLATE = Path(__file__).with_name("slurm_array.sh")
@@ -39,6 +41,8 @@ FIXED_OPTIONS = (
     # Two minutes before the time limit, and to the process alone that the script has become.
     "--signal=B:TERM@120",
 )
+ASKED = ("partition", "time", "gpus_per_node", "cpus_per_task", "mem", "account", "qos")
+"""Keys of ``workers.slurm`` that sbatch has an option for."""
 ANSWER_WITHIN_S = 60.0
 """How long one of Slurm's commands may take; a busy controller lets them wait."""
 
@@ -73,7 +77,7 @@ def submit(study: Study, request: Sweep, count: int) -> str:
         f"--array=0-{count - 1}{parallel}",
         f"--chdir={Path.cwd()}",
         f"--output={log_pattern(Path.cwd() / study.folder)}",
-        *options_of(workers.slurm),
+        *options_of(workers.slurm, ASKED),
     ]
     # A job opens the study under its lock, and so only once it is known to be the study's.
     with study.lock(), shielded():
@@ -90,13 +94,6 @@ def submit(study: Study, request: Sweep, count: int) -> str:
 def log_pattern(folder: Path) -> str:
     """Return the pattern of the jobs' logs in a study's folder; a % of the folder's own is none that Slurm fills in."""
     return f"{folder}".replace("%", "%%") + f"/{LOG}"
-
-
-def options_of(slurm: SlurmConfig) -> list[str]:
-    """Return the options of sbatch for what each job asks for."""
-    names = ("partition", "time", "gpus_per_node", "cpus_per_task", "mem", "account", "qos")
-    asked = {name: getattr(slurm, name) for name in names}
-    return [f"--{name.replace('_', '-')}={value}" for name, value in asked.items() if value is not None]
 
 
 def script_of(study: Study, request: Sweep) -> str:
@@ -152,11 +149,14 @@ def cancel(jobs: Sequence[str], *, pending: bool = False) -> None:
         _call("scancel", "--quiet", *(["--state=PENDING"] if pending else []), *jobs, missing="")
 
 
-def requeue_own_job(study: StudyRecord, say: Callable[[str], None]) -> None:
+def requeue_own_job(study: StudyRecord, watch: StopWatch, say: Callable[[str], None]) -> None:
     """Let this job begin again later, where it was only warned of its end, and nobody has ended it.
 
     A job that is cancelled or preempted is ending when it gets its signal; Slurm itself requeues one that is preempted.
     One that still runs is at its time limit.
+
+    Raises:
+        WorkerError: it has come to its limit too often while the study got no further; the others are cancelled.
     """
     array = own_array(study)
     if array is None:
@@ -164,12 +164,22 @@ def requeue_own_job(study: StudyRecord, say: Callable[[str], None]) -> None:
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     with shielded():
         try:
-            state = live_jobs(study).get(job)
-            if state == "RUNNING":
+            jobs = live_jobs(study)
+            if jobs.get(job) != "RUNNING" or watch.has_stopped:
+                return
+            count = limits_without_progress(study, job)
+            if count < MOST:
                 say(f"job {job} is at its time limit, and is requeued")
                 _call("scontrol", "requeue", job)
+                return
+            cancel([other for other in jobs if other != job and other.startswith(f"{array}_")])
         except WorkerError as error:
             say(f"job {job} cannot be requeued: {error}")
+            return
+    message = f"job {job} came to its time limit {count} times more, and study {study.name} got no further"
+    raise WorkerError(
+        f"{message}: it is too short to begin and to train a step. Raise workers.slurm.time; array {array} ends"
+    )
 
 
 def cancel_waiting_jobs(study: StudyRecord, say: Callable[[str], None]) -> None:
@@ -219,4 +229,4 @@ def _environment() -> Mapping[str, str]:
     Without the user's setting that lets sbatch wait for the end of the jobs, whose study would not know of them.
     """
     own = {name: value for name, value in os.environ.items() if name != "SBATCH_WAIT"}
-    return {**own, **same_package()}
+    return {**own, **same_package(), JOB: BEGINS}
