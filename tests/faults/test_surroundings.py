@@ -185,7 +185,7 @@ def test_a_run_needs_no_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_study_whose_folder_is_moved_away_while_it_runs_ends_with_one_sentence_and_resumes_once_it_is_back(
     workers: tuple[str, ...], tmp_path: Path
 ) -> None:
-    words = (*studies.SHORT, *studies.PAIRS, "trainer.max_steps=200", "trainer.eval_every=0.05", *workers)
+    words = (*studies.SHORT, *studies.PAIRS, "trainer.max_steps=60", "trainer.eval_every=0.1", *workers)
     moved = studies.start(tmp_path, words)
     studies.wait_for(moved, "%")
     (folder,) = (tmp_path / "sweeps").iterdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from embedsweep.errors import WorkerError
 from embedsweep.signals import BEGINS, ENDS
+from embedsweep.signals import JOB as SIGNALLED
 from embedsweep.study.opening import open_study
 from embedsweep.study.reading import read_study
 from embedsweep.study.stopping import OWN_ARRAY, StopWatch, add_slurm_array, request_stop
@@ -39,10 +41,11 @@ def program(name: str, text: str) -> None:
 def test_programs_of_slurm_get_the_users_variables_but_for_the_one_that_lets_sbatch_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program("scancel", 'echo "account $SBATCH_ACCOUNT, wait ${SBATCH_WAIT-unset}, $*" >&2\nexit 1')
+    printed = "account $SBATCH_ACCOUNT, wait ${SBATCH_WAIT-unset}, job $EMBEDSWEEP_JOB, $*"
+    program("scancel", f'echo "{printed}" >&2\nexit 1')
     monkeypatch.setenv("SBATCH_ACCOUNT", "team")
     monkeypatch.setenv("SBATCH_WAIT", "1")
-    with pytest.raises(WorkerError, match="account team, wait unset, --quiet 12"):
+    with pytest.raises(WorkerError, match="account team, wait unset, job begins, --quiet 12"):
         cancel(["12"])
 
 
@@ -120,5 +123,6 @@ def test_a_job_is_not_requeued_whose_study_is_stopped_in_the_same_moment(study: 
 @pytest.mark.parametrize(("setup", "state"), [(":", BEGINS), ("kill -TERM $$; echo set up", ENDS)])
 def test_a_job_that_is_told_to_end_while_it_is_set_up_tells_its_command(setup: str, state: str) -> None:
     script = fill_script(TEMPLATE.read_text(), setup=setup, command='sh -c "echo $EMBEDSWEEP_JOB"', study="night")
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    environment = {**os.environ, SIGNALLED: BEGINS}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == state

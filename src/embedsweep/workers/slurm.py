@@ -19,7 +19,7 @@ from embedsweep.errors import WorkerError
 from embedsweep.files import user_path, write_atomically
 from embedsweep.processes import PYTHON, same_package
 from embedsweep.secrets import redact
-from embedsweep.signals import shielded
+from embedsweep.signals import BEGINS, JOB, shielded
 from embedsweep.study.record import StudyRecord
 from embedsweep.study.requeues import MOST, limits_without_progress
 from embedsweep.study.stopping import StopWatch, add_slurm_array, own_array, slurm_arrays
@@ -229,4 +229,4 @@ def _environment() -> Mapping[str, str]:
     Without the user's setting that lets sbatch wait for the end of the jobs, whose study would not know of them.
     """
     own = {name: value for name, value in os.environ.items() if name != "SBATCH_WAIT"}
-    return {**own, **same_package()}
+    return {**own, **same_package(), JOB: BEGINS}
