@@ -154,7 +154,7 @@ def test_workers_end_with_their_supervisor_and_the_same_command_resumes(
     if signum != signal.SIGKILL:
         assert f"the same command, or -m study.name={left.name} workers=local, resumes the study" in ended.output
         assert len(re.findall(r"trial [01] WAITING .* interrupted; will be resumed from", ended.output)) == 2
-        assert "0 of 4 trials finished and kept; trials 0, 1 will be resumed from the last checkpoint" in ended.output
+        assert "0 of 4 trials finished and kept; trials 0, 1 will be resumed;" in ended.output
         assert not re.search(r"\bworker \d", ended.output), ended.output
 
     again = studies.run(tmp_path, FOUR)

@@ -58,7 +58,7 @@ def test_the_best_trial_of_an_option_is_compared_even_if_many_others_are_better(
 def test_without_scores_of_items_nothing_is_said_to_be_certain() -> None:
     lines = answer(study_results(of_losses(0.7, 0.6, 0.65, 0.5, "no", "pruned")))
     assert lines[0].startswith("best loss: mnrl; the best trial of cosent, 2, is 0.0500 below it (how certain that is")
-    assert lines[1] == "not compared with trial 0: trials 1, 2 and 3, whose scores of single items are not here"
+    assert lines[1] == "trial 0 is not compared with trials 1, 2 and 3: the scores of its single items are not here"
     assert len(lines) == 3
 
 

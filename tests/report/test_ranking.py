@@ -249,7 +249,7 @@ def test_the_best_trial_is_printed_with_scores_command_and_total_cost() -> None:
         "",
         "best: trial 1, dev/spearman_cosine 0.7000, test/spearman_cosine 0.6667",
         "trial 1 is better than trial 0 on other dev items, too, as far as these ones show",
-        "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much",
+        "another seed moves scores, too: study.finals.top=2 trains the best again with others to show how much",
         "run it again: python train.py loss=mnrl trainer.epochs=3 optimizer.lr=0.0002",
         f"cost of all trials: 2s, 4 g CO2eq, 20 Wh {MEASURED}",
     ]
@@ -305,7 +305,7 @@ def test_a_study_of_an_older_version_is_reported_without_what_it_lacks() -> None
     assert head.split() == ["trial", "dev/spearman_cosine", "g", "CO2eq", "values"]
     assert lines[0].split() == ["1", "0", "0.7000", "2", "lr=0.0001"]
     assert best(study)[-1] == "cost of all trials: 4 g CO2eq"
-    assert any(line.startswith("not compared with trial 0: trial 1") for line in best(study))
+    assert any(line.startswith("trial 0 is not compared with trial 1: ") for line in best(study))
     finish(study, [0.5])
     assert ranking(study)[4].split() == ["1", "0", "0.7000", "-", "2", "-", "lr=0.0001"]
     assert best(study)[-1] == f"cost of all trials: 1s (1 of 3), 6 g CO2eq, 10 Wh (1 of 3) {MEASURED}"

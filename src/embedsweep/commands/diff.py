@@ -38,7 +38,7 @@ def run(words: Sequence[str], console: Console) -> int:
             raise ConfigError.single("TRIAL", message)
         lines = difference(study, first, second)
     for line in lines:
-        say(console, line)
+        say(console, line, fold=True)
     return 0
 
 

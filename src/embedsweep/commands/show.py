@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from embedsweep.study.record import StudyRecord
 
 STUDY = Positional("STUDY", "the name of a study in sweeps/, or its folder", study_names, study_of)
-STORAGE = Option("--storage", "URL", "the study's storage, where the URL has a password, which is not kept")
+STORAGE = Option(
+    "--storage",
+    "URL",
+    "the study's storage, where this folder does not know it: the study was begun elsewhere, or its URL has a password",
+)
 STDOUT = "-"
 
 

@@ -13,6 +13,7 @@ from embedsweep.commands.arguments import Option, Verb, parse, whole_number
 from embedsweep.commands.show import STORAGE, STUDY, open_named
 from embedsweep.console import say
 from embedsweep.errors import WorkerError
+from embedsweep.files import STUDY_FILE
 
 if TYPE_CHECKING:
     from embedsweep.study.record import StudyRecord
@@ -83,7 +84,9 @@ class _Stop:
 
         ended = [f"trial{'s' if len(trials) > 1 else ''} {', '.join(trials)}"] if trials else []
         ended += [f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"] if jobs else []
-        resumes = "" if self.study.is_complete else f"; embedsweep train -m study.name={self.study.name} resumes it"
+        is_here = (self.study.folder / STUDY_FILE).is_file()
+        command = f"embedsweep train -m study.name={self.study.name}" if is_here else "the command that began it"
+        resumes = "" if self.study.is_complete else f"; {command} resumes it"
         what = f"stopped: {' and '.join(ended)}; " if ended else ""
         self.tell(f"{what}{study_status(self.study).finished_text}{resumes}")
 

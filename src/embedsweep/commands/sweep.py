@@ -263,6 +263,10 @@ def _report(
         return
     print_ranking(console, results)
     print_best(console, results, program)
+    from embedsweep.report.page.build import REPORT
+
+    if (page := study.folder / REPORT).is_file():
+        say(console, f"report: {page}")
     print_ui(console, tracker.ui_hint(study.name), program)
     for each in (study, study.finals):
         if each is not None and each.unfinished:
@@ -337,5 +341,5 @@ def _last_words(study: Study, workers: WorkersConfig) -> str:
     except Exception:  # the storage does not answer; whatever it holds is kept
         return f"interrupted: {resume}"
     if unfinished:
-        kept += f"; {' and '.join(unfinished)} will be resumed from the last checkpoint"
+        kept += f"; {' and '.join(unfinished)} will be resumed"
     return f"interrupted: {kept}; {resume}"

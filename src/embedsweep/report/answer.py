@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from embedsweep.config.result import Interval
+from embedsweep.evaluation.scores import scores_path
 from embedsweep.report.results import GroupRow, StudyResults, TrialRow, paired_differences
 from embedsweep.report.tables import how_certain
 from embedsweep.study.keep import keep_text
@@ -108,7 +109,10 @@ def _compared_trials(results: StudyResults, best: TrialRow) -> Iterator[str]:
     elif behind:
         better = f"{of_search}trial {best.number} is better than {_trials(behind)} on other dev items, too"
         yield f"{better}, as far as these ones show"
-    if unknown:
+    if unknown and not scores_path(best.folder, "dev").is_file():
+        why = "the scores of its single items are not here"
+        yield f"trial {best.number} is not compared with {_trials(unknown)}: {why}"
+    elif unknown:
         yield f"not compared with trial {best.number}: {_trials(unknown)}, whose scores of single items are not here"
 
 
@@ -155,7 +159,8 @@ def _seeds(results: StudyResults, *, compared: bool) -> Iterator[str]:
     if any(row.n > 1 for row in results.configurations):
         yield "±: sample standard deviation over the seeds of a configuration"
     elif compared and results.differences and results.study.finals is None:
-        yield "another seed moves scores, too: study.finals.top=3 trains the best again with others to show how much"
+        ask = f"study.finals.top={results.worth_finals}"
+        yield f"another seed moves scores, too: {ask} trains the best again with others to show how much"
 
 
 def _trials(numbers: Sequence[int]) -> str:

@@ -173,6 +173,11 @@ class StudyResults:
     computes: bool = True
 
     @property
+    def worth_finals(self) -> int:
+        """How many configurations are proposed for finals, which nobody has asked for: the best three, if there are."""
+        return min(3, len(self.configurations))
+
+    @property
     def chosen(self) -> TrialRow | None:
         """The trial whose configuration is the answer: the best finalist's, else that of the best trial."""
         number = self.study.chosen

@@ -81,7 +81,7 @@ def how_certain(difference: Interval | None) -> str:
     The interval is of the choice of dev items; what another seed would change is not part of it.
     """
     if difference is None:
-        return " (how certain that is, is not known: their scores of single items are not on this machine)"
+        return " (how certain that is, is not known: the scores of single items are not both on this machine)"
     verdict = "not certain" if difference[0] <= 0 else "certain as far as dev items go"
     return f" ({verdict}: 95 % interval of the difference {interval_text(difference)})"
 

@@ -70,4 +70,5 @@ def _no_such_study(name: str, folder: Path, url: str | None, stored: list[str]) 
         return ConfigError.single(name, f"{folder} exists, but its storage {where} has no such study")
     known = sorted(without_finals({*stored, *study_names(folder.parent)}))
     there = ", ".join(known) or f"none in {folder.parent.resolve()}"
-    return ConfigError.single(name, f"no such study{nearest(name, known)}; there are: {there}")
+    elsewhere = "" if url is not None else "; one that was begun elsewhere is found by its database, --storage URL"
+    return ConfigError.single(name, f"no such study{nearest(name, known)}; there are: {there}{elsewhere}")

@@ -32,9 +32,11 @@ def finals(results: StudyResults) -> Section:
         why = "of each configuration a trial forgets more than study.keep allows"
         return Section("finals", "Finals", [f"No finals: {study.why_no_best if study.best is None else why}."])
     if study.finals is None:
-        ask = f"embedsweep train -m study.name={study.name} study.finals.top=3"
+        top = results.worth_finals
+        ask = f"embedsweep train -m study.name={study.name} study.finals.top={top}"
+        best = f"the best {top} configurations" if top > 1 else "the configuration"
         none = "The study has no finals: whether the best configuration would win again with other seeds is not known."
-        return Section("finals", "Finals", [none], commands={"Trains the best three again with five other seeds": ask})
+        return Section("finals", "Finals", [none], commands={f"Trains {best} again with other seeds": ask})
     return Section("finals", "Finals", [f"Not decided yet: {study_status(study.finals).finished_text}."])
 
 
