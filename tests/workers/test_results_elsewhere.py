@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import numpy as np
@@ -317,7 +318,7 @@ def test_what_cannot_be_had_is_said_with_the_reason_and_the_next_command_adds_it
     answer = away.study.answer
     assert answer is not None
     assert answer.selection is None
-    assert answer.unknown["selection"].startswith("the scores of the dev items of trial 0 are not on this machine")
+    assert answer.unknown["selection"].startswith("the scores of the dev items of trial 0 are not on ")
     assert away.study.test_scores is None
     back = machine()
     assert back.conclude()
@@ -355,5 +356,24 @@ def test_without_a_place_nothing_is_sent_or_fetched(
     made.lose_folders()
     other = machine("study.checkpoints=null")
     assert other.conclude()
-    assert "test was not scored: the model of trial 1, the best, is not on this machine\n" in other.said
+    does = f"in its folder on {gethostname()}, embedsweep train -m study.name=made_up scores it"
+    assert f"test was not scored: the model of trial 1, the best, is not on this machine; {does}\n" in other.said
     assert s3.keys(place.removeprefix("s3://")) == []
+
+
+def test_an_answer_that_lacked_scores_is_whole_once_a_command_has_them(machine: Open) -> None:
+    made = machine("study.checkpoints=null")
+    made.work()
+    trials = made.study.folder / "trials"
+    trials.rename(trials.with_name("elsewhere"))
+    first = machine("study.checkpoints=null")
+    assert first.conclude()
+    assert first.study.answer is not None
+    assert first.study.answer.selection is None
+    shutil.rmtree(trials, ignore_errors=True)
+    trials.with_name("elsewhere").rename(trials)
+    assert made.conclude()
+    answer = made.study.answer
+    assert answer is not None
+    assert answer.selection is not None
+    assert "selection" not in answer.unknown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -45,7 +46,7 @@ def make_answer(study: StudyRecord, say: Callable[[str], None]) -> Answer:
 
 
 class MissingItemsError(Exception):
-    """The scores of a trial's items are not on this machine, or are of other items; the text says which."""
+    """The scores of a trial's items are not on this machine, or are of other items; the text says which and where."""
 
 
 def interval_on_test(finals: StudyRecord, trials: Sequence[FrozenTrial]) -> Interval | None:
@@ -79,7 +80,9 @@ def _items(
         nonlocal first
         scores = read_scores(record.trial_folder(trial.number), split)
         if scores is None:
-            raise MissingItemsError(f"the scores of the {split} items of trial {trial.number} are not on this machine")
+            # It is read on other machines, too.
+            host = socket.gethostname()
+            raise MissingItemsError(f"the scores of the {split} items of trial {trial.number} are not on {host}")
         first = first or scores
         if not scores.is_of_same_items(first):
             raise MissingItemsError(

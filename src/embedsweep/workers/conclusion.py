@@ -25,6 +25,7 @@ from embedsweep.signals import shielded
 from embedsweep.study.answering import interval_on_test, make_answer
 from embedsweep.study.duplicates import trained_config
 from embedsweep.study.finals import expects_finals
+from embedsweep.study.leases import LEASE, Lease
 from embedsweep.study.record import RUN_ID, StudyRecord
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
@@ -61,7 +62,9 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     tested, best = score_complete(study, tracker, parent), study.best
     if tested is None and best is not None and not expects_finals(study):
         where = ResultsElsewhere(study, study.services).fetch_model(best.number)
-        say(f"test was not scored: the model of trial {best.number}, the best, {where}")
+        host = Lease(**lease).host if (lease := best.user_attrs.get(LEASE)) is not None else "its machine"
+        does = f"in its folder on {host}, embedsweep train -m study.name={study.name} scores it"
+        say(f"test was not scored: the model of trial {best.number}, the best, {where}; {does}")
     asked, finals = study.finals_config, study.finals
     if asked is not None and finals is None:
         why = "of each configuration a trial forgets more than study.keep allows"
@@ -90,13 +93,13 @@ def _find_answer(study: Study, finals: StudyRecord | None, say: Callable[[str], 
     known = study.answer if study.is_answered else None
     if known is not None and not LACKS_ITEMS & known.unknown.keys():
         return None
-    records = [study, *([finals] if finals is not None else [])]
-    fetched = [ResultsElsewhere(each, study.services, say).fetch_items(each.complete_trials) for each in records]
-    if known is not None and not any(fetched):
-        return None
-    if finals is not None:
+    for each in (study, finals):
+        if each is not None:
+            ResultsElsewhere(each, study.services, say).fetch_items(each.complete_trials)
+    if finals is not None and known is None:
         say("finals are complete: comparing them")
-    return make_answer(study, say)
+    found = make_answer(study, say)  # without items to be had it knows at once that they are not here
+    return found if known is None or len(found.unknown) < len(known.unknown) else None
 
 
 @dataclass(frozen=True)

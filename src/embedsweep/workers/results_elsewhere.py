@@ -144,21 +144,20 @@ class ResultsElsewhere:
                 return self._shared.fetch(trial.number, trial.folder)
         return False
 
-    def fetch_items(self, trials: Iterable[FrozenTrial], split: Scored = "dev") -> bool:
-        """Fetch the files of trials whose scores of items are not on this machine; return whether any are now."""
+    def fetch_items(self, trials: Iterable[FrozenTrial], split: Scored = "dev") -> None:
+        """Fetch the files of trials whose scores of items are not on this machine."""
         if self._shared is None:
-            return False
+            return
         shared, record = self._shared, self._record
         folders = {trial.number: record.trial_folder(trial.number) for trial in trials if not is_reused(trial)}
         missing = [number for number, folder in folders.items() if not scores_path(folder, split).is_file()]
         if not missing:
-            return False
+            return
         self._say(f"fetching what {self._counted(missing)} left from S3")
         with self._trying(f"what {self._named(missing)} left is not on this machine"):
             found = _each(missing, lambda number: shared.fetch(number, folders[number]))
             if absent := [number for number, is_there in zip(missing, found, strict=True) if not is_there]:
                 self._say(f"what {self._named(absent)} left is neither on this machine nor in S3")
-        return any(scores_path(folders[number], split).is_file() for number in missing)
 
     def fetch_models(self, numbers: Sequence[int]) -> None:
         """Fetch the models of trials that are not on this machine, and are in the bucket."""
