@@ -16,10 +16,12 @@ LATE = "a job is warned two to three minutes before its limit, and would have no
 @pytest.fixture(autouse=True)
 def _in_a_folder_with_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(sbatch.parent), prepend=":")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sbatch", "scontrol"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +176,22 @@ exit 1
         assert errors(*WORDS, *NAMED) == expected
     else:
         assert passed(*WORDS[1:], *NAMED).workers.name == "slurm"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("echo 'Slurmctld(primary) at node1 is DOWN'; exit 1", "Slurmctld(primary) at node1 is DOWN"),
+        ("echo 'scontrol: fatal: no configuration source' >&2; exit 1", "scontrol: fatal: no configuration source"),
+        ("exit 1", "scontrol ping fails"),
+    ],
+)
+def test_a_machine_on_which_slurm_does_not_answer_is_refused_but_for_a_dry_run(
+    said: str, why: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / "scontrol").write_text(f"#!/bin/sh\n{said}\n")
+    assert errors(*WORDS) == [f"workers: Slurm does not answer on this machine ({why}): start it where squeue does"]
+    assert passed(*WORDS[1:], "study.dry_run=true").workers.name == "slurm"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from embedsweep.config.workers import SlurmWorkersConfig
 from embedsweep.errors import Problem
 from embedsweep.files import user_path
 from embedsweep.secrets import redact
-from embedsweep.validation.slurm_names import check_names
+from embedsweep.validation.slurm_names import check_names, why_no_answer
 
 SHORTEST_LIMIT_S = 300
 """A job is warned two minutes before its limit, by a clock that may be a minute early, and needs time to begin."""
@@ -34,6 +34,8 @@ def check_slurm(workers: SlurmWorkersConfig, study: StudyConfig, tracking: Track
     if shutil.which("sbatch") is None and not study.dry_run:
         message = "slurm submits jobs with sbatch, which is not on PATH: start it on a login node, or use workers=local"
         yield Problem("workers", message)
+    elif not study.dry_run and (why := why_no_answer()) is not None:
+        yield Problem("workers", f"Slurm does not answer on this machine ({why}): start it where squeue does")
     if workers.count is None:
         yield Problem("workers.count", "must be the number of jobs of the array, but got null")
     yield from _check_measures(study)

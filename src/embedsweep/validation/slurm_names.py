@@ -21,6 +21,15 @@ REFUSALS: Mapping[str, str] = {
 """Key of ``workers.slurm`` -> how Slurm refuses its value. Any other refusal may be of a queue that is busy or down."""
 
 
+def why_no_answer() -> str | None:
+    """Return in Slurm's words why its controller cannot be asked from this machine; None if it answers, or is slow."""
+    done = _run("scontrol", "ping")
+    if done is None or done.returncode == 0:
+        return None
+    lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+    return lines[-1] if lines else "scontrol ping fails"
+
+
 def check_names(slurm: SlurmConfig) -> Iterator[Problem]:
     """Report names that Slurm refuses; nothing where it does not answer.
 
@@ -59,8 +68,14 @@ def _known(name: str) -> list[str]:
 
 def _answer(program: str, *words: str) -> tuple[str, str]:
     """Return what a program of Slurm prints as its result, and as its errors; nothing if it cannot be asked."""
-    try:
-        done = subprocess.run([program, *words], capture_output=True, text=True, check=False, timeout=ANSWER_WITHIN_S)
-    except (OSError, subprocess.TimeoutExpired):
+    if (done := _run(program, *words)) is None:
         return "", ""
     return done.stdout if done.returncode == 0 else "", done.stderr
+
+
+def _run(program: str, *words: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a program of Slurm; None if it is not there or does not answer in time."""
+    try:
+        return subprocess.run([program, *words], capture_output=True, text=True, check=False, timeout=ANSWER_WITHIN_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
