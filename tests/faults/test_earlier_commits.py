@@ -20,8 +20,8 @@ from optuna.trial import FrozenTrial
 
 from embedsweep.commands.api import load_study
 from embedsweep.files import study_names
+from embedsweep.lease import Lease
 from embedsweep.report.page.build import html_of
-from embedsweep.study.leases import Lease
 from embedsweep.study.reading import read_study
 from tests.faults import studies
 from tests.faults.earlier.make_fixture import FINALS, KILLED_TRIAL, N_TRIALS, PLACEHOLDERS, TEXTS, WORDS, trials_of

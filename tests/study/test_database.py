@@ -18,10 +18,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from embedsweep.errors import LockLostError, StudyError
+from embedsweep.lease import Lease
 from embedsweep.study import database
 from embedsweep.study.database import DatabaseStorage, advisory_lock, engine_options, require_locks
 from embedsweep.study.holder import ATTEMPTS
-from embedsweep.study.leases import LEASE, Lease
+from embedsweep.study.leases import LEASE
 from embedsweep.study.opening import open_study
 from embedsweep.study.storage import storage_errors
 from embedsweep.study.study import Study

@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from embedsweep.lease import Lease
 from embedsweep.study import leases
-from embedsweep.study.leases import BEAT, LEASE, SILENT_FOR_S, Lease, Leases, Verdict, beating
+from embedsweep.study.leases import BEAT, LEASE, SILENT_FOR_S, Leases, Verdict, beating
 
 
 class Clock:
@@ -102,7 +103,7 @@ def test_a_process_in_another_container_of_this_machine_has_another_system() -> 
     assert namespace != my_namespace
 
 
-SHOW_SYSTEM = "from embedsweep.study.leases import Lease; print(Lease.mine().system)"
+SHOW_SYSTEM = "from embedsweep.lease import Lease; print(Lease.mine().system)"
 
 
 def test_a_process_that_ended_is_dead_a_zombie_too() -> None:

@@ -32,8 +32,9 @@ from embedsweep.config.study import (
 from embedsweep.config.trial import SamplerName
 from embedsweep.config.workers import WorkersConfig
 from embedsweep.errors import ConfigError, StudyError, TrialTakenError
+from embedsweep.lease import Lease
 from embedsweep.study.duplicates import CONFIG_HASH
-from embedsweep.study.leases import BEAT, LEASE, Lease
+from embedsweep.study.leases import BEAT, LEASE
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import find_study, open_study
 from embedsweep.study.record import RUN_ID

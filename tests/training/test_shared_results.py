@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -121,7 +123,7 @@ def test_an_archive_that_is_damaged_there_is_not_used(
     fetch = shared.fetch if what == "results" else shared.fetch_model
     assert not fetch(7, tmp_path / "there")
     assert f"{key} in {shared.bucket.url} is damaged: it is not used" in caplog.text
-    assert list((tmp_path / "there").iterdir()) == []
+    assert not (tmp_path / "there").exists()
 
 
 def test_a_changed_byte_of_a_model_is_noticed(shared: SharedResults, tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_an_archive_with_a_name_that_leaves_the_folder_is_not_used(
     shared.bucket.put_file(tmp_path / "archive", "results/trials/0007.tar.gz")
     before = sorted(tmp_path.rglob("*"))
     assert not shared.fetch(7, tmp_path / "deep" / "folder")
-    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "deep", tmp_path / "deep" / "folder"])
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "deep"])
 
 
 def test_a_model_of_several_parts_arrives_whole_and_each_part_is_a_sign_of_life(
@@ -166,8 +168,29 @@ def test_a_model_of_several_parts_arrives_whole_and_each_part_is_a_sign_of_life(
 
 def test_what_a_killed_process_left_while_it_packed_goes(shared: SharedResults, tmp_path: Path) -> None:
     write(tmp_path, (*FILES, f"{PACKED}abc/models.tar.gz"))
+    clear_packed(tmp_path, older_than_s=60)
+    assert bytes_of(tmp_path).keys() == {*FILES, f"{PACKED}abc/models.tar.gz"}
     clear_packed(tmp_path)
     assert bytes_of(tmp_path).keys() == set(FILES)
+
+
+def test_files_that_are_not_all_here_do_not_replace_those_that_are_there(shared: SharedResults, tmp_path: Path) -> None:
+    shared.send(7, write(tmp_path / "here"))
+    shared.send_files(7, write(tmp_path / "other", ("train.log", "scores/test.parquet")))
+    assert shared.fetch(7, tmp_path / "there")
+    assert bytes_of(tmp_path / "there")["result.json"] == bytes_of(tmp_path / "here")["result.json"]
+
+
+def test_a_model_is_not_copied_where_that_would_leave_too_little_room(
+    shared: SharedResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "here")
+    size = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file())
+    usage = shutil.disk_usage(tmp_path)._replace(free=2 * size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=r"sending \d+ MiB needs twice as much room") as caught:
+        shared.send(7, folder)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_a_bucket_that_is_away_is_an_error_with_its_name(s3: Server, shared: SharedResults, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from socket import gethostname
@@ -15,19 +15,24 @@ import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
+from embedsweep.config.answer import Soup
 from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
 from embedsweep.errors import Interrupted
 from embedsweep.evaluation.scores import ItemScores, write_scores
+from embedsweep.lease import Lease
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
-from embedsweep.study.leases import LEASE, Lease
+from embedsweep.study.finals import open_finals
+from embedsweep.study.leases import LEASE
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import open_study
 from embedsweep.study.study import Study
 from embedsweep.tracking.runs import Tracker
 from embedsweep.training import bucket as bucket_module
 from embedsweep.training.folder import read_result, write_config, write_result
+from embedsweep.training.shared_results import SharedResults
+from embedsweep.training.soup import Member
 from embedsweep.training.trial import TrialSetup
 from embedsweep.validation.sweep import pass_sweep
 from embedsweep.workers.conclusion import conclude
@@ -327,6 +332,65 @@ def test_what_cannot_be_had_is_said_with_the_reason_and_the_next_command_adds_it
     assert answer.selection is not None
     assert "selection" not in answer.unknown
     assert back.study.test_scores is not None
+
+
+@pytest.fixture
+def averaged(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The trainings whose models were averaged, at each soup; test is scored of what is in the folder."""
+    made: list[list[int]] = []
+
+    def soup(_: Path, members: Sequence[Member], __: Any) -> Soup:
+        made.append([each.number for each in members if (each.folder / "model").is_dir()])
+        return Soup((), (), (), {}, {}, None, {}, "made up")
+
+    def scored(folder: Path, _: Any, result: TrialResult) -> TrialResult:
+        (folder / "scores").mkdir(exist_ok=True)
+        (folder / "scores" / "test.parquet").write_bytes(b"test")
+        return replace(result, test={"test/spearman_cosine": result.objective / 2})
+
+    monkeypatch.setattr("embedsweep.workers.conclusion.make_soup", soup)
+    monkeypatch.setattr("embedsweep.workers.conclusion.score_model", scored)
+    monkeypatch.setattr("embedsweep.workers.conclusion.complete_card", lambda *_: None)
+    monkeypatch.setattr("embedsweep.workers.conclusion.interval_on_test", lambda *_: None)
+    return made
+
+
+def test_what_needs_models_of_finals_waits_for_the_bucket_and_adds_to_what_is_there(
+    machine: Open, s3: Server, place: str, tmp_path: Path, averaged: list[list[int]]
+) -> None:
+    words = ("study.finals.top=2", "study.finals.seeds=2", "study.finals.soup=true")
+    made = machine(*words)
+    made.work()
+    finals = open_finals(made.study)
+    assert finals is not None
+    Worker(finals, made.tracker, made.parent, made.display).work()
+    shutil.rmtree(finals.folder / "trials")
+    away = machine(*words)
+    s3.stop()
+    try:
+        assert not away.conclude()
+    finally:
+        s3.start()
+    assert "what needs the models of finals waits for the next command" in away.said
+    assert away.study.answer is not None
+    assert (averaged, away.study.answer.soup, away.study.finals_test, away.study.looks) == ([], None, None, ())
+    back = machine(*words)
+    assert back.conclude()
+    assert averaged == [[0, 1, 2, 3]]
+    assert back.study.finals_test is not None
+    tested = sorted(back.study.finals_test.scores)
+    assert len(tested) == 2
+    shared = SharedResults(f"{place}/{kept_under(s3, place)}", "finals")
+    for number in tested:
+        assert shared.fetch(number, tmp_path / "fetched" / str(number))
+        names = {path.name for path in (tmp_path / "fetched" / str(number)).rglob("*") if path.is_file()}
+        assert names == {"result.json", "config.yaml", "train.log", "emissions.csv", "dev.parquet", "test.parquet"}
+    assert shared.models() == {back.study.finals_test.kept}
+
+
+def kept_under(s3: Server, place: str) -> str:
+    """Return the name of the study's folder in a bucket."""
+    return s3.keys(place.removeprefix("s3://"))[0].split("/")[0]
 
 
 def test_what_an_older_version_did_not_send_is_said_and_the_study_goes_on(

@@ -28,6 +28,7 @@ from embedsweep.config.result import Emissions, TrialResult
 from embedsweep.config.study import TrackingConfig
 from embedsweep.config.trial import TrialConfig
 from embedsweep.errors import ConfigError, DeviceLostError, GroupError, Interrupted, TrialError
+from embedsweep.lease import Lease
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.ranking import print_ranking, rerun_command
 from embedsweep.report.results import study_results
@@ -35,7 +36,7 @@ from embedsweep.report.running import RunningTrials
 from embedsweep.signals import handled
 from embedsweep.study.deaths import DEATHS
 from embedsweep.study.duplicates import trained_config, trained_params
-from embedsweep.study.leases import BEAT_EVERY_S, LEASE, Lease
+from embedsweep.study.leases import BEAT_EVERY_S, LEASE
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.opening import open_study
 from embedsweep.study.pruning import FORGETS

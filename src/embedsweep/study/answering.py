@@ -45,6 +45,15 @@ def make_answer(study: StudyRecord, say: Callable[[str], None]) -> Answer:
     )
 
 
+NOT_HERE = "are not on"
+"""Stands in what says that scores were on another machine than the one that looked for them."""
+
+
+def lacks_items(answer: Answer) -> bool:
+    """Return whether something is not known because scores of single items were on another machine."""
+    return any(NOT_HERE in answer.unknown.get(what, "") for what in ("selection", "items"))
+
+
 class MissingItemsError(Exception):
     """The scores of a trial's items are not on this machine, or are of other items; the text says which and where."""
 
@@ -81,8 +90,8 @@ def _items(
         scores = read_scores(record.trial_folder(trial.number), split)
         if scores is None:
             # It is read on other machines, too.
-            host = socket.gethostname()
-            raise MissingItemsError(f"the scores of the {split} items of trial {trial.number} are not on {host}")
+            where = f"{NOT_HERE} {socket.gethostname()}"
+            raise MissingItemsError(f"the scores of the {split} items of trial {trial.number} {where}")
         first = first or scores
         if not scores.is_of_same_items(first):
             raise MissingItemsError(

@@ -14,8 +14,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from embedsweep.errors import LockLostError, TrialTakenError
+from embedsweep.lease import Lease
 from embedsweep.signals import shielded
-from embedsweep.study.leases import BEAT, LEASE, Lease, beating
+from embedsweep.study.leases import BEAT, LEASE, beating
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.record import StudyRecord
 

@@ -16,8 +16,6 @@ from typing import Any, Literal
 from embedsweep.lease import Lease
 from embedsweep.study.database import answers_since
 
-__all__ = ["BEAT", "BEAT_EVERY_S", "LEASE", "SILENT_FOR_S", "Lease", "Leases", "Verdict", "beating"]
-
 LEASE = "embedsweep.lease"
 BEAT = "embedsweep.beat"
 BEAT_EVERY_S = 15.0

@@ -15,6 +15,7 @@ from embedsweep.config.identity import config_hash
 from embedsweep.config.result import Decision, Emissions, RunContext, TrialResult
 from embedsweep.config.study import StudyServices
 from embedsweep.config.trial import TrialConfig
+from embedsweep.lease import Lease
 from embedsweep.secrets import redact
 from embedsweep.signals import shielded
 from embedsweep.study.deaths import DEATHS, Deaths, failure_of, failures_in, last_sign_of
@@ -22,7 +23,7 @@ from embedsweep.study.duplicates import CONFIG_HASH, DUPLICATE, Duplicate, find_
 from embedsweep.study.holder import ATTEMPTS, SENT, TrialHolder, repeated
 from embedsweep.study.keep import constraints_of
 from embedsweep.study.kept_answer import AnswerKeeper
-from embedsweep.study.leases import BEAT, LEASE, Lease
+from embedsweep.study.leases import BEAT, LEASE
 from embedsweep.study.objectives import values_of
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.pruning import PRUNED, decide

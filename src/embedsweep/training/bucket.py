@@ -212,10 +212,12 @@ class Bucket:
         """Turn what boto3 raises in the block into a BucketError with what to do."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import S3DownloadFailedError
 
         try:
             yield
-        except (Boto3Error, BotoCoreError, ClientError, ValueError) as error:  # the last of an endpoint's URL
+        # ValueError is of an endpoint's URL.
+        except (Boto3Error, BotoCoreError, ClientError, S3DownloadFailedError, ValueError) as error:
             raise BucketError(f"{self.url}: {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:

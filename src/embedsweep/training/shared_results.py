@@ -9,11 +9,13 @@ all, and it ends with a checksum. The model is sent first, so that a trial whose
 
 from __future__ import annotations
 
+import errno
 import gzip
 import logging
 import shutil
 import tarfile
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,13 +84,16 @@ class SharedResults:
     def send_files(
         self, number: int, folder: Path, check: Callable[[], None] = _nothing, alive: Callable[[], None] = _nothing
     ) -> None:
-        """Send what a trial leaves beside its model; as `send`."""
-        self._send(RESULTS, number, folder, check, alive)
+        """Send what a trial leaves beside its model, if it is all here; as `send`."""
+        if (folder / RESULT_FILE).is_file():
+            self._send(RESULTS, number, folder, check, alive)
 
     def _send(self, what: str, number: int, folder: Path, check: Callable[[], None], alive: Callable[[], None]) -> None:
+        names = (MODEL,) if what == MODELS else FILES
+        _require_room(folder, names)
         with tempfile.TemporaryDirectory(prefix=PACKED, dir=folder) as packed:
             archive = Path(packed) / f"{what}{SUFFIX}"
-            _pack(archive, folder, (MODEL,) if what == MODELS else FILES, COMPRESSION[what])
+            _pack(archive, folder, names, COMPRESSION[what])
             check()
             self.bucket.put_file(archive, self._key(what, number), alive)
 
@@ -125,23 +130,30 @@ class SharedResults:
             return True
         with self._fetched(MODELS, number, folder, alive) as content:
             if content is not None and (content / MODEL).is_dir():
-                with suppress(FileExistsError):
+                try:
                     (content / MODEL).rename(folder / MODEL)
+                except OSError:  # another process of this machine has fetched it
+                    if not (folder / MODEL).is_dir():
+                        raise
         return (folder / MODEL).is_dir()
 
     @contextmanager
     def _fetched(self, what: str, number: int, folder: Path, alive: Callable[[], None]) -> Iterator[Path | None]:
         """Hold the content of an archive, in a folder that is deleted after the block; None if it is not there."""
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PACKED, dir=folder) as packed:
-            archive, content = Path(packed) / f"{what}{SUFFIX}", Path(packed) / "content"
-            if not self.bucket.fetch_file(self._key(what, number), archive, alive):
-                yield None
-            elif not _unpack(archive, content):
-                _log.warning("%s in %s is damaged: it is not used", self._key(what, number), self.bucket.url)
-                yield None
-            else:
-                yield content
+        try:
+            with tempfile.TemporaryDirectory(prefix=PACKED, dir=folder) as packed:
+                archive, content = Path(packed) / f"{what}{SUFFIX}", Path(packed) / "content"
+                if not self.bucket.fetch_file(self._key(what, number), archive, alive):
+                    yield None
+                elif not _unpack(archive, content):
+                    _log.warning("%s in %s is damaged: it is not used", self._key(what, number), self.bucket.url)
+                    yield None
+                else:
+                    yield content
+        finally:
+            with suppress(OSError):  # it stays unless it is empty
+                folder.rmdir()
 
     def numbers(self) -> set[int]:
         """Return the numbers of the trials whose files are there.
@@ -171,10 +183,28 @@ class SharedResults:
         return f"{what}/{self._kind}/{number:04d}{SUFFIX}"
 
 
-def clear_packed(folder: Path) -> None:
-    """Delete archives that a killed process left in a trial's folder; no process that lives may send or fetch there."""
+def clear_packed(folder: Path, older_than_s: float = 0.0) -> None:
+    """Delete archives that a killed process left in a trial's folder.
+
+    Args:
+        folder: the trial's.
+        older_than_s: spares those that a process may still send or fetch.
+    """
     for path in folder.glob(f"{PACKED}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime >= older_than_s:
+                shutil.rmtree(path)
+
+
+def _require_room(folder: Path, names: tuple[str, ...]) -> None:
+    """Check that a copy of files leaves as much room on the disk as it takes: other trials write there, too.
+
+    Raises:
+        OSError: it does not.
+    """
+    size = sum(path.stat().st_size for name in names for path in _files(folder / name))
+    if (free := shutil.disk_usage(folder).free) < 2 * size:
+        raise OSError(errno.ENOSPC, f"sending {size >> 20} MiB needs twice as much room, and {free >> 20} MiB are free")
 
 
 def _pack(archive: Path, folder: Path, names: tuple[str, ...], level: int) -> None:

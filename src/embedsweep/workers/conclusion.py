@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from optuna.trial import FrozenTrial
@@ -18,14 +18,12 @@ from embedsweep.config.answer import Answer, FinalsTest, Soup, Verdict
 from embedsweep.config.metrics import direction_of
 from embedsweep.config.result import TrialResult
 from embedsweep.emissions.meter import EmissionsMeter
-from embedsweep.evaluation.scores import SCORES
+from embedsweep.evaluation.scores import SCORES, scores_path
 from embedsweep.files import MODEL
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
-from embedsweep.study.answering import interval_on_test, make_answer
-from embedsweep.study.duplicates import trained_config
-from embedsweep.study.finals import expects_finals
-from embedsweep.study.leases import LEASE, Lease
+from embedsweep.study.answering import interval_on_test, lacks_items, make_answer
+from embedsweep.study.duplicates import is_reused, trained_config
 from embedsweep.study.record import RUN_ID, StudyRecord
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
@@ -33,13 +31,10 @@ from embedsweep.tracking.runs import Tracker, TrialTracker
 from embedsweep.training.folder import train_log
 from embedsweep.training.soup import Member, make_soup, score_soup
 from embedsweep.workers.results_elsewhere import ResultsElsewhere
-from embedsweep.workers.winner import SCORING, all_scoring, score_complete, score_model
+from embedsweep.workers.winner import SCORING, all_scoring, score_best, score_model
 
 SOUP = "soup"
 """The folder of a soup in that of the finals."""
-
-LACKS_ITEMS = frozenset({"selection", "items"})
-"""What is not known of a study where scores of single items were on another machine."""
 
 
 def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], None]) -> bool:
@@ -59,12 +54,7 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     """
     if not is_over(study):
         return False
-    tested, best = score_complete(study, tracker, parent), study.best
-    if tested is None and best is not None and not expects_finals(study):
-        where = ResultsElsewhere(study, study.services).fetch_model(best.number)
-        host = Lease(**lease).host if (lease := best.user_attrs.get(LEASE)) is not None else "its machine"
-        does = f"in its folder on {host}, embedsweep train -m study.name={study.name} scores it"
-        say(f"test was not scored: the model of trial {best.number}, the best, {where}; {does}")
+    score_best(study, tracker, parent, say)
     asked, finals = study.finals_config, study.finals
     if asked is not None and finals is None:
         why = "of each configuration a trial forgets more than study.keep allows"
@@ -72,14 +62,17 @@ def conclude(study: Study, tracker: Tracker, parent: str, say: Callable[[str], N
     if finals is not None and not finals.is_complete:  # they are no longer asked for
         finals = None
     counts = study.trial_counts
-    # Not under the lock, for which others wait: of many trials it takes seconds. Two commands find the same.
+    conclusion = _Conclusion(study, finals, tracker, say)
+    # Not under the lock, for which others wait: it may take minutes. Two commands find the same.
     found = _find_answer(study, finals, say)
+    has_models = conclusion.fetch_models(found)
     with study.lock():  # two commands may see the last trial end at the same time
         if study.trial_counts != counts or not is_over(study):
             say(f"another command works on it, and gives the answer: embedsweep show {study.name}")
             return False  # it has added trials, or finals
-        _Conclusion(study, finals, tracker, say).conclude(found)
-    return True
+        conclusion.conclude(found, has_models=has_models)
+    conclusion.share()
+    return has_models
 
 
 def is_over(study: StudyRecord) -> bool:
@@ -91,15 +84,22 @@ def is_over(study: StudyRecord) -> bool:
 def _find_answer(study: Study, finals: StudyRecord | None, say: Callable[[str], None]) -> Answer | None:
     """Return the answer of a study, without a soup; None if it has one, of all items that can be had."""
     known = study.answer if study.is_answered else None
-    if known is not None and not LACKS_ITEMS & known.unknown.keys():
+    if known is not None and not lacks_items(known):
         return None
-    for each in (study, finals):
-        if each is not None:
-            ResultsElsewhere(each, study.services, say).fetch_items(each.complete_trials)
+    records = [study, *([finals] if finals is not None else [])]
+    for each in records:
+        ResultsElsewhere(each, study.services, say).fetch_items(each.complete_trials)
+    if known is not None and not all(_has_items(each) for each in records):
+        return None
     if finals is not None and known is None:
         say("finals are complete: comparing them")
-    found = make_answer(study, say)  # without items to be had it knows at once that they are not here
-    return found if known is None or len(found.unknown) < len(known.unknown) else None
+    return make_answer(study, say)
+
+
+def _has_items(record: StudyRecord) -> bool:
+    """Return whether the scores of single items of all trainings are on this machine."""
+    trained = [trial.number for trial in record.complete_trials if not is_reused(trial)]
+    return all(scores_path(record.trial_folder(number), "dev").is_file() for number in trained)
 
 
 @dataclass(frozen=True)
@@ -118,34 +118,68 @@ class _Conclusion:
     tracker: Tracker
     say: Callable[[str], None]
 
+    _scored: list[int] = field(default_factory=list, init=False)
+
     @cached_property
     def _elsewhere(self) -> ResultsElsewhere:
         """What the finals left on other machines."""
         assert self.finals is not None
         return ResultsElsewhere(self.finals, self.study.services, self.say)
 
-    def conclude(self, found: Answer | None) -> None:
-        """Do what is left.
+    @property
+    def _wants_soup(self) -> bool:
+        asked, known = self.study.finals_config, self.study.answer if self.study.is_answered else None
+        is_made = known is not None and known.soup is not None
+        return asked is not None and asked.soup and self.finals is not None and not is_made
+
+    def fetch_models(self, found: Answer | None) -> bool:
+        """Fetch the models of finals that are still needed from other machines; the lock need not be held.
+
+        Args:
+            found: as that of `conclude`.
+
+        Returns:
+            Whether all that the bucket has are here.
+        """
+        finals, answer = self.finals, found or self.study.answer
+        if self.study.finals_config is None or finals is None or answer is None:
+            return True
+        if self._wants_soup:
+            return self._elsewhere.fetch_models([trial.number for trial in finals.complete_trials])
+        if answer.verdict is None or self._is_tested(answer.verdict):
+            return True
+        trainings = self._trainings(answer.verdict)
+        self._elsewhere.fetch_items(
+            [trial for trial in trainings if trial.number in self._scores_of(answer.verdict)], "test"
+        )
+        return self._elsewhere.fetch_models([trial.number for trial in trainings])
+
+    def conclude(self, found: Answer | None, *, has_models: bool) -> None:
+        """Do what is left; the caller holds the study's lock.
 
         Args:
             found: the answer, without a soup; None if the study has it.
+            has_models: whether all models are here that can be had; else what needs them waits for the next command.
         """
-        study, asked = self.study, self.study.finals_config
+        study, wants_soup = self.study, self._wants_soup
         known = study.answer if study.is_answered else None
-        wants_soup = asked is not None and asked.soup and self.finals is not None
-        if known is not None and found is not None:  # of items that were not here before
-            known = replace(found, soup=known.soup)
+        if known is not None and found is not None and len(found.unknown) < len(known.unknown):
+            known = replace(found, soup=known.soup)  # of items that were not here before
             study.set_answer(known)
         if known is None:
             assert found is not None, "it was found since the study had none"
             before = study.answer.soup if study.answer is not None and not wants_soup else None
             known = replace(found, soup=before)
             study.set_answer(known)
-        if wants_soup and known.soup is None:
+        if study.finals_config is None or self.finals is None:
+            return
+        if not has_models:
+            goes_on = f"embedsweep train -m study.name={study.name}"
+            self.say(f"what needs the models of finals waits for the next command: {goes_on}")
+            return
+        if wants_soup:
             known = replace(known, soup=self._soup())
             study.set_answer(known)
-        if asked is None or self.finals is None:
-            return
         if known.verdict is not None:
             self._test(known.verdict)
         else:
@@ -154,9 +188,22 @@ class _Conclusion:
             self._test_soup(known, known.soup)
         self._delete_models(known.verdict)
 
+    def share(self) -> None:
+        """Send to other machines what was added here, and delete models there that are not kept, after the lock."""
+        study = self.study
+        for number in self._scored:
+            self._elsewhere.send_files(number)
+        if study.services.keep_models == "all" or self.finals is None or study.finals_config is None:
+            return
+        verdict = study.answer.verdict if study.answer is not None else None
+        if verdict is None or self._is_tested(verdict):  # else another command scores those that this one did not get
+            unneeded = self._unneeded(verdict)
+            self._elsewhere.delete_models(lambda number: number in unneeded)
+            if study.services.keep_models == "none":
+                ResultsElsewhere(study, study.services, self.say).delete_models(lambda _: True)
+
     def _soup(self) -> Soup:
         assert self.finals is not None
-        self._elsewhere.fetch_models([trial.number for trial in self.finals.complete_trials])
         self.say("averaging the models of the finals")
         with self._measured():
             return make_soup(self.finals.folder / SOUP, self._members(), self.say)
@@ -199,12 +246,9 @@ class _Conclusion:
         study, finals, before, finalist = self.study, self.finals, self.study.finals_test, verdict.best
         assert finals is not None
         same = before if before is not None and before.finalist == finalist else None
-        scores = dict(same.scores) if same is not None else {}
+        scores = dict(self._scores_of(verdict))
         trainings = self._trainings(verdict)
         left = [trial for trial in trainings if trial.number not in scores]
-        if left:
-            self._elsewhere.fetch_models([trial.number for trial in trainings])
-            self._elsewhere.fetch_items([trial for trial in trainings if trial.number in scores], "test")
         with_model = [trial for trial in trainings if (finals.trial_folder(trial.number) / MODEL).is_dir()]
         if not with_model:
             if left and not scores:
@@ -220,7 +264,7 @@ class _Conclusion:
             with self._measured():
                 scored = {trial.number: self._score(trial, with_before=trial.number == best.number) for trial in here}
             for number, result in scored.items():
-                self._elsewhere.send_files(number)
+                self._scored.append(number)
                 scores[number] = {**result.test, **result.benchmarks}
                 untrained |= result.before
             interval = interval_on_test(finals, [trial for trial in trainings if trial.number in scores])
@@ -309,32 +353,36 @@ class _Conclusion:
             self.study.set_answer(replace(answer, soup=scored))
 
     def _delete_models(self, verdict: Verdict | None) -> None:
-        """Delete the models of finals that are not kept, now that the answer is given."""
-        study, finals, test = self.study, self.finals, self.study.finals_test
+        """Delete the models of finals that are not kept from this machine, now that the answer is given."""
+        study, finals, keep = self.study, self.finals, self.study.services.keep_models
         assert finals is not None
-        keep = study.services.keep_models
         if keep == "all":
             return
+        for number in self._unneeded(verdict):
+            shutil.rmtree(finals.trial_folder(number) / MODEL, ignore_errors=True)
+        if keep == "none":
+            best = study.best
+            folders = [finals.folder / SOUP, *([study.trial_folder(best.number)] if best is not None else [])]
+            for folder in folders:
+                shutil.rmtree(folder / MODEL, ignore_errors=True)
+
+    def _unneeded(self, verdict: Verdict | None) -> set[int]:
+        """Return the numbers of the trainings whose models are not kept."""
+        finals, keep, test = self.finals, self.study.services.keep_models, self.study.finals_test
+        assert finals is not None
         kept = {test.kept} if keep == "best" and test is not None else set[int]()
         if keep == "best" and verdict is not None:  # of seeds that count from a later look on
             counted = {score.number for each in verdict.finalists for score in each.scores}
             compared = {each.trial for each in verdict.finalists}
             points = {trial.number: finals.point_of(trial) for trial in finals.complete_trials}
             kept |= {n for n, point in points.items() if n not in counted and point and point.finalist in compared}
-        unneeded = {trial.number for trial in finals.trials} - kept
-        for number in unneeded:
-            shutil.rmtree(finals.trial_folder(number) / MODEL, ignore_errors=True)
-        if verdict is None or self._is_tested(verdict):  # else another command scores those that this one did not get
-            self._elsewhere.delete_models(lambda number: number in unneeded)
-        if keep == "none":
-            ResultsElsewhere(study, study.services, self.say).delete_models(lambda _: True)
-            best = study.best
-            folders = [finals.folder / SOUP, *([study.trial_folder(best.number)] if best is not None else [])]
-            for folder in folders:
-                shutil.rmtree(folder / MODEL, ignore_errors=True)
+        return {trial.number for trial in finals.trials} - kept
+
+    def _scores_of(self, verdict: Verdict) -> Mapping[int, Mapping[str, float]]:
+        """Return the test scores of the best finalist's trainings, by their numbers."""
+        test = self.study.finals_test
+        return test.scores if test is not None and test.finalist == verdict.best else {}
 
     def _is_tested(self, verdict: Verdict) -> bool:
         """Return whether all trainings of the best finalist are scored on test."""
-        test = self.study.finals_test
-        known = test.scores if test is not None and test.finalist == verdict.best else {}
-        return all(trial.number in known for trial in self._trainings(verdict))
+        return all(trial.number in self._scores_of(verdict) for trial in self._trainings(verdict))

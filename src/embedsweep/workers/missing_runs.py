@@ -189,16 +189,16 @@ def record_fetched(study: Study, run: TrialTracker, number: int) -> None:
     trial = study.trial(number)
     if (context := study.context_of(trial)) is not None:
         run.set_tags(context.tags)
-    _log_all(study, run, trial, study)
+    _log_all(study, run, trial, study, with_model=False)  # that is logged when the trial ends
 
 
-def _log_all(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
+def _log_all(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord, *, with_model: bool = True) -> None:
     """Log data sets, scores and files; what the run has already stays as it is."""
     context = study.context_of(trial)
     for data_set in context.data_sets if context is not None else ():
         run.log_dataset(**data_set)
     _log_scores(study, run, trial, of)
-    _log_files(study, run, trial, of)
+    _log_files(study, run, trial, of, with_model=with_model)
 
 
 def _log_scores(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
@@ -228,13 +228,14 @@ def _test_scores(study: StudyRecord, number: int, of: StudyRecord) -> Mapping[st
     return tested.scores if tested is not None and tested.number == number else {}
 
 
-def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord) -> None:
+def _log_files(study: Study, run: TrialTracker, trial: FrozenTrial, of: StudyRecord, *, with_model: bool) -> None:
     folder = study.trial_folder(trial.number)
     for name in FILES:
         if (folder / name).is_file():
             run.log_artifact(folder / name)
     is_winner = bool(_test_scores(study, trial.number, of))
-    folders = (*FOLDERS, *([MODEL] if is_winner or study.services.keep_models == "all" else []))
+    is_kept = is_winner or study.services.keep_models == "all"
+    folders = (*FOLDERS, *([MODEL] if with_model and is_kept else []))
     for name in folders:
         if (folder / name).is_dir():
             run.log_artifact(folder / name, name)

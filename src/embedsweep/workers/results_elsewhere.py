@@ -19,7 +19,6 @@ from embedsweep.errors import BucketError
 from embedsweep.evaluation.scores import Scored, scores_path
 from embedsweep.files import MODEL
 from embedsweep.secrets import redact
-from embedsweep.study.comparison import is_local
 from embedsweep.study.duplicates import is_reused
 from embedsweep.study.objectives import best_of
 from embedsweep.study.open_trial import OpenTrial
@@ -30,6 +29,9 @@ from embedsweep.workers.elsewhere import kind_of, place_of
 
 AT_ONCE = 8
 """Archives of files that are sent or fetched at once."""
+
+ABANDONED_S = 86_400.0
+"""Age of an archive in the folder of a finished trial that no process sends or fetches any more."""
 
 NAMED = 10
 """Trials up to which a line has the number of each."""
@@ -108,18 +110,23 @@ class ResultsElsewhere:
             return
         with self._trying("what finished trials left stays on this machine for now"):
             here = [trial.number for trial in self._record.trials if self._is_finished_here(trial)]
+            for number in here:
+                clear_packed(self._record.trial_folder(number), older_than_s=ABANDONED_S)
             there = self._shared.numbers() if here else set[int]()
-            numbers = [number for number in here if number not in there and self._has_result(number)]
-            if numbers:
+            if numbers := [number for number in here if number not in there]:
                 self._say(f"sending what {self._counted(numbers)} left to S3")
                 _each(numbers, self._shared_send)
 
     def _shared_send(self, number: int) -> None:
         assert self._shared is not None
-        self._shared.send(number, self._record.trial_folder(number))
+        try:
+            self._shared.send(number, self._record.trial_folder(number))
+        except OSError as error:  # of this one; the others are sent
+            self._say(f"what {self._named([number])} left stays on this machine: {redact(str(error))}")
 
     def _is_finished_here(self, trial: FrozenTrial) -> bool:
-        return trial.state.name in ("COMPLETE", "PRUNED") and is_local(trial, self._record.url) and not is_reused(trial)
+        is_trained = trial.state.name in ("COMPLETE", "PRUNED") and not is_reused(trial)
+        return is_trained and self._has_result(trial.number)
 
     def _has_result(self, number: int) -> bool:
         return (self._record.trial_folder(number) / RESULT_FILE).is_file()
@@ -135,9 +142,11 @@ class ResultsElsewhere:
 
     def fetch_result(self, trial: OpenTrial) -> bool:
         """Fetch what a resumed trial left if it was killed elsewhere before it told Optuna; return whether it had."""
-        if self._shared is None or not trial.is_resumed or self._has_result(trial.number):
+        if self._shared is None or not trial.is_resumed:
             return False
-        clear_packed(trial.folder)
+        clear_packed(trial.folder)  # nobody else may send or fetch there while the trial is held
+        if self._has_result(trial.number):
+            return False
         with self._trying(f"whether S3 has the result of {self._named([trial.number])} is not known"):
             if self._shared.has(trial.number):
                 self._shared.fetch_model(trial.number, trial.folder, self._alive)
@@ -155,21 +164,33 @@ class ResultsElsewhere:
             return
         self._say(f"fetching what {self._counted(missing)} left from S3")
         with self._trying(f"what {self._named(missing)} left is not on this machine"):
-            found = _each(missing, lambda number: shared.fetch(number, folders[number]))
-            if absent := [number for number, is_there in zip(missing, found, strict=True) if not is_there]:
+            _each(missing, lambda number: shared.fetch(number, folders[number]))
+            if absent := [number for number in missing if not scores_path(folders[number], split).is_file()]:
                 self._say(f"what {self._named(absent)} left is neither on this machine nor in S3")
 
-    def fetch_models(self, numbers: Sequence[int]) -> None:
-        """Fetch the models of trials that are not on this machine, and are in the bucket."""
+    def fetch_models(self, numbers: Sequence[int]) -> bool:
+        """Fetch the models of trials, with their files, that are not on this machine, and are in the bucket.
+
+        Returns:
+            Whether all that the bucket has are here now.
+        """
         missing = [number for number in numbers if not (self._record.trial_folder(number) / MODEL).is_dir()]
         if self._shared is None or not missing:
-            return
+            return True
         with self._trying(f"models of {self._record.unit}s are not on this machine"):
             there = self._shared.models()
             if found := [number for number in missing if number in there]:
                 self._say(f"fetching the models of {self._counted(found)} from S3")
             for number in found:
-                self._shared.fetch_model(number, self._record.trial_folder(number), self._alive)
+                self._fetch_model(self._shared, number)
+        return not self._is_failing
+
+    def _fetch_model(self, shared: SharedResults, number: int) -> bool:
+        """Fetch a model, and before it the trial's files: whoever scores it adds to them."""
+        folder = self._record.trial_folder(number)
+        if not self._has_result(number):
+            shared.fetch(number, folder)
+        return shared.fetch_model(number, folder, self._alive)
 
     def fetch_model(self, number: int) -> str:
         """Fetch the model of a trial, with its files, where it is not on this machine.
@@ -183,11 +204,9 @@ class ResultsElsewhere:
         if self._shared is None:
             return "is not on this machine"
         try:
-            if not self._has_result(number):
-                self._shared.fetch(number, folder)
-            is_here = self._shared.fetch_model(number, folder, self._alive)
-        except BucketError as error:
-            return f"is not on this machine, and {error}"
+            is_here = self._fetch_model(self._shared, number)
+        except (BucketError, OSError) as error:
+            return f"is not on this machine, and {redact(str(error))}"
         return "" if is_here else "is neither on this machine nor in S3"
 
     def delete_unneeded(self) -> None:

@@ -13,11 +13,13 @@ from embedsweep.config.trial import TrialConfig
 from embedsweep.emissions.meter import EmissionsMeter
 from embedsweep.evaluation.scores import SCORES, read_scores
 from embedsweep.files import MODEL
+from embedsweep.lease import Lease
 from embedsweep.machine import training_gpus
 from embedsweep.signals import shielded
 from embedsweep.study.duplicates import CONFIG_HASH, trained_config
 from embedsweep.study.finals import expects_finals
 from embedsweep.study.keep import keep_text
+from embedsweep.study.leases import LEASE
 from embedsweep.study.record import RUN_ID
 from embedsweep.study.study import Study
 from embedsweep.study.test_scores import TestScores
@@ -27,6 +29,37 @@ from embedsweep.workers.results_elsewhere import ResultsElsewhere
 
 SCORING = "scoring.csv"
 """What it cost to score the winners of a study: a file of the study's folder, like a trial's ``emissions.csv``."""
+
+
+def score_best(study: Study, tracker: Tracker, parent: str, say: Callable[[str], None]) -> None:
+    """Score the best trial of a complete study as `score_complete`; fetch its model if it is elsewhere, or say why not.
+
+    Args:
+        study: the study.
+        tracker: writes to MLflow.
+        parent: the id of the study's own run.
+        say: is told what takes time, and what cannot be done.
+    """
+    best = study.best
+    if best is None or expects_finals(study):
+        return
+    elsewhere = ResultsElsewhere(study, study.services, say)
+    # Not under the lock, for which others wait.
+    where = "" if _is_scored(study) else elsewhere.fetch_model(best.number)
+    if score_complete(study, tracker, parent) is None:
+        host = Lease(**lease).host if (lease := best.user_attrs.get(LEASE)) is not None else "its machine"
+        does = f"in its folder on {host}, embedsweep train -m study.name={study.name} scores it"
+        say(f"test was not scored: the model of trial {best.number}, the best, {where or 'has no result'}; {does}")
+    elif study.services.keep_models == "none":
+        elsewhere.delete_models(lambda _: True)
+
+
+def _is_scored(study: Study) -> bool:
+    """Return whether the best trial has test scores, which say of how many trials it is the best."""
+    winner, tested = study.best, study.test_scores
+    if winner is None or tested is None:
+        return False
+    return (tested.number, tested.n_trials) == (winner.number, len(study.trials))
 
 
 def score_complete(
@@ -48,8 +81,7 @@ def score_complete(
         alive: is called after each batch of texts that is encoded.
 
     Returns:
-        All test metrics; None before the study is complete, without a complete trial, or if the model is on another
-        machine, and cannot be fetched.
+        All test metrics; None before the study is complete, without a complete trial, or if the model is not here.
     """
     if not study.is_complete or study.is_finals or expects_finals(study):
         return None
@@ -68,9 +100,7 @@ def _score_winner(
     n_trials = len(study.trials)
     if done is not None and done.n_trials == n_trials:
         return done.scores
-    folder, elsewhere = study.trial_folder(winner.number), ResultsElsewhere(study, study.services, alive=alive)
-    elsewhere.fetch_model(winner.number)
-    result = study.result_of(winner)
+    folder, result = study.trial_folder(winner.number), study.result_of(winner)
     if result is None or not (folder / MODEL).is_dir():
         return done.scores if done is not None else None
     config = trained_config(study.plan, winner)
@@ -104,7 +134,6 @@ def _score_winner(
         study.set_test_scores(tested)
     if study.services.keep_models == "none":
         shutil.rmtree(folder / MODEL)
-        elsewhere.delete_models(lambda number: number == winner.number)
     return tested.scores
 
 

@@ -158,7 +158,6 @@ class Worker:
         return trial
 
     def _attempt(self, trial: OpenTrial) -> None:
-        self.display.begin(str(trial.number), trial.params, self._note(trial), self.number)
         try:
             with self.study.alive(trial):
                 self._run_attempt(trial)
@@ -178,6 +177,7 @@ class Worker:
         """Make one attempt and report how it ended."""
         run: TrialTracker | None = None
         try:
+            self.display.begin(str(trial.number), trial.params, self._note(trial), self.number)
             is_fetched = self._results.fetch_result(trial)
             config = cell_config(self.study.plan, trial.params)
             duplicate = self.study.duplicate(trial, config)
