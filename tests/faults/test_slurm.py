@@ -195,7 +195,7 @@ def test_a_job_that_is_told_to_end_before_it_trains_is_requeued_until_its_limit_
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(studies.ROOT / "src"))
     night = Night(tmp_path, cluster)
-    set_up = ("workers.slurm.setup=['echo shell $$', 'sleep 2']", "workers.slurm.array_parallelism=1")
+    set_up = ("workers.slurm.setup=['echo shell $$', 'sleep 5']", "workers.slurm.array_parallelism=1")
     submitted = studies.run(tmp_path, (*WORDS, *set_up))
     assert submitted.code == 0, submitted.output
     cluster.run("scontrol", "hold", "1_1,1_2")  # they would get the study further

@@ -174,6 +174,15 @@ def test_what_a_killed_process_left_while_it_packed_goes(shared: SharedResults, 
     assert bytes_of(tmp_path).keys() == set(FILES)
 
 
+def test_what_another_trial_of_the_same_number_left_is_not_used(shared: SharedResults, tmp_path: Path) -> None:
+    shared.send(7, write(tmp_path / "here"), identity="0123abcd")
+    for identity, is_own in (("ffff0000", False), ("", False), ("0123abcd", True)):
+        there = tmp_path / f"there-{identity}"
+        assert shared.fetch(7, there, identity=identity) is is_own
+        assert shared.fetch_model(7, there, identity=identity) is is_own
+        assert there.exists() is is_own
+
+
 def test_files_that_are_not_all_here_do_not_replace_those_that_are_there(shared: SharedResults, tmp_path: Path) -> None:
     shared.send(7, write(tmp_path / "here"))
     shared.send_files(7, write(tmp_path / "other", ("train.log", "scores/test.parquet")))

@@ -23,6 +23,7 @@ from embedsweep.evaluation.scores import ItemScores, write_scores
 from embedsweep.lease import Lease
 from embedsweep.report.lines import PlainLines
 from embedsweep.report.running import RunningTrials
+from embedsweep.study.duplicates import CONFIG_HASH
 from embedsweep.study.finals import open_finals
 from embedsweep.study.leases import LEASE
 from embedsweep.study.open_trial import OpenTrial
@@ -382,7 +383,8 @@ def test_what_needs_models_of_finals_waits_for_the_bucket_and_adds_to_what_is_th
     assert len(tested) == 2
     shared = SharedResults(f"{place}/{kept_under(s3, place)}", "finals")
     for number in tested:
-        assert shared.fetch(number, tmp_path / "fetched" / str(number))
+        identity = finals.trial(number).user_attrs[CONFIG_HASH]
+        assert shared.fetch(number, tmp_path / "fetched" / str(number), identity=identity)
         names = {path.name for path in (tmp_path / "fetched" / str(number)).rglob("*") if path.is_file()}
         assert names == {"result.json", "config.yaml", "train.log", "emissions.csv", "dev.parquet", "test.parquet"}
     assert shared.models() == {back.study.finals_test.kept}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import logging
 import shutil
 import tarfile
@@ -32,6 +33,9 @@ _log = logging.getLogger(__name__)
 RESULTS, MODELS = "results", "models"
 FILES = ("config.yaml", "train.log", "emissions.csv", SCORES, RESULT_FILE)
 """What a trial leaves beside its model, in the order in which it is put into a folder: its result makes it complete."""
+
+IDENTITY = "identity"
+"""A file of each archive: the hash of the trial's configuration."""
 
 SUFFIX = ".tar.gz"
 PACKED = "packed-"
@@ -63,7 +67,13 @@ class SharedResults:
         self._kind = kind
 
     def send(
-        self, number: int, folder: Path, check: Callable[[], None] = _nothing, alive: Callable[[], None] = _nothing
+        self,
+        number: int,
+        folder: Path,
+        check: Callable[[], None] = _nothing,
+        alive: Callable[[], None] = _nothing,
+        *,
+        identity: str = "",
     ) -> None:
         """Send what a trial leaves; it replaces what is there of it.
 
@@ -72,28 +82,43 @@ class SharedResults:
             folder: its folder.
             check: is called before anything is replaced, and raises if it must not be.
             alive: is called whenever a part was sent, from another thread.
+            identity: of the trial's configuration, which goes with it.
 
         Raises:
             BucketError: the bucket does not answer.
             OSError: the disk is full, or the folder cannot be read.
         """
         if (folder / MODEL).is_dir():
-            self._send(MODELS, number, folder, check, alive)
-        self.send_files(number, folder, check, alive)
+            self._send(MODELS, number, folder, check, alive, identity)
+        self.send_files(number, folder, check, alive, identity=identity)
 
     def send_files(
-        self, number: int, folder: Path, check: Callable[[], None] = _nothing, alive: Callable[[], None] = _nothing
+        self,
+        number: int,
+        folder: Path,
+        check: Callable[[], None] = _nothing,
+        alive: Callable[[], None] = _nothing,
+        *,
+        identity: str = "",
     ) -> None:
         """Send what a trial leaves beside its model, if it is all here; as `send`."""
         if (folder / RESULT_FILE).is_file():
-            self._send(RESULTS, number, folder, check, alive)
+            self._send(RESULTS, number, folder, check, alive, identity)
 
-    def _send(self, what: str, number: int, folder: Path, check: Callable[[], None], alive: Callable[[], None]) -> None:
+    def _send(
+        self,
+        what: str,
+        number: int,
+        folder: Path,
+        check: Callable[[], None],
+        alive: Callable[[], None],
+        identity: str,
+    ) -> None:
         names = (MODEL,) if what == MODELS else FILES
         _require_room(folder, names)
         with tempfile.TemporaryDirectory(prefix=PACKED, dir=folder) as packed:
             archive = Path(packed) / f"{what}{SUFFIX}"
-            _pack(archive, folder, names, COMPRESSION[what])
+            _pack(archive, folder, names, COMPRESSION[what], identity)
             check()
             self.bucket.put_file(archive, self._key(what, number), alive)
 
@@ -105,17 +130,22 @@ class SharedResults:
         """
         return self.bucket.has(self._key(RESULTS, number))
 
-    def fetch(self, number: int, folder: Path) -> bool:
+    def fetch(self, number: int, folder: Path, *, identity: str = "") -> bool:
         """Fetch a trial's files into its folder, which is made if it is missing; they replace those that are here.
 
+        Args:
+            number: the trial's number.
+            folder: its folder.
+            identity: of its configuration: a storage that lost its last trials gives their numbers to others.
+
         Returns:
-            Whether they are there, and whole.
+            Whether they are there, whole, and of this configuration.
 
         Raises:
             BucketError: the bucket does not answer.
             OSError: the disk is full, or the folder cannot be written.
         """
-        with self._fetched(RESULTS, number, folder, _nothing) as content:
+        with self._fetched(RESULTS, number, folder, _nothing, identity) as content:
             if content is None:
                 return False
             for path in (path for name in FILES for path in _files(content / name)):
@@ -124,11 +154,13 @@ class SharedResults:
                 path.replace(target)
         return True
 
-    def fetch_model(self, number: int, folder: Path, alive: Callable[[], None] = _nothing) -> bool:
+    def fetch_model(
+        self, number: int, folder: Path, alive: Callable[[], None] = _nothing, *, identity: str = ""
+    ) -> bool:
         """Fetch a trial's model into its folder, unless it is here; as `fetch`."""
         if (folder / MODEL).is_dir():
             return True
-        with self._fetched(MODELS, number, folder, alive) as content:
+        with self._fetched(MODELS, number, folder, alive, identity) as content:
             if content is not None and (content / MODEL).is_dir():
                 try:
                     (content / MODEL).rename(folder / MODEL)
@@ -138,7 +170,9 @@ class SharedResults:
         return (folder / MODEL).is_dir()
 
     @contextmanager
-    def _fetched(self, what: str, number: int, folder: Path, alive: Callable[[], None]) -> Iterator[Path | None]:
+    def _fetched(
+        self, what: str, number: int, folder: Path, alive: Callable[[], None], identity: str
+    ) -> Iterator[Path | None]:
         """Hold the content of an archive, in a folder that is deleted after the block; None if it is not there."""
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -148,6 +182,10 @@ class SharedResults:
                     yield None
                 elif not _unpack(archive, content):
                     _log.warning("%s in %s is damaged: it is not used", self._key(what, number), self.bucket.url)
+                    yield None
+                elif identity != (content / IDENTITY).read_text(encoding="utf-8"):
+                    key = self._key(what, number)
+                    _log.warning("%s in %s is of another trial: it is not used", key, self.bucket.url)
                     yield None
                 else:
                     yield content
@@ -207,9 +245,12 @@ def _require_room(folder: Path, names: tuple[str, ...]) -> None:
         raise OSError(errno.ENOSPC, f"sending {size >> 20} MiB needs twice as much room, and {free >> 20} MiB are free")
 
 
-def _pack(archive: Path, folder: Path, names: tuple[str, ...], level: int) -> None:
+def _pack(archive: Path, folder: Path, names: tuple[str, ...], level: int, identity: str) -> None:
     """Write those files and folders that exist into an archive: names and bytes, and nothing of this machine."""
     with tarfile.open(archive, "w:gz", compresslevel=level) as packed:
+        first = tarfile.TarInfo(IDENTITY)
+        first.size = len(identity.encode())
+        packed.addfile(first, io.BytesIO(identity.encode()))
         for path in (path for name in names for path in _files(folder / name)):
             entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
             with path.open("rb") as file:
@@ -228,6 +269,7 @@ def _files(path: Path) -> Iterator[Path]:
 def _unpack(archive: Path, folder: Path) -> bool:
     """Write the files of an archive into a new folder; return whether it is whole, and its names stay in there."""
     folder.mkdir()
+    (folder / IDENTITY).touch()
     try:
         with gzip.open(archive) as plain:
             _unpack_plain(plain, folder)

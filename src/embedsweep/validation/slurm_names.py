@@ -61,9 +61,16 @@ def _known(name: str) -> list[str]:
     if name == "partition":
         names, _ = _answer("sinfo", "--noheader", "--format=%R")
     else:
-        of_user = f"user={getpass.getuser()}"
-        names, _ = _answer("sacctmgr", "--noheader", "--parsable2", "show", "assoc", of_user, f"format={name}")
+        names, _ = _answer("sacctmgr", "--noheader", "--parsable2", "show", "assoc", *_of_user(), f"format={name}")
     return sorted(set(re.split(r"[\s,]+", names)) - {""})
+
+
+def _of_user() -> list[str]:
+    """Return the words that ask of this user only; none for one without a name."""
+    try:
+        return [f"user={getpass.getuser()}"]
+    except (KeyError, OSError):
+        return []
 
 
 def _answer(program: str, *words: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from embedsweep.errors import BucketError
 from embedsweep.evaluation.scores import Scored, scores_path
 from embedsweep.files import MODEL
 from embedsweep.secrets import redact
-from embedsweep.study.duplicates import is_reused
+from embedsweep.study.duplicates import CONFIG_HASH, is_reused
 from embedsweep.study.objectives import best_of
 from embedsweep.study.open_trial import OpenTrial
 from embedsweep.study.record import StudyRecord
@@ -81,14 +81,14 @@ class ResultsElsewhere:
         folder = self._record.trial_folder(number)
         self._left.add(number)
         with self._trying(f"what {self._named([number])} leaves stays on this machine for now"):
-            self._shared.send(number, folder, check, self._alive)
+            self._shared.send(number, folder, check, self._alive, identity=self._identity(number))
             self._left.discard(number)
 
     def send_files(self, number: int) -> None:
         """Send the files of a trial again, to which scores of test were added; not its model."""
         if self._shared is not None:
             with self._trying(f"the test scores of {self._named([number])} stay on this machine"):
-                self._shared.send_files(number, self._record.trial_folder(number))
+                self._shared.send_files(number, self._record.trial_folder(number), identity=self._identity(number))
 
     def send_left(self, *, again: bool = True) -> None:
         """Send what could not be sent, up to the first trial of which that fails now.
@@ -109,18 +109,18 @@ class ResultsElsewhere:
         if self._shared is None:
             return
         with self._trying("what finished trials left stays on this machine for now"):
-            here = [trial.number for trial in self._record.trials if self._is_finished_here(trial)]
+            here = {trial.number: trial for trial in self._record.trials if self._is_finished_here(trial)}
             for number in here:
                 clear_packed(self._record.trial_folder(number), older_than_s=ABANDONED_S)
             there = self._shared.numbers() if here else set[int]()
             if numbers := [number for number in here if number not in there]:
                 self._say(f"sending what {self._counted(numbers)} left to S3")
-                _each(numbers, self._shared_send)
+                _each(numbers, lambda number: self._send_missing(number, _identity_of(here[number])))
 
-    def _shared_send(self, number: int) -> None:
+    def _send_missing(self, number: int, identity: str) -> None:
         assert self._shared is not None
         try:
-            self._shared.send(number, self._record.trial_folder(number))
+            self._shared.send(number, self._record.trial_folder(number), identity=identity)
         except OSError as error:  # of this one; the others are sent
             self._say(f"what {self._named([number])} left stays on this machine: {redact(str(error))}")
 
@@ -149,22 +149,32 @@ class ResultsElsewhere:
             return False
         with self._trying(f"whether S3 has the result of {self._named([trial.number])} is not known"):
             if self._shared.has(trial.number):
-                self._shared.fetch_model(trial.number, trial.folder, self._alive)
-                return self._shared.fetch(trial.number, trial.folder)
+                return self._fetch_result(self._shared, trial)
         return False
+
+    def _fetch_result(self, shared: SharedResults, trial: OpenTrial) -> bool:
+        identity = self._identity(trial.number)
+        shared.fetch_model(trial.number, trial.folder, self._alive, identity=identity)
+        return shared.fetch(trial.number, trial.folder, identity=identity)
+
+    def _identity(self, number: int) -> str:
+        """Return the hash of a trial's configuration, which is known before it trains."""
+        return _identity_of(self._record.trial(number))
 
     def fetch_items(self, trials: Iterable[FrozenTrial], split: Scored = "dev") -> None:
         """Fetch the files of trials whose scores of items are not on this machine."""
         if self._shared is None:
             return
         shared, record = self._shared, self._record
-        folders = {trial.number: record.trial_folder(trial.number) for trial in trials if not is_reused(trial)}
+        trained = [trial for trial in trials if not is_reused(trial)]
+        folders = {trial.number: record.trial_folder(trial.number) for trial in trained}
+        identities = {trial.number: _identity_of(trial) for trial in trained}
         missing = [number for number, folder in folders.items() if not scores_path(folder, split).is_file()]
         if not missing:
             return
         self._say(f"fetching what {self._counted(missing)} left from S3")
         with self._trying(f"what {self._named(missing)} left is not on this machine"):
-            _each(missing, lambda number: shared.fetch(number, folders[number]))
+            _each(missing, lambda number: shared.fetch(number, folders[number], identity=identities[number]))
             if absent := [number for number in missing if not scores_path(folders[number], split).is_file()]:
                 self._say(f"what {self._named(absent)} left is neither on this machine nor in S3")
 
@@ -187,10 +197,10 @@ class ResultsElsewhere:
 
     def _fetch_model(self, shared: SharedResults, number: int) -> bool:
         """Fetch a model, and before it the trial's files: whoever scores it adds to them."""
-        folder = self._record.trial_folder(number)
+        folder, identity = self._record.trial_folder(number), self._identity(number)
         if not self._has_result(number):
-            shared.fetch(number, folder)
-        return shared.fetch_model(number, folder, self._alive)
+            shared.fetch(number, folder, identity=identity)
+        return shared.fetch_model(number, folder, self._alive, identity=identity)
 
     def fetch_model(self, number: int) -> str:
         """Fetch the model of a trial, with its files, where it is not on this machine.
@@ -252,6 +262,10 @@ class ResultsElsewhere:
     def _counted(self, numbers: Sequence[int]) -> str:
         """Return trials in words, many by their number: ``2000 trials``."""
         return self._named(numbers) if len(numbers) <= NAMED else f"{len(numbers)} {self._record.unit}s"
+
+
+def _identity_of(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(CONFIG_HASH, ""))
 
 
 def _each(numbers: Sequence[int], act: Callable[[int], Result]) -> list[Result]:
