@@ -99,12 +99,10 @@ def test_a_study_keeps_its_parent_run(config: TrackingConfig) -> None:
 
 
 def test_reopening_logs_no_point_twice(config: TrackingConfig) -> None:
-    tracker = Tracker(config)
-    first = begin(tracker, "reopened")
+    first = begin(Tracker(config), "reopened")
     first.log_metrics(0, {"train/loss": 2.0, "dev/spearman_cosine": 0.1})
     first.log_metrics(10, {"train/loss": 1.0})
     first.finish("RUNNING")
-    tracker.close()
     second = begin(Tracker(config), "reopened", run_id=first.run_id)
     second.log_metrics(0, {"train/loss": 2.0, "dev/spearman_cosine": 0.1})
     second.log_metrics(10, {"train/loss": 1.125, "dev/spearman_cosine": 0.2})

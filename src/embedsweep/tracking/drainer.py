@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,17 +45,20 @@ class Drainer:
         notify: receives a line, possibly from the thread, when the store becomes unreachable or answers again.
 
     Attributes:
+        name: tells the records of its owner from those of others.
         spools: those that were used, in order.
         refused: run -> why the store refuses its records.
         is_away: whether the user was told that the store is unreachable.
     """
 
     def __init__(self, store: Store, notify: Notify) -> None:
+        self.name = uuid.uuid4().hex  # a process may have several writers
         self.spools: dict[Spool, None] = {}
         self.refused: dict[str, str] = {}
         self.is_away = False
         self._store, self._notify = store, notify
         self._writer: MlflowWriter | None = None
+        self._next: dict[str, int] = {}  # run -> position of the record after those that this one has written
         self._unwritten: Counter[str] = Counter()  # run -> records that this process appended and has not written
         self._opening: dict[str, str | None] = {}  # run that a caller waits for -> the store's id, once it is open
         self._hidden: set[str] = set()  # ids that only the spool knows, because their callers got the store's
@@ -291,8 +295,13 @@ class Drainer:
         count = self._unwritten.get(run_id, 0)
         spools = [spool for spool in list(self.spools) if spool.holds(run_id, str(self._store))]
         missing = count - sum(1 for spool in spools for _ in spool.records(run_id))
-        if missing > 0:
+        # Others may have appended as many as they wrote: who began the file, and which record comes next, tells that.
+        at = next((number for spool in spools for number, _ in spool.records(run_id)), 0)
+        is_own = all((origin := spool.origin(run_id)) is None or origin.writer == self.name for spool in spools)
+        if missing > 0 or not is_own or at not in (0, self._next.get(run_id, 0)):
             writer.forget_steps(run_id)
+        self._next[run_id] = at
+        if missing > 0:
             with self._changed:
                 self._unwritten[run_id] -= missing
 
@@ -300,6 +309,8 @@ class Drainer:
         with self._changed:
             self.note_answer()
             self._unwritten[run_id] -= 1
+            if run_id in self._next:
+                self._next[run_id] += 1
             if run_id in self._opening and isinstance(record, StudyRun | TrialRun):
                 self._opening[run_id] = store_id
                 self._hidden.add(run_id)

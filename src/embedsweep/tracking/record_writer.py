@@ -167,7 +167,7 @@ class RecordWriter:
         spool = self.spool_of(experiment, run_id)
         try:
             with shielded():
-                spool.append(run_id, record, Origin(str(self.store), experiment, Lease.mine()))
+                spool.append(run_id, record, Origin(str(self.store), experiment, Lease.mine(), self._drainer.name))
         except OSError as error:
             if error.errno in FULL:
                 raise

@@ -47,11 +47,13 @@ class Origin:
         store: the store's URI, without secrets.
         experiment: the experiment's name.
         process: who recorded the first one; None in files of earlier versions.
+        writer: the writer of that process that did; empty in files of earlier versions.
     """
 
     store: str
     experiment: str
     process: Lease | None = None
+    writer: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Spool:
             return None
         fields = json.loads(line)
         process = Lease(**fields["process"]) if fields.get("process") is not None else None
-        return Origin(str(locate(fields["store"])), fields["experiment"], process)
+        return Origin(str(locate(fields["store"])), fields["experiment"], process, fields.get("writer", ""))
 
     def is_left(self, run_id: str) -> bool | None:
         """Return whether who recorded what waits of a run has ended, or is this process; None if that is unknown."""
