@@ -791,6 +791,7 @@ def test_sync_writes_one_study_to_the_requested_store(line: Line, mlflow_store: 
     assert sorted(held(mlflow_store, "b")) == ["b"]
     assert [spool.folder.parent.name for spool in all_spools()] == ["a"]
     header = json.loads(next(Path("sweeps/a/spool").glob("*.jsonl")).read_text().splitlines()[0])
+    assert header.pop("writer")
     assert header == {"store": str(locate(elsewhere.uri)), "experiment": "a", "process": asdict(Lease.mine())}
 
 
