@@ -91,7 +91,7 @@ def test_files_that_are_sent_again_replace_those_before_and_not_the_model(
     here = write(tmp_path / "here")
     shared.send(7, here)
     write(here, ("scores/test.parquet", *MODEL), "later")
-    shared.send_files(7, here)
+    shared.send(7, here, with_model=False)
     shared.fetch(7, tmp_path / "there")
     shared.fetch_model(7, tmp_path / "there")
     fetched = bytes_of(tmp_path / "there")
@@ -185,7 +185,7 @@ def test_what_another_trial_of_the_same_number_left_is_not_used(shared: SharedRe
 
 def test_files_that_are_not_all_here_do_not_replace_those_that_are_there(shared: SharedResults, tmp_path: Path) -> None:
     shared.send(7, write(tmp_path / "here"))
-    shared.send_files(7, write(tmp_path / "other", ("train.log", "scores/test.parquet")))
+    shared.send(7, write(tmp_path / "other", ("train.log", "scores/test.parquet")), with_model=False)
     assert shared.fetch(7, tmp_path / "there")
     assert bytes_of(tmp_path / "there")["result.json"] == bytes_of(tmp_path / "here")["result.json"]
 

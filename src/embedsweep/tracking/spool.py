@@ -1,7 +1,8 @@
 """Records on their way to the store, on the local disk: one file per run, ``sweeps/<study>/spool/<run id>.jsonl``.
 
-    <run id>.jsonl   the store, the experiment, the process and its writer; then one record per line. A sqlite file below the
-                     working directory is named relative to it, so that the records find the store when both are moved
+    <run id>.jsonl   the store, the experiment, the process and its writer; then one record per line. A sqlite file
+                     below the working directory is named relative to it, so that the records find the store when both
+                     are moved
     <run id>.done    the number of records that were written to the store; there once the first is about to be
     <run id>.refused why the store refuses the next one; gone once that is written
     <run id>.aside   kept: records that a repair gave up because the store refuses them

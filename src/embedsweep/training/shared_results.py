@@ -74,8 +74,9 @@ class SharedResults:
         alive: Callable[[], None] = _nothing,
         *,
         identity: str = "",
+        with_model: bool = True,
     ) -> None:
-        """Send what a trial leaves; it replaces what is there of it.
+        """Send what a trial leaves; it replaces what is there of it. Files that are not all here do not.
 
         Args:
             number: the trial's number.
@@ -83,25 +84,14 @@ class SharedResults:
             check: is called before anything is replaced, and raises if it must not be.
             alive: is called whenever a part was sent, from another thread.
             identity: of the trial's configuration, which goes with it.
+            with_model: whether its model is sent, too, if it is here.
 
         Raises:
             BucketError: the bucket does not answer.
             OSError: the disk is full, or the folder cannot be read.
         """
-        if (folder / MODEL).is_dir():
+        if with_model and (folder / MODEL).is_dir():
             self._send(MODELS, number, folder, check, alive, identity)
-        self.send_files(number, folder, check, alive, identity=identity)
-
-    def send_files(
-        self,
-        number: int,
-        folder: Path,
-        check: Callable[[], None] = _nothing,
-        alive: Callable[[], None] = _nothing,
-        *,
-        identity: str = "",
-    ) -> None:
-        """Send what a trial leaves beside its model, if it is all here; as `send`."""
         if (folder / RESULT_FILE).is_file():
             self._send(RESULTS, number, folder, check, alive, identity)
 

@@ -86,9 +86,10 @@ class ResultsElsewhere:
 
     def send_files(self, number: int) -> None:
         """Send the files of a trial again, to which scores of test were added; not its model."""
+        folder = self._record.trial_folder(number)
         if self._shared is not None:
             with self._trying(f"the test scores of {self._named([number])} stay on this machine"):
-                self._shared.send_files(number, self._record.trial_folder(number), identity=self._identity(number))
+                self._shared.send(number, folder, identity=self._identity(number), with_model=False)
 
     def send_left(self, *, again: bool = True) -> None:
         """Send what could not be sent, up to the first trial of which that fails now.
